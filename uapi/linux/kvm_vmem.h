@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * The ioctl interface of /dev/kvm-vmem.
+ *
+ * Three calls. KVM_VMEM_QUERY tells what the module is and can do.
+ * KVM_VMEM_MEMSLOT_BATCH applies many KVM memslot changes in one step.
+ * KVM_VMEM_CREATE_REGION makes a region: the guest-physical range of one
+ * virtio-mem device, whose block state the kernel keeps and whose populated
+ * memslots it maintains. What happens to a region after that goes over
+ * generic netlink (linux/kvm_vmem_netlink.h).
+ *
+ * Every structure begins with its size as the caller knows it. A smaller one
+ * from an older program is taken as if the rest were zero; a larger one is
+ * taken if what this kernel does not know is zero, E2BIG otherwise. On return
+ * no more than the caller's size is written. Unknown flag bits and non-zero
+ * reserved fields are EINVAL. All sizes and addresses are in bytes.
+ */
+#ifndef _LINUX_KVM_VMEM_H
+#define _LINUX_KVM_VMEM_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+/* Raised when a program could tell the difference; shown by KVM_VMEM_QUERY. */
+#define KVM_VMEM_API_VERSION 1
+
+/*
+ * Most entries of one batch: two address spaces of KVM_USER_MEM_SLOTS (32764
+ * on x86) memslots, the most that can differ between two layouts of a VM.
+ */
+#define KVM_VMEM_MAX_BATCH 65528
+
+/*
+ * Most blocks of one region: 1 TiB in 4 KiB blocks, a 32 MiB bitmap. A larger
+ * region takes larger blocks.
+ */
+#define KVM_VMEM_MAX_BLOCKS (1ULL << 28)
+
+/**
+ * struct kvm_vmem_query - what the module is and can do
+ * @size: in: sizeof(struct kvm_vmem_query)
+ * @flags: in: 0
+ * @api_version: out: KVM_VMEM_API_VERSION of the module
+ * @address_spaces: out: number of KVM address spaces (2 on x86: normal, SMM)
+ * @max_memslots: out: KVM's user memslots per address space
+ * @max_batch: out: most entries of one batch
+ * @max_ranges: out: most ranges of one plug or unplug message
+ * @regions: out: regions that exist on this host now
+ * @max_blocks: out: most blocks of one region
+ * @min_block_size: out: smallest block size
+ */
+struct kvm_vmem_query {
+	__u32 size;
+	__u32 flags;
+	__u32 api_version;
+	__u32 address_spaces;
+	__u32 max_memslots;
+	__u32 max_batch;
+	__u32 max_ranges;
+	__u32 regions;
+	__u64 max_blocks;
+	__u64 min_block_size;
+};
+
+/* Make every check of the batch, change nothing. */
+#define KVM_VMEM_BATCH_VALIDATE_ONLY (1U << 0)
+
+/* @bad_index when no single entry is to blame. */
+#define KVM_VMEM_NO_INDEX 0xffffffffU
+
+/**
+ * struct kvm_vmem_memslot_batch - many memslot changes as one step
+ * @size: in: sizeof(struct kvm_vmem_memslot_batch)
+ * @vm_fd: in: a KVM VM's fd; the caller's mm must be the VM's
+ * @flags: in: KVM_VMEM_BATCH_*
+ * @nr: in: entries at @regions, 0 to KVM_VMEM_MAX_BATCH
+ * @regions: in: user address of struct kvm_userspace_memory_region[@nr]
+ * @bad_index: out, on error: first entry that was refused, or
+ *	KVM_VMEM_NO_INDEX
+ * @reserved: in: 0
+ *
+ * Each entry means what it means to KVM_SET_USER_MEMORY_REGION (KVM API,
+ * section 4.35): memory_size 0 deletes slot, an unused slot is created, a used
+ * one has KVM_MEM_LOG_DIRTY_PAGES set or cleared; an entry that changes
+ * nothing is taken. Overlap is judged on the layout that results, so a create
+ * may take the place of slots that the same batch deletes.
+ *
+ * All or nothing: on any error the VM's memslots, their metadata and their
+ * generation are as before. A vCPU that touches a slot while it is replaced
+ * faults and retries; there is no point in time at which all changes appear
+ * to all vCPUs.
+ *
+ * Errors: EBADF @vm_fd is no open file; EINVAL it is no KVM VM, an entry
+ * that KVM would refuse, a slot to delete that is not there, the same slot
+ * twice, MOVE (another guest address for a used slot), a change of
+ * KVM_MEM_READONLY; EEXIST memory that overlaps; EIO the caller's mm is not
+ * the VM's, or the VM is dead; E2BIG @nr above the limit; EOPNOTSUPP
+ * KVM_MEM_GUEST_MEMFD, or a VM type whose memslots are not the user's to
+ * batch; ENOMEM; EFAULT; EINTR a fatal signal.
+ */
+struct kvm_vmem_memslot_batch {
+	__u32 size;
+	__s32 vm_fd;
+	__u32 flags;
+	__u32 nr;
+	__u64 regions;
+	__u32 bad_index;
+	__u32 reserved;
+};
+
+/**
+ * struct kvm_vmem_create_region - make a region, get its fd
+ * @size: in: sizeof(struct kvm_vmem_create_region)
+ * @vm_fd: in: a KVM VM's fd; the caller's mm must be the VM's
+ * @flags: in: 0
+ * @address_spaces: in: mask of KVM address spaces that get the memslots
+ *	(bit 0: normal, bit 1: SMM); not 0
+ * @first_slot: in: id, within each address space, of the memslot at
+ *	@guest_phys_addr; the memslots that follow have the ids that follow
+ * @region_id: out: the region's number in netlink messages, never 0
+ * @guest_phys_addr: in: multiple of @block_size
+ * @region_size: in: multiple of @block_size, not 0
+ * @userspace_addr: in: where the caller has mapped the region's memory, page
+ *	aligned; @region_size bytes from here must stay mapped as the guest's
+ * @block_size: in: virtio-mem's block: a power of two, at least a page
+ * @slot_size: in: bytes of one memslot: multiple of @block_size; the last
+ *	memslot of the region may be shorter
+ *
+ * Returns a file descriptor, close-on-exec. It is the authority over the
+ * region: a process that holds it may plug and unplug blocks inside the
+ * region, whichever its mm, and nothing else. The region lives until the last
+ * copy of the descriptor is closed, which removes its memslots, or until the
+ * VMM (the process whose mm the VM has) is gone.
+ *
+ * A new region has no block plugged and no memslot.
+ *
+ * The descriptor polls: EPOLLIN when the region has changed since the
+ * descriptor was last read, EPOLLHUP when the VM is gone. read() takes 8 bytes
+ * or more and returns the region's change count as a __u64, blocking for a
+ * change unless O_NONBLOCK (EAGAIN); 0 when the VM is gone; EINVAL for fewer
+ * bytes. The count belongs to the open file description: all who share it
+ * share what was read. /proc/PID/fdinfo/FD shows the region's state.
+ *
+ * Errors: EBADF, EINVAL, EIO as for a batch; EINVAL any field out of its
+ * range; E2BIG more than KVM_VMEM_MAX_BLOCKS blocks; ENOSPC the memslot ids
+ * needed go beyond KVM's; EEXIST the guest range or an id is in use by a
+ * memslot or another region of the VM; EMFILE; ENOMEM; EFAULT.
+ */
+struct kvm_vmem_create_region {
+	__u32 size;
+	__s32 vm_fd;
+	__u32 flags;
+	__u32 address_spaces;
+	__u32 first_slot;
+	__u32 region_id;
+	__u64 guest_phys_addr;
+	__u64 region_size;
+	__u64 userspace_addr;
+	__u64 block_size;
+	__u64 slot_size;
+};
+
+#define KVM_VMEM_IOC 0xBC
+
+#define KVM_VMEM_QUERY \
+	_IOWR(KVM_VMEM_IOC, 0x00, struct kvm_vmem_query)
+#define KVM_VMEM_MEMSLOT_BATCH \
+	_IOWR(KVM_VMEM_IOC, 0x01, struct kvm_vmem_memslot_batch)
+#define KVM_VMEM_CREATE_REGION \
+	_IOWR(KVM_VMEM_IOC, 0x02, struct kvm_vmem_create_region)
+
+#endif /* _LINUX_KVM_VMEM_H */
