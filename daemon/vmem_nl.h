@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Client of the kvm-vmem generic netlink family (uapi/kvm_vmem.yaml).
+ *
+ * One function per operation. All block until the kernel has answered, which
+ * it does within the call: generic netlink runs a request in the sender's
+ * context. There is no event loop inside; vmem_nl_fd() can be polled by one.
+ *
+ * Every function returns 0 or a negative errno. If @err is not NULL, a failure
+ * leaves there what the kernel said about it in its extended acknowledgment,
+ * or, where the failure is this side's, what was being done.
+ *
+ * A handle is not for concurrent use. It holds no state about regions.
+ */
+#ifndef VMEM_NL_H
+#define VMEM_NL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <linux/kvm_vmem_netlink.h>
+#include <linux/netlink.h>
+
+struct vmem_nl;
+
+/* Longer than any message of the kernel's (its own limit is one string). */
+#define VMEM_NL_TEXT_MAX 192
+
+/**
+ * struct vmem_nl_error - why a request failed
+ * @text: the kernel's words, or ours; a terminated string, never empty
+ * @from_kernel: @text is the kernel's
+ * @has_offset: @offset is set
+ * @offset: where in the request message the bad attribute begins, in bytes
+ * @attr: type of the bad attribute, or of the missing one; 0 if not told
+ * @missing: @attr is missing from the request
+ */
+struct vmem_nl_error {
+	char text[VMEM_NL_TEXT_MAX];
+	bool from_kernel;
+	bool has_offset;
+	uint32_t offset;
+	uint16_t attr;
+	bool missing;
+};
+
+/**
+ * struct vmem_nl_name - which region a request is about
+ * @fd: descriptor of the region in this process; negative: not sent
+ * @id: region id; 0: not sent
+ *
+ * By descriptor a region may be read and changed. By id it may be read, with
+ * CAP_NET_ADMIN.
+ */
+struct vmem_nl_name {
+	int fd;
+	uint32_t id;
+};
+
+#define VMEM_NL_BY_FD(n) ((struct vmem_nl_name){.fd = (n)})
+#define VMEM_NL_BY_ID(n) ((struct vmem_nl_name){.fd = -1, .id = (n)})
+
+/* Bytes that KVM holds for memslots, see the specification. */
+struct vmem_nl_metadata {
+	uint64_t memslot;
+	uint64_t rmap;
+	uint64_t lpage_info;
+	uint64_t gfn_track;
+	uint64_t dirty_bitmap;
+	uint64_t total;
+};
+
+/* State of a region; the fields are the specification's attributes. */
+struct vmem_nl_region {
+	uint32_t id;
+	uint64_t gpa;
+	uint64_t size;
+	uint64_t hva;
+	uint64_t block_size;
+	uint64_t slot_size;
+	uint32_t first_slot;
+	uint32_t nr_slots;
+	uint32_t address_spaces;
+	uint64_t requested_size;
+	uint64_t plugged_size;
+	uint32_t populated_slots;
+	bool dirty_log;
+	uint32_t pid;
+	bool alive;
+	uint64_t request_id;
+	uint64_t changes;
+	bool has_metadata;
+	struct vmem_nl_metadata metadata;
+};
+
+/* A range of blocks: guest address and bytes. */
+struct vmem_nl_range {
+	uint64_t gpa;
+	uint64_t size;
+};
+
+/* A populated slot. */
+struct vmem_nl_slot {
+	uint32_t region_id;
+	uint32_t id;
+	uint64_t gpa;
+	uint64_t size;
+	uint64_t hva;
+	uint64_t plugged_size;
+	bool stale;
+	struct vmem_nl_metadata metadata;
+};
+
+/* Answer to plug, unplug and unplug-all. */
+struct vmem_nl_answer {
+	uint32_t region_id;
+	uint64_t request_id;
+	uint64_t plugged_size;
+	uint32_t populated_slots;
+};
+
+/* Which fields of a region-set are sent. */
+#define VMEM_NL_SET_REQUESTED_SIZE (1U << 0)
+#define VMEM_NL_SET_DIRTY_LOG	   (1U << 1)
+
+/* A notification: KVM_VMEM_CMD_REGION_{NEW,DEL,CHANGE}_NTF and the state. */
+struct vmem_nl_event {
+	uint8_t cmd;
+	struct vmem_nl_region region;
+};
+
+/*
+ * Called for each element of a dump. A negative return ends the dump, and is
+ * what the dump function returns.
+ */
+typedef int (*vmem_nl_region_fn)(const struct vmem_nl_region *region,
+				 void *arg);
+typedef int (*vmem_nl_range_fn)(const struct vmem_nl_range *run, void *arg);
+typedef int (*vmem_nl_slot_fn)(const struct vmem_nl_slot *slot, void *arg);
+
+int vmem_nl_open(struct vmem_nl **nlp, struct vmem_nl_error *err);
+void vmem_nl_close(struct vmem_nl *nl);
+int vmem_nl_fd(const struct vmem_nl *nl);
+uint16_t vmem_nl_family(const struct vmem_nl *nl);
+
+int vmem_nl_region_get(struct vmem_nl *nl, struct vmem_nl_name name,
+		       struct vmem_nl_region *region,
+		       struct vmem_nl_error *err);
+int vmem_nl_region_dump(struct vmem_nl *nl, vmem_nl_region_fn fn, void *arg,
+			struct vmem_nl_error *err);
+int vmem_nl_region_set(struct vmem_nl *nl, struct vmem_nl_name name,
+		       unsigned int what, uint64_t requested_size,
+		       bool dirty_log, struct vmem_nl_region *region,
+		       struct vmem_nl_error *err);
+int vmem_nl_plug(struct vmem_nl *nl, struct vmem_nl_name name,
+		 uint64_t request_id, const struct vmem_nl_range *ranges,
+		 size_t nr, struct vmem_nl_answer *answer,
+		 struct vmem_nl_error *err);
+int vmem_nl_unplug(struct vmem_nl *nl, struct vmem_nl_name name,
+		   uint64_t request_id, const struct vmem_nl_range *ranges,
+		   size_t nr, struct vmem_nl_answer *answer,
+		   struct vmem_nl_error *err);
+int vmem_nl_unplug_all(struct vmem_nl *nl, struct vmem_nl_name name,
+		       uint64_t request_id, struct vmem_nl_answer *answer,
+		       struct vmem_nl_error *err);
+int vmem_nl_block_dump(struct vmem_nl *nl, struct vmem_nl_name name,
+		       vmem_nl_range_fn fn, void *arg,
+		       struct vmem_nl_error *err);
+int vmem_nl_slot_dump(struct vmem_nl *nl, struct vmem_nl_name name,
+		      vmem_nl_slot_fn fn, void *arg, struct vmem_nl_error *err);
+
+int vmem_nl_subscribe(struct vmem_nl *nl, struct vmem_nl_error *err);
+int vmem_nl_next_event(struct vmem_nl *nl, int timeout_ms,
+		       struct vmem_nl_event *event, struct vmem_nl_error *err);
+
+/*
+ * For tests of the family and for requests this file has no function for:
+ * send any message, get the reply. @nlh is complete but for sequence number
+ * and NLM_F_ACK, which are set here. @fn is called for each message of the
+ * answer that is neither an error nor the end; @fn may be NULL.
+ */
+typedef int (*vmem_nl_message_fn)(const struct nlmsghdr *nlh, void *arg);
+int vmem_nl_transact(struct vmem_nl *nl, struct nlmsghdr *nlh,
+		     vmem_nl_message_fn fn, void *arg,
+		     struct vmem_nl_error *err);
+
+#endif /* VMEM_NL_H */
