@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The runner forks one process per case. What the case finds is kept in a
+ * page that it and all its children share with the runner, so that a failure
+ * in a child of the case counts too. The runner waits on a pidfd with the
+ * case's time limit and then kills whatever is left in its process group.
+ */
+#include "tap.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/pidfd.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MESSAGE_LEN 256
+
+/**
+ * struct tap_result - what a case found, shared with the runner
+ * @failures: how many checks failed
+ * @skipped: the case called tap_skip()
+ * @reason: why it was skipped
+ */
+struct tap_result {
+	unsigned int failures;
+	bool skipped;
+	char reason[MESSAGE_LEN];
+};
+
+static struct tap_result *result;
+static char context[MESSAGE_LEN];
+
+static void vnote(const char *fmt, va_list ap)
+{
+	char line[4 * MESSAGE_LEN];
+
+	vsnprintf(line, sizeof(line), fmt, ap);
+	printf("# %s\n", line);
+	fflush(stdout);
+}
+
+/** tap_note() - Print a diagnostic line. */
+void tap_note(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vnote(fmt, ap);
+	va_end(ap);
+}
+
+/**
+ * tap_context() - Name what the following checks are about, for cases that
+ * make the same checks many times. An empty string ends it.
+ */
+void tap_context(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(context, sizeof(context), fmt, ap);
+	va_end(ap);
+}
+
+/** tap_fail() - Record a failed check of the running case. */
+void tap_fail(const char *file, int line, const char *fmt, ...)
+{
+	const char *base = strrchr(file, '/');
+	char message[2 * MESSAGE_LEN];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(message, sizeof(message), fmt, ap);
+	va_end(ap);
+	__atomic_fetch_add(&result->failures, 1, __ATOMIC_RELAXED);
+	tap_note("%s:%d: %s%s%s", base ? base + 1 : file, line, context,
+		 *context ? ": " : "", message);
+}
+
+/** tap_abort() - End the calling process after a failed check. */
+void tap_abort(void)
+{
+	fflush(stdout);
+	_exit(EXIT_FAILURE);
+}
+
+/** tap_skip() - End the running case as skipped. */
+void tap_skip(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(result->reason, sizeof(result->reason), fmt, ap);
+	va_end(ap);
+	result->skipped = true;
+	fflush(stdout);
+	_exit(TAP_EXIT_SKIP);
+}
+
+/**
+ * tap_strerror() - Show a result of a call: an errno's name if it is one.
+ *
+ * Return: @buf.
+ */
+const char *tap_strerror(long long value, char *buf, size_t len)
+{
+	const char *name = NULL;
+
+	if (value < 0 && value > -4096)
+		name = strerrorname_np((int)-value);
+	if (name)
+		snprintf(buf, len, "-%s", name);
+	else
+		snprintf(buf, len, "%lld", value);
+	return buf;
+}
+
+bool tap_check_cmp(const char *file, int line, const char *expr, long long a,
+		   const char *op, long long b, bool ok)
+{
+	if (!ok)
+		tap_fail(file, line, "%s: %lld (%#llx) is not %s %lld (%#llx)",
+			 expr, a, (unsigned long long)a, op, b,
+			 (unsigned long long)b);
+	return ok;
+}
+
+bool tap_check_err(const char *file, int line, const char *expr, long long got,
+		   int want)
+{
+	char got_str[TAP_STRERROR_LEN], want_str[TAP_STRERROR_LEN];
+	bool ok = want ? got == -want : got >= 0;
+
+	if (!ok)
+		tap_fail(file, line, "%s: %s, not %s", expr,
+			 tap_strerror(got, got_str, sizeof(got_str)),
+			 tap_strerror(-want, want_str, sizeof(want_str)));
+	return ok;
+}
+
+static void run_child(const struct tap_case *c)
+{
+	setpgid(0, 0);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	context[0] = '\0';
+	c->run(c->arg);
+	fflush(stdout);
+	_exit(result->failures ? EXIT_FAILURE : EXIT_SUCCESS);
+}
+
+/* Return: the wait status of @pid, or -1 when it took longer than @seconds. */
+static int wait_child(pid_t pid, unsigned int seconds)
+{
+	int pidfd = pidfd_open(pid, 0);
+	struct pollfd pfd = {.fd = pidfd, .events = POLLIN};
+	struct timespec now, end;
+	int status = -1, ready = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	end.tv_sec += seconds;
+	do {
+		long long ms;
+
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		ms = (end.tv_sec - now.tv_sec) * 1000LL +
+		     (end.tv_nsec - now.tv_nsec) / 1000000;
+		if (ms <= 0)
+			break;
+		ready = poll(&pfd, 1, (int)ms);
+	} while (ready < 0 && errno == EINTR);
+	close(pidfd);
+
+	/* The case's group: it, and what it started and did not wait for. */
+	if (ready <= 0)
+		kill(pid, SIGKILL);
+	kill(-pid, SIGKILL);
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return ready > 0 ? status : -1;
+}
+
+/* Return: true if the case passed. Says why not. */
+static bool judge(int status, unsigned int seconds)
+{
+	if (status == -1)
+		tap_note("timed out after %u s", seconds);
+	else if (WIFSIGNALED(status))
+		tap_note("killed by signal %d (%s)", WTERMSIG(status),
+			 strsignal(WTERMSIG(status)));
+	else if (WEXITSTATUS(status))
+		tap_note("exit status %d", WEXITSTATUS(status));
+	else
+		return !result->failures;
+	return false;
+}
+
+/**
+ * tap_run() - Run all cases and report them.
+ *
+ * Return: the program's exit status: 0 if none failed, 1 if one did,
+ * TAP_EXIT_SKIP if all were skipped.
+ */
+int tap_run(const struct tap_case *cases, size_t nr)
+{
+	size_t i, failed = 0, skipped = 0;
+
+	result = mmap(NULL, sizeof(*result), PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (result == MAP_FAILED) {
+		printf("Bail out! mmap: %s\n", strerror(errno));
+		return EXIT_FAILURE;
+	}
+
+	printf("TAP version 13\n1..%zu\n", nr);
+	for (i = 0; i < nr; i++) {
+		const struct tap_case *c = &cases[i];
+		unsigned int seconds =
+			c->timeout_s ? c->timeout_s : TAP_DEFAULT_TIMEOUT_S;
+		pid_t pid;
+		int status;
+
+		memset(result, 0, sizeof(*result));
+		fflush(stdout);
+		pid = fork();
+		if (pid < 0) {
+			printf("Bail out! fork: %s\n", strerror(errno));
+			return EXIT_FAILURE;
+		}
+		if (!pid)
+			run_child(c);
+		/* Also in the child; whoever comes first. */
+		setpgid(pid, pid);
+		status = wait_child(pid, seconds);
+
+		if (status != -1 && WIFEXITED(status) &&
+		    WEXITSTATUS(status) == TAP_EXIT_SKIP && result->skipped &&
+		    !result->failures) {
+			skipped++;
+			printf("ok %zu - %s # SKIP %s\n", i + 1, c->name,
+			       result->reason);
+		} else if (judge(status, seconds)) {
+			printf("ok %zu - %s\n", i + 1, c->name);
+		} else {
+			failed++;
+			printf("not ok %zu - %s\n", i + 1, c->name);
+		}
+		fflush(stdout);
+	}
+	munmap(result, sizeof(*result));
+	if (failed)
+		return EXIT_FAILURE;
+	return nr && skipped == nr ? TAP_EXIT_SKIP : EXIT_SUCCESS;
+}
+
+/**
+ * tap_skip_all() - Report a program that cannot run here.
+ *
+ * Return: the program's exit status.
+ */
+int tap_skip_all(const char *fmt, ...)
+{
+	va_list ap;
+
+	printf("TAP version 13\n1..0 # SKIP ");
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	printf("\n");
+	return TAP_EXIT_SKIP;
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Test cases and their report in the Test Anything Protocol, version 13.
+ *
+ * A test program is a table of cases, each named after what it shows. Every
+ * case runs in a process, process group and time limit of its own, so that a
+ * crash, a hang or a stray child is one "not ok" and the next case starts
+ * clean. A case fails by EXPECT_*(), which goes on, or ASSERT_*(), which ends
+ * the process it is called in; both tell file, line and values.
+ */
+#ifndef SELFTESTS_TAP_H
+#define SELFTESTS_TAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+
+/* Exit status of a program all of whose cases were skipped, as kselftest's. */
+#define TAP_EXIT_SKIP 4
+
+/**
+ * struct tap_case - one test case
+ * @name: what it shows
+ * @run: the case; passes by returning
+ * @arg: for @run
+ * @timeout_s: bound on its run time in seconds, 0: TAP_DEFAULT_TIMEOUT_S
+ */
+struct tap_case {
+	const char *name;
+	void (*run)(const void *arg);
+	const void *arg;
+	unsigned int timeout_s;
+};
+
+/* Emulated machines are slow: a bound against hangs, not a measure. */
+#define TAP_DEFAULT_TIMEOUT_S 60
+
+int tap_run(const struct tap_case *cases, size_t nr);
+int tap_skip_all(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+void tap_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void tap_context(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void tap_skip(const char *fmt, ...)
+	__attribute__((noreturn, format(printf, 1, 2)));
+void tap_fail(const char *file, int line, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+void tap_abort(void) __attribute__((noreturn));
+
+const char *tap_strerror(long long value, char *buf, size_t len);
+
+/* Bytes that hold an error or a number as tap_strerror() shows it. */
+#define TAP_STRERROR_LEN 48
+
+bool tap_check_cmp(const char *file, int line, const char *expr, long long a,
+		   const char *op, long long b, bool ok);
+bool tap_check_err(const char *file, int line, const char *expr, long long got,
+		   int want);
+
+/* Values are compared as signed: none of a test's has bit 63 of a size. */
+#define TAP_CMP(a, op, b)                                                     \
+	__extension__({                                                       \
+		long long a_ = (long long)(a);                                \
+		long long b_ = (long long)(b);                                \
+		tap_check_cmp(__FILE__, __LINE__, #a " " #op " " #b, a_, #op, \
+			      b_, a_ op b_);                                  \
+	})
+
+#define TAP_OR_ABORT(ok)             \
+	do {                         \
+		if (!(ok))           \
+			tap_abort(); \
+	} while (0)
+
+#define EXPECT_EQ(a, b) ((void)TAP_CMP(a, ==, b))
+#define EXPECT_NE(a, b) ((void)TAP_CMP(a, !=, b))
+#define EXPECT_LT(a, b) ((void)TAP_CMP(a, <, b))
+#define EXPECT_LE(a, b) ((void)TAP_CMP(a, <=, b))
+#define EXPECT_GE(a, b) ((void)TAP_CMP(a, >=, b))
+#define EXPECT_GT(a, b) ((void)TAP_CMP(a, >, b))
+#define ASSERT_EQ(a, b) TAP_OR_ABORT(TAP_CMP(a, ==, b))
+#define ASSERT_NE(a, b) TAP_OR_ABORT(TAP_CMP(a, !=, b))
+#define ASSERT_LE(a, b) TAP_OR_ABORT(TAP_CMP(a, <=, b))
+#define ASSERT_GE(a, b) TAP_OR_ABORT(TAP_CMP(a, >=, b))
+#define ASSERT_GT(a, b) TAP_OR_ABORT(TAP_CMP(a, >, b))
+
+/* For calls that return 0 (or more) or a negative errno. */
+#define TAP_ERR(call, err)    tap_check_err(__FILE__, __LINE__, #call, call, err)
+#define EXPECT_ERR(call, err) ((void)TAP_ERR(call, err))
+#define EXPECT_OK(call)	      ((void)TAP_ERR(call, 0))
+#define ASSERT_OK(call)	      TAP_OR_ABORT(TAP_ERR(call, 0))
+
+#define EXPECT_TRUE(cond)                                          \
+	do {                                                       \
+		if (!(cond))                                       \
+			tap_fail(__FILE__, __LINE__, "%s", #cond); \
+	} while (0)
+#define ASSERT_TRUE(cond)                                          \
+	do {                                                       \
+		if (!(cond)) {                                     \
+			tap_fail(__FILE__, __LINE__, "%s", #cond); \
+			tap_abort();                               \
+		}                                                  \
+	} while (0)
+
+#endif /* SELFTESTS_TAP_H */

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The guest has no program of its own. For each access the host sets the
+ * vCPU's registers to one of two stubs, a load or a store followed by HLT,
+ * and runs it: it halts if there was memory, and exits for MMIO if not.
+ *
+ * Any guest-physical address is reached, whatever page sizes the CPU has,
+ * through a window: one virtual page per vCPU, whose page table entry the host
+ * writes before the run. The stub begins with INVLPG when the entry was
+ * changed and only then, so that repeated accesses meet whatever KVM has
+ * cached of the address, a no-memory-here entry above all.
+ *
+ * The vCPU is in long mode, with the boot memory mapped at virtual address 0:
+ *	0x1000 PML4, 0x2000 PDPT, 0x3000 page directory: one 2 MiB page for the
+ *	boot memory, then the table of windows; 0x4000 table of windows; 0x5000
+ *	stubs
+ * There is no IDT: a fault in the guest is a triple fault, and fails the test.
+ */
+#include "vcpu.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "tap.h"
+
+#define GPA_PML4    0x1000U
+#define GPA_PDPT    0x2000U
+#define GPA_PD	    0x3000U
+#define GPA_WINDOWS 0x4000U
+#define GPA_STUBS   0x5000U
+
+/* Page table entries: present, writable, accessed, dirty, 2 MiB page. */
+#define PTE_TABLE 0x023ULL
+#define PTE_PAGE  0x063ULL
+#define PTE_LARGE 0x0e3ULL
+
+/* The windows follow the boot memory's 2 MiB page. */
+#define WINDOW_GVA MIB(2)
+
+#define CR0_PE_ET_NE_WP_PG 0x80010031ULL
+#define CR4_PAE		   0x20ULL
+#define EFER_LME_LMA	   0x500ULL
+#define RFLAGS_FIXED	   0x2ULL
+
+/* What a read of an address without memory returns to the guest. */
+#define MMIO_PATTERN 0xa5a5a5a5a5a5a5a5ULL
+
+#define MAX_CPUID_ENTRIES 256
+
+/* Each stub is entered at its INVLPG or, INVLPG_LEN bytes on, past it. */
+#define STUB_SIZE  0x10
+#define INVLPG_LEN 3
+#define STUB_LOAD  (GPA_STUBS)
+#define STUB_STORE (GPA_STUBS + STUB_SIZE)
+
+static const uint8_t stubs[][STUB_SIZE] = {
+	{
+		0x0f, 0x01, 0x3e, /* invlpg (%rsi) */
+		0x48, 0x8b, 0x06, /* mov (%rsi), %rax */
+		0xf4, /* hlt */
+	},
+	{
+		0x0f, 0x01, 0x3e, /* invlpg (%rsi) */
+		0x48, 0x89, 0x06, /* mov %rax, (%rsi) */
+		0xf4, /* hlt */
+	},
+};
+
+static void write_boot_memory(const struct vm *vm)
+{
+	uint64_t *pml4 = (uint64_t *)(vm->boot_hva + GPA_PML4);
+	uint64_t *pdpt = (uint64_t *)(vm->boot_hva + GPA_PDPT);
+	uint64_t *pd = (uint64_t *)(vm->boot_hva + GPA_PD);
+
+	pml4[0] = GPA_PDPT | PTE_TABLE;
+	pdpt[0] = GPA_PD | PTE_TABLE;
+	pd[0] = PTE_LARGE;
+	pd[WINDOW_GVA / MIB(2)] = GPA_WINDOWS | PTE_TABLE;
+	memcpy(vm->boot_hva + GPA_STUBS, stubs, sizeof(stubs));
+}
+
+static void set_cpuid(const struct vcpu *vcpu)
+{
+	struct kvm_cpuid2 *cpuid;
+
+	cpuid = calloc(1, sizeof(*cpuid) +
+				  MAX_CPUID_ENTRIES * sizeof(*cpuid->entries));
+	ASSERT_TRUE(cpuid);
+	cpuid->nent = MAX_CPUID_ENTRIES;
+	ASSERT_EQ(ioctl(vcpu->vm->kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid), 0);
+	ASSERT_EQ(ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid), 0);
+	free(cpuid);
+}
+
+static void set_long_mode(const struct vcpu *vcpu)
+{
+	const struct kvm_segment code = {
+		.limit = 0xffffffff,
+		.selector = 0x8,
+		.type = 0xb,
+		.present = 1,
+		.s = 1,
+		.l = 1,
+		.g = 1,
+	};
+	const struct kvm_segment data = {
+		.limit = 0xffffffff,
+		.selector = 0x10,
+		.type = 0x3,
+		.present = 1,
+		.s = 1,
+		.db = 1,
+		.g = 1,
+	};
+	struct kvm_sregs sregs;
+
+	ASSERT_EQ(ioctl(vcpu->fd, KVM_GET_SREGS, &sregs), 0);
+	sregs.cr0 = CR0_PE_ET_NE_WP_PG;
+	sregs.cr3 = GPA_PML4;
+	sregs.cr4 = CR4_PAE;
+	sregs.efer = EFER_LME_LMA;
+	sregs.cs = code;
+	sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = data;
+	sregs.idt.limit = 0;
+	ASSERT_EQ(ioctl(vcpu->fd, KVM_SET_SREGS, &sregs), 0);
+}
+
+/** vcpu_create() - Make the next vCPU of a VM that is not bare. */
+void vcpu_create(struct vcpu *vcpu, struct vm *vm)
+{
+	int run_size = ioctl(vm->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
+
+	ASSERT_GT(run_size, 0);
+	ASSERT_TRUE(vm->boot_hva && vm->nr_vcpus < VM_MAX_VCPUS);
+	memset(vcpu, 0, sizeof(*vcpu));
+	vcpu->vm = vm;
+	vcpu->index = vm->nr_vcpus++;
+	vcpu->window_gpa = UINT64_MAX;
+	vcpu->fd = ioctl(vm->fd, KVM_CREATE_VCPU, vcpu->index);
+	ASSERT_GE(vcpu->fd, 0);
+	vcpu->run_size = (size_t)run_size;
+	vcpu->run = mmap(NULL, vcpu->run_size, PROT_READ | PROT_WRITE,
+			 MAP_SHARED, vcpu->fd, 0);
+	ASSERT_NE((void *)vcpu->run, MAP_FAILED);
+
+	write_boot_memory(vm);
+	set_cpuid(vcpu);
+	set_long_mode(vcpu);
+}
+
+/** vcpu_destroy() - Close the vCPU. */
+void vcpu_destroy(struct vcpu *vcpu)
+{
+	munmap(vcpu->run, vcpu->run_size);
+	close(vcpu->fd);
+}
+
+/**
+ * vcpu_set_smm() - Put the vCPU in system management mode or take it out, as
+ * migration of a VM in SMM does. Its accesses then go to AS_SMM's memslots.
+ */
+void vcpu_set_smm(struct vcpu *vcpu, bool smm)
+{
+	struct kvm_vcpu_events events;
+
+	ASSERT_EQ(ioctl(vcpu->fd, KVM_GET_VCPU_EVENTS, &events), 0);
+	events.flags |= KVM_VCPUEVENT_VALID_SMM;
+	events.smi.smm = smm;
+	events.smi.pending = 0;
+	ASSERT_EQ(ioctl(vcpu->fd, KVM_SET_VCPU_EVENTS, &events), 0);
+}
+
+/* Show @gpa's page in the vCPU's window. Return: true if that is new. */
+static bool move_window(struct vcpu *vcpu, uint64_t gpa)
+{
+	uint64_t *windows = (uint64_t *)(vcpu->vm->boot_hva + GPA_WINDOWS);
+	uint64_t page = gpa & -GUEST_PAGE;
+
+	if (vcpu->window_gpa == page)
+		return false;
+	vcpu->window_gpa = page;
+	__atomic_store_n(&windows[vcpu->index], page | PTE_PAGE,
+			 __ATOMIC_RELEASE);
+	return true;
+}
+
+static enum guest_access run_stub(struct vcpu *vcpu, uint64_t stub,
+				  uint64_t gpa, uint64_t *value)
+{
+	enum guest_access found = GUEST_MEMORY;
+	struct kvm_regs regs = {.rflags = RFLAGS_FIXED};
+
+	regs.rip = stub + (move_window(vcpu, gpa) ? 0 : INVLPG_LEN);
+	regs.rsi = WINDOW_GVA + vcpu->index * GUEST_PAGE + gpa % GUEST_PAGE;
+	regs.rax = *value;
+	ASSERT_EQ(ioctl(vcpu->fd, KVM_SET_REGS, &regs), 0);
+
+	for (;;) {
+		if (ioctl(vcpu->fd, KVM_RUN, NULL) < 0) {
+			ASSERT_EQ(errno, EINTR);
+			continue;
+		}
+		if (vcpu->run->exit_reason != KVM_EXIT_MMIO)
+			break;
+		/* Entered again, KVM completes the access with this data. */
+		EXPECT_EQ(vcpu->run->mmio.phys_addr, gpa);
+		EXPECT_EQ(vcpu->run->mmio.is_write, stub == STUB_STORE);
+		if (!vcpu->run->mmio.is_write)
+			memset(vcpu->run->mmio.data, (uint8_t)MMIO_PATTERN,
+			       sizeof(vcpu->run->mmio.data));
+		found = GUEST_MMIO;
+	}
+	ASSERT_EQ(vcpu->run->exit_reason, KVM_EXIT_HLT);
+	ASSERT_EQ(ioctl(vcpu->fd, KVM_GET_REGS, &regs), 0);
+	*value = regs.rax;
+	return found;
+}
+
+/**
+ * guest_read() - Let the guest read 8 bytes.
+ * @gpa: multiple of 8
+ * @value: what it got; a fixed pattern if there is no memory
+ */
+enum guest_access guest_read(struct vcpu *vcpu, uint64_t gpa, uint64_t *value)
+{
+	*value = 0;
+	return run_stub(vcpu, STUB_LOAD, gpa, value);
+}
+
+/** guest_write() - Let the guest write 8 bytes. @gpa: multiple of 8 */
+enum guest_access guest_write(struct vcpu *vcpu, uint64_t gpa, uint64_t value)
+{
+	return run_stub(vcpu, STUB_STORE, gpa, &value);
+}
+
+void guest_expect_memory(const char *file, int line, struct vcpu *vcpu,
+			 uint64_t gpa, void *hva)
+{
+	volatile uint64_t *host = hva;
+	const uint64_t before = *host;
+	/* Differ from each other, from zero and between addresses. */
+	const uint64_t from_host = ~gpa ^ (uintptr_t)hva;
+	const uint64_t from_guest = ~from_host;
+	uint64_t value;
+
+	*host = from_host;
+	if (guest_read(vcpu, gpa, &value) != GUEST_MEMORY)
+		tap_fail(file, line, "read of gpa %#llx: MMIO, not memory",
+			 (unsigned long long)gpa);
+	else if (value != from_host)
+		tap_fail(
+			file, line,
+			"gpa %#llx shows other memory than hva %p: %#llx, not %#llx",
+			(unsigned long long)gpa, hva, (unsigned long long)value,
+			(unsigned long long)from_host);
+	else if (guest_write(vcpu, gpa, from_guest) != GUEST_MEMORY)
+		tap_fail(file, line, "write to gpa %#llx: MMIO, not memory",
+			 (unsigned long long)gpa);
+	else if (*host != from_guest)
+		tap_fail(file, line,
+			 "guest's write to gpa %#llx is not at hva %p",
+			 (unsigned long long)gpa, hva);
+	*host = before;
+}
+
+void guest_expect_mmio(const char *file, int line, struct vcpu *vcpu,
+		       uint64_t gpa)
+{
+	uint64_t value;
+
+	if (guest_read(vcpu, gpa, &value) != GUEST_MMIO)
+		tap_fail(file, line, "read of gpa %#llx: memory, not MMIO",
+			 (unsigned long long)gpa);
+	else if (value != MMIO_PATTERN)
+		tap_fail(file, line, "MMIO read of gpa %#llx gave %#llx",
+			 (unsigned long long)gpa, (unsigned long long)value);
+	if (guest_write(vcpu, gpa, ~gpa) != GUEST_MMIO)
+		tap_fail(file, line, "write to gpa %#llx: memory, not MMIO",
+			 (unsigned long long)gpa);
+}

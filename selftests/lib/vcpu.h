@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A vCPU that reads and writes guest-physical addresses on command: the
+ * independent route by which tests learn what memslots KVM has.
+ */
+#ifndef SELFTESTS_VCPU_H
+#define SELFTESTS_VCPU_H
+
+#include "vm.h"
+
+/* More than any test needs; each takes one window page table entry. */
+#define VM_MAX_VCPUS 8
+
+/* What the guest found at a guest-physical address. */
+enum guest_access {
+	GUEST_MEMORY, /* the access completed inside the guest */
+	GUEST_MMIO, /* KVM has no memslot there and asked the VMM */
+};
+
+/**
+ * struct vcpu - a vCPU
+ * @vm: its VM
+ * @fd: its descriptor
+ * @run: the page shared with KVM
+ * @run_size: bytes mapped at @run
+ * @index: its number in the VM
+ * @window_gpa: guest page that its window shows, all ones: none yet
+ */
+struct vcpu {
+	struct vm *vm;
+	int fd;
+	struct kvm_run *run;
+	size_t run_size;
+	unsigned int index;
+	uint64_t window_gpa;
+};
+
+void vcpu_create(struct vcpu *vcpu, struct vm *vm);
+void vcpu_destroy(struct vcpu *vcpu);
+void vcpu_set_smm(struct vcpu *vcpu, bool smm);
+
+enum guest_access guest_read(struct vcpu *vcpu, uint64_t gpa, uint64_t *value);
+enum guest_access guest_write(struct vcpu *vcpu, uint64_t gpa, uint64_t value);
+
+void guest_expect_memory(const char *file, int line, struct vcpu *vcpu,
+			 uint64_t gpa, void *hva);
+void guest_expect_mmio(const char *file, int line, struct vcpu *vcpu,
+		       uint64_t gpa);
+
+/* The guest reads what is at @hva, and what it writes arrives there. */
+#define EXPECT_GUEST_MEMORY(vcpu, gpa, hva) \
+	guest_expect_memory(__FILE__, __LINE__, vcpu, gpa, hva)
+
+/* There is no memory at @gpa, for reads nor for writes. */
+#define EXPECT_GUEST_MMIO(vcpu, gpa) \
+	guest_expect_mmio(__FILE__, __LINE__, vcpu, gpa)
+
+#endif /* SELFTESTS_VCPU_H */
