@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
+#
+# The emulator that the testbed runs in, to be sourced after deb.sh.
+#
+# Debian 12's own QEMU 7.2 can inject double faults into newer kernels under
+# TCG, so the backport is used, from the cache. Its shared libraries are those
+# of the machine, which the installed package brings.
+
+# qemu_command - print the words, one a line, that start the emulator
+qemu_command() {
+	local dir
+
+	if [ -n "${KVM_VMEM_QEMU-}" ]; then
+		echo "$KVM_VMEM_QEMU"
+		return 0
+	fi
+	# For its libraries; without root, they may be there all the same.
+	[ "$(id -u)" != 0 ] || deb_install qemu-system-x86 || return 1
+	if dir=$(deb_cached qemu/backport qemu_fetch); then
+		printf '%s\n' "$dir/usr/bin/qemu-system-x86_64" \
+			-L "$dir/usr/share/qemu" -L "$dir/usr/share/seabios"
+	elif command -v qemu-system-x86_64; then
+		deb_say "running with the installed QEMU, as the backport cannot be had: $(
+			qemu-system-x86_64 --version | head -n 1)"
+	else
+		deb_say "there is no QEMU"
+		return 1
+	fi
+}
+
+qemu_fetch() {
+	local missing
+
+	deb_fetch_extract bookworm-backports "$1" qemu-system-x86 \
+		qemu-system-common qemu-system-data seabios || return 1
+	missing=$(ldd "$1/usr/bin/qemu-system-x86_64" | grep 'not found')
+	if [ -n "$missing" ]; then
+		deb_say "libraries of QEMU are missing:" "$missing"
+		return 1
+	fi
+	"$1/usr/bin/qemu-system-x86_64" --version >&2
+}
+
+# qemu_accel - print the acceleration options, one word a line
+# One host thread for all vCPUs of an emulated machine: with one each, guests
+# that run guests of their own hung now and then.
+qemu_accel() {
+	if [ -n "${KVM_VMEM_ACCEL-}" ]; then
+		printf '%s\n' -accel "$KVM_VMEM_ACCEL"
+		case $KVM_VMEM_ACCEL in
+		kvm*) printf '%s\n' -cpu host ;;
+		*) printf '%s\n' -cpu max,phys-bits=48 ;;
+		esac
+	elif [ -w /dev/kvm ] && qemu_nested; then
+		printf '%s\n' -accel kvm -cpu host
+	else
+		# "max" has 40 physical address bits otherwise, too few for
+		# memory at 1 TiB.
+		printf '%s\n' -accel tcg,thread=single -cpu max,phys-bits=48
+	fi
+}
+
+# qemu_nested - does this machine's KVM let guests run guests?
+qemu_nested() {
+	grep -q '^[1Y]' /sys/module/kvm_{amd,intel}/parameters/nested 2>/dev/null
+}
