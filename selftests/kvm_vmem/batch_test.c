@@ -1,0 +1,842 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * What a memslot batch does, as the guest and KVM's own calls see it. What it
+ * refuses is in batch_refuse_test.c.
+ */
+#include <errno.h>
+#include <linux/kvm_vmem.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "batch.h"
+#include "tap.h"
+#include "vcpu.h"
+#include "vm.h"
+
+#define BASE_GPA  MIB(16)
+#define SLOT_SIZE (4 * GUEST_PAGE)
+/* Memslots lie with holes between them, where the guest must find nothing. */
+#define STRIDE	  (2 * SLOT_SIZE)
+#define NR_SLOTS  16U
+#define FIRST_ID  1U
+#define SLOT_BITS (SLOT_SIZE / GUEST_PAGE)
+
+/* Full batches make 65,528 memslots, one by one in KVM's metadata. */
+#define FULL_BATCH_TIMEOUT_S 180
+
+/**
+ * struct bench - what most cases begin with
+ * @dev: /dev/kvm-vmem
+ * @vm: a VM
+ * @vcpu: its vCPU
+ * @mem: backing for NR_SLOTS memslots and as many again
+ * @batch: an empty batch
+ */
+struct bench {
+	int dev;
+	struct vm vm;
+	struct vcpu vcpu;
+	struct backing mem;
+	struct batch batch;
+};
+
+static void bench_init(struct bench *t, unsigned int vm_flags)
+{
+	t->dev = kvm_vmem_open();
+	vm_create(&t->vm, vm_flags);
+	vcpu_create(&t->vcpu, &t->vm);
+	backing_create(&t->mem, 2 * NR_SLOTS * SLOT_SIZE);
+	batch_init(&t->batch);
+}
+
+static uint64_t gpa_of(unsigned int i)
+{
+	return BASE_GPA + i * STRIDE;
+}
+
+static uint8_t *hva_of(const struct bench *t, unsigned int i)
+{
+	return t->mem.hva + i * SLOT_SIZE;
+}
+
+static void add_slot(struct bench *t, unsigned int as, unsigned int i,
+		     uint32_t flags)
+{
+	batch_set(&t->batch, SLOT(as, FIRST_ID + i), flags, gpa_of(i),
+		  SLOT_SIZE, hva_of(t, i));
+}
+
+/* Apply and begin anew. */
+static void apply(struct bench *t)
+{
+	ASSERT_OK(batch_apply(t->dev, &t->vm, &t->batch));
+	batch_reset(&t->batch);
+}
+
+static void create_slots(struct bench *t, unsigned int as, uint32_t flags)
+{
+	unsigned int i;
+
+	for (i = 0; i < NR_SLOTS; i++)
+		add_slot(t, as, i, flags);
+	apply(t);
+}
+
+/* The guest sees slot @i at its place, whole, and nothing beside it. */
+static void expect_slot(struct bench *t, unsigned int i)
+{
+	uint64_t last = SLOT_SIZE - sizeof(uint64_t);
+
+	tap_context("slot %u", i);
+	EXPECT_GUEST_MMIO(&t->vcpu, gpa_of(i) - sizeof(uint64_t));
+	EXPECT_GUEST_MEMORY(&t->vcpu, gpa_of(i), hva_of(t, i));
+	EXPECT_GUEST_MEMORY(&t->vcpu, gpa_of(i) + last, hva_of(t, i) + last);
+	EXPECT_GUEST_MMIO(&t->vcpu, gpa_of(i) + SLOT_SIZE);
+	tap_context("%s", "");
+}
+
+static void expect_hole(struct bench *t, unsigned int i)
+{
+	tap_context("slot %u", i);
+	EXPECT_GUEST_MMIO(&t->vcpu, gpa_of(i));
+	EXPECT_GUEST_MMIO(&t->vcpu, gpa_of(i) + SLOT_SIZE - sizeof(uint64_t));
+	tap_context("%s", "");
+}
+
+static void creates(const void *arg)
+{
+	struct bench t;
+	unsigned int i;
+
+	(void)arg;
+	bench_init(&t, 0);
+	for (i = 0; i < NR_SLOTS; i++)
+		expect_hole(&t, i);
+	create_slots(&t, AS_NORMAL, 0);
+	for (i = 0; i < NR_SLOTS; i++)
+		expect_slot(&t, i);
+}
+
+static void deletes(const void *arg)
+{
+	struct bench t;
+	unsigned int i;
+
+	(void)arg;
+	bench_init(&t, 0);
+	create_slots(&t, AS_NORMAL, 0);
+	for (i = 0; i < NR_SLOTS; i++)
+		expect_slot(&t, i);
+	for (i = 0; i < NR_SLOTS; i += 2)
+		batch_delete(&t.batch, FIRST_ID + i);
+	apply(&t);
+	for (i = 0; i < NR_SLOTS; i++) {
+		EXPECT_EQ(vm_slot_exists(&t.vm, FIRST_ID + i), i % 2);
+		if (i % 2)
+			expect_slot(&t, i);
+		else
+			expect_hole(&t, i);
+	}
+}
+
+static void deletes_by_size_alone(const void *arg)
+{
+	struct bench t;
+
+	(void)arg;
+	bench_init(&t, 0);
+	create_slots(&t, AS_NORMAL, 0);
+	/* As in KVM, size 0 deletes the id, whatever address is beside it. */
+	batch_set(&t.batch, FIRST_ID, 0, gpa_of(1), 0, hva_of(&t, 1));
+	apply(&t);
+	expect_hole(&t, 0);
+	expect_slot(&t, 1);
+}
+
+static void reuses_ids(const void *arg)
+{
+	struct bench t;
+	unsigned int round, i;
+
+	(void)arg;
+	bench_init(&t, 0);
+	for (round = 0; round < 8; round++) {
+		create_slots(&t, AS_NORMAL, 0);
+		expect_slot(&t, round);
+		for (i = 0; i < NR_SLOTS; i++)
+			batch_delete(&t.batch, FIRST_ID + i);
+		apply(&t);
+		expect_hole(&t, round);
+	}
+}
+
+static void sees_through_cached_mmio(const void *arg)
+{
+	struct bench t;
+	unsigned int round;
+
+	(void)arg;
+	bench_init(&t, 0);
+	for (round = 0; round < 20; round++) {
+		/* Twice: KVM caches the first and answers the second by it. */
+		EXPECT_GUEST_MMIO(&t.vcpu, gpa_of(0));
+		EXPECT_GUEST_MMIO(&t.vcpu, gpa_of(0));
+		add_slot(&t, AS_NORMAL, 0, 0);
+		apply(&t);
+		EXPECT_GUEST_MEMORY(&t.vcpu, gpa_of(0), hva_of(&t, 0));
+		batch_delete(&t.batch, FIRST_ID);
+		apply(&t);
+	}
+	EXPECT_GUEST_MMIO(&t.vcpu, gpa_of(0));
+}
+
+static void readonly(const void *arg)
+{
+	struct bench t;
+	uint64_t value;
+
+	(void)arg;
+	bench_init(&t, 0);
+	add_slot(&t, AS_NORMAL, 0, KVM_MEM_READONLY);
+	add_slot(&t, AS_NORMAL, 1, 0);
+	apply(&t);
+	memset(hva_of(&t, 0), 0x3c, SLOT_SIZE);
+	EXPECT_EQ(guest_read(&t.vcpu, gpa_of(0), &value), GUEST_MEMORY);
+	EXPECT_EQ(value, 0x3c3c3c3c3c3c3c3cULL);
+	EXPECT_EQ(guest_write(&t.vcpu, gpa_of(0), 0), GUEST_MMIO);
+	EXPECT_GUEST_MEMORY(&t.vcpu, gpa_of(1), hva_of(&t, 1));
+}
+
+static void far_addresses(const void *arg)
+{
+	static const uint64_t gpas[] = {GIB(4), GIB(512), TIB(1), TIB(2)};
+	struct bench t;
+	unsigned int i;
+
+	(void)arg;
+	bench_init(&t, 0);
+	if (vm_max_gpa(&t.vm) < gpas[ARRAY_SIZE(gpas) - 1] + SLOT_SIZE)
+		tap_skip("CPU reaches only %#llx",
+			 (unsigned long long)vm_max_gpa(&t.vm));
+	for (i = 0; i < ARRAY_SIZE(gpas); i++)
+		batch_set(&t.batch, FIRST_ID + i, 0, gpas[i], SLOT_SIZE,
+			  hva_of(&t, i));
+	apply(&t);
+	for (i = 0; i < ARRAY_SIZE(gpas); i++) {
+		EXPECT_GUEST_MMIO(&t.vcpu, gpas[i] - sizeof(uint64_t));
+		EXPECT_GUEST_MEMORY(&t.vcpu, gpas[i], hva_of(&t, i));
+		EXPECT_GUEST_MMIO(&t.vcpu, gpas[i] + SLOT_SIZE);
+	}
+}
+
+/* Fetch the dirty bitmap of slot @i, which fits one word. */
+static int dirty_pages(const struct bench *t, unsigned int i, uint64_t *bits)
+{
+	*bits = 0;
+	return vm_dirty_log(&t->vm, FIRST_ID + i, bits);
+}
+
+static void guest_touches_page(struct bench *t, unsigned int i,
+			       unsigned int page)
+{
+	EXPECT_EQ(guest_write(&t->vcpu, gpa_of(i) + page * GUEST_PAGE, i),
+		  GUEST_MEMORY);
+}
+
+static void created_slots_log(const void *arg)
+{
+	struct bench t;
+	unsigned int i;
+	uint64_t bits;
+
+	(void)arg;
+	bench_init(&t, 0);
+	create_slots(&t, AS_NORMAL, KVM_MEM_LOG_DIRTY_PAGES);
+	for (i = 0; i < NR_SLOTS; i++) {
+		tap_context("slot %u", i);
+		EXPECT_OK(dirty_pages(&t, i, &bits));
+		EXPECT_EQ(bits, 0);
+		guest_touches_page(&t, i, i % SLOT_BITS);
+		EXPECT_OK(dirty_pages(&t, i, &bits));
+		EXPECT_EQ(bits, 1U << i % SLOT_BITS);
+		EXPECT_OK(dirty_pages(&t, i, &bits));
+		EXPECT_EQ(bits, 0);
+	}
+}
+
+static void flips_log_on_and_off(const void *arg)
+{
+	struct bench t;
+	unsigned int i, page;
+	uint64_t bits;
+
+	(void)arg;
+	bench_init(&t, 0);
+	create_slots(&t, AS_NORMAL, 0);
+	/* Mapped writable before: the flip must take that away. */
+	for (i = 0; i < NR_SLOTS; i++)
+		for (page = 0; page < SLOT_BITS; page++)
+			guest_touches_page(&t, i, page);
+
+	for (i = 0; i < NR_SLOTS; i += 2)
+		add_slot(&t, AS_NORMAL, i, KVM_MEM_LOG_DIRTY_PAGES);
+	apply(&t);
+	for (i = 0; i < NR_SLOTS; i++) {
+		tap_context("slot %u, logging on", i);
+		guest_touches_page(&t, i, 3);
+		EXPECT_ERR(dirty_pages(&t, i, &bits), i % 2 ? ENOENT : 0);
+		EXPECT_EQ(bits, i % 2 ? 0 : 1 << 3);
+		expect_slot(&t, i);
+	}
+
+	for (i = 0; i < NR_SLOTS; i++)
+		add_slot(&t, AS_NORMAL, i, i % 2 ? KVM_MEM_LOG_DIRTY_PAGES : 0);
+	apply(&t);
+	for (i = 0; i < NR_SLOTS; i++) {
+		tap_context("slot %u, logging flipped", i);
+		guest_touches_page(&t, i, 1);
+		EXPECT_ERR(dirty_pages(&t, i, &bits), i % 2 ? 0 : ENOENT);
+		EXPECT_EQ(bits, i % 2 ? 1 << 1 : 0);
+		expect_slot(&t, i);
+	}
+}
+
+static void flip_keeps_dirty_bits_of_others(const void *arg)
+{
+	struct bench t;
+	uint64_t bits;
+
+	(void)arg;
+	bench_init(&t, 0);
+	create_slots(&t, AS_NORMAL, KVM_MEM_LOG_DIRTY_PAGES);
+	guest_touches_page(&t, 0, 2);
+	guest_touches_page(&t, 1, 1);
+
+	/* Slot 0 is named but stays, slot 1 is not named, slot 2 is flipped. */
+	add_slot(&t, AS_NORMAL, 0, KVM_MEM_LOG_DIRTY_PAGES);
+	add_slot(&t, AS_NORMAL, 2, 0);
+	batch_delete(&t.batch, FIRST_ID + 3);
+	apply(&t);
+	EXPECT_OK(dirty_pages(&t, 0, &bits));
+	EXPECT_EQ(bits, 1 << 2);
+	EXPECT_OK(dirty_pages(&t, 1, &bits));
+	EXPECT_EQ(bits, 1 << 1);
+	EXPECT_ERR(dirty_pages(&t, 2, &bits), ENOENT);
+}
+
+static void log_initially_set(const void *arg)
+{
+	struct kvm_enable_cap cap = {
+		.cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+		.args = {KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE |
+			 KVM_DIRTY_LOG_INITIALLY_SET},
+	};
+	struct bench t;
+	uint64_t bits;
+
+	(void)arg;
+	bench_init(&t, 0);
+	if (ioctl(t.vm.fd, KVM_ENABLE_CAP, &cap))
+		tap_skip("no KVM_DIRTY_LOG_INITIALLY_SET: %s", strerror(errno));
+	add_slot(&t, AS_NORMAL, 0, KVM_MEM_LOG_DIRTY_PAGES);
+	add_slot(&t, AS_NORMAL, 1, 0);
+	apply(&t);
+	EXPECT_OK(dirty_pages(&t, 0, &bits));
+	EXPECT_EQ(bits, (1 << SLOT_BITS) - 1);
+	add_slot(&t, AS_NORMAL, 1, KVM_MEM_LOG_DIRTY_PAGES);
+	apply(&t);
+	EXPECT_OK(dirty_pages(&t, 1, &bits));
+	EXPECT_EQ(bits, (1 << SLOT_BITS) - 1);
+}
+
+static void mixes_all_kinds(const void *arg)
+{
+	struct bench t;
+	uint64_t bits;
+
+	(void)arg;
+	bench_init(&t, 0);
+	create_slots(&t, AS_NORMAL, 0);
+
+	batch_delete(&t.batch, FIRST_ID + 0);
+	add_slot(&t, AS_NORMAL, 1, KVM_MEM_LOG_DIRTY_PAGES);
+	add_slot(&t, AS_NORMAL, 2, 0);
+	/* A new memslot where there was none, one where another goes. */
+	batch_set(&t.batch, FIRST_ID + NR_SLOTS, 0, gpa_of(NR_SLOTS), SLOT_SIZE,
+		  hva_of(&t, NR_SLOTS));
+	batch_set(&t.batch, FIRST_ID + NR_SLOTS + 1, KVM_MEM_LOG_DIRTY_PAGES,
+		  gpa_of(3), SLOT_SIZE, hva_of(&t, NR_SLOTS + 1));
+	batch_delete(&t.batch, FIRST_ID + 3);
+	apply(&t);
+
+	expect_hole(&t, 0);
+	expect_slot(&t, 1);
+	EXPECT_OK(dirty_pages(&t, 1, &bits));
+	expect_slot(&t, 2);
+	EXPECT_ERR(dirty_pages(&t, 2, &bits), ENOENT);
+	expect_slot(&t, NR_SLOTS);
+	EXPECT_GUEST_MEMORY(&t.vcpu, gpa_of(3), hva_of(&t, NR_SLOTS + 1));
+	EXPECT_OK(dirty_pages(&t, NR_SLOTS + 1, &bits));
+	EXPECT_EQ(bits, 1);
+	EXPECT_TRUE(!vm_slot_exists(&t.vm, FIRST_ID + 3));
+	expect_slot(&t, 4);
+}
+
+static void exchanges_backings(const void *arg)
+{
+	struct bench t;
+	unsigned int i;
+
+	(void)arg;
+	bench_init(&t, 0);
+	create_slots(&t, AS_NORMAL, 0);
+	for (i = 0; i < NR_SLOTS; i++)
+		expect_slot(&t, i);
+	/* Every range gets another id and the backing of its neighbour. */
+	for (i = 0; i < NR_SLOTS; i++) {
+		batch_set(&t.batch, FIRST_ID + NR_SLOTS + i, 0, gpa_of(i),
+			  SLOT_SIZE, hva_of(&t, i ^ 1));
+		batch_delete(&t.batch, FIRST_ID + i);
+	}
+	apply(&t);
+	for (i = 0; i < NR_SLOTS; i++)
+		EXPECT_GUEST_MEMORY(&t.vcpu, gpa_of(i), hva_of(&t, i ^ 1));
+}
+
+static void splits_and_joins(const void *arg)
+{
+	const uint64_t size = NR_SLOTS * SLOT_SIZE;
+	struct bench t;
+	unsigned int i;
+
+	(void)arg;
+	bench_init(&t, 0);
+	/* One memslot of all... */
+	batch_set(&t.batch, FIRST_ID, 0, BASE_GPA, size, t.mem.hva);
+	apply(&t);
+	EXPECT_GUEST_MEMORY(&t.vcpu, BASE_GPA + size - 8, hva_of(&t, 16) - 8);
+
+	/* ... becomes many, in reverse order with every third left out... */
+	batch_delete(&t.batch, FIRST_ID);
+	for (i = NR_SLOTS; i-- > 0;)
+		if (i % 3)
+			batch_set(&t.batch, FIRST_ID + 1 + i, 0,
+				  BASE_GPA + i * SLOT_SIZE, SLOT_SIZE,
+				  hva_of(&t, i));
+	apply(&t);
+	for (i = 0; i < NR_SLOTS; i++) {
+		if (i % 3)
+			EXPECT_GUEST_MEMORY(&t.vcpu, BASE_GPA + i * SLOT_SIZE,
+					    hva_of(&t, i));
+		else
+			EXPECT_GUEST_MMIO(&t.vcpu, BASE_GPA + i * SLOT_SIZE);
+	}
+
+	/* ... and one again, that begins and ends inside of what goes. */
+	for (i = 0; i < NR_SLOTS; i++)
+		if (i % 3)
+			batch_delete(&t.batch, FIRST_ID + 1 + i);
+	batch_set(&t.batch, FIRST_ID, 0, BASE_GPA + SLOT_SIZE + GUEST_PAGE,
+		  size - 3 * SLOT_SIZE, hva_of(&t, NR_SLOTS));
+	apply(&t);
+	EXPECT_GUEST_MMIO(&t.vcpu, BASE_GPA + SLOT_SIZE);
+	EXPECT_GUEST_MEMORY(&t.vcpu, BASE_GPA + SLOT_SIZE + GUEST_PAGE,
+			    hva_of(&t, NR_SLOTS));
+	EXPECT_GUEST_MMIO(&t.vcpu,
+			  BASE_GPA + size - 2 * SLOT_SIZE + GUEST_PAGE);
+}
+
+static void both_address_spaces(const void *arg)
+{
+	struct bench t;
+	unsigned int i;
+
+	(void)arg;
+	bench_init(&t, VM_SMM);
+	for (i = 0; i < NR_SLOTS; i++) {
+		add_slot(&t, AS_NORMAL, i, 0);
+		/* Same ids and addresses, other backing; every second only. */
+		if (i % 2)
+			batch_set(&t.batch, SLOT(AS_SMM, FIRST_ID + i), 0,
+				  gpa_of(i), SLOT_SIZE,
+				  hva_of(&t, NR_SLOTS + i));
+	}
+	apply(&t);
+	for (i = 0; i < NR_SLOTS; i++)
+		expect_slot(&t, i);
+	vcpu_set_smm(&t.vcpu, true);
+	for (i = 0; i < NR_SLOTS; i++) {
+		if (i % 2)
+			EXPECT_GUEST_MEMORY(&t.vcpu, gpa_of(i),
+					    hva_of(&t, NR_SLOTS + i));
+		else
+			expect_hole(&t, i);
+	}
+
+	/* Create in one, delete in the other. */
+	for (i = 0; i < NR_SLOTS; i++) {
+		batch_delete(&t.batch, SLOT(AS_NORMAL, FIRST_ID + i));
+		if (i % 2 == 0)
+			add_slot(&t, AS_SMM, i, 0);
+	}
+	apply(&t);
+	for (i = 0; i < NR_SLOTS; i += 2)
+		expect_slot(&t, i);
+	EXPECT_GUEST_MEMORY(&t.vcpu, gpa_of(1), hva_of(&t, NR_SLOTS + 1));
+	vcpu_set_smm(&t.vcpu, false);
+	for (i = 0; i < NR_SLOTS; i++)
+		expect_hole(&t, i);
+}
+
+static void smm_dirty_log(const void *arg)
+{
+	const uint32_t slot = SLOT(AS_SMM, FIRST_ID);
+	struct bench t;
+	uint64_t bits = 0;
+
+	(void)arg;
+	bench_init(&t, VM_SMM);
+	add_slot(&t, AS_NORMAL, 0, KVM_MEM_LOG_DIRTY_PAGES);
+	add_slot(&t, AS_SMM, 0, KVM_MEM_LOG_DIRTY_PAGES);
+	apply(&t);
+	vcpu_set_smm(&t.vcpu, true);
+	guest_touches_page(&t, 0, 2);
+	EXPECT_OK(vm_dirty_log(&t.vm, slot, &bits));
+	EXPECT_EQ(bits, 1 << 2);
+	EXPECT_OK(dirty_pages(&t, 0, &bits));
+	EXPECT_EQ(bits, 0);
+	add_slot(&t, AS_SMM, 0, 0);
+	apply(&t);
+	EXPECT_ERR(vm_dirty_log(&t.vm, slot, &bits), ENOENT);
+	EXPECT_OK(dirty_pages(&t, 0, &bits));
+}
+
+static void empty(const void *arg)
+{
+	struct bench t;
+
+	(void)arg;
+	bench_init(&t, 0);
+	create_slots(&t, AS_NORMAL, 0);
+	EXPECT_EQ(t.batch.nr, 0);
+	EXPECT_OK(batch_apply(t.dev, &t.vm, &t.batch));
+	batch_free(&t.batch);
+	EXPECT_OK(batch_apply(t.dev, &t.vm, &t.batch));
+	expect_slot(&t, 0);
+}
+
+static void changes_nothing(const void *arg)
+{
+	struct bench t;
+	uint64_t bits;
+	unsigned int i;
+
+	(void)arg;
+	bench_init(&t, 0);
+	create_slots(&t, AS_NORMAL, KVM_MEM_LOG_DIRTY_PAGES);
+	guest_touches_page(&t, 5, 1);
+	create_slots(&t, AS_NORMAL, KVM_MEM_LOG_DIRTY_PAGES);
+	EXPECT_OK(dirty_pages(&t, 5, &bits));
+	EXPECT_EQ(bits, 1 << 1);
+	for (i = 0; i < NR_SLOTS; i++)
+		expect_slot(&t, i);
+}
+
+static void validates_only(const void *arg)
+{
+	struct bench t;
+	unsigned int i;
+	uint64_t bits;
+
+	(void)arg;
+	bench_init(&t, VM_SMM);
+	for (i = 0; i < NR_SLOTS / 2; i++)
+		add_slot(&t, AS_NORMAL, i, 0);
+	apply(&t);
+
+	for (i = 0; i < NR_SLOTS; i++) {
+		if (i < NR_SLOTS / 4)
+			batch_delete(&t.batch, FIRST_ID + i);
+		else
+			add_slot(&t, AS_NORMAL, i, KVM_MEM_LOG_DIRTY_PAGES);
+		add_slot(&t, AS_SMM, i, 0);
+	}
+	EXPECT_OK(batch_call(t.dev, t.vm.fd, &t.batch,
+			     KVM_VMEM_BATCH_VALIDATE_ONLY));
+	for (i = 0; i < NR_SLOTS; i++) {
+		tap_context("slot %u", i);
+		EXPECT_EQ(vm_slot_exists(&t.vm, FIRST_ID + i),
+			  i < NR_SLOTS / 2);
+		EXPECT_TRUE(!vm_slot_exists(&t.vm, SLOT(AS_SMM, FIRST_ID + i)));
+		EXPECT_ERR(dirty_pages(&t, i, &bits), ENOENT);
+		if (i < NR_SLOTS / 2)
+			expect_slot(&t, i);
+		else
+			expect_hole(&t, i);
+	}
+
+	/* What was judged good is. */
+	apply(&t);
+	for (i = 0; i < NR_SLOTS; i++)
+		if (i < NR_SLOTS / 4)
+			expect_hole(&t, i);
+		else
+			expect_slot(&t, i);
+}
+
+static void stock_calls_on_batch_slots(const void *arg)
+{
+	struct bench t;
+	uint64_t bits;
+
+	(void)arg;
+	bench_init(&t, 0);
+	create_slots(&t, AS_NORMAL, 0);
+	guest_touches_page(&t, 0, 0);
+
+	EXPECT_OK(vm_set_region(&t.vm, FIRST_ID, KVM_MEM_LOG_DIRTY_PAGES,
+				gpa_of(0), SLOT_SIZE, hva_of(&t, 0)));
+	guest_touches_page(&t, 0, 1);
+	EXPECT_OK(dirty_pages(&t, 0, &bits));
+	EXPECT_EQ(bits, 1 << 1);
+	/* MOVE, into the hole behind. */
+	EXPECT_OK(vm_set_region(&t.vm, FIRST_ID + 1, 0, gpa_of(1) + SLOT_SIZE,
+				SLOT_SIZE, hva_of(&t, 1)));
+	expect_hole(&t, 1);
+	EXPECT_GUEST_MEMORY(&t.vcpu, gpa_of(1) + SLOT_SIZE, hva_of(&t, 1));
+	EXPECT_OK(vm_delete_slot(&t.vm, FIRST_ID + 2));
+	expect_hole(&t, 2);
+	EXPECT_OK(vm_set_region(&t.vm, FIRST_ID + 2, 0, gpa_of(2), SLOT_SIZE,
+				hva_of(&t, NR_SLOTS)));
+	EXPECT_GUEST_MEMORY(&t.vcpu, gpa_of(2), hva_of(&t, NR_SLOTS));
+	EXPECT_ERR(vm_set_region(&t.vm, FIRST_ID + NR_SLOTS, 0, gpa_of(3),
+				 SLOT_SIZE, hva_of(&t, 3)),
+		   EEXIST);
+	expect_slot(&t, 4);
+}
+
+static void batch_on_stock_slots(const void *arg)
+{
+	struct bench t;
+	unsigned int i;
+	uint64_t bits;
+
+	(void)arg;
+	bench_init(&t, 0);
+	for (i = 0; i < 4; i++)
+		ASSERT_OK(vm_set_region(&t.vm, FIRST_ID + i,
+					i == 3 ? KVM_MEM_LOG_DIRTY_PAGES : 0,
+					gpa_of(i), SLOT_SIZE, hva_of(&t, i)));
+	for (i = 0; i < 4; i++)
+		expect_slot(&t, i);
+	while (!dirty_pages(&t, 3, &bits) && bits)
+		;
+
+	batch_delete(&t.batch, FIRST_ID + 0);
+	add_slot(&t, AS_NORMAL, 1, KVM_MEM_LOG_DIRTY_PAGES);
+	batch_delete(&t.batch, FIRST_ID + 2);
+	batch_set(&t.batch, FIRST_ID + 4, 0, gpa_of(2), SLOT_SIZE,
+		  hva_of(&t, 4));
+	apply(&t);
+	expect_hole(&t, 0);
+	guest_touches_page(&t, 1, 3);
+	EXPECT_OK(dirty_pages(&t, 1, &bits));
+	EXPECT_EQ(bits, 1 << 3);
+	EXPECT_GUEST_MEMORY(&t.vcpu, gpa_of(2), hva_of(&t, 4));
+	guest_touches_page(&t, 3, 1);
+	EXPECT_OK(dirty_pages(&t, 3, &bits));
+	EXPECT_EQ(bits, 1 << 1);
+}
+
+/* The boot memslot itself: the stubs the guest runs are in what is replaced. */
+static void replaces_memory_the_vcpu_runs_in(const void *arg)
+{
+	struct bench t;
+	unsigned int round;
+
+	(void)arg;
+	bench_init(&t, 0);
+	add_slot(&t, AS_NORMAL, 0, 0);
+	apply(&t);
+	for (round = 0; round < 8; round++) {
+		uint32_t old = round % 2 ? FIRST_ID + 1 : VM_BOOT_SLOT;
+		uint32_t new = round % 2 ? VM_BOOT_SLOT : FIRST_ID + 1;
+
+		batch_set(&t.batch, new, 0, 0, VM_BOOT_SIZE, t.vm.boot_hva);
+		batch_delete(&t.batch, old);
+		apply(&t);
+		expect_slot(&t, 0);
+	}
+}
+
+/**
+ * struct reader - a thread whose vCPU reads and writes one kept memslot
+ * @vcpu: its vCPU
+ * @gpa: where
+ * @accesses: made so far
+ * @mmio: accesses that found no memory
+ * @lost: reads that did not give what was written before
+ * @stop: end
+ */
+struct reader {
+	struct vcpu vcpu;
+	uint64_t gpa;
+	uint64_t accesses;
+	uint64_t mmio;
+	uint64_t lost;
+	bool stop;
+};
+
+static void *reader_run(void *arg)
+{
+	struct reader *r = arg;
+	uint64_t n = 0, value;
+
+	while (!__atomic_load_n(&r->stop, __ATOMIC_ACQUIRE)) {
+		n++;
+		if (guest_write(&r->vcpu, r->gpa, n) != GUEST_MEMORY)
+			r->mmio++;
+		if (guest_read(&r->vcpu, r->gpa, &value) != GUEST_MEMORY)
+			r->mmio++;
+		else if (value != n)
+			r->lost++;
+		__atomic_store_n(&r->accesses, 2 * n, __ATOMIC_RELEASE);
+	}
+	return NULL;
+}
+
+static void kept_slot_stays_under_running_vcpu(const void *arg)
+{
+	/* So many batches, and until the reader had so many accesses. */
+	const unsigned int min_rounds = 50, min_accesses = 500;
+	struct reader r = {.gpa = gpa_of(NR_SLOTS)};
+	pthread_t thread;
+	struct bench t;
+	unsigned int round, i;
+
+	(void)arg;
+	bench_init(&t, 0);
+	vcpu_create(&r.vcpu, &t.vm);
+	add_slot(&t, AS_NORMAL, NR_SLOTS, 0);
+	apply(&t);
+	ASSERT_EQ(pthread_create(&thread, NULL, reader_run, &r), 0);
+	for (round = 0;
+	     round < min_rounds ||
+	     __atomic_load_n(&r.accesses, __ATOMIC_ACQUIRE) < min_accesses;
+	     round++) {
+		create_slots(&t, AS_NORMAL, 0);
+		EXPECT_GUEST_MEMORY(&t.vcpu, gpa_of(0), hva_of(&t, 0));
+		for (i = 0; i < NR_SLOTS; i++)
+			batch_delete(&t.batch, FIRST_ID + i);
+		apply(&t);
+	}
+	__atomic_store_n(&r.stop, true, __ATOMIC_RELEASE);
+	pthread_join(thread, NULL);
+	EXPECT_EQ(r.mmio, 0);
+	EXPECT_EQ(r.lost, 0);
+}
+
+static void full_batch(const void *arg)
+{
+	struct batch create, delete;
+	unsigned int as, id;
+	struct backing mem;
+	struct vm vm;
+	int dev, max;
+
+	(void)arg;
+	dev = kvm_vmem_open();
+	vm_create(&vm, VM_BARE);
+	backing_create(&mem, GUEST_PAGE);
+	batch_init(&create);
+	batch_init(&delete);
+	max = vm_check_extension(&vm, KVM_CAP_NR_MEMSLOTS);
+	ASSERT_EQ(vm_check_extension(&vm, KVM_CAP_MULTI_ADDRESS_SPACE), 2);
+	ASSERT_EQ(2 * max, KVM_VMEM_MAX_BATCH);
+
+	/* The last of each address space logs, so that KVM tells it is there.
+	 */
+	for (as = AS_NORMAL; as <= AS_SMM; as++) {
+		for (id = 0; id < (unsigned int)max; id++) {
+			batch_set(&create, SLOT(as, id),
+				  id == (unsigned int)max - 1
+					  ? KVM_MEM_LOG_DIRTY_PAGES
+					  : 0,
+				  BASE_GPA + id * GUEST_PAGE, GUEST_PAGE,
+				  mem.hva);
+			batch_delete(&delete, SLOT(as, id));
+		}
+	}
+	ASSERT_OK(batch_apply(dev, &vm, &create));
+	for (as = AS_NORMAL; as <= AS_SMM; as++) {
+		uint64_t bits;
+
+		EXPECT_OK(vm_dirty_log(&vm, SLOT(as, max - 1), &bits));
+		/* All are there: each again is EINVAL for another address. */
+		for (id = 0; id < (unsigned int)max; id += 1009)
+			EXPECT_ERR(vm_set_region(&vm, SLOT(as, id), 0,
+						 BASE_GPA + id * GUEST_PAGE,
+						 2 * GUEST_PAGE, mem.hva),
+				   EINVAL);
+	}
+	ASSERT_OK(batch_apply(dev, &vm, &delete));
+	for (as = AS_NORMAL; as <= AS_SMM; as++)
+		for (id = 0; id < (unsigned int)max; id += 1009)
+			EXPECT_ERR(vm_delete_slot(&vm, SLOT(as, id)), EINVAL);
+}
+
+int main(void)
+{
+	static const struct tap_case cases[] = {
+		{.name = "a batch creates memslots that the guest sees",
+		 .run = creates},
+		{.name = "a batch deletes memslots, others stay",
+		 .run = deletes},
+		{.name = "size 0 deletes whatever address is given",
+		 .run = deletes_by_size_alone},
+		{.name = "ids can be used again", .run = reuses_ids},
+		{.name = "cached MMIO gives way to memory and comes back",
+		 .run = sees_through_cached_mmio},
+		{.name = "a batch creates read-only memslots", .run = readonly},
+		{.name = "a batch creates memslots up to 2 TiB",
+		 .run = far_addresses},
+		{.name = "memslots created with logging log guest writes",
+		 .run = created_slots_log},
+		{.name = "a batch flips dirty logging on and off",
+		 .run = flips_log_on_and_off},
+		{.name = "a flip loses no dirty bit of other memslots",
+		 .run = flip_keeps_dirty_bits_of_others},
+		{.name = "logging begins all dirty where the VM wants that",
+		 .run = log_initially_set},
+		{.name = "creates, deletes and flips mix",
+		 .run = mixes_all_kinds},
+		{.name = "ranges change backing in one batch",
+		 .run = exchanges_backings},
+		{.name = "a memslot is split into many and joined again",
+		 .run = splits_and_joins},
+		{.name = "a batch spans both address spaces",
+		 .run = both_address_spaces},
+		{.name = "dirty logging works in the SMM address space",
+		 .run = smm_dirty_log},
+		{.name = "an empty batch is taken", .run = empty},
+		{.name = "entries that change nothing are taken",
+		 .run = changes_nothing},
+		{.name = "VALIDATE_ONLY changes nothing",
+		 .run = validates_only},
+		{.name = "KVM's own calls work on memslots made by a batch",
+		 .run = stock_calls_on_batch_slots},
+		{.name = "batches work on memslots made by KVM's own call",
+		 .run = batch_on_stock_slots},
+		{.name = "the memory a vCPU runs in is replaced",
+		 .run = replaces_memory_the_vcpu_runs_in},
+		{.name = "a memslot that stays is never missed by a running vCPU",
+		 .run = kept_slot_stays_under_running_vcpu},
+		{.name = "a batch fills and empties all memslots of a VM",
+		 .run = full_batch,
+		 .timeout_s = FULL_BATCH_TIMEOUT_S},
+	};
+
+	return tap_run(cases, ARRAY_SIZE(cases));
+}
