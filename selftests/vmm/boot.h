@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Loading Linux by its 64-bit boot protocol (the kernel's
+ * Documentation/x86/boot.rst, "64-bit boot protocol"): the guest starts in
+ * long mode at the kernel's own entry, no firmware comes before it.
+ */
+#ifndef BOOT_H
+#define BOOT_H
+
+#include <stdint.h>
+
+struct memory;
+
+/**
+ * boot_load() - put kernel, initrd, command line and zero page in memory
+ * @memory: the VM's memory, with boot memory
+ * @kernel: path of a bzImage
+ * @initrd: path of an initramfs, NULL for none
+ * @cmdline: the kernel's command line
+ * @entry_gpa: where the boot CPU starts, for boot_setup_vcpu()
+ *
+ * Return: 0 or a negative errno, with a message.
+ */
+int boot_load(const struct memory *memory, const char *kernel,
+	      const char *initrd, const char *cmdline, uint64_t *entry_gpa);
+
+/**
+ * boot_setup_vcpu() - registers of the boot CPU, as the protocol demands
+ * @vcpu_fd: the vCPU
+ * @entry_gpa: from boot_load()
+ *
+ * Return: 0 or a negative errno, with a message.
+ */
+int boot_setup_vcpu(int vcpu_fd, uint64_t entry_gpa);
+
+#endif /* BOOT_H */

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Where things are in the guest: physical addresses, I/O ports, interrupts.
+ *
+ * Included by the C code and by the ACPI source (iasl's preprocessor), so
+ * that the tables cannot disagree with the devices: macros with plain numbers
+ * only.
+ *
+ *	0x00000500	GDT			(boot.c)
+ *	0x00007000	zero page		(boot.c)
+ *	0x00009000	page tables, 6 pages	(boot.c)
+ *	0x00020000	command line		(boot.c)
+ *	0x000e0000	ACPI tables		(acpi.c)
+ *	0x01000000	kernel, then initrd at the top of boot memory
+ *	0xc0000000	end of boot memory at most
+ *	0xd0000000	virtio-mmio window
+ *	0xfec00000	IOAPIC, 0xfee00000 local APIC (KVM)
+ *	0x100000000	first address a region may have
+ */
+#ifndef LAYOUT_H
+#define LAYOUT_H
+
+#define GDT_GPA		0x500
+#define ZERO_PAGE_GPA	0x7000
+#define PAGE_TABLES_GPA 0x9000
+#define CMDLINE_GPA	0x20000
+#define CMDLINE_MAX	0x10000
+#define LOW_MEMORY_END	0x9fc00
+#define ACPI_GPA	0xe0000
+#define ACPI_END	0x100000
+#define HIGH_MEMORY_GPA 0x100000
+#define KERNEL_GPA	0x1000000
+
+/* Boot memory ends below the hole that holds devices under 4 GiB. */
+#define BOOT_MEMORY_MAX 0xc0000000
+#define REGION_GPA_MIN	0x100000000
+
+#define VIRTIO_MMIO_GPA	 0xd0000000
+#define VIRTIO_MMIO_SIZE 0x1000
+
+#define IOAPIC_GPA 0xfec00000
+#define LAPIC_GPA  0xfee00000
+/* Three pages for the TSS and one before it, only used on Intel hosts. */
+#define KVM_IDENTITY_MAP_GPA 0xfffbc000
+#define KVM_TSS_GPA	     0xfffbd000
+
+#define SERIAL_PORT	 0x3f8
+#define SERIAL_PORT_SIZE 8
+#define SERIAL_GSI	 4
+
+/* Pins of the in-kernel IOAPIC, which are GSIs 0 to 23. */
+#define IOAPIC_PINS	24
+#define VIRTIO_MMIO_GSI 16
+
+/* ACPI sleep control, sleep status and reset registers (ACPI 4.8.3.7). */
+#define SLEEP_CONTROL_PORT 0x600
+#define SLEEP_STATUS_PORT  0x601
+#define RESET_PORT	   0x602
+#define POWER_PORT_SIZE	   3
+#define RESET_VALUE	   1
+/* SLP_TYP of S5, also the value of \_S5 in dsdt.asl. */
+#define SLEEP_TYPE_S5 5
+
+#endif /* LAYOUT_H */

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The guest's memory, as the VMM and its devices see it.
+ *
+ * Two ranges, each a memfd mapped shared so that a vhost-user backend can map
+ * it as well. Boot memory is one KVM memslot that the VMM makes. The region
+ * is the virtio-mem device's: it is mapped whole at one address, so that
+ * devices may DMA to whatever part of it is plugged, but the VMM makes no
+ * memslot for it. kvm_vmem.ko does, for the parts that have plugged blocks.
+ */
+#ifndef MEMORY_H
+#define MEMORY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* KVM's address space number of SMM, in the upper half of a slot id. */
+#define SMM_SLOT (1U << 16)
+
+/* The one memslot, in each address space, that the VMM makes itself. */
+#define BOOT_SLOT	  0
+#define FIRST_REGION_SLOT 1
+
+/**
+ * struct memory_range - guest memory with one mapping
+ * @gpa: guest-physical address
+ * @size: bytes, 0 while there is no such range
+ * @hva: where it is mapped
+ * @fd: memfd, whose offset 0 is at @gpa; -1 while there is none
+ */
+struct memory_range {
+	uint64_t gpa;
+	uint64_t size;
+	void *hva;
+	int fd;
+};
+
+struct memory {
+	struct memory_range boot;
+	struct memory_range region;
+};
+
+void memory_init(struct memory *memory);
+
+/**
+ * memory_add_boot() - create boot memory at guest address 0 and its memslot
+ * @memory: the VM's memory
+ * @vm_fd: the VM
+ * @size: bytes, a multiple of 1 MiB, up to BOOT_MEMORY_MAX
+ * @smm: also make the memslot in the SMM address space
+ *
+ * Return: 0 or a negative errno, with a message.
+ */
+int memory_add_boot(struct memory *memory, int vm_fd, uint64_t size, bool smm);
+
+/**
+ * memory_add_region() - reserve the memory of a virtio-mem device
+ * @memory: the VM's memory
+ * @gpa: guest-physical address, a multiple of 4 KiB
+ * @size: bytes, a multiple of 4 KiB
+ *
+ * No page is allocated until the guest, or a device, touches it.
+ *
+ * Return: 0 or a negative errno, with a message.
+ */
+int memory_add_region(struct memory *memory, uint64_t gpa, uint64_t size);
+
+/**
+ * memory_hva() - where guest memory is mapped
+ * @memory: the VM's memory
+ * @gpa: guest-physical address
+ * @size: bytes that must be there, not 0
+ *
+ * Return: the address, NULL if any of the bytes is not memory.
+ */
+void *memory_hva(const struct memory *memory, uint64_t gpa, uint64_t size);
+
+void memory_destroy(struct memory *memory);
+
+#endif /* MEMORY_H */

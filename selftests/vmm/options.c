@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "layout.h"
+#include "util.h"
+
+static const char usage[] =
+	"Usage: vmem-vmm --kernel BZIMAGE [OPTION]...\n"
+	"Run a Linux guest with a virtio-mem device whose memslots kvm_vmem.ko keeps.\n"
+	"\n"
+	"Guest:\n"
+	"  --kernel FILE          bzImage\n"
+	"  --initrd FILE          initramfs\n"
+	"  --cmdline TEXT         kernel command line (console=ttyS0)\n"
+	"  --memory SIZE          boot memory, 64M to 3G (512M)\n"
+	"  --cpus N               virtual CPUs, 1 to 16 (1)\n"
+	"  --smm                  give memory to the SMM address space too\n"
+	"  --serial WHERE         console: stdio, unix:PATH or a file (stdio)\n"
+	"  --console-log FILE     also write the console's output to FILE\n"
+	"\n"
+	"Region:\n"
+	"  --region-size SIZE     size of the virtio-mem region (none)\n"
+	"  --slot-size SIZE       of each memslot (128M)\n"
+	"  --block-size SIZE      virtio-mem block (2M)\n"
+	"  --region-gpa ADDRESS   guest address (first suitable from 4 GiB on)\n"
+	"\n"
+	"vmemd, one of:\n"
+	"  --vmemd FILE           start this program for the region, with\n"
+	"    --vmemd-arg X        an option for it, may be repeated, and\n"
+	"    --control-listen PATH  its control socket\n"
+	"  --vhost-user SOCKET    connect to a running one, together with\n"
+	"    --control SOCKET     its control socket\n"
+	"\n"
+	"A SIZE is in bytes, or with a binary suffix K, M, G or T.\n"
+	"Exit status: 0 the guest has powered off, 3 it has reset itself,\n"
+	"4 it was ended by a signal, 1 an error.\n";
+
+enum option_id {
+	OPT_BLOCK_SIZE = 256,
+	OPT_CMDLINE,
+	OPT_CONSOLE_LOG,
+	OPT_CONTROL,
+	OPT_CONTROL_LISTEN,
+	OPT_CPUS,
+	OPT_HELP,
+	OPT_INITRD,
+	OPT_KERNEL,
+	OPT_MEMORY,
+	OPT_REGION_GPA,
+	OPT_REGION_SIZE,
+	OPT_SERIAL,
+	OPT_SLOT_SIZE,
+	OPT_SMM,
+	OPT_VHOST_USER,
+	OPT_VMEMD,
+	OPT_VMEMD_ARG,
+};
+
+static const struct option long_options[] = {
+	{"block-size", required_argument, NULL, OPT_BLOCK_SIZE},
+	{"cmdline", required_argument, NULL, OPT_CMDLINE},
+	{"console-log", required_argument, NULL, OPT_CONSOLE_LOG},
+	{"control", required_argument, NULL, OPT_CONTROL},
+	{"control-listen", required_argument, NULL, OPT_CONTROL_LISTEN},
+	{"cpus", required_argument, NULL, OPT_CPUS},
+	{"help", no_argument, NULL, OPT_HELP},
+	{"initrd", required_argument, NULL, OPT_INITRD},
+	{"kernel", required_argument, NULL, OPT_KERNEL},
+	{"memory", required_argument, NULL, OPT_MEMORY},
+	{"region-gpa", required_argument, NULL, OPT_REGION_GPA},
+	{"region-size", required_argument, NULL, OPT_REGION_SIZE},
+	{"serial", required_argument, NULL, OPT_SERIAL},
+	{"slot-size", required_argument, NULL, OPT_SLOT_SIZE},
+	{"smm", no_argument, NULL, OPT_SMM},
+	{"vhost-user", required_argument, NULL, OPT_VHOST_USER},
+	{"vmemd", required_argument, NULL, OPT_VMEMD},
+	{"vmemd-arg", required_argument, NULL, OPT_VMEMD_ARG},
+	{NULL, 0, NULL, 0},
+};
+
+static int size_option(const char *name, const char *text, uint64_t *size)
+{
+	int ret = parse_size(text, size);
+
+	if (ret)
+		error("--%s: %s is no size", name, text);
+	return ret;
+}
+
+static int cpus_option(struct options *options, const char *text)
+{
+	unsigned long number;
+	char *end;
+
+	number = strtoul(text, &end, 10);
+	if (*end || !number || number > MAX_VCPUS) {
+		error("--cpus: 1 to %d", MAX_VCPUS);
+		return -EINVAL;
+	}
+	options->nr_vcpus = (unsigned int)number;
+	return 0;
+}
+
+static int vmemd_arg_option(struct options *options, char *text)
+{
+	unsigned int i;
+
+	for (i = 0; i < VMEMD_MAX_ARGS; i++) {
+		if (!options->vmemd_args[i]) {
+			options->vmemd_args[i] = text;
+			return 0;
+		}
+	}
+	error("--vmemd-arg: more than %d", VMEMD_MAX_ARGS);
+	return -E2BIG;
+}
+
+static int take_option(struct options *options, int option, const char *name,
+		       char *text)
+{
+	switch (option) {
+	case OPT_BLOCK_SIZE:
+		return size_option(name, text, &options->region.block_size);
+	case OPT_CMDLINE:
+		options->cmdline = text;
+		return 0;
+	case OPT_CONSOLE_LOG:
+		options->console_log = text;
+		return 0;
+	case OPT_CONTROL:
+		options->control = text;
+		return 0;
+	case OPT_CONTROL_LISTEN:
+		options->control_listen = text;
+		return 0;
+	case OPT_CPUS:
+		return cpus_option(options, text);
+	case OPT_INITRD:
+		options->initrd = text;
+		return 0;
+	case OPT_KERNEL:
+		options->kernel = text;
+		return 0;
+	case OPT_MEMORY:
+		return size_option(name, text, &options->memory);
+	case OPT_REGION_GPA:
+		return size_option(name, text, &options->region.gpa);
+	case OPT_REGION_SIZE:
+		return size_option(name, text, &options->region.size);
+	case OPT_SERIAL:
+		options->serial = text;
+		return 0;
+	case OPT_SLOT_SIZE:
+		return size_option(name, text, &options->region.slot_size);
+	case OPT_SMM:
+		options->smm = true;
+		return 0;
+	case OPT_VHOST_USER:
+		options->vhost_user = text;
+		return 0;
+	case OPT_VMEMD:
+		options->vmemd = text;
+		return 0;
+	case OPT_VMEMD_ARG:
+		return vmemd_arg_option(options, text);
+	default:
+		return -EINVAL; /* getopt_long has said what is wrong */
+	}
+}
+
+static int check(const struct options *options)
+{
+	bool running = options->vhost_user || options->control;
+
+	if (!options->kernel) {
+		error("--kernel is missing");
+		return -EINVAL;
+	}
+	if (options->memory < 64 * MIB || options->memory > BOOT_MEMORY_MAX ||
+	    options->memory % MIB) {
+		error("--memory: 64M to 3G, in whole MiB");
+		return -EINVAL;
+	}
+	if (!options->vmemd &&
+	    (options->vmemd_args[0] || options->control_listen)) {
+		error("--vmemd-arg and --control-listen go with --vmemd");
+		return -EINVAL;
+	}
+	if (running &&
+	    (options->vmemd || !options->vhost_user || !options->control)) {
+		error("--vhost-user and --control go together, without --vmemd");
+		return -EINVAL;
+	}
+	if (!options->region.size != (!options->vmemd && !running)) {
+		error("a region takes --region-size and a vmemd");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+int options_parse(struct options *options, int argc, char **argv)
+{
+	int option, index = 0, ret;
+
+	*options = (struct options){
+		.cmdline = "console=ttyS0",
+		.memory = 512 * MIB,
+		.nr_vcpus = 1,
+		.region =
+			{
+				.block_size = 2 * MIB,
+				.slot_size = 128 * MIB,
+			},
+		.serial = "stdio",
+	};
+	for (;;) {
+		option = getopt_long(argc, argv, "", long_options, &index);
+		if (option < 0)
+			break;
+		if (option == OPT_HELP) {
+			fputs(usage, stdout);
+			return 1;
+		}
+		ret = take_option(options, option, long_options[index].name,
+				  optarg);
+		if (ret)
+			return ret;
+	}
+	if (optind < argc) {
+		error("unexpected argument: %s", argv[optind]);
+		return -EINVAL;
+	}
+	options->region.address_spaces = options->smm ? 3 : 1;
+	return check(options);
+}

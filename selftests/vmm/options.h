@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The command line. */
+#ifndef OPTIONS_H
+#define OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "region.h"
+#include "vmemd.h"
+
+/* APIC ids of 8 bits, and no more guest than a test needs. */
+#define MAX_VCPUS 16
+
+/**
+ * struct options - what the command line asks for
+ * @kernel: bzImage
+ * @initrd: initramfs, or NULL
+ * @cmdline: kernel command line
+ * @memory: bytes of boot memory
+ * @nr_vcpus: virtual CPUs
+ * @smm: give the guest an SMM address space
+ * @region: the virtio-mem region, of size 0 if there is none
+ * @vmemd: program to start, or NULL
+ * @vmemd_args: options for it, NULL-terminated
+ * @control_listen: control socket for it to serve, or NULL
+ * @vhost_user: vhost-user socket of a running vmemd, or NULL
+ * @control: control socket of a running vmemd, or NULL
+ * @serial: other end of the console
+ * @console_log: copy of the console's output, or NULL
+ */
+struct options {
+	const char *kernel;
+	const char *initrd;
+	const char *cmdline;
+	uint64_t memory;
+	unsigned int nr_vcpus;
+	bool smm;
+	struct region_config region;
+	const char *vmemd;
+	char *vmemd_args[VMEMD_MAX_ARGS + 1];
+	const char *control_listen;
+	const char *vhost_user;
+	const char *control;
+	const char *serial;
+	const char *console_log;
+};
+
+/**
+ * options_parse() - read the command line
+ * @options: filled in
+ * @argc: of main()
+ * @argv: of main()
+ *
+ * Return: 0, 1 if --help was asked for and answered, a negative errno, with a
+ * message, if it is no good.
+ */
+int options_parse(struct options *options, int argc, char **argv);
+
+#endif /* OPTIONS_H */

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "region.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm_vmem.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "layout.h"
+#include "util.h"
+
+#define DEVICE_PATH "/dev/kvm-vmem"
+
+/*
+ * A region starts where its first memslot may use the largest pages and Linux
+ * may hotplug the first block: memslots beyond 1 GiB need no more than that.
+ */
+#define MIN_ALIGN (128 * MIB)
+#define MAX_ALIGN GIB
+
+int region_place(struct region_config *config, unsigned int phys_bits)
+{
+	uint64_t align = MIN_ALIGN, last;
+
+	while (align < MAX_ALIGN && align < config->slot_size)
+		align *= 2;
+	if (!config->gpa && !align_up(REGION_GPA_MIN, align, &config->gpa))
+		return -ERANGE;
+	if (config->gpa < REGION_GPA_MIN) {
+		error("the region must be at 0x%llx or above",
+		      (unsigned long long)REGION_GPA_MIN);
+		return -EINVAL;
+	}
+	if (__builtin_add_overflow(config->gpa, config->size - 1, &last) ||
+	    (phys_bits < 64 && last >> phys_bits)) {
+		error("a region of %llu bytes at 0x%llx is beyond the guest's %u physical address bits",
+		      (unsigned long long)config->size,
+		      (unsigned long long)config->gpa, phys_bits);
+		return -ERANGE;
+	}
+	return 0;
+}
+
+int region_create(const struct region_config *config, int vm_fd, void *hva,
+		  uint32_t first_slot)
+{
+	struct kvm_vmem_create_region create = {
+		.size = sizeof(create),
+		.vm_fd = vm_fd,
+		.address_spaces = config->address_spaces,
+		.first_slot = first_slot,
+		.guest_phys_addr = config->gpa,
+		.region_size = config->size,
+		.userspace_addr = (uintptr_t)hva,
+		.block_size = config->block_size,
+		.slot_size = config->slot_size,
+	};
+	int device_fd, region_fd;
+
+	device_fd = open(DEVICE_PATH, O_RDWR | O_CLOEXEC);
+	if (device_fd < 0) {
+		region_fd = -errno;
+		error_errno(errno, "%s (is kvm_vmem.ko loaded?)", DEVICE_PATH);
+		return region_fd;
+	}
+	region_fd = ioctl(device_fd, KVM_VMEM_CREATE_REGION, &create);
+	if (region_fd < 0) {
+		region_fd = -errno;
+		error_errno(errno, "KVM_VMEM_CREATE_REGION");
+	}
+	close(device_fd);
+	return region_fd;
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The virtio-mmio device, in a table of its own so that a VM without a
+ * region does not show it. Edge triggered: KVM raises it through irqfds.
+ */
+#include "layout.h"
+
+DefinitionBlock ("", "SSDT", 2, "KVMVMM", "VMMSSDT ", 1)
+{
+	Scope (\_SB)
+	{
+		Device (VIO0)
+		{
+			Name (_HID, "LNRO0005")
+			Name (_UID, 0)
+			Name (_CCA, 1)
+			Name (_CRS, ResourceTemplate ()
+			{
+				Memory32Fixed (ReadWrite, VIRTIO_MMIO_GPA,
+					       VIRTIO_MMIO_SIZE)
+				Interrupt (ResourceConsumer, Edge, ActiveHigh,
+					   Exclusive) { VIRTIO_MMIO_GSI }
+			})
+		}
+	}
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Virtual CPUs: one thread each, which runs the guest and hands its port and
+ * MMIO accesses to the machine. The boot CPU starts where boot.c says, the
+ * others wait in KVM for the guest's start-up interrupt.
+ */
+#ifndef VCPU_H
+#define VCPU_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct kvm_cpuid2;
+struct kvm_run;
+
+/* Why the guest runs no more. */
+enum guest_end {
+	GUEST_RUNS,
+	GUEST_POWERED_OFF,
+	GUEST_RESET, /* also what a panicking or triple-faulting guest does */
+	GUEST_FAILED,
+};
+
+/**
+ * struct vcpu_machine - what the vCPUs run in
+ * @pio: a port access of one element; must fill in @data of a read
+ * @mmio: a memory access outside all memslots; the same
+ * @end: the guest is over; called once or more, from any vCPU's thread
+ * @opaque: for the three
+ */
+struct vcpu_machine {
+	void (*pio)(void *opaque, uint16_t port, bool is_write, void *data,
+		    unsigned int size);
+	void (*mmio)(void *opaque, uint64_t gpa, bool is_write, void *data,
+		     unsigned int size);
+	void (*end)(void *opaque, enum guest_end end);
+	void *opaque;
+};
+
+struct vcpu {
+	const struct vcpu_machine *machine;
+	unsigned int index;
+	int fd;
+	struct kvm_run *run;
+	size_t run_size;
+	pthread_t thread;
+	bool started;
+};
+
+/**
+ * vcpu_get_cpuid() - what CPU the guests of this host get
+ * @kvm_fd: /dev/kvm
+ * @phys_bits: out: width of guest-physical addresses
+ *
+ * Return: to be freed, NULL on error, with a message.
+ */
+struct kvm_cpuid2 *vcpu_get_cpuid(int kvm_fd, unsigned int *phys_bits);
+
+/**
+ * vcpu_create() - make a vCPU, not running
+ * @vcpu: the vCPU
+ * @machine: what it runs in
+ * @kvm_fd: /dev/kvm
+ * @vm_fd: the VM, with its interrupt controllers
+ * @cpuid: from vcpu_get_cpuid()
+ * @index: its number and APIC id
+ *
+ * Return: 0 or a negative errno, with a message.
+ */
+int vcpu_create(struct vcpu *vcpu, const struct vcpu_machine *machine,
+		int kvm_fd, int vm_fd, const struct kvm_cpuid2 *cpuid,
+		unsigned int index);
+
+/**
+ * vcpu_start() - start its thread
+ * @vcpu: the vCPU
+ *
+ * Return: 0 or a negative errno, with a message.
+ */
+int vcpu_start(struct vcpu *vcpu);
+
+/**
+ * vcpu_destroy() - stop its thread, free it
+ * @vcpu: a vCPU that vcpu_create() was called for, whatever it returned
+ */
+void vcpu_destroy(struct vcpu *vcpu);
+
+#endif /* VCPU_H */

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A virtio device over MMIO (virtio 1.2, 4.2) whose other half is a
+ * vhost-user backend.
+ *
+ * The data path avoids this process: a kick is an ioeventfd that KVM signals
+ * and the backend waits for, a call is an irqfd that the backend signals and
+ * KVM turns into an interrupt. The interrupt is edge triggered, so neither
+ * side needs an acknowledgment.
+ *
+ * Since calls do not pass through here, InterruptStatus is worked out when
+ * the driver reads it: "used buffer" is set if a used ring has moved since the
+ * driver last acknowledged it.
+ *
+ * The configuration space is the backend's, and is read from it at each
+ * access rather than cached: virtio lets a device change fields without
+ * notice (virtio-mem's plugged_size is one). ConfigGeneration changes when
+ * two reads differ, so a driver that reads a 64-bit field in two halves sees
+ * a change between them.
+ *
+ * vCPU threads call virtio_mmio_access(), under the device's lock. The main
+ * loop calls virtio_mmio_config_changed(), which takes none: the lock's holder
+ * may be waiting for a backend that waits for the main loop.
+ */
+#ifndef VIRTIO_MMIO_H
+#define VIRTIO_MMIO_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vhost_user.h"
+
+#define VIRTIO_MMIO_MAX_QUEUES 8
+#define VIRTIO_MMIO_QUEUE_SIZE 128
+
+struct memory;
+
+struct virtio_mmio_queue {
+	uint32_t size;
+	uint64_t desc_gpa;
+	uint64_t avail_gpa;
+	uint64_t used_gpa;
+	bool ready;
+	bool started;
+	/* Of a started queue: the used index as the driver last saw it. */
+	const uint16_t *used_index;
+	uint16_t shown_index;
+	uint16_t acked_index;
+	int kick_fd;
+	int call_fd;
+};
+
+struct virtio_mmio {
+	pthread_mutex_t lock;
+	const struct memory *memory;
+	struct vhost_user *vu;
+	uint32_t device_id;
+	uint32_t nr_queues;
+	struct virtio_mmio_queue queues[VIRTIO_MMIO_MAX_QUEUES];
+	uint32_t device_features_sel;
+	uint32_t driver_features_sel;
+	uint32_t queue_sel;
+	uint64_t driver_features;
+	uint8_t status;
+	uint32_t generation;
+	uint8_t config[VHOST_USER_CONFIG_MAX];
+	bool config_pending;
+	int config_fd;
+};
+
+/**
+ * virtio_mmio_open() - make the device, at VIRTIO_MMIO_GPA
+ * @dev: the device
+ * @vm_fd: the VM
+ * @memory: its memory
+ * @vu: a negotiated backend
+ * @device_id: virtio device id
+ * @nr_queues: virtqueues, up to VIRTIO_MMIO_MAX_QUEUES
+ *
+ * Return: 0 or a negative errno, with a message.
+ */
+int virtio_mmio_open(struct virtio_mmio *dev, int vm_fd,
+		     const struct memory *memory, struct vhost_user *vu,
+		     uint32_t device_id, uint32_t nr_queues);
+void virtio_mmio_close(struct virtio_mmio *dev);
+
+/**
+ * virtio_mmio_access() - the guest's access to the window
+ * @dev: the device
+ * @offset: below VIRTIO_MMIO_SIZE
+ * @is_write: direction
+ * @data: what is written, or where the read value goes
+ * @size: bytes: 1, 2, 4 or 8
+ */
+void virtio_mmio_access(struct virtio_mmio *dev, uint64_t offset, bool is_write,
+			void *data, unsigned int size);
+
+/**
+ * virtio_mmio_config_changed() - interrupt the driver to look at the
+ * configuration space, or at the status of a backend that was given up
+ * @dev: the device
+ */
+void virtio_mmio_config_changed(struct virtio_mmio *dev);
+
+#endif /* VIRTIO_MMIO_H */
