@@ -82,7 +82,9 @@ static const struct genl_split_ops kvm_vmem_nl_ops[] = {
 	},
 	{
 		.cmd		= KVM_VMEM_CMD_REGION_GET,
+		.start		= kvm_vmem_nl_region_start,
 		.dumpit		= kvm_vmem_nl_region_get_dumpit,
+		.done		= kvm_vmem_nl_dump_done,
 		.policy		= kvm_vmem_region_get_dump_nl_policy,
 		.maxattr	= KVM_VMEM_A_REGION_FD,
 		.flags		= GENL_CMD_CAP_DUMP,
@@ -117,14 +119,18 @@ static const struct genl_split_ops kvm_vmem_nl_ops[] = {
 	},
 	{
 		.cmd		= KVM_VMEM_CMD_BLOCK_GET,
+		.start		= kvm_vmem_nl_block_start,
 		.dumpit		= kvm_vmem_nl_block_get_dumpit,
+		.done		= kvm_vmem_nl_dump_done,
 		.policy		= kvm_vmem_block_get_nl_policy,
 		.maxattr	= KVM_VMEM_A_BLOCK_REGION_FD,
 		.flags		= GENL_CMD_CAP_DUMP,
 	},
 	{
 		.cmd		= KVM_VMEM_CMD_SLOT_GET,
+		.start		= kvm_vmem_nl_slot_start,
 		.dumpit		= kvm_vmem_nl_slot_get_dumpit,
+		.done		= kvm_vmem_nl_dump_done,
 		.policy		= kvm_vmem_slot_get_nl_policy,
 		.maxattr	= KVM_VMEM_A_SLOT_REGION_FD,
 		.flags		= GENL_CMD_CAP_DUMP,

@@ -14,6 +14,11 @@
 /* Common nested types */
 extern const struct nla_policy kvm_vmem_range_nl_policy[KVM_VMEM_A_RANGE_SIZE + 1];
 
+int kvm_vmem_nl_region_start(struct netlink_callback *cb);
+int kvm_vmem_nl_block_start(struct netlink_callback *cb);
+int kvm_vmem_nl_slot_start(struct netlink_callback *cb);
+int kvm_vmem_nl_dump_done(struct netlink_callback *cb);
+
 int kvm_vmem_nl_region_get_doit(struct sk_buff *skb, struct genl_info *info);
 int kvm_vmem_nl_region_get_dumpit(struct sk_buff *skb,
 				  struct netlink_callback *cb);

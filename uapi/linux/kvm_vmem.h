@@ -82,8 +82,9 @@ struct kvm_vmem_query {
  * Each entry means what it means to KVM_SET_USER_MEMORY_REGION (KVM API,
  * section 4.35): memory_size 0 deletes slot, an unused slot is created, a used
  * one has KVM_MEM_LOG_DIRTY_PAGES set or cleared; an entry that changes
- * nothing is taken. Overlap is judged on the layout that results, so a create
- * may take the place of slots that the same batch deletes.
+ * nothing is taken. Entries are judged in order, each by itself and against
+ * the slots there are; then the creates, in order, against the layout that
+ * results: a create may take the place of slots that the same batch deletes.
  *
  * All or nothing: on any error the VM's memslots, their metadata and their
  * generation are as before. A vCPU that touches a slot while it is replaced
@@ -96,7 +97,7 @@ struct kvm_vmem_query {
  * KVM_MEM_READONLY; EEXIST memory that overlaps; EIO the caller's mm is not
  * the VM's, or the VM is dead; E2BIG @nr above the limit; EOPNOTSUPP
  * KVM_MEM_GUEST_MEMFD, or a VM type whose memslots are not the user's to
- * batch; ENOMEM; EFAULT; EINTR a fatal signal.
+ * batch; ENOMEM; EFAULT.
  */
 struct kvm_vmem_memslot_batch {
 	__u32 size;

@@ -1,0 +1,687 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Batches: many memslot changes for the price of one.
+ *
+ * KVM changes one memslot per call: a grace period for a create, two and a zap
+ * of the whole guest page table for a delete. A batch shares them among all its
+ * entries and both address spaces. Its steps, with slots_lock held throughout:
+ *
+ *  1. Judge. Each entry by itself and against the memslots there are, in
+ *     order; then each create against the layout that results, in order.
+ *     Nothing has been touched when this refuses.
+ *  2. Allocate everything that deletes, creates and flips of dirty logging
+ *     need. A create's metadata comes from KVM's own prepare hook, under
+ *     slots_arch_lock. The batch can still be given up without a trace.
+ *  3. If anything is deleted: put INVALID copies of those memslots in the
+ *     inactive sets and swap, so that no vCPU maps anything of them any more,
+ *     then zap what is mapped. The originals stay in the sets that are now
+ *     inactive, which is what makes undoing this simple.
+ *  4. Make the new layout in the inactive sets, swap, repeat it in the others,
+ *     commit and free. From the swap on nothing can fail.
+ *
+ * When a shadow root was allocated in between 2 and 4 (a first nested guest
+ * began to run during step 3, when slots_arch_lock was not held), the creates
+ * of step 2 lack the rmaps that every visible memslot has just been given. They
+ * are thrown away and prepared once more, under the same hold of the lock in
+ * which they are linked. If memory runs out there, of all places, the batch
+ * swaps the originals back in; the generation has then advanced, as it does
+ * when KVM itself gives up a delete.
+ *
+ * Locks are described in memslot.c. Everything here may sleep.
+ */
+#include <linux/bitmap.h>
+#include <linux/minmax.h>
+#include <linux/mm.h>
+#include <linux/rbtree.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "compat.h"
+#include "batch.h"
+#include "memslot.h"
+#include "symbols.h"
+#include "uapi/linux/kvm_vmem.h"
+
+/* What an entry comes down to. */
+enum op_type {
+	OP_NONE,
+	OP_CREATE,
+	OP_DELETE,
+	OP_FLIP,
+};
+
+/**
+ * struct op - one entry while its batch is applied
+ * @type: what to do
+ * @old: the memslot that goes: KVM's until committed
+ * @invalid: INVALID copy of @old, ours
+ * @new: the memslot that comes: ours until the last swap
+ * @prepared: @new has metadata from the prepare hook
+ * @has_bitmap: @new has a dirty bitmap that is not @old's
+ * @node: in the tree of creates of its address space, by gfn
+ * @base_gfn: first page of a create
+ * @last_gfn: last page of a create
+ */
+struct op {
+	enum op_type type;
+	struct kvm_memory_slot *old;
+	struct kvm_memory_slot *invalid;
+	struct kvm_memory_slot *new;
+	bool prepared;
+	bool has_bitmap;
+	struct rb_node node;
+	gfn_t base_gfn;
+	gfn_t last_gfn;
+};
+
+/* What the entries say of one address space. */
+struct as_state {
+	DECLARE_BITMAP(named, KVM_USER_MEM_SLOTS);
+	DECLARE_BITMAP(deleted, KVM_MEM_SLOTS_NUM);
+	struct rb_root creates;
+};
+
+/**
+ * struct batch - a batch while it is applied
+ * @kvm: the VM, slots_lock held
+ * @changes: the entries
+ * @nr: how many
+ * @ops: what became of each
+ * @as: state of each address space
+ * @delete_mask: address spaces in which memslots are deleted
+ * @change_mask: address spaces in which anything changes
+ * @bad_index: first entry that was refused
+ */
+struct batch {
+	struct kvm *kvm;
+	const struct vmem_change *changes;
+	u32 nr;
+	struct op *ops;
+	struct as_state *as;
+	unsigned long delete_mask;
+	unsigned long change_mask;
+	u32 bad_index;
+};
+
+/* The loops below do little per entry, but there may be 65,528 of them. */
+#define for_each_op(op, b)					\
+	for ((op) = (b)->ops; (op) < (b)->ops + (b)->nr;	\
+	     (op)++, cond_resched())
+
+#define for_each_op_of(op, b, t)				\
+	for ((op) = first_op((b), (b)->ops, (t)); (op);		\
+	     (op) = first_op((b), (op) + 1, (t)))
+
+/* The first operation of a type from @op on, NULL if there is none. */
+static struct op *first_op(const struct batch *b, struct op *op,
+			   enum op_type type)
+{
+	for (; op < b->ops + b->nr; op++, cond_resched())
+		if (op->type == type)
+			return op;
+	return NULL;
+}
+
+static int mem_as_id(const struct kvm_userspace_memory_region *mem)
+{
+	return mem->slot >> 16;
+}
+
+static int mem_id(const struct kvm_userspace_memory_region *mem)
+{
+	return (u16)mem->slot;
+}
+
+/* What KVM checks before it looks at any memslot, in KVM's order. */
+static int judge_fields(struct kvm *kvm,
+			const struct kvm_userspace_memory_region *mem)
+{
+	u32 valid_flags = KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY;
+
+	if (mem->flags & KVM_MEM_GUEST_MEMFD)
+		return -EOPNOTSUPP;
+	if (mem_id(mem) >= KVM_USER_MEM_SLOTS)
+		return -EINVAL;
+	if (mem->flags & ~valid_flags)
+		return -EINVAL;
+	if (!PAGE_ALIGNED(mem->memory_size) ||
+	    !PAGE_ALIGNED(mem->guest_phys_addr))
+		return -EINVAL;
+	if (!PAGE_ALIGNED(mem->userspace_addr) ||
+	    mem->userspace_addr != untagged_addr(mem->userspace_addr) ||
+	    !access_ok((void __user *)(unsigned long)mem->userspace_addr,
+		       mem->memory_size))
+		return -EINVAL;
+	if (mem_as_id(mem) >= kvm_arch_nr_memslot_as_ids(kvm))
+		return -EINVAL;
+	if (mem->guest_phys_addr + mem->memory_size < mem->guest_phys_addr)
+		return -EINVAL;
+	if (mem->memory_size >> PAGE_SHIFT > KVM_MEM_MAX_NR_PAGES)
+		return -EINVAL;
+	return 0;
+}
+
+/* What KVM_SET_USER_MEMORY_REGION would make of the entry. */
+static int judge_set(const struct kvm_userspace_memory_region *mem,
+		     struct op *op)
+{
+	const struct kvm_memory_slot *old = op->old;
+
+	if (!mem->memory_size) {
+		if (!old)
+			return -EINVAL;
+		op->type = OP_DELETE;
+		return 0;
+	}
+	if (!old) {
+		op->type = OP_CREATE;
+		return 0;
+	}
+	/* MOVE, a size or backing that changes, a flip of READONLY. */
+	if (!vmem_memslot_is(old, mem) ||
+	    (mem->flags ^ old->flags) & KVM_MEM_READONLY)
+		return -EINVAL;
+	if (mem->flags != old->flags)
+		op->type = OP_FLIP;
+	return 0;
+}
+
+static int judge_kind(const struct vmem_change *change, struct op *op)
+{
+	const struct kvm_userspace_memory_region *mem = &change->mem;
+	bool as_described = vmem_memslot_is(op->old, mem);
+
+	switch (change->kind) {
+	case VMEM_CHANGE_SET:
+		return judge_set(mem, op);
+	case VMEM_CHANGE_CREATE:
+		if (op->old)
+			return -EEXIST;
+		op->type = OP_CREATE;
+		return 0;
+	case VMEM_CHANGE_DROP:
+		if (as_described)
+			op->type = OP_DELETE;
+		return 0;
+	case VMEM_CHANGE_DELETE:
+		op->type = OP_DELETE;
+		break;
+	case VMEM_CHANGE_FLAGS:
+		if (as_described && op->old->flags != mem->flags)
+			op->type = OP_FLIP;
+		break;
+	case VMEM_CHANGE_EXPECT:
+		break;
+	}
+	return as_described ? 0 : -ESTALE;
+}
+
+/* Judge one entry by itself and against the memslot of its id. */
+static int judge_entry(struct batch *b, const struct vmem_change *change,
+		       struct op *op)
+{
+	const struct kvm_userspace_memory_region *mem = &change->mem;
+	struct as_state *as;
+	int id = mem_id(mem);
+	int r;
+
+	r = judge_fields(b->kvm, mem);
+	if (r)
+		return r;
+
+	as = &b->as[mem_as_id(mem)];
+	if (__test_and_set_bit(id, as->named))
+		return -EINVAL;
+
+	op->old = vmem_memslot_find(b->kvm, mem_as_id(mem), id);
+	/* Memory of a guest_memfd has more to undo than is done here. */
+	if (op->old && op->old->flags & KVM_MEM_GUEST_MEMFD)
+		return -EOPNOTSUPP;
+
+	r = judge_kind(change, op);
+	if (r || op->type == OP_NONE)
+		return r;
+
+	b->change_mask |= BIT(mem_as_id(mem));
+	if (op->type == OP_DELETE) {
+		if (WARN_ON_ONCE(b->kvm->nr_memslot_pages < op->old->npages))
+			return -EIO;
+		b->delete_mask |= BIT(mem_as_id(mem));
+		__set_bit(id, as->deleted);
+	} else if (op->type == OP_CREATE) {
+		op->base_gfn = gpa_to_gfn(mem->guest_phys_addr);
+		op->last_gfn = op->base_gfn +
+			       (mem->memory_size >> PAGE_SHIFT) - 1;
+	}
+	return 0;
+}
+
+/* Put a create in the tree of its address space, unless it overlaps one. */
+static int add_create(struct as_state *as, struct op *op)
+{
+	struct rb_node **node = &as->creates.rb_node;
+	struct rb_node *parent = NULL;
+
+	while (*node) {
+		const struct op *at = rb_entry(*node, struct op, node);
+
+		parent = *node;
+		if (op->last_gfn < at->base_gfn)
+			node = &(*node)->rb_left;
+		else if (op->base_gfn > at->last_gfn)
+			node = &(*node)->rb_right;
+		else
+			return -EEXIST;
+	}
+	rb_link_node(&op->node, parent, node);
+	rb_insert_color(&op->node, &as->creates);
+	return 0;
+}
+
+/* Judge a create against the layout that results. */
+static int judge_create(struct batch *b, int as_id, struct op *op,
+			bool probe_gfn)
+{
+	struct as_state *as = &b->as[as_id];
+	struct kvm_memslot_iter iter;
+	int r;
+
+	if (probe_gfn) {
+		r = vmem_memslot_probe_gfn(b->kvm, op->last_gfn);
+		if (r)
+			return r;
+	}
+	kvm_for_each_memslot_in_gfn_range(&iter, __kvm_memslots(b->kvm, as_id),
+					  op->base_gfn, op->last_gfn + 1)
+		if (!test_bit(iter.slot->id, as->deleted))
+			return -EEXIST;
+	return add_create(as, op);
+}
+
+static int judge_creates(struct batch *b)
+{
+	bool probe_gfn = false;
+	gfn_t highest = 0;
+	struct op *op;
+	int r;
+
+	/*
+	 * The limit is the same for all, so one probe usually answers for all;
+	 * if it does not, who is first to be beyond takes one each.
+	 */
+	for_each_op_of(op, b, OP_CREATE)
+		highest = max(highest, op->last_gfn);
+	if (highest) {
+		r = vmem_memslot_probe_gfn(b->kvm, highest);
+		if (r == -ENOMEM)
+			return r;
+		probe_gfn = r;
+	}
+
+	for_each_op_of(op, b, OP_CREATE) {
+		u32 i = op - b->ops;
+
+		r = judge_create(b, mem_as_id(&b->changes[i].mem), op,
+				 probe_gfn);
+		if (r) {
+			if (r != -ENOMEM)
+				b->bad_index = i;
+			return r;
+		}
+	}
+	/*
+	 * That the pages of all memslots fit an unsigned long, which KVM checks
+	 * as well, follows from the most of each times the most there can be.
+	 */
+	return 0;
+}
+
+/* Step 1. */
+static int judge(struct batch *b)
+{
+	u32 i;
+	int r;
+
+	for (i = 0; i < b->nr; i++) {
+		r = judge_entry(b, &b->changes[i], &b->ops[i]);
+		if (r) {
+			b->bad_index = i;
+			return r;
+		}
+		cond_resched();
+	}
+	return judge_creates(b);
+}
+
+static struct kvm_memory_slot *
+slot_from_mem(const struct kvm_userspace_memory_region *mem)
+{
+	struct kvm_memory_slot *slot = vmem_memslot_alloc();
+
+	if (!slot)
+		return NULL;
+	slot->as_id = mem_as_id(mem);
+	slot->id = mem_id(mem);
+	slot->base_gfn = gpa_to_gfn(mem->guest_phys_addr);
+	slot->npages = mem->memory_size >> PAGE_SHIFT;
+	slot->flags = mem->flags;
+	slot->userspace_addr = mem->userspace_addr;
+	return slot;
+}
+
+static int alloc_new(struct batch *b, struct op *op)
+{
+	const struct kvm_userspace_memory_region *mem =
+		&b->changes[op - b->ops].mem;
+	int r;
+
+	if (op->type == OP_CREATE) {
+		op->new = slot_from_mem(mem);
+	} else {
+		op->new = vmem_memslot_copy(op->old);
+		if (op->new)
+			op->new->flags = mem->flags;
+	}
+	if (!op->new)
+		return -ENOMEM;
+
+	if (!(mem->flags & KVM_MEM_LOG_DIRTY_PAGES)) {
+		op->new->dirty_bitmap = NULL;
+	} else if (!op->new->dirty_bitmap) {
+		r = vmem_memslot_alloc_dirty_bitmap(b->kvm, op->new);
+		if (r)
+			return r;
+		op->has_bitmap = op->new->dirty_bitmap;
+	}
+	return 0;
+}
+
+/* Step 2, but for the metadata of creates. */
+static int allocate(struct batch *b)
+{
+	struct op *op;
+	int r;
+
+	for_each_op(op, b) {
+		switch (op->type) {
+		case OP_NONE:
+			break;
+		case OP_DELETE:
+			op->invalid = vmem_memslot_copy(op->old);
+			if (!op->invalid)
+				return -ENOMEM;
+			op->invalid->flags |= KVM_MEMSLOT_INVALID;
+			break;
+		case OP_CREATE:
+		case OP_FLIP:
+			r = alloc_new(b, op);
+			if (r)
+				return r;
+			break;
+		}
+	}
+	return 0;
+}
+
+static void unprepare(struct batch *b)
+{
+	struct op *op;
+
+	for_each_op(op, b) {
+		if (op->prepared) {
+			kvm_hook(kvm_arch_free_memslot)(b->kvm, op->new);
+			op->prepared = false;
+		}
+	}
+}
+
+/* Under slots_arch_lock. */
+static int prepare_creates(struct batch *b)
+{
+	struct op *op;
+	int r;
+
+	for_each_op_of(op, b, OP_CREATE) {
+		r = kvm_hook(kvm_arch_prepare_memory_region)(b->kvm, NULL,
+							     op->new,
+							     KVM_MR_CREATE);
+		if (r)
+			return r;
+		op->prepared = true;
+	}
+	return 0;
+}
+
+/*
+ * Under slots_arch_lock. A flipped memslot takes its predecessor's metadata
+ * over, so this must come under the hold in which the pointers are assigned.
+ */
+static int prepare_flips(struct batch *b)
+{
+	struct op *op;
+	int r;
+
+	for_each_op_of(op, b, OP_FLIP) {
+		r = kvm_hook(kvm_arch_prepare_memory_region)(b->kvm, op->old,
+							     op->new,
+							     KVM_MR_FLAGS_ONLY);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+static void zap_deleted(struct batch *b)
+{
+	bool zaps_all = vmem_flush_zaps_all(b->kvm);
+	struct op *op;
+
+	for_each_op_of(op, b, OP_DELETE) {
+		kvm_hook(kvm_arch_flush_shadow_memslot)(b->kvm, op->old);
+		if (zaps_all)
+			break;
+	}
+	kvm_hook(kvm_arch_guest_memory_reclaimed)(b->kvm);
+}
+
+/*
+ * Step 3. slots_arch_lock is held on entry and on return, and dropped between:
+ * the arch part of the INVALID copies may have changed meanwhile.
+ */
+static void invalidate(struct batch *b)
+{
+	struct op *op;
+
+	for_each_op_of(op, b, OP_DELETE) {
+		op->invalid->arch = op->old->arch;
+		vmem_memslot_replace(b->kvm, op->old, op->invalid);
+	}
+	vmem_memslot_swap(b->kvm, b->delete_mask);
+
+	/*
+	 * No mapping of a deleted memslot can be made from here on, as all
+	 * lookups find it INVALID. What is mapped goes now.
+	 */
+	zap_deleted(b);
+
+	mutex_lock(&b->kvm->slots_arch_lock);
+	for_each_op_of(op, b, OP_DELETE)
+		op->old->arch = op->invalid->arch;
+}
+
+/* Undo step 3: the originals are still in the inactive sets. */
+static void revalidate(struct batch *b)
+{
+	struct op *op;
+
+	vmem_memslot_swap(b->kvm, b->delete_mask);
+	for_each_op_of(op, b, OP_DELETE)
+		vmem_memslot_replace(b->kvm, op->invalid, op->old);
+}
+
+/* Step 4. Under slots_arch_lock, which is dropped. */
+static void install(struct batch *b)
+{
+	struct op *op;
+
+	/* Deletes make room for creates. */
+	for_each_op_of(op, b, OP_DELETE)
+		vmem_memslot_replace(b->kvm, op->old, NULL);
+	for_each_op(op, b)
+		if (op->new)
+			vmem_memslot_replace(b->kvm, op->old, op->new);
+
+	vmem_memslot_swap(b->kvm, b->change_mask);
+
+	for_each_op_of(op, b, OP_DELETE)
+		vmem_memslot_replace(b->kvm, op->invalid, NULL);
+	for_each_op(op, b)
+		if (op->new)
+			vmem_memslot_replace(b->kvm, op->old, op->new);
+}
+
+static void commit(struct batch *b)
+{
+	struct op *op;
+
+	for_each_op(op, b) {
+		switch (op->type) {
+		case OP_NONE:
+			break;
+		case OP_CREATE:
+			vmem_memslot_commit(b->kvm, NULL, op->new,
+					    KVM_MR_CREATE);
+			break;
+		case OP_DELETE:
+			vmem_memslot_commit(b->kvm, op->old, NULL,
+					    KVM_MR_DELETE);
+			break;
+		case OP_FLIP:
+			vmem_memslot_commit(b->kvm, op->old, op->new,
+					    KVM_MR_FLAGS_ONLY);
+			break;
+		}
+		/* KVM's now. */
+		op->new = NULL;
+		op->prepared = false;
+		op->has_bitmap = false;
+	}
+}
+
+static int change(struct batch *b)
+{
+	struct kvm *kvm = b->kvm;
+	bool rmaps;
+	int r;
+
+	mutex_lock(&kvm->slots_arch_lock);
+	rmaps = vmem_memslot_shadow_root_seen(kvm);
+	r = prepare_creates(b);
+	if (r)
+		goto out_unlock;
+
+	if (b->delete_mask) {
+		invalidate(b);
+		if (rmaps != vmem_memslot_shadow_root_seen(kvm)) {
+			unprepare(b);
+			r = prepare_creates(b);
+			if (r)
+				goto out_revalidate;
+		}
+	}
+	r = prepare_flips(b);
+	if (r)
+		goto out_revalidate;
+
+	install(b);
+	commit(b);
+	return 0;
+
+out_revalidate:
+	if (b->delete_mask) {
+		revalidate(b);
+		return r;
+	}
+out_unlock:
+	mutex_unlock(&kvm->slots_arch_lock);
+	return r;
+}
+
+static void free_ops(struct batch *b)
+{
+	struct op *op;
+
+	unprepare(b);
+	for_each_op(op, b) {
+		if (op->has_bitmap)
+			vmem_memslot_free_dirty_bitmap(op->new);
+		kfree(op->new);
+		kfree(op->invalid);
+	}
+	kvfree(b->ops);
+}
+
+/**
+ * vmem_batch_apply - apply many memslot changes as one step
+ * @kvm: the VM; the caller holds a reference and no lock of it
+ * @changes: the entries
+ * @nr: how many, at most VMEM_BATCH_MAX
+ * @validate_only: make all checks, change nothing
+ * @bad_index: out, on error: first entry that was refused, or
+ *	KVM_VMEM_NO_INDEX
+ *
+ * All or nothing. Memory is charged to the current (or active) memory cgroup.
+ *
+ * Return: 0; -EIO for a dead VM; -EOPNOTSUPP for a VM with private memory,
+ * whose memslots KVM ties to more than is known here; -ENOMEM; what the entry
+ * at @bad_index earned.
+ */
+int vmem_batch_apply(struct kvm *kvm, const struct vmem_change *changes, u32 nr,
+		     bool validate_only, u32 *bad_index)
+{
+	struct batch b = {
+		.kvm = kvm,
+		.changes = changes,
+		.nr = nr,
+		.bad_index = KVM_VMEM_NO_INDEX,
+	};
+	int r = -ENOMEM;
+
+	*bad_index = KVM_VMEM_NO_INDEX;
+	if (nr > VMEM_BATCH_MAX)
+		return -E2BIG;
+	if (!nr)
+		return 0;
+
+	b.ops = kvcalloc(nr, sizeof(*b.ops), GFP_KERNEL_ACCOUNT);
+	b.as = kvcalloc(KVM_MAX_NR_ADDRESS_SPACES, sizeof(*b.as),
+			GFP_KERNEL_ACCOUNT);
+	if (!b.ops || !b.as)
+		goto out;
+
+	mutex_lock(&kvm->slots_lock);
+	if (kvm->vm_dead) {
+		r = -EIO;
+		goto out_unlock;
+	}
+	if (kvm_arch_has_private_mem(kvm)) {
+		r = -EOPNOTSUPP;
+		goto out_unlock;
+	}
+	r = judge(&b);
+	if (r || validate_only || !b.change_mask)
+		goto out_unlock;
+	r = allocate(&b);
+	if (!r)
+		r = change(&b);
+
+out_unlock:
+	mutex_unlock(&kvm->slots_lock);
+	*bad_index = b.bad_index;
+out:
+	if (b.ops)
+		free_ops(&b);
+	kvfree(b.as);
+	return r;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef KVM_VMEM_BATCH_H
+#define KVM_VMEM_BATCH_H
+
+#include <linux/kvm_host.h>
+
+/**
+ * enum vmem_change_kind - how an entry of a batch is meant
+ *
+ * "As described": the memslot has the guest address, size and host address of
+ * the entry. Its flags do not count, the VMM may have changed them.
+ */
+enum vmem_change_kind {
+	/* As KVM_SET_USER_MEMORY_REGION takes it. */
+	VMEM_CHANGE_SET,
+	/* The memslot is to be created: EEXIST if its id is in use. */
+	VMEM_CHANGE_CREATE,
+	/* Delete: ESTALE unless the memslot is as described. */
+	VMEM_CHANGE_DELETE,
+	/* Delete the memslot if it is as described, else leave it alone. */
+	VMEM_CHANGE_DROP,
+	/* Set or clear dirty logging: ESTALE unless as described. */
+	VMEM_CHANGE_FLAGS,
+	/* Change nothing: ESTALE unless the memslot is as described. */
+	VMEM_CHANGE_EXPECT,
+};
+
+/*
+ * struct vmem_change - one entry of a batch
+ * @mem: slot, addresses, size and flags; memory_size is the memslot's in every
+ *	kind, and 0 for a delete by VMEM_CHANGE_SET
+ */
+struct vmem_change {
+	struct kvm_userspace_memory_region mem;
+	enum vmem_change_kind kind;
+};
+
+/* Most entries: every memslot id of every address space. */
+#define VMEM_BATCH_MAX (KVM_USER_MEM_SLOTS * KVM_MAX_NR_ADDRESS_SPACES)
+
+int vmem_batch_apply(struct kvm *kvm, const struct vmem_change *changes, u32 nr,
+		     bool validate_only, u32 *bad_index);
+
+#endif /* KVM_VMEM_BATCH_H */

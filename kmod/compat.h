@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What differs between the kernels this module is built for, and nothing else:
+ * the other files read as if there were one kernel. Newest spelling wins; an
+ * older kernel is given the newer name.
+ */
+#ifndef KVM_VMEM_COMPAT_H
+#define KVM_VMEM_COMPAT_H
+
+#include <linux/kvm_host.h>
+#include <linux/version.h>
+#include <net/genetlink.h>
+
+#include "uapi/linux/kvm_vmem_netlink.h"
+
+/*
+ * 6.7 has guest_memfd (KVM_MEM_GUEST_MEMFD). Before, the bit is unknown; it is
+ * named here so that a program gets the same answer everywhere.
+ */
+#ifndef KVM_MEM_GUEST_MEMFD
+#define KVM_MEM_GUEST_MEMFD (1UL << 2)
+#endif
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
+static inline bool kvm_arch_has_private_mem(struct kvm *kvm)
+{
+	return false;
+}
+#endif
+
+/* 6.8 made the number of address spaces a property of the VM. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
+#define KVM_MAX_NR_ADDRESS_SPACES KVM_ADDRESS_SPACE_NUM
+
+static inline int kvm_arch_nr_memslot_as_ids(struct kvm *kvm)
+{
+	return KVM_ADDRESS_SPACE_NUM;
+}
+#endif
+
+/*
+ * 6.4 can keep a dirty bitmap beside the ring; kvm_use_dirty_bitmap() itself
+ * is not exported.
+ */
+static inline bool vmem_uses_dirty_bitmap(struct kvm *kvm)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 4, 0)
+	return !kvm->dirty_ring_size;
+#else
+	return !kvm->dirty_ring_size || kvm->dirty_ring_with_bitmap;
+#endif
+}
+
+/* 6.3 counts the memslots that log dirty pages; under slots_lock. */
+static inline void vmem_count_dirty_logging(struct kvm *kvm, int change)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
+	atomic_set(&kvm->nr_memslots_dirty_logging,
+		   atomic_read(&kvm->nr_memslots_dirty_logging) + change);
+#endif
+}
+
+/* 6.5 keeps one array of write-tracking counters instead of one per mode. */
+static inline const void *vmem_gfn_track(const struct kvm_memory_slot *slot)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
+	return slot->arch.gfn_track[KVM_PAGE_TRACK_WRITE];
+#else
+	return slot->arch.gfn_write_track;
+#endif
+}
+
+/*
+ * Does kvm_arch_flush_shadow_memslot() for one memslot drop the mappings of
+ * all? Until 6.4 it asks every page tracker, of which KVM's own zaps all;
+ * others (KVMGT) want to hear of each memslot. From 6.5 those are told when a
+ * delete is committed, one by one as ever; 6.12 lets userspace
+ * (KVM_X86_QUIRK_SLOT_ZAP_ALL) and the VM type choose to zap one memslot.
+ * The caller holds slots_lock.
+ */
+static inline bool vmem_flush_zaps_all(struct kvm *kvm)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
+	return hlist_is_singular_node(&kvm->arch.mmu_sp_tracker.node,
+				      &kvm->arch.track_notifier_head.track_notifier_list);
+#elif defined(KVM_X86_QUIRK_SLOT_ZAP_ALL)
+	return kvm->arch.vm_type == KVM_X86_DEFAULT_VM &&
+	       !(kvm->arch.disabled_quirks & KVM_X86_QUIRK_SLOT_ZAP_ALL);
+#else
+	return true;
+#endif
+}
+
+/* 6.6 put what a dump was asked for into a struct genl_info. */
+static inline struct nlattr **vmem_dump_attrs(struct netlink_callback *cb)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 6, 0)
+	return genl_dumpit_info(cb)->attrs;
+#else
+	return genl_info_dump(cb)->attrs;
+#endif
+}
+
+/*
+ * 6.2 splits the operations of a netlink family into those that do and those
+ * that dump, and that is what genl.c, which is generated, has. For an older
+ * kernel it describes the family in terms of the structures below, out of which
+ * vmem_genl_register() makes what that kernel takes.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+struct vmem_split_ops {
+	int (*start)(struct netlink_callback *cb);
+	int (*doit)(struct sk_buff *skb, struct genl_info *info);
+	int (*dumpit)(struct sk_buff *skb, struct netlink_callback *cb);
+	int (*done)(struct netlink_callback *cb);
+	const struct nla_policy *policy;
+	unsigned int maxattr;
+	u8 cmd;
+	u8 flags;
+};
+
+struct vmem_split_family {
+	const char *name;
+	unsigned int version;
+	bool netnsok;
+	bool parallel_ops;
+	struct module *module;
+	const struct vmem_split_ops *split_ops;
+	unsigned int n_split_ops;
+	const struct genl_multicast_group *mcgrps;
+	unsigned int n_mcgrps;
+};
+
+/* The family as this kernel has it; netlink.c holds the one there is. */
+struct vmem_old_family {
+	struct genl_family family;
+	struct genl_ops ops[KVM_VMEM_CMD_MAX];
+};
+
+extern struct vmem_old_family vmem_old_family;
+
+#define VMEM_DEFINE_OLD_FAMILY() struct vmem_old_family vmem_old_family
+#define vmem_genl_family (&vmem_old_family.family)
+
+static inline int vmem_register_old(const struct vmem_split_family *split)
+{
+	struct genl_family *family = &vmem_old_family.family;
+	struct genl_ops *op = NULL;
+	unsigned int i;
+
+	*family = (struct genl_family) {
+		.version = split->version,
+		.netnsok = split->netnsok,
+		.parallel_ops = split->parallel_ops,
+		.module = split->module,
+		.ops = vmem_old_family.ops,
+		.mcgrps = split->mcgrps,
+		.n_mcgrps = split->n_mcgrps,
+	};
+	strscpy(family->name, split->name, sizeof(family->name));
+
+	/* Both halves of an operation follow each other, with one policy. */
+	for (i = 0; i < split->n_split_ops; i++) {
+		const struct vmem_split_ops *half = &split->split_ops[i];
+
+		if (!op || op->cmd != half->cmd) {
+			op = &vmem_old_family.ops[family->n_ops++];
+			*op = (struct genl_ops) {
+				.cmd = half->cmd,
+				.policy = half->policy,
+				.maxattr = half->maxattr,
+			};
+		}
+		if (half->doit)
+			op->doit = half->doit;
+		if (half->dumpit) {
+			op->start = half->start;
+			op->dumpit = half->dumpit;
+			op->done = half->done;
+		}
+	}
+	return genl_register_family(family);
+}
+
+#define vmem_genl_register() vmem_register_old(&kvm_vmem_nl_family)
+
+/* From here on, for genl.h and genl.c. */
+#define genl_split_ops vmem_split_ops
+#define genl_family vmem_split_family
+#else
+#define VMEM_DEFINE_OLD_FAMILY() static_assert(true)
+#define vmem_genl_family (&kvm_vmem_nl_family)
+#define vmem_genl_register() genl_register_family(&kvm_vmem_nl_family)
+#endif
+
+#endif /* KVM_VMEM_COMPAT_H */

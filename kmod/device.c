@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * /dev/kvm-vmem and its ioctls, which linux/kvm_vmem.h describes.
+ *
+ * A table tells the size of each call's structure. It is copied in once, as
+ * copy_struct_from_user() does for callers older or newer than the module;
+ * handlers see kernel memory only and hand back what the caller has room for.
+ * The command's type and number tell which call it is, its size bits do not:
+ * they differ between versions of the header.
+ */
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/kvm_host.h>
+#include <linux/miscdevice.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "batch.h"
+#include "compat.h"
+#include "device.h"
+#include "region.h"
+#include "region_fd.h"
+#include "symbols.h"
+#include "uapi/linux/kvm_vmem.h"
+#include "uapi/linux/kvm_vmem_netlink.h"
+
+/**
+ * struct ucall - one ioctl on its way
+ * @user: the caller's structure
+ * @user_size: its size
+ * @size: size of ours
+ * @args: ours
+ */
+struct ucall {
+	void __user *user;
+	u32 user_size;
+	u32 size;
+	void *args;
+};
+
+static int respond(const struct ucall *call)
+{
+	if (copy_to_user(call->user, call->args,
+			 min(call->user_size, call->size)))
+		return -EFAULT;
+	return 0;
+}
+
+/* The VM behind a descriptor, with a reference; current's mm must be its. */
+static struct kvm *get_vm(int fd)
+{
+	struct file *file = fget(fd);
+	struct kvm *kvm;
+
+	if (!file)
+		return ERR_PTR(-EBADF);
+	if (!kvm_hook(file_is_kvm)(file)) {
+		fput(file);
+		return ERR_PTR(-EINVAL);
+	}
+	kvm = file->private_data;
+	if (kvm->mm != current->mm || kvm->vm_dead)
+		kvm = ERR_PTR(-EIO);
+	else
+		kvm_get_kvm(kvm);
+	fput(file);
+	return kvm;
+}
+
+static int ioctl_query(struct ucall *call)
+{
+	struct kvm_vmem_query *query = call->args;
+
+	if (query->flags)
+		return -EINVAL;
+	*query = (struct kvm_vmem_query) {
+		.size = call->size,
+		.api_version = KVM_VMEM_API_VERSION,
+		.address_spaces = KVM_MAX_NR_ADDRESS_SPACES,
+		.max_memslots = KVM_USER_MEM_SLOTS,
+		.max_batch = KVM_VMEM_MAX_BATCH,
+		.max_ranges = KVM_VMEM_MAX_RANGES,
+		.regions = vmem_region_count(),
+		.max_blocks = KVM_VMEM_MAX_BLOCKS,
+		.min_block_size = PAGE_SIZE,
+	};
+	return respond(call);
+}
+
+static struct vmem_change *copy_entries(u64 addr, u32 nr)
+{
+	struct kvm_userspace_memory_region __user *user = u64_to_user_ptr(addr);
+	struct vmem_change *changes;
+	u32 i;
+
+	changes = kvmalloc_array(nr, sizeof(*changes), GFP_KERNEL_ACCOUNT);
+	if (!changes)
+		return ERR_PTR(-ENOMEM);
+	for (i = 0; i < nr; i++) {
+		changes[i].kind = VMEM_CHANGE_SET;
+		if (copy_from_user(&changes[i].mem, &user[i],
+				   sizeof(changes[i].mem))) {
+			kvfree(changes);
+			return ERR_PTR(-EFAULT);
+		}
+		cond_resched();
+	}
+	return changes;
+}
+
+static int ioctl_batch(struct ucall *call)
+{
+	struct kvm_vmem_memslot_batch *batch = call->args;
+	struct vmem_change *changes = NULL;
+	struct kvm *kvm;
+	int r;
+
+	/* Callers are promised as many entries as there are memslots. */
+	BUILD_BUG_ON(KVM_VMEM_MAX_BATCH != VMEM_BATCH_MAX);
+
+	batch->bad_index = KVM_VMEM_NO_INDEX;
+	if (batch->flags & ~KVM_VMEM_BATCH_VALIDATE_ONLY || batch->reserved)
+		return -EINVAL;
+	if (batch->nr > KVM_VMEM_MAX_BATCH)
+		return -E2BIG;
+	kvm = get_vm(batch->vm_fd);
+	if (IS_ERR(kvm))
+		return PTR_ERR(kvm);
+
+	changes = copy_entries(batch->regions, batch->nr);
+	if (IS_ERR(changes)) {
+		r = PTR_ERR(changes);
+		goto out_put;
+	}
+	r = vmem_batch_apply(kvm, changes, batch->nr,
+			     batch->flags & KVM_VMEM_BATCH_VALIDATE_ONLY,
+			     &batch->bad_index);
+	kvfree(changes);
+out_put:
+	kvm_put_kvm(kvm);
+	return r;
+}
+
+/* A batch answers on errors too: with the index of the bad entry. */
+static int ioctl_batch_respond(struct ucall *call)
+{
+	int r = ioctl_batch(call);
+
+	return respond(call) ?: r;
+}
+
+static int ioctl_create_region(struct ucall *call)
+{
+	struct kvm_vmem_create_region *args = call->args;
+	struct vmem_region *region;
+	struct file *file;
+	struct kvm *kvm;
+	int fd, r;
+
+	kvm = get_vm(args->vm_fd);
+	if (IS_ERR(kvm))
+		return PTR_ERR(kvm);
+	r = vmem_region_create(kvm, args, &region);
+	kvm_put_kvm(kvm);
+	if (r)
+		return r;
+
+	args->region_id = region->id;
+	r = respond(call);
+	if (r)
+		goto out_destroy;
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0) {
+		r = fd;
+		goto out_destroy;
+	}
+	file = vmem_region_file(region);
+	if (IS_ERR(file)) {
+		put_unused_fd(fd);
+		r = PTR_ERR(file);
+		goto out_destroy;
+	}
+	/* Before others can close it, and so end the region. */
+	vmem_region_publish(region);
+	fd_install(fd, file);
+	return fd;
+
+out_destroy:
+	vmem_region_destroy(region);
+	return r;
+}
+
+/**
+ * struct ioctl_op - one call
+ * @cmd: its command
+ * @size: size of its structure
+ * @min_size: up to its last field that the first version had
+ * @execute: does it
+ */
+struct ioctl_op {
+	unsigned int cmd;
+	u32 size;
+	u32 min_size;
+	int (*execute)(struct ucall *call);
+};
+
+#define IOCTL_OP(_cmd, _struct, _last, _execute)			\
+	[_IOC_NR(_cmd)] = {						\
+		.cmd = _cmd,						\
+		.size = sizeof(struct _struct),				\
+		.min_size = offsetofend(struct _struct, _last),		\
+		.execute = _execute,					\
+	}
+
+static const struct ioctl_op ioctl_ops[] = {
+	IOCTL_OP(KVM_VMEM_QUERY, kvm_vmem_query, min_block_size, ioctl_query),
+	IOCTL_OP(KVM_VMEM_MEMSLOT_BATCH, kvm_vmem_memslot_batch, reserved,
+		 ioctl_batch_respond),
+	IOCTL_OP(KVM_VMEM_CREATE_REGION, kvm_vmem_create_region, slot_size,
+		 ioctl_create_region),
+};
+
+/* Room for the structure of any call. */
+union ioctl_args {
+	struct kvm_vmem_query query;
+	struct kvm_vmem_memslot_batch batch;
+	struct kvm_vmem_create_region create_region;
+};
+
+static long device_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	union ioctl_args args = {};
+	struct ucall call = {
+		.user = (void __user *)arg,
+		.args = &args,
+	};
+	const struct ioctl_op *op;
+	int r;
+
+	if (_IOC_TYPE(cmd) != KVM_VMEM_IOC ||
+	    _IOC_NR(cmd) >= ARRAY_SIZE(ioctl_ops))
+		return -ENOTTY;
+	op = &ioctl_ops[_IOC_NR(cmd)];
+
+	if (get_user(call.user_size, (u32 __user *)arg))
+		return -EFAULT;
+	if (call.user_size < op->min_size)
+		return -EINVAL;
+	call.size = op->size;
+	r = copy_struct_from_user(&args, op->size, call.user, call.user_size);
+	if (r)
+		return r;
+	return op->execute(&call);
+}
+
+static const struct file_operations device_fops = {
+	.owner = THIS_MODULE,
+	.unlocked_ioctl = device_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.llseek = noop_llseek,
+};
+
+static struct miscdevice device = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "kvm-vmem",
+	.fops = &device_fops,
+	.mode = 0660,
+};
+
+int vmem_device_init(void)
+{
+	return misc_register(&device);
+}
+
+void vmem_device_exit(void)
+{
+	misc_deregister(&device);
+}

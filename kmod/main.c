@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * kvm_vmem: KVM metadata only for memslots that are populated.
+ *
+ * symbols.c	finds the KVM functions that are not exported
+ * memslot.c	the surgery on KVM's memslots
+ * batch.c	many memslot changes as one step
+ * region.c	block state of a virtio-mem device, and its memslots
+ * region_fd.c	the file descriptor of a region
+ * netlink.c	the generic netlink family that drives regions
+ * device.c	/dev/kvm-vmem and its ioctls
+ */
+#include <linux/init.h>
+#include <linux/module.h>
+
+#include "device.h"
+#include "netlink.h"
+#include "symbols.h"
+
+static int __init kvm_vmem_init(void)
+{
+	int r;
+
+	r = vmem_symbols_init();
+	if (r)
+		return r;
+	r = vmem_netlink_init();
+	if (r)
+		return r;
+	/* The device last: it is what makes regions. */
+	r = vmem_device_init();
+	if (r)
+		goto out_netlink;
+	return 0;
+
+out_netlink:
+	vmem_netlink_exit();
+	return r;
+}
+
+static void __exit kvm_vmem_exit(void)
+{
+	vmem_device_exit();
+	vmem_netlink_exit();
+}
+
+module_init(kvm_vmem_init);
+module_exit(kvm_vmem_exit);
+
+MODULE_DESCRIPTION("KVM metadata only for populated virtio-mem memory");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Surgery on KVM's memslots: every touch of their internals is here.
+ *
+ * KVM keeps two sets of memslots for each address space. One is active: vCPUs
+ * and everybody else find it through kvm->memslots[] under kvm->srcu. The
+ * other is inactive, and nobody but the holder of slots_lock looks at it.
+ * Both hold the same memslots, each linked by node number node_idx of the set.
+ * So a change is made in the inactive set, the pointer is swapped, a grace
+ * period passes after which nobody uses what is now the inactive set, and the
+ * change is made there too. See virt/kvm/kvm_main.c; the functions here are
+ * like the ones there of similar name, but that one swap takes any number of
+ * changes in any number of address spaces.
+ *
+ * Locks, outermost first:
+ *
+ *   slots_lock		mutex. Serializes all changes. Held by the caller
+ *			throughout, for everything here.
+ *   slots_arch_lock	mutex. The arch part of active memslots (lazily
+ *			allocated rmaps) changes under it alone, from vCPUs
+ *			inside kvm->srcu. Whoever copies that part into memslots
+ *			that will replace them holds it from the copy until the
+ *			pointers are assigned; and drops it before the grace
+ *			period, which would never end with a vCPU waiting for
+ *			the lock inside.
+ *   mn_invalidate_lock	spinlock. The pointers change under it and only while
+ *			no mmu notifier invalidation is between its start and
+ *			its end, as those count on finding the same memslots.
+ *
+ * Everything here may sleep.
+ */
+#include <linux/hashtable.h>
+#include <linux/interval_tree.h>
+#include <linux/mm.h>
+#include <linux/rcuwait.h>
+#include <linux/slab.h>
+#include <linux/srcu.h>
+#include <linux/vmalloc.h>
+
+#include "compat.h"
+#include "memslot.h"
+#include "symbols.h"
+
+static struct kvm_memslots *inactive_memslots(struct kvm *kvm, int as_id)
+{
+	int active = __kvm_memslots(kvm, as_id)->node_idx;
+
+	return &kvm->__memslots[as_id][active ^ 1];
+}
+
+/*
+ * vmem_memslot_find() - look a memslot up in the active set
+ *
+ * Return: the memslot or NULL. Valid until slots_lock is dropped.
+ */
+struct kvm_memory_slot *vmem_memslot_find(struct kvm *kvm, int as_id, int id)
+{
+	return id_to_memslot(__kvm_memslots(kvm, as_id), id);
+}
+
+/*
+ * vmem_memslot_is() - does a memslot have these addresses and this size?
+ * @slot: the memslot, or NULL
+ */
+bool vmem_memslot_is(const struct kvm_memory_slot *slot,
+		     const struct kvm_userspace_memory_region *mem)
+{
+	return slot && slot->base_gfn == gpa_to_gfn(mem->guest_phys_addr) &&
+	       slot->npages == mem->memory_size >> PAGE_SHIFT &&
+	       slot->userspace_addr == mem->userspace_addr;
+}
+
+struct kvm_memory_slot *vmem_memslot_alloc(void)
+{
+	return kzalloc(sizeof(struct kvm_memory_slot), GFP_KERNEL_ACCOUNT);
+}
+
+/*
+ * vmem_memslot_copy() - what of a memslot outlives its links
+ *
+ * The arch part may be stale by the time the copy is linked: whoever links it
+ * copies that part again under slots_arch_lock.
+ *
+ * Return: an unlinked memslot, NULL without memory.
+ */
+struct kvm_memory_slot *vmem_memslot_copy(const struct kvm_memory_slot *src)
+{
+	struct kvm_memory_slot *slot = vmem_memslot_alloc();
+
+	if (!slot)
+		return NULL;
+	slot->base_gfn = src->base_gfn;
+	slot->npages = src->npages;
+	slot->dirty_bitmap = src->dirty_bitmap;
+	slot->arch = src->arch;
+	slot->userspace_addr = src->userspace_addr;
+	slot->flags = src->flags;
+	slot->id = src->id;
+	slot->as_id = src->as_id;
+	return slot;
+}
+
+/*
+ * vmem_memslot_alloc_dirty_bitmap() - give a memslot that logs its bitmap
+ *
+ * Two bitmaps in a row, as KVM_GET_DIRTY_LOG copies one into the other. None
+ * if the VM logs into rings only.
+ */
+int vmem_memslot_alloc_dirty_bitmap(struct kvm *kvm,
+				    struct kvm_memory_slot *slot)
+{
+	if (!vmem_uses_dirty_bitmap(kvm))
+		return 0;
+
+	slot->dirty_bitmap = __vcalloc(2, kvm_dirty_bitmap_bytes(slot),
+				       GFP_KERNEL_ACCOUNT);
+	if (!slot->dirty_bitmap)
+		return -ENOMEM;
+
+	if (kvm_dirty_log_manual_protect_and_init_set(kvm))
+		bitmap_set(slot->dirty_bitmap, 0, slot->npages);
+	return 0;
+}
+
+void vmem_memslot_free_dirty_bitmap(struct kvm_memory_slot *slot)
+{
+	kvfree(slot->dirty_bitmap);
+	slot->dirty_bitmap = NULL;
+}
+
+/*
+ * vmem_memslot_shadow_root_seen() - has the VM begun to need rmaps?
+ *
+ * The first shadow root (that of a nested guest, under the TDP MMU) allocates
+ * rmaps for the memslots in the active sets, under slots_arch_lock. One that
+ * was prepared before that and is not in a set would lack them.
+ */
+bool vmem_memslot_shadow_root_seen(struct kvm *kvm)
+{
+	/* Pairs with the release in KVM, after it has allocated them all. */
+	return smp_load_acquire(&kvm->arch.shadow_root_allocated);
+}
+
+/*
+ * vmem_memslot_probe_gfn() - can a memslot reach up to this page?
+ *
+ * KVM keeps its limit to itself, so ask with a memslot of one page.
+ *
+ * Return: 0, -EINVAL if it is beyond, -ENOMEM.
+ */
+int vmem_memslot_probe_gfn(struct kvm *kvm, gfn_t gfn)
+{
+	struct kvm_memory_slot *slot = vmem_memslot_alloc();
+	int r;
+
+	if (!slot)
+		return -ENOMEM;
+	slot->base_gfn = gfn;
+	slot->npages = 1;
+
+	mutex_lock(&kvm->slots_arch_lock);
+	r = kvm_hook(kvm_arch_prepare_memory_region)(kvm, NULL, slot,
+						     KVM_MR_CREATE);
+	mutex_unlock(&kvm->slots_arch_lock);
+	if (!r)
+		kvm_hook(kvm_arch_free_memslot)(kvm, slot);
+	kfree(slot);
+	return r;
+}
+
+static void insert_gfn_node(struct kvm_memslots *slots,
+			    struct kvm_memory_slot *slot)
+{
+	struct rb_node **node = &slots->gfn_tree.rb_node;
+	struct rb_node *parent = NULL;
+	int idx = slots->node_idx;
+
+	while (*node) {
+		struct kvm_memory_slot *at;
+
+		at = container_of(*node, struct kvm_memory_slot, gfn_node[idx]);
+		parent = *node;
+		if (slot->base_gfn < at->base_gfn)
+			node = &(*node)->rb_left;
+		else
+			node = &(*node)->rb_right;
+	}
+	rb_link_node(&slot->gfn_node[idx], parent, node);
+	rb_insert_color(&slot->gfn_node[idx], &slots->gfn_tree);
+}
+
+/*
+ * vmem_memslot_replace() - change the inactive set of an address space
+ * @old: memslot to unlink, or NULL
+ * @new: memslot to link, or NULL
+ */
+void vmem_memslot_replace(struct kvm *kvm, struct kvm_memory_slot *old,
+			  struct kvm_memory_slot *new)
+{
+	struct kvm_memslots *slots =
+		inactive_memslots(kvm, old ? old->as_id : new->as_id);
+	int idx = slots->node_idx;
+
+	if (old) {
+		hash_del(&old->id_node[idx]);
+		interval_tree_remove(&old->hva_node[idx], &slots->hva_tree);
+		rb_erase(&old->gfn_node[idx], &slots->gfn_tree);
+		/* A cache for lookups by gfn, from when the set was active. */
+		if (atomic_long_read(&slots->last_used_slot) == (long)old)
+			atomic_long_set(&slots->last_used_slot, (long)new);
+	}
+	if (new) {
+		new->hva_node[idx].start = new->userspace_addr;
+		new->hva_node[idx].last = new->userspace_addr +
+					  (new->npages << PAGE_SHIFT) - 1;
+		hash_add(slots->id_hash, &new->id_node[idx], new->id);
+		interval_tree_insert(&new->hva_node[idx], &slots->hva_tree);
+		insert_gfn_node(slots, new);
+	}
+}
+
+static void assign_memslots(struct kvm *kvm, unsigned long as_mask)
+{
+	int as_id;
+
+	spin_lock(&kvm->mn_invalidate_lock);
+	prepare_to_rcuwait(&kvm->mn_memslots_update_rcuwait);
+	while (kvm->mn_active_invalidate_count) {
+		set_current_state(TASK_UNINTERRUPTIBLE);
+		spin_unlock(&kvm->mn_invalidate_lock);
+		schedule();
+		spin_lock(&kvm->mn_invalidate_lock);
+	}
+	finish_rcuwait(&kvm->mn_memslots_update_rcuwait);
+	for_each_set_bit(as_id, &as_mask, KVM_MAX_NR_ADDRESS_SPACES)
+		rcu_assign_pointer(kvm->memslots[as_id],
+				   inactive_memslots(kvm, as_id));
+	spin_unlock(&kvm->mn_invalidate_lock);
+}
+
+/*
+ * vmem_memslot_swap() - make the inactive sets of address spaces active
+ * @as_mask: the address spaces
+ *
+ * Called with slots_arch_lock held, which is dropped. On return nobody uses
+ * the sets that were active.
+ */
+void vmem_memslot_swap(struct kvm *kvm, unsigned long as_mask)
+{
+	int as_id;
+
+	for_each_set_bit(as_id, &as_mask, KVM_MAX_NR_ADDRESS_SPACES) {
+		u64 gen = __kvm_memslots(kvm, as_id)->generation;
+
+		WARN_ON_ONCE(gen & KVM_MEMSLOT_GEN_UPDATE_IN_PROGRESS);
+		inactive_memslots(kvm, as_id)->generation =
+			gen | KVM_MEMSLOT_GEN_UPDATE_IN_PROGRESS;
+	}
+
+	assign_memslots(kvm, as_mask);
+	mutex_unlock(&kvm->slots_arch_lock);
+	synchronize_srcu_expedited(&kvm->srcu);
+
+	for_each_set_bit(as_id, &as_mask, KVM_MAX_NR_ADDRESS_SPACES) {
+		struct kvm_memslots *slots = __kvm_memslots(kvm, as_id);
+		u64 gen = slots->generation;
+
+		/* Generations are unique over all address spaces of a VM. */
+		gen &= ~KVM_MEMSLOT_GEN_UPDATE_IN_PROGRESS;
+		gen += kvm_arch_nr_memslot_as_ids(kvm);
+		kvm_hook(kvm_arch_memslots_updated)(kvm, gen);
+		slots->generation = gen;
+	}
+}
+
+/*
+ * vmem_memslot_commit() - account for a change that all can see, free the old
+ * @old: memslot no set holds any more, NULL for a create; freed
+ * @new: memslot in both sets, NULL for a delete
+ */
+void vmem_memslot_commit(struct kvm *kvm, struct kvm_memory_slot *old,
+			 struct kvm_memory_slot *new, enum kvm_mr_change change)
+{
+	u32 old_flags = old ? old->flags : 0;
+	u32 new_flags = new ? new->flags : 0;
+
+	/* KVM's hook reads these, so they go first. */
+	if (change == KVM_MR_DELETE)
+		kvm->nr_memslot_pages -= old->npages;
+	else if (change == KVM_MR_CREATE)
+		kvm->nr_memslot_pages += new->npages;
+	if ((old_flags ^ new_flags) & KVM_MEM_LOG_DIRTY_PAGES)
+		vmem_count_dirty_logging(kvm, new_flags & KVM_MEM_LOG_DIRTY_PAGES ?
+					      1 : -1);
+
+	kvm_hook(kvm_arch_commit_memory_region)(kvm, old, new, change);
+
+	if (change == KVM_MR_DELETE) {
+		vmem_memslot_free_dirty_bitmap(old);
+		kvm_hook(kvm_arch_free_memslot)(kvm, old);
+	} else if (change == KVM_MR_FLAGS_ONLY && !new->dirty_bitmap) {
+		/* All other metadata is the new memslot's now. */
+		vmem_memslot_free_dirty_bitmap(old);
+	}
+	kfree(old);
+}
+
+/* Bytes behind an allocation by kvmalloc(), without vmalloc's guard page. */
+static u64 allocated_bytes(const void *addr, u64 size)
+{
+	if (!addr)
+		return 0;
+	return is_vmalloc_addr(addr) ? PAGE_ALIGN(size) :
+				       kmalloc_size_roundup(size);
+}
+
+static u64 pages_at_level(const struct kvm_memory_slot *slot, int level)
+{
+	gfn_t last = slot->base_gfn + slot->npages - 1;
+	int shift = KVM_HPAGE_GFN_SHIFT(level);
+
+	return (last >> shift) - (slot->base_gfn >> shift) + 1;
+}
+
+/*
+ * vmem_memslot_add_metadata() - add up what KVM holds for a memslot
+ *
+ * Also under slots_arch_lock if the answer must include rmaps that a vCPU is
+ * allocating at this moment.
+ */
+void vmem_memslot_add_metadata(const struct kvm_memory_slot *slot,
+			       struct vmem_metadata *sum)
+{
+	const struct kvm_arch_memory_slot *arch = &slot->arch;
+	int level;
+
+	sum->memslot += kmalloc_size_roundup(sizeof(*slot));
+	for (level = PG_LEVEL_4K; level <= KVM_MAX_HUGEPAGE_LEVEL; level++) {
+		const void *rmap = READ_ONCE(arch->rmap[level - PG_LEVEL_4K]);
+		u64 pages = pages_at_level(slot, level);
+
+		sum->rmap += allocated_bytes(rmap,
+					     pages * sizeof(*arch->rmap[0]));
+		if (level > PG_LEVEL_4K)
+			sum->lpage_info +=
+				allocated_bytes(arch->lpage_info[level - PG_LEVEL_2M],
+						pages * sizeof(*arch->lpage_info[0]));
+	}
+	sum->gfn_track += allocated_bytes(vmem_gfn_track(slot),
+					  slot->npages * sizeof(unsigned short));
+	if (slot->dirty_bitmap)
+		sum->dirty_bitmap += PAGE_ALIGN(2 * ALIGN(slot->npages, BITS_PER_LONG) /
+						BITS_PER_BYTE);
+}

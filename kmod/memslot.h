@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef KVM_VMEM_MEMSLOT_H
+#define KVM_VMEM_MEMSLOT_H
+
+#include <linux/kvm_host.h>
+
+/*
+ * struct vmem_metadata - bytes that KVM holds for memslots, as allocated
+ */
+struct vmem_metadata {
+	u64 memslot;
+	u64 rmap;
+	u64 lpage_info;
+	u64 gfn_track;
+	u64 dirty_bitmap;
+};
+
+static inline u64 vmem_metadata_total(const struct vmem_metadata *m)
+{
+	return m->memslot + m->rmap + m->lpage_info + m->gfn_track +
+	       m->dirty_bitmap;
+}
+
+/* Which memslot: @id within address space @as_id. */
+struct kvm_memory_slot *vmem_memslot_find(struct kvm *kvm, int as_id, int id);
+bool vmem_memslot_is(const struct kvm_memory_slot *slot,
+		     const struct kvm_userspace_memory_region *mem);
+
+struct kvm_memory_slot *vmem_memslot_alloc(void);
+struct kvm_memory_slot *vmem_memslot_copy(const struct kvm_memory_slot *src);
+int vmem_memslot_alloc_dirty_bitmap(struct kvm *kvm,
+				    struct kvm_memory_slot *slot);
+void vmem_memslot_free_dirty_bitmap(struct kvm_memory_slot *slot);
+bool vmem_memslot_shadow_root_seen(struct kvm *kvm);
+int vmem_memslot_probe_gfn(struct kvm *kvm, gfn_t gfn);
+
+void vmem_memslot_replace(struct kvm *kvm, struct kvm_memory_slot *old,
+			  struct kvm_memory_slot *new);
+void vmem_memslot_swap(struct kvm *kvm, unsigned long as_mask);
+void vmem_memslot_commit(struct kvm *kvm, struct kvm_memory_slot *old,
+			 struct kvm_memory_slot *new, enum kvm_mr_change change);
+
+void vmem_memslot_add_metadata(const struct kvm_memory_slot *slot,
+			       struct vmem_metadata *sum);
+
+#endif /* KVM_VMEM_MEMSLOT_H */

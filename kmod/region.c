@@ -1,0 +1,878 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Regions: the block state of virtio-mem devices, and their memslots.
+ *
+ * A region keeps a bit for each block, a count of plugged blocks for each
+ * memslot it may have, and the invariant that exactly the memslots with a
+ * count exist in KVM, in each address space of its mask. A request changes the
+ * bits and the memslots together or neither: the batch goes first, and what
+ * follows it cannot fail.
+ *
+ * Memslots are found in KVM by id each time and never remembered. The VMM can
+ * change them behind our back; a request that meets one which is not as it was
+ * made gets ESTALE. A request looks at all memslots its blocks lie in, also at
+ * those it leaves alone.
+ *
+ * Life. The file descriptor holds the reference that makes a region exist
+ * (vmem_region_destroy() ends it); netlink takes others for as long as a
+ * message takes, or a dump. A region holds a reference to its VM, until it
+ * ends or the VMM's mm does, whichever is first. The mm's end comes as an mmu
+ * notifier release. The reference cannot be dropped from there: were it the
+ * last, KVM would wait for the very notifier calls it is made from. So a work
+ * item does it.
+ *
+ * Locks, outermost first:
+ *
+ *   regions_lock	mutex. Creating a region, from the check that it is in
+ *			nobody's way until others would see it, and removal.
+ *   region->lock	mutex. State of one region, kept over the batch.
+ *   KVM's locks	see memslot.c.
+ *
+ * The release notifier takes region->lock. It runs when the last user of the
+ * mm leaves, so nothing may drop such a use under region->lock, nor
+ * unregister the notifier.
+ */
+#include <linux/bitmap.h>
+#include <linux/kvm_host.h>
+#include <linux/memcontrol.h>
+#include <linux/pid.h>
+#include <linux/poll.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/sort.h>
+#include <linux/xarray.h>
+
+#include "batch.h"
+#include "compat.h"
+#include "netlink.h"
+#include "region.h"
+
+/* A region that is published: netlink may find it. */
+#define REGION_PUBLISHED XA_MARK_1
+
+static DEFINE_MUTEX(regions_lock);
+static DEFINE_XARRAY_ALLOC1(regions);
+static u32 next_region_id;
+static atomic_t nr_regions = ATOMIC_INIT(0);
+
+/* Blocks of a request in one slot. */
+struct slot_blocks {
+	u32 slot;
+	u32 blocks;
+};
+
+static u64 slot_bytes(const struct vmem_region *region, u32 slot)
+{
+	u64 offset = slot * region->slot_size;
+
+	return min(region->slot_size, region->size - offset);
+}
+
+/* The memslot of a slot in one address space, as KVM has it or is to. */
+static void describe_slot(const struct vmem_region *region, u32 slot, int as_id,
+			  struct kvm_userspace_memory_region *mem)
+{
+	u64 offset = slot * region->slot_size;
+
+	*mem = (struct kvm_userspace_memory_region) {
+		.slot = as_id << 16 | (region->first_slot + slot),
+		.flags = region->dirty_log ? KVM_MEM_LOG_DIRTY_PAGES : 0,
+		.guest_phys_addr = region->gpa + offset,
+		.memory_size = slot_bytes(region, slot),
+		.userspace_addr = region->hva + offset,
+	};
+}
+
+static u32 nr_address_spaces(const struct vmem_region *region)
+{
+	return hweight_long(region->as_mask);
+}
+
+static struct vmem_change *alloc_changes(const struct vmem_region *region,
+					 u32 nr_slots)
+{
+	return kvmalloc_array(array_size(nr_slots, nr_address_spaces(region)),
+			      sizeof(struct vmem_change), GFP_KERNEL_ACCOUNT);
+}
+
+/* Add the memslots of one slot to a batch of @nr entries; new number. */
+static u32 add_changes(const struct vmem_region *region, u32 slot,
+		       enum vmem_change_kind kind, struct vmem_change *changes,
+		       u32 nr)
+{
+	int as_id;
+
+	for_each_set_bit(as_id, &region->as_mask, KVM_MAX_NR_ADDRESS_SPACES) {
+		changes[nr].kind = kind;
+		describe_slot(region, slot, as_id, &changes[nr].mem);
+		nr++;
+	}
+	return nr;
+}
+
+/* A region's batch, charged to the VMM whoever sends the request. */
+static int apply_changes(struct vmem_region *region,
+			 const struct vmem_change *changes, u32 nr)
+{
+	struct mem_cgroup *memcg, *old_memcg;
+	u32 bad_index;
+	int r;
+
+	memcg = get_mem_cgroup_from_mm(region->kvm->mm);
+	old_memcg = set_active_memcg(memcg);
+	r = vmem_batch_apply(region->kvm, changes, nr, false, &bad_index);
+	set_active_memcg(old_memcg);
+	mem_cgroup_put(memcg);
+	return r;
+}
+
+/* One batch over all populated slots. */
+static int change_populated(struct vmem_region *region,
+			    enum vmem_change_kind kind)
+{
+	struct vmem_change *changes;
+	u32 slot, nr = 0;
+	int r;
+
+	if (!region->populated_slots)
+		return 0;
+	changes = alloc_changes(region, region->populated_slots);
+	if (!changes)
+		return -ENOMEM;
+	for (slot = 0; slot < region->nr_slots; slot++)
+		if (region->slot_plugged[slot])
+			nr = add_changes(region, slot, kind, changes, nr);
+	r = apply_changes(region, changes, nr);
+	kvfree(changes);
+	return r;
+}
+
+static void note_change(struct vmem_region *region, int cmd)
+{
+	atomic64_inc(&region->changes);
+	wake_up_interruptible_poll(&region->wait, EPOLLIN | EPOLLRDNORM);
+	vmem_netlink_notify(region, cmd);
+}
+
+static void put_vm(struct work_struct *work)
+{
+	struct vmem_region *region =
+		container_of(work, struct vmem_region, put_work);
+
+	mutex_lock(&region->lock);
+	note_change(region, KVM_VMEM_CMD_REGION_CHANGE_NTF);
+	mutex_unlock(&region->lock);
+	kvm_put_kvm(region->dying_kvm);
+}
+
+/* The VM is going away, or the region: let go of the former. */
+static void drop_vm(struct vmem_region *region)
+{
+	mutex_lock(&region->lock);
+	if (region->kvm) {
+		region->dying_kvm = region->kvm;
+		WRITE_ONCE(region->kvm, NULL);
+		queue_work(system_unbound_wq, &region->put_work);
+	}
+	mutex_unlock(&region->lock);
+	wake_up_poll(&region->wait, EPOLLHUP | EPOLLIN);
+}
+
+static void release_mm(struct mmu_notifier *mn, struct mm_struct *mm)
+{
+	drop_vm(container_of(mn, struct vmem_region, mn));
+}
+
+static const struct mmu_notifier_ops region_mmu_notifier_ops = {
+	.release = release_mm,
+};
+
+bool vmem_region_alive(struct vmem_region *region)
+{
+	return READ_ONCE(region->kvm);
+}
+
+static int check_args(const struct kvm_vmem_create_region *args, int nr_as)
+{
+	u64 end, nr_blocks, nr_slots;
+
+	if (args->flags)
+		return -EINVAL;
+	if (!args->address_spaces || args->address_spaces >> nr_as)
+		return -EINVAL;
+	if (!is_power_of_2(args->block_size) || args->block_size < PAGE_SIZE)
+		return -EINVAL;
+	if (!args->slot_size || !IS_ALIGNED(args->slot_size, args->block_size))
+		return -EINVAL;
+	if (!args->region_size ||
+	    !IS_ALIGNED(args->region_size, args->block_size) ||
+	    !IS_ALIGNED(args->guest_phys_addr, args->block_size))
+		return -EINVAL;
+	/* KVM's own limit, on the size of a memslot. */
+	if (min(args->slot_size, args->region_size) >> PAGE_SHIFT >
+	    KVM_MEM_MAX_NR_PAGES)
+		return -EINVAL;
+	if (check_add_overflow(args->guest_phys_addr, args->region_size, &end))
+		return -EINVAL;
+	if (!PAGE_ALIGNED(args->userspace_addr) ||
+	    args->userspace_addr != untagged_addr(args->userspace_addr) ||
+	    !access_ok((void __user *)(unsigned long)args->userspace_addr,
+		       args->region_size))
+		return -EINVAL;
+
+	nr_blocks = args->region_size >> ilog2(args->block_size);
+	if (nr_blocks > KVM_VMEM_MAX_BLOCKS)
+		return -E2BIG;
+	nr_slots = DIV64_U64_ROUND_UP(args->region_size, args->slot_size);
+	if (args->first_slot >= KVM_USER_MEM_SLOTS ||
+	    nr_slots > KVM_USER_MEM_SLOTS - args->first_slot)
+		return -ENOSPC;
+	return 0;
+}
+
+static bool ranges_meet(u64 first_a, u64 nr_a, u64 first_b, u64 nr_b)
+{
+	return first_a < first_b + nr_b && first_b < first_a + nr_a;
+}
+
+/* Is another region of the VM, or a memslot, in the way? */
+static int check_room(const struct vmem_region *region, struct kvm *kvm)
+{
+	struct vmem_region *other;
+	struct vmem_change *changes;
+	unsigned long id;
+	u32 slot, bad_index, nr = 0;
+	int r;
+
+	xa_for_each(&regions, id, other) {
+		if (READ_ONCE(other->kvm) != kvm ||
+		    !(other->as_mask & region->as_mask))
+			continue;
+		if (ranges_meet(region->gpa, region->size, other->gpa,
+				other->size) ||
+		    ranges_meet(region->first_slot, region->nr_slots,
+				other->first_slot, other->nr_slots))
+			return -EEXIST;
+	}
+
+	/* KVM's answer to creating all memslots, without creating them. */
+	changes = alloc_changes(region, region->nr_slots);
+	if (!changes)
+		return -ENOMEM;
+	for (slot = 0; slot < region->nr_slots; slot++)
+		nr = add_changes(region, slot, VMEM_CHANGE_CREATE, changes, nr);
+	r = vmem_batch_apply(kvm, changes, nr, true, &bad_index);
+	kvfree(changes);
+	return r;
+}
+
+static void free_region(struct vmem_region *region)
+{
+	kvfree(region->last_request.ranges);
+	kvfree(region->slot_plugged);
+	kvfree(region->plugged);
+	put_pid(region->pid);
+	kfree(region);
+}
+
+static struct vmem_region *
+alloc_region(const struct kvm_vmem_create_region *args)
+{
+	struct vmem_region *region;
+
+	region = kzalloc(sizeof(*region), GFP_KERNEL_ACCOUNT);
+	if (!region)
+		return NULL;
+	refcount_set(&region->refs, 1);
+	mutex_init(&region->lock);
+	init_waitqueue_head(&region->wait);
+	INIT_WORK(&region->put_work, put_vm);
+	region->mn.ops = &region_mmu_notifier_ops;
+	region->gpa = args->guest_phys_addr;
+	region->size = args->region_size;
+	region->hva = args->userspace_addr;
+	region->block_size = args->block_size;
+	region->slot_size = args->slot_size;
+	region->nr_blocks = args->region_size >> ilog2(args->block_size);
+	region->blocks_per_slot = args->slot_size >> ilog2(args->block_size);
+	region->first_slot = args->first_slot;
+	region->nr_slots = DIV64_U64_ROUND_UP(args->region_size,
+					      args->slot_size);
+	region->as_mask = args->address_spaces;
+	region->pid = get_task_pid(current, PIDTYPE_TGID);
+	region->plugged = kvcalloc(BITS_TO_LONGS(region->nr_blocks),
+				   sizeof(unsigned long), GFP_KERNEL_ACCOUNT);
+	region->slot_plugged = kvcalloc(region->nr_slots,
+					sizeof(*region->slot_plugged),
+					GFP_KERNEL_ACCOUNT);
+	if (!region->plugged || !region->slot_plugged) {
+		free_region(region);
+		return NULL;
+	}
+	return region;
+}
+
+/*
+ * vmem_region_create() - make a region that nobody sees yet
+ * @kvm: its VM, whose mm is current's
+ * @args: what the user asked for
+ *
+ * vmem_region_publish() or vmem_region_destroy() must follow.
+ *
+ * Return: 0 and the region; an error as KVM_VMEM_CREATE_REGION tells.
+ */
+int vmem_region_create(struct kvm *kvm,
+		       const struct kvm_vmem_create_region *args,
+		       struct vmem_region **result)
+{
+	struct vmem_region *region;
+	int r;
+
+	r = check_args(args, kvm_arch_nr_memslot_as_ids(kvm));
+	if (r)
+		return r;
+	region = alloc_region(args);
+	if (!region)
+		return -ENOMEM;
+
+	/*
+	 * Before regions_lock, which mmap_lock must not nest inside. The mm
+	 * cannot end while current runs in it.
+	 */
+	r = mmu_notifier_register(&region->mn, current->mm);
+	if (r)
+		goto out_free;
+
+	mutex_lock(&regions_lock);
+	r = check_room(region, kvm);
+	if (!r)
+		r = xa_alloc_cyclic(&regions, &region->id, region,
+				    XA_LIMIT(1, INT_MAX), &next_region_id,
+				    GFP_KERNEL_ACCOUNT);
+	if (r >= 0) {
+		kvm_get_kvm(kvm);
+		mutex_lock(&region->lock);
+		WRITE_ONCE(region->kvm, kvm);
+		mutex_unlock(&region->lock);
+		atomic_inc(&nr_regions);
+	}
+	mutex_unlock(&regions_lock);
+	if (r < 0)
+		goto out_unregister;
+
+	*result = region;
+	return 0;
+
+out_unregister:
+	mmu_notifier_unregister(&region->mn, current->mm);
+out_free:
+	free_region(region);
+	return r;
+}
+
+/*
+ * vmem_region_publish() - let netlink find a region, and tell of it
+ */
+void vmem_region_publish(struct vmem_region *region)
+{
+	xa_set_mark(&regions, region->id, REGION_PUBLISHED);
+	mutex_lock(&region->lock);
+	vmem_netlink_notify(region, KVM_VMEM_CMD_REGION_NEW_NTF);
+	mutex_unlock(&region->lock);
+}
+
+/*
+ * vmem_region_destroy() - end a region whose file descriptor is gone
+ *
+ * Removes its memslots, where the VM still is. Those that somebody changed are
+ * not the region's any more and stay; so do all if there is no memory to remove
+ * them, as a VM's memslots do no harm beyond what they cost.
+ */
+void vmem_region_destroy(struct vmem_region *region)
+{
+	int r = 0;
+
+	mutex_lock(&regions_lock);
+	xa_erase(&regions, region->id);
+	mutex_unlock(&regions_lock);
+
+	mutex_lock(&region->lock);
+	if (region->kvm)
+		r = change_populated(region, VMEM_CHANGE_DROP);
+	vmem_netlink_notify(region, KVM_VMEM_CMD_REGION_DEL_NTF);
+	mutex_unlock(&region->lock);
+	if (r)
+		pr_warn_ratelimited("kvm_vmem: region %u left its memslots behind: %pe\n",
+				    region->id, ERR_PTR(r));
+
+	/* Calls release_mm() unless the mm's end has, and waits for either. */
+	mmu_notifier_unregister(&region->mn, region->mn.mm);
+	flush_work(&region->put_work);
+	atomic_dec(&nr_regions);
+	vmem_region_put(region);
+}
+
+struct vmem_region *vmem_region_get(struct vmem_region *region)
+{
+	refcount_inc(&region->refs);
+	return region;
+}
+
+void vmem_region_put(struct vmem_region *region)
+{
+	if (refcount_dec_and_test(&region->refs))
+		free_region(region);
+}
+
+/**
+ * vmem_region_get_next - the published region with the lowest id from @id on
+ * @id: in: where to begin; out: its id
+ *
+ * Return: the region with a reference, NULL if there is none.
+ */
+struct vmem_region *vmem_region_get_next(unsigned long *id)
+{
+	struct vmem_region *region;
+
+	/* The lock keeps a region in the array, and that its first reference. */
+	xa_lock(&regions);
+	region = xa_find(&regions, id, ULONG_MAX, REGION_PUBLISHED);
+	if (region)
+		vmem_region_get(region);
+	xa_unlock(&regions);
+	return region;
+}
+
+struct vmem_region *vmem_region_get_by_id(u32 id)
+{
+	unsigned long index = id;
+	struct vmem_region *region = vmem_region_get_next(&index);
+
+	if (region && region->id != id) {
+		vmem_region_put(region);
+		region = NULL;
+	}
+	return region;
+}
+
+u32 vmem_region_count(void)
+{
+	return atomic_read(&nr_regions);
+}
+
+static int compare_ranges(const void *a, const void *b)
+{
+	const struct vmem_range *ra = a, *rb = b;
+
+	return ra->first < rb->first ? -1 : ra->first > rb->first;
+}
+
+static int fault(struct vmem_fault *f, int range, const char *reason, int err)
+{
+	f->range = range;
+	f->reason = reason;
+	return err;
+}
+
+/*
+ * The ranges of a request, ascending and inside the region, all their blocks
+ * plugged or all not.
+ */
+static int check_ranges(const struct vmem_region *region,
+			const struct vmem_request *req,
+			const struct vmem_range *sorted, struct vmem_fault *f)
+{
+	bool plug = req->type == VMEM_REQUEST_PLUG;
+	u32 i;
+
+	for (i = 0; i < req->nr; i++) {
+		const struct vmem_range *range = &req->ranges[i];
+		u64 end = range->first + range->nr;
+
+		if (plug && find_next_bit(region->plugged, end, range->first) < end)
+			return fault(f, i, "a block is plugged already", -EEXIST);
+		if (!plug && find_next_zero_bit(region->plugged, end,
+						range->first) < end)
+			return fault(f, i, "a block is not plugged", -ENXIO);
+	}
+	for (i = 1; i < req->nr; i++)
+		if (sorted[i - 1].first + sorted[i - 1].nr > sorted[i].first)
+			return fault(f, -1, "ranges overlap", -EINVAL);
+	return 0;
+}
+
+/* Spread sorted ranges over slots, each slot once; how many slots. */
+static u32 spread_ranges(const struct vmem_region *region,
+			 const struct vmem_range *sorted, u32 nr,
+			 struct slot_blocks *slots)
+{
+	u32 i, nr_slots = 0;
+
+	for (i = 0; i < nr; i++) {
+		u64 block = sorted[i].first;
+		u64 end = block + sorted[i].nr;
+
+		while (block < end) {
+			u32 slot = div64_u64(block, region->blocks_per_slot);
+			u64 slot_end = (slot + 1) * region->blocks_per_slot;
+			u32 blocks = min(end, slot_end) - block;
+
+			if (!nr_slots || slots[nr_slots - 1].slot != slot)
+				slots[nr_slots++] = (struct slot_blocks) {
+					.slot = slot,
+				};
+			slots[nr_slots - 1].blocks += blocks;
+			block += blocks;
+		}
+	}
+	return nr_slots;
+}
+
+/* How many slots sorted ranges may touch, at most. */
+static u32 count_slots(const struct vmem_region *region,
+		       const struct vmem_range *sorted, u32 nr)
+{
+	u64 total = 0;
+	u32 i;
+
+	for (i = 0; i < nr; i++) {
+		u64 last = sorted[i].first + sorted[i].nr - 1;
+
+		total += div64_u64(last, region->blocks_per_slot) -
+			 div64_u64(sorted[i].first, region->blocks_per_slot) + 1;
+	}
+	return min_t(u64, total, region->nr_slots);
+}
+
+/* What a plug or unplug means for a slot's memslots. */
+static enum vmem_change_kind slot_change(const struct vmem_region *region,
+					 enum vmem_request_type type,
+					 const struct slot_blocks *s)
+{
+	u32 plugged = region->slot_plugged[s->slot];
+
+	if (type == VMEM_REQUEST_PLUG && !plugged)
+		return VMEM_CHANGE_CREATE;
+	if (type == VMEM_REQUEST_UNPLUG && plugged == s->blocks)
+		return VMEM_CHANGE_DELETE;
+	return VMEM_CHANGE_EXPECT;
+}
+
+static void plug_blocks(struct vmem_region *region,
+			const struct vmem_range *ranges, u32 nr,
+			const struct slot_blocks *slots, u32 nr_slots)
+{
+	u32 i;
+
+	for (i = 0; i < nr; i++) {
+		bitmap_set(region->plugged, ranges[i].first, ranges[i].nr);
+		region->plugged_blocks += ranges[i].nr;
+	}
+	for (i = 0; i < nr_slots; i++) {
+		if (!region->slot_plugged[slots[i].slot])
+			region->populated_slots++;
+		region->slot_plugged[slots[i].slot] += slots[i].blocks;
+	}
+}
+
+static void unplug_blocks(struct vmem_region *region,
+			  const struct vmem_range *ranges, u32 nr,
+			  const struct slot_blocks *slots, u32 nr_slots)
+{
+	u32 i;
+
+	for (i = 0; i < nr; i++) {
+		bitmap_clear(region->plugged, ranges[i].first, ranges[i].nr);
+		region->plugged_blocks -= ranges[i].nr;
+	}
+	for (i = 0; i < nr_slots; i++) {
+		region->slot_plugged[slots[i].slot] -= slots[i].blocks;
+		if (!region->slot_plugged[slots[i].slot])
+			region->populated_slots--;
+	}
+}
+
+static int change_blocks(struct vmem_region *region,
+			 const struct vmem_request *req, struct vmem_fault *f)
+{
+	struct vmem_range *sorted = NULL;
+	struct slot_blocks *slots = NULL;
+	struct vmem_change *changes = NULL;
+	u32 i, nr_slots, nr = 0;
+	int r = -ENOMEM;
+
+	sorted = kvmalloc_array(req->nr, sizeof(*sorted), GFP_KERNEL);
+	if (!sorted)
+		goto out;
+	memcpy(sorted, req->ranges, array_size(req->nr, sizeof(*sorted)));
+	sort(sorted, req->nr, sizeof(*sorted), compare_ranges, NULL);
+	r = check_ranges(region, req, sorted, f);
+	if (r)
+		goto out;
+
+	r = -ENOMEM;
+	nr_slots = count_slots(region, sorted, req->nr);
+	slots = kvmalloc_array(nr_slots, sizeof(*slots), GFP_KERNEL);
+	changes = alloc_changes(region, nr_slots);
+	if (!slots || !changes)
+		goto out;
+	nr_slots = spread_ranges(region, sorted, req->nr, slots);
+	for (i = 0; i < nr_slots; i++)
+		nr = add_changes(region, slots[i].slot,
+				 slot_change(region, req->type, &slots[i]),
+				 changes, nr);
+	r = apply_changes(region, changes, nr);
+	if (r)
+		goto out;
+
+	if (req->type == VMEM_REQUEST_PLUG)
+		plug_blocks(region, sorted, req->nr, slots, nr_slots);
+	else
+		unplug_blocks(region, sorted, req->nr, slots, nr_slots);
+out:
+	kvfree(changes);
+	kvfree(slots);
+	kvfree(sorted);
+	return r;
+}
+
+static int unplug_all(struct vmem_region *region)
+{
+	int r = change_populated(region, VMEM_CHANGE_DELETE);
+
+	if (r)
+		return r;
+	bitmap_zero(region->plugged, region->nr_blocks);
+	memset(region->slot_plugged, 0,
+	       region->nr_slots * sizeof(*region->slot_plugged));
+	region->plugged_blocks = 0;
+	region->populated_slots = 0;
+	return 0;
+}
+
+static bool same_request(const struct vmem_request *a,
+			 const struct vmem_request *b)
+{
+	return a->type == b->type && a->nr == b->nr &&
+	       !memcmp(a->ranges, b->ranges,
+		       array_size(a->nr, sizeof(*a->ranges)));
+}
+
+static const char *explain(int err)
+{
+	switch (err) {
+	case -ENODEV:
+		return "the VM is gone";
+	case -ESTALE:
+		return "a memslot of the region was changed by someone else";
+	case -EEXIST:
+		return "a memslot made by someone else is in the way";
+	case -ENOMEM:
+		return "not enough memory for the memslots' metadata";
+	default:
+		return NULL;
+	}
+}
+
+/*
+ * vmem_region_request() - plug or unplug blocks
+ * @region: the region
+ * @req: what to do, its ranges checked to lie in the region; on success its
+ *	ranges may be taken over, and @req->ranges is then NULL
+ * @answer: out: the state after it
+ * @f: out, on error: what to tell the sender
+ *
+ * Return: 0; -ENODEV, -EEXIST, -ENXIO, -EINVAL, -ESTALE, -ENOMEM as
+ * block-plug and block-unplug in kvm_vmem.yaml tell.
+ */
+int vmem_region_request(struct vmem_region *region, struct vmem_request *req,
+			struct vmem_answer *answer, struct vmem_fault *f)
+{
+	struct vmem_request *last = &region->last_request;
+	int r = 0;
+
+	*f = (struct vmem_fault) { .range = -1 };
+	mutex_lock(&region->lock);
+	if (!region->kvm) {
+		r = -ENODEV;
+		goto out;
+	}
+	if (req->id && req->id == last->id) {
+		if (same_request(req, last))
+			*answer = region->last_answer;
+		else
+			r = fault(f, -1, "another request had this request id",
+				  -EINVAL);
+		goto out;
+	}
+
+	r = req->type == VMEM_REQUEST_UNPLUG_ALL ? unplug_all(region) :
+						   change_blocks(region, req, f);
+	if (r)
+		goto out;
+
+	answer->plugged_size = region->plugged_blocks * region->block_size;
+	answer->populated_slots = region->populated_slots;
+	if (req->id) {
+		kvfree(last->ranges);
+		*last = *req;
+		req->ranges = NULL;
+		region->last_answer = *answer;
+	}
+	note_change(region, KVM_VMEM_CMD_REGION_CHANGE_NTF);
+out:
+	mutex_unlock(&region->lock);
+	if (r && !f->reason)
+		f->reason = explain(r);
+	return r;
+}
+
+static int set_dirty_log(struct vmem_region *region, bool on)
+{
+	bool was_on = region->dirty_log;
+	int r;
+
+	region->dirty_log = on;
+	/* Also where nothing changes here: the VMM may have flipped some. */
+	r = change_populated(region, VMEM_CHANGE_FLAGS);
+	if (r)
+		region->dirty_log = was_on;
+	return r;
+}
+
+/*
+ * vmem_region_set() - change the requested size, dirty logging, or both
+ * @requested_size: bytes, or NULL
+ * @dirty_log: on or off for all populated slots and those to come, or NULL
+ *
+ * Return: 0; -ENODEV, -EINVAL, -ESTALE, -ENOMEM, with nothing changed.
+ */
+int vmem_region_set(struct vmem_region *region, const u64 *requested_size,
+		    const bool *dirty_log, struct vmem_fault *f)
+{
+	int r = 0;
+
+	*f = (struct vmem_fault) { .range = -1 };
+	if (requested_size) {
+		if (!IS_ALIGNED(*requested_size, region->block_size))
+			return fault(f, -1, "not a multiple of the block size",
+				     -EINVAL);
+		if (*requested_size > region->size)
+			return fault(f, -1, "larger than the region", -ERANGE);
+	}
+
+	mutex_lock(&region->lock);
+	if (!region->kvm)
+		r = -ENODEV;
+	else if (dirty_log)
+		r = set_dirty_log(region, *dirty_log);
+	if (!r && requested_size)
+		region->requested_size = *requested_size;
+	if (!r)
+		note_change(region, KVM_VMEM_CMD_REGION_CHANGE_NTF);
+	mutex_unlock(&region->lock);
+	if (r)
+		f->reason = explain(r);
+	return r;
+}
+
+/* Add up one slot over its address spaces. False if KVM has other memslots. */
+static bool add_slot_metadata(struct vmem_region *region, u32 slot,
+			      struct vmem_metadata *sum)
+{
+	struct kvm_userspace_memory_region mem;
+	bool as_described = true;
+	int as_id;
+
+	for_each_set_bit(as_id, &region->as_mask, KVM_MAX_NR_ADDRESS_SPACES) {
+		struct kvm_memory_slot *memslot;
+
+		describe_slot(region, slot, as_id, &mem);
+		memslot = vmem_memslot_find(region->kvm, as_id,
+					    region->first_slot + slot);
+		if (vmem_memslot_is(memslot, &mem))
+			vmem_memslot_add_metadata(memslot, sum);
+		else
+			as_described = false;
+	}
+	return as_described;
+}
+
+/*
+ * vmem_region_metadata() - what KVM holds for all populated slots
+ *
+ * Under region->lock. Memslots that are not the region's any more do not count.
+ */
+void vmem_region_metadata(struct vmem_region *region, struct vmem_metadata *sum)
+{
+	u32 slot;
+
+	*sum = (struct vmem_metadata) {};
+	if (!region->kvm)
+		return;
+	mutex_lock(&region->kvm->slots_lock);
+	for (slot = 0; slot < region->nr_slots; slot++)
+		if (region->slot_plugged[slot])
+			add_slot_metadata(region, slot, sum);
+	mutex_unlock(&region->kvm->slots_lock);
+}
+
+/*
+ * vmem_region_next_run() - the next run of plugged blocks
+ * @block: in: where to begin; out: the block after the run
+ */
+bool vmem_region_next_run(struct vmem_region *region, u64 *block,
+			  struct vmem_range *run)
+{
+	u64 first = region->nr_blocks, end = 0;
+
+	mutex_lock(&region->lock);
+	if (*block < region->nr_blocks) {
+		first = find_next_bit(region->plugged, region->nr_blocks, *block);
+		end = find_next_zero_bit(region->plugged, region->nr_blocks,
+					 first);
+	}
+	mutex_unlock(&region->lock);
+	if (first >= region->nr_blocks)
+		return false;
+	run->first = first;
+	run->nr = end - first;
+	*block = end;
+	return true;
+}
+
+/*
+ * vmem_region_next_slot() - the next populated slot
+ * @index: in: slot of the region to begin at; out: the one after it
+ */
+bool vmem_region_next_slot(struct vmem_region *region, u32 *index,
+			   struct vmem_region_slot *slot)
+{
+	bool found = false;
+	u32 i;
+
+	mutex_lock(&region->lock);
+	for (i = *index; i < region->nr_slots && !found; i++) {
+		if (!region->slot_plugged[i])
+			continue;
+		found = true;
+		*slot = (struct vmem_region_slot) {
+			.id = region->first_slot + i,
+			.gpa = region->gpa + i * region->slot_size,
+			.hva = region->hva + i * region->slot_size,
+			.size = slot_bytes(region, i),
+			.plugged_size = region->slot_plugged[i] *
+					region->block_size,
+		};
+		if (!region->kvm) {
+			slot->stale = true;
+			continue;
+		}
+		mutex_lock(&region->kvm->slots_lock);
+		slot->stale = !add_slot_metadata(region, i, &slot->metadata);
+		mutex_unlock(&region->kvm->slots_lock);
+	}
+	mutex_unlock(&region->lock);
+	*index = i;
+	return found;
+}

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef KVM_VMEM_REGION_H
+#define KVM_VMEM_REGION_H
+
+#include <linux/kvm_host.h>
+#include <linux/mmu_notifier.h>
+#include <linux/mutex.h>
+#include <linux/refcount.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
+
+#include "memslot.h"
+#include "uapi/linux/kvm_vmem.h"
+
+struct pid;
+
+/**
+ * struct vmem_range - blocks of a region
+ * @first: number of the first, from the start of the region
+ * @nr: how many, not 0
+ */
+struct vmem_range {
+	u64 first;
+	u64 nr;
+};
+
+enum vmem_request_type {
+	VMEM_REQUEST_PLUG,
+	VMEM_REQUEST_UNPLUG,
+	VMEM_REQUEST_UNPLUG_ALL,
+};
+
+/**
+ * struct vmem_request - a change of block state
+ * @type: what to do
+ * @id: chosen by the sender to tell a repetition, 0 for none
+ * @nr: how many ranges; 0 for unplug-all
+ * @ranges: the blocks, kvmalloc'ed
+ */
+struct vmem_request {
+	enum vmem_request_type type;
+	u64 id;
+	u32 nr;
+	struct vmem_range *ranges;
+};
+
+/*
+ * struct vmem_answer - what a request led to
+ */
+struct vmem_answer {
+	u64 plugged_size;
+	u32 populated_slots;
+};
+
+/*
+ * struct vmem_region - the guest-physical range of a virtio-mem device
+ *
+ * The first part never changes. @lock protects the second.
+ */
+struct vmem_region {
+	refcount_t refs;
+	u32 id;
+	gpa_t gpa;
+	u64 size;
+	u64 hva;
+	u64 block_size;
+	u64 slot_size;
+	u64 nr_blocks;
+	u64 blocks_per_slot;
+	u32 first_slot;
+	u32 nr_slots;
+	unsigned long as_mask;
+	struct pid *pid;
+	struct mmu_notifier mn;
+
+	/* Taken before slots_lock; by the exit of the VMM with no lock held. */
+	struct mutex lock;
+	/* NULL once the VM is gone. */
+	struct kvm *kvm;
+	/* Its reference, on the way from @kvm to @put_work. */
+	struct kvm *dying_kvm;
+	struct work_struct put_work;
+	unsigned long *plugged;
+	/* Plugged blocks of each slot: it is populated if not 0. */
+	u32 *slot_plugged;
+	u64 plugged_blocks;
+	u32 populated_slots;
+	u64 requested_size;
+	bool dirty_log;
+	/* The last request carried out, and its answer. */
+	struct vmem_request last_request;
+	struct vmem_answer last_answer;
+
+	/* Counts changes; what read() has returned; who waits for either. */
+	atomic64_t changes;
+	atomic64_t changes_read;
+	wait_queue_head_t wait;
+};
+
+/*
+ * struct vmem_region_slot - a populated slot as a dump shows it
+ */
+struct vmem_region_slot {
+	u32 id;
+	gpa_t gpa;
+	u64 size;
+	u64 hva;
+	u64 plugged_size;
+	bool stale;
+	struct vmem_metadata metadata;
+};
+
+/**
+ * struct vmem_fault - why a request was refused
+ * @range: index of the range to blame, -1 if none is
+ * @reason: a sentence for the user, static; NULL if the error says it all
+ */
+struct vmem_fault {
+	int range;
+	const char *reason;
+};
+
+int vmem_region_create(struct kvm *kvm,
+		       const struct kvm_vmem_create_region *args,
+		       struct vmem_region **region);
+void vmem_region_publish(struct vmem_region *region);
+void vmem_region_destroy(struct vmem_region *region);
+
+struct vmem_region *vmem_region_get_by_id(u32 id);
+struct vmem_region *vmem_region_get_next(unsigned long *id);
+struct vmem_region *vmem_region_get(struct vmem_region *region);
+void vmem_region_put(struct vmem_region *region);
+u32 vmem_region_count(void);
+
+int vmem_region_request(struct vmem_region *region, struct vmem_request *req,
+			struct vmem_answer *answer, struct vmem_fault *fault);
+int vmem_region_set(struct vmem_region *region, const u64 *requested_size,
+		    const bool *dirty_log, struct vmem_fault *fault);
+
+bool vmem_region_alive(struct vmem_region *region);
+void vmem_region_metadata(struct vmem_region *region,
+			  struct vmem_metadata *sum);
+bool vmem_region_next_run(struct vmem_region *region, u64 *block,
+			  struct vmem_range *run);
+bool vmem_region_next_slot(struct vmem_region *region, u32 *index,
+			   struct vmem_region_slot *slot);
+
+#endif /* KVM_VMEM_REGION_H */

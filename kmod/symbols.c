@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Finding the KVM functions that are not exported.
+ *
+ * kallsyms_lookup_name() knows every symbol of kvm.ko and is itself not
+ * exported, but a kprobe can be put on it and then knows its address. With
+ * IBT a function begins with an ENDBR and the kprobe lands behind it, so what
+ * sprint_symbol() says the offset is gets taken off again.
+ *
+ * All of them are called through static calls, which patch a direct call into
+ * the text. Function pointers would not do: the kernel seals the ENDBR of
+ * functions whose address nobody takes, and an indirect call to such a function
+ * faults on hardware with IBT. As static calls have the type of the function
+ * they are named after, the compiler checks each call against the prototype in
+ * the headers that the module is built with.
+ *
+ * The module imports kvm_get_kvm() and kvm_put_kvm() the ordinary way, which
+ * makes modprobe load kvm.ko first and keeps it loaded, so an address once
+ * found stays good.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/kallsyms.h>
+#include <linux/kernel.h>
+#include <linux/kprobes.h>
+#include <linux/string.h>
+
+#include "symbols.h"
+
+DEFINE_STATIC_CALL_NULL(vmem_kallsyms_lookup_name, kallsyms_lookup_name);
+
+#define DEFINE_KVM_HOOK(func) DEFINE_STATIC_CALL_NULL(vmem_##func, func)
+
+DEFINE_KVM_HOOK(kvm_arch_prepare_memory_region);
+DEFINE_KVM_HOOK(kvm_arch_commit_memory_region);
+DEFINE_KVM_HOOK(kvm_arch_flush_shadow_memslot);
+DEFINE_KVM_HOOK(kvm_arch_free_memslot);
+DEFINE_KVM_HOOK(kvm_arch_memslots_updated);
+DEFINE_KVM_HOOK(kvm_arch_guest_memory_reclaimed);
+DEFINE_KVM_HOOK(file_is_kvm);
+
+static int find_kallsyms_lookup_name(unsigned long *addr)
+{
+	struct kprobe kp = { .symbol_name = "kallsyms_lookup_name" };
+	char name[KSYM_SYMBOL_LEN];
+	unsigned long offset = 0;
+	char *plus;
+	int r;
+
+	r = register_kprobe(&kp);
+	if (r) {
+		pr_err("cannot place a kprobe on %s: %pe\n", kp.symbol_name,
+		       ERR_PTR(r));
+		return r;
+	}
+	*addr = (unsigned long)kp.addr;
+	unregister_kprobe(&kp);
+
+	/* "kallsyms_lookup_name+0x4/0x120" */
+	sprint_symbol(name, *addr);
+	plus = strchr(name, '+');
+	if (!plus || sscanf(plus, "+0x%lx/", &offset) != 1) {
+		pr_err("cannot tell the offset of %s\n", name);
+		return -ENOENT;
+	}
+	*addr -= offset;
+	return 0;
+}
+
+static unsigned long find(const char *name)
+{
+	unsigned long addr = static_call(vmem_kallsyms_lookup_name)(name);
+
+	if (!addr)
+		pr_err("this kernel has no %s\n", name);
+	return addr;
+}
+
+#define FIND_KVM_HOOK(func)						\
+({									\
+	unsigned long _addr = find("kvm:" #func);			\
+									\
+	if (_addr)							\
+		static_call_update(vmem_##func, (typeof(func) *)_addr);	\
+	_addr ? 0 : -ENOENT;						\
+})
+
+int vmem_symbols_init(void)
+{
+	unsigned long addr;
+	int r;
+
+	r = find_kallsyms_lookup_name(&addr);
+	if (r)
+		return r;
+	static_call_update(vmem_kallsyms_lookup_name,
+			   (typeof(kallsyms_lookup_name) *)addr);
+
+	return FIND_KVM_HOOK(kvm_arch_prepare_memory_region) ?:
+	       FIND_KVM_HOOK(kvm_arch_commit_memory_region) ?:
+	       FIND_KVM_HOOK(kvm_arch_flush_shadow_memslot) ?:
+	       FIND_KVM_HOOK(kvm_arch_free_memslot) ?:
+	       FIND_KVM_HOOK(kvm_arch_memslots_updated) ?:
+	       FIND_KVM_HOOK(kvm_arch_guest_memory_reclaimed) ?:
+	       FIND_KVM_HOOK(file_is_kvm);
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef KVM_VMEM_SYMBOLS_H
+#define KVM_VMEM_SYMBOLS_H
+
+#include <linux/kvm_host.h>
+#include <linux/static_call.h>
+
+/*
+ * The functions of kvm.ko that this module needs and KVM does not export to
+ * it, or will not for ever. Call one with kvm_hook(name)(arguments).
+ */
+#define DECLARE_KVM_HOOK(func) DECLARE_STATIC_CALL(vmem_##func, func)
+
+DECLARE_KVM_HOOK(kvm_arch_prepare_memory_region);
+DECLARE_KVM_HOOK(kvm_arch_commit_memory_region);
+DECLARE_KVM_HOOK(kvm_arch_flush_shadow_memslot);
+DECLARE_KVM_HOOK(kvm_arch_free_memslot);
+DECLARE_KVM_HOOK(kvm_arch_memslots_updated);
+DECLARE_KVM_HOOK(kvm_arch_guest_memory_reclaimed);
+DECLARE_KVM_HOOK(file_is_kvm);
+
+#define kvm_hook(func) static_call(vmem_##func)
+
+int vmem_symbols_init(void);
+
+#endif /* KVM_VMEM_SYMBOLS_H */
