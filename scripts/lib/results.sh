@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
+#
+# The results of a test run, to be sourced: they collect in a file of the lines
+# that lib/tap prints (verdict, test, reason; separated by tabs).
+# $top is the checkout.
+
+# results_begin FILE - start a run
+results_begin() {
+	results=$1
+	: >"$results"
+	results_clock=$SECONDS
+}
+
+# results_add VERDICT TEST [REASON] - add one result: ok, fail or skip
+results_add() {
+	printf '%s\t%s\t%s\n' "$1" "$2" "${3-}" >>"$results"
+	results_tell < <(tail -n 1 "$results")
+}
+
+# results_judge LOG ARG... - judge a log with lib/tap, given its arguments
+# Prints a line for each program, and each failure and skip below it.
+results_judge() {
+	local judged
+
+	judged=$("${top:?}/scripts/lib/tap" "${@:2}" <"$1") || judged=$(
+		printf 'fail\t%s: its log\tcannot be judged' "$1")
+	[ -z "$judged" ] || printf '%s\n' "$judged" >>"$results"
+	results_tell <<<"$judged"
+}
+
+results_tell() {
+	awk -F '\t' '
+	NF < 2 { next }
+	{
+		program = $2
+		sub(/: .*/, "", program)
+		if (!(program in seen)) {
+			seen[program] = 1
+			order[++programs] = program
+		}
+		count[program, $1]++
+		if ($1 != "ok") {
+			test = substr($2, length(program) + 3)
+			text[program] = text[program] sprintf( \
+				"    %s %s%s\n", $1 == "fail" ? "FAILED" : "skipped", \
+				test, $3 == "" ? "" : " (" $3 ")")
+		}
+	}
+	END {
+		for (i = 1; i <= programs; i++) {
+			program = order[i]
+			printf "  %-32s %4d passed %3d failed %3d skipped\n%s", program, \
+				count[program, "ok"], count[program, "fail"], \
+				count[program, "skip"], text[program]
+		}
+	}'
+}
+
+# results_part NAME - end a part of the run: print its time
+results_part() {
+	printf '== %s: %d s\n' "$1" $((SECONDS - results_clock))
+	results_clock=$SECONDS
+}
+
+# results_end - print what failed, and the totals as the last line
+# Return: 0 if something passed and nothing failed
+results_end() {
+	awk -F '\t' '
+	{ count[$1]++ }
+	$1 == "fail" { failures = failures sprintf("  %s (%s)\n", $2, $3) }
+	END {
+		if (failures != "")
+			printf "failed:\n%s", failures
+		printf "%d passed, %d failed, %d skipped\n", \
+			count["ok"], count["fail"], count["skip"]
+		exit !(count["ok"] > 0 && !count["fail"])
+	}' "$results"
+}
