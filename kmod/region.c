@@ -382,7 +382,7 @@ void vmem_region_publish(struct vmem_region *region)
 }
 
 /*
- * vmem_region_destroy() - end a region whose file descriptor is gone
+ * vmem_region_destroy() - end a region that has no file descriptor (any more)
  *
  * Removes its memslots, where the VM still is. Those that somebody changed are
  * not the region's any more and stay; so do all if there is no memory to remove
@@ -390,16 +390,19 @@ void vmem_region_publish(struct vmem_region *region)
  */
 void vmem_region_destroy(struct vmem_region *region)
 {
+	bool published;
 	int r = 0;
 
 	mutex_lock(&regions_lock);
+	published = xa_get_mark(&regions, region->id, REGION_PUBLISHED);
 	xa_erase(&regions, region->id);
 	mutex_unlock(&regions_lock);
 
 	mutex_lock(&region->lock);
 	if (region->kvm)
 		r = change_populated(region, VMEM_CHANGE_DROP);
-	vmem_netlink_notify(region, KVM_VMEM_CMD_REGION_DEL_NTF);
+	if (published)
+		vmem_netlink_notify(region, KVM_VMEM_CMD_REGION_DEL_NTF);
 	mutex_unlock(&region->lock);
 	if (r)
 		pr_warn_ratelimited("kvm_vmem: region %u left its memslots behind: %pe\n",
