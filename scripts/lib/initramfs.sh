@@ -96,7 +96,7 @@ initramfs_program() {
 	}
 	initramfs_copy "$stage" "$program" "$path" || return 1
 	# Scripts and static programs have none.
-	ldd "$program" 2>/dev/null | grep -o '/[^ ]*' |
+	{ ldd "$program" 2>/dev/null | grep -o '/[^ ]*' || true; } |
 		while read -r library; do
 			[ -e "$stage$library" ] ||
 				initramfs_copy "$stage" "$library" "$library" ||
