@@ -138,9 +138,9 @@ struct entry {
 
 #define ABSOLUTE 0xffffU
 
-/* An address of the kernel's half, and one in the hole between the halves. */
+/* An address of the kernel's half, and one that no paging mode has. */
 #define KERNEL_HVA	  0xffff888000000000ULL
-#define NON_CANONICAL_HVA 0x0000800000000000ULL
+#define NON_CANONICAL_HVA (1ULL << 63)
 /* Any address with room for the largest memslot. It need not be mapped. */
 #define ROOMY_HVA TIB(1)
 
