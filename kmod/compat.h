@@ -60,7 +60,19 @@ static inline void vmem_count_dirty_logging(struct kvm *kvm, int change)
 #endif
 }
 
+/* 6.2 declares it in a header; before, it is static, but not inlined. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+struct btf;
+s32 bpf_find_btf_id(const char *name, u32 kind, struct btf **btf_p);
+#endif
+
 /* 6.5 keeps one array of write-tracking counters instead of one per mode. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
+#define VMEM_GFN_TRACK_MEMBER gfn_track
+#else
+#define VMEM_GFN_TRACK_MEMBER gfn_write_track
+#endif
+
 static inline const void *vmem_gfn_track(const struct kvm_memory_slot *slot)
 {
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)

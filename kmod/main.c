@@ -3,6 +3,7 @@
  * kvm_vmem: KVM metadata only for memslots that are populated.
  *
  * symbols.c	finds the KVM functions that are not exported
+ * layout.c	checks that KVM's structures are as they were when this was built
  * memslot.c	the surgery on KVM's memslots
  * batch.c	many memslot changes as one step
  * region.c	block state of a virtio-mem device, and its memslots
@@ -14,6 +15,7 @@
 #include <linux/module.h>
 
 #include "device.h"
+#include "layout.h"
 #include "netlink.h"
 #include "symbols.h"
 
@@ -22,6 +24,9 @@ static int __init kvm_vmem_init(void)
 	int r;
 
 	r = vmem_symbols_init();
+	if (r)
+		return r;
+	r = vmem_layout_check();
 	if (r)
 		return r;
 	r = vmem_netlink_init();

@@ -29,15 +29,18 @@
 
 DEFINE_STATIC_CALL_NULL(vmem_kallsyms_lookup_name, kallsyms_lookup_name);
 
-#define DEFINE_KVM_HOOK(func) DEFINE_STATIC_CALL_NULL(vmem_##func, func)
+#define DEFINE_HOOK(func) DEFINE_STATIC_CALL_NULL(vmem_##func, func)
 
-DEFINE_KVM_HOOK(kvm_arch_prepare_memory_region);
-DEFINE_KVM_HOOK(kvm_arch_commit_memory_region);
-DEFINE_KVM_HOOK(kvm_arch_flush_shadow_memslot);
-DEFINE_KVM_HOOK(kvm_arch_free_memslot);
-DEFINE_KVM_HOOK(kvm_arch_memslots_updated);
-DEFINE_KVM_HOOK(kvm_arch_guest_memory_reclaimed);
-DEFINE_KVM_HOOK(file_is_kvm);
+DEFINE_HOOK(kvm_arch_prepare_memory_region);
+DEFINE_HOOK(kvm_arch_commit_memory_region);
+DEFINE_HOOK(kvm_arch_flush_shadow_memslot);
+DEFINE_HOOK(kvm_arch_free_memslot);
+DEFINE_HOOK(kvm_arch_memslots_updated);
+DEFINE_HOOK(kvm_arch_guest_memory_reclaimed);
+DEFINE_HOOK(file_is_kvm);
+DEFINE_HOOK(bpf_find_btf_id);
+DEFINE_HOOK(btf_name_by_offset);
+DEFINE_HOOK(btf_put);
 
 static int find_kallsyms_lookup_name(unsigned long *addr)
 {
@@ -76,15 +79,20 @@ static unsigned long find(const char *name)
 	return addr;
 }
 
-#define FIND_KVM_HOOK(func)						\
+#define FIND_HOOK(prefix, func)						\
 ({									\
-	unsigned long _addr = find("kvm:" #func);			\
+	unsigned long _addr = find(prefix #func);			\
 									\
 	if (_addr)							\
 		static_call_update(vmem_##func, (typeof(func) *)_addr);	\
 	_addr ? 0 : -ENOENT;						\
 })
 
+/**
+ * vmem_symbols_init - find everything
+ *
+ * Return: 0; -ENOENT, having said what this kernel lacks.
+ */
 int vmem_symbols_init(void)
 {
 	unsigned long addr;
@@ -96,11 +104,14 @@ int vmem_symbols_init(void)
 	static_call_update(vmem_kallsyms_lookup_name,
 			   (typeof(kallsyms_lookup_name) *)addr);
 
-	return FIND_KVM_HOOK(kvm_arch_prepare_memory_region) ?:
-	       FIND_KVM_HOOK(kvm_arch_commit_memory_region) ?:
-	       FIND_KVM_HOOK(kvm_arch_flush_shadow_memslot) ?:
-	       FIND_KVM_HOOK(kvm_arch_free_memslot) ?:
-	       FIND_KVM_HOOK(kvm_arch_memslots_updated) ?:
-	       FIND_KVM_HOOK(kvm_arch_guest_memory_reclaimed) ?:
-	       FIND_KVM_HOOK(file_is_kvm);
+	return FIND_HOOK("kvm:", kvm_arch_prepare_memory_region) ?:
+	       FIND_HOOK("kvm:", kvm_arch_commit_memory_region) ?:
+	       FIND_HOOK("kvm:", kvm_arch_flush_shadow_memslot) ?:
+	       FIND_HOOK("kvm:", kvm_arch_free_memslot) ?:
+	       FIND_HOOK("kvm:", kvm_arch_memslots_updated) ?:
+	       FIND_HOOK("kvm:", kvm_arch_guest_memory_reclaimed) ?:
+	       FIND_HOOK("kvm:", file_is_kvm) ?:
+	       FIND_HOOK("", bpf_find_btf_id) ?:
+	       FIND_HOOK("", btf_name_by_offset) ?:
+	       FIND_HOOK("", btf_put);
 }

@@ -2,23 +2,32 @@
 #ifndef KVM_VMEM_SYMBOLS_H
 #define KVM_VMEM_SYMBOLS_H
 
+#include <linux/btf.h>
 #include <linux/kvm_host.h>
 #include <linux/static_call.h>
+
+#include "compat.h"
 
 /*
  * The functions of kvm.ko that this module needs and KVM does not export to
  * it, or will not for ever. Call one with kvm_hook(name)(arguments).
  */
-#define DECLARE_KVM_HOOK(func) DECLARE_STATIC_CALL(vmem_##func, func)
+#define DECLARE_HOOK(func) DECLARE_STATIC_CALL(vmem_##func, func)
 
-DECLARE_KVM_HOOK(kvm_arch_prepare_memory_region);
-DECLARE_KVM_HOOK(kvm_arch_commit_memory_region);
-DECLARE_KVM_HOOK(kvm_arch_flush_shadow_memslot);
-DECLARE_KVM_HOOK(kvm_arch_free_memslot);
-DECLARE_KVM_HOOK(kvm_arch_memslots_updated);
-DECLARE_KVM_HOOK(kvm_arch_guest_memory_reclaimed);
-DECLARE_KVM_HOOK(file_is_kvm);
+DECLARE_HOOK(kvm_arch_prepare_memory_region);
+DECLARE_HOOK(kvm_arch_commit_memory_region);
+DECLARE_HOOK(kvm_arch_flush_shadow_memslot);
+DECLARE_HOOK(kvm_arch_free_memslot);
+DECLARE_HOOK(kvm_arch_memslots_updated);
+DECLARE_HOOK(kvm_arch_guest_memory_reclaimed);
+DECLARE_HOOK(file_is_kvm);
 
+/* The same of the kernel proper, to check the layout of KVM's structures. */
+DECLARE_HOOK(bpf_find_btf_id);
+DECLARE_HOOK(btf_name_by_offset);
+DECLARE_HOOK(btf_put);
+
+#define kernel_hook(func) static_call(vmem_##func)
 #define kvm_hook(func) static_call(vmem_##func)
 
 int vmem_symbols_init(void);
