@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * vmem-guest: the agent in a nested guest, on its serial console.
+ *
+ * It says "vmem-guest ready" once, then serves one request at a time. A
+ * request is a line, TAG COMMAND [ARGUMENT]...; its answer any number of
+ * lines "TAG:text" and one that ends it, "TAG=ok" or "TAG=error MESSAGE". The
+ * tag is the asker's choice, so neither what the kernel prints nor the answer
+ * to an asker that went away can be taken for the answer.
+ *
+ *	meminfo			memtotal, memfree, memavailable, in bytes
+ *	wait-memtotal B S	wait until MemTotal is B bytes, S seconds at most
+ *	plugged			bytes and memory blocks of virtio-mem memory
+ *	pattern SEED		write and verify hotplugged memory (pattern.h)
+ *	dmesg			the kernel's log
+ *	poweroff		end the guest
+ */
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/klog.h>
+#include <sys/reboot.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "hotplug.h"
+#include "pattern.h"
+
+#define MAX_LINE  256
+#define MAX_WORDS 8
+/* klogctl(2): read the whole log, without clearing it; ask for its size. */
+#define SYSLOG_READ_ALL 3
+#define SYSLOG_SIZE	10
+
+struct request {
+	const char *tag;
+	const char *command;
+	char *args[MAX_WORDS];
+	unsigned int nr_args;
+};
+
+static void answer(const struct request *request, const char *key,
+		   uint64_t value)
+{
+	printf("%s:%s %llu\n", request->tag, key, (unsigned long long)value);
+}
+
+static bool parse_number(const char *text, uint64_t *number)
+{
+	char *end;
+
+	if (*text < '0' || *text > '9')
+		return false;
+	errno = 0;
+	*number = strtoull(text, &end, 0);
+	return !errno && !*end;
+}
+
+static int do_meminfo(const struct request *request)
+{
+	static const char *const names[][2] = {
+		{"MemTotal", "memtotal"},
+		{"MemFree", "memfree"},
+		{"MemAvailable", "memavailable"},
+	};
+	uint64_t value;
+	unsigned int i;
+	int ret;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		ret = hotplug_meminfo(names[i][0], &value);
+		if (ret)
+			return ret;
+		answer(request, names[i][1], value);
+	}
+	return 0;
+}
+
+static int do_wait_memtotal(const struct request *request)
+{
+	uint64_t wanted, seconds, total;
+	int ret;
+
+	if (request->nr_args != 2 || !parse_number(request->args[0], &wanted) ||
+	    !parse_number(request->args[1], &seconds))
+		return -EINVAL;
+	ret = hotplug_wait_memtotal(wanted, seconds, &total);
+	if (!ret || ret == -ETIMEDOUT)
+		answer(request, "memtotal", total);
+	return ret;
+}
+
+static int do_plugged(const struct request *request)
+{
+	struct hotplug_state state;
+	int ret = hotplug_read(&state);
+
+	if (ret)
+		return ret;
+	answer(request, "plugged", state.plugged);
+	answer(request, "online_blocks", state.online_blocks);
+	answer(request, "offline_blocks", state.offline_blocks);
+	answer(request, "block_bytes", state.block_bytes);
+	answer(request, "movable_free", state.movable_free);
+	return 0;
+}
+
+static int do_pattern(const struct request *request)
+{
+	struct pattern_result result;
+	uint64_t seed;
+	int ret;
+
+	if (request->nr_args != 1 || !parse_number(request->args[0], &seed))
+		return -EINVAL;
+	ret = pattern_run(seed, &result);
+	if (ret && ret != -EILSEQ)
+		return ret;
+	answer(request, "bytes", result.bytes);
+	answer(request, "hotplugged_bytes", result.hotplugged_bytes);
+	answer(request, "bad_pages", result.bad_pages);
+	answer(request, "first_bad_page", result.first_bad_page);
+	answer(request, "write_ms", result.write_ms);
+	answer(request, "verify_ms", result.verify_ms);
+	return ret;
+}
+
+static int do_dmesg(const struct request *request)
+{
+	int size = klogctl(SYSLOG_SIZE, NULL, 0), len, ret = 0;
+	char *log, *line, *rest;
+
+	if (size < 0)
+		return -errno;
+	log = malloc((size_t)size + 1);
+	if (!log)
+		return -ENOMEM;
+	len = klogctl(SYSLOG_READ_ALL, log, size);
+	if (len < 0) {
+		ret = -errno;
+		goto out;
+	}
+	log[len] = '\0';
+	for (rest = log; (line = strsep(&rest, "\n"));)
+		if (*line)
+			printf("%s:%s\n", request->tag, line);
+out:
+	free(log);
+	return ret;
+}
+
+static int do_poweroff(const struct request *request)
+{
+	printf("%s=ok\n", request->tag);
+	fflush(stdout);
+	/* The last line must leave the port before the machine goes. */
+	tcdrain(STDOUT_FILENO);
+	reboot(RB_POWER_OFF);
+	return -errno;
+}
+
+static int serve(const struct request *request)
+{
+	static const struct {
+		const char *name;
+		int (*function)(const struct request *request);
+	} commands[] = {
+		{"dmesg", do_dmesg},	   {"meminfo", do_meminfo},
+		{"pattern", do_pattern},   {"plugged", do_plugged},
+		{"poweroff", do_poweroff}, {"wait-memtotal", do_wait_memtotal},
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+		if (!strcmp(request->command, commands[i].name))
+			return commands[i].function(request);
+	return -EOPNOTSUPP;
+}
+
+static void handle_line(char *line)
+{
+	struct request request = {.tag = strtok(line, " \r\n")};
+	char *word;
+	int ret;
+
+	if (!request.tag)
+		return;
+	request.command = strtok(NULL, " \r\n");
+	while ((word = strtok(NULL, " \r\n")) && request.nr_args < MAX_WORDS)
+		request.args[request.nr_args++] = word;
+	if (!request.command || word)
+		ret = -EINVAL;
+	else
+		ret = serve(&request);
+	if (ret)
+		printf("%s=error %s\n", request.tag, strerror(-ret));
+	else
+		printf("%s=ok\n", request.tag);
+	fflush(stdout);
+}
+
+/* No echo, no translation: the other end is a program. */
+static void set_raw(void)
+{
+	struct termios raw;
+
+	if (tcgetattr(STDIN_FILENO, &raw))
+		return; /* not a terminal, when tried outside a guest */
+	cfmakeraw(&raw);
+	tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+}
+
+int main(void)
+{
+	char line[MAX_LINE];
+
+	set_raw();
+	/* On a line of its own, whatever the kernel left on the last. */
+	printf("\nvmem-guest ready\n");
+	fflush(stdout);
+	while (fgets(line, sizeof(line), stdin))
+		handle_line(line);
+	return 1;
+}
