@@ -25,8 +25,25 @@ results_judge() {
 
 	judged=$("${top:?}/scripts/lib/tap" "${@:2}" <"$1") || judged=$(
 		printf 'fail\t%s: its log\tcannot be judged' "$1")
-	[ -z "$judged" ] || printf '%s\n' "$judged" >>"$results"
+	[ -n "$judged" ] || return 0
+	printf '%s\n' "$judged" >>"$results"
 	results_tell <<<"$judged"
+	sed -n 's/^fail\t\([^:]*\): .*/\1/p' <<<"$judged" | uniq |
+		while read -r program; do
+			results_show "$1" "$program"
+		done
+}
+
+# results_show LOG PROGRAM - print what a program with failures wrote
+results_show() {
+	echo "    --- $2, without what passed:"
+	if grep -qF "@@begin $2" "$1"; then
+		awk -v name="$2" '
+		/^@@begin / { wanted = $2 == name }
+		wanted { print }' "$1"
+	else
+		cat "$1"
+	fi | tr -d '\r' | grep -vE '^(ok |@@|$)' | tail -n 60 | sed 's/^/    | /'
 }
 
 results_tell() {

@@ -12,10 +12,10 @@ splat_pattern="${splat_start}(WARNING: |BUG: |INFO: (task|rcu_|trying to registe
 splat_pattern+="|watchdog: |NMI watchdog: |rcu: INFO: |Kernel panic|Oops"
 splat_pattern+="|general protection fault|double fault|stack segment|invalid opcode"
 splat_pattern+="|UBSAN: |KASAN: |KCSAN: |KFENCE: |refcount_t: |list_(add|del) corruption"
-splat_pattern+="|kmemleak: [0-9]+ new suspected|unreferenced object|page allocation failure"
+splat_pattern+="|kmemleak: [0-9]+ new suspected|unreferenced object"
 splat_pattern+="|DEBUG_LOCKS_WARN_ON|ODEBUG: |VFS: Busy inodes|Call Trace:|------------\[ cut here)"
 splat_pattern+="|kernel BUG at |: (Oops|BUG|general protection fault|double fault)[:,]"
-splat_pattern+="|BUG: soft lockup|Modules linked in:"
+splat_pattern+="|BUG: soft lockup|: page allocation failure|Modules linked in:"
 
 # Not reports, though they look like it.
 splat_benign='NMI watchdog: (Enabled|Perf NMI|disabled)|watchdog: (Delayed|Disabling|Perf)'
