@@ -1,0 +1,632 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The control socket: requests and answers as JSON, one object per line.
+ *
+ *	{"id":1,"method":"resize","params":{"size":1073741824}}
+ *	{"id":1,"result":{...}}
+ *	{"id":1,"error":{"code":"EINVAL","message":"..."}}
+ *
+ * "id" is the client's, a number or a string, and comes back with the answer.
+ * After {"method":"watch"} there are lines {"event":...} as well, whenever the
+ * state has changed; changes in quick succession make one event. A "resize"
+ * with "wait":true is answered when the guest has reached the size, or has
+ * been asked for another.
+ *
+ * A client must be the superuser or of the daemon's own user.
+ *
+ * Nobody can make the daemon wait or grow. Requests have a bounded length.
+ * While answers to a client are unsent, no more of its requests are read.
+ * A client that watches and does not read misses events, and is told how many
+ * when it reads again: {"event":"lost","count":N}.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "control.h"
+#include "log.h"
+
+/**
+ * struct control_client - a connection
+ * @line: bytes of a line that is not yet complete, or not yet handled
+ * @have: how many
+ * @fds: descriptors that came with the bytes in @line
+ * @out: what is to be sent, from @out_sent to @out_size
+ * @watching: events are wanted
+ * @lost: events that were left out
+ * @waiting: a "resize" is to be answered when @wait_size is reached
+ * @closing: to be closed when all is sent
+ */
+struct control_client {
+	struct control *control;
+	struct control_client *next;
+	sd_event_source *source;
+	int fd;
+	char line[CONTROL_LINE_MAX];
+	size_t have;
+	int fds[CONTROL_MAX_FDS];
+	size_t nr_fds;
+	char *out;
+	size_t out_size;
+	size_t out_sent;
+	bool watching;
+	uint64_t lost;
+	bool waiting;
+	uint64_t wait_size;
+	json_object *wait_id;
+	json_object *wait_result;
+	bool closing;
+};
+
+static void drop_fds(struct control_client *client)
+{
+	for (size_t i = 0; i < client->nr_fds; i++)
+		if (client->fds[i] >= 0)
+			close(client->fds[i]);
+	client->nr_fds = 0;
+}
+
+static void free_client(struct control_client *client)
+{
+	struct control *control = client->control;
+	struct control_client **at = &control->clients;
+
+	while (*at != client)
+		at = &(*at)->next;
+	*at = client->next;
+	control->nr_clients--;
+	sd_event_source_disable_unref(client->source);
+	drop_fds(client);
+	json_object_put(client->wait_id);
+	json_object_put(client->wait_result);
+	free(client->out);
+	close(client->fd);
+	free(client);
+}
+
+static size_t backlog(const struct control_client *client)
+{
+	return client->out_size - client->out_sent;
+}
+
+/* Send what the socket takes. Return: 0, or an error: the client is no more. */
+static int flush(struct control_client *client)
+{
+	while (backlog(client)) {
+		ssize_t sent =
+			send(client->fd, client->out + client->out_sent,
+			     backlog(client), MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (sent < 0 && errno == EINTR)
+			continue;
+		if (sent < 0 && errno == EAGAIN)
+			return 0;
+		if (sent < 0)
+			return -errno;
+		client->out_sent += sent;
+	}
+	free(client->out);
+	client->out = NULL;
+	client->out_size = 0;
+	client->out_sent = 0;
+	return 0;
+}
+
+/* Queue one line. Without memory for it, the client is to be closed. */
+static void put_line(struct control_client *client, json_object *object)
+{
+	size_t length;
+	const char *text;
+	char *grown;
+
+	text = json_object_to_json_string_length(
+		object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE,
+		&length);
+	if (client->out_sent) {
+		client->out_size -= client->out_sent;
+		memmove(client->out, client->out + client->out_sent,
+			client->out_size);
+		client->out_sent = 0;
+	}
+	grown = text ? realloc(client->out, client->out_size + length + 1)
+		     : NULL;
+	if (!grown) {
+		client->closing = true;
+		return;
+	}
+	client->out = grown;
+	memcpy(grown + client->out_size, text, length);
+	grown[client->out_size + length] = '\n';
+	client->out_size += length + 1;
+}
+
+/* Both take over @id and @result. */
+static void put_result(struct control_client *client, json_object *id,
+		       json_object *result)
+{
+	json_object *answer = json_object_new_object();
+
+	json_object_object_add(answer, "id", id);
+	json_object_object_add(answer, "result", result);
+	put_line(client, answer);
+	json_object_put(answer);
+}
+
+static void put_error(struct control_client *client, json_object *id, int error,
+		      const char *message)
+{
+	json_object *answer = json_object_new_object();
+	json_object *body = json_object_new_object();
+	const char *code = strerrorname_np(-error);
+
+	json_object_object_add(body, "code",
+			       json_object_new_string(code ? code : "EIO"));
+	json_object_object_add(body, "message",
+			       json_object_new_string(message));
+	json_object_object_add(answer, "id", id);
+	json_object_object_add(answer, "error", body);
+	put_line(client, answer);
+	json_object_put(answer);
+}
+
+static void put_event(struct control_client *client)
+{
+	struct control *control = client->control;
+	json_object *event;
+
+	if (backlog(client) > CONTROL_WATCH_BACKLOG) {
+		client->lost++;
+		return;
+	}
+	if (client->lost) {
+		event = json_object_new_object();
+		json_object_object_add(event, "event",
+				       json_object_new_string("lost"));
+		json_object_object_add(event, "count",
+				       json_object_new_uint64(client->lost));
+		put_line(client, event);
+		json_object_put(event);
+		client->lost = 0;
+	}
+	event = control->ops->event(control->arg);
+	put_line(client, event);
+	json_object_put(event);
+}
+
+/* Answer a "resize" that waits, if there is an answer now. */
+static void check_wait(struct control_client *client)
+{
+	struct control *control = client->control;
+	int ret;
+
+	if (!client->waiting)
+		return;
+	ret = control->ops->reached(client->wait_size, control->arg);
+	if (!ret)
+		return;
+	client->waiting = false;
+	if (ret > 0) {
+		put_result(client, client->wait_id, client->wait_result);
+	} else {
+		put_error(client, client->wait_id, ret,
+			  "the guest was asked for another size meanwhile");
+		json_object_put(client->wait_result);
+	}
+	client->wait_id = NULL;
+	client->wait_result = NULL;
+}
+
+/**
+ * control_get_size() - a parameter that is a number of bytes, or an address
+ *
+ * Return: 0; -ENOENT it is not there; -EINVAL it is not such a number.
+ */
+int control_get_size(const struct control_call *call, const char *name,
+		     uint64_t *value)
+{
+	json_object *object;
+
+	if (!call->params ||
+	    !json_object_object_get_ex(call->params, name, &object))
+		return -ENOENT;
+	if (!json_object_is_type(object, json_type_int))
+		return -EINVAL;
+	/* Negative numbers become 0 as unsigned ones, so look at the sign. */
+	if (json_object_get_int64(object) < 0)
+		return -EINVAL;
+	*value = json_object_get_uint64(object);
+	return 0;
+}
+
+static bool wants_wait(const struct control_call *call, int *error)
+{
+	json_object *object;
+
+	*error = 0;
+	if (!call->params ||
+	    !json_object_object_get_ex(call->params, "wait", &object))
+		return false;
+	if (!json_object_is_type(object, json_type_boolean))
+		*error = -EINVAL;
+	return json_object_get_boolean(object);
+}
+
+static void call_method(struct control_client *client,
+			const struct control_method *method, json_object *id,
+			json_object *params)
+{
+	struct control *control = client->control;
+	struct control_call call = {
+		.params = params,
+		.fds = client->fds,
+		.nr_fds = client->nr_fds,
+	};
+	bool wait = false;
+	int ret = 0;
+
+	if (!strcmp(method->name, "resize"))
+		wait = wants_wait(&call, &ret);
+	if (ret) {
+		put_error(client, id, ret, "\"wait\" is true or false");
+		return;
+	}
+	if (wait && client->waiting) {
+		put_error(client, id, -EBUSY,
+			  "this connection waits for a resize already");
+		return;
+	}
+	ret = method->handle(&call, control->arg);
+	if (ret) {
+		json_object_put(call.result);
+		put_error(client, id, ret, call.message);
+		return;
+	}
+	if (!wait) {
+		put_result(client, id, call.result);
+		return;
+	}
+	client->waiting = true;
+	client->wait_id = id;
+	client->wait_result = call.result;
+	control_get_size(&call, "size", &client->wait_size);
+	check_wait(client);
+}
+
+static void call_by_name(struct control_client *client, const char *name,
+			 json_object *id, json_object *params)
+{
+	const struct control_method *method = client->control->ops->methods;
+	char message[CONTROL_TEXT_MAX];
+
+	if (!strcmp(name, "watch")) {
+		client->watching = true;
+		put_result(client, id, json_object_new_object());
+		put_event(client);
+		return;
+	}
+	for (; method->name; method++) {
+		if (!strcmp(name, method->name)) {
+			call_method(client, method, id, params);
+			return;
+		}
+	}
+	snprintf(message, sizeof(message), "no method \"%.64s\"", name);
+	put_error(client, id, -EOPNOTSUPP, message);
+}
+
+static void handle_request(struct control_client *client, json_object *request)
+{
+	json_object *id = NULL, *method, *params = NULL;
+
+	if (!json_object_is_type(request, json_type_object)) {
+		put_error(client, NULL, -EINVAL, "a request is a JSON object");
+		return;
+	}
+	json_object_object_get_ex(request, "id", &id);
+	if (id && !json_object_is_type(id, json_type_int) &&
+	    !json_object_is_type(id, json_type_string)) {
+		put_error(client, NULL, -EINVAL,
+			  "\"id\" is a number or a string");
+		return;
+	}
+	json_object_get(id);
+	if (!json_object_object_get_ex(request, "method", &method) ||
+	    !json_object_is_type(method, json_type_string)) {
+		put_error(client, id, -EINVAL, "\"method\" is a string");
+		return;
+	}
+	json_object_object_get_ex(request, "params", &params);
+	if (params && !json_object_is_type(params, json_type_object)) {
+		put_error(client, id, -EINVAL, "\"params\" is an object");
+		return;
+	}
+	call_by_name(client, json_object_get_string(method), id, params);
+}
+
+static void handle_line(struct control_client *client, const char *line,
+			size_t length)
+{
+	struct json_tokener *tokener;
+	json_object *request;
+
+	while (length && (line[length - 1] == ' ' || line[length - 1] == '\r'))
+		length--;
+
+	tokener = json_tokener_new_ex(CONTROL_JSON_DEPTH);
+	if (!tokener) {
+		client->closing = true;
+		return;
+	}
+	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
+	request = json_tokener_parse_ex(tokener, line, length);
+	if (json_tokener_get_error(tokener) != json_tokener_success ||
+	    json_tokener_get_parse_end(tokener) < length) {
+		put_error(client, NULL, -EBADMSG, "not a line of JSON");
+	} else {
+		handle_request(client, request);
+	}
+	json_object_put(request);
+	json_tokener_free(tokener);
+}
+
+/*
+ * Handle the complete lines, until an answer is not taken. Return: 0, or an
+ * error: the client is no more.
+ */
+static int handle_lines(struct control_client *client)
+{
+	int ret;
+
+	while (!backlog(client) && !client->closing) {
+		char *end = memchr(client->line, '\n', client->have);
+		size_t length, used;
+
+		if (!end)
+			break;
+		length = end - client->line;
+		used = length + 1;
+		handle_line(client, client->line, length);
+		/* Descriptors may have come with the first of several lines. */
+		if (client->have == used)
+			drop_fds(client);
+		memmove(client->line, client->line + used, client->have - used);
+		client->have -= used;
+		ret = flush(client);
+		if (ret)
+			return ret;
+	}
+	if (client->have == sizeof(client->line) && !client->closing &&
+	    !memchr(client->line, '\n', client->have)) {
+		put_error(client, NULL, -E2BIG, "the line is too long");
+		client->closing = true;
+	}
+	return flush(client);
+}
+
+/* After anything was queued or sent: what to wait for, or whether to end. */
+static void settle(struct control_client *client)
+{
+	uint32_t events = 0;
+
+	if (flush(client) || (client->closing && !backlog(client))) {
+		free_client(client);
+		return;
+	}
+	if (backlog(client))
+		events |= EPOLLOUT;
+	else
+		events |= EPOLLIN;
+	sd_event_source_set_io_events(client->source, events);
+}
+
+static void keep_fds(struct control_client *client, struct msghdr *mh)
+{
+	struct cmsghdr *cmsg;
+
+	for (cmsg = CMSG_FIRSTHDR(mh); cmsg; cmsg = CMSG_NXTHDR(mh, cmsg)) {
+		size_t nr = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		if (cmsg->cmsg_level != SOL_SOCKET ||
+		    cmsg->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t i = 0; i < nr; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(fd),
+			       sizeof(fd));
+			if (client->nr_fds < CONTROL_MAX_FDS)
+				client->fds[client->nr_fds++] = fd;
+			else
+				close(fd);
+		}
+	}
+}
+
+/* Return: 1 something came, 0 nothing yet, or an error, -ENODATA at the end. */
+static int receive(struct control_client *client)
+{
+	union {
+		char space[CMSG_SPACE(CONTROL_MAX_FDS * sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov = {
+		.iov_base = client->line + client->have,
+		.iov_len = sizeof(client->line) - client->have,
+	};
+	struct msghdr mh = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+	ssize_t got;
+
+	got = recvmsg(client->fd, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	if (got < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+	keep_fds(client, &mh);
+	if (!got)
+		return -ENODATA;
+	client->have += got;
+	return 1;
+}
+
+static int on_client(sd_event_source *source __attribute__((unused)),
+		     int fd __attribute__((unused)), uint32_t revents,
+		     void *arg)
+{
+	struct control_client *client = arg;
+	int ret = 0;
+
+	if (revents & EPOLLERR)
+		ret = -ECONNRESET;
+	if (!ret && revents & EPOLLOUT)
+		ret = flush(client);
+	if (!ret && revents & (EPOLLIN | EPOLLHUP) && !backlog(client))
+		ret = receive(client);
+	if (ret >= 0)
+		ret = handle_lines(client);
+	if (ret < 0)
+		free_client(client);
+	else
+		settle(client);
+	return 0;
+}
+
+/* May this peer tell the daemon what to do? */
+static bool may_control(int fd)
+{
+	struct ucred cred;
+	socklen_t size = sizeof(cred);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size) < 0)
+		return false;
+	return cred.uid == 0 || cred.uid == geteuid();
+}
+
+static void refuse(int fd, const char *code, const char *message)
+{
+	char line[CONTROL_TEXT_MAX];
+	int length;
+
+	length = snprintf(line, sizeof(line),
+			  "{\"id\":null,\"error\":{\"code\":\"%s\","
+			  "\"message\":\"%s\"}}\n",
+			  code, message);
+	/* A fresh socket takes one line. */
+	if (send(fd, line, length, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		log_debug("control: %s", strerror(errno));
+	close(fd);
+}
+
+/**
+ * control_add_client() - serve a connected client
+ * @fd: UNIX stream socket; owned from here, also on error
+ *
+ * Return: 0; -EPERM, -EUSERS refused; -ENOMEM; an errno of sd-event's.
+ */
+int control_add_client(struct control *control, int fd)
+{
+	struct control_client *client;
+	int ret;
+
+	if (!may_control(fd)) {
+		refuse(fd, "EPERM", "not root and not the user of vmemd");
+		return -EPERM;
+	}
+	if (control->nr_clients >= CONTROL_MAX_CLIENTS) {
+		refuse(fd, "EUSERS", "too many clients of vmemd");
+		return -EUSERS;
+	}
+	client = calloc(1, sizeof(*client));
+	if (!client) {
+		close(fd);
+		return -ENOMEM;
+	}
+	client->control = control;
+	client->fd = fd;
+	client->next = control->clients;
+	control->clients = client;
+	control->nr_clients++;
+	ret = sd_event_add_io(control->event, &client->source, fd, EPOLLIN,
+			      on_client, client);
+	if (ret < 0) {
+		free_client(client);
+		return ret;
+	}
+	return 0;
+}
+
+static int on_connect(sd_event_source *source __attribute__((unused)), int fd,
+		      uint32_t revents __attribute__((unused)), void *arg)
+{
+	int client;
+
+	client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (client < 0) {
+		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+			log_err("control: accept: %s", strerror(errno));
+		return 0;
+	}
+	control_add_client(arg, client);
+	return 0;
+}
+
+/* Prepare; does nothing yet. Neither @event nor @ops are owned. */
+void control_init(struct control *control, sd_event *event,
+		  const struct control_ops *ops, void *arg)
+{
+	memset(control, 0, sizeof(*control));
+	control->event = event;
+	control->listen_fd = -1;
+	control->ops = ops;
+	control->arg = arg;
+}
+
+/* Accept clients on a listening socket, which is owned from here. */
+int control_listen(struct control *control, int fd)
+{
+	int flags, ret;
+
+	control->listen_fd = fd;
+	flags = fcntl(fd, F_GETFL);
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+		return -errno;
+	ret = sd_event_add_io(control->event, &control->listen_source, fd,
+			      EPOLLIN, on_connect, control);
+	return ret < 0 ? ret : 0;
+}
+
+/* The state has changed: tell those who watch or wait. */
+void control_publish(struct control *control)
+{
+	struct control_client *client, *next;
+
+	for (client = control->clients; client; client = next) {
+		next = client->next;
+		if (!client->watching && !client->waiting)
+			continue;
+		check_wait(client);
+		if (client->watching)
+			put_event(client);
+		settle(client);
+	}
+}
+
+void control_stop(struct control *control)
+{
+	while (control->clients)
+		free_client(control->clients);
+	control->listen_source =
+		sd_event_source_disable_unref(control->listen_source);
+	if (control->listen_fd >= 0)
+		close(control->listen_fd);
+	control->listen_fd = -1;
+}

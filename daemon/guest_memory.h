@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The guest memory that a vhost-user front end shares: where it is in the
+ * guest (gpa), where in the front end (uva), and where it is mapped here.
+ */
+#ifndef GUEST_MEMORY_H
+#define GUEST_MEMORY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * Most memory regions of one front end: what QEMU asks of a vhost device
+ * before it gives its own virtio-mem devices more than one memslot.
+ */
+#define GUEST_MEMORY_MAX_REGIONS 509
+
+struct guest_memory_region {
+	uint64_t gpa;
+	uint64_t uva;
+	uint64_t size;
+	uint8_t *hva;
+	void *map;
+	size_t map_size;
+};
+
+struct guest_memory {
+	struct guest_memory_region *regions;
+	size_t nr;
+};
+
+int guest_memory_add(struct guest_memory *memory, uint64_t gpa, uint64_t uva,
+		     uint64_t size, uint64_t offset, int fd,
+		     const char **reason);
+int guest_memory_remove(struct guest_memory *memory, uint64_t gpa, uint64_t uva,
+			uint64_t size);
+void guest_memory_clear(struct guest_memory *memory);
+
+void *guest_memory_at_gpa(const struct guest_memory *memory, uint64_t gpa,
+			  uint64_t *left);
+void *guest_memory_at_uva(const struct guest_memory *memory, uint64_t uva,
+			  uint64_t size);
+
+#endif /* GUEST_MEMORY_H */

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include <stdlib.h>
+
+#include "log.h"
+#include "options.h"
+#include "vmem.h"
+
+int main(int argc, char **argv)
+{
+	struct options options;
+	struct passed_fds fds;
+	struct vmem *vmem;
+	int ret;
+
+	ret = options_parse(&options, argc, argv);
+	if (ret)
+		return ret < 0 ? 2 : EXIT_SUCCESS;
+	log_init(options.log_level);
+	if (passed_fds_take(&fds))
+		return EXIT_FAILURE;
+	if (vmem_new(&vmem, &options, &fds))
+		return EXIT_FAILURE;
+	ret = vmem_run(vmem);
+	vmem_free(vmem);
+	return ret ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,1087 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The device as a vhost-user back end (QEMU's docs/interop/vhost-user.rst).
+ *
+ * A front end is a VMM's generic vhost-user code: it knows the device's id
+ * (24), one queue, and 56 bytes of configuration space. It connects, shares
+ * the guest's memory, sets up the queue, and from then on the guest's requests
+ * come by the kick descriptor, which KVM signals, and are answered by the call
+ * descriptor, which KVM turns into an interrupt. The front end is out of it.
+ *
+ * Nothing here blocks. A message is received in parts if it comes in parts; a
+ * reply that the socket does not take at once ends the connection, since
+ * replies are small and a front end that lets them pile up is broken.
+ *
+ * What a front end sends is checked twice: its size, its number of
+ * descriptors and that its feature was negotiated, by the table at the end of
+ * this file; its contents, by its handler. A message that fails ends the
+ * connection with the reason in the log, since what the front end believes to
+ * be set up is not known then. The next front end is accepted after that. The
+ * device's blocks are not touched by any of it.
+ *
+ * The queue is worked on only when the front end has started and enabled it
+ * and the driver has accepted the features that the device cannot do without.
+ *
+ * Reset. RESET_DEVICE, and status 0, stop the queue and forget what was
+ * negotiated. Blocks stay plugged, as the specification demands of a device
+ * reset; see virtio_mem.c on system reset.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <linux/virtio_config.h>
+
+#include "vhost_user.h"
+
+#define BIT(n) (1ULL << (n))
+
+#define PROTOCOL_FEATURES                                 \
+	(BIT(VHOST_USER_PROTOCOL_F_MQ) |                  \
+	 BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) |           \
+	 BIT(VHOST_USER_PROTOCOL_F_BACKEND_REQ) |         \
+	 BIT(VHOST_USER_PROTOCOL_F_CONFIG) |              \
+	 BIT(VHOST_USER_PROTOCOL_F_RESET_DEVICE) |        \
+	 BIT(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) | \
+	 BIT(VHOST_USER_PROTOCOL_F_STATUS))
+
+/*
+ * What a handler returns besides a negative errno, which ends the connection.
+ * HANDLED: acknowledged if the front end asked for that. REFUSED: the same,
+ * with a non-zero value. REPLY: the message now holds the reply.
+ */
+enum handled {
+	HANDLED,
+	REFUSED,
+	REPLY,
+};
+
+struct handler {
+	const char *name;
+	int (*handle)(struct vhost_user *vu, struct vhost_user_message *msg);
+	uint32_t min_size;
+	uint32_t max_size;
+	uint8_t min_fds;
+	uint8_t max_fds;
+	/* Protocol features that must have been negotiated. */
+	uint64_t needs;
+};
+
+static int on_message(sd_event_source *source, int fd, uint32_t revents,
+		      void *arg);
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+static void changed(struct vhost_user *vu)
+{
+	if (vu->changed)
+		vu->changed(vu->arg);
+}
+
+static int set_nonblock(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+		return -errno;
+	return 0;
+}
+
+static int fail(struct vhost_user *vu, int error, const char *reason)
+{
+	vu->reason = reason;
+	return error;
+}
+
+/* Take the one descriptor that came with the message, or -1. */
+static int take_fd(struct vhost_user *vu)
+{
+	int fd;
+
+	if (!vu->in.nr_fds)
+		return -1;
+	fd = vu->in.fds[0];
+	vu->in.fds[0] = -1;
+	return fd;
+}
+
+static void drop_fds(struct vhost_user_incoming *in)
+{
+	for (size_t i = 0; i < in->nr_fds; i++)
+		close_fd(&in->fds[i]);
+	in->nr_fds = 0;
+}
+
+/* --- The queue --- */
+
+static bool protocol_negotiated(const struct vhost_user *vu)
+{
+	return vu->features & BIT(VHOST_USER_F_PROTOCOL_FEATURES);
+}
+
+static bool ring_runs(const struct vhost_user *vu)
+{
+	const struct vring_queue *vring = &vu->vring;
+
+	return vring->started && vring->mapped && !vring->broken &&
+	       (vring->enabled || !protocol_negotiated(vu)) &&
+	       virtio_mem_features_ok(vu->features);
+}
+
+/* Wake whoever waits on an eventfd. One that is full has woken him already. */
+static void signal_fd(int fd)
+{
+	uint64_t one = 1;
+
+	if (fd >= 0 && write(fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
+		log_debug("signalling a descriptor: %s", strerror(errno));
+}
+
+static void ring_broken(struct vhost_user *vu, const char *reason)
+{
+	vu->vring.broken = true;
+	log_limited(&vu->limit, LOG_LEVEL_WARNING,
+		    "the guest's driver broke its queue: %s", reason);
+	signal_fd(vu->err_fd);
+	changed(vu);
+}
+
+/* Carry out one request. Return: whether there was one. */
+static bool handle_request(struct vhost_user *vu)
+{
+	struct vring_request request;
+	struct virtio_mem_req req = {};
+	struct virtio_mem_resp resp;
+	const char *reason;
+	int ret;
+
+	ret = vring_pop(&vu->vring, &vu->memory, &request, &reason);
+	if (ret < 0)
+		ring_broken(vu, reason);
+	if (ret <= 0)
+		return false;
+	if (request.read_size < sizeof(req)) {
+		ring_broken(vu, "a request that is too short");
+		return false;
+	}
+	if (request.write_size < sizeof(resp)) {
+		ring_broken(vu, "too little room for a response");
+		return false;
+	}
+	memcpy(&req, request.read, sizeof(req));
+	virtio_mem_handle(vu->dev, &req, &resp);
+	vring_push(&vu->vring, &request,
+		   vring_write(&request, &resp, sizeof(resp)));
+	return true;
+}
+
+static void process_ring(struct vhost_user *vu)
+{
+	int done;
+
+	for (done = 0; done < VHOST_USER_BUDGET && ring_runs(vu); done++)
+		if (!handle_request(vu))
+			break;
+	if (done && vring_wants_interrupt(&vu->vring))
+		signal_fd(vu->call_fd);
+	/* There may be more; others have their turn first. */
+	if (done == VHOST_USER_BUDGET)
+		sd_event_source_set_enabled(vu->more_source, SD_EVENT_ONESHOT);
+}
+
+static int on_more(sd_event_source *source __attribute__((unused)), void *arg)
+{
+	process_ring(arg);
+	return 0;
+}
+
+/* Map a started ring, when it or the memory was changed. */
+static int remap_ring(struct vhost_user *vu)
+{
+	const char *reason;
+	int ret;
+
+	if (!vu->vring.started) {
+		vring_unmap(&vu->vring);
+		return 0;
+	}
+	if (!vu->vring.size || !vu->vring.has_addresses)
+		return fail(vu, -EINVAL,
+			    "a ring started without size or addresses");
+	ret = vring_map(&vu->vring, &vu->memory, &reason);
+	return ret ? fail(vu, ret, reason) : 0;
+}
+
+static void stop_ring(struct vhost_user *vu)
+{
+	vu->kick_source = sd_event_source_disable_unref(vu->kick_source);
+	close_fd(&vu->kick_fd);
+	vu->vring.started = false;
+	vu->vring.broken = false;
+	vring_unmap(&vu->vring);
+	if (vu->more_source)
+		sd_event_source_set_enabled(vu->more_source, SD_EVENT_OFF);
+}
+
+/* --- The connection --- */
+
+/*
+ * Call and error descriptors are the front end's, not the driver's: they stay,
+ * and not every front end sends them again.
+ */
+static void reset_device(struct vhost_user *vu)
+{
+	stop_ring(vu);
+	memset(&vu->vring, 0, sizeof(vu->vring));
+	vu->features = 0;
+	vu->status = 0;
+}
+
+static void drop_backend_channel(struct vhost_user *vu)
+{
+	vu->backend_source = sd_event_source_disable_unref(vu->backend_source);
+	close_fd(&vu->backend_fd);
+	vu->config_pending = false;
+}
+
+static void end_connection(struct vhost_user *vu)
+{
+	vu->source = sd_event_source_disable_unref(vu->source);
+	close_fd(&vu->fd);
+	drop_fds(&vu->in);
+	vu->in.have = 0;
+	reset_device(vu);
+	close_fd(&vu->call_fd);
+	close_fd(&vu->err_fd);
+	drop_backend_channel(vu);
+	guest_memory_clear(&vu->memory);
+	vu->protocol_features = 0;
+	if (vu->listen_source)
+		sd_event_source_set_enabled(vu->listen_source, SD_EVENT_ON);
+	changed(vu);
+}
+
+/* A peer sent what it must not: say so, and be done with it. */
+static void end_with_reason(struct vhost_user *vu, const char *request)
+{
+	log_err("vhost-user: %s%s%s; connection closed", request ? request : "",
+		request ? ": " : "", vu->reason);
+	end_connection(vu);
+}
+
+static int on_kick(sd_event_source *source __attribute__((unused)), int fd,
+		   uint32_t revents, void *arg)
+{
+	struct vhost_user *vu = arg;
+	uint64_t count;
+	ssize_t got;
+
+	got = read(fd, &count, sizeof(count));
+	if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR) ||
+	    revents & (EPOLLHUP | EPOLLERR)) {
+		vu->reason = "the kick descriptor is no good";
+		end_with_reason(vu, NULL);
+		return 0;
+	}
+	process_ring(vu);
+	return 0;
+}
+
+static void send_config_change(struct vhost_user *vu)
+{
+	struct vhost_user_header header = {
+		.request = VHOST_USER_BACKEND_CONFIG_CHANGE_MSG,
+		.flags = VHOST_USER_FLAGS_VERSION,
+	};
+	ssize_t sent;
+
+	sent = send(vu->backend_fd, &header, sizeof(header),
+		    MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (sent == sizeof(header)) {
+		vu->config_pending = false;
+	} else if (sent < 0 && (errno == EAGAIN || errno == EINTR)) {
+		/* One message tells of any number of changes. */
+		vu->config_pending = true;
+	} else {
+		log_warning("vhost-user: the backend channel does not take "
+			    "messages; channel closed");
+		drop_backend_channel(vu);
+		return;
+	}
+	sd_event_source_set_io_events(vu->backend_source,
+				      vu->config_pending ? EPOLLOUT : 0);
+}
+
+static int on_backend_channel(sd_event_source *source __attribute__((unused)),
+			      int fd __attribute__((unused)), uint32_t revents,
+			      void *arg)
+{
+	struct vhost_user *vu = arg;
+
+	if (revents & (EPOLLHUP | EPOLLERR))
+		drop_backend_channel(vu);
+	else if (vu->config_pending)
+		send_config_change(vu);
+	return 0;
+}
+
+/* The device's configuration space has changed: tell the driver. */
+void vhost_user_config_changed(struct vhost_user *vu)
+{
+	if (vu->backend_fd >= 0)
+		send_config_change(vu);
+}
+
+bool vhost_user_connected(const struct vhost_user *vu)
+{
+	return vu->fd >= 0;
+}
+
+/* Does a driver that has accepted our features work its queue? */
+bool vhost_user_driver_ready(const struct vhost_user *vu)
+{
+	return ring_runs(vu);
+}
+
+/* --- The messages --- */
+
+static int reply_u64(struct vhost_user_message *msg, uint64_t value)
+{
+	msg->payload.u64 = value;
+	msg->header.size = sizeof(msg->payload.u64);
+	return REPLY;
+}
+
+static int get_features(struct vhost_user *vu, struct vhost_user_message *msg)
+{
+	return reply_u64(msg, virtio_mem_features(vu->dev) |
+				      BIT(VHOST_USER_F_PROTOCOL_FEATURES));
+}
+
+static int set_features(struct vhost_user *vu, struct vhost_user_message *msg)
+{
+	uint64_t offered = virtio_mem_features(vu->dev) |
+			   BIT(VHOST_USER_F_PROTOCOL_FEATURES);
+	uint64_t features = msg->payload.u64;
+
+	if (features & ~offered)
+		return fail(vu, -EINVAL, "features that were not offered");
+	/*
+	 * A front end that speaks STATUS learns that these features do not do
+	 * when it finds FEATURES_OK unset. Another has to be told like this,
+	 * once it is the driver that has chosen features.
+	 */
+	if (!(vu->protocol_features & BIT(VHOST_USER_PROTOCOL_F_STATUS)) &&
+	    features & ~BIT(VHOST_USER_F_PROTOCOL_FEATURES) &&
+	    !virtio_mem_features_ok(features))
+		return fail(vu, -EINVAL,
+			    "the driver does not accept VIRTIO_F_VERSION_1 and "
+			    "VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE");
+	vu->features = features;
+	if (!virtio_mem_features_ok(features))
+		vu->status &= ~VIRTIO_CONFIG_S_FEATURES_OK;
+	changed(vu);
+	process_ring(vu);
+	return HANDLED;
+}
+
+static int get_protocol_features(struct vhost_user *vu __attribute__((unused)),
+				 struct vhost_user_message *msg)
+{
+	return reply_u64(msg, PROTOCOL_FEATURES);
+}
+
+static int set_protocol_features(struct vhost_user *vu,
+				 struct vhost_user_message *msg)
+{
+	if (msg->payload.u64 & ~PROTOCOL_FEATURES)
+		return fail(vu, -EINVAL,
+			    "protocol features that were not offered");
+	vu->protocol_features = msg->payload.u64;
+	return HANDLED;
+}
+
+static int get_queue_num(struct vhost_user *vu __attribute__((unused)),
+			 struct vhost_user_message *msg)
+{
+	return reply_u64(msg, 1);
+}
+
+static int set_owner(struct vhost_user *vu __attribute__((unused)),
+		     struct vhost_user_message *msg __attribute__((unused)))
+{
+	return HANDLED;
+}
+
+/* No longer used; means to stop the rings where it is. */
+static int reset_owner(struct vhost_user *vu,
+		       struct vhost_user_message *msg __attribute__((unused)))
+{
+	stop_ring(vu);
+	changed(vu);
+	return HANDLED;
+}
+
+static int handle_reset_device(struct vhost_user *vu,
+			       struct vhost_user_message *msg
+			       __attribute__((unused)))
+{
+	reset_device(vu);
+	changed(vu);
+	return HANDLED;
+}
+
+static int add_region(struct vhost_user *vu, struct guest_memory *memory,
+		      const struct vhost_user_region *region, int fd)
+{
+	const char *reason;
+	int ret;
+
+	ret = guest_memory_add(memory, region->gpa, region->uva, region->size,
+			       region->mmap_offset, fd, &reason);
+	return ret ? fail(vu, ret, reason) : 0;
+}
+
+static int set_mem_table(struct vhost_user *vu, struct vhost_user_message *msg)
+{
+	struct vhost_user_mem_table table = {};
+	struct guest_memory memory = {};
+	int ret;
+
+	memcpy(&table, &msg->payload, msg->header.size);
+	if (table.nr > VHOST_USER_MEM_TABLE_SIZE ||
+	    msg->header.size != offsetof(struct vhost_user_mem_table, regions) +
+					table.nr * sizeof(table.regions[0]))
+		return fail(vu, -EINVAL,
+			    "a table of another size than it says");
+	if (table.nr != vu->in.nr_fds)
+		return fail(vu, -EINVAL,
+			    "as many descriptors as regions are "
+			    "needed");
+	for (uint32_t i = 0; i < table.nr; i++) {
+		ret = add_region(vu, &memory, &table.regions[i], vu->in.fds[i]);
+		if (ret) {
+			guest_memory_clear(&memory);
+			return ret;
+		}
+	}
+	guest_memory_clear(&vu->memory);
+	vu->memory = memory;
+	return remap_ring(vu);
+}
+
+static int get_max_mem_slots(struct vhost_user *vu __attribute__((unused)),
+			     struct vhost_user_message *msg)
+{
+	return reply_u64(msg, GUEST_MEMORY_MAX_REGIONS);
+}
+
+static int add_mem_reg(struct vhost_user *vu, struct vhost_user_message *msg)
+{
+	return add_region(vu, &vu->memory, &msg->payload.mem_reg.region,
+			  vu->in.fds[0]);
+}
+
+static int rem_mem_reg(struct vhost_user *vu, struct vhost_user_message *msg)
+{
+	const struct vhost_user_region *region = &msg->payload.mem_reg.region;
+
+	if (guest_memory_remove(&vu->memory, region->gpa, region->uva,
+				region->size))
+		return fail(vu, -ENOENT, "no such memory region");
+	return remap_ring(vu);
+}
+
+static int set_vring_num(struct vhost_user *vu, struct vhost_user_message *msg)
+{
+	if (msg->payload.vring_state.index)
+		return fail(vu, -EINVAL, "no such queue");
+	if (!vring_valid_size(msg->payload.vring_state.num))
+		return fail(vu, -EINVAL, "an invalid queue size");
+	if (vu->vring.started)
+		return fail(vu, -EBUSY, "the queue is started");
+	vu->vring.size = msg->payload.vring_state.num;
+	return HANDLED;
+}
+
+static int set_vring_addr(struct vhost_user *vu, struct vhost_user_message *msg)
+{
+	const struct vhost_user_vring_addr *addr = &msg->payload.vring_addr;
+
+	if (addr->index)
+		return fail(vu, -EINVAL, "no such queue");
+	vu->vring.desc_uva = addr->desc_uva;
+	vu->vring.avail_uva = addr->avail_uva;
+	vu->vring.used_uva = addr->used_uva;
+	vu->vring.has_addresses = true;
+	return remap_ring(vu);
+}
+
+static int set_vring_base(struct vhost_user *vu, struct vhost_user_message *msg)
+{
+	if (msg->payload.vring_state.index)
+		return fail(vu, -EINVAL, "no such queue");
+	if (msg->payload.vring_state.num > UINT16_MAX)
+		return fail(vu, -EINVAL, "an invalid ring index");
+	if (vu->vring.started)
+		return fail(vu, -EBUSY, "the queue is started");
+	vu->vring.last_avail = msg->payload.vring_state.num;
+	return HANDLED;
+}
+
+static int get_vring_base(struct vhost_user *vu, struct vhost_user_message *msg)
+{
+	if (msg->payload.vring_state.index)
+		return fail(vu, -EINVAL, "no such queue");
+	stop_ring(vu);
+	changed(vu);
+	msg->payload.vring_state.num = vu->vring.last_avail;
+	msg->header.size = sizeof(msg->payload.vring_state);
+	return REPLY;
+}
+
+/* The descriptor of a KICK, CALL or ERR message, or -1 if it says none. */
+static int vring_fd(struct vhost_user *vu, const struct vhost_user_message *msg,
+		    int *fd)
+{
+	uint64_t value = msg->payload.u64;
+	bool none = value & VHOST_USER_VRING_NOFD;
+	int ret;
+
+	if (value & VHOST_USER_VRING_INDEX_MASK)
+		return fail(vu, -EINVAL, "no such queue");
+	if (none == !!vu->in.nr_fds)
+		return fail(vu, -EINVAL,
+			    none ? "a descriptor that it says is "
+				   "not there"
+				 : "no descriptor");
+	*fd = take_fd(vu);
+	if (*fd < 0)
+		return 0;
+	ret = set_nonblock(*fd);
+	if (ret) {
+		close_fd(fd);
+		return fail(vu, ret, "the descriptor cannot be set up");
+	}
+	return 0;
+}
+
+static int set_vring_kick(struct vhost_user *vu, struct vhost_user_message *msg)
+{
+	int fd, ret;
+
+	ret = vring_fd(vu, msg, &fd);
+	if (ret)
+		return ret;
+	if (fd < 0)
+		return fail(vu, -EOPNOTSUPP, "polling of the queue");
+	vu->kick_source = sd_event_source_disable_unref(vu->kick_source);
+	close_fd(&vu->kick_fd);
+	vu->kick_fd = fd;
+	ret = sd_event_add_io(vu->event, &vu->kick_source, fd, EPOLLIN, on_kick,
+			      vu);
+	if (ret < 0)
+		return fail(vu, ret, "the descriptor cannot be polled");
+	vu->vring.started = true;
+	vu->vring.broken = false;
+	ret = remap_ring(vu);
+	if (ret)
+		return ret;
+	changed(vu);
+	/* A kick that a back end before us has consumed. */
+	process_ring(vu);
+	return HANDLED;
+}
+
+static int set_vring_call(struct vhost_user *vu, struct vhost_user_message *msg)
+{
+	int fd, ret;
+
+	ret = vring_fd(vu, msg, &fd);
+	if (ret)
+		return ret;
+	close_fd(&vu->call_fd);
+	vu->call_fd = fd;
+	/* What was used while there was nobody to tell. */
+	if (ring_runs(vu))
+		signal_fd(fd);
+	return HANDLED;
+}
+
+static int set_vring_err(struct vhost_user *vu, struct vhost_user_message *msg)
+{
+	int fd, ret;
+
+	ret = vring_fd(vu, msg, &fd);
+	if (ret)
+		return ret;
+	close_fd(&vu->err_fd);
+	vu->err_fd = fd;
+	return HANDLED;
+}
+
+static int set_vring_enable(struct vhost_user *vu,
+			    struct vhost_user_message *msg)
+{
+	if (msg->payload.vring_state.index)
+		return fail(vu, -EINVAL, "no such queue");
+	if (msg->payload.vring_state.num > 1)
+		return fail(vu, -EINVAL, "neither on nor off");
+	vu->vring.enabled = msg->payload.vring_state.num;
+	changed(vu);
+	process_ring(vu);
+	return HANDLED;
+}
+
+static int set_backend_req_fd(struct vhost_user *vu,
+			      struct vhost_user_message *msg
+			      __attribute__((unused)))
+{
+	struct stat st;
+	int ret;
+
+	if (fstat(vu->in.fds[0], &st) < 0 || !S_ISSOCK(st.st_mode))
+		return fail(vu, -ENOTSOCK, "not a socket");
+	drop_backend_channel(vu);
+	vu->backend_fd = take_fd(vu);
+	ret = sd_event_add_io(vu->event, &vu->backend_source, vu->backend_fd, 0,
+			      on_backend_channel, vu);
+	if (ret < 0)
+		return fail(vu, ret, "the channel cannot be polled");
+	return HANDLED;
+}
+
+static int get_config(struct vhost_user *vu, struct vhost_user_message *msg)
+{
+	struct vhost_user_config *config = &msg->payload.config;
+	struct virtio_mem_config space;
+
+	_Static_assert(sizeof(space) == 56, "virtio-mem configuration space");
+	if (msg->header.size != offsetof(struct vhost_user_config, data) &&
+	    msg->header.size !=
+		    offsetof(struct vhost_user_config, data) + config->size)
+		return fail(vu, -EINVAL,
+			    "a message of another size than it says");
+	/* No payload is how the protocol says that it cannot be read. */
+	if (!config->size || config->size > sizeof(space) ||
+	    config->offset > sizeof(space) - config->size) {
+		msg->header.size = 0;
+		return REPLY;
+	}
+	virtio_mem_config(vu->dev, &space);
+	memcpy(config->data, (uint8_t *)&space + config->offset, config->size);
+	msg->header.size =
+		offsetof(struct vhost_user_config, data) + config->size;
+	return REPLY;
+}
+
+/* There is nothing in the configuration space that a driver may write. */
+static int set_config(struct vhost_user *vu,
+		      struct vhost_user_message *msg __attribute__((unused)))
+{
+	log_limited(&vu->limit, LOG_LEVEL_WARNING,
+		    "vhost-user: SET_CONFIG: the configuration space is "
+		    "read-only");
+	return REFUSED;
+}
+
+static int set_status(struct vhost_user *vu, struct vhost_user_message *msg)
+{
+	uint8_t status = msg->payload.u64;
+
+	if (msg->payload.u64 > UINT8_MAX)
+		return fail(vu, -EINVAL, "an invalid status");
+	if (!status)
+		reset_device(vu);
+	if (!virtio_mem_features_ok(vu->features))
+		status &= ~VIRTIO_CONFIG_S_FEATURES_OK;
+	vu->status = status;
+	changed(vu);
+	return HANDLED;
+}
+
+static int get_status(struct vhost_user *vu, struct vhost_user_message *msg)
+{
+	return reply_u64(msg, vu->status);
+}
+
+#define PAYLOAD(member)	 sizeof(((union vhost_user_payload *)0)->member)
+#define EXACTLY(member)	 .min_size = PAYLOAD(member), .max_size = PAYLOAD(member)
+#define FDS(least, most) .min_fds = (least), .max_fds = (most)
+
+static const struct handler handlers[VHOST_USER_NR_REQUESTS] = {
+	[VHOST_USER_GET_FEATURES] = {"GET_FEATURES", get_features},
+	[VHOST_USER_SET_FEATURES] = {"SET_FEATURES", set_features,
+				     EXACTLY(u64)},
+	[VHOST_USER_SET_OWNER] = {"SET_OWNER", set_owner},
+	[VHOST_USER_RESET_OWNER] = {"RESET_OWNER", reset_owner},
+	[VHOST_USER_SET_MEM_TABLE] = {"SET_MEM_TABLE", set_mem_table,
+				      .min_size = offsetof(
+					      struct vhost_user_mem_table,
+					      regions),
+				      .max_size = PAYLOAD(mem_table),
+				      FDS(0, VHOST_USER_MEM_TABLE_SIZE)},
+	[VHOST_USER_SET_VRING_NUM] = {"SET_VRING_NUM", set_vring_num,
+				      EXACTLY(vring_state)},
+	[VHOST_USER_SET_VRING_ADDR] = {"SET_VRING_ADDR", set_vring_addr,
+				       EXACTLY(vring_addr)},
+	[VHOST_USER_SET_VRING_BASE] = {"SET_VRING_BASE", set_vring_base,
+				       EXACTLY(vring_state)},
+	[VHOST_USER_GET_VRING_BASE] = {"GET_VRING_BASE", get_vring_base,
+				       EXACTLY(vring_state)},
+	[VHOST_USER_SET_VRING_KICK] = {"SET_VRING_KICK", set_vring_kick,
+				       EXACTLY(u64), FDS(0, 1)},
+	[VHOST_USER_SET_VRING_CALL] = {"SET_VRING_CALL", set_vring_call,
+				       EXACTLY(u64), FDS(0, 1)},
+	[VHOST_USER_SET_VRING_ERR] = {"SET_VRING_ERR", set_vring_err,
+				      EXACTLY(u64), FDS(0, 1)},
+	[VHOST_USER_GET_PROTOCOL_FEATURES] = {"GET_PROTOCOL_FEATURES",
+					      get_protocol_features},
+	[VHOST_USER_SET_PROTOCOL_FEATURES] = {"SET_PROTOCOL_FEATURES",
+					      set_protocol_features,
+					      EXACTLY(u64)},
+	[VHOST_USER_GET_QUEUE_NUM] = {"GET_QUEUE_NUM", get_queue_num,
+				      .needs = BIT(VHOST_USER_PROTOCOL_F_MQ)},
+	[VHOST_USER_SET_VRING_ENABLE] = {"SET_VRING_ENABLE", set_vring_enable,
+					 EXACTLY(vring_state)},
+	[VHOST_USER_SET_BACKEND_REQ_FD] =
+		{"SET_BACKEND_REQ_FD", set_backend_req_fd, FDS(1, 1),
+		 .needs = BIT(VHOST_USER_PROTOCOL_F_BACKEND_REQ)},
+	[VHOST_USER_GET_CONFIG] = {"GET_CONFIG", get_config,
+				   .min_size = offsetof(
+					   struct vhost_user_config, data),
+				   .max_size = PAYLOAD(config),
+				   .needs = BIT(VHOST_USER_PROTOCOL_F_CONFIG)},
+	[VHOST_USER_SET_CONFIG] = {"SET_CONFIG", set_config,
+				   .min_size = offsetof(
+					   struct vhost_user_config, data),
+				   .max_size = PAYLOAD(config),
+				   .needs = BIT(VHOST_USER_PROTOCOL_F_CONFIG)},
+	[VHOST_USER_RESET_DEVICE] =
+		{"RESET_DEVICE", handle_reset_device,
+		 .needs = BIT(VHOST_USER_PROTOCOL_F_RESET_DEVICE)},
+	[VHOST_USER_GET_MAX_MEM_SLOTS] =
+		{"GET_MAX_MEM_SLOTS", get_max_mem_slots,
+		 .needs = BIT(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS)},
+	[VHOST_USER_ADD_MEM_REG] =
+		{"ADD_MEM_REG", add_mem_reg, EXACTLY(mem_reg), FDS(1, 1),
+		 .needs = BIT(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS)},
+	/* Some front ends send the descriptor here too; it means nothing. */
+	[VHOST_USER_REM_MEM_REG] =
+		{"REM_MEM_REG", rem_mem_reg, EXACTLY(mem_reg), FDS(0, 1),
+		 .needs = BIT(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS)},
+	[VHOST_USER_SET_STATUS] = {"SET_STATUS", set_status, EXACTLY(u64),
+				   .needs = BIT(VHOST_USER_PROTOCOL_F_STATUS)},
+	[VHOST_USER_GET_STATUS] = {"GET_STATUS", get_status,
+				   .needs = BIT(VHOST_USER_PROTOCOL_F_STATUS)},
+};
+
+/* --- Receiving --- */
+
+static const struct handler *handler_of(uint32_t request)
+{
+	if (request >= VHOST_USER_NR_REQUESTS || !handlers[request].handle)
+		return NULL;
+	return &handlers[request];
+}
+
+/* What can be told from the header alone, before its payload is read. */
+static int check_header(struct vhost_user *vu)
+{
+	const struct vhost_user_header *header = &vu->in.message.header;
+	const struct handler *handler = handler_of(header->request);
+
+	if ((header->flags & VHOST_USER_FLAGS_VERSION_MASK) !=
+	    VHOST_USER_FLAGS_VERSION)
+		return fail(vu, -EPROTO, "an unknown protocol version");
+	if (header->flags & VHOST_USER_FLAGS_REPLY)
+		return fail(vu, -EPROTO, "a reply to nothing");
+	if (!handler)
+		return fail(vu, -EOPNOTSUPP, "an unknown request");
+	if (header->size < handler->min_size)
+		return fail(vu, -EPROTO, "too short a message");
+	if (header->size > handler->max_size)
+		return fail(vu, -EPROTO, "too long a message");
+	return 0;
+}
+
+static int send_reply(struct vhost_user *vu)
+{
+	struct vhost_user_message *msg = &vu->in.message;
+	struct iovec iov[] = {
+		{.iov_base = &msg->header, .iov_len = sizeof(msg->header)},
+		{.iov_base = &msg->payload, .iov_len = msg->header.size},
+	};
+	struct msghdr mh = {.msg_iov = iov, .msg_iovlen = 2};
+
+	msg->header.flags = VHOST_USER_FLAGS_VERSION | VHOST_USER_FLAGS_REPLY;
+	if (sendmsg(vu->fd, &mh, MSG_DONTWAIT | MSG_NOSIGNAL) !=
+	    (ssize_t)(sizeof(msg->header) + msg->header.size))
+		return fail(vu, -EPIPE,
+			    "the front end does not take the reply");
+	return 0;
+}
+
+static int dispatch(struct vhost_user *vu)
+{
+	struct vhost_user_message *msg = &vu->in.message;
+	const struct handler *handler = handler_of(msg->header.request);
+	bool ack = msg->header.flags & VHOST_USER_FLAGS_NEED_REPLY;
+	int ret;
+
+	/* By check_header(). */
+	if (!handler)
+		return fail(vu, -EOPNOTSUPP, "an unknown request");
+	if ((vu->protocol_features & handler->needs) != handler->needs)
+		return fail(vu, -EPROTO, "its feature was not negotiated");
+	if (vu->in.nr_fds < handler->min_fds ||
+	    vu->in.nr_fds > handler->max_fds)
+		return fail(vu, -EPROTO, "a wrong number of descriptors");
+	ret = handler->handle(vu, msg);
+	if (ret < 0)
+		return ret;
+	log_debug("vhost-user: %s", handler->name);
+	if (ret == REPLY)
+		return send_reply(vu);
+	if (ack &&
+	    vu->protocol_features & BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK)) {
+		reply_u64(msg, ret);
+		return send_reply(vu);
+	}
+	return 0;
+}
+
+/* Keep descriptors that came with a part of a message. */
+static int keep_fds(struct vhost_user *vu, struct msghdr *mh)
+{
+	struct vhost_user_incoming *in = &vu->in;
+	struct cmsghdr *cmsg;
+	bool too_many = mh->msg_flags & MSG_CTRUNC;
+
+	for (cmsg = CMSG_FIRSTHDR(mh); cmsg; cmsg = CMSG_NXTHDR(mh, cmsg)) {
+		size_t nr = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		if (cmsg->cmsg_level != SOL_SOCKET ||
+		    cmsg->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t i = 0; i < nr; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(fd),
+			       sizeof(fd));
+			if (in->nr_fds < VHOST_USER_MAX_FDS) {
+				in->fds[in->nr_fds++] = fd;
+			} else {
+				close(fd);
+				too_many = true;
+			}
+		}
+	}
+	return too_many ? fail(vu, -EPROTO, "too many descriptors") : 0;
+}
+
+/*
+ * Receive @size bytes to @to. Never more: descriptors come with the first byte
+ * of their message, and must not be taken for another's.
+ *
+ * Return: 1 all came; 0 not yet; -ENODATA the peer has closed.
+ */
+static int receive_part(struct vhost_user *vu, void *to, size_t size)
+{
+	union {
+		char space[CMSG_SPACE(VHOST_USER_MAX_FDS * sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov = {.iov_base = to, .iov_len = size};
+	struct msghdr mh = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+	ssize_t got;
+	int ret;
+
+	if (!size)
+		return 1;
+	got = recvmsg(vu->fd, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	if (got < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -ENODATA;
+	ret = keep_fds(vu, &mh);
+	if (ret)
+		return ret;
+	if (!got)
+		return -ENODATA;
+	vu->in.have += got;
+	return (size_t)got == size;
+}
+
+/* Return: 1 a whole message was received, 0 not yet, or an error. */
+static int receive(struct vhost_user *vu)
+{
+	struct vhost_user_incoming *in = &vu->in;
+	struct vhost_user_header *header = &in->message.header;
+	size_t done;
+	int ret;
+
+	if (in->have < sizeof(*header)) {
+		ret = receive_part(vu, (uint8_t *)header + in->have,
+				   sizeof(*header) - in->have);
+		if (ret <= 0)
+			return ret;
+		ret = check_header(vu);
+		if (ret)
+			return ret;
+	}
+	done = in->have - sizeof(*header);
+	return receive_part(vu, (uint8_t *)&in->message.payload + done,
+			    header->size - done);
+}
+
+static int on_message(sd_event_source *source __attribute__((unused)),
+		      int fd __attribute__((unused)),
+		      uint32_t revents __attribute__((unused)), void *arg)
+{
+	struct vhost_user *vu = arg;
+	const struct handler *handler = NULL;
+	int ret;
+
+	ret = receive(vu);
+	if (!ret)
+		return 0;
+	if (vu->in.have >= sizeof(vu->in.message.header))
+		handler = handler_of(vu->in.message.header.request);
+	if (ret > 0) {
+		ret = dispatch(vu);
+		drop_fds(&vu->in);
+		vu->in.have = 0;
+	}
+	if (ret == -ENODATA && !vu->in.have) {
+		log_info("vhost-user: the front end has closed the connection");
+		end_connection(vu);
+	} else if (ret == -ENODATA) {
+		vu->reason = "the front end has closed the connection in the "
+			     "middle of a message";
+		end_with_reason(vu, handler ? handler->name : NULL);
+	} else if (ret < 0) {
+		end_with_reason(vu, handler ? handler->name : NULL);
+	}
+	return 0;
+}
+
+/* --- Coming and going --- */
+
+/**
+ * vhost_user_init() - prepare; does nothing yet
+ * @event: the loop, not owned
+ * @dev: the device, not owned
+ */
+void vhost_user_init(struct vhost_user *vu, sd_event *event,
+		     struct virtio_mem *dev)
+{
+	memset(vu, 0, sizeof(*vu));
+	vu->event = event;
+	vu->dev = dev;
+	vu->listen_fd = -1;
+	vu->fd = -1;
+	vu->backend_fd = -1;
+	vu->kick_fd = -1;
+	vu->call_fd = -1;
+	vu->err_fd = -1;
+}
+
+static int add_more_source(struct vhost_user *vu)
+{
+	int ret;
+
+	if (vu->more_source)
+		return 0;
+	ret = sd_event_add_defer(vu->event, &vu->more_source, on_more, vu);
+	if (ret < 0)
+		return ret;
+	return sd_event_source_set_enabled(vu->more_source, SD_EVENT_OFF);
+}
+
+/**
+ * vhost_user_adopt() - serve a front end that is connected
+ * @fd: a stream socket; owned from here, also on error
+ *
+ * Return: 0; -EBUSY there is another; an errno of sd-event's.
+ */
+int vhost_user_adopt(struct vhost_user *vu, int fd)
+{
+	int ret;
+
+	if (vu->fd >= 0) {
+		close(fd);
+		return -EBUSY;
+	}
+	vu->fd = fd;
+	ret = add_more_source(vu);
+	if (ret >= 0)
+		ret = sd_event_add_io(vu->event, &vu->source, fd, EPOLLIN,
+				      on_message, vu);
+	if (ret < 0) {
+		end_connection(vu);
+		return ret;
+	}
+	if (vu->listen_source)
+		sd_event_source_set_enabled(vu->listen_source, SD_EVENT_OFF);
+	log_info("vhost-user: a front end has connected");
+	changed(vu);
+	return 0;
+}
+
+static int on_connect(sd_event_source *source __attribute__((unused)),
+		      int listen_fd, uint32_t revents __attribute__((unused)),
+		      void *arg)
+{
+	struct vhost_user *vu = arg;
+	int fd;
+
+	fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (fd < 0) {
+		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+			log_err("vhost-user: accept: %s", strerror(errno));
+		return 0;
+	}
+	vhost_user_adopt(vu, fd);
+	return 0;
+}
+
+/**
+ * vhost_user_listen() - accept front ends, one at a time
+ * @fd: listening stream socket; owned from here, also on error
+ *
+ * While one is served, others wait in the socket's backlog.
+ */
+int vhost_user_listen(struct vhost_user *vu, int fd)
+{
+	int ret;
+
+	vu->listen_fd = fd;
+	ret = set_nonblock(fd);
+	if (!ret)
+		ret = sd_event_add_io(vu->event, &vu->listen_source, fd,
+				      EPOLLIN, on_connect, vu);
+	return ret < 0 ? ret : 0;
+}
+
+void vhost_user_stop(struct vhost_user *vu)
+{
+	vu->changed = NULL;
+	vu->listen_source = sd_event_source_disable_unref(vu->listen_source);
+	close_fd(&vu->listen_fd);
+	end_connection(vu);
+	vu->more_source = sd_event_source_disable_unref(vu->more_source);
+}

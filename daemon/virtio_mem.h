@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The virtio-mem device model, see virtio_mem.c. */
+#ifndef VIRTIO_MEM_H
+#define VIRTIO_MEM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <linux/virtio_mem.h>
+
+#include "backing.h"
+#include "log.h"
+
+/*
+ * Beyond the requested size the guest may choose from this much: two memory
+ * blocks of Linux on x86-64 (128 MiB each), so that a guest whose first block
+ * is not aligned can still reach the requested size.
+ */
+#define VIRTIO_MEM_USABLE_EXTRA (2 * (128ULL << 20))
+
+enum virtio_mem_request {
+	VIRTIO_MEM_PLUG,
+	VIRTIO_MEM_UNPLUG,
+	VIRTIO_MEM_UNPLUG_ALL,
+	VIRTIO_MEM_STATE,
+	VIRTIO_MEM_NR_REQUESTS,
+};
+
+enum virtio_mem_answer {
+	VIRTIO_MEM_ACK,
+	VIRTIO_MEM_NACK,
+	VIRTIO_MEM_BUSY,
+	VIRTIO_MEM_ERROR,
+	VIRTIO_MEM_NR_ANSWERS,
+};
+
+/**
+ * struct virtio_mem - a virtio-mem device
+ * @backing: what carries out its changes, and its geometry
+ * @node_id: ACPI proximity domain, where @has_node
+ * @has_node: VIRTIO_MEM_F_ACPI_PXM is offered
+ * @requested_size: bytes the guest is asked to have plugged
+ * @usable_region_size: bytes from the start in which it may plug
+ * @undiscarded: unplugged blocks whose memory could not be given back and is
+ *	not zero
+ * @answers: how many of each answer to each request since the start
+ * @last_failure: why BUSY was answered last; empty after an ACK
+ * @limit: for messages that a guest can cause
+ * @config_changed: tell the driver that the configuration has changed
+ * @changed: something that status shows has changed
+ * @arg: for both
+ */
+struct virtio_mem {
+	struct backing *backing;
+	uint16_t node_id;
+	bool has_node;
+	uint64_t requested_size;
+	uint64_t usable_region_size;
+	struct blocks undiscarded;
+	uint64_t answers[VIRTIO_MEM_NR_REQUESTS][VIRTIO_MEM_NR_ANSWERS];
+	char last_failure[BACKING_REASON_MAX];
+	struct log_limit limit;
+	void (*config_changed)(void *arg);
+	void (*changed)(void *arg);
+	void *arg;
+};
+
+const char *virtio_mem_request_name(enum virtio_mem_request request);
+const char *virtio_mem_answer_name(enum virtio_mem_answer answer);
+
+int virtio_mem_start(struct virtio_mem *dev, struct backing *backing,
+		     uint64_t requested_size, bool used_before);
+void virtio_mem_stop(struct virtio_mem *dev);
+
+uint64_t virtio_mem_features(const struct virtio_mem *dev);
+bool virtio_mem_features_ok(uint64_t features);
+uint64_t virtio_mem_plugged_size(const struct virtio_mem *dev);
+void virtio_mem_config(const struct virtio_mem *dev,
+		       struct virtio_mem_config *config);
+
+void virtio_mem_set_requested(struct virtio_mem *dev, uint64_t requested_size);
+void virtio_mem_backing_changed(struct virtio_mem *dev);
+void virtio_mem_discard_unplugged(struct virtio_mem *dev);
+
+void virtio_mem_handle(struct virtio_mem *dev, const struct virtio_mem_req *req,
+		       struct virtio_mem_resp *resp);
+
+#endif /* VIRTIO_MEM_H */

@@ -1,0 +1,867 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The daemon.
+ *
+ *	guest -> vring -> virtio_mem -> region -> kvm_vmem.ko
+ *	VMM   -> vhost_user            control <- vmemctl
+ *
+ * One thread, one event loop. Everything happens in its turn: a request of the
+ * guest's, a message of the front end's, a line of an operator's. The only
+ * thing that takes time is a change of memslots in the kernel, and the guest
+ * has one of those under way at most.
+ *
+ * Start: descriptors and sockets, then the region, then isolation.c, then the
+ * loop. A region that comes later, by "attach", is taken over from inside the
+ * loop; the front end is not looked at before that, since there is no device
+ * to show to it.
+ *
+ * What changes is noted by note_change(), and told PUBLISH_DELAY_USEC later,
+ * however much it was by then: to those who watch, to those who wait for a
+ * resize, and to the service manager.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-event.h>
+
+#include "control.h"
+#include "isolation.h"
+#include "log.h"
+#include "region.h"
+#include "size.h"
+#include "vhost_user.h"
+#include "virtio_mem.h"
+#include "vmem.h"
+#include "vmem_nl.h"
+
+/* Front ends and operators that may wait to be accepted. */
+#define LISTEN_BACKLOG 16
+
+/*
+ * Changes within this time are told as one: short for a person, long for a
+ * guest that plugs a thousand blocks.
+ */
+#define PUBLISH_DELAY_USEC 10000
+
+/* Elements of one answer to "slots" or "blocks"; the rest is asked for next. */
+#define PAGE_MAX 256
+
+/**
+ * struct vmem - the daemon
+ * @options: command line
+ * @event: the loop
+ * @nl: netlink handle
+ * @attached: there is a region, and with it a device
+ * @vhost_user_fd: to be served as soon as there is a device, -1 once it is
+ * @region_source: changes of the region
+ * @publish_source: a timer, on while a change is to be told
+ */
+struct vmem {
+	struct options options;
+	sd_event *event;
+	struct vmem_nl *nl;
+	bool attached;
+	struct region region;
+	struct virtio_mem dev;
+	struct vhost_user vu;
+	struct control control;
+	int vhost_user_fd;
+	sd_event_source *region_source;
+	sd_event_source *publish_source;
+};
+
+/* --- Telling of changes --- */
+
+static uint64_t plugged_size(const struct vmem *vmem)
+{
+	return virtio_mem_plugged_size(&vmem->dev);
+}
+
+static void note_change(void *arg)
+{
+	struct vmem *vmem = arg;
+	int enabled;
+
+	if (!vmem->publish_source ||
+	    sd_event_source_get_enabled(vmem->publish_source, &enabled) < 0 ||
+	    enabled != SD_EVENT_OFF)
+		return;
+	sd_event_source_set_time_relative(vmem->publish_source,
+					  PUBLISH_DELAY_USEC);
+	sd_event_source_set_enabled(vmem->publish_source, SD_EVENT_ONESHOT);
+}
+
+static void config_changed(void *arg)
+{
+	struct vmem *vmem = arg;
+
+	vhost_user_config_changed(&vmem->vu);
+}
+
+static int on_publish(sd_event_source *source __attribute__((unused)),
+		      uint64_t usec __attribute__((unused)), void *arg)
+{
+	struct vmem *vmem = arg;
+	char plugged[SIZE_TEXT_MAX], requested[SIZE_TEXT_MAX];
+
+	if (vmem->attached)
+		sd_notifyf(0, "STATUS=%s plugged, %s requested, front end %s",
+			   size_format(plugged_size(vmem), plugged),
+			   size_format(vmem->dev.requested_size, requested),
+			   vhost_user_connected(&vmem->vu) ? "connected"
+							   : "absent");
+	control_publish(&vmem->control);
+	return 0;
+}
+
+/* --- The region --- */
+
+static int on_region(sd_event_source *source __attribute__((unused)),
+		     int fd __attribute__((unused)), uint32_t revents,
+		     void *arg)
+{
+	struct vmem *vmem = arg;
+	struct vmem_nl_error err;
+	bool others, blocks_changed;
+	int ret;
+
+	ret = region_read_changes(&vmem->region, &others);
+	if (ret == -ENODEV || revents & EPOLLHUP) {
+		log_info("the VM is gone");
+		return sd_event_exit(vmem->event, 0);
+	}
+	if (ret) {
+		log_err("reading the region: %s", strerror(-ret));
+		return sd_event_exit(vmem->event, ret);
+	}
+	if (!others)
+		return 0;
+
+	ret = region_refresh(&vmem->region, &blocks_changed, &err);
+	if (ret) {
+		/* If the VM is going, the next turn tells. */
+		log_warning("reading the region: %s", err.text);
+		return 0;
+	}
+	log_debug("the region was changed by others");
+	virtio_mem_set_requested(&vmem->dev, vmem->region.state.requested_size);
+	if (blocks_changed)
+		virtio_mem_backing_changed(&vmem->dev);
+	return 0;
+}
+
+/* May this be the requested size? @text gets what is wrong. */
+static int check_requested(const struct vmem *vmem, uint64_t size, char *text,
+			   size_t text_size)
+{
+	const struct backing *backing = &vmem->region.backing;
+	char pretty[SIZE_TEXT_MAX], limit[SIZE_TEXT_MAX];
+
+	if (size > backing->size) {
+		snprintf(text, text_size, "%s is more than the region has (%s)",
+			 size_format(size, pretty),
+			 size_format(backing->size, limit));
+		return -ERANGE;
+	}
+	if (size % backing->block_size) {
+		snprintf(text, text_size,
+			 "%" PRIu64 " bytes is not a multiple of the block "
+			 "size (%s)",
+			 size, size_format(backing->block_size, limit));
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* Set the requested size where it lasts, and tell the guest. */
+static int set_requested(struct vmem *vmem, uint64_t size, char *text,
+			 size_t text_size)
+{
+	struct vmem_nl_error err;
+	int ret;
+
+	ret = check_requested(vmem, size, text, text_size);
+	if (ret)
+		return ret;
+	ret = region_set_requested(&vmem->region, size, &err);
+	if (ret) {
+		snprintf(text, text_size, "%s", err.text);
+		return ret;
+	}
+	virtio_mem_set_requested(&vmem->dev, size);
+	return 0;
+}
+
+/* The device is there: let a front end see it. */
+static int serve_vhost_user(struct vmem *vmem)
+{
+	int listening = 0;
+	socklen_t size = sizeof(listening);
+	int fd = vmem->vhost_user_fd;
+	int ret;
+
+	vmem->vhost_user_fd = -1;
+	if (fd < 0)
+		return 0;
+	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) < 0)
+		listening = 0;
+	ret = listening ? vhost_user_listen(&vmem->vu, fd)
+			: vhost_user_adopt(&vmem->vu, fd);
+	if (ret)
+		log_err("vhost-user socket: %s", strerror(-ret));
+	return ret;
+}
+
+/**
+ * attach() - take over a region and become its device
+ * @region_fd: owned from here, also on error
+ * @memory_fd: likewise
+ * @text: what is wrong, on error
+ */
+static int attach(struct vmem *vmem, int region_fd, int memory_fd, char *text,
+		  size_t text_size)
+{
+	struct region *region = &vmem->region;
+	char size[SIZE_TEXT_MAX], plugged[SIZE_TEXT_MAX];
+	struct vmem_nl_error err;
+	int ret;
+
+	ret = region_attach(region, vmem->nl, region_fd, memory_fd, &err);
+	if (ret) {
+		snprintf(text, text_size, "%s", err.text);
+		close(region_fd);
+		close(memory_fd);
+		return ret;
+	}
+	ret = virtio_mem_start(&vmem->dev, &region->backing,
+			       region->state.requested_size,
+			       region->used_before);
+	if (ret) {
+		snprintf(text, text_size, "out of memory");
+		goto detach;
+	}
+	if (vmem->options.has_requested_size && !region->used_before &&
+	    !region->state.requested_size) {
+		ret = set_requested(vmem, vmem->options.requested_size, text,
+				    text_size);
+		if (ret)
+			goto stop_device;
+	}
+	ret = sd_event_add_io(vmem->event, &vmem->region_source, region_fd,
+			      EPOLLIN, on_region, vmem);
+	if (ret < 0) {
+		snprintf(text, text_size, "the region cannot be polled: %s",
+			 strerror(-ret));
+		goto stop_device;
+	}
+	vmem->attached = true;
+	ret = serve_vhost_user(vmem);
+	if (ret) {
+		snprintf(text, text_size, "the vhost-user socket is no good");
+		goto forget;
+	}
+	log_info("region %u: %s at 0x%" PRIx64 ", %s plugged", region->state.id,
+		 size_format(region->backing.size, size), region->backing.gpa,
+		 size_format(plugged_size(vmem), plugged));
+	sd_notify(0, "READY=1");
+	note_change(vmem);
+	return 0;
+
+forget:
+	vmem->attached = false;
+	vmem->region_source =
+		sd_event_source_disable_unref(vmem->region_source);
+stop_device:
+	virtio_mem_stop(&vmem->dev);
+detach:
+	region_detach(region);
+	return ret;
+}
+
+/* --- Control --- */
+
+static json_object *new_size(uint64_t value)
+{
+	return json_object_new_uint64(value);
+}
+
+static void add_size(json_object *object, const char *name, uint64_t value)
+{
+	json_object_object_add(object, name, new_size(value));
+}
+
+static void add_bool(json_object *object, const char *name, bool value)
+{
+	json_object_object_add(object, name, json_object_new_boolean(value));
+}
+
+static void add_text(json_object *object, const char *name, const char *value)
+{
+	json_object_object_add(object, name, json_object_new_string(value));
+}
+
+static json_object *new_metadata(const struct vmem_nl_metadata *metadata)
+{
+	json_object *object = json_object_new_object();
+
+	add_size(object, "memslot", metadata->memslot);
+	add_size(object, "rmap", metadata->rmap);
+	add_size(object, "lpage_info", metadata->lpage_info);
+	add_size(object, "gfn_track", metadata->gfn_track);
+	add_size(object, "dirty_bitmap", metadata->dirty_bitmap);
+	add_size(object, "total", metadata->total);
+	return object;
+}
+
+static int need_region(struct vmem *vmem, struct control_call *call)
+{
+	if (vmem->attached)
+		return 0;
+	snprintf(call->message, sizeof(call->message),
+		 "no region yet: the VMM has not attached one");
+	return -ENODEV;
+}
+
+static json_object *new_counters(const struct virtio_mem *dev)
+{
+	json_object *requests = json_object_new_object();
+
+	for (int i = 0; i < VIRTIO_MEM_NR_REQUESTS; i++) {
+		json_object *answers = json_object_new_object();
+
+		for (int j = 0; j < VIRTIO_MEM_NR_ANSWERS; j++)
+			add_size(answers, virtio_mem_answer_name(j),
+				 dev->answers[i][j]);
+		json_object_object_add(requests, virtio_mem_request_name(i),
+				       answers);
+	}
+	return requests;
+}
+
+static json_object *new_driver(const struct vhost_user *vu)
+{
+	json_object *driver = json_object_new_object();
+
+	add_bool(driver, "connected", vhost_user_connected(vu));
+	add_bool(driver, "ready", vhost_user_driver_ready(vu));
+	add_bool(driver, "broken", vu->vring.broken);
+	add_size(driver, "features", vu->features);
+	add_size(driver, "protocol_features", vu->protocol_features);
+	add_size(driver, "status", vu->status);
+	return driver;
+}
+
+static int handle_status(struct control_call *call, void *arg)
+{
+	struct vmem *vmem = arg;
+	const struct virtio_mem *dev = &vmem->dev;
+	struct vmem_nl_region state;
+	struct vmem_nl_error err;
+	json_object *status;
+	int ret;
+
+	ret = need_region(vmem, call);
+	if (ret)
+		return ret;
+	ret = vmem_nl_region_get(vmem->nl, VMEM_NL_BY_FD(vmem->region.fd),
+				 &state, &err);
+	if (ret) {
+		snprintf(call->message, sizeof(call->message), "%s", err.text);
+		return ret;
+	}
+	status = json_object_new_object();
+	add_size(status, "region_id", state.id);
+	add_size(status, "gpa", state.gpa);
+	add_size(status, "region_size", state.size);
+	add_size(status, "block_size", state.block_size);
+	add_size(status, "slot_size", state.slot_size);
+	add_size(status, "usable_region_size", dev->usable_region_size);
+	add_size(status, "requested_size", state.requested_size);
+	add_size(status, "plugged_size", state.plugged_size);
+	add_size(status, "nr_slots", state.nr_slots);
+	add_size(status, "first_slot", state.first_slot);
+	add_size(status, "populated_slots", state.populated_slots);
+	add_size(status, "address_spaces", state.address_spaces);
+	add_bool(status, "dirty_log", state.dirty_log);
+	json_object_object_add(status, "metadata",
+			       new_metadata(&state.metadata));
+	if (dev->has_node)
+		add_size(status, "node", dev->node_id);
+	add_size(status, "vmm_pid", state.pid);
+	json_object_object_add(status, "driver", new_driver(&vmem->vu));
+	json_object_object_add(status, "requests", new_counters(dev));
+	add_text(status, "last_failure", dev->last_failure);
+	add_size(status, "undiscarded_size",
+		 dev->undiscarded.set * dev->backing->block_size);
+	call->result = status;
+	return 0;
+}
+
+static json_object *new_sizes(const struct vmem *vmem)
+{
+	json_object *object = json_object_new_object();
+
+	add_size(object, "requested_size", vmem->dev.requested_size);
+	add_size(object, "plugged_size", plugged_size(vmem));
+	add_size(object, "usable_region_size", vmem->dev.usable_region_size);
+	add_size(object, "populated_slots", vmem->region.state.populated_slots);
+	return object;
+}
+
+static int handle_resize(struct control_call *call, void *arg)
+{
+	struct vmem *vmem = arg;
+	uint64_t size;
+	int ret;
+
+	ret = need_region(vmem, call);
+	if (ret)
+		return ret;
+	if (control_get_size(call, "size", &size)) {
+		snprintf(call->message, sizeof(call->message),
+			 "\"size\" is a number of bytes");
+		return -EINVAL;
+	}
+	ret = set_requested(vmem, size, call->message, sizeof(call->message));
+	if (ret)
+		return ret;
+	call->result = new_sizes(vmem);
+	return 0;
+}
+
+/* Where a page of a list begins: "start", a guest address, or the region's. */
+static int get_start(const struct vmem *vmem, struct control_call *call,
+		     uint64_t *start)
+{
+	*start = vmem->region.backing.gpa;
+	if (control_get_size(call, "start", start) != -EINVAL)
+		return 0;
+	snprintf(call->message, sizeof(call->message),
+		 "\"start\" is a guest address");
+	return -EINVAL;
+}
+
+/**
+ * struct slot_page - part of a list of slots
+ * @start: slots below this address are left out
+ * @slots: array of them
+ * @next: where the next page starts, 0 if there is none
+ */
+struct slot_page {
+	uint64_t start;
+	json_object *slots;
+	uint64_t next;
+};
+
+static int add_slot(const struct vmem_nl_slot *slot, void *arg)
+{
+	struct slot_page *page = arg;
+	json_object *object;
+
+	if (slot->gpa < page->start || page->next)
+		return 0;
+	if (json_object_array_length(page->slots) >= PAGE_MAX) {
+		page->next = slot->gpa;
+		return 0;
+	}
+	object = json_object_new_object();
+	add_size(object, "id", slot->id);
+	add_size(object, "gpa", slot->gpa);
+	add_size(object, "size", slot->size);
+	add_size(object, "hva", slot->hva);
+	add_size(object, "plugged_size", slot->plugged_size);
+	add_bool(object, "stale", slot->stale);
+	json_object_object_add(object, "metadata",
+			       new_metadata(&slot->metadata));
+	json_object_array_add(page->slots, object);
+	return 0;
+}
+
+static int handle_slots(struct control_call *call, void *arg)
+{
+	struct vmem *vmem = arg;
+	struct slot_page page = {};
+	struct vmem_nl_error err;
+	int ret;
+
+	ret = need_region(vmem, call);
+	if (!ret)
+		ret = get_start(vmem, call, &page.start);
+	if (ret)
+		return ret;
+	page.slots = json_object_new_array();
+	ret = vmem_nl_slot_dump(vmem->nl, VMEM_NL_BY_FD(vmem->region.fd),
+				add_slot, &page, &err);
+	if (ret) {
+		json_object_put(page.slots);
+		snprintf(call->message, sizeof(call->message), "%s", err.text);
+		return ret;
+	}
+	call->result = json_object_new_object();
+	json_object_object_add(call->result, "slots", page.slots);
+	if (page.next)
+		add_size(call->result, "next", page.next);
+	return 0;
+}
+
+static int handle_blocks(struct control_call *call, void *arg)
+{
+	struct vmem *vmem = arg;
+	const struct backing *backing = &vmem->region.backing;
+	const struct blocks *plugged = &backing->plugged;
+	json_object *runs;
+	uint64_t start, at;
+	int ret;
+
+	ret = need_region(vmem, call);
+	if (!ret)
+		ret = get_start(vmem, call, &start);
+	if (ret)
+		return ret;
+	at = start < backing->gpa
+		     ? 0
+		     : (start - backing->gpa) / backing->block_size;
+	runs = json_object_new_array();
+	call->result = json_object_new_object();
+	add_size(call->result, "block_size", backing->block_size);
+	json_object_object_add(call->result, "runs", runs);
+	while ((at = blocks_next(plugged, at, true)) < plugged->nr) {
+		uint64_t end = blocks_next(plugged, at, false);
+		uint64_t gpa = backing->gpa + at * backing->block_size;
+		json_object *run;
+
+		if (json_object_array_length(runs) >= PAGE_MAX) {
+			add_size(call->result, "next", gpa);
+			break;
+		}
+		run = json_object_new_object();
+		add_size(run, "gpa", gpa);
+		add_size(run, "size", (end - at) * backing->block_size);
+		json_object_array_add(runs, run);
+		at = end;
+	}
+	return 0;
+}
+
+static int handle_attach(struct control_call *call, void *arg)
+{
+	struct vmem *vmem = arg;
+	int region_fd, memory_fd, ret;
+
+	if (vmem->attached) {
+		snprintf(call->message, sizeof(call->message),
+			 "there is a region already");
+		return -EBUSY;
+	}
+	if (call->nr_fds != 2) {
+		snprintf(call->message, sizeof(call->message),
+			 "two descriptors are needed, region and memory, "
+			 "%zu came",
+			 call->nr_fds);
+		return -EINVAL;
+	}
+	region_fd = call->fds[0];
+	memory_fd = call->fds[1];
+	call->fds[0] = -1;
+	call->fds[1] = -1;
+	ret = attach(vmem, region_fd, memory_fd, call->message,
+		     sizeof(call->message));
+	if (ret)
+		return ret;
+	call->result = json_object_new_object();
+	add_size(call->result, "region_id", vmem->region.state.id);
+	return 0;
+}
+
+static json_object *new_event(void *arg)
+{
+	struct vmem *vmem = arg;
+	json_object *event;
+
+	if (!vmem->attached) {
+		event = json_object_new_object();
+		add_text(event, "event", "no-region");
+		return event;
+	}
+	event = new_sizes(vmem);
+	add_text(event, "event", "state");
+	add_bool(event, "connected", vhost_user_connected(&vmem->vu));
+	add_bool(event, "ready", vhost_user_driver_ready(&vmem->vu));
+	add_text(event, "last_failure", vmem->dev.last_failure);
+	return event;
+}
+
+static int reached(uint64_t size, void *arg)
+{
+	const struct vmem *vmem = arg;
+
+	if (vmem->dev.requested_size != size)
+		return -ECANCELED;
+	return plugged_size(vmem) == size;
+}
+
+static const struct control_method control_methods[] = {
+	{"status", handle_status}, {"resize", handle_resize},
+	{"slots", handle_slots},   {"blocks", handle_blocks},
+	{"attach", handle_attach}, {},
+};
+
+static const struct control_ops control_ops = {
+	.methods = control_methods,
+	.event = new_event,
+	.reached = reached,
+};
+
+/* --- Start and end --- */
+
+/*
+ * Listen at a path. A socket that a daemon before us has left there, and that
+ * nobody listens on, is replaced.
+ */
+static int listen_at(const char *path)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	struct stat st;
+	mode_t mask;
+	int fd, ret;
+
+	if (strlen(path) >= sizeof(addr.sun_path)) {
+		log_err("%s: the path is too long for a socket", path);
+		return -ENAMETOOLONG;
+	}
+	strcpy(addr.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		goto failed;
+	if (!lstat(path, &st) && S_ISSOCK(st.st_mode)) {
+		if (!connect(fd, (struct sockaddr *)&addr, sizeof(addr)) ||
+		    errno != ECONNREFUSED) {
+			errno = EADDRINUSE;
+			goto failed;
+		}
+		unlink(path);
+	}
+	/* For this user alone; who is to have more may change the mode. */
+	mask = umask(0177);
+	ret = bind(fd, (struct sockaddr *)&addr, sizeof(addr));
+	umask(mask);
+	if (ret < 0 || listen(fd, LISTEN_BACKLOG) < 0)
+		goto failed;
+	return fd;
+
+failed:
+	ret = -errno;
+	log_err("%s: %s", path, strerror(-ret));
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+/* A socket that was passed is used, else one at the path is made. */
+static int open_socket(int *fd, const char *path, const char *name)
+{
+	if (*fd >= 0 && path) {
+		log_err("--%s, and a descriptor of that name as well", name);
+		return -EINVAL;
+	}
+	if (*fd >= 0) {
+		if (sd_is_socket(*fd, AF_UNIX, SOCK_STREAM, -1) > 0)
+			return 0;
+		log_err("\"%s\" descriptor: not a UNIX stream socket", name);
+		return -EINVAL;
+	}
+	if (!path)
+		return 0;
+	*fd = listen_at(path);
+	return *fd < 0 ? *fd : 0;
+}
+
+static int open_sockets(struct vmem *vmem, struct passed_fds *fds)
+{
+	int ret;
+
+	ret = open_socket(&fds->vhost_user, vmem->options.vhost_user_path,
+			  "vhost-user");
+	if (!ret)
+		ret = open_socket(&fds->control, vmem->options.control_path,
+				  "control");
+	if (ret)
+		return ret;
+	if (fds->vhost_user < 0) {
+		log_err("no --vhost-user, and no descriptor of that name");
+		return -EINVAL;
+	}
+	if (fds->region < 0 && fds->control < 0) {
+		log_err("no \"region\" descriptor, and no --control where one "
+			"could come");
+		return -EINVAL;
+	}
+	if (fds->control >= 0 &&
+	    sd_is_socket_unix(fds->control, SOCK_STREAM, 1, NULL, 0) <= 0) {
+		log_err("\"control\" descriptor: not listening");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int add_sources(struct vmem *vmem)
+{
+	sigset_t signals;
+	int ret;
+
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	if (sigprocmask(SIG_BLOCK, &signals, NULL) < 0)
+		return -errno;
+	/* Without a handler these end the loop. */
+	ret = sd_event_add_signal(vmem->event, NULL, SIGTERM, NULL, NULL);
+	if (ret >= 0)
+		ret = sd_event_add_signal(vmem->event, NULL, SIGINT, NULL,
+					  NULL);
+	if (ret >= 0)
+		ret = sd_event_add_time_relative(
+			vmem->event, &vmem->publish_source, CLOCK_MONOTONIC, 0,
+			PUBLISH_DELAY_USEC, on_publish, vmem);
+	if (ret >= 0)
+		ret = sd_event_source_set_enabled(vmem->publish_source,
+						  SD_EVENT_OFF);
+	if (ret >= 0)
+		ret = sd_event_set_watchdog(vmem->event, true);
+	return ret < 0 ? ret : 0;
+}
+
+/* Everything up to the isolation. Descriptors taken are -1 in @fds. */
+static int start(struct vmem *vmem, struct passed_fds *fds)
+{
+	struct vmem_nl_error err;
+	char text[CONTROL_TEXT_MAX];
+	int ret;
+
+	ret = sd_event_new(&vmem->event);
+	if (ret >= 0)
+		ret = add_sources(vmem);
+	if (ret < 0) {
+		log_err("event loop: %s", strerror(-ret));
+		return ret;
+	}
+	ret = vmem_nl_open(&vmem->nl, &err);
+	if (ret) {
+		log_err("%s", err.text);
+		return ret;
+	}
+	vmem->vu.event = vmem->event;
+	vmem->control.event = vmem->event;
+
+	ret = open_sockets(vmem, fds);
+	if (ret)
+		return ret;
+	vmem->vhost_user_fd = fds->vhost_user;
+	fds->vhost_user = -1;
+	if (fds->control >= 0) {
+		ret = control_listen(&vmem->control, fds->control);
+		fds->control = -1;
+		if (ret) {
+			log_err("control socket: %s", strerror(-ret));
+			return ret;
+		}
+	}
+	if (fds->region >= 0) {
+		int region_fd = fds->region, memory_fd = fds->memory;
+
+		fds->region = -1;
+		fds->memory = -1;
+		ret = attach(vmem, region_fd, memory_fd, text, sizeof(text));
+		if (ret) {
+			log_err("%s", text);
+			return ret;
+		}
+	} else {
+		sd_notify(0, "STATUS=waiting for a region");
+	}
+	return isolate();
+}
+
+/**
+ * vmem_new() - start the daemon, up to its loop
+ * @vmemp: the daemon, on success
+ * @options: command line; strings are not copied
+ * @fds: taken over, also on error
+ *
+ * Return: 0, or a negative errno with a message printed.
+ */
+int vmem_new(struct vmem **vmemp, const struct options *options,
+	     struct passed_fds *fds)
+{
+	struct vmem *vmem;
+	int ret;
+
+	vmem = calloc(1, sizeof(*vmem));
+	if (!vmem) {
+		log_err("out of memory");
+		passed_fds_close(fds);
+		return -ENOMEM;
+	}
+	vmem->options = *options;
+	vmem->vhost_user_fd = -1;
+	vmem->dev.has_node = options->has_node;
+	vmem->dev.node_id = options->node;
+	vmem->dev.config_changed = config_changed;
+	vmem->dev.changed = note_change;
+	vmem->dev.arg = vmem;
+	vhost_user_init(&vmem->vu, NULL, &vmem->dev);
+	vmem->vu.changed = note_change;
+	vmem->vu.arg = vmem;
+	control_init(&vmem->control, NULL, &control_ops, vmem);
+
+	ret = start(vmem, fds);
+	passed_fds_close(fds);
+	if (ret) {
+		vmem_free(vmem);
+		return ret;
+	}
+	*vmemp = vmem;
+	return 0;
+}
+
+/* Serve until a signal, or until the VM is gone. Return: 0, or an error. */
+int vmem_run(struct vmem *vmem)
+{
+	int ret;
+
+	ret = sd_event_loop(vmem->event);
+	if (ret < 0)
+		log_err("event loop: %s", strerror(-ret));
+	sd_notify(0, "STOPPING=1");
+	return ret;
+}
+
+/* Blocks stay as they are: they are the kernel's. */
+void vmem_free(struct vmem *vmem)
+{
+	control_stop(&vmem->control);
+	vhost_user_stop(&vmem->vu);
+	if (vmem->vhost_user_fd >= 0)
+		close(vmem->vhost_user_fd);
+	vmem->region_source =
+		sd_event_source_disable_unref(vmem->region_source);
+	if (vmem->attached) {
+		virtio_mem_stop(&vmem->dev);
+		region_detach(&vmem->region);
+	}
+	vmem->publish_source =
+		sd_event_source_disable_unref(vmem->publish_source);
+	vmem_nl_close(vmem->nl);
+	sd_event_unref(vmem->event);
+	free(vmem);
+}
