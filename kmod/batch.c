@@ -30,6 +30,7 @@
  * Locks are described in memslot.c. Everything here may sleep.
  */
 #include <linux/bitmap.h>
+#include <linux/ktime.h>
 #include <linux/minmax.h>
 #include <linux/mm.h>
 #include <linux/rbtree.h>
@@ -41,6 +42,7 @@
 #include "batch.h"
 #include "memslot.h"
 #include "symbols.h"
+#include "trace.h"
 #include "uapi/linux/kvm_vmem.h"
 
 /* What an entry comes down to. */
@@ -92,6 +94,7 @@ struct as_state {
  * @delete_mask: address spaces in which memslots are deleted
  * @change_mask: address spaces in which anything changes
  * @bad_index: first entry that was refused
+ * @stats: for the tracepoint
  */
 struct batch {
 	struct kvm *kvm;
@@ -102,6 +105,7 @@ struct batch {
 	unsigned long delete_mask;
 	unsigned long change_mask;
 	u32 bad_index;
+	struct vmem_batch_stats stats;
 };
 
 /* The loops below do little per entry, but there may be 65,528 of them. */
@@ -121,6 +125,15 @@ static struct op *first_op(const struct batch *b, struct op *op,
 		if (op->type == type)
 			return op;
 	return NULL;
+}
+
+/* Add to @sum the time that has passed since @start, which becomes now. */
+static void lap(u64 *sum, u64 *start)
+{
+	u64 now = ktime_get_ns();
+
+	*sum += now - *start;
+	*start = now;
 }
 
 static int mem_as_id(const struct kvm_userspace_memory_region *mem)
@@ -244,12 +257,16 @@ static int judge_entry(struct batch *b, const struct vmem_change *change,
 		return r;
 
 	b->change_mask |= BIT(mem_as_id(mem));
-	if (op->type == OP_DELETE) {
+	if (op->type == OP_FLIP) {
+		b->stats.flips++;
+	} else if (op->type == OP_DELETE) {
 		if (WARN_ON_ONCE(b->kvm->nr_memslot_pages < op->old->npages))
 			return -EIO;
+		b->stats.deletes++;
 		b->delete_mask |= BIT(mem_as_id(mem));
 		__set_bit(id, as->deleted);
 	} else if (op->type == OP_CREATE) {
+		b->stats.creates++;
 		op->base_gfn = gpa_to_gfn(mem->guest_phys_addr);
 		op->last_gfn = op->base_gfn +
 			       (mem->memory_size >> PAGE_SHIFT) - 1;
@@ -280,18 +297,12 @@ static int add_create(struct as_state *as, struct op *op)
 }
 
 /* Judge a create against the layout that results. */
-static int judge_create(struct batch *b, int as_id, struct op *op,
-			bool probe_gfn)
+static int judge_create(struct batch *b, struct op *op)
 {
+	int as_id = mem_as_id(&b->changes[op - b->ops].mem);
 	struct as_state *as = &b->as[as_id];
 	struct kvm_memslot_iter iter;
-	int r;
 
-	if (probe_gfn) {
-		r = vmem_memslot_probe_gfn(b->kvm, op->last_gfn);
-		if (r)
-			return r;
-	}
 	kvm_for_each_memslot_in_gfn_range(&iter, __kvm_memslots(b->kvm, as_id),
 					  op->base_gfn, op->last_gfn + 1)
 		if (!test_bit(iter.slot->id, as->deleted))
@@ -299,46 +310,62 @@ static int judge_create(struct batch *b, int as_id, struct op *op,
 	return add_create(as, op);
 }
 
-static int judge_creates(struct batch *b)
+/* Judge whether the creates before @end are where KVM can have memslots. */
+static int judge_gfns(struct batch *b, const struct op *end)
 {
-	bool probe_gfn = false;
 	gfn_t highest = 0;
 	struct op *op;
 	int r;
 
-	/*
-	 * The limit is the same for all, so one probe usually answers for all;
-	 * if it does not, who is first to be beyond takes one each.
-	 */
+	/* The limit is the same for all, so one probe may answer for all. */
 	for_each_op_of(op, b, OP_CREATE)
-		highest = max(highest, op->last_gfn);
-	if (highest) {
-		r = vmem_memslot_probe_gfn(b->kvm, highest);
-		if (r == -ENOMEM)
-			return r;
-		probe_gfn = r;
-	}
+		if (op < end)
+			highest = max(highest, op->last_gfn);
+	r = vmem_memslot_probe_gfn(b->kvm, highest);
+	if (r != -EINVAL)
+		return r;
 
 	for_each_op_of(op, b, OP_CREATE) {
-		u32 i = op - b->ops;
-
-		r = judge_create(b, mem_as_id(&b->changes[i].mem), op,
-				 probe_gfn);
-		if (r) {
-			if (r != -ENOMEM)
-				b->bad_index = i;
+		r = vmem_memslot_probe_gfn(b->kvm, op->last_gfn);
+		if (r == -EINVAL)
+			b->bad_index = op - b->ops;
+		if (r)
 			return r;
-		}
 	}
-	/*
-	 * That the pages of all memslots fit an unsigned long, which KVM checks
-	 * as well, follows from the most of each times the most there can be.
-	 */
 	return 0;
 }
 
+/*
+ * That the pages of all memslots fit an unsigned long, which KVM checks as
+ * well, follows from the most there can be of each times the most of them.
+ */
+static int judge_creates(struct batch *b, bool validate_only)
+{
+	const struct op *end = b->ops + b->nr;
+	struct op *op;
+	int gfn_r, r = 0;
+
+	for_each_op_of(op, b, OP_CREATE) {
+		r = judge_create(b, op);
+		if (r) {
+			b->bad_index = op - b->ops;
+			end = op;
+			break;
+		}
+	}
+	/*
+	 * Preparing the creates will find one that is beyond KVM's limit. Look
+	 * for it only where that does not come, or may come too late to be the
+	 * first that is bad.
+	 */
+	if (!r && !validate_only)
+		return 0;
+	gfn_r = judge_gfns(b, end);
+	return gfn_r ?: r;
+}
+
 /* Step 1. */
-static int judge(struct batch *b)
+static int judge(struct batch *b, bool validate_only)
 {
 	u32 i;
 	int r;
@@ -351,7 +378,7 @@ static int judge(struct batch *b)
 		}
 		cond_resched();
 	}
-	return judge_creates(b);
+	return judge_creates(b, validate_only);
 }
 
 static struct kvm_memory_slot *
@@ -439,18 +466,23 @@ static void unprepare(struct batch *b)
 /* Under slots_arch_lock. */
 static int prepare_creates(struct batch *b)
 {
+	u64 start = ktime_get_ns();
 	struct op *op;
-	int r;
+	int r = 0;
 
 	for_each_op_of(op, b, OP_CREATE) {
 		r = kvm_hook(kvm_arch_prepare_memory_region)(b->kvm, NULL,
 							     op->new,
 							     KVM_MR_CREATE);
-		if (r)
-			return r;
+		if (r) {
+			if (r != -ENOMEM)
+				b->bad_index = op - b->ops;
+			break;
+		}
 		op->prepared = true;
 	}
-	return 0;
+	lap(&b->stats.prepare_ns, &start);
+	return r;
 }
 
 /*
@@ -472,9 +504,20 @@ static int prepare_flips(struct batch *b)
 	return 0;
 }
 
+/* Drops slots_arch_lock. */
+static void swap_sets(struct batch *b, unsigned long as_mask)
+{
+	u64 start = ktime_get_ns();
+
+	vmem_memslot_swap(b->kvm, as_mask);
+	b->stats.grace_periods++;
+	lap(&b->stats.grace_ns, &start);
+}
+
 static void zap_deleted(struct batch *b)
 {
 	bool zaps_all = vmem_flush_zaps_all(b->kvm);
+	u64 start = ktime_get_ns();
 	struct op *op;
 
 	for_each_op_of(op, b, OP_DELETE) {
@@ -483,6 +526,7 @@ static void zap_deleted(struct batch *b)
 			break;
 	}
 	kvm_hook(kvm_arch_guest_memory_reclaimed)(b->kvm);
+	lap(&b->stats.zap_ns, &start);
 }
 
 /*
@@ -497,7 +541,7 @@ static void invalidate(struct batch *b)
 		op->invalid->arch = op->old->arch;
 		vmem_memslot_replace(b->kvm, op->old, op->invalid);
 	}
-	vmem_memslot_swap(b->kvm, b->delete_mask);
+	swap_sets(b, b->delete_mask);
 
 	/*
 	 * No mapping of a deleted memslot can be made from here on, as all
@@ -515,7 +559,7 @@ static void revalidate(struct batch *b)
 {
 	struct op *op;
 
-	vmem_memslot_swap(b->kvm, b->delete_mask);
+	swap_sets(b, b->delete_mask);
 	for_each_op_of(op, b, OP_DELETE)
 		vmem_memslot_replace(b->kvm, op->invalid, op->old);
 }
@@ -532,7 +576,7 @@ static void install(struct batch *b)
 		if (op->new)
 			vmem_memslot_replace(b->kvm, op->old, op->new);
 
-	vmem_memslot_swap(b->kvm, b->change_mask);
+	swap_sets(b, b->change_mask);
 
 	for_each_op_of(op, b, OP_DELETE)
 		vmem_memslot_replace(b->kvm, op->invalid, NULL);
@@ -543,6 +587,7 @@ static void install(struct batch *b)
 
 static void commit(struct batch *b)
 {
+	u64 start = ktime_get_ns();
 	struct op *op;
 
 	for_each_op(op, b) {
@@ -567,6 +612,7 @@ static void commit(struct batch *b)
 		op->prepared = false;
 		op->has_bitmap = false;
 	}
+	lap(&b->stats.commit_ns, &start);
 }
 
 static int change(struct batch *b)
@@ -647,6 +693,7 @@ int vmem_batch_apply(struct kvm *kvm, const struct vmem_change *changes, u32 nr,
 		.bad_index = KVM_VMEM_NO_INDEX,
 	};
 	int r = -ENOMEM;
+	u64 start;
 
 	*bad_index = KVM_VMEM_NO_INDEX;
 	if (nr > VMEM_BATCH_MAX)
@@ -669,7 +716,9 @@ int vmem_batch_apply(struct kvm *kvm, const struct vmem_change *changes, u32 nr,
 		r = -EOPNOTSUPP;
 		goto out_unlock;
 	}
-	r = judge(&b);
+	start = ktime_get_ns();
+	r = judge(&b, validate_only);
+	lap(&b.stats.judge_ns, &start);
 	if (r || validate_only || !b.change_mask)
 		goto out_unlock;
 	r = allocate(&b);
@@ -679,6 +728,7 @@ int vmem_batch_apply(struct kvm *kvm, const struct vmem_change *changes, u32 nr,
 out_unlock:
 	mutex_unlock(&kvm->slots_lock);
 	*bad_index = b.bad_index;
+	trace_batch(&b.stats, r);
 out:
 	if (b.ops)
 		free_ops(&b);

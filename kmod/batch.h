@@ -35,6 +35,24 @@ struct vmem_change {
 	enum vmem_change_kind kind;
 };
 
+/*
+ * struct vmem_batch_stats - what a batch did, for its tracepoint
+ *
+ * Nanoseconds of each step, see batch.c; grace_ns is the swaps, including the
+ * wait for mmu notifier invalidations to end.
+ */
+struct vmem_batch_stats {
+	u32 creates;
+	u32 deletes;
+	u32 flips;
+	u32 grace_periods;
+	u64 judge_ns;
+	u64 prepare_ns;
+	u64 grace_ns;
+	u64 zap_ns;
+	u64 commit_ns;
+};
+
 /* Most entries: every memslot id of every address space. */
 #define VMEM_BATCH_MAX (KVM_USER_MEM_SLOTS * KVM_MAX_NR_ADDRESS_SPACES)
 

@@ -9,6 +9,7 @@
  * region.c	block state of a virtio-mem device, and its memslots
  * region_fd.c	the file descriptor of a region
  * netlink.c	the generic netlink family that drives regions
+ * trace.h	tracepoints
  * device.c	/dev/kvm-vmem and its ioctls
  */
 #include <linux/init.h>
@@ -18,6 +19,9 @@
 #include "layout.h"
 #include "netlink.h"
 #include "symbols.h"
+
+#define CREATE_TRACE_POINTS
+#include "trace.h"
 
 static int __init kvm_vmem_init(void)
 {

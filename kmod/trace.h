@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Tracepoints: /sys/kernel/tracing/events/kvm_vmem.
+ *
+ * batch tells of each batch that got as far as being judged: what it was to
+ * do, where its time went, and what came of it.
+ */
+#undef TRACE_SYSTEM
+#define TRACE_SYSTEM kvm_vmem
+
+#if !defined(KVM_VMEM_TRACE_H) || defined(TRACE_HEADER_MULTI_READ)
+#define KVM_VMEM_TRACE_H
+
+#include <linux/tracepoint.h>
+
+#include "batch.h"
+
+TRACE_EVENT(batch,
+	TP_PROTO(const struct vmem_batch_stats *stats, int result),
+	TP_ARGS(stats, result),
+
+	TP_STRUCT__entry(
+		__field(u32, creates)
+		__field(u32, deletes)
+		__field(u32, flips)
+		__field(u32, grace_periods)
+		__field(u64, judge_ns)
+		__field(u64, prepare_ns)
+		__field(u64, grace_ns)
+		__field(u64, zap_ns)
+		__field(u64, commit_ns)
+		__field(int, result)
+	),
+
+	TP_fast_assign(
+		__entry->creates = stats->creates;
+		__entry->deletes = stats->deletes;
+		__entry->flips = stats->flips;
+		__entry->grace_periods = stats->grace_periods;
+		__entry->judge_ns = stats->judge_ns;
+		__entry->prepare_ns = stats->prepare_ns;
+		__entry->grace_ns = stats->grace_ns;
+		__entry->zap_ns = stats->zap_ns;
+		__entry->commit_ns = stats->commit_ns;
+		__entry->result = result;
+	),
+
+	TP_printk("creates=%u deletes=%u flips=%u grace_periods=%u judge_ns=%llu prepare_ns=%llu grace_ns=%llu zap_ns=%llu commit_ns=%llu result=%d",
+		  __entry->creates, __entry->deletes, __entry->flips,
+		  __entry->grace_periods, __entry->judge_ns,
+		  __entry->prepare_ns, __entry->grace_ns, __entry->zap_ns,
+		  __entry->commit_ns, __entry->result)
+);
+
+#endif /* KVM_VMEM_TRACE_H */
+
+#undef TRACE_INCLUDE_PATH
+#define TRACE_INCLUDE_PATH .
+#undef TRACE_INCLUDE_FILE
+#define TRACE_INCLUDE_FILE trace
+
+#include <trace/define_trace.h>
