@@ -9,9 +9,10 @@
  * memslots it maintains. What happens to a region after that goes over
  * generic netlink (linux/kvm_vmem_netlink.h).
  *
- * Every structure begins with its size as the caller knows it. A smaller one
- * from an older program is taken as if the rest were zero; a larger one is
- * taken if what this kernel does not know is zero, E2BIG otherwise. On return
+ * Every structure begins with its size as the caller knows it: at least that of
+ * its first version, EINVAL otherwise. What an older program's lacks is taken
+ * as zero; a newer program's is taken if what this kernel does not know is
+ * zero, E2BIG otherwise. On return
  * no more than the caller's size is written. Unknown flag bits and non-zero
  * reserved fields are EINVAL. All sizes and addresses are in bytes.
  */
