@@ -228,6 +228,24 @@ static void make_gdt(const struct memory *memory)
 	memcpy(memory_hva(memory, GDT_GPA, sizeof(gdt)), gdt, sizeof(gdt));
 }
 
+/*
+ * Linux on hardware-reduced machines resets by EFI or, without it, by a jump
+ * to where the BIOS starts; the ACPI reset register it does not try. So the
+ * BIOS that is here writes to that register.
+ */
+static void make_reset_vector(const struct memory *memory)
+{
+	static const uint8_t code[] = {
+		0xba, RESET_PORT & 0xff, RESET_PORT >> 8, /* mov dx, port */
+		0xb0, RESET_VALUE, /* mov al, value */
+		0xee, /* out dx, al */
+		0xf4, /* hlt */
+	};
+
+	memcpy(memory_hva(memory, RESET_VECTOR_GPA, sizeof(code)), code,
+	       sizeof(code));
+}
+
 int boot_load(const struct memory *memory, const char *kernel,
 	      const char *initrd, const char *cmdline, uint64_t *entry_gpa)
 {
@@ -263,6 +281,7 @@ int boot_load(const struct memory *memory, const char *kernel,
 	add_e820(zero_page, HIGH_MEMORY_GPA, memory->boot.size, E820_RAM);
 	make_page_tables(memory);
 	make_gdt(memory);
+	make_reset_vector(memory);
 	*entry_gpa = KERNEL_GPA + ENTRY_64_OFFSET;
 	return 0;
 }

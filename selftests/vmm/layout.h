@@ -11,6 +11,7 @@
  *	0x00009000	page tables, 6 pages	(boot.c)
  *	0x00020000	command line		(boot.c)
  *	0x000e0000	ACPI tables		(acpi.c)
+ *	0x000ffff0	reset vector		(boot.c)
  *	0x01000000	kernel, then initrd at the top of boot memory
  *	0xc0000000	end of boot memory at most
  *	0xd0000000	virtio-mmio window
@@ -20,16 +21,17 @@
 #ifndef LAYOUT_H
 #define LAYOUT_H
 
-#define GDT_GPA		0x500
-#define ZERO_PAGE_GPA	0x7000
-#define PAGE_TABLES_GPA 0x9000
-#define CMDLINE_GPA	0x20000
-#define CMDLINE_MAX	0x10000
-#define LOW_MEMORY_END	0x9fc00
-#define ACPI_GPA	0xe0000
-#define ACPI_END	0x100000
-#define HIGH_MEMORY_GPA 0x100000
-#define KERNEL_GPA	0x1000000
+#define GDT_GPA		 0x500
+#define ZERO_PAGE_GPA	 0x7000
+#define PAGE_TABLES_GPA	 0x9000
+#define CMDLINE_GPA	 0x20000
+#define CMDLINE_MAX	 0x10000
+#define LOW_MEMORY_END	 0x9fc00
+#define ACPI_GPA	 0xe0000
+#define ACPI_END	 0x100000
+#define RESET_VECTOR_GPA 0xffff0
+#define HIGH_MEMORY_GPA	 0x100000
+#define KERNEL_GPA	 0x1000000
 
 /* Boot memory ends below the hole that holds devices under 4 GiB. */
 #define BOOT_MEMORY_MAX 0xc0000000
