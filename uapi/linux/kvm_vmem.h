@@ -12,9 +12,9 @@
  * Every structure begins with its size as the caller knows it: at least that of
  * its first version, EINVAL otherwise. What an older program's lacks is taken
  * as zero; a newer program's is taken if what this kernel does not know is
- * zero, E2BIG otherwise. On return
- * no more than the caller's size is written. Unknown flag bits and non-zero
- * reserved fields are EINVAL. All sizes and addresses are in bytes.
+ * zero, E2BIG otherwise. On return no more than the caller's size is written.
+ * Unknown flag bits and non-zero reserved fields are EINVAL. All sizes and
+ * addresses are in bytes.
  */
 #ifndef _LINUX_KVM_VMEM_H
 #define _LINUX_KVM_VMEM_H
