@@ -723,7 +723,9 @@ static const struct handler handlers[VHOST_USER_NR_REQUESTS] = {
 	[VHOST_USER_GET_FEATURES] = {"GET_FEATURES", get_features},
 	[VHOST_USER_SET_FEATURES] = {"SET_FEATURES", set_features,
 				     EXACTLY(u64)},
-	[VHOST_USER_SET_OWNER] = {"SET_OWNER", set_owner},
+	/* Has no payload; some front ends send a number, it means nothing. */
+	[VHOST_USER_SET_OWNER] = {"SET_OWNER", set_owner,
+				  .max_size = PAYLOAD(u64)},
 	[VHOST_USER_RESET_OWNER] = {"RESET_OWNER", reset_owner},
 	[VHOST_USER_SET_MEM_TABLE] = {"SET_MEM_TABLE", set_mem_table,
 				      .min_size = offsetof(
