@@ -1,0 +1,768 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The netlink family's errors: errno, what the extended acknowledgment says and
+ * which attribute it points at. One table of malformed requests; each is sent
+ * and must leave the region as it was.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <libmnl/libmnl.h>
+#include <linux/genetlink.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kernel.h"
+#include "region.h"
+#include "tap.h"
+
+/* Blocks that are plugged before each request. */
+#define PLUGGED_FIRST 4U
+#define PLUGGED_NR    4U
+
+/* Room for more ranges than are allowed. */
+#define MSG_SIZE KIB(64)
+
+/* What EXPECT_REFUSED() looks for where no attribute is to blame. */
+#define NO_ATTR NULL
+
+/**
+ * struct msg - a request under construction
+ * @nlh: its header, in a buffer of MSG_SIZE
+ * @bad: attribute that the answer must point at, NULL for none
+ * @r: the region it is about
+ * @other_fd: descriptor of something else, to be closed
+ */
+struct msg {
+	struct nlmsghdr *nlh;
+	const void *bad;
+	struct region *r;
+	int other_fd;
+};
+
+static void msg_begin(struct msg *m, struct region *r, uint8_t cmd,
+		      uint16_t flags)
+{
+	struct genlmsghdr *genl;
+
+	m->nlh = mnl_nlmsg_put_header(calloc(1, MSG_SIZE));
+	m->nlh->nlmsg_type = vmem_nl_family(r->nl);
+	m->nlh->nlmsg_flags = flags;
+	genl = mnl_nlmsg_put_extra_header(m->nlh, sizeof(*genl));
+	genl->cmd = cmd;
+	genl->version = KVM_VMEM_FAMILY_VERSION;
+	m->bad = NO_ATTR;
+	m->r = r;
+	m->other_fd = -1;
+}
+
+/* The attribute that comes next is the bad one. */
+static void blame_next(struct msg *m)
+{
+	m->bad = mnl_nlmsg_get_payload_tail(m->nlh);
+}
+
+/* By descriptor, in a message of the block or the slot attributes. */
+static void put_fd(struct msg *m)
+{
+	mnl_attr_put_u32(m->nlh, KVM_VMEM_A_BLOCK_REGION_FD, m->r->fd);
+}
+
+static void put_region_fd(struct msg *m)
+{
+	mnl_attr_put_u32(m->nlh, KVM_VMEM_A_REGION_FD, m->r->fd);
+}
+
+static void put_range(struct msg *m, uint64_t gpa, uint64_t size)
+{
+	struct nlattr *nest =
+		mnl_attr_nest_start(m->nlh, KVM_VMEM_A_BLOCK_RANGE);
+
+	mnl_attr_put_u64(m->nlh, KVM_VMEM_A_RANGE_GPA, gpa);
+	mnl_attr_put_u64(m->nlh, KVM_VMEM_A_RANGE_SIZE, size);
+	mnl_attr_nest_end(m->nlh, nest);
+}
+
+/* A range of which the gpa or the size is to blame. */
+static void put_bad_range(struct msg *m, uint64_t gpa, uint64_t size,
+			  bool blame_gpa)
+{
+	struct nlattr *nest =
+		mnl_attr_nest_start(m->nlh, KVM_VMEM_A_BLOCK_RANGE);
+
+	if (blame_gpa)
+		blame_next(m);
+	mnl_attr_put_u64(m->nlh, KVM_VMEM_A_RANGE_GPA, gpa);
+	if (!blame_gpa)
+		blame_next(m);
+	mnl_attr_put_u64(m->nlh, KVM_VMEM_A_RANGE_SIZE, size);
+	mnl_attr_nest_end(m->nlh, nest);
+}
+
+static void put_good_range(struct msg *m)
+{
+	put_range(m, region_block_gpa(m->r, 12), REGION_BLOCK);
+}
+
+static uint64_t end_gpa(const struct msg *m)
+{
+	return region_block_gpa(m->r, m->r->nr_blocks);
+}
+
+/* No region, or not by a descriptor of one. */
+
+static void put_nothing(struct msg *m)
+{
+	(void)m;
+}
+
+static void put_range_alone(struct msg *m)
+{
+	put_good_range(m);
+}
+
+static void put_other_fd(struct msg *m, int fd)
+{
+	m->other_fd = fd;
+	blame_next(m);
+	mnl_attr_put_u32(m->nlh, KVM_VMEM_A_BLOCK_REGION_FD, fd);
+	put_good_range(m);
+}
+
+static void put_closed_fd(struct msg *m)
+{
+	int fd = dup(m->r->fd);
+
+	ASSERT_GE(fd, 0);
+	close(fd);
+	put_other_fd(m, fd);
+	m->other_fd = -1;
+}
+
+static void put_file_fd(struct msg *m)
+{
+	put_other_fd(m, open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+}
+
+static void put_vm_fd(struct msg *m)
+{
+	put_other_fd(m, dup(m->r->vm.fd));
+}
+
+static void put_device_fd(struct msg *m)
+{
+	put_other_fd(m, dup(m->r->dev));
+}
+
+static void put_huge_fd(struct msg *m)
+{
+	put_other_fd(m, INT32_MAX);
+	m->other_fd = -1;
+}
+
+static void put_negative_fd(struct msg *m)
+{
+	put_other_fd(m, -1);
+	m->other_fd = -1;
+}
+
+static void put_fd_and_id(struct msg *m)
+{
+	blame_next(m);
+	mnl_attr_put_u32(m->nlh, KVM_VMEM_A_BLOCK_REGION_ID,
+			 m->r->args.region_id);
+	put_fd(m);
+	put_good_range(m);
+}
+
+static void put_id(struct msg *m)
+{
+	blame_next(m);
+	mnl_attr_put_u32(m->nlh, KVM_VMEM_A_BLOCK_REGION_ID,
+			 m->r->args.region_id);
+	put_good_range(m);
+}
+
+static void put_region_id(struct msg *m)
+{
+	blame_next(m);
+	mnl_attr_put_u32(m->nlh, KVM_VMEM_A_REGION_ID, m->r->args.region_id);
+	mnl_attr_put_u64(m->nlh, KVM_VMEM_A_REGION_REQUESTED_SIZE, 0);
+}
+
+static void put_unknown_id(struct msg *m)
+{
+	blame_next(m);
+	mnl_attr_put_u32(m->nlh, KVM_VMEM_A_REGION_ID,
+			 m->r->args.region_id + 1000);
+}
+
+static void put_last_id(struct msg *m)
+{
+	blame_next(m);
+	mnl_attr_put_u32(m->nlh, KVM_VMEM_A_REGION_ID, UINT32_MAX);
+}
+
+static void put_id_0(struct msg *m)
+{
+	blame_next(m);
+	mnl_attr_put_u32(m->nlh, KVM_VMEM_A_REGION_ID, 0);
+}
+
+/* Ranges. */
+
+static void put_fd_alone(struct msg *m)
+{
+	put_fd(m);
+}
+
+static void put_misaligned_gpa(struct msg *m)
+{
+	put_fd(m);
+	put_bad_range(m, region_block_gpa(m->r, 12) + GUEST_PAGE, REGION_BLOCK,
+		      true);
+}
+
+static void put_misaligned_size(struct msg *m)
+{
+	put_fd(m);
+	put_bad_range(m, region_block_gpa(m->r, 12), REGION_BLOCK + 1, false);
+}
+
+static void put_size_0(struct msg *m)
+{
+	put_fd(m);
+	put_bad_range(m, region_block_gpa(m->r, 12), 0, false);
+}
+
+static void put_range_before(struct msg *m)
+{
+	put_fd(m);
+	blame_next(m);
+	put_range(m, REGION_GPA - REGION_BLOCK, 2 * REGION_BLOCK);
+}
+
+static void put_range_at_end(struct msg *m)
+{
+	put_fd(m);
+	blame_next(m);
+	put_range(m, end_gpa(m), REGION_BLOCK);
+}
+
+static void put_range_over_end(struct msg *m)
+{
+	put_fd(m);
+	blame_next(m);
+	put_range(m, end_gpa(m) - REGION_BLOCK, 2 * REGION_BLOCK);
+}
+
+static void put_range_of_gpa_0(struct msg *m)
+{
+	put_fd(m);
+	blame_next(m);
+	put_range(m, 0, REGION_BLOCK);
+}
+
+static void put_range_that_wraps(struct msg *m)
+{
+	put_fd(m);
+	blame_next(m);
+	/* Its end, computed in 64 bits, is inside the region. */
+	put_range(m, region_block_gpa(m->r, 12), -8 * REGION_BLOCK);
+}
+
+static void put_range_at_the_top(struct msg *m)
+{
+	put_fd(m);
+	blame_next(m);
+	put_range(m, -REGION_BLOCK, REGION_BLOCK);
+}
+
+static void put_good_then_bad(struct msg *m)
+{
+	put_fd(m);
+	put_good_range(m);
+	blame_next(m);
+	put_range(m, end_gpa(m), REGION_BLOCK);
+}
+
+static void put_plugged_range(struct msg *m)
+{
+	put_fd(m);
+	put_good_range(m);
+	blame_next(m);
+	put_range(m, region_block_gpa(m->r, PLUGGED_FIRST + PLUGGED_NR - 1),
+		  2 * REGION_BLOCK);
+}
+
+static void put_unplugged_range(struct msg *m)
+{
+	put_fd(m);
+	put_range(m, region_block_gpa(m->r, PLUGGED_FIRST), REGION_BLOCK);
+	blame_next(m);
+	put_range(m, region_block_gpa(m->r, PLUGGED_FIRST + PLUGGED_NR),
+		  REGION_BLOCK);
+}
+
+static void put_overlap(struct msg *m)
+{
+	put_fd(m);
+	put_range(m, region_block_gpa(m->r, 12), 2 * REGION_BLOCK);
+	put_range(m, region_block_gpa(m->r, 16), REGION_BLOCK);
+	put_range(m, region_block_gpa(m->r, 13), REGION_BLOCK);
+}
+
+static void put_overlap_of_plugged(struct msg *m)
+{
+	put_fd(m);
+	put_range(m, region_block_gpa(m->r, PLUGGED_FIRST), 2 * REGION_BLOCK);
+	put_range(m, region_block_gpa(m->r, PLUGGED_FIRST), REGION_BLOCK);
+}
+
+static void put_too_many_ranges(struct msg *m)
+{
+	unsigned int i;
+
+	put_fd(m);
+	for (i = 0; i < KVM_VMEM_MAX_RANGES + 1; i++)
+		put_good_range(m);
+}
+
+static void put_range_without(struct msg *m, uint16_t present)
+{
+	struct nlattr *nest;
+
+	put_fd(m);
+	blame_next(m);
+	nest = mnl_attr_nest_start(m->nlh, KVM_VMEM_A_BLOCK_RANGE);
+	if (present)
+		mnl_attr_put_u64(m->nlh, present, REGION_GPA);
+	mnl_attr_nest_end(m->nlh, nest);
+}
+
+static void put_empty_range(struct msg *m)
+{
+	put_range_without(m, 0);
+}
+
+static void put_range_without_size(struct msg *m)
+{
+	put_range_without(m, KVM_VMEM_A_RANGE_GPA);
+}
+
+static void put_range_without_gpa(struct msg *m)
+{
+	put_range_without(m, KVM_VMEM_A_RANGE_SIZE);
+}
+
+static void put_range_with_unknown(struct msg *m)
+{
+	struct nlattr *nest;
+
+	put_fd(m);
+	nest = mnl_attr_nest_start(m->nlh, KVM_VMEM_A_BLOCK_RANGE);
+	mnl_attr_put_u64(m->nlh, KVM_VMEM_A_RANGE_GPA, REGION_GPA);
+	mnl_attr_put_u64(m->nlh, KVM_VMEM_A_RANGE_SIZE, REGION_BLOCK);
+	blame_next(m);
+	mnl_attr_put_u32(m->nlh, KVM_VMEM_A_RANGE_MAX + 1, 0);
+	mnl_attr_nest_end(m->nlh, nest);
+}
+
+static void put_range_with_short_gpa(struct msg *m)
+{
+	struct nlattr *nest;
+
+	put_fd(m);
+	nest = mnl_attr_nest_start(m->nlh, KVM_VMEM_A_BLOCK_RANGE);
+	blame_next(m);
+	mnl_attr_put_u32(m->nlh, KVM_VMEM_A_RANGE_GPA, 0);
+	mnl_attr_put_u64(m->nlh, KVM_VMEM_A_RANGE_SIZE, REGION_BLOCK);
+	mnl_attr_nest_end(m->nlh, nest);
+}
+
+static void put_range_not_nested(struct msg *m)
+{
+	struct nlattr *nest;
+
+	put_fd(m);
+	blame_next(m);
+	put_good_range(m);
+	nest = (struct nlattr *)m->bad;
+	nest->nla_type &= ~NLA_F_NESTED;
+}
+
+static void put_request_id_0(struct msg *m)
+{
+	put_fd(m);
+	blame_next(m);
+	mnl_attr_put_u64(m->nlh, KVM_VMEM_A_BLOCK_REQUEST_ID, 0);
+	put_good_range(m);
+}
+
+static void put_used_request_id(struct msg *m)
+{
+	struct vmem_nl_range range = region_range(m->r, 20, 1);
+
+	ASSERT_OK(vmem_nl_plug(m->r->nl, VMEM_NL_BY_FD(m->r->fd), 77, &range, 1,
+			       NULL, NULL));
+	region_model_set(m->r, 20, 1, true);
+	put_fd(m);
+	mnl_attr_put_u64(m->nlh, KVM_VMEM_A_BLOCK_REQUEST_ID, 77);
+	put_good_range(m);
+}
+
+/* Attributes as such. */
+
+static void put_unknown_attr(struct msg *m)
+{
+	put_fd(m);
+	blame_next(m);
+	mnl_attr_put_u32(m->nlh, KVM_VMEM_A_BLOCK_MAX + 1, 0);
+	put_good_range(m);
+}
+
+static void put_answer_attr(struct msg *m)
+{
+	put_fd(m);
+	blame_next(m);
+	mnl_attr_put_u64(m->nlh, KVM_VMEM_A_BLOCK_PLUGGED_SIZE, 0);
+	put_good_range(m);
+}
+
+static void put_pad(struct msg *m)
+{
+	put_fd(m);
+	blame_next(m);
+	mnl_attr_put(m->nlh, KVM_VMEM_A_BLOCK_PAD, 0, NULL);
+	put_good_range(m);
+}
+
+static void put_ranges_to_unplug_all(struct msg *m)
+{
+	put_fd(m);
+	blame_next(m);
+	put_range(m, region_block_gpa(m->r, PLUGGED_FIRST), REGION_BLOCK);
+}
+
+static void put_short_fd(struct msg *m)
+{
+	blame_next(m);
+	mnl_attr_put_u16(m->nlh, KVM_VMEM_A_BLOCK_REGION_FD, m->r->fd);
+	put_good_range(m);
+}
+
+static void put_long_fd(struct msg *m)
+{
+	blame_next(m);
+	mnl_attr_put_u64(m->nlh, KVM_VMEM_A_BLOCK_REGION_FD, m->r->fd);
+	put_good_range(m);
+}
+
+static void put_short_request_id(struct msg *m)
+{
+	put_fd(m);
+	blame_next(m);
+	mnl_attr_put_u32(m->nlh, KVM_VMEM_A_BLOCK_REQUEST_ID, 1);
+	put_good_range(m);
+}
+
+static void put_cut_attr(struct msg *m)
+{
+	struct nlattr *attr;
+
+	put_fd(m);
+	put_good_range(m);
+	/* An attribute that claims more than the message has. */
+	attr = mnl_nlmsg_get_payload_tail(m->nlh);
+	mnl_attr_put_u64(m->nlh, KVM_VMEM_A_BLOCK_REQUEST_ID, 1);
+	attr->nla_len += NLA_HDRLEN;
+}
+
+/* Settings. */
+
+static void put_nothing_to_set(struct msg *m)
+{
+	put_region_fd(m);
+}
+
+static void put_requested(struct msg *m, uint64_t size)
+{
+	put_region_fd(m);
+	blame_next(m);
+	mnl_attr_put_u64(m->nlh, KVM_VMEM_A_REGION_REQUESTED_SIZE, size);
+	/* All or nothing: this would be good. */
+	mnl_attr_put_u8(m->nlh, KVM_VMEM_A_REGION_DIRTY_LOG, 1);
+}
+
+static void put_requested_misaligned(struct msg *m)
+{
+	put_requested(m, REGION_BLOCK / 2);
+}
+
+static void put_requested_too_large(struct msg *m)
+{
+	put_requested(m, m->r->args.region_size + REGION_BLOCK);
+}
+
+static void put_requested_huge(struct msg *m)
+{
+	put_requested(m, -REGION_BLOCK);
+}
+
+static void put_dirty_log_2(struct msg *m)
+{
+	put_region_fd(m);
+	mnl_attr_put_u64(m->nlh, KVM_VMEM_A_REGION_REQUESTED_SIZE,
+			 REGION_BLOCK);
+	blame_next(m);
+	mnl_attr_put_u8(m->nlh, KVM_VMEM_A_REGION_DIRTY_LOG, 2);
+}
+
+static void put_set_gpa(struct msg *m)
+{
+	put_region_fd(m);
+	blame_next(m);
+	mnl_attr_put_u64(m->nlh, KVM_VMEM_A_REGION_GPA, 0);
+	mnl_attr_put_u64(m->nlh, KVM_VMEM_A_REGION_REQUESTED_SIZE, 0);
+}
+
+/**
+ * struct request - a request and what it earns
+ * @name: what is wrong with it
+ * @cmd: command
+ * @flags: NLM_F_DUMP or 0
+ * @put: fills in the attributes, and says which is to blame
+ * @err: the errno
+ * @missing: attribute the answer must name as missing, 0 for none
+ * @text: part of what the answer must say, NULL: anything
+ */
+struct request {
+	const char *name;
+	uint8_t cmd;
+	uint16_t flags;
+	void (*put)(struct msg *m);
+	int err;
+	uint16_t missing;
+	const char *text;
+};
+
+#define GET	   KVM_VMEM_CMD_REGION_GET
+#define SET	   KVM_VMEM_CMD_REGION_SET
+#define PLUG	   KVM_VMEM_CMD_BLOCK_PLUG
+#define UNPLUG	   KVM_VMEM_CMD_BLOCK_UNPLUG
+#define UNPLUG_ALL KVM_VMEM_CMD_BLOCK_UNPLUG_ALL
+#define BLOCKS	   KVM_VMEM_CMD_BLOCK_GET
+#define SLOTS	   KVM_VMEM_CMD_SLOT_GET
+#define REGION_FD  KVM_VMEM_A_REGION_FD
+#define BLOCK_FD   KVM_VMEM_A_BLOCK_REGION_FD
+#define RANGE	   KVM_VMEM_A_BLOCK_RANGE
+
+static const struct request requests[] = {
+	{"get: no region", GET, 0, put_nothing, EINVAL, REGION_FD, "fd"},
+	{"set: no region", SET, 0, put_nothing, EINVAL, REGION_FD, "fd"},
+	{"plug: no region", PLUG, 0, put_range_alone, EINVAL, BLOCK_FD, "fd"},
+	{"unplug: no region", UNPLUG, 0, put_range_alone, EINVAL, BLOCK_FD,
+	 "fd"},
+	{"unplug-all: no region", UNPLUG_ALL, 0, put_nothing, EINVAL, BLOCK_FD,
+	 "fd"},
+	{"block dump: no region", BLOCKS, NLM_F_DUMP, put_nothing, EINVAL,
+	 BLOCK_FD, "fd"},
+	{"slot dump: no region", SLOTS, NLM_F_DUMP, put_nothing, EINVAL,
+	 KVM_VMEM_A_SLOT_REGION_FD, "fd"},
+	{"closed descriptor", PLUG, 0, put_closed_fd, EBADF, 0, "descriptor"},
+	{"descriptor of a file", PLUG, 0, put_file_fd, EBADF, 0, "descriptor"},
+	{"descriptor of the VM", PLUG, 0, put_vm_fd, EBADF, 0, "descriptor"},
+	{"descriptor of /dev/kvm-vmem", UNPLUG, 0, put_device_fd, EBADF, 0,
+	 "descriptor"},
+	{"descriptor beyond any", PLUG, 0, put_huge_fd, EBADF, 0, "descriptor"},
+	{"negative descriptor", PLUG, 0, put_negative_fd, ERANGE, 0, NULL},
+	{"both descriptor and id", PLUG, 0, put_fd_and_id, EINVAL, 0, "both"},
+	{"plug by id", PLUG, 0, put_id, EPERM, 0, "fd"},
+	{"unplug by id", UNPLUG, 0, put_id, EPERM, 0, "fd"},
+	{"set by id", SET, 0, put_region_id, EPERM, 0, "fd"},
+	{"id of no region", GET, 0, put_unknown_id, ENOENT, 0, "id"},
+	{"the last id", GET, 0, put_last_id, ENOENT, 0, "id"},
+	{"dump of an id of no region", GET, NLM_F_DUMP, put_unknown_id, ENOENT,
+	 0, "id"},
+	{"id 0", GET, 0, put_id_0, ERANGE, 0, NULL},
+
+	{"plug: no range", PLUG, 0, put_fd_alone, EINVAL, RANGE, "range"},
+	{"unplug: no range", UNPLUG, 0, put_fd_alone, EINVAL, RANGE, "range"},
+	{"gpa not of a block", PLUG, 0, put_misaligned_gpa, EINVAL, 0,
+	 "block size"},
+	{"size not of blocks", PLUG, 0, put_misaligned_size, EINVAL, 0,
+	 "block size"},
+	{"size 0", PLUG, 0, put_size_0, EINVAL, 0, "0"},
+	{"range that begins before the region", PLUG, 0, put_range_before,
+	 ERANGE, 0, "region"},
+	{"range behind the region", PLUG, 0, put_range_at_end, ERANGE, 0,
+	 "region"},
+	{"range over the region's end", PLUG, 0, put_range_over_end, ERANGE, 0,
+	 "region"},
+	{"range at gpa 0", PLUG, 0, put_range_of_gpa_0, ERANGE, 0, "region"},
+	{"range that wraps", PLUG, 0, put_range_that_wraps, ERANGE, 0,
+	 "region"},
+	{"range at the top of 64 bits", UNPLUG, 0, put_range_at_the_top, ERANGE,
+	 0, "region"},
+	{"second range outside", PLUG, 0, put_good_then_bad, ERANGE, 0,
+	 "region"},
+	{"second range plugged already", PLUG, 0, put_plugged_range, EEXIST, 0,
+	 "plugged"},
+	{"second range not plugged", UNPLUG, 0, put_unplugged_range, ENXIO, 0,
+	 "plugged"},
+	{"plug: ranges overlap", PLUG, 0, put_overlap, EINVAL, 0, "overlap"},
+	{"unplug: ranges overlap", UNPLUG, 0, put_overlap_of_plugged, EINVAL, 0,
+	 "overlap"},
+	{"too many ranges", PLUG, 0, put_too_many_ranges, E2BIG, 0, "many"},
+	{"empty range", PLUG, 0, put_empty_range, EINVAL, 0, NULL},
+	{"range without size", PLUG, 0, put_range_without_size, EINVAL, 0,
+	 NULL},
+	{"range without gpa", PLUG, 0, put_range_without_gpa, EINVAL, 0, NULL},
+	{"unknown attribute in a range", PLUG, 0, put_range_with_unknown,
+	 EINVAL, 0, NULL},
+	{"gpa of 4 bytes", PLUG, 0, put_range_with_short_gpa, EINVAL, 0, NULL},
+	{"range not marked as nested", PLUG, 0, put_range_not_nested, EINVAL, 0,
+	 NULL},
+	{"request id 0", PLUG, 0, put_request_id_0, EINVAL, 0, "request id"},
+	{"request id of another request", PLUG, 0, put_used_request_id, EINVAL,
+	 0, "request id"},
+
+	{"unknown attribute", PLUG, 0, put_unknown_attr, EINVAL, 0, NULL},
+	{"attribute of answers", PLUG, 0, put_answer_attr, EINVAL, 0, NULL},
+	{"padding attribute", PLUG, 0, put_pad, EINVAL, 0, NULL},
+	{"unplug-all with a range", UNPLUG_ALL, 0, put_ranges_to_unplug_all,
+	 EINVAL, 0, NULL},
+	{"descriptor of 2 bytes", PLUG, 0, put_short_fd, EINVAL, 0, NULL},
+	{"descriptor of 8 bytes", PLUG, 0, put_long_fd, EINVAL, 0, NULL},
+	{"request id of 4 bytes", PLUG, 0, put_short_request_id, EINVAL, 0,
+	 NULL},
+	{"attribute longer than the message", PLUG, 0, put_cut_attr, EINVAL, 0,
+	 NULL},
+
+	{"nothing to set", SET, 0, put_nothing_to_set, EINVAL, 0, "nothing"},
+	{"requested size not of blocks", SET, 0, put_requested_misaligned,
+	 EINVAL, 0, "block size"},
+	{"requested size above the region", SET, 0, put_requested_too_large,
+	 ERANGE, 0, "region"},
+	{"requested size near 2^64", SET, 0, put_requested_huge, ERANGE, 0,
+	 "region"},
+	{"dirty-log 2", SET, 0, put_dirty_log_2, ERANGE, 0, NULL},
+	{"set of the gpa", SET, 0, put_set_gpa, EINVAL, 0, NULL},
+};
+
+static void expect_unchanged(struct region *r, const struct vmem_nl_region *was)
+{
+	struct vmem_nl_region is;
+
+	ASSERT_OK(vmem_nl_region_get(r->nl, VMEM_NL_BY_FD(r->fd), &is, NULL));
+	EXPECT_EQ(is.changes, was->changes);
+	EXPECT_EQ(is.requested_size, was->requested_size);
+	EXPECT_EQ(is.dirty_log, was->dirty_log);
+	EXPECT_EQ(is.request_id, was->request_id);
+	EXPECT_DUMPS_AS_MODEL(r);
+}
+
+static int fail_on_data(const struct nlmsghdr *nlh, void *arg)
+{
+	(void)nlh;
+	(void)arg;
+	tap_fail(__FILE__, __LINE__, "data in the answer");
+	return 0;
+}
+
+static void is_refused(const void *arg)
+{
+	const struct request *q = arg;
+	struct vmem_nl_error err = {.text = ""};
+	struct vmem_nl_region before;
+	struct region r;
+	struct msg m;
+
+	region_init(&r, AS_MASK_NORMAL);
+	ASSERT_OK(region_plug(&r, PLUGGED_FIRST, PLUGGED_NR));
+	msg_begin(&m, &r, q->cmd, q->flags);
+	q->put(&m);
+	ASSERT_OK(vmem_nl_region_get(r.nl, VMEM_NL_BY_FD(r.fd), &before, NULL));
+
+	EXPECT_ERR(vmem_nl_transact(r.nl, m.nlh, fail_on_data, NULL, &err),
+		   q->err);
+	tap_context("answer \"%s\"", err.text);
+	/* Genetlink of older kernels drops what the start of a dump says. */
+	if (q->flags == NLM_F_DUMP && !kernel_is_at_least(6, 12))
+		goto out;
+	EXPECT_EQ(err.from_kernel, true);
+	if (q->text)
+		EXPECT_TRUE(strstr(err.text, q->text));
+	EXPECT_EQ(err.missing, q->missing != 0);
+	if (q->missing)
+		EXPECT_EQ(err.attr, q->missing);
+	EXPECT_EQ(err.has_offset, m.bad != NO_ATTR);
+	if (m.bad)
+		EXPECT_EQ(err.offset,
+			  (const char *)m.bad - (const char *)m.nlh);
+out:
+	tap_context("%s", "");
+	expect_unchanged(&r, &before);
+	if (m.other_fd >= 0)
+		close(m.other_fd);
+	free(m.nlh);
+}
+
+/* Commands that are not there, and do where only dump is or the reverse. */
+static void operations_not_there(const void *arg)
+{
+	static const struct {
+		uint8_t cmd;
+		uint16_t flags;
+	} none[] = {
+		{0, 0},
+		{KVM_VMEM_CMD_MAX + 1, 0},
+		{UINT8_MAX, 0},
+		{KVM_VMEM_CMD_REGION_NEW_NTF, 0},
+		{KVM_VMEM_CMD_REGION_CHANGE_NTF, NLM_F_DUMP},
+		{PLUG, NLM_F_DUMP},
+		{SET, NLM_F_DUMP},
+		{BLOCKS, 0},
+		{SLOTS, 0},
+	};
+	struct region r;
+	unsigned int i;
+	struct msg m;
+
+	(void)arg;
+	region_init(&r, AS_MASK_NORMAL);
+	for (i = 0; i < ARRAY_SIZE(none); i++) {
+		tap_context("command %u", none[i].cmd);
+		msg_begin(&m, &r, none[i].cmd, none[i].flags);
+		put_fd(&m);
+		EXPECT_ERR(
+			vmem_nl_transact(r.nl, m.nlh, fail_on_data, NULL, NULL),
+			EOPNOTSUPP);
+		free(m.nlh);
+	}
+	EXPECT_AS_MODEL(&r);
+}
+
+#define MAX_NAME 128
+
+int main(void)
+{
+	static struct tap_case cases[ARRAY_SIZE(requests) + 1];
+	static char names[ARRAY_SIZE(requests)][MAX_NAME];
+	char err[TAP_STRERROR_LEN];
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(requests); i++) {
+		const struct request *q = &requests[i];
+
+		snprintf(names[i], MAX_NAME, "%s: %s", q->name,
+			 tap_strerror(-q->err, err, sizeof(err)) + 1);
+		cases[i] = (struct tap_case){
+			.name = names[i], .run = is_refused, .arg = q};
+	}
+	cases[i++] = (struct tap_case){
+		.name = "operations that are not there are EOPNOTSUPP",
+		.run = operations_not_there};
+	return tap_run(cases, i);
+}

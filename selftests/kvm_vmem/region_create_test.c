@@ -1,0 +1,419 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* Which regions KVM_VMEM_CREATE_REGION makes and which it refuses. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "batch.h"
+#include "region.h"
+#include "tap.h"
+
+/* KVM's user memslots per address space on x86. */
+#define NR_IDS 32764U
+
+/**
+ * struct field - one field that makes the usual arguments bad, or does not
+ * @name: what is wrong
+ * @offset: of the field in struct kvm_vmem_create_region
+ * @size: of the field
+ * @value: what it is set to
+ * @err: what the call earns
+ */
+struct field {
+	const char *name;
+	size_t offset;
+	size_t size;
+	uint64_t value;
+	int err;
+};
+
+#define FIELD(_name, _field, _value, _err)                                    \
+	{                                                                     \
+		.name = _name,                                                \
+		.offset = offsetof(struct kvm_vmem_create_region, _field),    \
+		.size = sizeof(((struct kvm_vmem_create_region *)0)->_field), \
+		.value = _value, .err = _err                                  \
+	}
+
+static const struct field fields[] = {
+	FIELD("flags", flags, 1, EINVAL),
+	FIELD("the last flag", flags, 1U << 31, EINVAL),
+	FIELD("no address space", address_spaces, 0, EINVAL),
+	FIELD("no such address space", address_spaces, 1U << 2, EINVAL),
+	FIELD("one address space too many", address_spaces, 7, EINVAL),
+	FIELD("the last address space bit", address_spaces, 1U << 31, EINVAL),
+	FIELD("both address spaces", address_spaces, 3, 0),
+	FIELD("first slot beyond KVM's", first_slot, NR_IDS, ENOSPC),
+	FIELD("slots that end beyond KVM's", first_slot,
+	      NR_IDS - REGION_NR_SLOTS + 1, ENOSPC),
+	FIELD("slots that end at KVM's last", first_slot,
+	      NR_IDS - REGION_NR_SLOTS, 0),
+	FIELD("first slot with address space bits", first_slot,
+	      SLOT(AS_SMM, 40), ENOSPC),
+	FIELD("first slot near 2^32", first_slot, UINT32_MAX, ENOSPC),
+	FIELD("gpa not of a block", guest_phys_addr, REGION_GPA + GUEST_PAGE,
+	      EINVAL),
+	FIELD("gpa of a block, not of a slot", guest_phys_addr,
+	      REGION_GPA + 2 * REGION_BLOCK, 0),
+	FIELD("gpa that wraps", guest_phys_addr, -REGION_BLOCK, EINVAL),
+	FIELD("gpa beyond any CPU's reach", guest_phys_addr, 1ULL << 52,
+	      EINVAL),
+	FIELD("end beyond any CPU's reach", guest_phys_addr,
+	      (1ULL << 52) - REGION_BLOCK, EINVAL),
+	FIELD("size 0", region_size, 0, EINVAL),
+	FIELD("size not of blocks", region_size, REGION_BLOCK + GUEST_PAGE,
+	      EINVAL),
+	FIELD("one block", region_size, REGION_BLOCK, 0),
+	FIELD("size that wraps", region_size, -REGION_BLOCK, EINVAL),
+	FIELD("hva not of a page", userspace_addr, 0x800, EINVAL),
+	FIELD("hva of the kernel", userspace_addr, 0xffff888000000000ULL,
+	      EINVAL),
+	FIELD("hva that wraps", userspace_addr, -GUEST_PAGE, EINVAL),
+	FIELD("block size 0", block_size, 0, EINVAL),
+	FIELD("block size not a power of two", block_size, 3 * GUEST_PAGE,
+	      EINVAL),
+	FIELD("block size below a page", block_size, GUEST_PAGE / 2, EINVAL),
+	FIELD("block size 1", block_size, 1, EINVAL),
+	FIELD("block of a page", block_size, GUEST_PAGE, 0),
+	FIELD("block larger than the region", block_size, GIB(1), EINVAL),
+	FIELD("the largest power of two", block_size, 1ULL << 63, EINVAL),
+	FIELD("slot size 0", slot_size, 0, EINVAL),
+	FIELD("slot size not of blocks", slot_size, REGION_BLOCK + GUEST_PAGE,
+	      EINVAL),
+	FIELD("slot size below a block", slot_size, GUEST_PAGE, EINVAL),
+	FIELD("slot of one block", slot_size, REGION_BLOCK, 0),
+	FIELD("slot larger than the region", slot_size, TIB(1), 0),
+	FIELD("the largest slot", slot_size, -REGION_BLOCK, 0),
+};
+
+static void set_field(struct kvm_vmem_create_region *args,
+		      const struct field *f)
+{
+	/* Little-endian, as KVM on x86 is. */
+	memcpy((uint8_t *)args + f->offset, &f->value, f->size);
+}
+
+static void judges_field(const void *arg)
+{
+	const struct field *f = arg;
+	struct region r;
+	uint32_t before;
+	int fd;
+
+	region_prepare(&r);
+	before = region_count(r.dev);
+	set_field(&r.args, f);
+	fd = region_call_create(r.dev, &r.args);
+	EXPECT_ERR(fd, f->err);
+	EXPECT_EQ(region_count(r.dev), before + !f->err);
+	if (fd >= 0)
+		close(fd);
+	EXPECT_EQ(region_count(r.dev), before);
+}
+
+static void too_many_blocks(const void *arg)
+{
+	struct region r;
+
+	(void)arg;
+	region_prepare(&r);
+	r.args.guest_phys_addr = TIB(4);
+	r.args.block_size = GUEST_PAGE;
+	r.args.slot_size = GIB(1);
+	r.args.userspace_addr = TIB(1);
+	r.args.region_size = (KVM_VMEM_MAX_BLOCKS + 1) * GUEST_PAGE;
+	EXPECT_ERR(region_call_create(r.dev, &r.args), E2BIG);
+	/* Blocks that are larger are fewer. */
+	r.args.block_size = 2 * GUEST_PAGE;
+	r.args.region_size += GUEST_PAGE;
+	if (r.args.guest_phys_addr + r.args.region_size <= vm_max_gpa(&r.vm))
+		EXPECT_OK(region_call_create(r.dev, &r.args));
+}
+
+static void too_many_slots(const void *arg)
+{
+	struct region r;
+
+	(void)arg;
+	region_prepare(&r);
+	r.args.first_slot = 1;
+	r.args.userspace_addr = TIB(1);
+	r.args.block_size = GUEST_PAGE;
+	r.args.slot_size = GUEST_PAGE;
+	r.args.region_size = NR_IDS * GUEST_PAGE;
+	EXPECT_ERR(region_call_create(r.dev, &r.args), ENOSPC);
+	r.args.region_size -= GUEST_PAGE;
+	EXPECT_OK(region_call_create(r.dev, &r.args));
+}
+
+static void not_a_vm(const void *arg)
+{
+	struct region r;
+	int file;
+
+	(void)arg;
+	region_prepare(&r);
+	file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	ASSERT_GE(file, 0);
+	r.args.vm_fd = -1;
+	EXPECT_ERR(region_call_create(r.dev, &r.args), EBADF);
+	r.args.vm_fd = file;
+	EXPECT_ERR(region_call_create(r.dev, &r.args), EINVAL);
+	r.args.vm_fd = r.vm.kvm_fd;
+	EXPECT_ERR(region_call_create(r.dev, &r.args), EINVAL);
+	r.args.vm_fd = r.vcpu.fd;
+	EXPECT_ERR(region_call_create(r.dev, &r.args), EINVAL);
+	r.args.vm_fd = r.dev;
+	EXPECT_ERR(region_call_create(r.dev, &r.args), EINVAL);
+	close(file);
+	r.args.vm_fd = file;
+	EXPECT_ERR(region_call_create(r.dev, &r.args), EBADF);
+	EXPECT_EQ(region_count(r.dev), 0);
+}
+
+static void other_process(const void *arg)
+{
+	struct region r;
+	int status;
+	pid_t pid;
+
+	(void)arg;
+	region_prepare(&r);
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid) {
+		EXPECT_ERR(region_call_create(r.dev, &r.args), EIO);
+		_exit(0);
+	}
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	EXPECT_EQ(status, 0);
+	EXPECT_EQ(region_count(r.dev), 0);
+	EXPECT_OK(region_call_create(r.dev, &r.args));
+}
+
+static void argument_sizes(const void *arg)
+{
+	struct {
+		struct kvm_vmem_create_region args;
+		uint8_t tail[64];
+	} larger = {0};
+	struct region r;
+
+	(void)arg;
+	region_prepare(&r);
+	r.args.size = 0;
+	EXPECT_ERR(region_call_create(r.dev, &r.args), EINVAL);
+	r.args.size = sizeof(r.args) - sizeof(r.args.slot_size);
+	EXPECT_ERR(region_call_create(r.dev, &r.args), EINVAL);
+	r.args.size = sizeof(larger);
+	larger.args = r.args;
+	larger.tail[sizeof(larger.tail) - 1] = 1;
+	EXPECT_ERR(region_call_create(r.dev, &larger.args), E2BIG);
+	larger.tail[sizeof(larger.tail) - 1] = 0;
+	EXPECT_OK(region_call_create(r.dev, &larger.args));
+	EXPECT_GT(larger.args.region_id, 0);
+	EXPECT_EQ(ioctl(r.dev, KVM_VMEM_CREATE_REGION, NULL), -1);
+	EXPECT_EQ(errno, EFAULT);
+}
+
+static void close_on_exec(const void *arg)
+{
+	struct region r;
+
+	(void)arg;
+	region_init(&r, AS_MASK_NORMAL);
+	EXPECT_EQ(fcntl(r.fd, F_GETFD), FD_CLOEXEC);
+}
+
+static void out_of_descriptors(const void *arg)
+{
+	struct region r;
+	struct rlimit limit;
+
+	(void)arg;
+	region_prepare(&r);
+	ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	/* A descriptor more than there is room for. */
+	limit.rlim_cur = (rlim_t)dup(0);
+	close((int)limit.rlim_cur);
+	ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	EXPECT_ERR(region_call_create(r.dev, &r.args), EMFILE);
+	EXPECT_EQ(region_count(r.dev), 0);
+	/* It left nothing in the way. */
+	limit.rlim_cur++;
+	ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	EXPECT_OK(region_call_create(r.dev, &r.args));
+}
+
+static void memslots_in_the_way(const void *arg)
+{
+	struct region r;
+	const uint32_t elsewhere = SLOT(AS_NORMAL, 1);
+
+	(void)arg;
+	region_prepare(&r);
+
+	tap_context("range");
+	ASSERT_OK(vm_set_region(&r.vm, elsewhere, 0,
+				REGION_GPA + r.args.region_size - GUEST_PAGE,
+				2 * GUEST_PAGE, r.mem.hva));
+	EXPECT_ERR(region_call_create(r.dev, &r.args), EEXIST);
+	ASSERT_OK(vm_delete_slot(&r.vm, elsewhere));
+
+	tap_context("first id");
+	ASSERT_OK(vm_set_region(&r.vm, REGION_FIRST_SLOT, 0, GIB(1), GUEST_PAGE,
+				r.mem.hva));
+	EXPECT_ERR(region_call_create(r.dev, &r.args), EEXIST);
+	ASSERT_OK(vm_delete_slot(&r.vm, REGION_FIRST_SLOT));
+
+	tap_context("last id");
+	ASSERT_OK(vm_set_region(&r.vm, REGION_FIRST_SLOT + REGION_NR_SLOTS - 1,
+				0, GIB(1), GUEST_PAGE, r.mem.hva));
+	EXPECT_ERR(region_call_create(r.dev, &r.args), EEXIST);
+	ASSERT_OK(
+		vm_delete_slot(&r.vm, REGION_FIRST_SLOT + REGION_NR_SLOTS - 1));
+
+	/* As close as can be: ids and pages right beside, other memory in the
+	 * other address space.
+	 */
+	tap_context("beside");
+	ASSERT_OK(vm_set_region(&r.vm, REGION_FIRST_SLOT - 1, 0,
+				REGION_GPA - GUEST_PAGE, GUEST_PAGE,
+				r.mem.hva));
+	ASSERT_OK(vm_set_region(&r.vm, REGION_FIRST_SLOT + REGION_NR_SLOTS, 0,
+				REGION_GPA + r.args.region_size, GUEST_PAGE,
+				r.mem.hva));
+	ASSERT_OK(vm_set_region(&r.vm, SLOT(AS_SMM, REGION_FIRST_SLOT), 0,
+				REGION_GPA, GUEST_PAGE, r.mem.hva));
+	EXPECT_OK(region_call_create(r.dev, &r.args));
+	r.args.address_spaces = AS_MASK_SMM;
+	EXPECT_ERR(region_call_create(r.dev, &r.args), EEXIST);
+}
+
+static void regions_in_the_way(const void *arg)
+{
+	const uint64_t size = REGION_NR_BLOCKS * REGION_BLOCK;
+	struct kvm_vmem_create_region args;
+	struct region r;
+
+	(void)arg;
+	/* Nothing of the first is plugged: it is in the way as it is. */
+	region_init(&r, AS_MASK_NORMAL);
+
+	tap_context("range");
+	args = r.args;
+	args.first_slot = REGION_FIRST_SLOT + REGION_NR_SLOTS;
+	EXPECT_ERR(region_call_create(r.dev, &args), EEXIST);
+	args.guest_phys_addr = REGION_GPA + size - REGION_BLOCK;
+	EXPECT_ERR(region_call_create(r.dev, &args), EEXIST);
+	args.guest_phys_addr = REGION_GPA - size + REGION_BLOCK;
+	EXPECT_ERR(region_call_create(r.dev, &args), EEXIST);
+
+	tap_context("ids");
+	args = r.args;
+	args.guest_phys_addr = REGION_GPA + size;
+	EXPECT_ERR(region_call_create(r.dev, &args), EEXIST);
+	args.first_slot = REGION_FIRST_SLOT + REGION_NR_SLOTS - 1;
+	EXPECT_ERR(region_call_create(r.dev, &args), EEXIST);
+	args.first_slot = REGION_FIRST_SLOT - REGION_NR_SLOTS + 1;
+	EXPECT_ERR(region_call_create(r.dev, &args), EEXIST);
+	args.address_spaces = AS_MASK_BOTH;
+	EXPECT_ERR(region_call_create(r.dev, &args), EEXIST);
+
+	tap_context("beside");
+	args = r.args;
+	args.guest_phys_addr = REGION_GPA + size;
+	args.first_slot = REGION_FIRST_SLOT + REGION_NR_SLOTS;
+	EXPECT_OK(region_call_create(r.dev, &args));
+
+	tap_context("the same in the other address space");
+	args = r.args;
+	args.address_spaces = AS_MASK_SMM;
+	EXPECT_OK(region_call_create(r.dev, &args));
+	EXPECT_NE(args.region_id, r.args.region_id);
+}
+
+static void regions_of_other_vms(const void *arg)
+{
+	struct region a, b;
+
+	(void)arg;
+	region_init(&a, AS_MASK_BOTH);
+	region_init(&b, AS_MASK_BOTH);
+	EXPECT_NE(a.args.region_id, b.args.region_id);
+	EXPECT_OK(region_plug(&a, 0, 5));
+	EXPECT_OK(region_plug(&b, 3, 9));
+	EXPECT_AS_MODEL(&a);
+	EXPECT_AS_MODEL(&b);
+	EXPECT_EQ(close(a.fd), 0);
+	EXPECT_AS_MODEL(&b);
+}
+
+static void ids_are_not_used_again(const void *arg)
+{
+	struct region r;
+	uint32_t last = 0;
+	int i;
+
+	(void)arg;
+	region_prepare(&r);
+	for (i = 0; i < 20; i++) {
+		int fd = region_call_create(r.dev, &r.args);
+
+		ASSERT_OK(fd);
+		EXPECT_GT(r.args.region_id, last);
+		last = r.args.region_id;
+		close(fd);
+	}
+}
+
+static const struct tap_case whole_cases[] = {
+	{.name = "more than KVM_VMEM_MAX_BLOCKS blocks are E2BIG",
+	 .run = too_many_blocks},
+	{.name = "more slots than KVM has ids are ENOSPC",
+	 .run = too_many_slots},
+	{.name = "what is not a VM is EBADF or EINVAL", .run = not_a_vm},
+	{.name = "another process' VM is EIO", .run = other_process},
+	{.name = "smaller and larger arguments are understood",
+	 .run = argument_sizes},
+	{.name = "the descriptor is close-on-exec", .run = close_on_exec},
+	{.name = "out of descriptors is EMFILE, with nothing left behind",
+	 .run = out_of_descriptors},
+	{.name = "memslots in the way are EEXIST", .run = memslots_in_the_way},
+	{.name = "regions in the way are EEXIST", .run = regions_in_the_way},
+	{.name = "regions of other VMs are not in the way",
+	 .run = regions_of_other_vms},
+	{.name = "region ids are not used again",
+	 .run = ids_are_not_used_again},
+};
+
+#define MAX_NAME 128
+
+int main(void)
+{
+	static struct tap_case
+		cases[ARRAY_SIZE(fields) + ARRAY_SIZE(whole_cases)];
+	static char names[ARRAY_SIZE(fields)][MAX_NAME];
+	char err[TAP_STRERROR_LEN];
+	size_t i, n = 0;
+
+	for (i = 0; i < ARRAY_SIZE(fields); i++) {
+		const struct field *f = &fields[i];
+		const char *verdict =
+			tap_strerror(-f->err, err, sizeof(err)) + 1;
+
+		snprintf(names[i], MAX_NAME, "%s: %s", f->name,
+			 f->err ? verdict : "taken");
+		cases[n++] = (struct tap_case){
+			.name = names[i], .run = judges_field, .arg = f};
+	}
+	for (i = 0; i < ARRAY_SIZE(whole_cases); i++)
+		cases[n++] = whole_cases[i];
+	return tap_run(cases, n);
+}

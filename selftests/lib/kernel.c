@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "kernel.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/utsname.h>
+
+#include "tap.h"
+
+/** kernel_is_at_least() - Is the running kernel of this version or newer? */
+bool kernel_is_at_least(unsigned int major, unsigned int minor)
+{
+	unsigned int is_major, is_minor;
+	struct utsname name;
+
+	ASSERT_EQ(uname(&name), 0);
+	ASSERT_EQ(sscanf(name.release, "%u.%u", &is_major, &is_minor), 2);
+	return is_major > major || (is_major == major && is_minor >= minor);
+}
+
+/**
+ * module_parameter() - Is a boolean module parameter on?
+ *
+ * Return: false also if there is no such module or parameter.
+ */
+bool module_parameter(const char *module, const char *parameter)
+{
+	char path[128], value = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/module/%s/parameters/%s", module,
+		 parameter);
+	f = fopen(path, "r");
+	if (!f)
+		return false;
+	if (fscanf(f, "%c", &value) != 1)
+		value = 0;
+	fclose(f);
+	return value == 'Y' || value == '1';
+}
+
+/** meminfo() - Return: a value of /proc/meminfo in bytes. */
+uint64_t meminfo(const char *name)
+{
+	unsigned long long kib = 0;
+	char key[64];
+	bool found = false;
+	FILE *f;
+
+	f = fopen("/proc/meminfo", "r");
+	ASSERT_TRUE(f);
+	while (!found && fscanf(f, "%63[^:]: %llu%*[^\n]\n", key, &kib) == 2)
+		found = !strcmp(key, name);
+	fclose(f);
+	ASSERT_TRUE(found);
+	return kib << 10;
+}

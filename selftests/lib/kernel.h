@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The running kernel, where tests must know what to expect of it. */
+#ifndef SELFTESTS_KERNEL_H
+#define SELFTESTS_KERNEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+bool kernel_is_at_least(unsigned int major, unsigned int minor);
+bool module_parameter(const char *module, const char *parameter);
+uint64_t meminfo(const char *name);
+
+#endif /* SELFTESTS_KERNEL_H */
