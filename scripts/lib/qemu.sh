@@ -42,6 +42,12 @@ qemu_fetch() {
 	"$1/usr/bin/qemu-system-x86_64" --version >&2
 }
 
+# "max" has 40 physical address bits otherwise, too few for memory at 1 TiB.
+# With erms, Linux clears and copies pages by "rep stosb", which TCG carries out
+# byte by byte: eight times slower, once in the machine and once more in its
+# guests.
+qemu_tcg_cpu=max,phys-bits=48,erms=off,fsrm=off
+
 # qemu_accel - print the acceleration options, one word a line
 # One host thread for all vCPUs of an emulated machine: with one each, guests
 # that run guests of their own hung now and then.
@@ -50,14 +56,12 @@ qemu_accel() {
 		printf '%s\n' -accel "$KVM_VMEM_ACCEL"
 		case $KVM_VMEM_ACCEL in
 		kvm*) printf '%s\n' -cpu host ;;
-		*) printf '%s\n' -cpu max,phys-bits=48 ;;
+		*) printf '%s\n' -cpu "$qemu_tcg_cpu" ;;
 		esac
 	elif [ -w /dev/kvm ] && qemu_nested; then
 		printf '%s\n' -accel kvm -cpu host
 	else
-		# "max" has 40 physical address bits otherwise, too few for
-		# memory at 1 TiB.
-		printf '%s\n' -accel tcg,thread=single -cpu max,phys-bits=48
+		printf '%s\n' -accel tcg,thread=single -cpu "$qemu_tcg_cpu"
 	fi
 }
 
