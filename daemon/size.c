@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -32,7 +33,7 @@ int size_parse(const char *text, uint64_t *size)
 	*size = number;
 	if (!*end)
 		return 0;
-	unit = *end == 'B' ? NULL : strchr(units, *end & ~0x20);
+	unit = strchr(units, toupper((unsigned char)*end));
 	if (unit) {
 		unsigned int shift = 10 * (unit - units + 1);
 

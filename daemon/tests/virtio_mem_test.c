@@ -1,0 +1,763 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The device model against the virtio-mem section of the specification
+ * (virtio 1.3, 5.15). Tests are named after what the device MUST do.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <linux/virtio_config.h>
+
+#include "bitmap_backing.h"
+#include "log.h"
+#include "unit.h"
+#include "virtio_mem.h"
+
+#define GPA	    (4 * GIB)
+#define REGION_SIZE (64 * GIB)
+#define BLOCK	    (2 * MIB)
+
+struct fixture {
+	struct bitmap_backing bitmap;
+	struct virtio_mem dev;
+	unsigned int config_changes;
+	unsigned int changes;
+};
+
+static void count_config_change(void *arg)
+{
+	struct fixture *f = arg;
+
+	f->config_changes++;
+}
+
+static void count_change(void *arg)
+{
+	struct fixture *f = arg;
+
+	f->changes++;
+}
+
+static int set_up(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	assert_non_null(f);
+	bitmap_backing_init(&f->bitmap, GPA, REGION_SIZE, BLOCK);
+	f->dev.config_changed = count_config_change;
+	f->dev.changed = count_change;
+	f->dev.arg = f;
+	assert_int_equal(
+		virtio_mem_start(&f->dev, &f->bitmap.backing, 0, false), 0);
+	f->bitmap.nr_log = 0;
+	*state = f;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *f = *state;
+
+	virtio_mem_stop(&f->dev);
+	bitmap_backing_free(&f->bitmap);
+	free(f);
+	return 0;
+}
+
+static struct virtio_mem_resp send(struct fixture *f, uint16_t type,
+				   uint64_t gpa, uint16_t nr_blocks)
+{
+	struct virtio_mem_resp resp;
+	struct virtio_mem_req req;
+
+	/* Padding has any contents. */
+	memset(&req, 0xa5, sizeof(req));
+	memset(&resp, 0x5a, sizeof(resp));
+	req.type = htole16(type);
+	req.u.plug.addr = htole64(gpa);
+	req.u.plug.nb_blocks = htole16(nr_blocks);
+	virtio_mem_handle(&f->dev, &req, &resp);
+	for (size_t i = 0; i < 3; i++)
+		assert_int_equal(resp.padding[i], 0);
+	return resp;
+}
+
+static uint16_t answer(struct fixture *f, uint16_t type, uint64_t gpa,
+		       uint16_t nr_blocks)
+{
+	return le16toh(send(f, type, gpa, nr_blocks).type);
+}
+
+static uint16_t plug(struct fixture *f, uint64_t gpa, uint16_t nr_blocks)
+{
+	return answer(f, VIRTIO_MEM_REQ_PLUG, gpa, nr_blocks);
+}
+
+static uint16_t unplug(struct fixture *f, uint64_t gpa, uint16_t nr_blocks)
+{
+	return answer(f, VIRTIO_MEM_REQ_UNPLUG, gpa, nr_blocks);
+}
+
+static uint16_t unplug_all(struct fixture *f)
+{
+	return answer(f, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0);
+}
+
+static uint16_t state_of(struct fixture *f, uint64_t gpa, uint16_t nr_blocks)
+{
+	struct virtio_mem_resp resp;
+
+	resp = send(f, VIRTIO_MEM_REQ_STATE, gpa, nr_blocks);
+	assert_int_equal(le16toh(resp.type), VIRTIO_MEM_RESP_ACK);
+	return le16toh(resp.u.state.state);
+}
+
+static struct virtio_mem_config config_of(const struct fixture *f)
+{
+	struct virtio_mem_config config;
+
+	virtio_mem_config(&f->dev, &config);
+	return config;
+}
+
+static uint64_t usable(const struct fixture *f)
+{
+	return le64toh(config_of(f).usable_region_size);
+}
+
+static uint64_t plugged(const struct fixture *f)
+{
+	return le64toh(config_of(f).plugged_size);
+}
+
+/* --- Configuration --- */
+
+static void config_is_56_bytes_little_endian(void **state)
+{
+	static const uint8_t block_size[8] = {0, 0, 0x20};
+	struct fixture *f = *state;
+	struct virtio_mem_config config = config_of(f);
+
+	assert_int_equal(sizeof(config), 56);
+	assert_memory_equal(&config, block_size, sizeof(block_size));
+	assert_int_equal(le64toh(config.addr), GPA);
+	assert_int_equal(le64toh(config.region_size), REGION_SIZE);
+	assert_int_equal(le64toh(config.requested_size), 0);
+}
+
+static void sizes_are_multiples_of_block_size(void **state)
+{
+	struct fixture *f = *state;
+
+	for (uint64_t size = 0; size <= REGION_SIZE; size += 1022 * MIB) {
+		struct virtio_mem_config config;
+
+		virtio_mem_set_requested(&f->dev, size);
+		config = config_of(f);
+		assert_int_equal(le64toh(config.usable_region_size) % BLOCK, 0);
+		assert_int_equal(le64toh(config.plugged_size) % BLOCK, 0);
+		assert_int_equal(le64toh(config.requested_size) % BLOCK, 0);
+	}
+}
+
+static void usable_is_a_multiple_of_a_large_block_size(void **state)
+{
+	struct bitmap_backing bitmap;
+	struct virtio_mem dev = {};
+
+	(void)state;
+	bitmap_backing_init(&bitmap, GPA, 8 * GIB, GIB);
+	assert_int_equal(virtio_mem_start(&dev, &bitmap.backing, GIB, false),
+			 0);
+	assert_int_equal(dev.usable_region_size, GIB);
+	virtio_mem_stop(&dev);
+	bitmap_backing_free(&bitmap);
+}
+
+static void plugged_size_is_updated(void **state)
+{
+	struct fixture *f = *state;
+
+	virtio_mem_set_requested(&f->dev, GIB);
+	assert_int_equal(plugged(f), 0);
+	assert_int_equal(plug(f, GPA, 10), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(plugged(f), 10 * BLOCK);
+	assert_int_equal(unplug(f, GPA + 2 * BLOCK, 3), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(plugged(f), 7 * BLOCK);
+	assert_int_equal(unplug_all(f), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(plugged(f), 0);
+}
+
+static void node_is_shown_only_with_acpi_pxm(void **state)
+{
+	struct fixture *f = *state;
+
+	f->dev.node_id = 0x1234;
+	assert_false(virtio_mem_features(&f->dev) &
+		     1U << VIRTIO_MEM_F_ACPI_PXM);
+	assert_int_equal(le16toh(config_of(f).node_id), 0);
+	f->dev.has_node = true;
+	assert_true(virtio_mem_features(&f->dev) & 1U << VIRTIO_MEM_F_ACPI_PXM);
+	assert_int_equal(le16toh(config_of(f).node_id), 0x1234);
+}
+
+static void unplugged_inaccessible_and_version_1_are_needed(void **state)
+{
+	const uint64_t version = 1ULL << VIRTIO_F_VERSION_1;
+	const uint64_t inaccessible = 1ULL
+				      << VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE;
+
+	(void)state;
+	assert_false(virtio_mem_features_ok(0));
+	assert_false(virtio_mem_features_ok(version));
+	assert_false(virtio_mem_features_ok(inaccessible));
+	assert_true(virtio_mem_features_ok(version | inaccessible));
+}
+
+/* --- The usable region --- */
+
+static void usable_is_zero_when_nothing_is_requested_or_plugged(void **state)
+{
+	assert_int_equal(usable(*state), 0);
+}
+
+static void usable_is_requested_and_256_mib(void **state)
+{
+	struct fixture *f = *state;
+
+	virtio_mem_set_requested(&f->dev, GIB);
+	assert_int_equal(usable(f), GIB + 256 * MIB);
+}
+
+static void usable_is_at_most_the_region(void **state)
+{
+	struct fixture *f = *state;
+
+	virtio_mem_set_requested(&f->dev, REGION_SIZE - 128 * MIB);
+	assert_int_equal(usable(f), REGION_SIZE);
+	virtio_mem_set_requested(&f->dev, REGION_SIZE);
+	assert_int_equal(usable(f), REGION_SIZE);
+}
+
+static void usable_does_not_shrink_with_the_requested_size(void **state)
+{
+	struct fixture *f = *state;
+
+	virtio_mem_set_requested(&f->dev, 4 * GIB);
+	virtio_mem_set_requested(&f->dev, GIB);
+	assert_int_equal(usable(f), 4 * GIB + 256 * MIB);
+	virtio_mem_set_requested(&f->dev, 0);
+	assert_int_equal(usable(f), 4 * GIB + 256 * MIB);
+}
+
+static void usable_shrinks_on_unplug_all_without_notification(void **state)
+{
+	struct fixture *f = *state;
+	unsigned int before;
+
+	virtio_mem_set_requested(&f->dev, 4 * GIB);
+	assert_int_equal(plug(f, GPA, 1), VIRTIO_MEM_RESP_ACK);
+	virtio_mem_set_requested(&f->dev, GIB);
+	before = f->config_changes;
+	assert_int_equal(unplug_all(f), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(usable(f), GIB + 256 * MIB);
+	assert_int_equal(f->config_changes, before);
+	virtio_mem_set_requested(&f->dev, 0);
+	assert_int_equal(unplug_all(f), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(usable(f), 0);
+}
+
+static void usable_covers_what_is_plugged(void **state)
+{
+	struct fixture *f = *state;
+
+	/* Somebody who holds the region plugs far from the start. */
+	blocks_set(&f->bitmap.backing.plugged, 20 * GIB / BLOCK, 1);
+	virtio_mem_backing_changed(&f->dev);
+	assert_int_equal(usable(f), 20 * GIB + BLOCK);
+	assert_int_equal(f->config_changes, 1);
+}
+
+static void usable_is_the_region_after_a_restart(void **state)
+{
+	struct bitmap_backing bitmap;
+	struct virtio_mem dev = {};
+
+	(void)state;
+	bitmap_backing_init(&bitmap, GPA, REGION_SIZE, BLOCK);
+	assert_int_equal(virtio_mem_start(&dev, &bitmap.backing, GIB, true), 0);
+	assert_int_equal(dev.usable_region_size, REGION_SIZE);
+	virtio_mem_stop(&dev);
+	bitmap_backing_free(&bitmap);
+}
+
+/* --- Notification --- */
+
+static void driver_is_notified_of_requested_size(void **state)
+{
+	struct fixture *f = *state;
+
+	virtio_mem_set_requested(&f->dev, GIB);
+	assert_int_equal(f->config_changes, 1);
+	virtio_mem_set_requested(&f->dev, 512 * MIB);
+	assert_int_equal(f->config_changes, 2);
+	virtio_mem_set_requested(&f->dev, 512 * MIB);
+	assert_int_equal(f->config_changes, 2);
+}
+
+static void driver_is_not_notified_of_plugged_size(void **state)
+{
+	struct fixture *f = *state;
+	unsigned int before;
+
+	virtio_mem_set_requested(&f->dev, GIB);
+	before = f->config_changes;
+	assert_int_equal(plug(f, GPA, 8), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(unplug(f, GPA, 8), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(f->config_changes, before);
+	/* Those who watch are told. */
+	assert_true(f->changes >= 2);
+}
+
+/* --- Requests that break a rule --- */
+
+static const uint16_t ranged[] = {VIRTIO_MEM_REQ_PLUG, VIRTIO_MEM_REQ_UNPLUG,
+				  VIRTIO_MEM_REQ_STATE};
+
+#define for_each_ranged(type)                                          \
+	for (size_t _i = 0; _i < sizeof(ranged) / sizeof(ranged[0]) && \
+			    ((type) = ranged[_i], 1);                  \
+	     _i++)
+
+/* All of these must be refused by the device, never reach the backing. */
+static void assert_error(struct fixture *f, uint16_t type, uint64_t gpa,
+			 uint16_t nr_blocks)
+{
+	uint64_t before = plugged(f);
+
+	f->bitmap.nr_log = 0;
+	assert_int_equal(answer(f, type, gpa, nr_blocks),
+			 VIRTIO_MEM_RESP_ERROR);
+	assert_int_equal(f->bitmap.nr_log, 0);
+	assert_int_equal(plugged(f), before);
+}
+
+static void misaligned_address_is_an_error(void **state)
+{
+	struct fixture *f = *state;
+	uint16_t type;
+
+	virtio_mem_set_requested(&f->dev, GIB);
+	for_each_ranged(type)
+	{
+		assert_error(f, type, GPA + 1, 1);
+		assert_error(f, type, GPA + BLOCK / 2, 1);
+		assert_error(f, type, GPA + BLOCK - 1, 1);
+	}
+}
+
+static void zero_blocks_are_an_error(void **state)
+{
+	struct fixture *f = *state;
+	uint16_t type;
+
+	virtio_mem_set_requested(&f->dev, GIB);
+	for_each_ranged(type) assert_error(f, type, GPA, 0);
+}
+
+static void outside_usable_is_an_error(void **state)
+{
+	struct fixture *f = *state;
+	uint16_t type;
+
+	virtio_mem_set_requested(&f->dev, GIB);
+	for_each_ranged(type)
+	{
+		assert_error(f, type, GPA - BLOCK, 1);
+		assert_error(f, type, 0, 1);
+		assert_error(f, type, GPA + usable(f), 1);
+		assert_error(f, type, GPA + usable(f) - BLOCK, 2);
+		assert_error(f, type, GPA + REGION_SIZE, 1);
+		/* Ranges that wrap around the end of the address space. */
+		assert_error(f, type, UINT64_MAX - BLOCK + 1, 1);
+		assert_error(f, type, UINT64_MAX - BLOCK + 1, 2);
+		assert_error(f, type, UINT64_MAX, UINT16_MAX);
+	}
+}
+
+static void everything_is_outside_an_empty_usable_region(void **state)
+{
+	struct fixture *f = *state;
+	uint16_t type;
+
+	for_each_ranged(type) assert_error(f, type, GPA, 1);
+}
+
+static void last_block_of_usable_is_inside(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t last;
+
+	virtio_mem_set_requested(&f->dev, GIB);
+	last = GPA + usable(f) - BLOCK;
+	assert_int_equal(state_of(f, last, 1), VIRTIO_MEM_STATE_UNPLUGGED);
+	assert_int_equal(plug(f, last, 1), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(unplug(f, last, 1), VIRTIO_MEM_RESP_ACK);
+}
+
+static void huge_blocks_do_not_overflow(void **state)
+{
+	struct bitmap_backing bitmap;
+	struct fixture f = {};
+
+	(void)state;
+	bitmap_backing_init(&bitmap, 1ULL << 50, 1ULL << 50, 1ULL << 49);
+	assert_int_equal(
+		virtio_mem_start(&f.dev, &bitmap.backing, 1ULL << 50, false),
+		0);
+	assert_int_equal(plug(&f, 1ULL << 50, 32768), VIRTIO_MEM_RESP_ERROR);
+	assert_int_equal(plug(&f, 1ULL << 50, 32770), VIRTIO_MEM_RESP_ERROR);
+	assert_int_equal(plug(&f, 1ULL << 50, UINT16_MAX),
+			 VIRTIO_MEM_RESP_ERROR);
+	virtio_mem_stop(&f.dev);
+	bitmap_backing_free(&bitmap);
+}
+
+static void plug_of_a_plugged_block_is_an_error(void **state)
+{
+	struct fixture *f = *state;
+
+	virtio_mem_set_requested(&f->dev, GIB);
+	assert_int_equal(plug(f, GPA + 4 * BLOCK, 1), VIRTIO_MEM_RESP_ACK);
+	assert_error(f, VIRTIO_MEM_REQ_PLUG, GPA, 8);
+	assert_error(f, VIRTIO_MEM_REQ_PLUG, GPA + 4 * BLOCK, 2);
+	/* All plugged: asked whether this is an answer that was lost. */
+	assert_int_equal(plug(f, GPA + 4 * BLOCK, 1), VIRTIO_MEM_RESP_ERROR);
+	assert_int_equal(plugged(f), BLOCK);
+}
+
+static void unplug_of_an_unplugged_block_is_an_error(void **state)
+{
+	struct fixture *f = *state;
+
+	virtio_mem_set_requested(&f->dev, GIB);
+	assert_int_equal(plug(f, GPA, 4), VIRTIO_MEM_RESP_ACK);
+	assert_error(f, VIRTIO_MEM_REQ_UNPLUG, GPA, 5);
+	assert_error(f, VIRTIO_MEM_REQ_UNPLUG, GPA + 3 * BLOCK, 2);
+	assert_int_equal(unplug(f, GPA + 4 * BLOCK, 1), VIRTIO_MEM_RESP_ERROR);
+	assert_int_equal(plugged(f), 4 * BLOCK);
+}
+
+static void error_goes_before_nack(void **state)
+{
+	struct fixture *f = *state;
+
+	virtio_mem_set_requested(&f->dev, BLOCK);
+	assert_int_equal(plug(f, GPA, 1), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(plug(f, GPA, 2), VIRTIO_MEM_RESP_ERROR);
+	assert_int_equal(plug(f, GPA + 1, 2), VIRTIO_MEM_RESP_ERROR);
+}
+
+static void unknown_request_is_an_error(void **state)
+{
+	struct fixture *f = *state;
+
+	virtio_mem_set_requested(&f->dev, GIB);
+	assert_error(f, 4, GPA, 1);
+	assert_error(f, UINT16_MAX, GPA, 1);
+}
+
+/* --- Answers other than ERROR --- */
+
+static void above_requested_is_nack(void **state)
+{
+	struct fixture *f = *state;
+
+	virtio_mem_set_requested(&f->dev, 4 * BLOCK);
+	assert_int_equal(plug(f, GPA, 5), VIRTIO_MEM_RESP_NACK);
+	assert_int_equal(plug(f, GPA, 4), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(plug(f, GPA + 8 * BLOCK, 1), VIRTIO_MEM_RESP_NACK);
+	virtio_mem_set_requested(&f->dev, 2 * BLOCK);
+	assert_int_equal(plug(f, GPA + 8 * BLOCK, 1), VIRTIO_MEM_RESP_NACK);
+	assert_int_equal(plugged(f), 4 * BLOCK);
+}
+
+static void host_failure_is_busy_and_changes_nothing(void **state)
+{
+	static const int errors[] = {-ENOMEM, -ESTALE, -ENODEV, -EBUSY,
+				     -EIO,    -EINTR,  -EINVAL};
+	struct fixture *f = *state;
+
+	virtio_mem_set_requested(&f->dev, GIB);
+	assert_int_equal(plug(f, GPA, 4), VIRTIO_MEM_RESP_ACK);
+	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+		f->bitmap.fail = errors[i];
+		assert_int_equal(plug(f, GPA + 8 * BLOCK, 4),
+				 VIRTIO_MEM_RESP_BUSY);
+		assert_int_equal(unplug(f, GPA, 4), VIRTIO_MEM_RESP_BUSY);
+		assert_int_equal(unplug_all(f), VIRTIO_MEM_RESP_BUSY);
+		assert_int_equal(plugged(f), 4 * BLOCK);
+		assert_int_equal(state_of(f, GPA, 4), VIRTIO_MEM_STATE_PLUGGED);
+	}
+	assert_string_not_equal(f->dev.last_failure, "");
+	f->bitmap.fail = 0;
+	assert_int_equal(plug(f, GPA + 8 * BLOCK, 4), VIRTIO_MEM_RESP_ACK);
+	assert_string_equal(f->dev.last_failure, "");
+}
+
+static void failed_unplug_all_keeps_usable(void **state)
+{
+	struct fixture *f = *state;
+
+	virtio_mem_set_requested(&f->dev, 4 * GIB);
+	assert_int_equal(plug(f, GPA, 4), VIRTIO_MEM_RESP_ACK);
+	virtio_mem_set_requested(&f->dev, 0);
+	f->bitmap.fail = -ENOMEM;
+	assert_int_equal(unplug_all(f), VIRTIO_MEM_RESP_BUSY);
+	assert_int_equal(usable(f), 4 * GIB + 256 * MIB);
+}
+
+static void state_is_plugged_unplugged_or_mixed(void **state)
+{
+	struct fixture *f = *state;
+
+	virtio_mem_set_requested(&f->dev, GIB);
+	assert_int_equal(state_of(f, GPA, 16), VIRTIO_MEM_STATE_UNPLUGGED);
+	assert_int_equal(plug(f, GPA + 4 * BLOCK, 4), VIRTIO_MEM_RESP_ACK);
+	f->bitmap.nr_log = 0;
+	assert_int_equal(state_of(f, GPA + 4 * BLOCK, 4),
+			 VIRTIO_MEM_STATE_PLUGGED);
+	assert_int_equal(state_of(f, GPA + 5 * BLOCK, 1),
+			 VIRTIO_MEM_STATE_PLUGGED);
+	assert_int_equal(state_of(f, GPA, 5), VIRTIO_MEM_STATE_MIXED);
+	assert_int_equal(state_of(f, GPA, 4), VIRTIO_MEM_STATE_UNPLUGGED);
+	assert_int_equal(state_of(f, GPA + 7 * BLOCK, 2),
+			 VIRTIO_MEM_STATE_MIXED);
+	/* Cheap: answered without asking anybody. */
+	assert_int_equal(f->bitmap.nr_log, 0);
+}
+
+static void unplug_all_of_nothing_is_acknowledged(void **state)
+{
+	struct fixture *f = *state;
+
+	f->bitmap.fail = -ENOMEM;
+	assert_int_equal(unplug_all(f), VIRTIO_MEM_RESP_ACK);
+}
+
+/* --- Memory --- */
+
+static void slot_goes_before_memory(void **state)
+{
+	struct fixture *f = *state;
+	const struct bitmap_log *log = f->bitmap.log;
+
+	virtio_mem_set_requested(&f->dev, GIB);
+	assert_int_equal(plug(f, GPA, 4), VIRTIO_MEM_RESP_ACK);
+	f->bitmap.nr_log = 0;
+	assert_int_equal(unplug(f, GPA + BLOCK, 2), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(f->bitmap.nr_log, 2);
+	assert_int_equal(log[0].call, CALL_UNPLUG);
+	assert_int_equal(log[1].call, CALL_DISCARD);
+	assert_int_equal(log[1].gpa, GPA + BLOCK);
+	assert_int_equal(log[1].size, 2 * BLOCK);
+	f->bitmap.nr_log = 0;
+	assert_int_equal(unplug_all(f), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(f->bitmap.nr_log, 2);
+	assert_int_equal(log[0].call, CALL_UNPLUG_ALL);
+	assert_int_equal(log[1].call, CALL_DISCARD);
+	assert_int_equal(log[1].size, REGION_SIZE);
+}
+
+static void plugged_again_reads_zero_though_discard_failed(void **state)
+{
+	struct fixture *f = *state;
+
+	virtio_mem_set_requested(&f->dev, GIB);
+	assert_int_equal(plug(f, GPA, 4), VIRTIO_MEM_RESP_ACK);
+	f->bitmap.fail_discard = -ENOMEM;
+	/* The block is unplugged all the same. */
+	assert_int_equal(unplug(f, GPA, 4), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(state_of(f, GPA, 4), VIRTIO_MEM_STATE_UNPLUGGED);
+	assert_int_equal(f->dev.undiscarded.set, 4);
+	/* It cannot be shown to the guest with old contents. */
+	assert_int_equal(plug(f, GPA + 3 * BLOCK, 2), VIRTIO_MEM_RESP_BUSY);
+	assert_int_equal(plug(f, GPA + 4 * BLOCK, 2), VIRTIO_MEM_RESP_ACK);
+	f->bitmap.fail_discard = 0;
+	/* The backing asserts that it is zero. */
+	assert_int_equal(plug(f, GPA, 4), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(f->dev.undiscarded.set, 0);
+}
+
+static void start_discards_what_a_killed_daemon_left(void **state)
+{
+	struct bitmap_backing bitmap;
+	struct virtio_mem dev = {};
+
+	(void)state;
+	bitmap_backing_init(&bitmap, GPA, 16 * BLOCK, BLOCK);
+	memset(bitmap.dirty, 1, 16);
+	blocks_set(&bitmap.backing.plugged, 3, 2);
+	blocks_set(&bitmap.backing.plugged, 15, 1);
+	assert_int_equal(
+		virtio_mem_start(&dev, &bitmap.backing, 4 * BLOCK, true), 0);
+	for (uint64_t i = 0; i < 16; i++)
+		assert_int_equal(bitmap.dirty[i], i == 3 || i == 4 || i == 15);
+	virtio_mem_stop(&dev);
+	bitmap_backing_free(&bitmap);
+}
+
+/* --- A backing that knows better --- */
+
+static void stale_view_is_judged_again(void **state)
+{
+	struct fixture *f = *state;
+	uint8_t truth[REGION_SIZE / BLOCK] = {};
+
+	/* Others have plugged blocks 4 and 5. */
+	truth[4] = 1;
+	truth[5] = 1;
+	f->bitmap.truth = truth;
+	virtio_mem_set_requested(&f->dev, GIB);
+	f->bitmap.fail = -EAGAIN;
+	f->bitmap.fail_once = true;
+	assert_int_equal(plug(f, GPA + 4 * BLOCK, 1), VIRTIO_MEM_RESP_ERROR);
+	f->bitmap.fail = -EAGAIN;
+	assert_int_equal(plug(f, GPA, 1), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(plugged(f), 3 * BLOCK);
+	/* For ever is too often. */
+	f->bitmap.fail = -EAGAIN;
+	f->bitmap.fail_once = false;
+	assert_int_equal(plug(f, GPA + 8 * BLOCK, 1), VIRTIO_MEM_RESP_BUSY);
+}
+
+static void request_in_flight_over_a_restart_is_acknowledged(void **state)
+{
+	struct fixture *f = *state;
+
+	virtio_mem_set_requested(&f->dev, GIB);
+	assert_int_equal(plug(f, GPA, 4), VIRTIO_MEM_RESP_ACK);
+	f->bitmap.repeated = true;
+	assert_int_equal(plug(f, GPA, 4), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(plug(f, GPA, 4), VIRTIO_MEM_RESP_ERROR);
+	f->bitmap.repeated = true;
+	assert_int_equal(unplug(f, GPA + 8 * BLOCK, 4), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(unplug(f, GPA + 8 * BLOCK, 4), VIRTIO_MEM_RESP_ERROR);
+	/* A part of the range cannot be a repetition. */
+	f->bitmap.repeated = true;
+	assert_int_equal(plug(f, GPA, 5), VIRTIO_MEM_RESP_ERROR);
+	assert_int_equal(unplug(f, GPA, 5), VIRTIO_MEM_RESP_ERROR);
+	assert_int_equal(plugged(f), 4 * BLOCK);
+}
+
+/* --- Against a model, at random --- */
+
+static void random_requests_follow_a_model(void **state)
+{
+	enum { BLOCKS = 200, ROUNDS = 20000 };
+	struct fixture *f = *state;
+	uint8_t model[BLOCKS] = {};
+	uint64_t count = 0, requested;
+	uint64_t seed = 88172645463325252ULL;
+
+	/* The region is larger: the end of usable is met too. */
+	requested = BLOCKS / 2 * BLOCK;
+	virtio_mem_set_requested(&f->dev, requested);
+	assert_int_equal(usable(f), requested + 256 * MIB);
+	for (int round = 0; round < ROUNDS; round++) {
+		uint64_t first, nr, set = 0;
+		uint16_t expected, type;
+
+		seed ^= seed << 13;
+		seed ^= seed >> 7;
+		seed ^= seed << 17;
+		first = seed % BLOCKS;
+		nr = (seed >> 16) % 12;
+		type = (seed >> 32) % 3 ? (seed >> 40) % 2
+						  ? VIRTIO_MEM_REQ_PLUG
+						  : VIRTIO_MEM_REQ_UNPLUG
+					: VIRTIO_MEM_REQ_STATE;
+		f->bitmap.nr_log = 0;
+		for (uint64_t i = first; i < first + nr && i < BLOCKS; i++)
+			set += model[i];
+		if (!nr || first + nr > BLOCKS) {
+			/* Blocks from BLOCKS on are beyond this test's model,
+			 * though not beyond the usable region. */
+			if (!nr)
+				assert_int_equal(answer(f, type,
+							GPA + first * BLOCK,
+							nr),
+						 VIRTIO_MEM_RESP_ERROR);
+			continue;
+		}
+		expected = VIRTIO_MEM_RESP_ACK;
+		if (type == VIRTIO_MEM_REQ_PLUG && set)
+			expected = VIRTIO_MEM_RESP_ERROR;
+		else if (type == VIRTIO_MEM_REQ_PLUG &&
+			 (count + nr) * BLOCK > requested)
+			expected = VIRTIO_MEM_RESP_NACK;
+		else if (type == VIRTIO_MEM_REQ_UNPLUG && set != nr)
+			expected = VIRTIO_MEM_RESP_ERROR;
+		assert_int_equal(answer(f, type, GPA + first * BLOCK, nr),
+				 expected);
+		if (type != VIRTIO_MEM_REQ_STATE &&
+		    expected == VIRTIO_MEM_RESP_ACK) {
+			memset(model + first, type == VIRTIO_MEM_REQ_PLUG, nr);
+			count = type == VIRTIO_MEM_REQ_PLUG ? count + nr
+							    : count - nr;
+		}
+		assert_int_equal(plugged(f), count * BLOCK);
+		assert_int_equal(state_of(f, GPA + first * BLOCK, 1),
+				 model[first] ? VIRTIO_MEM_STATE_PLUGGED
+					      : VIRTIO_MEM_STATE_UNPLUGGED);
+	}
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(config_is_56_bytes_little_endian),
+		T(sizes_are_multiples_of_block_size),
+		T(usable_is_a_multiple_of_a_large_block_size),
+		T(plugged_size_is_updated),
+		T(node_is_shown_only_with_acpi_pxm),
+		T(unplugged_inaccessible_and_version_1_are_needed),
+		T(usable_is_zero_when_nothing_is_requested_or_plugged),
+		T(usable_is_requested_and_256_mib),
+		T(usable_is_at_most_the_region),
+		T(usable_does_not_shrink_with_the_requested_size),
+		T(usable_shrinks_on_unplug_all_without_notification),
+		T(usable_covers_what_is_plugged),
+		T(usable_is_the_region_after_a_restart),
+		T(driver_is_notified_of_requested_size),
+		T(driver_is_not_notified_of_plugged_size),
+		T(misaligned_address_is_an_error),
+		T(zero_blocks_are_an_error),
+		T(outside_usable_is_an_error),
+		T(everything_is_outside_an_empty_usable_region),
+		T(last_block_of_usable_is_inside),
+		T(huge_blocks_do_not_overflow),
+		T(plug_of_a_plugged_block_is_an_error),
+		T(unplug_of_an_unplugged_block_is_an_error),
+		T(error_goes_before_nack),
+		T(unknown_request_is_an_error),
+		T(above_requested_is_nack),
+		T(host_failure_is_busy_and_changes_nothing),
+		T(failed_unplug_all_keeps_usable),
+		T(state_is_plugged_unplugged_or_mixed),
+		T(unplug_all_of_nothing_is_acknowledged),
+		T(slot_goes_before_memory),
+		T(plugged_again_reads_zero_though_discard_failed),
+		T(start_discards_what_a_killed_daemon_left),
+		T(stale_view_is_judged_again),
+		T(request_in_flight_over_a_restart_is_acknowledged),
+		T(random_requests_follow_a_model),
+	};
+
+	log_init(LOG_LEVEL_ERR);
+	return unit_run(tests, NULL, NULL);
+}
