@@ -191,10 +191,14 @@ int vring_pop(struct vring_queue *vring, const struct guest_memory *memory,
 		index = le16toh(desc->next);
 
 		/* Also bounds the time that a chain may take. */
-		if (__builtin_add_overflow(total, size, &total) ||
-		    gpa > UINT64_MAX - size) {
+		if (__builtin_add_overflow(total, size, &total)) {
 			*reason = "a descriptor chain of 4 GiB or more";
 			ret = -EINVAL;
+			goto broken;
+		}
+		if (size && gpa > UINT64_MAX - (size - 1)) {
+			*reason = "a descriptor outside the guest's memory";
+			ret = -EFAULT;
 			goto broken;
 		}
 		if (flags & VRING_DESC_F_INDIRECT) {

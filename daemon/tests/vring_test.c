@@ -1,0 +1,577 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* Split virtqueues and guest memory, with a driver that breaks every rule. */
+#include <endian.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <linux/virtio_ring.h>
+
+#include "guest_memory.h"
+#include "unit.h"
+#include "vring.h"
+
+#define SIZE	16
+#define MEMORY	(64 * KIB)
+#define GPA	(1 * GIB)
+#define UVA	0x700001000000ULL
+#define DESC	0
+#define AVAIL	0x1000
+#define USED	0x2000
+#define BUFFERS 0x4000
+
+struct fixture {
+	int fd;
+	uint8_t *memory;
+	struct guest_memory shared;
+	struct vring_queue vring;
+	struct vring_desc *desc;
+	struct vring_avail *avail;
+	struct vring_used *used;
+	struct vring_request request;
+	const char *reason;
+};
+
+static int new_memfd(size_t size)
+{
+	int fd = memfd_create("guest", MFD_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, (off_t)size), 0);
+	return fd;
+}
+
+static int set_up(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	assert_non_null(f);
+	f->fd = new_memfd(MEMORY);
+	f->memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED,
+			 f->fd, 0);
+	assert_ptr_not_equal(f->memory, MAP_FAILED);
+	assert_int_equal(guest_memory_add(&f->shared, GPA, UVA, MEMORY, 0,
+					  f->fd, &f->reason),
+			 0);
+	f->desc = (struct vring_desc *)(f->memory + DESC);
+	f->avail = (struct vring_avail *)(f->memory + AVAIL);
+	f->used = (struct vring_used *)(f->memory + USED);
+	f->vring.size = SIZE;
+	f->vring.desc_uva = UVA + DESC;
+	f->vring.avail_uva = UVA + AVAIL;
+	f->vring.used_uva = UVA + USED;
+	assert_int_equal(vring_map(&f->vring, &f->shared, &f->reason), 0);
+	*state = f;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *f = *state;
+
+	guest_memory_clear(&f->shared);
+	munmap(f->memory, MEMORY);
+	close(f->fd);
+	free(f);
+	return 0;
+}
+
+static void set_desc(struct fixture *f, unsigned int index, uint64_t gpa,
+		     uint32_t size, uint16_t flags, uint16_t next)
+{
+	f->desc[index] = (struct vring_desc){
+		.addr = htole64(gpa),
+		.len = htole32(size),
+		.flags = htole16(flags),
+		.next = htole16(next),
+	};
+}
+
+static void make_available(struct fixture *f, uint16_t head)
+{
+	uint16_t index = le16toh(f->avail->idx);
+
+	f->avail->ring[index % SIZE] = htole16(head);
+	f->avail->idx = htole16(index + 1);
+}
+
+static int pop(struct fixture *f)
+{
+	return vring_pop(&f->vring, &f->shared, &f->request, &f->reason);
+}
+
+/* The chain at 0 must be refused, and the queue be broken by it. */
+static void assert_broken(struct fixture *f, int error, const char *reason)
+{
+	make_available(f, 0);
+	assert_int_equal(pop(f), error);
+	assert_string_equal(f->reason, reason);
+	assert_true(f->vring.broken);
+	f->vring.broken = false;
+	/* For the next one. */
+	f->vring.last_avail = le16toh(f->avail->idx);
+}
+
+#define OUTSIDE "a descriptor outside the guest's memory"
+
+/* --- Good chains --- */
+
+static void empty_queue_has_nothing(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(pop(f), 0);
+	assert_false(f->vring.broken);
+}
+
+static void request_and_response(void **state)
+{
+	struct fixture *f = *state;
+
+	memset(f->memory + BUFFERS, 7, 24);
+	set_desc(f, 0, GPA + BUFFERS, 24, VRING_DESC_F_NEXT, 5);
+	set_desc(f, 5, GPA + BUFFERS + 100, 10, VRING_DESC_F_WRITE, 0);
+	make_available(f, 0);
+	assert_int_equal(pop(f), 1);
+	assert_int_equal(f->request.read_size, 24);
+	assert_memory_equal(f->request.read, f->memory + BUFFERS, 24);
+	assert_int_equal(f->request.write_size, 10);
+	assert_int_equal(vring_write(&f->request, "0123456789", 10), 10);
+	assert_memory_equal(f->memory + BUFFERS + 100, "0123456789", 10);
+	assert_int_equal(f->used->idx, 0);
+	vring_push(&f->vring, &f->request, 10);
+	assert_int_equal(le16toh(f->used->idx), 1);
+	assert_int_equal(le32toh(f->used->ring[0].id), 0);
+	assert_int_equal(le32toh(f->used->ring[0].len), 10);
+	assert_int_equal(pop(f), 0);
+}
+
+static void framing_is_the_drivers_choice(void **state)
+{
+	struct fixture *f = *state;
+
+	/* 12 descriptors of two bytes, then 4 with 10 bytes in all. */
+	for (unsigned int i = 0; i < 24; i++)
+		f->memory[BUFFERS + 64 * (i / 2) + i % 2] = i;
+	for (unsigned int i = 0; i < 12; i++)
+		set_desc(f, i, GPA + BUFFERS + 64ULL * i, 2, VRING_DESC_F_NEXT,
+			 i + 1);
+	for (unsigned int i = 12; i < 16; i++)
+		set_desc(f, i, GPA + BUFFERS + 64ULL * i, i == 12 ? 1 : 3,
+			 VRING_DESC_F_WRITE | (i < 15 ? VRING_DESC_F_NEXT : 0),
+			 i + 1);
+	make_available(f, 0);
+	/* All of the queue in one chain is no loop. */
+	assert_int_equal(pop(f), 1);
+	assert_int_equal(f->request.read_size, 24);
+	for (unsigned int i = 0; i < 24; i++)
+		assert_int_equal(f->request.read[i], i);
+	assert_int_equal(f->request.write_size, 10);
+	assert_int_equal(f->request.nr_write, 4);
+	assert_int_equal(vring_write(&f->request, "0123456789", 10), 10);
+	assert_int_equal(f->memory[BUFFERS + 12 * 64], '0');
+	assert_memory_equal(f->memory + BUFFERS + 13 * 64, "123", 3);
+	assert_memory_equal(f->memory + BUFFERS + 15 * 64, "789", 3);
+}
+
+static void more_than_needed_is_ignored(void **state)
+{
+	struct fixture *f = *state;
+
+	set_desc(f, 0, GPA + BUFFERS, 4096, VRING_DESC_F_NEXT, 1);
+	set_desc(f, 1, GPA + BUFFERS, 4096, VRING_DESC_F_WRITE, 0);
+	make_available(f, 0);
+	assert_int_equal(pop(f), 1);
+	assert_int_equal(f->request.read_size, VRING_READ_MAX);
+	assert_int_equal(f->request.write_size, VRING_WRITE_MAX);
+}
+
+static void empty_descriptors_are_nothing(void **state)
+{
+	struct fixture *f = *state;
+
+	/* Nothing at no address is not outside of memory. */
+	set_desc(f, 0, 0, 0, VRING_DESC_F_NEXT, 1);
+	set_desc(f, 1, GPA + BUFFERS, 24, VRING_DESC_F_NEXT, 2);
+	set_desc(f, 2, 0, 0, VRING_DESC_F_WRITE | VRING_DESC_F_NEXT, 3);
+	set_desc(f, 3, GPA + BUFFERS, 10, VRING_DESC_F_WRITE, 0);
+	make_available(f, 0);
+	assert_int_equal(pop(f), 1);
+	assert_int_equal(f->request.read_size, 24);
+	assert_int_equal(f->request.write_size, 10);
+}
+
+static void short_buffers_are_told_as_they_are(void **state)
+{
+	struct fixture *f = *state;
+
+	set_desc(f, 0, GPA + BUFFERS, 23, VRING_DESC_F_NEXT, 1);
+	set_desc(f, 1, GPA + BUFFERS, 9, VRING_DESC_F_WRITE, 0);
+	make_available(f, 0);
+	assert_int_equal(pop(f), 1);
+	assert_int_equal(f->request.read_size, 23);
+	assert_int_equal(f->request.write_size, 9);
+	assert_int_equal(vring_write(&f->request, "0123456789", 10), 9);
+}
+
+static void indices_wrap(void **state)
+{
+	struct fixture *f = *state;
+
+	f->avail->idx = htole16(65530);
+	f->used->idx = htole16(65533);
+	f->vring.last_avail = 65530;
+	assert_int_equal(vring_map(&f->vring, &f->shared, &f->reason), 0);
+	set_desc(f, 3, GPA + BUFFERS, 10, VRING_DESC_F_WRITE, 0);
+	for (unsigned int i = 0; i < 70000; i++) {
+		make_available(f, 3);
+		assert_int_equal(pop(f), 1);
+		vring_push(&f->vring, &f->request, 10);
+		assert_int_equal(pop(f), 0);
+	}
+	assert_int_equal(f->vring.last_avail, (uint16_t)(65530 + 70000));
+	assert_int_equal(le16toh(f->used->idx), (uint16_t)(65533 + 70000));
+}
+
+static void a_full_queue_is_taken(void **state)
+{
+	struct fixture *f = *state;
+
+	for (unsigned int i = 0; i < SIZE; i++) {
+		set_desc(f, i, GPA + BUFFERS, 10, VRING_DESC_F_WRITE, 0);
+		make_available(f, i);
+	}
+	for (unsigned int i = 0; i < SIZE; i++) {
+		assert_int_equal(pop(f), 1);
+		assert_int_equal(f->request.head, i);
+	}
+	assert_int_equal(pop(f), 0);
+}
+
+static void buffer_over_adjacent_regions(void **state)
+{
+	struct fixture *f = *state;
+	int fd = new_memfd(MEMORY);
+
+	/* Next to the first in the guest, elsewhere in the front end. */
+	assert_int_equal(guest_memory_add(&f->shared, GPA + MEMORY, UVA / 2,
+					  MEMORY, 0, fd, &f->reason),
+			 0);
+	assert_int_equal(pwrite(fd, "world", 5, 0), 5);
+	memcpy(f->memory + MEMORY - 5, "hello", 5);
+	set_desc(f, 0, GPA + MEMORY - 5, 10, VRING_DESC_F_NEXT, 1);
+	set_desc(f, 1, GPA + MEMORY - 5, 10, VRING_DESC_F_WRITE, 0);
+	make_available(f, 0);
+	assert_int_equal(pop(f), 1);
+	assert_memory_equal(f->request.read, "helloworld", 10);
+	assert_int_equal(f->request.nr_write, 2);
+	/* And not beyond the second. */
+	set_desc(f, 0, GPA + 2 * MEMORY - 5, 10, 0, 0);
+	assert_broken(f, -EFAULT, OUTSIDE);
+	close(fd);
+}
+
+static void interrupt_is_the_drivers_choice(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_true(vring_wants_interrupt(&f->vring));
+	f->avail->flags = htole16(VRING_AVAIL_F_NO_INTERRUPT);
+	assert_false(vring_wants_interrupt(&f->vring));
+}
+
+/* --- Bad chains --- */
+
+static void loops_break_the_queue(void **state)
+{
+	struct fixture *f = *state;
+
+	set_desc(f, 0, GPA + BUFFERS, 1, VRING_DESC_F_NEXT, 0);
+	assert_broken(f, -ELOOP, "a loop of descriptors");
+	set_desc(f, 0, GPA + BUFFERS, 1, VRING_DESC_F_NEXT, 1);
+	set_desc(f, 1, GPA + BUFFERS, 1, VRING_DESC_F_NEXT, 0);
+	assert_broken(f, -ELOOP, "a loop of descriptors");
+	for (unsigned int i = 0; i < SIZE; i++)
+		set_desc(f, i, GPA + BUFFERS, 0, VRING_DESC_F_NEXT,
+			 (i + 1) % SIZE);
+	assert_broken(f, -ELOOP, "a loop of descriptors");
+}
+
+static void index_outside_breaks_the_queue(void **state)
+{
+	static const uint16_t bad[] = {SIZE, SIZE + 1, 0x7fff, UINT16_MAX};
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		set_desc(f, 0, GPA + BUFFERS, 1, VRING_DESC_F_NEXT, bad[i]);
+		assert_broken(f, -EINVAL,
+			      "a descriptor index outside the queue");
+		make_available(f, bad[i]);
+		assert_int_equal(pop(f), -EINVAL);
+		f->vring.broken = false;
+		f->vring.last_avail = le16toh(f->avail->idx);
+	}
+	/* Without the flag, "next" means nothing. */
+	set_desc(f, 0, GPA + BUFFERS, 1, 0, UINT16_MAX);
+	make_available(f, 0);
+	assert_int_equal(pop(f), 1);
+}
+
+static void readable_after_writable_breaks_the_queue(void **state)
+{
+	struct fixture *f = *state;
+
+	set_desc(f, 0, GPA + BUFFERS, 10,
+		 VRING_DESC_F_WRITE | VRING_DESC_F_NEXT, 1);
+	set_desc(f, 1, GPA + BUFFERS, 24, 0, 0);
+	assert_broken(f, -EINVAL, "a readable descriptor after a writable one");
+}
+
+static void indirect_breaks_the_queue(void **state)
+{
+	struct fixture *f = *state;
+
+	set_desc(f, 0, GPA + BUFFERS, 16, VRING_DESC_F_INDIRECT, 0);
+	assert_broken(f, -EINVAL, "an indirect descriptor, not negotiated");
+}
+
+static void outside_memory_breaks_the_queue(void **state)
+{
+	static const struct {
+		uint64_t gpa;
+		uint32_t size;
+	} bad[] = {
+		{0, 1},
+		{GPA - 1, 1},
+		{GPA - 1, 2},
+		{GPA + MEMORY, 1},
+		{GPA + MEMORY - 1, 2},
+		{GPA, MEMORY + 1},
+		{GPA, UINT32_MAX - 4096},
+		/* An address of the front end's is no guest address. */
+		{UVA, 1},
+		{UINT64_MAX - 100, 50},
+	};
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		set_desc(f, 0, bad[i].gpa, bad[i].size, 0, 0);
+		assert_broken(f, -EFAULT, OUTSIDE);
+		set_desc(f, 0, bad[i].gpa, bad[i].size, VRING_DESC_F_WRITE, 0);
+		assert_broken(f, -EFAULT, OUTSIDE);
+		/* Not even where nobody would read it. */
+		set_desc(f, 0, GPA + BUFFERS, 4096, VRING_DESC_F_NEXT, 1);
+		set_desc(f, 1, bad[i].gpa, bad[i].size, 0, 0);
+		assert_broken(f, -EFAULT, OUTSIDE);
+	}
+}
+
+static void huge_chains_break_the_queue(void **state)
+{
+	struct fixture *f = *state;
+	const char *reason = "a descriptor chain of 4 GiB or more";
+
+	set_desc(f, 0, UINT64_MAX, 1, 0, 0);
+	assert_broken(f, -EFAULT, OUTSIDE);
+	set_desc(f, 0, UINT64_MAX, UINT32_MAX, 0, 0);
+	assert_broken(f, -EFAULT, OUTSIDE);
+	set_desc(f, 0, GPA, MEMORY, VRING_DESC_F_NEXT, 1);
+	set_desc(f, 1, GPA, UINT32_MAX, 0, 0);
+	assert_broken(f, -EINVAL, reason);
+}
+
+static void too_many_available_break_the_queue(void **state)
+{
+	struct fixture *f = *state;
+
+	f->avail->idx = htole16(SIZE + 1);
+	assert_int_equal(pop(f), -EINVAL);
+	assert_true(f->vring.broken);
+	/* An index that goes back is one that goes very far ahead. */
+	f->vring.last_avail = 5;
+	f->avail->idx = htole16(4);
+	assert_int_equal(pop(f), -EINVAL);
+}
+
+/* --- Rings and regions --- */
+
+static void ring_sizes(void **state)
+{
+	(void)state;
+	assert_true(vring_valid_size(1));
+	assert_true(vring_valid_size(128));
+	assert_true(vring_valid_size(VRING_MAX_SIZE));
+	assert_false(vring_valid_size(0));
+	assert_false(vring_valid_size(3));
+	assert_false(vring_valid_size(VRING_MAX_SIZE * 2));
+	assert_false(vring_valid_size(65536 + 16));
+	assert_false(vring_valid_size(0x80000000));
+}
+
+static int map_at(struct fixture *f, uint64_t desc, uint64_t avail,
+		  uint64_t used)
+{
+	f->vring.desc_uva = desc;
+	f->vring.avail_uva = avail;
+	f->vring.used_uva = used;
+	return vring_map(&f->vring, &f->shared, &f->reason);
+}
+
+static void rings_must_be_in_memory(void **state)
+{
+	const uint64_t desc_size = 16ULL * SIZE, avail_size = 6 + 2ULL * SIZE;
+	const uint64_t used_size = 6 + 8ULL * SIZE, end = UVA + MEMORY;
+	struct fixture *f = *state;
+
+	assert_int_equal(map_at(f, UVA, UVA + AVAIL, UVA + USED), 0);
+	assert_int_equal(map_at(f, end - desc_size, UVA, UVA + USED), 0);
+	assert_int_equal(map_at(f, end - desc_size + 16, UVA, UVA + USED),
+			 -EFAULT);
+	assert_false(f->vring.mapped);
+	assert_int_equal(map_at(f, UVA, end - avail_size, UVA + USED), 0);
+	assert_int_equal(map_at(f, UVA, end - avail_size + 2, UVA + USED),
+			 -EFAULT);
+	assert_int_equal(map_at(f, UVA, UVA + AVAIL, (end - used_size) & ~3ULL),
+			 0);
+	assert_int_equal(map_at(f, UVA, UVA + AVAIL, end - used_size + 4 - 2),
+			 -EFAULT);
+	assert_int_equal(map_at(f, 0, UVA + AVAIL, UVA + USED), -EFAULT);
+	assert_int_equal(map_at(f, UINT64_MAX - 15, UVA + AVAIL, UVA + USED),
+			 -EFAULT);
+	/* A guest address is none of the front end's. */
+	assert_int_equal(map_at(f, GPA, UVA + AVAIL, UVA + USED), -EFAULT);
+}
+
+static void rings_must_be_aligned(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(map_at(f, UVA + 8, UVA + AVAIL, UVA + USED), -EINVAL);
+	assert_int_equal(map_at(f, UVA, UVA + AVAIL + 1, UVA + USED), -EINVAL);
+	assert_int_equal(map_at(f, UVA, UVA + AVAIL, UVA + USED + 2), -EINVAL);
+	assert_int_equal(map_at(f, UVA, UVA + AVAIL + 2, UVA + USED + 4), 0);
+}
+
+static int add(struct fixture *f, uint64_t gpa, uint64_t uva, uint64_t size,
+	       uint64_t offset)
+{
+	return guest_memory_add(&f->shared, gpa, uva, size, offset, f->fd,
+				&f->reason);
+}
+
+static void bad_regions_are_refused(void **state)
+{
+	const uint64_t far = 1ULL << 40;
+	struct fixture *f = *state;
+
+	assert_int_equal(add(f, far, far, 0, 0), -EINVAL);
+	/* Ranges that wrap; one that ends with the address space does not. */
+	assert_int_equal(add(f, UINT64_MAX, far, 2, 0), -EINVAL);
+	assert_int_equal(add(f, far, UINT64_MAX, 2, 0), -EINVAL);
+	assert_int_equal(add(f, far, far, UINT64_MAX, 2), -EINVAL);
+	assert_int_equal(add(f, UINT64_MAX - 4095, far, 4096, 0), 0);
+	/* Beyond the file. */
+	assert_int_equal(add(f, far, far * 2, MEMORY + 1, 0), -EINVAL);
+	assert_int_equal(add(f, far, far * 2, MEMORY, 1), -EINVAL);
+	assert_int_equal(add(f, far, far * 2, 1, MEMORY), -EINVAL);
+	assert_int_equal(add(f, far, far * 2, 4096, UINT64_MAX - 4095),
+			 -EINVAL);
+	/* Overlap, by a byte, in the guest or in the front end. */
+	assert_int_equal(add(f, GPA + MEMORY - 1, far * 2, 4096, 0), -EEXIST);
+	assert_int_equal(add(f, GPA - 4095, far * 2, 4096, 0), -EEXIST);
+	assert_int_equal(add(f, far, UVA + MEMORY - 1, 4096, 0), -EEXIST);
+	assert_int_equal(add(f, GPA, UVA, MEMORY, 0), -EEXIST);
+	assert_int_equal(add(f, GPA - MEMORY, far * 2, MEMORY, 0), 0);
+	assert_int_equal(f->shared.nr, 3);
+}
+
+static void only_files_are_memory(void **state)
+{
+	struct fixture *f = *state;
+	int fds[2];
+
+	assert_int_equal(pipe(fds), 0);
+	assert_int_equal(
+		guest_memory_add(&f->shared, 0, 0, 4096, 0, fds[0], &f->reason),
+		-EINVAL);
+	assert_int_equal(
+		guest_memory_add(&f->shared, 0, 0, 4096, 0, -1, &f->reason),
+		-EBADF);
+	close(fds[0]);
+	close(fds[1]);
+}
+
+static void offsets_need_no_alignment(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t left;
+	uint8_t *at;
+
+	memcpy(f->memory + 5000, "offset", 6);
+	assert_int_equal(add(f, 0x5000, 0x5000, 8192, 4999), 0);
+	at = guest_memory_at_gpa(&f->shared, 0x5001, &left);
+	assert_non_null(at);
+	assert_int_equal(left, 8191);
+	assert_memory_equal(at, "offset", 6);
+	assert_null(guest_memory_at_gpa(&f->shared, 0x4fff, &left));
+	assert_null(guest_memory_at_gpa(&f->shared, 0x7000, &left));
+	assert_non_null(guest_memory_at_uva(&f->shared, 0x5000, 8192));
+	assert_null(guest_memory_at_uva(&f->shared, 0x5000, 8193));
+	assert_null(guest_memory_at_uva(&f->shared, 0x5001, 8192));
+	assert_null(guest_memory_at_uva(&f->shared, 0x5001, UINT64_MAX));
+}
+
+static void regions_come_and_go(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t left;
+
+	for (uint64_t i = 1; i < GUEST_MEMORY_MAX_REGIONS; i++)
+		assert_int_equal(add(f, i << 40, i << 41, 4096, 0), 0);
+	assert_int_equal(add(f, 1ULL << 60, 1ULL << 60, 4096, 0), -ENOSPC);
+	assert_int_equal(
+		guest_memory_remove(&f->shared, 3ULL << 40, 3ULL << 41, 8192),
+		-ENOENT);
+	assert_int_equal(
+		guest_memory_remove(&f->shared, 3ULL << 40, 3ULL << 41, 4096),
+		0);
+	assert_null(guest_memory_at_gpa(&f->shared, 3ULL << 40, &left));
+	assert_non_null(guest_memory_at_gpa(&f->shared, 508ULL << 40, &left));
+	assert_int_equal(add(f, 1ULL << 60, 1ULL << 60, 4096, 0), 0);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(empty_queue_has_nothing),
+		T(request_and_response),
+		T(framing_is_the_drivers_choice),
+		T(more_than_needed_is_ignored),
+		T(empty_descriptors_are_nothing),
+		T(short_buffers_are_told_as_they_are),
+		T(indices_wrap),
+		T(a_full_queue_is_taken),
+		T(buffer_over_adjacent_regions),
+		T(interrupt_is_the_drivers_choice),
+		T(loops_break_the_queue),
+		T(index_outside_breaks_the_queue),
+		T(readable_after_writable_breaks_the_queue),
+		T(indirect_breaks_the_queue),
+		T(outside_memory_breaks_the_queue),
+		T(huge_chains_break_the_queue),
+		T(too_many_available_break_the_queue),
+		T(ring_sizes),
+		T(rings_must_be_in_memory),
+		T(rings_must_be_aligned),
+		T(bad_regions_are_refused),
+		T(only_files_are_memory),
+		T(offsets_need_no_alignment),
+		T(regions_come_and_go),
+	};
+
+	return unit_run(tests, NULL, NULL);
+}
