@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The module's account of KVM's metadata, against a formula written down from
+ * KVM's sources and against the kernel's own counters.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kernel.h"
+#include "region.h"
+#include "tap.h"
+
+#define PAGES_2M 512ULL
+#define PAGES_1G (512ULL * 512)
+
+/* struct kvm_memory_slot has 264 to 280 bytes; kmalloc() serves that by 512. */
+#define MEMSLOT_BYTES 512U
+
+/* What else the kernel allocates meanwhile: stacks of threads, mostly. */
+#define NOISE MIB(1)
+
+static uint64_t vmalloc_bytes(uint64_t bytes)
+{
+	return (bytes + GUEST_PAGE - 1) / GUEST_PAGE * GUEST_PAGE;
+}
+
+/* Pages of a size, in 4 KiB pages, that a memslot touches. */
+static uint64_t pages_touched(uint64_t gpa, uint64_t size, uint64_t per_page)
+{
+	uint64_t first = gpa / GUEST_PAGE / per_page;
+	uint64_t last = (gpa + size - 1) / GUEST_PAGE / per_page;
+
+	return last - first + 1;
+}
+
+static bool uses_tdp(void)
+{
+	return module_parameter("kvm_amd", "npt") ||
+	       module_parameter("kvm_intel", "ept");
+}
+
+/* KVM knows what maps each page by the TDP MMU, or by rmaps. */
+static bool uses_rmaps(void)
+{
+	return !uses_tdp() || !module_parameter("kvm", "tdp_mmu");
+}
+
+/* Write tracking: 6.1 always (for KVMGT), newer only for shadow paging. */
+static bool uses_gfn_track(void)
+{
+	return !uses_tdp() || !kernel_is_at_least(6, 12);
+}
+
+/* What one memslot costs, without a nested guest. Every array is vmalloc'ed. */
+static struct vmem_nl_metadata memslot_cost(uint64_t gpa, uint64_t size,
+					    bool dirty_log)
+{
+	const uint64_t npages = size / GUEST_PAGE;
+	const uint64_t nr_2m = pages_touched(gpa, size, PAGES_2M);
+	const uint64_t nr_1g = pages_touched(gpa, size, PAGES_1G);
+	struct vmem_nl_metadata m = {.memslot = MEMSLOT_BYTES};
+
+	m.lpage_info = vmalloc_bytes(nr_2m * 4) + vmalloc_bytes(nr_1g * 4);
+	if (uses_rmaps())
+		m.rmap = vmalloc_bytes(npages * 8) + vmalloc_bytes(nr_2m * 8) +
+			 vmalloc_bytes(nr_1g * 8);
+	if (uses_gfn_track())
+		m.gfn_track = vmalloc_bytes(npages * 2);
+	if (dirty_log)
+		m.dirty_bitmap = vmalloc_bytes((npages + 63) / 64 * 8 * 2);
+	m.total = m.memslot + m.rmap + m.lpage_info + m.gfn_track +
+		  m.dirty_bitmap;
+	return m;
+}
+
+static void add_cost(struct vmem_nl_metadata *sum,
+		     const struct vmem_nl_metadata *m, unsigned int times)
+{
+	sum->memslot += m->memslot * times;
+	sum->rmap += m->rmap * times;
+	sum->lpage_info += m->lpage_info * times;
+	sum->gfn_track += m->gfn_track * times;
+	sum->dirty_bitmap += m->dirty_bitmap * times;
+	sum->total += m->total * times;
+}
+
+static void expect_cost(const struct vmem_nl_metadata *is,
+			const struct vmem_nl_metadata *want)
+{
+	EXPECT_EQ(is->memslot, want->memslot);
+	EXPECT_EQ(is->rmap, want->rmap);
+	EXPECT_EQ(is->lpage_info, want->lpage_info);
+	EXPECT_EQ(is->gfn_track, want->gfn_track);
+	EXPECT_EQ(is->dirty_bitmap, want->dirty_bitmap);
+	EXPECT_EQ(is->total, want->total);
+}
+
+/**
+ * struct geometry - a region to account for
+ * @name: what is special about it
+ * @gpa: its address
+ * @size: its size
+ * @block: its block size
+ * @slot: its slot size
+ * @address_spaces: its mask
+ * @dirty_log: log dirty pages
+ */
+struct geometry {
+	const char *name;
+	uint64_t gpa;
+	uint64_t size;
+	uint64_t block;
+	uint64_t slot;
+	uint32_t address_spaces;
+	bool dirty_log;
+};
+
+#define LARGE	  (1ULL << 30)
+#define LARGE_GPA (4 * LARGE)
+
+static const struct geometry geometries[] = {
+	{"128 MiB memslots", LARGE_GPA, LARGE, LARGE / 512, LARGE / 8,
+	 AS_MASK_NORMAL, false},
+	{"128 MiB memslots in both address spaces, logging", LARGE_GPA, LARGE,
+	 LARGE / 512, LARGE / 8, AS_MASK_BOTH, true},
+	{"2 MiB memslots", LARGE_GPA, LARGE / 8, LARGE / 512, LARGE / 512,
+	 AS_MASK_SMM, false},
+	{"one memslot over a 1 GiB boundary", LARGE_GPA - LARGE / 2, LARGE,
+	 LARGE / 512, LARGE, AS_MASK_NORMAL, true},
+	{"64 KiB memslots over 2 MiB boundaries", LARGE_GPA - 3 * 0x8000,
+	 0x8000 * 101, 0x8000, 0x8000 * 2, AS_MASK_BOTH, true},
+	{"memslots of one page", LARGE_GPA, 0x1000 * 100, 0x1000, 0x1000,
+	 AS_MASK_NORMAL, false},
+};
+
+struct slot_sum {
+	struct vmem_nl_metadata sum;
+	const struct geometry *g;
+	unsigned int nr_as;
+};
+
+static int check_slot_cost(const struct vmem_nl_slot *slot, void *arg)
+{
+	struct slot_sum *s = arg;
+	struct vmem_nl_metadata one =
+		memslot_cost(slot->gpa, slot->size, s->g->dirty_log);
+	struct vmem_nl_metadata want = {0};
+
+	add_cost(&want, &one, s->nr_as);
+	tap_context("slot %u", slot->id);
+	expect_cost(&slot->metadata, &want);
+	add_cost(&s->sum, &slot->metadata, 1);
+	return 0;
+}
+
+static void region_of(struct region *r, const struct geometry *g)
+{
+	region_prepare(r);
+	backing_create(&r->mem, g->size);
+	r->args.userspace_addr = (uintptr_t)r->mem.hva;
+	r->args.guest_phys_addr = g->gpa;
+	r->args.region_size = g->size;
+	r->args.block_size = g->block;
+	r->args.slot_size = g->slot;
+	r->args.address_spaces = g->address_spaces;
+	region_create(r);
+}
+
+static void agrees_with_formula(const void *arg)
+{
+	const struct geometry *g = arg;
+	struct slot_sum s = {.g = g};
+	struct vmem_nl_range all = {.gpa = g->gpa, .size = g->size};
+	struct vmem_nl_region state;
+	struct vmem_nl_name name;
+	struct region r;
+
+	region_of(&r, g);
+	name = VMEM_NL_BY_FD(r.fd);
+	s.nr_as = g->address_spaces == AS_MASK_BOTH ? 2 : 1;
+	ASSERT_OK(vmem_nl_region_set(r.nl, name, VMEM_NL_SET_DIRTY_LOG, 0,
+				     g->dirty_log, NULL, NULL));
+	ASSERT_OK(vmem_nl_plug(r.nl, name, 0, &all, 1, NULL, NULL));
+	EXPECT_OK(vmem_nl_slot_dump(r.nl, name, check_slot_cost, &s, NULL));
+	tap_context("region");
+	ASSERT_OK(vmem_nl_region_get(r.nl, name, &state, NULL));
+	EXPECT_GT(state.metadata.total, 0);
+	expect_cost(&state.metadata, &s.sum);
+
+	/* It goes with the slots, and when logging ends. */
+	ASSERT_OK(vmem_nl_region_set(r.nl, name, VMEM_NL_SET_DIRTY_LOG, 0,
+				     false, &state, NULL));
+	EXPECT_EQ(state.metadata.dirty_bitmap, 0);
+	ASSERT_OK(vmem_nl_unplug_all(r.nl, name, 0, NULL, NULL));
+	ASSERT_OK(vmem_nl_region_get(r.nl, name, &state, NULL));
+	EXPECT_EQ(state.metadata.total, 0);
+}
+
+static void agrees_with_meminfo(const void *arg)
+{
+	/* Large enough to stand out of the noise: 64 memslots of 128 MiB. */
+	static const struct geometry g = {.gpa = 8 * LARGE,
+					  .size = 8 * LARGE,
+					  .block = LARGE / 512,
+					  .slot = LARGE / 8,
+					  .address_spaces = AS_MASK_BOTH,
+					  .dirty_log = true};
+	struct vmem_nl_range all = {.gpa = g.gpa, .size = g.size};
+	uint64_t before, with, after, account;
+	struct vmem_nl_region state;
+	struct region r;
+
+	(void)arg;
+	region_of(&r, &g);
+	ASSERT_OK(vmem_nl_region_set(r.nl, VMEM_NL_BY_FD(r.fd),
+				     VMEM_NL_SET_DIRTY_LOG, 0, true, NULL,
+				     NULL));
+	before = meminfo("VmallocUsed");
+	ASSERT_OK(vmem_nl_plug(r.nl, VMEM_NL_BY_FD(r.fd), 0, &all, 1, NULL,
+			       NULL));
+	with = meminfo("VmallocUsed");
+	ASSERT_OK(vmem_nl_region_get(r.nl, VMEM_NL_BY_FD(r.fd), &state, NULL));
+	ASSERT_OK(vmem_nl_unplug_all(r.nl, VMEM_NL_BY_FD(r.fd), 0, NULL, NULL));
+	after = meminfo("VmallocUsed");
+	/* The memslots' structures come from the slab allocator. */
+	account = state.metadata.total - state.metadata.memslot;
+	tap_note("account %llu KiB, VmallocUsed %+lld KiB, then %+lld KiB",
+		 (unsigned long long)account >> 10,
+		 (long long)(with - before) / 1024,
+		 (long long)(after - with) / 1024);
+	EXPECT_LE(account, with - before + NOISE);
+	EXPECT_LE(with - before, account + NOISE);
+	EXPECT_LE(after, before + NOISE);
+}
+
+static void costs_what_is_plugged(const void *arg)
+{
+	static const struct geometry g = {.gpa = 1024 * LARGE,
+					  .size = 1024 * LARGE,
+					  .block = LARGE / 512,
+					  .slot = LARGE / 8,
+					  .address_spaces = AS_MASK_NORMAL};
+	struct vmem_nl_range one_gib = {.gpa = g.gpa, .size = LARGE};
+	struct vmem_nl_metadata whole = memslot_cost(g.gpa, g.size, false);
+	struct vmem_nl_region state;
+	uint64_t before, with;
+	struct region r;
+
+	(void)arg;
+	region_prepare(&r);
+	if (vm_max_gpa(&r.vm) < g.gpa + g.size)
+		tap_skip("CPU reaches only %#llx",
+			 (unsigned long long)vm_max_gpa(&r.vm));
+	vcpu_destroy(&r.vcpu);
+	region_of(&r, &g);
+	ASSERT_OK(vmem_nl_plug(r.nl, VMEM_NL_BY_FD(r.fd), 0, &one_gib, 1, NULL,
+			       NULL));
+	ASSERT_OK(vmem_nl_region_get(r.nl, VMEM_NL_BY_FD(r.fd), &state, NULL));
+	tap_note("1 GiB of 1 TiB plugged: %llu KiB; one memslot: %llu KiB",
+		 (unsigned long long)state.metadata.total >> 10,
+		 (unsigned long long)whole.total >> 10);
+	if (!uses_rmaps())
+		EXPECT_LE(state.metadata.total, MIB(1));
+	EXPECT_LE(state.metadata.total * 30, whole.total);
+
+	/* The same as one memslot, as KVM's own call makes it. */
+	ASSERT_OK(vmem_nl_unplug_all(r.nl, VMEM_NL_BY_FD(r.fd), 0, NULL, NULL));
+	close(r.fd);
+	if (whole.total > meminfo("MemAvailable") / 2) {
+		tap_note("not enough memory here to make that memslot");
+		return;
+	}
+	before = meminfo("VmallocUsed");
+	ASSERT_OK(vm_set_region(&r.vm, 1, 0, g.gpa, g.size, r.mem.hva));
+	with = meminfo("VmallocUsed");
+	EXPECT_LE(whole.total, with - before + NOISE);
+	EXPECT_LE(with - before, whole.total + NOISE);
+}
+
+static void slot_gone_costs_nothing(const void *arg)
+{
+	struct vmem_nl_region before, after;
+	struct vmem_nl_metadata one;
+	struct region r;
+
+	(void)arg;
+	region_init(&r, AS_MASK_NORMAL);
+	ASSERT_OK(region_plug(&r, 0, 12));
+	ASSERT_OK(vmem_nl_region_get(r.nl, VMEM_NL_BY_FD(r.fd), &before, NULL));
+	ASSERT_OK(vm_delete_slot(&r.vm, REGION_FIRST_SLOT + 1));
+	ASSERT_OK(vmem_nl_region_get(r.nl, VMEM_NL_BY_FD(r.fd), &after, NULL));
+	one = memslot_cost(region_block_gpa(&r, 4), r.args.slot_size, false);
+	EXPECT_EQ(before.metadata.total - after.metadata.total, one.total);
+}
+
+int main(void)
+{
+	static const struct tap_case others[] = {
+		{.name = "account and VmallocUsed agree",
+		 .run = agrees_with_meminfo},
+		{.name = "a region of 1 TiB costs what is plugged of it",
+		 .run = costs_what_is_plugged},
+		{.name = "a memslot that the VMM removed counts no more",
+		 .run = slot_gone_costs_nothing},
+	};
+	static struct tap_case
+		cases[ARRAY_SIZE(geometries) + ARRAY_SIZE(others)];
+	size_t i, n = 0;
+
+	for (i = 0; i < ARRAY_SIZE(geometries); i++)
+		cases[n++] = (struct tap_case){.name = geometries[i].name,
+					       .run = agrees_with_formula,
+					       .arg = &geometries[i]};
+	for (i = 0; i < ARRAY_SIZE(others); i++)
+		cases[n++] = others[i];
+	return tap_run(cases, n);
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "process.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <grp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tap.h"
+
+/** process_pair() - Connected sockets for this process and one it forks. */
+void process_pair(int fds[2])
+{
+	ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds),
+		  0);
+}
+
+/** send_byte() - Let the other side go on. */
+void send_byte(int socket)
+{
+	ASSERT_EQ(send(socket, "", 1, MSG_NOSIGNAL), 1);
+}
+
+/** receive_byte() - Wait for the other side. */
+void receive_byte(int socket)
+{
+	char byte;
+
+	ASSERT_EQ(recv(socket, &byte, 1, 0), 1);
+}
+
+union control {
+	char buf[CMSG_SPACE(sizeof(int))];
+	struct cmsghdr align;
+};
+
+/** send_fd() - Hand a descriptor over. */
+void send_fd(int socket, int fd)
+{
+	union control control = {0};
+	struct iovec iov = {.iov_base = (char[1]){0}, .iov_len = 1};
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf),
+	};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(fd));
+	memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
+	ASSERT_EQ(sendmsg(socket, &msg, MSG_NOSIGNAL), 1);
+}
+
+/** receive_fd() - Return: the descriptor that send_fd() sent. */
+int receive_fd(int socket)
+{
+	union control control = {0};
+	char byte;
+	struct iovec iov = {.iov_base = &byte, .iov_len = 1};
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf),
+	};
+	struct cmsghdr *cmsg;
+	int fd;
+
+	ASSERT_EQ(recvmsg(socket, &msg, MSG_CMSG_CLOEXEC), 1);
+	cmsg = CMSG_FIRSTHDR(&msg);
+	ASSERT_TRUE(cmsg && cmsg->cmsg_type == SCM_RIGHTS);
+	memcpy(&fd, CMSG_DATA(cmsg), sizeof(fd));
+	return fd;
+}
+
+/** become_nobody() - Give up all rights but those of group @gid. */
+void become_nobody(gid_t gid)
+{
+	if (geteuid())
+		tap_skip("needs root, to give it up");
+	ASSERT_EQ(setgroups(0, NULL), 0);
+	ASSERT_EQ(setresgid(gid, gid, gid), 0);
+	ASSERT_EQ(setresuid(NOBODY, NOBODY, NOBODY), 0);
+}
+
+/** expect_exit() - Wait for a process, which must end well. */
+void expect_exit(pid_t pid)
+{
+	int status;
+
+	while (waitpid(pid, &status, 0) < 0)
+		ASSERT_EQ(errno, EINTR);
+	EXPECT_EQ(status, 0);
+}
+
+/**
+ * kvm_vm_count() - How many VMs there are on this host, by KVM's debugfs
+ * folders, each named after process and descriptor.
+ */
+unsigned int kvm_vm_count(void)
+{
+	DIR *dir = opendir("/sys/kernel/debug/kvm");
+	const struct dirent *entry;
+	unsigned int nr = 0;
+
+	if (!dir)
+		tap_skip("KVM's debugfs: %s", strerror(errno));
+	while ((entry = readdir(dir))) {
+		int pid, fd;
+
+		nr += sscanf(entry->d_name, "%d-%d", &pid, &fd) == 2;
+	}
+	closedir(dir);
+	return nr;
+}

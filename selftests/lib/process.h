@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Other processes: handing over descriptors, rights given up. */
+#ifndef SELFTESTS_PROCESS_H
+#define SELFTESTS_PROCESS_H
+
+#include <sys/types.h>
+
+/* A user and group without rights: nobody's. */
+#define NOBODY 65534
+
+void process_pair(int fds[2]);
+void send_byte(int socket);
+void receive_byte(int socket);
+void send_fd(int socket, int fd);
+int receive_fd(int socket);
+
+void become_nobody(gid_t gid);
+void expect_exit(pid_t pid);
+unsigned int kvm_vm_count(void);
+
+#endif /* SELFTESTS_PROCESS_H */
