@@ -20,11 +20,15 @@
 #define READY	    "vmem-guest ready"
 #define TIMEOUT_S   60
 
+/* How often to look for a console whose VMM is still starting. */
+#define LOOK_NS 20000000
+
 static const char usage[] =
 	"Usage: vmem-guestctl SOCKET [--timeout SECONDS] ready\n"
 	"       vmem-guestctl SOCKET [--timeout SECONDS] COMMAND [ARGUMENT]...\n"
-	"Wait until the guest's agent is up, or have it carry out a command (meminfo,\n"
-	"wait-memtotal, plugged, pattern, dmesg, poweroff) and print what it says.\n"
+	"Wait until the guest's console is there and its agent is up, or have the agent\n"
+	"carry out a command (meminfo, wait-memtotal, plugged, pattern, dmesg, poweroff)\n"
+	"and print what it says.\n"
 	"Exit status: 0 done, 1 the agent refused or failed, 2 wrong usage, 3 the guest\n"
 	"did not answer in time (60 seconds).\n";
 
@@ -40,6 +44,14 @@ struct console {
 	char buffer[MAX_LINE];
 	size_t used;
 };
+
+static time_t now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec;
+}
 
 static int connect_to(const char *path)
 {
@@ -59,14 +71,6 @@ static int connect_to(const char *path)
 		return -1;
 	}
 	return fd;
-}
-
-static time_t now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec;
 }
 
 /*
@@ -109,6 +113,21 @@ static bool read_line(struct console *console, time_t deadline, char *line)
 		length--;
 	line[length] = '\0';
 	return true;
+}
+
+/* As connect_to(), but the socket may still be to come. */
+static int wait_connect(const char *path, time_t deadline)
+{
+	const struct timespec look = {.tv_nsec = LOOK_NS};
+	int fd;
+
+	while ((fd = connect_to(path)) < 0) {
+		if ((errno != ENOENT && errno != ECONNREFUSED) ||
+		    now() >= deadline)
+			return -1;
+		nanosleep(&look, NULL);
+	}
+	return fd;
 }
 
 static enum status wait_ready(struct console *console, time_t deadline)
@@ -184,13 +203,16 @@ int main(int argc, char **argv)
 		fputs(usage, stderr);
 		return STATUS_USAGE;
 	}
-	console.fd = connect_to(argv[1]);
+	deadline = now() + (time_t)timeout;
+	if (!strcmp(argv[first], "ready"))
+		console.fd = wait_connect(argv[1], deadline);
+	else
+		console.fd = connect_to(argv[1]);
 	if (console.fd < 0) {
 		fprintf(stderr, "vmem-guestctl: %s: %s\n", argv[1],
 			strerror(errno));
 		return STATUS_SILENT;
 	}
-	deadline = now() + (time_t)timeout;
 	if (!strcmp(argv[first], "ready"))
 		status = wait_ready(&console, deadline);
 	else
