@@ -1,0 +1,716 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Ends: of the VMM, of the VM, of the region, of the module, in whatever order,
+ * and while requests are under way. Nothing may stay behind.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "batch.h"
+#include "kernel.h"
+#include "process.h"
+#include "region.h"
+#include "tap.h"
+
+/* A bound on what happens at once, or when the VMM's process has ended. */
+#define TIMEOUT_MS 30000
+
+/* Where the module lies, to load it again. */
+#define MODULE_ENV     "KVM_VMEM_KO"
+#define MODULE_DEFAULT "/lib/modules/kvm_vmem.ko"
+
+/* Kernel memory that comes and goes without our doing. */
+#define NOISE MIB(3)
+
+static short poll_for(int fd, short events)
+{
+	struct pollfd pfd = {.fd = fd, .events = events};
+
+	ASSERT_GE(poll(&pfd, 1, TIMEOUT_MS), 0);
+	return pfd.revents;
+}
+
+static int read_changes(int fd)
+{
+	uint64_t changes;
+	ssize_t n = read(fd, &changes, sizeof(changes));
+
+	return n < 0 ? -errno : (int)n;
+}
+
+/* Whoever holds the descriptor learns that the VM is gone. */
+static void expect_dead(struct vmem_nl *nl, int fd)
+{
+	const struct vmem_nl_name name = VMEM_NL_BY_FD(fd);
+	struct vmem_nl_region s;
+	struct vmem_nl_range range;
+
+	EXPECT_EQ(poll_for(fd, 0), POLLHUP);
+	ASSERT_OK(vmem_nl_region_get(nl, name, &s, NULL));
+	EXPECT_EQ(s.alive, false);
+	EXPECT_EQ(s.metadata.total, 0);
+	range = (struct vmem_nl_range){.gpa = s.gpa, .size = s.block_size};
+	EXPECT_ERR(vmem_nl_plug(nl, name, 0, &range, 1, NULL, NULL), ENODEV);
+	EXPECT_ERR(vmem_nl_unplug(nl, name, 0, &range, 1, NULL, NULL), ENODEV);
+	EXPECT_ERR(vmem_nl_unplug_all(nl, name, 0, NULL, NULL), ENODEV);
+	EXPECT_ERR(vmem_nl_region_set(nl, name, VMEM_NL_SET_REQUESTED_SIZE, 0,
+				      false, NULL, NULL),
+		   ENODEV);
+}
+
+/* A reader gets the last change, then the end. */
+static void expect_end_of_file(int fd)
+{
+	int r = read_changes(fd);
+
+	if (r == sizeof(uint64_t))
+		r = read_changes(fd);
+	EXPECT_EQ(r, 0);
+	EXPECT_EQ(read_changes(fd), 0);
+}
+
+/* Large memslots, so that their metadata shows in the kernel's counters. */
+#define VMM_BLOCK MIB(128)
+#define VMM_SLOTS 64U
+
+static void vmm_init(struct region *r)
+{
+	region_prepare(r);
+	backing_create(&r->mem, VMM_SLOTS * VMM_BLOCK);
+	r->args.userspace_addr = (uintptr_t)r->mem.hva;
+	r->args.guest_phys_addr = GIB(8);
+	r->args.region_size = VMM_SLOTS * VMM_BLOCK;
+	r->args.block_size = VMM_BLOCK;
+	r->args.slot_size = VMM_BLOCK;
+	r->args.address_spaces = AS_MASK_BOTH;
+	region_create(r);
+}
+
+/**
+ * struct vmm - a VMM in a process of its own
+ * @pid: its process
+ * @region: the region's descriptor, that it sent
+ * @socket: to it
+ */
+struct vmm {
+	pid_t pid;
+	int region;
+	int socket;
+};
+
+static void vmm_start(struct vmm *vmm)
+{
+	int pair[2];
+
+	process_pair(pair);
+	vmm->pid = fork();
+	ASSERT_GE(vmm->pid, 0);
+	if (!vmm->pid) {
+		struct region r;
+
+		close(pair[0]);
+		vmm_init(&r);
+		send_fd(pair[1], r.fd);
+		/* Ends, if not killed, with the test. */
+		recv(pair[1], &(char){0}, 1, 0);
+		_exit(0);
+	}
+	close(pair[1]);
+	vmm->socket = pair[0];
+	vmm->region = receive_fd(pair[0]);
+}
+
+/* Kills a process when a counter reaches a number. */
+struct killer {
+	pid_t pid;
+	unsigned int count;
+	unsigned int at;
+};
+
+static void *killer_run(void *arg)
+{
+	struct killer *k = arg;
+
+	while (__atomic_load_n(&k->count, __ATOMIC_ACQUIRE) < k->at)
+		sched_yield();
+	kill(k->pid, SIGKILL);
+	return NULL;
+}
+
+/* Plug and unplug until the VM is gone. */
+static void plug_until_death(struct vmem_nl *nl, int fd, unsigned int *count)
+{
+	const struct vmem_nl_name name = VMEM_NL_BY_FD(fd);
+	unsigned int n;
+	int r = 0;
+
+	for (n = 0; !r; n++) {
+		const struct vmem_nl_range range = {
+			.gpa = GIB(8) + n * 7 % VMM_SLOTS * VMM_BLOCK,
+			.size = VMM_BLOCK,
+		};
+
+		/* All blocks once, then all out one by one, and so on. */
+		r = n / VMM_SLOTS % 2
+			    ? vmem_nl_unplug(nl, name, 0, &range, 1, NULL, NULL)
+			    : vmem_nl_plug(nl, name, 0, &range, 1, NULL, NULL);
+		__atomic_store_n(count, n + 1, __ATOMIC_RELEASE);
+	}
+	EXPECT_ERR(r, ENODEV);
+}
+
+static void vmm_killed_amid_plugs(const void *arg)
+{
+	const unsigned int rounds = 20, step = 9;
+	unsigned int vms, round;
+	struct vmem_nl *nl;
+	uint64_t before;
+	int dev;
+
+	(void)arg;
+	dev = kvm_vmem_open();
+	nl = netlink_open();
+	vms = kvm_vm_count();
+	before = meminfo("VmallocUsed");
+	for (round = 0; round < rounds; round++) {
+		struct killer killer = {.at = round * step};
+		pthread_t thread;
+		struct vmm vmm;
+
+		tap_context("round %u", round);
+		vmm_start(&vmm);
+		killer.pid = vmm.pid;
+		ASSERT_EQ(pthread_create(&thread, NULL, killer_run, &killer),
+			  0);
+		plug_until_death(nl, vmm.region, &killer.count);
+		pthread_join(thread, NULL);
+		ASSERT_EQ(waitpid(vmm.pid, NULL, 0), vmm.pid);
+		expect_dead(nl, vmm.region);
+		expect_end_of_file(vmm.region);
+		EXPECT_EQ(region_count(dev), 1);
+		close(vmm.region);
+		EXPECT_EQ(region_count(dev), 0);
+		EXPECT_EQ(kvm_vm_count(), vms);
+		close(vmm.socket);
+	}
+	tap_context("%s", "");
+	EXPECT_LE(meminfo("VmallocUsed"), before + NOISE);
+}
+
+static void metadata_goes_with_the_vmm(const void *arg)
+{
+	const struct vmem_nl_range all = {.gpa = GIB(8),
+					  .size = VMM_SLOTS * VMM_BLOCK};
+	uint64_t before, with;
+	struct vmem_nl *nl;
+	struct vmm vmm;
+
+	(void)arg;
+	nl = netlink_open();
+	before = meminfo("VmallocUsed");
+	vmm_start(&vmm);
+	ASSERT_OK(vmem_nl_plug(nl, VMEM_NL_BY_FD(vmm.region), 0, &all, 1, NULL,
+			       NULL));
+	with = meminfo("VmallocUsed");
+	EXPECT_GE(with, before + NOISE);
+	ASSERT_EQ(kill(vmm.pid, SIGKILL), 0);
+	ASSERT_EQ(waitpid(vmm.pid, NULL, 0), vmm.pid);
+	/* While the descriptor is still held; it waits for the VM's end. */
+	EXPECT_EQ(poll_for(vmm.region, 0), POLLHUP);
+	while (kvm_vm_count())
+		sched_yield();
+	EXPECT_LE(meminfo("VmallocUsed"), before + NOISE);
+	expect_dead(nl, vmm.region);
+}
+
+struct blocked_reader {
+	int fd;
+	int result;
+};
+
+static void *blocked_reader_run(void *arg)
+{
+	struct blocked_reader *b = arg;
+
+	/* The news of the end may be read before it. */
+	do
+		b->result = read_changes(b->fd);
+	while (b->result > 0);
+	return NULL;
+}
+
+static void death_wakes_readers(const void *arg)
+{
+	struct blocked_reader reader;
+	pthread_t thread;
+	struct vmm vmm;
+
+	(void)arg;
+	vmm_start(&vmm);
+	reader.fd = vmm.region;
+	ASSERT_EQ(pthread_create(&thread, NULL, blocked_reader_run, &reader),
+		  0);
+	ASSERT_EQ(kill(vmm.pid, SIGKILL), 0);
+	pthread_join(thread, NULL);
+	EXPECT_EQ(reader.result, 0);
+	EXPECT_EQ(poll_for(vmm.region, POLLIN) & POLLHUP, POLLHUP);
+}
+
+static void vm_closed_region_stays(const void *arg)
+{
+	struct vmem_nl_region s;
+	unsigned int vms;
+	struct region r;
+
+	(void)arg;
+	vms = kvm_vm_count();
+	region_init(&r, AS_MASK_NORMAL);
+	ASSERT_OK(region_plug(&r, 0, 5));
+	close(r.vm.fd);
+	/* The vCPU has the VM, too. */
+	EXPECT_OK(region_plug(&r, 20, 1));
+	EXPECT_GUEST_MEMORY(&r.vcpu, region_block_gpa(&r, 20),
+			    region_block_hva(&r, 20));
+	vcpu_destroy(&r.vcpu);
+	/* Only the region has: it lives as long as the VMM's memory does. */
+	EXPECT_EQ(kvm_vm_count(), vms + 1);
+	ASSERT_OK(vmem_nl_region_get(r.nl, VMEM_NL_BY_FD(r.fd), &s, NULL));
+	EXPECT_EQ(s.alive, true);
+	EXPECT_OK(region_unplug(&r, 0, 5));
+	EXPECT_DUMPS_AS_MODEL(&r);
+	close(r.fd);
+	EXPECT_EQ(region_count(r.dev), 0);
+	EXPECT_EQ(kvm_vm_count(), vms);
+}
+
+static void region_closed_vm_stays(const void *arg)
+{
+	struct region r;
+
+	(void)arg;
+	region_init(&r, AS_MASK_BOTH);
+	ASSERT_OK(region_plug(&r, 0, r.nr_blocks));
+	EXPECT_AS_MODEL(&r);
+	close(r.fd);
+	memset(r.plugged, 0, sizeof(r.plugged));
+	EXPECT_GUEST_AS_MODEL(&r);
+	close(r.vm.fd);
+	EXPECT_GUEST_MMIO(&r.vcpu, region_block_gpa(&r, 0));
+}
+
+/*
+ * Requests that take long to read, so that often one has found the region and
+ * waits for it when the descriptor is closed: a slot per thread, each block a
+ * range.
+ */
+#define NR_PLUGGERS	   3U
+#define BLOCKS_PER_PLUGGER KVM_VMEM_MAX_RANGES
+
+/**
+ * struct plugger - a thread that plugs and unplugs until it may not
+ * @nl: its own netlink handle
+ * @fd: the region
+ * @ranges: its blocks
+ * @count: requests so far
+ * @result: the error that ended it
+ */
+struct plugger {
+	struct vmem_nl *nl;
+	int fd;
+	struct vmem_nl_range ranges[BLOCKS_PER_PLUGGER];
+	unsigned int count;
+	int result;
+};
+
+static void *plugger_run(void *arg)
+{
+	struct plugger *p = arg;
+	const struct vmem_nl_name name = VMEM_NL_BY_FD(p->fd);
+	unsigned int n;
+
+	for (n = 0; !p->result; n++) {
+		p->result =
+			n % 2 ? vmem_nl_unplug(p->nl, name, 0, p->ranges,
+					       BLOCKS_PER_PLUGGER, NULL, NULL)
+			      : vmem_nl_plug(p->nl, name, 0, p->ranges,
+					     BLOCKS_PER_PLUGGER, NULL, NULL);
+		__atomic_store_n(&p->count, n + 1, __ATOMIC_RELEASE);
+	}
+	return NULL;
+}
+
+static void close_amid_requests(struct region *r, struct plugger *pluggers,
+				unsigned int requests)
+{
+	pthread_t threads[NR_PLUGGERS];
+	unsigned int i, block;
+
+	region_create(r);
+	for (i = 0; i < NR_PLUGGERS; i++) {
+		struct plugger *p = &pluggers[i];
+
+		p->nl = netlink_open();
+		p->fd = r->fd;
+		p->count = 0;
+		p->result = 0;
+		for (block = 0; block < BLOCKS_PER_PLUGGER; block++)
+			p->ranges[block] = region_range(
+				r, i * BLOCKS_PER_PLUGGER + block, 1);
+		ASSERT_EQ(pthread_create(&threads[i], NULL, plugger_run, p), 0);
+	}
+	while (__atomic_load_n(&pluggers[0].count, __ATOMIC_ACQUIRE) < requests)
+		sched_yield();
+	close(r->fd);
+	for (i = 0; i < NR_PLUGGERS; i++) {
+		pthread_join(threads[i], NULL);
+		vmem_nl_close(pluggers[i].nl);
+		/* What was under way found a region that is gone, or none. */
+		EXPECT_TRUE(pluggers[i].result == -EBADF ||
+			    pluggers[i].result == -ENODEV);
+	}
+}
+
+static void closed_amid_requests(const void *arg)
+{
+	static struct plugger pluggers[NR_PLUGGERS];
+	const unsigned int rounds = 60;
+	unsigned int round, slot;
+	struct region r;
+
+	(void)arg;
+	region_prepare(&r);
+	r.args.block_size = GUEST_PAGE;
+	r.args.slot_size = BLOCKS_PER_PLUGGER * GUEST_PAGE;
+	r.args.region_size = NR_PLUGGERS * r.args.slot_size;
+	backing_create(&r.mem, r.args.region_size);
+	r.args.userspace_addr = (uintptr_t)r.mem.hva;
+	for (round = 0; round < rounds; round++) {
+		tap_context("round %u", round);
+		close_amid_requests(&r, pluggers, round % 10);
+		for (slot = 0; slot < NR_PLUGGERS; slot++)
+			EXPECT_EQ(
+				vm_slot_exists(&r.vm, REGION_FIRST_SLOT + slot),
+				false);
+		/* Or the next round fails, and all that follow. */
+		for (slot = 0; slot < NR_PLUGGERS; slot++)
+			vm_delete_slot(&r.vm, REGION_FIRST_SLOT + slot);
+	}
+	EXPECT_EQ(region_count(r.dev), 0);
+}
+
+static void fork_of_the_vmm(const void *arg)
+{
+	struct vmem_nl *nl;
+	struct region r;
+	int pair[2], dev;
+	pid_t vmm, child;
+
+	(void)arg;
+	dev = kvm_vmem_open();
+	process_pair(pair);
+	vmm = fork();
+	ASSERT_GE(vmm, 0);
+	if (!vmm) {
+		region_init(&r, AS_MASK_NORMAL);
+		ASSERT_OK(region_plug(&r, 0, 3));
+		/* A child that ends is no end of the VMM. */
+		child = fork();
+		ASSERT_GE(child, 0);
+		if (!child)
+			_exit(0);
+		expect_exit(child);
+		EXPECT_AS_MODEL(&r);
+
+		/* One that inherits everything stays when the VMM ends. */
+		child = fork();
+		ASSERT_GE(child, 0);
+		if (child) {
+			send_fd(pair[1], r.fd);
+			receive_byte(pair[1]);
+			_exit(0);
+		}
+		nl = netlink_open();
+		expect_dead(nl, r.fd);
+		send_byte(pair[1]);
+		receive_byte(pair[1]);
+		_exit(0);
+	}
+	r.fd = receive_fd(pair[0]);
+	nl = netlink_open();
+	ASSERT_OK(vmem_nl_region_get(nl, VMEM_NL_BY_FD(r.fd),
+				     &(struct vmem_nl_region){0}, NULL));
+	send_byte(pair[0]);
+	expect_exit(vmm);
+	receive_byte(pair[0]);
+	expect_dead(nl, r.fd);
+	/* The child's copies keep the region, though its VM is gone. */
+	close(r.fd);
+	EXPECT_EQ(region_count(dev), 1);
+	send_byte(pair[0]);
+	close(pair[1]);
+	/* It ends: the pair's other side is closed by all. */
+	EXPECT_EQ(recv(pair[0], &(char){0}, 1, 0), 0);
+}
+
+static void exec_of_the_vmm(const void *arg)
+{
+	const bool *keep_fd = arg;
+	struct vmem_nl *nl;
+	struct region r;
+	int pair[2], fd, dev, copy;
+	pid_t vmm;
+
+	dev = kvm_vmem_open();
+	process_pair(pair);
+	vmm = fork();
+	ASSERT_GE(vmm, 0);
+	if (!vmm) {
+		region_init(&r, AS_MASK_NORMAL);
+		ASSERT_OK(region_plug(&r, 0, 3));
+		send_fd(pair[1], r.fd);
+		receive_byte(pair[1]);
+		if (*keep_fd) {
+			/* And the VM: neither outlives the memory. */
+			ASSERT_GE(dup(r.fd), 0);
+			ASSERT_GE(dup(r.vm.fd), 0);
+		}
+		copy = dup(pair[1]);
+		ASSERT_GE(copy, 0);
+		/* Its own end of the pair stays open; it reads it for long. */
+		dup2(copy, STDIN_FILENO);
+		execl("/proc/self/exe", "lifetime_test", "--wait", NULL);
+		_exit(1);
+	}
+	close(pair[1]);
+	fd = receive_fd(pair[0]);
+	nl = netlink_open();
+	send_byte(pair[0]);
+	expect_dead(nl, fd);
+	close(fd);
+	if (*keep_fd)
+		EXPECT_EQ(region_count(dev), 1);
+	else
+		EXPECT_EQ(region_count(dev), 0);
+	send_byte(pair[0]);
+	expect_exit(vmm);
+	EXPECT_EQ(region_count(dev), 0);
+}
+
+static void lives_leak_nothing(const void *arg)
+{
+	const unsigned int warm_up = 20, rounds = 150;
+	uint64_t vmalloc = 0, slab = 0;
+	struct vmem_nl_range all, half;
+	struct region r;
+	unsigned int i;
+
+	(void)arg;
+	region_prepare(&r);
+	backing_create(&r.mem, REGION_MAX_BLOCKS * REGION_BLOCK);
+	r.args.userspace_addr = (uintptr_t)r.mem.hva;
+	r.args.region_size = REGION_MAX_BLOCKS * REGION_BLOCK;
+	r.args.slot_size = REGION_BLOCK;
+	r.args.address_spaces = AS_MASK_BOTH;
+	for (i = 0; i < warm_up + rounds; i++) {
+		struct vmem_nl_name name;
+
+		if (i == warm_up) {
+			vmalloc = meminfo("VmallocUsed");
+			slab = meminfo("SUnreclaim");
+		}
+		region_create(&r);
+		name = VMEM_NL_BY_FD(r.fd);
+		all = region_range(&r, 0, r.nr_blocks);
+		half = region_range(&r, 0, r.nr_blocks / 2);
+		ASSERT_OK(vmem_nl_plug(r.nl, name, 1, &half, 1, NULL, NULL));
+		/* Refused after half the work of judging it. */
+		EXPECT_ERR(vmem_nl_plug(r.nl, name, 2, &all, 1, NULL, NULL),
+			   EEXIST);
+		ASSERT_OK(vmem_nl_region_set(r.nl, name, VMEM_NL_SET_DIRTY_LOG,
+					     0, i % 2, NULL, NULL));
+		if (i % 4 == 0)
+			ASSERT_OK(
+				vmem_nl_unplug_all(r.nl, name, 3, NULL, NULL));
+		close(r.fd);
+	}
+	/* A memslot's structure in each round alone would be this much. */
+	tap_note("VmallocUsed %+lld KiB, SUnreclaim %+lld KiB",
+		 (long long)(meminfo("VmallocUsed") - vmalloc) / 1024,
+		 (long long)(meminfo("SUnreclaim") - slab) / 1024);
+	EXPECT_LE(meminfo("VmallocUsed"), vmalloc + NOISE);
+	EXPECT_LE(meminfo("SUnreclaim"), slab + NOISE);
+}
+
+static void refused_batches_leak_nothing(const void *arg)
+{
+	const unsigned int warm_up = 20, rounds = 150, nr = 128;
+	uint64_t vmalloc = 0, slab = 0;
+	struct backing mem;
+	struct batch batch;
+	unsigned int i;
+	struct vm vm;
+	int dev;
+
+	(void)arg;
+	dev = kvm_vmem_open();
+	vm_create(&vm, 0);
+	backing_create(&mem, GUEST_PAGE);
+	batch_init(&batch);
+	for (i = 0; i < nr; i++)
+		batch_set(&batch, SLOT(i % 2, 1 + i), KVM_MEM_LOG_DIRTY_PAGES,
+			  GIB(1) + i * GUEST_PAGE, GUEST_PAGE, mem.hva);
+	batch_set(&batch, 1 + nr, 0, 1ULL << 52, GUEST_PAGE, mem.hva);
+	for (i = 0; i < warm_up + rounds; i++) {
+		if (i == warm_up) {
+			vmalloc = meminfo("VmallocUsed");
+			slab = meminfo("SUnreclaim");
+		}
+		EXPECT_ERR(batch_apply(dev, &vm, &batch), EINVAL);
+	}
+	EXPECT_LE(meminfo("VmallocUsed"), vmalloc + NOISE);
+	EXPECT_LE(meminfo("SUnreclaim"), slab + NOISE);
+}
+
+static int unload(void)
+{
+	return syscall(SYS_delete_module, "kvm_vmem", O_NONBLOCK) ? -errno : 0;
+}
+
+static void load(void)
+{
+	const char *path = getenv(MODULE_ENV);
+	int fd;
+
+	fd = open(path ? path : MODULE_DEFAULT, O_RDONLY | O_CLOEXEC);
+	ASSERT_GE(fd, 0);
+	ASSERT_EQ(syscall(SYS_finit_module, fd, "", 0), 0);
+	close(fd);
+}
+
+static void module_unload(const void *arg)
+{
+	struct vmem_nl *events;
+	struct batch batch;
+	struct region r;
+
+	(void)arg;
+	if (!getenv(MODULE_ENV) && access(MODULE_DEFAULT, R_OK))
+		tap_skip("neither " MODULE_ENV " nor " MODULE_DEFAULT);
+	if (geteuid())
+		tap_skip("needs root");
+
+	region_init(&r, AS_MASK_NORMAL);
+	batch_init(&batch);
+	batch_set(&batch, 1, 0, GIB(1), GUEST_PAGE, r.mem.hva);
+	ASSERT_OK(batch_apply(r.dev, &r.vm, &batch));
+	EXPECT_ERR(unload(), EAGAIN);
+	close(r.dev);
+	/* The region alone keeps it, plugged or not. */
+	EXPECT_ERR(unload(), EAGAIN);
+	ASSERT_OK(region_plug(&r, 0, 5));
+	EXPECT_ERR(unload(), EAGAIN);
+	EXPECT_AS_MODEL(&r);
+	close(r.fd);
+	/* Netlink sockets do not, nor do listeners. */
+	events = netlink_open();
+	ASSERT_OK(vmem_nl_subscribe(events, NULL));
+	ASSERT_OK(unload());
+	EXPECT_ERR(vmem_nl_region_get(r.nl, VMEM_NL_BY_ID(1),
+				      &(struct vmem_nl_region){0}, NULL),
+		   ENOENT);
+
+	/* KVM keeps what it was given, as its own. */
+	EXPECT_GUEST_MEMORY(&r.vcpu, GIB(1), r.mem.hva);
+	EXPECT_GUEST_MMIO(&r.vcpu, REGION_GPA);
+	EXPECT_OK(vm_delete_slot(&r.vm, 1));
+	EXPECT_GUEST_MMIO(&r.vcpu, GIB(1));
+
+	load();
+	r.dev = kvm_vmem_open();
+	vmem_nl_close(r.nl);
+	r.nl = netlink_open();
+	memset(r.plugged, 0, sizeof(r.plugged));
+	region_create(&r);
+	EXPECT_OK(region_plug(&r, 1, 7));
+	EXPECT_AS_MODEL(&r);
+}
+
+static void module_reload_often(const void *arg)
+{
+	const unsigned int rounds = 10;
+	struct region r;
+	unsigned int i;
+
+	(void)arg;
+	if (!getenv(MODULE_ENV) && access(MODULE_DEFAULT, R_OK))
+		tap_skip("neither " MODULE_ENV " nor " MODULE_DEFAULT);
+	for (i = 0; i < rounds; i++) {
+		region_init(&r, AS_MASK_BOTH);
+		ASSERT_OK(region_plug(&r, 0, 9));
+		EXPECT_GUEST_MEMORY(&r.vcpu, REGION_GPA, r.mem.hva);
+		vmem_nl_close(r.nl);
+		close(r.fd);
+		close(r.dev);
+		vcpu_destroy(&r.vcpu);
+		vm_destroy(&r.vm);
+		ASSERT_OK(unload());
+		load();
+	}
+}
+
+/* What exec_of_the_vmm() becomes: waits for a byte on its standard input. */
+static int wait_to_end(void)
+{
+	receive_byte(STDIN_FILENO);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	static const bool keep = true, drop = false;
+	static const struct tap_case cases[] = {
+		{.name = "the VMM may be killed amid plugs, 20 times",
+		 .run = vmm_killed_amid_plugs,
+		 .timeout_s = 120},
+		{.name = "metadata goes with the VMM, not with the descriptor",
+		 .run = metadata_goes_with_the_vmm},
+		{.name = "the VMM's death wakes who reads",
+		 .run = death_wakes_readers},
+		{.name = "the VM's descriptors may close before the region's",
+		 .run = vm_closed_region_stays},
+		{.name = "the region's descriptor may close before the VM's",
+		 .run = region_closed_vm_stays},
+		{.name = "closed amid requests, no memslot stays",
+		 .run = closed_amid_requests},
+		{.name = "children of the VMM neither end nor keep its VM",
+		 .run = fork_of_the_vmm},
+		{.name = "exec of the VMM ends its region",
+		 .run = exec_of_the_vmm,
+		 .arg = &drop},
+		{.name = "exec that keeps descriptors ends the VM all the same",
+		 .run = exec_of_the_vmm,
+		 .arg = &keep},
+		{.name = "regions leak nothing", .run = lives_leak_nothing},
+		{.name = "refused batches leak nothing",
+		 .run = refused_batches_leak_nothing},
+		{.name = "the module stays while a region does, and goes after",
+		 .run = module_unload},
+		{.name = "the module may come and go",
+		 .run = module_reload_often},
+	};
+
+	if (argc == 2 && !strcmp(argv[1], "--wait"))
+		return wait_to_end();
+	return tap_run(cases, ARRAY_SIZE(cases));
+}
