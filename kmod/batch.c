@@ -19,9 +19,11 @@
  *  4. Make the new layout in the inactive sets, swap, repeat it in the others,
  *     commit and free. From the swap on nothing can fail.
  *
- * When a shadow root was allocated in between 2 and 4 (a first nested guest
- * began to run during step 3, when slots_arch_lock was not held), the creates
- * of step 2 lack the rmaps that every visible memslot has just been given. They
+ * KVM does without some metadata until it is needed: rmaps until the first
+ * shadow root (a nested guest's), on some kernels write tracking until the first
+ * page tracker. It then gives them to the memslots in the active sets, under
+ * slots_arch_lock. Should that happen during step 3, when the lock was not held,
+ * the creates of step 2 lack what every visible memslot has been given. They
  * are thrown away and prepared once more, under the same hold of the lock in
  * which they are linked. If memory runs out there, of all places, the batch
  * swaps the originals back in; the generation has then advanced, as it does
@@ -33,6 +35,7 @@
 #include <linux/ktime.h>
 #include <linux/minmax.h>
 #include <linux/mm.h>
+#include <linux/nospec.h>
 #include <linux/rbtree.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
@@ -150,8 +153,10 @@ static int mem_id(const struct kvm_userspace_memory_region *mem)
 static int judge_fields(struct kvm *kvm,
 			const struct kvm_userspace_memory_region *mem)
 {
-	u32 valid_flags = KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY;
+	u32 valid_flags = KVM_MEM_LOG_DIRTY_PAGES;
 
+	if (kvm_arch_has_readonly_mem(kvm))
+		valid_flags |= KVM_MEM_READONLY;
 	if (mem->flags & KVM_MEM_GUEST_MEMFD)
 		return -EOPNOTSUPP;
 	if (mem_id(mem) >= KVM_USER_MEM_SLOTS)
@@ -203,7 +208,7 @@ static int judge_set(const struct kvm_userspace_memory_region *mem,
 static int judge_kind(const struct vmem_change *change, struct op *op)
 {
 	const struct kvm_userspace_memory_region *mem = &change->mem;
-	bool as_described = vmem_memslot_is(op->old, mem);
+	bool as_described = vmem_memslot_is_plain(op->old, mem);
 
 	switch (change->kind) {
 	case VMEM_CHANGE_SET:
@@ -236,34 +241,35 @@ static int judge_entry(struct batch *b, const struct vmem_change *change,
 {
 	const struct kvm_userspace_memory_region *mem = &change->mem;
 	struct as_state *as;
-	int id = mem_id(mem);
+	int as_id, id;
 	int r;
 
 	r = judge_fields(b->kvm, mem);
 	if (r)
 		return r;
 
-	as = &b->as[mem_as_id(mem)];
+	as_id = array_index_nospec(mem_as_id(mem), KVM_MAX_NR_ADDRESS_SPACES);
+	id = array_index_nospec(mem_id(mem), KVM_USER_MEM_SLOTS);
+	as = &b->as[as_id];
 	if (__test_and_set_bit(id, as->named))
 		return -EINVAL;
 
-	op->old = vmem_memslot_find(b->kvm, mem_as_id(mem), id);
+	op->old = vmem_memslot_find(b->kvm, as_id, id);
+	r = judge_kind(change, op);
+	if (r || op->type == OP_NONE)
+		return r;
 	/* Memory of a guest_memfd has more to undo than is done here. */
 	if (op->old && op->old->flags & KVM_MEM_GUEST_MEMFD)
 		return -EOPNOTSUPP;
 
-	r = judge_kind(change, op);
-	if (r || op->type == OP_NONE)
-		return r;
-
-	b->change_mask |= BIT(mem_as_id(mem));
+	b->change_mask |= BIT(as_id);
 	if (op->type == OP_FLIP) {
 		b->stats.flips++;
 	} else if (op->type == OP_DELETE) {
 		if (WARN_ON_ONCE(b->kvm->nr_memslot_pages < op->old->npages))
 			return -EIO;
 		b->stats.deletes++;
-		b->delete_mask |= BIT(mem_as_id(mem));
+		b->delete_mask |= BIT(as_id);
 		__set_bit(id, as->deleted);
 	} else if (op->type == OP_CREATE) {
 		b->stats.creates++;
@@ -384,7 +390,7 @@ static int judge(struct batch *b, bool validate_only)
 static struct kvm_memory_slot *
 slot_from_mem(const struct kvm_userspace_memory_region *mem)
 {
-	struct kvm_memory_slot *slot = vmem_memslot_alloc();
+	struct kvm_memory_slot *slot = vmem_memslot_alloc(GFP_KERNEL_ACCOUNT);
 
 	if (!slot)
 		return NULL;
@@ -406,7 +412,7 @@ static int alloc_new(struct batch *b, struct op *op)
 	if (op->type == OP_CREATE) {
 		op->new = slot_from_mem(mem);
 	} else {
-		op->new = vmem_memslot_copy(op->old);
+		op->new = vmem_memslot_copy(op->old, GFP_KERNEL_ACCOUNT);
 		if (op->new)
 			op->new->flags = mem->flags;
 	}
@@ -435,7 +441,7 @@ static int allocate(struct batch *b)
 		case OP_NONE:
 			break;
 		case OP_DELETE:
-			op->invalid = vmem_memslot_copy(op->old);
+			op->invalid = vmem_memslot_copy(op->old, GFP_KERNEL);
 			if (!op->invalid)
 				return -ENOMEM;
 			op->invalid->flags |= KVM_MEMSLOT_INVALID;
@@ -514,18 +520,27 @@ static void swap_sets(struct batch *b, unsigned long as_mask)
 	lap(&b->stats.grace_ns, &start);
 }
 
+/*
+ * Drop what is mapped of the deleted memslots. In most VMs KVM's hook drops all
+ * there is whichever memslot it is called for, which shows in the generation
+ * of the MMU's pages; that is looked at, not foretold, as what KVM goes by can
+ * change at any time. The INVALID copies have the live metadata.
+ */
 static void zap_deleted(struct batch *b)
 {
-	bool zaps_all = vmem_flush_zaps_all(b->kvm);
+	struct kvm *kvm = b->kvm;
 	u64 start = ktime_get_ns();
 	struct op *op;
 
 	for_each_op_of(op, b, OP_DELETE) {
-		kvm_hook(kvm_arch_flush_shadow_memslot)(b->kvm, op->old);
-		if (zaps_all)
+		u8 gen = kvm->arch.mmu_valid_gen;
+
+		kvm_hook(kvm_arch_flush_shadow_memslot)(kvm, op->invalid);
+		if (gen != kvm->arch.mmu_valid_gen &&
+		    !vmem_flush_tells_others(kvm))
 			break;
 	}
-	kvm_hook(kvm_arch_guest_memory_reclaimed)(b->kvm);
+	kvm_hook(kvm_arch_guest_memory_reclaimed)(kvm);
 	lap(&b->stats.zap_ns, &start);
 }
 
@@ -585,28 +600,33 @@ static void install(struct batch *b)
 			vmem_memslot_replace(b->kvm, op->old, op->new);
 }
 
+static enum kvm_mr_change mr_change(const struct op *op)
+{
+	if (op->type == OP_CREATE)
+		return KVM_MR_CREATE;
+	return op->type == OP_DELETE ? KVM_MR_DELETE : KVM_MR_FLAGS_ONLY;
+}
+
 static void commit(struct batch *b)
 {
+	u32 left = b->stats.creates + b->stats.deletes;
 	u64 start = ktime_get_ns();
 	struct op *op;
 
+	for_each_op(op, b)
+		if (op->type != OP_NONE)
+			vmem_memslot_account(b->kvm, op->old, op->new,
+					     mr_change(op));
+
 	for_each_op(op, b) {
-		switch (op->type) {
-		case OP_NONE:
-			break;
-		case OP_CREATE:
-			vmem_memslot_commit(b->kvm, NULL, op->new,
-					    KVM_MR_CREATE);
-			break;
-		case OP_DELETE:
-			vmem_memslot_commit(b->kvm, op->old, NULL,
-					    KVM_MR_DELETE);
-			break;
-		case OP_FLIP:
-			vmem_memslot_commit(b->kvm, op->old, op->new,
-					    KVM_MR_FLAGS_ONLY);
-			break;
-		}
+		bool last = op->type != OP_FLIP && left == 1;
+
+		if (op->type == OP_NONE)
+			continue;
+		vmem_memslot_commit(b->kvm, op->old, op->new, mr_change(op),
+				    last);
+		if (op->type != OP_FLIP)
+			left--;
 		/* KVM's now. */
 		op->new = NULL;
 		op->prepared = false;
@@ -618,18 +638,18 @@ static void commit(struct batch *b)
 static int change(struct batch *b)
 {
 	struct kvm *kvm = b->kvm;
-	bool rmaps;
+	unsigned int lazy;
 	int r;
 
 	mutex_lock(&kvm->slots_arch_lock);
-	rmaps = vmem_memslot_shadow_root_seen(kvm);
+	lazy = vmem_lazy_metadata(kvm);
 	r = prepare_creates(b);
 	if (r)
 		goto out_unlock;
 
 	if (b->delete_mask) {
 		invalidate(b);
-		if (rmaps != vmem_memslot_shadow_root_seen(kvm)) {
+		if (lazy != vmem_lazy_metadata(kvm)) {
 			unprepare(b);
 			r = prepare_creates(b);
 			if (r)
@@ -677,7 +697,7 @@ static void free_ops(struct batch *b)
  * @bad_index: out, on error: first entry that was refused, or
  *	KVM_VMEM_NO_INDEX
  *
- * All or nothing. Memory is charged to the current (or active) memory cgroup.
+ * All or nothing. Metadata is charged to the current (or active) memory cgroup.
  *
  * Return: 0; -EIO for a dead VM; -EOPNOTSUPP for a VM with private memory,
  * whose memslots KVM ties to more than is known here; -ENOMEM; what the entry
@@ -701,9 +721,12 @@ int vmem_batch_apply(struct kvm *kvm, const struct vmem_change *changes, u32 nr,
 	if (!nr)
 		return 0;
 
-	b.ops = kvcalloc(nr, sizeof(*b.ops), GFP_KERNEL_ACCOUNT);
-	b.as = kvcalloc(KVM_MAX_NR_ADDRESS_SPACES, sizeof(*b.as),
-			GFP_KERNEL_ACCOUNT);
+	/*
+	 * What goes again is not charged: a VMM at its limit must be able to
+	 * delete memslots, of all things.
+	 */
+	b.ops = kvcalloc(nr, sizeof(*b.ops), GFP_KERNEL);
+	b.as = kvcalloc(KVM_MAX_NR_ADDRESS_SPACES, sizeof(*b.as), GFP_KERNEL);
 	if (!b.ops || !b.as)
 		goto out;
 

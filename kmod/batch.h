@@ -8,7 +8,8 @@
  * enum vmem_change_kind - how an entry of a batch is meant
  *
  * "As described": the memslot has the guest address, size and host address of
- * the entry. Its flags do not count, the VMM may have changed them.
+ * the entry, and is neither read-only nor otherwise unlike what the module
+ * makes. Dirty logging does not count, the VMM may have changed that.
  */
 enum vmem_change_kind {
 	/* As KVM_SET_USER_MEMORY_REGION takes it. */

@@ -82,24 +82,83 @@ static inline const void *vmem_gfn_track(const struct kvm_memory_slot *slot)
 #endif
 }
 
+/* 6.11 lets a kind of VM be without read-only memslots. */
+#ifndef kvm_arch_has_readonly_mem
+#define kvm_arch_has_readonly_mem(kvm) true
+#endif
+
 /*
- * Does kvm_arch_flush_shadow_memslot() for one memslot drop the mappings of
- * all? Until 6.4 it asks every page tracker, of which KVM's own zaps all;
- * others (KVMGT) want to hear of each memslot. From 6.5 those are told when a
- * delete is committed, one by one as ever; 6.12 lets userspace
- * (KVM_X86_QUIRK_SLOT_ZAP_ALL) and the VM type choose to zap one memslot.
- * The caller holds slots_lock.
+ * Is there anybody who must hear of each memslot whose mappings go, though KVM
+ * drops all mappings at once? Until 6.4, kvm_arch_flush_shadow_memslot() asks
+ * every page tracker, KVM's own and others (KVMGT). From 6.5 those are told
+ * when a delete is committed.
  */
-static inline bool vmem_flush_zaps_all(struct kvm *kvm)
+static inline bool vmem_flush_tells_others(struct kvm *kvm)
 {
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
-	return hlist_is_singular_node(&kvm->arch.mmu_sp_tracker.node,
-				      &kvm->arch.track_notifier_head.track_notifier_list);
-#elif defined(KVM_X86_QUIRK_SLOT_ZAP_ALL)
-	return kvm->arch.vm_type == KVM_X86_DEFAULT_VM &&
-	       !(kvm->arch.disabled_quirks & KVM_X86_QUIRK_SLOT_ZAP_ALL);
+	return !hlist_is_singular_node(&kvm->arch.mmu_sp_tracker.node,
+				       &kvm->arch.track_notifier_head.track_notifier_list);
 #else
-	return true;
+	return false;
+#endif
+}
+
+/*
+ * Which metadata has KVM begun to give to memslots, that it did without at
+ * first? It sets these under slots_arch_lock, when all memslots in the active
+ * sets have that metadata; never clears them; and needs slots_lock for neither.
+ */
+#define VMEM_LAZY_RMAP BIT(0)
+#define VMEM_LAZY_GFN_TRACK BIT(1)
+
+static inline unsigned int vmem_lazy_metadata(struct kvm *kvm)
+{
+	unsigned int lazy = 0;
+
+	/* A first shadow root. Pairs with the release in KVM. */
+	if (smp_load_acquire(&kvm->arch.shadow_root_allocated))
+		lazy |= VMEM_LAZY_RMAP;
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 5, 0) && \
+	defined(CONFIG_KVM_EXTERNAL_WRITE_TRACKING)
+	/* A first page tracker. Pairs with the release in KVM. */
+	if (smp_load_acquire(&kvm->arch.external_write_tracking_enabled))
+		lazy |= VMEM_LAZY_GFN_TRACK;
+#endif
+	return lazy;
+}
+
+/*
+ * Does committing a delete tell page trackers other than KVM's own? From 6.5,
+ * if there are any.
+ */
+static inline bool vmem_commit_tells_trackers(struct kvm *kvm)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 5, 0) && \
+	defined(CONFIG_KVM_EXTERNAL_WRITE_TRACKING)
+	return !hlist_empty(&kvm->arch.track_notifier_head.track_notifier_list);
+#else
+	return false;
+#endif
+}
+
+/*
+ * A message for the sender that is not a literal; it must live for ever. Where
+ * there is a macro for that, it copies.
+ */
+static inline void vmem_set_extack(struct netlink_ext_ack *extack,
+				   const struct nlattr *attr,
+				   const char *message)
+{
+	/* Before 6.6 the start of a dump has none. */
+	if (!extack)
+		return;
+	extack->bad_attr = attr;
+	if (!message)
+		return;
+#ifdef NL_SET_ERR_MSG_FMT
+	NL_SET_ERR_MSG_FMT(extack, "%s", message);
+#else
+	extack->_msg = message;
 #endif
 }
 

@@ -12,6 +12,7 @@
 #include <linux/fs.h>
 #include <linux/kvm_host.h>
 #include <linux/miscdevice.h>
+#include <linux/nospec.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -47,25 +48,31 @@ static int respond(const struct ucall *call)
 	return 0;
 }
 
-/* The VM behind a descriptor, with a reference; current's mm must be its. */
-static struct kvm *get_vm(int fd)
+/*
+ * The file of a VM; current's mm must be the VM's. It keeps the VM and the
+ * vendor module (kvm-amd or kvm-intel), which a reference to struct kvm does not
+ * on every kernel.
+ */
+static struct file *get_vm(int fd)
 {
 	struct file *file = fget(fd);
 	struct kvm *kvm;
+	int r = 0;
 
 	if (!file)
 		return ERR_PTR(-EBADF);
 	if (!kvm_hook(file_is_kvm)(file)) {
-		fput(file);
-		return ERR_PTR(-EINVAL);
+		r = -EINVAL;
+	} else {
+		kvm = file->private_data;
+		if (kvm->mm != current->mm || kvm->vm_dead)
+			r = -EIO;
 	}
-	kvm = file->private_data;
-	if (kvm->mm != current->mm || kvm->vm_dead)
-		kvm = ERR_PTR(-EIO);
-	else
-		kvm_get_kvm(kvm);
-	fput(file);
-	return kvm;
+	if (r) {
+		fput(file);
+		return ERR_PTR(r);
+	}
+	return file;
 }
 
 static int ioctl_query(struct ucall *call)
@@ -94,7 +101,7 @@ static struct vmem_change *copy_entries(u64 addr, u32 nr)
 	struct vmem_change *changes;
 	u32 i;
 
-	changes = kvmalloc_array(nr, sizeof(*changes), GFP_KERNEL_ACCOUNT);
+	changes = kvmalloc_array(nr, sizeof(*changes), GFP_KERNEL);
 	if (!changes)
 		return ERR_PTR(-ENOMEM);
 	for (i = 0; i < nr; i++) {
@@ -109,60 +116,65 @@ static struct vmem_change *copy_entries(u64 addr, u32 nr)
 	return changes;
 }
 
-static int ioctl_batch(struct ucall *call)
+static int apply_batch(struct kvm_vmem_memslot_batch *batch)
 {
-	struct kvm_vmem_memslot_batch *batch = call->args;
-	struct vmem_change *changes = NULL;
-	struct kvm *kvm;
+	struct vmem_change *changes;
+	struct file *vm_file;
 	int r;
 
-	/* Callers are promised as many entries as there are memslots. */
-	BUILD_BUG_ON(KVM_VMEM_MAX_BATCH != VMEM_BATCH_MAX);
+	/* Callers may use every memslot there is. */
+	BUILD_BUG_ON(KVM_VMEM_MAX_BATCH < VMEM_BATCH_MAX);
 
-	batch->bad_index = KVM_VMEM_NO_INDEX;
 	if (batch->flags & ~KVM_VMEM_BATCH_VALIDATE_ONLY || batch->reserved)
 		return -EINVAL;
 	if (batch->nr > KVM_VMEM_MAX_BATCH)
 		return -E2BIG;
-	kvm = get_vm(batch->vm_fd);
-	if (IS_ERR(kvm))
-		return PTR_ERR(kvm);
+	vm_file = get_vm(batch->vm_fd);
+	if (IS_ERR(vm_file))
+		return PTR_ERR(vm_file);
 
 	changes = copy_entries(batch->regions, batch->nr);
 	if (IS_ERR(changes)) {
 		r = PTR_ERR(changes);
 		goto out_put;
 	}
-	r = vmem_batch_apply(kvm, changes, batch->nr,
+	r = vmem_batch_apply(vm_file->private_data, changes, batch->nr,
 			     batch->flags & KVM_VMEM_BATCH_VALIDATE_ONLY,
 			     &batch->bad_index);
 	kvfree(changes);
 out_put:
-	kvm_put_kvm(kvm);
+	fput(vm_file);
 	return r;
 }
 
-/* A batch answers on errors too: with the index of the bad entry. */
-static int ioctl_batch_respond(struct ucall *call)
+static int ioctl_batch(struct ucall *call)
 {
-	int r = ioctl_batch(call);
+	struct kvm_vmem_memslot_batch *batch = call->args;
+	int r;
 
-	return respond(call) ?: r;
+	/* Where it cannot be written, learn that before anything changes. */
+	batch->bad_index = KVM_VMEM_NO_INDEX;
+	r = respond(call);
+	if (r)
+		return r;
+	r = apply_batch(batch);
+	if (r && batch->bad_index != KVM_VMEM_NO_INDEX && respond(call))
+		return -EFAULT;
+	return r;
 }
 
 static int ioctl_create_region(struct ucall *call)
 {
 	struct kvm_vmem_create_region *args = call->args;
 	struct vmem_region *region;
-	struct file *file;
-	struct kvm *kvm;
+	struct file *vm_file, *file;
 	int fd, r;
 
-	kvm = get_vm(args->vm_fd);
-	if (IS_ERR(kvm))
-		return PTR_ERR(kvm);
-	r = vmem_region_create(kvm, args, &region);
-	kvm_put_kvm(kvm);
+	vm_file = get_vm(args->vm_fd);
+	if (IS_ERR(vm_file))
+		return PTR_ERR(vm_file);
+	r = vmem_region_create(vm_file, args, &region);
+	fput(vm_file);
 	if (r)
 		return r;
 
@@ -216,7 +228,7 @@ struct ioctl_op {
 static const struct ioctl_op ioctl_ops[] = {
 	IOCTL_OP(KVM_VMEM_QUERY, kvm_vmem_query, min_block_size, ioctl_query),
 	IOCTL_OP(KVM_VMEM_MEMSLOT_BATCH, kvm_vmem_memslot_batch, reserved,
-		 ioctl_batch_respond),
+		 ioctl_batch),
 	IOCTL_OP(KVM_VMEM_CREATE_REGION, kvm_vmem_create_region, slot_size,
 		 ioctl_create_region),
 };
@@ -241,12 +253,15 @@ static long device_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	if (_IOC_TYPE(cmd) != KVM_VMEM_IOC ||
 	    _IOC_NR(cmd) >= ARRAY_SIZE(ioctl_ops))
 		return -ENOTTY;
-	op = &ioctl_ops[_IOC_NR(cmd)];
+	op = &ioctl_ops[array_index_nospec(_IOC_NR(cmd), ARRAY_SIZE(ioctl_ops))];
 
 	if (get_user(call.user_size, (u32 __user *)arg))
 		return -EFAULT;
 	if (call.user_size < op->min_size)
 		return -EINVAL;
+	/* No program is that much newer, and its zeroes take time to check. */
+	if (call.user_size > PAGE_SIZE)
+		return -E2BIG;
 	call.size = op->size;
 	r = copy_struct_from_user(&args, op->size, call.user, call.user_size);
 	if (r)

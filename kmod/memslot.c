@@ -70,9 +70,22 @@ bool vmem_memslot_is(const struct kvm_memory_slot *slot,
 	       slot->userspace_addr == mem->userspace_addr;
 }
 
-struct kvm_memory_slot *vmem_memslot_alloc(void)
+/*
+ * vmem_memslot_is_plain() - is it so, and as the module makes them?
+ *
+ * That is, with no flag but that for dirty logging, which the VMM may change.
+ */
+bool vmem_memslot_is_plain(const struct kvm_memory_slot *slot,
+			   const struct kvm_userspace_memory_region *mem)
 {
-	return kzalloc(sizeof(struct kvm_memory_slot), GFP_KERNEL_ACCOUNT);
+	return vmem_memslot_is(slot, mem) &&
+	       !(slot->flags & ~KVM_MEM_LOG_DIRTY_PAGES);
+}
+
+/* A memslot that stays is charged to the VMM, one that goes again is not. */
+struct kvm_memory_slot *vmem_memslot_alloc(gfp_t gfp)
+{
+	return kzalloc(sizeof(struct kvm_memory_slot), gfp);
 }
 
 /*
@@ -83,9 +96,10 @@ struct kvm_memory_slot *vmem_memslot_alloc(void)
  *
  * Return: an unlinked memslot, NULL without memory.
  */
-struct kvm_memory_slot *vmem_memslot_copy(const struct kvm_memory_slot *src)
+struct kvm_memory_slot *vmem_memslot_copy(const struct kvm_memory_slot *src,
+					  gfp_t gfp)
 {
-	struct kvm_memory_slot *slot = vmem_memslot_alloc();
+	struct kvm_memory_slot *slot = vmem_memslot_alloc(gfp);
 
 	if (!slot)
 		return NULL;
@@ -129,19 +143,6 @@ void vmem_memslot_free_dirty_bitmap(struct kvm_memory_slot *slot)
 }
 
 /*
- * vmem_memslot_shadow_root_seen() - has the VM begun to need rmaps?
- *
- * The first shadow root (that of a nested guest, under the TDP MMU) allocates
- * rmaps for the memslots in the active sets, under slots_arch_lock. One that
- * was prepared before that and is not in a set would lack them.
- */
-bool vmem_memslot_shadow_root_seen(struct kvm *kvm)
-{
-	/* Pairs with the release in KVM, after it has allocated them all. */
-	return smp_load_acquire(&kvm->arch.shadow_root_allocated);
-}
-
-/*
  * vmem_memslot_probe_gfn() - can a memslot reach up to this page?
  *
  * KVM keeps its limit to itself, so ask with a memslot of one page.
@@ -150,7 +151,7 @@ bool vmem_memslot_shadow_root_seen(struct kvm *kvm)
  */
 int vmem_memslot_probe_gfn(struct kvm *kvm, gfn_t gfn)
 {
-	struct kvm_memory_slot *slot = vmem_memslot_alloc();
+	struct kvm_memory_slot *slot = vmem_memslot_alloc(GFP_KERNEL);
 	int r;
 
 	if (!slot)
@@ -179,6 +180,8 @@ static void insert_gfn_node(struct kvm_memslots *slots,
 		struct kvm_memory_slot *at;
 
 		at = container_of(*node, struct kvm_memory_slot, gfn_node[idx]);
+		/* Only one of a set can be there, or the batch was misjudged. */
+		WARN_ON_ONCE(slot->base_gfn == at->base_gfn);
 		parent = *node;
 		if (slot->base_gfn < at->base_gfn)
 			node = &(*node)->rb_left;
@@ -274,17 +277,19 @@ void vmem_memslot_swap(struct kvm *kvm, unsigned long as_mask)
 }
 
 /*
- * vmem_memslot_commit() - account for a change that all can see, free the old
- * @old: memslot no set holds any more, NULL for a create; freed
+ * vmem_memslot_account() - count a change that all can see
+ * @old: memslot no set holds any more, NULL for a create
  * @new: memslot in both sets, NULL for a delete
+ *
+ * KVM's commit hook reads these counts, so all of a batch go before it.
  */
-void vmem_memslot_commit(struct kvm *kvm, struct kvm_memory_slot *old,
-			 struct kvm_memory_slot *new, enum kvm_mr_change change)
+void vmem_memslot_account(struct kvm *kvm, const struct kvm_memory_slot *old,
+			  const struct kvm_memory_slot *new,
+			  enum kvm_mr_change change)
 {
 	u32 old_flags = old ? old->flags : 0;
 	u32 new_flags = new ? new->flags : 0;
 
-	/* KVM's hook reads these, so they go first. */
 	if (change == KVM_MR_DELETE)
 		kvm->nr_memslot_pages -= old->npages;
 	else if (change == KVM_MR_CREATE)
@@ -292,8 +297,40 @@ void vmem_memslot_commit(struct kvm *kvm, struct kvm_memory_slot *old,
 	if ((old_flags ^ new_flags) & KVM_MEM_LOG_DIRTY_PAGES)
 		vmem_count_dirty_logging(kvm, new_flags & KVM_MEM_LOG_DIRTY_PAGES ?
 					      1 : -1);
+}
 
-	kvm_hook(kvm_arch_commit_memory_region)(kvm, old, new, change);
+/*
+ * What does KVM's commit hook do? It sets the limit of MMU pages by the number
+ * of pages in all memslots, which is the same for each create and delete of a
+ * batch once all are accounted for, and takes mmu_lock each time: once will
+ * do. It follows dirty logging on and off, and tells page trackers of deletes:
+ * that it does for one memslot at a time.
+ */
+static bool commit_hook_is_due(struct kvm *kvm,
+			       const struct kvm_memory_slot *old,
+			       const struct kvm_memory_slot *new)
+{
+	u32 flags = (old ? old->flags : 0) | (new ? new->flags : 0);
+
+	if (old && new)
+		return true;
+	if (flags & KVM_MEM_LOG_DIRTY_PAGES)
+		return true;
+	return old && vmem_commit_tells_trackers(kvm);
+}
+
+/*
+ * vmem_memslot_commit() - let KVM follow a change, free the old
+ * @old: as for vmem_memslot_account(); freed
+ * @new: as for vmem_memslot_account()
+ * @last: no create or delete follows in the batch
+ */
+void vmem_memslot_commit(struct kvm *kvm, struct kvm_memory_slot *old,
+			 struct kvm_memory_slot *new, enum kvm_mr_change change,
+			 bool last)
+{
+	if (last || commit_hook_is_due(kvm, old, new))
+		kvm_hook(kvm_arch_commit_memory_region)(kvm, old, new, change);
 
 	if (change == KVM_MR_DELETE) {
 		vmem_memslot_free_dirty_bitmap(old);

@@ -26,19 +26,26 @@ struct kvm_memory_slot *vmem_memslot_find(struct kvm *kvm, int as_id, int id);
 bool vmem_memslot_is(const struct kvm_memory_slot *slot,
 		     const struct kvm_userspace_memory_region *mem);
 
-struct kvm_memory_slot *vmem_memslot_alloc(void);
-struct kvm_memory_slot *vmem_memslot_copy(const struct kvm_memory_slot *src);
+bool vmem_memslot_is_plain(const struct kvm_memory_slot *slot,
+			   const struct kvm_userspace_memory_region *mem);
+
+struct kvm_memory_slot *vmem_memslot_alloc(gfp_t gfp);
+struct kvm_memory_slot *vmem_memslot_copy(const struct kvm_memory_slot *src,
+					  gfp_t gfp);
 int vmem_memslot_alloc_dirty_bitmap(struct kvm *kvm,
 				    struct kvm_memory_slot *slot);
 void vmem_memslot_free_dirty_bitmap(struct kvm_memory_slot *slot);
-bool vmem_memslot_shadow_root_seen(struct kvm *kvm);
 int vmem_memslot_probe_gfn(struct kvm *kvm, gfn_t gfn);
 
 void vmem_memslot_replace(struct kvm *kvm, struct kvm_memory_slot *old,
 			  struct kvm_memory_slot *new);
 void vmem_memslot_swap(struct kvm *kvm, unsigned long as_mask);
+void vmem_memslot_account(struct kvm *kvm, const struct kvm_memory_slot *old,
+			  const struct kvm_memory_slot *new,
+			  enum kvm_mr_change change);
 void vmem_memslot_commit(struct kvm *kvm, struct kvm_memory_slot *old,
-			 struct kvm_memory_slot *new, enum kvm_mr_change change);
+			 struct kvm_memory_slot *new, enum kvm_mr_change change,
+			 bool last);
 
 void vmem_memslot_add_metadata(const struct kvm_memory_slot *slot,
 			       struct vmem_metadata *sum);

@@ -11,7 +11,11 @@
  * namespace: regions belong to no network namespace. Notifications go to the
  * initial network namespace for the same reason.
  *
- * The reply to a change is allocated before the change is made.
+ * Handlers run under a lock of all of generic netlink (cb_lock), and a change
+ * may have to wait for KVM for long. So a handler of a change checks what it was
+ * sent, allocates the reply and queues a job; the job makes the change and sends
+ * the reply, or the error, and then the acknowledgment if one was asked for. To
+ * the sender it looks the same. Nobody else waits.
  */
 #include <linux/capability.h>
 #include <linux/pid.h>
@@ -35,16 +39,6 @@ static const struct genl_multicast_group multicast_groups[] = {
 };
 
 VMEM_DEFINE_OLD_FAMILY();
-
-/* Like NL_SET_ERR_MSG_ATTR(), for a message that is not a literal. */
-static void set_error(struct netlink_ext_ack *extack, const struct nlattr *attr,
-		      const char *message)
-{
-	if (!extack)
-		return;
-	extack->_msg = message;
-	extack->bad_attr = attr;
-}
 
 /* Where a message may name its region. */
 struct region_attrs {
@@ -76,32 +70,32 @@ static struct vmem_region *get_region(struct sk_buff *request,
 	struct vmem_region *region;
 
 	if (id && fd) {
-		set_error(extack, id, "name the region by fd or by id, not both");
+		vmem_set_extack(extack, id, "name the region by fd or by id, not both");
 		return ERR_PTR(-EINVAL);
 	}
 	if (fd) {
 		region = vmem_region_get_by_fd(nla_get_s32(fd));
 		if (region)
 			return region;
-		set_error(extack, fd, "not the descriptor of a region");
+		vmem_set_extack(extack, fd, "not the descriptor of a region");
 		return ERR_PTR(-EBADF);
 	}
 	if (!id) {
 		NL_SET_ERR_ATTR_MISS(extack, NULL, names->fd);
-		set_error(extack, NULL, "the region's fd is missing");
+		vmem_set_extack(extack, NULL, "the region's fd is missing");
 		return ERR_PTR(-EINVAL);
 	}
 	if (to_change) {
-		set_error(extack, id, "a change takes the region's fd");
+		vmem_set_extack(extack, id, "a change takes the region's fd");
 		return ERR_PTR(-EPERM);
 	}
 	if (!netlink_capable(request, CAP_NET_ADMIN)) {
-		set_error(extack, id, "a region by id takes CAP_NET_ADMIN");
+		vmem_set_extack(extack, id, "a region by id takes CAP_NET_ADMIN");
 		return ERR_PTR(-EPERM);
 	}
 	region = vmem_region_get_by_id(nla_get_u32(id));
 	if (!region) {
-		set_error(extack, id, "no region has this id");
+		vmem_set_extack(extack, id, "no region has this id");
 		return ERR_PTR(-ENOENT);
 	}
 	return region;
@@ -139,6 +133,7 @@ static int put_region(struct sk_buff *skb, struct vmem_region *region,
 		      const struct vmem_metadata *metadata)
 {
 	const int pad = KVM_VMEM_A_REGION_PAD;
+	bool alive = vmem_region_alive(region);
 
 	if (nla_put_u32(skb, KVM_VMEM_A_REGION_ID, region->id) ||
 	    put_u64(skb, KVM_VMEM_A_REGION_GPA, region->gpa, pad) ||
@@ -160,8 +155,8 @@ static int put_region(struct sk_buff *skb, struct vmem_region *region,
 			region->populated_slots) ||
 	    nla_put_u8(skb, KVM_VMEM_A_REGION_DIRTY_LOG, region->dirty_log) ||
 	    nla_put_u32(skb, KVM_VMEM_A_REGION_PID,
-			pid_nr_ns(region->pid, pid_ns)) ||
-	    nla_put_u8(skb, KVM_VMEM_A_REGION_ALIVE, !!region->kvm) ||
+			alive ? pid_nr_ns(region->pid, pid_ns) : 0) ||
+	    nla_put_u8(skb, KVM_VMEM_A_REGION_ALIVE, alive) ||
 	    put_u64(skb, KVM_VMEM_A_REGION_REQUEST_ID,
 		    region->last_request.id, pad) ||
 	    put_u64(skb, KVM_VMEM_A_REGION_CHANGES,
@@ -174,9 +169,11 @@ static int put_region(struct sk_buff *skb, struct vmem_region *region,
 
 /* A whole message with the state of a region, metadata included. */
 static int put_region_message(struct sk_buff *skb, struct vmem_region *region,
-			      u32 portid, u32 seq, int flags, int cmd)
+			      struct pid_namespace *pid_ns, u32 portid, u32 seq,
+			      int flags, int cmd)
 {
 	struct vmem_metadata metadata;
+	bool has_metadata;
 	void *header;
 	int r;
 
@@ -184,8 +181,8 @@ static int put_region_message(struct sk_buff *skb, struct vmem_region *region,
 	if (!header)
 		return -EMSGSIZE;
 	mutex_lock(&region->lock);
-	vmem_region_metadata(region, &metadata);
-	r = put_region(skb, region, task_active_pid_ns(current), &metadata);
+	has_metadata = vmem_region_metadata(region, &metadata);
+	r = put_region(skb, region, pid_ns, has_metadata ? &metadata : NULL);
 	mutex_unlock(&region->lock);
 	if (r)
 		genlmsg_cancel(skb, header);
@@ -226,85 +223,241 @@ lost:
 		     -ENOBUFS);
 }
 
-/* Reply with the state of a region. */
-static int reply_region(struct sk_buff *reply, struct genl_info *info,
-			struct vmem_region *region)
-{
-	int r = put_region_message(reply, region, info->snd_portid,
-				   info->snd_seq, 0, info->genlhdr->cmd);
-
-	if (WARN_ON_ONCE(r)) {
-		nlmsg_free(reply);
-		return r;
-	}
-	return genlmsg_reply(reply, info);
-}
-
 int kvm_vmem_nl_region_get_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	struct vmem_region *region;
 	struct sk_buff *reply;
-	int r;
+	int r = -ENOMEM;
 
 	region = get_region(skb, info->attrs, &region_attrs, false,
 			    info->extack);
 	if (IS_ERR(region))
 		return PTR_ERR(region);
 	reply = genlmsg_new(GENLMSG_DEFAULT_SIZE, GFP_KERNEL);
-	r = reply ? reply_region(reply, info, region) : -ENOMEM;
-	vmem_region_put(region);
-	return r;
-}
-
-int kvm_vmem_nl_region_set_doit(struct sk_buff *skb, struct genl_info *info)
-{
-	const struct nlattr *size_attr =
-		info->attrs[KVM_VMEM_A_REGION_REQUESTED_SIZE];
-	const struct nlattr *log_attr = info->attrs[KVM_VMEM_A_REGION_DIRTY_LOG];
-	struct vmem_fault fault;
-	struct vmem_region *region;
-	struct sk_buff *reply;
-	bool dirty_log = false;
-	u64 size = 0;
-	int r;
-
-	region = get_region(skb, info->attrs, &region_attrs, true,
-			    info->extack);
-	if (IS_ERR(region))
-		return PTR_ERR(region);
-	r = -EINVAL;
-	if (!size_attr && !log_attr) {
-		set_error(info->extack, NULL, "nothing to set");
-		goto out;
-	}
-	if (size_attr)
-		size = nla_get_u64(size_attr);
-	if (log_attr)
-		dirty_log = nla_get_u8(log_attr);
-
-	reply = genlmsg_new(GENLMSG_DEFAULT_SIZE, GFP_KERNEL);
-	r = -ENOMEM;
 	if (!reply)
 		goto out;
-	r = vmem_region_set(region, size_attr ? &size : NULL,
-			    log_attr ? &dirty_log : NULL, &fault);
-	if (r) {
-		set_error(info->extack, size_attr ?: log_attr, fault.reason);
+	r = put_region_message(reply, region, task_active_pid_ns(current),
+			       info->snd_portid, info->snd_seq, 0,
+			       info->genlhdr->cmd);
+	if (WARN_ON_ONCE(r))
 		nlmsg_free(reply);
-		goto out;
-	}
-	r = reply_region(reply, info, region);
+	else
+		r = genlmsg_reply(reply, info);
 out:
 	vmem_region_put(region);
 	return r;
 }
 
+/**
+ * struct job - a change that was asked for
+ * @work: on the region's queue
+ * @region: with a reference
+ * @request: the message, with a reference: errors point into it
+ * @nlh: its header
+ * @reply: what the answer goes into, until it is sent
+ * @net: where the sender is, with a reference
+ * @pid_ns: the sender's, with a reference
+ * @portid: the sender's
+ * @run: makes the change and fills @reply; says what was wrong with @bad_attr
+ *	and @reason
+ * @bad_attr: attribute to blame, in @request
+ * @reason: static text
+ * @change: for block-plug, -unplug and -unplug-all
+ * @size_attr: for region-set
+ * @log_attr: for region-set
+ */
+struct job {
+	struct work_struct work;
+	struct vmem_region *region;
+	struct sk_buff *request;
+	const struct nlmsghdr *nlh;
+	struct sk_buff *reply;
+	struct net *net;
+	struct pid_namespace *pid_ns;
+	u32 portid;
+	int (*run)(struct job *job);
+	const struct nlattr *bad_attr;
+	const char *reason;
+	struct vmem_request change;
+	const struct nlattr *size_attr;
+	const struct nlattr *log_attr;
+};
+
+static void free_job(struct job *job)
+{
+	kvfree(job->change.ranges);
+	nlmsg_free(job->reply);
+	kfree_skb(job->request);
+	put_pid_ns(job->pid_ns);
+	put_net(job->net);
+	vmem_region_put(job->region);
+	kfree(job);
+}
+
+/* A job for a message; takes the caller's reference to the region if made. */
+static struct job *new_job(struct sk_buff *skb, struct genl_info *info,
+			   struct vmem_region *region,
+			   int (*run)(struct job *job))
+{
+	struct job *job = kzalloc(sizeof(*job), GFP_KERNEL_ACCOUNT);
+
+	if (!job)
+		return NULL;
+	job->reply = genlmsg_new(GENLMSG_DEFAULT_SIZE, GFP_KERNEL);
+	if (!job->reply) {
+		kfree(job);
+		return NULL;
+	}
+	job->region = region;
+	job->request = skb_get(skb);
+	job->nlh = info->nlhdr;
+	job->net = get_net(genl_info_net(info));
+	job->pid_ns = get_pid_ns(task_active_pid_ns(current));
+	job->portid = info->snd_portid;
+	job->run = run;
+	return job;
+}
+
+/*
+ * What netlink_ack() sends for an error, or for success if @err is 0. That
+ * wants the sender's socket, which may be gone by now.
+ */
+static void send_ack(struct job *job, int err)
+{
+	const char *reason = err ? job->reason : NULL;
+	const struct nlattr *attr = err ? job->bad_attr : NULL;
+	size_t size = sizeof(struct nlmsgerr);
+	struct nlmsgerr *e;
+	struct nlmsghdr *nlh;
+	struct sk_buff *skb;
+	int flags = NLM_F_CAPPED;
+
+	if (reason)
+		size += nla_total_size(strlen(reason) + 1);
+	if (attr)
+		size += nla_total_size(sizeof(u32));
+	if (reason || attr)
+		flags |= NLM_F_ACK_TLVS;
+
+	skb = nlmsg_new(size, GFP_KERNEL);
+	if (!skb)
+		return;
+	nlh = nlmsg_put(skb, job->portid, job->nlh->nlmsg_seq, NLMSG_ERROR,
+			sizeof(*e), flags);
+	if (WARN_ON_ONCE(!nlh))
+		goto out_free;
+	e = nlmsg_data(nlh);
+	e->error = err;
+	e->msg = *job->nlh;
+	if (reason && nla_put_string(skb, NLMSGERR_ATTR_MSG, reason))
+		goto out_free;
+	if (attr && nla_put_u32(skb, NLMSGERR_ATTR_OFFS,
+				(const char *)attr - (const char *)job->nlh))
+		goto out_free;
+	nlmsg_end(skb, nlh);
+	genlmsg_unicast(job->net, skb, job->portid);
+	return;
+
+out_free:
+	nlmsg_free(skb);
+}
+
+static void job_work(struct work_struct *work)
+{
+	struct job *job = container_of(work, struct job, work);
+	int r;
+
+	r = job->run(job);
+	vmem_region_unqueued(job->region);
+	/* A sender that left, or does not read, gets no answer. */
+	if (!r) {
+		genlmsg_unicast(job->net, job->reply, job->portid);
+		job->reply = NULL;
+	}
+	if (r || job->nlh->nlmsg_flags & NLM_F_ACK)
+		send_ack(job, r);
+	free_job(job);
+}
+
+/* Hand a job over; what a handler returns. */
+static int queue_job(struct job *job, struct netlink_ext_ack *extack)
+{
+	int r;
+
+	INIT_WORK(&job->work, job_work);
+	r = vmem_region_queue(job->region, &job->work);
+	if (r) {
+		vmem_set_extack(extack, NULL,
+				r == -EBUSY ? "too many requests wait" :
+					      "the region has ended");
+		free_job(job);
+		return r;
+	}
+	/* To netlink: no acknowledgment now. */
+	return -EINTR;
+}
+
+static int run_set(struct job *job)
+{
+	const struct nlattr *size_attr = job->size_attr;
+	const struct nlattr *log_attr = job->log_attr;
+	struct vmem_fault fault;
+	bool dirty_log = false;
+	u64 size = 0;
+	int r;
+
+	if (size_attr)
+		size = nla_get_u64(size_attr);
+	if (log_attr)
+		dirty_log = nla_get_u8(log_attr);
+	r = vmem_region_set(job->region, size_attr ? &size : NULL,
+			    log_attr ? &dirty_log : NULL, &fault);
+	if (r) {
+		if (fault.range == VMEM_SET_REQUESTED_SIZE)
+			job->bad_attr = size_attr;
+		else if (fault.range == VMEM_SET_DIRTY_LOG)
+			job->bad_attr = log_attr;
+		job->reason = fault.reason;
+		return r;
+	}
+	r = put_region_message(job->reply, job->region, job->pid_ns,
+			       job->portid, job->nlh->nlmsg_seq, 0,
+			       KVM_VMEM_CMD_REGION_SET);
+	WARN_ON_ONCE(r);
+	return r;
+}
+
+int kvm_vmem_nl_region_set_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	struct vmem_region *region;
+	struct job *job;
+
+	region = get_region(skb, info->attrs, &region_attrs, true,
+			    info->extack);
+	if (IS_ERR(region))
+		return PTR_ERR(region);
+	if (!info->attrs[KVM_VMEM_A_REGION_REQUESTED_SIZE] &&
+	    !info->attrs[KVM_VMEM_A_REGION_DIRTY_LOG]) {
+		vmem_set_extack(info->extack, NULL, "nothing to set");
+		vmem_region_put(region);
+		return -EINVAL;
+	}
+	job = new_job(skb, info, region, run_set);
+	if (!job) {
+		vmem_region_put(region);
+		return -ENOMEM;
+	}
+	job->size_attr = info->attrs[KVM_VMEM_A_REGION_REQUESTED_SIZE];
+	job->log_attr = info->attrs[KVM_VMEM_A_REGION_DIRTY_LOG];
+	return queue_job(job, info->extack);
+}
+
 /* The range attribute after @attr, or the first; NULL if there is none. */
-static const struct nlattr *next_range(struct genl_info *info,
+static const struct nlattr *next_range(const struct nlmsghdr *nlh,
 				       const struct nlattr *attr)
 {
-	const struct nlattr *head = genlmsg_data(info->genlhdr);
-	int rem = genlmsg_len(info->genlhdr);
+	const struct nlattr *head = nlmsg_attrdata(nlh, GENL_HDRLEN);
+	int rem = nlmsg_attrlen(nlh, GENL_HDRLEN);
 
 	if (attr) {
 		rem -= (const char *)attr - (const char *)head;
@@ -327,24 +480,24 @@ static int parse_range(const struct vmem_region *region,
 	if (r)
 		return r;
 	if (!tb[KVM_VMEM_A_RANGE_GPA] || !tb[KVM_VMEM_A_RANGE_SIZE]) {
-		set_error(extack, attr, "a range takes gpa and size");
+		vmem_set_extack(extack, attr, "a range takes gpa and size");
 		return -EINVAL;
 	}
 	gpa = nla_get_u64(tb[KVM_VMEM_A_RANGE_GPA]);
 	size = nla_get_u64(tb[KVM_VMEM_A_RANGE_SIZE]);
 	if (!IS_ALIGNED(gpa, region->block_size)) {
-		set_error(extack, tb[KVM_VMEM_A_RANGE_GPA],
-			  "not a multiple of the block size");
+		vmem_set_extack(extack, tb[KVM_VMEM_A_RANGE_GPA],
+				"not a multiple of the block size");
 		return -EINVAL;
 	}
 	if (!size || !IS_ALIGNED(size, region->block_size)) {
-		set_error(extack, tb[KVM_VMEM_A_RANGE_SIZE],
-			  "not a multiple of the block size, or 0");
+		vmem_set_extack(extack, tb[KVM_VMEM_A_RANGE_SIZE],
+				"not a multiple of the block size, or 0");
 		return -EINVAL;
 	}
 	if (gpa < region->gpa || gpa - region->gpa >= region->size ||
 	    size > region->size - (gpa - region->gpa)) {
-		set_error(extack, attr, "not inside the region");
+		vmem_set_extack(extack, attr, "not inside the region");
 		return -ERANGE;
 	}
 	range->first = (gpa - region->gpa) >> ilog2(region->block_size);
@@ -353,22 +506,22 @@ static int parse_range(const struct vmem_region *region,
 }
 
 static int parse_ranges(const struct vmem_region *region,
-			struct vmem_request *req, struct genl_info *info)
+			const struct nlmsghdr *nlh, struct vmem_request *req,
+			struct netlink_ext_ack *extack)
 {
-	struct netlink_ext_ack *extack = info->extack;
 	const struct nlattr *attr;
 	u32 nr = 0;
 	int r;
 
-	for (attr = next_range(info, NULL); attr; attr = next_range(info, attr))
+	for (attr = next_range(nlh, NULL); attr; attr = next_range(nlh, attr))
 		nr++;
 	if (!nr) {
 		NL_SET_ERR_ATTR_MISS(extack, NULL, KVM_VMEM_A_BLOCK_RANGE);
-		set_error(extack, NULL, "no range");
+		vmem_set_extack(extack, NULL, "no range");
 		return -EINVAL;
 	}
 	if (nr > KVM_VMEM_MAX_RANGES) {
-		set_error(extack, NULL, "too many ranges");
+		vmem_set_extack(extack, NULL, "too many ranges");
 		return -E2BIG;
 	}
 	/* It may be remembered for as long as the region lives. */
@@ -376,8 +529,7 @@ static int parse_ranges(const struct vmem_region *region,
 				     GFP_KERNEL_ACCOUNT);
 	if (!req->ranges)
 		return -ENOMEM;
-	for (attr = next_range(info, NULL); attr;
-	     attr = next_range(info, attr)) {
+	for (attr = next_range(nlh, NULL); attr; attr = next_range(nlh, attr)) {
 		r = parse_range(region, attr, &req->ranges[req->nr++], extack);
 		if (r)
 			return r;
@@ -385,25 +537,26 @@ static int parse_ranges(const struct vmem_region *region,
 	return 0;
 }
 
-static const struct nlattr *range_attr(struct genl_info *info, int index)
+static const struct nlattr *range_attr(const struct nlmsghdr *nlh, int index)
 {
-	const struct nlattr *attr = next_range(info, NULL);
+	const struct nlattr *attr = next_range(nlh, NULL);
 
 	while (attr && index--)
-		attr = next_range(info, attr);
+		attr = next_range(nlh, attr);
 	return attr;
 }
 
-static int put_answer(struct sk_buff *skb, struct genl_info *info,
-		      const struct vmem_region *region, u64 request_id,
-		      const struct vmem_answer *answer)
+static int put_answer(const struct job *job, const struct vmem_answer *answer,
+		      u64 request_id)
 {
-	void *header = genlmsg_put_reply(skb, info, vmem_genl_family, 0,
-					 info->genlhdr->cmd);
+	struct genlmsghdr *genlh = nlmsg_data(job->nlh);
+	struct sk_buff *skb = job->reply;
+	void *header = genlmsg_put(skb, job->portid, job->nlh->nlmsg_seq,
+				   vmem_genl_family, 0, genlh->cmd);
 
 	if (!header)
 		return -EMSGSIZE;
-	if (nla_put_u32(skb, KVM_VMEM_A_BLOCK_REGION_ID, region->id))
+	if (nla_put_u32(skb, KVM_VMEM_A_BLOCK_REGION_ID, job->region->id))
 		return -EMSGSIZE;
 	if (request_id && put_u64(skb, KVM_VMEM_A_BLOCK_REQUEST_ID, request_id,
 				  KVM_VMEM_A_BLOCK_PAD))
@@ -417,85 +570,93 @@ static int put_answer(struct sk_buff *skb, struct genl_info *info,
 	return 0;
 }
 
-static int do_request(struct sk_buff *skb, struct genl_info *info,
-		      enum vmem_request_type type)
+static int run_change(struct job *job)
+{
+	struct vmem_answer answer;
+	struct vmem_fault fault;
+	int r;
+
+	r = vmem_region_request(job->region, &job->change, &answer, &fault);
+	if (r) {
+		if (fault.range >= 0)
+			job->bad_attr = range_attr(job->nlh, fault.range);
+		job->reason = fault.reason;
+		return r;
+	}
+	r = put_answer(job, &answer, job->change.id);
+	WARN_ON_ONCE(r);
+	return r;
+}
+
+/* The request of a message; its ranges are to be freed, also on error. */
+static int parse_request(const struct vmem_region *region,
+			 struct genl_info *info, struct vmem_request *req)
 {
 	const struct nlattr *id_attr = info->attrs[KVM_VMEM_A_BLOCK_REQUEST_ID];
-	struct vmem_request req = { .type = type };
-	struct sk_buff *reply = NULL;
-	struct vmem_answer answer;
+
+	if (id_attr) {
+		req->id = nla_get_u64(id_attr);
+		if (!req->id) {
+			vmem_set_extack(info->extack, id_attr,
+					"a request id is not 0");
+			return -EINVAL;
+		}
+	}
+	if (req->type == VMEM_REQUEST_UNPLUG_ALL)
+		return 0;
+	return parse_ranges(region, info->nlhdr, req, info->extack);
+}
+
+static int do_change(struct sk_buff *skb, struct genl_info *info,
+		     enum vmem_request_type type)
+{
 	struct vmem_region *region;
-	struct vmem_fault fault;
-	u64 id = 0;
+	struct job *job;
 	int r;
 
 	region = get_region(skb, info->attrs, &block_attrs, true, info->extack);
 	if (IS_ERR(region))
 		return PTR_ERR(region);
-	if (id_attr) {
-		id = nla_get_u64(id_attr);
-		if (!id) {
-			set_error(info->extack, id_attr,
-				  "a request id is not 0");
-			r = -EINVAL;
-			goto out;
-		}
+	job = new_job(skb, info, region, run_change);
+	if (!job) {
+		vmem_region_put(region);
+		return -ENOMEM;
 	}
-	req.id = id;
-	if (type != VMEM_REQUEST_UNPLUG_ALL) {
-		r = parse_ranges(region, &req, info);
-		if (r)
-			goto out;
-	}
-	reply = genlmsg_new(GENLMSG_DEFAULT_SIZE, GFP_KERNEL);
-	if (!reply) {
-		r = -ENOMEM;
-		goto out;
-	}
-
-	r = vmem_region_request(region, &req, &answer, &fault);
+	job->change.type = type;
+	r = parse_request(region, info, &job->change);
 	if (r) {
-		set_error(info->extack,
-			  fault.range < 0 ? NULL : range_attr(info, fault.range),
-			  fault.reason);
-		goto out;
+		free_job(job);
+		return r;
 	}
-	r = put_answer(reply, info, region, id, &answer);
-	if (WARN_ON_ONCE(r))
-		goto out;
-	r = genlmsg_reply(reply, info);
-	reply = NULL;
-out:
-	nlmsg_free(reply);
-	kvfree(req.ranges);
-	vmem_region_put(region);
-	return r;
+	return queue_job(job, info->extack);
 }
 
 int kvm_vmem_nl_block_plug_doit(struct sk_buff *skb, struct genl_info *info)
 {
-	return do_request(skb, info, VMEM_REQUEST_PLUG);
+	return do_change(skb, info, VMEM_REQUEST_PLUG);
 }
 
 int kvm_vmem_nl_block_unplug_doit(struct sk_buff *skb, struct genl_info *info)
 {
-	return do_request(skb, info, VMEM_REQUEST_UNPLUG);
+	return do_change(skb, info, VMEM_REQUEST_UNPLUG);
 }
 
 int kvm_vmem_nl_block_unplug_all_doit(struct sk_buff *skb,
 				      struct genl_info *info)
 {
-	return do_request(skb, info, VMEM_REQUEST_UNPLUG_ALL);
+	return do_change(skb, info, VMEM_REQUEST_UNPLUG_ALL);
 }
 
 /**
  * struct dump - state of a dump between its rounds
  * @region: what is dumped, with a reference; NULL for all regions
  * @pos: the next region id, block or slot
+ * @kvm_busy: KVM kept us waiting too long; not again in this dump
  */
 struct dump {
 	struct vmem_region *region;
 	u64 pos;
+	bool kvm_busy;
 };
 
 static struct dump *dump_of(struct netlink_callback *cb)
@@ -524,7 +685,7 @@ int kvm_vmem_nl_region_start(struct netlink_callback *cb)
 		return start_dump(cb, &region_attrs);
 	if (netlink_capable(cb->skb, CAP_NET_ADMIN))
 		return 0;
-	set_error(cb->extack, NULL, "all regions take CAP_NET_ADMIN");
+	vmem_set_extack(cb->extack, NULL, "all regions take CAP_NET_ADMIN");
 	return -EPERM;
 }
 
@@ -550,7 +711,8 @@ int kvm_vmem_nl_dump_done(struct netlink_callback *cb)
 static int dump_region(struct sk_buff *skb, struct netlink_callback *cb,
 		       struct vmem_region *region)
 {
-	return put_region_message(skb, region, NETLINK_CB(cb->skb).portid,
+	return put_region_message(skb, region, task_active_pid_ns(current),
+				  NETLINK_CB(cb->skb).portid,
 				  cb->nlh->nlmsg_seq, NLM_F_MULTI,
 				  KVM_VMEM_CMD_REGION_GET);
 }
@@ -669,7 +831,8 @@ static int put_slot(struct sk_buff *skb, struct netlink_callback *cb,
 	    put_u64(skb, KVM_VMEM_A_SLOT_PLUGGED_SIZE, slot->plugged_size,
 		    pad) ||
 	    (slot->stale && nla_put_flag(skb, KVM_VMEM_A_SLOT_STALE)) ||
-	    put_metadata(skb, KVM_VMEM_A_SLOT_METADATA, &slot->metadata)) {
+	    (slot->has_metadata && put_metadata(skb, KVM_VMEM_A_SLOT_METADATA,
+						&slot->metadata))) {
 		genlmsg_cancel(skb, header);
 		return -EMSGSIZE;
 	}
@@ -687,8 +850,11 @@ int kvm_vmem_nl_slot_get_dumpit(struct sk_buff *skb,
 	note_dump_seq(cb, dump->region);
 	for (;;) {
 		index = dump->pos;
-		if (!vmem_region_next_slot(dump->region, &index, &slot))
+		if (!vmem_region_next_slot(dump->region, &index,
+					   !dump->kvm_busy, &slot))
 			break;
+		if (!slot.has_metadata)
+			dump->kvm_busy = true;
 		if (put_slot(skb, cb, dump->region, &slot))
 			break;
 		dump->pos = index;

@@ -13,28 +13,39 @@
  * made gets ESTALE. A request looks at all memslots its blocks lie in, also at
  * those it leaves alone.
  *
+ * Works. A change waits for KVM: for slots_lock, which others may hold, and for
+ * grace periods, which a vCPU delays for as long as a page it faulted on takes
+ * to come, and userspace decides that (userfaultfd). Nobody else should wait
+ * with it, least of all netlink, whose handlers run under a lock of all of
+ * generic netlink. So all that changes a region is done by works on an ordered
+ * workqueue of its own: requests in the order they came in, the end of the VM,
+ * the end of the region. They need no lock against each other, and take
+ * region->lock just to update what readers see. Readers wait for KVM for
+ * SLOTS_LOCK_WAIT_MS at most, and do without metadata then.
+ *
  * Life. The file descriptor holds the reference that makes a region exist
- * (vmem_region_destroy() ends it); netlink takes others for as long as a
- * message takes, or a dump. A region holds a reference to its VM, until it
- * ends or the VMM's mm does, whichever is first. The mm's end comes as an mmu
- * notifier release. The reference cannot be dropped from there: were it the
- * last, KVM would wait for the very notifier calls it is made from. So a work
- * item does it.
+ * (vmem_region_destroy() ends it); a netlink message holds another for as long
+ * as it takes, a dump too. A region holds a reference to its VM, until it
+ * ends or the VMM's mm does, whichever is first, and one to the vendor module
+ * (kvm-amd or kvm-intel), which the former does not imply on every kernel. The
+ * mm's end comes as an mmu notifier release. It only leaves word and queues a
+ * work: were the reference to the VM the last, KVM would wait for the very
+ * notifier calls that it is dropped from, and so would everybody who
+ * unregisters a notifier while a release waits for something.
  *
  * Locks, outermost first:
  *
- *   regions_lock	mutex. Creating a region, from the check that it is in
- *			nobody's way until others would see it, and removal.
- *   region->lock	mutex. State of one region, kept over the batch.
+ *   regions_lock	mutex. That regions of a VM do not overlap: from the
+ *			check until others would see the new one, and removal.
+ *   region->lock	mutex. State of one region, for readers.
  *   KVM's locks	see memslot.c.
- *
- * The release notifier takes region->lock. It runs when the last user of the
- * mm leaves, so nothing may drop such a use under region->lock, nor
- * unregister the notifier.
  */
 #include <linux/bitmap.h>
+#include <linux/delay.h>
+#include <linux/fs.h>
 #include <linux/kvm_host.h>
 #include <linux/memcontrol.h>
+#include <linux/module.h>
 #include <linux/pid.h>
 #include <linux/poll.h>
 #include <linux/sched/mm.h>
@@ -49,6 +60,15 @@
 
 /* A region that is published: netlink may find it. */
 #define REGION_PUBLISHED XA_MARK_1
+
+/*
+ * Requests of a region that may wait to be carried out. A device has one under
+ * way; what is more comes from operators.
+ */
+#define MAX_QUEUED 64
+
+/* How long a reader waits for others who change memslots of the VM. */
+#define SLOTS_LOCK_WAIT_MS 100
 
 static DEFINE_MUTEX(regions_lock);
 static DEFINE_XARRAY_ALLOC1(regions);
@@ -92,7 +112,7 @@ static struct vmem_change *alloc_changes(const struct vmem_region *region,
 					 u32 nr_slots)
 {
 	return kvmalloc_array(array_size(nr_slots, nr_address_spaces(region)),
-			      sizeof(struct vmem_change), GFP_KERNEL_ACCOUNT);
+			      sizeof(struct vmem_change), GFP_KERNEL);
 }
 
 /* Add the memslots of one slot to a batch of @nr entries; new number. */
@@ -110,17 +130,17 @@ static u32 add_changes(const struct vmem_region *region, u32 slot,
 	return nr;
 }
 
-/* A region's batch, charged to the VMM whoever sends the request. */
+/* A region's batch, charged to the VMM. From a work. */
 static int apply_changes(struct vmem_region *region,
-			 const struct vmem_change *changes, u32 nr)
+			 const struct vmem_change *changes, u32 nr,
+			 u32 *bad_index)
 {
 	struct mem_cgroup *memcg, *old_memcg;
-	u32 bad_index;
 	int r;
 
 	memcg = get_mem_cgroup_from_mm(region->kvm->mm);
 	old_memcg = set_active_memcg(memcg);
-	r = vmem_batch_apply(region->kvm, changes, nr, false, &bad_index);
+	r = vmem_batch_apply(region->kvm, changes, nr, false, bad_index);
 	set_active_memcg(old_memcg);
 	mem_cgroup_put(memcg);
 	return r;
@@ -131,7 +151,7 @@ static int change_populated(struct vmem_region *region,
 			    enum vmem_change_kind kind)
 {
 	struct vmem_change *changes;
-	u32 slot, nr = 0;
+	u32 slot, bad_index, nr = 0;
 	int r;
 
 	if (!region->populated_slots)
@@ -142,45 +162,80 @@ static int change_populated(struct vmem_region *region,
 	for (slot = 0; slot < region->nr_slots; slot++)
 		if (region->slot_plugged[slot])
 			nr = add_changes(region, slot, kind, changes, nr);
-	r = apply_changes(region, changes, nr);
+	r = apply_changes(region, changes, nr, &bad_index);
 	kvfree(changes);
 	return r;
 }
 
-static void note_change(struct vmem_region *region, int cmd)
+/* The end of a region: its memslots go, those that are still as it made them. */
+static int drop_memslots(struct vmem_region *region)
+{
+	struct vmem_change changes[KVM_MAX_NR_ADDRESS_SPACES];
+	u32 slot, bad_index, nr;
+	int r;
+
+	r = change_populated(region, VMEM_CHANGE_DROP);
+	if (r != -ENOMEM)
+		return r;
+	/* Slowly, but with little memory. */
+	for (slot = 0; slot < region->nr_slots; slot++) {
+		if (!region->slot_plugged[slot])
+			continue;
+		nr = add_changes(region, slot, VMEM_CHANGE_DROP, changes, 0);
+		r = apply_changes(region, changes, nr, &bad_index);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+static void tell_readers(struct vmem_region *region)
 {
 	atomic64_inc(&region->changes);
-	wake_up_interruptible_poll(&region->wait, EPOLLIN | EPOLLRDNORM);
-	vmem_netlink_notify(region, cmd);
+	wake_up_poll(&region->wait, EPOLLIN | EPOLLRDNORM);
 }
 
-static void put_vm(struct work_struct *work)
+/* Under region->lock. */
+static void note_change(struct vmem_region *region)
 {
-	struct vmem_region *region =
-		container_of(work, struct vmem_region, put_work);
-
-	mutex_lock(&region->lock);
-	note_change(region, KVM_VMEM_CMD_REGION_CHANGE_NTF);
-	mutex_unlock(&region->lock);
-	kvm_put_kvm(region->dying_kvm);
+	tell_readers(region);
+	vmem_netlink_notify(region, KVM_VMEM_CMD_REGION_CHANGE_NTF);
 }
 
-/* The VM is going away, or the region: let go of the former. */
 static void drop_vm(struct vmem_region *region)
 {
+	struct kvm *kvm = region->kvm;
+
 	mutex_lock(&region->lock);
-	if (region->kvm) {
-		region->dying_kvm = region->kvm;
-		WRITE_ONCE(region->kvm, NULL);
-		queue_work(system_unbound_wq, &region->put_work);
-	}
+	WRITE_ONCE(region->kvm, NULL);
 	mutex_unlock(&region->lock);
-	wake_up_poll(&region->wait, EPOLLHUP | EPOLLIN);
+	kvm_put_kvm(kvm);
+	module_put(region->vm_module);
+}
+
+/* The VM is going away. */
+static void gone_work(struct work_struct *work)
+{
+	struct vmem_region *region =
+		container_of(work, struct vmem_region, gone_work);
+
+	/* The region may have ended before. */
+	if (!region->kvm)
+		return;
+	drop_vm(region);
+	mutex_lock(&region->lock);
+	vmem_netlink_notify(region, KVM_VMEM_CMD_REGION_CHANGE_NTF);
+	mutex_unlock(&region->lock);
 }
 
 static void release_mm(struct mmu_notifier *mn, struct mm_struct *mm)
 {
-	drop_vm(container_of(mn, struct vmem_region, mn));
+	struct vmem_region *region = container_of(mn, struct vmem_region, mn);
+
+	WRITE_ONCE(region->gone, true);
+	atomic64_inc(&region->changes);
+	wake_up_poll(&region->wait, EPOLLIN | EPOLLRDNORM | EPOLLHUP);
+	queue_work(region->wq, &region->gone_work);
 }
 
 static const struct mmu_notifier_ops region_mmu_notifier_ops = {
@@ -189,7 +244,33 @@ static const struct mmu_notifier_ops region_mmu_notifier_ops = {
 
 bool vmem_region_alive(struct vmem_region *region)
 {
-	return READ_ONCE(region->kvm);
+	return !READ_ONCE(region->gone);
+}
+
+/*
+ * The region is going away. Its memslots go, where the VM still is. Those that
+ * somebody changed are not the region's any more and stay; so do all if there
+ * is no memory to remove them.
+ */
+static void end_work(struct work_struct *work)
+{
+	struct vmem_region *region =
+		container_of(work, struct vmem_region, end_work);
+	int r;
+
+	if (!region->kvm)
+		return;
+	r = drop_memslots(region);
+	if (r)
+		pr_warn_ratelimited("kvm_vmem: region %u left memslots behind: %pe\n",
+				    region->id, ERR_PTR(r));
+	drop_vm(region);
+}
+
+/* Number of slots of a region; its last one may be short. */
+static u64 count_slots_of(u64 region_size, u64 slot_size)
+{
+	return div64_u64(region_size - 1, slot_size) + 1;
 }
 
 static int check_args(const struct kvm_vmem_create_region *args, int nr_as)
@@ -223,7 +304,7 @@ static int check_args(const struct kvm_vmem_create_region *args, int nr_as)
 	nr_blocks = args->region_size >> ilog2(args->block_size);
 	if (nr_blocks > KVM_VMEM_MAX_BLOCKS)
 		return -E2BIG;
-	nr_slots = DIV64_U64_ROUND_UP(args->region_size, args->slot_size);
+	nr_slots = count_slots_of(args->region_size, args->slot_size);
 	if (args->first_slot >= KVM_USER_MEM_SLOTS ||
 	    nr_slots > KVM_USER_MEM_SLOTS - args->first_slot)
 		return -ENOSPC;
@@ -235,39 +316,49 @@ static bool ranges_meet(u64 first_a, u64 nr_a, u64 first_b, u64 nr_b)
 	return first_a < first_b + nr_b && first_b < first_a + nr_a;
 }
 
-/* Is another region of the VM, or a memslot, in the way? */
-static int check_room(const struct vmem_region *region, struct kvm *kvm)
+/* Is another region of the VM in the way? Under regions_lock. */
+static bool meets_region(const struct vmem_region *region)
 {
 	struct vmem_region *other;
-	struct vmem_change *changes;
 	unsigned long id;
-	u32 slot, bad_index, nr = 0;
-	int r;
 
 	xa_for_each(&regions, id, other) {
-		if (READ_ONCE(other->kvm) != kvm ||
+		if (READ_ONCE(other->kvm) != region->kvm ||
 		    !(other->as_mask & region->as_mask))
 			continue;
 		if (ranges_meet(region->gpa, region->size, other->gpa,
 				other->size) ||
 		    ranges_meet(region->first_slot, region->nr_slots,
 				other->first_slot, other->nr_slots))
-			return -EEXIST;
+			return true;
 	}
+	return false;
+}
 
-	/* KVM's answer to creating all memslots, without creating them. */
+/*
+ * Is a memslot in the way? KVM's answer to creating all of the region's,
+ * without creating them.
+ */
+static int check_memslots(const struct vmem_region *region)
+{
+	struct vmem_change *changes;
+	u32 slot, bad_index, nr = 0;
+	int r;
+
 	changes = alloc_changes(region, region->nr_slots);
 	if (!changes)
 		return -ENOMEM;
 	for (slot = 0; slot < region->nr_slots; slot++)
 		nr = add_changes(region, slot, VMEM_CHANGE_CREATE, changes, nr);
-	r = vmem_batch_apply(kvm, changes, nr, true, &bad_index);
+	r = vmem_batch_apply(region->kvm, changes, nr, true, &bad_index);
 	kvfree(changes);
 	return r;
 }
 
 static void free_region(struct vmem_region *region)
 {
+	if (region->wq)
+		destroy_workqueue(region->wq);
 	kvfree(region->last_request.ranges);
 	kvfree(region->slot_plugged);
 	kvfree(region->plugged);
@@ -286,7 +377,8 @@ alloc_region(const struct kvm_vmem_create_region *args)
 	refcount_set(&region->refs, 1);
 	mutex_init(&region->lock);
 	init_waitqueue_head(&region->wait);
-	INIT_WORK(&region->put_work, put_vm);
+	INIT_WORK(&region->gone_work, gone_work);
+	INIT_WORK(&region->end_work, end_work);
 	region->mn.ops = &region_mmu_notifier_ops;
 	region->gpa = args->guest_phys_addr;
 	region->size = args->region_size;
@@ -296,8 +388,7 @@ alloc_region(const struct kvm_vmem_create_region *args)
 	region->nr_blocks = args->region_size >> ilog2(args->block_size);
 	region->blocks_per_slot = args->slot_size >> ilog2(args->block_size);
 	region->first_slot = args->first_slot;
-	region->nr_slots = DIV64_U64_ROUND_UP(args->region_size,
-					      args->slot_size);
+	region->nr_slots = count_slots_of(args->region_size, args->slot_size);
 	region->as_mask = args->address_spaces;
 	region->pid = get_task_pid(current, PIDTYPE_TGID);
 	region->plugged = kvcalloc(BITS_TO_LONGS(region->nr_blocks),
@@ -305,7 +396,8 @@ alloc_region(const struct kvm_vmem_create_region *args)
 	region->slot_plugged = kvcalloc(region->nr_slots,
 					sizeof(*region->slot_plugged),
 					GFP_KERNEL_ACCOUNT);
-	if (!region->plugged || !region->slot_plugged) {
+	region->wq = alloc_ordered_workqueue("kvm-vmem-%d", 0, current->tgid);
+	if (!region->plugged || !region->slot_plugged || !region->wq) {
 		free_region(region);
 		return NULL;
 	}
@@ -314,17 +406,19 @@ alloc_region(const struct kvm_vmem_create_region *args)
 
 /*
  * vmem_region_create() - make a region that nobody sees yet
- * @kvm: its VM, whose mm is current's
+ * @vm_file: its VM, whose mm is current's
  * @args: what the user asked for
+ * @result: out: the region
  *
  * vmem_region_publish() or vmem_region_destroy() must follow.
  *
- * Return: 0 and the region; an error as KVM_VMEM_CREATE_REGION tells.
+ * Return: 0; an error as KVM_VMEM_CREATE_REGION tells.
  */
-int vmem_region_create(struct kvm *kvm,
+int vmem_region_create(struct file *vm_file,
 		       const struct kvm_vmem_create_region *args,
 		       struct vmem_region **result)
 {
+	struct kvm *kvm = vm_file->private_data;
 	struct vmem_region *region;
 	int r;
 
@@ -334,38 +428,40 @@ int vmem_region_create(struct kvm *kvm,
 	region = alloc_region(args);
 	if (!region)
 		return -ENOMEM;
-
-	/*
-	 * Before regions_lock, which mmap_lock must not nest inside. The mm
-	 * cannot end while current runs in it.
-	 */
-	r = mmu_notifier_register(&region->mn, current->mm);
-	if (r)
-		goto out_free;
+	kvm_get_kvm(kvm);
+	region->kvm = kvm;
+	/* The file holds it, so there is one to take. */
+	region->vm_module = vm_file->f_op->owner;
+	__module_get(region->vm_module);
 
 	mutex_lock(&regions_lock);
-	r = check_room(region, kvm);
-	if (!r)
+	if (meets_region(region))
+		r = -EEXIST;
+	else
 		r = xa_alloc_cyclic(&regions, &region->id, region,
 				    XA_LIMIT(1, INT_MAX), &next_region_id,
 				    GFP_KERNEL_ACCOUNT);
-	if (r >= 0) {
-		kvm_get_kvm(kvm);
-		mutex_lock(&region->lock);
-		WRITE_ONCE(region->kvm, kvm);
-		mutex_unlock(&region->lock);
-		atomic_inc(&nr_regions);
-	}
 	mutex_unlock(&regions_lock);
 	if (r < 0)
-		goto out_unregister;
+		goto out_drop_vm;
 
+	r = check_memslots(region);
+	if (r)
+		goto out_erase;
+	/* The mm cannot end while current runs in it. */
+	r = mmu_notifier_register(&region->mn, current->mm);
+	if (r)
+		goto out_erase;
+	atomic_inc(&nr_regions);
 	*result = region;
 	return 0;
 
-out_unregister:
-	mmu_notifier_unregister(&region->mn, current->mm);
-out_free:
+out_erase:
+	mutex_lock(&regions_lock);
+	xa_erase(&regions, region->id);
+	mutex_unlock(&regions_lock);
+out_drop_vm:
+	drop_vm(region);
 	free_region(region);
 	return r;
 }
@@ -384,14 +480,11 @@ void vmem_region_publish(struct vmem_region *region)
 /*
  * vmem_region_destroy() - end a region that has no file descriptor (any more)
  *
- * Removes its memslots, where the VM still is. Those that somebody changed are
- * not the region's any more and stay; so do all if there is no memory to remove
- * them, as a VM's memslots do no harm beyond what they cost.
+ * What was asked of it before is carried out first.
  */
 void vmem_region_destroy(struct vmem_region *region)
 {
 	bool published;
-	int r = 0;
 
 	mutex_lock(&regions_lock);
 	published = xa_get_mark(&regions, region->id, REGION_PUBLISHED);
@@ -399,18 +492,21 @@ void vmem_region_destroy(struct vmem_region *region)
 	mutex_unlock(&regions_lock);
 
 	mutex_lock(&region->lock);
-	if (region->kvm)
-		r = change_populated(region, VMEM_CHANGE_DROP);
-	if (published)
-		vmem_netlink_notify(region, KVM_VMEM_CMD_REGION_DEL_NTF);
+	region->ended = true;
 	mutex_unlock(&region->lock);
-	if (r)
-		pr_warn_ratelimited("kvm_vmem: region %u left its memslots behind: %pe\n",
-				    region->id, ERR_PTR(r));
+	queue_work(region->wq, &region->end_work);
+	flush_work(&region->end_work);
+	if (published) {
+		mutex_lock(&region->lock);
+		vmem_netlink_notify(region, KVM_VMEM_CMD_REGION_DEL_NTF);
+		mutex_unlock(&region->lock);
+	}
 
 	/* Calls release_mm() unless the mm's end has, and waits for either. */
 	mmu_notifier_unregister(&region->mn, region->mn.mm);
-	flush_work(&region->put_work);
+	/* Not when the last reference goes: that may be in one of its works. */
+	destroy_workqueue(region->wq);
+	region->wq = NULL;
 	atomic_dec(&nr_regions);
 	vmem_region_put(region);
 }
@@ -461,6 +557,36 @@ struct vmem_region *vmem_region_get_by_id(u32 id)
 u32 vmem_region_count(void)
 {
 	return atomic_read(&nr_regions);
+}
+
+/*
+ * vmem_region_queue() - have a work change a region, after those before it
+ * @work: calls vmem_region_unqueued() when it is done
+ *
+ * Return: 0; -ENODEV if the region has ended; -EBUSY if too many wait.
+ */
+int vmem_region_queue(struct vmem_region *region, struct work_struct *work)
+{
+	int r = 0;
+
+	mutex_lock(&region->lock);
+	if (region->ended) {
+		r = -ENODEV;
+	} else if (region->nr_queued >= MAX_QUEUED) {
+		r = -EBUSY;
+	} else {
+		region->nr_queued++;
+		queue_work(region->wq, work);
+	}
+	mutex_unlock(&region->lock);
+	return r;
+}
+
+void vmem_region_unqueued(struct vmem_region *region)
+{
+	mutex_lock(&region->lock);
+	region->nr_queued--;
+	mutex_unlock(&region->lock);
 }
 
 static int compare_ranges(const void *a, const void *b)
@@ -595,13 +721,27 @@ static void unplug_blocks(struct vmem_region *region,
 	}
 }
 
+/* Which range of a request has blocks in a slot? */
+static int range_in_slot(const struct vmem_region *region,
+			 const struct vmem_request *req, u32 slot)
+{
+	u64 first = slot * region->blocks_per_slot;
+	u32 i;
+
+	for (i = 0; i < req->nr; i++)
+		if (ranges_meet(req->ranges[i].first, req->ranges[i].nr, first,
+				region->blocks_per_slot))
+			return i;
+	return -1;
+}
+
 static int change_blocks(struct vmem_region *region,
 			 const struct vmem_request *req, struct vmem_fault *f)
 {
 	struct vmem_range *sorted = NULL;
 	struct slot_blocks *slots = NULL;
 	struct vmem_change *changes = NULL;
-	u32 i, nr_slots, nr = 0;
+	u32 i, nr_slots, bad_index, nr = 0;
 	int r = -ENOMEM;
 
 	sorted = kvmalloc_array(req->nr, sizeof(*sorted), GFP_KERNEL);
@@ -624,14 +764,21 @@ static int change_blocks(struct vmem_region *region,
 		nr = add_changes(region, slots[i].slot,
 				 slot_change(region, req->type, &slots[i]),
 				 changes, nr);
-	r = apply_changes(region, changes, nr);
-	if (r)
+	r = apply_changes(region, changes, nr, &bad_index);
+	if (r) {
+		if (bad_index < nr) {
+			i = bad_index / nr_address_spaces(region);
+			f->range = range_in_slot(region, req, slots[i].slot);
+		}
 		goto out;
+	}
 
+	mutex_lock(&region->lock);
 	if (req->type == VMEM_REQUEST_PLUG)
 		plug_blocks(region, sorted, req->nr, slots, nr_slots);
 	else
 		unplug_blocks(region, sorted, req->nr, slots, nr_slots);
+	mutex_unlock(&region->lock);
 out:
 	kvfree(changes);
 	kvfree(slots);
@@ -645,11 +792,13 @@ static int unplug_all(struct vmem_region *region)
 
 	if (r)
 		return r;
+	mutex_lock(&region->lock);
 	bitmap_zero(region->plugged, region->nr_blocks);
 	memset(region->slot_plugged, 0,
 	       region->nr_slots * sizeof(*region->slot_plugged));
 	region->plugged_blocks = 0;
 	region->populated_slots = 0;
+	mutex_unlock(&region->lock);
 	return 0;
 }
 
@@ -678,35 +827,32 @@ static const char *explain(int err)
 }
 
 /*
- * vmem_region_request() - plug or unplug blocks
+ * vmem_region_request() - plug or unplug blocks, from a work of the region
  * @region: the region
  * @req: what to do, its ranges checked to lie in the region; on success its
  *	ranges may be taken over, and @req->ranges is then NULL
  * @answer: out: the state after it
  * @f: out, on error: what to tell the sender
  *
- * Return: 0; -ENODEV, -EEXIST, -ENXIO, -EINVAL, -ESTALE, -ENOMEM as
- * block-plug and block-unplug in kvm_vmem.yaml tell.
+ * Return: 0; an error as block-plug and block-unplug in kvm_vmem.yaml tell.
  */
 int vmem_region_request(struct vmem_region *region, struct vmem_request *req,
 			struct vmem_answer *answer, struct vmem_fault *f)
 {
 	struct vmem_request *last = &region->last_request;
-	int r = 0;
+	int r;
 
 	*f = (struct vmem_fault) { .range = -1 };
-	mutex_lock(&region->lock);
-	if (!region->kvm) {
+	if (!region->kvm || !vmem_region_alive(region)) {
 		r = -ENODEV;
 		goto out;
 	}
 	if (req->id && req->id == last->id) {
-		if (same_request(req, last))
-			*answer = region->last_answer;
-		else
-			r = fault(f, -1, "another request had this request id",
-				  -EINVAL);
-		goto out;
+		if (!same_request(req, last))
+			return fault(f, -1, "another request had this request id",
+				     -EINVAL);
+		*answer = region->last_answer;
+		return 0;
 	}
 
 	r = req->type == VMEM_REQUEST_UNPLUG_ALL ? unplug_all(region) :
@@ -714,6 +860,7 @@ int vmem_region_request(struct vmem_region *region, struct vmem_request *req,
 	if (r)
 		goto out;
 
+	mutex_lock(&region->lock);
 	answer->plugged_size = region->plugged_blocks * region->block_size;
 	answer->populated_slots = region->populated_slots;
 	if (req->id) {
@@ -722,9 +869,9 @@ int vmem_region_request(struct vmem_region *region, struct vmem_request *req,
 		req->ranges = NULL;
 		region->last_answer = *answer;
 	}
-	note_change(region, KVM_VMEM_CMD_REGION_CHANGE_NTF);
-out:
+	note_change(region);
 	mutex_unlock(&region->lock);
+out:
 	if (r && !f->reason)
 		f->reason = explain(r);
 	return r;
@@ -735,48 +882,70 @@ static int set_dirty_log(struct vmem_region *region, bool on)
 	bool was_on = region->dirty_log;
 	int r;
 
+	mutex_lock(&region->lock);
 	region->dirty_log = on;
+	mutex_unlock(&region->lock);
 	/* Also where nothing changes here: the VMM may have flipped some. */
 	r = change_populated(region, VMEM_CHANGE_FLAGS);
-	if (r)
+	if (r) {
+		mutex_lock(&region->lock);
 		region->dirty_log = was_on;
+		mutex_unlock(&region->lock);
+	}
 	return r;
 }
 
 /*
- * vmem_region_set() - change the requested size, dirty logging, or both
+ * vmem_region_set() - change the requested size, dirty logging, or both, from
+ *	a work of the region
  * @requested_size: bytes, or NULL
  * @dirty_log: on or off for all populated slots and those to come, or NULL
+ * @f: out, on error: what to tell the sender
  *
- * Return: 0; -ENODEV, -EINVAL, -ESTALE, -ENOMEM, with nothing changed.
+ * Return: 0; an error as region-set in kvm_vmem.yaml tells, nothing changed.
  */
 int vmem_region_set(struct vmem_region *region, const u64 *requested_size,
 		    const bool *dirty_log, struct vmem_fault *f)
 {
-	int r = 0;
+	int r;
 
 	*f = (struct vmem_fault) { .range = -1 };
 	if (requested_size) {
 		if (!IS_ALIGNED(*requested_size, region->block_size))
-			return fault(f, -1, "not a multiple of the block size",
+			return fault(f, VMEM_SET_REQUESTED_SIZE,
+				     "not a multiple of the block size",
 				     -EINVAL);
 		if (*requested_size > region->size)
-			return fault(f, -1, "larger than the region", -ERANGE);
+			return fault(f, VMEM_SET_REQUESTED_SIZE,
+				     "larger than the region", -ERANGE);
+	}
+	if (!region->kvm || !vmem_region_alive(region))
+		return fault(f, -1, explain(-ENODEV), -ENODEV);
+	if (dirty_log) {
+		r = set_dirty_log(region, *dirty_log);
+		if (r)
+			return fault(f, VMEM_SET_DIRTY_LOG, explain(r), r);
 	}
 
 	mutex_lock(&region->lock);
-	if (!region->kvm)
-		r = -ENODEV;
-	else if (dirty_log)
-		r = set_dirty_log(region, *dirty_log);
-	if (!r && requested_size)
+	if (requested_size)
 		region->requested_size = *requested_size;
-	if (!r)
-		note_change(region, KVM_VMEM_CMD_REGION_CHANGE_NTF);
+	note_change(region);
 	mutex_unlock(&region->lock);
-	if (r)
-		f->reason = explain(r);
-	return r;
+	return 0;
+}
+
+/* Lock KVM's memslots for a reader, who does not wait for long. */
+static bool lock_slots(struct kvm *kvm)
+{
+	unsigned long end = jiffies + msecs_to_jiffies(SLOTS_LOCK_WAIT_MS);
+
+	while (!mutex_trylock(&kvm->slots_lock)) {
+		if (time_after(jiffies, end))
+			return false;
+		usleep_range(500, 1000);
+	}
+	return true;
 }
 
 /* Add up one slot over its address spaces. False if KVM has other memslots. */
@@ -793,7 +962,7 @@ static bool add_slot_metadata(struct vmem_region *region, u32 slot,
 		describe_slot(region, slot, as_id, &mem);
 		memslot = vmem_memslot_find(region->kvm, as_id,
 					    region->first_slot + slot);
-		if (vmem_memslot_is(memslot, &mem))
+		if (vmem_memslot_is_plain(memslot, &mem))
 			vmem_memslot_add_metadata(memslot, sum);
 		else
 			as_described = false;
@@ -805,19 +974,26 @@ static bool add_slot_metadata(struct vmem_region *region, u32 slot,
  * vmem_region_metadata() - what KVM holds for all populated slots
  *
  * Under region->lock. Memslots that are not the region's any more do not count.
+ *
+ * Return: false if KVM's memslots are being changed by someone who takes long.
  */
-void vmem_region_metadata(struct vmem_region *region, struct vmem_metadata *sum)
+bool vmem_region_metadata(struct vmem_region *region,
+			  struct vmem_metadata *sum)
 {
 	u32 slot;
 
 	*sum = (struct vmem_metadata) {};
 	if (!region->kvm)
-		return;
-	mutex_lock(&region->kvm->slots_lock);
-	for (slot = 0; slot < region->nr_slots; slot++)
+		return true;
+	if (!lock_slots(region->kvm))
+		return false;
+	for (slot = 0; slot < region->nr_slots; slot++) {
 		if (region->slot_plugged[slot])
 			add_slot_metadata(region, slot, sum);
+		cond_resched();
+	}
 	mutex_unlock(&region->kvm->slots_lock);
+	return true;
 }
 
 /*
@@ -847,9 +1023,12 @@ bool vmem_region_next_run(struct vmem_region *region, u64 *block,
 /*
  * vmem_region_next_slot() - the next populated slot
  * @index: in: slot of the region to begin at; out: the one after it
+ * @want_metadata: look at KVM's memslot too
+ *
+ * Return: false if there is none.
  */
 bool vmem_region_next_slot(struct vmem_region *region, u32 *index,
-			   struct vmem_region_slot *slot)
+			   bool want_metadata, struct vmem_region_slot *slot)
 {
 	bool found = false;
 	u32 i;
@@ -869,11 +1048,12 @@ bool vmem_region_next_slot(struct vmem_region *region, u32 *index,
 		};
 		if (!region->kvm) {
 			slot->stale = true;
-			continue;
+		} else if (want_metadata && lock_slots(region->kvm)) {
+			slot->has_metadata = true;
+			slot->stale = !add_slot_metadata(region, i,
+							 &slot->metadata);
+			mutex_unlock(&region->kvm->slots_lock);
 		}
-		mutex_lock(&region->kvm->slots_lock);
-		slot->stale = !add_slot_metadata(region, i, &slot->metadata);
-		mutex_unlock(&region->kvm->slots_lock);
 	}
 	mutex_unlock(&region->lock);
 	*index = i;

@@ -12,6 +12,7 @@
 #include "memslot.h"
 #include "uapi/linux/kvm_vmem.h"
 
+struct file;
 struct pid;
 
 /**
@@ -55,7 +56,8 @@ struct vmem_answer {
 /*
  * struct vmem_region - the guest-physical range of a virtio-mem device
  *
- * The first part never changes. @lock protects the second.
+ * The first part never changes. What is below @lock changes under it and only
+ * from works on @wq, except where said; so a work may read without it.
  */
 struct vmem_region {
 	refcount_t refs;
@@ -73,13 +75,19 @@ struct vmem_region {
 	struct pid *pid;
 	struct mmu_notifier mn;
 
-	/* Taken before slots_lock; by the exit of the VMM with no lock held. */
+	/* Ordered: all that changes the region is done here, in turn. */
+	struct workqueue_struct *wq;
+	struct work_struct gone_work;
+	struct work_struct end_work;
+
+	/* Held for moments, never while waiting for KVM without a limit. */
 	struct mutex lock;
-	/* NULL once the VM is gone. */
+	/* Works that senders have queued; no more of them once @ended. */
+	u32 nr_queued;
+	bool ended;
+	/* NULL once the VM is gone; keeps @vm_module. */
 	struct kvm *kvm;
-	/* Its reference, on the way from @kvm to @put_work. */
-	struct kvm *dying_kvm;
-	struct work_struct put_work;
+	struct module *vm_module;
 	unsigned long *plugged;
 	/* Plugged blocks of each slot: it is populated if not 0. */
 	u32 *slot_plugged;
@@ -91,6 +99,8 @@ struct vmem_region {
 	struct vmem_request last_request;
 	struct vmem_answer last_answer;
 
+	/* Without the lock: the mm has ended, and so has the VM for us. */
+	bool gone;
 	/* Counts changes; what read() has returned; who waits for either. */
 	atomic64_t changes;
 	atomic64_t changes_read;
@@ -107,12 +117,14 @@ struct vmem_region_slot {
 	u64 hva;
 	u64 plugged_size;
 	bool stale;
+	bool has_metadata;
 	struct vmem_metadata metadata;
 };
 
 /**
  * struct vmem_fault - why a request was refused
- * @range: index of the range to blame, -1 if none is
+ * @range: index of the range to blame, or enum vmem_set_field for
+ *	vmem_region_set(); -1 if none is
  * @reason: a sentence for the user, static; NULL if the error says it all
  */
 struct vmem_fault {
@@ -120,7 +132,12 @@ struct vmem_fault {
 	const char *reason;
 };
 
-int vmem_region_create(struct kvm *kvm,
+enum vmem_set_field {
+	VMEM_SET_REQUESTED_SIZE,
+	VMEM_SET_DIRTY_LOG,
+};
+
+int vmem_region_create(struct file *vm_file,
 		       const struct kvm_vmem_create_region *args,
 		       struct vmem_region **region);
 void vmem_region_publish(struct vmem_region *region);
@@ -132,17 +149,19 @@ struct vmem_region *vmem_region_get(struct vmem_region *region);
 void vmem_region_put(struct vmem_region *region);
 u32 vmem_region_count(void);
 
+int vmem_region_queue(struct vmem_region *region, struct work_struct *work);
+void vmem_region_unqueued(struct vmem_region *region);
 int vmem_region_request(struct vmem_region *region, struct vmem_request *req,
 			struct vmem_answer *answer, struct vmem_fault *fault);
 int vmem_region_set(struct vmem_region *region, const u64 *requested_size,
 		    const bool *dirty_log, struct vmem_fault *fault);
 
 bool vmem_region_alive(struct vmem_region *region);
-void vmem_region_metadata(struct vmem_region *region,
+bool vmem_region_metadata(struct vmem_region *region,
 			  struct vmem_metadata *sum);
 bool vmem_region_next_run(struct vmem_region *region, u64 *block,
 			  struct vmem_range *run);
 bool vmem_region_next_slot(struct vmem_region *region, u32 *index,
-			   struct vmem_region_slot *slot);
+			   bool want_metadata, struct vmem_region_slot *slot);
 
 #endif /* KVM_VMEM_REGION_H */

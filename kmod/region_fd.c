@@ -37,7 +37,7 @@ static ssize_t region_read(struct file *file, char __user *buf, size_t size,
 			   loff_t *pos)
 {
 	struct vmem_region *region = file->private_data;
-	u64 changes;
+	u64 changes, read;
 	int r;
 
 	if (size < sizeof(changes))
@@ -57,7 +57,11 @@ static ssize_t region_read(struct file *file, char __user *buf, size_t size,
 	changes = atomic64_read(&region->changes);
 	if (copy_to_user(buf, &changes, sizeof(changes)))
 		return -EFAULT;
-	atomic64_set(&region->changes_read, changes);
+	/* Another reader may have come further. */
+	read = atomic64_read(&region->changes_read);
+	while (read < changes &&
+	       !atomic64_try_cmpxchg(&region->changes_read, &read, changes))
+		;
 	return sizeof(changes);
 }
 
@@ -74,7 +78,6 @@ static void region_show_fdinfo(struct seq_file *m, struct file *file)
 	struct vmem_metadata metadata;
 
 	mutex_lock(&region->lock);
-	vmem_region_metadata(region, &metadata);
 	seq_printf(m, "region-id:\t%u\n", region->id);
 	seq_printf(m, "gpa:\t%#llx\n", region->gpa);
 	seq_printf(m, "size:\t%llu\n", region->size);
@@ -89,9 +92,11 @@ static void region_show_fdinfo(struct seq_file *m, struct file *file)
 		   region->plugged_blocks * region->block_size);
 	seq_printf(m, "populated-slots:\t%u\n", region->populated_slots);
 	seq_printf(m, "dirty-log:\t%d\n", region->dirty_log);
-	seq_printf(m, "alive:\t%d\n", !!region->kvm);
+	seq_printf(m, "alive:\t%d\n", vmem_region_alive(region));
 	seq_printf(m, "request-id:\t%llu\n", region->last_request.id);
-	seq_printf(m, "metadata:\t%llu\n", vmem_metadata_total(&metadata));
+	if (vmem_region_metadata(region, &metadata))
+		seq_printf(m, "metadata:\t%llu\n",
+			   vmem_metadata_total(&metadata));
 	mutex_unlock(&region->lock);
 }
 #endif
