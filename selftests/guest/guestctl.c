@@ -25,10 +25,11 @@
 
 static const char usage[] =
 	"Usage: vmem-guestctl SOCKET [--timeout SECONDS] ready\n"
+	"       vmem-guestctl SOCKET [--timeout SECONDS] listen\n"
 	"       vmem-guestctl SOCKET [--timeout SECONDS] COMMAND [ARGUMENT]...\n"
-	"Wait until the guest's console is there and its agent is up, or have the agent\n"
-	"carry out a command (meminfo, wait-memtotal, plugged, pattern, dmesg, poweroff)\n"
-	"and print what it says.\n"
+	"Wait until the guest's console is there and its agent is up, or print lines\n"
+	"until the other end closes, or have the agent carry out a command (meminfo,\n"
+	"wait-memtotal, plugged, pattern, dmesg, poweroff) and print what it says.\n"
 	"Exit status: 0 done, 1 the agent refused or failed, 2 wrong usage, 3 the guest\n"
 	"did not answer in time (60 seconds).\n";
 
@@ -141,6 +142,16 @@ static enum status wait_ready(struct console *console, time_t deadline)
 	return STATUS_SILENT;
 }
 
+/* Return: STATUS_SILENT if the deadline comes before the end. */
+static enum status listen_to(struct console *console, time_t deadline)
+{
+	char line[MAX_LINE];
+
+	while (read_line(console, deadline, line))
+		puts(line);
+	return now() < deadline ? STATUS_OK : STATUS_SILENT;
+}
+
 static enum status ask(struct console *console, time_t deadline, int argc,
 		       char **argv)
 {
@@ -215,6 +226,8 @@ int main(int argc, char **argv)
 	}
 	if (!strcmp(argv[first], "ready"))
 		status = wait_ready(&console, deadline);
+	else if (!strcmp(argv[first], "listen"))
+		status = listen_to(&console, deadline);
 	else
 		status = ask(&console, deadline, argc - first, argv + first);
 	close(console.fd);

@@ -300,7 +300,7 @@ static struct kvm_segment flat_segment(uint16_t selector, bool code)
 	};
 }
 
-static int set_sregs(int vcpu_fd)
+int boot_set_long_mode(int vcpu_fd, uint64_t page_tables_gpa)
 {
 	struct kvm_sregs sregs;
 
@@ -312,7 +312,7 @@ static int set_sregs(int vcpu_fd)
 	sregs.gdt.base = GDT_GPA;
 	sregs.gdt.limit = 4 * sizeof(uint64_t) - 1;
 	sregs.idt.limit = 0;
-	sregs.cr3 = PAGE_TABLES_GPA;
+	sregs.cr3 = page_tables_gpa;
 	sregs.cr4 = CR4_PAE;
 	sregs.cr0 = CR0_PE | CR0_ET | CR0_PG;
 	sregs.efer = EFER_LME | EFER_LMA;
@@ -353,7 +353,7 @@ int boot_setup_vcpu(int vcpu_fd, uint64_t entry_gpa)
 	};
 	int ret;
 
-	ret = set_sregs(vcpu_fd);
+	ret = boot_set_long_mode(vcpu_fd, PAGE_TABLES_GPA);
 	if (!ret)
 		ret = set_mtrr(vcpu_fd);
 	if (!ret && ioctl(vcpu_fd, KVM_SET_REGS, &regs))

@@ -33,4 +33,13 @@ int boot_load(const struct memory *memory, const char *kernel,
  */
 int boot_setup_vcpu(int vcpu_fd, uint64_t entry_gpa);
 
+/**
+ * boot_set_long_mode() - flat 64-bit segments, paging on, interrupts unset
+ * @vcpu_fd: the vCPU
+ * @page_tables_gpa: what CR3 gets
+ *
+ * Return: 0 or a negative errno.
+ */
+int boot_set_long_mode(int vcpu_fd, uint64_t page_tables_gpa);
+
 #endif /* BOOT_H */

@@ -11,6 +11,7 @@
  *	0x00009000	page tables, 6 pages	(boot.c)
  *	0x00020000	command line		(boot.c)
  *	0x000e0000	ACPI tables		(acpi.c)
+ *	0x000f0000	page tables and code of the probe (probe.c)
  *	0x000ffff0	reset vector		(boot.c)
  *	0x01000000	kernel, then initrd at the top of boot memory
  *	0xc0000000	end of boot memory at most
@@ -30,6 +31,8 @@
 #define ACPI_GPA	 0xe0000
 #define ACPI_END	 0x100000
 #define RESET_VECTOR_GPA 0xffff0
+#define PROBE_GPA	 0xf0000
+#define PROBE_CODE_GPA	 0xfe000
 #define HIGH_MEMORY_GPA	 0x100000
 #define KERNEL_GPA	 0x1000000
 
@@ -58,8 +61,10 @@
 #define SLEEP_CONTROL_PORT 0x600
 #define SLEEP_STATUS_PORT  0x601
 #define RESET_PORT	   0x602
-#define POWER_PORT_SIZE	   3
-#define RESET_VALUE	   1
+/* Only the probe's own vCPU writes there. */
+#define PROBE_PORT	0x80
+#define POWER_PORT_SIZE 3
+#define RESET_VALUE	1
 /* SLP_TYP of S5, also the value of \_S5 in dsdt.asl. */
 #define SLEEP_TYPE_S5 5
 

@@ -65,6 +65,7 @@
 #include "layout.h"
 #include "memory.h"
 #include "options.h"
+#include "probe.h"
 #include "region.h"
 #include "serial.h"
 #include "util.h"
@@ -116,6 +117,7 @@ struct vmm {
 	struct vcpu_machine machine;
 	unsigned int nr_vcpus;
 	struct vcpu vcpus[MAX_VCPUS];
+	struct probe probe;
 };
 
 static void end_guest(void *opaque, enum guest_end end)
@@ -328,6 +330,10 @@ static int create_machine(struct vmm *vmm)
 		goto out;
 	acpi_build(&vmm->memory, options->nr_vcpus, vmm->has_virtio);
 	ret = create_vcpus(vmm, cpuid, entry_gpa);
+	if (!ret && options->probe)
+		ret = probe_open(&vmm->probe, options->probe, vmm->kvm_fd,
+				 vmm->vm_fd, cpuid, options->nr_vcpus,
+				 &vmm->memory, &options->region);
 out:
 	free(cpuid);
 	return ret;
@@ -368,6 +374,7 @@ static int vmm_create(struct vmm *vmm)
 	memory_init(&vmm->memory);
 	vmemd_init(&vmm->vmemd);
 	vhost_user_init(&vmm->vu);
+	probe_init(&vmm->probe);
 	ret = catch_signals(vmm);
 	if (ret)
 		return ret;
@@ -380,6 +387,7 @@ static void vmm_destroy(struct vmm *vmm)
 
 	/* No vCPU may be left waiting for an answer. */
 	vhost_user_shutdown(&vmm->vu);
+	probe_close(&vmm->probe);
 	for (i = 0; i < vmm->nr_vcpus; i++)
 		vcpu_destroy(&vmm->vcpus[i]);
 	if (vmm->has_virtio)
@@ -483,6 +491,8 @@ static enum exit_status vmm_run(struct vmm *vmm)
 	for (i = 0; i < vmm->nr_vcpus; i++)
 		if (vcpu_start(&vmm->vcpus[i]))
 			return STATUS_ERROR;
+	if (vmm->options.probe && probe_start(&vmm->probe))
+		return STATUS_ERROR;
 	return main_loop(vmm);
 }
 

@@ -29,6 +29,7 @@ static const char usage[] =
 	"  --slot-size SIZE       of each memslot (128M)\n"
 	"  --block-size SIZE      virtio-mem block (2M)\n"
 	"  --region-gpa ADDRESS   guest address (first suitable from 4 GiB on)\n"
+	"  --probe SOCKET         tell at SOCKET which of its memslots exist in KVM\n"
 	"\n"
 	"vmemd, one of:\n"
 	"  --vmemd FILE           start this program for the region, with\n"
@@ -52,6 +53,7 @@ enum option_id {
 	OPT_INITRD,
 	OPT_KERNEL,
 	OPT_MEMORY,
+	OPT_PROBE,
 	OPT_REGION_GPA,
 	OPT_REGION_SIZE,
 	OPT_SERIAL,
@@ -73,6 +75,7 @@ static const struct option long_options[] = {
 	{"initrd", required_argument, NULL, OPT_INITRD},
 	{"kernel", required_argument, NULL, OPT_KERNEL},
 	{"memory", required_argument, NULL, OPT_MEMORY},
+	{"probe", required_argument, NULL, OPT_PROBE},
 	{"region-gpa", required_argument, NULL, OPT_REGION_GPA},
 	{"region-size", required_argument, NULL, OPT_REGION_SIZE},
 	{"serial", required_argument, NULL, OPT_SERIAL},
@@ -149,6 +152,9 @@ static int take_option(struct options *options, int option, const char *name,
 		return 0;
 	case OPT_MEMORY:
 		return size_option(name, text, &options->memory);
+	case OPT_PROBE:
+		options->probe = text;
+		return 0;
 	case OPT_REGION_GPA:
 		return size_option(name, text, &options->region.gpa);
 	case OPT_REGION_SIZE:
@@ -195,6 +201,10 @@ static int check(const struct options *options)
 	if (running &&
 	    (options->vmemd || !options->vhost_user || !options->control)) {
 		error("--vhost-user and --control go together, without --vmemd");
+		return -EINVAL;
+	}
+	if (options->probe && !options->region.size) {
+		error("--probe goes with --region-size");
 		return -EINVAL;
 	}
 	if (!options->region.size != (!options->vmemd && !running)) {

@@ -27,6 +27,7 @@
  * @vhost_user: vhost-user socket of a running vmemd, or NULL
  * @control: control socket of a running vmemd, or NULL
  * @serial: other end of the console
+ * @probe: socket that tells which memslots exist, or NULL
  * @console_log: copy of the console's output, or NULL
  */
 struct options {
@@ -44,6 +45,7 @@ struct options {
 	const char *control;
 	const char *serial;
 	const char *console_log;
+	const char *probe;
 };
 
 /**
