@@ -983,7 +983,8 @@ bool vmem_region_metadata(struct vmem_region *region,
 	u32 slot;
 
 	*sum = (struct vmem_metadata) {};
-	if (!region->kvm)
+	/* What is left then is about to go, and nobody's any more. */
+	if (!region->kvm || !vmem_region_alive(region))
 		return true;
 	if (!lock_slots(region->kvm))
 		return false;
@@ -1046,7 +1047,7 @@ bool vmem_region_next_slot(struct vmem_region *region, u32 *index,
 			.plugged_size = region->slot_plugged[i] *
 					region->block_size,
 		};
-		if (!region->kvm) {
+		if (!region->kvm || !vmem_region_alive(region)) {
 			slot->stale = true;
 		} else if (want_metadata && lock_slots(region->kvm)) {
 			slot->has_metadata = true;
