@@ -124,7 +124,8 @@ static int do_pattern(const struct request *request)
 	answer(request, "first_bad_page", result.first_bad_page);
 	answer(request, "write_ms", result.write_ms);
 	answer(request, "verify_ms", result.verify_ms);
-	return ret;
+	/* The memory is at fault; no errno says so better. */
+	return ret ? -EIO : 0;
 }
 
 static int do_dmesg(const struct request *request)
