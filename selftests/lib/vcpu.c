@@ -5,10 +5,12 @@
  * and runs it: it halts if there was memory, and exits for MMIO if not.
  *
  * Any guest-physical address is reached, whatever page sizes the CPU has,
- * through a window: one virtual page per vCPU, whose page table entry the host
- * writes before the run. The stub begins with INVLPG when the entry was
- * changed and only then, so that repeated accesses meet whatever KVM has
- * cached of the address, a no-memory-here entry above all.
+ * through a window: one virtual page per vCPU, whose page table entry the stub
+ * writes first. It does so, and INVLPG, when the window moves and only then, so
+ * that repeated accesses meet whatever KVM has cached of the address, a
+ * no-memory-here entry above all. Under shadow paging KVM must see such a write
+ * as the guest's, in the address space it is for; so each has its own window,
+ * and the host leaves the entries alone.
  *
  * The vCPU is in long mode, with the boot memory mapped at virtual address 0:
  *	0x1000 PML4, 0x2000 PDPT, 0x3000 page directory: one 2 MiB page for the
@@ -51,19 +53,21 @@
 
 #define MAX_CPUID_ENTRIES 256
 
-/* Each stub is entered at its INVLPG or, INVLPG_LEN bytes on, past it. */
-#define STUB_SIZE  0x10
-#define INVLPG_LEN 3
-#define STUB_LOAD  (GPA_STUBS)
-#define STUB_STORE (GPA_STUBS + STUB_SIZE)
+/* A stub is entered at its start or, PROLOGUE_LEN bytes on, past INVLPG. */
+#define STUB_SIZE    0x10
+#define PROLOGUE_LEN 6
+#define STUB_LOAD    (GPA_STUBS)
+#define STUB_STORE   (GPA_STUBS + STUB_SIZE)
 
 static const uint8_t stubs[][STUB_SIZE] = {
 	{
+		0x48, 0x89, 0x17, /* mov %rdx, (%rdi) */
 		0x0f, 0x01, 0x3e, /* invlpg (%rsi) */
 		0x48, 0x8b, 0x06, /* mov (%rsi), %rax */
 		0xf4, /* hlt */
 	},
 	{
+		0x48, 0x89, 0x17, /* mov %rdx, (%rdi) */
 		0x0f, 0x01, 0x3e, /* invlpg (%rsi) */
 		0x48, 0x89, 0x06, /* mov %rax, (%rsi) */
 		0xf4, /* hlt */
@@ -139,7 +143,8 @@ void vcpu_create(struct vcpu *vcpu, struct vm *vm)
 	memset(vcpu, 0, sizeof(*vcpu));
 	vcpu->vm = vm;
 	vcpu->index = vm->nr_vcpus++;
-	vcpu->window_gpa = UINT64_MAX;
+	vcpu->window_gpa[AS_NORMAL] = UINT64_MAX;
+	vcpu->window_gpa[AS_SMM] = UINT64_MAX;
 	vcpu->fd = ioctl(vm->fd, KVM_CREATE_VCPU, vcpu->index);
 	ASSERT_GE(vcpu->fd, 0);
 	vcpu->run_size = (size_t)run_size;
@@ -172,30 +177,26 @@ void vcpu_set_smm(struct vcpu *vcpu, bool smm)
 	events.smi.smm = smm;
 	events.smi.pending = 0;
 	ASSERT_EQ(ioctl(vcpu->fd, KVM_SET_VCPU_EVENTS, &events), 0);
-}
-
-/* Show @gpa's page in the vCPU's window. Return: true if that is new. */
-static bool move_window(struct vcpu *vcpu, uint64_t gpa)
-{
-	uint64_t *windows = (uint64_t *)(vcpu->vm->boot_hva + GPA_WINDOWS);
-	uint64_t page = gpa & -GUEST_PAGE;
-
-	if (vcpu->window_gpa == page)
-		return false;
-	vcpu->window_gpa = page;
-	__atomic_store_n(&windows[vcpu->index], page | PTE_PAGE,
-			 __ATOMIC_RELEASE);
-	return true;
+	vcpu->as = smm ? AS_SMM : AS_NORMAL;
+	/* A CPU that enters or leaves the mode flushes its TLB. */
+	vcpu->window_gpa[vcpu->as] = UINT64_MAX;
 }
 
 static enum guest_access run_stub(struct vcpu *vcpu, uint64_t stub,
 				  uint64_t gpa, uint64_t *value)
 {
+	const unsigned int window = vcpu->index * 2 + vcpu->as;
+	const uint64_t page = gpa & -GUEST_PAGE;
 	enum guest_access found = GUEST_MEMORY;
 	struct kvm_regs regs = {.rflags = RFLAGS_FIXED};
 
-	regs.rip = stub + (move_window(vcpu, gpa) ? 0 : INVLPG_LEN);
-	regs.rsi = WINDOW_GVA + vcpu->index * GUEST_PAGE + gpa % GUEST_PAGE;
+	regs.rip = stub;
+	if (vcpu->window_gpa[vcpu->as] == page)
+		regs.rip += PROLOGUE_LEN;
+	vcpu->window_gpa[vcpu->as] = page;
+	regs.rdi = GPA_WINDOWS + window * sizeof(uint64_t);
+	regs.rdx = page | PTE_PAGE;
+	regs.rsi = WINDOW_GVA + window * GUEST_PAGE + gpa % GUEST_PAGE;
 	regs.rax = *value;
 	ASSERT_EQ(ioctl(vcpu->fd, KVM_SET_REGS, &regs), 0);
 

@@ -8,7 +8,7 @@
 
 #include "vm.h"
 
-/* More than any test needs; each takes one window page table entry. */
+/* More than any test needs; each takes a window per address space. */
 #define VM_MAX_VCPUS 8
 
 /* What the guest found at a guest-physical address. */
@@ -24,7 +24,9 @@ enum guest_access {
  * @run: the page shared with KVM
  * @run_size: bytes mapped at @run
  * @index: its number in the VM
- * @window_gpa: guest page that its window shows, all ones: none yet
+ * @as: address space of its accesses
+ * @window_gpa: guest page that its window shows in each address space, all
+ *	ones: none yet
  */
 struct vcpu {
 	struct vm *vm;
@@ -32,7 +34,8 @@ struct vcpu {
 	struct kvm_run *run;
 	size_t run_size;
 	unsigned int index;
-	uint64_t window_gpa;
+	unsigned int as;
+	uint64_t window_gpa[2];
 };
 
 void vcpu_create(struct vcpu *vcpu, struct vm *vm);
