@@ -31,7 +31,6 @@
  *
  * Locks are described in memslot.c. Everything here may sleep.
  */
-#include <linux/bitmap.h>
 #include <linux/ktime.h>
 #include <linux/minmax.h>
 #include <linux/mm.h>
@@ -64,7 +63,8 @@ enum op_type {
  * @new: the memslot that comes: ours until the last swap
  * @prepared: @new has metadata from the prepare hook
  * @has_bitmap: @new has a dirty bitmap that is not @old's
- * @node: in the tree of creates of its address space, by gfn
+ * @id_node: in the tree of all of its address space, by memslot id
+ * @gfn_node: in the tree of creates of its address space, by gfn
  * @base_gfn: first page of a create
  * @last_gfn: last page of a create
  */
@@ -75,15 +75,18 @@ struct op {
 	struct kvm_memory_slot *new;
 	bool prepared;
 	bool has_bitmap;
-	struct rb_node node;
+	struct rb_node id_node;
+	struct rb_node gfn_node;
 	gfn_t base_gfn;
 	gfn_t last_gfn;
 };
 
-/* What the entries say of one address space. */
+/*
+ * What the entries say of one address space. Trees, not bitmaps of all ids: the
+ * smallest batch is to cost no more than a call to KVM.
+ */
 struct as_state {
-	DECLARE_BITMAP(named, KVM_USER_MEM_SLOTS);
-	DECLARE_BITMAP(deleted, KVM_MEM_SLOTS_NUM);
+	struct rb_root by_id;
 	struct rb_root creates;
 };
 
@@ -104,7 +107,7 @@ struct batch {
 	const struct vmem_change *changes;
 	u32 nr;
 	struct op *ops;
-	struct as_state *as;
+	struct as_state as[KVM_MAX_NR_ADDRESS_SPACES];
 	unsigned long delete_mask;
 	unsigned long change_mask;
 	u32 bad_index;
@@ -147,6 +150,47 @@ static int mem_as_id(const struct kvm_userspace_memory_region *mem)
 static int mem_id(const struct kvm_userspace_memory_region *mem)
 {
 	return (u16)mem->slot;
+}
+
+static int op_id(const struct batch *b, const struct op *op)
+{
+	return mem_id(&b->changes[op - b->ops].mem);
+}
+
+/* Put an operation in the tree of ids; -EINVAL if its id is there. */
+static int add_id(struct batch *b, struct as_state *as, struct op *op)
+{
+	struct rb_node **node = &as->by_id.rb_node;
+	struct rb_node *parent = NULL;
+	int id = op_id(b, op);
+
+	while (*node) {
+		int at = op_id(b, rb_entry(*node, struct op, id_node));
+
+		parent = *node;
+		if (id == at)
+			return -EINVAL;
+		node = id < at ? &(*node)->rb_left : &(*node)->rb_right;
+	}
+	rb_link_node(&op->id_node, parent, node);
+	rb_insert_color(&op->id_node, &as->by_id);
+	return 0;
+}
+
+/* Does the batch delete the memslot of an id? */
+static bool deletes_id(const struct batch *b, const struct as_state *as, int id)
+{
+	const struct rb_node *node = as->by_id.rb_node;
+
+	while (node) {
+		const struct op *op = rb_entry(node, struct op, id_node);
+		int at = op_id(b, op);
+
+		if (id == at)
+			return op->type == OP_DELETE;
+		node = id < at ? node->rb_left : node->rb_right;
+	}
+	return false;
 }
 
 /* What KVM checks before it looks at any memslot, in KVM's order. */
@@ -251,8 +295,9 @@ static int judge_entry(struct batch *b, const struct vmem_change *change,
 	as_id = array_index_nospec(mem_as_id(mem), KVM_MAX_NR_ADDRESS_SPACES);
 	id = array_index_nospec(mem_id(mem), KVM_USER_MEM_SLOTS);
 	as = &b->as[as_id];
-	if (__test_and_set_bit(id, as->named))
-		return -EINVAL;
+	r = add_id(b, as, op);
+	if (r)
+		return r;
 
 	op->old = vmem_memslot_find(b->kvm, as_id, id);
 	r = judge_kind(change, op);
@@ -270,7 +315,6 @@ static int judge_entry(struct batch *b, const struct vmem_change *change,
 			return -EIO;
 		b->stats.deletes++;
 		b->delete_mask |= BIT(as_id);
-		__set_bit(id, as->deleted);
 	} else if (op->type == OP_CREATE) {
 		b->stats.creates++;
 		op->base_gfn = gpa_to_gfn(mem->guest_phys_addr);
@@ -287,7 +331,7 @@ static int add_create(struct as_state *as, struct op *op)
 	struct rb_node *parent = NULL;
 
 	while (*node) {
-		const struct op *at = rb_entry(*node, struct op, node);
+		const struct op *at = rb_entry(*node, struct op, gfn_node);
 
 		parent = *node;
 		if (op->last_gfn < at->base_gfn)
@@ -297,8 +341,8 @@ static int add_create(struct as_state *as, struct op *op)
 		else
 			return -EEXIST;
 	}
-	rb_link_node(&op->node, parent, node);
-	rb_insert_color(&op->node, &as->creates);
+	rb_link_node(&op->gfn_node, parent, node);
+	rb_insert_color(&op->gfn_node, &as->creates);
 	return 0;
 }
 
@@ -311,7 +355,7 @@ static int judge_create(struct batch *b, struct op *op)
 
 	kvm_for_each_memslot_in_gfn_range(&iter, __kvm_memslots(b->kvm, as_id),
 					  op->base_gfn, op->last_gfn + 1)
-		if (!test_bit(iter.slot->id, as->deleted))
+		if (!deletes_id(b, as, iter.slot->id))
 			return -EEXIST;
 	return add_create(as, op);
 }
@@ -712,8 +756,8 @@ int vmem_batch_apply(struct kvm *kvm, const struct vmem_change *changes, u32 nr,
 		.nr = nr,
 		.bad_index = KVM_VMEM_NO_INDEX,
 	};
-	int r = -ENOMEM;
 	u64 start;
+	int r;
 
 	*bad_index = KVM_VMEM_NO_INDEX;
 	if (nr > VMEM_BATCH_MAX)
@@ -726,9 +770,8 @@ int vmem_batch_apply(struct kvm *kvm, const struct vmem_change *changes, u32 nr,
 	 * delete memslots, of all things.
 	 */
 	b.ops = kvcalloc(nr, sizeof(*b.ops), GFP_KERNEL);
-	b.as = kvcalloc(KVM_MAX_NR_ADDRESS_SPACES, sizeof(*b.as), GFP_KERNEL);
-	if (!b.ops || !b.as)
-		goto out;
+	if (!b.ops)
+		return -ENOMEM;
 
 	mutex_lock(&kvm->slots_lock);
 	if (kvm->vm_dead) {
@@ -752,9 +795,6 @@ out_unlock:
 	mutex_unlock(&kvm->slots_lock);
 	*bad_index = b.bad_index;
 	trace_batch(&b.stats, r);
-out:
-	if (b.ops)
-		free_ops(&b);
-	kvfree(b.as);
+	free_ops(&b);
 	return r;
 }
