@@ -1,0 +1,423 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include <dirent.h>
+#include <endian.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "front_end.h"
+#include "unit.h"
+
+static struct vring_desc *desc_of(struct front_end *fe)
+{
+	return (struct vring_desc *)(fe->memory + FE_DESC);
+}
+
+static struct vring_avail *avail_of(struct front_end *fe)
+{
+	return (struct vring_avail *)(fe->memory + FE_AVAIL);
+}
+
+static struct vring_used *used_of(struct front_end *fe)
+{
+	return (struct vring_used *)(fe->memory + FE_USED);
+}
+
+static void config_changed(void *arg)
+{
+	struct front_end *fe = arg;
+
+	vhost_user_config_changed(&fe->vu);
+}
+
+static socklen_t make_address(const struct front_end *fe,
+			      struct sockaddr_un *addr)
+{
+	/* Abstract: the first byte is 0, and nothing is left behind. */
+	*addr = (struct sockaddr_un){.sun_family = AF_UNIX};
+	memcpy(addr->sun_path + 1, fe->name, strlen(fe->name));
+	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 +
+			   strlen(fe->name));
+}
+
+static int listen_abstract(struct front_end *fe)
+{
+	struct sockaddr_un addr;
+	socklen_t size;
+	int fd;
+
+	snprintf(fe->name, sizeof(fe->name), "vmemd-test-%d", (int)getpid());
+	size = make_address(fe, &addr);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_true(fd >= 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&addr, size), 0);
+	assert_int_equal(listen(fd, 4), 0);
+	return fd;
+}
+
+int front_end_set_up(void **state)
+{
+	struct front_end *fe = calloc(1, sizeof(*fe));
+
+	assert_non_null(fe);
+	assert_true(sd_event_new(&fe->event) >= 0);
+	bitmap_backing_init(&fe->bitmap, FE_REGION_GPA, FE_REGION_SIZE,
+			    FE_BLOCK);
+	fe->dev.config_changed = config_changed;
+	fe->dev.arg = fe;
+	assert_int_equal(
+		virtio_mem_start(&fe->dev, &fe->bitmap.backing, 0, false), 0);
+	vhost_user_init(&fe->vu, fe->event, &fe->dev);
+	assert_int_equal(vhost_user_listen(&fe->vu, listen_abstract(fe)), 0);
+
+	fe->memory_fd = memfd_create("guest", MFD_CLOEXEC);
+	assert_int_equal(ftruncate(fe->memory_fd, FE_MEMORY), 0);
+	fe->memory = mmap(NULL, FE_MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED,
+			  fe->memory_fd, 0);
+	assert_ptr_not_equal(fe->memory, MAP_FAILED);
+	fe->kick = eventfd(0, EFD_CLOEXEC);
+	fe->call = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	fe->err = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	fe->fd = -1;
+	fe->channel = -1;
+	*state = fe;
+	return 0;
+}
+
+int front_end_tear_down(void **state)
+{
+	struct front_end *fe = *state;
+
+	front_end_close(fe);
+	vhost_user_stop(&fe->vu);
+	virtio_mem_stop(&fe->dev);
+	bitmap_backing_free(&fe->bitmap);
+	sd_event_unref(fe->event);
+	munmap(fe->memory, FE_MEMORY);
+	close(fe->memory_fd);
+	close(fe->kick);
+	close(fe->call);
+	close(fe->err);
+	free(fe);
+	return 0;
+}
+
+/* Turn the back end's loop until there is nothing for it to do. */
+void front_end_run(struct front_end *fe)
+{
+	int ret;
+
+	do
+		ret = sd_event_run(fe->event, 0);
+	while (ret > 0);
+	assert_int_equal(ret, 0);
+}
+
+void front_end_connect(struct front_end *fe)
+{
+	struct sockaddr_un addr;
+	socklen_t size = make_address(fe, &addr);
+
+	fe->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_true(fe->fd >= 0);
+	assert_int_equal(connect(fe->fd, (struct sockaddr *)&addr, size), 0);
+	front_end_run(fe);
+}
+
+void front_end_close(struct front_end *fe)
+{
+	if (fe->fd >= 0)
+		close(fe->fd);
+	if (fe->channel >= 0)
+		close(fe->channel);
+	fe->fd = -1;
+	fe->channel = -1;
+	front_end_run(fe);
+}
+
+/* Has the back end closed the connection? Unread replies are dropped. */
+bool front_end_closed(struct front_end *fe)
+{
+	char byte;
+	ssize_t got;
+
+	front_end_run(fe);
+	do
+		got = recv(fe->fd, &byte, 1, MSG_DONTWAIT);
+	while (got > 0);
+	return got == 0 || errno == ECONNRESET;
+}
+
+void front_end_send_raw(struct front_end *fe, const void *bytes, size_t size,
+			const int *fds, size_t nr_fds)
+{
+	union {
+		char space[CMSG_SPACE(64 * sizeof(int))];
+		struct cmsghdr align;
+	} control = {};
+	struct iovec iov = {.iov_base = (void *)bytes, .iov_len = size};
+	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	if (nr_fds) {
+		struct cmsghdr *cmsg;
+
+		mh.msg_control = &control;
+		mh.msg_controllen = CMSG_SPACE(nr_fds * sizeof(int));
+		cmsg = CMSG_FIRSTHDR(&mh);
+		cmsg->cmsg_level = SOL_SOCKET;
+		cmsg->cmsg_type = SCM_RIGHTS;
+		cmsg->cmsg_len = CMSG_LEN(nr_fds * sizeof(int));
+		memcpy(CMSG_DATA(cmsg), fds, nr_fds * sizeof(int));
+	}
+	assert_int_equal(sendmsg(fe->fd, &mh, MSG_NOSIGNAL), size);
+}
+
+void front_end_send(struct front_end *fe, uint32_t request, uint32_t flags,
+		    const void *payload, uint32_t size, const int *fds,
+		    size_t nr_fds)
+{
+	struct vhost_user_header header = {
+		.request = request,
+		.flags = VHOST_USER_FLAGS_VERSION | flags,
+		.size = size,
+	};
+	uint8_t bytes[sizeof(header) + 1024];
+
+	assert_true(size <= 1024);
+	memcpy(bytes, &header, sizeof(header));
+	if (size)
+		memcpy(bytes + sizeof(header), payload, size);
+	front_end_send_raw(fe, bytes, sizeof(header) + size, fds, nr_fds);
+	front_end_run(fe);
+}
+
+/* Take the reply to @request. Return: the size of its payload. */
+uint32_t front_end_receive(struct front_end *fe, uint32_t request,
+			   union vhost_user_payload *payload)
+{
+	struct vhost_user_header header;
+
+	assert_int_equal(recv(fe->fd, &header, sizeof(header), MSG_DONTWAIT),
+			 sizeof(header));
+	assert_int_equal(header.request, request);
+	assert_int_equal(header.flags,
+			 VHOST_USER_FLAGS_VERSION | VHOST_USER_FLAGS_REPLY);
+	assert_true(header.size <= sizeof(*payload));
+	if (header.size)
+		assert_int_equal(
+			recv(fe->fd, payload, header.size, MSG_DONTWAIT),
+			header.size);
+	return header.size;
+}
+
+/* Send a message that is acknowledged. Return: the acknowledgment's value. */
+uint64_t front_end_call(struct front_end *fe, uint32_t request,
+			const void *payload, uint32_t size, const int *fds,
+			size_t nr_fds)
+{
+	union vhost_user_payload reply;
+
+	front_end_send(fe, request, VHOST_USER_FLAGS_NEED_REPLY, payload, size,
+		       fds, nr_fds);
+	assert_int_equal(front_end_receive(fe, request, &reply),
+			 sizeof(reply.u64));
+	return reply.u64;
+}
+
+uint64_t front_end_get(struct front_end *fe, uint32_t request)
+{
+	union vhost_user_payload reply;
+
+	front_end_send(fe, request, 0, NULL, 0, NULL, 0);
+	assert_int_equal(front_end_receive(fe, request, &reply),
+			 sizeof(reply.u64));
+	return reply.u64;
+}
+
+uint64_t front_end_set(struct front_end *fe, uint32_t request, uint64_t value,
+		       int fd)
+{
+	return front_end_call(fe, request, &value, sizeof(value), &fd, fd >= 0);
+}
+
+uint64_t front_end_set_vring(struct front_end *fe, uint32_t request,
+			     uint32_t num)
+{
+	struct vhost_user_vring_state vring = {.num = num};
+
+	return front_end_call(fe, request, &vring, sizeof(vring), NULL, 0);
+}
+
+/* Up to and with the driver's features. */
+void front_end_negotiate(struct front_end *fe)
+{
+	int channel[2];
+
+	assert_int_equal(front_end_get(fe, VHOST_USER_GET_FEATURES),
+			 FE_FEATURES);
+	assert_int_equal(front_end_get(fe, VHOST_USER_GET_PROTOCOL_FEATURES),
+			 FE_PROTOCOL_FEATURES);
+	front_end_send(fe, VHOST_USER_SET_PROTOCOL_FEATURES, 0,
+		       &(uint64_t){FE_PROTOCOL_FEATURES}, 8, NULL, 0);
+	assert_int_equal(
+		front_end_call(fe, VHOST_USER_SET_OWNER, NULL, 0, NULL, 0), 0);
+	assert_int_equal(
+		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel), 0);
+	if (fe->channel >= 0)
+		close(fe->channel);
+	fe->channel = channel[0];
+	assert_int_equal(front_end_call(fe, VHOST_USER_SET_BACKEND_REQ_FD, NULL,
+					0, &channel[1], 1),
+			 0);
+	close(channel[1]);
+	assert_int_equal(
+		front_end_set(fe, VHOST_USER_SET_FEATURES, FE_FEATURES, -1), 0);
+}
+
+void front_end_share_memory(struct front_end *fe)
+{
+	struct vhost_user_mem_reg reg = {
+		.region = {.gpa = FE_GPA, .size = FE_MEMORY, .uva = FE_UVA},
+	};
+
+	assert_int_equal(front_end_call(fe, VHOST_USER_ADD_MEM_REG, &reg,
+					sizeof(reg), &fe->memory_fd, 1),
+			 0);
+}
+
+/* Set the queue up; it starts with the kick descriptor, and is enabled. */
+void front_end_start_ring(struct front_end *fe)
+{
+	struct vhost_user_vring_addr addr = {
+		.desc_uva = FE_UVA + FE_DESC,
+		.avail_uva = FE_UVA + FE_AVAIL,
+		.used_uva = FE_UVA + FE_USED,
+	};
+
+	assert_int_equal(front_end_set_vring(fe, VHOST_USER_SET_VRING_NUM,
+					     FE_QUEUE_SIZE),
+			 0);
+	assert_int_equal(
+		front_end_set_vring(fe, VHOST_USER_SET_VRING_BASE, fe->seen),
+		0);
+	assert_int_equal(front_end_call(fe, VHOST_USER_SET_VRING_ADDR, &addr,
+					sizeof(addr), NULL, 0),
+			 0);
+	assert_int_equal(
+		front_end_set(fe, VHOST_USER_SET_VRING_CALL, 0, fe->call), 0);
+	assert_int_equal(
+		front_end_set(fe, VHOST_USER_SET_VRING_ERR, 0, fe->err), 0);
+	assert_int_equal(
+		front_end_set(fe, VHOST_USER_SET_VRING_KICK, 0, fe->kick), 0);
+	assert_int_equal(
+		front_end_set_vring(fe, VHOST_USER_SET_VRING_ENABLE, 1), 0);
+}
+
+/* All of it, and the driver is ready. */
+void front_end_start(struct front_end *fe)
+{
+	front_end_connect(fe);
+	front_end_negotiate(fe);
+	front_end_share_memory(fe);
+	front_end_start_ring(fe);
+	assert_int_equal(front_end_set(fe, VHOST_USER_SET_STATUS, 15, -1), 0);
+	assert_int_equal(front_end_get(fe, VHOST_USER_GET_STATUS), 15);
+	assert_true(vhost_user_driver_ready(&fe->vu));
+	front_end_count(fe->call);
+}
+
+/* Put a request into the queue, in two descriptors. */
+void front_end_put(struct front_end *fe, uint16_t type, uint64_t gpa,
+		   uint16_t nr_blocks, uint32_t request_size,
+		   uint32_t response_size)
+{
+	uint16_t head = fe->next % FE_QUEUE_SIZE;
+	uint16_t tail = (fe->next + 1) % FE_QUEUE_SIZE;
+	uint64_t at = FE_BUFFERS + head * 64ULL;
+	struct vring_avail *avail = avail_of(fe);
+	struct virtio_mem_req req = {.type = htole16(type)};
+
+	fe->next += 2;
+	req.u.plug.addr = htole64(gpa);
+	req.u.plug.nb_blocks = htole16(nr_blocks);
+	memcpy(fe->memory + at, &req, sizeof(req));
+	memset(fe->memory + at + 32, 0xee, 16);
+	desc_of(fe)[head] = (struct vring_desc){
+		.addr = htole64(FE_GPA + at),
+		.len = htole32(request_size),
+		.flags = htole16(VRING_DESC_F_NEXT),
+		.next = htole16(tail),
+	};
+	desc_of(fe)[tail] = (struct vring_desc){
+		.addr = htole64(FE_GPA + at + 32),
+		.len = htole32(response_size),
+		.flags = htole16(VRING_DESC_F_WRITE),
+	};
+	avail->ring[le16toh(avail->idx) % FE_QUEUE_SIZE] = htole16(head);
+	avail->idx = htole16(le16toh(avail->idx) + 1);
+}
+
+void front_end_kick(struct front_end *fe)
+{
+	uint64_t one = 1;
+
+	assert_int_equal(write(fe->kick, &one, sizeof(one)), sizeof(one));
+	front_end_run(fe);
+}
+
+/* Take the next used request. Return: whether there is one. */
+bool front_end_used(struct front_end *fe, struct virtio_mem_resp *resp)
+{
+	struct vring_used *used = used_of(fe);
+	const struct vring_used_elem *elem;
+	uint64_t at;
+
+	if (le16toh(used->idx) == fe->seen)
+		return false;
+	elem = &used->ring[fe->seen % FE_QUEUE_SIZE];
+	assert_int_equal(le32toh(elem->len), sizeof(*resp));
+	at = le64toh(desc_of(fe)[le32toh(elem->id) + 1].addr) - FE_GPA;
+	memcpy(resp, fe->memory + at, sizeof(*resp));
+	fe->seen++;
+	return true;
+}
+
+/* One request as a driver makes it. Return: the answer. */
+uint16_t front_end_request(struct front_end *fe, uint16_t type, uint64_t gpa,
+			   uint16_t nr_blocks)
+{
+	struct virtio_mem_resp resp;
+
+	front_end_put(fe, type, gpa, nr_blocks, sizeof(struct virtio_mem_req),
+		      sizeof(resp));
+	front_end_kick(fe);
+	assert_true(front_end_used(fe, &resp));
+	return le16toh(resp.type);
+}
+
+/* Take an eventfd's count; 0 if it was not signalled. */
+uint64_t front_end_count(int fd)
+{
+	uint64_t count;
+
+	return read(fd, &count, sizeof(count)) == sizeof(count) ? count : 0;
+}
+
+/* Descriptors that this process has: none may be lost. */
+unsigned int front_end_open_fds(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	unsigned int count = 0;
+
+	assert_non_null(dir);
+	while (readdir(dir))
+		count++;
+	closedir(dir);
+	return count;
+}

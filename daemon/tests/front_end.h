@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A vhost-user front end with a guest's driver, for tests: it connects to the
+ * daemon's real back end by a socket and shares a memfd with it. Both ends are
+ * in one process; the back end's loop is turned by front_end_run().
+ */
+#ifndef FRONT_END_H
+#define FRONT_END_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <linux/virtio_ring.h>
+#include <systemd/sd-event.h>
+
+#include "bitmap_backing.h"
+#include "vhost_user.h"
+#include "vhost_user_protocol.h"
+#include "virtio_mem.h"
+
+#define FE_REGION_GPA  (4ULL << 30)
+#define FE_REGION_SIZE (64ULL << 30)
+#define FE_BLOCK       (2ULL << 20)
+
+/* The guest's memory, and where the rings are in it. */
+#define FE_MEMORY     (256ULL << 10)
+#define FE_GPA	      0x100000ULL
+#define FE_UVA	      0x7f0000000000ULL
+#define FE_DESC	      0x0000
+#define FE_AVAIL      0x1000
+#define FE_USED	      0x2000
+#define FE_BUFFERS    0x8000
+#define FE_QUEUE_SIZE 128
+
+/* All that the back end offers. */
+#define FE_PROTOCOL_FEATURES                                 \
+	(1ULL << VHOST_USER_PROTOCOL_F_MQ |                  \
+	 1ULL << VHOST_USER_PROTOCOL_F_REPLY_ACK |           \
+	 1ULL << VHOST_USER_PROTOCOL_F_BACKEND_REQ |         \
+	 1ULL << VHOST_USER_PROTOCOL_F_CONFIG |              \
+	 1ULL << VHOST_USER_PROTOCOL_F_RESET_DEVICE |        \
+	 1ULL << VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS | \
+	 1ULL << VHOST_USER_PROTOCOL_F_STATUS)
+
+#define FE_FEATURES                                            \
+	(1ULL << 32 | 1ULL << VHOST_USER_F_PROTOCOL_FEATURES | \
+	 1ULL << VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE)
+
+/**
+ * struct front_end - back end, its device, and who talks to it
+ * @listen_fd: where the back end listens; @name is its abstract name
+ * @fd: our end of the connection, -1 without one
+ * @memory: the guest's memory, of @memory_fd
+ * @kick, @call, @err: eventfds of the queue
+ * @channel: our end of the back end's channel
+ * @next: descriptor for the next request
+ * @seen: used entries that were looked at
+ */
+struct front_end {
+	sd_event *event;
+	struct bitmap_backing bitmap;
+	struct virtio_mem dev;
+	struct vhost_user vu;
+	char name[64];
+	int fd;
+	int memory_fd;
+	uint8_t *memory;
+	int kick;
+	int call;
+	int err;
+	int channel;
+	uint16_t next;
+	uint16_t seen;
+};
+
+int front_end_set_up(void **state);
+int front_end_tear_down(void **state);
+
+void front_end_run(struct front_end *fe);
+void front_end_connect(struct front_end *fe);
+void front_end_close(struct front_end *fe);
+bool front_end_closed(struct front_end *fe);
+
+void front_end_send_raw(struct front_end *fe, const void *bytes, size_t size,
+			const int *fds, size_t nr_fds);
+void front_end_send(struct front_end *fe, uint32_t request, uint32_t flags,
+		    const void *payload, uint32_t size, const int *fds,
+		    size_t nr_fds);
+uint32_t front_end_receive(struct front_end *fe, uint32_t request,
+			   union vhost_user_payload *payload);
+uint64_t front_end_call(struct front_end *fe, uint32_t request,
+			const void *payload, uint32_t size, const int *fds,
+			size_t nr_fds);
+uint64_t front_end_get(struct front_end *fe, uint32_t request);
+uint64_t front_end_set(struct front_end *fe, uint32_t request, uint64_t value,
+		       int fd);
+uint64_t front_end_set_vring(struct front_end *fe, uint32_t request,
+			     uint32_t num);
+
+void front_end_negotiate(struct front_end *fe);
+void front_end_share_memory(struct front_end *fe);
+void front_end_start_ring(struct front_end *fe);
+void front_end_start(struct front_end *fe);
+
+void front_end_put(struct front_end *fe, uint16_t type, uint64_t gpa,
+		   uint16_t nr_blocks, uint32_t request_size,
+		   uint32_t response_size);
+void front_end_kick(struct front_end *fe);
+bool front_end_used(struct front_end *fe, struct virtio_mem_resp *resp);
+uint16_t front_end_request(struct front_end *fe, uint16_t type, uint64_t gpa,
+			   uint16_t nr_blocks);
+uint64_t front_end_count(int fd);
+unsigned int front_end_open_fds(void);
+
+#endif /* FRONT_END_H */

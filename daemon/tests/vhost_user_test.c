@@ -1,0 +1,1114 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The vhost-user back end, driven over its socket by a front end that first
+ * does everything right and then everything wrong.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "front_end.h"
+#include "unit.h"
+
+#define GPA   FE_REGION_GPA
+#define BLOCK FE_BLOCK
+
+/* --- What works --- */
+
+static void requests_are_answered(void **state)
+{
+	struct front_end *fe = *state;
+
+	front_end_start(fe);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 64),
+			 VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_count(fe->call), 1);
+	assert_int_equal(fe->bitmap.backing.plugged.set, 64);
+	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 64),
+			 VIRTIO_MEM_RESP_ERROR);
+	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_UNPLUG, GPA, 32),
+			 VIRTIO_MEM_RESP_ACK);
+	fe->bitmap.fail = -ENOMEM;
+	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0),
+			 VIRTIO_MEM_RESP_BUSY);
+	fe->bitmap.fail = 0;
+	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0),
+			 VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(fe->bitmap.backing.plugged.set, 0);
+}
+
+static void more_requests_than_one_turn_takes(void **state)
+{
+	struct front_end *fe = *state;
+	struct virtio_mem_resp resp;
+
+	front_end_start(fe);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	for (unsigned int i = 0; i < FE_QUEUE_SIZE / 2; i++)
+		front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA + i * BLOCK, 1,
+			      sizeof(struct virtio_mem_req), sizeof(resp));
+	/* One kick for all of them. */
+	front_end_kick(fe);
+	for (unsigned int i = 0; i < FE_QUEUE_SIZE / 2; i++) {
+		assert_true(front_end_used(fe, &resp));
+		assert_int_equal(le16toh(resp.type), VIRTIO_MEM_RESP_ACK);
+	}
+	assert_true(front_end_count(fe->call) > 0);
+}
+
+static void config_space_is_read(void **state)
+{
+	struct front_end *fe = *state;
+	struct vhost_user_config config = {.offset = 0, .size = 56};
+	union vhost_user_payload reply;
+	struct virtio_mem_config space;
+
+	front_end_connect(fe);
+	front_end_negotiate(fe);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	virtio_mem_config(&fe->dev, &space);
+	front_end_send(fe, VHOST_USER_GET_CONFIG, 0, &config, 12 + 56, NULL, 0);
+	assert_int_equal(front_end_receive(fe, VHOST_USER_GET_CONFIG, &reply),
+			 12 + 56);
+	assert_memory_equal(reply.config.data, &space, 56);
+	/* A part, without room for it in the request. */
+	config.offset = 48;
+	config.size = 8;
+	front_end_send(fe, VHOST_USER_GET_CONFIG, 0, &config, 12, NULL, 0);
+	assert_int_equal(front_end_receive(fe, VHOST_USER_GET_CONFIG, &reply),
+			 12 + 8);
+	assert_memory_equal(reply.config.data, &space.requested_size, 8);
+}
+
+static void config_space_has_an_end(void **state)
+{
+	static const struct {
+		uint32_t offset;
+		uint32_t size;
+	} bad[] = {
+		{0, 57},
+		{56, 1},
+		{55, 2},
+		{0, 0},
+		{UINT32_MAX, 1},
+		{0, 256},
+		{UINT32_MAX - 7, 8},
+		{57, 56},
+	};
+	struct front_end *fe = *state;
+	union vhost_user_payload reply;
+
+	front_end_connect(fe);
+	front_end_negotiate(fe);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct vhost_user_config config = {.offset = bad[i].offset,
+						   .size = bad[i].size};
+
+		front_end_send(fe, VHOST_USER_GET_CONFIG, 0, &config, 12, NULL,
+			       0);
+		assert_int_equal(
+			front_end_receive(fe, VHOST_USER_GET_CONFIG, &reply),
+			0);
+	}
+	assert_false(front_end_closed(fe));
+}
+
+static void config_space_is_not_written(void **state)
+{
+	struct front_end *fe = *state;
+	struct vhost_user_config config = {.offset = 48, .size = 8};
+
+	front_end_connect(fe);
+	front_end_negotiate(fe);
+	assert_int_not_equal(front_end_call(fe, VHOST_USER_SET_CONFIG, &config,
+					    12 + 8, NULL, 0),
+			     0);
+	assert_int_equal(fe->dev.requested_size, 0);
+	assert_false(front_end_closed(fe));
+}
+
+static unsigned int config_messages(struct front_end *fe)
+{
+	struct vhost_user_header header;
+	unsigned int count = 0;
+
+	while (recv(fe->channel, &header, sizeof(header), MSG_DONTWAIT) ==
+	       sizeof(header)) {
+		assert_int_equal(header.request,
+				 VHOST_USER_BACKEND_CONFIG_CHANGE_MSG);
+		assert_int_equal(header.flags, VHOST_USER_FLAGS_VERSION);
+		assert_int_equal(header.size, 0);
+		count++;
+	}
+	return count;
+}
+
+static void config_changes_are_told(void **state)
+{
+	struct front_end *fe = *state;
+
+	front_end_start(fe);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	assert_int_equal(config_messages(fe), 1);
+	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 64),
+			 VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(config_messages(fe), 0);
+	virtio_mem_set_requested(&fe->dev, 0);
+	assert_int_equal(config_messages(fe), 1);
+}
+
+static void a_full_channel_gets_the_last_change(void **state)
+{
+	struct front_end *fe = *state;
+	uint64_t changes = 0;
+
+	front_end_start(fe);
+	/* The socket's buffer has an end. */
+	while (!fe->vu.config_pending && changes < 1000000)
+		virtio_mem_set_requested(&fe->dev, ++changes % 2 * GIB);
+	assert_true(fe->vu.config_pending);
+	virtio_mem_set_requested(&fe->dev, 2 * GIB);
+	assert_true(config_messages(fe) > 0);
+	front_end_run(fe);
+	assert_int_equal(config_messages(fe), 1);
+	assert_false(fe->vu.config_pending);
+}
+
+static void a_closed_channel_is_no_end(void **state)
+{
+	struct front_end *fe = *state;
+
+	front_end_start(fe);
+	close(fe->channel);
+	fe->channel = -1;
+	front_end_run(fe);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1),
+			 VIRTIO_MEM_RESP_ACK);
+	assert_false(front_end_closed(fe));
+}
+
+static void mem_table_works_as_well(void **state)
+{
+	struct front_end *fe = *state;
+	struct vhost_user_mem_table table = {
+		.nr = 2,
+		.regions = {{.gpa = FE_GPA, .size = FE_MEMORY, .uva = FE_UVA},
+			    {.gpa = 1ULL << 40,
+			     .size = 4096,
+			     .uva = 1ULL << 40,
+			     .mmap_offset = 4096}},
+	};
+	int fds[2] = {fe->memory_fd, fe->memory_fd};
+
+	front_end_connect(fe);
+	front_end_negotiate(fe);
+	assert_int_equal(front_end_call(fe, VHOST_USER_SET_MEM_TABLE, &table,
+					8 + 2 * 32, fds, 2),
+			 0);
+	front_end_start_ring(fe);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1),
+			 VIRTIO_MEM_RESP_ACK);
+	/* Another table, while the ring runs. */
+	assert_int_equal(front_end_call(fe, VHOST_USER_SET_MEM_TABLE, &table,
+					8 + 2 * 32, fds, 2),
+			 0);
+	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_UNPLUG, GPA, 1),
+			 VIRTIO_MEM_RESP_ACK);
+}
+
+static void numbers_of_queues_and_regions(void **state)
+{
+	struct front_end *fe = *state;
+
+	front_end_connect(fe);
+	front_end_negotiate(fe);
+	assert_int_equal(front_end_get(fe, VHOST_USER_GET_QUEUE_NUM), 1);
+	assert_int_equal(front_end_get(fe, VHOST_USER_GET_MAX_MEM_SLOTS),
+			 GUEST_MEMORY_MAX_REGIONS);
+}
+
+static void node_is_offered_when_there_is_one(void **state)
+{
+	struct front_end *fe = *state;
+
+	fe->dev.has_node = true;
+	front_end_connect(fe);
+	assert_int_equal(front_end_get(fe, VHOST_USER_GET_FEATURES),
+			 FE_FEATURES | 1U << VIRTIO_MEM_F_ACPI_PXM);
+}
+
+/* --- When the queue is worked on --- */
+
+static void a_disabled_ring_waits(void **state)
+{
+	struct front_end *fe = *state;
+	struct virtio_mem_resp resp;
+
+	front_end_start(fe);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	front_end_set_vring(fe, VHOST_USER_SET_VRING_ENABLE, 0);
+	assert_false(vhost_user_driver_ready(&fe->vu));
+	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1, 24, 10);
+	front_end_kick(fe);
+	assert_false(front_end_used(fe, &resp));
+	front_end_set_vring(fe, VHOST_USER_SET_VRING_ENABLE, 1);
+	assert_true(front_end_used(fe, &resp));
+}
+
+static void a_stopped_ring_goes_on_where_it_was(void **state)
+{
+	struct vhost_user_vring_state vring = {};
+	struct front_end *fe = *state;
+	union vhost_user_payload reply;
+	struct virtio_mem_resp resp;
+
+	front_end_start(fe);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	for (unsigned int i = 0; i < 3; i++)
+		assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG,
+						   GPA + i * BLOCK, 1),
+				 VIRTIO_MEM_RESP_ACK);
+	front_end_send(fe, VHOST_USER_GET_VRING_BASE, 0, &vring, sizeof(vring),
+		       NULL, 0);
+	front_end_receive(fe, VHOST_USER_GET_VRING_BASE, &reply);
+	assert_int_equal(reply.vring_state.num, 3);
+	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA + 3 * BLOCK, 1, 24, 10);
+	front_end_kick(fe);
+	assert_false(front_end_used(fe, &resp));
+	front_end_start_ring(fe);
+	assert_true(front_end_used(fe, &resp));
+	assert_int_equal(le16toh(resp.type), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(fe->bitmap.backing.plugged.set, 4);
+}
+
+static void without_protocol_features_a_ring_is_enabled(void **state)
+{
+	struct front_end *fe = *state;
+	uint64_t features =
+		FE_FEATURES & ~(1ULL << VHOST_USER_F_PROTOCOL_FEATURES);
+
+	front_end_start(fe);
+	front_end_set_vring(fe, VHOST_USER_SET_VRING_ENABLE, 0);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	assert_int_equal(
+		front_end_set(fe, VHOST_USER_SET_FEATURES, features, -1), 0);
+	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1),
+			 VIRTIO_MEM_RESP_ACK);
+}
+
+static void a_broken_ring_is_told_and_restarts(void **state)
+{
+	struct vhost_user_vring_state vring = {};
+	struct front_end *fe = *state;
+	union vhost_user_payload reply;
+	struct virtio_mem_resp resp;
+
+	front_end_start(fe);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, 0, 1, 24, 10);
+	/* A descriptor outside of memory. */
+	*(uint64_t *)(fe->memory + FE_DESC) = htole64(1);
+	front_end_kick(fe);
+	assert_true(fe->vu.vring.broken);
+	assert_int_equal(front_end_count(fe->err), 1);
+	assert_int_equal(front_end_count(fe->call), 0);
+	/* No more is done, and nothing else suffers. */
+	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1, 24, 10);
+	front_end_kick(fe);
+	assert_false(front_end_used(fe, &resp));
+	assert_int_equal(front_end_count(fe->err), 0);
+	assert_false(front_end_closed(fe));
+
+	front_end_send(fe, VHOST_USER_GET_VRING_BASE, 0, &vring, sizeof(vring),
+		       NULL, 0);
+	front_end_receive(fe, VHOST_USER_GET_VRING_BASE, &reply);
+	fe->next = 0;
+	fe->seen = 0;
+	memset(fe->memory, 0, FE_MEMORY);
+	front_end_start_ring(fe);
+	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1),
+			 VIRTIO_MEM_RESP_ACK);
+}
+
+static void short_buffers_break_the_ring(void **state)
+{
+	static const struct {
+		uint32_t request;
+		uint32_t response;
+	} sizes[] = {{23, 10}, {0, 10}, {24, 9}, {24, 0}, {0, 0}};
+	struct front_end *fe = *state;
+	struct virtio_mem_resp resp;
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		memset(fe->memory, 0, FE_MEMORY);
+		fe->next = 0;
+		fe->seen = 0;
+		front_end_start(fe);
+		virtio_mem_set_requested(&fe->dev, GIB);
+		front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1, sizes[i].request,
+			      sizes[i].response);
+		front_end_kick(fe);
+		assert_true(fe->vu.vring.broken);
+		assert_false(front_end_used(fe, &resp));
+		assert_int_equal(front_end_count(fe->err), 1);
+		assert_int_equal(fe->bitmap.backing.plugged.set, 0);
+		front_end_close(fe);
+	}
+}
+
+/* --- Features and status --- */
+
+static void features_ok_needs_unplugged_inaccessible(void **state)
+{
+	struct front_end *fe = *state;
+	struct virtio_mem_resp resp;
+	uint64_t features =
+		FE_FEATURES & ~(1ULL << VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE);
+
+	front_end_start(fe);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	assert_int_equal(
+		front_end_set(fe, VHOST_USER_SET_FEATURES, features, -1), 0);
+	assert_int_equal(front_end_get(fe, VHOST_USER_GET_STATUS), 15 & ~8);
+	front_end_set(fe, VHOST_USER_SET_STATUS, 11, -1);
+	assert_int_equal(front_end_get(fe, VHOST_USER_GET_STATUS), 3);
+	/* A driver that goes on all the same is not served. */
+	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1, 24, 10);
+	front_end_kick(fe);
+	assert_false(front_end_used(fe, &resp));
+	front_end_set(fe, VHOST_USER_SET_FEATURES, FE_FEATURES, -1);
+	front_end_set(fe, VHOST_USER_SET_STATUS, 11, -1);
+	assert_int_equal(front_end_get(fe, VHOST_USER_GET_STATUS), 11);
+}
+
+static void without_status_the_connection_ends(void **state)
+{
+	const uint64_t bad[] = {
+		FE_FEATURES & ~(1ULL << VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE),
+		FE_FEATURES & ~(1ULL << 32),
+	};
+	struct front_end *fe = *state;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		front_end_connect(fe);
+		/* Before there is a driver, no features are its. */
+		front_end_send(
+			fe, VHOST_USER_SET_FEATURES, 0,
+			&(uint64_t){1ULL << VHOST_USER_F_PROTOCOL_FEATURES}, 8,
+			NULL, 0);
+		assert_false(front_end_closed(fe));
+		front_end_send(fe, VHOST_USER_SET_FEATURES, 0, &bad[i], 8, NULL,
+			       0);
+		assert_true(front_end_closed(fe));
+		front_end_close(fe);
+	}
+}
+
+static void device_reset_keeps_blocks(void **state)
+{
+	struct front_end *fe = *state;
+
+	front_end_start(fe);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 64),
+			 VIRTIO_MEM_RESP_ACK);
+	fe->bitmap.nr_log = 0;
+	assert_int_equal(front_end_set(fe, VHOST_USER_SET_STATUS, 0, -1), 0);
+	assert_false(vhost_user_driver_ready(&fe->vu));
+	assert_int_equal(
+		front_end_call(fe, VHOST_USER_RESET_DEVICE, NULL, 0, NULL, 0),
+		0);
+	assert_int_equal(front_end_get(fe, VHOST_USER_GET_STATUS), 0);
+	assert_int_equal(fe->bitmap.nr_log, 0);
+	assert_int_equal(fe->bitmap.backing.plugged.set, 64);
+	assert_int_equal(fe->dev.requested_size, GIB);
+
+	/* The next driver sets it up on the same connection. */
+	memset(fe->memory, 0, FE_MEMORY);
+	fe->next = 0;
+	fe->seen = 0;
+	front_end_set(fe, VHOST_USER_SET_FEATURES, FE_FEATURES, -1);
+	front_end_start_ring(fe);
+	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0),
+			 VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(fe->bitmap.backing.plugged.set, 0);
+}
+
+static void disconnect_keeps_blocks(void **state)
+{
+	struct front_end *fe = *state;
+
+	front_end_start(fe);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 64),
+			 VIRTIO_MEM_RESP_ACK);
+	front_end_close(fe);
+	assert_false(vhost_user_connected(&fe->vu));
+	assert_int_equal(fe->bitmap.backing.plugged.set, 64);
+	/* The next front end finds the ring as the last one left it. */
+	front_end_start(fe);
+	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_UNPLUG, GPA, 64),
+			 VIRTIO_MEM_RESP_ACK);
+}
+
+/* --- What ends a connection, and nothing else --- */
+
+/* The back end has closed the connection, and takes a new one. */
+static void assert_ended(struct front_end *fe)
+{
+	assert_true(front_end_closed(fe));
+	front_end_close(fe);
+	assert_false(vhost_user_connected(&fe->vu));
+	front_end_connect(fe);
+	assert_true(vhost_user_connected(&fe->vu));
+	front_end_negotiate(fe);
+}
+
+static void send_ends(struct front_end *fe, uint32_t request,
+		      const void *payload, uint32_t size, const int *fds,
+		      size_t nr_fds)
+{
+	front_end_send(fe, request, 0, payload, size, fds, nr_fds);
+	assert_ended(fe);
+}
+
+/* Every request with its right size and number of descriptors. */
+static const struct {
+	uint32_t request;
+	uint32_t min_size;
+	uint32_t max_size;
+	uint32_t min_fds;
+	uint32_t max_fds;
+} shapes[] = {
+	{VHOST_USER_GET_FEATURES, 0, 0, 0, 0},
+	{VHOST_USER_SET_FEATURES, 8, 8, 0, 0},
+	{VHOST_USER_SET_OWNER, 0, 8, 0, 0},
+	{VHOST_USER_RESET_OWNER, 0, 0, 0, 0},
+	{VHOST_USER_SET_MEM_TABLE, 8, 264, 0, 8},
+	{VHOST_USER_SET_VRING_NUM, 8, 8, 0, 0},
+	{VHOST_USER_SET_VRING_ADDR, 40, 40, 0, 0},
+	{VHOST_USER_SET_VRING_BASE, 8, 8, 0, 0},
+	{VHOST_USER_GET_VRING_BASE, 8, 8, 0, 0},
+	{VHOST_USER_SET_VRING_KICK, 8, 8, 0, 1},
+	{VHOST_USER_SET_VRING_CALL, 8, 8, 0, 1},
+	{VHOST_USER_SET_VRING_ERR, 8, 8, 0, 1},
+	{VHOST_USER_GET_PROTOCOL_FEATURES, 0, 0, 0, 0},
+	{VHOST_USER_SET_PROTOCOL_FEATURES, 8, 8, 0, 0},
+	{VHOST_USER_GET_QUEUE_NUM, 0, 0, 0, 0},
+	{VHOST_USER_SET_VRING_ENABLE, 8, 8, 0, 0},
+	{VHOST_USER_SET_BACKEND_REQ_FD, 0, 0, 1, 1},
+	{VHOST_USER_GET_CONFIG, 12, 268, 0, 0},
+	{VHOST_USER_SET_CONFIG, 12, 268, 0, 0},
+	{VHOST_USER_RESET_DEVICE, 0, 0, 0, 0},
+	{VHOST_USER_GET_MAX_MEM_SLOTS, 0, 0, 0, 0},
+	{VHOST_USER_ADD_MEM_REG, 40, 40, 1, 1},
+	{VHOST_USER_REM_MEM_REG, 40, 40, 0, 1},
+	{VHOST_USER_SET_STATUS, 8, 8, 0, 0},
+	{VHOST_USER_GET_STATUS, 0, 0, 0, 0},
+};
+
+#define for_each_shape(shape)                                              \
+	for (size_t shape = 0; shape < sizeof(shapes) / sizeof(shapes[0]); \
+	     shape++)
+
+static void short_and_long_messages(void **state)
+{
+	struct front_end *fe = *state;
+	uint8_t zeroes[512] = {};
+
+	front_end_connect(fe);
+	front_end_negotiate(fe);
+	for_each_shape(i)
+	{
+		int fds[VHOST_USER_MAX_FDS];
+
+		for (size_t j = 0; j < shapes[i].min_fds; j++)
+			fds[j] = fe->memory_fd;
+		if (shapes[i].min_size)
+			send_ends(fe, shapes[i].request, zeroes,
+				  shapes[i].min_size - 1, fds,
+				  shapes[i].min_fds);
+		send_ends(fe, shapes[i].request, zeroes, shapes[i].max_size + 1,
+			  fds, shapes[i].min_fds);
+	}
+}
+
+static void sizes_that_are_never_right(void **state)
+{
+	static const uint32_t sizes[] = {512, 4096, 0x7fffffff, UINT32_MAX};
+	struct front_end *fe = *state;
+
+	front_end_connect(fe);
+	front_end_negotiate(fe);
+	for_each_shape(i)
+	{
+		for (size_t j = 0; j < sizeof(sizes) / sizeof(sizes[0]); j++) {
+			struct vhost_user_header header = {
+				.request = shapes[i].request,
+				.flags = VHOST_USER_FLAGS_VERSION,
+				.size = sizes[j],
+			};
+
+			front_end_send_raw(fe, &header, sizeof(header), NULL,
+					   0);
+			assert_ended(fe);
+		}
+	}
+}
+
+static void wrong_numbers_of_descriptors(void **state)
+{
+	struct front_end *fe = *state;
+	uint8_t zeroes[512] = {};
+	unsigned int before;
+	int fds[16];
+
+	for (size_t i = 0; i < 16; i++)
+		fds[i] = fe->memory_fd;
+	front_end_connect(fe);
+	front_end_negotiate(fe);
+	before = front_end_open_fds();
+	for_each_shape(i)
+	{
+		if (shapes[i].min_fds)
+			send_ends(fe, shapes[i].request, zeroes,
+				  shapes[i].min_size, fds,
+				  shapes[i].min_fds - 1);
+		send_ends(fe, shapes[i].request, zeroes, shapes[i].min_size,
+			  fds, shapes[i].max_fds + 1);
+		send_ends(fe, shapes[i].request, zeroes, shapes[i].min_size,
+			  fds, 16);
+	}
+	assert_int_equal(front_end_open_fds(), before);
+}
+
+static void unknown_requests(void **state)
+{
+	static const uint32_t unknown[] = {
+		0,  6,	7,  19, 20, 22,	  23,	      26,
+		27, 28, 29, 30, 31, 32,	  33,	      35,
+		41, 42, 43, 44, 64, 1000, 0x7fffffff, UINT32_MAX,
+	};
+	struct front_end *fe = *state;
+
+	front_end_connect(fe);
+	front_end_negotiate(fe);
+	for (size_t i = 0; i < sizeof(unknown) / sizeof(unknown[0]); i++) {
+		send_ends(fe, unknown[i], NULL, 0, NULL, 0);
+		front_end_send(fe, unknown[i], VHOST_USER_FLAGS_NEED_REPLY,
+			       NULL, 0, NULL, 0);
+		assert_ended(fe);
+	}
+}
+
+static void wrong_flags(void **state)
+{
+	static const uint32_t flags[] = {0, 2, 3, 5, 4, UINT32_MAX};
+	struct front_end *fe = *state;
+
+	front_end_connect(fe);
+	front_end_negotiate(fe);
+	for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
+		struct vhost_user_header header = {
+			.request = VHOST_USER_GET_FEATURES,
+			.flags = flags[i],
+		};
+
+		front_end_send_raw(fe, &header, sizeof(header), NULL, 0);
+		assert_ended(fe);
+	}
+}
+
+static void requests_need_their_feature(void **state)
+{
+	static const uint32_t requests[] = {
+		VHOST_USER_GET_QUEUE_NUM, VHOST_USER_SET_BACKEND_REQ_FD,
+		VHOST_USER_GET_CONFIG,	  VHOST_USER_SET_CONFIG,
+		VHOST_USER_RESET_DEVICE,  VHOST_USER_GET_MAX_MEM_SLOTS,
+		VHOST_USER_ADD_MEM_REG,	  VHOST_USER_REM_MEM_REG,
+		VHOST_USER_SET_STATUS,	  VHOST_USER_GET_STATUS,
+	};
+	struct front_end *fe = *state;
+	uint8_t zeroes[512] = {};
+
+	for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
+		for_each_shape(j)
+		{
+			if (shapes[j].request != requests[i])
+				continue;
+			front_end_connect(fe);
+			front_end_send(fe, requests[i], 0, zeroes,
+				       shapes[j].min_size, &fe->memory_fd,
+				       shapes[j].min_fds);
+			assert_true(front_end_closed(fe));
+			front_end_close(fe);
+		}
+	}
+}
+
+static void features_that_were_not_offered(void **state)
+{
+	struct front_end *fe = *state;
+	uint64_t value;
+
+	front_end_connect(fe);
+	front_end_negotiate(fe);
+	for (unsigned int bit = 0; bit < 64; bit++) {
+		value = FE_FEATURES | 1ULL << bit;
+		if (value != FE_FEATURES)
+			send_ends(fe, VHOST_USER_SET_FEATURES, &value, 8, NULL,
+				  0);
+		value = FE_PROTOCOL_FEATURES | 1ULL << bit;
+		if (value != FE_PROTOCOL_FEATURES)
+			send_ends(fe, VHOST_USER_SET_PROTOCOL_FEATURES, &value,
+				  8, NULL, 0);
+	}
+}
+
+static void bad_memory_regions(void **state)
+{
+	static const struct vhost_user_region bad[] = {
+		{FE_GPA, 0, FE_UVA, 0},
+		{FE_GPA, FE_MEMORY + 1, FE_UVA, 0},
+		{FE_GPA, FE_MEMORY, FE_UVA, 1},
+		{FE_GPA, FE_MEMORY, FE_UVA, FE_MEMORY},
+		{FE_GPA, FE_MEMORY, FE_UVA, UINT64_MAX},
+		{UINT64_MAX, 4096, FE_UVA, 0},
+		{FE_GPA, 4096, UINT64_MAX, 0},
+		{FE_GPA, UINT64_MAX, FE_UVA, 0},
+	};
+	struct front_end *fe = *state;
+	struct vhost_user_mem_reg reg = {};
+	struct vhost_user_mem_table table = {.nr = 2};
+	int fds[2] = {fe->memory_fd, fe->memory_fd};
+
+	front_end_connect(fe);
+	front_end_negotiate(fe);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		reg.region = bad[i];
+		send_ends(fe, VHOST_USER_ADD_MEM_REG, &reg, sizeof(reg), fds,
+			  1);
+		/* The second of two, the first of which is good. */
+		table.regions[0] = (struct vhost_user_region){1ULL << 45, 4096,
+							      1ULL << 45, 0};
+		table.regions[1] = bad[i];
+		send_ends(fe, VHOST_USER_SET_MEM_TABLE, &table, 8 + 2 * 32, fds,
+			  2);
+	}
+	/* Twice the same. */
+	table.regions[1] = table.regions[0];
+	send_ends(fe, VHOST_USER_SET_MEM_TABLE, &table, 8 + 2 * 32, fds, 2);
+	front_end_share_memory(fe);
+	reg.region = (struct vhost_user_region){FE_GPA, FE_MEMORY, FE_UVA, 0};
+	send_ends(fe, VHOST_USER_ADD_MEM_REG, &reg, sizeof(reg), fds, 1);
+	/* No memory. */
+	send_ends(fe, VHOST_USER_ADD_MEM_REG, &reg, sizeof(reg), &fe->kick, 1);
+	send_ends(fe, VHOST_USER_REM_MEM_REG, &reg, sizeof(reg), NULL, 0);
+}
+
+static void tables_that_contradict_themselves(void **state)
+{
+	struct front_end *fe = *state;
+	struct vhost_user_mem_table table = {};
+	int fds[VHOST_USER_MAX_FDS];
+
+	front_end_connect(fe);
+	front_end_negotiate(fe);
+	for (size_t i = 0; i < VHOST_USER_MAX_FDS; i++) {
+		fds[i] = fe->memory_fd;
+		table.regions[i] =
+			(struct vhost_user_region){.gpa = (i + 1) << 30,
+						   .size = 4096,
+						   .uva = (i + 1) << 30};
+	}
+	table.nr = 9;
+	send_ends(fe, VHOST_USER_SET_MEM_TABLE, &table, sizeof(table), fds, 8);
+	table.nr = UINT32_MAX;
+	send_ends(fe, VHOST_USER_SET_MEM_TABLE, &table, sizeof(table), fds, 8);
+	table.nr = 1;
+	send_ends(fe, VHOST_USER_SET_MEM_TABLE, &table, 8 + 2 * 32, fds, 1);
+	send_ends(fe, VHOST_USER_SET_MEM_TABLE, &table, 8 + 31, fds, 1);
+	send_ends(fe, VHOST_USER_SET_MEM_TABLE, &table, 8 + 32, fds, 2);
+	send_ends(fe, VHOST_USER_SET_MEM_TABLE, &table, 8 + 32, NULL, 0);
+	table.nr = 8;
+	assert_int_equal(front_end_call(fe, VHOST_USER_SET_MEM_TABLE, &table,
+					sizeof(table), fds, 8),
+			 0);
+}
+
+static void ring_memory_taken_away(void **state)
+{
+	struct front_end *fe = *state;
+	struct vhost_user_mem_reg reg = {
+		.region = {.gpa = FE_GPA, .size = FE_MEMORY, .uva = FE_UVA},
+	};
+	struct vhost_user_mem_table table = {};
+
+	front_end_start(fe);
+	send_ends(fe, VHOST_USER_REM_MEM_REG, &reg, sizeof(reg), NULL, 0);
+	front_end_close(fe);
+	front_end_start(fe);
+	send_ends(fe, VHOST_USER_SET_MEM_TABLE, &table, 8, NULL, 0);
+}
+
+static void ring_before_memory_or_addresses(void **state)
+{
+	struct vhost_user_vring_addr addr = {
+		.desc_uva = FE_UVA + FE_DESC,
+		.avail_uva = FE_UVA + FE_AVAIL,
+		.used_uva = FE_UVA + FE_USED,
+	};
+	struct front_end *fe = *state;
+	uint64_t zero = 0;
+
+	front_end_connect(fe);
+	front_end_negotiate(fe);
+	/* Nothing at all; a size only; no memory; addresses outside it. */
+	send_ends(fe, VHOST_USER_SET_VRING_KICK, &zero, 8, &fe->kick, 1);
+	front_end_set_vring(fe, VHOST_USER_SET_VRING_NUM, FE_QUEUE_SIZE);
+	send_ends(fe, VHOST_USER_SET_VRING_KICK, &zero, 8, &fe->kick, 1);
+	front_end_set_vring(fe, VHOST_USER_SET_VRING_NUM, FE_QUEUE_SIZE);
+	front_end_call(fe, VHOST_USER_SET_VRING_ADDR, &addr, sizeof(addr), NULL,
+		       0);
+	send_ends(fe, VHOST_USER_SET_VRING_KICK, &zero, 8, &fe->kick, 1);
+	front_end_share_memory(fe);
+	addr.used_uva = FE_UVA + FE_MEMORY - 4;
+	front_end_set_vring(fe, VHOST_USER_SET_VRING_NUM, FE_QUEUE_SIZE);
+	front_end_call(fe, VHOST_USER_SET_VRING_ADDR, &addr, sizeof(addr), NULL,
+		       0);
+	send_ends(fe, VHOST_USER_SET_VRING_KICK, &zero, 8, &fe->kick, 1);
+	/* Moved away while it runs. */
+	front_end_close(fe);
+	front_end_start(fe);
+	send_ends(fe, VHOST_USER_SET_VRING_ADDR, &addr, sizeof(addr), NULL, 0);
+}
+
+static void queues_that_are_not_there(void **state)
+{
+	static const uint32_t state_requests[] = {
+		VHOST_USER_SET_VRING_NUM,
+		VHOST_USER_SET_VRING_BASE,
+		VHOST_USER_GET_VRING_BASE,
+		VHOST_USER_SET_VRING_ENABLE,
+	};
+	static const uint32_t fd_requests[] = {
+		VHOST_USER_SET_VRING_KICK,
+		VHOST_USER_SET_VRING_CALL,
+		VHOST_USER_SET_VRING_ERR,
+	};
+	struct vhost_user_vring_state vring = {.index = 1, .num = 1};
+	struct vhost_user_vring_addr addr = {.index = 1};
+	struct front_end *fe = *state;
+	uint64_t one = 1;
+
+	front_end_connect(fe);
+	front_end_negotiate(fe);
+	for (size_t i = 0; i < 4; i++)
+		send_ends(fe, state_requests[i], &vring, sizeof(vring), NULL,
+			  0);
+	for (size_t i = 0; i < 3; i++)
+		send_ends(fe, fd_requests[i], &one, 8, &fe->kick, 1);
+	send_ends(fe, VHOST_USER_SET_VRING_ADDR, &addr, sizeof(addr), NULL, 0);
+}
+
+static void bad_queue_values(void **state)
+{
+	static const uint32_t sizes[] = {0, 3, 2048, 65536, UINT32_MAX};
+	struct vhost_user_vring_state vring = {};
+	struct front_end *fe = *state;
+	uint64_t value;
+
+	front_end_connect(fe);
+	front_end_negotiate(fe);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		vring.num = sizes[i];
+		send_ends(fe, VHOST_USER_SET_VRING_NUM, &vring, sizeof(vring),
+			  NULL, 0);
+	}
+	vring.num = 65536;
+	send_ends(fe, VHOST_USER_SET_VRING_BASE, &vring, sizeof(vring), NULL,
+		  0);
+	vring.num = 2;
+	send_ends(fe, VHOST_USER_SET_VRING_ENABLE, &vring, sizeof(vring), NULL,
+		  0);
+	value = 256;
+	send_ends(fe, VHOST_USER_SET_STATUS, &value, 8, NULL, 0);
+	/* While it runs. */
+	front_end_close(fe);
+	front_end_start(fe);
+	vring.num = 64;
+	send_ends(fe, VHOST_USER_SET_VRING_NUM, &vring, sizeof(vring), NULL, 0);
+	front_end_close(fe);
+	front_end_start(fe);
+	send_ends(fe, VHOST_USER_SET_VRING_BASE, &vring, sizeof(vring), NULL,
+		  0);
+}
+
+static void bad_ring_descriptors(void **state)
+{
+	uint64_t zero = 0, none = VHOST_USER_VRING_NOFD;
+	struct front_end *fe = *state;
+	int fds[2];
+
+	front_end_connect(fe);
+	front_end_negotiate(fe);
+	/* None where there should be one, one where there should be none. */
+	send_ends(fe, VHOST_USER_SET_VRING_CALL, &zero, 8, NULL, 0);
+	send_ends(fe, VHOST_USER_SET_VRING_CALL, &none, 8, &fe->call, 1);
+	/* The queue is not polled. */
+	send_ends(fe, VHOST_USER_SET_VRING_KICK, &none, 8, NULL, 0);
+	/* A file is always ready, and cannot be waited for. */
+	send_ends(fe, VHOST_USER_SET_VRING_KICK, &zero, 8, &fe->memory_fd, 1);
+	/* No call descriptor is good: the driver polls. */
+	assert_int_equal(front_end_call(fe, VHOST_USER_SET_VRING_CALL, &none, 8,
+					NULL, 0),
+			 0);
+	/* The other end of the kick goes away. */
+	front_end_close(fe);
+	front_end_start(fe);
+	assert_int_equal(pipe(fds), 0);
+	assert_int_equal(
+		front_end_set(fe, VHOST_USER_SET_VRING_KICK, 0, fds[0]), 0);
+	close(fds[0]);
+	close(fds[1]);
+	assert_ended(fe);
+	/* The channel is a socket. */
+	send_ends(fe, VHOST_USER_SET_BACKEND_REQ_FD, NULL, 0, &fe->kick, 1);
+}
+
+static void replies_that_nobody_reads(void **state)
+{
+	struct vhost_user_header header = {
+		.request = VHOST_USER_GET_FEATURES,
+		.flags = VHOST_USER_FLAGS_VERSION,
+	};
+	struct front_end *fe = *state;
+	unsigned int sent = 0;
+
+	front_end_connect(fe);
+	front_end_negotiate(fe);
+	/* The back end neither waits nor grows: it ends the connection. */
+	while (send(fe->fd, &header, sizeof(header),
+		    MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof(header) &&
+	       sent++ < 1000000)
+		front_end_run(fe);
+	assert_true(sent < 1000000);
+	assert_ended(fe);
+}
+
+/* --- Pieces --- */
+
+/* A whole start, as bytes, with the descriptors at their messages. */
+struct script {
+	uint8_t bytes[1024];
+	size_t size;
+	struct {
+		size_t at;
+		int fd;
+	} fds[8];
+	size_t nr_fds;
+};
+
+static void add(struct script *script, uint32_t request, const void *payload,
+		uint32_t size, int fd)
+{
+	struct vhost_user_header header = {
+		.request = request,
+		.flags = VHOST_USER_FLAGS_VERSION,
+		.size = size,
+	};
+
+	if (fd >= 0) {
+		script->fds[script->nr_fds].at = script->size;
+		script->fds[script->nr_fds++].fd = fd;
+	}
+	memcpy(script->bytes + script->size, &header, sizeof(header));
+	script->size += sizeof(header);
+	if (size)
+		memcpy(script->bytes + script->size, payload, size);
+	script->size += size;
+	assert_true(script->size <= sizeof(script->bytes));
+}
+
+static void make_script(struct front_end *fe, struct script *script)
+{
+	struct vhost_user_mem_reg reg = {
+		.region = {.gpa = FE_GPA, .size = FE_MEMORY, .uva = FE_UVA},
+	};
+	struct vhost_user_vring_addr addr = {
+		.desc_uva = FE_UVA + FE_DESC,
+		.avail_uva = FE_UVA + FE_AVAIL,
+		.used_uva = FE_UVA + FE_USED,
+	};
+	struct vhost_user_vring_state vring = {.num = FE_QUEUE_SIZE};
+	uint64_t features = FE_FEATURES, protocol = FE_PROTOCOL_FEATURES;
+	uint64_t zero = 0;
+
+	memset(script, 0, sizeof(*script));
+	add(script, VHOST_USER_SET_PROTOCOL_FEATURES, &protocol, 8, -1);
+	add(script, VHOST_USER_SET_OWNER, NULL, 0, -1);
+	add(script, VHOST_USER_SET_FEATURES, &features, 8, -1);
+	add(script, VHOST_USER_ADD_MEM_REG, &reg, sizeof(reg), fe->memory_fd);
+	add(script, VHOST_USER_SET_VRING_NUM, &vring, sizeof(vring), -1);
+	add(script, VHOST_USER_SET_VRING_ADDR, &addr, sizeof(addr), -1);
+	add(script, VHOST_USER_SET_VRING_CALL, &zero, 8, fe->call);
+	add(script, VHOST_USER_SET_VRING_ERR, &zero, 8, fe->err);
+	add(script, VHOST_USER_SET_VRING_KICK, &zero, 8, fe->kick);
+	vring.num = 1;
+	add(script, VHOST_USER_SET_VRING_ENABLE, &vring, sizeof(vring), -1);
+}
+
+static void send_script(struct front_end *fe, const struct script *script,
+			size_t size, size_t step)
+{
+	for (size_t at = 0; at < size;) {
+		size_t end = at + step < size ? at + step : size;
+		int fd = -1;
+
+		/* A descriptor goes with the first byte of its message. */
+		for (size_t i = 0; i < script->nr_fds; i++) {
+			if (script->fds[i].at == at)
+				fd = script->fds[i].fd;
+			else if (script->fds[i].at > at &&
+				 script->fds[i].at < end)
+				end = script->fds[i].at;
+		}
+		front_end_send_raw(fe, script->bytes + at, end - at, &fd,
+				   fd >= 0);
+		front_end_run(fe);
+		at = end;
+	}
+}
+
+static void messages_come_in_pieces(void **state)
+{
+	struct front_end *fe = *state;
+	struct script script;
+
+	make_script(fe, &script);
+	for (size_t step = 1; step < 60; step++) {
+		front_end_connect(fe);
+		send_script(fe, &script, script.size, step);
+		assert_true(vhost_user_driver_ready(&fe->vu));
+		assert_false(front_end_closed(fe));
+		front_end_close(fe);
+	}
+	/* All in one. */
+	front_end_connect(fe);
+	send_script(fe, &script, script.size, script.size);
+	assert_true(vhost_user_driver_ready(&fe->vu));
+}
+
+static void connection_drops_at_every_byte(void **state)
+{
+	struct front_end *fe = *state;
+	unsigned int before = front_end_open_fds();
+	struct script script;
+
+	make_script(fe, &script);
+	for (size_t size = 0; size <= script.size; size++) {
+		front_end_connect(fe);
+		send_script(fe, &script, size, 7);
+		front_end_close(fe);
+		assert_false(vhost_user_connected(&fe->vu));
+		assert_int_equal(fe->vu.memory.nr, 0);
+		assert_int_equal(front_end_open_fds(), before);
+	}
+	front_end_start(fe);
+}
+
+static void a_second_front_end_waits(void **state)
+{
+	struct front_end *fe = *state;
+	struct front_end second = *fe;
+
+	front_end_start(fe);
+	front_end_connect(&second);
+	front_end_send(&second, VHOST_USER_GET_FEATURES, 0, NULL, 0, NULL, 0);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1),
+			 VIRTIO_MEM_RESP_ACK);
+	front_end_close(fe);
+	/* Its message was kept. */
+	fe->fd = second.fd;
+	front_end_receive(fe, VHOST_USER_GET_FEATURES,
+			  &(union vhost_user_payload){});
+}
+
+static void a_connected_socket_is_served(void **state)
+{
+	struct front_end *fe = *state;
+	int fds[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	assert_int_equal(vhost_user_adopt(&fe->vu, fds[1]), 0);
+	fe->fd = fds[0];
+	front_end_negotiate(fe);
+	/* And no other meanwhile. */
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	assert_int_equal(vhost_user_adopt(&fe->vu, fds[1]), -EBUSY);
+	close(fds[0]);
+	assert_false(front_end_closed(fe));
+}
+
+#define T(name)                                                 \
+	cmocka_unit_test_setup_teardown(name, front_end_set_up, \
+					front_end_tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(requests_are_answered),
+		T(more_requests_than_one_turn_takes),
+		T(config_space_is_read),
+		T(config_space_has_an_end),
+		T(config_space_is_not_written),
+		T(config_changes_are_told),
+		T(a_full_channel_gets_the_last_change),
+		T(a_closed_channel_is_no_end),
+		T(mem_table_works_as_well),
+		T(numbers_of_queues_and_regions),
+		T(node_is_offered_when_there_is_one),
+		T(a_disabled_ring_waits),
+		T(a_stopped_ring_goes_on_where_it_was),
+		T(without_protocol_features_a_ring_is_enabled),
+		T(a_broken_ring_is_told_and_restarts),
+		T(short_buffers_break_the_ring),
+		T(features_ok_needs_unplugged_inaccessible),
+		T(without_status_the_connection_ends),
+		T(device_reset_keeps_blocks),
+		T(disconnect_keeps_blocks),
+		T(short_and_long_messages),
+		T(sizes_that_are_never_right),
+		T(wrong_numbers_of_descriptors),
+		T(unknown_requests),
+		T(wrong_flags),
+		T(requests_need_their_feature),
+		T(features_that_were_not_offered),
+		T(bad_memory_regions),
+		T(tables_that_contradict_themselves),
+		T(ring_memory_taken_away),
+		T(ring_before_memory_or_addresses),
+		T(queues_that_are_not_there),
+		T(bad_queue_values),
+		T(bad_ring_descriptors),
+		T(replies_that_nobody_reads),
+		T(messages_come_in_pieces),
+		T(connection_drops_at_every_byte),
+		T(a_second_front_end_waits),
+		T(a_connected_socket_is_served),
+	};
+
+	/* What the front end does wrong is meant. */
+	assert_non_null(freopen("/dev/null", "w", stderr));
+	return unit_run(tests, NULL, NULL);
+}
