@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * What a VMM can do to the module, and to others through it: arguments that
+ * wrap, memory that cannot be written, memslots changed behind its back, and
+ * a vCPU that keeps KVM waiting for as long as the VMM likes.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "batch.h"
+#include "region.h"
+#include "tap.h"
+
+/* A memslot besides the region's. */
+#define OTHER_SLOT 900U
+#define OTHER_GPA  GIB(3)
+
+static void slot_size_that_wraps(const void *arg)
+{
+	struct region r;
+
+	(void)arg;
+	region_prepare(&r);
+	r.args.slot_size = -r.args.block_size;
+	r.fd = region_call_create(r.dev, &r.args);
+	ASSERT_OK(r.fd < 0 ? r.fd : 0);
+	/* One memslot, as long as the region. */
+	EXPECT_OK(region_plug(&r, 3, 1));
+	EXPECT_GUEST_MEMORY(&r.vcpu, region_block_gpa(&r, 0),
+			    region_block_hva(&r, 0));
+	EXPECT_GUEST_MEMORY(&r.vcpu, region_block_gpa(&r, REGION_NR_BLOCKS - 1),
+			    region_block_hva(&r, REGION_NR_BLOCKS - 1));
+	EXPECT_OK(region_unplug_all(&r));
+	EXPECT_GUEST_MMIO(&r.vcpu, region_block_gpa(&r, 0));
+}
+
+/* The VMM makes slot 0 of the region anew, read-only. */
+static void make_read_only(const struct region *r)
+{
+	uint32_t slot = SLOT(AS_NORMAL, REGION_FIRST_SLOT);
+
+	ASSERT_OK(vm_delete_slot(&r->vm, slot));
+	ASSERT_OK(vm_set_region(&r->vm, slot, KVM_MEM_READONLY, REGION_GPA,
+				r->args.slot_size, r->mem.hva));
+}
+
+static void read_only_stays(const void *arg)
+{
+	uint32_t slot = SLOT(AS_NORMAL, REGION_FIRST_SLOT);
+	struct vmem_nl_region s;
+	struct region r;
+
+	(void)arg;
+	region_init(&r, AS_MASK_NORMAL);
+	ASSERT_OK(region_plug(&r, 0, 2));
+	make_read_only(&r);
+	EXPECT_ERR(vmem_nl_region_set(r.nl, VMEM_NL_BY_FD(r.fd),
+				      VMEM_NL_SET_DIRTY_LOG, 0, true, &s, NULL),
+		   ESTALE);
+	EXPECT_ERR(vmem_nl_region_set(r.nl, VMEM_NL_BY_FD(r.fd),
+				      VMEM_NL_SET_DIRTY_LOG, 0, false, &s,
+				      NULL),
+		   ESTALE);
+	EXPECT_ERR(vmem_nl_unplug_all(r.nl, VMEM_NL_BY_FD(r.fd), 0, NULL, NULL),
+		   ESTALE);
+	/* KVM refuses to flip it: read-only it still is. */
+	EXPECT_ERR(vm_set_region(&r.vm, slot, 0, REGION_GPA, r.args.slot_size,
+				 r.mem.hva),
+		   EINVAL);
+	/* It is not the region's to remove, either. */
+	close(r.fd);
+	EXPECT_TRUE(vm_slot_exists(&r.vm, slot));
+}
+
+static void answer_that_cannot_be_written(const void *arg)
+{
+	struct kvm_userspace_memory_region entry = {
+		.slot = OTHER_SLOT,
+		.guest_phys_addr = OTHER_GPA,
+		.memory_size = GUEST_PAGE,
+	};
+	struct kvm_vmem_memslot_batch *batch;
+	struct backing mem;
+	struct vm vm;
+	int dev;
+
+	(void)arg;
+	dev = kvm_vmem_open();
+	vm_create(&vm, 0);
+	backing_create(&mem, GUEST_PAGE);
+	entry.userspace_addr = (uintptr_t)mem.hva;
+	batch = mmap(NULL, GUEST_PAGE, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_TRUE(batch != MAP_FAILED);
+	*batch = (struct kvm_vmem_memslot_batch){
+		.size = sizeof(*batch),
+		.vm_fd = vm.fd,
+		.nr = 1,
+		.regions = (uintptr_t)&entry,
+	};
+	ASSERT_EQ(mprotect(batch, GUEST_PAGE, PROT_READ), 0);
+	EXPECT_EQ(ioctl(dev, KVM_VMEM_MEMSLOT_BATCH, batch), -1);
+	EXPECT_EQ(errno, EFAULT);
+	EXPECT_ERR(vm_delete_slot(&vm, OTHER_SLOT), EINVAL);
+}
+
+static void argument_too_large(const void *arg)
+{
+	struct kvm_vmem_query *query;
+	int dev;
+
+	(void)arg;
+	dev = kvm_vmem_open();
+	query = mmap(NULL, 2 * GUEST_PAGE, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_TRUE(query != MAP_FAILED);
+	query->size = GUEST_PAGE;
+	EXPECT_EQ(ioctl(dev, KVM_VMEM_QUERY, query), 0);
+	memset(query, 0, sizeof(*query));
+	query->size = GUEST_PAGE + 1;
+	EXPECT_EQ(ioctl(dev, KVM_VMEM_QUERY, query), -1);
+	EXPECT_EQ(errno, E2BIG);
+}
+
+/**
+ * struct stuck - a VM whose vCPU waits for a page that does not come
+ * @r: its region
+ * @uffd: the page waits for this descriptor
+ * @page: the page
+ * @vcpu: thread of the vCPU
+ * @plugger: thread of a plug, which waits for the vCPU
+ * @creator: thread of the creation of another region, which waits for the plug
+ * @plugged: what became of the plug
+ * @created: what became of the creation
+ */
+struct stuck {
+	struct region r;
+	int uffd;
+	uint8_t *page;
+	pthread_t vcpu;
+	pthread_t plugger;
+	pthread_t creator;
+	int plugged;
+	int created;
+};
+
+static void *read_page(void *arg)
+{
+	struct stuck *s = arg;
+	uint64_t value;
+
+	guest_read(&s->r.vcpu, OTHER_GPA, &value);
+	return NULL;
+}
+
+static void *plug_one(void *arg)
+{
+	struct stuck *s = arg;
+	struct vmem_nl_range range = region_range(&s->r, 0, 1);
+	struct vmem_nl *nl = netlink_open();
+
+	s->plugged = vmem_nl_plug(nl, VMEM_NL_BY_FD(s->r.fd), 0, &range, 1,
+				  NULL, NULL);
+	vmem_nl_close(nl);
+	return NULL;
+}
+
+static void *create_another(void *arg)
+{
+	struct stuck *s = arg;
+	struct kvm_vmem_create_region args = s->r.args;
+
+	args.guest_phys_addr = GIB(8);
+	args.first_slot = OTHER_SLOT + 1;
+	s->created = region_call_create(s->r.dev, &args);
+	return NULL;
+}
+
+static void make_vcpu_wait(struct stuck *s)
+{
+	struct uffdio_api api = {.api = UFFD_API};
+	struct uffdio_register reg;
+	struct uffd_msg msg;
+
+	s->page = mmap(NULL, GUEST_PAGE, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_TRUE(s->page != MAP_FAILED);
+	s->uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+	if (s->uffd < 0)
+		tap_skip("userfaultfd: %s", strerror(errno));
+	ASSERT_EQ(ioctl(s->uffd, UFFDIO_API, &api), 0);
+	reg = (struct uffdio_register){
+		.range = {.start = (uintptr_t)s->page, .len = GUEST_PAGE},
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	ASSERT_EQ(ioctl(s->uffd, UFFDIO_REGISTER, &reg), 0);
+	ASSERT_OK(vm_set_region(&s->r.vm, OTHER_SLOT, 0, OTHER_GPA, GUEST_PAGE,
+				s->page));
+	ASSERT_EQ(pthread_create(&s->vcpu, NULL, read_page, s), 0);
+	/* The vCPU has come to the page. */
+	ASSERT_EQ(read(s->uffd, &msg, sizeof(msg)), sizeof(msg));
+	ASSERT_EQ(msg.event, UFFD_EVENT_PAGEFAULT);
+}
+
+static void let_vcpu_go(struct stuck *s)
+{
+	struct uffdio_zeropage zero = {
+		.range = {.start = (uintptr_t)s->page, .len = GUEST_PAGE},
+	};
+
+	ASSERT_EQ(ioctl(s->uffd, UFFDIO_ZEROPAGE, &zero), 0);
+	pthread_join(s->vcpu, NULL);
+}
+
+/* Until KVM's memslots are locked, which shows in what reads leave out. */
+static void await_change_under_way(struct stuck *s)
+{
+	struct vmem_nl_region state;
+
+	do {
+		ASSERT_OK(vmem_nl_region_get(s->r.nl, VMEM_NL_BY_FD(s->r.fd),
+					     &state, NULL));
+	} while (state.has_metadata);
+	EXPECT_EQ(state.alive, true);
+	EXPECT_EQ(state.plugged_size, 0);
+}
+
+static void nobody_else_waits(const void *arg)
+{
+	static struct stuck s;
+	struct vmem_nl *nl;
+	struct region other;
+
+	(void)arg;
+	region_init(&s.r, AS_MASK_NORMAL);
+	make_vcpu_wait(&s);
+	ASSERT_EQ(pthread_create(&s.plugger, NULL, plug_one, &s), 0);
+	await_change_under_way(&s);
+	ASSERT_EQ(pthread_create(&s.creator, NULL, create_another, &s), 0);
+
+	/* Generic netlink, and a region's whole life, of another VM. */
+	nl = netlink_open();
+	region_init(&other, AS_MASK_BOTH);
+	EXPECT_OK(region_plug(&other, 0, 9));
+	EXPECT_AS_MODEL(&other);
+	EXPECT_OK(region_unplug_all(&other));
+	EXPECT_EQ(close(other.fd), 0);
+	vmem_nl_close(nl);
+	await_change_under_way(&s);
+
+	let_vcpu_go(&s);
+	pthread_join(s.plugger, NULL);
+	pthread_join(s.creator, NULL);
+	EXPECT_OK(s.plugged);
+	EXPECT_OK(s.created < 0 ? s.created : 0);
+	region_model_set(&s.r, 0, 1, true);
+	EXPECT_AS_MODEL(&s.r);
+}
+
+int main(void)
+{
+	static const struct tap_case cases[] = {
+		{.name = "a slot size near 2^64 makes one memslot",
+		 .run = slot_size_that_wraps},
+		{.name = "a memslot that the VMM made read-only stays so",
+		 .run = read_only_stays},
+		{.name = "a batch that cannot answer is not applied",
+		 .run = answer_that_cannot_be_written},
+		{.name = "an argument larger than a page is E2BIG",
+		 .run = argument_too_large},
+		{.name = "a vCPU that keeps a change waiting keeps nobody else",
+		 .run = nobody_else_waits},
+	};
+
+	return tap_run(cases, ARRAY_SIZE(cases));
+}
