@@ -523,8 +523,9 @@ static void exec_of_the_vmm(const void *arg)
 	close(fd);
 	if (*keep_fd)
 		EXPECT_EQ(region_count(dev), 1);
-	else
-		EXPECT_EQ(region_count(dev), 0);
+	/* exec() closes descriptors after it has let go of the memory. */
+	while (!*keep_fd && region_count(dev))
+		sched_yield();
 	send_byte(pair[0]);
 	expect_exit(vmm);
 	EXPECT_EQ(region_count(dev), 0);
