@@ -5,4 +5,7 @@
 
 int isolate(void);
 
+/* The last step of isolate(), for its test. */
+int isolate_system_calls(void);
+
 #endif /* ISOLATION_H */

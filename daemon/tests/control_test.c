@@ -1,0 +1,596 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The control socket, driven over real sockets by clients that send sense,
+ * nonsense, too much, too little and nothing at all.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "control.h"
+#include "front_end.h"
+#include "unit.h"
+
+/* Longest answer here. */
+#define ANSWER_MAX 65536
+
+/**
+ * struct fixture - a control socket over a state that tests set
+ * @requested: by "resize"; @plugged: as the test says
+ * @calls: of methods
+ * @last_fds: descriptors that came with the last "attach"
+ */
+struct fixture {
+	sd_event *event;
+	struct control control;
+	uint64_t requested;
+	uint64_t plugged;
+	unsigned int calls;
+	size_t last_fds;
+	char answer[ANSWER_MAX];
+};
+
+static int handle_status(struct control_call *call, void *arg)
+{
+	struct fixture *f = arg;
+
+	f->calls++;
+	call->result = json_object_new_object();
+	json_object_object_add(call->result, "plugged_size",
+			       json_object_new_uint64(f->plugged));
+	return 0;
+}
+
+static int handle_resize(struct control_call *call, void *arg)
+{
+	struct fixture *f = arg;
+	int ret;
+
+	f->calls++;
+	ret = control_get_size(call, "size", &f->requested);
+	if (ret) {
+		snprintf(call->message, sizeof(call->message), "bad size");
+		return ret;
+	}
+	call->result = json_object_new_object();
+	return 0;
+}
+
+static int handle_attach(struct control_call *call, void *arg)
+{
+	struct fixture *f = arg;
+
+	f->calls++;
+	f->last_fds = 0;
+	for (size_t i = 0; i < call->nr_fds; i++)
+		f->last_fds += fcntl(call->fds[i], F_GETFD) >= 0;
+	call->result = json_object_new_object();
+	return 0;
+}
+
+/* Larger than a socket's buffer. */
+static int handle_blocks(struct control_call *call, void *arg)
+{
+	struct fixture *f = arg;
+	char *text = calloc(1, 2 << 20);
+
+	f->calls++;
+	memset(text, 'x', (2 << 20) - 1);
+	call->result = json_object_new_object();
+	json_object_object_add(call->result, "text",
+			       json_object_new_string(text));
+	free(text);
+	return 0;
+}
+
+static json_object *new_event(void *arg)
+{
+	struct fixture *f = arg;
+	json_object *event = json_object_new_object();
+
+	json_object_object_add(event, "event", json_object_new_string("state"));
+	json_object_object_add(event, "plugged_size",
+			       json_object_new_uint64(f->plugged));
+	return event;
+}
+
+static int reached(uint64_t size, void *arg)
+{
+	const struct fixture *f = arg;
+
+	if (f->requested != size)
+		return -ECANCELED;
+	return f->plugged == size;
+}
+
+static const struct control_method methods[] = {
+	{"status", handle_status},
+	{"resize", handle_resize},
+	{"attach", handle_attach},
+	{"blocks", handle_blocks},
+	{},
+};
+
+static const struct control_ops ops = {
+	.methods = methods,
+	.event = new_event,
+	.reached = reached,
+};
+
+static int set_up(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	assert_non_null(f);
+	assert_true(sd_event_new(&f->event) >= 0);
+	control_init(&f->control, f->event, &ops, f);
+	*state = f;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *f = *state;
+
+	control_stop(&f->control);
+	sd_event_unref(f->event);
+	free(f);
+	return 0;
+}
+
+static void run(struct fixture *f)
+{
+	int ret;
+
+	do
+		ret = sd_event_run(f->event, 0);
+	while (ret > 0);
+	assert_int_equal(ret, 0);
+}
+
+static int new_client(struct fixture *f)
+{
+	int fds[2];
+
+	assert_int_equal(socketpair(AF_UNIX,
+				    SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
+				    0, fds),
+			 0);
+	control_add_client(&f->control, fds[1]);
+	return fds[0];
+}
+
+static void put(struct fixture *f, int fd, const char *text)
+{
+	assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL),
+			 strlen(text));
+	run(f);
+}
+
+/* All that has come, as text; "" if nothing has. */
+static const char *take(struct fixture *f, int fd)
+{
+	ssize_t got = recv(fd, f->answer, sizeof(f->answer) - 1, MSG_DONTWAIT);
+
+	f->answer[got > 0 ? got : 0] = '\0';
+	return f->answer;
+}
+
+static bool closed(struct fixture *f, int fd)
+{
+	ssize_t got;
+
+	run(f);
+	do
+		got = recv(fd, f->answer, sizeof(f->answer), MSG_DONTWAIT);
+	while (got > 0);
+	return got == 0 || errno == ECONNRESET;
+}
+
+static void assert_answer(struct fixture *f, int fd, const char *request,
+			  const char *answer)
+{
+	put(f, fd, request);
+	assert_string_equal(take(f, fd), answer);
+}
+
+/* The line must be refused with this code, and the connection go on. */
+static void assert_refused(struct fixture *f, int fd, const char *request,
+			   const char *code)
+{
+	char wanted[64];
+
+	put(f, fd, request);
+	snprintf(wanted, sizeof(wanted), "\"error\":{\"code\":\"%s\"", code);
+	assert_non_null(strstr(take(f, fd), wanted));
+	assert_answer(f, fd, "{\"id\":7,\"method\":\"status\"}\n",
+		      "{\"id\":7,\"result\":{\"plugged_size\":0}}\n");
+}
+
+static void methods_answer_with_their_id(void **state)
+{
+	struct fixture *f = *state;
+	int fd = new_client(f);
+
+	f->plugged = 5;
+	assert_answer(f, fd, "{\"id\":1,\"method\":\"status\"}\n",
+		      "{\"id\":1,\"result\":{\"plugged_size\":5}}\n");
+	assert_answer(
+		f, fd,
+		"{\"method\":\"status\",\"params\":{},\"id\":\"a b\"}\r\n",
+		"{\"id\":\"a b\",\"result\":{\"plugged_size\":5}}\n");
+	assert_answer(f, fd, "{\"method\":\"status\"}\n",
+		      "{\"id\":null,\"result\":{\"plugged_size\":5}}\n");
+	close(fd);
+}
+
+static void garbage_is_refused(void **state)
+{
+	static const char *const garbage[] = {
+		"\n",
+		"x\n",
+		"{\n",
+		"{]\n",
+		"{\"id\":1\n",
+		"{\"id\":1,}\n",
+		"{\"id\":1,\"method\":\"status\"} x\n",
+		"{\"id\":1,\"method\":\"status\"}{}\n",
+		"\"\xff\xfe\n",
+		"[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]\n",
+		"{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":1}}}"
+		"}}}}}}\n",
+	};
+	struct fixture *f = *state;
+	int fd = new_client(f);
+
+	for (size_t i = 0; i < sizeof(garbage) / sizeof(garbage[0]); i++)
+		assert_refused(f, fd, garbage[i], "EBADMSG");
+	close(fd);
+}
+
+static void wrong_types_are_refused(void **state)
+{
+	static const char *const wrong[] = {
+		"[]\n",
+		"{}\n",
+		"{\"id\":1}\n",
+		"{\"id\":{},\"method\":\"status\"}\n",
+		"{\"id\":[],\"method\":\"status\"}\n",
+		"{\"id\":true,\"method\":\"status\"}\n",
+		"{\"id\":1,\"method\":5}\n",
+		"{\"id\":1,\"method\":null}\n",
+		"{\"id\":1,\"method\":{\"a\":1}}\n",
+		"{\"id\":1,\"method\":\"status\",\"params\":5}\n",
+		"{\"id\":1,\"method\":\"status\",\"params\":[]}\n",
+		"{\"id\":1,\"method\":\"resize\",\"params\":{\"size\":\"1\"}}\n",
+		"{\"id\":1,\"method\":\"resize\",\"params\":{\"size\":1.5}}\n",
+		"{\"id\":1,\"method\":\"resize\",\"params\":{\"size\":-1}}\n",
+		"{\"id\":1,\"method\":\"resize\",\"params\":{\"size\":null}}\n",
+		"{\"id\":1,\"method\":\"resize\",\"params\":{\"size\":{}}}\n",
+		"{\"id\":1,\"method\":\"resize\",\"params\":"
+		"{\"size\":1,\"wait\":1}}\n",
+	};
+	struct fixture *f = *state;
+	int fd = new_client(f);
+
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+		assert_refused(f, fd, wrong[i], "EINVAL");
+	assert_refused(f, fd, "{\"id\":1,\"method\":\"resize\"}\n", "ENOENT");
+	assert_refused(f, fd, "{\"id\":1,\"method\":\"reboot\"}\n",
+		       "EOPNOTSUPP");
+	assert_refused(f, fd, "{\"id\":1,\"method\":\"\"}\n", "EOPNOTSUPP");
+	assert_int_equal(f->requested, 0);
+	close(fd);
+}
+
+static void large_sizes_are_exact(void **state)
+{
+	struct fixture *f = *state;
+	int fd = new_client(f);
+
+	put(f, fd,
+	    "{\"method\":\"resize\",\"params\":{\"size\":1099511627776}}\n");
+	assert_int_equal(f->requested, 1ULL << 40);
+	put(f, fd,
+	    "{\"method\":\"resize\",\"params\":"
+	    "{\"size\":18446744073709551614}}\n");
+	assert_int_equal(f->requested, UINT64_MAX - 1);
+	close(fd);
+}
+
+static void lines_have_a_limit(void **state)
+{
+	struct fixture *f = *state;
+	char line[CONTROL_LINE_MAX + 1];
+	int fd = new_client(f);
+
+	/* The longest that is taken, with its end. */
+	memset(line, ' ', sizeof(line));
+	memcpy(line, "{\"method\":\"status\"}", 19);
+	line[CONTROL_LINE_MAX - 1] = '\n';
+	line[CONTROL_LINE_MAX] = '\0';
+	assert_answer(f, fd, line,
+		      "{\"id\":null,\"result\":{\"plugged_size\":0}}\n");
+	line[CONTROL_LINE_MAX - 1] = ' ';
+	put(f, fd, line);
+	assert_non_null(strstr(take(f, fd), "\"E2BIG\""));
+	assert_true(closed(f, fd));
+	assert_int_equal(f->control.nr_clients, 0);
+	close(fd);
+}
+
+static void lines_come_in_pieces(void **state)
+{
+	static const char request[] = "{\"id\":3,\"method\":\"status\"}\n";
+	struct fixture *f = *state;
+	int fd = new_client(f);
+
+	for (size_t i = 0; i < sizeof(request) - 1; i++) {
+		assert_string_equal(take(f, fd), "");
+		assert_int_equal(send(fd, request + i, 1, MSG_NOSIGNAL), 1);
+		run(f);
+	}
+	assert_string_equal(take(f, fd),
+			    "{\"id\":3,\"result\":{\"plugged_size\":0}}\n");
+	/* Several at once, and a half. */
+	put(f, fd,
+	    "{\"id\":1,\"method\":\"status\"}\n{\"id\":2,\"method\":\"status\"}\n"
+	    "{\"id\":3,\"meth");
+	assert_string_equal(take(f, fd),
+			    "{\"id\":1,\"result\":{\"plugged_size\":0}}\n"
+			    "{\"id\":2,\"result\":{\"plugged_size\":0}}\n");
+	put(f, fd, "od\":\"status\"}\n");
+	assert_string_equal(take(f, fd),
+			    "{\"id\":3,\"result\":{\"plugged_size\":0}}\n");
+	/* Gone in the middle of one. */
+	put(f, fd, "{\"id\":");
+	close(fd);
+	run(f);
+	assert_int_equal(f->control.nr_clients, 0);
+}
+
+static void clients_have_a_limit(void **state)
+{
+	struct fixture *f = *state;
+	int fds[CONTROL_MAX_CLIENTS], more;
+
+	for (size_t i = 0; i < CONTROL_MAX_CLIENTS; i++)
+		fds[i] = new_client(f);
+	more = new_client(f);
+	assert_non_null(strstr(take(f, more), "\"EUSERS\""));
+	assert_true(closed(f, more));
+	for (size_t i = 0; i < CONTROL_MAX_CLIENTS; i++)
+		assert_answer(f, fds[i], "{\"id\":1,\"method\":\"status\"}\n",
+			      "{\"id\":1,\"result\":{\"plugged_size\":0}}\n");
+	close(more);
+	close(fds[3]);
+	run(f);
+	fds[3] = new_client(f);
+	assert_answer(f, fds[3], "{\"id\":1,\"method\":\"status\"}\n",
+		      "{\"id\":1,\"result\":{\"plugged_size\":0}}\n");
+	for (size_t i = 0; i < CONTROL_MAX_CLIENTS; i++)
+		close(fds[i]);
+	run(f);
+	assert_int_equal(f->control.nr_clients, 0);
+}
+
+static void watchers_get_events(void **state)
+{
+	struct fixture *f = *state;
+	int fd = new_client(f), other = new_client(f);
+
+	assert_answer(f, fd, "{\"id\":1,\"method\":\"watch\"}\n",
+		      "{\"id\":1,\"result\":{}}\n"
+		      "{\"event\":\"state\",\"plugged_size\":0}\n");
+	f->plugged = 9;
+	control_publish(&f->control);
+	assert_string_equal(take(f, fd),
+			    "{\"event\":\"state\",\"plugged_size\":9}\n");
+	assert_string_equal(take(f, other), "");
+	close(fd);
+	/* One that has gone without a word. */
+	control_publish(&f->control);
+	run(f);
+	assert_int_equal(f->control.nr_clients, 1);
+	close(other);
+}
+
+static void slow_watchers_lose_events(void **state)
+{
+	struct fixture *f = *state;
+	int fd = new_client(f);
+	struct control_client *client;
+	size_t total = 0;
+	bool lost = false;
+
+	put(f, fd, "{\"id\":1,\"method\":\"watch\"}\n");
+	client = f->control.clients;
+	/* Far more than socket and backlog take: the daemon does not grow. */
+	for (unsigned int i = 0; i < 50000; i++)
+		control_publish(&f->control);
+	for (;;) {
+		size_t got = strlen(take(f, fd));
+
+		lost |= strstr(f->answer, "\"lost\"") != NULL;
+		total += got;
+		run(f);
+		if (!got)
+			break;
+	}
+	assert_ptr_equal(f->control.clients, client);
+	assert_true(total < 50000 * 20);
+	assert_false(lost);
+	/* The next event says that some were lost. */
+	control_publish(&f->control);
+	assert_non_null(strstr(take(f, fd), "{\"event\":\"lost\",\"count\":"));
+	assert_non_null(strstr(f->answer, "{\"event\":\"state\""));
+	close(fd);
+}
+
+static void a_client_that_does_not_read_waits(void **state)
+{
+	struct fixture *f = *state;
+	int fd = new_client(f), other = new_client(f);
+	size_t total = 0, got;
+
+	/* Three answers of 2 MiB: the second waits until the first is taken. */
+	put(f, fd,
+	    "{\"method\":\"blocks\"}\n{\"method\":\"blocks\"}\n"
+	    "{\"method\":\"blocks\"}\n");
+	assert_int_equal(f->calls, 1);
+	assert_answer(f, other, "{\"id\":1,\"method\":\"status\"}\n",
+		      "{\"id\":1,\"result\":{\"plugged_size\":0}}\n");
+	do {
+		got = strlen(take(f, fd));
+		total += got;
+		run(f);
+	} while (got);
+	assert_int_equal(f->calls, 4);
+	assert_true(total > 3 * ((2 << 20) - 1));
+	/* One that goes while there is an answer for it. */
+	put(f, fd, "{\"method\":\"blocks\"}\n");
+	close(fd);
+	run(f);
+	assert_int_equal(f->control.nr_clients, 1);
+	close(other);
+}
+
+static void resize_waits_for_the_guest(void **state)
+{
+	struct fixture *f = *state;
+	int fd = new_client(f);
+
+	put(f, fd,
+	    "{\"id\":1,\"method\":\"resize\",\"params\":"
+	    "{\"size\":100,\"wait\":true}}\n");
+	assert_string_equal(take(f, fd), "");
+	f->plugged = 50;
+	control_publish(&f->control);
+	assert_string_equal(take(f, fd), "");
+	/* Meanwhile others are answered, but not a second wait. */
+	assert_answer(f, fd, "{\"id\":2,\"method\":\"status\"}\n",
+		      "{\"id\":2,\"result\":{\"plugged_size\":50}}\n");
+	put(f, fd,
+	    "{\"id\":3,\"method\":\"resize\",\"params\":"
+	    "{\"size\":200,\"wait\":true}}\n");
+	assert_non_null(strstr(take(f, fd), "\"EBUSY\""));
+	assert_int_equal(f->requested, 100);
+	f->plugged = 100;
+	control_publish(&f->control);
+	assert_string_equal(take(f, fd), "{\"id\":1,\"result\":{}}\n");
+	control_publish(&f->control);
+	assert_string_equal(take(f, fd), "");
+	/* There already. */
+	put(f, fd,
+	    "{\"id\":4,\"method\":\"resize\",\"params\":"
+	    "{\"size\":100,\"wait\":true}}\n");
+	assert_string_equal(take(f, fd), "{\"id\":4,\"result\":{}}\n");
+	close(fd);
+}
+
+static void resize_that_waits_may_be_overtaken(void **state)
+{
+	struct fixture *f = *state;
+	int fd = new_client(f), other = new_client(f);
+
+	put(f, fd,
+	    "{\"id\":1,\"method\":\"resize\",\"params\":"
+	    "{\"size\":100,\"wait\":true}}\n");
+	put(f, other, "{\"method\":\"resize\",\"params\":{\"size\":200}}\n");
+	control_publish(&f->control);
+	assert_non_null(strstr(take(f, fd), "\"ECANCELED\""));
+	/* One that leaves while it waits. */
+	put(f, fd,
+	    "{\"id\":2,\"method\":\"resize\",\"params\":"
+	    "{\"size\":300,\"wait\":true}}\n");
+	close(fd);
+	run(f);
+	control_publish(&f->control);
+	assert_int_equal(f->control.nr_clients, 1);
+	close(other);
+}
+
+static void send_with_fds(struct fixture *f, int to, const char *text, int fd,
+			  size_t nr)
+{
+	union {
+		char space[CMSG_SPACE(16 * sizeof(int))];
+		struct cmsghdr align;
+	} control = {};
+	struct iovec iov = {.iov_base = (void *)text, .iov_len = strlen(text)};
+	struct msghdr mh = {.msg_iov = &iov,
+			    .msg_iovlen = 1,
+			    .msg_control = &control,
+			    .msg_controllen = CMSG_SPACE(nr * sizeof(int))};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&mh);
+
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(nr * sizeof(int));
+	for (size_t i = 0; i < nr; i++)
+		memcpy(CMSG_DATA(cmsg) + i * sizeof(int), &fd, sizeof(fd));
+	assert_int_equal(sendmsg(to, &mh, MSG_NOSIGNAL), strlen(text));
+	run(f);
+}
+
+static void descriptors_come_and_none_is_lost(void **state)
+{
+	struct fixture *f = *state;
+	int fd = new_client(f), passed = open("/dev/null", O_RDONLY);
+	unsigned int before = front_end_open_fds();
+
+	send_with_fds(f, fd, "{\"method\":\"attach\"}\n", passed, 2);
+	assert_int_equal(f->last_fds, 2);
+	assert_int_equal(front_end_open_fds(), before);
+	/* More than are taken; with a request that has no use for them; with
+	 * half a line; with nonsense. */
+	send_with_fds(f, fd, "{\"method\":\"attach\"}\n", passed, 10);
+	assert_true(f->last_fds <= CONTROL_MAX_FDS);
+	assert_int_equal(front_end_open_fds(), before);
+	send_with_fds(f, fd, "{\"method\":\"status\"}\n", passed, 2);
+	assert_int_equal(front_end_open_fds(), before);
+	send_with_fds(f, fd, "{]\n", passed, 2);
+	assert_int_equal(front_end_open_fds(), before);
+	put(f, fd, "{\"method\":\"attach\"}\n");
+	assert_int_equal(f->last_fds, 0);
+	send_with_fds(f, fd, "{\"method\":", passed, 2);
+	assert_int_equal(front_end_open_fds(), before + 2);
+	put(f, fd, "\"attach\"}\n");
+	assert_int_equal(f->last_fds, 2);
+	assert_int_equal(front_end_open_fds(), before);
+	send_with_fds(f, fd, "{\"method\":", passed, 2);
+	close(fd);
+	run(f);
+	/* Both ends of the connection are closed, too. */
+	assert_int_equal(front_end_open_fds(), before - 2);
+	close(passed);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(methods_answer_with_their_id),
+		T(garbage_is_refused),
+		T(wrong_types_are_refused),
+		T(large_sizes_are_exact),
+		T(lines_have_a_limit),
+		T(lines_come_in_pieces),
+		T(clients_have_a_limit),
+		T(watchers_get_events),
+		T(slow_watchers_lose_events),
+		T(a_client_that_does_not_read_waits),
+		T(resize_waits_for_the_guest),
+		T(resize_that_waits_may_be_overtaken),
+		T(descriptors_come_and_none_is_lost),
+	};
+
+	log_init(LOG_LEVEL_ERR);
+	return unit_run(tests, NULL, NULL);
+}

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * What a daemon that has been isolated can still do, and what not. Each test
+ * runs in a child, which ends with its number of failed expectations.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "isolation.h"
+#include "log.h"
+#include "unit.h"
+
+/* Run @fn in a child behind the filter. Return: its status, as of waitpid(). */
+static int in_child(void (*fn)(void))
+{
+	pid_t child = fork();
+	int status;
+
+	assert_true(child >= 0);
+	if (!child) {
+		/* As isolate() does first. */
+		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+		    isolate_system_calls())
+			_exit(100);
+		fn();
+		_exit(0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	return status;
+}
+
+/* In the child: the failed expectation is the exit status. */
+static void expect(bool ok, int number)
+{
+	if (!ok)
+		_exit(number);
+}
+
+static void use_what_is_needed(void)
+{
+	char byte = 'x';
+	struct epoll_event event;
+	int pair[2], fd;
+	void *memory;
+
+	memory = malloc(4 << 20);
+	expect(memory != NULL, 1);
+	memset(memory, 1, 4 << 20);
+	free(memory);
+	/* Descriptors that were there before: 3 to 5, see below. */
+	expect(!fallocate(3, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+			  4096),
+	       2);
+	memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, 3, 0);
+	expect(memory != MAP_FAILED, 3);
+	expect(!munmap(memory, 4096), 4);
+	expect(send(4, &byte, 1, MSG_NOSIGNAL) == 1, 5);
+	expect(recv(5, &byte, 1, MSG_DONTWAIT) == 1, 6);
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	expect(fd >= 0, 7);
+	expect(!close(fd), 8);
+	expect(epoll_wait(-1, &event, 1, 0) < 0 && errno == EBADF, 9);
+	expect(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0 && errno == ENOSYS,
+	       10);
+}
+
+static void what_is_needed_works(void **state)
+{
+	int memory_fd, pair[2], status;
+
+	(void)state;
+	memory_fd = memfd_create("memory", 0);
+	assert_int_equal(ftruncate(memory_fd, 1 << 20), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	/* Duplicated high first, so that none is in another's way. */
+	memory_fd = fcntl(memory_fd, F_DUPFD, 20);
+	pair[0] = fcntl(pair[0], F_DUPFD, 20);
+	pair[1] = fcntl(pair[1], F_DUPFD, 20);
+	dup2(memory_fd, 3);
+	dup2(pair[0], 4);
+	dup2(pair[1], 5);
+	status = in_child(use_what_is_needed);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	close(memory_fd);
+	close(pair[0]);
+	close(pair[1]);
+	for (int fd = 3; fd < 6; fd++)
+		close(fd);
+}
+
+static void use_what_is_not(void)
+{
+	expect(open("/", O_RDONLY) < 0 && errno == ENOSYS, 1);
+	expect(socket(AF_INET, SOCK_STREAM, 0) < 0 && errno == ENOSYS, 2);
+	expect(socket(AF_NETLINK, SOCK_RAW, 0) < 0 && errno == ENOSYS, 3);
+	expect(mmap(NULL, 4096, PROT_READ | PROT_EXEC,
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED &&
+		       errno == ENOSYS,
+	       4);
+	expect(syscall(SYS_mprotect, NULL, 4096, PROT_EXEC) < 0 &&
+		       errno == ENOSYS,
+	       5);
+	expect(unlink("/nothing") < 0 && errno == ENOSYS, 6);
+	expect(syscall(SYS_clone, 0, 0, 0, 0, 0) < 0 && errno == ENOSYS, 7);
+	expect(kill(getppid(), 0) < 0 && errno == ENOSYS, 8);
+	expect(syscall(SYS_ioctl, 0, 0, 0) < 0 && errno == ENOSYS, 9);
+	expect(syscall(SYS_io_uring_setup, 1, NULL) < 0 && errno == ENOSYS, 10);
+}
+
+static void what_is_not_needed_fails(void **state)
+{
+	int status = in_child(use_what_is_not);
+
+	(void)state;
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void run_a_program(void)
+{
+	execl("/bin/true", "true", NULL);
+}
+
+static void look_into_a_process(void)
+{
+	ptrace(PTRACE_ATTACH, 1, NULL, NULL);
+}
+
+static void running_a_program_kills(void **state)
+{
+	int status;
+
+	(void)state;
+	status = in_child(run_a_program);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGSYS);
+	status = in_child(look_into_a_process);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGSYS);
+}
+
+/* A field of /proc/self/status, by a descriptor that was open before. */
+static bool status_has(int fd, const char *line)
+{
+	static char text[8192];
+	ssize_t got;
+
+	/* The filter has read(), and the file no position yet. */
+	got = read(fd, text, sizeof(text) - 1);
+	text[got > 0 ? got : 0] = '\0';
+	return strstr(text, line);
+}
+
+static void isolation_leaves_no_privileges(void **state)
+{
+	static const char *const lines[] = {
+		"NoNewPrivs:\t1\n",
+		"CapPrm:\t0000000000000000\nCapEff:\t0000000000000000\n",
+		"CapAmb:\t0000000000000000\n",
+		"Seccomp:\t2\n",
+	};
+	pid_t child;
+	int status;
+
+	(void)state;
+	for (int i = 0; i < 4; i++) {
+		child = fork();
+		assert_true(child >= 0);
+		if (!child) {
+			int fd = open("/proc/self/status", O_RDONLY);
+
+			expect(!isolate(), 1);
+			expect(status_has(fd, lines[i]), 2);
+			_exit(0);
+		}
+		assert_int_equal(waitpid(child, &status, 0), child);
+		assert_true(WIFEXITED(status));
+		assert_int_equal(WEXITSTATUS(status), 0);
+	}
+}
+
+static void isolated_is_not_dumpable(void **state)
+{
+	int to_child[2], status;
+	pid_t child;
+	char path[64], byte;
+	struct stat st;
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, to_child), 0);
+	child = fork();
+	assert_true(child >= 0);
+	if (!child) {
+		/* An ordinary user's process is his own while it is dumpable. */
+		if (!getuid())
+			expect(!setresuid(65534, 65534, 65534), 1);
+		expect(!prctl(PR_SET_DUMPABLE, 1), 2);
+		expect(!isolate(), 3);
+		expect(write(to_child[1], "r", 1) == 1, 4);
+		expect(read(to_child[1], &byte, 1) == 1, 5);
+		_exit(0);
+	}
+	assert_int_equal(read(to_child[0], &byte, 1), 1);
+	snprintf(path, sizeof(path), "/proc/%d/mem", (int)child);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_uid, 0);
+	assert_int_equal(write(to_child[0], "e", 1), 1);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	close(to_child[0]);
+	close(to_child[1]);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_is_needed_works),
+		cmocka_unit_test(what_is_not_needed_fails),
+		cmocka_unit_test(running_a_program_kills),
+		cmocka_unit_test(isolation_leaves_no_privileges),
+		cmocka_unit_test(isolated_is_not_dumpable),
+	};
+
+	log_init(LOG_LEVEL_ERR);
+	return unit_run(tests, NULL, NULL);
+}
