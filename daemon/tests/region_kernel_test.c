@@ -1,0 +1,565 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The region as a backing, with the real module: this program is the VMM of a
+ * VM without vCPUs, and the daemon's region.c and virtio_mem.c work on its
+ * region. It runs where /dev/kvm and /dev/kvm-vmem are, in the testbed.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <linux/kvm.h>
+#include <linux/kvm_vmem.h>
+
+#include "log.h"
+#include "region.h"
+#include "unit.h"
+#include "virtio_mem.h"
+
+#define GPA	    (4 * GIB)
+#define BLOCK	    (2 * MIB)
+#define SLOT	    (16 * MIB)
+#define REGION_SIZE (256 * MIB)
+#define FIRST_SLOT  8
+
+/* How long the kernel may take to let a VM go: a bound only. */
+#define GONE_TIMEOUT_MS 20000
+
+/**
+ * struct fixture - a VM with a region, and the daemon's view of it
+ * @fd, @memory_fd: the VMM's own copies of the descriptors
+ */
+struct fixture {
+	int vm_fd;
+	int fd;
+	int memory_fd;
+	uint8_t *memory;
+	struct vmem_nl *nl;
+	struct vmem_nl *other_nl;
+	struct region region;
+	struct vmem_nl_error err;
+};
+
+static void create_vm(struct fixture *f)
+{
+	struct kvm_vmem_create_region args = {
+		.size = sizeof(args),
+		.address_spaces = 1,
+		.first_slot = FIRST_SLOT,
+		.guest_phys_addr = GPA,
+		.region_size = REGION_SIZE,
+		.block_size = BLOCK,
+		.slot_size = SLOT,
+	};
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	int dev = open("/dev/kvm-vmem", O_RDWR | O_CLOEXEC);
+
+	assert_true(kvm >= 0);
+	assert_true(dev >= 0);
+	f->vm_fd = ioctl(kvm, KVM_CREATE_VM, 0);
+	assert_true(f->vm_fd >= 0);
+	f->memory_fd = memfd_create("region", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	assert_int_equal(ftruncate(f->memory_fd, REGION_SIZE), 0);
+	f->memory = mmap(NULL, REGION_SIZE, PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_NORESERVE, f->memory_fd, 0);
+	assert_ptr_not_equal(f->memory, MAP_FAILED);
+	args.vm_fd = f->vm_fd;
+	args.userspace_addr = (uintptr_t)f->memory;
+	f->fd = ioctl(dev, KVM_VMEM_CREATE_REGION, &args);
+	assert_true(f->fd >= 0);
+	close(kvm);
+	close(dev);
+}
+
+/* Attach copies of the descriptors, as a daemon gets them. */
+static int attach(struct fixture *f)
+{
+	return region_attach(&f->region, f->nl, dup(f->fd), dup(f->memory_fd),
+			     &f->err);
+}
+
+static int set_up(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	assert_non_null(f);
+	create_vm(f);
+	assert_int_equal(vmem_nl_open(&f->nl, &f->err), 0);
+	assert_int_equal(vmem_nl_open(&f->other_nl, &f->err), 0);
+	assert_int_equal(attach(f), 0);
+	*state = f;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *f = *state;
+
+	region_detach(&f->region);
+	vmem_nl_close(f->nl);
+	vmem_nl_close(f->other_nl);
+	munmap(f->memory, REGION_SIZE);
+	close(f->fd);
+	close(f->memory_fd);
+	close(f->vm_fd);
+	free(f);
+	return 0;
+}
+
+/* The daemon is killed and started again: its memory is gone, fds are not. */
+static void restart(struct fixture *f)
+{
+	region_detach(&f->region);
+	assert_int_equal(attach(f), 0);
+}
+
+static int plug(struct fixture *f, unsigned int first, unsigned int nr)
+{
+	struct backing *backing = &f->region.backing;
+
+	return backing->ops->plug(backing, GPA + first * BLOCK, nr * BLOCK);
+}
+
+static int unplug(struct fixture *f, unsigned int first, unsigned int nr)
+{
+	struct backing *backing = &f->region.backing;
+
+	return backing->ops->unplug(backing, GPA + first * BLOCK, nr * BLOCK);
+}
+
+static bool repeated(struct fixture *f, bool plugging, unsigned int first,
+		     unsigned int nr)
+{
+	struct backing *backing = &f->region.backing;
+
+	return backing->ops->repeated(backing, plugging, GPA + first * BLOCK,
+				      nr * BLOCK);
+}
+
+/* Somebody else who holds the descriptor. */
+static void plug_by_other(struct fixture *f, unsigned int first,
+			  unsigned int nr, uint64_t request_id)
+{
+	struct vmem_nl_range range = {GPA + first * BLOCK, nr * BLOCK};
+
+	assert_int_equal(vmem_nl_plug(f->other_nl, VMEM_NL_BY_FD(f->fd),
+				      request_id, &range, 1, NULL, &f->err),
+			 0);
+}
+
+static int add_to_blocks(const struct vmem_nl_range *run, void *arg)
+{
+	blocks_set(arg, (run->gpa - GPA) / BLOCK, run->size / BLOCK);
+	return 0;
+}
+
+/* What the daemon believes is what the kernel says. */
+static void assert_mirror(struct fixture *f)
+{
+	const struct blocks *mirror = &f->region.backing.plugged;
+	struct vmem_nl_region state;
+	struct blocks truth;
+
+	assert_int_equal(blocks_init(&truth, REGION_SIZE / BLOCK), 0);
+	assert_int_equal(vmem_nl_block_dump(f->other_nl, VMEM_NL_BY_FD(f->fd),
+					    add_to_blocks, &truth, &f->err),
+			 0);
+	assert_int_equal(truth.set, mirror->set);
+	for (uint64_t i = 0; i < truth.nr; i++)
+		assert_int_equal(blocks_count(&truth, i, 1),
+				 blocks_count(mirror, i, 1));
+	blocks_free(&truth);
+	assert_int_equal(vmem_nl_region_get(f->other_nl, VMEM_NL_BY_FD(f->fd),
+					    &state, &f->err),
+			 0);
+	assert_int_equal(state.plugged_size, f->region.state.plugged_size);
+	assert_int_equal(state.populated_slots,
+			 f->region.state.populated_slots);
+	assert_int_equal(state.request_id, f->region.state.request_id);
+	assert_int_equal(state.changes, f->region.changes);
+}
+
+static bool others_changed(struct fixture *f)
+{
+	struct pollfd pfd = {.fd = f->region.fd, .events = POLLIN};
+	bool others;
+
+	assert_int_equal(poll(&pfd, 1, 0), 1);
+	assert_int_equal(region_read_changes(&f->region, &others), 0);
+	return others;
+}
+
+/* --- Tests --- */
+
+static void geometry_is_the_kernels(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(f->region.backing.gpa, GPA);
+	assert_int_equal(f->region.backing.size, REGION_SIZE);
+	assert_int_equal(f->region.backing.block_size, BLOCK);
+	assert_int_equal(f->region.state.slot_size, SLOT);
+	assert_false(f->region.used_before);
+	assert_mirror(f);
+}
+
+static void memory_that_does_not_fit_is_refused(void **state)
+{
+	struct fixture *f = *state;
+	struct region region;
+	int small = memfd_create("small", MFD_CLOEXEC);
+	int sealed = memfd_create("sealed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int null = open("/dev/null", O_RDWR);
+
+	assert_int_equal(ftruncate(small, REGION_SIZE - 1), 0);
+	assert_int_equal(ftruncate(sealed, REGION_SIZE), 0);
+	assert_int_equal(fcntl(sealed, F_ADD_SEALS, F_SEAL_WRITE), 0);
+	assert_int_equal(region_attach(&region, f->nl, f->fd, small, &f->err),
+			 -EINVAL);
+	assert_int_equal(region_attach(&region, f->nl, f->fd, sealed, &f->err),
+			 -EPERM);
+	assert_int_equal(region_attach(&region, f->nl, f->fd, null, &f->err),
+			 -EINVAL);
+	assert_int_equal(region_attach(&region, f->nl, f->fd, -1, &f->err),
+			 -EBADF);
+	/* No region. */
+	assert_int_equal(
+		region_attach(&region, f->nl, null, f->memory_fd, &f->err),
+		-EBADF);
+	assert_int_equal(
+		region_attach(&region, f->nl, f->vm_fd, f->memory_fd, &f->err),
+		-EBADF);
+	assert_true(f->err.from_kernel);
+	close(small);
+	close(sealed);
+	close(null);
+}
+
+static void changes_are_carried_out(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(plug(f, 0, 12), 0);
+	assert_mirror(f);
+	assert_int_equal(f->region.state.populated_slots, 2);
+	assert_int_equal(unplug(f, 2, 3), 0);
+	assert_int_equal(unplug(f, 8, 4), 0);
+	assert_mirror(f);
+	assert_int_equal(f->region.state.populated_slots, 1);
+	assert_int_equal(plug(f, 100, 28), 0);
+	assert_mirror(f);
+	assert_int_equal(f->region.backing.ops->unplug_all(&f->region.backing),
+			 0);
+	assert_mirror(f);
+	assert_int_equal(f->region.state.populated_slots, 0);
+}
+
+static void discarded_memory_is_given_back(void **state)
+{
+	struct fixture *f = *state;
+	struct backing *backing = &f->region.backing;
+	struct stat st;
+
+	memset(f->memory, 1, 4 * BLOCK);
+	assert_int_equal(backing->ops->discard(backing, GPA + BLOCK, BLOCK), 0);
+	assert_int_equal(fstat(f->memory_fd, &st), 0);
+	assert_int_equal(st.st_blocks * 512, 3 * BLOCK);
+	assert_int_equal(st.st_size, REGION_SIZE);
+	assert_int_equal(f->memory[BLOCK - 1], 1);
+	assert_int_equal(f->memory[BLOCK], 0);
+	assert_int_equal(f->memory[2 * BLOCK - 1], 0);
+	assert_int_equal(f->memory[2 * BLOCK], 1);
+}
+
+static void a_restart_loses_nothing(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(region_set_requested(&f->region, 64 * MIB, &f->err),
+			 0);
+	assert_int_equal(plug(f, 3, 5), 0);
+	assert_int_equal(plug(f, 20, 1), 0);
+	assert_int_equal(unplug(f, 5, 1), 0);
+	restart(f);
+	assert_mirror(f);
+	assert_true(f->region.used_before);
+	assert_int_equal(f->region.state.requested_size, 64 * MIB);
+	assert_int_equal(f->region.backing.plugged.set, 5);
+	assert_int_equal(plug(f, 5, 1), 0);
+	assert_mirror(f);
+}
+
+static void only_the_last_request_is_repeated(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(plug(f, 0, 4), 0);
+	assert_int_equal(plug(f, 8, 4), 0);
+	/* No restart, no repetition. */
+	assert_false(repeated(f, true, 8, 4));
+	restart(f);
+	assert_true(repeated(f, true, 8, 4));
+	assert_false(repeated(f, true, 8, 4));
+	assert_mirror(f);
+	restart(f);
+	assert_false(repeated(f, true, 0, 4));
+	assert_false(repeated(f, true, 8, 4));
+	restart(f);
+	assert_false(repeated(f, false, 8, 4));
+	assert_int_equal(unplug(f, 0, 4), 0);
+	restart(f);
+	assert_true(repeated(f, false, 0, 4));
+	restart(f);
+	/* Another change closes it. */
+	assert_int_equal(plug(f, 0, 1), 0);
+	assert_false(repeated(f, false, 0, 4));
+	assert_mirror(f);
+}
+
+static void own_changes_are_told_from_others(void **state)
+{
+	struct fixture *f = *state;
+	bool blocks_changed;
+
+	assert_int_equal(plug(f, 0, 4), 0);
+	assert_false(others_changed(f));
+	assert_int_equal(unplug(f, 1, 1), 0);
+	assert_int_equal(region_set_requested(&f->region, 32 * MIB, &f->err),
+			 0);
+	assert_int_equal(region_set_requested(&f->region, 32 * MIB, &f->err),
+			 0);
+	assert_false(others_changed(f));
+
+	plug_by_other(f, 40, 2, 0);
+	assert_true(others_changed(f));
+	assert_int_equal(region_refresh(&f->region, &blocks_changed, &f->err),
+			 0);
+	assert_true(blocks_changed);
+	assert_mirror(f);
+	/* Mixed with one of ours. */
+	plug_by_other(f, 50, 2, 0);
+	assert_int_equal(plug(f, 60, 1), 0);
+	assert_true(others_changed(f));
+	assert_int_equal(region_refresh(&f->region, &blocks_changed, &f->err),
+			 0);
+	assert_mirror(f);
+
+	assert_int_equal(vmem_nl_region_set(f->other_nl, VMEM_NL_BY_FD(f->fd),
+					    VMEM_NL_SET_REQUESTED_SIZE,
+					    64 * MIB, false, NULL, &f->err),
+			 0);
+	assert_true(others_changed(f));
+	assert_int_equal(region_refresh(&f->region, &blocks_changed, &f->err),
+			 0);
+	assert_int_equal(f->region.state.requested_size, 64 * MIB);
+	assert_mirror(f);
+}
+
+static void a_stale_view_is_found_and_renewed(void **state)
+{
+	struct fixture *f = *state;
+
+	plug_by_other(f, 4, 2, 0);
+	assert_int_equal(plug(f, 0, 8), -EAGAIN);
+	assert_mirror(f);
+	assert_int_equal(plug(f, 0, 4), 0);
+	assert_mirror(f);
+	/* The id we would use next is taken by another request. */
+	plug_by_other(f, 20, 1, f->region.state.request_id + 1);
+	assert_int_equal(unplug(f, 0, 1), -EAGAIN);
+	assert_mirror(f);
+	assert_int_equal(unplug(f, 0, 1), 0);
+	assert_mirror(f);
+}
+
+static void a_memslot_in_the_way_is_busy(void **state)
+{
+	struct fixture *f = *state;
+	struct kvm_userspace_memory_region slot = {
+		.slot = 0,
+		.guest_phys_addr = GPA + SLOT,
+		.memory_size = BLOCK,
+		.userspace_addr = (uintptr_t)f->memory,
+	};
+
+	assert_int_equal(ioctl(f->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot), 0);
+	assert_int_equal(plug(f, 8, 1), -EBUSY);
+	assert_string_not_equal(f->region.backing.reason, "");
+	assert_mirror(f);
+	slot.memory_size = 0;
+	assert_int_equal(ioctl(f->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot), 0);
+	assert_int_equal(plug(f, 8, 1), 0);
+	assert_mirror(f);
+}
+
+static uint16_t request(struct virtio_mem *dev, uint16_t type,
+			unsigned int first, uint16_t nr)
+{
+	struct virtio_mem_req req = {.type = htole16(type)};
+	struct virtio_mem_resp resp;
+
+	req.u.plug.addr = htole64(GPA + first * BLOCK);
+	req.u.plug.nb_blocks = htole16(nr);
+	virtio_mem_handle(dev, &req, &resp);
+	return le16toh(resp.type);
+}
+
+/* The whole device, with a daemon that dies between change and answer. */
+static void the_device_survives_its_daemon(void **state)
+{
+	struct fixture *f = *state;
+	struct virtio_mem dev = {};
+
+	assert_int_equal(region_set_requested(&f->region, 64 * MIB, &f->err),
+			 0);
+	assert_int_equal(
+		virtio_mem_start(&dev, &f->region.backing, 64 * MIB, false), 0);
+	assert_int_equal(request(&dev, VIRTIO_MEM_REQ_PLUG, 0, 16),
+			 VIRTIO_MEM_RESP_ACK);
+	memset(f->memory, 7, 16 * BLOCK);
+	/* Killed after the memslots are gone, before the memory is. */
+	assert_int_equal(unplug(f, 8, 8), 0);
+	virtio_mem_stop(&dev);
+	restart(f);
+	assert_int_equal(virtio_mem_start(&dev, &f->region.backing,
+					  f->region.state.requested_size,
+					  f->region.used_before),
+			 0);
+	assert_int_equal(f->memory[8 * BLOCK], 0);
+	assert_int_equal(f->memory[8 * BLOCK - 1], 7);
+	/* The guest's request is in the queue still, and comes again. */
+	assert_int_equal(request(&dev, VIRTIO_MEM_REQ_UNPLUG, 8, 8),
+			 VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(request(&dev, VIRTIO_MEM_REQ_UNPLUG, 8, 8),
+			 VIRTIO_MEM_RESP_ERROR);
+	assert_int_equal(request(&dev, VIRTIO_MEM_REQ_PLUG, 8, 16),
+			 VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(request(&dev, VIRTIO_MEM_REQ_PLUG, 24, 16),
+			 VIRTIO_MEM_RESP_NACK);
+	assert_int_equal(request(&dev, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0),
+			 VIRTIO_MEM_RESP_ACK);
+	assert_mirror(f);
+	virtio_mem_stop(&dev);
+}
+
+/* --- The end of the VM --- */
+
+static void send_fds(int to, const int *fds)
+{
+	union {
+		char space[CMSG_SPACE(2 * sizeof(int))];
+		struct cmsghdr align;
+	} control = {};
+	struct iovec iov = {.iov_base = (char[]){'x'}, .iov_len = 1};
+	struct msghdr mh = {.msg_iov = &iov,
+			    .msg_iovlen = 1,
+			    .msg_control = &control,
+			    .msg_controllen = sizeof(control)};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&mh);
+
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(2 * sizeof(int));
+	memcpy(CMSG_DATA(cmsg), fds, 2 * sizeof(int));
+	if (sendmsg(to, &mh, 0) != 1)
+		_exit(1);
+}
+
+static void receive_fds(int from, int *fds)
+{
+	union {
+		char space[CMSG_SPACE(2 * sizeof(int))];
+		struct cmsghdr align;
+	} control = {};
+	char byte;
+	struct iovec iov = {.iov_base = &byte, .iov_len = 1};
+	struct msghdr mh = {.msg_iov = &iov,
+			    .msg_iovlen = 1,
+			    .msg_control = &control,
+			    .msg_controllen = sizeof(control)};
+
+	assert_int_equal(recvmsg(from, &mh, MSG_CMSG_CLOEXEC), 1);
+	assert_non_null(CMSG_FIRSTHDR(&mh));
+	memcpy(fds, CMSG_DATA(CMSG_FIRSTHDR(&mh)), 2 * sizeof(int));
+}
+
+static void the_end_of_the_vm_is_seen(void **state)
+{
+	struct fixture *f = *state;
+	struct region region;
+	int pair[2], fds[2];
+	struct pollfd pfd = {.events = POLLIN};
+	struct backing *backing = &region.backing;
+	bool others;
+	pid_t vmm;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	vmm = fork();
+	assert_true(vmm >= 0);
+	if (!vmm) {
+		struct fixture own = {};
+
+		create_vm(&own);
+		send_fds(pair[1], (int[]){own.fd, own.memory_fd});
+		for (;;)
+			pause();
+	}
+	receive_fds(pair[0], fds);
+	assert_int_equal(region_attach(&region, f->nl, fds[0], fds[1], &f->err),
+			 0);
+	/* In another process than the VM's: the descriptor is the authority. */
+	assert_int_equal(backing->ops->plug(backing, GPA, BLOCK), 0);
+	assert_int_equal(region_read_changes(&region, &others), 0);
+
+	assert_int_equal(kill(vmm, SIGKILL), 0);
+	assert_int_equal(waitpid(vmm, NULL, 0), vmm);
+	pfd.fd = region.fd;
+	assert_int_equal(poll(&pfd, 1, GONE_TIMEOUT_MS), 1);
+	assert_true(pfd.revents & POLLHUP);
+	/* The end is itself a change, which is read before it. */
+	assert_int_equal(region_read_changes(&region, &others), 0);
+	assert_true(others);
+	assert_int_equal(region_read_changes(&region, &others), -ENODEV);
+	assert_int_equal(backing->ops->plug(backing, GPA + BLOCK, BLOCK),
+			 -ENODEV);
+	region_detach(&region);
+	close(pair[0]);
+	close(pair[1]);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(geometry_is_the_kernels),
+		T(memory_that_does_not_fit_is_refused),
+		T(changes_are_carried_out),
+		T(discarded_memory_is_given_back),
+		T(a_restart_loses_nothing),
+		T(only_the_last_request_is_repeated),
+		T(own_changes_are_told_from_others),
+		T(a_stale_view_is_found_and_renewed),
+		T(a_memslot_in_the_way_is_busy),
+		T(the_device_survives_its_daemon),
+		T(the_end_of_the_vm_is_seen),
+	};
+
+	log_init(LOG_LEVEL_ERR);
+	if (access("/dev/kvm-vmem", R_OK | W_OK)) {
+		puts("TAP version 13\n1..0 # SKIP no /dev/kvm-vmem");
+		return 4;
+	}
+	return unit_run(tests, NULL, NULL);
+}
