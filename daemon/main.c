@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+#include <signal.h>
 #include <stdlib.h>
 
 #include "log.h"
@@ -15,6 +16,11 @@ int main(int argc, char **argv)
 	ret = options_parse(&options, argc, argv);
 	if (ret)
 		return ret < 0 ? 2 : EXIT_SUCCESS;
+	/*
+	 * Whoever is at the other end of a descriptor, the standard error's
+	 * too, may leave: that is EPIPE, not the end of the daemon.
+	 */
+	signal(SIGPIPE, SIG_IGN);
 	log_init(options.log_level);
 	if (passed_fds_take(&fds))
 		return EXIT_FAILURE;
