@@ -658,6 +658,11 @@ static int set_backend_req_fd(struct vhost_user *vu,
 			      on_backend_channel, vu);
 	if (ret < 0)
 		return fail(vu, ret, "the channel cannot be polled");
+	/*
+	 * What has changed while there was no channel, or before a restart,
+	 * nobody was told of. To a driver, news of no change does no harm.
+	 */
+	send_config_change(vu);
 	return HANDLED;
 }
 
