@@ -614,6 +614,10 @@ static int check_ranges(const struct vmem_region *region,
 	bool plug = req->type == VMEM_REQUEST_PLUG;
 	u32 i;
 
+	/* First, so that what follows looks at each block once at most. */
+	for (i = 1; i < req->nr; i++)
+		if (sorted[i - 1].first + sorted[i - 1].nr > sorted[i].first)
+			return fault(f, -1, "ranges overlap", -EINVAL);
 	for (i = 0; i < req->nr; i++) {
 		const struct vmem_range *range = &req->ranges[i];
 		u64 end = range->first + range->nr;
@@ -623,10 +627,8 @@ static int check_ranges(const struct vmem_region *region,
 		if (!plug && find_next_zero_bit(region->plugged, end,
 						range->first) < end)
 			return fault(f, i, "a block is not plugged", -ENXIO);
+		cond_resched();
 	}
-	for (i = 1; i < req->nr; i++)
-		if (sorted[i - 1].first + sorted[i - 1].nr > sorted[i].first)
-			return fault(f, -1, "ranges overlap", -EINVAL);
 	return 0;
 }
 
