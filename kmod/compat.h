@@ -162,6 +162,33 @@ static inline void vmem_set_extack(struct netlink_ext_ack *extack,
 #endif
 }
 
+/*
+ * Members that the above read and not every kernel has, for layout.c; where
+ * there is none, one that is looked at anyway.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
+#define VMEM_TRACKERS_MEMBER track_notifier_head
+#define VMEM_TRACKING_MEMBER mmu_sp_tracker
+#elif defined(CONFIG_KVM_EXTERNAL_WRITE_TRACKING)
+#define VMEM_TRACKERS_MEMBER track_notifier_head
+#define VMEM_TRACKING_MEMBER external_write_tracking_enabled
+#else
+#define VMEM_TRACKERS_MEMBER mmu_valid_gen
+#define VMEM_TRACKING_MEMBER mmu_valid_gen
+#endif
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+#define VMEM_DIRTY_COUNT_MEMBER nr_memslot_pages
+#else
+#define VMEM_DIRTY_COUNT_MEMBER nr_memslots_dirty_logging
+#endif
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 4, 0)
+#define VMEM_DIRTY_RING_MEMBER dirty_ring_size
+#else
+#define VMEM_DIRTY_RING_MEMBER dirty_ring_with_bitmap
+#endif
+
 /* 6.6 put what a dump was asked for into a struct genl_info. */
 static inline struct nlattr **vmem_dump_attrs(struct netlink_callback *cb)
 {
