@@ -7,8 +7,8 @@
 #
 # - deb_install puts build tools and libraries on this machine with its own
 #   apt, and only those that are missing.
-# - Everything a test boots or reads (kernel images and headers, kernel
-#   sources, the emulator) is fetched with a private apt and extracted below
+# - Everything a test boots or reads (kernel images and headers, compilers of
+#   another release, kernel sources, the emulator) is fetched with a private apt and extracted below
 #   the cache, and so needs no root and changes nothing of the machine. The
 #   private apt has its own lists and its own sources, which are those of the
 #   machine's apt for Debian itself plus the suites derived from them; archives
@@ -238,6 +238,38 @@ deb_fetch_extract() {
 	rmdir "$dir/.debs"
 }
 
+# deb_root SUITE PACKAGE... - print a root with packages and all they depend on
+# Extracted only: no script of theirs runs, and what is not depended on, as
+# essential as it may be, is not there. All is below usr; see root.sh for how to
+# run something in it.
+deb_root() {
+	deb_install xz-utils || return 1
+	deb_cached "root/$1" deb_root_make "$@"
+}
+
+deb_root_make() {
+	local dir=$1 suite=$2 archives=$1/.debs archive name target
+
+	deb_update "${suite%%-*}" || return 1
+	mapfile -t target < <(deb_target "$suite")
+	mkdir -p "$archives/partial" "$dir/usr/bin" "$dir/usr/sbin" \
+		"$dir/usr/lib" "$dir/usr/lib64" || return 1
+	for name in bin sbin lib lib64; do
+		ln -s "usr/$name" "$dir/$name" || return 1
+	done
+	deb_say "fetching ${*:3} and what they depend on ($suite)"
+	deb_apt "${suite%%-*}" apt-get -q -q -y "${target[@]}" \
+		-o Dir::Cache::archives="$archives" --no-install-recommends \
+		--download-only install "${@:3}" </dev/null >&2 || return 1
+	for archive in "$archives"/*.deb; do
+		dpkg-deb --fsys-tarfile "$archive" |
+			tar -x -C "$dir" --keep-directory-symlink || return 1
+	done
+	rm -rf "$archives" "${dir:?}/usr/share/"{doc,info,locale,man} || return 1
+	# Of the alternatives, which are made by scripts.
+	[ ! -e "$dir/usr/bin/mawk" ] || ln -s mawk "$dir/usr/bin/awk"
+}
+
 # deb_kernel_suite RELEASE - where a kernel series is, and its flavour
 # Prints "SUITE FLAVOUR". RELEASE is a series, or a series and "-cloud".
 deb_kernel_suite() {
@@ -247,8 +279,9 @@ deb_kernel_suite() {
 	case ${1%-cloud} in
 	6.1) echo "bookworm $flavour" ;;
 	6.12) echo "bookworm-backports $flavour" ;;
+	7.3) echo "trixie-backports $flavour" ;;
 	*)
-		deb_say "kernel $1 is not known here; these are: 6.1 6.12, each also with -cloud"
+		deb_say "kernel $1 is not known here; these are: 6.1 6.12 7.3, each also with -cloud"
 		return 1
 		;;
 	esac
@@ -273,7 +306,7 @@ deb_headers() {
 
 deb_kernel_make() {
 	local dir=$1 release=$2 suite flavour version package
-	local -a headers
+	local -a image headers
 
 	read -r suite flavour < <(deb_kernel_suite "$release") || return 1
 	deb_update "${suite%%-*}" || return 1
@@ -288,11 +321,23 @@ deb_kernel_make() {
 		deb_say "$suite has kernel $version now, not $release"
 		return 1
 	}
-	deb_fetch_extract "$suite" "$dir" "linux-image-$version" || return 1
+	image=("linux-image-$version")
+	# Newer images are empty, and depend on packages with the parts.
+	for package in $(deb_depends "$suite" "linux-image-$version"); do
+		case $package in
+		linux-base-"$version" | linux-binary-"$version" | \
+			linux-modules-"$version") image+=("$package") ;;
+		esac
+	done
+	deb_fetch_extract "$suite" "$dir" "${image[@]}" || return 1
 	rm -rf "${dir:?}/usr/share" || return 1
-	mv "$dir/boot/vmlinuz-$version" "$dir/vmlinuz" || return 1
-	# Newer packages have the modules below usr/lib.
+	# Newer packages have the modules below usr/lib, the kernel with them.
 	[ -d "$dir/lib" ] || mv "$dir/usr/lib" "$dir/lib" || return 1
+	if [ -e "$dir/boot/vmlinuz-$version" ]; then
+		mv "$dir/boot/vmlinuz-$version" "$dir/vmlinuz" || return 1
+	else
+		mv "$dir/lib/modules/$version/vmlinuz" "$dir/vmlinuz" || return 1
+	fi
 	depmod -b "$dir" "$version" || return 1
 
 	# The headers of the same ABI, and what they need besides.
