@@ -6,11 +6,18 @@
  *
  * Any guest-physical address is reached, whatever page sizes the CPU has,
  * through a window: one virtual page per vCPU, whose page table entry the stub
- * writes first. It does so, and INVLPG, when the window moves and only then, so
- * that repeated accesses meet whatever KVM has cached of the address, a
- * no-memory-here entry above all. Under shadow paging KVM must see such a write
- * as the guest's, in the address space it is for; so each has its own window,
- * and the host leaves the entries alone.
+ * writes first. It does so when the window moves and only then, so that repeated
+ * accesses meet whatever KVM has cached of the address, a no-memory-here entry
+ * above all. Under shadow paging KVM must see such a write as the guest's, in
+ * the address space it is for; so each has its own window, and the host leaves
+ * the entries alone.
+ *
+ * The entry is cleared, with INVLPG, before it is written. Where it already had
+ * the value that is written, and KVM had cached that there is no memory, a
+ * shadow MMU that synchronizes the entry (for INVLPG: 6.12 and 7.3, not 6.1)
+ * believes that anew, even if a memslot has been created meanwhile:
+ * sync_mmio_spte() gives what was cached the memslot generation of now. That
+ * is so of KVM alone, without kvm_vmem.ko.
  *
  * The vCPU is in long mode, with the boot memory mapped at virtual address 0:
  *	0x1000 PML4, 0x2000 PDPT, 0x3000 page directory: one 2 MiB page for the
@@ -53,22 +60,24 @@
 
 #define MAX_CPUID_ENTRIES 256
 
-/* A stub is entered at its start or, PROLOGUE_LEN bytes on, past INVLPG. */
-#define STUB_SIZE    0x10
-#define PROLOGUE_LEN 6
+/* A stub is entered at its start or, PROLOGUE_LEN bytes on, at the access. */
+#define STUB_SIZE    0x20
+#define PROLOGUE_LEN 13
 #define STUB_LOAD    (GPA_STUBS)
 #define STUB_STORE   (GPA_STUBS + STUB_SIZE)
 
 static const uint8_t stubs[][STUB_SIZE] = {
 	{
-		0x48, 0x89, 0x17, /* mov %rdx, (%rdi) */
+		0x48, 0xc7, 0x07, 0, 0, 0, 0, /* movq $0, (%rdi) */
 		0x0f, 0x01, 0x3e, /* invlpg (%rsi) */
+		0x48, 0x89, 0x17, /* mov %rdx, (%rdi) */
 		0x48, 0x8b, 0x06, /* mov (%rsi), %rax */
 		0xf4, /* hlt */
 	},
 	{
-		0x48, 0x89, 0x17, /* mov %rdx, (%rdi) */
+		0x48, 0xc7, 0x07, 0, 0, 0, 0, /* movq $0, (%rdi) */
 		0x0f, 0x01, 0x3e, /* invlpg (%rsi) */
+		0x48, 0x89, 0x17, /* mov %rdx, (%rdi) */
 		0x48, 0x89, 0x06, /* mov %rax, (%rsi) */
 		0xf4, /* hlt */
 	},
