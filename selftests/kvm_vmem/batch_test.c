@@ -51,6 +51,12 @@ static void bench_init(struct bench *t, unsigned int vm_flags)
 	batch_init(&t->batch);
 }
 
+/* Cases that are run in two modes have a mode's VM flags as argument. */
+static unsigned int mode_of(const void *arg)
+{
+	return arg ? *(const unsigned int *)arg : 0;
+}
+
 static uint64_t gpa_of(unsigned int i)
 {
 	return BASE_GPA + i * STRIDE;
@@ -124,8 +130,7 @@ static void deletes(const void *arg)
 	struct bench t;
 	unsigned int i;
 
-	(void)arg;
-	bench_init(&t, 0);
+	bench_init(&t, mode_of(arg));
 	create_slots(&t, AS_NORMAL, 0);
 	for (i = 0; i < NR_SLOTS; i++)
 		expect_slot(&t, i);
@@ -139,6 +144,32 @@ static void deletes(const void *arg)
 		else
 			expect_hole(&t, i);
 	}
+}
+
+/* That VM_ZAP_SLOTS is what it says, and the default is the other. */
+static void zaps_as_the_vm_wants(const void *arg)
+{
+	struct bench t;
+	unsigned int i;
+	uint64_t mapped;
+
+	bench_init(&t, mode_of(arg));
+	create_slots(&t, AS_NORMAL, 0);
+	for (i = 0; i < NR_SLOTS; i++)
+		expect_slot(&t, i);
+	/* With shadow paging there is no more mapped than the last page. */
+	EXPECT_GUEST_MEMORY(&t.vcpu, gpa_of(0), hva_of(&t, 0));
+	mapped = vm_stat(&t.vm, "pages_4k");
+	EXPECT_GT(mapped, 0U);
+	for (i = 0; i < NR_SLOTS; i++)
+		batch_delete(&t.batch, FIRST_ID + i);
+	apply(&t);
+	EXPECT_LT(vm_stat(&t.vm, "pages_4k"), mapped);
+	/* The boot memory is mapped still. */
+	if (arg)
+		EXPECT_GT(vm_stat(&t.vm, "pages_4k"), 0U);
+	else
+		EXPECT_EQ(vm_stat(&t.vm, "pages_4k"), 0U);
 }
 
 static void deletes_by_size_alone(const void *arg)
@@ -160,8 +191,7 @@ static void reuses_ids(const void *arg)
 	struct bench t;
 	unsigned int round, i;
 
-	(void)arg;
-	bench_init(&t, 0);
+	bench_init(&t, mode_of(arg));
 	for (round = 0; round < 8; round++) {
 		create_slots(&t, AS_NORMAL, 0);
 		expect_slot(&t, round);
@@ -177,8 +207,7 @@ static void sees_through_cached_mmio(const void *arg)
 	struct bench t;
 	unsigned int round;
 
-	(void)arg;
-	bench_init(&t, 0);
+	bench_init(&t, mode_of(arg));
 	for (round = 0; round < 20; round++) {
 		/* Twice: KVM caches the first and answers the second by it. */
 		EXPECT_GUEST_MMIO(&t.vcpu, gpa_of(0));
@@ -356,8 +385,7 @@ static void mixes_all_kinds(const void *arg)
 	struct bench t;
 	uint64_t bits;
 
-	(void)arg;
-	bench_init(&t, 0);
+	bench_init(&t, mode_of(arg));
 	create_slots(&t, AS_NORMAL, 0);
 
 	batch_delete(&t.batch, FIRST_ID + 0);
@@ -389,8 +417,7 @@ static void exchanges_backings(const void *arg)
 	struct bench t;
 	unsigned int i;
 
-	(void)arg;
-	bench_init(&t, 0);
+	bench_init(&t, mode_of(arg));
 	create_slots(&t, AS_NORMAL, 0);
 	for (i = 0; i < NR_SLOTS; i++)
 		expect_slot(&t, i);
@@ -411,8 +438,7 @@ static void splits_and_joins(const void *arg)
 	struct bench t;
 	unsigned int i;
 
-	(void)arg;
-	bench_init(&t, 0);
+	bench_init(&t, mode_of(arg));
 	/* One memslot of all... */
 	batch_set(&t.batch, FIRST_ID, 0, BASE_GPA, size, t.mem.hva);
 	apply(&t);
@@ -453,8 +479,7 @@ static void both_address_spaces(const void *arg)
 	struct bench t;
 	unsigned int i;
 
-	(void)arg;
-	bench_init(&t, VM_SMM);
+	bench_init(&t, VM_SMM | mode_of(arg));
 	for (i = 0; i < NR_SLOTS; i++) {
 		add_slot(&t, AS_NORMAL, i, 0);
 		/* Same ids and addresses, other backing; every second only. */
@@ -623,8 +648,7 @@ static void batch_on_stock_slots(const void *arg)
 	unsigned int i;
 	uint64_t bits;
 
-	(void)arg;
-	bench_init(&t, 0);
+	bench_init(&t, mode_of(arg));
 	for (i = 0; i < 4; i++)
 		ASSERT_OK(vm_set_region(&t.vm, FIRST_ID + i,
 					i == 3 ? KVM_MEM_LOG_DIRTY_PAGES : 0,
@@ -656,8 +680,7 @@ static void replaces_memory_the_vcpu_runs_in(const void *arg)
 	struct bench t;
 	unsigned int round;
 
-	(void)arg;
-	bench_init(&t, 0);
+	bench_init(&t, mode_of(arg));
 	add_slot(&t, AS_NORMAL, 0, 0);
 	apply(&t);
 	for (round = 0; round < 8; round++) {
@@ -716,8 +739,7 @@ static void kept_slot_stays_under_running_vcpu(const void *arg)
 	struct bench t;
 	unsigned int round, i;
 
-	(void)arg;
-	bench_init(&t, 0);
+	bench_init(&t, mode_of(arg));
 	vcpu_create(&r.vcpu, &t.vm);
 	add_slot(&t, AS_NORMAL, NR_SLOTS, 0);
 	apply(&t);
@@ -789,6 +811,7 @@ static void full_batch(const void *arg)
 
 int main(void)
 {
+	static const unsigned int zap_slots = VM_ZAP_SLOTS;
 	static const struct tap_case cases[] = {
 		{.name = "a batch creates memslots that the guest sees",
 		 .run = creates},
@@ -836,6 +859,41 @@ int main(void)
 		{.name = "a batch fills and empties all memslots of a VM",
 		 .run = full_batch,
 		 .timeout_s = FULL_BATCH_TIMEOUT_S},
+		{.name = "a delete drops all mappings",
+		 .run = zaps_as_the_vm_wants},
+		{.name = "slot by slot: a delete drops its mappings only",
+		 .run = zaps_as_the_vm_wants,
+		 .arg = &zap_slots},
+		{.name = "slot by slot: a batch deletes memslots, others stay",
+		 .run = deletes,
+		 .arg = &zap_slots},
+		{.name = "slot by slot: ids can be used again",
+		 .run = reuses_ids,
+		 .arg = &zap_slots},
+		{.name = "slot by slot: cached MMIO gives way to memory and comes back",
+		 .run = sees_through_cached_mmio,
+		 .arg = &zap_slots},
+		{.name = "slot by slot: creates, deletes and flips mix",
+		 .run = mixes_all_kinds,
+		 .arg = &zap_slots},
+		{.name = "slot by slot: ranges change backing in one batch",
+		 .run = exchanges_backings,
+		 .arg = &zap_slots},
+		{.name = "slot by slot: a memslot is split into many and joined again",
+		 .run = splits_and_joins,
+		 .arg = &zap_slots},
+		{.name = "slot by slot: a batch spans both address spaces",
+		 .run = both_address_spaces,
+		 .arg = &zap_slots},
+		{.name = "slot by slot: batches work on memslots made by KVM's own call",
+		 .run = batch_on_stock_slots,
+		 .arg = &zap_slots},
+		{.name = "slot by slot: the memory a vCPU runs in is replaced",
+		 .run = replaces_memory_the_vcpu_runs_in,
+		 .arg = &zap_slots},
+		{.name = "slot by slot: a memslot that stays is never missed by a running vCPU",
+		 .run = kept_slot_stays_under_running_vcpu,
+		 .arg = &zap_slots},
 	};
 
 	return tap_run(cases, ARRAY_SIZE(cases));

@@ -18,12 +18,42 @@
 /* CPUID leaf that tells the guest-physical address width, in EAX bits 7:0. */
 #define CPUID_ADDRESS_SIZES 0x80000008U
 
+/* Of 6.12, for older headers. */
+#ifndef KVM_X86_QUIRK_SLOT_ZAP_ALL
+#define KVM_X86_QUIRK_SLOT_ZAP_ALL (1 << 7)
+#endif
+
 /* KVM allows userspace no address beyond the x86 architecture's 52 bits. */
 #define MAX_PHYS_BITS 52
 
+static int enable_cap(const struct vm *vm, uint32_t cap, uint64_t arg)
+{
+	struct kvm_enable_cap args = {.cap = cap, .args = {arg}};
+
+	return ioctl(vm->fd, KVM_ENABLE_CAP, &args);
+}
+
+static void set_modes(const struct vm *vm, unsigned int flags)
+{
+	if (flags & VM_ZAP_SLOTS) {
+		if (!(vm_check_extension(vm, KVM_CAP_DISABLE_QUIRKS2) &
+		      KVM_X86_QUIRK_SLOT_ZAP_ALL))
+			tap_skip("this KVM has no KVM_X86_QUIRK_SLOT_ZAP_ALL");
+		ASSERT_EQ(enable_cap(vm, KVM_CAP_DISABLE_QUIRKS2,
+				     KVM_X86_QUIRK_SLOT_ZAP_ALL),
+			  0);
+	}
+	if (flags & VM_DIRTY_RING)
+		ASSERT_EQ(enable_cap(vm, KVM_CAP_DIRTY_LOG_RING,
+				     VM_DIRTY_RING_ENTRIES *
+					     sizeof(struct kvm_dirty_gfn)),
+			  0);
+}
+
 /**
  * vm_create() - Make a VM.
- * @flags: VM_SMM, VM_BARE
+ * @flags: VM_SMM, VM_BARE, VM_ZAP_SLOTS, VM_DIRTY_RING; skips the test where
+ * KVM cannot do VM_ZAP_SLOTS
  */
 void vm_create(struct vm *vm, unsigned int flags)
 {
@@ -33,6 +63,7 @@ void vm_create(struct vm *vm, unsigned int flags)
 		tap_skip("/dev/kvm: %s", strerror(errno));
 	vm->fd = ioctl(vm->kvm_fd, KVM_CREATE_VM, 0);
 	ASSERT_GE(vm->fd, 0);
+	set_modes(vm, flags);
 	if (flags & VM_BARE)
 		return;
 
@@ -142,6 +173,22 @@ bool vm_slot_exists(const struct vm *vm, uint32_t slot)
 
 	ASSERT_TRUE(r == -EEXIST || r == -EINVAL);
 	return r == -EINVAL;
+}
+
+/** vm_stat() - Return: one of the VM's statistics of KVM. */
+uint64_t vm_stat(const struct vm *vm, const char *name)
+{
+	unsigned long long value;
+	char path[128];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%d-%d/%s", getpid(),
+		 vm->fd, name);
+	f = fopen(path, "r");
+	ASSERT_TRUE(f);
+	ASSERT_EQ(fscanf(f, "%llu", &value), 1);
+	fclose(f);
+	return value;
 }
 
 /**

@@ -38,6 +38,13 @@
 #define VM_SMM (1U << 0)
 /* No boot memslot: no vCPU, all memslot ids free. */
 #define VM_BARE (1U << 1)
+/* A deleted memslot takes only its own mappings along: KVM zaps no more. */
+#define VM_ZAP_SLOTS (1U << 2)
+/* Dirty logging goes to a ring of each vCPU. */
+#define VM_DIRTY_RING (1U << 3)
+
+/* Entries of a dirty ring, more than any test fills. */
+#define VM_DIRTY_RING_ENTRIES 1024U
 
 /**
  * struct vm - a KVM VM
@@ -75,6 +82,7 @@ int vm_set_region(const struct vm *vm, uint32_t slot, uint32_t flags,
 int vm_delete_slot(const struct vm *vm, uint32_t slot);
 int vm_dirty_log(const struct vm *vm, uint32_t slot, uint64_t *bitmap);
 bool vm_slot_exists(const struct vm *vm, uint32_t slot);
+uint64_t vm_stat(const struct vm *vm, const char *name);
 
 void backing_create(struct backing *b, uint64_t size);
 void backing_destroy(struct backing *b);
