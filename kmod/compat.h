@@ -189,6 +189,15 @@ static inline void vmem_set_extack(struct netlink_ext_ack *extack,
 #define VMEM_DIRTY_RING_MEMBER dirty_ring_with_bitmap
 #endif
 
+/* 6.12 reads both in kvm_arch_has_private_mem(), kvm_arch_has_readonly_mem(). */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0)
+#define VMEM_PRIVATE_MEM_MEMBER mmu_valid_gen
+#define VMEM_PROTECTED_MEMBER mmu_valid_gen
+#else
+#define VMEM_PRIVATE_MEM_MEMBER has_private_mem
+#define VMEM_PROTECTED_MEMBER has_protected_state
+#endif
+
 /* 6.6 put what a dump was asked for into a struct genl_info. */
 static inline struct nlattr **vmem_dump_attrs(struct netlink_callback *cb)
 {

@@ -63,6 +63,8 @@ static const struct layout layouts[] = {
 	MEMBER(kvm_arch, mmu_valid_gen),
 	MEMBER(kvm_arch, VMEM_TRACKERS_MEMBER),
 	MEMBER(kvm_arch, VMEM_TRACKING_MEMBER),
+	MEMBER(kvm_arch, VMEM_PRIVATE_MEM_MEMBER),
+	MEMBER(kvm_arch, VMEM_PROTECTED_MEMBER),
 	STRUCT(kvm_memslots),
 	MEMBER(kvm_memslots, generation),
 	MEMBER(kvm_memslots, last_used_slot),
@@ -86,6 +88,8 @@ static const struct layout layouts[] = {
 	MEMBER(kvm_arch_memory_slot, rmap),
 	MEMBER(kvm_arch_memory_slot, lpage_info),
 	MEMBER(kvm_arch_memory_slot, VMEM_GFN_TRACK_MEMBER),
+	STRUCT(kvm_rmap_head),
+	STRUCT(kvm_lpage_info),
 };
 
 /* Size of a type, through typedefs, qualifiers and arrays; 0 if it has none. */
