@@ -76,9 +76,9 @@ s32 bpf_find_btf_id(const char *name, u32 kind, struct btf **btf_p);
 static inline const void *vmem_gfn_track(const struct kvm_memory_slot *slot)
 {
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
-	return slot->arch.gfn_track[KVM_PAGE_TRACK_WRITE];
+	return READ_ONCE(slot->arch.gfn_track[KVM_PAGE_TRACK_WRITE]);
 #else
-	return slot->arch.gfn_write_track;
+	return READ_ONCE(slot->arch.gfn_write_track);
 #endif
 }
 

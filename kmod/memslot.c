@@ -15,7 +15,9 @@
  * Locks, outermost first:
  *
  *   slots_lock		mutex. Serializes all changes. Held by the caller
- *			throughout, for everything here.
+ *			throughout, for everything here, but that kvm->srcu will
+ *			do for who only looks: vmem_memslot_find(),
+ *			vmem_memslot_is*() and vmem_memslot_add_metadata().
  *   slots_arch_lock	mutex. The arch part of active memslots (lazily
  *			allocated rmaps) changes under it alone, from vCPUs
  *			inside kvm->srcu. Whoever copies that part into memslots
@@ -51,7 +53,8 @@ static struct kvm_memslots *inactive_memslots(struct kvm *kvm, int as_id)
 /*
  * vmem_memslot_find() - look a memslot up in the active set
  *
- * Return: the memslot or NULL. Valid until slots_lock is dropped.
+ * Return: the memslot or NULL. Valid until slots_lock is dropped or kvm->srcu is
+ * left: no memslot is freed that was in the active set when a reader entered.
  */
 struct kvm_memory_slot *vmem_memslot_find(struct kvm *kvm, int as_id, int id)
 {
@@ -362,8 +365,8 @@ static u64 pages_at_level(const struct kvm_memory_slot *slot, int level)
 /*
  * vmem_memslot_add_metadata() - add up what KVM holds for a memslot
  *
- * Also under slots_arch_lock if the answer must include rmaps that a vCPU is
- * allocating at this moment.
+ * Also under slots_arch_lock if the answer must include what a vCPU is
+ * allocating at this moment. All else of a memslot stays as it was linked.
  */
 void vmem_memslot_add_metadata(const struct kvm_memory_slot *slot,
 			       struct vmem_metadata *sum)

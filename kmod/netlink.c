@@ -15,7 +15,8 @@
  * may have to wait for KVM for long. So a handler of a change checks what it was
  * sent, allocates the reply and queues a job; the job makes the change and sends
  * the reply, or the error, and then the acknowledgment if one was asked for. To
- * the sender it looks the same. Nobody else waits.
+ * the sender it looks the same. Nobody else waits. A reader waits for nobody
+ * either, see region.c.
  */
 #include <linux/capability.h>
 #include <linux/pid.h>
@@ -173,7 +174,6 @@ static int put_region_message(struct sk_buff *skb, struct vmem_region *region,
 			      int flags, int cmd)
 {
 	struct vmem_metadata metadata;
-	bool has_metadata;
 	void *header;
 	int r;
 
@@ -181,8 +181,8 @@ static int put_region_message(struct sk_buff *skb, struct vmem_region *region,
 	if (!header)
 		return -EMSGSIZE;
 	mutex_lock(&region->lock);
-	has_metadata = vmem_region_metadata(region, &metadata);
-	r = put_region(skb, region, pid_ns, has_metadata ? &metadata : NULL);
+	vmem_region_metadata(region, &metadata);
+	r = put_region(skb, region, pid_ns, &metadata);
 	mutex_unlock(&region->lock);
 	if (r)
 		genlmsg_cancel(skb, header);
@@ -651,12 +651,10 @@ int kvm_vmem_nl_block_unplug_all_doit(struct sk_buff *skb,
  * struct dump - state of a dump between its rounds
  * @region: what is dumped, with a reference; NULL for all regions
  * @pos: the next region id, block or slot
- * @kvm_busy: KVM kept us waiting too long; not again in this dump
  */
 struct dump {
 	struct vmem_region *region;
 	u64 pos;
-	bool kvm_busy;
 };
 
 static struct dump *dump_of(struct netlink_callback *cb)
@@ -850,11 +848,8 @@ int kvm_vmem_nl_slot_get_dumpit(struct sk_buff *skb,
 	note_dump_seq(cb, dump->region);
 	for (;;) {
 		index = dump->pos;
-		if (!vmem_region_next_slot(dump->region, &index,
-					   !dump->kvm_busy, &slot))
+		if (!vmem_region_next_slot(dump->region, &index, &slot))
 			break;
-		if (!slot.has_metadata)
-			dump->kvm_busy = true;
 		if (put_slot(skb, cb, dump->region, &slot))
 			break;
 		dump->pos = index;

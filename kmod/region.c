@@ -20,8 +20,11 @@
  * generic netlink. So all that changes a region is done by works on an ordered
  * workqueue of its own: requests in the order they came in, the end of the VM,
  * the end of the region. They need no lock against each other, and take
- * region->lock just to update what readers see. Readers wait for KVM for
- * SLOTS_LOCK_WAIT_MS at most, and do without metadata then.
+ * region->lock just to update what readers see. Readers look at KVM's memslots
+ * as vCPUs do, inside kvm->srcu, which takes no lock of KVM's and no wait: they
+ * see the memslots as they are, also amid a change. They would not tell then a
+ * memslot that the change has taken away from one that the VMM has, so nothing
+ * is called stale as long as region->changing.
  *
  * Life. The file descriptor holds the reference that makes a region exist
  * (vmem_region_destroy() ends it); a netlink message holds another for as long
@@ -38,10 +41,11 @@
  *   regions_lock	mutex. That regions of a VM do not overlap: from the
  *			check until others would see the new one, and removal.
  *   region->lock	mutex. State of one region, for readers.
+ *   kvm->srcu		read side. KVM's memslots, for readers. Nobody who waits
+ *			for its readers holds one of the above.
  *   KVM's locks	see memslot.c.
  */
 #include <linux/bitmap.h>
-#include <linux/delay.h>
 #include <linux/fs.h>
 #include <linux/kvm_host.h>
 #include <linux/memcontrol.h>
@@ -51,6 +55,7 @@
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/sort.h>
+#include <linux/srcu.h>
 #include <linux/xarray.h>
 
 #include "batch.h"
@@ -66,9 +71,6 @@
  * way; what is more comes from operators.
  */
 #define MAX_QUEUED 64
-
-/* How long a reader waits for others who change memslots of the VM. */
-#define SLOTS_LOCK_WAIT_MS 100
 
 static DEFINE_MUTEX(regions_lock);
 static DEFINE_XARRAY_ALLOC1(regions);
@@ -128,6 +130,14 @@ static u32 add_changes(const struct vmem_region *region, u32 slot,
 		nr++;
 	}
 	return nr;
+}
+
+/* Readers must not judge the memslots while a work changes them. */
+static void set_changing(struct vmem_region *region, bool changing)
+{
+	mutex_lock(&region->lock);
+	region->changing = changing;
+	mutex_unlock(&region->lock);
 }
 
 /* A region's batch, charged to the VMM. From a work. */
@@ -260,6 +270,7 @@ static void end_work(struct work_struct *work)
 
 	if (!region->kvm)
 		return;
+	set_changing(region, true);
 	r = drop_memslots(region);
 	if (r)
 		pr_warn_ratelimited("kvm_vmem: region %u left memslots behind: %pe\n",
@@ -857,8 +868,10 @@ int vmem_region_request(struct vmem_region *region, struct vmem_request *req,
 		return 0;
 	}
 
+	set_changing(region, true);
 	r = req->type == VMEM_REQUEST_UNPLUG_ALL ? unplug_all(region) :
 						   change_blocks(region, req, f);
+	set_changing(region, false);
 	if (r)
 		goto out;
 
@@ -886,14 +899,15 @@ static int set_dirty_log(struct vmem_region *region, bool on)
 
 	mutex_lock(&region->lock);
 	region->dirty_log = on;
+	region->changing = true;
 	mutex_unlock(&region->lock);
 	/* Also where nothing changes here: the VMM may have flipped some. */
 	r = change_populated(region, VMEM_CHANGE_FLAGS);
-	if (r) {
-		mutex_lock(&region->lock);
+	mutex_lock(&region->lock);
+	region->changing = false;
+	if (r)
 		region->dirty_log = was_on;
-		mutex_unlock(&region->lock);
-	}
+	mutex_unlock(&region->lock);
 	return r;
 }
 
@@ -937,20 +951,10 @@ int vmem_region_set(struct vmem_region *region, const u64 *requested_size,
 	return 0;
 }
 
-/* Lock KVM's memslots for a reader, who does not wait for long. */
-static bool lock_slots(struct kvm *kvm)
-{
-	unsigned long end = jiffies + msecs_to_jiffies(SLOTS_LOCK_WAIT_MS);
-
-	while (!mutex_trylock(&kvm->slots_lock)) {
-		if (time_after(jiffies, end))
-			return false;
-		usleep_range(500, 1000);
-	}
-	return true;
-}
-
-/* Add up one slot over its address spaces. False if KVM has other memslots. */
+/*
+ * Add up one slot over its address spaces, inside kvm->srcu. False if KVM has
+ * other memslots.
+ */
 static bool add_slot_metadata(struct vmem_region *region, u32 slot,
 			      struct vmem_metadata *sum)
 {
@@ -975,28 +979,26 @@ static bool add_slot_metadata(struct vmem_region *region, u32 slot,
 /*
  * vmem_region_metadata() - what KVM holds for all populated slots
  *
- * Under region->lock. Memslots that are not the region's any more do not count.
- *
- * Return: false if KVM's memslots are being changed by someone who takes long.
+ * Under region->lock. Memslots that are not the region's any more do not count,
+ * nor do those that are being created or deleted.
  */
-bool vmem_region_metadata(struct vmem_region *region,
+void vmem_region_metadata(struct vmem_region *region,
 			  struct vmem_metadata *sum)
 {
 	u32 slot;
+	int idx;
 
 	*sum = (struct vmem_metadata) {};
 	/* What is left then is about to go, and nobody's any more. */
 	if (!region->kvm || !vmem_region_alive(region))
-		return true;
-	if (!lock_slots(region->kvm))
-		return false;
+		return;
+	idx = srcu_read_lock(&region->kvm->srcu);
 	for (slot = 0; slot < region->nr_slots; slot++) {
 		if (region->slot_plugged[slot])
 			add_slot_metadata(region, slot, sum);
 		cond_resched();
 	}
-	mutex_unlock(&region->kvm->slots_lock);
-	return true;
+	srcu_read_unlock(&region->kvm->srcu, idx);
 }
 
 /*
@@ -1023,15 +1025,32 @@ bool vmem_region_next_run(struct vmem_region *region, u64 *block,
 	return true;
 }
 
+/* What KVM has for a populated slot. Under region->lock. */
+static void look_at_slot(struct vmem_region *region, u32 index,
+			 struct vmem_region_slot *slot)
+{
+	bool as_described;
+	int idx;
+
+	if (!region->kvm || !vmem_region_alive(region)) {
+		slot->stale = true;
+		return;
+	}
+	idx = srcu_read_lock(&region->kvm->srcu);
+	as_described = add_slot_metadata(region, index, &slot->metadata);
+	srcu_read_unlock(&region->kvm->srcu, idx);
+	slot->has_metadata = true;
+	slot->stale = !as_described && !region->changing;
+}
+
 /*
  * vmem_region_next_slot() - the next populated slot
  * @index: in: slot of the region to begin at; out: the one after it
- * @want_metadata: look at KVM's memslot too
  *
  * Return: false if there is none.
  */
 bool vmem_region_next_slot(struct vmem_region *region, u32 *index,
-			   bool want_metadata, struct vmem_region_slot *slot)
+			   struct vmem_region_slot *slot)
 {
 	bool found = false;
 	u32 i;
@@ -1049,14 +1068,7 @@ bool vmem_region_next_slot(struct vmem_region *region, u32 *index,
 			.plugged_size = region->slot_plugged[i] *
 					region->block_size,
 		};
-		if (!region->kvm || !vmem_region_alive(region)) {
-			slot->stale = true;
-		} else if (want_metadata && lock_slots(region->kvm)) {
-			slot->has_metadata = true;
-			slot->stale = !add_slot_metadata(region, i,
-							 &slot->metadata);
-			mutex_unlock(&region->kvm->slots_lock);
-		}
+		look_at_slot(region, i, slot);
 	}
 	mutex_unlock(&region->lock);
 	*index = i;

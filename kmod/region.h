@@ -80,7 +80,7 @@ struct vmem_region {
 	struct work_struct gone_work;
 	struct work_struct end_work;
 
-	/* Held for moments, never while waiting for KVM without a limit. */
+	/* Never held by who waits for KVM. */
 	struct mutex lock;
 	/* Works that senders have queued; no more of them once @ended. */
 	u32 nr_queued;
@@ -95,6 +95,8 @@ struct vmem_region {
 	u32 populated_slots;
 	u64 requested_size;
 	bool dirty_log;
+	/* A work is changing memslots. */
+	bool changing;
 	/* The last request carried out, and its answer. */
 	struct vmem_request last_request;
 	struct vmem_answer last_answer;
@@ -157,11 +159,11 @@ int vmem_region_set(struct vmem_region *region, const u64 *requested_size,
 		    const bool *dirty_log, struct vmem_fault *fault);
 
 bool vmem_region_alive(struct vmem_region *region);
-bool vmem_region_metadata(struct vmem_region *region,
+void vmem_region_metadata(struct vmem_region *region,
 			  struct vmem_metadata *sum);
 bool vmem_region_next_run(struct vmem_region *region, u64 *block,
 			  struct vmem_range *run);
 bool vmem_region_next_slot(struct vmem_region *region, u32 *index,
-			   bool want_metadata, struct vmem_region_slot *slot);
+			   struct vmem_region_slot *slot);
 
 #endif /* KVM_VMEM_REGION_H */

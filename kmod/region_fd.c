@@ -94,9 +94,8 @@ static void region_show_fdinfo(struct seq_file *m, struct file *file)
 	seq_printf(m, "dirty-log:\t%d\n", region->dirty_log);
 	seq_printf(m, "alive:\t%d\n", vmem_region_alive(region));
 	seq_printf(m, "request-id:\t%llu\n", region->last_request.id);
-	if (vmem_region_metadata(region, &metadata))
-		seq_printf(m, "metadata:\t%llu\n",
-			   vmem_metadata_total(&metadata));
+	vmem_region_metadata(region, &metadata);
+	seq_printf(m, "metadata:\t%llu\n", vmem_metadata_total(&metadata));
 	mutex_unlock(&region->lock);
 }
 #endif

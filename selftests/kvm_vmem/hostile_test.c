@@ -9,6 +9,7 @@
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -133,22 +134,26 @@ static void argument_too_large(const void *arg)
 /**
  * struct stuck - a VM whose vCPU waits for a page that does not come
  * @r: its region
+ * @watcher: another vCPU, which runs
  * @uffd: the page waits for this descriptor
  * @page: the page
  * @vcpu: thread of the vCPU
  * @plugger: thread of a plug, which waits for the vCPU
  * @creator: thread of the creation of another region, which waits for the plug
  * @plugged: what became of the plug
+ * @unplugged: what became of an unplug
  * @created: what became of the creation
  */
 struct stuck {
 	struct region r;
+	struct vcpu watcher;
 	int uffd;
 	uint8_t *page;
 	pthread_t vcpu;
 	pthread_t plugger;
 	pthread_t creator;
 	int plugged;
+	int unplugged;
 	int created;
 };
 
@@ -220,17 +225,141 @@ static void let_vcpu_go(struct stuck *s)
 	pthread_join(s->vcpu, NULL);
 }
 
-/* Until KVM's memslots are locked, which shows in what reads leave out. */
+/* A region of a VM that is about to be stuck. */
+static void stuck_init(struct stuck *s)
+{
+	region_init(&s->r, AS_MASK_NORMAL);
+	vcpu_create(&s->watcher, &s->r.vm);
+}
+
+/*
+ * Until the plug of block 0 waits for the vCPU that is stuck: others see its
+ * memslot before that, and it is not done.
+ */
 static void await_change_under_way(struct stuck *s)
 {
+	const uint64_t gpa = region_block_gpa(&s->r, 0);
 	struct vmem_nl_region state;
+	uint64_t value;
 
-	do {
-		ASSERT_OK(vmem_nl_region_get(s->r.nl, VMEM_NL_BY_FD(s->r.fd),
-					     &state, NULL));
-	} while (state.has_metadata);
+	while (guest_read(&s->watcher, gpa, &value) == GUEST_MMIO)
+		sched_yield();
+	ASSERT_OK(vmem_nl_region_get(s->r.nl, VMEM_NL_BY_FD(s->r.fd), &state,
+				     NULL));
 	EXPECT_EQ(state.alive, true);
 	EXPECT_EQ(state.plugged_size, 0);
+}
+
+static void make_change_wait(struct stuck *s)
+{
+	make_vcpu_wait(s);
+	ASSERT_EQ(pthread_create(&s->plugger, NULL, plug_one, s), 0);
+	await_change_under_way(s);
+}
+
+static int count_metadata(const struct vmem_nl_slot *slot, void *arg)
+{
+	EXPECT_GT(slot->metadata.total, 0);
+	EXPECT_EQ(slot->stale, false);
+	++*(unsigned int *)arg;
+	return 0;
+}
+
+static int expect_metadata(const struct vmem_nl_region *region, void *arg)
+{
+	(void)arg;
+	EXPECT_EQ(region->has_metadata, true);
+	EXPECT_GT(region->metadata.total, 0);
+	return 0;
+}
+
+/* What is plugged already is accounted for, though its VM is stuck. */
+static void expect_reads(struct stuck *s)
+{
+	const struct vmem_nl_name name = VMEM_NL_BY_FD(s->r.fd);
+	struct vmem_nl_region state;
+	unsigned int slots = 0;
+	char path[64], line[128];
+	bool has_line = false;
+	FILE *f;
+
+	ASSERT_OK(vmem_nl_region_get(s->r.nl, name, &state, NULL));
+	expect_metadata(&state, NULL);
+	EXPECT_OK(vmem_nl_slot_dump(s->r.nl, name, count_metadata, &slots,
+				    NULL));
+	EXPECT_EQ(slots, 1);
+	EXPECT_OK(vmem_nl_region_dump(s->r.nl, expect_metadata, NULL, NULL));
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", s->r.fd);
+	f = fopen(path, "r");
+	ASSERT_TRUE(f);
+	while (fgets(line, sizeof(line), f))
+		has_line |= !strncmp(line, "metadata:", 9);
+	EXPECT_TRUE(has_line);
+	fclose(f);
+}
+
+static void readers_do_not_wait(const void *arg)
+{
+	static struct stuck s;
+
+	(void)arg;
+	stuck_init(&s);
+	/* The last slot; the plug that will be stuck is of the first. */
+	ASSERT_OK(region_plug(&s.r, REGION_NR_BLOCKS - 1, 1));
+	make_vcpu_wait(&s);
+	ASSERT_EQ(pthread_create(&s.plugger, NULL, plug_one, &s), 0);
+	while (guest_read(&s.watcher, region_block_gpa(&s.r, 0),
+			  &(uint64_t){0}) == GUEST_MMIO)
+		sched_yield();
+	expect_reads(&s);
+	let_vcpu_go(&s);
+	pthread_join(s.plugger, NULL);
+	EXPECT_OK(s.plugged);
+	region_model_set(&s.r, 0, 1, true);
+	EXPECT_AS_MODEL(&s.r);
+}
+
+static void *unplug_one(void *arg)
+{
+	struct stuck *s = arg;
+	struct vmem_nl_range range = region_range(&s->r, 0, 1);
+	struct vmem_nl *nl = netlink_open();
+
+	s->unplugged = vmem_nl_unplug(nl, VMEM_NL_BY_FD(s->r.fd), 0, &range, 1,
+				      NULL, NULL);
+	vmem_nl_close(nl);
+	return NULL;
+}
+
+static int look_for_metadata(const struct vmem_nl_slot *slot, void *arg)
+{
+	EXPECT_EQ(slot->stale, false);
+	*(bool *)arg |= slot->metadata.total != 0;
+	return 0;
+}
+
+/* A memslot that a change is removing was not removed behind our back. */
+static void leaving_is_not_stale(const void *arg)
+{
+	static struct stuck s;
+	pthread_t unplugger;
+	bool there;
+
+	(void)arg;
+	stuck_init(&s);
+	ASSERT_OK(region_plug(&s.r, 0, 1));
+	make_vcpu_wait(&s);
+	ASSERT_EQ(pthread_create(&unplugger, NULL, unplug_one, &s), 0);
+	do {
+		there = false;
+		ASSERT_OK(vmem_nl_slot_dump(s.r.nl, VMEM_NL_BY_FD(s.r.fd),
+					    look_for_metadata, &there, NULL));
+	} while (there);
+	let_vcpu_go(&s);
+	pthread_join(unplugger, NULL);
+	EXPECT_OK(s.unplugged);
+	region_model_set(&s.r, 0, 1, false);
+	EXPECT_AS_MODEL(&s.r);
 }
 
 static void nobody_else_waits(const void *arg)
@@ -240,10 +369,8 @@ static void nobody_else_waits(const void *arg)
 	struct region other;
 
 	(void)arg;
-	region_init(&s.r, AS_MASK_NORMAL);
-	make_vcpu_wait(&s);
-	ASSERT_EQ(pthread_create(&s.plugger, NULL, plug_one, &s), 0);
-	await_change_under_way(&s);
+	stuck_init(&s);
+	make_change_wait(&s);
 	ASSERT_EQ(pthread_create(&s.creator, NULL, create_another, &s), 0);
 
 	/* Generic netlink, and a region's whole life, of another VM. */
@@ -278,6 +405,10 @@ int main(void)
 		 .run = argument_too_large},
 		{.name = "a vCPU that keeps a change waiting keeps nobody else",
 		 .run = nobody_else_waits},
+		{.name = "readers do not wait for it, and see metadata",
+		 .run = readers_do_not_wait},
+		{.name = "a memslot on its way out is not called stale",
+		 .run = leaving_is_not_stale},
 	};
 
 	return tap_run(cases, ARRAY_SIZE(cases));
