@@ -199,7 +199,7 @@ static int ioctl_create_region(struct ucall *call)
 	return fd;
 
 out_destroy:
-	vmem_region_destroy(region);
+	vmem_region_end(region);
 	return r;
 }
 

@@ -18,6 +18,7 @@
 #include "device.h"
 #include "layout.h"
 #include "netlink.h"
+#include "region.h"
 #include "symbols.h"
 
 #define CREATE_TRACE_POINTS
@@ -33,9 +34,12 @@ static int __init kvm_vmem_init(void)
 	r = vmem_layout_check();
 	if (r)
 		return r;
-	r = vmem_netlink_init();
+	r = vmem_region_init();
 	if (r)
 		return r;
+	r = vmem_netlink_init();
+	if (r)
+		goto out_region;
 	/* The device last: it is what makes regions. */
 	r = vmem_device_init();
 	if (r)
@@ -44,6 +48,8 @@ static int __init kvm_vmem_init(void)
 
 out_netlink:
 	vmem_netlink_exit();
+out_region:
+	vmem_region_exit();
 	return r;
 }
 
@@ -51,6 +57,7 @@ static void __exit kvm_vmem_exit(void)
 {
 	vmem_device_exit();
 	vmem_netlink_exit();
+	vmem_region_exit();
 }
 
 module_init(kvm_vmem_init);

@@ -26,15 +26,26 @@
  * memslot that the change has taken away from one that the VMM has, so nothing
  * is called stale as long as region->changing.
  *
- * Life. The file descriptor holds the reference that makes a region exist
- * (vmem_region_destroy() ends it); a netlink message holds another for as long
- * as it takes, a dump too. A region holds a reference to its VM, until it
- * ends or the VMM's mm does, whichever is first, and one to the vendor module
- * (kvm-amd or kvm-intel), which the former does not imply on every kernel. The
- * mm's end comes as an mmu notifier release. It only leaves word and queues a
- * work: were the reference to the VM the last, KVM would wait for the very
- * notifier calls that it is dropped from, and so would everybody who
- * unregisters a notifier while a release waits for something.
+ * Life. The file descriptor holds the reference that makes a region exist; a
+ * netlink message holds another for as long as it takes, a dump too. A region
+ * holds a reference to its VM, until it ends or the VMM's mm does, whichever is
+ * first, and one to the vendor module (kvm-amd or kvm-intel), which the former
+ * does not imply on every kernel. The mm's end comes as an mmu notifier
+ * release. It only leaves word and queues a work: were the reference to the VM
+ * the last, KVM would wait for the very notifier calls that it is dropped from,
+ * and so would everybody who unregisters a notifier while a release waits for
+ * something.
+ *
+ * The end. Whoever drops the last reference to the file may be a stranger: the
+ * worker of all delayed fput()s, or who happens to collect the garbage of unix
+ * sockets. So vmem_region_end() only hides the region from netlink and queues
+ * end_work; just the VMM waits, which is to find its memslots gone, and whose
+ * KVM it is. end_work removes the memslots, then lets others have their range
+ * and ids, then drops the VM. What is left is free_work's, on a workqueue of
+ * the module, because a workqueue cannot be destroyed from a work of its own.
+ * From vmem_region_end() to the end of free_work the region holds the module;
+ * that free_work has returned when the module's code goes is up to
+ * vmem_region_exit().
  *
  * Locks, outermost first:
  *
@@ -46,6 +57,7 @@
  *   KVM's locks	see memslot.c.
  */
 #include <linux/bitmap.h>
+#include <linux/completion.h>
 #include <linux/fs.h>
 #include <linux/kvm_host.h>
 #include <linux/memcontrol.h>
@@ -76,6 +88,9 @@ static DEFINE_MUTEX(regions_lock);
 static DEFINE_XARRAY_ALLOC1(regions);
 static u32 next_region_id;
 static atomic_t nr_regions = ATOMIC_INIT(0);
+
+/* Where regions are freed. */
+static struct workqueue_struct *free_wq;
 
 /* Blocks of a request in one slot. */
 struct slot_blocks {
@@ -257,6 +272,14 @@ bool vmem_region_alive(struct vmem_region *region)
 	return !READ_ONCE(region->gone);
 }
 
+/* No other region of the VM may have its range and ids until this. */
+static void erase_region(struct vmem_region *region)
+{
+	mutex_lock(&regions_lock);
+	xa_erase(&regions, region->id);
+	mutex_unlock(&regions_lock);
+}
+
 /*
  * The region is going away. Its memslots go, where the VM still is. Those that
  * somebody changed are not the region's any more and stay; so do all if there
@@ -268,14 +291,41 @@ static void end_work(struct work_struct *work)
 		container_of(work, struct vmem_region, end_work);
 	int r;
 
-	if (!region->kvm)
-		return;
-	set_changing(region, true);
-	r = drop_memslots(region);
-	if (r)
-		pr_warn_ratelimited("kvm_vmem: region %u left memslots behind: %pe\n",
-				    region->id, ERR_PTR(r));
-	drop_vm(region);
+	if (region->kvm) {
+		set_changing(region, true);
+		r = drop_memslots(region);
+		if (r)
+			pr_warn_ratelimited("kvm_vmem: region %u left memslots behind: %pe\n",
+					    region->id, ERR_PTR(r));
+	}
+	erase_region(region);
+	if (region->kvm)
+		drop_vm(region);
+	atomic_dec(&nr_regions);
+	if (region->published) {
+		mutex_lock(&region->lock);
+		vmem_netlink_notify(region, KVM_VMEM_CMD_REGION_DEL_NTF);
+		mutex_unlock(&region->lock);
+	}
+	complete_all(&region->end_done);
+
+	/* Calls release_mm() unless the mm's end has, and waits for either. */
+	mmu_notifier_unregister(&region->mn, region->mn.mm);
+	queue_work(free_wq, &region->free_work);
+}
+
+/* Nothing queues a work of the region any more, and nobody finds it. */
+static void free_work(struct work_struct *work)
+{
+	struct vmem_region *region =
+		container_of(work, struct vmem_region, free_work);
+
+	/* Waits for those that are there, for end_work to return not least. */
+	destroy_workqueue(region->wq);
+	/* Not left to the last reference: a job of netlink's may drop that. */
+	region->wq = NULL;
+	vmem_region_put(region);
+	module_put(THIS_MODULE);
 }
 
 /* Number of slots of a region; its last one may be short. */
@@ -390,6 +440,8 @@ alloc_region(const struct kvm_vmem_create_region *args)
 	init_waitqueue_head(&region->wait);
 	INIT_WORK(&region->gone_work, gone_work);
 	INIT_WORK(&region->end_work, end_work);
+	INIT_WORK(&region->free_work, free_work);
+	init_completion(&region->end_done);
 	region->mn.ops = &region_mmu_notifier_ops;
 	region->gpa = args->guest_phys_addr;
 	region->size = args->region_size;
@@ -421,7 +473,7 @@ alloc_region(const struct kvm_vmem_create_region *args)
  * @args: what the user asked for
  * @result: out: the region
  *
- * vmem_region_publish() or vmem_region_destroy() must follow.
+ * vmem_region_publish() or vmem_region_end() must follow.
  *
  * Return: 0; an error as KVM_VMEM_CREATE_REGION tells.
  */
@@ -468,9 +520,7 @@ int vmem_region_create(struct file *vm_file,
 	return 0;
 
 out_erase:
-	mutex_lock(&regions_lock);
-	xa_erase(&regions, region->id);
-	mutex_unlock(&regions_lock);
+	erase_region(region);
 out_drop_vm:
 	drop_vm(region);
 	free_region(region);
@@ -482,6 +532,7 @@ out_drop_vm:
  */
 void vmem_region_publish(struct vmem_region *region)
 {
+	region->published = true;
 	xa_set_mark(&regions, region->id, REGION_PUBLISHED);
 	mutex_lock(&region->lock);
 	vmem_netlink_notify(region, KVM_VMEM_CMD_REGION_NEW_NTF);
@@ -489,37 +540,30 @@ void vmem_region_publish(struct vmem_region *region)
 }
 
 /*
- * vmem_region_destroy() - end a region that has no file descriptor (any more)
+ * vmem_region_end() - end a region that has no file descriptor (any more)
  *
- * What was asked of it before is carried out first.
+ * What was asked of it before is carried out first. Waits for that and for the
+ * memslots to be gone if the VMM calls.
  */
-void vmem_region_destroy(struct vmem_region *region)
+void vmem_region_end(struct vmem_region *region)
 {
-	bool published;
+	bool by_vmm = current->mm == region->mn.mm;
 
-	mutex_lock(&regions_lock);
-	published = xa_get_mark(&regions, region->id, REGION_PUBLISHED);
-	xa_erase(&regions, region->id);
-	mutex_unlock(&regions_lock);
-
+	xa_clear_mark(&regions, region->id, REGION_PUBLISHED);
 	mutex_lock(&region->lock);
 	region->ended = true;
 	mutex_unlock(&region->lock);
-	queue_work(region->wq, &region->end_work);
-	flush_work(&region->end_work);
-	if (published) {
-		mutex_lock(&region->lock);
-		vmem_netlink_notify(region, KVM_VMEM_CMD_REGION_DEL_NTF);
-		mutex_unlock(&region->lock);
-	}
 
-	/* Calls release_mm() unless the mm's end has, and waits for either. */
-	mmu_notifier_unregister(&region->mn, region->mn.mm);
-	/* Not when the last reference goes: that may be in one of its works. */
-	destroy_workqueue(region->wq);
-	region->wq = NULL;
-	atomic_dec(&nr_regions);
-	vmem_region_put(region);
+	/* There is one to take: the caller comes from a file of the module. */
+	__module_get(THIS_MODULE);
+	if (by_vmm)
+		vmem_region_get(region);
+	queue_work(region->wq, &region->end_work);
+	if (by_vmm) {
+		/* One that is killed need not see it. */
+		wait_for_completion_killable(&region->end_done);
+		vmem_region_put(region);
+	}
 }
 
 struct vmem_region *vmem_region_get(struct vmem_region *region)
@@ -544,7 +588,7 @@ struct vmem_region *vmem_region_get_next(unsigned long *id)
 {
 	struct vmem_region *region;
 
-	/* The lock keeps a region in the array, and that its first reference. */
+	/* The lock keeps the mark, and that the first reference. */
 	xa_lock(&regions);
 	region = xa_find(&regions, id, ULONG_MAX, REGION_PUBLISHED);
 	if (region)
@@ -563,6 +607,23 @@ struct vmem_region *vmem_region_get_by_id(u32 id)
 		region = NULL;
 	}
 	return region;
+}
+
+int vmem_region_init(void)
+{
+	free_wq = alloc_workqueue("kvm-vmem-free", WQ_UNBOUND, 0);
+	return free_wq ? 0 : -ENOMEM;
+}
+
+/*
+ * vmem_region_exit() - wait for what the last regions have left to do
+ *
+ * No region holds the module any more, but a free_work that has just let go of
+ * it may not have returned.
+ */
+void vmem_region_exit(void)
+{
+	destroy_workqueue(free_wq);
 }
 
 u32 vmem_region_count(void)

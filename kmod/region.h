@@ -2,6 +2,7 @@
 #ifndef KVM_VMEM_REGION_H
 #define KVM_VMEM_REGION_H
 
+#include <linux/completion.h>
 #include <linux/kvm_host.h>
 #include <linux/mmu_notifier.h>
 #include <linux/mutex.h>
@@ -56,8 +57,9 @@ struct vmem_answer {
 /*
  * struct vmem_region - the guest-physical range of a virtio-mem device
  *
- * The first part never changes. What is below @lock changes under it and only
- * from works on @wq, except where said; so a work may read without it.
+ * The first part never changes once others see the region. What is below @lock
+ * changes under it and only from works on @wq, except where said; so a work may
+ * read without it.
  */
 struct vmem_region {
 	refcount_t refs;
@@ -74,11 +76,16 @@ struct vmem_region {
 	unsigned long as_mask;
 	struct pid *pid;
 	struct mmu_notifier mn;
+	/* Netlink was told that it is there. */
+	bool published;
 
 	/* Ordered: all that changes the region is done here, in turn. */
 	struct workqueue_struct *wq;
 	struct work_struct gone_work;
 	struct work_struct end_work;
+	/* On the module's queue, when there is nothing to do on @wq. */
+	struct work_struct free_work;
+	struct completion end_done;
 
 	/* Never held by who waits for KVM. */
 	struct mutex lock;
@@ -139,11 +146,14 @@ enum vmem_set_field {
 	VMEM_SET_DIRTY_LOG,
 };
 
+int vmem_region_init(void);
+void vmem_region_exit(void);
+
 int vmem_region_create(struct file *vm_file,
 		       const struct kvm_vmem_create_region *args,
 		       struct vmem_region **region);
 void vmem_region_publish(struct vmem_region *region);
-void vmem_region_destroy(struct vmem_region *region);
+void vmem_region_end(struct vmem_region *region);
 
 struct vmem_region *vmem_region_get_by_id(u32 id);
 struct vmem_region *vmem_region_get_next(unsigned long *id);

@@ -67,7 +67,7 @@ static ssize_t region_read(struct file *file, char __user *buf, size_t size,
 
 static int region_release(struct inode *inode, struct file *file)
 {
-	vmem_region_destroy(file->private_data);
+	vmem_region_end(file->private_data);
 	return 0;
 }
 
@@ -114,7 +114,7 @@ static const struct file_operations region_fops = {
 /*
  * vmem_region_file() - a file that owns a region
  *
- * Return: the file, which destroys the region when it is released; an
+ * Return: the file, which ends the region when it is released; an
  * ERR_PTR, the region being the caller's as before.
  */
 struct file *vmem_region_file(struct vmem_region *region)

@@ -13,10 +13,13 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "batch.h"
+#include "process.h"
 #include "region.h"
 #include "tap.h"
 
@@ -285,8 +288,8 @@ static void expect_reads(struct stuck *s)
 
 	ASSERT_OK(vmem_nl_region_get(s->r.nl, name, &state, NULL));
 	expect_metadata(&state, NULL);
-	EXPECT_OK(vmem_nl_slot_dump(s->r.nl, name, count_metadata, &slots,
-				    NULL));
+	EXPECT_OK(
+		vmem_nl_slot_dump(s->r.nl, name, count_metadata, &slots, NULL));
 	EXPECT_EQ(slots, 1);
 	EXPECT_OK(vmem_nl_region_dump(s->r.nl, expect_metadata, NULL, NULL));
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", s->r.fd);
@@ -392,6 +395,151 @@ static void nobody_else_waits(const void *arg)
 	EXPECT_AS_MODEL(&s.r);
 }
 
+/**
+ * struct stranger - a process that is not the VMM
+ * @pid: its process
+ * @socket: to it
+ */
+struct stranger {
+	pid_t pid;
+	int socket;
+};
+
+/* It does what it is for when it is told, and then says so. */
+static void stranger_start(struct stranger *st, void (*act)(int fd), int fd)
+{
+	int pair[2];
+
+	process_pair(pair);
+	st->pid = fork();
+	ASSERT_GE(st->pid, 0);
+	if (!st->pid) {
+		close(pair[0]);
+		receive_byte(pair[1]);
+		act(fd);
+		send_byte(pair[1]);
+		_exit(0);
+	}
+	close(pair[1]);
+	st->socket = pair[0];
+}
+
+static void stranger_act(struct stranger *st)
+{
+	send_byte(st->socket);
+	receive_byte(st->socket);
+	expect_exit(st->pid);
+	close(st->socket);
+}
+
+/* What holds of a region that has ended, but cannot yet let go of its VM. */
+static void expect_ending(struct stuck *s)
+{
+	struct kvm_vmem_create_region args = s->r.args;
+	const struct vmem_nl_name name = VMEM_NL_BY_ID(args.region_id);
+	struct vmem_nl_region state;
+
+	EXPECT_ERR(vmem_nl_region_get(s->r.nl, name, &state, NULL), ENOENT);
+	EXPECT_EQ(region_count(s->r.dev), 1);
+	EXPECT_ERR(region_call_create(s->r.dev, &args), EEXIST);
+}
+
+/* And when it can: the VMM may use what it had. */
+static void expect_end(struct stuck *s)
+{
+	let_vcpu_go(s);
+	pthread_join(s->plugger, NULL);
+	EXPECT_OK(s->plugged);
+	while (region_count(s->r.dev))
+		sched_yield();
+	EXPECT_GUEST_MMIO(&s->r.vcpu, region_block_gpa(&s->r, 0));
+	region_create(&s->r);
+	EXPECT_OK(region_plug(&s->r, 0, 2));
+	EXPECT_AS_MODEL(&s->r);
+}
+
+static void close_fd(int fd)
+{
+	close(fd);
+}
+
+static void closed_by_a_stranger(const void *arg)
+{
+	static struct stuck s;
+	struct stranger st;
+
+	(void)arg;
+	stuck_init(&s);
+	stranger_start(&st, close_fd, s.r.fd);
+	make_change_wait(&s);
+	/* The stranger has another copy. */
+	EXPECT_EQ(close(s.r.fd), 0);
+	stranger_act(&st);
+	expect_ending(&s);
+	expect_end(&s);
+}
+
+/* Closing a unix socket is what has the kernel look for lost descriptors. */
+static void collect_garbage(void)
+{
+	int pair[2];
+
+	process_pair(pair);
+	close(pair[0]);
+	close(pair[1]);
+}
+
+static void close_fd_and_collect(int fd)
+{
+	/* A copy, not the one that is lost. */
+	close(fd);
+	collect_garbage();
+}
+
+/* Lose a descriptor: on its way to a socket that is on its way to itself. */
+static void lose_fd(int fd)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	socklen_t len = sizeof(addr);
+	int self = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	ASSERT_GE(self, 0);
+	/* Any name that is free. */
+	ASSERT_EQ(bind(self, (void *)&addr, sizeof(addr.sun_family)), 0);
+	ASSERT_EQ(getsockname(self, (void *)&addr, &len), 0);
+	ASSERT_EQ(connect(self, (void *)&addr, len), 0);
+	send_fd(self, fd);
+	send_fd(self, self);
+	close(fd);
+	close(self);
+}
+
+/* The kernel closes what it finds lost, and goes on to what is lost next. */
+static void lost_holds_up_nobody(const void *arg)
+{
+	static struct stuck s;
+	struct vmem_nl_region state;
+	struct stranger st;
+	int ends[2];
+
+	(void)arg;
+	stuck_init(&s);
+	stranger_start(&st, close_fd_and_collect, s.r.fd);
+	make_change_wait(&s);
+	lose_fd(s.r.fd);
+	stranger_act(&st);
+	while (!vmem_nl_region_get(s.r.nl, VMEM_NL_BY_ID(s.r.args.region_id),
+				   &state, NULL))
+		sched_yield();
+
+	ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+	lose_fd(ends[1]);
+	collect_garbage();
+	EXPECT_EQ(read(ends[0], &(char){0}, 1), 0);
+	expect_ending(&s);
+	expect_end(&s);
+}
+
 int main(void)
 {
 	static const struct tap_case cases[] = {
@@ -407,6 +555,10 @@ int main(void)
 		 .run = nobody_else_waits},
 		{.name = "readers do not wait for it, and see metadata",
 		 .run = readers_do_not_wait},
+		{.name = "who closes a region of a stuck VM does not wait",
+		 .run = closed_by_a_stranger},
+		{.name = "lost to nobody, it keeps no other close() waiting",
+		 .run = lost_holds_up_nobody},
 		{.name = "a memslot on its way out is not called stale",
 		 .run = leaving_is_not_stale},
 	};

@@ -213,8 +213,7 @@ static void vmm_killed_amid_plugs(const void *arg)
 		expect_end_of_file(vmm.region);
 		EXPECT_EQ(region_count(dev), 1);
 		close(vmm.region);
-		EXPECT_EQ(region_count(dev), 0);
-		EXPECT_EQ(kvm_vm_count(), 0);
+		await_no_vm();
 		close(vmm.socket);
 	}
 	tap_context("%s", "");
@@ -528,7 +527,8 @@ static void exec_of_the_vmm(const void *arg)
 		sched_yield();
 	send_byte(pair[0]);
 	expect_exit(vmm);
-	EXPECT_EQ(region_count(dev), 0);
+	while (region_count(dev))
+		sched_yield();
 }
 
 static void lives_leak_nothing(const void *arg)

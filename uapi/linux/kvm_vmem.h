@@ -132,7 +132,11 @@ struct kvm_vmem_memslot_batch {
  * region: a process that holds it may plug and unplug blocks inside the
  * region, whichever its mm, and nothing else. The region lives until the last
  * copy of the descriptor is closed, which removes its memslots, or until the
- * VMM (the process whose mm the VM has) is gone.
+ * VMM (the process whose mm the VM has) is gone. If it is closed by the VMM, the
+ * memslots are gone when close() returns. If by another process, or by the
+ * kernel (a descriptor in flight that nobody can receive any more), close()
+ * does not wait for the VM: the memslots go soon after, and until then the
+ * region's range and ids are in use. A notification of netlink's tells when.
  *
  * A new region has no block plugged and no memslot.
  *
