@@ -248,33 +248,43 @@ out:
 	return r;
 }
 
+/*
+ * Longest message that asks for a change: as many ranges as are allowed, and
+ * several times what all other attributes take. What is longer repeats itself.
+ * The copy takes 32 KiB then, which the allocator does not refuse lightly.
+ */
+#define RANGE_ATTR_SIZE nla_total_size(2 * nla_total_size(sizeof(u64)))
+#define OTHER_ATTRS_SIZE 256
+#define MAX_MESSAGE (NLMSG_HDRLEN + GENL_HDRLEN + OTHER_ATTRS_SIZE + \
+		     KVM_VMEM_MAX_RANGES * RANGE_ATTR_SIZE)
+
 /**
  * struct job - a change that was asked for
  * @work: on the region's queue
  * @region: with a reference
- * @request: the message, with a reference: errors point into it
+ * @sender: the sender's socket, with a reference
+ * @request: a copy of the message
  * @nlh: its header
  * @reply: what the answer goes into, until it is sent
- * @net: where the sender is, with a reference
  * @pid_ns: the sender's, with a reference
- * @portid: the sender's
  * @run: makes the change and fills @reply; says what was wrong with @bad_attr
  *	and @reason
  * @bad_attr: attribute to blame, in @request
  * @reason: static text
  * @change: for block-plug, -unplug and -unplug-all
- * @size_attr: for region-set
- * @log_attr: for region-set
+ * @size_attr: for region-set, in @request
+ * @log_attr: for region-set, in @request
+ *
+ * Charged to the sender, as it may stay for as long as the VMM likes.
  */
 struct job {
 	struct work_struct work;
 	struct vmem_region *region;
+	struct sock *sender;
 	struct sk_buff *request;
-	const struct nlmsghdr *nlh;
+	struct nlmsghdr *nlh;
 	struct sk_buff *reply;
-	struct net *net;
 	struct pid_namespace *pid_ns;
-	u32 portid;
 	int (*run)(struct job *job);
 	const struct nlattr *bad_attr;
 	const char *reason;
@@ -283,15 +293,38 @@ struct job {
 	const struct nlattr *log_attr;
 };
 
+static u32 job_portid(const struct job *job)
+{
+	return NETLINK_CB(job->request).portid;
+}
+
 static void free_job(struct job *job)
 {
 	kvfree(job->change.ranges);
 	nlmsg_free(job->reply);
-	kfree_skb(job->request);
+	consume_skb(job->request);
 	put_pid_ns(job->pid_ns);
-	put_net(job->net);
+	sock_put(job->sender);
 	vmem_region_put(job->region);
 	kfree(job);
+}
+
+/*
+ * A message on its own. The skb it came in is charged to nobody, and may be as
+ * long as the sender likes.
+ */
+static struct sk_buff *copy_message(const struct sk_buff *skb,
+				    const struct nlmsghdr *nlh)
+{
+	struct sk_buff *copy = alloc_skb(nlh->nlmsg_len, GFP_KERNEL_ACCOUNT);
+
+	if (!copy)
+		return NULL;
+	skb_put_data(copy, nlh, nlh->nlmsg_len);
+	/* Who sent it, for netlink_ack(). */
+	NETLINK_CB(copy).sk = NETLINK_CB(skb).sk;
+	NETLINK_CB(copy).portid = NETLINK_CB(skb).portid;
+	return copy;
 }
 
 /* A job for a message; takes the caller's reference to the region if made. */
@@ -299,67 +332,76 @@ static struct job *new_job(struct sk_buff *skb, struct genl_info *info,
 			   struct vmem_region *region,
 			   int (*run)(struct job *job))
 {
-	struct job *job = kzalloc(sizeof(*job), GFP_KERNEL_ACCOUNT);
+	struct job *job;
 
+	if (info->nlhdr->nlmsg_len > MAX_MESSAGE) {
+		vmem_set_extack(info->extack, NULL, "the message is too long");
+		return ERR_PTR(-E2BIG);
+	}
+	job = kzalloc(sizeof(*job), GFP_KERNEL_ACCOUNT);
 	if (!job)
-		return NULL;
-	job->reply = genlmsg_new(GENLMSG_DEFAULT_SIZE, GFP_KERNEL);
-	if (!job->reply) {
+		return ERR_PTR(-ENOMEM);
+	job->request = copy_message(skb, info->nlhdr);
+	job->reply = genlmsg_new(GENLMSG_DEFAULT_SIZE, GFP_KERNEL_ACCOUNT);
+	if (!job->request || !job->reply) {
+		nlmsg_free(job->reply);
+		kfree_skb(job->request);
 		kfree(job);
-		return NULL;
+		return ERR_PTR(-ENOMEM);
 	}
 	job->region = region;
-	job->request = skb_get(skb);
-	job->nlh = info->nlhdr;
-	job->net = get_net(genl_info_net(info));
+	job->nlh = nlmsg_hdr(job->request);
+	/* It is sending, so it is there. */
+	job->sender = NETLINK_CB(skb).sk;
+	sock_hold(job->sender);
 	job->pid_ns = get_pid_ns(task_active_pid_ns(current));
-	job->portid = info->snd_portid;
 	job->run = run;
 	return job;
 }
 
+/* The attribute of a job's copy that is @attr of the message. */
+static const struct nlattr *copied_attr(const struct job *job,
+					const struct genl_info *info,
+					const struct nlattr *attr)
+{
+	if (!attr)
+		return NULL;
+	return (void *)job->nlh + ((void *)attr - (void *)info->nlhdr);
+}
+
 /*
- * What netlink_ack() sends for an error, or for success if @err is 0. That
- * wants the sender's socket, which may be gone by now.
+ * An acknowledgment or an error, in the form that the sender's socket asks for,
+ * which netlink alone knows.
  */
 static void send_ack(struct job *job, int err)
 {
-	const char *reason = err ? job->reason : NULL;
-	const struct nlattr *attr = err ? job->bad_attr : NULL;
-	size_t size = sizeof(struct nlmsgerr);
-	struct nlmsgerr *e;
-	struct nlmsghdr *nlh;
-	struct sk_buff *skb;
-	int flags = NLM_F_CAPPED;
+	struct netlink_ext_ack extack = {};
 
-	if (reason)
-		size += nla_total_size(strlen(reason) + 1);
-	if (attr)
-		size += nla_total_size(sizeof(u32));
-	if (reason || attr)
-		flags |= NLM_F_ACK_TLVS;
+	if (err)
+		vmem_set_extack(&extack, job->bad_attr, job->reason);
+	/* Where the message came in, and the answer comes from. */
+	job->request->sk = sock_net(job->sender)->genl_sock;
+	netlink_ack(job->request, job->nlh, err, &extack);
+	job->request->sk = NULL;
+}
 
-	skb = nlmsg_new(size, GFP_KERNEL);
-	if (!skb)
+/*
+ * Answers go to the sender's port, which is anybody's once its socket is closed:
+ * a sender that has left gets none. (What is left is the moment in which it
+ * leaves. Receivers go by the sequence number in any case.) One that does not
+ * read loses it, and is told so.
+ */
+static void send_answer(struct job *job, int err)
+{
+	if (sock_flag(job->sender, SOCK_DEAD))
 		return;
-	nlh = nlmsg_put(skb, job->portid, job->nlh->nlmsg_seq, NLMSG_ERROR,
-			sizeof(*e), flags);
-	if (WARN_ON_ONCE(!nlh))
-		goto out_free;
-	e = nlmsg_data(nlh);
-	e->error = err;
-	e->msg = *job->nlh;
-	if (reason && nla_put_string(skb, NLMSGERR_ATTR_MSG, reason))
-		goto out_free;
-	if (attr && nla_put_u32(skb, NLMSGERR_ATTR_OFFS,
-				(const char *)attr - (const char *)job->nlh))
-		goto out_free;
-	nlmsg_end(skb, nlh);
-	genlmsg_unicast(job->net, skb, job->portid);
-	return;
-
-out_free:
-	nlmsg_free(skb);
+	if (!err) {
+		genlmsg_unicast(sock_net(job->sender), job->reply,
+				job_portid(job));
+		job->reply = NULL;
+	}
+	if (err || job->nlh->nlmsg_flags & NLM_F_ACK)
+		send_ack(job, err);
 }
 
 static void job_work(struct work_struct *work)
@@ -369,13 +411,7 @@ static void job_work(struct work_struct *work)
 
 	r = job->run(job);
 	vmem_region_unqueued(job->region);
-	/* A sender that left, or does not read, gets no answer. */
-	if (!r) {
-		genlmsg_unicast(job->net, job->reply, job->portid);
-		job->reply = NULL;
-	}
-	if (r || job->nlh->nlmsg_flags & NLM_F_ACK)
-		send_ack(job, r);
+	send_answer(job, r);
 	free_job(job);
 }
 
@@ -421,7 +457,7 @@ static int run_set(struct job *job)
 		return r;
 	}
 	r = put_region_message(job->reply, job->region, job->pid_ns,
-			       job->portid, job->nlh->nlmsg_seq, 0,
+			       job_portid(job), job->nlh->nlmsg_seq, 0,
 			       KVM_VMEM_CMD_REGION_SET);
 	WARN_ON_ONCE(r);
 	return r;
@@ -443,12 +479,14 @@ int kvm_vmem_nl_region_set_doit(struct sk_buff *skb, struct genl_info *info)
 		return -EINVAL;
 	}
 	job = new_job(skb, info, region, run_set);
-	if (!job) {
+	if (IS_ERR(job)) {
 		vmem_region_put(region);
-		return -ENOMEM;
+		return PTR_ERR(job);
 	}
-	job->size_attr = info->attrs[KVM_VMEM_A_REGION_REQUESTED_SIZE];
-	job->log_attr = info->attrs[KVM_VMEM_A_REGION_DIRTY_LOG];
+	job->size_attr = copied_attr(job, info,
+				     info->attrs[KVM_VMEM_A_REGION_REQUESTED_SIZE]);
+	job->log_attr = copied_attr(job, info,
+				    info->attrs[KVM_VMEM_A_REGION_DIRTY_LOG]);
 	return queue_job(job, info->extack);
 }
 
@@ -551,7 +589,7 @@ static int put_answer(const struct job *job, const struct vmem_answer *answer,
 {
 	struct genlmsghdr *genlh = nlmsg_data(job->nlh);
 	struct sk_buff *skb = job->reply;
-	void *header = genlmsg_put(skb, job->portid, job->nlh->nlmsg_seq,
+	void *header = genlmsg_put(skb, job_portid(job), job->nlh->nlmsg_seq,
 				   vmem_genl_family, 0, genlh->cmd);
 
 	if (!header)
@@ -618,9 +656,9 @@ static int do_change(struct sk_buff *skb, struct genl_info *info,
 	if (IS_ERR(region))
 		return PTR_ERR(region);
 	job = new_job(skb, info, region, run_change);
-	if (!job) {
+	if (IS_ERR(job)) {
 		vmem_region_put(region);
-		return -ENOMEM;
+		return PTR_ERR(job);
 	}
 	job->change.type = type;
 	r = parse_request(region, info, &job->change);

@@ -6,6 +6,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <libmnl/libmnl.h>
+#include <linux/genetlink.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
@@ -540,6 +542,144 @@ static void lost_holds_up_nobody(const void *arg)
 	expect_end(&s);
 }
 
+/* Requests that may wait for one region, the one under way included. */
+#define MAX_QUEUED 64U
+
+/* Room for one request or answer. */
+#define MSG_SIZE KIB(4)
+
+/* A socket for requests whose answers can wait. */
+static struct mnl_socket *open_socket(unsigned int portid)
+{
+	struct mnl_socket *socket =
+		mnl_socket_open2(NETLINK_GENERIC, SOCK_CLOEXEC);
+
+	ASSERT_TRUE(socket);
+	ASSERT_EQ(mnl_socket_bind(socket, 0, portid), 0);
+	return socket;
+}
+
+static struct nlmsghdr *put_request(char *buf, const struct region *r,
+				    uint8_t cmd, uint16_t fd_attr, uint32_t seq)
+{
+	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
+	struct genlmsghdr *genl;
+
+	nlh->nlmsg_type = vmem_nl_family(r->nl);
+	nlh->nlmsg_flags = NLM_F_REQUEST;
+	nlh->nlmsg_seq = seq;
+	genl = mnl_nlmsg_put_extra_header(nlh, sizeof(*genl));
+	genl->cmd = cmd;
+	genl->version = KVM_VMEM_FAMILY_VERSION;
+	mnl_attr_put_u32(nlh, fd_attr, r->fd);
+	return nlh;
+}
+
+/* Ask for block 0 to be plugged. */
+static void send_plug(struct mnl_socket *socket, const struct region *r,
+		      uint32_t seq)
+{
+	char buf[MSG_SIZE];
+	struct nlmsghdr *nlh = put_request(buf, r, KVM_VMEM_CMD_BLOCK_PLUG,
+					   KVM_VMEM_A_BLOCK_REGION_FD, seq);
+	struct nlattr *nest = mnl_attr_nest_start(nlh, KVM_VMEM_A_BLOCK_RANGE);
+
+	mnl_attr_put_u64(nlh, KVM_VMEM_A_RANGE_GPA, region_block_gpa(r, 0));
+	mnl_attr_put_u64(nlh, KVM_VMEM_A_RANGE_SIZE, r->args.block_size);
+	mnl_attr_nest_end(nlh, nest);
+	ASSERT_GT(mnl_socket_sendto(socket, nlh, nlh->nlmsg_len), 0);
+}
+
+/* Ask for @blocks as the requested size. */
+static void send_set(struct mnl_socket *socket, const struct region *r,
+		     unsigned int blocks, uint32_t seq)
+{
+	char buf[MSG_SIZE];
+	struct nlmsghdr *nlh = put_request(buf, r, KVM_VMEM_CMD_REGION_SET,
+					   KVM_VMEM_A_REGION_FD, seq);
+
+	mnl_attr_put_u64(nlh, KVM_VMEM_A_REGION_REQUESTED_SIZE,
+			 blocks * r->args.block_size);
+	ASSERT_GT(mnl_socket_sendto(socket, nlh, nlh->nlmsg_len), 0);
+}
+
+/* The answer that comes next must be data, for this request. */
+static void expect_answer(struct mnl_socket *socket, const struct region *r,
+			  uint32_t seq)
+{
+	char buf[MSG_SIZE];
+	const struct nlmsghdr *nlh = (void *)buf;
+
+	ASSERT_GT(mnl_socket_recvfrom(socket, buf, sizeof(buf)), 0);
+	EXPECT_EQ(nlh->nlmsg_type, vmem_nl_family(r->nl));
+	EXPECT_EQ(nlh->nlmsg_seq, seq);
+}
+
+static void only_so_many_wait(const void *arg)
+{
+	struct vmem_nl_error err = {.text = ""};
+	struct mnl_socket *socket;
+	struct vmem_nl_region state;
+	static struct stuck s;
+	unsigned int i;
+
+	(void)arg;
+	stuck_init(&s);
+	socket = open_socket(MNL_SOCKET_AUTOPID);
+	make_vcpu_wait(&s);
+	send_plug(socket, &s.r, 1);
+	await_change_under_way(&s);
+	for (i = 2; i <= MAX_QUEUED; i++)
+		send_set(socket, &s.r, i % REGION_NR_BLOCKS, i);
+	for (i = 0; i < 2; i++) {
+		EXPECT_ERR(vmem_nl_region_set(s.r.nl, VMEM_NL_BY_FD(s.r.fd),
+					      VMEM_NL_SET_REQUESTED_SIZE, 0,
+					      false, &state, &err),
+			   EBUSY);
+		EXPECT_EQ(err.from_kernel, true);
+		EXPECT_TRUE(strstr(err.text, "many"));
+	}
+	/* Reads are not counted. */
+	EXPECT_OK(vmem_nl_region_get(s.r.nl, VMEM_NL_BY_FD(s.r.fd), &state,
+				     NULL));
+
+	let_vcpu_go(&s);
+	for (i = 1; i <= MAX_QUEUED; i++)
+		expect_answer(socket, &s.r, i);
+	ASSERT_OK(vmem_nl_region_set(s.r.nl, VMEM_NL_BY_FD(s.r.fd),
+				     VMEM_NL_SET_REQUESTED_SIZE, REGION_BLOCK,
+				     false, &state, NULL));
+	EXPECT_EQ(state.requested_size, REGION_BLOCK);
+	region_model_set(&s.r, 0, 1, true);
+	EXPECT_AS_MODEL(&s.r);
+	mnl_socket_close(socket);
+}
+
+static void answer_to_who_left(const void *arg)
+{
+	struct mnl_socket *socket;
+	unsigned int portid;
+	static struct stuck s;
+
+	(void)arg;
+	stuck_init(&s);
+	socket = open_socket(MNL_SOCKET_AUTOPID);
+	portid = mnl_socket_get_portid(socket);
+	make_vcpu_wait(&s);
+	send_plug(socket, &s.r, 1);
+	await_change_under_way(&s);
+	mnl_socket_close(socket);
+
+	/* Changes are made, and answered, in turn. */
+	socket = open_socket(portid);
+	send_set(socket, &s.r, 3, 2);
+	let_vcpu_go(&s);
+	expect_answer(socket, &s.r, 2);
+	region_model_set(&s.r, 0, 1, true);
+	EXPECT_AS_MODEL(&s.r);
+	mnl_socket_close(socket);
+}
+
 int main(void)
 {
 	static const struct tap_case cases[] = {
@@ -559,6 +699,10 @@ int main(void)
 		 .run = closed_by_a_stranger},
 		{.name = "lost to nobody, it keeps no other close() waiting",
 		 .run = lost_holds_up_nobody},
+		{.name = "more changes than may wait are EBUSY",
+		 .run = only_so_many_wait},
+		{.name = "who has a sender's port after it gets no answer of its",
+		 .run = answer_to_who_left},
 		{.name = "a memslot on its way out is not called stale",
 		 .run = leaving_is_not_stale},
 	};

@@ -479,6 +479,16 @@ static void put_cut_attr(struct msg *m)
 	attr->nla_len += NLA_HDRLEN;
 }
 
+/* All of it good, and again and again. */
+static void put_long_message(struct msg *m)
+{
+	unsigned int i;
+
+	put_good_range(m);
+	for (i = 0; i < MSG_SIZE / 2 / sizeof(uint64_t); i++)
+		put_fd(m);
+}
+
 /* Settings. */
 
 static void put_nothing_to_set(struct msg *m)
@@ -640,6 +650,9 @@ static const struct request requests[] = {
 	{"attribute longer than the message", PLUG, 0, put_cut_attr, EINVAL, 0,
 	 NULL},
 
+	{"longer than any that makes sense", PLUG, 0, put_long_message, E2BIG,
+	 0, "long"},
+
 	{"nothing to set", SET, 0, put_nothing_to_set, EINVAL, 0, "nothing"},
 	{"requested size not of blocks", SET, 0, put_requested_misaligned,
 	 EINVAL, 0, "block size"},
@@ -744,14 +757,141 @@ static void operations_not_there(const void *arg)
 	EXPECT_AS_MODEL(&r);
 }
 
+/**
+ * struct ack_form - what a socket may ask acknowledgments to be like
+ * @name: says so
+ * @extended: with what the kernel has to say
+ * @capped: without the request
+ */
+struct ack_form {
+	const char *name;
+	bool extended;
+	bool capped;
+};
+
+static struct mnl_socket *open_socket(const struct ack_form *form)
+{
+	struct mnl_socket *socket =
+		mnl_socket_open2(NETLINK_GENERIC, SOCK_CLOEXEC);
+	int on = 1;
+
+	ASSERT_TRUE(socket);
+	ASSERT_EQ(mnl_socket_bind(socket, 0, MNL_SOCKET_AUTOPID), 0);
+	if (form->extended)
+		ASSERT_EQ(mnl_socket_setsockopt(socket, NETLINK_EXT_ACK, &on,
+						sizeof(on)),
+			  0);
+	if (form->capped)
+		ASSERT_EQ(mnl_socket_setsockopt(socket, NETLINK_CAP_ACK, &on,
+						sizeof(on)),
+			  0);
+	return socket;
+}
+
+static int note_attr(const struct nlattr *attr, void *arg)
+{
+	const struct nlattr **attrs = arg;
+
+	if (mnl_attr_get_type(attr) <= NLMSGERR_ATTR_MAX)
+		attrs[mnl_attr_get_type(attr)] = attr;
+	return MNL_CB_OK;
+}
+
+/* An error in the form that was asked for, that blames @m's bad attribute. */
+static void expect_error_form(const struct nlmsghdr *nlh,
+			      const struct ack_form *form, const struct msg *m,
+			      int err)
+{
+	const struct nlattr *attrs[NLMSGERR_ATTR_MAX + 1] = {NULL};
+	const struct nlmsgerr *e = mnl_nlmsg_get_payload(nlh);
+	size_t size = sizeof(*e);
+
+	ASSERT_EQ(nlh->nlmsg_type, NLMSG_ERROR);
+	EXPECT_EQ(e->error, -err);
+	EXPECT_EQ(e->msg.nlmsg_len, m->nlh->nlmsg_len);
+	EXPECT_EQ(e->msg.nlmsg_seq, m->nlh->nlmsg_seq);
+	EXPECT_EQ(!!(nlh->nlmsg_flags & NLM_F_CAPPED), form->capped);
+	EXPECT_EQ(!!(nlh->nlmsg_flags & NLM_F_ACK_TLVS), form->extended);
+	if (!form->capped) {
+		size += m->nlh->nlmsg_len - NLMSG_HDRLEN;
+		ASSERT_GE(mnl_nlmsg_get_payload_len(nlh), size);
+		EXPECT_EQ(memcmp(&e->msg, m->nlh, m->nlh->nlmsg_len), 0);
+	}
+	if (!form->extended) {
+		EXPECT_EQ(mnl_nlmsg_get_payload_len(nlh), size);
+		return;
+	}
+	ASSERT_TRUE(mnl_attr_parse(nlh, size, note_attr, attrs) > 0);
+	ASSERT_TRUE(attrs[NLMSGERR_ATTR_MSG]);
+	ASSERT_TRUE(attrs[NLMSGERR_ATTR_OFFS]);
+	EXPECT_EQ(mnl_attr_get_u32(attrs[NLMSGERR_ATTR_OFFS]),
+		  (const char *)m->bad - (const char *)m->nlh);
+}
+
+static void answers_have_the_form_asked_for(const void *arg)
+{
+	/* One that is refused at once, one by the job that it makes. */
+	static const struct {
+		void (*put)(struct msg *m);
+		int err;
+	} bad[] = {{put_range_at_end, ERANGE}, {put_plugged_range, EEXIST}};
+	const struct ack_form *form = arg;
+	char *buf = malloc(MSG_SIZE);
+	struct mnl_socket *socket;
+	const struct nlmsghdr *nlh = (void *)buf;
+	struct region r;
+	struct msg m;
+	unsigned int i;
+
+	ASSERT_TRUE(buf);
+	region_init(&r, AS_MASK_NORMAL);
+	ASSERT_OK(region_plug(&r, PLUGGED_FIRST, PLUGGED_NR));
+	socket = open_socket(form);
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		tap_context("request %u", i);
+		msg_begin(&m, &r, PLUG, NLM_F_REQUEST);
+		m.nlh->nlmsg_seq = i + 1;
+		bad[i].put(&m);
+		ASSERT_GT(mnl_socket_sendto(socket, m.nlh, m.nlh->nlmsg_len),
+			  0);
+		ASSERT_GT(mnl_socket_recvfrom(socket, buf, MSG_SIZE), 0);
+		expect_error_form(nlh, form, &m, bad[i].err);
+		free(m.nlh);
+	}
+	/* Success has nothing to say, and no request to go with it. */
+	tap_context("success");
+	msg_begin(&m, &r, PLUG, NLM_F_REQUEST | NLM_F_ACK);
+	put_fd(&m);
+	put_good_range(&m);
+	ASSERT_GT(mnl_socket_sendto(socket, m.nlh, m.nlh->nlmsg_len), 0);
+	ASSERT_GT(mnl_socket_recvfrom(socket, buf, MSG_SIZE), 0);
+	EXPECT_EQ(nlh->nlmsg_type, vmem_nl_family(r.nl));
+	ASSERT_GT(mnl_socket_recvfrom(socket, buf, MSG_SIZE), 0);
+	ASSERT_EQ(nlh->nlmsg_type, NLMSG_ERROR);
+	EXPECT_EQ(nlh->nlmsg_flags, NLM_F_CAPPED);
+	EXPECT_EQ(((struct nlmsgerr *)mnl_nlmsg_get_payload(nlh))->error, 0);
+	EXPECT_EQ(mnl_nlmsg_get_payload_len(nlh), sizeof(struct nlmsgerr));
+	free(m.nlh);
+	mnl_socket_close(socket);
+	free(buf);
+}
+
+static const struct ack_form ack_forms[] = {
+	{"plain errors", false, false},
+	{"capped errors", false, true},
+	{"extended errors", true, false},
+	{"extended and capped errors", true, true},
+};
+
 #define MAX_NAME 128
 
 int main(void)
 {
-	static struct tap_case cases[ARRAY_SIZE(requests) + 1];
+	static struct tap_case
+		cases[ARRAY_SIZE(requests) + ARRAY_SIZE(ack_forms) + 1];
 	static char names[ARRAY_SIZE(requests)][MAX_NAME];
 	char err[TAP_STRERROR_LEN];
-	size_t i;
+	size_t i, j;
 
 	for (i = 0; i < ARRAY_SIZE(requests); i++) {
 		const struct request *q = &requests[i];
@@ -764,5 +904,10 @@ int main(void)
 	cases[i++] = (struct tap_case){
 		.name = "operations that are not there are EOPNOTSUPP",
 		.run = operations_not_there};
+	for (j = 0; j < ARRAY_SIZE(ack_forms); j++)
+		cases[i++] = (struct tap_case){
+			.name = ack_forms[j].name,
+			.run = answers_have_the_form_asked_for,
+			.arg = &ack_forms[j]};
 	return tap_run(cases, i);
 }
