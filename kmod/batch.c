@@ -580,6 +580,7 @@ static void zap_deleted(struct batch *b)
 		u8 gen = kvm->arch.mmu_valid_gen;
 
 		kvm_hook(kvm_arch_flush_shadow_memslot)(kvm, op->invalid);
+		b->stats.zaps++;
 		if (gen != kvm->arch.mmu_valid_gen &&
 		    !vmem_flush_tells_others(kvm))
 			break;

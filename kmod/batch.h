@@ -40,13 +40,15 @@ struct vmem_change {
  * struct vmem_batch_stats - what a batch did, for its tracepoint
  *
  * Nanoseconds of each step, see batch.c; grace_ns is the swaps, including the
- * wait for mmu notifier invalidations to end.
+ * wait for mmu notifier invalidations to end. zaps counts calls of KVM's hook,
+ * grace_periods the swaps, those of a batch that is undone included.
  */
 struct vmem_batch_stats {
 	u32 creates;
 	u32 deletes;
 	u32 flips;
 	u32 grace_periods;
+	u32 zaps;
 	u64 judge_ns;
 	u64 prepare_ns;
 	u64 grace_ns;

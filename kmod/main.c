@@ -64,4 +64,5 @@ module_init(kvm_vmem_init);
 module_exit(kvm_vmem_exit);
 
 MODULE_DESCRIPTION("KVM metadata only for populated virtio-mem memory");
+MODULE_VERSION("0.1.0");
 MODULE_LICENSE("GPL");

@@ -24,6 +24,7 @@ TRACE_EVENT(batch,
 		__field(u32, deletes)
 		__field(u32, flips)
 		__field(u32, grace_periods)
+		__field(u32, zaps)
 		__field(u64, judge_ns)
 		__field(u64, prepare_ns)
 		__field(u64, grace_ns)
@@ -37,6 +38,7 @@ TRACE_EVENT(batch,
 		__entry->deletes = stats->deletes;
 		__entry->flips = stats->flips;
 		__entry->grace_periods = stats->grace_periods;
+		__entry->zaps = stats->zaps;
 		__entry->judge_ns = stats->judge_ns;
 		__entry->prepare_ns = stats->prepare_ns;
 		__entry->grace_ns = stats->grace_ns;
@@ -45,9 +47,9 @@ TRACE_EVENT(batch,
 		__entry->result = result;
 	),
 
-	TP_printk("creates=%u deletes=%u flips=%u grace_periods=%u judge_ns=%llu prepare_ns=%llu grace_ns=%llu zap_ns=%llu commit_ns=%llu result=%d",
+	TP_printk("creates=%u deletes=%u flips=%u grace_periods=%u zaps=%u judge_ns=%llu prepare_ns=%llu grace_ns=%llu zap_ns=%llu commit_ns=%llu result=%d",
 		  __entry->creates, __entry->deletes, __entry->flips,
-		  __entry->grace_periods, __entry->judge_ns,
+		  __entry->grace_periods, __entry->zaps, __entry->judge_ns,
 		  __entry->prepare_ns, __entry->grace_ns, __entry->zap_ns,
 		  __entry->commit_ns, __entry->result)
 );

@@ -9,11 +9,9 @@
 #include <unistd.h>
 
 #include "kernel.h"
+#include "metadata.h"
 #include "region.h"
 #include "tap.h"
-
-#define PAGES_2M 512ULL
-#define PAGES_1G (512ULL * 512)
 
 /* struct kvm_memory_slot has 264 to 280 bytes; kmalloc() serves that by 512. */
 #define MEMSLOT_BYTES 512U
@@ -26,50 +24,21 @@ static uint64_t vmalloc_bytes(uint64_t bytes)
 	return (bytes + GUEST_PAGE - 1) / GUEST_PAGE * GUEST_PAGE;
 }
 
-/* Pages of a size, in 4 KiB pages, that a memslot touches. */
-static uint64_t pages_touched(uint64_t gpa, uint64_t size, uint64_t per_page)
-{
-	uint64_t first = gpa / GUEST_PAGE / per_page;
-	uint64_t last = (gpa + size - 1) / GUEST_PAGE / per_page;
-
-	return last - first + 1;
-}
-
-static bool uses_tdp(void)
-{
-	return module_parameter("kvm_amd", "npt") ||
-	       module_parameter("kvm_intel", "ept");
-}
-
-/* KVM knows what maps each page by the TDP MMU, or by rmaps. */
-static bool uses_rmaps(void)
-{
-	return !uses_tdp() || !module_parameter("kvm", "tdp_mmu");
-}
-
-/* Write tracking: 6.1 always (for KVMGT), newer only for shadow paging. */
-static bool uses_gfn_track(void)
-{
-	return !uses_tdp() || !kernel_is_at_least(6, 12);
-}
-
 /* What one memslot costs, without a nested guest. Every array is vmalloc'ed. */
 static struct vmem_nl_metadata memslot_cost(uint64_t gpa, uint64_t size,
 					    bool dirty_log)
 {
-	const uint64_t npages = size / GUEST_PAGE;
-	const uint64_t nr_2m = pages_touched(gpa, size, PAGES_2M);
-	const uint64_t nr_1g = pages_touched(gpa, size, PAGES_1G);
 	struct vmem_nl_metadata m = {.memslot = MEMSLOT_BYTES};
+	struct metadata_arrays arrays;
+	size_t i;
 
-	m.lpage_info = vmalloc_bytes(nr_2m * 4) + vmalloc_bytes(nr_1g * 4);
-	if (uses_rmaps())
-		m.rmap = vmalloc_bytes(npages * 8) + vmalloc_bytes(nr_2m * 8) +
-			 vmalloc_bytes(nr_1g * 8);
-	if (uses_gfn_track())
-		m.gfn_track = vmalloc_bytes(npages * 2);
-	if (dirty_log)
-		m.dirty_bitmap = vmalloc_bytes((npages + 63) / 64 * 8 * 2);
+	metadata_arrays(&arrays, gpa, size, dirty_log);
+	for (i = 0; i < ARRAY_SIZE(arrays.rmap); i++)
+		m.rmap += vmalloc_bytes(arrays.rmap[i]);
+	for (i = 0; i < ARRAY_SIZE(arrays.lpage_info); i++)
+		m.lpage_info += vmalloc_bytes(arrays.lpage_info[i]);
+	m.gfn_track = vmalloc_bytes(arrays.gfn_track);
+	m.dirty_bitmap = vmalloc_bytes(arrays.dirty_bitmap);
 	m.total = m.memslot + m.rmap + m.lpage_info + m.gfn_track +
 		  m.dirty_bitmap;
 	return m;
@@ -261,7 +230,7 @@ static void costs_what_is_plugged(const void *arg)
 	tap_note("1 GiB of 1 TiB plugged: %llu KiB; one memslot: %llu KiB",
 		 (unsigned long long)state.metadata.total >> 10,
 		 (unsigned long long)whole.total >> 10);
-	if (!uses_rmaps())
+	if (!metadata_uses_rmaps())
 		EXPECT_LE(state.metadata.total, MIB(1));
 	EXPECT_LE(state.metadata.total * 30, whole.total);
 

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the kernel's own tracing tells of the calling thread: how often it asked
+ * for a grace period and zapped a VM's page tables, and what the module says
+ * of each batch. Takes tracefs at /sys/kernel/tracing, one user at a time.
+ */
+#ifndef SELFTESTS_TRACING_H
+#define SELFTESTS_TRACING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What is counted. */
+enum tracing_counter {
+	TRACING_GRACE_PERIODS,
+	TRACING_ZAPS,
+	TRACING_NR_COUNTERS,
+};
+
+/**
+ * struct tracing_batch - a kvm_vmem:batch event; see kmod/trace.h
+ */
+struct tracing_batch {
+	uint32_t creates;
+	uint32_t deletes;
+	uint32_t flips;
+	uint32_t grace_periods;
+	uint32_t zaps;
+	uint64_t judge_ns;
+	uint64_t prepare_ns;
+	uint64_t grace_ns;
+	uint64_t zap_ns;
+	uint64_t commit_ns;
+	int32_t result;
+};
+
+void tracing_open(void);
+void tracing_close(void);
+
+void tracing_count_start(void);
+uint64_t tracing_count(enum tracing_counter counter);
+void tracing_count_stop(void);
+
+unsigned int tracing_take_batches(struct tracing_batch *batches,
+				  unsigned int max);
+
+#endif /* SELFTESTS_TRACING_H */
