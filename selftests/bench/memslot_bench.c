@@ -1,12 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What batches of memslot changes cost, next to one call per memslot.
+ * What batches of memslot changes cost, next to one call per memslot, which is
+ * how every VMM does it.
  *
- * Both ways take turns in one run, so that what else the machine does falls on
- * both; each figure is the median of the rounds, and what is worth keeping is
- * the ratio. Grace periods and zaps are counted, in rounds of their own, by
- * kprobes. Writes one JSON object per line: what scripts/bench
- * makes its tables of.
+ * Both ways take turns in one run, in an order that is drawn anew for each
+ * round, so that what else the machine does falls on both; what is worth
+ * keeping is the ratio. What is measured:
+ *
+ *   count	grace periods and zaps of each step, told by the kernel's tracing
+ *   time	nanoseconds of each step; in how long the batch's own parts took;
+ *		and the floor: only to allocate and free the metadata
+ *   guest	what a vCPU that touches memory feels of it: pauses, and rounds of
+ *		its loop that it did not get to
+ *
+ * Writes one JSON object per line, with all rounds: what scripts/bench makes
+ * its tables of.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -14,28 +22,43 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "batch.h"
-#include "profile.h"
+#include "floor.h"
+#include "kernel.h"
+#include "samples.h"
 #include "spinner.h"
 #include "tap.h"
+#include "tracing.h"
 #include "vm.h"
 
-/* Memslots of the bench begin here, with room between them. */
+/* Memslots of the bench begin here, those that only have to be there follow. */
 #define BENCH_GPA GIB(4)
 /* Id of the first; lower ones are the VM's own. */
 #define BENCH_FIRST_ID 1U
 
-#define MAX_ROUNDS 15
+/*
+ * Rounds of a series: as many as fit the time, but no fewer than tell a spread;
+ * those of some thousand memslots are means of many in themselves. One round
+ * comes before, unmeasured.
+ */
+#define MIN_ROUNDS	 5U
+#define MIN_ROUNDS_LARGE 3U
+#define LARGE		 4096U
 
-/* Rounds of small and large batches: a large one is a mean of many in itself. */
-#define ROUNDS_SMALL 9
-#define ROUNDS_LARGE 3
-#define LARGE	     1024U
+/* The number of memslots whose figures stand for all. */
+#define TYPICAL 1024U
 
-/* What is measured, in the order it happens in a round. */
+/* How long a vCPU is watched to know its pace when nothing disturbs it. */
+#define UNDISTURBED_NS 50000000U
+
+/* Pauses are told by the longest and by this quantile. */
+#define PAUSE_PER_MILLE 999
+
+/* What is measured. */
 enum step {
 	PEER_CREATE,
 	PEER_DELETE,
@@ -51,16 +74,27 @@ static const char *const step_names[NR_STEPS] = {
 	"batch_delete",
 };
 
-#define GRACE_PERIOD "synchronize_srcu_expedited"
-#define ZAP	     "kvm_mmu_zap_all_fast"
+/**
+ * struct options - of the command line
+ * @max: largest number of memslots
+ * @seed: of the order in which both ways take turns
+ * @series_ns: time that a series should take
+ */
+struct options {
+	uint32_t max;
+	uint64_t seed;
+	uint64_t series_ns;
+};
 
 /**
  * struct bench - what one series of rounds works on
  * @vm: the VM
  * @dev: /dev/kvm-vmem
  * @hva: memory behind the memslots, reserved only
+ * @reserved: bytes at @hva
  * @slot_size: bytes of a memslot
  * @nr: memslots
+ * @present: memslots of 2 MiB that are there already
  * @address_spaces: 1, or 2 for every other memslot in SMM's
  * @batch: entries for them
  * @spinner: a running vCPU, if @running
@@ -70,12 +104,29 @@ struct bench {
 	struct vm vm;
 	int dev;
 	uint8_t *hva;
+	uint64_t reserved;
 	uint64_t slot_size;
 	uint32_t nr;
+	uint32_t present;
 	uint32_t address_spaces;
 	struct batch batch;
 	struct spinner spinner;
 	bool running;
+};
+
+/* What the rounds of a series have shown of a step. */
+struct step_samples {
+	struct samples ns;
+	struct samples judge_ns;
+	struct samples prepare_ns;
+	struct samples grace_ns;
+	struct samples zap_ns;
+	struct samples commit_ns;
+	struct samples longest_ns;
+	struct samples quantile_ns;
+	struct samples rounds;
+	struct samples undisturbed_ns;
+	struct samples undisturbed_rounds;
 };
 
 static uint64_t now_ns(void)
@@ -86,9 +137,18 @@ static uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
 }
 
-static uint64_t slot_gpa(const struct bench *b, uint32_t i)
+/* xorshift64: nothing hangs on the draws but the order of the two ways. */
+static uint64_t draw(uint64_t *state)
 {
-	return BENCH_GPA + i * b->slot_size;
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return *state;
+}
+
+static uint64_t slot_offset(const struct bench *b, uint32_t i)
+{
+	return i * b->slot_size;
 }
 
 static uint32_t slot_id(const struct bench *b, uint32_t i)
@@ -97,15 +157,15 @@ static uint32_t slot_id(const struct bench *b, uint32_t i)
 		    BENCH_FIRST_ID + i / b->address_spaces);
 }
 
-static void peer_create(struct bench *b)
+static void peer_create(const struct bench *b)
 {
 	for (uint32_t i = 0; i < b->nr; i++)
-		ASSERT_OK(vm_set_region(&b->vm, slot_id(b, i), 0,
-					slot_gpa(b, i), b->slot_size,
-					b->hva + i * b->slot_size));
+		ASSERT_OK(vm_set_region(
+			&b->vm, slot_id(b, i), 0, BENCH_GPA + slot_offset(b, i),
+			b->slot_size, b->hva + slot_offset(b, i)));
 }
 
-static void peer_delete(struct bench *b)
+static void peer_delete(const struct bench *b)
 {
 	for (uint32_t i = 0; i < b->nr; i++)
 		ASSERT_OK(vm_delete_slot(&b->vm, slot_id(b, i)));
@@ -116,8 +176,9 @@ static void prepare_batch(struct bench *b, enum step step)
 	batch_reset(&b->batch);
 	for (uint32_t i = 0; i < b->nr; i++) {
 		if (step == BATCH_CREATE)
-			batch_set(&b->batch, slot_id(b, i), 0, slot_gpa(b, i),
-				  b->slot_size, b->hva + i * b->slot_size);
+			batch_set(&b->batch, slot_id(b, i), 0,
+				  BENCH_GPA + slot_offset(b, i), b->slot_size,
+				  b->hva + slot_offset(b, i));
 		else
 			batch_delete(&b->batch, slot_id(b, i));
 	}
@@ -144,76 +205,28 @@ static uint64_t run_step(struct bench *b, enum step step)
 	return now_ns() - start;
 }
 
-static int compare(const void *a, const void *b)
+static void create_present(struct bench *b)
 {
-	const uint64_t *x = a, *y = b;
+	uint64_t offset = slot_offset(b, b->nr);
 
-	return *x < *y ? -1 : *x > *y;
-}
-
-static uint64_t median(uint64_t *values, unsigned int nr)
-{
-	qsort(values, nr, sizeof(*values), compare);
-	return values[nr / 2];
-}
-
-/* All steps, @rounds times. */
-static void measure(struct bench *b, unsigned int rounds)
-{
-	uint64_t ns[NR_STEPS][MAX_ROUNDS];
-	uint64_t pause[NR_STEPS][MAX_ROUNDS];
-
-	for (unsigned int round = 0; round < rounds; round++)
-		for (int step = 0; step < NR_STEPS; step++) {
-			if (b->running)
-				spinner_take_longest_pause(&b->spinner);
-			ns[step][round] = run_step(b, step);
-			pause[step][round] =
-				b->running ? spinner_take_longest_pause(
-						     &b->spinner)
-					   : 0;
-		}
-
-	printf("{\"nr\":%u,\"slot_size\":%" PRIu64 ",\"running\":%s", b->nr,
-	       b->slot_size, b->running ? "true" : "false");
-	for (int step = 0; step < NR_STEPS; step++) {
-		printf(",\"%s_ns\":%" PRIu64, step_names[step],
-		       median(ns[step], rounds));
-		if (b->running)
-			printf(",\"%s_pause_ticks\":%" PRIu64, step_names[step],
-			       median(pause[step], rounds));
-	}
-	printf("}\n");
-	fflush(stdout);
-}
-
-/* Grace periods and zaps of each step. */
-static void count(struct bench *b)
-{
-	static const char *const functions[] = {GRACE_PERIOD, ZAP};
-
-	printf("{\"count\":true,\"nr\":%u,\"address_spaces\":%u", b->nr,
-	       b->address_spaces);
-	for (int step = 0; step < NR_STEPS; step++) {
-		profile_start(functions, ARRAY_SIZE(functions));
-		run_step(b, step);
-		printf(",\"%s_grace_periods\":%" PRIu64 ",\"%s_zaps\":%" PRIu64,
-		       step_names[step], profile_hits(GRACE_PERIOD),
-		       step_names[step], profile_hits(ZAP));
-		profile_stop();
-	}
-	printf("}\n");
-	fflush(stdout);
+	batch_reset(&b->batch);
+	for (uint32_t i = 0; i < b->present; i++, offset += MIB(2))
+		batch_set(&b->batch,
+			  SLOT(AS_NORMAL, BENCH_FIRST_ID + b->nr + i), 0,
+			  BENCH_GPA + offset, MIB(2), b->hva + offset);
+	ASSERT_OK(batch_apply(b->dev, &b->vm, &b->batch));
 }
 
 static void bench_init(struct bench *b)
 {
 	b->dev = kvm_vmem_open();
 	vm_create(&b->vm, 0);
-	b->hva = mmap(NULL, b->nr * b->slot_size, PROT_READ | PROT_WRITE,
+	b->reserved = slot_offset(b, b->nr) + b->present * MIB(2);
+	b->hva = mmap(NULL, b->reserved, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	ASSERT_TRUE(b->hva != MAP_FAILED);
 	batch_init(&b->batch);
+	create_present(b);
 	if (b->running)
 		spinner_start(&b->spinner, &b->vm);
 }
@@ -223,15 +236,273 @@ static void bench_destroy(struct bench *b)
 	if (b->running)
 		spinner_stop(&b->spinner);
 	batch_free(&b->batch);
-	munmap(b->hva, b->nr * b->slot_size);
+	munmap(b->hva, b->reserved);
 	vm_destroy(&b->vm);
 	close(b->dev);
 }
 
+/* Does a CPU of this machine have addresses enough? Says so if not. */
+static bool fits(const struct bench *b)
+{
+	struct vm vm;
+	uint64_t max;
+
+	vm_create(&vm, VM_BARE);
+	max = vm_max_gpa(&vm);
+	vm_destroy(&vm);
+	if (BENCH_GPA + slot_offset(b, b->nr) + b->present * MIB(2) <= max)
+		return true;
+	printf("{\"record\":\"left_out\",\"nr\":%u,\"slot_size\":%" PRIu64
+	       ",\"reason\":\"beyond the CPU's physical addresses\"}\n",
+	       b->nr, b->slot_size);
+	return false;
+}
+
+/*
+ * What the module told of the batches of all rounds. Read after them, as it
+ * would cool caches at the expense of the batches.
+ */
+static void add_parts(struct step_samples *samples, unsigned int rounds)
+{
+	static struct tracing_batch batches[2 * SAMPLES_MAX];
+
+	ASSERT_EQ(tracing_take_batches(batches, ARRAY_SIZE(batches)),
+		  2 * rounds);
+	for (unsigned int i = 0; i < 2 * rounds; i++) {
+		const struct tracing_batch *batch = &batches[i];
+		struct step_samples *s = &samples[BATCH_CREATE + i % 2];
+
+		samples_add(&s->judge_ns, batch->judge_ns);
+		samples_add(&s->prepare_ns, batch->prepare_ns);
+		samples_add(&s->grace_ns, batch->grace_ns);
+		samples_add(&s->zap_ns, batch->zap_ns);
+		samples_add(&s->commit_ns, batch->commit_ns);
+	}
+}
+
+/* A create and a delete, one way. */
+static void run_way(struct bench *b, bool batch, struct step_samples *samples)
+{
+	for (int i = 0; i < 2; i++) {
+		enum step step = (batch ? BATCH_CREATE : PEER_CREATE) + i;
+		uint64_t ns = run_step(b, step);
+
+		if (samples)
+			samples_add(&samples[step].ns, ns);
+	}
+}
+
+static void print_parts(const struct step_samples *s, enum step step)
+{
+	const struct {
+		const char *name;
+		const struct samples *samples;
+	} parts[] = {
+		{"judge", &s->judge_ns},   {"prepare", &s->prepare_ns},
+		{"grace", &s->grace_ns},   {"zap", &s->zap_ns},
+		{"commit", &s->commit_ns},
+	};
+	char name[64];
+
+	for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
+		snprintf(name, sizeof(name), "%s_%s_ns", step_names[step],
+			 parts[i].name);
+		samples_print(parts[i].samples, name);
+	}
+}
+
+/* Is there to be another round? */
+static bool another_round(const struct bench *b, const struct options *options,
+			  unsigned int done, uint64_t start)
+{
+	if (done < (b->nr < LARGE ? MIN_ROUNDS : MIN_ROUNDS_LARGE))
+		return true;
+	return done < SAMPLES_MAX && now_ns() - start < options->series_ns;
+}
+
+/* Each way once, in an order of chance. */
+static void run_round(struct bench *b, struct options *options,
+		      struct step_samples *samples)
+{
+	bool batch_first = draw(&options->seed) & 1;
+
+	run_way(b, batch_first, samples);
+	run_way(b, !batch_first, samples);
+}
+
+static void measure(struct bench *b, struct options *options)
+{
+	/* Not for the stack. */
+	static struct step_samples samples[NR_STEPS];
+	static struct samples floor_alloc, floor_free;
+	bool with_floor = !b->running && floor_available();
+	unsigned int done = 0;
+	uint64_t start;
+
+	if (!fits(b))
+		return;
+	bench_init(b);
+	memset(samples, 0, sizeof(samples));
+	floor_alloc.nr = 0;
+	floor_free.nr = 0;
+	run_round(b, options, NULL);
+	tracing_take_batches(NULL, 0);
+	for (start = now_ns(); another_round(b, options, done, start); done++) {
+		uint64_t alloc_ns, free_ns;
+
+		run_round(b, options, samples);
+		if (!with_floor)
+			continue;
+		floor_measure(b->nr, BENCH_GPA, b->slot_size, &alloc_ns,
+			      &free_ns);
+		samples_add(&floor_alloc, alloc_ns);
+		samples_add(&floor_free, free_ns);
+	}
+	add_parts(samples, done);
+	bench_destroy(b);
+
+	printf("{\"record\":\"time\",\"nr\":%u,\"slot_size\":%" PRIu64
+	       ",\"present\":%u,\"running\":%s",
+	       b->nr, b->slot_size, b->present, b->running ? "true" : "false");
+	for (int step = 0; step < NR_STEPS; step++) {
+		char name[64];
+
+		snprintf(name, sizeof(name), "%s_ns", step_names[step]);
+		samples_print(&samples[step].ns, name);
+		if (step == BATCH_CREATE || step == BATCH_DELETE)
+			print_parts(&samples[step], step);
+	}
+	if (with_floor) {
+		samples_print(&floor_alloc, "floor_alloc_ns");
+		samples_print(&floor_free, "floor_free_ns");
+	}
+	printf("}\n");
+	fflush(stdout);
+}
+
+/* One step as the vCPU sees it. */
+static void feel_step(struct bench *b, enum step step, struct step_samples *s)
+{
+	/* Not for the stack. */
+	static struct spinner_state before, after;
+	const struct timespec undisturbed = {.tv_nsec = UNDISTURBED_NS};
+	uint64_t start, ns;
+
+	start = now_ns();
+	spinner_read(&b->spinner, &before);
+	nanosleep(&undisturbed, NULL);
+	ns = now_ns() - start;
+	spinner_read(&b->spinner, &after);
+	if (s) {
+		samples_add(&s->undisturbed_ns, ns);
+		samples_add(&s->undisturbed_rounds,
+			    after.rounds - before.rounds);
+	}
+
+	spinner_take_longest_ns(&b->spinner);
+	start = now_ns();
+	spinner_read(&b->spinner, &before);
+	run_step(b, step);
+	/* With the pause that may reach beyond the step's end. */
+	ns = spinner_take_longest_ns(&b->spinner);
+	spinner_read(&b->spinner, &after);
+	if (!s)
+		return;
+	samples_add(&s->ns, now_ns() - start);
+	samples_add(&s->longest_ns, ns);
+	samples_add(&s->quantile_ns,
+		    spinner_quantile_ns(&b->spinner, &before, &after,
+					PAUSE_PER_MILLE));
+	samples_add(&s->rounds, after.rounds - before.rounds);
+}
+
+static void feel_round(struct bench *b, struct options *options,
+		       struct step_samples *samples)
+{
+	bool batch = draw(&options->seed) & 1;
+
+	for (int way = 0; way < 2; way++, batch = !batch)
+		for (int i = 0; i < 2; i++) {
+			enum step step =
+				(batch ? BATCH_CREATE : PEER_CREATE) + i;
+
+			feel_step(b, step, samples ? &samples[step] : NULL);
+		}
+}
+
+static void feel(struct bench *b, struct options *options)
+{
+	static struct step_samples samples[NR_STEPS];
+	unsigned int done = 0;
+	uint64_t start;
+
+	if (!fits(b))
+		return;
+	bench_init(b);
+	memset(samples, 0, sizeof(samples));
+	feel_round(b, options, NULL);
+	for (start = now_ns(); another_round(b, options, done, start); done++)
+		feel_round(b, options, samples);
+	tracing_take_batches(NULL, 0);
+	bench_destroy(b);
+
+	for (int step = 0; step < NR_STEPS; step++) {
+		const struct step_samples *s = &samples[step];
+
+		printf("{\"record\":\"guest\",\"step\":\"%s\",\"nr\":%u,"
+		       "\"slot_size\":%" PRIu64,
+		       step_names[step], b->nr, b->slot_size);
+		samples_print(&s->ns, "ns");
+		samples_print(&s->longest_ns, "longest_pause_ns");
+		samples_print(&s->quantile_ns, "p999_pause_ns");
+		samples_print(&s->rounds, "rounds");
+		samples_print(&s->undisturbed_ns, "undisturbed_ns");
+		samples_print(&s->undisturbed_rounds, "undisturbed_rounds");
+		printf("}\n");
+	}
+	fflush(stdout);
+}
+
+/* Grace periods and zaps of each step. */
+static void count(struct bench *b)
+{
+	bench_init(b);
+	printf("{\"record\":\"count\",\"nr\":%u,\"address_spaces\":%u", b->nr,
+	       b->address_spaces);
+	for (int step = 0; step < NR_STEPS; step++) {
+		tracing_count_start();
+		run_step(b, step);
+		printf(",\"%s_grace_periods\":%" PRIu64 ",\"%s_zaps\":%" PRIu64,
+		       step_names[step], tracing_count(TRACING_GRACE_PERIODS),
+		       step_names[step], tracing_count(TRACING_ZAPS));
+		tracing_count_stop();
+	}
+	tracing_take_batches(NULL, 0);
+	printf("}\n");
+	fflush(stdout);
+	bench_destroy(b);
+}
+
 static const uint32_t counts[] = {1, 16, 64, 256, 1024, 4096, 16384};
 static const uint64_t sizes[] = {MIB(2), MIB(128)};
+static const uint32_t presents[] = {0, 1000, 20000};
 
-static void measure_all(uint32_t max)
+static void count_all(const struct options *options)
+{
+	for (uint32_t as = 1; as <= 2; as++)
+		for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
+			struct bench b = {
+				.nr = counts[i],
+				.slot_size = MIB(2),
+				.address_spaces = as,
+			};
+
+			if (counts[i] <= options->max)
+				count(&b);
+		}
+}
+
+static void measure_all(struct options *options)
 {
 	for (int running = 0; running < 2; running++)
 		for (size_t s = 0; s < ARRAY_SIZE(sizes); s++)
@@ -243,47 +514,118 @@ static void measure_all(uint32_t max)
 					.running = running,
 				};
 
-				if (counts[i] > max)
-					break;
-				bench_init(&b);
-				measure(&b, counts[i] < LARGE ? ROUNDS_SMALL
-							      : ROUNDS_LARGE);
-				bench_destroy(&b);
+				if (counts[i] <= options->max)
+					measure(&b, options);
 			}
 }
 
-static void count_all(uint32_t max)
+static uint32_t typical(const struct options *options)
 {
-	for (uint32_t as = 1; as <= 2; as++)
-		for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
-			struct bench b = {
-				.nr = counts[i],
-				.slot_size = MIB(2),
-				.address_spaces = as,
-			};
+	return options->max < TYPICAL ? options->max : TYPICAL;
+}
 
-			if (counts[i] > max)
-				break;
-			bench_init(&b);
-			count(&b);
-			bench_destroy(&b);
-		}
+/* 0 memslots are measured once more, beside those that they are compared to. */
+static void measure_present(struct options *options)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(presents); i++) {
+		struct bench b = {
+			.nr = typical(options),
+			.slot_size = MIB(2),
+			.present = presents[i],
+			.address_spaces = 1,
+		};
+
+		measure(&b, options);
+	}
+}
+
+static void feel_all(struct options *options)
+{
+	for (size_t s = 0; s < ARRAY_SIZE(sizes); s++) {
+		struct bench b = {
+			.nr = typical(options),
+			.slot_size = sizes[s],
+			.address_spaces = 1,
+			.running = true,
+		};
+
+		feel(&b, options);
+	}
+}
+
+/* What the kernel says of the module, "" if nothing. */
+static const char *module_says(const char *name, char *value, size_t size)
+{
+	char path[64];
+	FILE *f;
+
+	value[0] = '\0';
+	snprintf(path, sizeof(path), "/sys/module/kvm_vmem/%s", name);
+	f = fopen(path, "re");
+	if (!f)
+		return value;
+	if (!fgets(value, (int)size, f))
+		value[0] = '\0';
+	value[strcspn(value, "\n")] = '\0';
+	fclose(f);
+	return value;
+}
+
+static const char *bool_name(bool value)
+{
+	return value ? "true" : "false";
+}
+
+static void print_machine(const struct options *options)
+{
+	char version[64], srcversion[64];
+	struct utsname name;
+
+	ASSERT_EQ(uname(&name), 0);
+	printf("{\"record\":\"machine\",\"kernel\":\"%s\",\"cpus\":%ld,"
+	       "\"memory\":%" PRIu64 ",\"module_version\":\"%s\","
+	       "\"module_srcversion\":\"%s\",\"tdp_mmu\":%s,\"npt\":%s,"
+	       "\"ept\":%s,\"seed\":%" PRIu64 "}\n",
+	       name.release, sysconf(_SC_NPROCESSORS_ONLN), meminfo("MemTotal"),
+	       module_says("version", version, sizeof(version)),
+	       module_says("srcversion", srcversion, sizeof(srcversion)),
+	       bool_name(module_parameter("kvm", "tdp_mmu")),
+	       bool_name(module_parameter("kvm_amd", "npt")),
+	       bool_name(module_parameter("kvm_intel", "ept")), options->seed);
 }
 
 int main(int argc, char **argv)
 {
-	uint32_t max = counts[ARRAY_SIZE(counts) - 1];
+	struct options options = {
+		.max = counts[ARRAY_SIZE(counts) - 1],
+		.seed = 1,
+		.series_ns = 4000000000U,
+	};
 	int opt;
 
-	while ((opt = getopt(argc, argv, "n:")) != -1) {
-		if (opt != 'n') {
+	while ((opt = getopt(argc, argv, "n:s:t:")) != -1) {
+		uint64_t value = optarg ? strtoull(optarg, NULL, 0) : 0;
+
+		if (opt == '?' || !value) {
 			fprintf(stderr,
-				"usage: memslot_bench [-n MAX_SLOTS]\n");
+				"usage: memslot_bench [-n MAX_SLOTS] [-s SEED] [-t SERIES_MS]\n"
+				"numbers are from 1\n");
 			return 2;
 		}
-		max = (uint32_t)strtoul(optarg, NULL, 0);
+		if (opt == 'n')
+			options.max = (uint32_t)value;
+		else if (opt == 's')
+			options.seed = value;
+		else
+			options.series_ns = value * 1000000U;
 	}
-	count_all(max);
-	measure_all(max);
+	print_machine(&options);
+	tracing_open();
+	count_all(&options);
+	feel_all(&options);
+	measure_present(&options);
+	measure_all(&options);
+	tracing_close();
+	printf("{\"record\":\"end\"}\n");
 	return 0;
 }

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * The guest's loop writes to eight pages of the boot memory, counts the round,
- * reads the TSC, and keeps the longest time between two rounds. Counters live
- * in the boot memory, where the host reads them.
+ * reads the TSC, notes how long it was since the round before, and keeps the
+ * longest of these. Counters live in the boot memory, where the host reads
+ * them.
+ *
+ * The class of a pause is found by its highest bit and the three bits below:
+ * pauses of [m << e, (m + 1) << e) ticks, m from 8 to 15, are of class 8 * e + m.
  */
 #include "spinner.h"
 
@@ -16,6 +20,7 @@
 #include "tap.h"
 
 #define GPA_LOOP	  0x6000U
+#define GPA_PAUSES	  0x7000U
 #define GPA_ROUNDS	  0x8000U
 #define GPA_LAST_TSC	  0x8008U
 #define GPA_LONGEST_PAUSE 0x8010U
@@ -35,7 +40,13 @@ asm(".pushsection .rodata\n"
     "	cmp 0x8010, %rbx\n"
     "	jbe 1f\n"
     "	mov %rbx, 0x8010\n"
-    "1:	incq 0x9000\n"
+    "1:	or $8, %rbx\n"
+    "	bsr %rbx, %rcx\n"
+    "	sub $3, %rcx\n"
+    "	shr %cl, %rbx\n"
+    "	lea (%rbx, %rcx, 8), %rbx\n"
+    "	incq 0x7000(, %rbx, 8)\n"
+    "	incq 0x9000\n"
     "	incq 0xa000\n"
     "	incq 0xb000\n"
     "	incq 0xc000\n"
@@ -63,6 +74,7 @@ static void *spin(void *arg)
 		    s->vcpu.run->exit_reason != KVM_EXIT_INTR)
 			break;
 	}
+	__atomic_store_n(&s->ended, true, __ATOMIC_RELEASE);
 	return NULL;
 }
 
@@ -70,8 +82,19 @@ static void ignore(int sig __attribute__((unused)))
 {
 }
 
+/* Two more rounds: what was going on when this was called has ended. */
+static void wait_for_rounds(const struct spinner *s)
+{
+	uint64_t rounds = spinner_rounds(s);
+
+	while (spinner_rounds(s) < rounds + 2) {
+		ASSERT_TRUE(!__atomic_load_n(&s->ended, __ATOMIC_ACQUIRE));
+		sched_yield();
+	}
+}
+
 /**
- * spinner_start - let a new vCPU of a VM run; one per VM
+ * spinner_start() - Let a new vCPU of a VM run; one per VM.
  *
  * Returns when it runs.
  */
@@ -79,19 +102,25 @@ void spinner_start(struct spinner *s, struct vm *vm)
 {
 	struct kvm_regs regs = {.rip = GPA_LOOP, .rflags = 2};
 	struct sigaction sa = {.sa_handler = ignore};
+	int tsc_khz;
 
 	memset(s, 0, sizeof(*s));
 	sigaction(SIGUSR1, &sa, NULL);
 	vcpu_create(&s->vcpu, vm);
 	memcpy(vm->boot_hva + GPA_LOOP, spinner_loop,
 	       (size_t)(spinner_loop_end - spinner_loop));
+	memset(vm->boot_hva + GPA_PAUSES, 0,
+	       SPINNER_CLASSES * sizeof(uint64_t));
+	tsc_khz = ioctl(s->vcpu.fd, KVM_GET_TSC_KHZ, 0);
+	ASSERT_GT(tsc_khz, 0);
+	s->tsc_khz = (uint64_t)tsc_khz;
 	ASSERT_EQ(ioctl(s->vcpu.fd, KVM_SET_REGS, &regs), 0);
 	ASSERT_EQ(pthread_create(&s->thread, NULL, spin, s), 0);
-	while (spinner_rounds(s) < 2)
-		ASSERT_EQ(s->vcpu.run->exit_reason != KVM_EXIT_SHUTDOWN, true);
-	spinner_take_longest_pause(s);
+	wait_for_rounds(s);
+	spinner_take_longest_ns(s);
 }
 
+/** spinner_stop() - End it. */
 void spinner_stop(struct spinner *s)
 {
 	__atomic_store_n(&s->stop, true, __ATOMIC_RELEASE);
@@ -101,26 +130,71 @@ void spinner_stop(struct spinner *s)
 	vcpu_destroy(&s->vcpu);
 }
 
+/** spinner_rounds() - Return: rounds since the start. */
 uint64_t spinner_rounds(const struct spinner *s)
 {
 	return *counter(s, GPA_ROUNDS);
 }
 
+/** spinner_read() - What it has counted up to now. */
+void spinner_read(const struct spinner *s, struct spinner_state *state)
+{
+	state->rounds = spinner_rounds(s);
+	for (uint32_t i = 0; i < SPINNER_CLASSES; i++)
+		state->pauses[i] = *counter(
+			s, GPA_PAUSES + i * (uint32_t)sizeof(uint64_t));
+}
+
+static uint64_t ticks_to_ns(const struct spinner *s, uint64_t ticks)
+{
+	return (uint64_t)((double)ticks * 1e6 / (double)s->tsc_khz);
+}
+
+/* The middle of the pauses of a class. */
+static uint64_t class_ns(const struct spinner *s, uint32_t class)
+{
+	uint32_t shift = (class - 8) / 8;
+	uint64_t first = (uint64_t)(class - 8 * shift) << shift;
+
+	return ticks_to_ns(s, first + ((1ULL << shift) - 1) / 2);
+}
+
 /**
- * spinner_take_longest_pause - longest time between two rounds, begun anew
+ * spinner_quantile_ns() - How long no more than so many of the pauses were
+ * @from: begin of the time that is looked at
+ * @to: end of it
+ * @per_mille: how many
+ *
+ * Return: nanoseconds, to within 7 %; 0 if there were no rounds.
+ */
+uint64_t spinner_quantile_ns(const struct spinner *s,
+			     const struct spinner_state *from,
+			     const struct spinner_state *to,
+			     unsigned int per_mille)
+{
+	uint64_t sum = 0, below = 0;
+
+	for (uint32_t i = 0; i < SPINNER_CLASSES; i++)
+		sum += to->pauses[i] - from->pauses[i];
+	for (uint32_t i = 8; i < SPINNER_CLASSES; i++) {
+		below += to->pauses[i] - from->pauses[i];
+		if (sum && below * 1000 >= sum * per_mille)
+			return class_ns(s, i);
+	}
+	return 0;
+}
+
+/**
+ * spinner_take_longest_ns() - Longest time between two rounds, begun anew
  *
  * Waits for the pause that there may be just now to end.
- *
- * Return: guest TSC ticks.
  */
-uint64_t spinner_take_longest_pause(struct spinner *s)
+uint64_t spinner_take_longest_ns(struct spinner *s)
 {
-	uint64_t rounds = spinner_rounds(s);
 	uint64_t ticks;
 
-	while (spinner_rounds(s) < rounds + 2)
-		sched_yield();
+	wait_for_rounds(s);
 	ticks = *counter(s, GPA_LONGEST_PAUSE);
 	*counter(s, GPA_LONGEST_PAUSE) = 0;
-	return ticks;
+	return ticks_to_ns(s, ticks);
 }
