@@ -27,6 +27,7 @@
 
 #include "compat.h"
 #include "genl.h"
+#include "inject.h"
 #include "netlink.h"
 #include "region.h"
 #include "region_fd.h"
@@ -274,6 +275,7 @@ out:
  * @change: for block-plug, -unplug and -unplug-all
  * @size_attr: for region-set, in @request
  * @log_attr: for region-set, in @request
+ * @inject: the sender's fault injection
  *
  * Charged to the sender, as it may stay for as long as the VMM likes.
  */
@@ -291,6 +293,7 @@ struct job {
 	struct vmem_request change;
 	const struct nlattr *size_attr;
 	const struct nlattr *log_attr;
+	struct vmem_inject inject;
 };
 
 static u32 job_portid(const struct job *job)
@@ -409,7 +412,9 @@ static void job_work(struct work_struct *work)
 	struct job *job = container_of(work, struct job, work);
 	int r;
 
+	vmem_inject_begin(&job->inject);
 	r = job->run(job);
+	vmem_inject_end(&job->inject);
 	vmem_region_unqueued(job->region);
 	send_answer(job, r);
 	free_job(job);
@@ -421,8 +426,11 @@ static int queue_job(struct job *job, struct netlink_ext_ack *extack)
 	int r;
 
 	INIT_WORK(&job->work, job_work);
+	vmem_inject_take(&job->inject);
 	r = vmem_region_queue(job->region, &job->work);
 	if (r) {
+		vmem_inject_begin(&job->inject);
+		vmem_inject_end(&job->inject);
 		vmem_set_extack(extack, NULL,
 				r == -EBUSY ? "too many requests wait" :
 					      "the region has ended");

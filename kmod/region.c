@@ -291,6 +291,7 @@ static void end_work(struct work_struct *work)
 		container_of(work, struct vmem_region, end_work);
 	int r;
 
+	vmem_inject_begin(&region->inject);
 	if (region->kvm) {
 		set_changing(region, true);
 		r = drop_memslots(region);
@@ -301,6 +302,7 @@ static void end_work(struct work_struct *work)
 	erase_region(region);
 	if (region->kvm)
 		drop_vm(region);
+	vmem_inject_end(&region->inject);
 	atomic_dec(&nr_regions);
 	if (region->published) {
 		mutex_lock(&region->lock);
@@ -556,8 +558,10 @@ void vmem_region_end(struct vmem_region *region)
 
 	/* There is one to take: the caller comes from a file of the module. */
 	__module_get(THIS_MODULE);
-	if (by_vmm)
+	if (by_vmm) {
 		vmem_region_get(region);
+		vmem_inject_take(&region->inject);
+	}
 	queue_work(region->wq, &region->end_work);
 	if (by_vmm) {
 		/* One that is killed need not see it. */

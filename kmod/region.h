@@ -10,6 +10,7 @@
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 
+#include "inject.h"
 #include "memslot.h"
 #include "uapi/linux/kvm_vmem.h"
 
@@ -86,6 +87,8 @@ struct vmem_region {
 	/* On the module's queue, when there is nothing to do on @wq. */
 	struct work_struct free_work;
 	struct completion end_done;
+	/* Of whoever ends the region, for @end_work. */
+	struct vmem_inject inject;
 
 	/* Never held by who waits for KVM. */
 	struct mutex lock;
