@@ -25,6 +25,9 @@
 
 deb_cache=${XDG_CACHE_HOME:-${HOME:?}/.cache}/kvm-vmem
 
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "${BASH_SOURCE[0]}")/debug-kernel.sh"
+
 deb_say() {
 	echo "${0##*/}: $*" >&2
 }
@@ -271,7 +274,8 @@ deb_root_make() {
 }
 
 # deb_kernel_suite RELEASE - where a kernel series is, and its flavour
-# Prints "SUITE FLAVOUR". RELEASE is a series, or a series and "-cloud".
+# Prints "SUITE FLAVOUR". RELEASE is a series, or a series and "-cloud", or
+# "-debug": no package has that one, it is built from the source.
 deb_kernel_suite() {
 	local flavour=amd64
 
@@ -280,8 +284,9 @@ deb_kernel_suite() {
 	6.1) echo "bookworm $flavour" ;;
 	6.12) echo "bookworm-backports $flavour" ;;
 	7.3) echo "trixie-backports $flavour" ;;
+	6.12-debug) echo "bookworm-backports debug" ;;
 	*)
-		deb_say "kernel $1 is not known here; these are: 6.1 6.12 7.3, each also with -cloud"
+		deb_say "kernel $1 is not known here; these are: 6.1 6.12 7.3, each also with -cloud, and 6.12-debug"
 		return 1
 		;;
 	esac
@@ -293,6 +298,10 @@ deb_kernel_suite() {
 deb_kernel() {
 	deb_kernel_suite "$1" >/dev/null || return 1
 	deb_install kmod xz-utils || return 1
+	if [[ $1 == *-debug && -e $deb_cache/kernel/$1 ]] &&
+		! debug_kernel_fresh "$deb_cache/kernel/$1"; then
+		deb_forget "kernel/$1"
+	fi
 	deb_cached "kernel/$1" deb_kernel_make "$1"
 }
 
@@ -309,6 +318,10 @@ deb_kernel_make() {
 	local -a image headers
 
 	read -r suite flavour < <(deb_kernel_suite "$release") || return 1
+	if [ "$flavour" = debug ]; then
+		debug_kernel_make "$dir" "${release%-debug}" "$suite"
+		return
+	fi
 	deb_update "${suite%%-*}" || return 1
 	# The meta package names the image that is current.
 	version=$(deb_depends "$suite" "linux-image-$flavour" |

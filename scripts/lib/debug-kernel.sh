@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
+#
+# Building the debug kernel, to be sourced after deb.sh: Debian's source of a
+# series with every checker on (debug-kernel.config), as no package has it.
+#
+# It takes half an hour of CPU time and 4 GB meanwhile, once: what comes of it
+# stays in the cache, laid out as deb_kernel says, until the configuration
+# changes.
+
+# debug_kernel_config - the file that says what the kernel has
+debug_kernel_config() {
+	echo "$(dirname "${BASH_SOURCE[0]}")/debug-kernel.config"
+}
+
+# debug_kernel_fresh DIR - was this kernel built from today's configuration?
+debug_kernel_fresh() {
+	cmp -s "$(debug_kernel_config)" "$1/fragment"
+}
+
+# debug_kernel_make DIR SERIES SUITE - fetch, configure, build
+debug_kernel_make() {
+	local dir=$1 series=$2 suite=$3 archive
+
+	deb_install build-essential bc bison dwarves flex kmod libelf-dev \
+		xz-utils || return 1
+	deb_fetch "$suite" "$dir" "linux-source-$series" || return 1
+	archive=$(echo "$dir"/*.deb)
+	mkdir "$dir/source" || return 1
+	dpkg-deb --fsys-tarfile "$archive" |
+		tar -xO --wildcards "./usr/src/linux-source-$series.tar.*" |
+		tar -xJ -C "$dir/source" --strip-components=1 || return 1
+	rm -f "$archive"
+
+	cp "$(debug_kernel_config)" "$dir/fragment" || return 1
+	deb_say "building a debug kernel $series: this takes a while, once"
+	debug_kernel_build "$dir" >"$dir/log" 2>&1 || {
+		tail -n 40 "$dir/log"
+		return 1
+	}
+	rm -rf "$dir/source" "$dir/log"
+}
+
+# debug_kernel_build DIR - build DIR/source into DIR
+debug_kernel_build() {
+	local dir=$1 version headers
+	local kmake=(nice -n 10 make -s -C "$dir/source" -j "$(nproc)")
+
+	"${kmake[@]}" KCONFIG_ALLCONFIG="$dir/fragment" allnoconfig || return 1
+	# What kconfig could not do it drops without a word.
+	if grep '^CONFIG_' "$dir/fragment" |
+		grep -vxFf "$dir/source/.config"; then
+		echo "cannot be configured"
+		return 1
+	fi
+	"${kmake[@]}" bzImage modules || return 1
+
+	version=$("${kmake[@]}" kernelrelease) || return 1
+	headers=$dir/headers/usr/src/linux-headers-$version
+	# A kernel's build folder moves only as this script of its own makes it.
+	# shellcheck disable=SC2016 # for make
+	"${kmake[@]}" INSTALL_MOD_PATH="$dir" INSTALL_MOD_STRIP=1 \
+		modules_install &&
+		"${kmake[@]}" run-command KBUILD_RUN_COMMAND='+$(srctree)/scripts/package/install-extmod-build '"$headers" &&
+		cp "$dir/source/.config" "$headers/" &&
+		cp "$dir/source/arch/x86/boot/bzImage" "$dir/vmlinuz" &&
+		rm -f "$dir/lib/modules/$version/build" &&
+		echo "$version" >"$dir/version"
+}
