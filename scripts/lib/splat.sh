@@ -21,15 +21,20 @@ splat_pattern+="|BUG: soft lockup|: page allocation failure|Modules linked in:"
 splat_benign='NMI watchdog: (Enabled|Perf NMI|disabled)|watchdog: (Delayed|Disabling|Perf)'
 
 # Nor are these, though the kernel prints a call trace after them: it says that
-# it refused to allocate more than the machine has, which tests ask for.
+# it refused to allocate more than the machine has, which tests ask for; or, in
+# the one test that has allocations fail, what that led to.
 splat_refusal=': vmalloc error: size [0-9]+, exceeds total pages'
+splat_injected=': vmalloc error: size [0-9]+, '
+splat_injecting='testbed: begin fail_nth_test$'
 
 # splat_find LOG - print what is wrong in a kernel log, with the text around it
 # Return: 0 if something was found, 1 if the log is clean
 splat_find() {
 	tr -d '\r\0' <"$1" | grep -avE "$splat_benign" |
-		awk -v refusal="$splat_refusal" '
-		$0 ~ refusal { refused = 1 }
+		awk -v refusal="$splat_refusal" -v injected="$splat_injected" \
+			-v injecting="$splat_injecting" '
+		/testbed: begin / { failing = $0 ~ injecting }
+		$0 ~ refusal || failing && $0 ~ injected { refused = 1 }
 		refused && /Call Trace:/ { refused = 0; next }
 		{ print }' |
 		grep -aE -B 2 -A 40 "$splat_pattern"
