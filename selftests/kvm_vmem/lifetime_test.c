@@ -13,22 +13,18 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "batch.h"
 #include "kernel.h"
+#include "module.h"
 #include "process.h"
 #include "region.h"
 #include "tap.h"
 
 /* A bound on what happens at once, or when the VMM's process has ended. */
 #define TIMEOUT_MS 30000
-
-/* Where the module lies, to load it again. */
-#define MODULE_ENV     "KVM_VMEM_KO"
-#define MODULE_DEFAULT "/lib/modules/kvm_vmem.ko"
 
 /* Kernel memory that comes and goes without our doing. */
 #define NOISE MIB(3)
@@ -137,19 +133,6 @@ struct killer {
 	unsigned int count;
 	unsigned int at;
 };
-
-/*
- * Wait for the VMs of processes that have ended to be gone; the testbed has no
- * other. A bound is the time limit of the case.
- */
-static void await_no_vm(void)
-{
-	int dev = kvm_vmem_open();
-
-	while (region_count(dev) || kvm_vm_count())
-		sched_yield();
-	close(dev);
-}
 
 static void *killer_run(void *arg)
 {
@@ -606,50 +589,31 @@ static void refused_batches_leak_nothing(const void *arg)
 	EXPECT_LE(meminfo("SUnreclaim"), slab + NOISE);
 }
 
-static int unload(void)
-{
-	return syscall(SYS_delete_module, "kvm_vmem", O_NONBLOCK) ? -errno : 0;
-}
-
-static void load(void)
-{
-	const char *path = getenv(MODULE_ENV);
-	int fd;
-
-	fd = open(path ? path : MODULE_DEFAULT, O_RDONLY | O_CLOEXEC);
-	ASSERT_GE(fd, 0);
-	ASSERT_EQ(syscall(SYS_finit_module, fd, "", 0), 0);
-	close(fd);
-}
-
-static void module_unload(const void *arg)
+static void unload_needs_all_closed(const void *arg)
 {
 	struct vmem_nl *events;
 	struct batch batch;
 	struct region r;
 
 	(void)arg;
-	if (!getenv(MODULE_ENV) && access(MODULE_DEFAULT, R_OK))
-		tap_skip("neither " MODULE_ENV " nor " MODULE_DEFAULT);
-	if (geteuid())
-		tap_skip("needs root");
+	module_need_reload();
 
 	region_init(&r, AS_MASK_NORMAL);
 	batch_init(&batch);
 	batch_set(&batch, 1, 0, GIB(1), GUEST_PAGE, r.mem.hva);
 	ASSERT_OK(batch_apply(r.dev, &r.vm, &batch));
-	EXPECT_ERR(unload(), EAGAIN);
+	EXPECT_ERR(module_unload(), EAGAIN);
 	close(r.dev);
 	/* The region alone keeps it, plugged or not. */
-	EXPECT_ERR(unload(), EAGAIN);
+	EXPECT_ERR(module_unload(), EAGAIN);
 	ASSERT_OK(region_plug(&r, 0, 5));
-	EXPECT_ERR(unload(), EAGAIN);
+	EXPECT_ERR(module_unload(), EAGAIN);
 	EXPECT_AS_MODEL(&r);
 	close(r.fd);
 	/* Netlink sockets do not, nor do listeners. */
 	events = netlink_open();
 	ASSERT_OK(vmem_nl_subscribe(events, NULL));
-	ASSERT_OK(unload());
+	ASSERT_OK(module_unload());
 	EXPECT_ERR(vmem_nl_region_get(r.nl, VMEM_NL_BY_ID(1),
 				      &(struct vmem_nl_region){0}, NULL),
 		   ENOENT);
@@ -660,7 +624,7 @@ static void module_unload(const void *arg)
 	EXPECT_OK(vm_delete_slot(&r.vm, 1));
 	EXPECT_GUEST_MMIO(&r.vcpu, GIB(1));
 
-	load();
+	module_load();
 	r.dev = kvm_vmem_open();
 	vmem_nl_close(r.nl);
 	r.nl = netlink_open();
@@ -677,8 +641,7 @@ static void module_reload_often(const void *arg)
 	unsigned int i;
 
 	(void)arg;
-	if (!getenv(MODULE_ENV) && access(MODULE_DEFAULT, R_OK))
-		tap_skip("neither " MODULE_ENV " nor " MODULE_DEFAULT);
+	module_need_reload();
 	for (i = 0; i < rounds; i++) {
 		region_init(&r, AS_MASK_BOTH);
 		ASSERT_OK(region_plug(&r, 0, 9));
@@ -688,8 +651,8 @@ static void module_reload_often(const void *arg)
 		close(r.dev);
 		vcpu_destroy(&r.vcpu);
 		vm_destroy(&r.vm);
-		ASSERT_OK(unload());
-		load();
+		ASSERT_OK(module_unload());
+		module_load();
 	}
 }
 
@@ -729,7 +692,7 @@ int main(int argc, char **argv)
 		{.name = "refused batches leak nothing",
 		 .run = refused_batches_leak_nothing},
 		{.name = "the module stays while a region does, and goes after",
-		 .run = module_unload},
+		 .run = unload_needs_all_closed},
 		{.name = "the module may come and go",
 		 .run = module_reload_often},
 	};

@@ -2,6 +2,7 @@
 #include "region.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 #include "batch.h"
+#include "process.h"
 #include "tap.h"
 
 /** region_call_create() - Return: the region's descriptor or -errno. */
@@ -26,6 +28,19 @@ uint32_t region_count(int dev_fd)
 
 	ASSERT_EQ(ioctl(dev_fd, KVM_VMEM_QUERY, &query), 0);
 	return query.regions;
+}
+
+/**
+ * await_no_vm() - Wait for the VMs of processes that have ended to be gone, and
+ * their regions. The testbed has no other. A bound is the case's time limit.
+ */
+void await_no_vm(void)
+{
+	int dev = kvm_vmem_open();
+
+	while (region_count(dev) || kvm_vm_count())
+		sched_yield();
+	close(dev);
 }
 
 /** netlink_open() - Return: a netlink handle, the caller's to close. */

@@ -1,0 +1,1318 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Batches beside whatever else may be done to a VM at the same time: KVM's own
+ * memslot calls, dirty logging, changes of the memory behind the memslots, vCPUs
+ * that run, regions, and ends of all kinds.
+ *
+ * Each side is a thread that counts what it has done; a case goes on until all
+ * have done what they must, however long that takes. What must hold is not who
+ * is first but that nothing is lost: no write of the guest, no dirty page, no
+ * memslot, no memory.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "batch.h"
+#include "kernel.h"
+#include "module.h"
+#include "process.h"
+#include "region.h"
+#include "tap.h"
+
+/* Emulated, on a machine with other things to do. */
+#define TIMEOUT_S 600
+
+/* Kernel memory that comes and goes without our doing. */
+#define NOISE MIB(3)
+
+/* What each side must have done. */
+#define MIN_BATCHES  250U
+#define MIN_CALLS    100U
+#define MIN_LOGS     200U
+#define MIN_EVENTS   120U
+#define MIN_ACCESSES 1000U
+#define MIN_REQUESTS 150U
+
+/*
+ * The guest's memory. Ranges that batches exchange, each with two backings and
+ * an id for each; one that stays; ones that change behind KVM's back; and those
+ * of KVM's own calls.
+ */
+#define NR_RANGES   8U
+#define RANGE_PAGES 4U
+#define RANGE_SIZE  (RANGE_PAGES * GUEST_PAGE)
+#define RANGE_GPA   GIB(1)
+#define NR_BACKINGS 2U
+#define RANGE_ID    100U
+
+#define KEPT_PAGES 64U
+#define KEPT_SIZE  (KEPT_PAGES * GUEST_PAGE)
+#define KEPT_GPA   GIB(2)
+#define KEPT_ID	   10U
+
+#define SHARED_GPA  GIB(3)
+#define SHARED_ID   11U
+#define PRIVATE_GPA (GIB(3) + MIB(1))
+#define PRIVATE_ID  12U
+#define SPARE_PAGES 4U
+#define SPARE_SIZE  (SPARE_PAGES * GUEST_PAGE)
+
+#define CALL_GPA  GIB(4)
+#define CALL_ID	  300U
+#define NR_CALLED 4U
+
+/* Offsets in the backing. */
+#define RANGES_OFFSET 0U
+#define KEPT_OFFSET   (NR_RANGES * NR_BACKINGS * RANGE_SIZE)
+#define SHARED_OFFSET (KEPT_OFFSET + KEPT_SIZE)
+#define MEM_SIZE      (SHARED_OFFSET + SPARE_SIZE)
+
+/* Bytes of each vCPU's dirty ring: 4096 entries. */
+#define RING_SIZE    KIB(64)
+#define RING_ENTRIES ((uint32_t)(RING_SIZE / sizeof(struct kvm_dirty_gfn)))
+/* Accesses a vCPU may make between two harvests, so that no ring fills. */
+#define ACCESSES_PER_HARVEST 1000U
+
+/* How a range is: absent, or with one of its backings. */
+#define ABSENT NR_BACKINGS
+
+enum log_kind {
+	LOG_PLAIN,
+	LOG_MANUAL,
+	LOG_RING,
+};
+
+/* The sides, and with them the threads. */
+enum side {
+	SIDE_BATCHES, /* the case's own thread */
+	SIDE_CALLS,
+	SIDE_LOGS,
+	SIDE_EVENTS,
+	SIDE_WRITER,
+	SIDE_ROAMER,
+	NR_SIDES,
+};
+
+static const uint64_t minimum[NR_SIDES] = {
+	[SIDE_BATCHES] = MIN_BATCHES, [SIDE_CALLS] = MIN_CALLS,
+	[SIDE_LOGS] = MIN_LOGS,	      [SIDE_EVENTS] = MIN_EVENTS,
+	[SIDE_WRITER] = MIN_ACCESSES, [SIDE_ROAMER] = MIN_ACCESSES,
+};
+
+/* vCPUs: one for each side that has the guest do something. */
+enum vcpu_of {
+	VCPU_CHECKER,
+	VCPU_WRITER,
+	VCPU_ROAMER,
+	VCPU_EVENTS,
+	NR_VCPUS,
+};
+
+/**
+ * struct arena - a VM and all who pull at it
+ * @kind: how it logs
+ * @dev: /dev/kvm-vmem
+ * @vm: the VM
+ * @vcpus: its vCPUs
+ * @rings: their dirty rings, with LOG_RING
+ * @ring_next: first entry of each not yet harvested
+ * @mem: memory of the ranges, the kept memslot and the shared one
+ * @private: memory of the private one
+ * @copy: of the kept memory, by what the dirty log says
+ * @batch: of the case's own thread
+ * @rng: of the case's own thread
+ * @state: of each range in each address space: ABSENT or its backing
+ * @logs: whether the range's memslot logs
+ * @harvests: complete looks at the dirty log
+ * @done: what each side has done
+ * @stop: all have done enough
+ */
+struct arena {
+	enum log_kind kind;
+	int dev;
+	struct vm vm;
+	struct vcpu vcpus[NR_VCPUS];
+	struct kvm_dirty_gfn *rings[NR_VCPUS];
+	uint32_t ring_next[NR_VCPUS];
+	struct backing mem;
+	uint8_t *private;
+	uint8_t *copy;
+	struct batch batch;
+	uint64_t rng;
+	unsigned int state[2][NR_RANGES];
+	bool logs[2][NR_RANGES];
+	uint64_t harvests;
+	uint64_t done[NR_SIDES];
+	bool stop;
+};
+
+/* Which of several things comes next: a counter's hash (splitmix64). */
+static uint32_t below(uint64_t *rng, uint32_t limit)
+{
+	uint64_t z = *rng += 0x9e3779b97f4a7c15ULL;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
+	return (uint32_t)((z ^ z >> 31) % limit);
+}
+
+static uint64_t load(const uint64_t *counter)
+{
+	return __atomic_load_n(counter, __ATOMIC_ACQUIRE);
+}
+
+static void count(uint64_t *counter)
+{
+	__atomic_fetch_add(counter, 1, __ATOMIC_RELEASE);
+}
+
+static bool stopped(const bool *stop)
+{
+	return __atomic_load_n(stop, __ATOMIC_ACQUIRE);
+}
+
+static void stop_all(bool *stop)
+{
+	__atomic_store_n(stop, true, __ATOMIC_RELEASE);
+}
+
+static void start(pthread_t *thread, void *(*run)(void *), void *arg)
+{
+	ASSERT_EQ(pthread_create(thread, NULL, run, arg), 0);
+}
+
+static uint8_t *range_hva(const struct arena *a, unsigned int i,
+			  unsigned int backing)
+{
+	return a->mem.hva + RANGES_OFFSET +
+	       (i * NR_BACKINGS + backing) * RANGE_SIZE;
+}
+
+static uint64_t range_gpa(unsigned int i)
+{
+	return RANGE_GPA + i * 2 * RANGE_SIZE;
+}
+
+static uint32_t range_slot(unsigned int as, unsigned int i,
+			   unsigned int backing)
+{
+	return SLOT(as, RANGE_ID + i * NR_BACKINGS + backing);
+}
+
+/* The first word of each backing says which it is; the guest leaves it. */
+static uint64_t range_tag(unsigned int i, unsigned int backing)
+{
+	return 0x7467000000000000ULL | i << 8 | backing;
+}
+
+static uint64_t *kept_word(const struct arena *a, unsigned int page)
+{
+	return (uint64_t *)(a->mem.hva + KEPT_OFFSET + page * GUEST_PAGE);
+}
+
+/*
+ * Batches.
+ */
+
+/* One range goes from one state to another, all at once. */
+static void add_change(struct arena *a, unsigned int as, unsigned int i)
+{
+	const unsigned int old = a->state[as][i];
+	const unsigned int new = below(&a->rng, NR_BACKINGS + 1);
+	const bool logs = below(&a->rng, 2);
+
+	if (old != ABSENT && old != new)
+		batch_delete(&a->batch, range_slot(as, i, old));
+	if (new != ABSENT)
+		batch_set(&a->batch, range_slot(as, i, new),
+			  logs ? KVM_MEM_LOG_DIRTY_PAGES : 0, range_gpa(i),
+			  RANGE_SIZE, range_hva(a, i, new));
+	a->state[as][i] = new;
+	a->logs[as][i] = logs && new != ABSENT;
+}
+
+/* All that may go wrong, in a batch that is good but for its last entry. */
+static void refused_batch(struct arena *a)
+{
+	unsigned int state[2][NR_RANGES];
+	bool logs[2][NR_RANGES];
+	unsigned int i;
+
+	memcpy(state, a->state, sizeof(state));
+	memcpy(logs, a->logs, sizeof(logs));
+	for (i = 0; i < NR_RANGES; i++)
+		add_change(a, i % 2, i);
+	batch_set(&a->batch, RANGE_ID - 1, 0, KEPT_GPA, GUEST_PAGE, a->mem.hva);
+	EXPECT_ERR(batch_apply(a->dev, &a->vm, &a->batch), EEXIST);
+	EXPECT_EQ(a->batch.bad_index, a->batch.nr - 1);
+	batch_reset(&a->batch);
+	memcpy(a->state, state, sizeof(state));
+	memcpy(a->logs, logs, sizeof(logs));
+}
+
+static void next_batch(struct arena *a)
+{
+	unsigned int as, i;
+
+	if (!below(&a->rng, 8)) {
+		refused_batch(a);
+		return;
+	}
+	for (as = AS_NORMAL; as <= AS_SMM; as++)
+		for (i = 0; i < NR_RANGES; i++)
+			if (below(&a->rng, 2))
+				add_change(a, as, i);
+	ASSERT_OK(batch_apply(a->dev, &a->vm, &a->batch));
+	batch_reset(&a->batch);
+}
+
+/*
+ * KVM's own calls, on ids and addresses of their own.
+ */
+
+static void *calls_run(void *arg)
+{
+	struct arena *a = arg;
+	const uint64_t size = GUEST_PAGE;
+	unsigned int n;
+
+	for (n = 0; !stopped(&a->stop); n++) {
+		const uint32_t slot =
+			SLOT(n / NR_CALLED % 2, CALL_ID + n % NR_CALLED);
+		const uint64_t gpa = CALL_GPA + n % NR_CALLED * 4 * size;
+
+		EXPECT_OK(
+			vm_set_region(&a->vm, slot, 0, gpa, size, a->mem.hva));
+		EXPECT_OK(vm_set_region(&a->vm, slot, KVM_MEM_LOG_DIRTY_PAGES,
+					gpa, size, a->mem.hva));
+		EXPECT_OK(vm_set_region(&a->vm, slot, 0, gpa + 2 * size, size,
+					a->mem.hva));
+		/* Where both address spaces have the boot memory. */
+		EXPECT_ERR(vm_set_region(&a->vm, slot, 0, 0, size, a->mem.hva),
+			   EEXIST);
+		EXPECT_OK(vm_delete_slot(&a->vm, slot));
+		count(&a->done[SIDE_CALLS]);
+	}
+	/* So that there is something to see in the end. */
+	for (n = 0; n < NR_CALLED; n++)
+		EXPECT_OK(vm_set_region(&a->vm, CALL_ID + n, 0,
+					CALL_GPA + n * 4 * size, size,
+					a->mem.hva));
+	return NULL;
+}
+
+/*
+ * Dirty logging. Pages that the log names are copied, after they are logged
+ * anew: in the end the copy is whole, or a write was not in the log.
+ */
+
+static void copy_page(struct arena *a, uint64_t page)
+{
+	uint64_t *to = (uint64_t *)(a->copy + page * GUEST_PAGE);
+
+	*to = load(kept_word(a, (unsigned int)page));
+}
+
+static void clear_dirty(struct arena *a, uint32_t slot, uint32_t pages,
+			uint64_t *bits, bool may_be_gone)
+{
+	struct kvm_clear_dirty_log clear = {.slot = slot, .num_pages = pages};
+
+	clear.dirty_bitmap = bits;
+	if (ioctl(a->vm.fd, KVM_CLEAR_DIRTY_LOG, &clear))
+		EXPECT_TRUE(may_be_gone && errno == ENOENT);
+}
+
+static void harvest_bitmap(struct arena *a)
+{
+	uint64_t bits = 0;
+	unsigned int page;
+
+	EXPECT_OK(vm_dirty_log(&a->vm, KEPT_ID, &bits));
+	if (a->kind == LOG_MANUAL)
+		clear_dirty(a, KEPT_ID, KEPT_PAGES, &bits, false);
+	for (page = 0; page < KEPT_PAGES; page++)
+		if (bits >> page & 1)
+			copy_page(a, page);
+}
+
+static void harvest_rings(struct arena *a)
+{
+	uint64_t bits = 0;
+	unsigned int i, page;
+
+	for (i = 0; i < NR_VCPUS; i++) {
+		for (;; a->ring_next[i]++) {
+			struct kvm_dirty_gfn *e =
+				&a->rings[i][a->ring_next[i] % RING_ENTRIES];
+
+			if (!(__atomic_load_n(&e->flags, __ATOMIC_ACQUIRE) &
+			      KVM_DIRTY_GFN_F_DIRTY))
+				break;
+			if (e->slot == KEPT_ID)
+				bits |= 1ULL << e->offset;
+			__atomic_store_n(&e->flags, KVM_DIRTY_GFN_F_RESET,
+					 __ATOMIC_RELEASE);
+		}
+	}
+	EXPECT_OK(ioctl(a->vm.fd, KVM_RESET_DIRTY_RINGS, 0));
+	for (page = 0; page < KEPT_PAGES; page++)
+		if (bits >> page & 1)
+			copy_page(a, page);
+}
+
+static void harvest(struct arena *a)
+{
+	if (a->kind == LOG_RING)
+		harvest_rings(a);
+	else
+		harvest_bitmap(a);
+	count(&a->harvests);
+}
+
+/* The log of memslots that come and go: it is there, or not. */
+static void look_at_changing_log(struct arena *a, unsigned int n)
+{
+	const uint32_t slot = range_slot(n % 2, n / 2 % NR_RANGES,
+					 n / 2 / NR_RANGES % NR_BACKINGS);
+	uint64_t bits = 0;
+	int r = vm_dirty_log(&a->vm, slot, &bits);
+
+	if (a->kind == LOG_RING)
+		EXPECT_ERR(r, ENXIO);
+	else
+		EXPECT_TRUE(!r || r == -ENOENT);
+	EXPECT_EQ(bits >> RANGE_PAGES, 0);
+	if (!r && a->kind == LOG_MANUAL)
+		clear_dirty(a, slot, RANGE_PAGES, &bits, true);
+}
+
+static void *logs_run(void *arg)
+{
+	struct arena *a = arg;
+	unsigned int n;
+
+	for (n = 0; !stopped(&a->stop); n++) {
+		harvest(a);
+		look_at_changing_log(a, n);
+		count(&a->done[SIDE_LOGS]);
+		/* Of two CPUs the others need some. */
+		sched_yield();
+	}
+	return NULL;
+}
+
+/*
+ * vCPUs.
+ */
+
+/* Not ahead of the dirty log by more than a ring has room for. */
+static void await_harvest(struct arena *a, uint64_t accesses)
+{
+	const uint64_t before = load(&a->harvests);
+
+	if (accesses % ACCESSES_PER_HARVEST)
+		return;
+	/* The second from now has begun after now. */
+	while (load(&a->harvests) < before + 2 && !stopped(&a->stop))
+		sched_yield();
+}
+
+/* Writes the kept memory, each page with what was there plus one. */
+static void *writer_run(void *arg)
+{
+	struct arena *a = arg;
+	struct vcpu *vcpu = &a->vcpus[VCPU_WRITER];
+	uint64_t written[KEPT_PAGES] = {0}, value, rng = 1, n;
+
+	for (n = 1; !stopped(&a->stop); n++) {
+		const unsigned int page = below(&rng, KEPT_PAGES);
+		const uint64_t gpa = KEPT_GPA + page * GUEST_PAGE;
+
+		ASSERT_EQ(guest_read(vcpu, gpa, &value), GUEST_MEMORY);
+		ASSERT_EQ(value, written[page]);
+		ASSERT_EQ(guest_write(vcpu, gpa, ++written[page]),
+			  GUEST_MEMORY);
+		count(&a->done[SIDE_WRITER]);
+		await_harvest(a, n);
+	}
+	for (n = 0; n < KEPT_PAGES; n++)
+		EXPECT_EQ(*kept_word(a, (unsigned int)n), written[n]);
+	return NULL;
+}
+
+/* Goes about where memory comes and goes: it is the right one, or none. */
+static void *roamer_run(void *arg)
+{
+	struct arena *a = arg;
+	struct vcpu *vcpu = &a->vcpus[VCPU_ROAMER];
+	uint64_t value, rng = 2, n;
+
+	for (n = 1; !stopped(&a->stop); n++) {
+		const unsigned int i = below(&rng, NR_RANGES);
+		const uint64_t gpa =
+			range_gpa(i) + below(&rng, RANGE_PAGES) * GUEST_PAGE;
+
+		if (n % 32 == 0)
+			vcpu_set_smm(vcpu, vcpu->as == AS_NORMAL);
+		if (guest_read(vcpu, gpa, &value) == GUEST_MEMORY)
+			EXPECT_TRUE(value == range_tag(i, 0) ||
+				    value == range_tag(i, 1));
+		guest_write(vcpu, gpa + GUEST_PAGE / 2, n);
+		count(&a->done[SIDE_ROAMER]);
+		await_harvest(a, n);
+	}
+	return NULL;
+}
+
+/*
+ * Changes behind KVM's back, each of which must have reached it when the call
+ * that makes it returns.
+ */
+
+static void write_and_read(struct vcpu *vcpu, uint64_t gpa, uint64_t value)
+{
+	uint64_t found = 0;
+
+	EXPECT_EQ(guest_write(vcpu, gpa, value), GUEST_MEMORY);
+	EXPECT_EQ(guest_read(vcpu, gpa, &found), GUEST_MEMORY);
+	EXPECT_EQ(found, value);
+}
+
+/* Pages of the memfd unmapped, and mapped again: contents stay. */
+static void remap_shared(struct arena *a, uint64_t value)
+{
+	struct vcpu *vcpu = &a->vcpus[VCPU_EVENTS];
+	uint8_t *hva = a->mem.hva + SHARED_OFFSET;
+	uint64_t found = 0;
+
+	write_and_read(vcpu, SHARED_GPA, value);
+	ASSERT_EQ(munmap(hva, SPARE_SIZE), 0);
+	ASSERT_EQ(mmap(hva, SPARE_SIZE, PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_FIXED_NOREPLACE, a->mem.fd,
+		       SHARED_OFFSET),
+		  (void *)hva);
+	EXPECT_EQ(guest_read(vcpu, SHARED_GPA, &found), GUEST_MEMORY);
+	EXPECT_EQ(found, value);
+}
+
+/* The same of memory that is in use, in one step. */
+static void remap_in_use(struct arena *a, uint64_t offset, uint64_t size)
+{
+	ASSERT_EQ(mmap(a->mem.hva + offset, size, PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_FIXED, a->mem.fd, (off_t)offset),
+		  (void *)(a->mem.hva + offset));
+}
+
+/* Pages dropped that only exist here: they are zero, then. */
+static void drop_private(struct arena *a, uint64_t value)
+{
+	struct vcpu *vcpu = &a->vcpus[VCPU_EVENTS];
+	uint64_t found = 1;
+
+	write_and_read(vcpu, PRIVATE_GPA, value);
+	ASSERT_EQ(madvise(a->private, SPARE_SIZE, MADV_DONTNEED), 0);
+	EXPECT_EQ(guest_read(vcpu, PRIVATE_GPA, &found), GUEST_MEMORY);
+	EXPECT_EQ(found, 0);
+}
+
+/* Pages shared with a child until written: the guest must not write its. */
+static void fork_private(struct arena *a, uint64_t value)
+{
+	struct vcpu *vcpu = &a->vcpus[VCPU_EVENTS];
+	int pair[2];
+	pid_t child;
+
+	write_and_read(vcpu, PRIVATE_GPA, value);
+	process_pair(pair);
+	child = fork();
+	ASSERT_GE(child, 0);
+	if (!child) {
+		char byte;
+
+		if (recv(pair[1], &byte, 1, 0) != 1)
+			_exit(2);
+		_exit(*(volatile uint64_t *)a->private != value);
+	}
+	write_and_read(vcpu, PRIVATE_GPA, ~value);
+	EXPECT_EQ(*(volatile uint64_t *)a->private, ~value);
+	send_byte(pair[0]);
+	expect_exit(child);
+	close(pair[0]);
+	close(pair[1]);
+}
+
+static void protect_shared(struct arena *a, uint64_t value)
+{
+	struct vcpu *vcpu = &a->vcpus[VCPU_EVENTS];
+	uint8_t *hva = a->mem.hva + SHARED_OFFSET;
+	uint64_t found = 0;
+
+	write_and_read(vcpu, SHARED_GPA, value);
+	ASSERT_EQ(mprotect(hva, SPARE_SIZE, PROT_READ), 0);
+	EXPECT_EQ(guest_read(vcpu, SHARED_GPA, &found), GUEST_MEMORY);
+	EXPECT_EQ(found, value);
+	ASSERT_EQ(mprotect(hva, SPARE_SIZE, PROT_READ | PROT_WRITE), 0);
+	write_and_read(vcpu, SHARED_GPA, ~value);
+}
+
+static void *events_run(void *arg)
+{
+	const int rw = PROT_READ | PROT_WRITE;
+	struct arena *a = arg;
+	uint8_t *kept = a->mem.hva + KEPT_OFFSET;
+	unsigned int n;
+
+	for (n = 1; !stopped(&a->stop); n++) {
+		switch (n % 8) {
+		case 0:
+			remap_shared(a, n);
+			break;
+		case 1:
+			drop_private(a, n);
+			break;
+		case 2:
+			protect_shared(a, n);
+			break;
+		case 3:
+			fork_private(a, n);
+			break;
+		case 4:
+			ASSERT_EQ(madvise(kept, KEPT_SIZE, MADV_DONTNEED), 0);
+			break;
+		case 5:
+			remap_in_use(a, KEPT_OFFSET, KEPT_SIZE);
+			break;
+		case 6:
+			remap_in_use(a, RANGES_OFFSET, KEPT_OFFSET);
+			break;
+		default:
+			ASSERT_EQ(mprotect(kept, KEPT_SIZE, rw | PROT_EXEC), 0);
+			ASSERT_EQ(mprotect(kept, KEPT_SIZE, rw), 0);
+			break;
+		}
+		count(&a->done[SIDE_EVENTS]);
+	}
+	return NULL;
+}
+
+/*
+ * The case.
+ */
+
+static void enable_cap(struct arena *a, uint32_t cap, uint64_t value)
+{
+	struct kvm_enable_cap enable = {.cap = cap, .args = {value}};
+
+	if (vm_check_extension(&a->vm, cap) <= 0)
+		tap_skip("KVM lacks capability %u", cap);
+	ASSERT_EQ(ioctl(a->vm.fd, KVM_ENABLE_CAP, &enable), 0);
+}
+
+static void arena_init(struct arena *a, enum log_kind kind)
+{
+	unsigned int i;
+
+	memset(a, 0, sizeof(*a));
+	a->kind = kind;
+	a->dev = kvm_vmem_open();
+	vm_create(&a->vm, VM_SMM);
+	if (kind == LOG_MANUAL)
+		enable_cap(a, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+			   KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE);
+	else if (kind == LOG_RING)
+		enable_cap(a, KVM_CAP_DIRTY_LOG_RING, RING_SIZE);
+	for (i = 0; i < NR_VCPUS; i++) {
+		vcpu_create(&a->vcpus[i], &a->vm);
+		if (kind != LOG_RING)
+			continue;
+		a->rings[i] = mmap(NULL, RING_SIZE, PROT_READ | PROT_WRITE,
+				   MAP_SHARED, a->vcpus[i].fd,
+				   KVM_DIRTY_LOG_PAGE_OFFSET * GUEST_PAGE);
+		ASSERT_NE((void *)a->rings[i], MAP_FAILED);
+	}
+	backing_create(&a->mem, MEM_SIZE);
+	a->private = mmap(NULL, SPARE_SIZE, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE((void *)a->private, MAP_FAILED);
+	a->copy = calloc(1, KEPT_SIZE);
+	ASSERT_TRUE(a->copy);
+
+	batch_init(&a->batch);
+	batch_set(&a->batch, KEPT_ID, KVM_MEM_LOG_DIRTY_PAGES, KEPT_GPA,
+		  KEPT_SIZE, a->mem.hva + KEPT_OFFSET);
+	batch_set(&a->batch, SHARED_ID, 0, SHARED_GPA, SPARE_SIZE,
+		  a->mem.hva + SHARED_OFFSET);
+	batch_set(&a->batch, PRIVATE_ID, 0, PRIVATE_GPA, SPARE_SIZE,
+		  a->private);
+	ASSERT_OK(batch_apply(a->dev, &a->vm, &a->batch));
+	batch_reset(&a->batch);
+
+	for (i = 0; i < NR_RANGES * NR_BACKINGS * RANGE_PAGES; i++)
+		*(uint64_t *)(a->mem.hva + i * GUEST_PAGE) =
+			range_tag(i / RANGE_PAGES / NR_BACKINGS,
+				  i / RANGE_PAGES % NR_BACKINGS);
+	for (i = 0; i < NR_RANGES; i++)
+		a->state[AS_NORMAL][i] = a->state[AS_SMM][i] = ABSENT;
+}
+
+static void arena_destroy(struct arena *a)
+{
+	unsigned int i;
+
+	for (i = 0; i < NR_VCPUS; i++) {
+		if (a->rings[i])
+			munmap(a->rings[i], RING_SIZE);
+		vcpu_destroy(&a->vcpus[i]);
+	}
+	vm_destroy(&a->vm);
+	backing_destroy(&a->mem);
+	munmap(a->private, SPARE_SIZE);
+	free(a->copy);
+	batch_free(&a->batch);
+	close(a->dev);
+}
+
+static void expect_range(struct arena *a, unsigned int as, unsigned int i)
+{
+	struct vcpu *vcpu = &a->vcpus[VCPU_CHECKER];
+	const unsigned int state = a->state[as][i];
+	unsigned int backing, page;
+	uint64_t bits = 0;
+
+	tap_context("address space %u, range %u", as, i);
+	for (page = 0; page < RANGE_PAGES; page++) {
+		const uint64_t offset = page * GUEST_PAGE;
+		const uint64_t gpa = range_gpa(i) + offset;
+
+		if (state == ABSENT)
+			EXPECT_GUEST_MMIO(vcpu, gpa);
+		else
+			EXPECT_GUEST_MEMORY(vcpu, gpa,
+					    range_hva(a, i, state) + offset);
+	}
+	for (backing = 0; backing < NR_BACKINGS; backing++) {
+		const uint32_t slot = range_slot(as, i, backing);
+		const int r = vm_dirty_log(&a->vm, slot, &bits);
+
+		EXPECT_EQ(vm_slot_exists(&a->vm, slot), state == backing);
+		if (a->kind != LOG_RING)
+			EXPECT_EQ(!r, state == backing && a->logs[as][i]);
+	}
+}
+
+static void expect_layout(struct arena *a)
+{
+	struct vcpu *vcpu = &a->vcpus[VCPU_CHECKER];
+	unsigned int as, i;
+
+	for (as = AS_NORMAL; as <= AS_SMM; as++) {
+		vcpu_set_smm(vcpu, as == AS_SMM);
+		for (i = 0; i < NR_RANGES; i++)
+			expect_range(a, as, i);
+		tap_context("address space %u, call", as);
+		for (i = 0; i < NR_CALLED; i++) {
+			const uint64_t gpa = CALL_GPA + i * 4 * GUEST_PAGE;
+
+			if (as == AS_NORMAL)
+				EXPECT_GUEST_MEMORY(vcpu, gpa, a->mem.hva);
+			else
+				EXPECT_GUEST_MMIO(vcpu, gpa);
+			EXPECT_GUEST_MMIO(vcpu, gpa + 2 * GUEST_PAGE);
+		}
+	}
+	tap_context("%s", "");
+	vcpu_set_smm(vcpu, false);
+	EXPECT_GUEST_MEMORY(vcpu, SHARED_GPA, a->mem.hva + SHARED_OFFSET);
+	EXPECT_GUEST_MEMORY(vcpu, PRIVATE_GPA, a->private);
+}
+
+static bool all_have_done(const struct arena *a)
+{
+	unsigned int side;
+
+	for (side = 0; side < NR_SIDES; side++)
+		if (load(&a->done[side]) < minimum[side])
+			return false;
+	return true;
+}
+
+static void race(enum log_kind kind)
+{
+	void *(*const run[NR_SIDES])(void *) = {
+		[SIDE_CALLS] = calls_run,   [SIDE_LOGS] = logs_run,
+		[SIDE_EVENTS] = events_run, [SIDE_WRITER] = writer_run,
+		[SIDE_ROAMER] = roamer_run,
+	};
+	pthread_t threads[NR_SIDES];
+	struct arena a;
+	unsigned int i;
+
+	arena_init(&a, kind);
+	for (i = SIDE_BATCHES + 1; i < NR_SIDES; i++)
+		start(&threads[i], run[i], &a);
+	while (!all_have_done(&a)) {
+		next_batch(&a);
+		count(&a.done[SIDE_BATCHES]);
+	}
+	stop_all(&a.stop);
+	for (i = SIDE_BATCHES + 1; i < NR_SIDES; i++)
+		pthread_join(threads[i], NULL);
+
+	harvest(&a);
+	for (i = 0; i < KEPT_PAGES; i++)
+		EXPECT_EQ(*(uint64_t *)(a.copy + i * GUEST_PAGE),
+			  *kept_word(&a, i));
+	expect_layout(&a);
+	tap_note(
+		"%llu batches, %llu calls, %llu harvests, %llu events, %llu writes, %llu accesses where memory changes",
+		(unsigned long long)a.done[SIDE_BATCHES],
+		(unsigned long long)a.done[SIDE_CALLS],
+		(unsigned long long)a.done[SIDE_LOGS],
+		(unsigned long long)a.done[SIDE_EVENTS],
+		(unsigned long long)a.done[SIDE_WRITER],
+		(unsigned long long)a.done[SIDE_ROAMER]);
+	arena_destroy(&a);
+}
+
+static void beside_everything(const void *arg)
+{
+	const enum log_kind *kind = arg;
+	uint64_t vmalloc, slab;
+
+	await_no_vm();
+	vmalloc = meminfo("VmallocUsed");
+	slab = meminfo("SUnreclaim");
+	race(*kind);
+	EXPECT_EQ(kvm_vm_count(), 0);
+	/* Each batch makes several times 16 KiB of metadata. */
+	EXPECT_LE(meminfo("VmallocUsed"), vmalloc + NOISE);
+	EXPECT_LE(meminfo("SUnreclaim"), slab + NOISE);
+}
+
+/*
+ * A region of the same VM.
+ */
+
+/**
+ * struct plugging - a region that is plugged while batches change its VM
+ * @r: the region; netlink handle and model are the thread's
+ * @requests: answered so far
+ * @reads: of the vCPU
+ * @stop: end
+ */
+struct plugging {
+	struct region r;
+	uint64_t requests;
+	uint64_t reads;
+	bool stop;
+};
+
+static void *plugging_run(void *arg)
+{
+	struct plugging *p = arg;
+	struct region *r = &p->r;
+	const struct vmem_nl_name name = VMEM_NL_BY_FD(r->fd);
+	uint64_t rng = 3;
+
+	while (!stopped(&p->stop)) {
+		const unsigned int first = below(&rng, r->nr_blocks);
+		const bool plugged = r->plugged[first];
+		unsigned int nr = 1;
+
+		while (first + nr < r->nr_blocks && nr < 6 &&
+		       r->plugged[first + nr] == plugged)
+			nr++;
+		EXPECT_OK(plugged ? region_unplug(r, first, nr)
+				  : region_plug(r, first, nr));
+		if (nr == 1)
+			EXPECT_OK(vmem_nl_region_set(
+				r->nl, name, VMEM_NL_SET_DIRTY_LOG, 0,
+				below(&rng, 2), NULL, NULL));
+		if (!below(&rng, 16))
+			EXPECT_OK(region_unplug_all(r));
+		count(&p->requests);
+	}
+	return NULL;
+}
+
+static void *reading_run(void *arg)
+{
+	struct plugging *p = arg;
+	uint64_t rng = 4, value;
+
+	while (!stopped(&p->stop)) {
+		const unsigned int block = below(&rng, p->r.nr_blocks);
+
+		/* There or not, it is the region's memory: all zero. */
+		if (guest_read(&p->r.vcpu, region_block_gpa(&p->r, block),
+			       &value) == GUEST_MEMORY)
+			EXPECT_EQ(value, 0);
+		count(&p->reads);
+	}
+	return NULL;
+}
+
+static void beside_plugs(const void *arg)
+{
+	const unsigned int nr = 6;
+	pthread_t plugger, reader;
+	struct plugging p = {0};
+	uint64_t batches, events;
+	struct batch batch;
+	struct backing mem;
+	unsigned int i;
+
+	(void)arg;
+	region_init(&p.r, AS_MASK_BOTH);
+	backing_create(&mem, nr * GUEST_PAGE);
+	batch_init(&batch);
+	start(&plugger, plugging_run, &p);
+	start(&reader, reading_run, &p);
+	for (batches = events = 0;
+	     batches < MIN_BATCHES || load(&p.requests) < MIN_REQUESTS ||
+	     load(&p.reads) < MIN_ACCESSES;
+	     batches++) {
+		batch_reset(&batch);
+		for (i = 0; i < nr; i++) {
+			const uint32_t slot = SLOT(i % 2, 1 + i);
+
+			if (batches % 2)
+				batch_delete(&batch, slot);
+			else
+				batch_set(&batch, slot, 0,
+					  GIB(1) + i * GUEST_PAGE, GUEST_PAGE,
+					  mem.hva + i * GUEST_PAGE);
+		}
+		ASSERT_OK(batch_apply(p.r.dev, &p.r.vm, &batch));
+		ASSERT_EQ(madvise(p.r.mem.hva, p.r.mem.size, MADV_DONTNEED), 0);
+		events++;
+	}
+	stop_all(&p.stop);
+	pthread_join(plugger, NULL);
+	pthread_join(reader, NULL);
+	tap_note("%llu batches, %llu plugs, %llu reads",
+		 (unsigned long long)batches, (unsigned long long)p.requests,
+		 (unsigned long long)p.reads);
+	EXPECT_AS_MODEL(&p.r);
+	vcpu_set_smm(&p.r.vcpu, false);
+	for (i = 0; i < nr; i++)
+		EXPECT_EQ(vm_slot_exists(&p.r.vm, SLOT(i % 2, 1 + i)),
+			  batches % 2);
+}
+
+/*
+ * Ends.
+ */
+
+/**
+ * struct batcher - a thread that makes batches until it may not
+ * @dev: /dev/kvm-vmem
+ * @vm_fd: the VM
+ * @id: its memslots are this and those behind
+ * @mem: for all of them
+ * @batches: made so far
+ * @result: what ended it
+ */
+struct batcher {
+	int dev;
+	int vm_fd;
+	uint32_t id;
+	uint8_t *mem;
+	uint64_t *batches;
+	int result;
+};
+
+#define BATCHER_SLOTS 16U
+
+static void *batcher_run(void *arg)
+{
+	struct batcher *b = arg;
+	struct batch batch;
+	unsigned int n, i;
+
+	batch_init(&batch);
+	for (n = 0; !b->result; n++) {
+		batch_reset(&batch);
+		for (i = 0; i < BATCHER_SLOTS; i++) {
+			const uint32_t slot = SLOT(i % 2, b->id + i);
+
+			if (n % 2)
+				batch_delete(&batch, slot);
+			else
+				batch_set(&batch, slot, KVM_MEM_LOG_DIRTY_PAGES,
+					  GIB(8) + (b->id + i) * MIB(128),
+					  MIB(128), b->mem);
+		}
+		b->result = batch_call(b->dev, b->vm_fd, &batch, 0);
+		count(b->batches);
+	}
+	batch_free(&batch);
+	return NULL;
+}
+
+/* The last reference to the VM is then that of a batch under way. */
+static void vm_closed_amid_batches(const void *arg)
+{
+	const unsigned int rounds = 40;
+	struct batcher batchers[2];
+	pthread_t threads[ARRAY_SIZE(batchers)];
+	uint64_t batches, total = 0, vmalloc;
+	unsigned int round, i;
+	struct backing mem;
+	struct vm vm;
+	int dev;
+
+	(void)arg;
+	dev = kvm_vmem_open();
+	backing_create(&mem, MIB(128));
+	await_no_vm();
+	vmalloc = meminfo("VmallocUsed");
+	for (round = 0; round < rounds; round++) {
+		tap_context("round %u", round);
+		vm_create(&vm, VM_BARE);
+		batches = 0;
+		for (i = 0; i < ARRAY_SIZE(batchers); i++) {
+			batchers[i] = (struct batcher){
+				.dev = dev,
+				.vm_fd = vm.fd,
+				.id = 1 + i * BATCHER_SLOTS,
+				.mem = mem.hva,
+				.batches = &batches,
+			};
+			start(&threads[i], batcher_run, &batchers[i]);
+		}
+		while (load(&batches) < 1 + round % 10)
+			sched_yield();
+		close(vm.fd);
+		for (i = 0; i < ARRAY_SIZE(batchers); i++) {
+			pthread_join(threads[i], NULL);
+			EXPECT_ERR(batchers[i].result, EBADF);
+		}
+		EXPECT_EQ(kvm_vm_count(), 0);
+		close(vm.kvm_fd);
+		total += batches;
+	}
+	tap_context("%s", "");
+	tap_note("%llu batches", (unsigned long long)total);
+	EXPECT_LE(meminfo("VmallocUsed"), vmalloc + NOISE);
+}
+
+/**
+ * struct progress - what a VMM that is to be killed has done, in shared memory
+ * @batches: batches
+ * @plugs: requests of its own
+ * @reads: accesses of its vCPU
+ */
+struct progress {
+	uint64_t batches;
+	uint64_t plugs;
+	uint64_t reads;
+};
+
+/* Plug and unplug some block until the VM is gone. Others do so, too. */
+static int plug_until_gone(int fd, uint64_t rng, uint64_t *counter)
+{
+	const struct vmem_nl_name name = VMEM_NL_BY_FD(fd);
+	struct vmem_nl *nl = netlink_open();
+	int r;
+
+	do {
+		const struct vmem_nl_range range = {
+			.gpa = REGION_GPA +
+			       below(&rng, REGION_NR_BLOCKS) * REGION_BLOCK,
+			.size = REGION_BLOCK,
+		};
+
+		r = below(&rng, 2)
+			    ? vmem_nl_plug(nl, name, 0, &range, 1, NULL, NULL)
+			    : vmem_nl_unplug(nl, name, 0, &range, 1, NULL,
+					     NULL);
+		count(counter);
+	} while (!r || r == -EEXIST || r == -ENXIO);
+	vmem_nl_close(nl);
+	return r;
+}
+
+/**
+ * struct victim - a VMM, in its own process
+ * @r: its VM and region
+ * @progress: what it has done
+ */
+struct victim {
+	struct region r;
+	struct progress *progress;
+};
+
+static void *victim_plugs(void *arg)
+{
+	struct victim *v = arg;
+
+	plug_until_gone(v->r.fd, 5, &v->progress->plugs);
+	return NULL;
+}
+
+static void *victim_reads(void *arg)
+{
+	struct victim *v = arg;
+	uint64_t rng = 6, value;
+
+	for (;;) {
+		guest_read(&v->r.vcpu,
+			   REGION_GPA +
+				   below(&rng, REGION_NR_BLOCKS) * REGION_BLOCK,
+			   &value);
+		count(&v->progress->reads);
+	}
+	return NULL;
+}
+
+static void __attribute__((noreturn))
+victim_main(int socket, struct progress *progress)
+{
+	struct victim v = {.progress = progress};
+	pthread_t plugger, reader;
+	struct batcher batcher;
+	struct backing mem;
+
+	region_init(&v.r, AS_MASK_BOTH);
+	backing_create(&mem, MIB(128));
+	batcher = (struct batcher){
+		.dev = v.r.dev,
+		.vm_fd = v.r.vm.fd,
+		.id = 100,
+		.mem = mem.hva,
+		.batches = &progress->batches,
+	};
+	start(&plugger, victim_plugs, &v);
+	start(&reader, victim_reads, &v);
+	send_fd(socket, v.r.fd);
+	batcher_run(&batcher);
+	/* It cannot end before it is killed. */
+	_exit(1);
+}
+
+/**
+ * struct killer - kills a VMM when it has done enough
+ * @pid: the VMM
+ * @progress: what it has done
+ * @at: what is enough
+ */
+struct killer {
+	pid_t pid;
+	const struct progress *progress;
+	uint64_t at;
+};
+
+static void *killer_run(void *arg)
+{
+	const struct killer *k = arg;
+
+	while (load(&k->progress->batches) < k->at ||
+	       load(&k->progress->plugs) < k->at ||
+	       load(&k->progress->reads) < k->at)
+		sched_yield();
+	ASSERT_EQ(kill(k->pid, SIGKILL), 0);
+	return NULL;
+}
+
+static void kill_once(struct progress *progress, uint64_t at, uint64_t *plugs)
+{
+	struct killer killer = {.progress = progress, .at = at};
+	int pair[2], fd, status;
+	pthread_t thread;
+
+	memset(progress, 0, sizeof(*progress));
+	process_pair(pair);
+	killer.pid = fork();
+	ASSERT_GE(killer.pid, 0);
+	if (!killer.pid)
+		victim_main(pair[1], progress);
+	fd = receive_fd(pair[0]);
+	start(&thread, killer_run, &killer);
+	EXPECT_ERR(plug_until_gone(fd, at, plugs), ENODEV);
+	pthread_join(thread, NULL);
+	ASSERT_EQ(waitpid(killer.pid, &status, 0), killer.pid);
+	EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	close(fd);
+	close(pair[0]);
+	close(pair[1]);
+}
+
+static void vmm_killed_amid_batches(const void *arg)
+{
+	const unsigned int rounds = 20;
+	uint64_t vmalloc, slab, batches = 0, plugs = 0, plugs_here = 0;
+	struct progress *progress;
+	unsigned int round;
+
+	(void)arg;
+	progress = mmap(NULL, sizeof(*progress), PROT_READ | PROT_WRITE,
+			MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE((void *)progress, MAP_FAILED);
+	await_no_vm();
+	vmalloc = meminfo("VmallocUsed");
+	slab = meminfo("SUnreclaim");
+	for (round = 0; round < rounds; round++) {
+		tap_context("round %u", round);
+		kill_once(progress, 1 + round, &plugs_here);
+		await_no_vm();
+		batches += progress->batches;
+		plugs += progress->plugs;
+	}
+	tap_context("%s", "");
+	tap_note("%llu batches, %llu plugs by the VMM, %llu by another",
+		 (unsigned long long)batches, (unsigned long long)plugs,
+		 (unsigned long long)plugs_here);
+	EXPECT_GT(plugs_here, rounds);
+	EXPECT_LE(meminfo("VmallocUsed"), vmalloc + NOISE);
+	EXPECT_LE(meminfo("SUnreclaim"), slab + NOISE);
+}
+
+/**
+ * struct unloader - a thread that takes the module out whenever it can
+ * @refused: how often it was in use
+ * @unloaded: how often not
+ * @stop: end
+ */
+struct unloader {
+	uint64_t refused;
+	uint64_t unloaded;
+	bool stop;
+};
+
+static void *unloader_run(void *arg)
+{
+	struct unloader *u = arg;
+
+	while (!stopped(&u->stop)) {
+		if (module_unload()) {
+			EXPECT_EQ(errno, EAGAIN);
+			count(&u->refused);
+			sched_yield();
+		} else {
+			module_load();
+			count(&u->unloaded);
+		}
+	}
+	return NULL;
+}
+
+/* Return: the device, whatever the module is about, or -1. */
+static int try_open(void)
+{
+	int fd = open("/dev/kvm-vmem", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		EXPECT_TRUE(errno == ENOENT || errno == ENODEV ||
+			    errno == ENXIO);
+	return fd;
+}
+
+/* Use all of it once: a batch, a region, a plug. */
+static void use_module(struct region *r, struct batch *batch)
+{
+	unsigned int i;
+
+	batch_reset(batch);
+	for (i = 0; i < 4; i++)
+		batch_set(batch, SLOT(i % 2, 1 + i), 0, GIB(1) + i * GUEST_PAGE,
+			  GUEST_PAGE, r->mem.hva + i * GUEST_PAGE);
+	ASSERT_OK(batch_apply(r->dev, &r->vm, batch));
+	region_create(r);
+	r->nl = netlink_open();
+	ASSERT_OK(region_plug(r, 1, 9));
+	close(r->dev);
+	/* Only the region keeps the module now. */
+	EXPECT_GUEST_MEMORY(&r->vcpu, region_block_gpa(r, 2),
+			    region_block_hva(r, 2));
+	vmem_nl_close(r->nl);
+	close(r->fd);
+	memset(r->plugged, 0, sizeof(r->plugged));
+	EXPECT_GUEST_MMIO(&r->vcpu, region_block_gpa(r, 2));
+	for (i = 0; i < 4; i++)
+		EXPECT_OK(vm_delete_slot(&r->vm, SLOT(i % 2, 1 + i)));
+}
+
+static void module_leaves_amid_use(const void *arg)
+{
+	const uint64_t min_uses = 60, min_unloads = 15, min_refused = 60;
+	struct unloader u = {0};
+	uint64_t uses, missed = 0;
+	struct batch batch;
+	pthread_t thread;
+	struct region r;
+
+	(void)arg;
+	module_need_reload();
+	region_prepare(&r);
+	vmem_nl_close(r.nl);
+	close(r.dev);
+	batch_init(&batch);
+	start(&thread, unloader_run, &u);
+	for (uses = 0; uses < min_uses || load(&u.unloaded) < min_unloads ||
+		       load(&u.refused) < min_refused;) {
+		r.dev = try_open();
+		if (r.dev < 0) {
+			missed++;
+			sched_yield();
+			continue;
+		}
+		use_module(&r, &batch);
+		uses++;
+	}
+	stop_all(&u.stop);
+	pthread_join(thread, NULL);
+	tap_note(
+		"%llu uses, %llu times not there, unloaded %llu times, refused %llu times",
+		(unsigned long long)uses, (unsigned long long)missed,
+		(unsigned long long)u.unloaded, (unsigned long long)u.refused);
+	/* It is there, and whole. */
+	r.dev = kvm_vmem_open();
+	EXPECT_EQ(region_count(r.dev), 0);
+	use_module(&r, &batch);
+}
+
+int main(void)
+{
+	static const enum log_kind plain = LOG_PLAIN, manual = LOG_MANUAL,
+				   ring = LOG_RING;
+	static const struct tap_case cases[] = {
+		{.name = "batches beside calls, logs, vCPUs and changing memory",
+		 .run = beside_everything,
+		 .arg = &plain,
+		 .timeout_s = TIMEOUT_S},
+		{.name = "also with manual clearing of dirty logs",
+		 .run = beside_everything,
+		 .arg = &manual,
+		 .timeout_s = TIMEOUT_S},
+		{.name = "also with dirty rings",
+		 .run = beside_everything,
+		 .arg = &ring,
+		 .timeout_s = TIMEOUT_S},
+		{.name = "batches beside plugs of a region of the VM",
+		 .run = beside_plugs,
+		 .timeout_s = TIMEOUT_S},
+		{.name = "the VM may be closed amid batches, 40 times",
+		 .run = vm_closed_amid_batches,
+		 .timeout_s = TIMEOUT_S},
+		{.name = "the VMM may be killed amid batches and plugs, 20 times",
+		 .run = vmm_killed_amid_batches,
+		 .timeout_s = TIMEOUT_S},
+		{.name = "the module may be wanted away while it is used",
+		 .run = module_leaves_amid_use,
+		 .timeout_s = TIMEOUT_S},
+	};
+
+	return tap_run(cases, ARRAY_SIZE(cases));
+}

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The module itself: out of the kernel and in again. */
+#ifndef SELFTESTS_MODULE_H
+#define SELFTESTS_MODULE_H
+
+void module_need_reload(void);
+int module_unload(void);
+void module_load(void);
+
+#endif /* SELFTESTS_MODULE_H */
