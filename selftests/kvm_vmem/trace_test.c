@@ -149,10 +149,10 @@ static void tells_refusals(const void *arg)
 	EXPECT_EQ(told.zap_ns, 0);
 	EXPECT_EQ(told.commit_ns, 0);
 
-	/* Found only when it is prepared. */
+	/* Beyond the architecture's addresses: found when it is prepared. */
 	add_set(&f, AS_NORMAL, 0, 0);
-	batch_set(&f.batch, SLOT(AS_NORMAL, FIRST_ID + 1), 0,
-		  TIB(4096) - SLOT_SIZE, SLOT_SIZE, f.backing.hva);
+	batch_set(&f.batch, SLOT(AS_NORMAL, FIRST_ID + 1), 0, TIB(4096),
+		  SLOT_SIZE, f.backing.hva);
 	told = apply(&f, -EINVAL);
 	EXPECT_GT(told.prepare_ns, 0);
 	EXPECT_EQ(told.grace_periods, 0);
