@@ -62,6 +62,33 @@ struct kvm_memory_slot *vmem_memslot_find(struct kvm *kvm, int as_id, int id)
 }
 
 /*
+ * vmem_memslot_index() - look up all memslots of an address space at once
+ *
+ * KVM finds a memslot by its id in one of 128 chains, which are long where
+ * there are many memslots.
+ *
+ * Return: array of the KVM_USER_MEM_SLOTS that can be, by id, to be freed with
+ * kvfree(); NULL without memory. What is in it is valid until slots_lock is
+ * dropped.
+ */
+struct kvm_memory_slot **vmem_memslot_index(struct kvm *kvm, int as_id)
+{
+	struct kvm_memory_slot **index, *slot;
+	int bkt;
+
+	index = kvcalloc(KVM_USER_MEM_SLOTS, sizeof(*index),
+			 GFP_KERNEL | __GFP_NOWARN);
+	if (!index)
+		return NULL;
+	kvm_for_each_memslot(slot, bkt, __kvm_memslots(kvm, as_id)) {
+		/* KVM's own have the ids above. */
+		if (slot->id < KVM_USER_MEM_SLOTS)
+			index[slot->id] = slot;
+	}
+	return index;
+}
+
+/*
  * vmem_memslot_is() - does a memslot have these addresses and this size?
  * @slot: the memslot, or NULL
  */

@@ -23,6 +23,7 @@ static inline u64 vmem_metadata_total(const struct vmem_metadata *m)
 
 /* Which memslot: @id within address space @as_id. */
 struct kvm_memory_slot *vmem_memslot_find(struct kvm *kvm, int as_id, int id);
+struct kvm_memory_slot **vmem_memslot_index(struct kvm *kvm, int as_id);
 bool vmem_memslot_is(const struct kvm_memory_slot *slot,
 		     const struct kvm_userspace_memory_region *mem);
 
