@@ -363,6 +363,7 @@ deb_kernel_make() {
 	deb_fetch_extract "$suite" "$dir/headers" "${headers[@]}" || return 1
 	deb_relocate_headers "$dir/headers" \
 		"$deb_cache/kernel/$release/headers" || return 1
+	deb_complete_headers "$dir/headers" || return 1
 	echo "$version" >"$dir/version"
 }
 
@@ -378,6 +379,22 @@ deb_relocate_headers() {
 		target=$(readlink "$link")
 		[ ! -e "$root$target" ] || ln -sfn "$final$target" "$link" ||
 			return 1
+	done
+}
+
+# deb_complete_headers ROOT - add what newer header packages ought to have
+# kbuild asks a script whether the checker works before it runs it, and does
+# without the checker where there is no such script.
+deb_complete_headers() {
+	local makefile script
+
+	for makefile in "$1"/usr/src/*-common/Makefile; do
+		script=${makefile%/*}/scripts/checker-valid.sh
+		grep -qF checker-valid.sh "$makefile" || continue
+		[ ! -e "$script" ] || continue
+		# shellcheck disable=SC2016 # for whom it is
+		printf '#!/bin/sh\ncommand -v "$1" >/dev/null && echo 1\n' \
+			>"$script" && chmod 755 "$script" || return 1
 	done
 }
 
