@@ -24,7 +24,7 @@
 #define SLOT_BITS (SLOT_SIZE / GUEST_PAGE)
 
 /* Full batches make 65,528 memslots, one by one in KVM's metadata. */
-#define FULL_BATCH_TIMEOUT_S 180
+#define FULL_BATCH_TIMEOUT_S 600
 
 /**
  * struct bench - what most cases begin with
