@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -634,6 +635,42 @@ static void unload_needs_all_closed(const void *arg)
 	EXPECT_AS_MODEL(&r);
 }
 
+/* The half of KVM that is the CPU vendor's: a module of its own, if not built in. */
+static const char *vendor_module(void)
+{
+	if (module_users("kvm_amd") >= 0)
+		return "kvm_amd";
+	if (module_users("kvm_intel") >= 0)
+		return "kvm_intel";
+	tap_skip("neither kvm_amd nor kvm_intel is a module");
+}
+
+static void vendor_module_stays(const void *arg)
+{
+	const char *vendor = vendor_module();
+	struct region r;
+
+	(void)arg;
+	if (geteuid())
+		tap_skip("needs root");
+	await_no_vm();
+	region_init(&r, AS_MASK_NORMAL);
+	ASSERT_OK(region_plug(&r, 0, 5));
+	vcpu_destroy(&r.vcpu);
+	vm_destroy(&r.vm);
+	/* Only the region has the VM now, and makes its code run. */
+	EXPECT_EQ(kvm_vm_count(), 1);
+	EXPECT_GT(module_users(vendor), 0);
+	ASSERT_TRUE(syscall(SYS_delete_module, vendor, O_NONBLOCK) &&
+		    errno == EAGAIN);
+	EXPECT_OK(region_unplug(&r, 0, 5));
+	EXPECT_OK(region_plug(&r, 3, 9));
+	EXPECT_DUMPS_AS_MODEL(&r);
+	close(r.fd);
+	EXPECT_EQ(kvm_vm_count(), 0);
+	EXPECT_EQ(module_users(vendor), 0);
+}
+
 static void module_reload_often(const void *arg)
 {
 	const unsigned int rounds = 10;
@@ -694,6 +731,8 @@ int main(int argc, char **argv)
 		 .run = refused_batches_leak_nothing},
 		{.name = "the module stays while a region does, and goes after",
 		 .run = unload_needs_all_closed},
+		{.name = "a region alone keeps KVM's vendor module",
+		 .run = vendor_module_stays},
 		{.name = "the module may come and go",
 		 .run = module_reload_often},
 	};

@@ -39,6 +39,26 @@ bool module_parameter(const char *module, const char *parameter)
 	return value == 'Y' || value == '1';
 }
 
+/**
+ * module_users() - Return: references to a module; -1 if there is no such module
+ * that could be unloaded.
+ */
+int module_users(const char *module)
+{
+	char path[128];
+	int users = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/module/%s/refcnt", module);
+	f = fopen(path, "r");
+	if (!f)
+		return -1;
+	if (fscanf(f, "%d", &users) != 1)
+		users = -1;
+	fclose(f);
+	return users;
+}
+
 /** meminfo() - Return: a value of /proc/meminfo in bytes. */
 uint64_t meminfo(const char *name)
 {
