@@ -10,5 +10,6 @@ bool kernel_is_at_least(unsigned int major, unsigned int minor);
 bool module_parameter(const char *module, const char *parameter);
 int module_users(const char *module);
 uint64_t meminfo(const char *name);
+uint64_t slab_bytes(void);
 
 #endif /* SELFTESTS_KERNEL_H */
