@@ -2,7 +2,7 @@
 /*
  * Batches beside whatever else may be done to a VM at the same time: KVM's own
  * memslot calls, dirty logging, changes of the memory behind the memslots, vCPUs
- * that run, regions, and ends of all kinds.
+ * that run, plugs of a region. (For ends of all kinds: race_end_test.c.)
  *
  * Each side is a thread that counts what it has done; a case goes on until all
  * have done what they must, however long that takes. What must hold is not who
@@ -10,24 +10,22 @@
  * memslot, no memory.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "batch.h"
 #include "kernel.h"
-#include "module.h"
 #include "process.h"
+#include "random.h"
 #include "region.h"
 #include "tap.h"
+#include "thread.h"
 
 /* Emulated, on a machine with other things to do. */
 #define TIMEOUT_S 600
@@ -156,41 +154,6 @@ struct arena {
 	bool stop;
 };
 
-/* Which of several things comes next: a counter's hash (splitmix64). */
-static uint32_t below(uint64_t *rng, uint32_t limit)
-{
-	uint64_t z = *rng += 0x9e3779b97f4a7c15ULL;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
-	return (uint32_t)((z ^ z >> 31) % limit);
-}
-
-static uint64_t load(const uint64_t *counter)
-{
-	return __atomic_load_n(counter, __ATOMIC_ACQUIRE);
-}
-
-static void count(uint64_t *counter)
-{
-	__atomic_fetch_add(counter, 1, __ATOMIC_RELEASE);
-}
-
-static bool stopped(const bool *stop)
-{
-	return __atomic_load_n(stop, __ATOMIC_ACQUIRE);
-}
-
-static void stop_all(bool *stop)
-{
-	__atomic_store_n(stop, true, __ATOMIC_RELEASE);
-}
-
-static void start(pthread_t *thread, void *(*run)(void *), void *arg)
-{
-	ASSERT_EQ(pthread_create(thread, NULL, run, arg), 0);
-}
-
 static uint8_t *range_hva(const struct arena *a, unsigned int i,
 			  unsigned int backing)
 {
@@ -228,8 +191,8 @@ static uint64_t *kept_word(const struct arena *a, unsigned int page)
 static void add_change(struct arena *a, unsigned int as, unsigned int i)
 {
 	const unsigned int old = a->state[as][i];
-	const unsigned int new = below(&a->rng, NR_BACKINGS + 1);
-	const bool logs = below(&a->rng, 2);
+	const unsigned int new = random_below(&a->rng, NR_BACKINGS + 1);
+	const bool logs = random_below(&a->rng, 2);
 
 	if (old != ABSENT && old != new)
 		batch_delete(&a->batch, range_slot(as, i, old));
@@ -264,13 +227,13 @@ static void next_batch(struct arena *a)
 {
 	unsigned int as, i;
 
-	if (!below(&a->rng, 8)) {
+	if (!random_below(&a->rng, 8)) {
 		refused_batch(a);
 		return;
 	}
 	for (as = AS_NORMAL; as <= AS_SMM; as++)
 		for (i = 0; i < NR_RANGES; i++)
-			if (below(&a->rng, 2))
+			if (random_below(&a->rng, 2))
 				add_change(a, as, i);
 	ASSERT_OK(batch_apply(a->dev, &a->vm, &a->batch));
 	batch_reset(&a->batch);
@@ -286,7 +249,7 @@ static void *calls_run(void *arg)
 	const uint64_t size = GUEST_PAGE;
 	unsigned int n;
 
-	for (n = 0; !stopped(&a->stop); n++) {
+	for (n = 0; !flag_is_set(&a->stop); n++) {
 		const uint32_t slot =
 			SLOT(n / NR_CALLED % 2, CALL_ID + n % NR_CALLED);
 		const uint64_t gpa = CALL_GPA + n % NR_CALLED * 4 * size;
@@ -301,7 +264,7 @@ static void *calls_run(void *arg)
 		EXPECT_ERR(vm_set_region(&a->vm, slot, 0, 0, size, a->mem.hva),
 			   EEXIST);
 		EXPECT_OK(vm_delete_slot(&a->vm, slot));
-		count(&a->done[SIDE_CALLS]);
+		counter_add(&a->done[SIDE_CALLS]);
 	}
 	/* So that there is something to see in the end. */
 	for (n = 0; n < NR_CALLED; n++)
@@ -320,7 +283,7 @@ static void copy_page(struct arena *a, uint64_t page)
 {
 	uint64_t *to = (uint64_t *)(a->copy + page * GUEST_PAGE);
 
-	*to = load(kept_word(a, (unsigned int)page));
+	*to = counter_read(kept_word(a, (unsigned int)page));
 }
 
 static void clear_dirty(struct arena *a, uint32_t slot, uint32_t pages,
@@ -377,7 +340,7 @@ static void harvest(struct arena *a)
 		harvest_rings(a);
 	else
 		harvest_bitmap(a);
-	count(&a->harvests);
+	counter_add(&a->harvests);
 }
 
 /* The log of memslots that come and go: it is there, or not. */
@@ -402,10 +365,10 @@ static void *logs_run(void *arg)
 	struct arena *a = arg;
 	unsigned int n;
 
-	for (n = 0; !stopped(&a->stop); n++) {
+	for (n = 0; !flag_is_set(&a->stop); n++) {
 		harvest(a);
 		look_at_changing_log(a, n);
-		count(&a->done[SIDE_LOGS]);
+		counter_add(&a->done[SIDE_LOGS]);
 		/* Of two CPUs the others need some. */
 		sched_yield();
 	}
@@ -419,12 +382,13 @@ static void *logs_run(void *arg)
 /* Not ahead of the dirty log by more than a ring has room for. */
 static void await_harvest(struct arena *a, uint64_t accesses)
 {
-	const uint64_t before = load(&a->harvests);
+	const uint64_t before = counter_read(&a->harvests);
 
 	if (accesses % ACCESSES_PER_HARVEST)
 		return;
 	/* The second from now has begun after now. */
-	while (load(&a->harvests) < before + 2 && !stopped(&a->stop))
+	while (counter_read(&a->harvests) < before + 2 &&
+	       !flag_is_set(&a->stop))
 		sched_yield();
 }
 
@@ -435,15 +399,15 @@ static void *writer_run(void *arg)
 	struct vcpu *vcpu = &a->vcpus[VCPU_WRITER];
 	uint64_t written[KEPT_PAGES] = {0}, value, rng = 1, n;
 
-	for (n = 1; !stopped(&a->stop); n++) {
-		const unsigned int page = below(&rng, KEPT_PAGES);
+	for (n = 1; !flag_is_set(&a->stop); n++) {
+		const unsigned int page = random_below(&rng, KEPT_PAGES);
 		const uint64_t gpa = KEPT_GPA + page * GUEST_PAGE;
 
 		ASSERT_EQ(guest_read(vcpu, gpa, &value), GUEST_MEMORY);
 		ASSERT_EQ(value, written[page]);
 		ASSERT_EQ(guest_write(vcpu, gpa, ++written[page]),
 			  GUEST_MEMORY);
-		count(&a->done[SIDE_WRITER]);
+		counter_add(&a->done[SIDE_WRITER]);
 		await_harvest(a, n);
 	}
 	for (n = 0; n < KEPT_PAGES; n++)
@@ -458,10 +422,11 @@ static void *roamer_run(void *arg)
 	struct vcpu *vcpu = &a->vcpus[VCPU_ROAMER];
 	uint64_t value, rng = 2, n;
 
-	for (n = 1; !stopped(&a->stop); n++) {
-		const unsigned int i = below(&rng, NR_RANGES);
+	for (n = 1; !flag_is_set(&a->stop); n++) {
+		const unsigned int i = random_below(&rng, NR_RANGES);
 		const uint64_t gpa =
-			range_gpa(i) + below(&rng, RANGE_PAGES) * GUEST_PAGE;
+			range_gpa(i) +
+			random_below(&rng, RANGE_PAGES) * GUEST_PAGE;
 
 		if (n % 32 == 0)
 			vcpu_set_smm(vcpu, vcpu->as == AS_NORMAL);
@@ -469,7 +434,7 @@ static void *roamer_run(void *arg)
 			EXPECT_TRUE(value == range_tag(i, 0) ||
 				    value == range_tag(i, 1));
 		guest_write(vcpu, gpa + GUEST_PAGE / 2, n);
-		count(&a->done[SIDE_ROAMER]);
+		counter_add(&a->done[SIDE_ROAMER]);
 		await_harvest(a, n);
 	}
 	return NULL;
@@ -573,7 +538,7 @@ static void *events_run(void *arg)
 	uint8_t *kept = a->mem.hva + KEPT_OFFSET;
 	unsigned int n;
 
-	for (n = 1; !stopped(&a->stop); n++) {
+	for (n = 1; !flag_is_set(&a->stop); n++) {
 		switch (n % 8) {
 		case 0:
 			remap_shared(a, n);
@@ -601,7 +566,7 @@ static void *events_run(void *arg)
 			ASSERT_EQ(mprotect(kept, KEPT_SIZE, rw), 0);
 			break;
 		}
-		count(&a->done[SIDE_EVENTS]);
+		counter_add(&a->done[SIDE_EVENTS]);
 	}
 	return NULL;
 }
@@ -742,7 +707,7 @@ static bool all_have_done(const struct arena *a)
 	unsigned int side;
 
 	for (side = 0; side < NR_SIDES; side++)
-		if (load(&a->done[side]) < minimum[side])
+		if (counter_read(&a->done[side]) < minimum[side])
 			return false;
 	return true;
 }
@@ -760,12 +725,12 @@ static void race(enum log_kind kind)
 
 	arena_init(&a, kind);
 	for (i = SIDE_BATCHES + 1; i < NR_SIDES; i++)
-		start(&threads[i], run[i], &a);
+		thread_start(&threads[i], run[i], &a);
 	while (!all_have_done(&a)) {
 		next_batch(&a);
-		count(&a.done[SIDE_BATCHES]);
+		counter_add(&a.done[SIDE_BATCHES]);
 	}
-	stop_all(&a.stop);
+	flag_set(&a.stop);
 	for (i = SIDE_BATCHES + 1; i < NR_SIDES; i++)
 		pthread_join(threads[i], NULL);
 
@@ -825,8 +790,8 @@ static void *plugging_run(void *arg)
 	const struct vmem_nl_name name = VMEM_NL_BY_FD(r->fd);
 	uint64_t rng = 3;
 
-	while (!stopped(&p->stop)) {
-		const unsigned int first = below(&rng, r->nr_blocks);
+	while (!flag_is_set(&p->stop)) {
+		const unsigned int first = random_below(&rng, r->nr_blocks);
 		const bool plugged = r->plugged[first];
 		unsigned int nr = 1;
 
@@ -838,10 +803,10 @@ static void *plugging_run(void *arg)
 		if (nr == 1)
 			EXPECT_OK(vmem_nl_region_set(
 				r->nl, name, VMEM_NL_SET_DIRTY_LOG, 0,
-				below(&rng, 2), NULL, NULL));
-		if (!below(&rng, 16))
+				random_below(&rng, 2), NULL, NULL));
+		if (!random_below(&rng, 16))
 			EXPECT_OK(region_unplug_all(r));
-		count(&p->requests);
+		counter_add(&p->requests);
 	}
 	return NULL;
 }
@@ -851,14 +816,14 @@ static void *reading_run(void *arg)
 	struct plugging *p = arg;
 	uint64_t rng = 4, value;
 
-	while (!stopped(&p->stop)) {
-		const unsigned int block = below(&rng, p->r.nr_blocks);
+	while (!flag_is_set(&p->stop)) {
+		const unsigned int block = random_below(&rng, p->r.nr_blocks);
 
 		/* There or not, it is the region's memory: all zero. */
 		if (guest_read(&p->r.vcpu, region_block_gpa(&p->r, block),
 			       &value) == GUEST_MEMORY)
 			EXPECT_EQ(value, 0);
-		count(&p->reads);
+		counter_add(&p->reads);
 	}
 	return NULL;
 }
@@ -877,11 +842,11 @@ static void beside_plugs(const void *arg)
 	region_init(&p.r, AS_MASK_BOTH);
 	backing_create(&mem, nr * GUEST_PAGE);
 	batch_init(&batch);
-	start(&plugger, plugging_run, &p);
-	start(&reader, reading_run, &p);
-	for (batches = events = 0;
-	     batches < MIN_BATCHES || load(&p.requests) < MIN_REQUESTS ||
-	     load(&p.reads) < MIN_ACCESSES;
+	thread_start(&plugger, plugging_run, &p);
+	thread_start(&reader, reading_run, &p);
+	for (batches = events = 0; batches < MIN_BATCHES ||
+				   counter_read(&p.requests) < MIN_REQUESTS ||
+				   counter_read(&p.reads) < MIN_ACCESSES;
 	     batches++) {
 		batch_reset(&batch);
 		for (i = 0; i < nr; i++) {
@@ -898,7 +863,7 @@ static void beside_plugs(const void *arg)
 		ASSERT_EQ(madvise(p.r.mem.hva, p.r.mem.size, MADV_DONTNEED), 0);
 		events++;
 	}
-	stop_all(&p.stop);
+	flag_set(&p.stop);
 	pthread_join(plugger, NULL);
 	pthread_join(reader, NULL);
 	tap_note("%llu batches, %llu plugs, %llu reads",
@@ -909,378 +874,6 @@ static void beside_plugs(const void *arg)
 	for (i = 0; i < nr; i++)
 		EXPECT_EQ(vm_slot_exists(&p.r.vm, SLOT(i % 2, 1 + i)),
 			  batches % 2);
-}
-
-/*
- * Ends.
- */
-
-/**
- * struct batcher - a thread that makes batches until it may not
- * @dev: /dev/kvm-vmem
- * @vm_fd: the VM
- * @id: its memslots are this and those behind
- * @mem: for all of them
- * @batches: made so far
- * @result: what ended it
- */
-struct batcher {
-	int dev;
-	int vm_fd;
-	uint32_t id;
-	uint8_t *mem;
-	uint64_t *batches;
-	int result;
-};
-
-#define BATCHER_SLOTS 16U
-
-static void *batcher_run(void *arg)
-{
-	struct batcher *b = arg;
-	struct batch batch;
-	unsigned int n, i;
-
-	batch_init(&batch);
-	for (n = 0; !b->result; n++) {
-		batch_reset(&batch);
-		for (i = 0; i < BATCHER_SLOTS; i++) {
-			const uint32_t slot = SLOT(i % 2, b->id + i);
-
-			if (n % 2)
-				batch_delete(&batch, slot);
-			else
-				batch_set(&batch, slot, KVM_MEM_LOG_DIRTY_PAGES,
-					  GIB(8) + (b->id + i) * MIB(128),
-					  MIB(128), b->mem);
-		}
-		b->result = batch_call(b->dev, b->vm_fd, &batch, 0);
-		count(b->batches);
-	}
-	batch_free(&batch);
-	return NULL;
-}
-
-/* The last reference to the VM is then that of a batch under way. */
-static void vm_closed_amid_batches(const void *arg)
-{
-	const unsigned int rounds = 40;
-	struct batcher batchers[2];
-	pthread_t threads[ARRAY_SIZE(batchers)];
-	uint64_t batches, total = 0, vmalloc;
-	unsigned int round, i;
-	struct backing mem;
-	struct vm vm;
-	int dev;
-
-	(void)arg;
-	dev = kvm_vmem_open();
-	backing_create(&mem, MIB(128));
-	await_no_vm();
-	vmalloc = meminfo("VmallocUsed");
-	for (round = 0; round < rounds; round++) {
-		tap_context("round %u", round);
-		vm_create(&vm, VM_BARE);
-		batches = 0;
-		for (i = 0; i < ARRAY_SIZE(batchers); i++) {
-			batchers[i] = (struct batcher){
-				.dev = dev,
-				.vm_fd = vm.fd,
-				.id = 1 + i * BATCHER_SLOTS,
-				.mem = mem.hva,
-				.batches = &batches,
-			};
-			start(&threads[i], batcher_run, &batchers[i]);
-		}
-		while (load(&batches) < 1 + round % 10)
-			sched_yield();
-		close(vm.fd);
-		for (i = 0; i < ARRAY_SIZE(batchers); i++) {
-			pthread_join(threads[i], NULL);
-			EXPECT_ERR(batchers[i].result, EBADF);
-		}
-		EXPECT_EQ(kvm_vm_count(), 0);
-		close(vm.kvm_fd);
-		total += batches;
-	}
-	tap_context("%s", "");
-	tap_note("%llu batches", (unsigned long long)total);
-	EXPECT_LE(meminfo("VmallocUsed"), vmalloc + NOISE);
-}
-
-/**
- * struct progress - what a VMM that is to be killed has done, in shared memory
- * @batches: batches
- * @plugs: requests of its own
- * @reads: accesses of its vCPU
- */
-struct progress {
-	uint64_t batches;
-	uint64_t plugs;
-	uint64_t reads;
-};
-
-/* Plug and unplug some block until the VM is gone. Others do so, too. */
-static int plug_until_gone(int fd, uint64_t rng, uint64_t *counter)
-{
-	const struct vmem_nl_name name = VMEM_NL_BY_FD(fd);
-	struct vmem_nl *nl = netlink_open();
-	int r;
-
-	do {
-		const struct vmem_nl_range range = {
-			.gpa = REGION_GPA +
-			       below(&rng, REGION_NR_BLOCKS) * REGION_BLOCK,
-			.size = REGION_BLOCK,
-		};
-
-		r = below(&rng, 2)
-			    ? vmem_nl_plug(nl, name, 0, &range, 1, NULL, NULL)
-			    : vmem_nl_unplug(nl, name, 0, &range, 1, NULL,
-					     NULL);
-		count(counter);
-	} while (!r || r == -EEXIST || r == -ENXIO);
-	vmem_nl_close(nl);
-	return r;
-}
-
-/**
- * struct victim - a VMM, in its own process
- * @r: its VM and region
- * @progress: what it has done
- */
-struct victim {
-	struct region r;
-	struct progress *progress;
-};
-
-static void *victim_plugs(void *arg)
-{
-	struct victim *v = arg;
-
-	plug_until_gone(v->r.fd, 5, &v->progress->plugs);
-	return NULL;
-}
-
-static void *victim_reads(void *arg)
-{
-	struct victim *v = arg;
-	uint64_t rng = 6, value;
-
-	for (;;) {
-		guest_read(&v->r.vcpu,
-			   REGION_GPA +
-				   below(&rng, REGION_NR_BLOCKS) * REGION_BLOCK,
-			   &value);
-		count(&v->progress->reads);
-	}
-	return NULL;
-}
-
-static void __attribute__((noreturn))
-victim_main(int socket, struct progress *progress)
-{
-	struct victim v = {.progress = progress};
-	pthread_t plugger, reader;
-	struct batcher batcher;
-	struct backing mem;
-
-	region_init(&v.r, AS_MASK_BOTH);
-	backing_create(&mem, MIB(128));
-	batcher = (struct batcher){
-		.dev = v.r.dev,
-		.vm_fd = v.r.vm.fd,
-		.id = 100,
-		.mem = mem.hva,
-		.batches = &progress->batches,
-	};
-	start(&plugger, victim_plugs, &v);
-	start(&reader, victim_reads, &v);
-	send_fd(socket, v.r.fd);
-	batcher_run(&batcher);
-	/* It cannot end before it is killed. */
-	_exit(1);
-}
-
-/**
- * struct killer - kills a VMM when it has done enough
- * @pid: the VMM
- * @progress: what it has done
- * @at: what is enough
- */
-struct killer {
-	pid_t pid;
-	const struct progress *progress;
-	uint64_t at;
-};
-
-static void *killer_run(void *arg)
-{
-	const struct killer *k = arg;
-
-	while (load(&k->progress->batches) < k->at ||
-	       load(&k->progress->plugs) < k->at ||
-	       load(&k->progress->reads) < k->at)
-		sched_yield();
-	ASSERT_EQ(kill(k->pid, SIGKILL), 0);
-	return NULL;
-}
-
-static void kill_once(struct progress *progress, uint64_t at, uint64_t *plugs)
-{
-	struct killer killer = {.progress = progress, .at = at};
-	int pair[2], fd, status;
-	pthread_t thread;
-
-	memset(progress, 0, sizeof(*progress));
-	process_pair(pair);
-	killer.pid = fork();
-	ASSERT_GE(killer.pid, 0);
-	if (!killer.pid)
-		victim_main(pair[1], progress);
-	fd = receive_fd(pair[0]);
-	start(&thread, killer_run, &killer);
-	EXPECT_ERR(plug_until_gone(fd, at, plugs), ENODEV);
-	pthread_join(thread, NULL);
-	ASSERT_EQ(waitpid(killer.pid, &status, 0), killer.pid);
-	EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-	close(fd);
-	close(pair[0]);
-	close(pair[1]);
-}
-
-static void vmm_killed_amid_batches(const void *arg)
-{
-	const unsigned int rounds = 20;
-	uint64_t vmalloc, slab, batches = 0, plugs = 0, plugs_here = 0;
-	struct progress *progress;
-	unsigned int round;
-
-	(void)arg;
-	progress = mmap(NULL, sizeof(*progress), PROT_READ | PROT_WRITE,
-			MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE((void *)progress, MAP_FAILED);
-	await_no_vm();
-	vmalloc = meminfo("VmallocUsed");
-	slab = meminfo("SUnreclaim");
-	for (round = 0; round < rounds; round++) {
-		tap_context("round %u", round);
-		kill_once(progress, 1 + round, &plugs_here);
-		await_no_vm();
-		batches += progress->batches;
-		plugs += progress->plugs;
-	}
-	tap_context("%s", "");
-	tap_note("%llu batches, %llu plugs by the VMM, %llu by another",
-		 (unsigned long long)batches, (unsigned long long)plugs,
-		 (unsigned long long)plugs_here);
-	EXPECT_GT(plugs_here, rounds);
-	EXPECT_LE(meminfo("VmallocUsed"), vmalloc + NOISE);
-	EXPECT_LE(meminfo("SUnreclaim"), slab + NOISE);
-}
-
-/**
- * struct unloader - a thread that takes the module out whenever it can
- * @refused: how often it was in use
- * @unloaded: how often not
- * @stop: end
- */
-struct unloader {
-	uint64_t refused;
-	uint64_t unloaded;
-	bool stop;
-};
-
-static void *unloader_run(void *arg)
-{
-	struct unloader *u = arg;
-
-	while (!stopped(&u->stop)) {
-		if (module_unload()) {
-			EXPECT_EQ(errno, EAGAIN);
-			count(&u->refused);
-			sched_yield();
-		} else {
-			module_load();
-			count(&u->unloaded);
-		}
-	}
-	return NULL;
-}
-
-/* Return: the device, whatever the module is about, or -1. */
-static int try_open(void)
-{
-	int fd = open("/dev/kvm-vmem", O_RDWR | O_CLOEXEC);
-
-	if (fd < 0)
-		EXPECT_TRUE(errno == ENOENT || errno == ENODEV ||
-			    errno == ENXIO);
-	return fd;
-}
-
-/* Use all of it once: a batch, a region, a plug. */
-static void use_module(struct region *r, struct batch *batch)
-{
-	unsigned int i;
-
-	batch_reset(batch);
-	for (i = 0; i < 4; i++)
-		batch_set(batch, SLOT(i % 2, 1 + i), 0, GIB(1) + i * GUEST_PAGE,
-			  GUEST_PAGE, r->mem.hva + i * GUEST_PAGE);
-	ASSERT_OK(batch_apply(r->dev, &r->vm, batch));
-	region_create(r);
-	r->nl = netlink_open();
-	ASSERT_OK(region_plug(r, 1, 9));
-	close(r->dev);
-	/* Only the region keeps the module now. */
-	EXPECT_GUEST_MEMORY(&r->vcpu, region_block_gpa(r, 2),
-			    region_block_hva(r, 2));
-	vmem_nl_close(r->nl);
-	close(r->fd);
-	memset(r->plugged, 0, sizeof(r->plugged));
-	EXPECT_GUEST_MMIO(&r->vcpu, region_block_gpa(r, 2));
-	for (i = 0; i < 4; i++)
-		EXPECT_OK(vm_delete_slot(&r->vm, SLOT(i % 2, 1 + i)));
-}
-
-static void module_leaves_amid_use(const void *arg)
-{
-	const uint64_t min_uses = 60, min_unloads = 15, min_refused = 60;
-	struct unloader u = {0};
-	uint64_t uses, missed = 0;
-	struct batch batch;
-	pthread_t thread;
-	struct region r;
-
-	(void)arg;
-	module_need_reload();
-	region_prepare(&r);
-	vmem_nl_close(r.nl);
-	close(r.dev);
-	batch_init(&batch);
-	start(&thread, unloader_run, &u);
-	for (uses = 0; uses < min_uses || load(&u.unloaded) < min_unloads ||
-		       load(&u.refused) < min_refused;) {
-		r.dev = try_open();
-		if (r.dev < 0) {
-			missed++;
-			sched_yield();
-			continue;
-		}
-		use_module(&r, &batch);
-		uses++;
-	}
-	stop_all(&u.stop);
-	pthread_join(thread, NULL);
-	tap_note(
-		"%llu uses, %llu times not there, unloaded %llu times, refused %llu times",
-		(unsigned long long)uses, (unsigned long long)missed,
-		(unsigned long long)u.unloaded, (unsigned long long)u.refused);
-	/* It is there, and whole. */
-	r.dev = kvm_vmem_open();
-	EXPECT_EQ(region_count(r.dev), 0);
-	use_module(&r, &batch);
 }
 
 int main(void)
@@ -1302,15 +895,6 @@ int main(void)
 		 .timeout_s = TIMEOUT_S},
 		{.name = "batches beside plugs of a region of the VM",
 		 .run = beside_plugs,
-		 .timeout_s = TIMEOUT_S},
-		{.name = "the VM may be closed amid batches, 40 times",
-		 .run = vm_closed_amid_batches,
-		 .timeout_s = TIMEOUT_S},
-		{.name = "the VMM may be killed amid batches and plugs, 20 times",
-		 .run = vmm_killed_amid_batches,
-		 .timeout_s = TIMEOUT_S},
-		{.name = "the module may be wanted away while it is used",
-		 .run = module_leaves_amid_use,
 		 .timeout_s = TIMEOUT_S},
 	};
 
