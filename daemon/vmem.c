@@ -310,10 +310,15 @@ static void add_text(json_object *object, const char *name, const char *value)
 	json_object_object_add(object, name, json_object_new_string(value));
 }
 
-static json_object *new_metadata(const struct vmem_nl_metadata *metadata)
+/* What is not known is null, not 0. */
+static json_object *new_metadata(bool known,
+				 const struct vmem_nl_metadata *metadata)
 {
-	json_object *object = json_object_new_object();
+	json_object *object;
 
+	if (!known)
+		return NULL;
+	object = json_object_new_object();
 	add_size(object, "memslot", metadata->memslot);
 	add_size(object, "rmap", metadata->rmap);
 	add_size(object, "lpage_info", metadata->lpage_info);
@@ -393,8 +398,9 @@ static int handle_status(struct control_call *call, void *arg)
 	add_size(status, "populated_slots", state.populated_slots);
 	add_size(status, "address_spaces", state.address_spaces);
 	add_bool(status, "dirty_log", state.dirty_log);
-	json_object_object_add(status, "metadata",
-			       new_metadata(&state.metadata));
+	json_object_object_add(
+		status, "metadata",
+		new_metadata(state.has_metadata, &state.metadata));
 	if (dev->has_node)
 		add_size(status, "node", dev->node_id);
 	add_size(status, "vmm_pid", state.pid);
@@ -481,8 +487,9 @@ static int add_slot(const struct vmem_nl_slot *slot, void *arg)
 	add_size(object, "hva", slot->hva);
 	add_size(object, "plugged_size", slot->plugged_size);
 	add_bool(object, "stale", slot->stale);
-	json_object_object_add(object, "metadata",
-			       new_metadata(&slot->metadata));
+	json_object_object_add(
+		object, "metadata",
+		new_metadata(slot->has_metadata, &slot->metadata));
 	json_object_array_add(page->slots, object);
 	return 0;
 }

@@ -192,9 +192,11 @@ static int get_slot(const struct nlmsghdr *nlh, struct vmem_nl_slot *slot)
 	slot->hva = get_uint(&attrs, KVM_VMEM_A_SLOT_HVA);
 	slot->plugged_size = get_uint(&attrs, KVM_VMEM_A_SLOT_PLUGGED_SIZE);
 	slot->stale = attrs.at[KVM_VMEM_A_SLOT_STALE];
-	if (attrs.at[KVM_VMEM_A_SLOT_METADATA])
+	if (attrs.at[KVM_VMEM_A_SLOT_METADATA]) {
+		slot->has_metadata = true;
 		ret = get_metadata(attrs.at[KVM_VMEM_A_SLOT_METADATA],
 				   &slot->metadata);
+	}
 	return ret;
 }
 

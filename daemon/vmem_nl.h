@@ -61,7 +61,10 @@ struct vmem_nl_name {
 #define VMEM_NL_BY_FD(n) ((struct vmem_nl_name){.fd = (n)})
 #define VMEM_NL_BY_ID(n) ((struct vmem_nl_name){.fd = -1, .id = (n)})
 
-/* Bytes that KVM holds for memslots, see the specification. */
+/*
+ * Bytes that KVM holds for memslots, see the specification. Not told while
+ * others change KVM's memslots for long, see has_metadata.
+ */
 struct vmem_nl_metadata {
 	uint64_t memslot;
 	uint64_t rmap;
@@ -109,6 +112,7 @@ struct vmem_nl_slot {
 	uint64_t hva;
 	uint64_t plugged_size;
 	bool stale;
+	bool has_metadata;
 	struct vmem_nl_metadata metadata;
 };
 

@@ -364,9 +364,22 @@ static const char *driver_text(json_object *driver)
 	return get_bool(driver, "ready") ? "ready" : "not ready";
 }
 
+static void print_metadata(json_object *metadata)
+{
+	if (!metadata) {
+		printf("%-18s %12s\n", "metadata", "not known");
+		return;
+	}
+	print_size("metadata", get_size(metadata, "total"));
+	print_size("  memslot", get_size(metadata, "memslot"));
+	print_size("  rmap", get_size(metadata, "rmap"));
+	print_size("  lpage_info", get_size(metadata, "lpage_info"));
+	print_size("  gfn_track", get_size(metadata, "gfn_track"));
+	print_size("  dirty_bitmap", get_size(metadata, "dirty_bitmap"));
+}
+
 static void print_status(json_object *status)
 {
-	json_object *metadata = get_object(status, "metadata");
 	const char *failure = get_text(status, "last_failure");
 
 	printf("%-18s   0x%" PRIx64 "\n", "guest address",
@@ -383,12 +396,7 @@ static void print_status(json_object *status)
 	       get_size(status, "address_spaces") & 2
 		       ? ", in two address spaces"
 		       : "");
-	print_size("metadata", get_size(metadata, "total"));
-	print_size("  memslot", get_size(metadata, "memslot"));
-	print_size("  rmap", get_size(metadata, "rmap"));
-	print_size("  lpage_info", get_size(metadata, "lpage_info"));
-	print_size("  gfn_track", get_size(metadata, "gfn_track"));
-	print_size("  dirty_bitmap", get_size(metadata, "dirty_bitmap"));
+	print_metadata(get_object(status, "metadata"));
 	printf("%-18s %8s %s\n", "driver", "",
 	       driver_text(get_object(status, "driver")));
 	printf("%-18s %8" PRIu64 "\n", "VMM process",
@@ -402,21 +410,22 @@ static void print_slots(json_object *result)
 {
 	json_object *slots = get_object(result, "slots");
 	char size[SIZE_TEXT_MAX], plugged[SIZE_TEXT_MAX];
-	char metadata[SIZE_TEXT_MAX];
+	char text[SIZE_TEXT_MAX];
 
 	printf("%5s  %-18s %12s %12s %12s\n", "id", "guest address", "size",
 	       "plugged", "metadata");
 	for (size_t i = 0; i < json_object_array_length(slots); i++) {
 		json_object *slot = json_object_array_get_idx(slots, i);
+		json_object *metadata = get_object(slot, "metadata");
 
+		strcpy(text, "not known");
+		if (metadata)
+			size_format(get_size(metadata, "total"), text);
 		printf("%5" PRIu64 "  0x%-16" PRIx64 " %12s %12s %12s%s\n",
 		       get_size(slot, "id"), get_size(slot, "gpa"),
 		       size_format(get_size(slot, "size"), size),
 		       size_format(get_size(slot, "plugged_size"), plugged),
-		       size_format(
-			       get_size(get_object(slot, "metadata"), "total"),
-			       metadata),
-		       get_bool(slot, "stale") ? "  stale" : "");
+		       text, get_bool(slot, "stale") ? "  stale" : "");
 	}
 }
 
