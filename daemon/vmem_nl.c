@@ -34,12 +34,21 @@
 /* What the kernel fills at most per message of a dump. */
 #define RECEIVE_SIZE 32768
 
+/* Header, genetlink header, and more scalar attributes than any request has. */
+#define REQUEST_SIZE 256
+
+/**
+ * struct vmem_nl - handle
+ * @seq: of the last request
+ * @sent: the request of vmem_nl_send() that waits for its answer
+ */
 struct vmem_nl {
 	struct mnl_socket *socket;
 	unsigned int port;
 	uint32_t seq;
 	uint16_t family;
 	uint32_t events_group;
+	char sent[REQUEST_SIZE];
 	char receive[RECEIVE_SIZE];
 };
 
@@ -354,6 +363,58 @@ static int end_of_answer(const struct nlmsghdr *nlh,
 	return error;
 }
 
+/*
+ * Receive one datagram of the kernel's; other processes may send us some too.
+ *
+ * Return: its size; -EAGAIN with MSG_DONTWAIT; a socket's errno.
+ */
+static int receive_datagram(struct vmem_nl *nl, int flags)
+{
+	for (;;) {
+		struct sockaddr_nl from = {};
+		struct iovec iov = {
+			.iov_base = nl->receive,
+			.iov_len = sizeof(nl->receive),
+		};
+		struct msghdr mh = {
+			.msg_name = &from,
+			.msg_namelen = sizeof(from),
+			.msg_iov = &iov,
+			.msg_iovlen = 1,
+		};
+		ssize_t got = recvmsg(vmem_nl_fd(nl), &mh, flags);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return -errno;
+		if (mh.msg_namelen != sizeof(from) || from.nl_pid)
+			continue;
+		return mh.msg_flags & MSG_TRUNC ? -EMSGSIZE : (int)got;
+	}
+}
+
+static int send_message(struct vmem_nl *nl, struct nlmsghdr *nlh,
+			struct vmem_nl_error *err)
+{
+	int ret;
+
+	nlh->nlmsg_seq = ++nl->seq;
+	if (mnl_socket_sendto(nl->socket, nlh, nlh->nlmsg_len) >= 0)
+		return 0;
+	ret = -errno;
+	set_error(err, "cannot send a netlink message: %s", strerror(-ret));
+	return ret;
+}
+
+static int answer_lost(int ret, struct vmem_nl_error *err)
+{
+	set_error(err, "cannot receive a netlink message: %s", strerror(-ret));
+	if (err)
+		err->unknown = true;
+	return ret;
+}
+
 /**
  * vmem_nl_transact() - send a request, take the whole answer
  * @nl: handle
@@ -375,30 +436,17 @@ int vmem_nl_transact(struct vmem_nl *nl, struct nlmsghdr *nlh,
 	int ret;
 
 	nlh->nlmsg_flags |= NLM_F_REQUEST | NLM_F_ACK;
-	nlh->nlmsg_seq = ++nl->seq;
-	if (mnl_socket_sendto(nl->socket, nlh, nlh->nlmsg_len) < 0) {
-		ret = -errno;
-		set_error(err, "cannot send a netlink message: %s",
-			  strerror(-ret));
+	ret = send_message(nl, nlh, err);
+	if (ret)
 		return ret;
-	}
 
 	for (;;) {
 		const struct nlmsghdr *in;
-		ssize_t got;
 		int len;
 
-		got = mnl_socket_recvfrom(nl->socket, nl->receive,
-					  sizeof(nl->receive));
-		if (got < 0) {
-			if (errno == EINTR)
-				continue;
-			ret = -errno;
-			set_error(err, "cannot receive a netlink message: %s",
-				  strerror(-ret));
-			return ret;
-		}
-		len = got;
+		len = receive_datagram(nl, 0);
+		if (len < 0)
+			return answer_lost(len, err);
 		in = (const struct nlmsghdr *)nl->receive;
 		for (; mnl_nlmsg_ok(in, len); in = mnl_nlmsg_next(in, &len)) {
 			if (in->nlmsg_seq != nl->seq ||
@@ -420,6 +468,8 @@ int vmem_nl_transact(struct vmem_nl *nl, struct nlmsghdr *nlh,
 			ret = fn(in, arg);
 			if (ret < 0) {
 				set_error(err, "%s", strerror(-ret));
+				if (err)
+					err->unknown = true;
 				return ret;
 			}
 		}
@@ -449,9 +499,6 @@ static void put_name(struct nlmsghdr *nlh, struct vmem_nl_name name,
 	if (name.id)
 		mnl_attr_put_u32(nlh, id_type, name.id);
 }
-
-/* Header, genetlink header, and more scalar attributes than any request has. */
-#define REQUEST_SIZE 256
 
 /*
  * Bytes of one range: the nest, two u64. Attributes of 12 bytes need no
@@ -512,6 +559,16 @@ int vmem_nl_region_set(struct vmem_nl *nl, struct vmem_nl_name name,
 				err);
 }
 
+static void put_range(struct nlmsghdr *nlh, const struct vmem_nl_range *range)
+{
+	struct nlattr *nest;
+
+	nest = mnl_attr_nest_start(nlh, KVM_VMEM_A_BLOCK_RANGE);
+	mnl_attr_put_u64(nlh, KVM_VMEM_A_RANGE_GPA, range->gpa);
+	mnl_attr_put_u64(nlh, KVM_VMEM_A_RANGE_SIZE, range->size);
+	mnl_attr_nest_end(nlh, nest);
+}
+
 static int change_blocks(struct vmem_nl *nl, uint8_t cmd,
 			 struct vmem_nl_name name, uint64_t request_id,
 			 const struct vmem_nl_range *ranges, size_t nr,
@@ -547,14 +604,8 @@ static int change_blocks(struct vmem_nl *nl, uint8_t cmd,
 		 KVM_VMEM_A_BLOCK_REGION_ID);
 	if (request_id)
 		mnl_attr_put_u64(nlh, KVM_VMEM_A_BLOCK_REQUEST_ID, request_id);
-	for (i = 0; i < nr; i++) {
-		struct nlattr *nest;
-
-		nest = mnl_attr_nest_start(nlh, KVM_VMEM_A_BLOCK_RANGE);
-		mnl_attr_put_u64(nlh, KVM_VMEM_A_RANGE_GPA, ranges[i].gpa);
-		mnl_attr_put_u64(nlh, KVM_VMEM_A_RANGE_SIZE, ranges[i].size);
-		mnl_attr_nest_end(nlh, nest);
-	}
+	for (i = 0; i < nr; i++)
+		put_range(nlh, &ranges[i]);
 	if (answer)
 		memset(answer, 0, sizeof(*answer));
 	ret = vmem_nl_transact(nl, nlh, answer ? take_answer : NULL, answer,
@@ -603,6 +654,100 @@ int vmem_nl_unplug_all(struct vmem_nl *nl, struct vmem_nl_name name,
 {
 	return change_blocks(nl, KVM_VMEM_CMD_BLOCK_UNPLUG_ALL, name,
 			     request_id, NULL, 0, answer, err);
+}
+
+static const uint8_t change_commands[] = {
+	[VMEM_NL_PLUG] = KVM_VMEM_CMD_BLOCK_PLUG,
+	[VMEM_NL_UNPLUG] = KVM_VMEM_CMD_BLOCK_UNPLUG,
+	[VMEM_NL_UNPLUG_ALL] = KVM_VMEM_CMD_BLOCK_UNPLUG_ALL,
+	[VMEM_NL_SET] = KVM_VMEM_CMD_REGION_SET,
+};
+
+/**
+ * vmem_nl_send() - ask for a change, do not wait for it
+ *
+ * The answer is taken by vmem_nl_receive(). The same change may be sent again
+ * before that, if the answer seems lost; only the last one's counts then.
+ *
+ * Return: 0; a socket's errno, and the kernel knows nothing of it.
+ */
+int vmem_nl_send(struct vmem_nl *nl, struct vmem_nl_name name,
+		 const struct vmem_nl_change *change, struct vmem_nl_error *err)
+{
+	struct nlmsghdr *nlh;
+
+	/* No NLM_F_ACK: the reply, or the error, is the answer. */
+	nlh = begin(nl, nl->sent, change_commands[change->type], NLM_F_REQUEST);
+	if (change->type == VMEM_NL_SET) {
+		put_name(nlh, name, KVM_VMEM_A_REGION_FD, KVM_VMEM_A_REGION_ID);
+		mnl_attr_put_u64(nlh, KVM_VMEM_A_REGION_REQUESTED_SIZE,
+				 change->requested_size);
+	} else {
+		put_name(nlh, name, KVM_VMEM_A_BLOCK_REGION_FD,
+			 KVM_VMEM_A_BLOCK_REGION_ID);
+		mnl_attr_put_u64(nlh, KVM_VMEM_A_BLOCK_REQUEST_ID,
+				 change->request_id);
+	}
+	if (change->type == VMEM_NL_PLUG || change->type == VMEM_NL_UNPLUG)
+		put_range(nlh, &change->range);
+	return send_message(nl, nlh, err);
+}
+
+/* Take the answer to nl->sent out of a datagram. Return: as vmem_nl_receive. */
+static int take_changed(struct vmem_nl *nl, int len,
+			struct vmem_nl_changed *changed,
+			struct vmem_nl_error *err)
+{
+	const struct nlmsghdr *sent = (const struct nlmsghdr *)nl->sent;
+	const struct nlmsghdr *in = (const struct nlmsghdr *)nl->receive;
+	const struct genlmsghdr *genl = mnl_nlmsg_get_payload(sent);
+	int ret;
+
+	for (; mnl_nlmsg_ok(in, len); in = mnl_nlmsg_next(in, &len)) {
+		if (in->nlmsg_seq != sent->nlmsg_seq ||
+		    in->nlmsg_pid != nl->port)
+			continue;
+		if (in->nlmsg_type == NLMSG_ERROR) {
+			ret = end_of_answer(in, sent, err);
+			/* An acknowledgment that nobody asked for. */
+			if (!ret)
+				continue;
+			return ret;
+		}
+		if (in->nlmsg_type != nl->family)
+			continue;
+		if (genl->cmd == KVM_VMEM_CMD_REGION_SET)
+			ret = get_region(in, &changed->region);
+		else
+			ret = take_answer(in, &changed->blocks);
+		return ret ? answer_lost(ret, err) : 0;
+	}
+	return -EINPROGRESS;
+}
+
+/**
+ * vmem_nl_receive() - the answer to what was sent last, if it has come
+ * @changed: the new state, on success
+ * @err: why not, on error; not NULL
+ *
+ * Return: 0; -EINPROGRESS not yet; the kernel's errno, nothing was changed;
+ * another errno with @err->unknown set.
+ */
+int vmem_nl_receive(struct vmem_nl *nl, struct vmem_nl_changed *changed,
+		    struct vmem_nl_error *err)
+{
+	int ret;
+
+	memset(changed, 0, sizeof(*changed));
+	do {
+		ret = receive_datagram(nl, MSG_DONTWAIT);
+		if (ret == -EAGAIN)
+			return -EINPROGRESS;
+		if (ret < 0)
+			return answer_lost(ret, err);
+		ret = take_changed(nl, ret, changed, err);
+	} while (ret == -EINPROGRESS);
+	return ret;
 }
 
 /* Runs of plugged blocks, ascending. -EAGAIN: they changed meanwhile. */
@@ -805,7 +950,6 @@ int vmem_nl_next_event(struct vmem_nl *nl, int timeout_ms,
 {
 	for (;;) {
 		struct pollfd pfd = {.fd = vmem_nl_fd(nl), .events = POLLIN};
-		ssize_t got;
 		int ret;
 
 		ret = poll(&pfd, 1, timeout_ms);
@@ -815,16 +959,16 @@ int vmem_nl_next_event(struct vmem_nl *nl, int timeout_ms,
 			set_error(err, "no event in %d ms", timeout_ms);
 			return -ETIMEDOUT;
 		}
-		got = ret < 0 ? -1
-			      : mnl_socket_recvfrom(nl->socket, nl->receive,
-						    sizeof(nl->receive));
-		if (got < 0) {
-			ret = -errno;
+		/* What had come may have been another process's. */
+		ret = ret < 0 ? -errno : receive_datagram(nl, MSG_DONTWAIT);
+		if (ret == -EAGAIN)
+			continue;
+		if (ret < 0) {
 			set_error(err, "cannot receive events: %s",
 				  strerror(-ret));
 			return ret;
 		}
-		ret = take_event(nl, got, event);
+		ret = take_event(nl, ret, event);
 		if (ret < 0) {
 			set_error(err, "malformed event");
 			return ret;

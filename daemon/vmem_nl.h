@@ -2,9 +2,10 @@
 /*
  * Client of the kvm-vmem generic netlink family (uapi/kvm_vmem.yaml).
  *
- * One function per operation. All block until the kernel has answered, which
- * it does within the call: generic netlink runs a request in the sender's
- * context. There is no event loop inside; vmem_nl_fd() can be polled by one.
+ * One function per operation. All block until the kernel has answered. For what
+ * reads that is soon; a change takes as long as KVM takes. Who has other things
+ * to do meanwhile asks for a change with vmem_nl_send(), polls vmem_nl_fd() and
+ * takes the answer with vmem_nl_receive().
  *
  * Every function returns 0 or a negative errno. If @err is not NULL, a failure
  * leaves there what the kernel said about it in its extended acknowledgment,
@@ -35,6 +36,8 @@ struct vmem_nl;
  * @offset: where in the request message the bad attribute begins, in bytes
  * @attr: type of the bad attribute, or of the missing one; 0 if not told
  * @missing: @attr is missing from the request
+ * @unknown: the kernel's answer was lost: whether the request was carried out
+ *	is not known
  */
 struct vmem_nl_error {
 	char text[VMEM_NL_TEXT_MAX];
@@ -43,6 +46,7 @@ struct vmem_nl_error {
 	uint32_t offset;
 	uint16_t attr;
 	bool missing;
+	bool unknown;
 };
 
 /**
@@ -124,6 +128,32 @@ struct vmem_nl_answer {
 	uint32_t populated_slots;
 };
 
+enum vmem_nl_change_type {
+	VMEM_NL_PLUG,
+	VMEM_NL_UNPLUG,
+	VMEM_NL_UNPLUG_ALL,
+	VMEM_NL_SET,
+};
+
+/**
+ * struct vmem_nl_change - a change that is asked for without waiting
+ * @request_id: see vmem_nl_plug(); not for VMEM_NL_SET
+ * @range: for plug and unplug
+ * @requested_size: for VMEM_NL_SET
+ */
+struct vmem_nl_change {
+	enum vmem_nl_change_type type;
+	uint64_t request_id;
+	struct vmem_nl_range range;
+	uint64_t requested_size;
+};
+
+/* What it answers to a change: @region to VMEM_NL_SET, @blocks to others. */
+struct vmem_nl_changed {
+	struct vmem_nl_answer blocks;
+	struct vmem_nl_region region;
+};
+
 /* Which fields of a region-set are sent. */
 #define VMEM_NL_SET_REQUESTED_SIZE (1U << 0)
 #define VMEM_NL_SET_DIRTY_LOG	   (1U << 1)
@@ -173,6 +203,12 @@ int vmem_nl_block_dump(struct vmem_nl *nl, struct vmem_nl_name name,
 		       struct vmem_nl_error *err);
 int vmem_nl_slot_dump(struct vmem_nl *nl, struct vmem_nl_name name,
 		      vmem_nl_slot_fn fn, void *arg, struct vmem_nl_error *err);
+
+int vmem_nl_send(struct vmem_nl *nl, struct vmem_nl_name name,
+		 const struct vmem_nl_change *change,
+		 struct vmem_nl_error *err);
+int vmem_nl_receive(struct vmem_nl *nl, struct vmem_nl_changed *changed,
+		    struct vmem_nl_error *err);
 
 int vmem_nl_subscribe(struct vmem_nl *nl, struct vmem_nl_error *err);
 int vmem_nl_next_event(struct vmem_nl *nl, int timeout_ms,
