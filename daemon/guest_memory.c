@@ -7,6 +7,11 @@
  * the file is as long as the region says: beyond its end a mapping faults.
  * Ranges are compared by their inclusive last byte, so that one that ends with
  * the address space is no special case.
+ *
+ * What is shared may not be touched all the same: a front end shares all of a
+ * virtio-mem device's region, and a write to an unplugged block of it would
+ * allocate memory that nobody gives back, and be seen by the guest when the
+ * block is plugged. So each look-up asks the device.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -149,14 +154,27 @@ void guest_memory_clear(struct guest_memory *memory)
 	for (size_t i = 0; i < memory->nr; i++)
 		munmap(memory->regions[i].map, memory->regions[i].map_size);
 	free(memory->regions);
-	memset(memory, 0, sizeof(*memory));
+	memory->regions = NULL;
+	memory->nr = 0;
+}
+
+/* Bytes from an offset of a region on that may be touched, at most @size. */
+static uint64_t accessible(const struct guest_memory *memory,
+			   const struct guest_memory_region *region,
+			   uint64_t offset, uint64_t size)
+{
+	if (size > region->size - offset)
+		size = region->size - offset;
+	if (!memory->accessible || !size)
+		return size;
+	return memory->accessible(memory->arg, region->gpa + offset, size);
 }
 
 /**
  * guest_memory_at_gpa() - where a guest-physical address is mapped here
- * @left: bytes from there to the end of its region
+ * @left: bytes from there on that may be touched, at least 1
  *
- * Return: the address, or NULL if the front end shares no memory there.
+ * Return: the address, or NULL if there is no memory that may be touched.
  */
 void *guest_memory_at_gpa(const struct guest_memory *memory, uint64_t gpa,
 			  uint64_t *left)
@@ -166,8 +184,9 @@ void *guest_memory_at_gpa(const struct guest_memory *memory, uint64_t gpa,
 
 		if (gpa < region->gpa || gpa - region->gpa >= region->size)
 			continue;
-		*left = region->size - (gpa - region->gpa);
-		return region->hva + (gpa - region->gpa);
+		*left = accessible(memory, region, gpa - region->gpa,
+				   region->size);
+		return *left ? region->hva + (gpa - region->gpa) : NULL;
 	}
 	return NULL;
 }
@@ -181,7 +200,7 @@ void *guest_memory_at_uva(const struct guest_memory *memory, uint64_t uva,
 
 		if (uva < region->uva || uva - region->uva >= region->size)
 			continue;
-		if (size > region->size - (uva - region->uva))
+		if (accessible(memory, region, uva - region->uva, size) < size)
 			return NULL;
 		return region->hva + (uva - region->uva);
 	}

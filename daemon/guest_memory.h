@@ -24,9 +24,18 @@ struct guest_memory_region {
 	size_t map_size;
 };
 
+/**
+ * struct guest_memory - all that the front end shares
+ * @regions: @nr of them
+ * @accessible: how many bytes from @gpa on, at most @size, may be touched; 0:
+ *	none. NULL: all may
+ * @arg: for @accessible
+ */
 struct guest_memory {
 	struct guest_memory_region *regions;
 	size_t nr;
+	uint64_t (*accessible)(const void *arg, uint64_t gpa, uint64_t size);
+	const void *arg;
 };
 
 int guest_memory_add(struct guest_memory *memory, uint64_t gpa, uint64_t uva,

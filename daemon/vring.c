@@ -24,20 +24,19 @@ bool vring_valid_size(uint32_t size)
 }
 
 /**
- * vring_map() - find the rings in memory
+ * vring_find() - find the rings in memory
  * @reason: what is wrong, on error
  *
- * Called when all of size, addresses and memory are there, and again when the
- * memory changes.
+ * To be called each time before the rings are touched: the blocks of memory
+ * that they are in may have been unplugged.
  *
  * Return: 0; -EINVAL misaligned; -EFAULT not in memory.
  */
-int vring_map(struct vring_queue *vring, const struct guest_memory *memory,
-	      const char **reason)
+int vring_find(struct vring_queue *vring, const struct guest_memory *memory,
+	       const char **reason)
 {
 	size_t size = vring->size;
 
-	vring->mapped = false;
 	if (vring->desc_uva % VRING_DESC_ALIGN_SIZE ||
 	    vring->avail_uva % VRING_AVAIL_ALIGN_SIZE ||
 	    vring->used_uva % VRING_USED_ALIGN_SIZE) {
@@ -65,6 +64,26 @@ int vring_map(struct vring_queue *vring, const struct guest_memory *memory,
 		*reason = "a ring in a misaligned memory region";
 		return -EINVAL;
 	}
+	return 0;
+}
+
+/**
+ * vring_map() - start to work with the rings
+ *
+ * Called when all of size, addresses and memory are there, and again when the
+ * memory changes.
+ *
+ * Return: as vring_find().
+ */
+int vring_map(struct vring_queue *vring, const struct guest_memory *memory,
+	      const char **reason)
+{
+	int ret;
+
+	vring->mapped = false;
+	ret = vring_find(vring, memory, reason);
+	if (ret)
+		return ret;
 	vring->used_index =
 		le16toh(__atomic_load_n(&vring->used->idx, __ATOMIC_RELAXED));
 	vring->mapped = true;
@@ -134,37 +153,27 @@ static int take_writable(const struct guest_memory *memory, uint64_t gpa,
 }
 
 /**
- * vring_pop() - take the next chain that the driver has made available
- * @request: the chain, on return of 1
- * @reason: what is wrong with the queue, on error
+ * vring_walk() - take a chain apart
+ * @head: its first descriptor
+ * @request: the chain, on success
+ * @reason: what is wrong with it, on error
  *
- * Return: 1; 0 there is none; -EINVAL, -EFAULT, -ELOOP the driver broke a rule,
- * and the queue is marked broken.
+ * A chain that waited for its answer is walked again before it is written to:
+ * memory may have come and gone meanwhile.
+ *
+ * Return: 0; -EINVAL, -EFAULT, -ELOOP the driver broke a rule, and the queue
+ * is marked broken.
  */
-int vring_pop(struct vring_queue *vring, const struct guest_memory *memory,
-	      struct vring_request *request, const char **reason)
+int vring_walk(struct vring_queue *vring, const struct guest_memory *memory,
+	       uint16_t head, struct vring_request *request,
+	       const char **reason)
 {
-	uint16_t available, index, steps;
+	uint16_t index = head, steps;
 	bool writable = false;
 	uint32_t total = 0;
 	int ret;
 
-	available =
-		le16toh(__atomic_load_n(&vring->avail->idx, __ATOMIC_ACQUIRE));
-	available -= vring->last_avail;
-	if (!available)
-		return 0;
-	if (available > vring->size) {
-		*reason =
-			"more chains available than the queue has descriptors";
-		ret = -EINVAL;
-		goto broken;
-	}
-	index = vring->last_avail & (vring->size - 1);
-	index = le16toh(
-		__atomic_load_n(&vring->avail->ring[index], __ATOMIC_RELAXED));
-
-	request->head = index;
+	request->head = head;
 	request->read_size = 0;
 	request->nr_write = 0;
 	request->write_size = 0;
@@ -220,12 +229,46 @@ int vring_pop(struct vring_queue *vring, const struct guest_memory *memory,
 		if (!(flags & VRING_DESC_F_NEXT))
 			break;
 	}
-	vring->last_avail++;
-	return 1;
+	return 0;
 
 broken:
 	vring->broken = true;
 	return ret;
+}
+
+/**
+ * vring_pop() - take the next chain that the driver has made available
+ * @request: the chain, on return of 1
+ * @reason: what is wrong with the queue, on error
+ *
+ * Return: 1; 0 there is none; an error of vring_walk(), and the queue is marked
+ * broken.
+ */
+int vring_pop(struct vring_queue *vring, const struct guest_memory *memory,
+	      struct vring_request *request, const char **reason)
+{
+	uint16_t available, index, head;
+	int ret;
+
+	available =
+		le16toh(__atomic_load_n(&vring->avail->idx, __ATOMIC_ACQUIRE));
+	available -= vring->last_avail;
+	if (!available)
+		return 0;
+	if (available > vring->size) {
+		*reason =
+			"more chains available than the queue has descriptors";
+		vring->broken = true;
+		return -EINVAL;
+	}
+	index = vring->last_avail & (vring->size - 1);
+	head = le16toh(
+		__atomic_load_n(&vring->avail->ring[index], __ATOMIC_RELAXED));
+	ret = vring_walk(vring, memory, head, request, reason);
+	if (ret)
+		return ret;
+	vring->last_avail++;
+	return 1;
 }
 
 /**

@@ -72,7 +72,12 @@ struct vring_request {
 bool vring_valid_size(uint32_t size);
 int vring_map(struct vring_queue *vring, const struct guest_memory *memory,
 	      const char **reason);
+int vring_find(struct vring_queue *vring, const struct guest_memory *memory,
+	       const char **reason);
 void vring_unmap(struct vring_queue *vring);
+int vring_walk(struct vring_queue *vring, const struct guest_memory *memory,
+	       uint16_t head, struct vring_request *request,
+	       const char **reason);
 int vring_pop(struct vring_queue *vring, const struct guest_memory *memory,
 	      struct vring_request *request, const char **reason);
 size_t vring_write(struct vring_request *request, const void *data,
