@@ -7,8 +7,9 @@
  * the memory behind back to the host. The rule is the kernel's region
  * (region.c). A backing that has a VMM change its own memslots fits as well.
  *
- * A backing keeps @plugged true: it is what the device answers STATE requests
- * from, without asking anybody.
+ * A backing keeps @plugged true, as far as it knows: it is what the device
+ * answers STATE requests from, without asking anybody. It adds to @owed the
+ * blocks that were unplugged, by whom ever; the device discards them.
  */
 #ifndef BACKING_H
 #define BACKING_H
@@ -28,33 +29,64 @@ struct backing;
  * @plug: make the range accessible to the guest. The memory reads zero.
  * @unplug: make the range inaccessible, as far as slots allow
  * @unplug_all: all of it, as one step
- * @discard: give the memory of an unplugged range back to the host
- * @repeated: is this the change that was carried out last before the daemon
- *	was started? Then the guest asks again, because the answer was lost
- *	with the daemon before, and gets it now. At most the first change after
- *	a start can be.
+ * @repeat: was the last change this one? Then the guest asks again, because
+ *	its answer was lost, and gets it now. Return: 0 it was; -EINVAL it was
+ *	another, or no answer was lost; another errno: not known
+ * @verify: bring @plugged up to date. Return: 0 it was; 1 it was not; an errno
+ * @discard: give the memory of an unplugged range back to the host. Does not
+ *	take long for ranges of BACKING_DISCARD_MAX
+ * @answer_lost: the guest was not told of the last change
  *
- * Ranges are whole blocks inside the region: the device has checked. All but
- * @repeated return 0 or a negative errno with @reason set, having changed
- * nothing (@discard: maybe some). -EAGAIN: @plugged was not true and has been
- * brought up to date; judge the request again.
+ * Ranges are whole blocks inside the region: the device has checked. The first
+ * four may take long. They return -EINPROGRESS then, and @done of the backing
+ * is called with the result; there is one at a time. An errno means that
+ * nothing was changed (@discard: maybe some), and has @reason set. -EAGAIN:
+ * @plugged was not true and has been brought up to date; judge again.
  */
 struct backing_ops {
 	int (*plug)(struct backing *backing, uint64_t gpa, uint64_t size);
 	int (*unplug)(struct backing *backing, uint64_t gpa, uint64_t size);
 	int (*unplug_all)(struct backing *backing);
+	int (*repeat)(struct backing *backing, bool plug, uint64_t gpa,
+		      uint64_t size);
+	int (*verify)(struct backing *backing);
 	int (*discard)(struct backing *backing, uint64_t gpa, uint64_t size);
-	bool (*repeated)(struct backing *backing, bool plug, uint64_t gpa,
-			 uint64_t size);
+	void (*answer_lost)(struct backing *backing);
 };
 
+/*
+ * Memory that is discarded before other work gets its turn: it takes some
+ * tens of milliseconds if all of it is there, in pages of 4 KiB.
+ */
+#define BACKING_DISCARD_MAX (256ULL << 20)
+
+/**
+ * struct backing - what carries out changes
+ * @plugged: blocks that the guest has
+ * @owed: unplugged blocks whose memory may not have been given back, so that
+ *	it is not zero
+ * @done: an operation has ended; set by the user of the backing
+ * @arg: for @done
+ */
 struct backing {
 	const struct backing_ops *ops;
 	uint64_t gpa;
 	uint64_t size;
 	uint64_t block_size;
 	struct blocks plugged;
+	struct blocks owed;
 	char reason[BACKING_REASON_MAX];
+	void (*done)(void *arg, int result);
+	void *arg;
 };
+
+int backing_init(struct backing *backing, const struct backing_ops *ops,
+		 uint64_t gpa, uint64_t size, uint64_t block_size);
+void backing_free(struct backing *backing);
+void backing_note_plugged(struct backing *backing, uint64_t gpa, uint64_t size);
+void backing_note_unplugged(struct backing *backing, uint64_t gpa,
+			    uint64_t size);
+void backing_adopt(struct backing *backing, struct blocks *plugged);
+void backing_owe_unplugged(struct backing *backing);
 
 #endif /* BACKING_H */

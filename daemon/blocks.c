@@ -74,6 +74,31 @@ void blocks_clear(struct blocks *blocks, uint64_t first, uint64_t nr)
 	}
 }
 
+/* Both sets are of as many blocks. */
+void blocks_add(struct blocks *blocks, const struct blocks *more)
+{
+	for (uint64_t word = 0; word < words(blocks->nr); word++) {
+		uint64_t come = more->map[word] & ~blocks->map[word];
+
+		if (!come)
+			continue;
+		blocks->set += __builtin_popcountll(come);
+		blocks->map[word] |= come;
+	}
+}
+
+void blocks_remove(struct blocks *blocks, const struct blocks *less)
+{
+	for (uint64_t word = 0; word < words(blocks->nr); word++) {
+		uint64_t gone = less->map[word] & blocks->map[word];
+
+		if (!gone)
+			continue;
+		blocks->set -= __builtin_popcountll(gone);
+		blocks->map[word] &= ~gone;
+	}
+}
+
 /* How many of a range are in the set. */
 uint64_t blocks_count(const struct blocks *blocks, uint64_t first, uint64_t nr)
 {

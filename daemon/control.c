@@ -42,6 +42,9 @@
  * @watching: events are wanted
  * @lost: events that were left out
  * @waiting: a "resize" is to be answered when @wait_size is reached
+ * @token: of the request whose method is not done, 0 if there is none
+ * @late_id: its id
+ * @late_wait: it is a "resize" that waits, for @wait_size
  * @closing: to be closed when all is sent
  */
 struct control_client {
@@ -62,6 +65,9 @@ struct control_client {
 	uint64_t wait_size;
 	json_object *wait_id;
 	json_object *wait_result;
+	uint64_t token;
+	json_object *late_id;
+	bool late_wait;
 	bool closing;
 };
 
@@ -86,6 +92,7 @@ static void free_client(struct control_client *client)
 	drop_fds(client);
 	json_object_put(client->wait_id);
 	json_object_put(client->wait_result);
+	json_object_put(client->late_id);
 	free(client->out);
 	close(client->fd);
 	free(client);
@@ -258,6 +265,24 @@ static bool wants_wait(const struct control_call *call, int *error)
 	return json_object_get_boolean(object);
 }
 
+/* A method is done; takes over @id and @result. */
+static void finish_call(struct control_client *client, json_object *id,
+			bool wait, int ret, json_object *result,
+			const char *message)
+{
+	if (ret) {
+		json_object_put(result);
+		put_error(client, id, ret, message);
+	} else if (wait) {
+		client->waiting = true;
+		client->wait_id = id;
+		client->wait_result = result;
+		check_wait(client);
+	} else {
+		put_result(client, id, result);
+	}
+}
+
 static void call_method(struct control_client *client,
 			const struct control_method *method, json_object *id,
 			json_object *params)
@@ -267,6 +292,7 @@ static void call_method(struct control_client *client,
 		.params = params,
 		.fds = client->fds,
 		.nr_fds = client->nr_fds,
+		.token = ++control->last_token,
 	};
 	bool wait = false;
 	int ret = 0;
@@ -282,21 +308,16 @@ static void call_method(struct control_client *client,
 			  "this connection waits for a resize already");
 		return;
 	}
+	if (wait)
+		control_get_size(&call, "size", &client->wait_size);
 	ret = method->handle(&call, control->arg);
-	if (ret) {
-		json_object_put(call.result);
-		put_error(client, id, ret, call.message);
+	if (ret == -EINPROGRESS) {
+		client->token = call.token;
+		client->late_id = id;
+		client->late_wait = wait;
 		return;
 	}
-	if (!wait) {
-		put_result(client, id, call.result);
-		return;
-	}
-	client->waiting = true;
-	client->wait_id = id;
-	client->wait_result = call.result;
-	control_get_size(&call, "size", &client->wait_size);
-	check_wait(client);
+	finish_call(client, id, wait, ret, call.result, call.message);
 }
 
 static void call_by_name(struct control_client *client, const char *name,
@@ -384,7 +405,7 @@ static int handle_lines(struct control_client *client)
 {
 	int ret;
 
-	while (!backlog(client) && !client->closing) {
+	while (!backlog(client) && !client->closing && !client->token) {
 		char *end = memchr(client->line, '\n', client->have);
 		size_t length, used;
 
@@ -403,7 +424,7 @@ static int handle_lines(struct control_client *client)
 			return ret;
 	}
 	if (client->have == sizeof(client->line) && !client->closing &&
-	    !memchr(client->line, '\n', client->have)) {
+	    !client->token && !memchr(client->line, '\n', client->have)) {
 		put_error(client, NULL, -E2BIG, "the line is too long");
 		client->closing = true;
 	}
@@ -421,7 +442,7 @@ static void settle(struct control_client *client)
 	}
 	if (backlog(client))
 		events |= EPOLLOUT;
-	else
+	else if (!client->token)
 		events |= EPOLLIN;
 	sd_event_source_set_io_events(client->source, events);
 }
@@ -485,7 +506,8 @@ static int on_client(sd_event_source *source __attribute__((unused)),
 	struct control_client *client = arg;
 	int ret = 0;
 
-	if (revents & EPOLLERR)
+	/* A client whose request is not done is not read from. */
+	if (revents & EPOLLERR || (revents & EPOLLHUP && client->token))
 		ret = -ECONNRESET;
 	if (!ret && revents & EPOLLOUT)
 		ret = flush(client);
@@ -602,6 +624,36 @@ int control_listen(struct control *control, int fd)
 	ret = sd_event_add_io(control->event, &control->listen_source, fd,
 			      EPOLLIN, on_connect, control);
 	return ret < 0 ? ret : 0;
+}
+
+/**
+ * control_answer() - answer a request whose method had returned -EINPROGRESS
+ * @token: its call's
+ * @result: as of a method, given away; @message: likewise
+ *
+ * The client may have left.
+ */
+void control_answer(struct control *control, uint64_t token, int ret,
+		    json_object *result, const char *message)
+{
+	struct control_client *client = control->clients;
+	json_object *id;
+
+	while (client && client->token != token)
+		client = client->next;
+	if (!client) {
+		json_object_put(result);
+		return;
+	}
+	id = client->late_id;
+	client->late_id = NULL;
+	client->token = 0;
+	finish_call(client, id, client->late_wait, ret, result, message);
+	/* Lines that have come meanwhile. */
+	if (handle_lines(client))
+		free_client(client);
+	else
+		settle(client);
 }
 
 /* The state has changed: tell those who watch or wait. */

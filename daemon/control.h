@@ -33,6 +33,7 @@
  * @params: its parameters, an object or NULL
  * @fds: descriptors that came with it; -1 where the method has taken one
  * @nr_fds: how many
+ * @token: names the request to control_answer()
  * @result: to be set by the method: an object, given away
  * @message: to be set by the method on error
  */
@@ -40,13 +41,15 @@ struct control_call {
 	json_object *params;
 	int *fds;
 	size_t nr_fds;
+	uint64_t token;
 	json_object *result;
 	char message[CONTROL_TEXT_MAX];
 };
 
 /**
  * struct control_method - a method by its name
- * @handle: Return: 0, or a negative errno
+ * @handle: Return: 0, or a negative errno; -EINPROGRESS: control_answer() will
+ *	be called
  */
 struct control_method {
 	const char *name;
@@ -77,12 +80,15 @@ struct control {
 	void *arg;
 	struct control_client *clients;
 	unsigned int nr_clients;
+	uint64_t last_token;
 };
 
 void control_init(struct control *control, sd_event *event,
 		  const struct control_ops *ops, void *arg);
 int control_listen(struct control *control, int fd);
 int control_add_client(struct control *control, int fd);
+void control_answer(struct control *control, uint64_t token, int ret,
+		    json_object *result, const char *message);
 void control_publish(struct control *control);
 void control_stop(struct control *control);
 

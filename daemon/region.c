@@ -12,14 +12,23 @@
  * descriptor. The kernel counts changes, and we count ours; when the counts
  * differ, the blocks are read anew.
  *
+ * Waiting. The kernel carries out changes in the order they are asked for, each
+ * when KVM lets it be done, which a VMM can delay for as long as it likes. The
+ * answer is an event of the loop, and other events have their turn before it.
+ * Reading waits for KVM for some tenths of a second at most.
+ *
  * Request ids. Each change carries the id after the last one. The kernel
  * remembers the last request with its answer, so one that comes again with the
- * same id changes nothing and is answered as before. That closes the gap of a
- * daemon that died after the kernel had made a change and before the guest was
- * told: its successor finds the guest's request still in the queue and the
- * blocks already as requested. Instead of an error, which the guest has not
- * deserved, it asks the kernel to repeat the last request, and gets an answer
- * if it is this one, EINVAL if not.
+ * same id changes nothing and is answered as before. That closes two gaps.
+ * - An answer does not come, because there was no memory for it: the request is
+ *   sent again. Until it is answered nothing else is asked for, since whether
+ *   it was carried out is not known.
+ * - A daemon died after the kernel had made a change and before the guest was
+ *   told: its successor finds the guest's request still in the queue and the
+ *   blocks already as requested. Instead of an error, which the guest has not
+ *   deserved, it asks the kernel to repeat the last request, and gets an answer
+ *   if it is this one, EINVAL if not. A front end that goes away before the
+ *   answer, and comes back, leaves the same behind.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,6 +38,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -37,6 +47,17 @@
 
 /* How often blocks that change while they are read are read again. */
 #define BLOCK_DUMP_TRIES 16
+
+/*
+ * How long to wait for an answer before the request is sent again, which is
+ * right if it is lost, and harmless if KVM is slow: at first, and at most. It
+ * doubles, so that not many copies wait in the kernel.
+ */
+#define AGAIN_USEC     (30 * 1000000ULL)
+#define AGAIN_MAX_USEC (3600 * 1000000ULL)
+
+/* How long after a failure the region is read again. */
+#define RECHECK_USEC 1000000ULL
 
 static struct region *to_region(struct backing *backing)
 {
@@ -110,10 +131,11 @@ static int read_once(struct region *region, struct vmem_nl_error *err)
 		ret = -EAGAIN;
 		goto free_blocks;
 	}
-	blocks_free(&backing->plugged);
-	backing->plugged = dump.plugged;
+	backing_adopt(backing, &dump.plugged);
 	region->state = after;
 	region->changes = after.changes;
+	if (region->news)
+		region->news(region->arg);
 	return 0;
 
 free_blocks:
@@ -131,98 +153,338 @@ static int read_all(struct region *region, struct vmem_nl_error *err)
 	return ret;
 }
 
+/*
+ * Bring the mirror up to date. Not while a change of ours is on its way: its
+ * answer could not be told from others' doing then.
+ *
+ * Return: 0 it was up to date; 1 it is now; an errno.
+ */
+static int verify(struct region *region, struct vmem_nl_error *err)
+{
+	struct vmem_nl_region state;
+	int ret;
+
+	ret = vmem_nl_region_get(region->nl, name_of(region), &state, err);
+	if (ret)
+		return ret;
+	if (state.changes != region->changes) {
+		ret = read_all(region, err);
+		return ret ? ret : 1;
+	}
+	region->state = state;
+	return 0;
+}
+
+static void arm(sd_event_source *source, uint64_t usec)
+{
+	sd_event_source_set_time_relative(source, usec);
+	sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+/**
+ * region_recheck() - find out what others have changed, and tell of it
+ *
+ * When that is not possible now, it is done later.
+ */
+void region_recheck(struct region *region)
+{
+	struct vmem_nl_error err;
+
+	region->recheck = true;
+	if (region->blocks.out)
+		return;
+	if (verify(region, &err) < 0) {
+		log_warning("reading the region: %s", err.text);
+		arm(region->recheck_source, RECHECK_USEC);
+		return;
+	}
+	region->recheck = false;
+	sd_event_source_set_enabled(region->recheck_source, SD_EVENT_OFF);
+}
+
+static int on_recheck(sd_event_source *source __attribute__((unused)),
+		      uint64_t usec __attribute__((unused)), void *arg)
+{
+	region_recheck(arg);
+	return 0;
+}
+
+/* --- Changes --- */
+
+static int ask(struct region_request *request, struct vmem_nl_error *err)
+{
+	int ret;
+
+	ret = vmem_nl_send(request->nl, name_of(request->region),
+			   &request->change, err);
+	if (ret && !request->asked)
+		return ret;
+	request->out = true;
+	request->asked++;
+	arm(request->again_source, request->wait_usec);
+	request->wait_usec *= 2;
+	if (request->wait_usec > AGAIN_MAX_USEC)
+		request->wait_usec = AGAIN_MAX_USEC;
+	return 0;
+}
+
+static int on_again(sd_event_source *source __attribute__((unused)),
+		    uint64_t usec __attribute__((unused)), void *arg)
+{
+	struct vmem_nl_error err;
+
+	log_warning("the kernel has not answered for long: asked again");
+	return ask(arg, &err);
+}
+
+/* Ask for request->change. Return: -EINPROGRESS, or an errno with a reason. */
+static int begin(struct region_request *request, bool repeat)
+{
+	struct backing *backing = &request->region->backing;
+	struct vmem_nl_error err;
+	int ret;
+
+	if (request->out) {
+		snprintf(backing->reason, sizeof(backing->reason),
+			 "the kernel has not answered the request before");
+		return -EBUSY;
+	}
+	request->asked = 0;
+	request->repeat = repeat;
+	request->wait_usec = AGAIN_USEC;
+	ret = ask(request, &err);
+	if (!ret)
+		return -EINPROGRESS;
+	snprintf(backing->reason, sizeof(backing->reason), "%.150s", err.text);
+	return ret == -EAGAIN || ret == -EINVAL ? -EBUSY : ret;
+}
+
+static int begin_change(struct backing *backing, enum vmem_nl_change_type type,
+			uint64_t gpa, uint64_t size)
+{
+	struct region *region = to_region(backing);
+
+	if (!region->blocks.out)
+		region->blocks.change = (struct vmem_nl_change){
+			.type = type,
+			.request_id = region->state.request_id + 1,
+			.range = {.gpa = gpa, .size = size},
+		};
+	return begin(&region->blocks, false);
+}
+
+static int region_plug(struct backing *backing, uint64_t gpa, uint64_t size)
+{
+	return begin_change(backing, VMEM_NL_PLUG, gpa, size);
+}
+
+static int region_unplug(struct backing *backing, uint64_t gpa, uint64_t size)
+{
+	return begin_change(backing, VMEM_NL_UNPLUG, gpa, size);
+}
+
+static int region_unplug_all(struct backing *backing)
+{
+	return begin_change(backing, VMEM_NL_UNPLUG_ALL, backing->gpa,
+			    backing->size);
+}
+
+/* The device has had us verified: the last request's id is known. */
+static int region_repeat(struct backing *backing, bool plug, uint64_t gpa,
+			 uint64_t size)
+{
+	struct region *region = to_region(backing);
+
+	if (!region->may_repeat || !region->state.request_id)
+		return -EINVAL;
+	if (!region->blocks.out)
+		region->blocks.change = (struct vmem_nl_change){
+			.type = plug ? VMEM_NL_PLUG : VMEM_NL_UNPLUG,
+			.request_id = region->state.request_id,
+			.range = {.gpa = gpa, .size = size},
+		};
+	return begin(&region->blocks, true);
+}
+
+static void region_answer_lost(struct backing *backing)
+{
+	to_region(backing)->may_repeat = true;
+}
+
 /* A change of ours was carried out. */
 static void carried_out(struct region *region,
 			const struct vmem_nl_answer *answer)
 {
+	const struct vmem_nl_change *change = &region->blocks.change;
+
+	if (change->type == VMEM_NL_PLUG)
+		backing_note_plugged(&region->backing, change->range.gpa,
+				     change->range.size);
+	else
+		backing_note_unplugged(&region->backing, change->range.gpa,
+				       change->range.size);
 	region->changes++;
-	region->repeat_id = 0;
+	region->may_repeat = false;
 	region->state.request_id = answer->request_id;
 	region->state.plugged_size = answer->plugged_size;
 	region->state.populated_slots = answer->populated_slots;
 }
 
-static int failed(struct region *region, const char *what, int error,
-		  const struct vmem_nl_error *err)
+/* Are the blocks as the request wants them? */
+static bool as_wanted(const struct region *region)
 {
+	const struct vmem_nl_change *change = &region->blocks.change;
+	const struct backing *backing = &region->backing;
+	uint64_t first =
+		(change->range.gpa - backing->gpa) / backing->block_size;
+	uint64_t nr = change->range.size / backing->block_size;
+
+	return blocks_count(&backing->plugged, first, nr) ==
+	       (change->type == VMEM_NL_PLUG ? nr : 0);
+}
+
+/* What the device is told of a request that was refused. */
+static int refused(struct region *region, int error,
+		   const struct vmem_nl_error *err)
+{
+	static const char *const names[] = {
+		[VMEM_NL_PLUG] = "plug",
+		[VMEM_NL_UNPLUG] = "unplug",
+		[VMEM_NL_UNPLUG_ALL] = "unplug all",
+	};
+	struct region_request *request = &region->blocks;
 	struct backing *backing = &region->backing;
-	uint64_t changes = region->changes;
 	struct vmem_nl_error again;
+	int ret;
 
 	snprintf(backing->reason, sizeof(backing->reason), "%s: %.100s (%s)",
-		 what, err->text, strerrorname_np(-error));
-	if (error != -EEXIST && error != -ENXIO && error != -EINVAL)
+		 names[request->change.type], err->text,
+		 strerrorname_np(-error));
+	if (request->repeat) {
+		if (error == -EINVAL)
+			region->may_repeat = false;
+		return error == -EAGAIN ? -EBUSY : error;
+	}
+	if (request->asked == 1 && error != -EEXIST && error != -ENXIO &&
+	    error != -EINVAL)
 		return error == -EAGAIN ? -EBUSY : error;
 	/*
 	 * The kernel does not see blocks or request ids as we do. If they have
 	 * changed behind our back, the request is to be judged again. If not,
 	 * it is something else of the VM's that is in the way.
 	 */
-	if (!read_all(region, &again) && region->changes != changes)
-		return -EAGAIN;
-	return -EBUSY;
+	ret = verify(region, &again);
+	if (ret < 0)
+		return -EBUSY;
+	/*
+	 * Asked more than once, the kernel may have carried it out at first and
+	 * a request of somebody else's since, which it remembers instead.
+	 */
+	if (ret && request->asked > 1 && as_wanted(region))
+		return 0;
+	return ret ? -EAGAIN : -EBUSY;
 }
 
-static int region_plug(struct backing *backing, uint64_t gpa, uint64_t size)
+static void end_request(struct region_request *request)
 {
-	struct region *region = to_region(backing);
-	struct vmem_nl_range range = {.gpa = gpa, .size = size};
-	struct vmem_nl_answer answer;
+	request->out = false;
+	sd_event_source_set_enabled(request->again_source, SD_EVENT_OFF);
+}
+
+static void end_blocks(struct region *region, int ret,
+		       const struct vmem_nl_changed *changed,
+		       const struct vmem_nl_error *err)
+{
+	struct backing *backing = &region->backing;
+
+	end_request(&region->blocks);
+	if (ret)
+		ret = refused(region, ret, err);
+	else if (region->blocks.repeat)
+		region->may_repeat = false;
+	else
+		carried_out(region, &changed->blocks);
+	if (!ret && region->blocks.repeat)
+		log_info("request %" PRIu64 " was carried out before and is "
+			 "answered now",
+			 region->blocks.change.request_id);
+	if (region->recheck)
+		region_recheck(region);
+	if (backing->done)
+		backing->done(backing->arg, ret);
+}
+
+static void end_size(struct region *region, int ret,
+		     const struct vmem_nl_changed *changed,
+		     const struct vmem_nl_error *err)
+{
+	const struct vmem_nl_region *state = &changed->region;
+
+	end_request(&region->size);
+	if (!ret) {
+		region->state.requested_size = state->requested_size;
+		/* If others have changed something too, the counts differ. */
+		if (state->changes == region->changes + 1)
+			region->changes = state->changes;
+	}
+	if (region->size_set)
+		region->size_set(region->arg, ret, ret ? err->text : "");
+}
+
+static int on_answer(sd_event_source *source __attribute__((unused)),
+		     int fd __attribute__((unused)),
+		     uint32_t revents __attribute__((unused)), void *arg)
+{
+	struct region_request *request = arg;
+	struct region *region = request->region;
+	struct vmem_nl_changed changed;
 	struct vmem_nl_error err;
 	int ret;
 
-	ret = vmem_nl_plug(region->nl, name_of(region),
-			   region->state.request_id + 1, &range, 1, &answer,
-			   &err);
-	if (ret)
-		return failed(region, "plug", ret, &err);
-	blocks_set(&backing->plugged,
-		   (gpa - backing->gpa) / backing->block_size,
-		   size / backing->block_size);
-	carried_out(region, &answer);
+	ret = vmem_nl_receive(request->nl, &changed, &err);
+	if (ret == -EINPROGRESS || !request->out)
+		return 0;
+	if (ret && err.unknown) {
+		log_warning("an answer of the kernel's was lost: %s", err.text);
+		/* Once at once, then when the time has come. */
+		if (request->asked == 1)
+			ask(request, &err);
+		return 0;
+	}
+	/* Too many requests wait: the first of ours may be among them. */
+	if (ret == -EBUSY && request->asked > 1)
+		return 0;
+	if (request == &region->size)
+		end_size(region, ret, &changed, &err);
+	else
+		end_blocks(region, ret, &changed, &err);
 	return 0;
 }
 
-static int region_unplug(struct backing *backing, uint64_t gpa, uint64_t size)
+static int region_verify(struct backing *backing)
 {
-	struct region *region = to_region(backing);
-	struct vmem_nl_range range = {.gpa = gpa, .size = size};
-	struct vmem_nl_answer answer;
 	struct vmem_nl_error err;
 	int ret;
 
-	ret = vmem_nl_unplug(region->nl, name_of(region),
-			     region->state.request_id + 1, &range, 1, &answer,
-			     &err);
-	if (ret)
-		return failed(region, "unplug", ret, &err);
-	blocks_clear(&backing->plugged,
-		     (gpa - backing->gpa) / backing->block_size,
-		     size / backing->block_size);
-	carried_out(region, &answer);
-	return 0;
+	ret = verify(to_region(backing), &err);
+	if (ret < 0)
+		snprintf(backing->reason, sizeof(backing->reason), "%.150s",
+			 err.text);
+	return ret == -EAGAIN ? -EBUSY : ret;
 }
 
-static int region_unplug_all(struct backing *backing)
-{
-	struct region *region = to_region(backing);
-	struct vmem_nl_answer answer;
-	struct vmem_nl_error err;
-	int ret;
-
-	ret = vmem_nl_unplug_all(region->nl, name_of(region),
-				 region->state.request_id + 1, &answer, &err);
-	if (ret)
-		return failed(region, "unplug all", ret, &err);
-	blocks_clear(&backing->plugged, 0, backing->plugged.nr);
-	carried_out(region, &answer);
-	return 0;
-}
-
+/*
+ * What we know to be unplugged may have been plugged since by somebody else,
+ * with contents. So ask before each part.
+ */
 static int region_discard(struct backing *backing, uint64_t gpa, uint64_t size)
 {
 	struct region *region = to_region(backing);
+	int changed;
 
+	changed = region_verify(backing);
+	if (changed)
+		return changed < 0 ? changed : -EAGAIN;
 	if (fallocate(region->memory_fd,
 		      FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 		      gpa - backing->gpa, size) < 0) {
@@ -235,34 +497,14 @@ static int region_discard(struct backing *backing, uint64_t gpa, uint64_t size)
 	return 0;
 }
 
-static bool region_repeated(struct backing *backing, bool plug, uint64_t gpa,
-			    uint64_t size)
-{
-	struct region *region = to_region(backing);
-	struct vmem_nl_range range = {.gpa = gpa, .size = size};
-	struct vmem_nl_answer answer;
-	uint64_t id = region->repeat_id;
-	int ret;
-
-	if (!id)
-		return false;
-	region->repeat_id = 0;
-	ret = (plug ? vmem_nl_plug : vmem_nl_unplug)(
-		region->nl, name_of(region), id, &range, 1, &answer, NULL);
-	if (ret)
-		return false;
-	log_info("request %" PRIu64 " was carried out before the restart and "
-		 "is answered now",
-		 id);
-	return true;
-}
-
 static const struct backing_ops region_ops = {
 	.plug = region_plug,
 	.unplug = region_unplug,
 	.unplug_all = region_unplug_all,
+	.repeat = region_repeat,
+	.verify = region_verify,
 	.discard = region_discard,
-	.repeated = region_repeated,
+	.answer_lost = region_answer_lost,
 };
 
 /* Memory that can be given back: a file as long as the region, not sealed. */
@@ -299,31 +541,85 @@ static int check_memory(int fd, uint64_t size, struct vmem_nl_error *err)
 	return 0;
 }
 
-/**
- * region_attach() - take over a region
- * @region: filled on success; owns @fd and @memory_fd then
- * @nl: stays the caller's
- * @err: why not, on error
- *
- * O_NONBLOCK is set on @fd, for all who share it.
- *
- * Return: 0; -ENODEV the VM is gone; an errno of netlink's; -EINVAL, -EPERM
- * memory that does not fit.
- */
-int region_attach(struct region *region, struct vmem_nl *nl, int fd,
-		  int memory_fd, struct vmem_nl_error *err)
+/* Open the handles. Return: 0, or an errno with @err filled. */
+int region_nl_open(struct region_nl *nl, struct vmem_nl_error *err)
 {
-	struct backing *backing = &region->backing;
-	struct vmem_nl_region *state = &region->state;
-	int flags, ret;
+	int ret;
 
-	memset(region, 0, sizeof(*region));
-	region->nl = nl;
-	region->fd = fd;
-	region->memory_fd = memory_fd;
-	ret = vmem_nl_region_get(nl, name_of(region), state, err);
+	ret = vmem_nl_open(&nl->read, err);
+	if (!ret)
+		ret = vmem_nl_open(&nl->blocks, err);
+	if (!ret)
+		ret = vmem_nl_open(&nl->size, err);
 	if (ret)
-		return ret;
+		region_nl_close(nl);
+	return ret;
+}
+
+void region_nl_close(struct region_nl *nl)
+{
+	vmem_nl_close(nl->read);
+	vmem_nl_close(nl->blocks);
+	vmem_nl_close(nl->size);
+	memset(nl, 0, sizeof(*nl));
+}
+
+static int add_request(struct region *region, sd_event *event,
+		       struct region_request *request, struct vmem_nl *nl)
+{
+	int ret;
+
+	request->region = region;
+	request->nl = nl;
+	ret = sd_event_add_io(event, &request->answer_source, vmem_nl_fd(nl),
+			      EPOLLIN, on_answer, request);
+	if (ret >= 0)
+		ret = sd_event_add_time_relative(event, &request->again_source,
+						 CLOCK_MONOTONIC, 0, 0,
+						 on_again, request);
+	if (ret >= 0)
+		ret = sd_event_source_set_enabled(request->again_source,
+						  SD_EVENT_OFF);
+	return ret;
+}
+
+static int add_sources(struct region *region, sd_event *event,
+		       const struct region_nl *nl)
+{
+	int ret;
+
+	ret = add_request(region, event, &region->blocks, nl->blocks);
+	if (ret >= 0)
+		ret = add_request(region, event, &region->size, nl->size);
+	if (ret >= 0)
+		ret = sd_event_add_time_relative(event, &region->recheck_source,
+						 CLOCK_MONOTONIC, 0, 0,
+						 on_recheck, region);
+	if (ret >= 0)
+		ret = sd_event_source_set_enabled(region->recheck_source,
+						  SD_EVENT_OFF);
+	return ret;
+}
+
+static void drop_request(struct region_request *request)
+{
+	request->answer_source =
+		sd_event_source_disable_unref(request->answer_source);
+	request->again_source =
+		sd_event_source_disable_unref(request->again_source);
+}
+
+static void drop_sources(struct region *region)
+{
+	drop_request(&region->blocks);
+	drop_request(&region->size);
+	region->recheck_source =
+		sd_event_source_disable_unref(region->recheck_source);
+}
+
+static int check_state(const struct vmem_nl_region *state,
+		       struct vmem_nl_error *err)
+{
 	if (!state->alive) {
 		set_text(err, "the region's VM is gone");
 		return -ENODEV;
@@ -333,7 +629,38 @@ int region_attach(struct region *region, struct vmem_nl *nl, int fd,
 		set_text(err, "the kernel's answer makes no sense");
 		return -EBADMSG;
 	}
-	ret = check_memory(memory_fd, state->size, err);
+	return 0;
+}
+
+/**
+ * region_attach() - take over a region
+ * @region: filled on success, but for @news, @size_set and @arg; owns @fd and
+ *	@memory_fd then
+ * @event: where the kernel's answers come
+ * @nl: stays the caller's, as open as long as the region is attached
+ * @err: why not, on error
+ *
+ * O_NONBLOCK is set on @fd, for all who share it.
+ *
+ * Return: 0; -ENODEV the VM is gone; an errno of netlink's; -EINVAL, -EPERM
+ * memory that does not fit.
+ */
+int region_attach(struct region *region, sd_event *event,
+		  const struct region_nl *nl, int fd, int memory_fd,
+		  struct vmem_nl_error *err)
+{
+	struct vmem_nl_region *state = &region->state;
+	int flags, ret;
+
+	memset(region, 0, sizeof(*region));
+	region->nl = nl->read;
+	region->fd = fd;
+	region->memory_fd = memory_fd;
+	ret = vmem_nl_region_get(nl->read, name_of(region), state, err);
+	if (!ret)
+		ret = check_state(state, err);
+	if (!ret)
+		ret = check_memory(memory_fd, state->size, err);
 	if (ret)
 		return ret;
 	flags = fcntl(fd, F_GETFL);
@@ -343,76 +670,58 @@ int region_attach(struct region *region, struct vmem_nl *nl, int fd,
 		return ret;
 	}
 
-	backing->ops = &region_ops;
-	backing->gpa = state->gpa;
-	backing->size = state->size;
-	backing->block_size = state->block_size;
-	ret = blocks_init(&backing->plugged, state->size / state->block_size);
+	ret = backing_init(&region->backing, &region_ops, state->gpa,
+			   state->size, state->block_size);
 	if (ret) {
 		set_text(err, "out of memory");
 		return ret;
 	}
-	ret = read_all(region, err);
-	if (ret) {
-		blocks_free(&backing->plugged);
-		return ret;
+	ret = add_sources(region, event, nl);
+	if (ret < 0) {
+		set_text(err, "the event loop: %s", strerror(-ret));
+		goto drop;
 	}
-	region->repeat_id = state->request_id;
-	region->used_before = state->request_id || state->plugged_size;
+	ret = read_all(region, err);
+	if (ret)
+		goto drop;
+	region->may_repeat = true;
+	region->used_before = state->changes;
 	return 0;
+
+drop:
+	drop_sources(region);
+	backing_free(&region->backing);
+	return ret;
 }
 
 void region_detach(struct region *region)
 {
-	blocks_free(&region->backing.plugged);
+	drop_sources(region);
+	backing_free(&region->backing);
 	close(region->fd);
 	close(region->memory_fd);
 }
 
-/* Write the requested size down in the kernel. */
+/**
+ * region_set_requested() - write the requested size down in the kernel
+ *
+ * Return: -EINPROGRESS, and region->size_set() will be called; -EBUSY another
+ * is on its way; an errno.
+ */
 int region_set_requested(struct region *region, uint64_t size,
 			 struct vmem_nl_error *err)
 {
-	struct vmem_nl_region state;
 	int ret;
 
-	ret = vmem_nl_region_set(region->nl, name_of(region),
-				 VMEM_NL_SET_REQUESTED_SIZE, size, false,
-				 &state, err);
-	if (ret)
-		return ret;
-	region->state.requested_size = state.requested_size;
-	/* If others have changed something too, the counts shall differ. */
-	if (state.changes == region->changes + 1)
-		region->changes = state.changes;
-	return 0;
-}
-
-/**
- * region_refresh() - learn what others have changed
- * @blocks_changed: blocks are plugged or unplugged that were not
- *
- * Return: 0, or an errno of netlink's.
- */
-int region_refresh(struct region *region, bool *blocks_changed,
-		   struct vmem_nl_error *err)
-{
-	struct backing *backing = &region->backing;
-	struct vmem_nl_region state;
-	int ret;
-
-	*blocks_changed = false;
-	ret = vmem_nl_region_get(region->nl, name_of(region), &state, err);
-	if (ret)
-		return ret;
-	/* A change of the requested size counts, and leaves the blocks. */
-	if (state.changes == region->changes &&
-	    state.plugged_size == backing->plugged.set * backing->block_size) {
-		region->state = state;
-		return 0;
-	}
-	*blocks_changed = true;
-	return read_all(region, err);
+	if (!region->size.out)
+		region->size.change = (struct vmem_nl_change){
+			.type = VMEM_NL_SET,
+			.requested_size = size,
+		};
+	ret = begin(&region->size, false);
+	if (ret != -EINPROGRESS)
+		set_text(err, "%s", region->backing.reason);
+	return ret;
 }
 
 /**
@@ -434,6 +743,10 @@ int region_read_changes(struct region *region, bool *others)
 		return -ENODEV;
 	if (got < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
-	*others = changes != region->changes;
+	/* With a change on its way it cannot be told whose it was. */
+	if (region->blocks.out)
+		region->recheck = true;
+	else
+		*others = changes != region->changes;
 	return 0;
 }

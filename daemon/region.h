@@ -6,22 +6,61 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <systemd/sd-event.h>
+
 #include "backing.h"
 #include "vmem_nl.h"
 
 /**
+ * struct region_nl - netlink handles of a region
+ * @read: for what is answered soon
+ * @blocks: for changes of blocks, which are answered when KVM lets them be made
+ * @size: for the requested size, which waits for those
+ */
+struct region_nl {
+	struct vmem_nl *read;
+	struct vmem_nl *blocks;
+	struct vmem_nl *size;
+};
+
+/**
+ * struct region_request - a change that the kernel was asked for
+ * @out: it was, and has not answered
+ * @asked: how often it was asked for this one
+ * @repeat: it was asked to repeat its last answer
+ * @wait_usec: how long to wait for the answer before it is asked again
+ */
+struct region_request {
+	struct region *region;
+	struct vmem_nl *nl;
+	sd_event_source *answer_source;
+	sd_event_source *again_source;
+	struct vmem_nl_change change;
+	bool out;
+	unsigned int asked;
+	bool repeat;
+	uint64_t wait_usec;
+};
+
+/**
  * struct region - the kernel's region of one device
  * @backing: what the device sees; @backing.plugged mirrors the kernel's state
- * @nl: netlink handle, not owned
+ * @nl: netlink handle for reading, not owned
  * @fd: the region's descriptor, the authority over it
  * @memory_fd: its memory; offset 0 is the region's start
  * @state: as the kernel told it last; @state.plugged_size and
  *	@state.populated_slots are kept up to date by answers
  * @changes: the kernel's change count as it must be if nobody but us has
  *	changed the region
- * @repeat_id: id of the last request before the daemon was started, until the
- *	first request after that; 0: none
+ * @may_repeat: the guest may not have got the answer to the last request: that
+ *	of the daemon before us, or of a connection that has ended
  * @used_before: a driver may have seen the region's device already
+ * @blocks, @size: requests, one of each at a time
+ * @recheck: others may have changed something; verify as soon as possible
+ * @recheck_source: a timer for when that has failed
+ * @news: others have changed something, and it is in @backing and @state
+ * @size_set: the answer to region_set_requested(): 0 or an errno with text
+ * @arg: for both
  */
 struct region {
 	struct backing backing;
@@ -30,18 +69,28 @@ struct region {
 	int memory_fd;
 	struct vmem_nl_region state;
 	uint64_t changes;
-	uint64_t repeat_id;
+	bool may_repeat;
 	bool used_before;
+	struct region_request blocks;
+	struct region_request size;
+	bool recheck;
+	sd_event_source *recheck_source;
+	void (*news)(void *arg);
+	void (*size_set)(void *arg, int result, const char *text);
+	void *arg;
 };
 
-int region_attach(struct region *region, struct vmem_nl *nl, int fd,
-		  int memory_fd, struct vmem_nl_error *err);
+int region_nl_open(struct region_nl *nl, struct vmem_nl_error *err);
+void region_nl_close(struct region_nl *nl);
+
+int region_attach(struct region *region, sd_event *event,
+		  const struct region_nl *nl, int fd, int memory_fd,
+		  struct vmem_nl_error *err);
 void region_detach(struct region *region);
 
 int region_set_requested(struct region *region, uint64_t size,
 			 struct vmem_nl_error *err);
-int region_refresh(struct region *region, bool *blocks_changed,
-		   struct vmem_nl_error *err);
+void region_recheck(struct region *region);
 int region_read_changes(struct region *region, bool *others);
 
 #endif /* REGION_H */

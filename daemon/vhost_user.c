@@ -156,7 +156,32 @@ static void ring_broken(struct vhost_user *vu, const char *reason)
 	changed(vu);
 }
 
-/* Carry out one request. Return: whether there was one. */
+/*
+ * Give the answer to the chain at @head back to the driver. Where it is to be
+ * written is looked up anew: the request may have taken long, and unplugged the
+ * very memory.
+ */
+static bool answer(struct vhost_user *vu, uint16_t head,
+		   const struct virtio_mem_resp *resp)
+{
+	struct vring_request request;
+	const char *reason;
+
+	if (vring_find(&vu->vring, &vu->memory, &reason) ||
+	    vring_walk(&vu->vring, &vu->memory, head, &request, &reason)) {
+		ring_broken(vu, reason);
+		return false;
+	}
+	if (request.write_size < sizeof(*resp)) {
+		ring_broken(vu, "too little room for a response");
+		return false;
+	}
+	vring_push(&vu->vring, &request,
+		   vring_write(&request, resp, sizeof(*resp)));
+	return true;
+}
+
+/* Carry out one request. Return: whether there was one, and is an answer. */
 static bool handle_request(struct vhost_user *vu)
 {
 	struct vring_request request;
@@ -165,7 +190,9 @@ static bool handle_request(struct vhost_user *vu)
 	const char *reason;
 	int ret;
 
-	ret = vring_pop(&vu->vring, &vu->memory, &request, &reason);
+	ret = vring_find(&vu->vring, &vu->memory, &reason);
+	if (!ret)
+		ret = vring_pop(&vu->vring, &vu->memory, &request, &reason);
 	if (ret < 0)
 		ring_broken(vu, reason);
 	if (ret <= 0)
@@ -179,24 +206,63 @@ static bool handle_request(struct vhost_user *vu)
 		return false;
 	}
 	memcpy(&req, request.read, sizeof(req));
-	virtio_mem_handle(vu->dev, &req, &resp);
-	vring_push(&vu->vring, &request,
-		   vring_write(&request, &resp, sizeof(resp)));
-	return true;
+	if (!virtio_mem_handle(vu->dev, &req, &resp)) {
+		vu->waiting = true;
+		vu->waiting_head = request.head;
+		return false;
+	}
+	return answer(vu, request.head, &resp);
 }
 
+static void tell_used(struct vhost_user *vu)
+{
+	const char *reason;
+
+	if (!vring_find(&vu->vring, &vu->memory, &reason) &&
+	    vring_wants_interrupt(&vu->vring))
+		signal_fd(vu->call_fd);
+}
+
+/*
+ * While the device carries out a request, of this connection's or of one that
+ * is gone, the next ones stay in the ring.
+ */
 static void process_ring(struct vhost_user *vu)
 {
 	int done;
 
-	for (done = 0; done < VHOST_USER_BUDGET && ring_runs(vu); done++)
+	for (done = 0; done < VHOST_USER_BUDGET && ring_runs(vu) &&
+		       !virtio_mem_busy(vu->dev);
+	     done++)
 		if (!handle_request(vu))
 			break;
-	if (done && vring_wants_interrupt(&vu->vring))
-		signal_fd(vu->call_fd);
+	if (done)
+		tell_used(vu);
 	/* There may be more; others have their turn first. */
 	if (done == VHOST_USER_BUDGET)
 		sd_event_source_set_enabled(vu->more_source, SD_EVENT_ONESHOT);
+}
+
+/**
+ * vhost_user_answered() - the device has the answer to the request that waits
+ *
+ * Return: whether there is still a ring to put it into.
+ */
+bool vhost_user_answered(struct vhost_user *vu,
+			 const struct virtio_mem_resp *resp)
+{
+	bool told = false;
+
+	if (vu->waiting) {
+		vu->waiting = false;
+		told = answer(vu, vu->waiting_head, resp);
+		if (told)
+			tell_used(vu);
+	}
+	/* Not from here: the device is not done with this one. */
+	if (vu->more_source)
+		sd_event_source_set_enabled(vu->more_source, SD_EVENT_ONESHOT);
+	return told;
 }
 
 static int on_more(sd_event_source *source __attribute__((unused)), void *arg)
@@ -226,6 +292,10 @@ static void stop_ring(struct vhost_user *vu)
 {
 	vu->kick_source = sd_event_source_disable_unref(vu->kick_source);
 	close_fd(&vu->kick_fd);
+	/* Whoever goes on with the ring finds the request in it again. */
+	if (vu->waiting)
+		vu->vring.last_avail--;
+	vu->waiting = false;
 	vu->vring.started = false;
 	vu->vring.broken = false;
 	vring_unmap(&vu->vring);
@@ -476,7 +546,8 @@ static int set_mem_table(struct vhost_user *vu, struct vhost_user_message *msg)
 		}
 	}
 	guest_memory_clear(&vu->memory);
-	vu->memory = memory;
+	vu->memory.regions = memory.regions;
+	vu->memory.nr = memory.nr;
 	return remap_ring(vu);
 }
 
@@ -999,6 +1070,8 @@ void vhost_user_init(struct vhost_user *vu, sd_event *event,
 	memset(vu, 0, sizeof(*vu));
 	vu->event = event;
 	vu->dev = dev;
+	vu->memory.accessible = virtio_mem_accessible;
+	vu->memory.arg = dev;
 	vu->listen_fd = -1;
 	vu->fd = -1;
 	vu->backend_fd = -1;

@@ -52,6 +52,8 @@ struct vhost_user_incoming {
  * @config_pending: the front end is still to be told of a change
  * @memory: guest memory that the front end shares
  * @vring: the one queue
+ * @waiting: a request of the ring waits for its answer
+ * @waiting_head: its chain
  */
 struct vhost_user {
 	sd_event *event;
@@ -76,6 +78,8 @@ struct vhost_user {
 
 	struct guest_memory memory;
 	struct vring_queue vring;
+	bool waiting;
+	uint16_t waiting_head;
 	int kick_fd;
 	int call_fd;
 	int err_fd;
@@ -90,6 +94,8 @@ int vhost_user_listen(struct vhost_user *vu, int fd);
 int vhost_user_adopt(struct vhost_user *vu, int fd);
 void vhost_user_stop(struct vhost_user *vu);
 
+bool vhost_user_answered(struct vhost_user *vu,
+			 const struct virtio_mem_resp *resp);
 void vhost_user_config_changed(struct vhost_user *vu);
 bool vhost_user_connected(const struct vhost_user *vu);
 bool vhost_user_driver_ready(const struct vhost_user *vu);

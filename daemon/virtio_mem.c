@@ -18,13 +18,26 @@
  * on a region that was in use the whole region is usable, which is the one
  * size that cannot have been larger before.
  *
+ * Requests. There is one at a time, and it may wait: for the backing, or for
+ * memory to be discarded. virtio_mem_handle() returns without an answer then,
+ * and dev->answered() is called with it. What a request contradicts is judged
+ * by what we believe to be plugged, and that may be out of date: others may
+ * hold the region. So before the guest is told that it was wrong, and before
+ * nothing is done because there is nothing to do, the backing verifies it.
+ *
  * Memory. A block that is unplugged loses its memslot (where it was the last
  * in it) before its memory is given back, so that the guest cannot fault the
- * memory back in between. When the memory cannot be given back after that, the
- * block is unplugged all the same, is remembered, and is discarded before it
- * is plugged again, since a plugged block must not show old contents of
- * another owner. The same is done for all unplugged memory at start: a daemon
- * that was killed between the two steps left some behind.
+ * memory back in between. Until it is given back, the block is in the backing's
+ * set of blocks that are owed; it is discarded before it is plugged again,
+ * since a plugged block must not show old contents of another owner. Most is
+ * discarded at once, before the guest is answered; the rest, and what could not
+ * be, by virtio_mem_work(), a part at a time. At the start all unplugged
+ * blocks are owed: a daemon that was killed in between has left some behind.
+ *
+ * Blocks that somebody else has unplugged are owed as well. It would be his to
+ * discard them, but we are the ones who tell the guest that a block it plugs
+ * reads zero. Whoever plugs blocks with contents, as for a VM that is restored,
+ * is not harmed: the backing looks at the kernel's state before it discards.
  *
  * Reset. A reset of the device changes no block. After a reset of the system
  * the driver of the new system finds plugged_size != 0 and sends UNPLUG_ALL
@@ -76,6 +89,34 @@ static uint64_t block_of(const struct virtio_mem *dev, uint64_t gpa)
 	return (gpa - dev->backing->gpa) / dev->backing->block_size;
 }
 
+/**
+ * virtio_mem_accessible() - memory that the guest has, as opposed to what is
+ *	shared
+ * @arg: the device
+ *
+ * Return: how many of @size bytes from @gpa on are in no unplugged block.
+ */
+uint64_t virtio_mem_accessible(const void *arg, uint64_t gpa, uint64_t size)
+{
+	const struct virtio_mem *dev = arg;
+	const struct backing *backing = dev->backing;
+	uint64_t end, left;
+
+	if (!backing)
+		return size;
+	if (gpa < backing->gpa) {
+		/* What is behind the region's start is asked for next. */
+		left = backing->gpa - gpa;
+		return size < left ? size : left;
+	}
+	if (gpa - backing->gpa >= backing->size)
+		return size;
+	end = blocks_next(&backing->plugged, block_of(dev, gpa), false);
+	left = end * backing->block_size;
+	left = left > gpa - backing->gpa ? left - (gpa - backing->gpa) : 0;
+	return size < left ? size : left;
+}
+
 /* What the usable region must have at least, by the present state. */
 static uint64_t usable_minimum(const struct virtio_mem *dev)
 {
@@ -120,42 +161,66 @@ static void config_changed(struct virtio_mem *dev)
 	changed(dev);
 }
 
-/* Give back the memory of an unplugged range, or remember that it is owed. */
-static void discard(struct virtio_mem *dev, uint64_t gpa, uint64_t size)
+static void want_work(struct virtio_mem *dev)
+{
+	if (dev->work)
+		dev->work(dev->arg);
+}
+
+/*
+ * Discard what is owed of a range, but not for long.
+ *
+ * Return: 0 nothing is owed any more; -EINPROGRESS some is; an errno.
+ */
+static int discard_owed(struct virtio_mem *dev, uint64_t gpa, uint64_t size)
 {
 	struct backing *backing = dev->backing;
 	uint64_t first = block_of(dev, gpa);
-	uint64_t nr = size / backing->block_size;
+	uint64_t end = first + size / backing->block_size;
+	uint64_t budget = BACKING_DISCARD_MAX / backing->block_size;
 	int ret;
 
-	ret = backing->ops->discard(backing, gpa, size);
-	if (!ret) {
-		blocks_clear(&dev->undiscarded, first, nr);
-		return;
+	if (!budget)
+		budget = 1;
+	while ((first = blocks_next(&backing->owed, first, true)) < end) {
+		uint64_t next = blocks_next(&backing->owed, first, false);
+
+		if (!budget)
+			return -EINPROGRESS;
+		if (next > end)
+			next = end;
+		if (next - first > budget)
+			next = first + budget;
+		ret = backing->ops->discard(
+			backing, backing->gpa + first * backing->block_size,
+			(next - first) * backing->block_size);
+		if (ret)
+			return ret;
+		blocks_clear(&backing->owed, first, next - first);
+		budget -= next - first;
+		first = next;
 	}
-	blocks_set(&dev->undiscarded, first, nr);
-	log_limited(&dev->limit, LOG_LEVEL_WARNING,
-		    "memory of unplugged 0x%" PRIx64 "+0x%" PRIx64
-		    " cannot be given back: %s; tried again before it is "
-		    "plugged",
-		    gpa, size, backing->reason);
+	return 0;
 }
 
-/* Discard all memory that belongs to no plugged block. */
-void virtio_mem_discard_unplugged(struct virtio_mem *dev)
+static void complain_of_owed(struct virtio_mem *dev)
 {
-	struct backing *backing = dev->backing;
-	uint64_t first, end = 0;
-
-	for (;;) {
-		first = blocks_next(&backing->plugged, end, false);
-		if (first >= backing->plugged.nr)
-			return;
-		end = blocks_next(&backing->plugged, first, true);
-		discard(dev, backing->gpa + first * backing->block_size,
-			(end - first) * backing->block_size);
-	}
+	log_limited(&dev->limit, LOG_LEVEL_WARNING,
+		    "memory of unplugged blocks cannot be given back: %s; "
+		    "tried again later, and before they are plugged",
+		    dev->backing->reason);
 }
+
+/* Discard a range, or leave it for later. */
+static void discard(struct virtio_mem *dev, uint64_t gpa, uint64_t size)
+{
+	int ret = discard_owed(dev, gpa, size);
+
+	if (ret < 0 && ret != -EINPROGRESS && ret != -EAGAIN)
+		complain_of_owed(dev);
+}
+
+static void on_done(void *arg, int result);
 
 /**
  * virtio_mem_start() - make the device of a backing
@@ -163,30 +228,26 @@ void virtio_mem_discard_unplugged(struct virtio_mem *dev)
  * @backing: geometry and present state
  * @requested_size: multiple of the block size, at most the region's
  * @used_before: a driver may have seen the device already
- *
- * Return: 0, or -ENOMEM.
  */
-int virtio_mem_start(struct virtio_mem *dev, struct backing *backing,
-		     uint64_t requested_size, bool used_before)
+void virtio_mem_start(struct virtio_mem *dev, struct backing *backing,
+		      uint64_t requested_size, bool used_before)
 {
-	int ret;
-
-	ret = blocks_init(&dev->undiscarded,
-			  backing->size / backing->block_size);
-	if (ret)
-		return ret;
 	dev->backing = backing;
+	backing->done = on_done;
+	backing->arg = dev;
 	dev->requested_size = requested_size;
 	dev->usable_region_size =
 		used_before ? backing->size : usable_minimum(dev);
-	virtio_mem_discard_unplugged(dev);
-	return 0;
+	backing_owe_unplugged(backing);
+	want_work(dev);
 }
 
 void virtio_mem_stop(struct virtio_mem *dev)
 {
-	blocks_free(&dev->undiscarded);
+	if (dev->backing)
+		dev->backing->done = NULL;
 	dev->backing = NULL;
+	memset(&dev->current, 0, sizeof(dev->current));
 }
 
 /* Device-specific and VIRTIO_F_VERSION_1 feature bits that are offered. */
@@ -242,11 +303,12 @@ void virtio_mem_set_requested(struct virtio_mem *dev, uint64_t requested_size)
 /* Somebody else has plugged or unplugged blocks of the backing. */
 void virtio_mem_backing_changed(struct virtio_mem *dev)
 {
-	virtio_mem_discard_unplugged(dev);
 	if (grow_usable(dev))
 		config_changed(dev);
 	else
 		changed(dev);
+	if (dev->backing->owed.set)
+		want_work(dev);
 }
 
 /*
@@ -281,128 +343,152 @@ static enum virtio_mem_answer busy(struct virtio_mem *dev,
 	return VIRTIO_MEM_BUSY;
 }
 
-/* Before old memory is shown to the guest again, it must be gone. */
-static int discard_owed(struct virtio_mem *dev, uint64_t gpa, uint64_t size)
+/*
+ * A request that contradicts what is plugged: is that true, and is it the
+ * request of an answer that was lost?
+ *
+ * @all: all of its blocks are as it wants them
+ * Return: an answer; -EAGAIN judge again; -EINPROGRESS; an errno.
+ */
+static int contradicted(struct virtio_mem *dev, bool all)
 {
+	struct virtio_mem_current *current = &dev->current;
 	struct backing *backing = dev->backing;
-	uint64_t first = block_of(dev, gpa);
-	uint64_t nr = size / backing->block_size;
 	int ret;
 
-	if (!blocks_count(&dev->undiscarded, first, nr))
-		return 0;
-	ret = backing->ops->discard(backing, gpa, size);
-	if (!ret)
-		blocks_clear(&dev->undiscarded, first, nr);
-	return ret;
+	if (!current->verified) {
+		ret = backing->ops->verify(backing);
+		if (ret < 0)
+			return ret;
+		current->verified = true;
+		if (ret)
+			return -EAGAIN;
+	}
+	if (!all)
+		return VIRTIO_MEM_ERROR;
+	current->step = VIRTIO_MEM_REPEATING;
+	return backing->ops->repeat(backing,
+				    current->request == VIRTIO_MEM_PLUG,
+				    current->gpa, current->size);
 }
 
-/* Return: an enum virtio_mem_answer, or the backing's errno. */
-static int plug(struct virtio_mem *dev, uint64_t gpa, uint64_t size)
+static int plug(struct virtio_mem *dev)
 {
+	struct virtio_mem_current *current = &dev->current;
 	struct backing *backing = dev->backing;
-	uint64_t nr = size / backing->block_size;
 	uint64_t plugged = virtio_mem_plugged_size(dev);
 	uint64_t in_range;
 	int ret;
 
-	in_range = blocks_count(&backing->plugged, block_of(dev, gpa), nr);
-	if (in_range) {
-		if (in_range == nr &&
-		    backing->ops->repeated(backing, true, gpa, size))
-			return VIRTIO_MEM_ACK;
-		return VIRTIO_MEM_ERROR;
-	}
+	in_range = blocks_count(&backing->plugged, block_of(dev, current->gpa),
+				current->nr_blocks);
+	if (in_range)
+		return contradicted(dev, in_range == current->nr_blocks);
 	if (plugged > dev->requested_size ||
-	    size > dev->requested_size - plugged)
+	    current->size > dev->requested_size - plugged)
 		return VIRTIO_MEM_NACK;
-	ret = discard_owed(dev, gpa, size);
+	/* Before old memory is shown to the guest again, it must be gone. */
+	ret = discard_owed(dev, current->gpa, current->size);
 	if (ret)
 		return ret;
-	ret = backing->ops->plug(backing, gpa, size);
-	return ret ? ret : VIRTIO_MEM_ACK;
+	current->step = VIRTIO_MEM_CHANGING;
+	return backing->ops->plug(backing, current->gpa, current->size);
 }
 
-/* Return: an enum virtio_mem_answer, or the backing's errno. */
-static int unplug(struct virtio_mem *dev, uint64_t gpa, uint64_t size)
+static int unplug(struct virtio_mem *dev)
 {
+	struct virtio_mem_current *current = &dev->current;
 	struct backing *backing = dev->backing;
-	uint64_t nr = size / backing->block_size;
 	uint64_t in_range;
-	int ret;
 
-	in_range = blocks_count(&backing->plugged, block_of(dev, gpa), nr);
-	if (in_range != nr) {
-		if (!in_range &&
-		    backing->ops->repeated(backing, false, gpa, size))
-			return VIRTIO_MEM_ACK;
-		return VIRTIO_MEM_ERROR;
-	}
-	ret = backing->ops->unplug(backing, gpa, size);
-	if (ret)
-		return ret;
-	discard(dev, gpa, size);
-	return VIRTIO_MEM_ACK;
+	in_range = blocks_count(&backing->plugged, block_of(dev, current->gpa),
+				current->nr_blocks);
+	if (in_range != current->nr_blocks)
+		return contradicted(dev, !in_range);
+	current->step = VIRTIO_MEM_CHANGING;
+	return backing->ops->unplug(backing, current->gpa, current->size);
 }
 
-static enum virtio_mem_answer change(struct virtio_mem *dev,
-				     enum virtio_mem_request request,
-				     uint64_t gpa, uint16_t nr_blocks)
+static int unplug_all(struct virtio_mem *dev)
 {
-	int (*once)(struct virtio_mem *, uint64_t, uint64_t);
-	uint64_t size;
-	int ret;
-
-	if (!valid_range(dev, gpa, nr_blocks, &size))
-		return VIRTIO_MEM_ERROR;
-	once = request == VIRTIO_MEM_PLUG ? plug : unplug;
-	ret = once(dev, gpa, size);
-	if (ret == -EAGAIN)
-		ret = once(dev, gpa, size);
-	return ret < 0 ? busy(dev, request) : (enum virtio_mem_answer)ret;
-}
-
-static enum virtio_mem_answer unplug_all(struct virtio_mem *dev)
-{
+	struct virtio_mem_current *current = &dev->current;
 	struct backing *backing = dev->backing;
+	int ret;
 
-	/*
-	 * Nothing plugged is nothing to unplug, but memory may still be owed
-	 * and the usable region may shrink.
-	 */
-	if (backing->plugged.set && backing->ops->unplug_all(backing))
-		return busy(dev, VIRTIO_MEM_UNPLUG_ALL);
-	discard(dev, backing->gpa, backing->size);
-	/* The driver asked for it; the specification has no notification. */
-	dev->usable_region_size = usable_minimum(dev);
+	if (!backing->plugged.set && !current->verified) {
+		ret = backing->ops->verify(backing);
+		if (ret < 0)
+			return ret;
+		current->verified = true;
+	}
+	current->step = VIRTIO_MEM_CHANGING;
+	if (!backing->plugged.set)
+		return 0;
+	return backing->ops->unplug_all(backing);
+}
+
+static int judge(struct virtio_mem *dev)
+{
+	dev->current.step = VIRTIO_MEM_JUDGING;
+	switch (dev->current.request) {
+	case VIRTIO_MEM_PLUG:
+		return plug(dev);
+	case VIRTIO_MEM_UNPLUG:
+		return unplug(dev);
+	default:
+		return unplug_all(dev);
+	}
+}
+
+/*
+ * Go on with the current request after a step that returned @ret.
+ *
+ * Return: an enum virtio_mem_answer, or -EINPROGRESS.
+ */
+static int go_on(struct virtio_mem *dev, int ret)
+{
+	struct virtio_mem_current *current = &dev->current;
+
+	while (ret == -EAGAIN && !current->again) {
+		current->again = true;
+		ret = judge(dev);
+	}
+	if (ret == -EINPROGRESS)
+		return ret;
+	if (ret == -EINVAL && current->step == VIRTIO_MEM_REPEATING)
+		return VIRTIO_MEM_ERROR;
+	if (ret < 0)
+		return busy(dev, current->request);
+	if (current->step != VIRTIO_MEM_CHANGING)
+		return ret;
+	if (current->request == VIRTIO_MEM_UNPLUG) {
+		discard(dev, current->gpa, current->size);
+	} else if (current->request == VIRTIO_MEM_UNPLUG_ALL) {
+		discard(dev, dev->backing->gpa, dev->backing->size);
+		/* It was asked for; the specification has no notification. */
+		dev->usable_region_size = usable_minimum(dev);
+	}
 	return VIRTIO_MEM_ACK;
 }
 
-static enum virtio_mem_answer state(struct virtio_mem *dev, uint64_t gpa,
-				    uint16_t nr_blocks, uint16_t *result)
+static enum virtio_mem_answer state(struct virtio_mem *dev, uint16_t *result)
 {
-	uint64_t size, plugged;
+	const struct virtio_mem_current *current = &dev->current;
+	uint64_t plugged;
 
-	if (!valid_range(dev, gpa, nr_blocks, &size))
-		return VIRTIO_MEM_ERROR;
-	plugged = blocks_count(&dev->backing->plugged, block_of(dev, gpa),
-			       nr_blocks);
+	plugged = blocks_count(&dev->backing->plugged,
+			       block_of(dev, current->gpa), current->nr_blocks);
 	if (!plugged)
 		*result = VIRTIO_MEM_STATE_UNPLUGGED;
-	else if (plugged == nr_blocks)
+	else if (plugged == current->nr_blocks)
 		*result = VIRTIO_MEM_STATE_PLUGGED;
 	else
 		*result = VIRTIO_MEM_STATE_MIXED;
 	return VIRTIO_MEM_ACK;
 }
 
-/**
- * virtio_mem_handle() - carry out a request of the driver's
- * @req: the request, as the guest wrote it (little-endian, any contents)
- * @resp: the response, to be given to the guest as it is
- */
-void virtio_mem_handle(struct virtio_mem *dev, const struct virtio_mem_req *req,
-		       struct virtio_mem_resp *resp)
+static void respond(struct virtio_mem *dev, enum virtio_mem_answer answer,
+		    uint16_t result, struct virtio_mem_resp *resp)
 {
 	static const uint16_t types[] = {
 		[VIRTIO_MEM_ACK] = VIRTIO_MEM_RESP_ACK,
@@ -410,39 +496,10 @@ void virtio_mem_handle(struct virtio_mem *dev, const struct virtio_mem_req *req,
 		[VIRTIO_MEM_BUSY] = VIRTIO_MEM_RESP_BUSY,
 		[VIRTIO_MEM_ERROR] = VIRTIO_MEM_RESP_ERROR,
 	};
-	enum virtio_mem_answer answer;
-	enum virtio_mem_request request;
-	/* The three requests that have a range have it in the same place. */
-	uint64_t gpa = le64toh(req->u.plug.addr);
-	uint16_t nr_blocks = le16toh(req->u.plug.nb_blocks);
-	uint16_t result = 0;
+	struct virtio_mem_current *current = &dev->current;
+	enum virtio_mem_request request = current->request;
 
 	memset(resp, 0, sizeof(*resp));
-	switch (le16toh(req->type)) {
-	case VIRTIO_MEM_REQ_PLUG:
-		request = VIRTIO_MEM_PLUG;
-		answer = change(dev, request, gpa, nr_blocks);
-		break;
-	case VIRTIO_MEM_REQ_UNPLUG:
-		request = VIRTIO_MEM_UNPLUG;
-		answer = change(dev, request, gpa, nr_blocks);
-		break;
-	case VIRTIO_MEM_REQ_UNPLUG_ALL:
-		request = VIRTIO_MEM_UNPLUG_ALL;
-		answer = unplug_all(dev);
-		break;
-	case VIRTIO_MEM_REQ_STATE:
-		request = VIRTIO_MEM_STATE;
-		answer = state(dev, gpa, nr_blocks, &result);
-		break;
-	default:
-		log_limited(&dev->limit, LOG_LEVEL_WARNING,
-			    "unknown request type %u of the guest",
-			    le16toh(req->type));
-		resp->type = htole16(VIRTIO_MEM_RESP_ERROR);
-		return;
-	}
-
 	resp->type = htole16(types[answer]);
 	resp->u.state.state = htole16(result);
 	dev->answers[request][answer]++;
@@ -450,14 +507,134 @@ void virtio_mem_handle(struct virtio_mem *dev, const struct virtio_mem_req *req,
 		log_limited(&dev->limit, LOG_LEVEL_WARNING,
 			    "%s of %u blocks at 0x%" PRIx64
 			    " answered error: the guest's fault",
-			    request_names[request], nr_blocks, gpa);
+			    request_names[request], current->nr_blocks,
+			    current->gpa);
 	else
 		log_debug("%s of %u blocks at 0x%" PRIx64 ": %s",
-			  request_names[request], nr_blocks, gpa,
-			  answer_names[answer]);
+			  request_names[request], current->nr_blocks,
+			  current->gpa, answer_names[answer]);
+	current->active = false;
 	if (request == VIRTIO_MEM_STATE)
 		return;
 	if (answer == VIRTIO_MEM_ACK)
 		dev->last_failure[0] = '\0';
 	changed(dev);
+	if (dev->backing->owed.set)
+		want_work(dev);
+}
+
+/* After a step of the current request. */
+static void advance(struct virtio_mem *dev, int ret)
+{
+	struct virtio_mem_current *current = &dev->current;
+	struct virtio_mem_resp resp;
+
+	ret = go_on(dev, ret);
+	if (ret == -EINPROGRESS) {
+		if (current->step == VIRTIO_MEM_JUDGING)
+			want_work(dev);
+		return;
+	}
+	respond(dev, (enum virtio_mem_answer)ret, 0, &resp);
+	if (!dev->answered || !dev->answered(dev->arg, &resp))
+		dev->backing->ops->answer_lost(dev->backing);
+}
+
+/* The backing has carried out what the current request waited for. */
+static void on_done(void *arg, int result)
+{
+	advance(arg, result);
+}
+
+/**
+ * virtio_mem_work() - do some of what nobody waits for
+ *
+ * To be called when dev->work() was, and again as long as there is more.
+ *
+ * Return: 1 there is more; 0 there is not; an errno: call again some time
+ * later.
+ */
+int virtio_mem_work(struct virtio_mem *dev)
+{
+	struct backing *backing = dev->backing;
+	int ret;
+
+	if (!backing)
+		return 0;
+	if (dev->current.active) {
+		/* Then the request itself is the work, or the backing has it. */
+		if (dev->current.step == VIRTIO_MEM_JUDGING)
+			advance(dev, judge(dev));
+		return 0;
+	}
+	ret = discard_owed(dev, backing->gpa, backing->size);
+	if (ret == -EINPROGRESS || ret == -EAGAIN)
+		return 1;
+	if (ret < 0)
+		complain_of_owed(dev);
+	return ret;
+}
+
+/* Is a request being carried out? There can be no other one then. */
+bool virtio_mem_busy(const struct virtio_mem *dev)
+{
+	return dev->current.active;
+}
+
+static const struct {
+	uint16_t type;
+	enum virtio_mem_request request;
+} request_types[] = {
+	{VIRTIO_MEM_REQ_PLUG, VIRTIO_MEM_PLUG},
+	{VIRTIO_MEM_REQ_UNPLUG, VIRTIO_MEM_UNPLUG},
+	{VIRTIO_MEM_REQ_UNPLUG_ALL, VIRTIO_MEM_UNPLUG_ALL},
+	{VIRTIO_MEM_REQ_STATE, VIRTIO_MEM_STATE},
+};
+
+/**
+ * virtio_mem_handle() - carry out a request of the driver's
+ * @req: the request, as the guest wrote it (little-endian, any contents)
+ * @resp: the response, to be given to the guest as it is
+ *
+ * Return: true if the response is there; false if dev->answered() will be
+ * called with it.
+ */
+bool virtio_mem_handle(struct virtio_mem *dev, const struct virtio_mem_req *req,
+		       struct virtio_mem_resp *resp)
+{
+	struct virtio_mem_current *current = &dev->current;
+	uint16_t type = le16toh(req->type), result = 0;
+	size_t i, nr = sizeof(request_types) / sizeof(request_types[0]);
+	int ret;
+
+	for (i = 0; i < nr && request_types[i].type != type; i++)
+		;
+	if (i == nr) {
+		log_limited(&dev->limit, LOG_LEVEL_WARNING,
+			    "unknown request type %u of the guest", type);
+		memset(resp, 0, sizeof(*resp));
+		resp->type = htole16(VIRTIO_MEM_RESP_ERROR);
+		return true;
+	}
+	/* The three requests that have a range have it in the same place. */
+	*current = (struct virtio_mem_current){
+		.active = true,
+		.request = request_types[i].request,
+		.gpa = le64toh(req->u.plug.addr),
+		.nr_blocks = le16toh(req->u.plug.nb_blocks),
+	};
+	if (current->request != VIRTIO_MEM_UNPLUG_ALL &&
+	    !valid_range(dev, current->gpa, current->nr_blocks, &current->size))
+		ret = VIRTIO_MEM_ERROR;
+	else if (current->request == VIRTIO_MEM_STATE)
+		ret = state(dev, &result);
+	else
+		ret = go_on(dev, judge(dev));
+	if (ret == -EINPROGRESS) {
+		if (current->step == VIRTIO_MEM_JUDGING)
+			want_work(dev);
+		return false;
+	}
+	respond(dev, (enum virtio_mem_answer)ret, result, resp);
+	return true;
 }

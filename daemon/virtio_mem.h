@@ -36,20 +36,51 @@ enum virtio_mem_answer {
 };
 
 /**
+ * enum virtio_mem_step - what a request waits for
+ * @VIRTIO_MEM_JUDGING: its range's memory is to be discarded
+ * @VIRTIO_MEM_REPEATING: the backing is to tell whether it was answered before
+ * @VIRTIO_MEM_CHANGING: the backing is to carry it out
+ */
+enum virtio_mem_step {
+	VIRTIO_MEM_JUDGING,
+	VIRTIO_MEM_REPEATING,
+	VIRTIO_MEM_CHANGING,
+};
+
+/**
+ * struct virtio_mem_current - the request that is being carried out
+ * @active: there is one
+ * @verified: what is plugged was verified for it
+ * @again: it was judged again, once
+ */
+struct virtio_mem_current {
+	bool active;
+	bool verified;
+	bool again;
+	enum virtio_mem_request request;
+	enum virtio_mem_step step;
+	uint64_t gpa;
+	uint64_t size;
+	uint16_t nr_blocks;
+};
+
+/**
  * struct virtio_mem - a virtio-mem device
  * @backing: what carries out its changes, and its geometry
  * @node_id: ACPI proximity domain, where @has_node
  * @has_node: VIRTIO_MEM_F_ACPI_PXM is offered
  * @requested_size: bytes the guest is asked to have plugged
  * @usable_region_size: bytes from the start in which it may plug
- * @undiscarded: unplugged blocks whose memory could not be given back and is
- *	not zero
+ * @current: the request that is being carried out
  * @answers: how many of each answer to each request since the start
  * @last_failure: why BUSY was answered last; empty after an ACK
  * @limit: for messages that a guest can cause
  * @config_changed: tell the driver that the configuration has changed
  * @changed: something that status shows has changed
- * @arg: for both
+ * @work: virtio_mem_work() is to be called soon
+ * @answered: the answer to a request that had none yet. Return: whether there
+ *	is still somebody to give it to
+ * @arg: for all four
  */
 struct virtio_mem {
 	struct backing *backing;
@@ -57,33 +88,37 @@ struct virtio_mem {
 	bool has_node;
 	uint64_t requested_size;
 	uint64_t usable_region_size;
-	struct blocks undiscarded;
+	struct virtio_mem_current current;
 	uint64_t answers[VIRTIO_MEM_NR_REQUESTS][VIRTIO_MEM_NR_ANSWERS];
 	char last_failure[BACKING_REASON_MAX];
 	struct log_limit limit;
 	void (*config_changed)(void *arg);
 	void (*changed)(void *arg);
+	void (*work)(void *arg);
+	bool (*answered)(void *arg, const struct virtio_mem_resp *resp);
 	void *arg;
 };
 
 const char *virtio_mem_request_name(enum virtio_mem_request request);
 const char *virtio_mem_answer_name(enum virtio_mem_answer answer);
 
-int virtio_mem_start(struct virtio_mem *dev, struct backing *backing,
-		     uint64_t requested_size, bool used_before);
+void virtio_mem_start(struct virtio_mem *dev, struct backing *backing,
+		      uint64_t requested_size, bool used_before);
 void virtio_mem_stop(struct virtio_mem *dev);
 
 uint64_t virtio_mem_features(const struct virtio_mem *dev);
 bool virtio_mem_features_ok(uint64_t features);
+uint64_t virtio_mem_accessible(const void *arg, uint64_t gpa, uint64_t size);
 uint64_t virtio_mem_plugged_size(const struct virtio_mem *dev);
 void virtio_mem_config(const struct virtio_mem *dev,
 		       struct virtio_mem_config *config);
 
 void virtio_mem_set_requested(struct virtio_mem *dev, uint64_t requested_size);
 void virtio_mem_backing_changed(struct virtio_mem *dev);
-void virtio_mem_discard_unplugged(struct virtio_mem *dev);
+int virtio_mem_work(struct virtio_mem *dev);
 
-void virtio_mem_handle(struct virtio_mem *dev, const struct virtio_mem_req *req,
+bool virtio_mem_busy(const struct virtio_mem *dev);
+bool virtio_mem_handle(struct virtio_mem *dev, const struct virtio_mem_req *req,
 		       struct virtio_mem_resp *resp);
 
 #endif /* VIRTIO_MEM_H */

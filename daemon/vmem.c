@@ -6,9 +6,9 @@
  *	VMM   -> vhost_user            control <- vmemctl
  *
  * One thread, one event loop. Everything happens in its turn: a request of the
- * guest's, a message of the front end's, a line of an operator's. The only
- * thing that takes time is a change of memslots in the kernel, and the guest
- * has one of those under way at most.
+ * guest's, a message of the front end's, a line of an operator's. What takes
+ * time is done while others have their turn: a change of memslots by the
+ * kernel, whose answer is an event; memory being given back, a part at a time.
  *
  * Start: descriptors and sockets, then the region, then isolation.c, then the
  * loop. A region that comes later, by "attach", is taken over from inside the
@@ -53,6 +53,12 @@
  */
 #define PUBLISH_DELAY_USEC 10000
 
+/*
+ * How long after memory could not be given back it is tried again, when nobody
+ * wants it before.
+ */
+#define WORK_AGAIN_USEC (10 * 1000000ULL)
+
 /* Elements of one answer to "slots" or "blocks"; the rest is asked for next. */
 #define PAGE_MAX 256
 
@@ -60,16 +66,19 @@
  * struct vmem - the daemon
  * @options: command line
  * @event: the loop
- * @nl: netlink handle
+ * @nl: netlink handles
  * @attached: there is a region, and with it a device
  * @vhost_user_fd: to be served as soon as there is a device, -1 once it is
  * @region_source: changes of the region
  * @publish_source: a timer, on while a change is to be told
+ * @work_source: on while the device has work
+ * @work_again_source: a timer, for work that has failed
+ * @resize_token: of the "resize" that waits for the kernel, 0 if there is none
  */
 struct vmem {
 	struct options options;
 	sd_event *event;
-	struct vmem_nl *nl;
+	struct region_nl nl;
 	bool attached;
 	struct region region;
 	struct virtio_mem dev;
@@ -78,7 +87,32 @@ struct vmem {
 	int vhost_user_fd;
 	sd_event_source *region_source;
 	sd_event_source *publish_source;
+	sd_event_source *work_source;
+	sd_event_source *work_again_source;
+	uint64_t resize_token;
 };
+
+/* --- What clients are shown --- */
+
+static json_object *new_size(uint64_t value)
+{
+	return json_object_new_uint64(value);
+}
+
+static void add_size(json_object *object, const char *name, uint64_t value)
+{
+	json_object_object_add(object, name, new_size(value));
+}
+
+static void add_bool(json_object *object, const char *name, bool value)
+{
+	json_object_object_add(object, name, json_object_new_boolean(value));
+}
+
+static void add_text(json_object *object, const char *name, const char *value)
+{
+	json_object_object_add(object, name, json_object_new_string(value));
+}
 
 /* --- Telling of changes --- */
 
@@ -124,6 +158,45 @@ static int on_publish(sd_event_source *source __attribute__((unused)),
 	return 0;
 }
 
+/* --- The device --- */
+
+static void want_work(void *arg)
+{
+	struct vmem *vmem = arg;
+
+	sd_event_source_set_enabled(vmem->work_source, SD_EVENT_ONESHOT);
+}
+
+static int on_work(sd_event_source *source __attribute__((unused)), void *arg)
+{
+	struct vmem *vmem = arg;
+	int ret;
+
+	ret = virtio_mem_work(&vmem->dev);
+	if (ret > 0) {
+		want_work(vmem);
+	} else if (ret < 0) {
+		sd_event_source_set_time_relative(vmem->work_again_source,
+						  WORK_AGAIN_USEC);
+		sd_event_source_set_enabled(vmem->work_again_source,
+					    SD_EVENT_ONESHOT);
+	}
+	return 0;
+}
+
+static int on_work_again(sd_event_source *source,
+			 uint64_t usec __attribute__((unused)), void *arg)
+{
+	return on_work(source, arg);
+}
+
+static bool answered(void *arg, const struct virtio_mem_resp *resp)
+{
+	struct vmem *vmem = arg;
+
+	return vhost_user_answered(&vmem->vu, resp);
+}
+
 /* --- The region --- */
 
 static int on_region(sd_event_source *source __attribute__((unused)),
@@ -131,8 +204,7 @@ static int on_region(sd_event_source *source __attribute__((unused)),
 		     void *arg)
 {
 	struct vmem *vmem = arg;
-	struct vmem_nl_error err;
-	bool others, blocks_changed;
+	bool others;
 	int ret;
 
 	ret = region_read_changes(&vmem->region, &others);
@@ -144,20 +216,19 @@ static int on_region(sd_event_source *source __attribute__((unused)),
 		log_err("reading the region: %s", strerror(-ret));
 		return sd_event_exit(vmem->event, ret);
 	}
-	if (!others)
-		return 0;
+	if (others)
+		region_recheck(&vmem->region);
+	return 0;
+}
 
-	ret = region_refresh(&vmem->region, &blocks_changed, &err);
-	if (ret) {
-		/* If the VM is going, the next turn tells. */
-		log_warning("reading the region: %s", err.text);
-		return 0;
-	}
+/* Others have changed the region. */
+static void on_news(void *arg)
+{
+	struct vmem *vmem = arg;
+
 	log_debug("the region was changed by others");
 	virtio_mem_set_requested(&vmem->dev, vmem->region.state.requested_size);
-	if (blocks_changed)
-		virtio_mem_backing_changed(&vmem->dev);
-	return 0;
+	virtio_mem_backing_changed(&vmem->dev);
 }
 
 /* May this be the requested size? @text gets what is wrong. */
@@ -183,7 +254,10 @@ static int check_requested(const struct vmem *vmem, uint64_t size, char *text,
 	return 0;
 }
 
-/* Set the requested size where it lasts, and tell the guest. */
+/*
+ * Set the requested size where it lasts; on_size_set() tells the guest.
+ * Return: -EINPROGRESS, or an errno.
+ */
 static int set_requested(struct vmem *vmem, uint64_t size, char *text,
 			 size_t text_size)
 {
@@ -194,12 +268,36 @@ static int set_requested(struct vmem *vmem, uint64_t size, char *text,
 	if (ret)
 		return ret;
 	ret = region_set_requested(&vmem->region, size, &err);
-	if (ret) {
+	if (ret != -EINPROGRESS)
 		snprintf(text, text_size, "%s", err.text);
-		return ret;
-	}
-	virtio_mem_set_requested(&vmem->dev, size);
-	return 0;
+	return ret;
+}
+
+static json_object *new_sizes(const struct vmem *vmem)
+{
+	json_object *object = json_object_new_object();
+
+	add_size(object, "requested_size", vmem->dev.requested_size);
+	add_size(object, "plugged_size", plugged_size(vmem));
+	add_size(object, "usable_region_size", vmem->dev.usable_region_size);
+	add_size(object, "populated_slots", vmem->region.state.populated_slots);
+	return object;
+}
+
+static void on_size_set(void *arg, int result, const char *text)
+{
+	struct vmem *vmem = arg;
+	uint64_t token = vmem->resize_token;
+
+	vmem->resize_token = 0;
+	if (result)
+		log_warning("the requested size cannot be set: %s", text);
+	else
+		virtio_mem_set_requested(&vmem->dev,
+					 vmem->region.state.requested_size);
+	if (token)
+		control_answer(&vmem->control, token, result,
+			       result ? NULL : new_sizes(vmem), text);
 }
 
 /* The device is there: let a front end see it. */
@@ -236,25 +334,24 @@ static int attach(struct vmem *vmem, int region_fd, int memory_fd, char *text,
 	struct vmem_nl_error err;
 	int ret;
 
-	ret = region_attach(region, vmem->nl, region_fd, memory_fd, &err);
+	ret = region_attach(region, vmem->event, &vmem->nl, region_fd,
+			    memory_fd, &err);
 	if (ret) {
 		snprintf(text, text_size, "%s", err.text);
 		close(region_fd);
 		close(memory_fd);
 		return ret;
 	}
-	ret = virtio_mem_start(&vmem->dev, &region->backing,
-			       region->state.requested_size,
-			       region->used_before);
-	if (ret) {
-		snprintf(text, text_size, "out of memory");
-		goto detach;
-	}
+	virtio_mem_start(&vmem->dev, &region->backing,
+			 region->state.requested_size, region->used_before);
+	region->news = on_news;
+	region->size_set = on_size_set;
+	region->arg = vmem;
 	if (vmem->options.has_requested_size && !region->used_before &&
 	    !region->state.requested_size) {
 		ret = set_requested(vmem, vmem->options.requested_size, text,
 				    text_size);
-		if (ret)
+		if (ret != -EINPROGRESS)
 			goto stop_device;
 	}
 	ret = sd_event_add_io(vmem->event, &vmem->region_source, region_fd,
@@ -283,32 +380,11 @@ forget:
 		sd_event_source_disable_unref(vmem->region_source);
 stop_device:
 	virtio_mem_stop(&vmem->dev);
-detach:
 	region_detach(region);
 	return ret;
 }
 
 /* --- Control --- */
-
-static json_object *new_size(uint64_t value)
-{
-	return json_object_new_uint64(value);
-}
-
-static void add_size(json_object *object, const char *name, uint64_t value)
-{
-	json_object_object_add(object, name, new_size(value));
-}
-
-static void add_bool(json_object *object, const char *name, bool value)
-{
-	json_object_object_add(object, name, json_object_new_boolean(value));
-}
-
-static void add_text(json_object *object, const char *name, const char *value)
-{
-	json_object_object_add(object, name, json_object_new_string(value));
-}
 
 /* What is not known is null, not 0. */
 static json_object *new_metadata(bool known,
@@ -378,7 +454,7 @@ static int handle_status(struct control_call *call, void *arg)
 	ret = need_region(vmem, call);
 	if (ret)
 		return ret;
-	ret = vmem_nl_region_get(vmem->nl, VMEM_NL_BY_FD(vmem->region.fd),
+	ret = vmem_nl_region_get(vmem->nl.read, VMEM_NL_BY_FD(vmem->region.fd),
 				 &state, &err);
 	if (ret) {
 		snprintf(call->message, sizeof(call->message), "%s", err.text);
@@ -408,20 +484,9 @@ static int handle_status(struct control_call *call, void *arg)
 	json_object_object_add(status, "requests", new_counters(dev));
 	add_text(status, "last_failure", dev->last_failure);
 	add_size(status, "undiscarded_size",
-		 dev->undiscarded.set * dev->backing->block_size);
+		 dev->backing->owed.set * dev->backing->block_size);
 	call->result = status;
 	return 0;
-}
-
-static json_object *new_sizes(const struct vmem *vmem)
-{
-	json_object *object = json_object_new_object();
-
-	add_size(object, "requested_size", vmem->dev.requested_size);
-	add_size(object, "plugged_size", plugged_size(vmem));
-	add_size(object, "usable_region_size", vmem->dev.usable_region_size);
-	add_size(object, "populated_slots", vmem->region.state.populated_slots);
-	return object;
 }
 
 static int handle_resize(struct control_call *call, void *arg)
@@ -439,10 +504,9 @@ static int handle_resize(struct control_call *call, void *arg)
 		return -EINVAL;
 	}
 	ret = set_requested(vmem, size, call->message, sizeof(call->message));
-	if (ret)
-		return ret;
-	call->result = new_sizes(vmem);
-	return 0;
+	if (ret == -EINPROGRESS)
+		vmem->resize_token = call->token;
+	return ret;
 }
 
 /* Where a page of a list begins: "start", a guest address, or the region's. */
@@ -507,7 +571,7 @@ static int handle_slots(struct control_call *call, void *arg)
 	if (ret)
 		return ret;
 	page.slots = json_object_new_array();
-	ret = vmem_nl_slot_dump(vmem->nl, VMEM_NL_BY_FD(vmem->region.fd),
+	ret = vmem_nl_slot_dump(vmem->nl.read, VMEM_NL_BY_FD(vmem->region.fd),
 				add_slot, &page, &err);
 	if (ret) {
 		json_object_put(page.slots);
@@ -744,6 +808,23 @@ static int add_sources(struct vmem *vmem)
 		ret = sd_event_source_set_enabled(vmem->publish_source,
 						  SD_EVENT_OFF);
 	if (ret >= 0)
+		ret = sd_event_add_defer(vmem->event, &vmem->work_source,
+					 on_work, vmem);
+	if (ret >= 0)
+		ret = sd_event_source_set_enabled(vmem->work_source,
+						  SD_EVENT_OFF);
+	/* Guests and operators do not wait for it. */
+	if (ret >= 0)
+		ret = sd_event_source_set_priority(vmem->work_source,
+						   SD_EVENT_PRIORITY_IDLE);
+	if (ret >= 0)
+		ret = sd_event_add_time_relative(
+			vmem->event, &vmem->work_again_source, CLOCK_MONOTONIC,
+			0, 0, on_work_again, vmem);
+	if (ret >= 0)
+		ret = sd_event_source_set_enabled(vmem->work_again_source,
+						  SD_EVENT_OFF);
+	if (ret >= 0)
 		ret = sd_event_set_watchdog(vmem->event, true);
 	return ret < 0 ? ret : 0;
 }
@@ -762,7 +843,7 @@ static int start(struct vmem *vmem, struct passed_fds *fds)
 		log_err("event loop: %s", strerror(-ret));
 		return ret;
 	}
-	ret = vmem_nl_open(&vmem->nl, &err);
+	ret = region_nl_open(&vmem->nl, &err);
 	if (ret) {
 		log_err("%s", err.text);
 		return ret;
@@ -825,6 +906,8 @@ int vmem_new(struct vmem **vmemp, const struct options *options,
 	vmem->dev.node_id = options->node;
 	vmem->dev.config_changed = config_changed;
 	vmem->dev.changed = note_change;
+	vmem->dev.work = want_work;
+	vmem->dev.answered = answered;
 	vmem->dev.arg = vmem;
 	vhost_user_init(&vmem->vu, NULL, &vmem->dev);
 	vmem->vu.changed = note_change;
@@ -868,7 +951,10 @@ void vmem_free(struct vmem *vmem)
 	}
 	vmem->publish_source =
 		sd_event_source_disable_unref(vmem->publish_source);
-	vmem_nl_close(vmem->nl);
+	vmem->work_source = sd_event_source_disable_unref(vmem->work_source);
+	vmem->work_again_source =
+		sd_event_source_disable_unref(vmem->work_again_source);
+	region_nl_close(&vmem->nl);
 	sd_event_unref(vmem->event);
 	free(vmem);
 }

@@ -52,53 +52,112 @@ static int failing(struct bitmap_backing *bitmap)
 	return ret;
 }
 
-static int plug(struct backing *backing, uint64_t gpa, uint64_t size)
+static int carry_out(struct bitmap_backing *bitmap, enum bitmap_call call,
+		     uint64_t gpa, uint64_t size)
 {
-	struct bitmap_backing *bitmap = to_bitmap(backing);
+	struct backing *backing = &bitmap->backing;
 	uint64_t first = first_of(backing, gpa);
 	uint64_t nr = size / backing->block_size;
+	bool repeated = bitmap->repeated;
 	int ret;
 
-	note(bitmap, CALL_PLUG, gpa, size);
+	if (call == CALL_REPEAT) {
+		bitmap->repeated = false;
+		return repeated ? 0 : -EINVAL;
+	}
 	ret = failing(bitmap);
 	if (ret)
 		return ret;
+	if (call != CALL_PLUG) {
+		if (call == CALL_UNPLUG)
+			assert_int_equal(
+				blocks_count(&backing->plugged, first, nr), nr);
+		backing_note_unplugged(backing, gpa, size);
+		return 0;
+	}
 	assert_int_equal(blocks_count(&backing->plugged, first, nr), 0);
 	for (uint64_t i = first; i < first + nr; i++) {
 		/* What the guest would see must be zero. */
 		assert_int_equal(bitmap->dirty[i], 0);
 		bitmap->dirty[i] = 1;
 	}
-	blocks_set(&backing->plugged, first, nr);
+	backing_note_plugged(backing, gpa, size);
 	return 0;
+}
+
+static int begin(struct backing *backing, enum bitmap_call call, uint64_t gpa,
+		 uint64_t size)
+{
+	struct bitmap_backing *bitmap = to_bitmap(backing);
+
+	assert_false(bitmap->waits);
+	note(bitmap, call, gpa, size);
+	if (!bitmap->later)
+		return carry_out(bitmap, call, gpa, size);
+	bitmap->waits = true;
+	bitmap->waiting = (struct bitmap_log){call, gpa, size};
+	return -EINPROGRESS;
+}
+
+/* Carry out what waits. Return: whether there was something. */
+bool bitmap_backing_finish(struct bitmap_backing *bitmap)
+{
+	const struct bitmap_log *waiting = &bitmap->waiting;
+	struct backing *backing = &bitmap->backing;
+	int ret;
+
+	if (!bitmap->waits)
+		return false;
+	bitmap->waits = false;
+	ret = carry_out(bitmap, waiting->call, waiting->gpa, waiting->size);
+	backing->done(backing->arg, ret);
+	return true;
+}
+
+static int plug(struct backing *backing, uint64_t gpa, uint64_t size)
+{
+	return begin(backing, CALL_PLUG, gpa, size);
 }
 
 static int unplug(struct backing *backing, uint64_t gpa, uint64_t size)
 {
-	struct bitmap_backing *bitmap = to_bitmap(backing);
-	uint64_t first = first_of(backing, gpa);
-	uint64_t nr = size / backing->block_size;
-	int ret;
-
-	note(bitmap, CALL_UNPLUG, gpa, size);
-	ret = failing(bitmap);
-	if (ret)
-		return ret;
-	assert_int_equal(blocks_count(&backing->plugged, first, nr), nr);
-	blocks_clear(&backing->plugged, first, nr);
-	return 0;
+	return begin(backing, CALL_UNPLUG, gpa, size);
 }
 
 static int unplug_all(struct backing *backing)
 {
-	struct bitmap_backing *bitmap = to_bitmap(backing);
-	int ret;
+	return begin(backing, CALL_UNPLUG_ALL, backing->gpa, backing->size);
+}
 
-	note(bitmap, CALL_UNPLUG_ALL, backing->gpa, backing->size);
-	ret = failing(bitmap);
-	if (!ret)
-		blocks_clear(&backing->plugged, 0, backing->plugged.nr);
-	return ret;
+static int repeat(struct backing *backing,
+		  bool plugging __attribute__((unused)), uint64_t gpa,
+		  uint64_t size)
+{
+	return begin(backing, CALL_REPEAT, gpa, size);
+}
+
+static int verify(struct backing *backing)
+{
+	struct bitmap_backing *bitmap = to_bitmap(backing);
+	struct blocks truth;
+
+	note(bitmap, CALL_VERIFY, backing->gpa, backing->size);
+	if (bitmap->fail_verify)
+		return bitmap->fail_verify;
+	if (!bitmap->stale)
+		return 0;
+	bitmap->stale = false;
+	assert_int_equal(blocks_init(&truth, backing->plugged.nr), 0);
+	for (uint64_t i = 0; i < truth.nr; i++)
+		if (bitmap->truth[i])
+			blocks_set(&truth, i, 1);
+	backing_adopt(backing, &truth);
+	return 1;
+}
+
+static void answer_lost(struct backing *backing)
+{
+	to_bitmap(backing)->lost++;
 }
 
 static int discard(struct backing *backing, uint64_t gpa, uint64_t size)
@@ -119,42 +178,28 @@ static int discard(struct backing *backing, uint64_t gpa, uint64_t size)
 	return 0;
 }
 
-static bool repeated(struct backing *backing,
-		     bool plugging __attribute__((unused)), uint64_t gpa,
-		     uint64_t size)
-{
-	struct bitmap_backing *bitmap = to_bitmap(backing);
-	bool ret = bitmap->repeated;
-
-	note(bitmap, CALL_REPEATED, gpa, size);
-	bitmap->repeated = false;
-	return ret;
-}
-
 static const struct backing_ops ops = {
 	.plug = plug,
 	.unplug = unplug,
 	.unplug_all = unplug_all,
+	.repeat = repeat,
+	.verify = verify,
 	.discard = discard,
-	.repeated = repeated,
+	.answer_lost = answer_lost,
 };
 
 void bitmap_backing_init(struct bitmap_backing *bitmap, uint64_t gpa,
 			 uint64_t size, uint64_t block_size)
 {
 	memset(bitmap, 0, sizeof(*bitmap));
-	bitmap->backing.ops = &ops;
-	bitmap->backing.gpa = gpa;
-	bitmap->backing.size = size;
-	bitmap->backing.block_size = block_size;
 	assert_int_equal(
-		blocks_init(&bitmap->backing.plugged, size / block_size), 0);
+		backing_init(&bitmap->backing, &ops, gpa, size, block_size), 0);
 	bitmap->dirty = calloc(size / block_size, 1);
 	assert_non_null(bitmap->dirty);
 }
 
 void bitmap_backing_free(struct bitmap_backing *bitmap)
 {
-	blocks_free(&bitmap->backing.plugged);
+	backing_free(&bitmap->backing);
 	free(bitmap->dirty);
 }

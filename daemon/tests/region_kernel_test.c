@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -45,11 +46,70 @@ struct fixture {
 	int fd;
 	int memory_fd;
 	uint8_t *memory;
-	struct vmem_nl *nl;
+	sd_event *event;
+	struct region_nl nl;
 	struct vmem_nl *other_nl;
 	struct region region;
 	struct vmem_nl_error err;
+	bool done;
+	int result;
+	unsigned int news;
+	struct virtio_mem_resp resp;
 };
+
+/*
+ * How many answers of the kernel's are to be lost, as one is that there is no
+ * memory for. Counted by recvmsg() below, which the netlink client calls.
+ */
+static unsigned int answers_to_lose;
+/* What happens meanwhile. */
+static void (*when_lost)(void);
+
+ssize_t recvmsg(int fd, struct msghdr *mh, int flags)
+{
+	ssize_t got = syscall(SYS_recvmsg, fd, mh, flags);
+	const struct sockaddr_nl *from = mh->msg_name;
+
+	if (got > 0 && from && from->nl_family == AF_NETLINK &&
+	    answers_to_lose) {
+		answers_to_lose--;
+		if (when_lost)
+			when_lost();
+		errno = ENOBUFS;
+		return -1;
+	}
+	return got;
+}
+
+/* Turn the loop until the kernel has answered. */
+static int wait_done(struct fixture *f)
+{
+	while (!f->done)
+		assert_true(sd_event_run(f->event, UINT64_MAX) >= 0);
+	f->done = false;
+	return f->result;
+}
+
+static void on_done(void *arg, int result)
+{
+	struct fixture *f = arg;
+
+	f->done = true;
+	f->result = result;
+}
+
+static void on_size_set(void *arg, int result, const char *text)
+{
+	(void)text;
+	on_done(arg, result);
+}
+
+static void on_news(void *arg)
+{
+	struct fixture *f = arg;
+
+	f->news++;
+}
 
 static void create_vm(struct fixture *f)
 {
@@ -82,11 +142,25 @@ static void create_vm(struct fixture *f)
 	close(dev);
 }
 
+/* The test itself, and no device, works on the region. */
+static void take_over(struct fixture *f)
+{
+	f->region.backing.done = on_done;
+	f->region.backing.arg = f;
+}
+
 /* Attach copies of the descriptors, as a daemon gets them. */
 static int attach(struct fixture *f)
 {
-	return region_attach(&f->region, f->nl, dup(f->fd), dup(f->memory_fd),
-			     &f->err);
+	int ret;
+
+	ret = region_attach(&f->region, f->event, &f->nl, dup(f->fd),
+			    dup(f->memory_fd), &f->err);
+	take_over(f);
+	f->region.news = on_news;
+	f->region.size_set = on_size_set;
+	f->region.arg = f;
+	return ret;
 }
 
 static int set_up(void **state)
@@ -95,7 +169,8 @@ static int set_up(void **state)
 
 	assert_non_null(f);
 	create_vm(f);
-	assert_int_equal(vmem_nl_open(&f->nl, &f->err), 0);
+	assert_true(sd_event_new(&f->event) >= 0);
+	assert_int_equal(region_nl_open(&f->nl, &f->err), 0);
 	assert_int_equal(vmem_nl_open(&f->other_nl, &f->err), 0);
 	assert_int_equal(attach(f), 0);
 	*state = f;
@@ -107,7 +182,8 @@ static int tear_down(void **state)
 	struct fixture *f = *state;
 
 	region_detach(&f->region);
-	vmem_nl_close(f->nl);
+	region_nl_close(&f->nl);
+	sd_event_unref(f->event);
 	vmem_nl_close(f->other_nl);
 	munmap(f->memory, REGION_SIZE);
 	close(f->fd);
@@ -128,14 +204,35 @@ static int plug(struct fixture *f, unsigned int first, unsigned int nr)
 {
 	struct backing *backing = &f->region.backing;
 
-	return backing->ops->plug(backing, GPA + first * BLOCK, nr * BLOCK);
+	assert_int_equal(
+		backing->ops->plug(backing, GPA + first * BLOCK, nr * BLOCK),
+		-EINPROGRESS);
+	return wait_done(f);
 }
 
 static int unplug(struct fixture *f, unsigned int first, unsigned int nr)
 {
 	struct backing *backing = &f->region.backing;
 
-	return backing->ops->unplug(backing, GPA + first * BLOCK, nr * BLOCK);
+	assert_int_equal(
+		backing->ops->unplug(backing, GPA + first * BLOCK, nr * BLOCK),
+		-EINPROGRESS);
+	return wait_done(f);
+}
+
+static int unplug_all(struct fixture *f)
+{
+	struct backing *backing = &f->region.backing;
+
+	assert_int_equal(backing->ops->unplug_all(backing), -EINPROGRESS);
+	return wait_done(f);
+}
+
+static int set_requested(struct fixture *f, uint64_t size)
+{
+	assert_int_equal(region_set_requested(&f->region, size, &f->err),
+			 -EINPROGRESS);
+	return wait_done(f);
 }
 
 static bool repeated(struct fixture *f, bool plugging, unsigned int first,
@@ -143,8 +240,14 @@ static bool repeated(struct fixture *f, bool plugging, unsigned int first,
 {
 	struct backing *backing = &f->region.backing;
 
-	return backing->ops->repeated(backing, plugging, GPA + first * BLOCK,
-				      nr * BLOCK);
+	int ret;
+
+	ret = backing->ops->repeat(backing, plugging, GPA + first * BLOCK,
+				   nr * BLOCK);
+	if (ret == -EINPROGRESS)
+		ret = wait_done(f);
+	assert_true(!ret || ret == -EINVAL);
+	return !ret;
 }
 
 /* Somebody else who holds the descriptor. */
@@ -225,21 +328,25 @@ static void memory_that_does_not_fit_is_refused(void **state)
 	assert_int_equal(ftruncate(small, REGION_SIZE - 1), 0);
 	assert_int_equal(ftruncate(sealed, REGION_SIZE), 0);
 	assert_int_equal(fcntl(sealed, F_ADD_SEALS, F_SEAL_WRITE), 0);
-	assert_int_equal(region_attach(&region, f->nl, f->fd, small, &f->err),
-			 -EINVAL);
-	assert_int_equal(region_attach(&region, f->nl, f->fd, sealed, &f->err),
+	assert_int_equal(
+		region_attach(&region, f->event, &f->nl, f->fd, small, &f->err),
+		-EINVAL);
+	assert_int_equal(region_attach(&region, f->event, &f->nl, f->fd, sealed,
+				       &f->err),
 			 -EPERM);
-	assert_int_equal(region_attach(&region, f->nl, f->fd, null, &f->err),
-			 -EINVAL);
-	assert_int_equal(region_attach(&region, f->nl, f->fd, -1, &f->err),
-			 -EBADF);
+	assert_int_equal(
+		region_attach(&region, f->event, &f->nl, f->fd, null, &f->err),
+		-EINVAL);
+	assert_int_equal(
+		region_attach(&region, f->event, &f->nl, f->fd, -1, &f->err),
+		-EBADF);
 	/* No region. */
-	assert_int_equal(
-		region_attach(&region, f->nl, null, f->memory_fd, &f->err),
-		-EBADF);
-	assert_int_equal(
-		region_attach(&region, f->nl, f->vm_fd, f->memory_fd, &f->err),
-		-EBADF);
+	assert_int_equal(region_attach(&region, f->event, &f->nl, null,
+				       f->memory_fd, &f->err),
+			 -EBADF);
+	assert_int_equal(region_attach(&region, f->event, &f->nl, f->vm_fd,
+				       f->memory_fd, &f->err),
+			 -EBADF);
 	assert_true(f->err.from_kernel);
 	close(small);
 	close(sealed);
@@ -259,8 +366,7 @@ static void changes_are_carried_out(void **state)
 	assert_int_equal(f->region.state.populated_slots, 1);
 	assert_int_equal(plug(f, 100, 28), 0);
 	assert_mirror(f);
-	assert_int_equal(f->region.backing.ops->unplug_all(&f->region.backing),
-			 0);
+	assert_int_equal(unplug_all(f), 0);
 	assert_mirror(f);
 	assert_int_equal(f->region.state.populated_slots, 0);
 }
@@ -286,8 +392,7 @@ static void a_restart_loses_nothing(void **state)
 {
 	struct fixture *f = *state;
 
-	assert_int_equal(region_set_requested(&f->region, 64 * MIB, &f->err),
-			 0);
+	assert_int_equal(set_requested(f, 64 * MIB), 0);
 	assert_int_equal(plug(f, 3, 5), 0);
 	assert_int_equal(plug(f, 20, 1), 0);
 	assert_int_equal(unplug(f, 5, 1), 0);
@@ -298,6 +403,19 @@ static void a_restart_loses_nothing(void **state)
 	assert_int_equal(f->region.backing.plugged.set, 5);
 	assert_int_equal(plug(f, 5, 1), 0);
 	assert_mirror(f);
+}
+
+/* A driver may have seen a usable region that has to be kept. */
+static void a_region_that_was_asked_for_once_is_used(void **state)
+{
+	struct fixture *f = *state;
+
+	restart(f);
+	assert_false(f->region.used_before);
+	assert_int_equal(set_requested(f, 64 * MIB), 0);
+	assert_int_equal(set_requested(f, 0), 0);
+	restart(f);
+	assert_true(f->region.used_before);
 }
 
 static void only_the_last_request_is_repeated(void **state)
@@ -330,29 +448,26 @@ static void only_the_last_request_is_repeated(void **state)
 static void own_changes_are_told_from_others(void **state)
 {
 	struct fixture *f = *state;
-	bool blocks_changed;
 
 	assert_int_equal(plug(f, 0, 4), 0);
 	assert_false(others_changed(f));
 	assert_int_equal(unplug(f, 1, 1), 0);
-	assert_int_equal(region_set_requested(&f->region, 32 * MIB, &f->err),
-			 0);
-	assert_int_equal(region_set_requested(&f->region, 32 * MIB, &f->err),
-			 0);
+	assert_int_equal(set_requested(f, 32 * MIB), 0);
+	assert_int_equal(set_requested(f, 32 * MIB), 0);
 	assert_false(others_changed(f));
 
 	plug_by_other(f, 40, 2, 0);
 	assert_true(others_changed(f));
-	assert_int_equal(region_refresh(&f->region, &blocks_changed, &f->err),
-			 0);
-	assert_true(blocks_changed);
+	region_recheck(&f->region);
+	assert_false(f->region.recheck);
+	assert_int_equal(f->news, 1);
 	assert_mirror(f);
 	/* Mixed with one of ours. */
 	plug_by_other(f, 50, 2, 0);
 	assert_int_equal(plug(f, 60, 1), 0);
 	assert_true(others_changed(f));
-	assert_int_equal(region_refresh(&f->region, &blocks_changed, &f->err),
-			 0);
+	region_recheck(&f->region);
+	assert_false(f->region.recheck);
 	assert_mirror(f);
 
 	assert_int_equal(vmem_nl_region_set(f->other_nl, VMEM_NL_BY_FD(f->fd),
@@ -360,8 +475,8 @@ static void own_changes_are_told_from_others(void **state)
 					    64 * MIB, false, NULL, &f->err),
 			 0);
 	assert_true(others_changed(f));
-	assert_int_equal(region_refresh(&f->region, &blocks_changed, &f->err),
-			 0);
+	region_recheck(&f->region);
+	assert_false(f->region.recheck);
 	assert_int_equal(f->region.state.requested_size, 64 * MIB);
 	assert_mirror(f);
 }
@@ -372,6 +487,7 @@ static void a_stale_view_is_found_and_renewed(void **state)
 
 	plug_by_other(f, 4, 2, 0);
 	assert_int_equal(plug(f, 0, 8), -EAGAIN);
+	assert_int_equal(f->news, 1);
 	assert_mirror(f);
 	assert_int_equal(plug(f, 0, 4), 0);
 	assert_mirror(f);
@@ -381,6 +497,116 @@ static void a_stale_view_is_found_and_renewed(void **state)
 	assert_mirror(f);
 	assert_int_equal(unplug(f, 0, 1), 0);
 	assert_mirror(f);
+}
+
+/* The daemon before us had asked, and the kernel carries it out only now. */
+static void a_request_in_flight_over_a_restart_is_found(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(plug(f, 0, 4), 0);
+	restart(f);
+	plug_by_other(f, 8, 4, f->region.state.request_id + 1);
+	region_recheck(&f->region);
+	assert_mirror(f);
+	assert_false(repeated(f, true, 0, 4));
+	restart(f);
+	plug_by_other(f, 16, 4, f->region.state.request_id + 1);
+	region_recheck(&f->region);
+	assert_true(repeated(f, true, 16, 4));
+	/* Before the news of it: what is asked for is the same request. */
+	restart(f);
+	plug_by_other(f, 24, 4, f->region.state.request_id + 1);
+	assert_int_equal(plug(f, 24, 4), 0);
+	region_recheck(&f->region);
+	assert_mirror(f);
+	/* A connection that ended does the same. */
+	assert_int_equal(plug(f, 32, 4), 0);
+	assert_false(repeated(f, true, 32, 4));
+	f->region.backing.ops->answer_lost(&f->region.backing);
+	assert_true(repeated(f, true, 32, 4));
+}
+
+static struct fixture *of_when_lost;
+
+static void plug_when_lost(void)
+{
+	plug_by_other(of_when_lost, 100, 1,
+		      of_when_lost->region.blocks.change.request_id + 1);
+}
+
+static void lost_answers_are_asked_for_again(void **state)
+{
+	struct fixture *f = *state;
+
+	answers_to_lose = 1;
+	assert_int_equal(plug(f, 0, 4), 0);
+	assert_int_equal(answers_to_lose, 0);
+	assert_mirror(f);
+	answers_to_lose = 1;
+	assert_int_equal(unplug(f, 1, 2), 0);
+	assert_mirror(f);
+	answers_to_lose = 1;
+	assert_int_equal(unplug_all(f), 0);
+	assert_mirror(f);
+	/* A refusal is lost just as well. */
+	plug_by_other(f, 4, 1, 0);
+	answers_to_lose = 1;
+	assert_int_equal(plug(f, 4, 2), -EAGAIN);
+	assert_mirror(f);
+	answers_to_lose = 1;
+	assert_int_equal(set_requested(f, 32 * MIB), 0);
+	assert_int_equal(f->region.state.requested_size, 32 * MIB);
+	/* By then the kernel remembers somebody else's request. */
+	of_when_lost = f;
+	when_lost = plug_when_lost;
+	answers_to_lose = 1;
+	assert_int_equal(plug(f, 50, 2), 0);
+	when_lost = NULL;
+	assert_mirror(f);
+	assert_int_equal(blocks_count(&f->region.backing.plugged, 50, 2), 2);
+	assert_int_equal(blocks_count(&f->region.backing.plugged, 100, 1), 1);
+}
+
+static void nobody_waits_for_a_change(void **state)
+{
+	struct fixture *f = *state;
+	struct backing *backing = &f->region.backing;
+
+	assert_int_equal(backing->ops->plug(backing, GPA, BLOCK), -EINPROGRESS);
+	/* There is one at a time; the mirror is as it was until the answer. */
+	assert_int_equal(backing->ops->plug(backing, GPA + BLOCK, BLOCK),
+			 -EBUSY);
+	assert_int_equal(backing->plugged.set, 0);
+	assert_int_equal(region_set_requested(&f->region, 32 * MIB, &f->err),
+			 -EINPROGRESS);
+	assert_int_equal(region_set_requested(&f->region, 64 * MIB, &f->err),
+			 -EBUSY);
+	/* In the order they were asked for. */
+	assert_int_equal(wait_done(f), 0);
+	assert_int_equal(backing->plugged.set, 1);
+	assert_int_equal(wait_done(f), 0);
+	assert_int_equal(f->region.state.requested_size, 32 * MIB);
+}
+
+static void what_others_plugged_is_not_discarded(void **state)
+{
+	struct fixture *f = *state;
+	struct backing *backing = &f->region.backing;
+
+	assert_int_equal(plug(f, 0, 4), 0);
+	assert_int_equal(unplug(f, 0, 4), 0);
+	assert_int_equal(backing->owed.set, 4);
+	/* Plugged again, with contents, before we know of it. */
+	plug_by_other(f, 2, 1, 0);
+	f->memory[2 * BLOCK] = 9;
+	assert_int_equal(backing->ops->discard(backing, GPA, 4 * BLOCK),
+			 -EAGAIN);
+	assert_int_equal(f->memory[2 * BLOCK], 9);
+	assert_int_equal(backing->owed.set, 3);
+	assert_int_equal(f->news, 1);
+	assert_mirror(f);
+	assert_int_equal(backing->ops->discard(backing, GPA, 2 * BLOCK), 0);
 }
 
 static void a_memslot_in_the_way_is_busy(void **state)
@@ -403,51 +629,64 @@ static void a_memslot_in_the_way_is_busy(void **state)
 	assert_mirror(f);
 }
 
-static uint16_t request(struct virtio_mem *dev, uint16_t type,
-			unsigned int first, uint16_t nr)
+static uint16_t request(struct fixture *f, struct virtio_mem *dev,
+			uint16_t type, unsigned int first, uint16_t nr)
 {
 	struct virtio_mem_req req = {.type = htole16(type)};
 	struct virtio_mem_resp resp;
 
 	req.u.plug.addr = htole64(GPA + first * BLOCK);
 	req.u.plug.nb_blocks = htole16(nr);
-	virtio_mem_handle(dev, &req, &resp);
+	if (!virtio_mem_handle(dev, &req, &resp)) {
+		wait_done(f);
+		resp = f->resp;
+	}
+	while (virtio_mem_work(dev))
+		;
 	return le16toh(resp.type);
+}
+
+static bool take_answer(void *arg, const struct virtio_mem_resp *resp)
+{
+	struct fixture *f = arg;
+
+	f->resp = *resp;
+	f->done = true;
+	return true;
 }
 
 /* The whole device, with a daemon that dies between change and answer. */
 static void the_device_survives_its_daemon(void **state)
 {
 	struct fixture *f = *state;
-	struct virtio_mem dev = {};
+	struct virtio_mem dev = {.answered = take_answer, .arg = f};
 
-	assert_int_equal(region_set_requested(&f->region, 64 * MIB, &f->err),
-			 0);
-	assert_int_equal(
-		virtio_mem_start(&dev, &f->region.backing, 64 * MIB, false), 0);
-	assert_int_equal(request(&dev, VIRTIO_MEM_REQ_PLUG, 0, 16),
+	assert_int_equal(set_requested(f, 64 * MIB), 0);
+	virtio_mem_start(&dev, &f->region.backing, 64 * MIB, false);
+	assert_int_equal(request(f, &dev, VIRTIO_MEM_REQ_PLUG, 0, 16),
 			 VIRTIO_MEM_RESP_ACK);
 	memset(f->memory, 7, 16 * BLOCK);
 	/* Killed after the memslots are gone, before the memory is. */
-	assert_int_equal(unplug(f, 8, 8), 0);
 	virtio_mem_stop(&dev);
+	take_over(f);
+	assert_int_equal(unplug(f, 8, 8), 0);
 	restart(f);
-	assert_int_equal(virtio_mem_start(&dev, &f->region.backing,
-					  f->region.state.requested_size,
-					  f->region.used_before),
-			 0);
+	virtio_mem_start(&dev, &f->region.backing,
+			 f->region.state.requested_size, f->region.used_before);
+	while (virtio_mem_work(&dev))
+		;
 	assert_int_equal(f->memory[8 * BLOCK], 0);
 	assert_int_equal(f->memory[8 * BLOCK - 1], 7);
 	/* The guest's request is in the queue still, and comes again. */
-	assert_int_equal(request(&dev, VIRTIO_MEM_REQ_UNPLUG, 8, 8),
+	assert_int_equal(request(f, &dev, VIRTIO_MEM_REQ_UNPLUG, 8, 8),
 			 VIRTIO_MEM_RESP_ACK);
-	assert_int_equal(request(&dev, VIRTIO_MEM_REQ_UNPLUG, 8, 8),
+	assert_int_equal(request(f, &dev, VIRTIO_MEM_REQ_UNPLUG, 8, 8),
 			 VIRTIO_MEM_RESP_ERROR);
-	assert_int_equal(request(&dev, VIRTIO_MEM_REQ_PLUG, 8, 16),
+	assert_int_equal(request(f, &dev, VIRTIO_MEM_REQ_PLUG, 8, 16),
 			 VIRTIO_MEM_RESP_ACK);
-	assert_int_equal(request(&dev, VIRTIO_MEM_REQ_PLUG, 24, 16),
+	assert_int_equal(request(f, &dev, VIRTIO_MEM_REQ_PLUG, 24, 16),
 			 VIRTIO_MEM_RESP_NACK);
-	assert_int_equal(request(&dev, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0),
+	assert_int_equal(request(f, &dev, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0),
 			 VIRTIO_MEM_RESP_ACK);
 	assert_mirror(f);
 	virtio_mem_stop(&dev);
@@ -498,6 +737,7 @@ static void the_end_of_the_vm_is_seen(void **state)
 {
 	struct fixture *f = *state;
 	struct region region;
+	struct region_nl nl = {};
 	int pair[2], fds[2];
 	struct pollfd pfd = {.events = POLLIN};
 	struct backing *backing = &region.backing;
@@ -516,10 +756,15 @@ static void the_end_of_the_vm_is_seen(void **state)
 			pause();
 	}
 	receive_fds(pair[0], fds);
-	assert_int_equal(region_attach(&region, f->nl, fds[0], fds[1], &f->err),
-			 0);
+	assert_int_equal(region_nl_open(&nl, &f->err), 0);
+	assert_int_equal(
+		region_attach(&region, f->event, &nl, fds[0], fds[1], &f->err),
+		0);
+	backing->done = on_done;
+	backing->arg = f;
 	/* In another process than the VM's: the descriptor is the authority. */
-	assert_int_equal(backing->ops->plug(backing, GPA, BLOCK), 0);
+	assert_int_equal(backing->ops->plug(backing, GPA, BLOCK), -EINPROGRESS);
+	assert_int_equal(wait_done(f), 0);
 	assert_int_equal(region_read_changes(&region, &others), 0);
 
 	assert_int_equal(kill(vmm, SIGKILL), 0);
@@ -532,8 +777,10 @@ static void the_end_of_the_vm_is_seen(void **state)
 	assert_true(others);
 	assert_int_equal(region_read_changes(&region, &others), -ENODEV);
 	assert_int_equal(backing->ops->plug(backing, GPA + BLOCK, BLOCK),
-			 -ENODEV);
+			 -EINPROGRESS);
+	assert_int_equal(wait_done(f), -ENODEV);
 	region_detach(&region);
+	region_nl_close(&nl);
 	close(pair[0]);
 	close(pair[1]);
 }
@@ -548,9 +795,14 @@ int main(void)
 		T(changes_are_carried_out),
 		T(discarded_memory_is_given_back),
 		T(a_restart_loses_nothing),
+		T(a_region_that_was_asked_for_once_is_used),
 		T(only_the_last_request_is_repeated),
 		T(own_changes_are_told_from_others),
 		T(a_stale_view_is_found_and_renewed),
+		T(a_request_in_flight_over_a_restart_is_found),
+		T(lost_answers_are_asked_for_again),
+		T(nobody_waits_for_a_change),
+		T(what_others_plugged_is_not_discarded),
 		T(a_memslot_in_the_way_is_busy),
 		T(the_device_survives_its_daemon),
 		T(the_end_of_the_vm_is_seen),

@@ -5,12 +5,14 @@
  */
 #include <endian.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "front_end.h"
@@ -246,6 +248,218 @@ static void node_is_offered_when_there_is_one(void **state)
 	front_end_connect(fe);
 	assert_int_equal(front_end_get(fe, VHOST_USER_GET_FEATURES),
 			 FE_FEATURES | 1U << VIRTIO_MEM_F_ACPI_PXM);
+}
+
+/* --- Memory that is shared and not there --- */
+
+#define REGION_UVA (FE_UVA + GIB)
+
+/* The front end shares the first blocks of the region as well. */
+static int share_region(struct front_end *fe, unsigned int nr_blocks)
+{
+	struct vhost_user_mem_reg reg = {
+		.region = {.gpa = GPA,
+			   .size = nr_blocks * BLOCK,
+			   .uva = REGION_UVA},
+	};
+	int fd = memfd_create("region", MFD_CLOEXEC);
+
+	assert_int_equal(ftruncate(fd, (off_t)reg.region.size), 0);
+	assert_int_equal(front_end_call(fe, VHOST_USER_ADD_MEM_REG, &reg,
+					sizeof(reg), &fd, 1),
+			 0);
+	return fd;
+}
+
+static blkcnt_t used_by(int fd)
+{
+	struct stat st;
+
+	assert_int_equal(fstat(fd, &st), 0);
+	return st.st_blocks;
+}
+
+static void buffers_in_unplugged_blocks_break_the_ring(void **state)
+{
+	struct front_end *fe = *state;
+	struct vring_desc *desc = (struct vring_desc *)(fe->memory + FE_DESC);
+	int fd;
+
+	front_end_start(fe);
+	fd = share_region(fe, 2);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	/* The response across the end of what is plugged. */
+	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1),
+			 VIRTIO_MEM_RESP_ACK);
+	front_end_put(fe, VIRTIO_MEM_REQ_STATE, GPA, 1, 24, 10);
+	desc[3].addr = htole64(GPA + BLOCK - 5);
+	front_end_kick(fe);
+	assert_true(fe->vu.vring.broken);
+	assert_int_equal(used_by(fd), 0);
+	/* The request where there is no block; reading allocates as well. */
+	front_end_set(fe, VHOST_USER_SET_VRING_KICK, 0, fe->kick);
+	assert_true(fe->vu.vring.broken);
+	desc[3].addr = htole64(GPA + BLOCK - 10);
+	desc[2].addr = htole64(GPA + BLOCK);
+	front_end_set(fe, VHOST_USER_SET_VRING_KICK, 0, fe->kick);
+	assert_true(fe->vu.vring.broken);
+	assert_int_equal(used_by(fd), 0);
+	/* All where there is one. */
+	desc[2].addr = htole64(GPA);
+	front_end_set(fe, VHOST_USER_SET_VRING_KICK, 0, fe->kick);
+	assert_false(fe->vu.vring.broken);
+	assert_int_equal(
+		le16toh(((struct vring_used *)(fe->memory + FE_USED))->idx), 2);
+	assert_true(used_by(fd) > 0);
+	close(fd);
+}
+
+static void a_ring_in_an_unplugged_block_is_not_touched(void **state)
+{
+	struct vhost_user_vring_addr addr = {
+		.desc_uva = FE_UVA + FE_DESC,
+		.avail_uva = FE_UVA + FE_AVAIL,
+		.used_uva = REGION_UVA,
+	};
+	struct front_end *fe = *state;
+	int fd;
+
+	front_end_start(fe);
+	fd = share_region(fe, 1);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1),
+			 VIRTIO_MEM_RESP_ACK);
+	/* The used ring moves there. */
+	assert_int_equal(front_end_call(fe, VHOST_USER_SET_VRING_ADDR, &addr,
+					sizeof(addr), NULL, 0),
+			 0);
+	/* It pulls its own ring away: there is nowhere to answer to. */
+	front_end_put(fe, VIRTIO_MEM_REQ_UNPLUG, GPA, 1, 24, 10);
+	assert_int_equal(fallocate(fd,
+				   FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				   0, BLOCK),
+			 0);
+	assert_int_equal(used_by(fd), 0);
+	front_end_kick(fe);
+	assert_int_equal(fe->bitmap.backing.plugged.set, 0);
+	assert_true(fe->vu.vring.broken);
+	assert_int_equal(used_by(fd), 0);
+	close(fd);
+}
+
+/* --- Requests that take long --- */
+
+static void the_queue_waits_and_others_do_not(void **state)
+{
+	struct front_end *fe = *state;
+	struct virtio_mem_resp resp;
+
+	front_end_start(fe);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	fe->bitmap.later = true;
+	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA, 4, 24, 10);
+	front_end_put(fe, VIRTIO_MEM_REQ_STATE, GPA, 4, 24, 10);
+	front_end_kick(fe);
+	front_end_kick(fe);
+	assert_false(front_end_used(fe, &resp));
+	/* The front end is served. */
+	assert_int_equal(front_end_get(fe, VHOST_USER_GET_STATUS), 15);
+	assert_true(bitmap_backing_finish(&fe->bitmap));
+	assert_true(front_end_used(fe, &resp));
+	assert_int_equal(le16toh(resp.type), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_count(fe->call), 1);
+	front_end_run(fe);
+	assert_true(front_end_used(fe, &resp));
+	assert_int_equal(le16toh(resp.u.state.state), VIRTIO_MEM_STATE_PLUGGED);
+	assert_int_equal(front_end_count(fe->call), 1);
+}
+
+/* Take the ring away while a request waits. Return: the ring's index. */
+static unsigned int stop_while_waiting(struct front_end *fe)
+{
+	struct vhost_user_vring_state vring = {};
+	union vhost_user_payload reply;
+
+	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA, 4, 24, 10);
+	front_end_kick(fe);
+	front_end_send(fe, VHOST_USER_GET_VRING_BASE, 0, &vring, sizeof(vring),
+		       NULL, 0);
+	front_end_receive(fe, VHOST_USER_GET_VRING_BASE, &reply);
+	return reply.vring_state.num;
+}
+
+static void a_ring_that_stops_gets_its_request_again(void **state)
+{
+	struct front_end *fe = *state;
+	struct virtio_mem_resp resp;
+
+	front_end_start(fe);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	fe->bitmap.later = true;
+	assert_int_equal(stop_while_waiting(fe), 0);
+	/* It starts again before the request is done. */
+	front_end_start_ring(fe);
+	assert_true(virtio_mem_busy(&fe->dev));
+	assert_true(bitmap_backing_finish(&fe->bitmap));
+	assert_int_equal(fe->bitmap.lost, 1);
+	assert_false(front_end_used(fe, &resp));
+	/* It finds the request as if it were new. */
+	fe->bitmap.later = false;
+	fe->bitmap.repeated = true;
+	front_end_run(fe);
+	assert_true(front_end_used(fe, &resp));
+	assert_int_equal(le16toh(resp.type), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(fe->bitmap.backing.plugged.set, 4);
+}
+
+static void an_answer_finds_the_front_end_gone(void **state)
+{
+	struct front_end *fe = *state;
+
+	front_end_start(fe);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	fe->bitmap.later = true;
+	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA, 4, 24, 10);
+	front_end_kick(fe);
+	front_end_close(fe);
+	assert_true(bitmap_backing_finish(&fe->bitmap));
+	assert_int_equal(fe->bitmap.lost, 1);
+	front_end_run(fe);
+	/* Another one comes, and the device works. */
+	fe->bitmap.later = false;
+	fe->next = 0;
+	memset(fe->memory, 0, FE_MEMORY);
+	front_end_start(fe);
+	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_UNPLUG, GPA, 4),
+			 VIRTIO_MEM_RESP_ACK);
+}
+
+static void an_answer_finds_its_memory_gone(void **state)
+{
+	struct front_end *fe = *state;
+	struct vring_desc *desc = (struct vring_desc *)(fe->memory + FE_DESC);
+	struct vhost_user_mem_reg reg = {
+		.region = {.gpa = 1ULL << 40,
+			   .size = 4096,
+			   .uva = FE_UVA + GIB},
+	};
+
+	front_end_start(fe);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	assert_int_equal(front_end_call(fe, VHOST_USER_ADD_MEM_REG, &reg,
+					sizeof(reg), &fe->memory_fd, 1),
+			 0);
+	fe->bitmap.later = true;
+	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA, 4, 24, 10);
+	desc[1].addr = htole64(reg.region.gpa);
+	front_end_kick(fe);
+	assert_true(virtio_mem_busy(&fe->dev));
+	assert_int_equal(front_end_call(fe, VHOST_USER_REM_MEM_REG, &reg,
+					sizeof(reg), NULL, 0),
+			 0);
+	assert_true(bitmap_backing_finish(&fe->bitmap));
+	assert_true(fe->vu.vring.broken);
+	assert_int_equal(fe->bitmap.lost, 1);
 }
 
 /* --- When the queue is worked on --- */
@@ -1096,6 +1310,12 @@ int main(void)
 		T(mem_table_works_as_well),
 		T(numbers_of_queues_and_regions),
 		T(node_is_offered_when_there_is_one),
+		T(buffers_in_unplugged_blocks_break_the_ring),
+		T(a_ring_in_an_unplugged_block_is_not_touched),
+		T(the_queue_waits_and_others_do_not),
+		T(a_ring_that_stops_gets_its_request_again),
+		T(an_answer_finds_the_front_end_gone),
+		T(an_answer_finds_its_memory_gone),
 		T(a_disabled_ring_waits),
 		T(a_stopped_ring_goes_on_where_it_was),
 		T(without_protocol_features_a_ring_is_enabled),

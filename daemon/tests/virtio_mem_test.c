@@ -5,6 +5,7 @@
  */
 #include <endian.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +25,10 @@ struct fixture {
 	struct virtio_mem dev;
 	unsigned int config_changes;
 	unsigned int changes;
+	unsigned int wants_work;
+	bool gone;
+	unsigned int nr_answers;
+	struct virtio_mem_resp answer;
 };
 
 static void count_config_change(void *arg)
@@ -40,6 +45,22 @@ static void count_change(void *arg)
 	f->changes++;
 }
 
+static void count_work(void *arg)
+{
+	struct fixture *f = arg;
+
+	f->wants_work++;
+}
+
+static bool take_answer(void *arg, const struct virtio_mem_resp *resp)
+{
+	struct fixture *f = arg;
+
+	f->nr_answers++;
+	f->answer = *resp;
+	return !f->gone;
+}
+
 static int set_up(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
@@ -48,10 +69,14 @@ static int set_up(void **state)
 	bitmap_backing_init(&f->bitmap, GPA, REGION_SIZE, BLOCK);
 	f->dev.config_changed = count_config_change;
 	f->dev.changed = count_change;
+	f->dev.work = count_work;
+	f->dev.answered = take_answer;
 	f->dev.arg = f;
-	assert_int_equal(
-		virtio_mem_start(&f->dev, &f->bitmap.backing, 0, false), 0);
+	virtio_mem_start(&f->dev, &f->bitmap.backing, 0, false);
+	while (virtio_mem_work(&f->dev))
+		;
 	f->bitmap.nr_log = 0;
+	f->wants_work = 0;
 	*state = f;
 	return 0;
 }
@@ -78,7 +103,7 @@ static struct virtio_mem_resp send(struct fixture *f, uint16_t type,
 	req.type = htole16(type);
 	req.u.plug.addr = htole64(gpa);
 	req.u.plug.nb_blocks = htole16(nr_blocks);
-	virtio_mem_handle(&f->dev, &req, &resp);
+	assert_true(virtio_mem_handle(&f->dev, &req, &resp));
 	for (size_t i = 0; i < 3; i++)
 		assert_int_equal(resp.padding[i], 0);
 	return resp;
@@ -169,8 +194,7 @@ static void usable_is_a_multiple_of_a_large_block_size(void **state)
 
 	(void)state;
 	bitmap_backing_init(&bitmap, GPA, 8 * GIB, GIB);
-	assert_int_equal(virtio_mem_start(&dev, &bitmap.backing, GIB, false),
-			 0);
+	virtio_mem_start(&dev, &bitmap.backing, GIB, false);
 	assert_int_equal(dev.usable_region_size, GIB);
 	virtio_mem_stop(&dev);
 	bitmap_backing_free(&bitmap);
@@ -287,7 +311,7 @@ static void usable_is_the_region_after_a_restart(void **state)
 
 	(void)state;
 	bitmap_backing_init(&bitmap, GPA, REGION_SIZE, BLOCK);
-	assert_int_equal(virtio_mem_start(&dev, &bitmap.backing, GIB, true), 0);
+	virtio_mem_start(&dev, &bitmap.backing, GIB, true);
 	assert_int_equal(dev.usable_region_size, REGION_SIZE);
 	virtio_mem_stop(&dev);
 	bitmap_backing_free(&bitmap);
@@ -331,7 +355,7 @@ static const uint16_t ranged[] = {VIRTIO_MEM_REQ_PLUG, VIRTIO_MEM_REQ_UNPLUG,
 			    ((type) = ranged[_i], 1);                  \
 	     _i++)
 
-/* All of these must be refused by the device, never reach the backing. */
+/* All of these must be refused by the device, and the backing change nothing. */
 static void assert_error(struct fixture *f, uint16_t type, uint64_t gpa,
 			 uint16_t nr_blocks)
 {
@@ -340,7 +364,8 @@ static void assert_error(struct fixture *f, uint16_t type, uint64_t gpa,
 	f->bitmap.nr_log = 0;
 	assert_int_equal(answer(f, type, gpa, nr_blocks),
 			 VIRTIO_MEM_RESP_ERROR);
-	assert_int_equal(f->bitmap.nr_log, 0);
+	for (size_t i = 0; i < f->bitmap.nr_log; i++)
+		assert_int_equal(f->bitmap.log[i].call, CALL_VERIFY);
 	assert_int_equal(plugged(f), before);
 }
 
@@ -414,9 +439,7 @@ static void huge_blocks_do_not_overflow(void **state)
 
 	(void)state;
 	bitmap_backing_init(&bitmap, 1ULL << 50, 1ULL << 50, 1ULL << 49);
-	assert_int_equal(
-		virtio_mem_start(&f.dev, &bitmap.backing, 1ULL << 50, false),
-		0);
+	virtio_mem_start(&f.dev, &bitmap.backing, 1ULL << 50, false);
 	assert_int_equal(plug(&f, 1ULL << 50, 32768), VIRTIO_MEM_RESP_ERROR);
 	assert_int_equal(plug(&f, 1ULL << 50, 32770), VIRTIO_MEM_RESP_ERROR);
 	assert_int_equal(plug(&f, 1ULL << 50, UINT16_MAX),
@@ -565,10 +588,14 @@ static void slot_goes_before_memory(void **state)
 	assert_int_equal(log[1].size, 2 * BLOCK);
 	f->bitmap.nr_log = 0;
 	assert_int_equal(unplug_all(f), VIRTIO_MEM_RESP_ACK);
-	assert_int_equal(f->bitmap.nr_log, 2);
+	/* What was plugged, and nothing else. */
+	assert_int_equal(f->bitmap.nr_log, 3);
 	assert_int_equal(log[0].call, CALL_UNPLUG_ALL);
 	assert_int_equal(log[1].call, CALL_DISCARD);
-	assert_int_equal(log[1].size, REGION_SIZE);
+	assert_int_equal(log[1].gpa, GPA);
+	assert_int_equal(log[1].size, BLOCK);
+	assert_int_equal(log[2].gpa, GPA + 3 * BLOCK);
+	assert_int_equal(log[2].size, BLOCK);
 }
 
 static void plugged_again_reads_zero_though_discard_failed(void **state)
@@ -581,14 +608,14 @@ static void plugged_again_reads_zero_though_discard_failed(void **state)
 	/* The block is unplugged all the same. */
 	assert_int_equal(unplug(f, GPA, 4), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(state_of(f, GPA, 4), VIRTIO_MEM_STATE_UNPLUGGED);
-	assert_int_equal(f->dev.undiscarded.set, 4);
+	assert_int_equal(f->bitmap.backing.owed.set, 4);
 	/* It cannot be shown to the guest with old contents. */
 	assert_int_equal(plug(f, GPA + 3 * BLOCK, 2), VIRTIO_MEM_RESP_BUSY);
 	assert_int_equal(plug(f, GPA + 4 * BLOCK, 2), VIRTIO_MEM_RESP_ACK);
 	f->bitmap.fail_discard = 0;
 	/* The backing asserts that it is zero. */
 	assert_int_equal(plug(f, GPA, 4), VIRTIO_MEM_RESP_ACK);
-	assert_int_equal(f->dev.undiscarded.set, 0);
+	assert_int_equal(f->bitmap.backing.owed.set, 0);
 }
 
 static void start_discards_what_a_killed_daemon_left(void **state)
@@ -601,8 +628,9 @@ static void start_discards_what_a_killed_daemon_left(void **state)
 	memset(bitmap.dirty, 1, 16);
 	blocks_set(&bitmap.backing.plugged, 3, 2);
 	blocks_set(&bitmap.backing.plugged, 15, 1);
-	assert_int_equal(
-		virtio_mem_start(&dev, &bitmap.backing, 4 * BLOCK, true), 0);
+	virtio_mem_start(&dev, &bitmap.backing, 4 * BLOCK, true);
+	while (virtio_mem_work(&dev))
+		;
 	for (uint64_t i = 0; i < 16; i++)
 		assert_int_equal(bitmap.dirty[i], i == 3 || i == 4 || i == 15);
 	virtio_mem_stop(&dev);
@@ -650,6 +678,220 @@ static void request_in_flight_over_a_restart_is_acknowledged(void **state)
 	assert_int_equal(plug(f, GPA, 5), VIRTIO_MEM_RESP_ERROR);
 	assert_int_equal(unplug(f, GPA, 5), VIRTIO_MEM_RESP_ERROR);
 	assert_int_equal(plugged(f), 4 * BLOCK);
+}
+
+static void the_guest_is_not_blamed_for_a_stale_view(void **state)
+{
+	struct fixture *f = *state;
+	uint8_t truth[REGION_SIZE / BLOCK] = {};
+
+	virtio_mem_set_requested(&f->dev, GIB);
+	assert_int_equal(plug(f, GPA, 4), VIRTIO_MEM_RESP_ACK);
+	/* Others have unplugged 0 to 3 and plugged 8 to 9, unseen. */
+	truth[8] = 1;
+	truth[9] = 1;
+	f->bitmap.truth = truth;
+	f->bitmap.stale = true;
+	assert_int_equal(plug(f, GPA, 4), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(plugged(f), 6 * BLOCK);
+	truth[0] = truth[1] = truth[2] = truth[3] = truth[4] = 1;
+	f->bitmap.stale = true;
+	assert_int_equal(unplug(f, GPA + 3 * BLOCK, 2), VIRTIO_MEM_RESP_ACK);
+	/* Not known is not the guest's fault either. */
+	f->bitmap.fail_verify = -ENOBUFS;
+	assert_int_equal(plug(f, GPA, 1), VIRTIO_MEM_RESP_BUSY);
+	assert_int_equal(unplug(f, GPA + 3 * BLOCK, 1), VIRTIO_MEM_RESP_BUSY);
+	f->bitmap.fail_verify = 0;
+	assert_int_equal(plug(f, GPA, 1), VIRTIO_MEM_RESP_ERROR);
+}
+
+static void unplug_all_is_skipped_only_if_all_is_unplugged(void **state)
+{
+	struct fixture *f = *state;
+	uint8_t truth[REGION_SIZE / BLOCK] = {};
+
+	truth[8] = 1;
+	f->bitmap.truth = truth;
+	f->bitmap.stale = true;
+	f->bitmap.fail_verify = -ENOBUFS;
+	assert_int_equal(unplug_all(f), VIRTIO_MEM_RESP_BUSY);
+	f->bitmap.fail_verify = 0;
+	f->bitmap.nr_log = 0;
+	assert_int_equal(unplug_all(f), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(f->bitmap.nr_log, 3);
+	assert_int_equal(f->bitmap.log[1].call, CALL_UNPLUG_ALL);
+	assert_int_equal(f->bitmap.log[2].call, CALL_DISCARD);
+	assert_int_equal(f->bitmap.log[2].gpa, GPA + 8 * BLOCK);
+	assert_int_equal(plugged(f), 0);
+}
+
+static void blocks_that_others_unplug_are_discarded(void **state)
+{
+	struct fixture *f = *state;
+	uint8_t truth[REGION_SIZE / BLOCK] = {};
+
+	virtio_mem_set_requested(&f->dev, GIB);
+	assert_int_equal(plug(f, GPA, 4), VIRTIO_MEM_RESP_ACK);
+	truth[0] = 1;
+	truth[9] = 1;
+	f->bitmap.dirty[9] = 1;
+	f->bitmap.truth = truth;
+	f->bitmap.stale = true;
+	f->bitmap.nr_log = 0;
+	f->bitmap.backing.ops->verify(&f->bitmap.backing);
+	virtio_mem_backing_changed(&f->dev);
+	assert_true(f->wants_work);
+	while (virtio_mem_work(&f->dev))
+		;
+	/* They, not what was unplugged before, nor what was plugged. */
+	assert_int_equal(f->bitmap.nr_log, 2);
+	assert_int_equal(f->bitmap.log[1].gpa, GPA + BLOCK);
+	assert_int_equal(f->bitmap.log[1].size, 3 * BLOCK);
+	assert_int_equal(f->bitmap.dirty[0], 1);
+	assert_int_equal(f->bitmap.dirty[9], 1);
+}
+
+/* --- Requests that take long --- */
+
+static void begin(struct fixture *f, uint16_t type, uint64_t gpa,
+		  uint16_t nr_blocks)
+{
+	struct virtio_mem_req req = {.type = htole16(type)};
+	struct virtio_mem_resp resp;
+
+	req.u.plug.addr = htole64(gpa);
+	req.u.plug.nb_blocks = htole16(nr_blocks);
+	assert_false(virtio_mem_handle(&f->dev, &req, &resp));
+	assert_true(virtio_mem_busy(&f->dev));
+}
+
+static uint16_t finish(struct fixture *f)
+{
+	f->nr_answers = 0;
+	while (bitmap_backing_finish(&f->bitmap))
+		;
+	assert_int_equal(f->nr_answers, 1);
+	assert_false(virtio_mem_busy(&f->dev));
+	return le16toh(f->answer.type);
+}
+
+static void requests_wait_for_the_backing(void **state)
+{
+	struct fixture *f = *state;
+
+	virtio_mem_set_requested(&f->dev, GIB);
+	f->bitmap.later = true;
+	begin(f, VIRTIO_MEM_REQ_PLUG, GPA, 4);
+	assert_int_equal(plugged(f), 0);
+	/* Meanwhile others are served. */
+	virtio_mem_set_requested(&f->dev, 2 * GIB);
+	assert_int_equal(virtio_mem_work(&f->dev), 0);
+	assert_int_equal(finish(f), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(plugged(f), 4 * BLOCK);
+	begin(f, VIRTIO_MEM_REQ_UNPLUG, GPA, 2);
+	assert_int_equal(finish(f), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(f->bitmap.dirty[1], 0);
+	begin(f, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0);
+	f->bitmap.fail = -ENOMEM;
+	assert_int_equal(finish(f), VIRTIO_MEM_RESP_BUSY);
+	f->bitmap.fail = 0;
+	begin(f, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0);
+	assert_int_equal(finish(f), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(plugged(f), 0);
+	/* An answer that changes the mind about what is plugged. */
+	begin(f, VIRTIO_MEM_REQ_PLUG, GPA, 4);
+	f->bitmap.fail = -EAGAIN;
+	f->bitmap.fail_once = true;
+	assert_int_equal(finish(f), VIRTIO_MEM_RESP_ACK);
+	begin(f, VIRTIO_MEM_REQ_PLUG, GPA, 4);
+	f->bitmap.repeated = true;
+	assert_int_equal(finish(f), VIRTIO_MEM_RESP_ACK);
+	begin(f, VIRTIO_MEM_REQ_PLUG, GPA, 4);
+	assert_int_equal(finish(f), VIRTIO_MEM_RESP_ERROR);
+}
+
+static void an_answer_that_nobody_takes_is_noted(void **state)
+{
+	struct fixture *f = *state;
+
+	virtio_mem_set_requested(&f->dev, GIB);
+	f->bitmap.later = true;
+	begin(f, VIRTIO_MEM_REQ_PLUG, GPA, 4);
+	assert_int_equal(finish(f), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(f->bitmap.lost, 0);
+	begin(f, VIRTIO_MEM_REQ_PLUG, GPA + 8 * BLOCK, 4);
+	f->gone = true;
+	assert_int_equal(finish(f), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(f->bitmap.lost, 1);
+}
+
+static void memory_is_discarded_in_parts(void **state)
+{
+	enum { PARTS = 3 };
+	const uint16_t per_part = BACKING_DISCARD_MAX / BLOCK;
+	struct fixture *f = *state;
+	unsigned int turns = 0;
+
+	virtio_mem_set_requested(&f->dev, 4 * GIB);
+	assert_int_equal(plug(f, GPA, PARTS * per_part), VIRTIO_MEM_RESP_ACK);
+	f->bitmap.nr_log = 0;
+	assert_int_equal(unplug(f, GPA, PARTS * per_part), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(f->bitmap.nr_log, 2);
+	assert_int_equal(f->bitmap.log[1].size, BACKING_DISCARD_MAX);
+	assert_int_equal(f->bitmap.backing.owed.set, (PARTS - 1) * per_part);
+	assert_true(f->wants_work);
+	/* A plug of memory that is owed waits for as long as it takes. */
+	begin(f, VIRTIO_MEM_REQ_PLUG, GPA, PARTS * per_part);
+	f->nr_answers = 0;
+	while (!f->nr_answers && turns++ < 100)
+		virtio_mem_work(&f->dev);
+	assert_int_equal(turns, PARTS - 2);
+	assert_int_equal(le16toh(f->answer.type), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(f->bitmap.backing.owed.set, 0);
+}
+
+static void what_is_owed_is_tried_again(void **state)
+{
+	struct fixture *f = *state;
+
+	virtio_mem_set_requested(&f->dev, GIB);
+	assert_int_equal(plug(f, GPA, 4), VIRTIO_MEM_RESP_ACK);
+	f->bitmap.fail_discard = -ENOMEM;
+	assert_int_equal(unplug(f, GPA, 4), VIRTIO_MEM_RESP_ACK);
+	assert_true(f->wants_work);
+	assert_int_equal(virtio_mem_work(&f->dev), -ENOMEM);
+	f->bitmap.fail_discard = 0;
+	assert_int_equal(virtio_mem_work(&f->dev), 0);
+	assert_int_equal(f->bitmap.backing.owed.set, 0);
+	assert_int_equal(f->bitmap.dirty[0], 0);
+}
+
+/* --- What the guest may have its queue in --- */
+
+static void unplugged_blocks_are_not_accessible(void **state)
+{
+	struct fixture *f = *state;
+
+	virtio_mem_set_requested(&f->dev, GIB);
+	assert_int_equal(plug(f, GPA + BLOCK, 2), VIRTIO_MEM_RESP_ACK);
+	/* Outside of the region all is; up to it, that much. */
+	assert_int_equal(virtio_mem_accessible(&f->dev, 0, 4096), 4096);
+	assert_int_equal(virtio_mem_accessible(&f->dev, GPA - 16, 4096), 16);
+	assert_int_equal(
+		virtio_mem_accessible(&f->dev, GPA + REGION_SIZE, 4096), 4096);
+	assert_int_equal(virtio_mem_accessible(&f->dev, GPA, 4096), 0);
+	assert_int_equal(virtio_mem_accessible(&f->dev, GPA + BLOCK - 1, 4096),
+			 0);
+	assert_int_equal(virtio_mem_accessible(&f->dev, GPA + BLOCK, 4096),
+			 4096);
+	assert_int_equal(
+		virtio_mem_accessible(&f->dev, GPA + BLOCK + 1, REGION_SIZE),
+		2 * BLOCK - 1);
+	assert_int_equal(
+		virtio_mem_accessible(&f->dev, GPA + 3 * BLOCK - 1, 4096), 1);
+	assert_int_equal(virtio_mem_accessible(&f->dev, GPA + 3 * BLOCK, 1), 0);
+	assert_int_equal(
+		virtio_mem_accessible(&f->dev, GPA + REGION_SIZE - 1, 1), 0);
 }
 
 /* --- Against a model, at random --- */
@@ -755,6 +997,14 @@ int main(void)
 		T(start_discards_what_a_killed_daemon_left),
 		T(stale_view_is_judged_again),
 		T(request_in_flight_over_a_restart_is_acknowledged),
+		T(the_guest_is_not_blamed_for_a_stale_view),
+		T(unplug_all_is_skipped_only_if_all_is_unplugged),
+		T(blocks_that_others_unplug_are_discarded),
+		T(requests_wait_for_the_backing),
+		T(an_answer_that_nobody_takes_is_noted),
+		T(memory_is_discarded_in_parts),
+		T(what_is_owed_is_tried_again),
+		T(unplugged_blocks_are_not_accessible),
 		T(random_requests_follow_a_model),
 	};
 
