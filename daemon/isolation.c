@@ -16,8 +16,8 @@
  *    file holds guest memory.
  * 4. A system call filter. Allowed is what the event loop, the sockets, the
  *    memory mappings and malloc use; mappings that are executable are not, nor
- *    sockets but UNIX ones, which sd_notify() opens. Everything else fails
- *    with ENOSYS, which the C library has fallbacks for where a newer one
+ *    sockets: what the daemon talks to is connected by then, or connects to
+ *    it. Everything else fails with ENOSYS, which the C library has fallbacks for where a newer one
  *    tries newer calls. Calls that nothing here ever makes and that an
  *    intruder would want first - run a program, look into another process -
  *    kill the daemon instead, which leaves a trace. The VM goes on without it.
@@ -26,7 +26,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 
 #include <cap-ng.h>
 #include <seccomp.h>
@@ -49,7 +48,6 @@ static const int allowed[] = {
 	SCMP_SYS(recvmsg),
 	SCMP_SYS(sendto),
 	SCMP_SYS(sendmsg),
-	SCMP_SYS(connect),
 	SCMP_SYS(getsockopt),
 	SCMP_SYS(setsockopt),
 	SCMP_SYS(getsockname),
@@ -103,8 +101,6 @@ static int add_rules(scmp_filter_ctx filter)
 {
 	const struct scmp_arg_cmp not_executable =
 		SCMP_CMP(2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0);
-	const struct scmp_arg_cmp unix_socket =
-		SCMP_CMP(0, SCMP_CMP_EQ, AF_UNIX);
 	int ret = 0;
 
 	for (size_t i = 0; !ret && i < sizeof(allowed) / sizeof(allowed[0]);
@@ -119,9 +115,6 @@ static int add_rules(scmp_filter_ctx filter)
 	if (!ret)
 		ret = seccomp_rule_add(filter, SCMP_ACT_ALLOW,
 				       SCMP_SYS(mprotect), 1, not_executable);
-	if (!ret)
-		ret = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket),
-				       1, unix_socket);
 	return ret;
 }
 

@@ -37,6 +37,7 @@
 #include "control.h"
 #include "isolation.h"
 #include "log.h"
+#include "notify.h"
 #include "region.h"
 #include "size.h"
 #include "vhost_user.h"
@@ -67,6 +68,8 @@
  * @options: command line
  * @event: the loop
  * @nl: netlink handles
+ * @notify: service manager
+ * @isolated: the start is over
  * @attached: there is a region, and with it a device
  * @vhost_user_fd: to be served as soon as there is a device, -1 once it is
  * @region_source: changes of the region
@@ -79,6 +82,8 @@ struct vmem {
 	struct options options;
 	sd_event *event;
 	struct region_nl nl;
+	struct notify notify;
+	bool isolated;
 	bool attached;
 	struct region region;
 	struct virtio_mem dev;
@@ -149,11 +154,12 @@ static int on_publish(sd_event_source *source __attribute__((unused)),
 	char plugged[SIZE_TEXT_MAX], requested[SIZE_TEXT_MAX];
 
 	if (vmem->attached)
-		sd_notifyf(0, "STATUS=%s plugged, %s requested, front end %s",
-			   size_format(plugged_size(vmem), plugged),
-			   size_format(vmem->dev.requested_size, requested),
-			   vhost_user_connected(&vmem->vu) ? "connected"
-							   : "absent");
+		notify_send(&vmem->notify,
+			    "STATUS=%s plugged, %s requested, front end %s",
+			    size_format(plugged_size(vmem), plugged),
+			    size_format(vmem->dev.requested_size, requested),
+			    vhost_user_connected(&vmem->vu) ? "connected"
+							    : "absent");
 	control_publish(&vmem->control);
 	return 0;
 }
@@ -370,7 +376,8 @@ static int attach(struct vmem *vmem, int region_fd, int memory_fd, char *text,
 	log_info("region %u: %s at 0x%" PRIx64 ", %s plugged", region->state.id,
 		 size_format(region->backing.size, size), region->backing.gpa,
 		 size_format(plugged_size(vmem), plugged));
-	sd_notify(0, "READY=1");
+	if (vmem->isolated)
+		notify_ready(&vmem->notify);
 	note_change(vmem);
 	return 0;
 
@@ -824,8 +831,6 @@ static int add_sources(struct vmem *vmem)
 	if (ret >= 0)
 		ret = sd_event_source_set_enabled(vmem->work_again_source,
 						  SD_EVENT_OFF);
-	if (ret >= 0)
-		ret = sd_event_set_watchdog(vmem->event, true);
 	return ret < 0 ? ret : 0;
 }
 
@@ -843,6 +848,10 @@ static int start(struct vmem *vmem, struct passed_fds *fds)
 		log_err("event loop: %s", strerror(-ret));
 		return ret;
 	}
+	/* A manager that cannot be told is no reason not to serve. */
+	ret = notify_open(&vmem->notify, vmem->event);
+	if (ret)
+		log_warning("NOTIFY_SOCKET: %s", strerror(-ret));
 	ret = region_nl_open(&vmem->nl, &err);
 	if (ret) {
 		log_err("%s", err.text);
@@ -875,9 +884,15 @@ static int start(struct vmem *vmem, struct passed_fds *fds)
 			return ret;
 		}
 	} else {
-		sd_notify(0, "STATUS=waiting for a region");
+		notify_send(&vmem->notify, "STATUS=waiting for a region");
 	}
-	return isolate();
+	ret = isolate();
+	if (ret)
+		return ret;
+	vmem->isolated = true;
+	if (vmem->attached)
+		notify_ready(&vmem->notify);
+	return 0;
 }
 
 /**
@@ -902,6 +917,7 @@ int vmem_new(struct vmem **vmemp, const struct options *options,
 	}
 	vmem->options = *options;
 	vmem->vhost_user_fd = -1;
+	vmem->notify.fd = -1;
 	vmem->dev.has_node = options->has_node;
 	vmem->dev.node_id = options->node;
 	vmem->dev.config_changed = config_changed;
@@ -932,7 +948,7 @@ int vmem_run(struct vmem *vmem)
 	ret = sd_event_loop(vmem->event);
 	if (ret < 0)
 		log_err("event loop: %s", strerror(-ret));
-	sd_notify(0, "STOPPING=1");
+	notify_send(&vmem->notify, "STOPPING=1");
 	return ret;
 }
 
@@ -954,6 +970,7 @@ void vmem_free(struct vmem *vmem)
 	vmem->work_source = sd_event_source_disable_unref(vmem->work_source);
 	vmem->work_again_source =
 		sd_event_source_disable_unref(vmem->work_again_source);
+	notify_close(&vmem->notify);
 	region_nl_close(&vmem->nl);
 	sd_event_unref(vmem->event);
 	free(vmem);

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* What a service manager is told. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "notify.h"
+#include "unit.h"
+
+/* Room for a name of this process's own. */
+#define NAME_MAX_SIZE 64
+
+/* A manager's socket, in the environment as well. Return: it. */
+static int new_manager(void)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	char name[NAME_MAX_SIZE];
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	assert_true(fd >= 0);
+	snprintf(name, sizeof(name), "@vmemd-notify-%d", (int)getpid());
+	memcpy(addr.sun_path + 1, name + 1, strlen(name) - 1);
+	assert_int_equal(
+		bind(fd, (struct sockaddr *)&addr,
+		     (socklen_t)(offsetof(struct sockaddr_un, sun_path) +
+				 strlen(name))),
+		0);
+	assert_int_equal(setenv("NOTIFY_SOCKET", name, 1), 0);
+	return fd;
+}
+
+static void assert_told(int fd, const char *text)
+{
+	char got[NOTIFY_TEXT_MAX] = "";
+
+	assert_true(recv(fd, got, sizeof(got) - 1, 0) > 0);
+	assert_string_equal(got, text);
+}
+
+static void messages_arrive(void **state)
+{
+	struct notify notify;
+	int fd = new_manager();
+
+	(void)state;
+	assert_int_equal(notify_open(&notify, NULL), 0);
+	notify_ready(&notify);
+	notify_send(&notify, "STATUS=%d of %d", 1, 2);
+	assert_told(fd, "READY=1");
+	assert_told(fd, "STATUS=1 of 2");
+	/* More than it reads, and one that has left. */
+	for (int i = 0; i < 10000; i++)
+		notify_send(&notify, "STATUS=%d", i);
+	close(fd);
+	notify_send(&notify, "STATUS=nobody");
+	notify_close(&notify);
+}
+
+static void nobody_wants_to_know(void **state)
+{
+	struct notify notify;
+
+	(void)state;
+	unsetenv("NOTIFY_SOCKET");
+	assert_int_equal(notify_open(&notify, NULL), 0);
+	notify_ready(&notify);
+	notify_close(&notify);
+	setenv("NOTIFY_SOCKET", "relative", 1);
+	assert_int_equal(notify_open(&notify, NULL), -EAFNOSUPPORT);
+	setenv("NOTIFY_SOCKET", "@vmemd-notify-nobody", 1);
+	assert_int_equal(notify_open(&notify, NULL), -ECONNREFUSED);
+}
+
+static void the_watchdog_is_told(void **state)
+{
+	struct notify notify;
+	sd_event *event;
+	char pid[16];
+	int fd = new_manager();
+
+	(void)state;
+	snprintf(pid, sizeof(pid), "%d", (int)getpid());
+	setenv("WATCHDOG_PID", pid, 1);
+	setenv("WATCHDOG_USEC", "20000", 1);
+	assert_true(sd_event_new(&event) >= 0);
+	assert_int_equal(notify_open(&notify, event), 0);
+	for (int i = 0; i < 3; i++) {
+		assert_true(sd_event_run(event, UINT64_MAX) > 0);
+		assert_told(fd, "WATCHDOG=1");
+	}
+	notify_close(&notify);
+	sd_event_unref(event);
+	unsetenv("WATCHDOG_USEC");
+	close(fd);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(messages_arrive),
+		cmocka_unit_test(nobody_wants_to_know),
+		cmocka_unit_test(the_watchdog_is_told),
+	};
+
+	log_init(LOG_LEVEL_ERR);
+	return unit_run(tests, NULL, NULL);
+}
