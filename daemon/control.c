@@ -15,6 +15,7 @@
  * A client must be the superuser or of the daemon's own user.
  *
  * Nobody can make the daemon wait or grow. Requests have a bounded length.
+ * Clients have a bounded number; one that is idle makes room for another.
  * While answers to a client are unsent, no more of its requests are read.
  * A client that watches and does not read misses events, and is told how many
  * when it reads again: {"event":"lost","count":N}.
@@ -37,7 +38,9 @@
  * struct control_client - a connection
  * @line: bytes of a line that is not yet complete, or not yet handled
  * @have: how many
- * @fds: descriptors that came with the bytes in @line
+ * @used: how many the line has that is being handled
+ * @fds: descriptors that came with the byte at @fds_at of @line, and belong to
+ *	the line that it is in
  * @out: what is to be sent, from @out_sent to @out_size
  * @watching: events are wanted
  * @lost: events that were left out
@@ -54,8 +57,10 @@ struct control_client {
 	int fd;
 	char line[CONTROL_LINE_MAX];
 	size_t have;
+	size_t used;
 	int fds[CONTROL_MAX_FDS];
 	size_t nr_fds;
+	size_t fds_at;
 	char *out;
 	size_t out_size;
 	size_t out_sent;
@@ -96,6 +101,19 @@ static void free_client(struct control_client *client)
 	free(client->out);
 	close(client->fd);
 	free(client);
+}
+
+/* The client was heard of. */
+static void note_use(struct control_client *client)
+{
+	struct control *control = client->control;
+	struct control_client **at = &control->clients;
+
+	while (*at != client)
+		at = &(*at)->next;
+	*at = client->next;
+	client->next = control->clients;
+	control->clients = client;
 }
 
 static size_t backlog(const struct control_client *client)
@@ -288,10 +306,12 @@ static void call_method(struct control_client *client,
 			json_object *params)
 {
 	struct control *control = client->control;
+	/* Of several lines that came at once, a later one may have them. */
+	bool mine = client->fds_at < client->used;
 	struct control_call call = {
 		.params = params,
 		.fds = client->fds,
-		.nr_fds = client->nr_fds,
+		.nr_fds = mine ? client->nr_fds : 0,
 		.token = ++control->last_token,
 	};
 	bool wait = false;
@@ -407,16 +427,17 @@ static int handle_lines(struct control_client *client)
 
 	while (!backlog(client) && !client->closing && !client->token) {
 		char *end = memchr(client->line, '\n', client->have);
-		size_t length, used;
+		size_t used;
 
 		if (!end)
 			break;
-		length = end - client->line;
-		used = length + 1;
-		handle_line(client, client->line, length);
-		/* Descriptors may have come with the first of several lines. */
-		if (client->have == used)
+		used = end - client->line + 1;
+		client->used = used;
+		handle_line(client, client->line, used - 1);
+		if (client->fds_at < used)
 			drop_fds(client);
+		else
+			client->fds_at -= used;
 		memmove(client->line, client->line + used, client->have - used);
 		client->have -= used;
 		ret = flush(client);
@@ -450,6 +471,9 @@ static void settle(struct control_client *client)
 static void keep_fds(struct control_client *client, struct msghdr *mh)
 {
 	struct cmsghdr *cmsg;
+
+	if (!client->nr_fds)
+		client->fds_at = client->have;
 
 	for (cmsg = CMSG_FIRSTHDR(mh); cmsg; cmsg = CMSG_NXTHDR(mh, cmsg)) {
 		size_t nr = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -495,7 +519,11 @@ static int receive(struct control_client *client)
 	keep_fds(client, &mh);
 	if (!got)
 		return -ENODATA;
+	/* Some of what it sent was lost, and it cannot be told which. */
+	if (mh.msg_flags & MSG_CTRUNC)
+		return -EPROTO;
 	client->have += got;
+	note_use(client);
 	return 1;
 }
 
@@ -515,6 +543,11 @@ static int on_client(sd_event_source *source __attribute__((unused)),
 		ret = receive(client);
 	if (ret >= 0)
 		ret = handle_lines(client);
+	if (ret == -EPROTO) {
+		put_error(client, NULL, ret, "too many descriptors");
+		client->closing = true;
+		ret = 0;
+	}
 	if (ret < 0)
 		free_client(client);
 	else
@@ -548,6 +581,28 @@ static void refuse(int fd, const char *code, const char *message)
 	close(fd);
 }
 
+/* Is the client waiting for something, or taking something? */
+static bool is_idle(const struct control_client *client)
+{
+	return !client->watching && !client->waiting && !client->token &&
+	       !backlog(client);
+}
+
+/* Those who have not asked for anything for longest make room. */
+static bool make_room(struct control *control)
+{
+	struct control_client *client, *longest = NULL;
+
+	/* In the order in which they were last heard of, see note_use(). */
+	for (client = control->clients; client; client = client->next)
+		if (is_idle(client))
+			longest = client;
+	if (!longest)
+		return false;
+	free_client(longest);
+	return true;
+}
+
 /**
  * control_add_client() - serve a connected client
  * @fd: UNIX stream socket; owned from here, also on error
@@ -563,7 +618,7 @@ int control_add_client(struct control *control, int fd)
 		refuse(fd, "EPERM", "not root and not the user of vmemd");
 		return -EPERM;
 	}
-	if (control->nr_clients >= CONTROL_MAX_CLIENTS) {
+	if (control->nr_clients >= CONTROL_MAX_CLIENTS && !make_room(control)) {
 		refuse(fd, "EUSERS", "too many clients of vmemd");
 		return -EUSERS;
 	}
@@ -586,19 +641,9 @@ int control_add_client(struct control *control, int fd)
 	return 0;
 }
 
-static int on_connect(sd_event_source *source __attribute__((unused)), int fd,
-		      uint32_t revents __attribute__((unused)), void *arg)
+static void on_operator(void *arg, int fd)
 {
-	int client;
-
-	client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (client < 0) {
-		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-			log_err("control: accept: %s", strerror(errno));
-		return 0;
-	}
-	control_add_client(arg, client);
-	return 0;
+	control_add_client(arg, fd);
 }
 
 /* Prepare; does nothing yet. Neither @event nor @ops are owned. */
@@ -607,7 +652,7 @@ void control_init(struct control *control, sd_event *event,
 {
 	memset(control, 0, sizeof(*control));
 	control->event = event;
-	control->listen_fd = -1;
+	listener_init(&control->listener, "control", on_operator, control);
 	control->ops = ops;
 	control->arg = arg;
 }
@@ -615,15 +660,7 @@ void control_init(struct control *control, sd_event *event,
 /* Accept clients on a listening socket, which is owned from here. */
 int control_listen(struct control *control, int fd)
 {
-	int flags, ret;
-
-	control->listen_fd = fd;
-	flags = fcntl(fd, F_GETFL);
-	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
-		return -errno;
-	ret = sd_event_add_io(control->event, &control->listen_source, fd,
-			      EPOLLIN, on_connect, control);
-	return ret < 0 ? ret : 0;
+	return listener_start(&control->listener, control->event, fd);
 }
 
 /**
@@ -650,7 +687,7 @@ void control_answer(struct control *control, uint64_t token, int ret,
 	client->token = 0;
 	finish_call(client, id, client->late_wait, ret, result, message);
 	/* Lines that have come meanwhile. */
-	if (handle_lines(client))
+	if (flush(client) || handle_lines(client))
 		free_client(client);
 	else
 		settle(client);
@@ -676,9 +713,5 @@ void control_stop(struct control *control)
 {
 	while (control->clients)
 		free_client(control->clients);
-	control->listen_source =
-		sd_event_source_disable_unref(control->listen_source);
-	if (control->listen_fd >= 0)
-		close(control->listen_fd);
-	control->listen_fd = -1;
+	listener_stop(&control->listener);
 }

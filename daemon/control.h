@@ -10,6 +10,8 @@
 #include <json-c/json.h>
 #include <systemd/sd-event.h>
 
+#include "listener.h"
+
 /* Clients at the same time: operators' commands, not a service to many. */
 #define CONTROL_MAX_CLIENTS 16
 
@@ -74,8 +76,7 @@ struct control_client;
 
 struct control {
 	sd_event *event;
-	sd_event_source *listen_source;
-	int listen_fd;
+	struct listener listener;
 	const struct control_ops *ops;
 	void *arg;
 	struct control_client *clients;

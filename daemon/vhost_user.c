@@ -336,16 +336,16 @@ static void end_connection(struct vhost_user *vu)
 	drop_backend_channel(vu);
 	guest_memory_clear(&vu->memory);
 	vu->protocol_features = 0;
-	if (vu->listen_source)
-		sd_event_source_set_enabled(vu->listen_source, SD_EVENT_ON);
+	listener_enable(&vu->listener, true);
 	changed(vu);
 }
 
 /* A peer sent what it must not: say so, and be done with it. */
 static void end_with_reason(struct vhost_user *vu, const char *request)
 {
-	log_err("vhost-user: %s%s%s; connection closed", request ? request : "",
-		request ? ": " : "", vu->reason);
+	log_limited(&vu->limit, LOG_LEVEL_ERR,
+		    "vhost-user: %s%s%s; connection closed",
+		    request ? request : "", request ? ": " : "", vu->reason);
 	end_connection(vu);
 }
 
@@ -1045,7 +1045,9 @@ static int on_message(sd_event_source *source __attribute__((unused)),
 		vu->in.have = 0;
 	}
 	if (ret == -ENODATA && !vu->in.have) {
-		log_info("vhost-user: the front end has closed the connection");
+		log_limited(&vu->limit, LOG_LEVEL_INFO,
+			    "vhost-user: the front end has closed the "
+			    "connection");
 		end_connection(vu);
 	} else if (ret == -ENODATA) {
 		vu->reason = "the front end has closed the connection in the "
@@ -1058,6 +1060,11 @@ static int on_message(sd_event_source *source __attribute__((unused)),
 }
 
 /* --- Coming and going --- */
+
+static void on_front_end(void *arg, int fd)
+{
+	vhost_user_adopt(arg, fd);
+}
 
 /**
  * vhost_user_init() - prepare; does nothing yet
@@ -1072,7 +1079,7 @@ void vhost_user_init(struct vhost_user *vu, sd_event *event,
 	vu->dev = dev;
 	vu->memory.accessible = virtio_mem_accessible;
 	vu->memory.arg = dev;
-	vu->listen_fd = -1;
+	listener_init(&vu->listener, "vhost-user", on_front_end, vu);
 	vu->fd = -1;
 	vu->backend_fd = -1;
 	vu->kick_fd = -1;
@@ -1115,27 +1122,10 @@ int vhost_user_adopt(struct vhost_user *vu, int fd)
 		end_connection(vu);
 		return ret;
 	}
-	if (vu->listen_source)
-		sd_event_source_set_enabled(vu->listen_source, SD_EVENT_OFF);
-	log_info("vhost-user: a front end has connected");
+	listener_enable(&vu->listener, false);
+	log_limited(&vu->limit, LOG_LEVEL_INFO,
+		    "vhost-user: a front end has connected");
 	changed(vu);
-	return 0;
-}
-
-static int on_connect(sd_event_source *source __attribute__((unused)),
-		      int listen_fd, uint32_t revents __attribute__((unused)),
-		      void *arg)
-{
-	struct vhost_user *vu = arg;
-	int fd;
-
-	fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (fd < 0) {
-		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-			log_err("vhost-user: accept: %s", strerror(errno));
-		return 0;
-	}
-	vhost_user_adopt(vu, fd);
 	return 0;
 }
 
@@ -1147,21 +1137,13 @@ static int on_connect(sd_event_source *source __attribute__((unused)),
  */
 int vhost_user_listen(struct vhost_user *vu, int fd)
 {
-	int ret;
-
-	vu->listen_fd = fd;
-	ret = set_nonblock(fd);
-	if (!ret)
-		ret = sd_event_add_io(vu->event, &vu->listen_source, fd,
-				      EPOLLIN, on_connect, vu);
-	return ret < 0 ? ret : 0;
+	return listener_start(&vu->listener, vu->event, fd);
 }
 
 void vhost_user_stop(struct vhost_user *vu)
 {
 	vu->changed = NULL;
-	vu->listen_source = sd_event_source_disable_unref(vu->listen_source);
-	close_fd(&vu->listen_fd);
 	end_connection(vu);
+	listener_stop(&vu->listener);
 	vu->more_source = sd_event_source_disable_unref(vu->more_source);
 }

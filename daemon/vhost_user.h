@@ -10,6 +10,7 @@
 #include <systemd/sd-event.h>
 
 #include "guest_memory.h"
+#include "listener.h"
 #include "log.h"
 #include "vhost_user_protocol.h"
 #include "virtio_mem.h"
@@ -41,7 +42,7 @@ struct vhost_user_incoming {
  * @dev: the device
  * @changed: something that status shows has changed
  * @arg: for @changed
- * @listen_fd: where front ends connect, -1 if one was handed over connected
+ * @listener: where front ends connect
  * @fd: the front end, -1 if there is none
  * @in: message being received
  * @reason: why the connection is to end, after a handler has failed
@@ -61,8 +62,7 @@ struct vhost_user {
 	void (*changed)(void *arg);
 	void *arg;
 
-	int listen_fd;
-	sd_event_source *listen_source;
+	struct listener listener;
 
 	int fd;
 	sd_event_source *source;

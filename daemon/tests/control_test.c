@@ -9,11 +9,14 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "control.h"
 #include "front_end.h"
+#include "log.h"
 #include "unit.h"
 
 /* Longest answer here. */
@@ -24,6 +27,9 @@
  * @requested: by "resize"; @plugged: as the test says
  * @calls: of methods
  * @last_fds: descriptors that came with the last "attach"
+ * @all_fds: with all of them
+ * @later: "resize" is not done when it returns
+ * @token: of the last one then
  */
 struct fixture {
 	sd_event *event;
@@ -32,6 +38,9 @@ struct fixture {
 	uint64_t plugged;
 	unsigned int calls;
 	size_t last_fds;
+	size_t all_fds;
+	bool later;
+	uint64_t token;
 	char answer[ANSWER_MAX];
 };
 
@@ -57,6 +66,10 @@ static int handle_resize(struct control_call *call, void *arg)
 		snprintf(call->message, sizeof(call->message), "bad size");
 		return ret;
 	}
+	if (f->later) {
+		f->token = call->token;
+		return -EINPROGRESS;
+	}
 	call->result = json_object_new_object();
 	return 0;
 }
@@ -69,6 +82,7 @@ static int handle_attach(struct control_call *call, void *arg)
 	f->last_fds = 0;
 	for (size_t i = 0; i < call->nr_fds; i++)
 		f->last_fds += fcntl(call->fds[i], F_GETFD) >= 0;
+	f->all_fds += f->last_fds;
 	call->result = json_object_new_object();
 	return 0;
 }
@@ -361,12 +375,16 @@ static void clients_have_a_limit(void **state)
 
 	for (size_t i = 0; i < CONTROL_MAX_CLIENTS; i++)
 		fds[i] = new_client(f);
+	for (size_t i = 0; i < CONTROL_MAX_CLIENTS; i++)
+		put(f, fds[i], "{\"id\":1,\"method\":\"watch\"}\n");
 	more = new_client(f);
 	assert_non_null(strstr(take(f, more), "\"EUSERS\""));
 	assert_true(closed(f, more));
-	for (size_t i = 0; i < CONTROL_MAX_CLIENTS; i++)
+	for (size_t i = 0; i < CONTROL_MAX_CLIENTS; i++) {
+		take(f, fds[i]);
 		assert_answer(f, fds[i], "{\"id\":1,\"method\":\"status\"}\n",
 			      "{\"id\":1,\"result\":{\"plugged_size\":0}}\n");
+	}
 	close(more);
 	close(fds[3]);
 	run(f);
@@ -377,6 +395,114 @@ static void clients_have_a_limit(void **state)
 		close(fds[i]);
 	run(f);
 	assert_int_equal(f->control.nr_clients, 0);
+}
+
+static void idle_clients_make_room(void **state)
+{
+	struct fixture *f = *state;
+	int fds[CONTROL_MAX_CLIENTS], more;
+
+	for (size_t i = 0; i < CONTROL_MAX_CLIENTS; i++)
+		fds[i] = new_client(f);
+	put(f, fds[0], "{\"id\":1,\"method\":\"status\"}\n");
+	take(f, fds[0]);
+	put(f, fds[1], "{\"id\":1,\"method\":\"watch\"}\n");
+	/* 2 is the one that was not heard of for longest. */
+	more = new_client(f);
+	assert_answer(f, more, "{\"id\":1,\"method\":\"status\"}\n",
+		      "{\"id\":1,\"result\":{\"plugged_size\":0}}\n");
+	assert_true(closed(f, fds[2]));
+	assert_answer(f, fds[0], "{\"id\":1,\"method\":\"status\"}\n",
+		      "{\"id\":1,\"result\":{\"plugged_size\":0}}\n");
+	assert_false(closed(f, fds[1]));
+	assert_false(closed(f, fds[3]));
+	for (size_t i = 0; i < CONTROL_MAX_CLIENTS; i++)
+		close(fds[i]);
+	close(more);
+	run(f);
+	assert_int_equal(f->control.nr_clients, 0);
+}
+
+/* A method that is not done when it returns. */
+static void later_answers(void **state)
+{
+	struct fixture *f = *state;
+	int fd = new_client(f), other = new_client(f);
+
+	f->later = true;
+	put(f, fd,
+	    "{\"id\":1,\"method\":\"resize\",\"params\":{\"size\":5}}\n"
+	    "{\"id\":2,\"method\":\"status\"}\n");
+	assert_string_equal(take(f, fd), "");
+	/* Nobody else waits. */
+	assert_answer(f, other, "{\"id\":7,\"method\":\"status\"}\n",
+		      "{\"id\":7,\"result\":{\"plugged_size\":0}}\n");
+	control_answer(&f->control, f->token, 0, json_object_new_object(),
+		       NULL);
+	assert_string_equal(take(f, fd),
+			    "{\"id\":1,\"result\":{}}\n"
+			    "{\"id\":2,\"result\":{\"plugged_size\":0}}\n");
+	/* And for the guest after that. */
+	put(f, fd,
+	    "{\"id\":3,\"method\":\"resize\",\"params\":"
+	    "{\"size\":5,\"wait\":true}}\n");
+	control_answer(&f->control, f->token, 0, json_object_new_object(),
+		       NULL);
+	assert_string_equal(take(f, fd), "");
+	f->plugged = 5;
+	control_publish(&f->control);
+	assert_string_equal(take(f, fd), "{\"id\":3,\"result\":{}}\n");
+	put(f, fd,
+	    "{\"id\":4,\"method\":\"resize\",\"params\":{\"size\":5}}\n");
+	control_answer(&f->control, f->token, -ESTALE, NULL, "why");
+	assert_string_equal(take(f, fd),
+			    "{\"id\":4,\"error\":{\"code\":\"ESTALE\","
+			    "\"message\":\"why\"}}\n");
+	/* One that leaves before its answer. */
+	put(f, fd,
+	    "{\"id\":5,\"method\":\"resize\",\"params\":{\"size\":5}}\n");
+	close(fd);
+	run(f);
+	assert_int_equal(f->control.nr_clients, 1);
+	control_answer(&f->control, f->token, 0, json_object_new_object(),
+		       NULL);
+	close(other);
+}
+
+/* Accepting fails: that is no reason to spin. */
+static void no_descriptor_for_a_client(void **state)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	struct fixture *f = *state;
+	struct rlimit limit, none;
+	int turns = 0, fd, client;
+
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	snprintf(addr.sun_path + 1, sizeof(addr.sun_path) - 1,
+		 "vmemd-control-%d", (int)getpid());
+	assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	assert_int_equal(listen(fd, 4), 0);
+	assert_int_equal(control_listen(&f->control, fd), 0);
+	client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(
+		connect(client, (struct sockaddr *)&addr, sizeof(addr)), 0);
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	none = limit;
+	none.rlim_cur = (rlim_t)client + 1;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	while (sd_event_run(f->event, 0) > 0 && turns < 1000)
+		turns++;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	assert_true(turns < 1000);
+	assert_int_equal(f->control.nr_clients, 0);
+	/* It is served when there is a descriptor, some time later. */
+	while (!f->control.nr_clients)
+		assert_true(sd_event_run(f->event, UINT64_MAX) >= 0);
+	assert_answer(f, client, "{\"id\":7,\"method\":\"status\"}\n",
+		      "{\"id\":7,\"result\":{\"plugged_size\":0}}\n");
+	close(client);
+	run(f);
 }
 
 static void watchers_get_events(void **state)
@@ -547,11 +673,8 @@ static void descriptors_come_and_none_is_lost(void **state)
 	send_with_fds(f, fd, "{\"method\":\"attach\"}\n", passed, 2);
 	assert_int_equal(f->last_fds, 2);
 	assert_int_equal(front_end_open_fds(), before);
-	/* More than are taken; with a request that has no use for them; with
-	 * half a line; with nonsense. */
-	send_with_fds(f, fd, "{\"method\":\"attach\"}\n", passed, 10);
-	assert_true(f->last_fds <= CONTROL_MAX_FDS);
-	assert_int_equal(front_end_open_fds(), before);
+	/* With a request that has no use for them; with half a line; with
+	 * nonsense. */
 	send_with_fds(f, fd, "{\"method\":\"status\"}\n", passed, 2);
 	assert_int_equal(front_end_open_fds(), before);
 	send_with_fds(f, fd, "{]\n", passed, 2);
@@ -563,10 +686,35 @@ static void descriptors_come_and_none_is_lost(void **state)
 	put(f, fd, "\"attach\"}\n");
 	assert_int_equal(f->last_fds, 2);
 	assert_int_equal(front_end_open_fds(), before);
+	/* Lines that come together: each has its own. */
+	f->later = true;
+	put(f, fd,
+	    "{\"id\":1,\"method\":\"resize\",\"params\":{\"size\":5}}\n");
+	send_with_fds(f, fd, "{\"method\":\"attach\"}\n", passed, 2);
+	send_with_fds(f, fd, "{\"method\":\"attach\"}\n", passed, 1);
+	f->last_fds = 0;
+	f->all_fds = 0;
+	control_answer(&f->control, f->token, 0, NULL, NULL);
+	run(f);
+	assert_int_equal(f->last_fds, 1);
+	assert_int_equal(f->all_fds, 3);
+	put(f, fd, "{\"method\":\"status\"}\n{\"method\":");
+	send_with_fds(f, fd, "\"attach\"}\n", passed, 2);
+	assert_int_equal(f->last_fds, 2);
+	assert_int_equal(front_end_open_fds(), before);
 	send_with_fds(f, fd, "{\"method\":", passed, 2);
 	close(fd);
 	run(f);
 	/* Both ends of the connection are closed, too. */
+	assert_int_equal(front_end_open_fds(), before - 2);
+	/* More than are taken: some are lost, so the request is no good. */
+	fd = new_client(f);
+	f->calls = 0;
+	send_with_fds(f, fd, "{\"method\":\"attach\"}\n", passed, 10);
+	assert_non_null(strstr(take(f, fd), "too many descriptors"));
+	assert_true(closed(f, fd));
+	assert_int_equal(f->calls, 0);
+	close(fd);
 	assert_int_equal(front_end_open_fds(), before - 2);
 	close(passed);
 }
@@ -583,6 +731,9 @@ int main(void)
 		T(lines_have_a_limit),
 		T(lines_come_in_pieces),
 		T(clients_have_a_limit),
+		T(idle_clients_make_room),
+		T(later_answers),
+		T(no_descriptor_for_a_client),
 		T(watchers_get_events),
 		T(slow_watchers_lose_events),
 		T(a_client_that_does_not_read_waits),
