@@ -12,8 +12,16 @@
  * virtio-mem device's region, and a write to an unplugged block of it would
  * allocate memory that nobody gives back, and be seen by the guest when the
  * block is plugged. So each look-up asks the device.
+ *
+ * A file can be truncated at any time, and what was behind its new end then
+ * faults with SIGBUS. Files that are sealed against it cannot be asked for:
+ * hugetlbfs and plain files cannot be sealed. So there is a handler that puts
+ * zero pages in the place of the whole mapping and leaves word; whoever has
+ * touched it goes on to find out that the memory is lost. As a handler belongs
+ * to the process, so does the pointer to the memory that it looks at.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,6 +140,53 @@ int guest_memory_add(struct guest_memory *memory, uint64_t gpa, uint64_t uva,
 	return 0;
 }
 
+static struct guest_memory *guarded;
+
+static void on_sigbus(int signal, siginfo_t *info,
+		      void *context __attribute__((unused)))
+{
+	const uint8_t *at = info->si_addr;
+
+	for (size_t i = 0; guarded && i < guarded->nr; i++) {
+		const struct guest_memory_region *region = &guarded->regions[i];
+		const uint8_t *map = region->map;
+
+		if (at < map || at >= map + region->map_size)
+			continue;
+		if (mmap(region->map, region->map_size, PROT_READ | PROT_WRITE,
+			 MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS |
+				 MAP_NORESERVE,
+			 -1, 0) == MAP_FAILED)
+			break;
+		guarded->lost = true;
+		return;
+	}
+	/* A fault of another kind: as if there were no handler. */
+	sigaction(signal, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
+}
+
+/**
+ * guest_memory_guard() - survive that files are truncated
+ * @memory: the one that is guarded; regions may come and go
+ *
+ * Return: 0, or an errno of sigaction(2).
+ */
+int guest_memory_guard(struct guest_memory *memory)
+{
+	struct sigaction action = {
+		.sa_sigaction = on_sigbus,
+		.sa_flags = SA_SIGINFO,
+	};
+
+	guarded = memory;
+	return sigaction(SIGBUS, &action, NULL) < 0 ? -errno : 0;
+}
+
+void guest_memory_unguard(void)
+{
+	guarded = NULL;
+}
+
 /* Return: 0, or -ENOENT: no region has these values. */
 int guest_memory_remove(struct guest_memory *memory, uint64_t gpa, uint64_t uva,
 			uint64_t size)
@@ -156,6 +211,7 @@ void guest_memory_clear(struct guest_memory *memory)
 	free(memory->regions);
 	memory->regions = NULL;
 	memory->nr = 0;
+	memory->lost = false;
 }
 
 /* Bytes from an offset of a region on that may be touched, at most @size. */

@@ -6,6 +6,7 @@
 #ifndef GUEST_MEMORY_H
 #define GUEST_MEMORY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,12 +31,14 @@ struct guest_memory_region {
  * @accessible: how many bytes from @gpa on, at most @size, may be touched; 0:
  *	none. NULL: all may
  * @arg: for @accessible
+ * @lost: a file was shorter than it had been, and memory of it was touched
  */
 struct guest_memory {
 	struct guest_memory_region *regions;
 	size_t nr;
 	uint64_t (*accessible)(const void *arg, uint64_t gpa, uint64_t size);
 	const void *arg;
+	volatile bool lost;
 };
 
 int guest_memory_add(struct guest_memory *memory, uint64_t gpa, uint64_t uva,
@@ -44,6 +47,9 @@ int guest_memory_add(struct guest_memory *memory, uint64_t gpa, uint64_t uva,
 int guest_memory_remove(struct guest_memory *memory, uint64_t gpa, uint64_t uva,
 			uint64_t size);
 void guest_memory_clear(struct guest_memory *memory);
+
+int guest_memory_guard(struct guest_memory *memory);
+void guest_memory_unguard(void);
 
 void *guest_memory_at_gpa(const struct guest_memory *memory, uint64_t gpa,
 			  uint64_t *left);

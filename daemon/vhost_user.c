@@ -156,6 +156,18 @@ static void ring_broken(struct vhost_user *vu, const char *reason)
 	changed(vu);
 }
 
+/* Stop all work on memory that was taken away under our hands. */
+static bool memory_lost(struct vhost_user *vu)
+{
+	if (!vu->memory.lost)
+		return false;
+	/* The connection is ended from the loop: handlers still use it. */
+	vu->vring.broken = true;
+	if (vu->lost_source)
+		sd_event_source_set_enabled(vu->lost_source, SD_EVENT_ONESHOT);
+	return true;
+}
+
 /*
  * Give the answer to the chain at @head back to the driver. Where it is to be
  * written is looked up anew: the request may have taken long, and unplugged the
@@ -231,6 +243,9 @@ static void process_ring(struct vhost_user *vu)
 {
 	int done;
 
+	if (memory_lost(vu))
+		return;
+
 	for (done = 0; done < VHOST_USER_BUDGET && ring_runs(vu) &&
 		       !virtio_mem_busy(vu->dev);
 	     done++)
@@ -238,6 +253,8 @@ static void process_ring(struct vhost_user *vu)
 			break;
 	if (done)
 		tell_used(vu);
+	if (memory_lost(vu))
+		return;
 	/* There may be more; others have their turn first. */
 	if (done == VHOST_USER_BUDGET)
 		sd_event_source_set_enabled(vu->more_source, SD_EVENT_ONESHOT);
@@ -255,7 +272,7 @@ bool vhost_user_answered(struct vhost_user *vu,
 
 	if (vu->waiting) {
 		vu->waiting = false;
-		told = answer(vu, vu->waiting_head, resp);
+		told = answer(vu, vu->waiting_head, resp) && !memory_lost(vu);
 		if (told)
 			tell_used(vu);
 	}
@@ -347,6 +364,17 @@ static void end_with_reason(struct vhost_user *vu, const char *request)
 		    "vhost-user: %s%s%s; connection closed",
 		    request ? request : "", request ? ": " : "", vu->reason);
 	end_connection(vu);
+}
+
+static int on_lost(sd_event_source *source __attribute__((unused)), void *arg)
+{
+	struct vhost_user *vu = arg;
+
+	if (!vu->memory.lost)
+		return 0;
+	vu->reason = "a memory region's file was truncated";
+	end_with_reason(vu, NULL);
+	return 0;
 }
 
 static int on_kick(sd_event_source *source __attribute__((unused)), int fd,
@@ -621,6 +649,18 @@ static int get_vring_base(struct vhost_user *vu, struct vhost_user_message *msg)
 	return REPLY;
 }
 
+/*
+ * Is it an eventfd? It is an anonymous inode at least, which has no type. Pipes
+ * and sockets fill, and whether a write waits then is up to all who share them:
+ * O_NONBLOCK may be gone when we write.
+ */
+static bool like_eventfd(int fd)
+{
+	struct stat st;
+
+	return !fstat(fd, &st) && !(st.st_mode & S_IFMT);
+}
+
 /* The descriptor of a KICK, CALL or ERR message, or -1 if it says none. */
 static int vring_fd(struct vhost_user *vu, const struct vhost_user_message *msg,
 		    int *fd)
@@ -639,6 +679,10 @@ static int vring_fd(struct vhost_user *vu, const struct vhost_user_message *msg,
 	*fd = take_fd(vu);
 	if (*fd < 0)
 		return 0;
+	if (!like_eventfd(*fd)) {
+		close_fd(fd);
+		return fail(vu, -EINVAL, "not an eventfd");
+	}
 	ret = set_nonblock(*fd);
 	if (ret) {
 		close_fd(fd);
@@ -714,15 +758,24 @@ static int set_vring_enable(struct vhost_user *vu,
 	return HANDLED;
 }
 
+static bool unix_stream(int fd)
+{
+	int domain, type;
+	socklen_t size = sizeof(domain);
+
+	return !getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) &&
+	       !getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) &&
+	       domain == AF_UNIX && type == SOCK_STREAM;
+}
+
 static int set_backend_req_fd(struct vhost_user *vu,
 			      struct vhost_user_message *msg
 			      __attribute__((unused)))
 {
-	struct stat st;
 	int ret;
 
-	if (fstat(vu->in.fds[0], &st) < 0 || !S_ISSOCK(st.st_mode))
-		return fail(vu, -ENOTSOCK, "not a socket");
+	if (!unix_stream(vu->in.fds[0]))
+		return fail(vu, -ENOTSOCK, "not a UNIX stream socket");
 	drop_backend_channel(vu);
 	vu->backend_fd = take_fd(vu);
 	ret = sd_event_add_io(vu->event, &vu->backend_source, vu->backend_fd, 0,
@@ -1087,16 +1140,17 @@ void vhost_user_init(struct vhost_user *vu, sd_event *event,
 	vu->err_fd = -1;
 }
 
-static int add_more_source(struct vhost_user *vu)
+static int add_deferred(struct vhost_user *vu, sd_event_source **source,
+			sd_event_handler_t handler)
 {
 	int ret;
 
-	if (vu->more_source)
+	if (*source)
 		return 0;
-	ret = sd_event_add_defer(vu->event, &vu->more_source, on_more, vu);
+	ret = sd_event_add_defer(vu->event, source, handler, vu);
 	if (ret < 0)
 		return ret;
-	return sd_event_source_set_enabled(vu->more_source, SD_EVENT_OFF);
+	return sd_event_source_set_enabled(*source, SD_EVENT_OFF);
 }
 
 /**
@@ -1114,7 +1168,11 @@ int vhost_user_adopt(struct vhost_user *vu, int fd)
 		return -EBUSY;
 	}
 	vu->fd = fd;
-	ret = add_more_source(vu);
+	ret = add_deferred(vu, &vu->more_source, on_more);
+	if (ret >= 0)
+		ret = add_deferred(vu, &vu->lost_source, on_lost);
+	if (ret >= 0)
+		ret = guest_memory_guard(&vu->memory);
 	if (ret >= 0)
 		ret = sd_event_add_io(vu->event, &vu->source, fd, EPOLLIN,
 				      on_message, vu);
@@ -1146,4 +1204,6 @@ void vhost_user_stop(struct vhost_user *vu)
 	end_connection(vu);
 	listener_stop(&vu->listener);
 	vu->more_source = sd_event_source_disable_unref(vu->more_source);
+	vu->lost_source = sd_event_source_disable_unref(vu->lost_source);
+	guest_memory_unguard();
 }

@@ -85,6 +85,7 @@ struct vhost_user {
 	int err_fd;
 	sd_event_source *kick_source;
 	sd_event_source *more_source;
+	sd_event_source *lost_source;
 	struct log_limit limit;
 };
 

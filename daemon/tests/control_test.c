@@ -698,6 +698,12 @@ static void descriptors_come_and_none_is_lost(void **state)
 	run(f);
 	assert_int_equal(f->last_fds, 1);
 	assert_int_equal(f->all_fds, 3);
+	/* Not the next line's as well. */
+	f->all_fds = 0;
+	send_with_fds(f, fd,
+		      "{\"method\":\"attach\"}\n{\"method\":\"attach\"}\n",
+		      passed, 2);
+	assert_int_equal(f->all_fds, 2);
 	put(f, fd, "{\"method\":\"status\"}\n{\"method\":");
 	send_with_fds(f, fd, "\"attach\"}\n", passed, 2);
 	assert_int_equal(f->last_fds, 2);

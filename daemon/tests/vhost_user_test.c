@@ -1091,17 +1091,53 @@ static void bad_ring_descriptors(void **state)
 	assert_int_equal(front_end_call(fe, VHOST_USER_SET_VRING_CALL, &none, 8,
 					NULL, 0),
 			 0);
-	/* The other end of the kick goes away. */
-	front_end_close(fe);
-	front_end_start(fe);
+	/* Nor anything that may block when it is full. */
 	assert_int_equal(pipe(fds), 0);
-	assert_int_equal(
-		front_end_set(fe, VHOST_USER_SET_VRING_KICK, 0, fds[0]), 0);
+	send_ends(fe, VHOST_USER_SET_VRING_KICK, &zero, 8, &fds[0], 1);
+	send_ends(fe, VHOST_USER_SET_VRING_CALL, &zero, 8, &fds[1], 1);
+	send_ends(fe, VHOST_USER_SET_VRING_ERR, &zero, 8, &fds[1], 1);
+	send_ends(fe, VHOST_USER_SET_VRING_CALL, &zero, 8, &fe->memory_fd, 1);
+	send_ends(fe, VHOST_USER_SET_VRING_CALL, &zero, 8, &fe->fd, 1);
 	close(fds[0]);
 	close(fds[1]);
-	assert_ended(fe);
 	/* The channel is a socket. */
 	send_ends(fe, VHOST_USER_SET_BACKEND_REQ_FD, NULL, 0, &fe->kick, 1);
+	/* A UNIX stream socket. */
+	fds[0] = socket(AF_INET, SOCK_STREAM, 0);
+	send_ends(fe, VHOST_USER_SET_BACKEND_REQ_FD, NULL, 0, &fds[0], 1);
+	close(fds[0]);
+	fds[0] = socket(AF_UNIX, SOCK_DGRAM, 0);
+	send_ends(fe, VHOST_USER_SET_BACKEND_REQ_FD, NULL, 0, &fds[0], 1);
+	close(fds[0]);
+}
+
+static void a_file_that_is_truncated(void **state)
+{
+	struct front_end *fe = *state;
+
+	front_end_start(fe);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1, 24, 10);
+	/* Under the rings and all. */
+	assert_int_equal(ftruncate(fe->memory_fd, 0), 0);
+	front_end_kick(fe);
+	assert_ended(fe);
+	assert_int_equal(fe->bitmap.backing.plugged.set, 0);
+	/* The next front end is served. */
+	assert_int_equal(ftruncate(fe->memory_fd, FE_MEMORY), 0);
+	front_end_close(fe);
+	fe->next = 0;
+	front_end_start(fe);
+	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1),
+			 VIRTIO_MEM_RESP_ACK);
+	/* While a request waits for its answer. */
+	fe->bitmap.later = true;
+	front_end_put(fe, VIRTIO_MEM_REQ_UNPLUG, GPA, 1, 24, 10);
+	front_end_kick(fe);
+	assert_int_equal(ftruncate(fe->memory_fd, 0), 0);
+	assert_true(bitmap_backing_finish(&fe->bitmap));
+	assert_int_equal(fe->bitmap.lost, 1);
+	assert_ended(fe);
 }
 
 /* The back end neither waits nor grows: it ends the connection. */
@@ -1339,6 +1375,7 @@ int main(void)
 		T(queues_that_are_not_there),
 		T(bad_queue_values),
 		T(bad_ring_descriptors),
+		T(a_file_that_is_truncated),
 		T(replies_that_nobody_reads),
 		T(messages_come_in_pieces),
 		T(connection_drops_at_every_byte),
