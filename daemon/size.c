@@ -44,6 +44,7 @@ int size_parse(const char *text, uint64_t *size)
 		if (*end == 'i' && end[1] == 'B')
 			end++;
 	}
+	/* Of "iB", the B that is left. */
 	if (*end == 'B')
 		end++;
 	return *end ? -EINVAL : 0;

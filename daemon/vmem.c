@@ -76,6 +76,8 @@
  * @publish_source: a timer, on while a change is to be told
  * @work_source: on while the device has work
  * @work_again_source: a timer, for work that has failed
+ * @slots: what the kernel said when the first page of "slots" was asked for,
+ *	until the last page was; @nr_slots of them
  * @resize_token: of the "resize" that waits for the kernel, 0 if there is none
  */
 struct vmem {
@@ -94,6 +96,8 @@ struct vmem {
 	sd_event_source *publish_source;
 	sd_event_source *work_source;
 	sd_event_source *work_again_source;
+	struct vmem_nl_slot *slots;
+	size_t nr_slots;
 	uint64_t resize_token;
 };
 
@@ -528,30 +532,35 @@ static int get_start(const struct vmem *vmem, struct control_call *call,
 	return -EINVAL;
 }
 
-/**
- * struct slot_page - part of a list of slots
- * @start: slots below this address are left out
- * @slots: array of them
- * @next: where the next page starts, 0 if there is none
- */
-struct slot_page {
-	uint64_t start;
-	json_object *slots;
-	uint64_t next;
-};
-
-static int add_slot(const struct vmem_nl_slot *slot, void *arg)
+static void drop_slots(struct vmem *vmem)
 {
-	struct slot_page *page = arg;
-	json_object *object;
+	free(vmem->slots);
+	vmem->slots = NULL;
+	vmem->nr_slots = 0;
+}
 
-	if (slot->gpa < page->start || page->next)
-		return 0;
-	if (json_object_array_length(page->slots) >= PAGE_MAX) {
-		page->next = slot->gpa;
-		return 0;
+static int keep_slot(const struct vmem_nl_slot *slot, void *arg)
+{
+	struct vmem *vmem = arg;
+	size_t nr = vmem->nr_slots;
+	struct vmem_nl_slot *grown;
+
+	/* Room doubles. */
+	if (!(nr & (nr - 1))) {
+		grown = reallocarray(vmem->slots, nr ? 2 * nr : 1,
+				     sizeof(*grown));
+		if (!grown)
+			return -ENOMEM;
+		vmem->slots = grown;
 	}
-	object = json_object_new_object();
+	vmem->slots[vmem->nr_slots++] = *slot;
+	return 0;
+}
+
+static json_object *new_slot(const struct vmem_nl_slot *slot)
+{
+	json_object *object = json_object_new_object();
+
 	add_size(object, "id", slot->id);
 	add_size(object, "gpa", slot->gpa);
 	add_size(object, "size", slot->size);
@@ -561,34 +570,52 @@ static int add_slot(const struct vmem_nl_slot *slot, void *arg)
 	json_object_object_add(
 		object, "metadata",
 		new_metadata(slot->has_metadata, &slot->metadata));
-	json_object_array_add(page->slots, object);
-	return 0;
+	return object;
 }
 
+/*
+ * The kernel is asked for the first page only, and what it said is kept until
+ * the last one: to ask it for each would take a time that grows by the square.
+ */
 static int handle_slots(struct control_call *call, void *arg)
 {
 	struct vmem *vmem = arg;
-	struct slot_page page = {};
 	struct vmem_nl_error err;
+	json_object *slots;
+	uint64_t start;
+	size_t i = 0;
 	int ret;
 
 	ret = need_region(vmem, call);
 	if (!ret)
-		ret = get_start(vmem, call, &page.start);
+		ret = get_start(vmem, call, &start);
 	if (ret)
 		return ret;
-	page.slots = json_object_new_array();
-	ret = vmem_nl_slot_dump(vmem->nl.read, VMEM_NL_BY_FD(vmem->region.fd),
-				add_slot, &page, &err);
-	if (ret) {
-		json_object_put(page.slots);
-		snprintf(call->message, sizeof(call->message), "%s", err.text);
-		return ret;
+	if (!vmem->slots || start <= vmem->region.backing.gpa) {
+		drop_slots(vmem);
+		ret = vmem_nl_slot_dump(vmem->nl.read,
+					VMEM_NL_BY_FD(vmem->region.fd),
+					keep_slot, vmem, &err);
+		if (ret) {
+			drop_slots(vmem);
+			snprintf(call->message, sizeof(call->message), "%s",
+				 err.text);
+			return ret;
+		}
 	}
+	slots = json_object_new_array();
 	call->result = json_object_new_object();
-	json_object_object_add(call->result, "slots", page.slots);
-	if (page.next)
-		add_size(call->result, "next", page.next);
+	json_object_object_add(call->result, "slots", slots);
+	while (i < vmem->nr_slots && vmem->slots[i].gpa < start)
+		i++;
+	for (; i < vmem->nr_slots; i++) {
+		if (json_object_array_length(slots) >= PAGE_MAX) {
+			add_size(call->result, "next", vmem->slots[i].gpa);
+			return 0;
+		}
+		json_object_array_add(slots, new_slot(&vmem->slots[i]));
+	}
+	drop_slots(vmem);
 	return 0;
 }
 
@@ -718,10 +745,11 @@ static int listen_at(const char *path)
 		return -ENAMETOOLONG;
 	}
 	strcpy(addr.sun_path, path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		goto failed;
 	if (!lstat(path, &st) && S_ISSOCK(st.st_mode)) {
+		/* One whose backlog is full listens all the same: EAGAIN. */
 		if (!connect(fd, (struct sockaddr *)&addr, sizeof(addr)) ||
 		    errno != ECONNREFUSED) {
 			errno = EADDRINUSE;
@@ -970,6 +998,7 @@ void vmem_free(struct vmem *vmem)
 	vmem->work_source = sd_event_source_disable_unref(vmem->work_source);
 	vmem->work_again_source =
 		sd_event_source_disable_unref(vmem->work_again_source);
+	drop_slots(vmem);
 	notify_close(&vmem->notify);
 	region_nl_close(&vmem->nl);
 	sd_event_unref(vmem->event);

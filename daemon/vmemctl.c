@@ -26,8 +26,12 @@
 
 #define MSEC_PER_SEC  1000
 #define NSEC_PER_MSEC 1000000
+#define USEC_PER_MSEC 1000
 
-/* How long an answer may take: the daemon never waits for anything. */
+/*
+ * How long an answer may take. A resize is answered when the kernel has written
+ * it down, which may have to wait for a change of memslots.
+ */
 #define ANSWER_TIMEOUT_MS (30 * MSEC_PER_SEC)
 
 /* Longest line taken from the daemon; a page of a list has less than 1 MiB. */
@@ -67,11 +71,14 @@ static const char help[] =
 	"  0  done\n"
 	"  1  the daemon is not there, or refused\n"
 	"  2  the command line is wrong\n"
-	"  3  resize --wait: the guest has not reached the size in time\n";
+	"  3  resize --wait: the guest has not reached the size in time\n"
+	"  4  the daemon is there and does not answer: within 30 seconds, or within\n"
+	"     --timeout if that is less\n";
 
 enum exit_status {
 	EXIT_USAGE = 2,
 	EXIT_TIMEOUT = 3,
+	EXIT_NO_ANSWER = 4,
 };
 
 /**
@@ -123,9 +130,29 @@ static int64_t now_ms(void)
 
 /* --- Talking to the daemon --- */
 
+static int64_t answer_timeout_ms(const struct ctl *ctl)
+{
+	return ctl->has_timeout && ctl->timeout_ms < ANSWER_TIMEOUT_MS
+		       ? ctl->timeout_ms
+		       : ANSWER_TIMEOUT_MS;
+}
+
+/* Return: -ETIME, with a message printed. */
+static int no_answer(const struct ctl *ctl)
+{
+	complain("%s: vmemd does not answer", ctl->path);
+	return -ETIME;
+}
+
 static int connect_daemon(struct ctl *ctl)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int64_t timeout = answer_timeout_ms(ctl);
+	struct timeval limit = {
+		.tv_sec = timeout / MSEC_PER_SEC,
+		/* All 0 would be no limit. */
+		.tv_usec = timeout % MSEC_PER_SEC * USEC_PER_MSEC + 1,
+	};
 
 	if (strlen(ctl->path) >= sizeof(addr.sun_path)) {
 		complain("%s: the path is too long for a socket", ctl->path);
@@ -133,14 +160,19 @@ static int connect_daemon(struct ctl *ctl)
 	}
 	strcpy(addr.sun_path, ctl->path);
 	ctl->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	/* One that does not accept keeps us waiting here, or in sending. */
 	if (ctl->fd >= 0 &&
+	    !setsockopt(ctl->fd, SOL_SOCKET, SO_SNDTIMEO, &limit,
+			sizeof(limit)) &&
 	    !connect(ctl->fd, (struct sockaddr *)&addr, sizeof(addr)))
 		return 0;
+	if (errno == EAGAIN)
+		return no_answer(ctl);
 	if (errno == ENOENT || errno == ECONNREFUSED)
 		complain("%s: no vmemd listens there", ctl->path);
 	else
 		complain("%s: %s", ctl->path, strerror(errno));
-	return -errno;
+	return -EIO;
 }
 
 static int more_room(struct ctl *ctl)
@@ -232,8 +264,9 @@ static int send_request(struct ctl *ctl, const char *method,
 		request, JSON_C_TO_STRING_PLAIN, &length);
 	if (send(ctl->fd, text, length, MSG_NOSIGNAL | MSG_MORE) < 0 ||
 	    send(ctl->fd, "\n", 1, MSG_NOSIGNAL) < 0) {
-		ret = -errno;
-		complain("%s: %s", ctl->path, strerror(-ret));
+		ret = errno == EAGAIN ? no_answer(ctl) : -EIO;
+		if (ret == -EIO)
+			complain("%s: %s", ctl->path, strerror(errno));
 	}
 	json_object_put(request);
 	return ret;
@@ -258,14 +291,14 @@ static int complain_of_error(json_object *error)
  */
 static int read_result(struct ctl *ctl, json_object **result)
 {
-	int64_t deadline = now_ms() + ANSWER_TIMEOUT_MS;
+	int64_t deadline = now_ms() + answer_timeout_ms(ctl);
 	json_object *answer, *value;
 	int ret;
 
 	for (;;) {
 		ret = read_object(ctl, deadline, &answer);
 		if (ret == -ETIMEDOUT)
-			complain("%s: vmemd does not answer", ctl->path);
+			return no_answer(ctl);
 		if (ret)
 			return ret;
 		if (json_object_object_get_ex(answer, "error", &value)) {
@@ -800,6 +833,8 @@ int main(int argc, char **argv)
 	free(ctl.in);
 	if (ret == -ETIMEDOUT)
 		return EXIT_TIMEOUT;
+	if (ret == -ETIME)
+		return EXIT_NO_ANSWER;
 	if (ret == -EINVAL)
 		return EXIT_USAGE;
 	return ret ? EXIT_FAILURE : EXIT_SUCCESS;
