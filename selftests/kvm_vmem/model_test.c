@@ -48,6 +48,7 @@
 #define PROBES_PER_STEP 4U
 #define LOGS_PER_STEP	2U
 #define IDS_PER_STEP	2U
+#define NAMED_PER_STEP	4U
 
 /* Ids at both ends of what KVM has; 0 is free once boot memory has moved. */
 static const uint16_t ids[] = {
@@ -617,11 +618,33 @@ static void look_at_all(struct test *t)
 	expect_page_count(t);
 }
 
+/*
+ * The first page of each memslot that a change names, before and after: what
+ * KVM has mapped then must not outlive what the change says of it.
+ */
+static void probe_named(struct test *t)
+{
+	uint32_t i;
+
+	for (i = 0; i < t->batch.nr && i < NAMED_PER_STEP; i++) {
+		const uint32_t slot = t->batch.entries[i].slot;
+		const struct memslot *s = model_find(t->model, slot);
+
+		if (!s || slot >> 16 != t->vcpu.as)
+			continue;
+		probe(t, s->mem.guest_phys_addr);
+		look_at_log(t, slot);
+	}
+	if (t->kind == LOG_RING)
+		harvest_ring(t);
+}
+
 /* Some of it, most of all what this step was about. */
 static void look_at_some(struct test *t)
 {
 	uint32_t i;
 
+	probe_named(t);
 	if (one_in(t, 2))
 		set_as(t, t->vcpu.as ^ 1);
 	for (i = 0; i < PROBES_PER_STEP; i++) {
@@ -1106,6 +1129,7 @@ static void do_batch(struct test *t)
 		batch_reset(&t->batch);
 		return;
 	}
+	probe_named(t);
 	r = batch_call(t->dev, t->vm.fd, &t->batch,
 		       validate_only ? KVM_VMEM_BATCH_VALIDATE_ONLY : 0);
 	expect_result(t, r, want, bad);
@@ -1147,6 +1171,7 @@ static void do_call(struct test *t)
 		batch_reset(&t->batch);
 		return;
 	}
+	probe_named(t);
 	r = ioctl(t->vm.fd, KVM_SET_USER_MEMORY_REGION, &mem) ? -errno : 0;
 	if (r != want)
 		mismatch(t, "%s, expected %s",
