@@ -303,12 +303,13 @@ static void end_work(struct work_struct *work)
 	if (region->kvm)
 		drop_vm(region);
 	vmem_inject_end(&region->inject);
-	atomic_dec(&nr_regions);
 	if (region->published) {
 		mutex_lock(&region->lock);
 		vmem_netlink_notify(region, KVM_VMEM_CMD_REGION_DEL_NTF);
 		mutex_unlock(&region->lock);
 	}
+	/* Who does not count it any more has been told all there is to tell. */
+	atomic_dec(&nr_regions);
 	complete_all(&region->end_done);
 
 	/* Calls release_mm() unless the mm's end has, and waits for either. */

@@ -23,6 +23,13 @@ static struct vmem_nl *subscribe(void)
 	return nl;
 }
 
+/* Before there is a region: what is told is of those to come. */
+static struct vmem_nl *subscribe_first(void)
+{
+	region_await_none();
+	return subscribe();
+}
+
 static struct vmem_nl_region expect_event(struct vmem_nl *nl, uint8_t cmd)
 {
 	struct vmem_nl_event event;
@@ -43,7 +50,7 @@ static void expect_silence(struct vmem_nl *nl)
 static void life_of_a_region(const void *arg)
 {
 	const uint8_t change = KVM_VMEM_CMD_REGION_CHANGE_NTF;
-	struct vmem_nl *events = subscribe();
+	struct vmem_nl *events = subscribe_first();
 	struct vmem_nl_region s;
 	struct region r;
 
@@ -96,6 +103,7 @@ static void nothing_changed(const void *arg)
 	struct region r;
 
 	(void)arg;
+	region_await_none();
 	region_init(&r, AS_MASK_NORMAL);
 	range = region_range(&r, 1, 2);
 	events = subscribe();
@@ -120,6 +128,7 @@ static void several_listeners(const void *arg)
 	unsigned int i;
 
 	(void)arg;
+	region_await_none();
 	region_init(&r, AS_MASK_NORMAL);
 	for (i = 0; i < ARRAY_SIZE(events); i++)
 		events[i] = subscribe();
@@ -135,7 +144,7 @@ static void several_listeners(const void *arg)
 
 static void vmm_ends(const void *arg)
 {
-	struct vmem_nl *events = subscribe();
+	struct vmem_nl *events = subscribe_first();
 	struct vmem_nl_region s;
 	int pair[2], fd;
 	uint32_t id;
@@ -172,7 +181,7 @@ static void vmm_ends(const void *arg)
 static void joining_takes_the_capability(const void *arg)
 {
 	struct vmem_nl *before = netlink_open();
-	struct vmem_nl *events = subscribe();
+	struct vmem_nl *events = subscribe_first();
 	struct region r;
 
 	(void)arg;
@@ -189,7 +198,7 @@ static void joining_takes_the_capability(const void *arg)
 
 static void other_network_namespace(const void *arg)
 {
-	struct vmem_nl *events = subscribe(), *there;
+	struct vmem_nl *events = subscribe_first(), *there;
 	struct vmem_nl_region s;
 	struct region r;
 

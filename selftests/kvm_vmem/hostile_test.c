@@ -233,6 +233,7 @@ static void let_vcpu_go(struct stuck *s)
 /* A region of a VM that is about to be stuck. */
 static void stuck_init(struct stuck *s)
 {
+	region_await_none();
 	region_init(&s->r, AS_MASK_NORMAL);
 	vcpu_create(&s->watcher, &s->r.vm);
 }
@@ -452,8 +453,7 @@ static void expect_end(struct stuck *s)
 	let_vcpu_go(s);
 	pthread_join(s->plugger, NULL);
 	EXPECT_OK(s->plugged);
-	while (region_count(s->r.dev))
-		sched_yield();
+	region_await_none();
 	EXPECT_GUEST_MMIO(&s->r.vcpu, region_block_gpa(&s->r, 0));
 	region_create(&s->r);
 	EXPECT_OK(region_plug(&s->r, 0, 2));

@@ -395,6 +395,7 @@ static void closed_amid_requests(const void *arg)
 	struct region r;
 
 	(void)arg;
+	region_await_none();
 	region_prepare(&r);
 	r.args.block_size = GUEST_PAGE;
 	r.args.slot_size = BLOCKS_PER_PLUGGER * GUEST_PAGE;
@@ -423,6 +424,7 @@ static void fork_of_the_vmm(const void *arg)
 	pid_t vmm, child;
 
 	(void)arg;
+	region_await_none();
 	dev = kvm_vmem_open();
 	process_pair(pair);
 	vmm = fork();
@@ -477,6 +479,7 @@ static void exec_of_the_vmm(const void *arg)
 	int pair[2], fd, dev, copy;
 	pid_t vmm;
 
+	region_await_none();
 	dev = kvm_vmem_open();
 	process_pair(pair);
 	vmm = fork();
@@ -511,8 +514,7 @@ static void exec_of_the_vmm(const void *arg)
 		sched_yield();
 	send_byte(pair[0]);
 	expect_exit(vmm);
-	while (region_count(dev))
-		sched_yield();
+	region_await_none();
 }
 
 static void lives_leak_nothing(const void *arg)
@@ -615,7 +617,7 @@ static void unload_needs_all_closed(const void *arg)
 	/* Netlink sockets do not, nor do listeners. */
 	events = netlink_open();
 	ASSERT_OK(vmem_nl_subscribe(events, NULL));
-	ASSERT_OK(module_unload());
+	module_unload_soon();
 	EXPECT_ERR(vmem_nl_region_get(r.nl, VMEM_NL_BY_ID(1),
 				      &(struct vmem_nl_region){0}, NULL),
 		   ENOENT);
@@ -689,7 +691,7 @@ static void module_reload_often(const void *arg)
 		close(r.dev);
 		vcpu_destroy(&r.vcpu);
 		vm_destroy(&r.vm);
-		ASSERT_OK(module_unload());
+		module_unload_soon();
 		module_load();
 	}
 }

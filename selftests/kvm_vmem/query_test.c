@@ -46,6 +46,7 @@ static void counts_regions(const void *arg)
 	int dev;
 
 	(void)arg;
+	region_await_none();
 	dev = kvm_vmem_open();
 	before = region_count(dev);
 	region_init(&a, AS_MASK_NORMAL);

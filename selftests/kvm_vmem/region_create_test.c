@@ -106,6 +106,7 @@ static void judges_field(const void *arg)
 	uint32_t before;
 	int fd;
 
+	region_await_none();
 	region_prepare(&r);
 	before = region_count(r.dev);
 	set_field(&r.args, f);
@@ -158,6 +159,7 @@ static void not_a_vm(const void *arg)
 	int file;
 
 	(void)arg;
+	region_await_none();
 	region_prepare(&r);
 	file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 	ASSERT_GE(file, 0);
@@ -184,6 +186,7 @@ static void other_process(const void *arg)
 	pid_t pid;
 
 	(void)arg;
+	region_await_none();
 	region_prepare(&r);
 	pid = fork();
 	ASSERT_GE(pid, 0);
@@ -237,6 +240,7 @@ static void out_of_descriptors(const void *arg)
 	struct rlimit limit;
 
 	(void)arg;
+	region_await_none();
 	region_prepare(&r);
 	ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
 	/* A descriptor more than there is room for. */

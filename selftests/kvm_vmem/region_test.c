@@ -536,6 +536,7 @@ static void last_close_removes_memslots(const void *arg)
 	int copy;
 
 	(void)arg;
+	region_await_none();
 	region_prepare(&r);
 	before = region_count(r.dev);
 	r.args.address_spaces = AS_MASK_BOTH;

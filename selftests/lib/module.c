@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -26,6 +27,19 @@ void module_need_reload(void)
 int module_unload(void)
 {
 	return syscall(SYS_delete_module, "kvm_vmem", O_NONBLOCK) ? -errno : 0;
+}
+
+/**
+ * module_unload_soon() - Unload it, once regions have let go of it: they do so
+ * at the very end of theirs, which is after close().
+ */
+void module_unload_soon(void)
+{
+	int r;
+
+	while ((r = module_unload()) == -EAGAIN)
+		sched_yield();
+	ASSERT_OK(r);
 }
 
 /** module_load() - Load the module anew. */

@@ -5,6 +5,7 @@
 
 void module_need_reload(void);
 int module_unload(void);
+void module_unload_soon(void);
 void module_load(void);
 
 #endif /* SELFTESTS_MODULE_H */

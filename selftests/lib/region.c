@@ -43,6 +43,20 @@ void await_no_vm(void)
 	close(dev);
 }
 
+/**
+ * region_await_none() - Wait until there is no region. Those whose last
+ * descriptor was not closed by their VMM, as when its process has ended, take
+ * their time; and then they have been told of.
+ */
+void region_await_none(void)
+{
+	int dev = kvm_vmem_open();
+
+	while (region_count(dev))
+		sched_yield();
+	close(dev);
+}
+
 /** netlink_open() - Return: a netlink handle, the caller's to close. */
 struct vmem_nl *netlink_open(void)
 {

@@ -64,6 +64,7 @@ struct region {
 int region_call_create(int dev_fd, struct kvm_vmem_create_region *args);
 uint32_t region_count(int dev_fd);
 void await_no_vm(void);
+void region_await_none(void);
 struct vmem_nl *netlink_open(void);
 
 void region_prepare(struct region *r);
