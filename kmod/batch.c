@@ -428,6 +428,8 @@ static int judge_creates(struct batch *b, bool validate_only)
 	if (!r && !validate_only)
 		return 0;
 	gfn_r = judge_gfns(b, end);
+	if (gfn_r == -ENOMEM)
+		b->bad_index = KVM_VMEM_NO_INDEX;
 	return gfn_r ?: r;
 }
 
