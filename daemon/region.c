@@ -15,7 +15,7 @@
  * Waiting. The kernel carries out changes in the order they are asked for, each
  * when KVM lets it be done, which a VMM can delay for as long as it likes. The
  * answer is an event of the loop, and other events have their turn before it.
- * Reading waits for KVM for some tenths of a second at most.
+ * Reading waits for nobody.
  *
  * Request ids. Each change carries the id after the last one. The kernel
  * remembers the last request with its answer, so one that comes again with the
