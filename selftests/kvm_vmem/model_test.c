@@ -553,19 +553,25 @@ static void expect_page_count(struct test *t)
 /*
  * KVM remembers of each vCPU the last page found without memory, until the
  * memslots change. That of 6.12 (not that of 6.1, nor 7.3) looks at those of
- * the normal address space even in SMM, and then takes a page for one without
- * memory that is so in the other address space only. Let it remember one that
- * is so in both.
+ * the normal address space even in SMM. It then takes a page for one without
+ * memory that is so in the other address space only, or that was so before a
+ * change of SMM's memslots alone. Let it remember one that is so in both, and
+ * always.
  */
-static void set_as(struct test *t, unsigned int as)
+static void remember_nowhere(struct test *t)
 {
 	uint64_t value;
 
-	if (t->vcpu.as == as)
-		return;
 	if (guest_read(&t->vcpu, NOWHERE_GPA, &value) != GUEST_MMIO)
 		mismatch(t, "memory where there never is any");
 	t->shown[t->vcpu.as] = NOWHERE_GPA;
+}
+
+static void set_as(struct test *t, unsigned int as)
+{
+	if (t->vcpu.as == as)
+		return;
+	remember_nowhere(t);
 	vcpu_set_smm(&t->vcpu, as == AS_SMM);
 }
 
@@ -637,6 +643,14 @@ static void probe_named(struct test *t)
 	}
 	if (t->kind == LOG_RING)
 		harvest_ring(t);
+}
+
+/* Before memslots change. */
+static void look_before(struct test *t)
+{
+	probe_named(t);
+	if (t->vcpu.as == AS_SMM)
+		remember_nowhere(t);
 }
 
 /* Some of it, most of all what this step was about. */
@@ -1129,7 +1143,7 @@ static void do_batch(struct test *t)
 		batch_reset(&t->batch);
 		return;
 	}
-	probe_named(t);
+	look_before(t);
 	r = batch_call(t->dev, t->vm.fd, &t->batch,
 		       validate_only ? KVM_VMEM_BATCH_VALIDATE_ONLY : 0);
 	expect_result(t, r, want, bad);
@@ -1171,7 +1185,7 @@ static void do_call(struct test *t)
 		batch_reset(&t->batch);
 		return;
 	}
-	probe_named(t);
+	look_before(t);
 	r = ioctl(t->vm.fd, KVM_SET_USER_MEMORY_REGION, &mem) ? -errno : 0;
 	if (r != want)
 		mismatch(t, "%s, expected %s",
