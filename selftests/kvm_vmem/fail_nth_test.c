@@ -396,8 +396,9 @@ struct mixed_bench {
 
 static uint64_t mixed_gpa(unsigned int slot)
 {
+	/* The one that comes overlaps the one that goes. */
 	if (slot == SLOT_NEW)
-		return mixed_gpa(SLOT_OLD) + MIXED_SIZE / 2;
+		return MIXED_GPA + SLOT_OLD * 2 * MIXED_SIZE + MIXED_SIZE / 2;
 	return MIXED_GPA + slot * 2 * MIXED_SIZE;
 }
 

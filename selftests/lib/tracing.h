@@ -26,12 +26,12 @@ struct tracing_batch {
 	uint32_t flips;
 	uint32_t grace_periods;
 	uint32_t zaps;
+	int32_t result;
 	uint64_t judge_ns;
 	uint64_t prepare_ns;
 	uint64_t grace_ns;
 	uint64_t zap_ns;
 	uint64_t commit_ns;
-	int32_t result;
 };
 
 void tracing_open(void);
