@@ -66,8 +66,8 @@ struct vmem_nl_name {
 #define VMEM_NL_BY_ID(n) ((struct vmem_nl_name){.fd = -1, .id = (n)})
 
 /*
- * Bytes that KVM holds for memslots, see the specification. Not told while
- * others change KVM's memslots for long, see has_metadata.
+ * Bytes that KVM holds for memslots, see the specification. Notifications do
+ * not tell them, nor slots once the VM is gone: see has_metadata.
  */
 struct vmem_nl_metadata {
 	uint64_t memslot;

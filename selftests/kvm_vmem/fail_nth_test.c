@@ -34,6 +34,7 @@
 #include "process.h"
 #include "region.h"
 #include "tap.h"
+#include "userfault.h"
 
 #define MODULE	  "kvm_vmem"
 #define DEBUGFS	  "/sys/kernel/debug"
@@ -663,21 +664,7 @@ static void run_nested_guest(struct lazy_bench *l)
 
 static void make_trap(struct lazy_bench *l)
 {
-	struct uffdio_api api = {.api = UFFD_API};
-	struct uffdio_register reg;
-
-	l->page = mmap(NULL, GUEST_PAGE, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_TRUE(l->page != MAP_FAILED);
-	l->uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
-	if (l->uffd < 0)
-		tap_skip("userfaultfd: %s", strerror(errno));
-	ASSERT_EQ(ioctl(l->uffd, UFFDIO_API, &api), 0);
-	reg = (struct uffdio_register){
-		.range = {.start = (uintptr_t)l->page, .len = GUEST_PAGE},
-		.mode = UFFDIO_REGISTER_MODE_MISSING,
-	};
-	ASSERT_EQ(ioctl(l->uffd, UFFDIO_REGISTER, &reg), 0);
+	l->page = userfault_page(&l->uffd);
 	ASSERT_OK(vm_set_region(&l->t.vm, TRAP_SLOT, 0, TRAP_GPA, GUEST_PAGE,
 				l->page));
 }

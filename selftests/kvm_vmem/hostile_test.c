@@ -24,6 +24,7 @@
 #include "process.h"
 #include "region.h"
 #include "tap.h"
+#include "userfault.h"
 
 /* A memslot besides the region's. */
 #define OTHER_SLOT 900U
@@ -196,22 +197,9 @@ static void *create_another(void *arg)
 
 static void make_vcpu_wait(struct stuck *s)
 {
-	struct uffdio_api api = {.api = UFFD_API};
-	struct uffdio_register reg;
 	struct uffd_msg msg;
 
-	s->page = mmap(NULL, GUEST_PAGE, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_TRUE(s->page != MAP_FAILED);
-	s->uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
-	if (s->uffd < 0)
-		tap_skip("userfaultfd: %s", strerror(errno));
-	ASSERT_EQ(ioctl(s->uffd, UFFDIO_API, &api), 0);
-	reg = (struct uffdio_register){
-		.range = {.start = (uintptr_t)s->page, .len = GUEST_PAGE},
-		.mode = UFFDIO_REGISTER_MODE_MISSING,
-	};
-	ASSERT_EQ(ioctl(s->uffd, UFFDIO_REGISTER, &reg), 0);
+	s->page = userfault_page(&s->uffd);
 	ASSERT_OK(vm_set_region(&s->r.vm, OTHER_SLOT, 0, OTHER_GPA, GUEST_PAGE,
 				s->page));
 	ASSERT_EQ(pthread_create(&s->vcpu, NULL, read_page, s), 0);
