@@ -13,11 +13,17 @@
  *   guest	what a vCPU that touches memory feels of it: pauses, and rounds of
  *		its loop that it did not get to
  *
+ * Caller and vCPU have a CPU each, and what takes a vCPU is measured twice, with
+ * these two exchanged: KVM's call waits for a grace period, and how long that is
+ * hangs on the CPUs that take part, a hundred microseconds or a whole tick. Left
+ * to the scheduler, a run has the one or the other by chance.
+ *
  * Writes one JSON object per line, with all rounds: what scripts/bench makes
  * its tables of.
  */
 #include <getopt.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,16 +94,27 @@ static const char *const step_names[NR_STEPS] = {
 	"batch_delete",
 };
 
+/* Where the caller and a vCPU run. */
+enum placement {
+	CALLER_FIRST,
+	CALLER_LAST,
+	NR_PLACEMENTS,
+};
+
 /**
  * struct options - of the command line
  * @max: largest number of memslots
  * @seed: of the order in which both ways take turns
  * @series_ns: time that a series should take
+ * @first_cpu: of those that this process may use
+ * @last_cpu: of them
  */
 struct options {
 	uint32_t max;
 	uint64_t seed;
 	uint64_t series_ns;
+	unsigned int first_cpu;
+	unsigned int last_cpu;
 };
 
 /**
@@ -113,6 +130,8 @@ struct options {
  * @batch: entries for them
  * @spinner: a running vCPU, if @running
  * @running: whether there is one
+ * @caller_cpu: where memslots are changed
+ * @vcpu_cpu: where @spinner runs
  */
 struct bench {
 	struct vm vm;
@@ -126,6 +145,8 @@ struct bench {
 	struct batch batch;
 	struct spinner spinner;
 	bool running;
+	unsigned int caller_cpu;
+	unsigned int vcpu_cpu;
 };
 
 /* What the rounds of a series have shown of a step. */
@@ -231,8 +252,23 @@ static void create_present(struct bench *b)
 	ASSERT_OK(batch_apply(b->dev, &b->vm, &b->batch));
 }
 
+/* Where each is to run; calls are made from the first CPU unless said otherwise. */
+static void place(struct bench *b, const struct options *options,
+		  enum placement placement)
+{
+	bool last = placement == CALLER_LAST;
+
+	b->caller_cpu = last ? options->last_cpu : options->first_cpu;
+	b->vcpu_cpu = last ? options->first_cpu : options->last_cpu;
+}
+
 static void bench_init(struct bench *b)
 {
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(b->caller_cpu, &cpus);
+	ASSERT_EQ(sched_setaffinity(0, sizeof(cpus), &cpus), 0);
 	b->dev = kvm_vmem_open();
 	vm_create(&b->vm, 0);
 	b->reserved = slot_offset(b, b->nr) + b->present * MIB(2);
@@ -242,7 +278,7 @@ static void bench_init(struct bench *b)
 	batch_init(&b->batch);
 	create_present(b);
 	if (b->running)
-		spinner_start(&b->spinner, &b->vm);
+		spinner_start(&b->spinner, &b->vm, b->vcpu_cpu);
 }
 
 static void bench_destroy(struct bench *b)
@@ -325,6 +361,14 @@ static void print_parts(const struct step_samples *s, enum step step)
 	}
 }
 
+static void print_placement(const struct bench *b)
+{
+	printf(",\"running\":%s,\"caller_cpu\":%u",
+	       b->running ? "true" : "false", b->caller_cpu);
+	if (b->running)
+		printf(",\"vcpu_cpu\":%u", b->vcpu_cpu);
+}
+
 /* Is there to be another round? */
 static bool another_round(const struct bench *b, const struct options *options,
 			  unsigned int done, uint64_t start)
@@ -389,8 +433,9 @@ static void measure(struct bench *b, struct options *options)
 	bench_destroy(b);
 
 	printf("{\"record\":\"time\",\"nr\":%u,\"slot_size\":%" PRIu64
-	       ",\"present\":%u,\"running\":%s",
-	       b->nr, b->slot_size, b->present, b->running ? "true" : "false");
+	       ",\"present\":%u",
+	       b->nr, b->slot_size, b->present);
+	print_placement(b);
 	for (int step = 0; step < NR_STEPS; step++) {
 		char name[64];
 
@@ -482,6 +527,7 @@ static void feel(struct bench *b, struct options *options)
 		printf("{\"record\":\"guest\",\"step\":\"%s\",\"nr\":%u,"
 		       "\"slot_size\":%" PRIu64,
 		       step_names[step], b->nr, b->slot_size);
+		print_placement(b);
 		samples_print(&s->ns, "ns");
 		samples_print(&s->longest_ns, "longest_pause_ns");
 		samples_print(&s->quantile_ns, "p999_pause_ns");
@@ -527,26 +573,35 @@ static void count_all(const struct options *options)
 				.address_spaces = as,
 			};
 
+			place(&b, options, CALLER_FIRST);
 			if (counts[i] <= options->max)
 				count(&b);
 		}
 }
 
+static void measure_counts(struct options *options, bool running,
+			   enum placement placement)
+{
+	for (size_t s = 0; s < ARRAY_SIZE(sizes); s++)
+		for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
+			struct bench b = {
+				.nr = counts[i],
+				.slot_size = sizes[s],
+				.address_spaces = 1,
+				.running = running,
+			};
+
+			place(&b, options, placement);
+			if (counts[i] <= options->max)
+				measure(&b, options);
+		}
+}
+
 static void measure_all(struct options *options)
 {
-	for (int running = 0; running < 2; running++)
-		for (size_t s = 0; s < ARRAY_SIZE(sizes); s++)
-			for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
-				struct bench b = {
-					.nr = counts[i],
-					.slot_size = sizes[s],
-					.address_spaces = 1,
-					.running = running,
-				};
-
-				if (counts[i] <= options->max)
-					measure(&b, options);
-			}
+	measure_counts(options, false, CALLER_FIRST);
+	for (int placement = 0; placement < NR_PLACEMENTS; placement++)
+		measure_counts(options, true, placement);
 }
 
 static uint32_t typical(const struct options *options)
@@ -565,22 +620,42 @@ static void measure_present(struct options *options)
 			.address_spaces = 1,
 		};
 
+		place(&b, options, CALLER_FIRST);
 		measure(&b, options);
 	}
 }
 
 static void feel_all(struct options *options)
 {
-	for (size_t s = 0; s < ARRAY_SIZE(sizes); s++) {
-		struct bench b = {
-			.nr = typical(options),
-			.slot_size = sizes[s],
-			.address_spaces = 1,
-			.running = true,
-		};
+	for (int placement = 0; placement < NR_PLACEMENTS; placement++)
+		for (size_t s = 0; s < ARRAY_SIZE(sizes); s++) {
+			struct bench b = {
+				.nr = typical(options),
+				.slot_size = sizes[s],
+				.address_spaces = 1,
+				.running = true,
+			};
 
-		feel(&b, options);
+			place(&b, options, placement);
+			feel(&b, options);
+		}
+}
+
+/* A vCPU and who changes its memslots each need a CPU of their own. */
+static void find_cpus(struct options *options)
+{
+	unsigned int nr = 0;
+	cpu_set_t cpus;
+
+	ASSERT_EQ(sched_getaffinity(0, sizeof(cpus), &cpus), 0);
+	for (unsigned int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		if (!CPU_ISSET(cpu, &cpus))
+			continue;
+		if (!nr++)
+			options->first_cpu = cpu;
+		options->last_cpu = cpu;
 	}
+	ASSERT_GE(nr, 2);
 }
 
 /* What the kernel says of the module, "" if nothing. */
@@ -649,6 +724,7 @@ int main(int argc, char **argv)
 		else
 			options.series_ns = value * 1000000U;
 	}
+	find_cpus(&options);
 	print_machine(&options);
 	tracing_open();
 	count_all(&options);

@@ -95,16 +95,23 @@ static void wait_for_rounds(const struct spinner *s)
 
 /**
  * spinner_start() - Let a new vCPU of a VM run; one per VM.
+ * @cpu: of this machine, to run on
  *
  * Returns when it runs.
  */
-void spinner_start(struct spinner *s, struct vm *vm)
+void spinner_start(struct spinner *s, struct vm *vm, unsigned int cpu)
 {
 	struct kvm_regs regs = {.rip = GPA_LOOP, .rflags = 2};
 	struct sigaction sa = {.sa_handler = ignore};
+	pthread_attr_t attr;
+	cpu_set_t cpus;
 	int tsc_khz;
 
 	memset(s, 0, sizeof(*s));
+	CPU_ZERO(&cpus);
+	CPU_SET(cpu, &cpus);
+	ASSERT_EQ(pthread_attr_init(&attr), 0);
+	ASSERT_EQ(pthread_attr_setaffinity_np(&attr, sizeof(cpus), &cpus), 0);
 	sigaction(SIGUSR1, &sa, NULL);
 	vcpu_create(&s->vcpu, vm);
 	memcpy(vm->boot_hva + GPA_LOOP, spinner_loop,
@@ -115,7 +122,8 @@ void spinner_start(struct spinner *s, struct vm *vm)
 	ASSERT_GT(tsc_khz, 0);
 	s->tsc_khz = (uint64_t)tsc_khz;
 	ASSERT_EQ(ioctl(s->vcpu.fd, KVM_SET_REGS, &regs), 0);
-	ASSERT_EQ(pthread_create(&s->thread, NULL, spin, s), 0);
+	ASSERT_EQ(pthread_create(&s->thread, &attr, spin, s), 0);
+	pthread_attr_destroy(&attr);
 	wait_for_rounds(s);
 	spinner_take_longest_ns(s);
 }

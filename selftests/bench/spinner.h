@@ -43,7 +43,7 @@ struct spinner {
 	bool ended;
 };
 
-void spinner_start(struct spinner *s, struct vm *vm);
+void spinner_start(struct spinner *s, struct vm *vm, unsigned int cpu);
 void spinner_stop(struct spinner *s);
 uint64_t spinner_rounds(const struct spinner *s);
 void spinner_read(const struct spinner *s, struct spinner_state *state);
