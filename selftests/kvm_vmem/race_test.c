@@ -40,6 +40,8 @@
 #define MIN_EVENTS   120U
 #define MIN_ACCESSES 1000U
 #define MIN_REQUESTS 150U
+/* Ranges looked at after each batch. */
+#define LOOKS 4U
 
 /*
  * The guest's memory. Ranges that batches exchange, each with two backings and
@@ -237,6 +239,29 @@ static void next_batch(struct arena *a)
 				add_change(a, as, i);
 	ASSERT_OK(batch_apply(a->dev, &a->vm, &a->batch));
 	batch_reset(&a->batch);
+}
+
+/*
+ * What the batches made of some range, seen before KVM's own deletes drop all
+ * that is mapped, and with it what a batch may have left behind. Also maps it.
+ */
+static void look_at_range(struct arena *a)
+{
+	struct vcpu *vcpu = &a->vcpus[VCPU_CHECKER];
+	const unsigned int i = random_below(&a->rng, NR_RANGES);
+	const uint64_t gpa =
+		range_gpa(i) + random_below(&a->rng, RANGE_PAGES) * GUEST_PAGE;
+	const unsigned int state = a->state[vcpu->as][i];
+	uint64_t value = 0;
+
+	tap_context("address space %u, range %u", vcpu->as, i);
+	if (state == ABSENT) {
+		EXPECT_GUEST_MMIO(vcpu, gpa);
+	} else {
+		EXPECT_EQ(guest_read(vcpu, gpa, &value), GUEST_MEMORY);
+		EXPECT_EQ(value, range_tag(i, state));
+	}
+	tap_context("%s", "");
 }
 
 /*
@@ -728,6 +753,11 @@ static void race(enum log_kind kind)
 		thread_start(&threads[i], run[i], &a);
 	while (!all_have_done(&a)) {
 		next_batch(&a);
+		for (i = 0; i < LOOKS; i++)
+			look_at_range(&a);
+		if (!random_below(&a.rng, 8))
+			vcpu_set_smm(&a.vcpus[VCPU_CHECKER],
+				     a.vcpus[VCPU_CHECKER].as == AS_NORMAL);
 		counter_add(&a.done[SIDE_BATCHES]);
 	}
 	flag_set(&a.stop);
