@@ -36,7 +36,7 @@ struct tap_result {
 };
 
 static struct tap_result *result;
-static char context[MESSAGE_LEN];
+static _Thread_local char context[MESSAGE_LEN];
 
 static void vnote(const char *fmt, va_list ap)
 {
@@ -59,7 +59,8 @@ void tap_note(const char *fmt, ...)
 
 /**
  * tap_context() - Name what the following checks are about, for cases that
- * make the same checks many times. An empty string ends it.
+ * make the same checks many times; those of the calling thread. An empty string
+ * ends it.
  */
 void tap_context(const char *fmt, ...)
 {
