@@ -20,11 +20,15 @@
 #include "batch.h"
 #include "compat.h"
 #include "device.h"
+#include "memslot.h"
 #include "region.h"
 #include "region_fd.h"
 #include "symbols.h"
 #include "uapi/linux/kvm_vmem.h"
 #include "uapi/linux/kvm_vmem_netlink.h"
+
+/* Of the structure's first version. */
+#define MEMSLOT_MIN_SIZE offsetofend(struct kvm_vmem_memslot, dirty_bitmap)
 
 /**
  * struct ucall - one ioctl on its way
@@ -49,28 +53,34 @@ static int respond(const struct ucall *call)
 }
 
 /*
- * The file of a VM; current's mm must be the VM's. It keeps the VM and the
- * vendor module (kvm-amd or kvm-intel), which a reference to struct kvm does not
- * on every kernel.
+ * The file of a VM. It keeps the VM and the vendor module (kvm-amd or kvm-intel),
+ * which a reference to struct kvm does not on every kernel.
  */
-static struct file *get_vm(int fd)
+static struct file *get_any_vm(int fd)
 {
 	struct file *file = fget(fd);
-	struct kvm *kvm;
-	int r = 0;
 
 	if (!file)
 		return ERR_PTR(-EBADF);
 	if (!kvm_hook(file_is_kvm)(file)) {
-		r = -EINVAL;
-	} else {
-		kvm = file->private_data;
-		if (kvm->mm != current->mm || kvm->vm_dead)
-			r = -EIO;
-	}
-	if (r) {
 		fput(file);
-		return ERR_PTR(r);
+		return ERR_PTR(-EINVAL);
+	}
+	return file;
+}
+
+/* The same of a VM to be changed: current's mm must be the VM's. */
+static struct file *get_vm(int fd)
+{
+	struct file *file = get_any_vm(fd);
+	struct kvm *kvm;
+
+	if (IS_ERR(file))
+		return file;
+	kvm = file->private_data;
+	if (kvm->mm != current->mm || kvm->vm_dead) {
+		fput(file);
+		return ERR_PTR(-EIO);
 	}
 	return file;
 }
@@ -203,6 +213,68 @@ out_destroy:
 	return r;
 }
 
+/* Copy @nr memslots to where each has @size bytes. */
+static int copy_memslots(u64 addr, u32 size,
+			 const struct kvm_vmem_memslot *memslots, u32 nr)
+{
+	u32 known = min_t(u32, size, sizeof(*memslots));
+	u32 i;
+
+	for (i = 0; i < nr; i++, addr += size) {
+		if (copy_to_user(u64_to_user_ptr(addr), &memslots[i], known) ||
+		    clear_user(u64_to_user_ptr(addr + known), size - known))
+			return -EFAULT;
+		cond_resched();
+	}
+	return 0;
+}
+
+static int ioctl_get_memslots(struct ucall *call)
+{
+	struct kvm_vmem_get_memslots *args = call->args;
+	struct kvm_vmem_memslot *memslots, *last;
+	struct file *vm_file;
+	u32 as_id;
+	int r;
+
+	if (args->flags || !args->nr ||
+	    args->address_space >= KVM_MAX_NR_ADDRESS_SPACES)
+		return -EINVAL;
+	if (args->memslot_size < MEMSLOT_MIN_SIZE ||
+	    args->memslot_size > PAGE_SIZE ||
+	    !IS_ALIGNED(args->memslot_size, sizeof(u64)))
+		return -EINVAL;
+	if (args->nr > KVM_VMEM_MAX_LIST)
+		return -E2BIG;
+	as_id = array_index_nospec(args->address_space,
+				   KVM_MAX_NR_ADDRESS_SPACES);
+	vm_file = get_any_vm(args->vm_fd);
+	if (IS_ERR(vm_file))
+		return PTR_ERR(vm_file);
+
+	memslots = kvmalloc_array(args->nr, sizeof(*memslots),
+				  GFP_KERNEL_ACCOUNT);
+	if (!memslots) {
+		r = -ENOMEM;
+		goto out_put;
+	}
+	args->nr = vmem_memslot_list(vm_file->private_data, as_id,
+				     gpa_to_gfn(args->next_gpa), memslots,
+				     args->nr, &args->generation);
+	if (args->nr) {
+		last = &memslots[args->nr - 1];
+		args->next_gpa = last->guest_phys_addr + last->memory_size;
+	}
+	r = copy_memslots(args->memslots, args->memslot_size, memslots,
+			  args->nr);
+	if (!r)
+		r = respond(call);
+	kvfree(memslots);
+out_put:
+	fput(vm_file);
+	return r;
+}
+
 /**
  * struct ioctl_op - one call
  * @cmd: its command
@@ -231,6 +303,8 @@ static const struct ioctl_op ioctl_ops[] = {
 		 ioctl_batch),
 	IOCTL_OP(KVM_VMEM_CREATE_REGION, kvm_vmem_create_region, slot_size,
 		 ioctl_create_region),
+	IOCTL_OP(KVM_VMEM_GET_MEMSLOTS, kvm_vmem_get_memslots, generation,
+		 ioctl_get_memslots),
 };
 
 /* Room for the structure of any call. */
@@ -238,6 +312,7 @@ union ioctl_args {
 	struct kvm_vmem_query query;
 	struct kvm_vmem_memslot_batch batch;
 	struct kvm_vmem_create_region create_region;
+	struct kvm_vmem_get_memslots get_memslots;
 };
 
 static long device_ioctl(struct file *file, unsigned int cmd, unsigned long arg)

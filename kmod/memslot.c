@@ -18,6 +18,7 @@
  *			throughout, for everything here, but that kvm->srcu will
  *			do for who only looks: vmem_memslot_find(),
  *			vmem_memslot_is*() and vmem_memslot_add_metadata().
+ *			vmem_memslot_list() enters it itself.
  *   slots_arch_lock	mutex. The arch part of active memslots (lazily
  *			allocated rmaps) changes under it alone, from vCPUs
  *			inside kvm->srcu. Whoever copies that part into memslots
@@ -418,4 +419,58 @@ void vmem_memslot_add_metadata(const struct kvm_memory_slot *slot,
 	if (slot->dirty_bitmap)
 		sum->dirty_bitmap += PAGE_ALIGN(2 * ALIGN(slot->npages, BITS_PER_LONG) /
 						BITS_PER_BYTE);
+}
+
+/* What linux/kvm.h calls flags; the rest are KVM's own. */
+#define USER_FLAGS_MASK GENMASK(15, 0)
+
+static void describe(const struct kvm_memory_slot *slot,
+		     struct kvm_vmem_memslot *to)
+{
+	struct vmem_metadata sum = {};
+
+	vmem_memslot_add_metadata(slot, &sum);
+	*to = (struct kvm_vmem_memslot) {
+		.slot = (u32)slot->as_id << 16 | (u16)slot->id,
+		.flags = slot->flags & USER_FLAGS_MASK,
+		.guest_phys_addr = gfn_to_gpa(slot->base_gfn),
+		.memory_size = (u64)slot->npages << PAGE_SHIFT,
+		.memslot = sum.memslot,
+		.rmap = sum.rmap,
+		.lpage_info = sum.lpage_info,
+		.gfn_track = sum.gfn_track,
+		.dirty_bitmap = sum.dirty_bitmap,
+	};
+}
+
+/*
+ * vmem_memslot_list() - describe memslots in the order of their addresses
+ * @gfn: leave out those that end before it
+ * @list: where to
+ * @nr: room there
+ * @generation: out: of the set they are in. That of a set in use changes only
+ *	when its change is complete, so sets that differ never have the same.
+ *
+ * Takes no lock: inside kvm->srcu, a set is as it was when it became active.
+ *
+ * Return: how many.
+ */
+u32 vmem_memslot_list(struct kvm *kvm, int as_id, gfn_t gfn,
+		      struct kvm_vmem_memslot *list, u32 nr, u64 *generation)
+{
+	struct kvm_memslot_iter iter;
+	struct kvm_memslots *slots;
+	u32 n = 0;
+	int idx;
+
+	idx = srcu_read_lock(&kvm->srcu);
+	slots = __kvm_memslots(kvm, as_id);
+	*generation = READ_ONCE(slots->generation);
+	kvm_for_each_memslot_in_gfn_range(&iter, slots, gfn, ULLONG_MAX) {
+		if (n == nr)
+			break;
+		describe(iter.slot, &list[n++]);
+	}
+	srcu_read_unlock(&kvm->srcu, idx);
+	return n;
 }

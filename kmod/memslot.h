@@ -4,6 +4,8 @@
 
 #include <linux/kvm_host.h>
 
+#include "uapi/linux/kvm_vmem.h"
+
 /*
  * struct vmem_metadata - bytes that KVM holds for memslots, as allocated
  */
@@ -50,5 +52,7 @@ void vmem_memslot_commit(struct kvm *kvm, struct kvm_memory_slot *old,
 
 void vmem_memslot_add_metadata(const struct kvm_memory_slot *slot,
 			       struct vmem_metadata *sum);
+u32 vmem_memslot_list(struct kvm *kvm, int as_id, gfn_t gfn,
+		      struct kvm_vmem_memslot *list, u32 nr, u64 *generation);
 
 #endif /* KVM_VMEM_MEMSLOT_H */

@@ -13,36 +13,8 @@
 #include "region.h"
 #include "tap.h"
 
-/* struct kvm_memory_slot has 264 to 280 bytes; kmalloc() serves that by 512. */
-#define MEMSLOT_BYTES 512U
-
 /* What else the kernel allocates meanwhile: stacks of threads, mostly. */
 #define NOISE MIB(1)
-
-static uint64_t vmalloc_bytes(uint64_t bytes)
-{
-	return (bytes + GUEST_PAGE - 1) / GUEST_PAGE * GUEST_PAGE;
-}
-
-/* What one memslot costs, without a nested guest. Every array is vmalloc'ed. */
-static struct vmem_nl_metadata memslot_cost(uint64_t gpa, uint64_t size,
-					    bool dirty_log)
-{
-	struct vmem_nl_metadata m = {.memslot = MEMSLOT_BYTES};
-	struct metadata_arrays arrays;
-	size_t i;
-
-	metadata_arrays(&arrays, gpa, size, dirty_log);
-	for (i = 0; i < ARRAY_SIZE(arrays.rmap); i++)
-		m.rmap += vmalloc_bytes(arrays.rmap[i]);
-	for (i = 0; i < ARRAY_SIZE(arrays.lpage_info); i++)
-		m.lpage_info += vmalloc_bytes(arrays.lpage_info[i]);
-	m.gfn_track = vmalloc_bytes(arrays.gfn_track);
-	m.dirty_bitmap = vmalloc_bytes(arrays.dirty_bitmap);
-	m.total = m.memslot + m.rmap + m.lpage_info + m.gfn_track +
-		  m.dirty_bitmap;
-	return m;
-}
 
 static void add_cost(struct vmem_nl_metadata *sum,
 		     const struct vmem_nl_metadata *m, unsigned int times)
@@ -114,7 +86,7 @@ static int check_slot_cost(const struct vmem_nl_slot *slot, void *arg)
 {
 	struct slot_sum *s = arg;
 	struct vmem_nl_metadata one =
-		memslot_cost(slot->gpa, slot->size, s->g->dirty_log);
+		metadata_cost(slot->gpa, slot->size, s->g->dirty_log);
 	struct vmem_nl_metadata want = {0};
 
 	add_cost(&want, &one, s->nr_as);
@@ -212,7 +184,7 @@ static void costs_what_is_plugged(const void *arg)
 					  .slot = LARGE / 8,
 					  .address_spaces = AS_MASK_NORMAL};
 	struct vmem_nl_range one_gib = {.gpa = g.gpa, .size = LARGE};
-	struct vmem_nl_metadata whole = memslot_cost(g.gpa, g.size, false);
+	struct vmem_nl_metadata whole = metadata_cost(g.gpa, g.size, false);
 	struct vmem_nl_region state;
 	uint64_t before, with;
 	struct region r;
@@ -260,7 +232,7 @@ static void slot_gone_costs_nothing(const void *arg)
 	ASSERT_OK(vmem_nl_region_get(r.nl, VMEM_NL_BY_FD(r.fd), &before, NULL));
 	ASSERT_OK(vm_delete_slot(&r.vm, REGION_FIRST_SLOT + 1));
 	ASSERT_OK(vmem_nl_region_get(r.nl, VMEM_NL_BY_FD(r.fd), &after, NULL));
-	one = memslot_cost(region_block_gpa(&r, 4), r.args.slot_size, false);
+	one = metadata_cost(region_block_gpa(&r, 4), r.args.slot_size, false);
 	EXPECT_EQ(before.metadata.total - after.metadata.total, one.total);
 }
 

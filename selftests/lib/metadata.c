@@ -4,7 +4,11 @@
 #include <string.h>
 
 #include "kernel.h"
+#include "tap.h"
 #include "vm.h"
+
+/* struct kvm_memory_slot has 264 to 280 bytes; kmalloc() serves that by 512. */
+#define MEMSLOT_BYTES 512U
 
 /* Pages of a size that a memslot touches. */
 static uint64_t pages_touched(uint64_t gpa, uint64_t size, uint64_t page)
@@ -59,4 +63,33 @@ void metadata_arrays(struct metadata_arrays *arrays, uint64_t gpa,
 		arrays->gfn_track = npages * 2;
 	if (dirty_log)
 		arrays->dirty_bitmap = (npages + 63) / 64 * 8 * 2;
+}
+
+static uint64_t vmalloc_bytes(uint64_t bytes)
+{
+	return (bytes + GUEST_PAGE - 1) / GUEST_PAGE * GUEST_PAGE;
+}
+
+/**
+ * metadata_cost() - What a memslot costs, without a nested guest
+ *
+ * As metadata_arrays(), each of which is vmalloc'ed, and the memslot itself.
+ */
+struct vmem_nl_metadata metadata_cost(uint64_t gpa, uint64_t size,
+				      bool dirty_log)
+{
+	struct vmem_nl_metadata m = {.memslot = MEMSLOT_BYTES};
+	struct metadata_arrays arrays;
+	size_t i;
+
+	metadata_arrays(&arrays, gpa, size, dirty_log);
+	for (i = 0; i < ARRAY_SIZE(arrays.rmap); i++)
+		m.rmap += vmalloc_bytes(arrays.rmap[i]);
+	for (i = 0; i < ARRAY_SIZE(arrays.lpage_info); i++)
+		m.lpage_info += vmalloc_bytes(arrays.lpage_info[i]);
+	m.gfn_track = vmalloc_bytes(arrays.gfn_track);
+	m.dirty_bitmap = vmalloc_bytes(arrays.dirty_bitmap);
+	m.total = m.memslot + m.rmap + m.lpage_info + m.gfn_track +
+		  m.dirty_bitmap;
+	return m;
 }

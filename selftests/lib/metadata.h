@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "vmem_nl.h"
+
 /**
  * struct metadata_arrays - bytes of each array of a memslot, 0: there is none
  * @rmap: what maps a page, for pages of 4 KiB, 2 MiB, 1 GiB
@@ -23,5 +25,7 @@ struct metadata_arrays {
 bool metadata_uses_rmaps(void);
 void metadata_arrays(struct metadata_arrays *arrays, uint64_t gpa,
 		     uint64_t size, bool dirty_log);
+struct vmem_nl_metadata metadata_cost(uint64_t gpa, uint64_t size,
+				      bool dirty_log);
 
 #endif /* SELFTESTS_METADATA_H */

@@ -2,12 +2,13 @@
 /*
  * The ioctl interface of /dev/kvm-vmem.
  *
- * Three calls. KVM_VMEM_QUERY tells what the module is and can do.
+ * Four calls. KVM_VMEM_QUERY tells what the module is and can do.
  * KVM_VMEM_MEMSLOT_BATCH applies many KVM memslot changes in one step.
  * KVM_VMEM_CREATE_REGION makes a region: the guest-physical range of one
  * virtio-mem device, whose block state the kernel keeps and whose populated
  * memslots it maintains. What happens to a region after that goes over
- * generic netlink (linux/kvm_vmem_netlink.h).
+ * generic netlink (linux/kvm_vmem_netlink.h). KVM_VMEM_GET_MEMSLOTS tells the
+ * memslots of any VM, and what KVM holds for each.
  *
  * Every structure begins with its size as the caller knows it: at least that of
  * its first version, EINVAL otherwise. What an older program's lacks is taken
@@ -23,7 +24,7 @@
 #include <linux/types.h>
 
 /* Raised when a program could tell the difference; shown by KVM_VMEM_QUERY. */
-#define KVM_VMEM_API_VERSION 1
+#define KVM_VMEM_API_VERSION 2
 
 /*
  * Most entries of one batch: two address spaces of KVM_USER_MEM_SLOTS (32764
@@ -36,6 +37,9 @@
  * region takes larger blocks.
  */
 #define KVM_VMEM_MAX_BLOCKS (1ULL << 28)
+
+/* Most memslots that one KVM_VMEM_GET_MEMSLOTS tells: 256 KiB of them. */
+#define KVM_VMEM_MAX_LIST 4096
 
 /**
  * struct kvm_vmem_query - what the module is and can do
@@ -166,6 +170,71 @@ struct kvm_vmem_create_region {
 	__u64 slot_size;
 };
 
+/**
+ * struct kvm_vmem_memslot - a memslot of a VM, and what KVM holds for it
+ * @slot: id, with the address space in bits 16 and up; ids from max_memslots of
+ *	KVM_VMEM_QUERY on are KVM's own
+ * @flags: KVM_MEM_*
+ * @guest_phys_addr: where it begins
+ * @memory_size: its size
+ * @memslot: bytes of its own structure
+ * @rmap: bytes of the reverse maps, for pages of all sizes
+ * @lpage_info: bytes of what says where large pages may be used
+ * @gfn_track: bytes of write tracking
+ * @dirty_bitmap: bytes of both dirty bitmaps
+ *
+ * Bytes are those allocated, not only those asked for. Where KVM allocates
+ * something later (rmaps under the TDP MMU, when a nested guest first runs), it
+ * counts from then on. KVM's own calls do not tell any of this but @flags.
+ */
+struct kvm_vmem_memslot {
+	__u32 slot;
+	__u32 flags;
+	__u64 guest_phys_addr;
+	__u64 memory_size;
+	__u64 memslot;
+	__u64 rmap;
+	__u64 lpage_info;
+	__u64 gfn_track;
+	__u64 dirty_bitmap;
+};
+
+/**
+ * struct kvm_vmem_get_memslots - the memslots of one address space, by address
+ * @size: in: sizeof(struct kvm_vmem_get_memslots)
+ * @vm_fd: in: a KVM VM's fd; the VM may be another process's
+ * @flags: in: 0
+ * @address_space: in: below address_spaces of KVM_VMEM_QUERY
+ * @nr: in: room at @memslots, 1 to KVM_VMEM_MAX_LIST; out: memslots told. Fewer
+ *	than there was room for: there are no more
+ * @memslot_size: in: sizeof(struct kvm_vmem_memslot) as the caller knows it,
+ *	at least that of its first version, a multiple of 8; what this kernel does
+ *	not know of it is set to zero
+ * @memslots: in: user address of struct kvm_vmem_memslot[@nr]
+ * @next_gpa: in: leave out memslots that end here or before; out: where the
+ *	last one told ends, to go on from
+ * @generation: out: two calls that return the same told of the same memslots;
+ *	if it changes between the pages of a list, begin anew for a whole one
+ *
+ * Changes nothing, waits for nobody who changes memslots, and takes no more
+ * than the descriptor: to get that of another process's VM, by pidfd_getfd(2),
+ * takes the rights of ptrace(2).
+ *
+ * Errors: EBADF @vm_fd is no open file; EINVAL it is no KVM VM, or a field is
+ * out of its range; E2BIG @nr above the limit; ENOMEM; EFAULT.
+ */
+struct kvm_vmem_get_memslots {
+	__u32 size;
+	__s32 vm_fd;
+	__u32 flags;
+	__u32 address_space;
+	__u32 nr;
+	__u32 memslot_size;
+	__u64 memslots;
+	__u64 next_gpa;
+	__u64 generation;
+};
+
 #define KVM_VMEM_IOC 0xBC
 
 #define KVM_VMEM_QUERY \
@@ -174,5 +243,7 @@ struct kvm_vmem_create_region {
 	_IOWR(KVM_VMEM_IOC, 0x01, struct kvm_vmem_memslot_batch)
 #define KVM_VMEM_CREATE_REGION \
 	_IOWR(KVM_VMEM_IOC, 0x02, struct kvm_vmem_create_region)
+#define KVM_VMEM_GET_MEMSLOTS \
+	_IOWR(KVM_VMEM_IOC, 0x03, struct kvm_vmem_get_memslots)
 
 #endif /* _LINUX_KVM_VMEM_H */
