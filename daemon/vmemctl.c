@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vmemctl: show and change the memory of a VM, by its vmemd's control socket.
+ * vmemctl: show and change the memory of a VM, by its vmemd's control socket;
+ * and, by vmemctl_metadata.c, show what KVM holds for any VM.
  *
  * One connection for one command. Answers are printed as tables for people, or
  * with --json as the daemon gave them; lists come in pages, which are put
@@ -9,6 +10,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -20,9 +22,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <json-c/json.h>
-
 #include "size.h"
+#include "vmemctl.h"
 
 #define MSEC_PER_SEC  1000
 #define NSEC_PER_MSEC 1000000
@@ -55,6 +56,11 @@ static const char help[] =
 	"  slots        memslots of the region that exist in KVM\n"
 	"  blocks       plugged blocks, as runs\n"
 	"  watch        print a line whenever something changes, until stopped\n"
+	"  metadata     what KVM holds for the memslots of any VM; without vmemd\n"
+	"    --pid PID      of the VMs of a process\n"
+	"    --fd N         of the VM whose descriptor vmemctl was started with\n"
+	"    --top          of all VMs of this host, the most costly first\n"
+	"    --memslots     with --pid or --fd: also of each memslot\n"
 	"\n"
 	"Options:\n"
 	"      --control PATH  control socket of vmemd; default: VMEMD_CONTROL of\n"
@@ -69,7 +75,8 @@ static const char help[] =
 	"\n"
 	"Exit status:\n"
 	"  0  done\n"
-	"  1  the daemon is not there, or refused\n"
+	"  1  the daemon is not there, or refused; metadata: the module or the VM is\n"
+	"     not there, or may not be looked into\n"
 	"  2  the command line is wrong\n"
 	"  3  resize --wait: the guest has not reached the size in time\n"
 	"  4  the daemon is there and does not answer: within 30 seconds, or within\n"
@@ -93,6 +100,7 @@ enum exit_status {
  * @size: room in @in
  * @used: bytes of @in that the last line had, with its end
  * @id: of the last request
+ * @metadata: what that command is about
  */
 struct ctl {
 	const char *path;
@@ -106,10 +114,11 @@ struct ctl {
 	size_t size;
 	size_t used;
 	int64_t id;
+	struct metadata_options metadata;
 };
 
-static void __attribute__((format(printf, 1, 2)))
-complain(const char *format, ...)
+/** complain() - print a line of words on stderr */
+void complain(const char *format, ...)
 {
 	va_list ap;
 
@@ -360,7 +369,8 @@ static json_object *get_object(json_object *object, const char *name)
 	return value;
 }
 
-static void print_json(json_object *object)
+/** print_json() - print an object as a line */
+void print_json(json_object *object)
 {
 	puts(json_object_to_json_string_ext(
 		object,
@@ -692,6 +702,10 @@ enum {
 	OPT_JSON,
 	OPT_WAIT,
 	OPT_TIMEOUT,
+	OPT_PID,
+	OPT_FD,
+	OPT_TOP,
+	OPT_MEMSLOTS,
 	OPT_VERSION,
 	OPT_HELP,
 };
@@ -701,6 +715,10 @@ static const struct option long_options[] = {
 	{"json", no_argument, NULL, OPT_JSON},
 	{"wait", no_argument, NULL, OPT_WAIT},
 	{"timeout", required_argument, NULL, OPT_TIMEOUT},
+	{"pid", required_argument, NULL, OPT_PID},
+	{"fd", required_argument, NULL, OPT_FD},
+	{"top", no_argument, NULL, OPT_TOP},
+	{"memslots", no_argument, NULL, OPT_MEMSLOTS},
 	{"version", no_argument, NULL, OPT_VERSION},
 	{"help", no_argument, NULL, OPT_HELP},
 	{},
@@ -719,6 +737,24 @@ static int parse_timeout(struct ctl *ctl, const char *text)
 	}
 	ctl->has_timeout = true;
 	ctl->timeout_ms = (int64_t)(seconds * MSEC_PER_SEC);
+	return 0;
+}
+
+/* A number of a process or descriptor. */
+static int parse_number(const char *option, const char *text, int least,
+			int *number)
+{
+	char *end;
+	long value;
+
+	errno = 0;
+	value = strtol(text, &end, 10);
+	if (end == text || *end || errno || value < least || value > INT_MAX) {
+		complain("%s %s: not a number from %d to %d", option, text,
+			 least, INT_MAX);
+		return -EINVAL;
+	}
+	*number = (int)value;
 	return 0;
 }
 
@@ -742,6 +778,22 @@ static int parse_options(struct ctl *ctl, int argc, char **argv)
 			if (parse_timeout(ctl, optarg))
 				return -EINVAL;
 			break;
+		case OPT_PID:
+			if (parse_number("--pid", optarg, 1,
+					 &ctl->metadata.pid))
+				return -EINVAL;
+			break;
+		case OPT_FD:
+			if (parse_number("--fd", optarg, 0, &ctl->metadata.fd))
+				return -EINVAL;
+			ctl->metadata.has_fd = true;
+			break;
+		case OPT_TOP:
+			ctl->metadata.top = true;
+			break;
+		case OPT_MEMSLOTS:
+			ctl->metadata.memslots = true;
+			break;
 		case OPT_VERSION:
 			puts("vmemctl " VMEM_VERSION);
 			return 1;
@@ -756,12 +808,33 @@ static int parse_options(struct ctl *ctl, int argc, char **argv)
 	return 0;
 }
 
+/* Options that are for "metadata" are given with it, and as it takes them. */
+static int check_metadata(const struct ctl *ctl, bool metadata)
+{
+	const struct metadata_options *m = &ctl->metadata;
+	int which = !!m->pid + m->has_fd + m->top;
+
+	if (!metadata && (which || m->memslots)) {
+		complain("--pid, --fd, --top and --memslots are for metadata");
+		return -EINVAL;
+	}
+	if (metadata && which != 1) {
+		complain("metadata takes one of --pid, --fd and --top");
+		return -EINVAL;
+	}
+	if (m->top && m->memslots) {
+		complain("--memslots is for metadata of one VM");
+		return -EINVAL;
+	}
+	return 0;
+}
+
 /* Is it a command, with as many arguments as it takes? */
 static int check_command(const struct ctl *ctl, int argc, char **argv)
 {
 	static const char *const commands[] = {"status", "resize", "slots",
-					       "blocks", "watch"};
-	bool known = false, resize;
+					       "blocks", "watch",  "metadata"};
+	bool known = false, resize, metadata;
 
 	if (!argc) {
 		complain("no command; try 'vmemctl --help'");
@@ -774,6 +847,7 @@ static int check_command(const struct ctl *ctl, int argc, char **argv)
 		return -EINVAL;
 	}
 	resize = !strcmp(argv[0], "resize");
+	metadata = !strcmp(argv[0], "metadata");
 	if (argc != 1 + resize) {
 		complain("%s takes %s", argv[0],
 			 resize ? "one argument, the size" : "no argument");
@@ -787,7 +861,9 @@ static int check_command(const struct ctl *ctl, int argc, char **argv)
 		complain("--timeout is for resize --wait");
 		return -EINVAL;
 	}
-	if (!ctl->path) {
+	if (check_metadata(ctl, metadata))
+		return -EINVAL;
+	if (!ctl->path && !metadata) {
 		complain("no control socket: give --control PATH, or set "
 			 "VMEMD_CONTROL");
 		return -EINVAL;
@@ -824,6 +900,12 @@ int main(int argc, char **argv)
 	argv += optind;
 	if (check_command(&ctl, argc, argv))
 		return EXIT_USAGE;
+
+	if (!strcmp(argv[0], "metadata")) {
+		ctl.metadata.json = ctl.json;
+		return vmemctl_metadata(&ctl.metadata) ? EXIT_FAILURE
+						       : EXIT_SUCCESS;
+	}
 
 	ret = connect_daemon(&ctl);
 	if (!ret)

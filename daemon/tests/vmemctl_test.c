@@ -161,6 +161,15 @@ static void a_wrong_command_line_is_2(void **state)
 	assert_int_equal(RUN(f, "reboot"), 2);
 	assert_int_equal(RUN(f, "status", "--wait"), 2);
 	assert_int_equal(RUN(f, "resize"), 2);
+	assert_int_equal(RUN(f, "status", "--top"), 2);
+	assert_int_equal(RUN(f, "metadata"), 2);
+	assert_int_equal(RUN(f, "metadata", "--top", "--pid", "1"), 2);
+	assert_int_equal(RUN(f, "metadata", "--top", "--memslots"), 2);
+	assert_int_equal(RUN(f, "metadata", "--pid", "0"), 2);
+	assert_int_equal(RUN(f, "metadata", "--pid", "1x"), 2);
+	assert_int_equal(RUN(f, "metadata", "--fd", "-1"), 2);
+	assert_int_equal(RUN(f, "metadata", "--fd", "99999999999"), 2);
+	assert_int_equal(RUN(f, "metadata", "--top", "now"), 2);
 	f->mute = false;
 	assert_int_equal(RUN(f, "resize", "1KiBB"), 2);
 }

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * A VM is found by the name that /proc has for its descriptor, and had by
+ * pidfd_getfd(2), which takes the rights of ptrace(2). Descriptors of one VM are
+ * told from those of another by kcmp(2), among those that are ours by then.
+ */
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <linux/kcmp.h>
+
+#include "host_vm.h"
+
+/* Room for "/proc/PID/fd/N". */
+#define PROC_PATH_MAX 64
+
+static const char vm_name[] = "anon_inode:kvm-vm";
+
+static bool is_number(const char *text)
+{
+	return isdigit((unsigned char)*text);
+}
+
+static void read_command(struct host_vm *vm)
+{
+	char path[PROC_PATH_MAX];
+	FILE *f;
+
+	strcpy(vm->command, "?");
+	snprintf(path, sizeof(path), "/proc/%d/comm", (int)vm->pid);
+	f = fopen(path, "re");
+	if (!f)
+		return;
+	if (fgets(vm->command, sizeof(vm->command), f))
+		vm->command[strcspn(vm->command, "\n")] = '\0';
+	fclose(f);
+	/* Anybody may name a process anything; this goes to terminals. */
+	for (char *c = vm->command; *c; c++)
+		if (!isprint((unsigned char)*c))
+			*c = '?';
+}
+
+/* Without kcmp(2), each descriptor is a VM of its own. */
+static bool is_known(const struct host_vms *vms, int fd)
+{
+	pid_t self = getpid();
+
+	for (size_t i = 0; i < vms->nr; i++)
+		if (!syscall(SYS_kcmp, self, self, KCMP_FILE, vms->vms[i].fd,
+			     fd))
+			return true;
+	return false;
+}
+
+static int add(struct host_vms *vms, const struct host_vm *vm)
+{
+	struct host_vm *grown;
+
+	grown = reallocarray(vms->vms, vms->nr + 1, sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	vms->vms = grown;
+	vms->vms[vms->nr++] = *vm;
+	return 0;
+}
+
+static bool is_vm(pid_t pid, int number)
+{
+	char path[PROC_PATH_MAX], target[sizeof(vm_name)];
+	ssize_t length;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)pid, number);
+	length = readlink(path, target, sizeof(target));
+	return length == sizeof(vm_name) - 1 &&
+	       !memcmp(target, vm_name, sizeof(vm_name) - 1);
+}
+
+/* Descriptor @number of a process, if it is a VM's that is not known yet. */
+static int consider(struct host_vms *vms, pid_t pid, int pidfd, int number)
+{
+	struct host_vm vm = {.pid = pid, .number = number};
+	int ret = 0;
+
+	if (!is_vm(pid, number))
+		return 0;
+	vm.fd = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
+	if (vm.fd < 0)
+		/* Closed meanwhile is as good as never there. */
+		return errno == EBADF || errno == ESRCH ? 0 : -errno;
+	if (!is_known(vms, vm.fd)) {
+		read_command(&vm);
+		ret = add(vms, &vm);
+		if (!ret)
+			return 0;
+	}
+	close(vm.fd);
+	return ret;
+}
+
+/* Those of one process, after those that are there. */
+static int add_process(struct host_vms *vms, pid_t pid)
+{
+	char path[PROC_PATH_MAX];
+	struct dirent *entry;
+	int pidfd, ret = 0;
+	DIR *dir;
+
+	/* First, so that it is one process throughout. */
+	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (pidfd < 0)
+		return -errno;
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	dir = opendir(path);
+	if (!dir) {
+		ret = errno == ENOENT ? -ESRCH : -errno;
+		goto out_pidfd;
+	}
+	while (!ret && (entry = readdir(dir)))
+		if (is_number(entry->d_name))
+			ret = consider(vms, pid, pidfd, atoi(entry->d_name));
+	closedir(dir);
+out_pidfd:
+	close(pidfd);
+	return ret;
+}
+
+/**
+ * host_vms_of() - the VMs of a process
+ * @vms: out, for host_vms_free(); also on error
+ *
+ * Return: 0; -ESRCH no such process; -EACCES, -EPERM it may not be looked into;
+ * another errno.
+ */
+int host_vms_of(struct host_vms *vms, pid_t pid)
+{
+	*vms = (struct host_vms){0};
+	return add_process(vms, pid);
+}
+
+static bool is_refused(int ret)
+{
+	return ret == -EACCES || ret == -EPERM;
+}
+
+static int by_pid(const void *a, const void *b)
+{
+	const pid_t *left = a, *right = b;
+
+	return (*left > *right) - (*left < *right);
+}
+
+/* The processes there are, in the order of their numbers. */
+static int list_processes(pid_t **pids, size_t *nr)
+{
+	struct dirent *entry;
+	DIR *dir = opendir("/proc");
+	int ret = 0;
+
+	*pids = NULL;
+	*nr = 0;
+	if (!dir)
+		return -errno;
+	while ((entry = readdir(dir))) {
+		pid_t *grown;
+
+		if (!is_number(entry->d_name))
+			continue;
+		grown = reallocarray(*pids, *nr + 1, sizeof(**pids));
+		if (!grown) {
+			ret = -ENOMEM;
+			break;
+		}
+		*pids = grown;
+		(*pids)[(*nr)++] = atoi(entry->d_name);
+	}
+	closedir(dir);
+	if (*nr)
+		qsort(*pids, *nr, sizeof(**pids), by_pid);
+	return ret;
+}
+
+/* A descriptor for each VM of the host. */
+static void raise_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/**
+ * host_vms_all() - the VMs of all processes that may be looked into
+ * @vms: out, for host_vms_free(); also on error
+ *
+ * Return: 0 or a negative errno.
+ */
+int host_vms_all(struct host_vms *vms)
+{
+	pid_t *pids;
+	size_t nr;
+	int ret;
+
+	*vms = (struct host_vms){0};
+	raise_limit();
+	ret = list_processes(&pids, &nr);
+	for (size_t i = 0; !ret && i < nr; i++) {
+		ret = add_process(vms, pids[i]);
+		if (is_refused(ret))
+			vms->refused++;
+		if (is_refused(ret) || ret == -ESRCH)
+			ret = 0;
+	}
+	free(pids);
+	return ret;
+}
+
+void host_vms_free(struct host_vms *vms)
+{
+	for (size_t i = 0; i < vms->nr; i++)
+		close(vms->vms[i].fd);
+	free(vms->vms);
+	*vms = (struct host_vms){0};
+}

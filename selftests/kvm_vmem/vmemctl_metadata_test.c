@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * "vmemctl metadata", the program, finds the VMs of other processes and tells
+ * what KVM holds for them.
+ */
+#include <errno.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <json-c/json.h>
+
+#include "batch.h"
+#include "metadata.h"
+#include "process.h"
+#include "region.h"
+#include "tap.h"
+#include "vm.h"
+
+#define OUTPUT_MAX 65536
+#define NUMBER_MAX 16
+
+#define SMALL_GPA  GIB(1)
+#define SMALL_SIZE MIB(2)
+#define LARGE_GPA  GIB(4)
+#define LARGE_SIZE GIB(8)
+
+/* What the program has printed, on either stream. */
+static char output[OUTPUT_MAX];
+
+/* Run vmemctl. Return: its exit status. */
+static int run(const char *const *args)
+{
+	const char *argv[8] = {"vmemctl"};
+	posix_spawn_file_actions_t actions;
+	size_t have = 0;
+	ssize_t got;
+	int out[2], status;
+	pid_t pid;
+
+	for (size_t i = 0; args[i]; i++)
+		argv[1 + i] = args[i];
+	ASSERT_EQ(pipe(out), 0);
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_adddup2(&actions, out[1], STDOUT_FILENO);
+	posix_spawn_file_actions_adddup2(&actions, out[1], STDERR_FILENO);
+	posix_spawn_file_actions_addclose(&actions, out[0]);
+	status = posix_spawnp(&pid, argv[0], &actions, NULL,
+			      (char *const *)argv, environ);
+	posix_spawn_file_actions_destroy(&actions);
+	if (status)
+		tap_skip("vmemctl: %s", strerror(status));
+	close(out[1]);
+	while ((got = read(out[0], output + have, OUTPUT_MAX - 1 - have)) > 0)
+		have += (size_t)got;
+	output[have] = '\0';
+	close(out[0]);
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	ASSERT_TRUE(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+#define RUN(...) run((const char *const[]){__VA_ARGS__, NULL})
+
+static const char *number(long value)
+{
+	static char text[NUMBER_MAX];
+
+	snprintf(text, sizeof(text), "%ld", value);
+	return text;
+}
+
+/* The VMs of what was printed as JSON; valid until the case ends. */
+static json_object *printed_vms(void)
+{
+	json_object *object = json_tokener_parse(output), *vms;
+
+	if (!json_object_object_get_ex(object, "vms", &vms)) {
+		tap_note("%s", output);
+		ASSERT_TRUE(!"the output is an object with VMs");
+	}
+	return vms;
+}
+
+static json_object *member(json_object *object, const char *name)
+{
+	json_object *value = NULL;
+
+	if (!json_object_object_get_ex(object, name, &value))
+		tap_fail(__FILE__, __LINE__, "no member %s", name);
+	return value;
+}
+
+static uint64_t get(json_object *object, const char *name)
+{
+	return json_object_get_uint64(member(object, name));
+}
+
+static void expect_metadata(json_object *object,
+			    const struct vmem_nl_metadata *want)
+{
+	json_object *metadata = member(object, "metadata");
+
+	EXPECT_EQ(get(metadata, "total"), want->total);
+	EXPECT_EQ(get(metadata, "memslot"), want->memslot);
+	EXPECT_EQ(get(metadata, "rmap"), want->rmap);
+	EXPECT_EQ(get(metadata, "lpage_info"), want->lpage_info);
+	EXPECT_EQ(get(metadata, "gfn_track"), want->gfn_track);
+	EXPECT_EQ(get(metadata, "dirty_bitmap"), want->dirty_bitmap);
+}
+
+static void *reserve(uint64_t size)
+{
+	void *mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	ASSERT_TRUE(mem != MAP_FAILED);
+	return mem;
+}
+
+/* A small memslot in both address spaces. */
+static void small_vm(struct vm *vm)
+{
+	void *mem = reserve(SMALL_SIZE);
+
+	vm_create(vm, VM_BARE);
+	ASSERT_OK(vm_set_region(vm, SLOT(AS_NORMAL, 5), 0, SMALL_GPA,
+				SMALL_SIZE, mem));
+	ASSERT_OK(vm_set_region(vm, SLOT(AS_SMM, 6), 0, SMALL_GPA, SMALL_SIZE,
+				mem));
+}
+
+/* A large one that logs. */
+static void large_vm(struct vm *vm)
+{
+	vm_create(vm, VM_BARE);
+	ASSERT_OK(vm_set_region(vm, SLOT(AS_NORMAL, 1), KVM_MEM_LOG_DIRTY_PAGES,
+				LARGE_GPA, LARGE_SIZE, reserve(LARGE_SIZE)));
+}
+
+/* What a VM looks like: its first memslot, and how many there are of it. */
+static void expect_vm(json_object *vm, pid_t pid, uint64_t gpa, uint64_t size,
+		      bool logs, unsigned int nr_as)
+{
+	const struct vmem_nl_metadata one = metadata_cost(gpa, size, logs);
+	json_object *spaces = member(vm, "address_spaces"), *space, *list;
+	struct vmem_nl_metadata all = one;
+
+	EXPECT_EQ(get(vm, "pid"), pid);
+	ASSERT_EQ(json_object_array_length(spaces), 2);
+	for (size_t as = 0; as < 2; as++) {
+		tap_context("address space %zu", as);
+		space = json_object_array_get_idx(spaces, as);
+		EXPECT_EQ(get(space, "address_space"), as);
+		EXPECT_EQ(get(space, "nr_memslots"), as < nr_as);
+		if (as >= nr_as)
+			continue;
+		EXPECT_EQ(get(space, "memory"), size);
+		expect_metadata(space, &one);
+		if (!json_object_object_get_ex(space, "memslots", &list))
+			continue;
+		ASSERT_EQ(json_object_array_length(list), 1);
+		list = json_object_array_get_idx(list, 0);
+		EXPECT_EQ(get(list, "gpa"), gpa);
+		EXPECT_EQ(get(list, "size"), size);
+		EXPECT_EQ(get(list, "flags"),
+			  logs ? KVM_MEM_LOG_DIRTY_PAGES : 0);
+		expect_metadata(list, &one);
+	}
+	tap_context("%s", "");
+	if (nr_as == 2) {
+		all.total *= 2;
+		all.memslot *= 2;
+		all.rmap *= 2;
+		all.lpage_info *= 2;
+		all.gfn_track *= 2;
+	}
+	expect_metadata(vm, &all);
+}
+
+/* A VMM with VMs, one of them by two descriptors. Ends with the case. */
+static pid_t start_vmm(bool small, bool large)
+{
+	struct vm vm;
+	int pair[2];
+	pid_t pid;
+
+	process_pair(pair);
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (pid) {
+		close(pair[1]);
+		receive_byte(pair[0]);
+		return pid;
+	}
+	close(pair[0]);
+	if (small) {
+		small_vm(&vm);
+		ASSERT_GE(dup(vm.fd), 0);
+	}
+	if (large)
+		large_vm(&vm);
+	send_byte(pair[1]);
+	for (;;)
+		pause();
+}
+
+static void of_a_process(const void *arg)
+{
+	json_object *vms;
+	pid_t pid;
+
+	(void)arg;
+	close(kvm_vmem_open());
+	pid = start_vmm(true, true);
+	EXPECT_EQ(RUN("--json", "metadata", "--pid", number(pid), "--memslots"),
+		  0);
+	vms = printed_vms();
+	ASSERT_EQ(json_object_array_length(vms), 2);
+	expect_vm(json_object_array_get_idx(vms, 0), pid, SMALL_GPA, SMALL_SIZE,
+		  false, 2);
+	expect_vm(json_object_array_get_idx(vms, 1), pid, LARGE_GPA, LARGE_SIZE,
+		  true, 1);
+
+	/* As a table: both address spaces, and the memslots' ids. */
+	EXPECT_EQ(RUN("metadata", "--pid", number(pid), "--memslots"), 0);
+	EXPECT_TRUE(strstr(output, "\nSMM "));
+	EXPECT_TRUE(strstr(output, "\nSMM                   6  0x40000000 "));
+	EXPECT_TRUE(strstr(output, "8 GiB"));
+}
+
+static void of_a_descriptor(const void *arg)
+{
+	json_object *vms;
+	struct vm vm;
+	int fd;
+
+	(void)arg;
+	close(kvm_vmem_open());
+	large_vm(&vm);
+	/* Inherited. */
+	fd = dup(vm.fd);
+	EXPECT_EQ(RUN("--json", "metadata", "--fd", number(fd)), 0);
+	vms = printed_vms();
+	ASSERT_EQ(json_object_array_length(vms), 1);
+	expect_vm(json_object_array_get_idx(vms, 0), 0, LARGE_GPA, LARGE_SIZE,
+		  true, 1);
+	EXPECT_EQ(RUN("metadata", "--fd", "1"), 1);
+	EXPECT_TRUE(strstr(output, "descriptor 1 is not a KVM VM"));
+	EXPECT_EQ(RUN("metadata", "--fd", "1000"), 1);
+	EXPECT_TRUE(strstr(output, "descriptor 1000: Bad file descriptor"));
+}
+
+static void of_the_host(const void *arg)
+{
+	json_object *vms;
+	pid_t small, large;
+
+	(void)arg;
+	close(kvm_vmem_open());
+	await_no_vm();
+	EXPECT_EQ(RUN("--json", "metadata", "--top"), 0);
+	EXPECT_EQ(json_object_array_length(printed_vms()), 0);
+	small = start_vmm(true, false);
+	large = start_vmm(false, true);
+	EXPECT_EQ(RUN("--json", "metadata", "--top"), 0);
+	vms = printed_vms();
+	ASSERT_EQ(json_object_array_length(vms), 2);
+	expect_vm(json_object_array_get_idx(vms, 0), large, LARGE_GPA,
+		  LARGE_SIZE, true, 1);
+	expect_vm(json_object_array_get_idx(vms, 1), small, SMALL_GPA,
+		  SMALL_SIZE, false, 2);
+	EXPECT_EQ(RUN("metadata", "--top"), 0);
+	EXPECT_TRUE(strstr(output, "\n       2  in all "));
+}
+
+static void of_who_may_not_be_asked(const void *arg)
+{
+	struct stat device;
+	pid_t pid, none;
+
+	(void)arg;
+	close(kvm_vmem_open());
+	ASSERT_EQ(stat("/dev/kvm-vmem", &device), 0);
+	/* This process has no VM; one that has ended has none either. */
+	EXPECT_EQ(RUN("metadata", "--pid", number(getpid())), 1);
+	EXPECT_TRUE(strstr(output, "has no KVM VM"));
+	none = fork();
+	ASSERT_GE(none, 0);
+	if (!none)
+		_exit(0);
+	expect_exit(none);
+	EXPECT_EQ(RUN("metadata", "--pid", number(none)), 1);
+	EXPECT_TRUE(strstr(output, "there is no process"));
+
+	pid = start_vmm(false, true);
+	none = fork();
+	ASSERT_GE(none, 0);
+	if (!none) {
+		become_nobody(device.st_gid);
+		EXPECT_EQ(RUN("metadata", "--pid", number(pid)), 1);
+		EXPECT_TRUE(strstr(output, "rights of ptrace(2)"));
+		EXPECT_EQ(RUN("metadata", "--top"), 0);
+		EXPECT_TRUE(strstr(output, "were not looked into"));
+		EXPECT_TRUE(strstr(output, "\n       0  in all "));
+		_exit(0);
+	}
+	expect_exit(none);
+}
+
+int main(void)
+{
+	static const struct tap_case cases[] = {
+		{.name = "the VMs of a process, each once",
+		 .run = of_a_process},
+		{.name = "the VM of a descriptor", .run = of_a_descriptor},
+		{.name = "all VMs of the host, by their cost",
+		 .run = of_the_host},
+		{.name = "none where there is none, or no right to look",
+		 .run = of_who_may_not_be_asked},
+	};
+
+	return tap_run(cases, ARRAY_SIZE(cases));
+}
