@@ -47,7 +47,7 @@ void floor_measure(uint32_t nr, uint64_t slot_gpa, uint64_t slot_size,
 	ssize_t len;
 	int fd;
 
-	metadata_arrays(&arrays, slot_gpa, slot_size, false);
+	metadata_arrays(&arrays, slot_gpa, slot_size, false, false);
 	/* In the order in which KVM allocates them. */
 	len = snprintf(line, sizeof(line), "%" PRIu32, nr);
 	len = add_arrays(line, len, arrays.rmap, ARRAY_SIZE(arrays.rmap));

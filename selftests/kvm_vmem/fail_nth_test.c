@@ -31,6 +31,7 @@
 
 #include "batch.h"
 #include "kernel.h"
+#include "nested.h"
 #include "process.h"
 #include "region.h"
 #include "tap.h"
@@ -550,39 +551,10 @@ static void mixed_batch(const void *arg)
  * must bring those back.
  *
  * The grace period is made to last: a vCPU waits inside KVM for a page that
- * does not come before the nested guest has run. That guest has no memory, so
- * its first fetch ends it.
+ * does not come before the nested guest has run.
  */
 #define TRAP_SLOT 100U
 #define TRAP_GPA  GIB(3)
-
-/* In the boot memory, behind what vcpu.c has there. */
-#define GPA_VMRUN 0x8000U
-#define GPA_VMCB  0x9000U
-#define GPA_HSAVE 0xa000U
-#define GPA_NPT	  0xb000U
-
-/* AMD's manual, volume 2: the VMCB and what VMRUN takes besides. */
-#define MSR_VM_HSAVE_PA	    0xc0010117U
-#define EFER_SVME	    0x1000ULL
-#define VMCB_INTERCEPT_MISC 0x010
-#define INTERCEPT_VMRUN	    1U
-#define VMCB_ASID	    0x058
-#define VMCB_EXIT_CODE	    0x070
-#define EXIT_NPF	    0x400U
-#define VMCB_NP_ENABLE	    0x090
-#define VMCB_NCR3	    0x0b0
-#define VMCB_CS		    0x410
-#define VMCB_EFER	    0x4d0
-#define VMCB_CR0	    0x558
-#define VMCB_DR7	    0x560
-#define VMCB_DR6	    0x568
-#define VMCB_RFLAGS	    0x570
-#define CS_REAL_MODE	    0x0000ffff009b0000ULL /* limit, attributes, 0 */
-#define CR0_ET		    0x10U
-#define DR7_RESET	    0x400U
-#define DR6_RESET	    0xffff0ff0U
-#define RFLAGS_RESET	    2U
 
 /**
  * struct lazy_bench - the mixed batch, a vCPU that waits, one with a guest
@@ -604,61 +576,9 @@ struct lazy_bench {
 	bool nested;
 };
 
-static void put_vmcb(struct vm *vm, unsigned int offset, uint64_t value)
-{
-	memcpy(vm->boot_hva + GPA_VMCB + offset, &value, sizeof(value));
-}
-
-static void make_nester(struct lazy_bench *l)
-{
-	static const uint8_t code[] = {
-		0x0f, 0x01, 0xd8, /* vmrun */
-		0xf4, /* hlt */
-	};
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entry;
-	} msrs = {
-		.head = {.nmsrs = 1},
-		.entry = {.index = MSR_VM_HSAVE_PA, .data = GPA_HSAVE},
-	};
-	struct kvm_sregs sregs;
-	struct vm *vm = &l->t.vm;
-
-	vcpu_create(&l->nester, vm);
-	ASSERT_EQ(ioctl(l->nester.fd, KVM_GET_SREGS, &sregs), 0);
-	sregs.efer |= EFER_SVME;
-	if (ioctl(l->nester.fd, KVM_SET_SREGS, &sregs) < 0)
-		tap_skip("no nested guests by SVM here");
-	ASSERT_EQ(ioctl(l->nester.fd, KVM_SET_MSRS, &msrs), 1);
-	memcpy(vm->boot_hva + GPA_VMRUN, code, sizeof(code));
-	put_vmcb(vm, VMCB_INTERCEPT_MISC, INTERCEPT_VMRUN);
-	put_vmcb(vm, VMCB_ASID, 1);
-	put_vmcb(vm, VMCB_NP_ENABLE, 1);
-	put_vmcb(vm, VMCB_NCR3, GPA_NPT);
-	put_vmcb(vm, VMCB_CS, CS_REAL_MODE);
-	put_vmcb(vm, VMCB_EFER, EFER_SVME);
-	put_vmcb(vm, VMCB_CR0, CR0_ET);
-	put_vmcb(vm, VMCB_DR7, DR7_RESET);
-	put_vmcb(vm, VMCB_DR6, DR6_RESET);
-	put_vmcb(vm, VMCB_RFLAGS, RFLAGS_RESET);
-}
-
 static void run_nested_guest(struct lazy_bench *l)
 {
-	const struct kvm_regs regs = {
-		.rip = GPA_VMRUN,
-		.rax = GPA_VMCB,
-		.rflags = RFLAGS_RESET,
-	};
-	uint64_t exit_code;
-
-	ASSERT_EQ(ioctl(l->nester.fd, KVM_SET_REGS, &regs), 0);
-	ASSERT_EQ(ioctl(l->nester.fd, KVM_RUN, NULL), 0);
-	EXPECT_EQ(l->nester.run->exit_reason, KVM_EXIT_HLT);
-	memcpy(&exit_code, l->t.vm.boot_hva + GPA_VMCB + VMCB_EXIT_CODE,
-	       sizeof(exit_code));
-	EXPECT_EQ(exit_code, EXIT_NPF);
+	nested_guest_run(&l->nester);
 	l->nested = true;
 }
 
@@ -722,7 +642,8 @@ static bool lazy_point(struct sweep *s, unsigned int nth)
 
 	tap_context("allocation %u", nth);
 	mixed_init(&l.t);
-	make_nester(&l);
+	if (!nested_vcpu_create(&l.nester, &l.t.vm))
+		tap_skip("no nested guests by SVM here");
 	make_trap(&l);
 	mixed_check(&l.t, false);
 	snprintf(l.batch_stack, sizeof(l.batch_stack),

@@ -91,8 +91,8 @@ static void list_slots(int dev, int vm_fd, unsigned int as, uint32_t page,
 static void expect_memslot(const struct kvm_vmem_memslot *is, uint32_t slot,
 			   uint32_t flags, uint64_t gpa, uint64_t size)
 {
-	const struct vmem_nl_metadata want =
-		metadata_cost(gpa, size, flags & KVM_MEM_LOG_DIRTY_PAGES);
+	const struct vmem_nl_metadata want = metadata_cost(
+		gpa, size, flags & KVM_MEM_LOG_DIRTY_PAGES, false);
 
 	EXPECT_EQ(is->slot, slot);
 	EXPECT_EQ(is->flags, flags);

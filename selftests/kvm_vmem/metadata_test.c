@@ -86,7 +86,7 @@ static int check_slot_cost(const struct vmem_nl_slot *slot, void *arg)
 {
 	struct slot_sum *s = arg;
 	struct vmem_nl_metadata one =
-		metadata_cost(slot->gpa, slot->size, s->g->dirty_log);
+		metadata_cost(slot->gpa, slot->size, s->g->dirty_log, false);
 	struct vmem_nl_metadata want = {0};
 
 	add_cost(&want, &one, s->nr_as);
@@ -184,7 +184,8 @@ static void costs_what_is_plugged(const void *arg)
 					  .slot = LARGE / 8,
 					  .address_spaces = AS_MASK_NORMAL};
 	struct vmem_nl_range one_gib = {.gpa = g.gpa, .size = LARGE};
-	struct vmem_nl_metadata whole = metadata_cost(g.gpa, g.size, false);
+	struct vmem_nl_metadata whole =
+		metadata_cost(g.gpa, g.size, false, false);
 	struct vmem_nl_region state;
 	uint64_t before, with;
 	struct region r;
@@ -232,7 +233,8 @@ static void slot_gone_costs_nothing(const void *arg)
 	ASSERT_OK(vmem_nl_region_get(r.nl, VMEM_NL_BY_FD(r.fd), &before, NULL));
 	ASSERT_OK(vm_delete_slot(&r.vm, REGION_FIRST_SLOT + 1));
 	ASSERT_OK(vmem_nl_region_get(r.nl, VMEM_NL_BY_FD(r.fd), &after, NULL));
-	one = metadata_cost(region_block_gpa(&r, 4), r.args.slot_size, false);
+	one = metadata_cost(region_block_gpa(&r, 4), r.args.slot_size, false,
+			    false);
 	EXPECT_EQ(before.metadata.total - after.metadata.total, one.total);
 }
 

@@ -147,7 +147,8 @@ static void large_vm(struct vm *vm)
 static void expect_vm(json_object *vm, pid_t pid, uint64_t gpa, uint64_t size,
 		      bool logs, unsigned int nr_as)
 {
-	const struct vmem_nl_metadata one = metadata_cost(gpa, size, logs);
+	const struct vmem_nl_metadata one =
+		metadata_cost(gpa, size, logs, false);
 	json_object *spaces = member(vm, "address_spaces"), *space, *list;
 	struct vmem_nl_metadata all = one;
 

@@ -39,13 +39,14 @@ static bool uses_gfn_track(void)
 }
 
 /**
- * metadata_arrays() - The arrays of a memslot, without a nested guest.
+ * metadata_arrays() - The arrays of a memslot.
  * @gpa: its address
  * @size: bytes of it
  * @dirty_log: it logs dirty pages
+ * @nested: the VM has had a nested guest
  */
 void metadata_arrays(struct metadata_arrays *arrays, uint64_t gpa,
-		     uint64_t size, bool dirty_log)
+		     uint64_t size, bool dirty_log, bool nested)
 {
 	const uint64_t npages = size / GUEST_PAGE;
 	const uint64_t nr_2m = pages_touched(gpa, size, MIB(2));
@@ -54,12 +55,12 @@ void metadata_arrays(struct metadata_arrays *arrays, uint64_t gpa,
 	memset(arrays, 0, sizeof(*arrays));
 	arrays->lpage_info[0] = nr_2m * 4;
 	arrays->lpage_info[1] = nr_1g * 4;
-	if (metadata_uses_rmaps()) {
+	if (nested || metadata_uses_rmaps()) {
 		arrays->rmap[0] = npages * 8;
 		arrays->rmap[1] = nr_2m * 8;
 		arrays->rmap[2] = nr_1g * 8;
 	}
-	if (uses_gfn_track())
+	if (nested || uses_gfn_track())
 		arrays->gfn_track = npages * 2;
 	if (dirty_log)
 		arrays->dirty_bitmap = (npages + 63) / 64 * 8 * 2;
@@ -71,18 +72,18 @@ static uint64_t vmalloc_bytes(uint64_t bytes)
 }
 
 /**
- * metadata_cost() - What a memslot costs, without a nested guest
+ * metadata_cost() - What a memslot costs
  *
  * As metadata_arrays(), each of which is vmalloc'ed, and the memslot itself.
  */
 struct vmem_nl_metadata metadata_cost(uint64_t gpa, uint64_t size,
-				      bool dirty_log)
+				      bool dirty_log, bool nested)
 {
 	struct vmem_nl_metadata m = {.memslot = MEMSLOT_BYTES};
 	struct metadata_arrays arrays;
 	size_t i;
 
-	metadata_arrays(&arrays, gpa, size, dirty_log);
+	metadata_arrays(&arrays, gpa, size, dirty_log, nested);
 	for (i = 0; i < ARRAY_SIZE(arrays.rmap); i++)
 		m.rmap += vmalloc_bytes(arrays.rmap[i]);
 	for (i = 0; i < ARRAY_SIZE(arrays.lpage_info); i++)

@@ -24,8 +24,8 @@ struct metadata_arrays {
 
 bool metadata_uses_rmaps(void);
 void metadata_arrays(struct metadata_arrays *arrays, uint64_t gpa,
-		     uint64_t size, bool dirty_log);
+		     uint64_t size, bool dirty_log, bool nested);
 struct vmem_nl_metadata metadata_cost(uint64_t gpa, uint64_t size,
-				      bool dirty_log);
+				      bool dirty_log, bool nested);
 
 #endif /* SELFTESTS_METADATA_H */

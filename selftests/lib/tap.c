@@ -35,7 +35,9 @@ struct tap_result {
 	char reason[MESSAGE_LEN];
 };
 
-static struct tap_result *result;
+/* Of the running case; outside of one, a failed check still tells and ends. */
+static struct tap_result no_case;
+static struct tap_result *result = &no_case;
 static _Thread_local char context[MESSAGE_LEN];
 
 static void vnote(const char *fmt, va_list ap)
