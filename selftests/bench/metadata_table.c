@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * What KVM holds for a virtio-mem region of 1 TiB: as one memslot, and as
+ * memslots of some sizes of which only those with plugged memory exist.
+ *
+ * Each figure is had in four ways: from a formula written down from KVM's
+ * sources; from the module; from what the kernel's allocators say they have
+ * given away more than before, of vmalloc and slab memory; and from what the
+ * memory cgroup was charged. A small one is had of several VMs at once, so that
+ * it stands out of what else the kernel does meanwhile.
+ *
+ * Writes one JSON object per line: what scripts/measure-metadata makes its table
+ * of.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "batch.h"
+#include "cgroup.h"
+#include "kernel.h"
+#include "metadata.h"
+#include "nested.h"
+#include "region.h"
+#include "tap.h"
+#include "vcpu.h"
+#include "vm.h"
+
+#define REGION_SIZE TIB(1)
+#define TABLE_GPA   TIB(1)
+#define TABLE_ID    1U
+
+/* Figures are of so much memory at least, if that takes no more VMs. */
+#define STANDS_OUT MIB(96)
+#define MAX_COPIES 64U
+
+/*
+ * What vmalloc() takes besides the pages it gives: a struct vm_struct, a struct
+ * vmap_area, and a pointer to each page.
+ */
+#define VM_STRUCT_BYTES	   64U
+#define VMAP_AREA_BYTES	   72U
+#define PAGE_POINTER_BYTES 8U
+
+/* Of this machine's free memory, so much may be taken. */
+#define MOST_PERCENT 80
+
+/*
+ * The statistics of a memory cgroup lag behind: the kernel adds up what CPUs
+ * have counted every two seconds.
+ */
+#define CGROUP_WAIT_NS 10000000000ULL
+#define CGROUP_WITHIN  200 /* one part in so many */
+
+/**
+ * struct layout - a region and what is there of it
+ * @populated: bytes with plugged memory, from the region's begin
+ * @slot_size: bytes of a memslot; REGION_SIZE: all are one
+ * @smm: memslots in both address spaces
+ * @dirty_log: they log
+ */
+struct layout {
+	uint64_t populated;
+	uint64_t slot_size;
+	bool smm;
+	bool dirty_log;
+};
+
+/**
+ * struct account - bytes, by who tells
+ * @module: the module
+ * @boot: the module, of the memslots that are there for the vCPU only
+ * @kernel: vmalloc and slab memory in use
+ * @memcg: charged to the memory cgroup
+ */
+struct account {
+	uint64_t module;
+	uint64_t boot;
+	uint64_t kernel;
+	uint64_t memcg;
+};
+
+/**
+ * struct table - this run
+ * @dev: /dev/kvm-vmem
+ * @hva: REGION_SIZE bytes, only reserved
+ * @memcg: there is a memory cgroup
+ * @vms: copies of the VM
+ * @vcpus: one of each
+ * @copies: how many
+ */
+struct table {
+	int dev;
+	uint8_t *hva;
+	bool memcg;
+	struct vm vms[MAX_COPIES];
+	struct vcpu vcpus[MAX_COPIES];
+	unsigned int copies;
+};
+
+static uint64_t nr_slots(const struct layout *l)
+{
+	return (l->populated + l->slot_size - 1) / l->slot_size;
+}
+
+/* What it costs by the formula, of one VM. */
+static struct vmem_nl_metadata predict(const struct layout *l, bool nested)
+{
+	const uint64_t nr = nr_slots(l) * (l->smm ? 2 : 1);
+	struct vmem_nl_metadata m =
+		metadata_cost(TABLE_GPA, l->slot_size, l->dirty_log, nested);
+
+	m.memslot *= nr;
+	m.rmap *= nr;
+	m.lpage_info *= nr;
+	m.gfn_track *= nr;
+	m.dirty_bitmap *= nr;
+	m.total *= nr;
+	return m;
+}
+
+static uint64_t vmalloc_overhead(uint64_t bytes)
+{
+	if (!bytes)
+		return 0;
+	return VM_STRUCT_BYTES + VMAP_AREA_BYTES +
+	       (bytes + GUEST_PAGE - 1) / GUEST_PAGE * PAGE_POINTER_BYTES;
+}
+
+/* What of the kernel's account is not metadata, but vmalloc()'s, of one VM. */
+static uint64_t overhead(const struct layout *l, bool nested)
+{
+	struct metadata_arrays arrays;
+	uint64_t sum;
+
+	metadata_arrays(&arrays, TABLE_GPA, l->slot_size, l->dirty_log, nested);
+	sum = vmalloc_overhead(arrays.gfn_track) +
+	      vmalloc_overhead(arrays.dirty_bitmap);
+	for (size_t i = 0; i < ARRAY_SIZE(arrays.rmap); i++)
+		sum += vmalloc_overhead(arrays.rmap[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(arrays.lpage_info); i++)
+		sum += vmalloc_overhead(arrays.lpage_info[i]);
+	return sum * nr_slots(l) * (l->smm ? 2 : 1);
+}
+
+/* Add what the module tells of a VM's memslots. */
+static void ask_module(const struct table *t, unsigned int i,
+		       struct account *account)
+{
+	static struct kvm_vmem_memslot memslots[KVM_VMEM_MAX_LIST];
+
+	for (unsigned int as = AS_NORMAL; as <= AS_SMM; as++) {
+		struct kvm_vmem_get_memslots args = {
+			.size = sizeof(args),
+			.vm_fd = t->vms[i].fd,
+			.address_space = as,
+			.memslot_size = sizeof(memslots[0]),
+			.memslots = (uintptr_t)memslots,
+		};
+
+		do {
+			args.nr = KVM_VMEM_MAX_LIST;
+			ASSERT_EQ(ioctl(t->dev, KVM_VMEM_GET_MEMSLOTS, &args),
+				  0);
+			for (uint32_t j = 0; j < args.nr; j++) {
+				const struct kvm_vmem_memslot *s = &memslots[j];
+				uint64_t *to = s->guest_phys_addr < TABLE_GPA
+						       ? &account->boot
+						       : &account->module;
+
+				*to += s->memslot + s->rmap + s->lpage_info +
+				       s->gfn_track + s->dirty_bitmap;
+			}
+		} while (args.nr == KVM_VMEM_MAX_LIST);
+	}
+}
+
+static void take_account(const struct table *t, struct account *account)
+{
+	memset(account, 0, sizeof(*account));
+	for (unsigned int i = 0; i < t->copies; i++)
+		ask_module(t, i, account);
+	account->kernel = slab_bytes() + meminfo("VmallocUsed");
+	if (t->memcg)
+		account->memcg = cgroup_stat("vmalloc") +
+				 cgroup_stat("slab_unreclaimable");
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
+}
+
+/* What is there more than before, for one VM, without its boot memslots. */
+static void subtract(const struct table *t, struct account *account,
+		     const struct account *before)
+{
+	const uint64_t boot = account->boot - before->boot;
+
+	account->module = (account->module - before->module) / t->copies;
+	account->kernel = (account->kernel - before->kernel - boot) / t->copies;
+	account->memcg = (account->memcg - before->memcg - boot) / t->copies;
+}
+
+static bool close_to(uint64_t a, uint64_t b)
+{
+	return (a > b ? a - b : b - a) <= b / CGROUP_WITHIN;
+}
+
+/* Take account of the change since @before, as soon as all of it is counted. */
+static void take_change(const struct table *t, const struct account *before,
+			struct account *account)
+{
+	const uint64_t start = now_ns();
+
+	do {
+		take_account(t, account);
+		subtract(t, account, before);
+	} while (t->memcg && !close_to(account->memcg, account->module) &&
+		 now_ns() - start < CGROUP_WAIT_NS);
+}
+
+static void print_row(const struct table *t, const struct layout *l,
+		      bool nested, const struct account *account)
+{
+	const struct vmem_nl_metadata m = predict(l, nested);
+
+	printf("{\"record\":\"row\",\"populated\":%" PRIu64
+	       ",\"slot_size\":%" PRIu64 ",\"memslots\":%" PRIu64
+	       ",\"smm\":%s,\"dirty_log\":%s,\"nested\":%s,\"copies\":%u"
+	       ",\"predicted\":%" PRIu64 ",\"module\":%" PRIu64
+	       ",\"kernel\":%" PRIu64 ",\"vmalloc_overhead\":%" PRIu64,
+	       l->populated, l->slot_size, nr_slots(l) * (l->smm ? 2 : 1),
+	       l->smm ? "true" : "false", l->dirty_log ? "true" : "false",
+	       nested ? "true" : "false", t->copies, m.total, account->module,
+	       account->kernel, overhead(l, nested));
+	if (t->memcg)
+		printf(",\"memcg\":%" PRIu64, account->memcg);
+	printf(",\"kinds\":{\"memslot\":%" PRIu64 ",\"rmap\":%" PRIu64
+	       ",\"lpage_info\":%" PRIu64 ",\"gfn_track\":%" PRIu64
+	       ",\"dirty_bitmap\":%" PRIu64 "}}\n",
+	       m.memslot, m.rmap, m.lpage_info, m.gfn_track, m.dirty_bitmap);
+	fflush(stdout);
+}
+
+static void print_left_out(const struct layout *l, const char *reason)
+{
+	printf("{\"record\":\"left_out\",\"populated\":%" PRIu64
+	       ",\"slot_size\":%" PRIu64
+	       ",\"smm\":%s,\"dirty_log\":%s,\"reason\":\"%s\"}\n",
+	       l->populated, l->slot_size, l->smm ? "true" : "false",
+	       l->dirty_log ? "true" : "false", reason);
+	fflush(stdout);
+}
+
+static void create_memslots(struct table *t, unsigned int i,
+			    const struct layout *l)
+{
+	const uint32_t flags = l->dirty_log ? KVM_MEM_LOG_DIRTY_PAGES : 0;
+	struct batch batch;
+
+	batch_init(&batch);
+	for (unsigned int as = AS_NORMAL; as <= (l->smm ? AS_SMM : AS_NORMAL);
+	     as++)
+		for (uint32_t n = 0; n < nr_slots(l); n++)
+			batch_set(&batch, SLOT(as, TABLE_ID + n), flags,
+				  TABLE_GPA + n * l->slot_size, l->slot_size,
+				  t->hva + n * l->slot_size);
+	ASSERT_OK(batch_apply(t->dev, &t->vms[i], &batch));
+	batch_free(&batch);
+}
+
+/* Return: whether they can have nested guests. */
+static bool create_vms(struct table *t)
+{
+	bool nested = true;
+
+	for (unsigned int i = 0; i < t->copies; i++) {
+		vm_create(&t->vms[i], VM_SMM);
+		nested &= nested_vcpu_create(&t->vcpus[i], &t->vms[i]);
+	}
+	return nested;
+}
+
+static void destroy_vms(struct table *t)
+{
+	for (unsigned int i = 0; i < t->copies; i++) {
+		vcpu_destroy(&t->vcpus[i]);
+		vm_destroy(&t->vms[i]);
+	}
+	await_no_vm();
+}
+
+static void measure(struct table *t, const struct layout *l)
+{
+	const uint64_t least = predict(l, false).total;
+	struct account before, after;
+	bool nested;
+
+	if (predict(l, true).total >
+	    meminfo("MemAvailable") / 100 * MOST_PERCENT) {
+		print_left_out(l, "this machine has too little memory");
+		return;
+	}
+	t->copies = least * MAX_COPIES < STANDS_OUT
+			    ? MAX_COPIES
+			    : (unsigned int)((STANDS_OUT + least - 1) / least);
+	nested = create_vms(t);
+	take_account(t, &before);
+	for (unsigned int i = 0; i < t->copies; i++)
+		create_memslots(t, i, l);
+	take_change(t, &before, &after);
+	print_row(t, l, false, &after);
+	if (nested) {
+		for (unsigned int i = 0; i < t->copies; i++)
+			nested_guest_run(&t->vcpus[i]);
+		take_change(t, &before, &after);
+		print_row(t, l, true, &after);
+	} else {
+		print_left_out(l, "no nested guests by SVM here");
+	}
+	destroy_vms(t);
+}
+
+static void print_machine(void)
+{
+	struct utsname name;
+
+	ASSERT_EQ(uname(&name), 0);
+	printf("{\"record\":\"machine\",\"kernel\":\"%s\",\"memory\":%" PRIu64
+	       ",\"tdp_mmu\":%s,\"npt\":%s,\"ept\":%s}\n",
+	       name.release, meminfo("MemTotal"),
+	       module_parameter("kvm", "tdp_mmu") ? "true" : "false",
+	       module_parameter("kvm_amd", "npt") ? "true" : "false",
+	       module_parameter("kvm_intel", "ept") ? "true" : "false");
+}
+
+int main(int argc, char **argv)
+{
+	static const uint64_t sizes[] = {MIB(128), GIB(1), GIB(4)};
+	static const uint64_t populated[] = {GIB(1), GIB(16), GIB(256)};
+	static struct table t;
+	size_t quick = 0;
+
+	if (argc == 2 && !strcmp(argv[1], "-q"))
+		quick = 1;
+	else if (argc != 1) {
+		fprintf(stderr, "usage: metadata_table [-q]\n"
+				"-q: 1 GiB populated only, nothing logged\n");
+		return 2;
+	}
+	t.dev = kvm_vmem_open();
+	t.memcg = cgroup_enter();
+	t.hva = mmap(NULL, REGION_SIZE, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ASSERT_TRUE(t.hva != MAP_FAILED);
+	print_machine();
+	for (int smm = 0; smm < 2; smm++)
+		for (int log = 0; log < (quick ? 1 : 2); log++) {
+			struct layout l = {
+				.populated = REGION_SIZE,
+				.slot_size = REGION_SIZE,
+				.smm = smm,
+				.dirty_log = log,
+			};
+
+			measure(&t, &l);
+			for (size_t i = 0;
+			     i < (quick ? 1 : ARRAY_SIZE(populated)); i++)
+				for (size_t s = 0; s < ARRAY_SIZE(sizes); s++) {
+					l.populated = populated[i];
+					l.slot_size = sizes[s];
+					measure(&t, &l);
+				}
+		}
+	if (t.memcg)
+		cgroup_leave();
+	printf("{\"record\":\"end\"}\n");
+	return 0;
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A memory cgroup of the test's own, and what it is charged. */
+#ifndef SELFTESTS_CGROUP_H
+#define SELFTESTS_CGROUP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+bool cgroup_enter(void);
+uint64_t cgroup_stat(const char *name);
+void cgroup_leave(void);
+
+#endif /* SELFTESTS_CGROUP_H */
