@@ -301,35 +301,46 @@ static void destroy_vms(struct table *t)
 	await_no_vm();
 }
 
-static void measure(struct table *t, const struct layout *l)
+/* So many VMs that the figure stands out, whatever else is in the machine. */
+static unsigned int nr_copies(uint64_t bytes)
 {
-	const uint64_t least = predict(l, false).total;
-	struct account before, after;
-	bool nested;
+	return bytes * MAX_COPIES < STANDS_OUT
+		       ? MAX_COPIES
+		       : (unsigned int)((STANDS_OUT + bytes - 1) / bytes);
+}
 
-	if (predict(l, true).total >
-	    meminfo("MemAvailable") / 100 * MOST_PERCENT) {
+static void measure(struct table *t, const struct layout *l, bool nested)
+{
+	const uint64_t bytes = predict(l, nested).total;
+	struct account before, after;
+	bool can_nest;
+
+	t->copies = nr_copies(bytes);
+	if (bytes * t->copies > meminfo("MemAvailable") / 100 * MOST_PERCENT) {
 		print_left_out(l, "this machine has too little memory");
 		return;
 	}
-	t->copies = least * MAX_COPIES < STANDS_OUT
-			    ? MAX_COPIES
-			    : (unsigned int)((STANDS_OUT + least - 1) / least);
-	nested = create_vms(t);
+	can_nest = create_vms(t);
+	if (nested && !can_nest) {
+		print_left_out(l, "no nested guests by SVM here");
+		destroy_vms(t);
+		return;
+	}
 	take_account(t, &before);
 	for (unsigned int i = 0; i < t->copies; i++)
 		create_memslots(t, i, l);
+	for (unsigned int i = 0; nested && i < t->copies; i++)
+		nested_guest_run(&t->vcpus[i]);
 	take_change(t, &before, &after);
-	print_row(t, l, false, &after);
-	if (nested) {
-		for (unsigned int i = 0; i < t->copies; i++)
-			nested_guest_run(&t->vcpus[i]);
-		take_change(t, &before, &after);
-		print_row(t, l, true, &after);
-	} else {
-		print_left_out(l, "no nested guests by SVM here");
-	}
+	print_row(t, l, nested, &after);
 	destroy_vms(t);
+}
+
+/* Before and after a nested guest, in VMs of their own. */
+static void measure_both(struct table *t, const struct layout *l)
+{
+	measure(t, l, false);
+	measure(t, l, true);
 }
 
 static void print_machine(void)
@@ -374,13 +385,13 @@ int main(int argc, char **argv)
 				.dirty_log = log,
 			};
 
-			measure(&t, &l);
+			measure_both(&t, &l);
 			for (size_t i = 0;
 			     i < (quick ? 1 : ARRAY_SIZE(populated)); i++)
 				for (size_t s = 0; s < ARRAY_SIZE(sizes); s++) {
 					l.populated = populated[i];
 					l.slot_size = sizes[s];
-					measure(&t, &l);
+					measure_both(&t, &l);
 				}
 		}
 	if (t.memcg)
