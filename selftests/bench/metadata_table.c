@@ -5,8 +5,8 @@
  *
  * Each figure is had in four ways: from a formula written down from KVM's
  * sources; from the module; from what the kernel's allocators say they have
- * given away more than before, of vmalloc and slab memory; and from what the
- * memory cgroup was charged. A small one is had of several VMs at once, so that
+ * given away more than before, of vmalloc memory and of the slab cache that
+ * memslots come from; and from what the memory cgroup was charged. A small one is had of several VMs at once, so that
  * it stands out of what else the kernel does meanwhile.
  *
  * Writes one JSON object per line: what scripts/measure-metadata makes its table
@@ -37,17 +37,12 @@
 #define TABLE_GPA   TIB(1)
 #define TABLE_ID    1U
 
+/* A memslot is from here. */
+#define MEMSLOT_CACHE "kmalloc-cg-512"
+
 /* Figures are of so much memory at least, if that takes no more VMs. */
 #define STANDS_OUT MIB(96)
 #define MAX_COPIES 64U
-
-/*
- * What vmalloc() takes besides the pages it gives: a struct vm_struct, a struct
- * vmap_area, and a pointer to each page.
- */
-#define VM_STRUCT_BYTES	   64U
-#define VMAP_AREA_BYTES	   72U
-#define PAGE_POINTER_BYTES 8U
 
 /* Of this machine's free memory, so much may be taken. */
 #define MOST_PERCENT 80
@@ -77,7 +72,7 @@ struct layout {
  * struct account - bytes, by who tells
  * @module: the module
  * @boot: the module, of the memslots that are there for the vCPU only
- * @kernel: vmalloc and slab memory in use
+ * @kernel: vmalloc memory in use, and memslots' slab memory
  * @memcg: charged to the memory cgroup
  */
 struct account {
@@ -95,6 +90,7 @@ struct account {
  * @vms: copies of the VM
  * @vcpus: one of each
  * @copies: how many
+ * @nested: what a nested guest costs a VM that has boot memslots only
  */
 struct table {
 	int dev;
@@ -103,6 +99,7 @@ struct table {
 	struct vm vms[MAX_COPIES];
 	struct vcpu vcpus[MAX_COPIES];
 	unsigned int copies;
+	struct account nested;
 };
 
 static uint64_t nr_slots(const struct layout *l)
@@ -124,30 +121,6 @@ static struct vmem_nl_metadata predict(const struct layout *l, bool nested)
 	m.dirty_bitmap *= nr;
 	m.total *= nr;
 	return m;
-}
-
-static uint64_t vmalloc_overhead(uint64_t bytes)
-{
-	if (!bytes)
-		return 0;
-	return VM_STRUCT_BYTES + VMAP_AREA_BYTES +
-	       (bytes + GUEST_PAGE - 1) / GUEST_PAGE * PAGE_POINTER_BYTES;
-}
-
-/* What of the kernel's account is not metadata, but vmalloc()'s, of one VM. */
-static uint64_t overhead(const struct layout *l, bool nested)
-{
-	struct metadata_arrays arrays;
-	uint64_t sum;
-
-	metadata_arrays(&arrays, TABLE_GPA, l->slot_size, l->dirty_log, nested);
-	sum = vmalloc_overhead(arrays.gfn_track) +
-	      vmalloc_overhead(arrays.dirty_bitmap);
-	for (size_t i = 0; i < ARRAY_SIZE(arrays.rmap); i++)
-		sum += vmalloc_overhead(arrays.rmap[i]);
-	for (size_t i = 0; i < ARRAY_SIZE(arrays.lpage_info); i++)
-		sum += vmalloc_overhead(arrays.lpage_info[i]);
-	return sum * nr_slots(l) * (l->smm ? 2 : 1);
 }
 
 /* Add what the module tells of a VM's memslots. */
@@ -187,7 +160,8 @@ static void take_account(const struct table *t, struct account *account)
 	memset(account, 0, sizeof(*account));
 	for (unsigned int i = 0; i < t->copies; i++)
 		ask_module(t, i, account);
-	account->kernel = slab_bytes() + meminfo("VmallocUsed");
+	account->kernel =
+		slab_cache_bytes(MEMSLOT_CACHE) + meminfo("VmallocUsed");
 	if (t->memcg)
 		account->memcg = cgroup_stat("vmalloc") +
 				 cgroup_stat("slab_unreclaimable");
@@ -217,15 +191,22 @@ static bool close_to(uint64_t a, uint64_t b)
 	return (a > b ? a - b : b - a) <= b / CGROUP_WITHIN;
 }
 
-/* Take account of the change since @before, as soon as all of it is counted. */
+/*
+ * Take account of the change since @before, as soon as all of it is counted.
+ * @own: what besides memslots' metadata is part of it, for one VM; or NULL
+ */
 static void take_change(const struct table *t, const struct account *before,
-			struct account *account)
+			const struct account *own, struct account *account)
 {
 	const uint64_t start = now_ns();
 
 	do {
 		take_account(t, account);
 		subtract(t, account, before);
+		if (own) {
+			account->kernel -= own->kernel;
+			account->memcg -= own->memcg;
+		}
 	} while (t->memcg && !close_to(account->memcg, account->module) &&
 		 now_ns() - start < CGROUP_WAIT_NS);
 }
@@ -239,11 +220,11 @@ static void print_row(const struct table *t, const struct layout *l,
 	       ",\"slot_size\":%" PRIu64 ",\"memslots\":%" PRIu64
 	       ",\"smm\":%s,\"dirty_log\":%s,\"nested\":%s,\"copies\":%u"
 	       ",\"predicted\":%" PRIu64 ",\"module\":%" PRIu64
-	       ",\"kernel\":%" PRIu64 ",\"vmalloc_overhead\":%" PRIu64,
+	       ",\"kernel\":%" PRIu64,
 	       l->populated, l->slot_size, nr_slots(l) * (l->smm ? 2 : 1),
 	       l->smm ? "true" : "false", l->dirty_log ? "true" : "false",
 	       nested ? "true" : "false", t->copies, m.total, account->module,
-	       account->kernel, overhead(l, nested));
+	       account->kernel);
 	if (t->memcg)
 		printf(",\"memcg\":%" PRIu64, account->memcg);
 	printf(",\"kinds\":{\"memslot\":%" PRIu64 ",\"rmap\":%" PRIu64
@@ -309,6 +290,24 @@ static unsigned int nr_copies(uint64_t bytes)
 		       : (unsigned int)((STANDS_OUT + bytes - 1) / bytes);
 }
 
+/*
+ * Shadow page tables and what finds them are no metadata of memslots, but come
+ * with the first nested guest, too.
+ */
+static void measure_nested(struct table *t)
+{
+	struct account before;
+
+	t->copies = MAX_COPIES;
+	if (create_vms(t)) {
+		take_account(t, &before);
+		for (unsigned int i = 0; i < t->copies; i++)
+			nested_guest_run(&t->vcpus[i]);
+		take_change(t, &before, NULL, &t->nested);
+	}
+	destroy_vms(t);
+}
+
 static void measure(struct table *t, const struct layout *l, bool nested)
 {
 	const uint64_t bytes = predict(l, nested).total;
@@ -331,7 +330,7 @@ static void measure(struct table *t, const struct layout *l, bool nested)
 		create_memslots(t, i, l);
 	for (unsigned int i = 0; nested && i < t->copies; i++)
 		nested_guest_run(&t->vcpus[i]);
-	take_change(t, &before, &after);
+	take_change(t, &before, nested ? &t->nested : NULL, &after);
 	print_row(t, l, nested, &after);
 	destroy_vms(t);
 }
@@ -376,6 +375,7 @@ int main(int argc, char **argv)
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	ASSERT_TRUE(t.hva != MAP_FAILED);
 	print_machine();
+	measure_nested(&t);
 	for (int smm = 0; smm < 2; smm++)
 		for (int log = 0; log < (quick ? 1 : 2); log++) {
 			struct layout l = {

@@ -105,3 +105,30 @@ uint64_t slab_bytes(void)
 	globfree(&caches);
 	return meminfo("SUnreclaim");
 }
+
+/** slab_cache_bytes() - Return: bytes of the objects in use of a slab cache. */
+uint64_t slab_cache_bytes(const char *name)
+{
+	unsigned long long nr, size, bytes = 0;
+	char path[128], line[512], key[64];
+	bool found = false;
+	FILE *f;
+
+	/* Free objects that CPUs keep at hand count as used. */
+	snprintf(path, sizeof(path), "/sys/kernel/slab/%s/shrink", name);
+	f = fopen(path, "w");
+	ASSERT_TRUE(f);
+	fputs("1", f);
+	fclose(f);
+	f = fopen("/proc/slabinfo", "r");
+	ASSERT_TRUE(f);
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, "%63s %llu %*u %llu", key, &nr, &size) == 3 &&
+		    !strcmp(key, name)) {
+			bytes = nr * size;
+			found = true;
+		}
+	fclose(f);
+	ASSERT_TRUE(found);
+	return bytes;
+}

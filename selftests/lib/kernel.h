@@ -11,5 +11,6 @@ bool module_parameter(const char *module, const char *parameter);
 int module_users(const char *module);
 uint64_t meminfo(const char *name);
 uint64_t slab_bytes(void);
+uint64_t slab_cache_bytes(const char *name);
 
 #endif /* SELFTESTS_KERNEL_H */
