@@ -55,6 +55,9 @@
 #define MIN_ROUNDS_LARGE 3U
 #define LARGE		 4096U
 
+/* Batches are made so often to ask where their time went. */
+#define PARTS_ROUNDS 5U
+
 /*
  * A round that takes longer than this is measured once, and none comes before:
  * where KVM's own calls wait for a running vCPU, 16384 of them take minutes, and
@@ -308,28 +311,6 @@ static bool fits(const struct bench *b)
 	return false;
 }
 
-/*
- * What the module told of the batches of all rounds. Read after them, as it
- * would cool caches at the expense of the batches.
- */
-static void add_parts(struct step_samples *samples, unsigned int rounds)
-{
-	static struct tracing_batch batches[2 * SAMPLES_MAX];
-
-	ASSERT_EQ(tracing_take_batches(batches, ARRAY_SIZE(batches)),
-		  2 * rounds);
-	for (unsigned int i = 0; i < 2 * rounds; i++) {
-		const struct tracing_batch *batch = &batches[i];
-		struct step_samples *s = &samples[BATCH_CREATE + i % 2];
-
-		samples_add(&s->judge_ns, batch->judge_ns);
-		samples_add(&s->prepare_ns, batch->prepare_ns);
-		samples_add(&s->grace_ns, batch->grace_ns);
-		samples_add(&s->zap_ns, batch->zap_ns);
-		samples_add(&s->commit_ns, batch->commit_ns);
-	}
-}
-
 /* A create and a delete, one way. */
 static void run_way(struct bench *b, bool batch, struct step_samples *samples)
 {
@@ -339,6 +320,32 @@ static void run_way(struct bench *b, bool batch, struct step_samples *samples)
 
 		if (samples)
 			samples_add(&samples[step].ns, ns);
+	}
+}
+
+/*
+ * What the module tells of some more batches: to tell takes time, and is no part
+ * of what they are measured for.
+ */
+static void add_parts(struct bench *b, struct step_samples *samples)
+{
+	static struct tracing_batch batches[2 * PARTS_ROUNDS];
+
+	tracing_watch_batches(true);
+	for (unsigned int i = 0; i < PARTS_ROUNDS; i++)
+		run_way(b, true, NULL);
+	ASSERT_EQ(tracing_take_batches(batches, ARRAY_SIZE(batches)),
+		  ARRAY_SIZE(batches));
+	tracing_watch_batches(false);
+	for (unsigned int i = 0; i < ARRAY_SIZE(batches); i++) {
+		const struct tracing_batch *batch = &batches[i];
+		struct step_samples *s = &samples[BATCH_CREATE + i % 2];
+
+		samples_add(&s->judge_ns, batch->judge_ns);
+		samples_add(&s->prepare_ns, batch->prepare_ns);
+		samples_add(&s->grace_ns, batch->grace_ns);
+		samples_add(&s->zap_ns, batch->zap_ns);
+		samples_add(&s->commit_ns, batch->commit_ns);
 	}
 }
 
@@ -407,14 +414,12 @@ static void measure(struct bench *b, struct options *options)
 	memset(samples, 0, sizeof(samples));
 	floor_alloc.nr = 0;
 	floor_free.nr = 0;
-	tracing_take_batches(NULL, 0);
 	start = now_ns();
 	run_round(b, options, samples);
 	if (now_ns() - start > LONG_ROUND_NS) {
 		done = 1;
 	} else {
 		memset(samples, 0, sizeof(samples));
-		tracing_take_batches(NULL, 0);
 		start = now_ns();
 	}
 	while (another_round(b, options, done, start)) {
@@ -429,7 +434,7 @@ static void measure(struct bench *b, struct options *options)
 		samples_add(&floor_alloc, alloc_ns);
 		samples_add(&floor_free, free_ns);
 	}
-	add_parts(samples, done);
+	add_parts(b, samples);
 	bench_destroy(b);
 
 	printf("{\"record\":\"time\",\"nr\":%u,\"slot_size\":%" PRIu64
@@ -518,7 +523,6 @@ static void feel(struct bench *b, struct options *options)
 	feel_round(b, options, NULL);
 	for (start = now_ns(); another_round(b, options, done, start); done++)
 		feel_round(b, options, samples);
-	tracing_take_batches(NULL, 0);
 	bench_destroy(b);
 
 	for (int step = 0; step < NR_STEPS; step++) {
@@ -553,7 +557,6 @@ static void count(struct bench *b)
 		       step_names[step], tracing_count(TRACING_ZAPS));
 		tracing_count_stop();
 	}
-	tracing_take_batches(NULL, 0);
 	printf("}\n");
 	fflush(stdout);
 	bench_destroy(b);
@@ -727,6 +730,7 @@ int main(int argc, char **argv)
 	find_cpus(&options);
 	print_machine(&options);
 	tracing_open();
+	tracing_watch_batches(false);
 	count_all(&options);
 	feel_all(&options);
 	measure_present(&options);

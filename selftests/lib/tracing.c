@@ -108,6 +108,12 @@ void tracing_open(void)
 	must_write(BATCH_EVENT "enable", "1\n", 0);
 }
 
+/** tracing_watch_batches() - Let batches tell of themselves, as at first, or not. */
+void tracing_watch_batches(bool on)
+{
+	must_write(BATCH_EVENT "enable", on ? "1\n" : "0\n", 0);
+}
+
 /** tracing_close() - Trace no more, leave nothing behind. */
 void tracing_close(void)
 {

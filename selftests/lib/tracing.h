@@ -36,6 +36,7 @@ struct tracing_batch {
 
 void tracing_open(void);
 void tracing_close(void);
+void tracing_watch_batches(bool on);
 
 void tracing_count_start(void);
 uint64_t tracing_count(enum tracing_counter counter);
