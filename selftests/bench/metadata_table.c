@@ -43,6 +43,8 @@
 /* Figures are of so much memory at least, if that takes no more VMs. */
 #define STANDS_OUT MIB(96)
 #define MAX_COPIES 64U
+/* Of those that do not, the median of so many. */
+#define ROUNDS 3U
 
 /* Of this machine's free memory, so much may be taken. */
 #define MOST_PERCENT 80
@@ -308,31 +310,52 @@ static void measure_nested(struct table *t)
 	destroy_vms(t);
 }
 
-static void measure(struct table *t, const struct layout *l, bool nested)
+/* In new VMs. Return: false, saying why, if that cannot be. */
+static bool take_cost(struct table *t, const struct layout *l, bool nested,
+		      struct account *cost)
 {
-	const uint64_t bytes = predict(l, nested).total;
-	struct account before, after;
-	bool can_nest;
+	const bool can_nest = create_vms(t);
+	struct account before;
 
-	t->copies = nr_copies(bytes);
-	if (bytes * t->copies > meminfo("MemAvailable") / 100 * MOST_PERCENT) {
-		print_left_out(l, "this machine has too little memory");
-		return;
-	}
-	can_nest = create_vms(t);
 	if (nested && !can_nest) {
 		print_left_out(l, "no nested guests by SVM here");
 		destroy_vms(t);
-		return;
+		return false;
 	}
 	take_account(t, &before);
 	for (unsigned int i = 0; i < t->copies; i++)
 		create_memslots(t, i, l);
 	for (unsigned int i = 0; nested && i < t->copies; i++)
 		nested_guest_run(&t->vcpus[i]);
-	take_change(t, &before, nested ? &t->nested : NULL, &after);
-	print_row(t, l, nested, &after);
+	take_change(t, &before, nested ? &t->nested : NULL, cost);
 	destroy_vms(t);
+	return true;
+}
+
+static int by_kernel(const void *a, const void *b)
+{
+	const struct account *left = a, *right = b;
+
+	return (left->kernel > right->kernel) - (left->kernel < right->kernel);
+}
+
+static void measure(struct table *t, const struct layout *l, bool nested)
+{
+	const uint64_t bytes = predict(l, nested).total;
+	struct account costs[ROUNDS];
+	unsigned int rounds;
+
+	t->copies = nr_copies(bytes);
+	if (bytes * t->copies > meminfo("MemAvailable") / 100 * MOST_PERCENT) {
+		print_left_out(l, "this machine has too little memory");
+		return;
+	}
+	rounds = bytes * t->copies < STANDS_OUT ? ROUNDS : 1;
+	for (unsigned int i = 0; i < rounds; i++)
+		if (!take_cost(t, l, nested, &costs[i]))
+			return;
+	qsort(costs, rounds, sizeof(costs[0]), by_kernel);
+	print_row(t, l, nested, &costs[rounds / 2]);
 }
 
 /* Before and after a nested guest, in VMs of their own. */
