@@ -183,6 +183,7 @@ static void subtract(const struct table *t, struct account *account,
 {
 	const uint64_t boot = account->boot - before->boot;
 
+	ASSERT_TRUE(t->copies);
 	account->module = (account->module - before->module) / t->copies;
 	account->kernel = (account->kernel - before->kernel - boot) / t->copies;
 	account->memcg = (account->memcg - before->memcg - boot) / t->copies;
@@ -287,9 +288,11 @@ static void destroy_vms(struct table *t)
 /* So many VMs that the figure stands out, whatever else is in the machine. */
 static unsigned int nr_copies(uint64_t bytes)
 {
-	return bytes * MAX_COPIES < STANDS_OUT
-		       ? MAX_COPIES
-		       : (unsigned int)((STANDS_OUT + bytes - 1) / bytes);
+	unsigned int copies = 1;
+
+	while (copies < MAX_COPIES && bytes * copies < STANDS_OUT)
+		copies++;
+	return copies;
 }
 
 /*
