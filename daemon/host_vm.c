@@ -224,10 +224,19 @@ int host_vms_all(struct host_vms *vms)
 	return ret;
 }
 
+/** host_vms_close() - let the VMs go, which our descriptors keep */
+void host_vms_close(struct host_vms *vms)
+{
+	for (size_t i = 0; i < vms->nr; i++) {
+		if (vms->vms[i].fd >= 0)
+			close(vms->vms[i].fd);
+		vms->vms[i].fd = -1;
+	}
+}
+
 void host_vms_free(struct host_vms *vms)
 {
-	for (size_t i = 0; i < vms->nr; i++)
-		close(vms->vms[i].fd);
+	host_vms_close(vms);
 	free(vms->vms);
 	*vms = (struct host_vms){0};
 }

@@ -14,7 +14,7 @@
  * @pid: the process; of several, the first
  * @command: its name
  * @number: the VM's descriptor there
- * @fd: a descriptor of our own
+ * @fd: a descriptor of our own, -1 after host_vms_close()
  */
 struct host_vm {
 	pid_t pid;
@@ -36,6 +36,7 @@ struct host_vms {
 
 int host_vms_of(struct host_vms *vms, pid_t pid);
 int host_vms_all(struct host_vms *vms);
+void host_vms_close(struct host_vms *vms);
 void host_vms_free(struct host_vms *vms);
 
 #endif /* HOST_VM_H */

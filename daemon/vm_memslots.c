@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "vm_memslots.h"
 
@@ -17,12 +18,29 @@ _Static_assert(PAGE <= KVM_VMEM_MAX_LIST, "the kernel tells no more at once");
  */
 #define TRIES 16
 
-/** vm_memslots_open() - Return: the module's device; a negative errno. */
-int vm_memslots_open(void)
+/**
+ * vm_memslots_open() - open the module's device
+ * @address_spaces: out: how many a VM has here, at most VM_ADDRESS_SPACES
+ *
+ * Return: its descriptor; a negative errno.
+ */
+int vm_memslots_open(unsigned int *address_spaces)
 {
+	struct kvm_vmem_query query = {.size = sizeof(query)};
 	int fd = open("/dev/kvm-vmem", O_RDWR | O_CLOEXEC);
+	int ret;
 
-	return fd < 0 ? -errno : fd;
+	if (fd < 0)
+		return -errno;
+	if (ioctl(fd, KVM_VMEM_QUERY, &query)) {
+		ret = -errno;
+		close(fd);
+		return ret;
+	}
+	*address_spaces = query.address_spaces < VM_ADDRESS_SPACES
+				  ? query.address_spaces
+				  : VM_ADDRESS_SPACES;
+	return fd;
 }
 
 static int grow(struct vm_memslots *memslots)

@@ -9,7 +9,7 @@
 
 #include <linux/kvm_vmem.h>
 
-/* Address spaces of a VM: the normal one, and SMM's. */
+/* Most address spaces of a VM: the normal one, and SMM's. */
 #define VM_ADDRESS_SPACES 2
 
 /**
@@ -39,7 +39,7 @@ struct vm_metadata {
 	uint64_t dirty_bitmap;
 };
 
-int vm_memslots_open(void);
+int vm_memslots_open(unsigned int *address_spaces);
 int vm_memslots_read(int device, int vm_fd, unsigned int address_space,
 		     struct vm_memslots *memslots);
 void vm_memslots_free(struct vm_memslots *memslots);

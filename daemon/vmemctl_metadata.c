@@ -22,13 +22,15 @@ static const char *const address_space_names[VM_ADDRESS_SPACES] = {
 
 /**
  * struct vm_report - a VM and what is known of it
- * @vm: the VM; not to be closed
+ * @vm: the VM
+ * @address_spaces: how many it has
  * @memslots: of each address space
  * @metadata: of each address space
  * @total: of all
  */
 struct vm_report {
 	const struct host_vm *vm;
+	unsigned int address_spaces;
 	struct vm_memslots memslots[VM_ADDRESS_SPACES];
 	struct vm_metadata metadata[VM_ADDRESS_SPACES];
 	struct vm_metadata total;
@@ -38,15 +40,18 @@ struct vm_report {
 
 static void free_report(struct vm_report *report)
 {
-	for (unsigned int as = 0; as < VM_ADDRESS_SPACES; as++)
+	for (unsigned int as = 0; as < report->address_spaces; as++)
 		vm_memslots_free(&report->memslots[as]);
 }
 
 static int make_report(struct vm_report *report, int device,
-		       const struct host_vm *vm)
+		       unsigned int address_spaces, const struct host_vm *vm)
 {
-	*report = (struct vm_report){.vm = vm};
-	for (unsigned int as = 0; as < VM_ADDRESS_SPACES; as++) {
+	*report = (struct vm_report){
+		.vm = vm,
+		.address_spaces = address_spaces,
+	};
+	for (unsigned int as = 0; as < report->address_spaces; as++) {
 		struct vm_memslots *memslots = &report->memslots[as];
 		int ret = vm_memslots_read(device, vm->fd, as, memslots);
 
@@ -89,7 +94,7 @@ static int complain_of_process(pid_t pid, int ret)
 		complain("there is no process %d", (int)pid);
 	else if (ret == -EPERM || ret == -EACCES)
 		complain("process %d: looking into it takes the rights of "
-			 "ptrace(2): be root, or its user",
+			 "ptrace(2), as root has them",
 			 (int)pid);
 	else
 		complain("process %d: %s", (int)pid, strerror(-ret));
@@ -185,7 +190,7 @@ static json_object *report_to_json(const struct vm_report *report,
 			       json_object_new_string(report->vm->command));
 	json_object_object_add(object, "fd",
 			       json_object_new_int(report->vm->number));
-	for (unsigned int as = 0; as < VM_ADDRESS_SPACES; as++)
+	for (unsigned int as = 0; as < report->address_spaces; as++)
 		json_object_array_add(
 			array, address_space_to_json(report, as, memslots));
 	json_object_object_add(object, "address_spaces", array);
@@ -226,7 +231,7 @@ static void print_memslots(const struct vm_report *report)
 
 	printf("\n%-14s %8s  %-18s %12s%s\n", "address space", "id",
 	       "guest address", "size", kinds_head);
-	for (unsigned int as = 0; as < VM_ADDRESS_SPACES; as++) {
+	for (unsigned int as = 0; as < report->address_spaces; as++) {
 		const struct vm_memslots *list = &report->memslots[as];
 
 		for (size_t i = 0; i < list->nr; i++) {
@@ -250,7 +255,7 @@ static void print_report(const struct vm_report *report, bool memslots)
 		       report->vm->command, report->vm->number);
 	printf("%-14s %8s %12s%s\n", "address space", "memslots", "memory",
 	       kinds_head);
-	for (unsigned int as = 0; as < VM_ADDRESS_SPACES; as++) {
+	for (unsigned int as = 0; as < report->address_spaces; as++) {
 		print_sum(address_space_names[as], &report->metadata[as]);
 		if (report->memslots[as].changing)
 			complain("memslots change all the time: what was told "
@@ -315,8 +320,10 @@ static void print_reports(const struct metadata_options *options,
 static int take_fd(struct host_vms *vms, int fd)
 {
 	*vms = (struct host_vms){.vms = calloc(1, sizeof(*vms->vms))};
-	if (!vms->vms)
+	if (!vms->vms) {
+		complain("out of memory");
 		return -ENOMEM;
+	}
 	vms->vms[0] = (struct host_vm){
 		.number = fd,
 		.fd = dup(fd),
@@ -365,10 +372,11 @@ int vmemctl_metadata(const struct metadata_options *options)
 {
 	struct vm_report *reports = NULL;
 	struct host_vms vms = {0};
+	unsigned int address_spaces;
 	size_t nr = 0;
 	int device, ret;
 
-	device = vm_memslots_open();
+	device = vm_memslots_open(&address_spaces);
 	if (device < 0)
 		return complain_of_device(device);
 	ret = find_vms(options, &vms);
@@ -380,13 +388,21 @@ int vmemctl_metadata(const struct metadata_options *options)
 		ret = -ENOMEM;
 		goto out;
 	}
-	for (; nr < vms.nr; nr++) {
-		ret = make_report(&reports[nr], device, &vms.vms[nr]);
+	for (size_t i = 0; i < vms.nr; i++) {
+		ret = make_report(&reports[nr], device, address_spaces,
+				  &vms.vms[i]);
+		/* Since it was found, its process put another file there. */
+		if (ret == -EINVAL && !options->has_fd)
+			continue;
 		if (ret) {
-			complain_of_vm(&vms.vms[nr], ret);
+			complain_of_vm(&vms.vms[i], ret);
 			goto out;
 		}
+		nr++;
 	}
+	ret = 0;
+	/* Printing may take as long as a pager likes. */
+	host_vms_close(&vms);
 	if (options->top)
 		qsort(reports, nr, sizeof(*reports), by_metadata);
 	print_reports(options, reports, nr);

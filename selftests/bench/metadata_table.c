@@ -28,7 +28,6 @@
 #include "kernel.h"
 #include "metadata.h"
 #include "nested.h"
-#include "region.h"
 #include "tap.h"
 #include "vcpu.h"
 #include "vm.h"
@@ -87,6 +86,7 @@ struct account {
 /**
  * struct table - this run
  * @dev: /dev/kvm-vmem
+ * @address_spaces: of a VM
  * @hva: REGION_SIZE bytes, only reserved
  * @memcg: there is a memory cgroup
  * @vms: copies of the VM
@@ -96,6 +96,7 @@ struct account {
  */
 struct table {
 	int dev;
+	unsigned int address_spaces;
 	uint8_t *hva;
 	bool memcg;
 	struct vm vms[MAX_COPIES];
@@ -131,7 +132,7 @@ static void ask_module(const struct table *t, unsigned int i,
 {
 	static struct kvm_vmem_memslot memslots[KVM_VMEM_MAX_LIST];
 
-	for (unsigned int as = AS_NORMAL; as <= AS_SMM; as++) {
+	for (unsigned int as = 0; as < t->address_spaces; as++) {
 		struct kvm_vmem_get_memslots args = {
 			.size = sizeof(args),
 			.vm_fd = t->vms[i].fd,
@@ -270,7 +271,7 @@ static bool create_vms(struct table *t)
 	bool nested = true;
 
 	for (unsigned int i = 0; i < t->copies; i++) {
-		vm_create(&t->vms[i], VM_SMM);
+		vm_create(&t->vms[i], t->address_spaces > 1 ? VM_SMM : 0);
 		nested &= nested_vcpu_create(&t->vcpus[i], &t->vms[i]);
 	}
 	return nested;
@@ -282,7 +283,6 @@ static void destroy_vms(struct table *t)
 		vcpu_destroy(&t->vcpus[i]);
 		vm_destroy(&t->vms[i]);
 	}
-	await_no_vm();
 }
 
 /* So many VMs that the figure stands out, whatever else is in the machine. */
@@ -386,6 +386,7 @@ int main(int argc, char **argv)
 	static const uint64_t sizes[] = {MIB(128), GIB(1), GIB(4)};
 	static const uint64_t populated[] = {GIB(1), GIB(16), GIB(256)};
 	static struct table t;
+	struct kvm_vmem_query query = {.size = sizeof(query)};
 	size_t quick = 0;
 
 	if (argc == 2 && !strcmp(argv[1], "-q"))
@@ -396,13 +397,15 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	t.dev = kvm_vmem_open();
+	ASSERT_EQ(ioctl(t.dev, KVM_VMEM_QUERY, &query), 0);
+	t.address_spaces = query.address_spaces;
 	t.memcg = cgroup_enter();
 	t.hva = mmap(NULL, REGION_SIZE, PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	ASSERT_TRUE(t.hva != MAP_FAILED);
 	print_machine();
 	measure_nested(&t);
-	for (int smm = 0; smm < 2; smm++)
+	for (int smm = 0; smm < (int)t.address_spaces; smm++)
 		for (int log = 0; log < (quick ? 1 : 2); log++) {
 			struct layout l = {
 				.populated = REGION_SIZE,

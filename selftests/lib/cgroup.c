@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -11,12 +12,23 @@
 
 #include "tap.h"
 
-#define ROOT "/sys/fs/cgroup"
-#define OWN  ROOT "/kvm-vmem-test"
+/* Room for a path below the mount, which is one of our own. */
+#define PATH_LEN 96
 
-static bool write_text(const char *path, const char *text)
+#define OWN "/kvm-vmem-test"
+
+static char mount_point[] = "/tmp/kvm-vmem-cgroup-XXXXXX";
+
+static const char *path_of(char *path, const char *name)
 {
-	FILE *f = fopen(path, "we");
+	snprintf(path, PATH_LEN, "%s%s", mount_point, name);
+	return path;
+}
+
+static bool write_text(const char *name, const char *text)
+{
+	char path[PATH_LEN];
+	FILE *f = fopen(path_of(path, name), "we");
 	bool written;
 
 	if (!f)
@@ -32,23 +44,30 @@ static bool write_text(const char *path, const char *text)
  */
 bool cgroup_enter(void)
 {
-	if (access(ROOT "/cgroup.procs", W_OK) &&
-	    mount("cgroup2", ROOT, "cgroup2", 0, NULL))
+	char path[PATH_LEN];
+
+	if (!mkdtemp(mount_point))
 		return false;
-	if (mkdir(OWN, 0755) && errno != EEXIST)
+	if (mount("cgroup2", mount_point, "cgroup2", 0, NULL)) {
+		rmdir(mount_point);
 		return false;
-	return write_text(ROOT "/cgroup.subtree_control", "+memory") &&
-	       write_text(OWN "/cgroup.procs", "0");
+	}
+	if ((!mkdir(path_of(path, OWN), S_IRWXU) || errno == EEXIST) &&
+	    write_text("/cgroup.subtree_control", "+memory") &&
+	    write_text(OWN "/cgroup.procs", "0"))
+		return true;
+	cgroup_leave();
+	return false;
 }
 
 /** cgroup_stat() - Return: an entry of its memory.stat; 0 if it has none. */
 uint64_t cgroup_stat(const char *name)
 {
 	uint64_t value = 0, found = 0;
-	char key[64];
+	char key[64], path[PATH_LEN];
 	FILE *f;
 
-	f = fopen(OWN "/memory.stat", "re");
+	f = fopen(path_of(path, OWN "/memory.stat"), "re");
 	ASSERT_TRUE(f);
 	while (fscanf(f, "%63s %" SCNu64, key, &value) == 2)
 		if (!strcmp(key, name))
@@ -60,6 +79,10 @@ uint64_t cgroup_stat(const char *name)
 /** cgroup_leave() - Leave it again, and remove it. */
 void cgroup_leave(void)
 {
-	write_text(ROOT "/cgroup.procs", "0");
-	rmdir(OWN);
+	char path[PATH_LEN];
+
+	write_text("/cgroup.procs", "0");
+	rmdir(path_of(path, OWN));
+	umount(mount_point);
+	rmdir(mount_point);
 }

@@ -174,7 +174,8 @@ struct kvm_vmem_create_region {
  * struct kvm_vmem_memslot - a memslot of a VM, and what KVM holds for it
  * @slot: id, with the address space in bits 16 and up; ids from max_memslots of
  *	KVM_VMEM_QUERY on are KVM's own
- * @flags: KVM_MEM_*
+ * @flags: KVM_MEM_*. That a memslot is being deleted does not show: what KVM
+ *	holds for it is held until it is gone
  * @guest_phys_addr: where it begins
  * @memory_size: its size
  * @memslot: bytes of its own structure
@@ -213,8 +214,10 @@ struct kvm_vmem_memslot {
  * @memslots: in: user address of struct kvm_vmem_memslot[@nr]
  * @next_gpa: in: leave out memslots that end here or before; out: where the
  *	last one told ends, to go on from
- * @generation: out: two calls that return the same told of the same memslots;
- *	if it changes between the pages of a list, begin anew for a whole one
+ * @generation: out: two calls for one VM and address space that return the same
+ *	told of the same memslots, though not of the same bytes, as KVM may have
+ *	allocated more; if it changes between the pages of a list, begin anew for
+ *	a whole one
  *
  * Changes nothing, waits for nobody who changes memslots, and takes no more
  * than the descriptor: to get that of another process's VM, by pidfd_getfd(2),
