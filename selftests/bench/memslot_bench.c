@@ -33,6 +33,7 @@
 #include <unistd.h>
 
 #include "batch.h"
+#include "clock.h"
 #include "floor.h"
 #include "kernel.h"
 #include "samples.h"
@@ -166,14 +167,6 @@ struct step_samples {
 	struct samples undisturbed_ns;
 	struct samples undisturbed_rounds;
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
-}
 
 /* xorshift64: nothing hangs on the draws but the order of the two ways. */
 static uint64_t draw(uint64_t *state)

@@ -20,11 +20,11 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/utsname.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "batch.h"
 #include "cgroup.h"
+#include "clock.h"
 #include "kernel.h"
 #include "metadata.h"
 #include "nested.h"
@@ -168,14 +168,6 @@ static void take_account(const struct table *t, struct account *account)
 	if (t->memcg)
 		account->memcg = cgroup_stat("vmalloc") +
 				 cgroup_stat("slab_unreclaimable");
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
 }
 
 /* What is there more than before, for one VM, without its boot memslots. */

@@ -4,10 +4,10 @@
  * and what the kernel's own tracing counts.
  */
 #include <errno.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "batch.h"
+#include "clock.h"
 #include "tap.h"
 #include "tracing.h"
 #include "vm.h"
@@ -48,14 +48,6 @@ static void add_set(struct fixture *f, unsigned int as, unsigned int i,
 {
 	batch_set(&f->batch, SLOT(as, FIRST_ID + i), flags, GPA + i * SLOT_SIZE,
 		  SLOT_SIZE, f->backing.hva + i * SLOT_SIZE);
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
 }
 
 /*

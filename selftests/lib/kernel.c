@@ -77,6 +77,18 @@ uint64_t meminfo(const char *name)
 	return kib << 10;
 }
 
+/* Return: whether there is such a cache. */
+static bool shrink_cache(const char *path)
+{
+	FILE *f = fopen(path, "w");
+
+	if (!f)
+		return false;
+	fputs("1", f);
+	fclose(f);
+	return true;
+}
+
 /**
  * slab_bytes() - What the slab allocator has given to the kernel and cannot
  * reclaim.
@@ -93,15 +105,9 @@ uint64_t slab_bytes(void)
 	size_t i;
 
 	ASSERT_EQ(glob("/sys/kernel/slab/*/shrink", 0, NULL, &caches), 0);
-	for (i = 0; i < caches.gl_pathc; i++) {
-		FILE *f = fopen(caches.gl_pathv[i], "w");
-
-		/* Caches come and go. */
-		if (!f)
-			continue;
-		fputs("1", f);
-		fclose(f);
-	}
+	/* Caches come and go. */
+	for (i = 0; i < caches.gl_pathc; i++)
+		shrink_cache(caches.gl_pathv[i]);
 	globfree(&caches);
 	return meminfo("SUnreclaim");
 }
@@ -116,10 +122,7 @@ uint64_t slab_cache_bytes(const char *name)
 
 	/* Free objects that CPUs keep at hand count as used. */
 	snprintf(path, sizeof(path), "/sys/kernel/slab/%s/shrink", name);
-	f = fopen(path, "w");
-	ASSERT_TRUE(f);
-	fputs("1", f);
-	fclose(f);
+	ASSERT_TRUE(shrink_cache(path));
 	f = fopen("/proc/slabinfo", "r");
 	ASSERT_TRUE(f);
 	while (fgets(line, sizeof(line), f))
