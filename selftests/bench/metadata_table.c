@@ -17,8 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -31,6 +29,7 @@
 #include "tap.h"
 #include "vcpu.h"
 #include "vm.h"
+#include "vm_memslots.h"
 
 #define REGION_SIZE TIB(1)
 #define TABLE_GPA   TIB(1)
@@ -87,7 +86,7 @@ struct account {
  * struct table - this run
  * @dev: /dev/kvm-vmem
  * @address_spaces: of a VM
- * @hva: REGION_SIZE bytes, only reserved
+ * @mem: REGION_SIZE bytes, never touched
  * @memcg: there is a memory cgroup
  * @vms: copies of the VM
  * @vcpus: one of each
@@ -97,7 +96,7 @@ struct account {
 struct table {
 	int dev;
 	unsigned int address_spaces;
-	uint8_t *hva;
+	struct backing mem;
 	bool memcg;
 	struct vm vms[MAX_COPIES];
 	struct vcpu vcpus[MAX_COPIES];
@@ -130,31 +129,20 @@ static struct vmem_nl_metadata predict(const struct layout *l, bool nested)
 static void ask_module(const struct table *t, unsigned int i,
 		       struct account *account)
 {
-	static struct kvm_vmem_memslot memslots[KVM_VMEM_MAX_LIST];
-
 	for (unsigned int as = 0; as < t->address_spaces; as++) {
-		struct kvm_vmem_get_memslots args = {
-			.size = sizeof(args),
-			.vm_fd = t->vms[i].fd,
-			.address_space = as,
-			.memslot_size = sizeof(memslots[0]),
-			.memslots = (uintptr_t)memslots,
-		};
+		struct vm_metadata boot = {0}, module = {0};
+		struct vm_memslots list;
 
-		do {
-			args.nr = KVM_VMEM_MAX_LIST;
-			ASSERT_EQ(ioctl(t->dev, KVM_VMEM_GET_MEMSLOTS, &args),
-				  0);
-			for (uint32_t j = 0; j < args.nr; j++) {
-				const struct kvm_vmem_memslot *s = &memslots[j];
-				uint64_t *to = s->guest_phys_addr < TABLE_GPA
-						       ? &account->boot
-						       : &account->module;
-
-				*to += s->memslot + s->rmap + s->lpage_info +
-				       s->gfn_track + s->dirty_bitmap;
-			}
-		} while (args.nr == KVM_VMEM_MAX_LIST);
+		ASSERT_OK(vm_memslots_read(t->dev, t->vms[i].fd, as, &list));
+		for (size_t j = 0; j < list.nr; j++)
+			vm_metadata_add(list.memslots[j].guest_phys_addr <
+							TABLE_GPA
+						? &boot
+						: &module,
+					&list.memslots[j]);
+		vm_memslots_free(&list);
+		account->boot += vm_metadata_total(&boot);
+		account->module += vm_metadata_total(&module);
 	}
 }
 
@@ -252,7 +240,7 @@ static void create_memslots(struct table *t, unsigned int i,
 		for (uint32_t n = 0; n < nr_slots(l); n++)
 			batch_set(&batch, SLOT(as, TABLE_ID + n), flags,
 				  TABLE_GPA + n * l->slot_size, l->slot_size,
-				  t->hva + n * l->slot_size);
+				  t->mem.hva + n * l->slot_size);
 	ASSERT_OK(batch_apply(t->dev, &t->vms[i], &batch));
 	batch_free(&batch);
 }
@@ -378,7 +366,6 @@ int main(int argc, char **argv)
 	static const uint64_t sizes[] = {MIB(128), GIB(1), GIB(4)};
 	static const uint64_t populated[] = {GIB(1), GIB(16), GIB(256)};
 	static struct table t;
-	struct kvm_vmem_query query = {.size = sizeof(query)};
 	size_t quick = 0;
 
 	if (argc == 2 && !strcmp(argv[1], "-q"))
@@ -388,13 +375,10 @@ int main(int argc, char **argv)
 				"-q: 1 GiB populated only, nothing logged\n");
 		return 2;
 	}
-	t.dev = kvm_vmem_open();
-	ASSERT_EQ(ioctl(t.dev, KVM_VMEM_QUERY, &query), 0);
-	t.address_spaces = query.address_spaces;
+	t.dev = vm_memslots_open(&t.address_spaces);
+	ASSERT_GE(t.dev, 0);
 	t.memcg = cgroup_enter();
-	t.hva = mmap(NULL, REGION_SIZE, PROT_READ | PROT_WRITE,
-		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	ASSERT_TRUE(t.hva != MAP_FAILED);
+	backing_create(&t.mem, REGION_SIZE);
 	print_machine();
 	measure_nested(&t);
 	for (int smm = 0; smm < (int)t.address_spaces; smm++)

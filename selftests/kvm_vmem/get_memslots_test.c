@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -105,13 +104,23 @@ static void expect_memslot(const struct kvm_vmem_memslot *is, uint32_t slot,
 	EXPECT_EQ(is->dirty_bitmap, want.dirty_bitmap);
 }
 
+/* Memory for memslots. It ends with the case. */
 static void *some_memory(uint64_t size)
 {
-	void *mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	struct backing mem;
 
-	ASSERT_TRUE(mem != MAP_FAILED);
-	return mem;
+	backing_create(&mem, size);
+	return mem.hva;
+}
+
+/* A VM with memslots 1 and 2, a stride apart. */
+static void two_memslots(struct vm *vm)
+{
+	void *mem = some_memory(SLOT_SIZE);
+
+	vm_create(vm, VM_BARE);
+	ASSERT_OK(vm_set_region(vm, 1, 0, BASE_GPA, SLOT_SIZE, mem));
+	ASSERT_OK(vm_set_region(vm, 2, 0, BASE_GPA + STRIDE, SLOT_SIZE, mem));
 }
 
 static void tells_what_there_is(const void *arg)
@@ -221,15 +230,11 @@ static void begins_where_it_is_told(const void *arg)
 		{~0ULL, -1},
 	};
 	struct vm vm;
-	void *mem;
 	int dev;
 
 	(void)arg;
 	dev = kvm_vmem_open();
-	vm_create(&vm, VM_BARE);
-	mem = some_memory(SLOT_SIZE);
-	ASSERT_OK(vm_set_region(&vm, 1, 0, BASE_GPA, SLOT_SIZE, mem));
-	ASSERT_OK(vm_set_region(&vm, 2, 0, BASE_GPA + STRIDE, SLOT_SIZE, mem));
+	two_memslots(&vm);
 	args.vm_fd = vm.fd;
 	for (size_t i = 0; i < ARRAY_SIZE(wants); i++) {
 		tap_context("from %#llx", (unsigned long long)wants[i].from);
@@ -352,15 +357,11 @@ static void larger_memslots_end_in_zeroes(const void *arg)
 		.memslots = (uintptr_t)memslots,
 	};
 	struct vm vm;
-	void *mem;
 	int dev;
 
 	(void)arg;
 	dev = kvm_vmem_open();
-	vm_create(&vm, VM_BARE);
-	mem = some_memory(SLOT_SIZE);
-	ASSERT_OK(vm_set_region(&vm, 1, 0, BASE_GPA, SLOT_SIZE, mem));
-	ASSERT_OK(vm_set_region(&vm, 2, 0, BASE_GPA + STRIDE, SLOT_SIZE, mem));
+	two_memslots(&vm);
 	memset(memslots, 0xff, sizeof(memslots));
 	args.vm_fd = vm.fd;
 	ASSERT_OK(get_memslots(dev, &args));

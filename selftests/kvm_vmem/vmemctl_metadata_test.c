@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -116,33 +115,28 @@ static void expect_metadata(json_object *object,
 	EXPECT_EQ(get(metadata, "dirty_bitmap"), want->dirty_bitmap);
 }
 
-static void *reserve(uint64_t size)
-{
-	void *mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	ASSERT_TRUE(mem != MAP_FAILED);
-	return mem;
-}
-
 /* A small memslot in both address spaces. */
 static void small_vm(struct vm *vm)
 {
-	void *mem = reserve(SMALL_SIZE);
+	struct backing mem;
 
+	backing_create(&mem, SMALL_SIZE);
 	vm_create(vm, VM_BARE);
 	ASSERT_OK(vm_set_region(vm, SLOT(AS_NORMAL, 5), 0, SMALL_GPA,
-				SMALL_SIZE, mem));
+				SMALL_SIZE, mem.hva));
 	ASSERT_OK(vm_set_region(vm, SLOT(AS_SMM, 6), 0, SMALL_GPA, SMALL_SIZE,
-				mem));
+				mem.hva));
 }
 
 /* A large one that logs. */
 static void large_vm(struct vm *vm)
 {
+	struct backing mem;
+
+	backing_create(&mem, LARGE_SIZE);
 	vm_create(vm, VM_BARE);
 	ASSERT_OK(vm_set_region(vm, SLOT(AS_NORMAL, 1), KVM_MEM_LOG_DIRTY_PAGES,
-				LARGE_GPA, LARGE_SIZE, reserve(LARGE_SIZE)));
+				LARGE_GPA, LARGE_SIZE, mem.hva));
 }
 
 /* What a VM looks like: its first memslot, and how many there are of it. */
