@@ -131,11 +131,16 @@ static uint64_t get_uint(const struct attrs *attrs, unsigned int type)
 	}
 }
 
-static int get_metadata(const struct nlattr *nest, struct vmem_nl_metadata *md)
+/* Metadata that may be missing. */
+static int get_metadata(const struct nlattr *nest, bool *has,
+			struct vmem_nl_metadata *md)
 {
 	struct attrs attrs;
 	int ret;
 
+	*has = nest;
+	if (!nest)
+		return 0;
 	ret = parse_nest(nest, &attrs);
 	if (ret)
 		return ret;
@@ -177,11 +182,12 @@ static int get_region(const struct nlmsghdr *nlh, struct vmem_nl_region *region)
 	region->alive = get_uint(&attrs, KVM_VMEM_A_REGION_ALIVE);
 	region->request_id = get_uint(&attrs, KVM_VMEM_A_REGION_REQUEST_ID);
 	region->changes = get_uint(&attrs, KVM_VMEM_A_REGION_CHANGES);
-	if (attrs.at[KVM_VMEM_A_REGION_METADATA]) {
-		region->has_metadata = true;
-		ret = get_metadata(attrs.at[KVM_VMEM_A_REGION_METADATA],
-				   &region->metadata);
-	}
+	ret = get_metadata(attrs.at[KVM_VMEM_A_REGION_METADATA],
+			   &region->has_metadata, &region->metadata);
+	if (!ret)
+		ret = get_metadata(attrs.at[KVM_VMEM_A_REGION_WHOLE_METADATA],
+				   &region->has_whole_metadata,
+				   &region->whole_metadata);
 	return ret;
 }
 
@@ -201,12 +207,8 @@ static int get_slot(const struct nlmsghdr *nlh, struct vmem_nl_slot *slot)
 	slot->hva = get_uint(&attrs, KVM_VMEM_A_SLOT_HVA);
 	slot->plugged_size = get_uint(&attrs, KVM_VMEM_A_SLOT_PLUGGED_SIZE);
 	slot->stale = attrs.at[KVM_VMEM_A_SLOT_STALE];
-	if (attrs.at[KVM_VMEM_A_SLOT_METADATA]) {
-		slot->has_metadata = true;
-		ret = get_metadata(attrs.at[KVM_VMEM_A_SLOT_METADATA],
-				   &slot->metadata);
-	}
-	return ret;
+	return get_metadata(attrs.at[KVM_VMEM_A_SLOT_METADATA],
+			    &slot->has_metadata, &slot->metadata);
 }
 
 static int take_region(const struct nlmsghdr *nlh, void *arg)

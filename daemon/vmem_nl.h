@@ -99,6 +99,8 @@ struct vmem_nl_region {
 	uint64_t changes;
 	bool has_metadata;
 	struct vmem_nl_metadata metadata;
+	bool has_whole_metadata;
+	struct vmem_nl_metadata whole_metadata;
 };
 
 /* A range of blocks: guest address and bytes. */

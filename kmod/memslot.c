@@ -17,7 +17,7 @@
  *   slots_lock		mutex. Serializes all changes. Held by the caller
  *			throughout, for everything here, but that kvm->srcu will
  *			do for who only looks: vmem_memslot_find(),
- *			vmem_memslot_is*() and vmem_memslot_add_metadata().
+ *			vmem_memslot_is*() and vmem_memslot_*_metadata().
  *			vmem_memslot_list() enters it itself.
  *   slots_arch_lock	mutex. The arch part of active memslots (lazily
  *			allocated rmaps) changes under it alone, from vCPUs
@@ -390,6 +390,42 @@ static u64 pages_at_level(const struct kvm_memory_slot *slot, int level)
 	return (last >> shift) - (slot->base_gfn >> shift) + 1;
 }
 
+/* What the bitmaps of a memslot that logs dirty pages take. */
+static u64 dirty_bitmap_bytes(const struct kvm_memory_slot *slot)
+{
+	return PAGE_ALIGN(2 * ALIGN(slot->npages, BITS_PER_LONG) /
+			  BITS_PER_BYTE);
+}
+
+/*
+ * Add up the memslot itself and its arch arrays.
+ *
+ * @kinds: a memslot of the same VM that has the arrays which count; it may be
+ *	@slot itself
+ * @gfn_track: likewise
+ */
+static void add_arch_metadata(const struct kvm_memory_slot *slot,
+			      const struct kvm_arch_memory_slot *kinds,
+			      const void *gfn_track, struct vmem_metadata *sum)
+{
+	int level;
+
+	sum->memslot += kmalloc_size_roundup(sizeof(*slot));
+	for (level = PG_LEVEL_4K; level <= KVM_MAX_HUGEPAGE_LEVEL; level++) {
+		const void *rmap = READ_ONCE(kinds->rmap[level - PG_LEVEL_4K]);
+		u64 pages = pages_at_level(slot, level);
+
+		sum->rmap += allocated_bytes(rmap,
+					     pages * sizeof(*kinds->rmap[0]));
+		if (level > PG_LEVEL_4K)
+			sum->lpage_info +=
+				allocated_bytes(kinds->lpage_info[level - PG_LEVEL_2M],
+						pages * sizeof(*kinds->lpage_info[0]));
+	}
+	sum->gfn_track += allocated_bytes(gfn_track,
+					  slot->npages * sizeof(unsigned short));
+}
+
 /*
  * vmem_memslot_add_metadata() - add up what KVM holds for a memslot
  *
@@ -399,26 +435,51 @@ static u64 pages_at_level(const struct kvm_memory_slot *slot, int level)
 void vmem_memslot_add_metadata(const struct kvm_memory_slot *slot,
 			       struct vmem_metadata *sum)
 {
-	const struct kvm_arch_memory_slot *arch = &slot->arch;
-	int level;
-
-	sum->memslot += kmalloc_size_roundup(sizeof(*slot));
-	for (level = PG_LEVEL_4K; level <= KVM_MAX_HUGEPAGE_LEVEL; level++) {
-		const void *rmap = READ_ONCE(arch->rmap[level - PG_LEVEL_4K]);
-		u64 pages = pages_at_level(slot, level);
-
-		sum->rmap += allocated_bytes(rmap,
-					     pages * sizeof(*arch->rmap[0]));
-		if (level > PG_LEVEL_4K)
-			sum->lpage_info +=
-				allocated_bytes(arch->lpage_info[level - PG_LEVEL_2M],
-						pages * sizeof(*arch->lpage_info[0]));
-	}
-	sum->gfn_track += allocated_bytes(vmem_gfn_track(slot),
-					  slot->npages * sizeof(unsigned short));
+	add_arch_metadata(slot, &slot->arch, vmem_gfn_track(slot), sum);
 	if (slot->dirty_bitmap)
-		sum->dirty_bitmap += PAGE_ALIGN(2 * ALIGN(slot->npages, BITS_PER_LONG) /
-						BITS_PER_BYTE);
+		sum->dirty_bitmap += dirty_bitmap_bytes(slot);
+}
+
+/* Any memslot of a VM, inside kvm->srcu; NULL if it has none. */
+static const struct kvm_memory_slot *any_memslot(struct kvm *kvm)
+{
+	struct kvm_memory_slot *slot;
+	int as_id, bkt;
+
+	for (as_id = 0; as_id < KVM_MAX_NR_ADDRESS_SPACES; as_id++) {
+		kvm_for_each_memslot(slot, bkt, __kvm_memslots(kvm, as_id))
+			return slot;
+	}
+	return NULL;
+}
+
+/*
+ * vmem_memslot_foresee_metadata() - add up what a memslot would cost
+ * @base_gfn: where it would be
+ * @npages: its size
+ * @dirty_log: it would log dirty pages
+ *
+ * Inside kvm->srcu. Which kinds there are depends on the kernel, its MMU and on
+ * what the VM has done; all of its memslots have them or none has. So any one
+ * of them tells.
+ *
+ * Return: false if there is none.
+ */
+bool vmem_memslot_foresee_metadata(struct kvm *kvm, gfn_t base_gfn, u64 npages,
+				   bool dirty_log, struct vmem_metadata *sum)
+{
+	const struct kvm_memory_slot slot = {
+		.base_gfn = base_gfn,
+		.npages = npages,
+	};
+	const struct kvm_memory_slot *other = any_memslot(kvm);
+
+	if (!other)
+		return false;
+	add_arch_metadata(&slot, &other->arch, vmem_gfn_track(other), sum);
+	if (dirty_log && vmem_uses_dirty_bitmap(kvm))
+		sum->dirty_bitmap += dirty_bitmap_bytes(&slot);
+	return true;
 }
 
 /* What linux/kvm.h calls flags; the rest are KVM's own. */

@@ -52,6 +52,8 @@ void vmem_memslot_commit(struct kvm *kvm, struct kvm_memory_slot *old,
 
 void vmem_memslot_add_metadata(const struct kvm_memory_slot *slot,
 			       struct vmem_metadata *sum);
+bool vmem_memslot_foresee_metadata(struct kvm *kvm, gfn_t base_gfn, u64 npages,
+				   bool dirty_log, struct vmem_metadata *sum);
 u32 vmem_memslot_list(struct kvm *kvm, int as_id, gfn_t gfn,
 		      struct kvm_vmem_memslot *list, u32 nr, u64 *generation);
 

@@ -129,10 +129,23 @@ static int put_metadata(struct sk_buff *skb, int attr,
 	return 0;
 }
 
-/* The attributes of region-get. Under region->lock. */
+/* What KVM holds for a region, and would hold. Under region->lock. */
+static int put_region_metadata(struct sk_buff *skb, struct vmem_region *region)
+{
+	struct vmem_metadata metadata;
+	int r;
+
+	vmem_region_metadata(region, &metadata);
+	r = put_metadata(skb, KVM_VMEM_A_REGION_METADATA, &metadata);
+	if (!r && vmem_region_whole_metadata(region, &metadata))
+		r = put_metadata(skb, KVM_VMEM_A_REGION_WHOLE_METADATA,
+				 &metadata);
+	return r;
+}
+
+/* The attributes of region-get but for metadata. Under region->lock. */
 static int put_region(struct sk_buff *skb, struct vmem_region *region,
-		      struct pid_namespace *pid_ns,
-		      const struct vmem_metadata *metadata)
+		      struct pid_namespace *pid_ns)
 {
 	const int pad = KVM_VMEM_A_REGION_PAD;
 	bool alive = vmem_region_alive(region);
@@ -164,8 +177,6 @@ static int put_region(struct sk_buff *skb, struct vmem_region *region,
 	    put_u64(skb, KVM_VMEM_A_REGION_CHANGES,
 		    atomic64_read(&region->changes), pad))
 		return -EMSGSIZE;
-	if (metadata)
-		return put_metadata(skb, KVM_VMEM_A_REGION_METADATA, metadata);
 	return 0;
 }
 
@@ -174,7 +185,6 @@ static int put_region_message(struct sk_buff *skb, struct vmem_region *region,
 			      struct pid_namespace *pid_ns, u32 portid, u32 seq,
 			      int flags, int cmd)
 {
-	struct vmem_metadata metadata;
 	void *header;
 	int r;
 
@@ -182,8 +192,9 @@ static int put_region_message(struct sk_buff *skb, struct vmem_region *region,
 	if (!header)
 		return -EMSGSIZE;
 	mutex_lock(&region->lock);
-	vmem_region_metadata(region, &metadata);
-	r = put_region(skb, region, pid_ns, &metadata);
+	r = put_region(skb, region, pid_ns);
+	if (!r)
+		r = put_region_metadata(skb, region);
 	mutex_unlock(&region->lock);
 	if (r)
 		genlmsg_cancel(skb, header);
@@ -210,7 +221,7 @@ void vmem_netlink_notify(struct vmem_region *region, int cmd)
 	if (!skb)
 		goto lost;
 	header = genlmsg_put(skb, 0, 0, vmem_genl_family, 0, cmd);
-	if (!header || put_region(skb, region, &init_pid_ns, NULL)) {
+	if (!header || put_region(skb, region, &init_pid_ns)) {
 		nlmsg_free(skb);
 		goto lost;
 	}

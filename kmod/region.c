@@ -1068,6 +1068,33 @@ void vmem_region_metadata(struct vmem_region *region,
 }
 
 /*
+ * vmem_region_whole_metadata() - what KVM would hold if the region were one
+ *	memslot in each of its address spaces
+ *
+ * Under region->lock.
+ *
+ * Return: false if that is not known.
+ */
+bool vmem_region_whole_metadata(struct vmem_region *region,
+				struct vmem_metadata *sum)
+{
+	bool known = true;
+	int as_id, idx;
+
+	*sum = (struct vmem_metadata) {};
+	if (!region->kvm || !vmem_region_alive(region))
+		return false;
+	idx = srcu_read_lock(&region->kvm->srcu);
+	for_each_set_bit(as_id, &region->as_mask, KVM_MAX_NR_ADDRESS_SPACES)
+		known &= vmem_memslot_foresee_metadata(region->kvm,
+						       gpa_to_gfn(region->gpa),
+						       region->size >> PAGE_SHIFT,
+						       region->dirty_log, sum);
+	srcu_read_unlock(&region->kvm->srcu, idx);
+	return known;
+}
+
+/*
  * vmem_region_next_run() - the next run of plugged blocks
  * @block: in: where to begin; out: the block after the run
  */

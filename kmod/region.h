@@ -174,6 +174,8 @@ int vmem_region_set(struct vmem_region *region, const u64 *requested_size,
 bool vmem_region_alive(struct vmem_region *region);
 void vmem_region_metadata(struct vmem_region *region,
 			  struct vmem_metadata *sum);
+bool vmem_region_whole_metadata(struct vmem_region *region,
+				struct vmem_metadata *sum);
 bool vmem_region_next_run(struct vmem_region *region, u64 *block,
 			  struct vmem_range *run);
 bool vmem_region_next_slot(struct vmem_region *region, u32 *index,

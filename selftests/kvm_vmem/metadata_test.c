@@ -10,6 +10,7 @@
 
 #include "kernel.h"
 #include "metadata.h"
+#include "nested.h"
 #include "region.h"
 #include "tap.h"
 
@@ -114,6 +115,7 @@ static void agrees_with_formula(const void *arg)
 	const struct geometry *g = arg;
 	struct slot_sum s = {.g = g};
 	struct vmem_nl_range all = {.gpa = g->gpa, .size = g->size};
+	struct vmem_nl_metadata whole, wholes = {0};
 	struct vmem_nl_region state;
 	struct vmem_nl_name name;
 	struct region r;
@@ -129,6 +131,11 @@ static void agrees_with_formula(const void *arg)
 	ASSERT_OK(vmem_nl_region_get(r.nl, name, &state, NULL));
 	EXPECT_GT(state.metadata.total, 0);
 	expect_cost(&state.metadata, &s.sum);
+	tap_context("region as one memslot");
+	whole = metadata_cost(g->gpa, g->size, g->dirty_log, false);
+	add_cost(&wholes, &whole, s.nr_as);
+	EXPECT_TRUE(state.has_whole_metadata);
+	expect_cost(&state.whole_metadata, &wholes);
 
 	/* It goes with the slots, and when logging ends. */
 	ASSERT_OK(vmem_nl_region_set(r.nl, name, VMEM_NL_SET_DIRTY_LOG, 0,
@@ -206,6 +213,7 @@ static void costs_what_is_plugged(const void *arg)
 	if (!metadata_uses_rmaps())
 		EXPECT_LE(state.metadata.total, MIB(1));
 	EXPECT_LE(state.metadata.total * 30, whole.total);
+	EXPECT_EQ(state.whole_metadata.total, whole.total);
 
 	/* The same as one memslot, as KVM's own call makes it. */
 	ASSERT_OK(vmem_nl_unplug_all(r.nl, VMEM_NL_BY_FD(r.fd), 0, NULL, NULL));
@@ -219,6 +227,47 @@ static void costs_what_is_plugged(const void *arg)
 	with = meminfo("VmallocUsed");
 	EXPECT_LE(whole.total, with - before + NOISE);
 	EXPECT_LE(with - before, whole.total + NOISE);
+}
+
+/* Told for a region of which nothing is plugged, by what other memslots have. */
+static void whole_follows_the_vm(const void *arg)
+{
+	struct vmem_nl_metadata plain, nested;
+	struct vmem_nl_region state;
+	struct vcpu nester;
+	struct region r;
+
+	(void)arg;
+	region_init(&r, AS_MASK_NORMAL);
+	if (!nested_vcpu_create(&nester, &r.vm))
+		tap_skip("no nested guests by SVM here");
+	plain = metadata_cost(r.args.guest_phys_addr, r.args.region_size, false,
+			      false);
+	nested = metadata_cost(r.args.guest_phys_addr, r.args.region_size,
+			       false, true);
+	ASSERT_OK(vmem_nl_region_get(r.nl, VMEM_NL_BY_FD(r.fd), &state, NULL));
+	EXPECT_EQ(state.metadata.total, 0);
+	tap_context("before a nested guest");
+	expect_cost(&state.whole_metadata, &plain);
+	nested_guest_run(&nester);
+	ASSERT_OK(vmem_nl_region_get(r.nl, VMEM_NL_BY_FD(r.fd), &state, NULL));
+	tap_context("after it");
+	expect_cost(&state.whole_metadata, &nested);
+}
+
+/* Nobody knows what a VM without memslots will have. */
+static void whole_is_not_made_up(const void *arg)
+{
+	struct vmem_nl_region state;
+	struct region r;
+
+	(void)arg;
+	region_init(&r, AS_MASK_NORMAL);
+	ASSERT_OK(vm_delete_slot(&r.vm, SLOT(AS_NORMAL, VM_BOOT_SLOT)));
+	ASSERT_OK(vm_delete_slot(&r.vm, SLOT(AS_SMM, VM_BOOT_SLOT)));
+	ASSERT_OK(vmem_nl_region_get(r.nl, VMEM_NL_BY_FD(r.fd), &state, NULL));
+	EXPECT_TRUE(state.has_metadata);
+	EXPECT_TRUE(!state.has_whole_metadata);
 }
 
 static void slot_gone_costs_nothing(const void *arg)
@@ -245,6 +294,10 @@ int main(void)
 		 .run = agrees_with_meminfo},
 		{.name = "a region of 1 TiB costs what is plugged of it",
 		 .run = costs_what_is_plugged},
+		{.name = "what the region would cost as one memslot follows the VM",
+		 .run = whole_follows_the_vm},
+		{.name = "what it would cost is not told without a memslot",
+		 .run = whole_is_not_made_up},
 		{.name = "a memslot that the VMM removed counts no more",
 		 .run = slot_gone_costs_nothing},
 	};
