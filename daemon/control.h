@@ -11,6 +11,7 @@
 #include <systemd/sd-event.h>
 
 #include "listener.h"
+#include "log.h"
 
 /* Clients at the same time: operators' commands, not a service to many. */
 #define CONTROL_MAX_CLIENTS 16
@@ -82,6 +83,7 @@ struct control {
 	struct control_client *clients;
 	unsigned int nr_clients;
 	uint64_t last_token;
+	struct log_limit limit;
 };
 
 void control_init(struct control *control, sd_event *event,

@@ -6,6 +6,7 @@
  * The level belongs to the process, as standard error does; it is the one
  * thing in this program that is not in a context structure.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -69,9 +70,9 @@ static void log_line(enum log_level level, const char *format, va_list ap)
 	if (body < 0)
 		return;
 	len = strlen(line);
-	/* A peer's text must not forge lines. */
+	/* A peer's text must not forge lines, nor steer terminals. */
 	for (size_t i = 0; i < len; i++)
-		if (line[i] == '\n' || line[i] == '\r')
+		if (iscntrl((unsigned char)line[i]))
 			line[i] = ' ';
 	line[len++] = '\n';
 	if (write(STDERR_FILENO, line, len) < 0)

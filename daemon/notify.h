@@ -25,5 +25,6 @@ void notify_close(struct notify *notify);
 void notify_send(const struct notify *notify, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 void notify_ready(const struct notify *notify);
+void notify_store(const struct notify *notify, const char *name, int fd);
 
 #endif /* NOTIFY_H */

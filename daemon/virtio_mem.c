@@ -39,6 +39,11 @@
  * reads zero. Whoever plugs blocks with contents, as for a VM that is restored,
  * is not harmed: the backing looks at the kernel's state before it discards.
  *
+ * A guest that plugs a range, and then unplugs just that, though it was asked
+ * for more, could not use it: a driver plugs before it adds the memory to its
+ * system, and takes the plug back if that fails. Nothing tells the device why;
+ * it is noted for those who wonder why nothing goes on.
+ *
  * Reset. A reset of the device changes no block. After a reset of the system
  * the driver of the new system finds plugged_size != 0 and sends UNPLUG_ALL
  * itself, as the specification lets it; a VMM that does not want to wait for
@@ -296,6 +301,7 @@ void virtio_mem_set_requested(struct virtio_mem *dev, uint64_t requested_size)
 	if (dev->requested_size == requested_size)
 		return;
 	dev->requested_size = requested_size;
+	dev->given_back = false;
 	grow_usable(dev);
 	config_changed(dev);
 }
@@ -364,12 +370,35 @@ static int contradicted(struct virtio_mem *dev, bool all)
 		if (ret)
 			return -EAGAIN;
 	}
+	current->wrong = current->request == VIRTIO_MEM_PLUG
+				 ? "blocks that are plugged already"
+				 : "blocks that are not plugged";
 	if (!all)
 		return VIRTIO_MEM_ERROR;
 	current->step = VIRTIO_MEM_REPEATING;
 	return backing->ops->repeat(backing,
 				    current->request == VIRTIO_MEM_PLUG,
 				    current->gpa, current->size);
+}
+
+/* Blocks were plugged or unplugged, as the current request wanted. */
+static void note_plugged(struct virtio_mem *dev)
+{
+	const struct virtio_mem_current *current = &dev->current;
+
+	if (current->request == VIRTIO_MEM_PLUG) {
+		/* That before was of use. */
+		if (dev->last_plug.size)
+			dev->given_back = false;
+		dev->last_plug.gpa = current->gpa;
+		dev->last_plug.size = current->size;
+		return;
+	}
+	dev->given_back = current->request == VIRTIO_MEM_UNPLUG &&
+			  current->gpa == dev->last_plug.gpa &&
+			  current->size == dev->last_plug.size &&
+			  virtio_mem_plugged_size(dev) < dev->requested_size;
+	dev->last_plug.size = 0;
 }
 
 static int plug(struct virtio_mem *dev)
@@ -461,6 +490,7 @@ static int go_on(struct virtio_mem *dev, int ret)
 		return busy(dev, current->request);
 	if (current->step != VIRTIO_MEM_CHANGING)
 		return ret;
+	note_plugged(dev);
 	if (current->request == VIRTIO_MEM_UNPLUG) {
 		discard(dev, current->gpa, current->size);
 	} else if (current->request == VIRTIO_MEM_UNPLUG_ALL) {
@@ -503,12 +533,19 @@ static void respond(struct virtio_mem *dev, enum virtio_mem_answer answer,
 	resp->type = htole16(types[answer]);
 	resp->u.state.state = htole16(result);
 	dev->answers[request][answer]++;
+	latency_add(&dev->latencies[request],
+		    latency_now_ns() - current->began_ns);
 	if (answer == VIRTIO_MEM_ERROR)
 		log_limited(&dev->limit, LOG_LEVEL_WARNING,
 			    "%s of %u blocks at 0x%" PRIx64
-			    " answered error: the guest's fault",
+			    " answered error, the guest's fault: %s",
 			    request_names[request], current->nr_blocks,
-			    current->gpa);
+			    current->gpa, current->wrong);
+	else if (answer == VIRTIO_MEM_NACK)
+		log_limited(&dev->limit, LOG_LEVEL_INFO,
+			    "plug of %u blocks at 0x%" PRIx64
+			    " answered nack: more than requested",
+			    current->nr_blocks, current->gpa);
 	else
 		log_debug("%s of %u blocks at 0x%" PRIx64 ": %s",
 			  request_names[request], current->nr_blocks,
@@ -622,6 +659,8 @@ bool virtio_mem_handle(struct virtio_mem *dev, const struct virtio_mem_req *req,
 		.request = request_types[i].request,
 		.gpa = le64toh(req->u.plug.addr),
 		.nr_blocks = le16toh(req->u.plug.nb_blocks),
+		.began_ns = latency_now_ns(),
+		.wrong = "not whole blocks of the usable region",
 	};
 	if (current->request != VIRTIO_MEM_UNPLUG_ALL &&
 	    !valid_range(dev, current->gpa, current->nr_blocks, &current->size))

@@ -10,6 +10,7 @@
 #include <linux/virtio_mem.h>
 
 #include "backing.h"
+#include "latency.h"
 #include "log.h"
 
 /*
@@ -52,6 +53,8 @@ enum virtio_mem_step {
  * @active: there is one
  * @verified: what is plugged was verified for it
  * @again: it was judged again, once
+ * @began_ns: when it came
+ * @wrong: what is wrong with it, once it is to be answered with an error
  */
 struct virtio_mem_current {
 	bool active;
@@ -62,6 +65,8 @@ struct virtio_mem_current {
 	uint64_t gpa;
 	uint64_t size;
 	uint16_t nr_blocks;
+	uint64_t began_ns;
+	const char *wrong;
 };
 
 /**
@@ -73,7 +78,10 @@ struct virtio_mem_current {
  * @usable_region_size: bytes from the start in which it may plug
  * @current: the request that is being carried out
  * @answers: how many of each answer to each request since the start
+ * @latencies: how long each request took, from when it was read to its answer
  * @last_failure: why BUSY was answered last; empty after an ACK
+ * @last_plug: first and size of what was plugged last, if nothing was since
+ * @given_back: that was unplugged at once, by a guest that was asked for more
  * @limit: for messages that a guest can cause
  * @config_changed: tell the driver that the configuration has changed
  * @changed: something that status shows has changed
@@ -90,7 +98,13 @@ struct virtio_mem {
 	uint64_t usable_region_size;
 	struct virtio_mem_current current;
 	uint64_t answers[VIRTIO_MEM_NR_REQUESTS][VIRTIO_MEM_NR_ANSWERS];
+	struct latency latencies[VIRTIO_MEM_NR_REQUESTS];
 	char last_failure[BACKING_REASON_MAX];
+	struct {
+		uint64_t gpa;
+		uint64_t size;
+	} last_plug;
+	bool given_back;
 	struct log_limit limit;
 	void (*config_changed)(void *arg);
 	void (*changed)(void *arg);

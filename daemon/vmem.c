@@ -34,16 +34,11 @@
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 
-#include "control.h"
 #include "isolation.h"
 #include "log.h"
-#include "notify.h"
-#include "region.h"
 #include "size.h"
-#include "vhost_user.h"
-#include "virtio_mem.h"
 #include "vmem.h"
-#include "vmem_nl.h"
+#include "vmem_control.h"
 
 /* Front ends and operators that may wait to be accepted. */
 #define LISTEN_BACKLOG 16
@@ -60,72 +55,9 @@
  */
 #define WORK_AGAIN_USEC (10 * 1000000ULL)
 
-/* Elements of one answer to "slots" or "blocks"; the rest is asked for next. */
-#define PAGE_MAX 256
-
-/**
- * struct vmem - the daemon
- * @options: command line
- * @event: the loop
- * @nl: netlink handles
- * @notify: service manager
- * @isolated: the start is over
- * @attached: there is a region, and with it a device
- * @vhost_user_fd: to be served as soon as there is a device, -1 once it is
- * @region_source: changes of the region
- * @publish_source: a timer, on while a change is to be told
- * @work_source: on while the device has work
- * @work_again_source: a timer, for work that has failed
- * @slots: what the kernel said when the first page of "slots" was asked for,
- *	until the last page was; @nr_slots of them
- * @resize_token: of the "resize" that waits for the kernel, 0 if there is none
- */
-struct vmem {
-	struct options options;
-	sd_event *event;
-	struct region_nl nl;
-	struct notify notify;
-	bool isolated;
-	bool attached;
-	struct region region;
-	struct virtio_mem dev;
-	struct vhost_user vu;
-	struct control control;
-	int vhost_user_fd;
-	sd_event_source *region_source;
-	sd_event_source *publish_source;
-	sd_event_source *work_source;
-	sd_event_source *work_again_source;
-	struct vmem_nl_slot *slots;
-	size_t nr_slots;
-	uint64_t resize_token;
-};
-
-/* --- What clients are shown --- */
-
-static json_object *new_size(uint64_t value)
-{
-	return json_object_new_uint64(value);
-}
-
-static void add_size(json_object *object, const char *name, uint64_t value)
-{
-	json_object_object_add(object, name, new_size(value));
-}
-
-static void add_bool(json_object *object, const char *name, bool value)
-{
-	json_object_object_add(object, name, json_object_new_boolean(value));
-}
-
-static void add_text(json_object *object, const char *name, const char *value)
-{
-	json_object_object_add(object, name, json_object_new_string(value));
-}
-
 /* --- Telling of changes --- */
 
-static uint64_t plugged_size(const struct vmem *vmem)
+uint64_t vmem_plugged_size(const struct vmem *vmem)
 {
 	return virtio_mem_plugged_size(&vmem->dev);
 }
@@ -160,7 +92,7 @@ static int on_publish(sd_event_source *source __attribute__((unused)),
 	if (vmem->attached)
 		notify_send(&vmem->notify,
 			    "STATUS=%s plugged, %s requested, front end %s",
-			    size_format(plugged_size(vmem), plugged),
+			    size_format(vmem_plugged_size(vmem), plugged),
 			    size_format(vmem->dev.requested_size, requested),
 			    vhost_user_connected(&vmem->vu) ? "connected"
 							    : "absent");
@@ -268,8 +200,8 @@ static int check_requested(const struct vmem *vmem, uint64_t size, char *text,
  * Set the requested size where it lasts; on_size_set() tells the guest.
  * Return: -EINPROGRESS, or an errno.
  */
-static int set_requested(struct vmem *vmem, uint64_t size, char *text,
-			 size_t text_size)
+int vmem_set_requested(struct vmem *vmem, uint64_t size, char *text,
+		       size_t text_size)
 {
 	struct vmem_nl_error err;
 	int ret;
@@ -281,17 +213,6 @@ static int set_requested(struct vmem *vmem, uint64_t size, char *text,
 	if (ret != -EINPROGRESS)
 		snprintf(text, text_size, "%s", err.text);
 	return ret;
-}
-
-static json_object *new_sizes(const struct vmem *vmem)
-{
-	json_object *object = json_object_new_object();
-
-	add_size(object, "requested_size", vmem->dev.requested_size);
-	add_size(object, "plugged_size", plugged_size(vmem));
-	add_size(object, "usable_region_size", vmem->dev.usable_region_size);
-	add_size(object, "populated_slots", vmem->region.state.populated_slots);
-	return object;
 }
 
 static void on_size_set(void *arg, int result, const char *text)
@@ -307,7 +228,7 @@ static void on_size_set(void *arg, int result, const char *text)
 					 vmem->region.state.requested_size);
 	if (token)
 		control_answer(&vmem->control, token, result,
-			       result ? NULL : new_sizes(vmem), text);
+			       result ? NULL : vmem_control_sizes(vmem), text);
 }
 
 /* The device is there: let a front end see it. */
@@ -331,13 +252,13 @@ static int serve_vhost_user(struct vmem *vmem)
 }
 
 /**
- * attach() - take over a region and become its device
+ * vmem_attach() - take over a region and become its device
  * @region_fd: owned from here, also on error
  * @memory_fd: likewise
  * @text: what is wrong, on error
  */
-static int attach(struct vmem *vmem, int region_fd, int memory_fd, char *text,
-		  size_t text_size)
+int vmem_attach(struct vmem *vmem, int region_fd, int memory_fd, char *text,
+		size_t text_size)
 {
 	struct region *region = &vmem->region;
 	char size[SIZE_TEXT_MAX], plugged[SIZE_TEXT_MAX];
@@ -359,8 +280,8 @@ static int attach(struct vmem *vmem, int region_fd, int memory_fd, char *text,
 	region->arg = vmem;
 	if (vmem->options.has_requested_size && !region->used_before &&
 	    !region->state.requested_size) {
-		ret = set_requested(vmem, vmem->options.requested_size, text,
-				    text_size);
+		ret = vmem_set_requested(vmem, vmem->options.requested_size,
+					 text, text_size);
 		if (ret != -EINPROGRESS)
 			goto stop_device;
 	}
@@ -379,7 +300,7 @@ static int attach(struct vmem *vmem, int region_fd, int memory_fd, char *text,
 	}
 	log_info("region %u: %s at 0x%" PRIx64 ", %s plugged", region->state.id,
 		 size_format(region->backing.size, size), region->backing.gpa,
-		 size_format(plugged_size(vmem), plugged));
+		 size_format(vmem_plugged_size(vmem), plugged));
 	if (vmem->isolated)
 		notify_ready(&vmem->notify);
 	note_change(vmem);
@@ -394,338 +315,6 @@ stop_device:
 	region_detach(region);
 	return ret;
 }
-
-/* --- Control --- */
-
-/* What is not known is null, not 0. */
-static json_object *new_metadata(bool known,
-				 const struct vmem_nl_metadata *metadata)
-{
-	json_object *object;
-
-	if (!known)
-		return NULL;
-	object = json_object_new_object();
-	add_size(object, "memslot", metadata->memslot);
-	add_size(object, "rmap", metadata->rmap);
-	add_size(object, "lpage_info", metadata->lpage_info);
-	add_size(object, "gfn_track", metadata->gfn_track);
-	add_size(object, "dirty_bitmap", metadata->dirty_bitmap);
-	add_size(object, "total", metadata->total);
-	return object;
-}
-
-static int need_region(struct vmem *vmem, struct control_call *call)
-{
-	if (vmem->attached)
-		return 0;
-	snprintf(call->message, sizeof(call->message),
-		 "no region yet: the VMM has not attached one");
-	return -ENODEV;
-}
-
-static json_object *new_counters(const struct virtio_mem *dev)
-{
-	json_object *requests = json_object_new_object();
-
-	for (int i = 0; i < VIRTIO_MEM_NR_REQUESTS; i++) {
-		json_object *answers = json_object_new_object();
-
-		for (int j = 0; j < VIRTIO_MEM_NR_ANSWERS; j++)
-			add_size(answers, virtio_mem_answer_name(j),
-				 dev->answers[i][j]);
-		json_object_object_add(requests, virtio_mem_request_name(i),
-				       answers);
-	}
-	return requests;
-}
-
-static json_object *new_driver(const struct vhost_user *vu)
-{
-	json_object *driver = json_object_new_object();
-
-	add_bool(driver, "connected", vhost_user_connected(vu));
-	add_bool(driver, "ready", vhost_user_driver_ready(vu));
-	add_bool(driver, "broken", vu->vring.broken);
-	add_size(driver, "features", vu->features);
-	add_size(driver, "protocol_features", vu->protocol_features);
-	add_size(driver, "status", vu->status);
-	return driver;
-}
-
-static int handle_status(struct control_call *call, void *arg)
-{
-	struct vmem *vmem = arg;
-	const struct virtio_mem *dev = &vmem->dev;
-	struct vmem_nl_region state;
-	struct vmem_nl_error err;
-	json_object *status;
-	int ret;
-
-	ret = need_region(vmem, call);
-	if (ret)
-		return ret;
-	ret = vmem_nl_region_get(vmem->nl.read, VMEM_NL_BY_FD(vmem->region.fd),
-				 &state, &err);
-	if (ret) {
-		snprintf(call->message, sizeof(call->message), "%s", err.text);
-		return ret;
-	}
-	status = json_object_new_object();
-	add_size(status, "region_id", state.id);
-	add_size(status, "gpa", state.gpa);
-	add_size(status, "region_size", state.size);
-	add_size(status, "block_size", state.block_size);
-	add_size(status, "slot_size", state.slot_size);
-	add_size(status, "usable_region_size", dev->usable_region_size);
-	add_size(status, "requested_size", state.requested_size);
-	add_size(status, "plugged_size", state.plugged_size);
-	add_size(status, "nr_slots", state.nr_slots);
-	add_size(status, "first_slot", state.first_slot);
-	add_size(status, "populated_slots", state.populated_slots);
-	add_size(status, "address_spaces", state.address_spaces);
-	add_bool(status, "dirty_log", state.dirty_log);
-	json_object_object_add(
-		status, "metadata",
-		new_metadata(state.has_metadata, &state.metadata));
-	if (dev->has_node)
-		add_size(status, "node", dev->node_id);
-	add_size(status, "vmm_pid", state.pid);
-	json_object_object_add(status, "driver", new_driver(&vmem->vu));
-	json_object_object_add(status, "requests", new_counters(dev));
-	add_text(status, "last_failure", dev->last_failure);
-	add_size(status, "undiscarded_size",
-		 dev->backing->owed.set * dev->backing->block_size);
-	call->result = status;
-	return 0;
-}
-
-static int handle_resize(struct control_call *call, void *arg)
-{
-	struct vmem *vmem = arg;
-	uint64_t size;
-	int ret;
-
-	ret = need_region(vmem, call);
-	if (ret)
-		return ret;
-	if (control_get_size(call, "size", &size)) {
-		snprintf(call->message, sizeof(call->message),
-			 "\"size\" is a number of bytes");
-		return -EINVAL;
-	}
-	ret = set_requested(vmem, size, call->message, sizeof(call->message));
-	if (ret == -EINPROGRESS)
-		vmem->resize_token = call->token;
-	return ret;
-}
-
-/* Where a page of a list begins: "start", a guest address, or the region's. */
-static int get_start(const struct vmem *vmem, struct control_call *call,
-		     uint64_t *start)
-{
-	*start = vmem->region.backing.gpa;
-	if (control_get_size(call, "start", start) != -EINVAL)
-		return 0;
-	snprintf(call->message, sizeof(call->message),
-		 "\"start\" is a guest address");
-	return -EINVAL;
-}
-
-static void drop_slots(struct vmem *vmem)
-{
-	free(vmem->slots);
-	vmem->slots = NULL;
-	vmem->nr_slots = 0;
-}
-
-static int keep_slot(const struct vmem_nl_slot *slot, void *arg)
-{
-	struct vmem *vmem = arg;
-	size_t nr = vmem->nr_slots;
-	struct vmem_nl_slot *grown;
-
-	/* Room doubles. */
-	if (!(nr & (nr - 1))) {
-		grown = reallocarray(vmem->slots, nr ? 2 * nr : 1,
-				     sizeof(*grown));
-		if (!grown)
-			return -ENOMEM;
-		vmem->slots = grown;
-	}
-	vmem->slots[vmem->nr_slots++] = *slot;
-	return 0;
-}
-
-static json_object *new_slot(const struct vmem_nl_slot *slot)
-{
-	json_object *object = json_object_new_object();
-
-	add_size(object, "id", slot->id);
-	add_size(object, "gpa", slot->gpa);
-	add_size(object, "size", slot->size);
-	add_size(object, "hva", slot->hva);
-	add_size(object, "plugged_size", slot->plugged_size);
-	add_bool(object, "stale", slot->stale);
-	json_object_object_add(
-		object, "metadata",
-		new_metadata(slot->has_metadata, &slot->metadata));
-	return object;
-}
-
-/*
- * The kernel is asked for the first page only, and what it said is kept until
- * the last one: to ask it for each would take a time that grows by the square.
- */
-static int handle_slots(struct control_call *call, void *arg)
-{
-	struct vmem *vmem = arg;
-	struct vmem_nl_error err;
-	json_object *slots;
-	uint64_t start;
-	size_t i = 0;
-	int ret;
-
-	ret = need_region(vmem, call);
-	if (!ret)
-		ret = get_start(vmem, call, &start);
-	if (ret)
-		return ret;
-	if (!vmem->slots || start <= vmem->region.backing.gpa) {
-		drop_slots(vmem);
-		ret = vmem_nl_slot_dump(vmem->nl.read,
-					VMEM_NL_BY_FD(vmem->region.fd),
-					keep_slot, vmem, &err);
-		if (ret) {
-			drop_slots(vmem);
-			snprintf(call->message, sizeof(call->message), "%s",
-				 err.text);
-			return ret;
-		}
-	}
-	slots = json_object_new_array();
-	call->result = json_object_new_object();
-	json_object_object_add(call->result, "slots", slots);
-	while (i < vmem->nr_slots && vmem->slots[i].gpa < start)
-		i++;
-	for (; i < vmem->nr_slots; i++) {
-		if (json_object_array_length(slots) >= PAGE_MAX) {
-			add_size(call->result, "next", vmem->slots[i].gpa);
-			return 0;
-		}
-		json_object_array_add(slots, new_slot(&vmem->slots[i]));
-	}
-	drop_slots(vmem);
-	return 0;
-}
-
-static int handle_blocks(struct control_call *call, void *arg)
-{
-	struct vmem *vmem = arg;
-	const struct backing *backing = &vmem->region.backing;
-	const struct blocks *plugged = &backing->plugged;
-	json_object *runs;
-	uint64_t start, at;
-	int ret;
-
-	ret = need_region(vmem, call);
-	if (!ret)
-		ret = get_start(vmem, call, &start);
-	if (ret)
-		return ret;
-	at = start < backing->gpa
-		     ? 0
-		     : (start - backing->gpa) / backing->block_size;
-	runs = json_object_new_array();
-	call->result = json_object_new_object();
-	add_size(call->result, "block_size", backing->block_size);
-	json_object_object_add(call->result, "runs", runs);
-	while ((at = blocks_next(plugged, at, true)) < plugged->nr) {
-		uint64_t end = blocks_next(plugged, at, false);
-		uint64_t gpa = backing->gpa + at * backing->block_size;
-		json_object *run;
-
-		if (json_object_array_length(runs) >= PAGE_MAX) {
-			add_size(call->result, "next", gpa);
-			break;
-		}
-		run = json_object_new_object();
-		add_size(run, "gpa", gpa);
-		add_size(run, "size", (end - at) * backing->block_size);
-		json_object_array_add(runs, run);
-		at = end;
-	}
-	return 0;
-}
-
-static int handle_attach(struct control_call *call, void *arg)
-{
-	struct vmem *vmem = arg;
-	int region_fd, memory_fd, ret;
-
-	if (vmem->attached) {
-		snprintf(call->message, sizeof(call->message),
-			 "there is a region already");
-		return -EBUSY;
-	}
-	if (call->nr_fds != 2) {
-		snprintf(call->message, sizeof(call->message),
-			 "two descriptors are needed, region and memory, "
-			 "%zu came",
-			 call->nr_fds);
-		return -EINVAL;
-	}
-	region_fd = call->fds[0];
-	memory_fd = call->fds[1];
-	call->fds[0] = -1;
-	call->fds[1] = -1;
-	ret = attach(vmem, region_fd, memory_fd, call->message,
-		     sizeof(call->message));
-	if (ret)
-		return ret;
-	call->result = json_object_new_object();
-	add_size(call->result, "region_id", vmem->region.state.id);
-	return 0;
-}
-
-static json_object *new_event(void *arg)
-{
-	struct vmem *vmem = arg;
-	json_object *event;
-
-	if (!vmem->attached) {
-		event = json_object_new_object();
-		add_text(event, "event", "no-region");
-		return event;
-	}
-	event = new_sizes(vmem);
-	add_text(event, "event", "state");
-	add_bool(event, "connected", vhost_user_connected(&vmem->vu));
-	add_bool(event, "ready", vhost_user_driver_ready(&vmem->vu));
-	add_text(event, "last_failure", vmem->dev.last_failure);
-	return event;
-}
-
-static int reached(uint64_t size, void *arg)
-{
-	const struct vmem *vmem = arg;
-
-	if (vmem->dev.requested_size != size)
-		return -ECANCELED;
-	return plugged_size(vmem) == size;
-}
-
-static const struct control_method control_methods[] = {
-	{"status", handle_status}, {"resize", handle_resize},
-	{"slots", handle_slots},   {"blocks", handle_blocks},
-	{"attach", handle_attach}, {},
-};
-
-static const struct control_ops control_ops = {
-	.methods = control_methods,
-	.event = new_event,
-	.reached = reached,
-};
 
 /* --- Start and end --- */
 
@@ -867,6 +456,7 @@ static int start(struct vmem *vmem, struct passed_fds *fds)
 {
 	struct vmem_nl_error err;
 	char text[CONTROL_TEXT_MAX];
+	bool gone = false;
 	int ret;
 
 	ret = sd_event_new(&vmem->event);
@@ -906,8 +496,13 @@ static int start(struct vmem *vmem, struct passed_fds *fds)
 
 		fds->region = -1;
 		fds->memory = -1;
-		ret = attach(vmem, region_fd, memory_fd, text, sizeof(text));
-		if (ret) {
+		ret = vmem_attach(vmem, region_fd, memory_fd, text,
+				  sizeof(text));
+		/* While we were being started; as if it had been later. */
+		if (ret == -ENODEV) {
+			log_info("the VM is gone");
+			gone = true;
+		} else if (ret) {
 			log_err("%s", text);
 			return ret;
 		}
@@ -918,9 +513,9 @@ static int start(struct vmem *vmem, struct passed_fds *fds)
 	if (ret)
 		return ret;
 	vmem->isolated = true;
-	if (vmem->attached)
+	if (vmem->attached || gone)
 		notify_ready(&vmem->notify);
-	return 0;
+	return gone ? sd_event_exit(vmem->event, 0) : 0;
 }
 
 /**
@@ -956,7 +551,7 @@ int vmem_new(struct vmem **vmemp, const struct options *options,
 	vhost_user_init(&vmem->vu, NULL, &vmem->dev);
 	vmem->vu.changed = note_change;
 	vmem->vu.arg = vmem;
-	control_init(&vmem->control, NULL, &control_ops, vmem);
+	control_init(&vmem->control, NULL, &vmem_control_ops, vmem);
 
 	ret = start(vmem, fds);
 	passed_fds_close(fds);
@@ -998,7 +593,7 @@ void vmem_free(struct vmem *vmem)
 	vmem->work_source = sd_event_source_disable_unref(vmem->work_source);
 	vmem->work_again_source =
 		sd_event_source_disable_unref(vmem->work_again_source);
-	drop_slots(vmem);
+	free(vmem->slots);
 	notify_close(&vmem->notify);
 	region_nl_close(&vmem->nl);
 	sd_event_unref(vmem->event);

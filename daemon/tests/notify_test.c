@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* What a service manager is told. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -60,6 +62,48 @@ static void messages_arrive(void **state)
 	notify_close(&notify);
 }
 
+static void a_descriptor_is_left_with_the_manager(void **state)
+{
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	char text[NOTIFY_TEXT_MAX];
+	struct iovec iov = {text, sizeof(text)};
+	struct msghdr mh = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+	int fd = new_manager(), left = eventfd(7, EFD_CLOEXEC), got;
+	struct cmsghdr *cmsg;
+	struct notify notify;
+	uint64_t value;
+	ssize_t length;
+
+	(void)state;
+	assert_int_equal(notify_open(&notify, NULL), 0);
+	notify_store(&notify, "region", left);
+	length = recvmsg(fd, &mh, MSG_CMSG_CLOEXEC);
+	assert_true(length > 0);
+	text[length] = '\0';
+	assert_string_equal(text, "FDSTORE=1\nFDPOLL=0\nFDNAME=region");
+	cmsg = CMSG_FIRSTHDR(&mh);
+	assert_non_null(cmsg);
+	assert_int_equal(cmsg->cmsg_type, SCM_RIGHTS);
+	assert_int_equal(cmsg->cmsg_len, CMSG_LEN(sizeof(int)));
+	memcpy(&got, CMSG_DATA(cmsg), sizeof(got));
+	/* The same file, and it stays ours as well. */
+	assert_int_equal(read(got, &value, sizeof(value)), sizeof(value));
+	assert_int_equal(value, 7);
+	close(got);
+	assert_true(fcntl(left, F_GETFD) >= 0);
+	close(left);
+	notify_close(&notify);
+	close(fd);
+}
+
 static void nobody_wants_to_know(void **state)
 {
 	struct notify notify;
@@ -68,6 +112,7 @@ static void nobody_wants_to_know(void **state)
 	unsetenv("NOTIFY_SOCKET");
 	assert_int_equal(notify_open(&notify, NULL), 0);
 	notify_ready(&notify);
+	notify_store(&notify, "region", STDIN_FILENO);
 	notify_close(&notify);
 	setenv("NOTIFY_SOCKET", "relative", 1);
 	assert_int_equal(notify_open(&notify, NULL), -EAFNOSUPPORT);
@@ -102,6 +147,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(messages_arrive),
+		cmocka_unit_test(a_descriptor_is_left_with_the_manager),
 		cmocka_unit_test(nobody_wants_to_know),
 		cmocka_unit_test(the_watchdog_is_told),
 	};

@@ -507,6 +507,71 @@ static void above_requested_is_nack(void **state)
 	assert_int_equal(plugged(f), 4 * BLOCK);
 }
 
+/* What a driver does that has no memory for page structures. */
+static void a_plug_that_is_taken_back_is_noted(void **state)
+{
+	struct fixture *f = *state;
+
+	virtio_mem_set_requested(&f->dev, GIB);
+	assert_int_equal(plug(f, GPA, 64), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(plug(f, GPA + 64 * BLOCK, 64), VIRTIO_MEM_RESP_ACK);
+	assert_false(f->dev.given_back);
+	/* Another range, a part, and that of before: not what was plugged last. */
+	assert_int_equal(unplug(f, GPA, 64), VIRTIO_MEM_RESP_ACK);
+	assert_false(f->dev.given_back);
+	assert_int_equal(plug(f, GPA, 64), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(unplug(f, GPA, 1), VIRTIO_MEM_RESP_ACK);
+	assert_false(f->dev.given_back);
+	assert_int_equal(plug(f, GPA, 1), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(unplug(f, GPA, 1), VIRTIO_MEM_RESP_ACK);
+	assert_true(f->dev.given_back);
+	/* It tries again, and succeeds. */
+	assert_int_equal(plug(f, GPA, 1), VIRTIO_MEM_RESP_ACK);
+	assert_true(f->dev.given_back);
+	assert_int_equal(plug(f, GPA + 128 * BLOCK, 1), VIRTIO_MEM_RESP_ACK);
+	assert_false(f->dev.given_back);
+	/* Asked to shrink, it is right to give back. */
+	virtio_mem_set_requested(&f->dev, 0);
+	assert_int_equal(unplug(f, GPA + 128 * BLOCK, 1), VIRTIO_MEM_RESP_ACK);
+	assert_false(f->dev.given_back);
+}
+
+static void requests_are_timed(void **state)
+{
+	struct fixture *f = *state;
+	const struct latency *plugs = &f->dev.latencies[VIRTIO_MEM_PLUG];
+	uint64_t in_buckets = 0;
+
+	virtio_mem_set_requested(&f->dev, GIB);
+	assert_int_equal(plug(f, GPA, 1), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(plug(f, GPA, 1), VIRTIO_MEM_RESP_ERROR);
+	assert_int_equal(plug(f, GPA + BLOCK, 512), VIRTIO_MEM_RESP_NACK);
+	state_of(f, GPA, 1);
+	assert_int_equal(plugs->count, 3);
+	assert_true(plugs->sum_ns > 0);
+	for (size_t i = 0; i < LATENCY_NR_BUCKETS; i++)
+		in_buckets += plugs->buckets[i];
+	assert_int_equal(in_buckets, 3);
+	assert_int_equal(f->dev.latencies[VIRTIO_MEM_STATE].count, 1);
+	assert_int_equal(f->dev.latencies[VIRTIO_MEM_UNPLUG].count, 0);
+}
+
+static void a_time_is_in_the_lowest_bucket_that_takes_it(void **state)
+{
+	struct latency l = {};
+
+	(void)state;
+	latency_add(&l, latency_bounds_ns[2]);
+	latency_add(&l, latency_bounds_ns[2] + 1);
+	latency_add(&l, latency_bounds_ns[LATENCY_NR_BUCKETS - 1] + 1);
+	assert_int_equal(l.buckets[2], 1);
+	assert_int_equal(l.buckets[3], 1);
+	assert_int_equal(l.buckets[LATENCY_NR_BUCKETS - 1], 0);
+	assert_int_equal(l.count, 3);
+	for (size_t i = 1; i < LATENCY_NR_BUCKETS; i++)
+		assert_true(latency_bounds_ns[i] > latency_bounds_ns[i - 1]);
+}
+
 static void host_failure_is_busy_and_changes_nothing(void **state)
 {
 	static const int errors[] = {-ENOMEM, -ESTALE, -ENODEV, -EBUSY,
@@ -988,6 +1053,9 @@ int main(void)
 		T(error_goes_before_nack),
 		T(unknown_request_is_an_error),
 		T(above_requested_is_nack),
+		T(a_plug_that_is_taken_back_is_noted),
+		T(requests_are_timed),
+		T(a_time_is_in_the_lowest_bucket_that_takes_it),
 		T(host_failure_is_busy_and_changes_nothing),
 		T(failed_unplug_all_keeps_usable),
 		T(state_is_plugged_unplugged_or_mixed),

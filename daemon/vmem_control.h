@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The daemon's control methods; see vmem_control.c. */
+#ifndef VMEM_CONTROL_H
+#define VMEM_CONTROL_H
+
+#include "vmem.h"
+
+extern const struct control_ops vmem_control_ops;
+
+json_object *vmem_control_sizes(const struct vmem *vmem);
+
+#endif /* VMEM_CONTROL_H */
