@@ -29,21 +29,25 @@ static bool is_number(const char *text)
 	return isdigit((unsigned char)*text);
 }
 
-static void read_command(struct host_vm *vm)
+/**
+ * process_command() - the name of a process, "?" if it cannot be had
+ *
+ * Anybody may name a process anything; this goes to terminals.
+ */
+void process_command(pid_t pid, char command[COMMAND_MAX])
 {
 	char path[PROC_PATH_MAX];
 	FILE *f;
 
-	strcpy(vm->command, "?");
-	snprintf(path, sizeof(path), "/proc/%d/comm", (int)vm->pid);
+	strcpy(command, "?");
+	snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
 	f = fopen(path, "re");
 	if (!f)
 		return;
-	if (fgets(vm->command, sizeof(vm->command), f))
-		vm->command[strcspn(vm->command, "\n")] = '\0';
+	if (fgets(command, COMMAND_MAX, f))
+		command[strcspn(command, "\n")] = '\0';
 	fclose(f);
-	/* Anybody may name a process anything; this goes to terminals. */
-	for (char *c = vm->command; *c; c++)
+	for (char *c = command; *c; c++)
 		if (!isprint((unsigned char)*c))
 			*c = '?';
 }
@@ -96,7 +100,7 @@ static int consider(struct host_vms *vms, pid_t pid, int pidfd, int number)
 		/* Closed meanwhile is as good as never there. */
 		return errno == EBADF || errno == ESRCH ? 0 : -errno;
 	if (!is_known(vms, vm.fd)) {
-		read_command(&vm);
+		process_command(vm.pid, vm.command);
 		ret = add(vms, &vm);
 		if (!ret)
 			return 0;

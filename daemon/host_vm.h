@@ -34,6 +34,8 @@ struct host_vms {
 	size_t refused;
 };
 
+void process_command(pid_t pid, char command[COMMAND_MAX]);
+
 int host_vms_of(struct host_vms *vms, pid_t pid);
 int host_vms_all(struct host_vms *vms);
 void host_vms_close(struct host_vms *vms);

@@ -4,30 +4,83 @@
 #define VMEMCTL_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include <json-c/json.h>
 
-void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
-void print_json(json_object *object);
+#include "size.h"
+
+#define MSEC_PER_SEC  1000
+#define NSEC_PER_MSEC 1000000
+#define USEC_PER_MSEC 1000
 
 /**
- * struct metadata_options - of "vmemctl metadata"
- * @pid: VMs of this process, if not 0
- * @fd: the VM of this descriptor, if @has_fd
- * @top: all VMs of the host
- * @memslots: print each memslot
+ * struct ctl_options - the command line
+ * @control: control sockets, @nr_control of them
  * @json: print JSON
+ * @has_timeout: @timeout_ms is of the command line
+ * @timeout_ms: how long an answer, or the guest, may take
+ * @size: for "resize"
+ * @wait: "resize" waits for the guest
+ * @pid: "metadata" of the VMs of this process, if not 0
+ * @fd: "metadata" of the VM of this descriptor, if @has_fd
+ * @top: "metadata" of all VMs of the host
+ * @memslots: "metadata" of each memslot
+ * @interval_ms: "top" looks again after so long
+ * @count: "top" looks so often; 0: until stopped
+ * @output: "metrics" go to this file, not to standard output
+ * @openmetrics: "metrics" in that format
  */
-struct metadata_options {
+struct ctl_options {
+	const char **control;
+	size_t nr_control;
+	bool json;
+	bool has_timeout;
+	int64_t timeout_ms;
+	uint64_t size;
+	bool wait;
 	pid_t pid;
 	int fd;
 	bool has_fd;
 	bool top;
 	bool memslots;
-	bool json;
+	int64_t interval_ms;
+	int count;
+	const char *output;
+	bool openmetrics;
 };
 
-int vmemctl_metadata(const struct metadata_options *options);
+/*
+ * Commands. Return: 0, or an errno with a message printed; -ETIMEDOUT the guest
+ * has not done it in time, -ETIME vmemd does not answer in time.
+ */
+int ctl_status(const struct ctl_options *options);
+int ctl_slots(const struct ctl_options *options);
+int ctl_blocks(const struct ctl_options *options);
+int ctl_watch(const struct ctl_options *options);
+int ctl_resize(const struct ctl_options *options);
+int ctl_metadata(const struct ctl_options *options);
+int ctl_top(const struct ctl_options *options);
+int ctl_metrics(const struct ctl_options *options);
+
+void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+int64_t now_ms(void);
+
+/* Room for any saved_format(): a size with a sign. */
+#define SAVED_TEXT_MAX (SIZE_TEXT_MAX + 1)
+
+const char *saved_format(uint64_t whole, uint64_t held,
+			 char text[SAVED_TEXT_MAX]);
+
+void print_json(json_object *object);
+void print_event(json_object *event);
+
+/* Members of JSON objects; what is missing, or of another type, is 0. */
+uint64_t get_size(json_object *object, const char *name);
+bool get_bool(json_object *object, const char *name);
+const char *get_text(json_object *object, const char *name);
+json_object *get_object(json_object *object, const char *name);
 
 #endif /* VMEMCTL_H */

@@ -287,7 +287,7 @@ static void print_top(const struct vm_report *reports, size_t nr)
 	       size_format(vm_metadata_total(&all), metadata));
 }
 
-static void print_reports(const struct metadata_options *options,
+static void print_reports(const struct ctl_options *options,
 			  const struct vm_report *reports, size_t nr)
 {
 	json_object *object, *array;
@@ -336,8 +336,7 @@ static int take_fd(struct host_vms *vms, int fd)
 	return 0;
 }
 
-static int find_vms(const struct metadata_options *options,
-		    struct host_vms *vms)
+static int find_vms(const struct ctl_options *options, struct host_vms *vms)
 {
 	int ret;
 
@@ -363,12 +362,7 @@ static int find_vms(const struct metadata_options *options,
 	return ret;
 }
 
-/**
- * vmemctl_metadata() - print what KVM holds for VMs
- *
- * Return: 0; an errno, with a message printed.
- */
-int vmemctl_metadata(const struct metadata_options *options)
+int ctl_metadata(const struct ctl_options *options)
 {
 	struct vm_report *reports = NULL;
 	struct host_vms vms = {0};

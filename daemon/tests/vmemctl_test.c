@@ -6,23 +6,26 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pty.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "unit.h"
 
-#define OUTPUT_MAX 8192
+#define OUTPUT_MAX 65536
 
 /**
  * struct fixture - where the daemon listens
  * @dir: a folder of our own; @path in it
  * @answer: a line for each request; NULL: none
  * @mute: it does not even accept
+ * @terminal: vmemctl prints on one
  * @output: what vmemctl has printed
  */
 struct fixture {
@@ -31,6 +34,7 @@ struct fixture {
 	int fd;
 	const char *answer;
 	bool mute;
+	bool terminal;
 	char output[OUTPUT_MAX];
 };
 
@@ -58,7 +62,7 @@ static int tear_down(void **state)
 
 	close(f->fd);
 	unlink(f->path);
-	rmdir(f->dir);
+	assert_int_equal(rmdir(f->dir), 0);
 	free(f);
 	return 0;
 }
@@ -93,7 +97,11 @@ static int run(struct fixture *f, const char *const *args)
 
 	for (size_t i = 0; args[i]; i++)
 		argv[3 + i] = args[i];
-	assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+	if (f->terminal)
+		assert_int_equal(openpty(&out[0], &out[1], NULL, NULL, NULL),
+				 0);
+	else
+		assert_int_equal(pipe2(out, O_CLOEXEC), 0);
 	child = fork();
 	assert_true(child >= 0);
 	if (!child) {
@@ -170,8 +178,15 @@ static void a_wrong_command_line_is_2(void **state)
 	assert_int_equal(RUN(f, "metadata", "--fd", "-1"), 2);
 	assert_int_equal(RUN(f, "metadata", "--fd", "99999999999"), 2);
 	assert_int_equal(RUN(f, "metadata", "--top", "now"), 2);
-	f->mute = false;
 	assert_int_equal(RUN(f, "resize", "1KiBB"), 2);
+	assert_int_equal(RUN(f, "status", "--output", "x"), 2);
+	assert_int_equal(RUN(f, "status", "--control", "other"), 2);
+	assert_int_equal(RUN(f, "resize", "1G", "--timeout", "-1"), 2);
+	assert_int_equal(RUN(f, "metrics", "--json"), 2);
+	assert_int_equal(RUN(f, "metrics", "--wait"), 2);
+	assert_int_equal(RUN(f, "top", "--interval", "0"), 2);
+	assert_int_equal(RUN(f, "top", "--count", "0"), 2);
+	assert_int_equal(RUN(f, "top", "--timeout", "1"), 2);
 }
 
 static void a_guest_that_does_not_follow_is_3(void **state)
@@ -211,6 +226,210 @@ static void a_daemon_that_does_not_answer_is_4(void **state)
 	close(fds[1]);
 }
 
+#define GIB_TEXT "1073741824"
+#define HALF_GIB "536870912"
+#define RESULT	 "{\"id\":1,\"result\":{}}\n"
+#define STATE(plugged, more)                                   \
+	"{\"event\":\"state\",\"requested_size\":" GIB_TEXT    \
+	",\"plugged_size\":" plugged ",\"populated_slots\":4," \
+	"\"connected\":true,\"ready\":true" more "}\n"
+
+static void a_bar_is_drawn_on_a_terminal(void **state)
+{
+	struct fixture *f = *state;
+
+	f->terminal = true;
+	f->answer =
+		RESULT STATE("0", "") STATE(HALF_GIB, "") STATE(GIB_TEXT, "");
+	assert_int_equal(RUN(f, "resize", "1G", "--wait", "--timeout", "20"),
+			 0);
+	assert_non_null(
+		strstr(f->output, "\r[........................] 0 B of 1 GiB"));
+	assert_non_null(
+		strstr(f->output, "\r[############............] 512 MiB of 1"));
+	assert_non_null(strstr(f->output,
+			       "\r[########################] 1 GiB of 1 GiB"));
+	/* But not where somebody reads it line by line. */
+	f->terminal = false;
+	assert_int_equal(RUN(f, "resize", "1G", "--wait", "--timeout", "20"),
+			 0);
+	assert_null(strchr(f->output, '\r'));
+	assert_non_null(strstr(f->output, "plugged 512 MiB of 1 GiB"));
+}
+
+static void a_stall_has_its_reason(void **state)
+{
+	static const struct {
+		const char *answer;
+		const char *size;
+		const char *reason;
+	} stalls[] = {
+		{RESULT "{\"event\":\"state\",\"requested_size\":" GIB_TEXT
+			",\"plugged_size\":0}\n",
+		 "1G", "no VMM is connected"},
+		{RESULT "{\"event\":\"state\",\"requested_size\":" GIB_TEXT
+			",\"plugged_size\":0,\"connected\":true}\n",
+		 "1G", "no virtio_mem driver"},
+		{RESULT STATE("0", ",\"last_failure\":\"no huge pages\""), "1G",
+		 "no huge pages"},
+		{RESULT STATE("0", ",\"given_back\":true"), "1G",
+		 "no room to manage more"},
+		{RESULT STATE("2147483648", ""), "1G", "memory that is in use"},
+		{RESULT STATE("0", ""), "1G", "does not plug more"},
+	};
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < sizeof(stalls) / sizeof(stalls[0]); i++) {
+		f->answer = stalls[i].answer;
+		assert_int_equal(RUN(f, "resize", stalls[i].size, "--wait",
+				     "--timeout", "0.1"),
+				 3);
+		assert_non_null(strstr(f->output, stalls[i].reason));
+	}
+	/* And while it still waits: twice then, there and at the end. */
+	f->terminal = true;
+	assert_int_equal(RUN(f, "resize", "1G", "--wait", "--timeout", "3.2"),
+			 3);
+	assert_non_null(strstr(f->output,
+			       "0 B of 1 GiB: the guest does not plug more"));
+	assert_non_null(strstr(f->output, "stalled at 0 B of 1 GiB"));
+}
+
+/* --- Metrics --- */
+
+#define STATUS                                                              \
+	"{\"id\":1,\"result\":{\"region_size\":1099511627776,"              \
+	"\"requested_size\":" GIB_TEXT ",\"plugged_size\":" HALF_GIB        \
+	",\"usable_region_size\":1342177280,\"nr_slots\":8192,"             \
+	"\"populated_slots\":4,\"undiscarded_size\":0,"                     \
+	"\"metadata\":{\"memslot\":2048,\"rmap\":0,\"total\":2048},"        \
+	"\"whole_metadata\":null,"                                          \
+	"\"driver\":{\"connected\":true,\"ready\":false},"                  \
+	"\"requests\":{\"plug\":{\"ack\":7,\"busy\":1}},"                   \
+	"\"latencies_ns\":{\"plug\":{\"buckets\":["                         \
+	"{\"most\":100000,\"count\":1},{\"most\":1000000000,\"count\":2}]," \
+	"\"count\":8,\"sum\":2500000000}}}}\n"
+
+static void assert_line(const struct fixture *f, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* A whole line of the output, in which %s is the VM's name. */
+static void assert_line(const struct fixture *f, const char *format, ...)
+{
+	char line[512];
+	va_list ap;
+	char *at;
+
+	line[0] = '\n';
+	va_start(ap, format);
+	vsnprintf(line + 1, sizeof(line) - 2, format, ap);
+	va_end(ap);
+	strcat(line, "\n");
+	at = strstr(f->output, line);
+	if (!at && strncmp(f->output, line + 1, strlen(line + 1)))
+		fail_msg("no line \"%s\" in:\n%s", line + 1, f->output);
+}
+
+static void metrics_are_what_the_daemon_tells(void **state)
+{
+	struct fixture *f = *state;
+	const char *vm = f->path;
+
+	f->answer = STATUS;
+	assert_int_equal(RUN(f, "metrics"), 0);
+	assert_line(f, "vmem_up{vm=\"%s\"} 1", vm);
+	assert_line(f, "vmem_region_size_bytes{vm=\"%s\"} 1099511627776", vm);
+	assert_line(f, "vmem_requested_size_bytes{vm=\"%s\"} 1073741824", vm);
+	assert_line(f, "vmem_plugged_size_bytes{vm=\"%s\"} 536870912", vm);
+	assert_line(f, "vmem_memslots{vm=\"%s\"} 8192", vm);
+	assert_line(f, "vmem_populated_memslots{vm=\"%s\"} 4", vm);
+	assert_line(f, "vmem_front_end_connected{vm=\"%s\"} 1", vm);
+	assert_line(f, "vmem_driver_ready{vm=\"%s\"} 0", vm);
+	assert_line(f, "vmem_metadata_bytes{vm=\"%s\",kind=\"memslot\"} 2048",
+		    vm);
+	assert_null(strstr(f->output, "kind=\"total\""));
+	/* Not known is not 0. */
+	assert_null(strstr(f->output, "vmem_whole_metadata_bytes{"));
+	assert_line(f, "# TYPE vmem_requests_total counter");
+	assert_line(f,
+		    "vmem_requests_total{vm=\"%s\",request=\"plug\","
+		    "answer=\"ack\"} 7",
+		    vm);
+	/* Buckets hold what is in those before. */
+	assert_line(f,
+		    "vmem_request_duration_seconds_bucket{vm=\"%s\","
+		    "request=\"plug\",le=\"0.0001\"} 1",
+		    vm);
+	assert_line(f,
+		    "vmem_request_duration_seconds_bucket{vm=\"%s\","
+		    "request=\"plug\",le=\"1.0\"} 3",
+		    vm);
+	assert_line(f,
+		    "vmem_request_duration_seconds_bucket{vm=\"%s\","
+		    "request=\"plug\",le=\"+Inf\"} 8",
+		    vm);
+	assert_line(f,
+		    "vmem_request_duration_seconds_sum{vm=\"%s\","
+		    "request=\"plug\"} 2.500000000",
+		    vm);
+	assert_null(strstr(f->output, "EOF"));
+
+	assert_int_equal(RUN(f, "metrics", "--openmetrics"), 0);
+	assert_line(f, "# TYPE vmem_requests counter");
+	assert_line(f, "# UNIT vmem_plugged_size_bytes bytes");
+	assert_string_equal(f->output + strlen(f->output) - 6, "# EOF\n");
+}
+
+static void a_daemon_that_is_not_there_is_down(void **state)
+{
+	char other[sizeof(((struct fixture *)0)->path) + 8];
+	struct fixture *f = *state;
+
+	/* Others are told of all the same. */
+	snprintf(other, sizeof(other), "%s\"\\.x", f->path);
+	f->answer = STATUS;
+	assert_int_equal(RUN(f, "--control", other, "metrics"), 0);
+	assert_line(f, "vmem_up{vm=\"%s\"} 1", f->path);
+	assert_line(f, "vmem_up{vm=\"%s\\\"\\\\.x\"} 0", f->path);
+	assert_non_null(strstr(f->output, "no vmemd listens there"));
+	f->answer = "{\"id\":1,\"error\":{\"code\":\"ENODEV\","
+		    "\"message\":\"no region yet\"}}\n";
+	assert_int_equal(RUN(f, "metrics"), 0);
+	assert_line(f, "vmem_up{vm=\"%s\"} 0", f->path);
+	assert_null(strstr(f->output, "vmem_plugged_size_bytes{"));
+}
+
+static void metrics_replace_a_file(void **state)
+{
+	struct fixture *f = *state;
+	char path[sizeof(f->path)], text[OUTPUT_MAX];
+	struct stat st;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/vm.prom", f->dir);
+	f->answer = STATUS;
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(RUN(f, "metrics", "--output", path), 0);
+		assert_string_equal(f->output, "");
+		file = fopen(path, "re");
+		assert_non_null(file);
+		text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
+		fclose(file);
+		assert_non_null(strstr(text, "vmem_up{"));
+		assert_int_equal(stat(path, &st), 0);
+		assert_int_equal(st.st_mode & 0777, 0644);
+	}
+	unlink(path);
+	/* Where it cannot be, nothing is left behind; see tear_down(). */
+	assert_int_equal(mkdir(path, 0700), 0);
+	assert_int_equal(RUN(f, "metrics", "--output", path), 1);
+	assert_int_equal(rmdir(path), 0);
+	f->mute = true;
+	assert_int_equal(
+		RUN(f, "metrics", "--output", path, "--timeout", "0.1"), 0);
+	unlink(path);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -221,6 +440,11 @@ int main(void)
 		T(a_wrong_command_line_is_2),
 		T(a_guest_that_does_not_follow_is_3),
 		T(a_daemon_that_does_not_answer_is_4),
+		T(a_bar_is_drawn_on_a_terminal),
+		T(a_stall_has_its_reason),
+		T(metrics_are_what_the_daemon_tells),
+		T(a_daemon_that_is_not_there_is_down),
+		T(metrics_replace_a_file),
 	};
 
 	return unit_run(tests, NULL, NULL);
