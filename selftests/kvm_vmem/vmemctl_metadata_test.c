@@ -4,16 +4,13 @@
  * what KVM holds for them.
  */
 #include <errno.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <json-c/json.h>
 #include <linux/kcmp.h>
 
 #include "batch.h"
@@ -22,84 +19,16 @@
 #include "region.h"
 #include "tap.h"
 #include "vm.h"
-
-#define OUTPUT_MAX 65536
-#define NUMBER_MAX 16
+#include "vmemctl_run.h"
 
 #define SMALL_GPA  GIB(1)
 #define SMALL_SIZE MIB(2)
 #define LARGE_GPA  GIB(4)
 #define LARGE_SIZE GIB(8)
 
-/* What the program has printed, on either stream. */
-static char output[OUTPUT_MAX];
-
-/* Run vmemctl. Return: its exit status. */
-static int run(const char *const *args)
-{
-	const char *argv[8] = {"vmemctl"};
-	posix_spawn_file_actions_t actions;
-	size_t have = 0;
-	ssize_t got;
-	int out[2], status;
-	pid_t pid;
-
-	for (size_t i = 0; args[i]; i++)
-		argv[1 + i] = args[i];
-	ASSERT_EQ(pipe(out), 0);
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_adddup2(&actions, out[1], STDOUT_FILENO);
-	posix_spawn_file_actions_adddup2(&actions, out[1], STDERR_FILENO);
-	posix_spawn_file_actions_addclose(&actions, out[0]);
-	status = posix_spawnp(&pid, argv[0], &actions, NULL,
-			      (char *const *)argv, environ);
-	posix_spawn_file_actions_destroy(&actions);
-	if (status)
-		tap_skip("vmemctl: %s", strerror(status));
-	close(out[1]);
-	while ((got = read(out[0], output + have, OUTPUT_MAX - 1 - have)) > 0)
-		have += (size_t)got;
-	output[have] = '\0';
-	close(out[0]);
-	ASSERT_EQ(waitpid(pid, &status, 0), pid);
-	ASSERT_TRUE(WIFEXITED(status));
-	return WEXITSTATUS(status);
-}
-
-#define RUN(...) run((const char *const[]){__VA_ARGS__, NULL})
-
-static const char *number(long value)
-{
-	static char text[NUMBER_MAX];
-
-	snprintf(text, sizeof(text), "%ld", value);
-	return text;
-}
-
-/* The VMs of what was printed as JSON; valid until the case ends. */
 static json_object *printed_vms(void)
 {
-	json_object *object = json_tokener_parse(output), *vms;
-
-	if (!json_object_object_get_ex(object, "vms", &vms)) {
-		tap_note("%s", output);
-		ASSERT_TRUE(!"the output is an object with VMs");
-	}
-	return vms;
-}
-
-static json_object *member(json_object *object, const char *name)
-{
-	json_object *value = NULL;
-
-	if (!json_object_object_get_ex(object, name, &value))
-		tap_fail(__FILE__, __LINE__, "no member %s", name);
-	return value;
-}
-
-static uint64_t get(json_object *object, const char *name)
-{
-	return json_object_get_uint64(member(object, name));
+	return printed("vms");
 }
 
 static void expect_metadata(json_object *object,

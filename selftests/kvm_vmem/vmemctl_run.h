@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The program vmemctl, run, and what it prints. */
+#ifndef SELFTESTS_VMEMCTL_RUN_H
+#define SELFTESTS_VMEMCTL_RUN_H
+
+#include <stdint.h>
+
+#include <json-c/json.h>
+
+#define OUTPUT_MAX 65536
+
+extern char output[OUTPUT_MAX];
+
+/** RUN() - Run it with these arguments. Return: its exit status. */
+#define RUN(...) run_vmemctl((const char *const[]){__VA_ARGS__, NULL})
+
+int run_vmemctl(const char *const *args);
+
+const char *number(long value);
+json_object *printed(const char *name);
+json_object *member(json_object *object, const char *name);
+uint64_t get(json_object *object, const char *name);
+
+#endif /* SELFTESTS_VMEMCTL_RUN_H */
