@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * vmemd, the program, with a real region: what it leaves with a service manager
+ * brings it back to where it was.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "process.h"
+#include "region.h"
+#include "tap.h"
+
+#define TEXT_MAX 8192
+
+/* As the socket activation protocol has it: the first descriptor passed. */
+#define LISTEN_FDS_START 3
+
+/**
+ * struct daemon - a vmemd and its service manager, which is this process
+ * @dir: a folder of our own; both sockets are in it
+ * @manager: where it tells its state
+ * @pid: of vmemd, 0 if there is none
+ * @region, @memory: what it has left here
+ * @control: connected to its control socket, or -1
+ */
+struct daemon {
+	char dir[32];
+	char control_path[64];
+	char vhost_user_path[64];
+	int manager;
+	pid_t pid;
+	int region;
+	int memory;
+	int control;
+};
+
+static void daemon_prepare(struct daemon *d)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	char name[32];
+
+	*d = (struct daemon){.region = -1, .memory = -1, .control = -1};
+	strcpy(d->dir, "/tmp/vmemd-XXXXXX");
+	ASSERT_TRUE(mkdtemp(d->dir));
+	snprintf(d->control_path, sizeof(d->control_path), "%s/control",
+		 d->dir);
+	snprintf(d->vhost_user_path, sizeof(d->vhost_user_path),
+		 "%s/vhost-user", d->dir);
+	snprintf(name, sizeof(name), "@vmemd-test-%d", (int)getpid());
+	memcpy(addr.sun_path + 1, name + 1, strlen(name) - 1);
+	d->manager = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	ASSERT_GE(d->manager, 0);
+	ASSERT_EQ(bind(d->manager, (struct sockaddr *)&addr,
+		       (socklen_t)(offsetof(struct sockaddr_un, sun_path) +
+				   strlen(name))),
+		  0);
+	ASSERT_EQ(setenv("NOTIFY_SOCKET", name, 1), 0);
+}
+
+static void daemon_remove(struct daemon *d)
+{
+	unlink(d->control_path);
+	unlink(d->vhost_user_path);
+	EXPECT_EQ(rmdir(d->dir), 0);
+}
+
+/* In the child: it is vmemd from here on. */
+static void become_daemon(const struct daemon *d)
+{
+	char pid[16];
+
+	if (d->region >= 0) {
+		/* Above both places first, so that neither is in the way. */
+		int region = dup(d->region), memory = dup(d->memory);
+
+		if (region <= LISTEN_FDS_START || memory <= LISTEN_FDS_START)
+			_exit(126);
+		dup2(region, LISTEN_FDS_START);
+		dup2(memory, LISTEN_FDS_START + 1);
+		snprintf(pid, sizeof(pid), "%d", (int)getpid());
+		setenv("LISTEN_PID", pid, 1);
+		setenv("LISTEN_FDS", "2", 1);
+		setenv("LISTEN_FDNAMES", "region:memory", 1);
+	}
+	execlp("vmemd", "vmemd", "--control", d->control_path, "--vhost-user",
+	       d->vhost_user_path, "--log-level", "warning", NULL);
+	_exit(errno == ENOENT ? 127 : 126);
+}
+
+/* With the descriptors that it has left here, if it has. */
+static void daemon_start(struct daemon *d)
+{
+	d->pid = fork();
+	ASSERT_GE(d->pid, 0);
+	if (!d->pid)
+		become_daemon(d);
+}
+
+/* One message of vmemd's to its manager. @fd: what came with it, or -1. */
+static void daemon_told(const struct daemon *d, char text[TEXT_MAX], int *fd)
+{
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov = {text, TEXT_MAX - 1};
+	struct msghdr mh = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+	struct cmsghdr *cmsg;
+	ssize_t length;
+
+	length = recvmsg(d->manager, &mh, MSG_CMSG_CLOEXEC);
+	ASSERT_GE(length, 0);
+	text[length] = '\0';
+	*fd = -1;
+	cmsg = CMSG_FIRSTHDR(&mh);
+	if (cmsg && cmsg->cmsg_type == SCM_RIGHTS)
+		memcpy(fd, CMSG_DATA(cmsg), sizeof(*fd));
+}
+
+/* Wait until it is said, and keep what is left here meanwhile. */
+static void daemon_wait(struct daemon *d, const char *what)
+{
+	char text[TEXT_MAX];
+	int fd;
+
+	do {
+		daemon_told(d, text, &fd);
+		if (strstr(text, "FDSTORE=1")) {
+			ASSERT_GE(fd, 0);
+			if (strstr(text, "FDNAME=region"))
+				d->region = fd;
+			else if (strstr(text, "FDNAME=memory"))
+				d->memory = fd;
+		}
+	} while (!strstr(text, what));
+}
+
+static void daemon_kill(struct daemon *d)
+{
+	int status;
+
+	if (d->control >= 0)
+		close(d->control);
+	d->control = -1;
+	ASSERT_EQ(kill(d->pid, SIGKILL), 0);
+	ASSERT_EQ(waitpid(d->pid, &status, 0), d->pid);
+	EXPECT_TRUE(WIFSIGNALED(status));
+	d->pid = 0;
+}
+
+static void connect_control(struct daemon *d)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+
+	strcpy(addr.sun_path, d->control_path);
+	d->control = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	ASSERT_GE(d->control, 0);
+	ASSERT_EQ(connect(d->control, (struct sockaddr *)&addr, sizeof(addr)),
+		  0);
+}
+
+/* A line to the control socket, with descriptors. @text gets the answer. */
+static void ask(struct daemon *d, const char *line, const int fds[2],
+		char text[TEXT_MAX])
+{
+	union {
+		char space[CMSG_SPACE(2 * sizeof(int))];
+		struct cmsghdr align;
+	} control = {0};
+	struct iovec iov = {(void *)line, strlen(line)};
+	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
+	struct cmsghdr *cmsg;
+	size_t have = 0;
+
+	if (d->control < 0)
+		connect_control(d);
+	if (fds) {
+		mh.msg_control = &control;
+		mh.msg_controllen = sizeof(control);
+		cmsg = CMSG_FIRSTHDR(&mh);
+		cmsg->cmsg_level = SOL_SOCKET;
+		cmsg->cmsg_type = SCM_RIGHTS;
+		cmsg->cmsg_len = CMSG_LEN(2 * sizeof(int));
+		memcpy(CMSG_DATA(cmsg), fds, 2 * sizeof(int));
+	}
+	ASSERT_EQ(sendmsg(d->control, &mh, MSG_NOSIGNAL), strlen(line));
+	do {
+		ssize_t got =
+			recv(d->control, text + have, TEXT_MAX - 1 - have, 0);
+
+		ASSERT_GT(got, 0);
+		have += (size_t)got;
+	} while (text[have - 1] != '\n');
+	text[have] = '\0';
+}
+
+static void expect_said(const char *text, const char *part)
+{
+	if (!strstr(text, part))
+		tap_fail(__FILE__, __LINE__, "no %s in: %s", part, text);
+}
+
+#define ATTACH "{\"id\":1,\"method\":\"attach\"}\n"
+#define STATUS "{\"id\":2,\"method\":\"status\"}\n"
+#define BLOCKS "{\"id\":3,\"method\":\"blocks\"}\n"
+
+static void need_vmemd(void)
+{
+	/* What a shell finds, and execlp(). */
+	if (system("command -v vmemd >/dev/null"))
+		tap_skip("there is no vmemd here");
+}
+
+static void the_same_region_is_attached_again(const void *arg)
+{
+	struct region r, other;
+	char text[TEXT_MAX];
+	struct daemon d;
+
+	(void)arg;
+	need_vmemd();
+	region_init(&r, AS_MASK_NORMAL);
+	daemon_prepare(&d);
+	daemon_start(&d);
+	daemon_wait(&d, "waiting for a region");
+	ask(&d, ATTACH, (const int[]){r.fd, r.mem.fd}, text);
+	expect_said(text, "\"result\":{\"region_id\":");
+	ask(&d, ATTACH, (const int[]){r.fd, r.mem.fd}, text);
+	expect_said(text, "\"result\":{\"region_id\":");
+	ask(&d, ATTACH, NULL, text);
+	expect_said(text, "EINVAL");
+	/* No region at all, and another. */
+	ask(&d, ATTACH, (const int[]){r.mem.fd, r.mem.fd}, text);
+	expect_said(text, "EBUSY");
+	region_init(&other, AS_MASK_NORMAL);
+	ask(&d, ATTACH, (const int[]){other.fd, other.mem.fd}, text);
+	expect_said(text, "EBUSY");
+	ask(&d, STATUS, NULL, text);
+	expect_said(text, "\"plugged_size\":0");
+	daemon_kill(&d);
+	daemon_remove(&d);
+}
+
+static void what_is_left_with_the_manager_brings_it_back(const void *arg)
+{
+	char text[TEXT_MAX], before[TEXT_MAX], requested[64];
+	struct daemon d;
+	struct region r;
+
+	(void)arg;
+	need_vmemd();
+	region_init(&r, AS_MASK_NORMAL);
+	daemon_prepare(&d);
+	daemon_start(&d);
+	daemon_wait(&d, "waiting for a region");
+	ask(&d, ATTACH, (const int[]){r.fd, r.mem.fd}, text);
+	daemon_wait(&d, "FDNAME=memory");
+	ASSERT_GE(d.region, 0);
+	snprintf(
+		requested, sizeof(requested),
+		"{\"id\":4,\"method\":\"resize\",\"params\":{\"size\":%llu}}\n",
+		(unsigned long long)(8 * r.args.block_size));
+	ask(&d, requested, NULL, text);
+	expect_said(text, "result");
+	ASSERT_OK(region_plug(&r, 1, 3));
+	ASSERT_OK(region_plug(&r, 6, 1));
+	memset(region_block_hva(&r, 2), 0x5a, r.args.block_size);
+	for (int i = 0; i < 3; i++) {
+		tap_context("kill %d", i);
+		ask(&d, BLOCKS, NULL, before);
+		expect_said(before, "\"runs\":[{");
+		daemon_kill(&d);
+		/* Without what the VMM has: it need not do anything. */
+		daemon_start(&d);
+		daemon_wait(&d, "READY=1");
+		ask(&d, BLOCKS, NULL, text);
+		EXPECT_EQ(strcmp(text, before), 0);
+	}
+	ask(&d, STATUS, NULL, text);
+	snprintf(requested, sizeof(requested), "\"requested_size\":%llu,",
+		 (unsigned long long)(8 * r.args.block_size));
+	expect_said(text, requested);
+	/* And its memory is that of before. */
+	for (uint64_t i = 0; i < r.args.block_size; i += GUEST_PAGE)
+		ASSERT_EQ(region_block_hva(&r, 2)[i], 0x5a);
+	/* The VMM may come all the same. */
+	ask(&d, ATTACH, (const int[]){r.fd, r.mem.fd}, text);
+	expect_said(text, "result");
+	daemon_kill(&d);
+	daemon_remove(&d);
+}
+
+static void with_a_region_whose_vm_is_gone_it_ends_well(const void *arg)
+{
+	struct daemon d;
+	int pair[2], status;
+	pid_t vmm;
+
+	(void)arg;
+	need_vmemd();
+	daemon_prepare(&d);
+	process_pair(pair);
+	vmm = fork();
+	ASSERT_GE(vmm, 0);
+	if (!vmm) {
+		struct region r;
+
+		region_init(&r, AS_MASK_NORMAL);
+		send_fd(pair[1], r.fd);
+		send_fd(pair[1], r.mem.fd);
+		_exit(0);
+	}
+	d.region = receive_fd(pair[0]);
+	d.memory = receive_fd(pair[0]);
+	expect_exit(vmm);
+	daemon_start(&d);
+	daemon_wait(&d, "READY=1");
+	ASSERT_EQ(waitpid(d.pid, &status, 0), d.pid);
+	EXPECT_TRUE(WIFEXITED(status));
+	EXPECT_EQ(WEXITSTATUS(status), 0);
+	daemon_remove(&d);
+}
+
+int main(void)
+{
+	static const struct tap_case cases[] = {
+		{.name = "the same region may be attached again, no other",
+		 .run = the_same_region_is_attached_again},
+		{.name = "killed, it comes back by what it left with the manager",
+		 .run = what_is_left_with_the_manager_brings_it_back},
+		{.name = "with a region whose VM is gone it is ready and ends",
+		 .run = with_a_region_whose_vm_is_gone_it_ends_well},
+	};
+
+	return tap_run(cases, ARRAY_SIZE(cases));
+}
