@@ -316,18 +316,18 @@ static void assert_line(const struct fixture *f, const char *format, ...)
 /* A whole line of the output, in which %s is the VM's name. */
 static void assert_line(const struct fixture *f, const char *format, ...)
 {
+	const char *at = f->output;
 	char line[512];
 	va_list ap;
-	char *at;
 
-	line[0] = '\n';
 	va_start(ap, format);
-	vsnprintf(line + 1, sizeof(line) - 2, format, ap);
+	vsnprintf(line, sizeof(line), format, ap);
 	va_end(ap);
-	strcat(line, "\n");
-	at = strstr(f->output, line);
-	if (!at && strncmp(f->output, line + 1, strlen(line + 1)))
-		fail_msg("no line \"%s\" in:\n%s", line + 1, f->output);
+	for (; (at = strstr(at, line)); at++)
+		if ((at == f->output || at[-1] == '\n') &&
+		    at[strlen(line)] == '\n')
+			return;
+	fail_msg("no line \"%s\"", line);
 }
 
 static void metrics_are_what_the_daemon_tells(void **state)
