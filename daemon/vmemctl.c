@@ -195,19 +195,19 @@ static const struct option long_options[] = {
 
 /**
  * struct command - a command
- * @size: it has an argument, a size
+ * @run: see vmemctl.h
  * @takes: options that are for it, besides --control and --json
+ * @size: it has an argument, a size
  * @no_json: it has a format of its own
  * @daemon: it talks to one vmemd
- * @run: see vmemctl.h
  */
 static const struct command {
 	const char *name;
-	bool size;
+	int (*run)(const struct ctl_options *options);
 	unsigned int takes;
+	bool size;
 	bool no_json;
 	bool daemon;
-	int (*run)(const struct ctl_options *options);
 } commands[] = {
 	{.name = "status",
 	 .takes = TAKES(OPT_TIMEOUT),

@@ -4,7 +4,9 @@
  * brings it back to where it was.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -219,9 +221,19 @@ static void expect_said(const char *text, const char *part)
 
 static void need_vmemd(void)
 {
-	/* What a shell finds, and execlp(). */
-	if (system("command -v vmemd >/dev/null"))
-		tap_skip("there is no vmemd here");
+	char *const argv[] = {(char *)"vmemd", (char *)"--version", NULL};
+	posix_spawn_file_actions_t actions;
+	pid_t pid;
+	int ret;
+
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null",
+					 O_WRONLY, 0);
+	ret = posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
+	posix_spawn_file_actions_destroy(&actions);
+	if (ret)
+		tap_skip("vmemd: %s", strerror(ret));
+	expect_exit(pid);
 }
 
 static void the_same_region_is_attached_again(const void *arg)
