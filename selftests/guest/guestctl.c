@@ -9,14 +9,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "lines.h"
+
 #define MAX_REQUEST 200
-#define MAX_LINE    4096
 #define READY	    "vmem-guest ready"
 #define TIMEOUT_S   60
 
@@ -40,102 +38,26 @@ enum status {
 	STATUS_SILENT = 3,
 };
 
-struct console {
-	int fd;
-	char buffer[MAX_LINE];
-	size_t used;
-};
-
-static time_t now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec;
-}
-
-static int connect_to(const char *path)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	int fd;
-
-	if (strlen(path) >= sizeof(address.sun_path)) {
-		errno = ENAMETOOLONG;
-		return -1;
-	}
-	strcpy(address.sun_path, path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -1;
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address))) {
-		close(fd);
-		return -1;
-	}
-	return fd;
-}
-
-/*
- * Wait for more from the console. Return: false at its end or at the deadline.
- */
-static bool receive(struct console *console, time_t deadline)
-{
-	struct timeval timeout = {.tv_sec = deadline - now()};
-	ssize_t len;
-
-	if (timeout.tv_sec <= 0)
-		return false;
-	/* A line too long to be the agent's: forget its beginning. */
-	if (console->used == sizeof(console->buffer))
-		console->used = 0;
-	setsockopt(console->fd, SOL_SOCKET, SO_RCVTIMEO, &timeout,
-		   sizeof(timeout));
-	len = recv(console->fd, console->buffer + console->used,
-		   sizeof(console->buffer) - console->used, 0);
-	if (len <= 0)
-		return len < 0 && errno == EINTR;
-	console->used += (size_t)len;
-	return true;
-}
-
-/* Return: false when there is none, at the end or at the deadline. */
-static bool read_line(struct console *console, time_t deadline, char *line)
-{
-	size_t length;
-	char *end;
-
-	while (!(end = memchr(console->buffer, '\n', console->used)))
-		if (!receive(console, deadline))
-			return false;
-	length = (size_t)(end - console->buffer);
-	memcpy(line, console->buffer, length);
-	console->used -= length + 1;
-	memmove(console->buffer, end + 1, console->used);
-	while (length && line[length - 1] == '\r')
-		length--;
-	line[length] = '\0';
-	return true;
-}
-
-/* As connect_to(), but the socket may still be to come. */
-static int wait_connect(const char *path, time_t deadline)
+/* As lines_connect(), but the socket may still be to come. */
+static bool wait_connect(struct lines *console, const char *path,
+			 time_t deadline)
 {
 	const struct timespec look = {.tv_nsec = LOOK_NS};
-	int fd;
 
-	while ((fd = connect_to(path)) < 0) {
+	while (!lines_connect(console, path)) {
 		if ((errno != ENOENT && errno != ECONNREFUSED) ||
-		    now() >= deadline)
-			return -1;
+		    lines_now() >= deadline)
+			return false;
 		nanosleep(&look, NULL);
 	}
-	return fd;
+	return true;
 }
 
-static enum status wait_ready(struct console *console, time_t deadline)
+static enum status wait_ready(struct lines *console, time_t deadline)
 {
-	char line[MAX_LINE];
+	char line[LINES_MAX];
 
-	while (read_line(console, deadline, line))
+	while (lines_read(console, deadline, line))
 		if (!strcmp(line, READY))
 			return STATUS_OK;
 	fprintf(stderr, "vmem-guestctl: the guest's agent does not come up\n");
@@ -143,19 +65,19 @@ static enum status wait_ready(struct console *console, time_t deadline)
 }
 
 /* Return: STATUS_SILENT if the deadline comes before the end. */
-static enum status listen_to(struct console *console, time_t deadline)
+static enum status listen_to(struct lines *console, time_t deadline)
 {
-	char line[MAX_LINE];
+	char line[LINES_MAX];
 
-	while (read_line(console, deadline, line))
+	while (lines_read(console, deadline, line))
 		puts(line);
-	return now() < deadline ? STATUS_OK : STATUS_SILENT;
+	return lines_now() < deadline ? STATUS_OK : STATUS_SILENT;
 }
 
-static enum status ask(struct console *console, time_t deadline, int argc,
+static enum status ask(struct lines *console, time_t deadline, int argc,
 		       char **argv)
 {
-	char request[MAX_REQUEST], line[MAX_LINE], tag[16];
+	char request[MAX_REQUEST], line[LINES_MAX], tag[16];
 	size_t tag_length;
 	int used, i;
 
@@ -171,12 +93,12 @@ static enum status ask(struct console *console, time_t deadline, int argc,
 			return STATUS_USAGE;
 		}
 	}
-	request[used++] = '\n';
-	if (send(console->fd, request, (size_t)used, MSG_NOSIGNAL) != used) {
+	strcpy(request + used, "\n");
+	if (!lines_send(console, request)) {
 		perror("vmem-guestctl: send");
 		return STATUS_SILENT;
 	}
-	while (read_line(console, deadline, line)) {
+	while (lines_read(console, deadline, line)) {
 		if (strncmp(line, tag, tag_length))
 			continue;
 		if (line[tag_length] == ':') {
@@ -195,10 +117,11 @@ static enum status ask(struct console *console, time_t deadline, int argc,
 
 int main(int argc, char **argv)
 {
-	struct console console = {.fd = -1};
+	struct lines console;
 	unsigned long timeout = TIMEOUT_S;
 	enum status status;
 	time_t deadline;
+	bool connected;
 	int first = 2;
 	char *end;
 
@@ -214,12 +137,12 @@ int main(int argc, char **argv)
 		fputs(usage, stderr);
 		return STATUS_USAGE;
 	}
-	deadline = now() + (time_t)timeout;
+	deadline = lines_now() + (time_t)timeout;
 	if (!strcmp(argv[first], "ready"))
-		console.fd = wait_connect(argv[1], deadline);
+		connected = wait_connect(&console, argv[1], deadline);
 	else
-		console.fd = connect_to(argv[1]);
-	if (console.fd < 0) {
+		connected = lines_connect(&console, argv[1]);
+	if (!connected) {
 		fprintf(stderr, "vmem-guestctl: %s: %s\n", argv[1],
 			strerror(errno));
 		return STATUS_SILENT;
@@ -230,6 +153,6 @@ int main(int argc, char **argv)
 		status = listen_to(&console, deadline);
 	else
 		status = ask(&console, deadline, argc - first, argv + first);
-	close(console.fd);
+	lines_close(&console);
 	return (int)status;
 }
