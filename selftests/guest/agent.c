@@ -9,7 +9,8 @@
  * to an asker that went away can be taken for the answer.
  *
  *	meminfo			memtotal, memfree, memavailable, in bytes
- *	wait-memtotal B S	wait until MemTotal is B bytes, S seconds at most
+ *	wait-memtotal B S	wait until MemTotal is B bytes, S seconds at most;
+ *				says at once what it is "from"
  *	plugged			bytes and memory blocks of virtio-mem memory
  *	pattern SEED		write and verify hotplugged memory (pattern.h)
  *	dmesg			the kernel's log
@@ -86,6 +87,12 @@ static int do_wait_memtotal(const struct request *request)
 	if (request->nr_args != 2 || !parse_number(request->args[0], &wanted) ||
 	    !parse_number(request->args[1], &seconds))
 		return -EINVAL;
+	/* The asker may wait for this line, and only then make the change. */
+	ret = hotplug_meminfo("MemTotal", &total);
+	if (ret)
+		return ret;
+	answer(request, "from", total);
+	fflush(stdout);
 	ret = hotplug_wait_memtotal(wanted, seconds, &total);
 	if (!ret || ret == -ETIMEDOUT)
 		answer(request, "memtotal", total);

@@ -15,9 +15,10 @@
 
 /*
  * The kernel announces whole memory blocks only, not the parts of one that
- * virtio_mem adds and takes, so look again this often without an event.
+ * virtio_mem adds and takes, so look again this often without an event: little
+ * next to the time of a resize, which is measured so.
  */
-#define LOOK_MS 100
+#define LOOK_MS 5
 
 int hotplug_meminfo(const char *name, uint64_t *bytes)
 {
