@@ -176,12 +176,21 @@ static int handle_status(struct control_call *call, void *arg)
 	add_size(status, "vmm_pid", state.pid);
 	json_object_object_add(status, "driver", new_driver(&vmem->vu));
 	json_object_object_add(status, "requests", new_counters(dev));
-	json_object_object_add(status, "latencies_ns", new_latencies(dev));
 	add_text(status, "last_failure", dev->last_failure);
 	add_bool(status, "given_back", dev->given_back);
 	add_size(status, "undiscarded_size",
 		 dev->backing->owed.set * dev->backing->block_size);
 	call->result = status;
+	return 0;
+}
+
+static int handle_latencies(struct control_call *call, void *arg)
+{
+	struct vmem *vmem = arg;
+
+	call->result = json_object_new_object();
+	json_object_object_add(call->result, "latencies_ns",
+			       new_latencies(&vmem->dev));
 	return 0;
 }
 
@@ -424,9 +433,13 @@ static int reached(uint64_t size, void *arg)
 }
 
 static const struct control_method control_methods[] = {
-	{"status", handle_status}, {"resize", handle_resize},
-	{"slots", handle_slots},   {"blocks", handle_blocks},
-	{"attach", handle_attach}, {},
+	{"status", handle_status},
+	{"latencies", handle_latencies},
+	{"resize", handle_resize},
+	{"slots", handle_slots},
+	{"blocks", handle_blocks},
+	{"attach", handle_attach},
+	{},
 };
 
 const struct control_ops vmem_control_ops = {

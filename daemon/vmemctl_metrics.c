@@ -30,10 +30,12 @@
  * struct vm - a VM as its vmemd tells it
  * @name: of the VM, escaped for a label
  * @status: NULL if the vmemd does not tell
+ * @latencies: how long requests took; NULL likewise
  */
 struct vm {
 	char *name;
 	json_object *status;
+	json_object *latencies;
 };
 
 /**
@@ -88,6 +90,8 @@ static void ask(struct vm *vm, const char *path,
 	if (daemon_open(&daemon, path, options) ||
 	    daemon_call(&daemon, "status", NULL, &vm->status))
 		vm->status = NULL;
+	else if (daemon_call(&daemon, "latencies", NULL, &vm->latencies))
+		vm->latencies = NULL;
 	daemon_close(&daemon);
 }
 
@@ -265,7 +269,7 @@ static void put_latencies(const struct page *page)
 		 "answer.");
 	for (size_t i = 0; i < page->nr; i++) {
 		json_object *latencies =
-			get_object(page->vms[i].status, "latencies_ns");
+			get_object(page->vms[i].latencies, "latencies_ns");
 
 		if (!latencies)
 			continue;
@@ -391,6 +395,7 @@ int ctl_metrics(const struct ctl_options *options)
 	for (size_t i = 0; i < page.nr; i++) {
 		free(page.vms[i].name);
 		json_object_put(page.vms[i].status);
+		json_object_put(page.vms[i].latencies);
 	}
 	free(page.vms);
 	return ret;
