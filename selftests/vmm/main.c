@@ -36,8 +36,9 @@
  * That is all: plugging and unplugging goes from the guest's driver to vmemd
  * to the kernel, without the VMM. Whoever wants the guest to grow asks vmemd
  * (vmemctl resize). Keep your copy of the region's fd: if vmemd dies, hand it
- * to the next; the state of the region is in the kernel. When the process
- * ends, the kernel cleans up and vmemd ends too.
+ * to the next, and go on with the rings where they are [reconnect.c]; the state
+ * of the region is in the kernel. When the process ends, the kernel cleans up
+ * and vmemd ends too.
  *
  * How this program runs
  * ---------------------
@@ -66,6 +67,7 @@
 #include "memory.h"
 #include "options.h"
 #include "probe.h"
+#include "reconnect.h"
 #include "region.h"
 #include "serial.h"
 #include "util.h"
@@ -95,6 +97,7 @@ enum {
 	POLL_VMEMD,
 	POLL_BACKEND,
 	POLL_CHANNEL,
+	POLL_BACK,
 	POLL_SERIAL,
 	POLL_COUNT = POLL_SERIAL + SERIAL_NR_POLL,
 };
@@ -112,6 +115,7 @@ struct vmm {
 	struct vhost_user vu;
 	bool has_virtio;
 	struct virtio_mmio virtio;
+	struct reconnect reconnect;
 	bool has_serial;
 	struct serial serial;
 	struct vcpu_machine machine;
@@ -235,6 +239,15 @@ static int create_vm(struct vmm *vmm)
 	return ret;
 }
 
+/* A vmemd that somebody else runs was lost, and is there again or not. */
+static int connect_again(void *opaque)
+{
+	const struct vmm *vmm = opaque;
+
+	return vmemd_try_attach(vmm->options.vhost_user, vmm->options.control,
+				vmm->region_fd, vmm->memory.region.fd);
+}
+
 /* The three calls, and the device in front of them. */
 static int create_device(struct vmm *vmm)
 {
@@ -268,8 +281,16 @@ static int create_device(struct vmm *vmm)
 		return ret;
 	}
 	vmm->has_virtio = true;
-	return virtio_mmio_open(&vmm->virtio, vmm->vm_fd, &vmm->memory,
-				&vmm->vu, VIRTIO_MEM_ID, VIRTIO_MEM_QUEUES);
+	ret = virtio_mmio_open(&vmm->virtio, vmm->vm_fd, &vmm->memory, &vmm->vu,
+			       VIRTIO_MEM_ID, VIRTIO_MEM_QUEUES);
+	if (ret || options->vmemd)
+		return ret;
+	vmm->virtio.comes_back = true;
+	vmm->reconnect.dev = &vmm->virtio;
+	vmm->reconnect.memory = &vmm->memory;
+	vmm->reconnect.connect = connect_again;
+	vmm->reconnect.opaque = vmm;
+	return reconnect_open(&vmm->reconnect);
 }
 
 static int create_vcpus(struct vmm *vmm, const struct kvm_cpuid2 *cpuid,
@@ -374,6 +395,7 @@ static int vmm_create(struct vmm *vmm)
 	memory_init(&vmm->memory);
 	vmemd_init(&vmm->vmemd);
 	vhost_user_init(&vmm->vu);
+	reconnect_init(&vmm->reconnect);
 	probe_init(&vmm->probe);
 	ret = catch_signals(vmm);
 	if (ret)
@@ -385,7 +407,11 @@ static void vmm_destroy(struct vmm *vmm)
 {
 	unsigned int i;
 
-	/* No vCPU may be left waiting for an answer. */
+	/* No vCPU may be left waiting for an answer, nor who reconnects. */
+	vhost_user_shutdown(&vmm->vu);
+	if (vmm->has_virtio)
+		virtio_mmio_give_up(&vmm->virtio);
+	reconnect_close(&vmm->reconnect);
 	vhost_user_shutdown(&vmm->vu);
 	probe_close(&vmm->probe);
 	for (i = 0; i < vmm->nr_vcpus; i++)
@@ -410,14 +436,29 @@ static void vmm_destroy(struct vmm *vmm)
 }
 
 /*
- * The guest goes on without its backend, with the memory it has; only
- * resizing is over.
+ * The guest goes on without its backend, with the memory it has. Resizing is
+ * over, unless somebody else starts the backend again.
  */
 static void backend_lost(struct vmm *vmm, const char *what)
 {
 	error("%s; the guest keeps the memory it has", what);
 	vhost_user_shutdown(&vmm->vu);
-	virtio_mmio_config_changed(&vmm->virtio);
+	if (!vmm->virtio.comes_back)
+		virtio_mmio_config_changed(&vmm->virtio);
+}
+
+/* There is nothing more to be had from the connection. */
+static void backend_closed(struct vmm *vmm)
+{
+	backend_lost(vmm, "the backend has closed");
+	if (!vmm->virtio.comes_back)
+		return;
+	/* Its last words on the channel are of no use, and it has a new one. */
+	if (vmm->vu.channel_fd >= 0)
+		close(vmm->vu.channel_fd);
+	vmm->vu.channel_fd = -1;
+	if (reconnect_start(&vmm->reconnect))
+		virtio_mmio_give_up(&vmm->virtio);
 }
 
 static void handle_channel(struct vmm *vmm)
@@ -450,6 +491,8 @@ static enum exit_status main_loop(struct vmm *vmm)
 						    POLLRDHUP, 0};
 		fds[POLL_CHANNEL] =
 			(struct pollfd){vmm->vu.channel_fd, POLLIN, 0};
+		fds[POLL_BACK] =
+			(struct pollfd){vmm->reconnect.back_fd, POLLIN, 0};
 		serial_prepare_poll(&vmm->serial, &fds[POLL_SERIAL]);
 		if (poll(fds, POLL_COUNT, -1) < 0) {
 			if (errno == EINTR)
@@ -471,7 +514,12 @@ static enum exit_status main_loop(struct vmm *vmm)
 		}
 		if (fds[POLL_BACKEND].revents) {
 			backend = false;
-			backend_lost(vmm, "the backend has closed");
+			backend_closed(vmm);
+		}
+		if (fds[POLL_BACK].revents) {
+			error("the backend is back");
+			reconnect_finish(&vmm->reconnect);
+			backend = true;
 		}
 	}
 	switch (__atomic_load_n(&vmm->end, __ATOMIC_ACQUIRE)) {

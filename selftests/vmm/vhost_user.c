@@ -502,7 +502,7 @@ int vhost_user_start_queue(struct vhost_user *vu,
 
 	ret = set_state(vu, SET_VRING_NUM, queue->index, queue->size);
 	if (!ret)
-		ret = set_state(vu, SET_VRING_BASE, queue->index, 0);
+		ret = set_state(vu, SET_VRING_BASE, queue->index, queue->base);
 	if (!ret)
 		ret = transact(vu, &addr, NULL, 0, false);
 	if (!ret)

@@ -46,6 +46,7 @@ struct vhost_user {
  * struct vhost_user_queue - a virtqueue as a backend is told of it
  * @index: which
  * @size: entries
+ * @base: where in the available ring to begin
  * @desc: where the descriptors are in this process
  * @avail: the driver's ring
  * @used: the device's ring
@@ -55,6 +56,7 @@ struct vhost_user {
 struct vhost_user_queue {
 	uint32_t index;
 	uint32_t size;
+	uint32_t base;
 	void *desc;
 	void *avail;
 	void *used;

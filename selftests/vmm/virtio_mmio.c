@@ -67,6 +67,7 @@ int virtio_mmio_open(struct virtio_mmio *dev, int vm_fd,
 
 	memset(dev, 0, sizeof(*dev));
 	pthread_mutex_init(&dev->lock, NULL);
+	pthread_cond_init(&dev->back, NULL);
 	dev->memory = memory;
 	dev->vu = vu;
 	dev->device_id = device_id;
@@ -98,6 +99,7 @@ void virtio_mmio_close(struct virtio_mmio *dev)
 	}
 	if (dev->config_fd >= 0)
 		close(dev->config_fd);
+	pthread_cond_destroy(&dev->back);
 	pthread_mutex_destroy(&dev->lock);
 }
 
@@ -158,6 +160,13 @@ static void reset(struct virtio_mmio *dev)
 	__atomic_store_n(&dev->config_pending, false, __ATOMIC_RELEASE);
 }
 
+/* Is the backend lost, and sure to come back? It is told everything then. */
+static bool is_away(const struct virtio_mmio *dev)
+{
+	return dev->comes_back &&
+	       __atomic_load_n(&dev->vu->broken, __ATOMIC_ACQUIRE);
+}
+
 /* Return: false if the driver set it up badly, or the backend refuses. */
 static bool start_queue(struct virtio_mmio *dev, uint32_t index)
 {
@@ -183,11 +192,19 @@ static bool start_queue(struct virtio_mmio *dev, uint32_t index)
 	shared.used = memory_hva(dev->memory, queue->used_gpa, 6 + 8 * entries);
 	if (!shared.desc || !shared.avail || !shared.used)
 		return false;
-	if (vhost_user_start_queue(dev->vu, &shared))
-		return false;
 	queue->used_index = &((const struct vring_used *)shared.used)->idx;
-	queue->shown_index = 0;
-	queue->acked_index = 0;
+	/*
+	 * The driver has zeroed the rings, so that this is 0 but for a backend
+	 * that goes on where another one was: virtio-mem's requests are
+	 * answered in their order.
+	 */
+	shared.base = __atomic_load_n(queue->used_index, __ATOMIC_ACQUIRE);
+	if (vhost_user_start_queue(dev->vu, &shared) && !is_away(dev))
+		return false;
+	if (!queue->started) {
+		queue->shown_index = shared.base;
+		queue->acked_index = shared.base;
+	}
 	queue->started = true;
 	return true;
 }
@@ -230,10 +247,10 @@ static void write_status(struct virtio_mmio *dev, uint8_t status)
 	if (!ret)
 		ret = vhost_user_set_status(dev->vu, status, &accepted);
 	/* Whatever else the backend makes of it, features it may refuse. */
-	if (!(accepted & VIRTIO_CONFIG_S_FEATURES_OK))
+	if (!is_away(dev) && !(accepted & VIRTIO_CONFIG_S_FEATURES_OK))
 		status &= (uint8_t)~VIRTIO_CONFIG_S_FEATURES_OK;
 	dev->status = status | (accepted & VIRTIO_CONFIG_S_NEEDS_RESET);
-	if (ret)
+	if (ret && !is_away(dev))
 		device_failed(dev);
 }
 
@@ -372,7 +389,7 @@ static uint32_t read_register(struct virtio_mmio *dev, uint64_t offset)
 	case VIRTIO_MMIO_INTERRUPT_STATUS:
 		return interrupt_status(dev);
 	case VIRTIO_MMIO_STATUS:
-		if (dev->status &&
+		if (dev->status && !dev->comes_back &&
 		    __atomic_load_n(&dev->vu->broken, __ATOMIC_ACQUIRE))
 			dev->status |= VIRTIO_CONFIG_S_NEEDS_RESET;
 		return dev->status;
@@ -399,19 +416,74 @@ static void access_config(struct virtio_mmio *dev, uint64_t offset,
 	if (is_write) {
 		ret = vhost_user_set_config(dev->vu, (uint32_t)offset, data,
 					    size);
-		if (ret == -EPIPE)
+		if (ret == -EPIPE && !is_away(dev))
 			device_failed(dev);
 		return;
 	}
-	if (vhost_user_get_config(dev->vu, config)) {
-		device_failed(dev);
-		return;
+	while (vhost_user_get_config(dev->vu, config)) {
+		if (!is_away(dev)) {
+			device_failed(dev);
+			return;
+		}
+		pthread_cond_wait(&dev->back, &dev->lock);
 	}
 	if (memcmp(config, dev->config, config_size)) {
 		dev->generation++;
 		memcpy(dev->config, config, config_size);
 	}
 	memcpy(data, config + offset, size);
+}
+
+/* Tell a new backend what the old one was told. */
+static int resume(struct virtio_mmio *dev)
+{
+	uint8_t accepted;
+	uint32_t i;
+	int ret = 0;
+
+	if (dev->status & VIRTIO_CONFIG_S_FEATURES_OK)
+		ret = vhost_user_set_features(dev->vu, dev->driver_features);
+	if (!ret && dev->status & VIRTIO_CONFIG_S_DRIVER_OK &&
+	    !start_queues(dev))
+		ret = -EINVAL;
+	if (!ret && dev->status)
+		ret = vhost_user_set_status(dev->vu, dev->status, &accepted);
+	/* What came meanwhile, or was lost on the way, in either direction. */
+	for (i = 0; !ret && i < dev->nr_queues; i++) {
+		if (!dev->queues[i].started)
+			continue;
+		eventfd_write(dev->queues[i].kick_fd, 1);
+		eventfd_write(dev->queues[i].call_fd, 1);
+	}
+	return ret;
+}
+
+void virtio_mmio_exchange(struct virtio_mmio *dev, const struct vhost_user *vu,
+			  int moved_fd)
+{
+	int ret;
+
+	pthread_mutex_lock(&dev->lock);
+	vhost_user_close(dev->vu);
+	*dev->vu = *vu;
+	eventfd_write(moved_fd, 1);
+	ret = resume(dev);
+	if (ret && !is_away(dev)) {
+		error_errno(-ret, "the backend does not take the device over");
+		device_failed(dev);
+	}
+	pthread_cond_broadcast(&dev->back);
+	pthread_mutex_unlock(&dev->lock);
+	/* The configuration may be another one. */
+	virtio_mmio_config_changed(dev);
+}
+
+void virtio_mmio_give_up(struct virtio_mmio *dev)
+{
+	pthread_mutex_lock(&dev->lock);
+	dev->comes_back = false;
+	pthread_cond_broadcast(&dev->back);
+	pthread_mutex_unlock(&dev->lock);
 }
 
 void virtio_mmio_access(struct virtio_mmio *dev, uint64_t offset, bool is_write,

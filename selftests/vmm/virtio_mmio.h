@@ -12,6 +12,9 @@
  * the driver reads it: "used buffer" is set if a used ring has moved since the
  * driver last acknowledged it.
  *
+ * A vCPU that reads the configuration space while the backend is away waits for
+ * it: what was read last need not be true any more.
+ *
  * The configuration space is the backend's, and is read from it at each
  * access rather than cached: virtio lets a device change fields without
  * notice (virtio-mem's plugged_size is one). ConfigGeneration changes when
@@ -67,6 +70,9 @@ struct virtio_mmio {
 	uint8_t config[VHOST_USER_CONFIG_MAX];
 	bool config_pending;
 	int config_fd;
+	/* A backend that is lost comes back, see virtio_mmio_exchange(). */
+	bool comes_back;
+	pthread_cond_t back;
 };
 
 /**
@@ -95,6 +101,24 @@ void virtio_mmio_close(struct virtio_mmio *dev);
  */
 void virtio_mmio_access(struct virtio_mmio *dev, uint64_t offset, bool is_write,
 			void *data, unsigned int size);
+
+/**
+ * virtio_mmio_exchange() - go on with another backend, in place of a lost one
+ * @dev: the device
+ * @vu: a negotiated connection, moved to where the old one was
+ * @moved_fd: eventfd, signalled when it is there; the backend is told what the
+ *	driver has set up only then, so that its channel is served meanwhile
+ */
+void virtio_mmio_exchange(struct virtio_mmio *dev, const struct vhost_user *vu,
+			  int moved_fd);
+
+/**
+ * virtio_mmio_give_up() - a backend that is away will not come back
+ * @dev: the device
+ *
+ * Who waits for it does not any more.
+ */
+void virtio_mmio_give_up(struct virtio_mmio *dev);
 
 /**
  * virtio_mmio_config_changed() - interrupt the driver to look at the

@@ -23,7 +23,7 @@
 
 /* How long vmemd may take to end, or to answer, before it counts as hung. */
 #define STOP_TIMEOUT_MS	 10000
-#define ANSWER_TIMEOUT_S 60
+#define ANSWER_TIMEOUT_S 10
 #define ANSWER_MAX	 4096
 
 void vmemd_init(struct vmemd *vmemd)
@@ -228,28 +228,30 @@ static int receive_answer(int fd)
 	return 0;
 }
 
-int vmemd_attach(const char *vhost_user_path, const char *control_path,
-		 int region_fd, int memory_fd)
+int vmemd_try_attach(const char *vhost_user_path, const char *control_path,
+		     int region_fd, int memory_fd)
 {
 	int fd, ret;
 
 	fd = connect_to(control_path);
-	if (fd < 0) {
-		error_errno(-fd, "%s", control_path);
+	if (fd < 0)
 		return fd;
-	}
 	ret = send_attach(fd, region_fd, memory_fd);
 	if (!ret)
 		ret = receive_answer(fd);
 	close(fd);
-	if (ret) {
-		error_errno(-ret, "cannot attach the region at %s",
-			    control_path);
-		return ret;
-	}
-	fd = connect_to(vhost_user_path);
+	return ret ? ret : connect_to(vhost_user_path);
+}
+
+int vmemd_attach(const char *vhost_user_path, const char *control_path,
+		 int region_fd, int memory_fd)
+{
+	int fd = vmemd_try_attach(vhost_user_path, control_path, region_fd,
+				  memory_fd);
+
 	if (fd < 0)
-		error_errno(-fd, "%s", vhost_user_path);
+		error_errno(-fd, "cannot attach the region at %s and %s",
+			    control_path, vhost_user_path);
 	return fd;
 }
 

@@ -57,6 +57,18 @@ int vmemd_attach(const char *vhost_user_path, const char *control_path,
 		 int region_fd, int memory_fd);
 
 /**
+ * vmemd_try_attach() - vmemd_attach() without a message if there is no vmemd
+ * @vhost_user_path: as there
+ * @control_path: as there
+ * @region_fd: as there
+ * @memory_fd: as there
+ *
+ * Return: as there.
+ */
+int vmemd_try_attach(const char *vhost_user_path, const char *control_path,
+		     int region_fd, int memory_fd);
+
+/**
  * vmemd_stop() - end a vmemd that was started here, if it still runs
  * @vmemd: the daemon
  */
