@@ -6,8 +6,8 @@
 # packages_build - install what building everything takes
 packages_build() {
 	deb_install build-essential gcc-12 cmake pkg-config acpica-tools \
-		libcap-ng-dev libcmocka-dev libelf1 libjson-c-dev libmnl-dev \
-		libseccomp-dev libsystemd-dev kmod pahole util-linux xz-utils
+		libcap-ng-dev libcmocka-dev libelf1 libjson-c-dev libmd-dev \
+		libmnl-dev libseccomp-dev libsystemd-dev kmod pahole util-linux xz-utils
 }
 
 # packages_check - install what the style and static checks take besides
