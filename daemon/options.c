@@ -105,23 +105,25 @@ static int wrong(const char *option, const char *value, const char *why)
 
 static int parse_one(struct options *options, int opt)
 {
+	struct device_options *device =
+		&options->devices[options->nr_devices - 1];
 	int level;
 
 	switch (opt) {
 	case OPT_VHOST_USER:
-		options->vhost_user_path = optarg;
+		device->vhost_user_path = optarg;
 		return 0;
 	case OPT_CONTROL:
 		options->control_path = optarg;
 		return 0;
 	case OPT_REQUESTED_SIZE:
-		options->has_requested_size = true;
-		if (size_parse(optarg, &options->requested_size))
+		device->has_requested_size = true;
+		if (size_parse(optarg, &device->requested_size))
 			return wrong("requested-size", optarg, "not a size");
 		return 0;
 	case OPT_NODE:
-		options->has_node = true;
-		if (parse_node(optarg, &options->node))
+		device->has_node = true;
+		if (parse_node(optarg, &device->node))
 			return wrong("node", optarg,
 				     "not a number from 0 to 65535");
 		return 0;
@@ -148,7 +150,10 @@ int options_parse(struct options *options, int argc, char **argv)
 {
 	int opt, ret;
 
-	*options = (struct options){.log_level = LOG_LEVEL_INFO};
+	*options = (struct options){
+		.nr_devices = 1,
+		.log_level = LOG_LEVEL_INFO,
+	};
 	while ((opt = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
 		if (opt == OPT_HELP) {
 			fputs(help, stdout);
@@ -176,9 +181,9 @@ static int take_named(struct passed_fds *fds, const char *name, int fd)
 		const char *name;
 		int *fd;
 	} known[] = {
-		{"region", &fds->region},
-		{"memory", &fds->memory},
-		{"vhost-user", &fds->vhost_user},
+		{"region", &fds->devices[0].region},
+		{"memory", &fds->devices[0].memory},
+		{"vhost-user", &fds->devices[0].vhost_user},
 		{"control", &fds->control},
 	};
 
@@ -209,7 +214,9 @@ int passed_fds_take(struct passed_fds *fds)
 	char **names = NULL;
 	int nr, ret = 0;
 
-	*fds = (struct passed_fds){-1, -1, -1, -1};
+	fds->control = -1;
+	for (size_t i = 0; i < VMEM_MAX_DEVICES; i++)
+		fds->devices[i] = (struct device_fds){-1, -1, -1};
 	nr = sd_listen_fds_with_names(1, &names);
 	if (nr < 0) {
 		log_err("descriptors by LISTEN_FDS: %s", strerror(-nr));
@@ -222,7 +229,8 @@ int passed_fds_take(struct passed_fds *fds)
 		free(names[i]);
 	}
 	free(names);
-	if (!ret && (fds->region < 0) != (fds->memory < 0)) {
+	if (!ret &&
+	    (fds->devices[0].region < 0) != (fds->devices[0].memory < 0)) {
 		log_err("\"region\" and \"memory\" descriptors come together");
 		ret = -EINVAL;
 	}
@@ -231,14 +239,19 @@ int passed_fds_take(struct passed_fds *fds)
 	return ret;
 }
 
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
 void passed_fds_close(struct passed_fds *fds)
 {
-	int *all[] = {&fds->region, &fds->memory, &fds->vhost_user,
-		      &fds->control};
-
-	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-		if (*all[i] >= 0)
-			close(*all[i]);
-		*all[i] = -1;
+	close_fd(&fds->control);
+	for (size_t i = 0; i < VMEM_MAX_DEVICES; i++) {
+		close_fd(&fds->devices[i].region);
+		close_fd(&fds->devices[i].memory);
+		close_fd(&fds->devices[i].vhost_user);
 	}
 }

@@ -8,29 +8,49 @@
 
 #include "log.h"
 
+/*
+ * Devices of one VM. One for each NUMA node of the guest is common, and large
+ * machines have 16.
+ */
+#define VMEM_MAX_DEVICES 16
+
 /**
- * struct options - command line
+ * struct device_options - of one device
  * @vhost_user_path: listen here for front ends; NULL if not given
- * @control_path: listen here for vmemctl; NULL if not given
  * @requested_size: initial requested size in bytes, where @has_requested_size
  * @node: ACPI proximity domain, where @has_node
- * @log_level: least important messages that are shown
  */
-struct options {
+struct device_options {
 	const char *vhost_user_path;
-	const char *control_path;
 	uint64_t requested_size;
 	bool has_requested_size;
 	uint16_t node;
 	bool has_node;
+};
+
+/**
+ * struct options - command line
+ * @devices: @nr_devices of them, at least one
+ * @control_path: listen here for vmemctl; NULL if not given
+ * @log_level: least important messages that are shown
+ */
+struct options {
+	struct device_options devices[VMEM_MAX_DEVICES];
+	unsigned int nr_devices;
+	const char *control_path;
 	enum log_level log_level;
 };
 
-/* Descriptors handed over by name; -1 where there is none. */
-struct passed_fds {
+/* Descriptors of one device, handed over by name; -1 where there is none. */
+struct device_fds {
 	int region;
 	int memory;
 	int vhost_user;
+};
+
+/* All of them. */
+struct passed_fds {
+	struct device_fds devices[VMEM_MAX_DEVICES];
 	int control;
 };
 

@@ -37,14 +37,15 @@ static void add_text(json_object *object, const char *name, const char *value)
 }
 
 /* The sizes, for answers and events. */
-json_object *vmem_control_sizes(const struct vmem *vmem)
+json_object *vmem_control_sizes(const struct vmem_device *device)
 {
 	json_object *object = json_object_new_object();
 
-	add_size(object, "requested_size", vmem->dev.requested_size);
-	add_size(object, "plugged_size", vmem_plugged_size(vmem));
-	add_size(object, "usable_region_size", vmem->dev.usable_region_size);
-	add_size(object, "populated_slots", vmem->region.state.populated_slots);
+	add_size(object, "requested_size", device->dev.requested_size);
+	add_size(object, "plugged_size", vmem_device_plugged_size(device));
+	add_size(object, "usable_region_size", device->dev.usable_region_size);
+	add_size(object, "populated_slots",
+		 device->region.state.populated_slots);
 	return object;
 }
 
@@ -66,13 +67,17 @@ static json_object *new_metadata(bool known,
 	return object;
 }
 
-static int need_region(struct vmem *vmem, struct control_call *call)
+/* The device that a call is about, which has a region; NULL with a message. */
+static struct vmem_device *get_device(struct vmem *vmem,
+				      struct control_call *call)
 {
-	if (vmem->attached)
-		return 0;
+	struct vmem_device *device = &vmem->devices[0];
+
+	if (device->attached)
+		return device;
 	snprintf(call->message, sizeof(call->message),
 		 "no region yet: the VMM has not attached one");
-	return -ENODEV;
+	return NULL;
 }
 
 static json_object *new_counters(const struct virtio_mem *dev)
@@ -135,18 +140,20 @@ static json_object *new_driver(const struct vhost_user *vu)
 
 static int handle_status(struct control_call *call, void *arg)
 {
-	struct vmem *vmem = arg;
-	const struct virtio_mem *dev = &vmem->dev;
+	const struct virtio_mem *dev;
+	struct vmem_device *device;
 	struct vmem_nl_region state;
 	struct vmem_nl_error err;
 	json_object *status;
 	int ret;
 
-	ret = need_region(vmem, call);
-	if (ret)
-		return ret;
-	ret = vmem_nl_region_get(vmem->nl.read, VMEM_NL_BY_FD(vmem->region.fd),
-				 &state, &err);
+	device = get_device(arg, call);
+	if (!device)
+		return -ENODEV;
+	dev = &device->dev;
+	ret = vmem_nl_region_get(device->nl.read,
+				 VMEM_NL_BY_FD(device->region.fd), &state,
+				 &err);
 	if (ret) {
 		snprintf(call->message, sizeof(call->message), "%s", err.text);
 		return ret;
@@ -174,7 +181,7 @@ static int handle_status(struct control_call *call, void *arg)
 	if (dev->has_node)
 		add_size(status, "node", dev->node_id);
 	add_size(status, "vmm_pid", state.pid);
-	json_object_object_add(status, "driver", new_driver(&vmem->vu));
+	json_object_object_add(status, "driver", new_driver(&device->vu));
 	json_object_object_add(status, "requests", new_counters(dev));
 	add_text(status, "last_failure", dev->last_failure);
 	add_bool(status, "given_back", dev->given_back);
@@ -187,39 +194,40 @@ static int handle_status(struct control_call *call, void *arg)
 static int handle_latencies(struct control_call *call, void *arg)
 {
 	struct vmem *vmem = arg;
+	struct vmem_device *device = &vmem->devices[0];
 
 	call->result = json_object_new_object();
 	json_object_object_add(call->result, "latencies_ns",
-			       new_latencies(&vmem->dev));
+			       new_latencies(&device->dev));
 	return 0;
 }
 
 static int handle_resize(struct control_call *call, void *arg)
 {
-	struct vmem *vmem = arg;
+	struct vmem_device *device;
 	uint64_t size;
 	int ret;
 
-	ret = need_region(vmem, call);
-	if (ret)
-		return ret;
+	device = get_device(arg, call);
+	if (!device)
+		return -ENODEV;
 	if (control_get_size(call, "size", &size)) {
 		snprintf(call->message, sizeof(call->message),
 			 "\"size\" is a number of bytes");
 		return -EINVAL;
 	}
-	ret = vmem_set_requested(vmem, size, call->message,
-				 sizeof(call->message));
+	ret = vmem_device_set_requested(device, size, call->message,
+					sizeof(call->message));
 	if (ret == -EINPROGRESS)
-		vmem->resize_token = call->token;
+		device->resize_token = call->token;
 	return ret;
 }
 
 /* Where a page of a list begins: "start", a guest address, or the region's. */
-static int get_start(const struct vmem *vmem, struct control_call *call,
-		     uint64_t *start)
+static int get_start(const struct vmem_device *device,
+		     struct control_call *call, uint64_t *start)
 {
-	*start = vmem->region.backing.gpa;
+	*start = device->region.backing.gpa;
 	if (control_get_size(call, "start", start) != -EINVAL)
 		return 0;
 	snprintf(call->message, sizeof(call->message),
@@ -227,28 +235,28 @@ static int get_start(const struct vmem *vmem, struct control_call *call,
 	return -EINVAL;
 }
 
-static void drop_slots(struct vmem *vmem)
+static void drop_slots(struct vmem_device *device)
 {
-	free(vmem->slots);
-	vmem->slots = NULL;
-	vmem->nr_slots = 0;
+	free(device->slots);
+	device->slots = NULL;
+	device->nr_slots = 0;
 }
 
 static int keep_slot(const struct vmem_nl_slot *slot, void *arg)
 {
-	struct vmem *vmem = arg;
-	size_t nr = vmem->nr_slots;
+	struct vmem_device *device = arg;
+	size_t nr = device->nr_slots;
 	struct vmem_nl_slot *grown;
 
 	/* Room doubles. */
 	if (!(nr & (nr - 1))) {
-		grown = reallocarray(vmem->slots, nr ? 2 * nr : 1,
+		grown = reallocarray(device->slots, nr ? 2 * nr : 1,
 				     sizeof(*grown));
 		if (!grown)
 			return -ENOMEM;
-		vmem->slots = grown;
+		device->slots = grown;
 	}
-	vmem->slots[vmem->nr_slots++] = *slot;
+	device->slots[device->nr_slots++] = *slot;
 	return 0;
 }
 
@@ -274,25 +282,26 @@ static json_object *new_slot(const struct vmem_nl_slot *slot)
  */
 static int handle_slots(struct control_call *call, void *arg)
 {
-	struct vmem *vmem = arg;
+	struct vmem_device *device;
 	struct vmem_nl_error err;
 	json_object *slots;
 	uint64_t start;
 	size_t i = 0;
 	int ret;
 
-	ret = need_region(vmem, call);
-	if (!ret)
-		ret = get_start(vmem, call, &start);
+	device = get_device(arg, call);
+	if (!device)
+		return -ENODEV;
+	ret = get_start(device, call, &start);
 	if (ret)
 		return ret;
-	if (!vmem->slots || start <= vmem->region.backing.gpa) {
-		drop_slots(vmem);
-		ret = vmem_nl_slot_dump(vmem->nl.read,
-					VMEM_NL_BY_FD(vmem->region.fd),
-					keep_slot, vmem, &err);
+	if (!device->slots || start <= device->region.backing.gpa) {
+		drop_slots(device);
+		ret = vmem_nl_slot_dump(device->nl.read,
+					VMEM_NL_BY_FD(device->region.fd),
+					keep_slot, device, &err);
 		if (ret) {
-			drop_slots(vmem);
+			drop_slots(device);
 			snprintf(call->message, sizeof(call->message), "%s",
 				 err.text);
 			return ret;
@@ -301,31 +310,34 @@ static int handle_slots(struct control_call *call, void *arg)
 	slots = json_object_new_array();
 	call->result = json_object_new_object();
 	json_object_object_add(call->result, "slots", slots);
-	while (i < vmem->nr_slots && vmem->slots[i].gpa < start)
+	while (i < device->nr_slots && device->slots[i].gpa < start)
 		i++;
-	for (; i < vmem->nr_slots; i++) {
+	for (; i < device->nr_slots; i++) {
 		if (json_object_array_length(slots) >= PAGE_MAX) {
-			add_size(call->result, "next", vmem->slots[i].gpa);
+			add_size(call->result, "next", device->slots[i].gpa);
 			return 0;
 		}
-		json_object_array_add(slots, new_slot(&vmem->slots[i]));
+		json_object_array_add(slots, new_slot(&device->slots[i]));
 	}
-	drop_slots(vmem);
+	drop_slots(device);
 	return 0;
 }
 
 static int handle_blocks(struct control_call *call, void *arg)
 {
-	struct vmem *vmem = arg;
-	const struct backing *backing = &vmem->region.backing;
-	const struct blocks *plugged = &backing->plugged;
+	struct vmem_device *device;
+	const struct backing *backing;
+	const struct blocks *plugged;
 	json_object *runs;
 	uint64_t start, at;
 	int ret;
 
-	ret = need_region(vmem, call);
-	if (!ret)
-		ret = get_start(vmem, call, &start);
+	device = get_device(arg, call);
+	if (!device)
+		return -ENODEV;
+	backing = &device->region.backing;
+	plugged = &backing->plugged;
+	ret = get_start(device, call, &start);
 	if (ret)
 		return ret;
 	at = start < backing->gpa
@@ -357,13 +369,13 @@ static int handle_blocks(struct control_call *call, void *arg)
  * A VMM whose vmemd has ended and was started again attaches its region again,
  * and need not know that the service manager has kept it.
  */
-static int attach_again(struct vmem *vmem, struct control_call *call)
+static int attach_again(struct vmem_device *device, struct control_call *call)
 {
 	struct vmem_nl_region state;
 
-	if (vmem_nl_region_get(vmem->nl.read, VMEM_NL_BY_FD(call->fds[0]),
+	if (vmem_nl_region_get(device->nl.read, VMEM_NL_BY_FD(call->fds[0]),
 			       &state, NULL) ||
-	    state.id != vmem->region.state.id) {
+	    state.id != device->region.state.id) {
 		snprintf(call->message, sizeof(call->message),
 			 "there is another region already");
 		return -EBUSY;
@@ -374,6 +386,7 @@ static int attach_again(struct vmem *vmem, struct control_call *call)
 static int handle_attach(struct control_call *call, void *arg)
 {
 	struct vmem *vmem = arg;
+	struct vmem_device *device = &vmem->devices[0];
 	int region_fd, memory_fd, ret;
 
 	if (call->nr_fds != 2) {
@@ -383,15 +396,15 @@ static int handle_attach(struct control_call *call, void *arg)
 			 call->nr_fds);
 		return -EINVAL;
 	}
-	if (vmem->attached) {
-		ret = attach_again(vmem, call);
+	if (device->attached) {
+		ret = attach_again(device, call);
 	} else {
 		region_fd = call->fds[0];
 		memory_fd = call->fds[1];
 		call->fds[0] = -1;
 		call->fds[1] = -1;
-		ret = vmem_attach(vmem, region_fd, memory_fd, call->message,
-				  sizeof(call->message));
+		ret = vmem_attach(vmem, device, region_fd, memory_fd,
+				  call->message, sizeof(call->message));
 		if (!ret) {
 			notify_store(&vmem->notify, "region", region_fd);
 			notify_store(&vmem->notify, "memory", memory_fd);
@@ -400,36 +413,38 @@ static int handle_attach(struct control_call *call, void *arg)
 	if (ret)
 		return ret;
 	call->result = json_object_new_object();
-	add_size(call->result, "region_id", vmem->region.state.id);
+	add_size(call->result, "region_id", device->region.state.id);
 	return 0;
 }
 
 static json_object *new_event(void *arg)
 {
 	struct vmem *vmem = arg;
+	struct vmem_device *device = &vmem->devices[0];
 	json_object *event;
 
-	if (!vmem->attached) {
+	if (!device->attached) {
 		event = json_object_new_object();
 		add_text(event, "event", "no-region");
 		return event;
 	}
-	event = vmem_control_sizes(vmem);
+	event = vmem_control_sizes(device);
 	add_text(event, "event", "state");
-	add_bool(event, "connected", vhost_user_connected(&vmem->vu));
-	add_bool(event, "ready", vhost_user_driver_ready(&vmem->vu));
-	add_text(event, "last_failure", vmem->dev.last_failure);
-	add_bool(event, "given_back", vmem->dev.given_back);
+	add_bool(event, "connected", vhost_user_connected(&device->vu));
+	add_bool(event, "ready", vhost_user_driver_ready(&device->vu));
+	add_text(event, "last_failure", device->dev.last_failure);
+	add_bool(event, "given_back", device->dev.given_back);
 	return event;
 }
 
 static int reached(uint64_t size, void *arg)
 {
 	const struct vmem *vmem = arg;
+	const struct vmem_device *device = &vmem->devices[0];
 
-	if (vmem->dev.requested_size != size)
+	if (device->dev.requested_size != size)
 		return -ECANCELED;
-	return vmem_plugged_size(vmem) == size;
+	return vmem_device_plugged_size(device) == size;
 }
 
 static const struct control_method control_methods[] = {

@@ -7,6 +7,6 @@
 
 extern const struct control_ops vmem_control_ops;
 
-json_object *vmem_control_sizes(const struct vmem *vmem);
+json_object *vmem_control_sizes(const struct vmem_device *device);
 
 #endif /* VMEM_CONTROL_H */

@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * One virtio-mem device of the daemon: the region that it manages, the model
+ * that the guest talks to, and the front end between the two.
+ *
+ *	guest -> vring -> virtio_mem -> region -> kvm_vmem.ko
+ *	VMM   -> vhost_user
+ *
+ * A device is opened before the daemon gives up its rights, since it needs
+ * netlink sockets, and has a region from then on or later, by "attach". Without
+ * one its front end is not looked at: there is nothing to show to it.
+ *
+ * Devices share the loop and nothing else. Each has netlink sockets of its own,
+ * so that an answer is always to its own request, and one whose change KVM
+ * holds up keeps no other waiting.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "device.h"
+#include "log.h"
+#include "size.h"
+
+/*
+ * How long after memory could not be given back it is tried again, when nobody
+ * wants it before.
+ */
+#define WORK_AGAIN_USEC (10 * 1000000ULL)
+
+uint64_t vmem_device_plugged_size(const struct vmem_device *device)
+{
+	return virtio_mem_plugged_size(&device->dev);
+}
+
+static void note_change(void *arg)
+{
+	struct vmem_device *device = arg;
+
+	device->ops->changed(device, device->arg);
+}
+
+/* --- The device model --- */
+
+static void config_changed(void *arg)
+{
+	struct vmem_device *device = arg;
+
+	vhost_user_config_changed(&device->vu);
+}
+
+static void want_work(void *arg)
+{
+	struct vmem_device *device = arg;
+
+	sd_event_source_set_enabled(device->work_source, SD_EVENT_ONESHOT);
+}
+
+static int on_work(sd_event_source *source __attribute__((unused)), void *arg)
+{
+	struct vmem_device *device = arg;
+	int ret;
+
+	ret = virtio_mem_work(&device->dev);
+	if (ret > 0) {
+		want_work(device);
+	} else if (ret < 0) {
+		sd_event_source_set_time_relative(device->work_again_source,
+						  WORK_AGAIN_USEC);
+		sd_event_source_set_enabled(device->work_again_source,
+					    SD_EVENT_ONESHOT);
+	}
+	return 0;
+}
+
+static int on_work_again(sd_event_source *source,
+			 uint64_t usec __attribute__((unused)), void *arg)
+{
+	return on_work(source, arg);
+}
+
+static bool answered(void *arg, const struct virtio_mem_resp *resp)
+{
+	struct vmem_device *device = arg;
+
+	return vhost_user_answered(&device->vu, resp);
+}
+
+/* --- The region --- */
+
+static int on_region(sd_event_source *source __attribute__((unused)),
+		     int fd __attribute__((unused)), uint32_t revents,
+		     void *arg)
+{
+	struct vmem_device *device = arg;
+	bool others;
+	int ret;
+
+	ret = region_read_changes(&device->region, &others);
+	if (ret == -ENODEV || revents & EPOLLHUP) {
+		device->ops->gone(device, device->arg);
+		return 0;
+	}
+	if (ret) {
+		log_err("reading the region: %s", strerror(-ret));
+		return sd_event_exit(device->event, ret);
+	}
+	if (others)
+		region_recheck(&device->region);
+	return 0;
+}
+
+/* Others have changed the region. */
+static void on_news(void *arg)
+{
+	struct vmem_device *device = arg;
+
+	log_debug("the region was changed by others");
+	virtio_mem_set_requested(&device->dev,
+				 device->region.state.requested_size);
+	virtio_mem_backing_changed(&device->dev);
+}
+
+/* May this be the requested size? @text gets what is wrong. */
+static int check_requested(const struct vmem_device *device, uint64_t size,
+			   char *text, size_t text_size)
+{
+	const struct backing *backing = &device->region.backing;
+	char pretty[SIZE_TEXT_MAX], limit[SIZE_TEXT_MAX];
+
+	if (size > backing->size) {
+		snprintf(text, text_size, "%s is more than the region has (%s)",
+			 size_format(size, pretty),
+			 size_format(backing->size, limit));
+		return -ERANGE;
+	}
+	if (size % backing->block_size) {
+		snprintf(text, text_size,
+			 "%" PRIu64 " bytes is not a multiple of the block "
+			 "size (%s)",
+			 size, size_format(backing->block_size, limit));
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/**
+ * vmem_device_set_requested() - set the requested size where it lasts
+ * @size: bytes
+ * @text: what is wrong, on error
+ *
+ * The guest is told when the kernel has answered.
+ *
+ * Return: -EINPROGRESS, or an errno.
+ */
+int vmem_device_set_requested(struct vmem_device *device, uint64_t size,
+			      char *text, size_t text_size)
+{
+	struct vmem_nl_error err;
+	int ret;
+
+	ret = check_requested(device, size, text, text_size);
+	if (ret)
+		return ret;
+	ret = region_set_requested(&device->region, size, &err);
+	if (ret != -EINPROGRESS)
+		snprintf(text, text_size, "%s", err.text);
+	return ret;
+}
+
+static void on_size_set(void *arg, int result, const char *text)
+{
+	struct vmem_device *device = arg;
+
+	if (result)
+		log_warning("the requested size cannot be set: %s", text);
+	else
+		virtio_mem_set_requested(&device->dev,
+					 device->region.state.requested_size);
+	device->ops->size_set(device, result, text, device->arg);
+}
+
+/* The region is there: let a front end see the device. */
+static int serve_vhost_user(struct vmem_device *device)
+{
+	int listening = 0;
+	socklen_t size = sizeof(listening);
+	int fd = device->vhost_user_fd;
+	int ret;
+
+	device->vhost_user_fd = -1;
+	if (fd < 0)
+		return 0;
+	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) < 0)
+		listening = 0;
+	ret = listening ? vhost_user_listen(&device->vu, fd)
+			: vhost_user_adopt(&device->vu, fd);
+	if (ret)
+		log_err("vhost-user socket: %s", strerror(-ret));
+	return ret;
+}
+
+/**
+ * vmem_device_attach() - take over a region and become its device
+ * @region_fd: owned from here, also on error
+ * @memory_fd: likewise
+ * @text: what is wrong, on error
+ */
+int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
+		       char *text, size_t text_size)
+{
+	const struct device_options *options = device->options;
+	struct region *region = &device->region;
+	char size[SIZE_TEXT_MAX], plugged[SIZE_TEXT_MAX];
+	struct vmem_nl_error err;
+	int ret;
+
+	ret = region_attach(region, device->event, &device->nl, region_fd,
+			    memory_fd, &err);
+	if (ret) {
+		snprintf(text, text_size, "%s", err.text);
+		close(region_fd);
+		close(memory_fd);
+		return ret;
+	}
+	virtio_mem_start(&device->dev, &region->backing,
+			 region->state.requested_size, region->used_before);
+	region->news = on_news;
+	region->size_set = on_size_set;
+	region->arg = device;
+	if (options->has_requested_size && !region->used_before &&
+	    !region->state.requested_size) {
+		ret = vmem_device_set_requested(device, options->requested_size,
+						text, text_size);
+		if (ret != -EINPROGRESS)
+			goto stop_device;
+	}
+	ret = sd_event_add_io(device->event, &device->region_source, region_fd,
+			      EPOLLIN, on_region, device);
+	if (ret < 0) {
+		snprintf(text, text_size, "the region cannot be polled: %s",
+			 strerror(-ret));
+		goto stop_device;
+	}
+	device->attached = true;
+	ret = serve_vhost_user(device);
+	if (ret) {
+		snprintf(text, text_size, "the vhost-user socket is no good");
+		goto forget;
+	}
+	log_info("region %u: %s at 0x%" PRIx64 ", %s plugged", region->state.id,
+		 size_format(region->backing.size, size), region->backing.gpa,
+		 size_format(vmem_device_plugged_size(device), plugged));
+	note_change(device);
+	return 0;
+
+forget:
+	device->attached = false;
+	device->region_source =
+		sd_event_source_disable_unref(device->region_source);
+stop_device:
+	virtio_mem_stop(&device->dev);
+	region_detach(region);
+	return ret;
+}
+
+/* --- Start and end --- */
+
+/* Prepare; does nothing yet. Neither @options nor @ops are owned. */
+void vmem_device_init(struct vmem_device *device, unsigned int index,
+		      const struct device_options *options,
+		      const struct vmem_device_ops *ops, void *arg)
+{
+	*device = (struct vmem_device){
+		.index = index,
+		.options = options,
+		.ops = ops,
+		.arg = arg,
+		.vhost_user_fd = -1,
+		.dev =
+			{
+				.has_node = options->has_node,
+				.node_id = options->node,
+				.config_changed = config_changed,
+				.changed = note_change,
+				.work = want_work,
+				.answered = answered,
+				.arg = device,
+			},
+	};
+	vhost_user_init(&device->vu, NULL, &device->dev);
+	device->vu.changed = note_change;
+	device->vu.arg = device;
+}
+
+static int add_sources(struct vmem_device *device)
+{
+	int ret;
+
+	ret = sd_event_add_defer(device->event, &device->work_source, on_work,
+				 device);
+	if (ret >= 0)
+		ret = sd_event_source_set_enabled(device->work_source,
+						  SD_EVENT_OFF);
+	/* Guests and operators do not wait for it. */
+	if (ret >= 0)
+		ret = sd_event_source_set_priority(device->work_source,
+						   SD_EVENT_PRIORITY_IDLE);
+	if (ret >= 0)
+		ret = sd_event_add_time_relative(
+			device->event, &device->work_again_source,
+			CLOCK_MONOTONIC, 0, 0, on_work_again, device);
+	if (ret >= 0)
+		ret = sd_event_source_set_enabled(device->work_again_source,
+						  SD_EVENT_OFF);
+	if (ret < 0)
+		log_err("event loop: %s", strerror(-ret));
+	return ret < 0 ? ret : 0;
+}
+
+/**
+ * vmem_device_open() - get all that takes rights
+ * @vhost_user_fd: where its front end comes; owned from here, also on error
+ *
+ * Return: 0, or a negative errno with a message printed.
+ */
+int vmem_device_open(struct vmem_device *device, sd_event *event,
+		     int vhost_user_fd)
+{
+	struct vmem_nl_error err;
+	int ret;
+
+	device->event = event;
+	device->vu.event = event;
+	device->vhost_user_fd = vhost_user_fd;
+	ret = add_sources(device);
+	if (ret)
+		return ret;
+	ret = region_nl_open(&device->nl, &err);
+	if (ret)
+		log_err("%s", err.text);
+	return ret;
+}
+
+/* Blocks stay as they are: they are the kernel's. */
+void vmem_device_close(struct vmem_device *device)
+{
+	vhost_user_stop(&device->vu);
+	if (device->vhost_user_fd >= 0)
+		close(device->vhost_user_fd);
+	device->region_source =
+		sd_event_source_disable_unref(device->region_source);
+	if (device->attached) {
+		virtio_mem_stop(&device->dev);
+		region_detach(&device->region);
+	}
+	device->work_source =
+		sd_event_source_disable_unref(device->work_source);
+	device->work_again_source =
+		sd_event_source_disable_unref(device->work_again_source);
+	free(device->slots);
+	region_nl_close(&device->nl);
+}

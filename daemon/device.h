@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* One virtio-mem device of the daemon, with all that it needs; see device.c. */
+#ifndef DEVICE_H
+#define DEVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <systemd/sd-event.h>
+
+#include "options.h"
+#include "region.h"
+#include "vhost_user.h"
+#include "virtio_mem.h"
+#include "vmem_nl.h"
+
+struct vmem_device;
+
+/**
+ * struct vmem_device_ops - what a device tells the daemon
+ * @changed: something that status shows has changed
+ * @size_set: the kernel has answered vmem_device_set_requested(): 0, or an
+ *	errno with text
+ * @gone: the VM is no more
+ */
+struct vmem_device_ops {
+	void (*changed)(struct vmem_device *device, void *arg);
+	void (*size_set)(struct vmem_device *device, int result,
+			 const char *text, void *arg);
+	void (*gone)(struct vmem_device *device, void *arg);
+};
+
+/**
+ * struct vmem_device - one virtio-mem device
+ * @index: its number among the daemon's
+ * @options: command line; not owned
+ * @event: the loop; not owned
+ * @ops: the daemon's, with @arg
+ * @nl: netlink handles
+ * @attached: there is a region, and with it a device
+ * @region: what carries out changes
+ * @dev: what the guest sees
+ * @vu: the way to the guest
+ * @vhost_user_fd: to be served as soon as there is a region, -1 once it is
+ * @region_source: changes of the region
+ * @work_source: on while the device has work
+ * @work_again_source: a timer, for work that has failed
+ * @slots: what the kernel said when the first page of "slots" was asked for,
+ *	until the last page was; @nr_slots of them
+ * @resize_token: of the "resize" that waits for the kernel, 0 if there is none
+ */
+struct vmem_device {
+	unsigned int index;
+	const struct device_options *options;
+	sd_event *event;
+	const struct vmem_device_ops *ops;
+	void *arg;
+	struct region_nl nl;
+	bool attached;
+	struct region region;
+	struct virtio_mem dev;
+	struct vhost_user vu;
+	int vhost_user_fd;
+	sd_event_source *region_source;
+	sd_event_source *work_source;
+	sd_event_source *work_again_source;
+	struct vmem_nl_slot *slots;
+	size_t nr_slots;
+	uint64_t resize_token;
+};
+
+void vmem_device_init(struct vmem_device *device, unsigned int index,
+		      const struct device_options *options,
+		      const struct vmem_device_ops *ops, void *arg);
+int vmem_device_open(struct vmem_device *device, sd_event *event,
+		     int vhost_user_fd);
+void vmem_device_close(struct vmem_device *device);
+
+int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
+		       char *text, size_t text_size);
+int vmem_device_set_requested(struct vmem_device *device, uint64_t size,
+			      char *text, size_t text_size);
+uint64_t vmem_device_plugged_size(const struct vmem_device *device);
+
+#endif /* DEVICE_H */
