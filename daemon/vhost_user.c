@@ -169,18 +169,18 @@ static bool memory_lost(struct vhost_user *vu)
 }
 
 /*
- * Give the answer to the chain at @head back to the driver. Where it is to be
+ * Give the answer to a chain back to the driver. Where it is to be
  * written is looked up anew: the request may have taken long, and unplugged the
  * very memory.
  */
-static bool answer(struct vhost_user *vu, uint16_t head,
+static bool answer(struct vhost_user *vu, const struct vring_chain *chain,
 		   const struct virtio_mem_resp *resp)
 {
 	struct vring_request request;
 	const char *reason;
 
 	if (vring_find(&vu->vring, &vu->memory, &reason) ||
-	    vring_walk(&vu->vring, &vu->memory, head, &request, &reason)) {
+	    vring_again(&vu->vring, &vu->memory, chain, &request, &reason)) {
 		ring_broken(vu, reason);
 		return false;
 	}
@@ -188,7 +188,7 @@ static bool answer(struct vhost_user *vu, uint16_t head,
 		ring_broken(vu, "too little room for a response");
 		return false;
 	}
-	vring_push(&vu->vring, &request,
+	vring_push(&vu->vring, chain,
 		   vring_write(&request, resp, sizeof(*resp)));
 	return true;
 }
@@ -220,10 +220,10 @@ static bool handle_request(struct vhost_user *vu)
 	memcpy(&req, request.read, sizeof(req));
 	if (!virtio_mem_handle(vu->dev, &req, &resp)) {
 		vu->waiting = true;
-		vu->waiting_head = request.head;
+		vu->waiting_chain = request.chain;
 		return false;
 	}
-	return answer(vu, request.head, &resp);
+	return answer(vu, &request.chain, &resp);
 }
 
 static void tell_used(struct vhost_user *vu)
@@ -272,7 +272,7 @@ bool vhost_user_answered(struct vhost_user *vu,
 
 	if (vu->waiting) {
 		vu->waiting = false;
-		told = answer(vu, vu->waiting_head, resp) && !memory_lost(vu);
+		told = answer(vu, &vu->waiting_chain, resp) && !memory_lost(vu);
 		if (told)
 			tell_used(vu);
 	}
@@ -311,7 +311,7 @@ static void stop_ring(struct vhost_user *vu)
 	close_fd(&vu->kick_fd);
 	/* Whoever goes on with the ring finds the request in it again. */
 	if (vu->waiting)
-		vu->vring.last_avail--;
+		vring_unpop(&vu->vring, &vu->waiting_chain);
 	vu->waiting = false;
 	vu->vring.started = false;
 	vu->vring.broken = false;
@@ -329,7 +329,7 @@ static void stop_ring(struct vhost_user *vu)
 static void reset_device(struct vhost_user *vu)
 {
 	stop_ring(vu);
-	memset(&vu->vring, 0, sizeof(vu->vring));
+	vring_reset(&vu->vring);
 	vu->features = 0;
 	vu->status = 0;
 }
@@ -460,20 +460,30 @@ static int reply_u64(struct vhost_user_message *msg, uint64_t value)
 	return REPLY;
 }
 
+static uint64_t offered_features(const struct vhost_user *vu)
+{
+	uint64_t features = virtio_mem_features(vu->dev) | VRING_FEATURES |
+			    BIT(VHOST_USER_F_PROTOCOL_FEATURES);
+
+	return vu->offer_packed ? features
+				: features & ~BIT(VIRTIO_F_RING_PACKED);
+}
+
 static int get_features(struct vhost_user *vu, struct vhost_user_message *msg)
 {
-	return reply_u64(msg, virtio_mem_features(vu->dev) |
-				      BIT(VHOST_USER_F_PROTOCOL_FEATURES));
+	return reply_u64(msg, offered_features(vu));
 }
 
 static int set_features(struct vhost_user *vu, struct vhost_user_message *msg)
 {
-	uint64_t offered = virtio_mem_features(vu->dev) |
-			   BIT(VHOST_USER_F_PROTOCOL_FEATURES);
 	uint64_t features = msg->payload.u64;
 
-	if (features & ~offered)
+	if (features & ~offered_features(vu))
 		return fail(vu, -EINVAL, "features that were not offered");
+	if (vu->vring.started &&
+	    vu->vring.features != (features & VRING_FEATURES))
+		return fail(vu, -EBUSY,
+			    "another format of a queue that is started");
 	/*
 	 * A front end that speaks STATUS learns that these features do not do
 	 * when it finds FEATURES_OK unset. Another has to be told like this,
@@ -486,6 +496,7 @@ static int set_features(struct vhost_user *vu, struct vhost_user_message *msg)
 			    "the driver does not accept VIRTIO_F_VERSION_1 and "
 			    "VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE");
 	vu->features = features;
+	vu->vring.features = features & VRING_FEATURES;
 	if (!virtio_mem_features_ok(features))
 		vu->status &= ~VIRTIO_CONFIG_S_FEATURES_OK;
 	changed(vu);
@@ -605,7 +616,8 @@ static int set_vring_num(struct vhost_user *vu, struct vhost_user_message *msg)
 {
 	if (msg->payload.vring_state.index)
 		return fail(vu, -EINVAL, "no such queue");
-	if (!vring_valid_size(msg->payload.vring_state.num))
+	if (!vring_valid_size(msg->payload.vring_state.num,
+			      vring_has(&vu->vring, VIRTIO_F_RING_PACKED)))
 		return fail(vu, -EINVAL, "an invalid queue size");
 	if (vu->vring.started)
 		return fail(vu, -EBUSY, "the queue is started");
@@ -630,11 +642,10 @@ static int set_vring_base(struct vhost_user *vu, struct vhost_user_message *msg)
 {
 	if (msg->payload.vring_state.index)
 		return fail(vu, -EINVAL, "no such queue");
-	if (msg->payload.vring_state.num > UINT16_MAX)
-		return fail(vu, -EINVAL, "an invalid ring index");
 	if (vu->vring.started)
 		return fail(vu, -EBUSY, "the queue is started");
-	vu->vring.last_avail = msg->payload.vring_state.num;
+	if (vring_set_base(&vu->vring, msg->payload.vring_state.num))
+		return fail(vu, -EINVAL, "an invalid ring index");
 	return HANDLED;
 }
 
@@ -644,7 +655,7 @@ static int get_vring_base(struct vhost_user *vu, struct vhost_user_message *msg)
 		return fail(vu, -EINVAL, "no such queue");
 	stop_ring(vu);
 	changed(vu);
-	msg->payload.vring_state.num = vu->vring.last_avail;
+	msg->payload.vring_state.num = vring_base(&vu->vring);
 	msg->header.size = sizeof(msg->payload.vring_state);
 	return REPLY;
 }
@@ -1130,6 +1141,7 @@ void vhost_user_init(struct vhost_user *vu, sd_event *event,
 	memset(vu, 0, sizeof(*vu));
 	vu->event = event;
 	vu->dev = dev;
+	vring_reset(&vu->vring);
 	vu->memory.accessible = virtio_mem_accessible;
 	vu->memory.arg = dev;
 	listener_init(&vu->listener, "vhost-user", on_front_end, vu);

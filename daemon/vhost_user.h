@@ -40,6 +40,7 @@ struct vhost_user_incoming {
  * struct vhost_user - the back end, with at most one front end
  * @event: the loop
  * @dev: the device
+ * @offer_packed: offer packed virtqueues
  * @changed: something that status shows has changed
  * @arg: for @changed
  * @listener: where front ends connect
@@ -54,11 +55,12 @@ struct vhost_user_incoming {
  * @memory: guest memory that the front end shares
  * @vring: the one queue
  * @waiting: a request of the ring waits for its answer
- * @waiting_head: its chain
+ * @waiting_chain: its chain
  */
 struct vhost_user {
 	sd_event *event;
 	struct virtio_mem *dev;
+	bool offer_packed;
 	void (*changed)(void *arg);
 	void *arg;
 
@@ -79,7 +81,7 @@ struct vhost_user {
 	struct guest_memory memory;
 	struct vring_queue vring;
 	bool waiting;
-	uint16_t waiting_head;
+	struct vring_chain waiting_chain;
 	int kick_fd;
 	int call_fd;
 	int err_fd;

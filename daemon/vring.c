@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The device's side of a split virtqueue (virtio 1.3, section 2.7), without
- * indirect descriptors and event index, which are not offered.
+ * The device's side of a virtqueue (virtio 1.3, 2.6 to 2.8). The two formats
+ * are in vring_split.c and vring_packed.c, and chains of descriptors, which
+ * are the same in both, in vring_chain.c.
  *
  * The rings and everything they point to are in memory that the guest writes
  * at any time. So every value is read once, into a variable of ours, checked
@@ -9,18 +10,77 @@
  * written being copied out and what it lets us write being translated on the
  * way. A chain that breaks a rule breaks the queue: which of the driver's
  * data to believe after that is not known.
+ *
+ * Chains are answered in the order they are taken, one after the other: there
+ * is never more than one that is taken and not answered. virtio-mem's requests
+ * are made in an order and mean something else in another.
  */
 #include <endian.h>
 #include <errno.h>
 #include <string.h>
 
-#include <linux/virtio_ring.h>
-
 #include "vring.h"
+#include "vring_packed.h"
+#include "vring_split.h"
 
-bool vring_valid_size(uint32_t size)
+static bool is_packed(const struct vring_queue *vring)
 {
-	return size && size <= VRING_MAX_SIZE && !(size & (size - 1));
+	return vring_has(vring, VIRTIO_F_RING_PACKED);
+}
+
+/* What a queue is before it is set up. */
+void vring_reset(struct vring_queue *vring)
+{
+	*vring = (struct vring_queue){.avail_wrap = true, .used_wrap = true};
+}
+
+bool vring_valid_size(uint32_t size, bool packed)
+{
+	return size && size <= VRING_MAX_SIZE &&
+	       (packed || !(size & (size - 1)));
+}
+
+/*
+ * Where the device is in its queue, in the protocol's form: for a split queue
+ * the index in the available ring, since that in the used one is in memory; for
+ * a packed one both, each with its wrap counter as bit 15.
+ */
+uint32_t vring_base(const struct vring_queue *vring)
+{
+	if (!is_packed(vring))
+		return vring->last_avail;
+	return vring->last_avail | (uint32_t)vring->avail_wrap << 15 |
+	       (uint32_t)vring->used_index << 16 |
+	       (uint32_t)vring->used_wrap << 31;
+}
+
+/**
+ * vring_set_base() - go on at a position in the form of vring_base()
+ *
+ * Chains between the two positions of a packed queue were taken and not
+ * answered: they are taken again. Some front ends leave out where the device
+ * is in the ring; no chain is such then. The size is set before.
+ *
+ * Return: 0, or -EINVAL: that is nowhere in the queue.
+ */
+int vring_set_base(struct vring_queue *vring, uint32_t base)
+{
+	uint16_t used = base >> 16 ? base >> 16 : base;
+
+	if (!is_packed(vring)) {
+		if (base > UINT16_MAX)
+			return -EINVAL;
+		vring->last_avail = base;
+		return 0;
+	}
+	if ((base & VRING_PACKED_INDEX_MASK) >= vring->size ||
+	    (used & VRING_PACKED_INDEX_MASK) >= vring->size)
+		return -EINVAL;
+	vring->used_index = used & VRING_PACKED_INDEX_MASK;
+	vring->used_wrap = used >> VRING_PACKED_EVENT_F_WRAP_CTR;
+	vring->last_avail = vring->used_index;
+	vring->avail_wrap = vring->used_wrap;
+	return 0;
 }
 
 /**
@@ -35,36 +95,9 @@ bool vring_valid_size(uint32_t size)
 int vring_find(struct vring_queue *vring, const struct guest_memory *memory,
 	       const char **reason)
 {
-	size_t size = vring->size;
-
-	if (vring->desc_uva % VRING_DESC_ALIGN_SIZE ||
-	    vring->avail_uva % VRING_AVAIL_ALIGN_SIZE ||
-	    vring->used_uva % VRING_USED_ALIGN_SIZE) {
-		*reason = "a misaligned ring";
-		return -EINVAL;
-	}
-	/* The last uint16_t of each is the event index, used or not. */
-	vring->desc = guest_memory_at_uva(memory, vring->desc_uva,
-					  size * sizeof(*vring->desc));
-	vring->avail = guest_memory_at_uva(
-		memory, vring->avail_uva,
-		sizeof(*vring->avail) + (size + 1) * sizeof(uint16_t));
-	vring->used = guest_memory_at_uva(
-		memory, vring->used_uva,
-		sizeof(*vring->used) + size * sizeof(struct vring_used_elem) +
-			sizeof(uint16_t));
-	if (!vring->desc || !vring->avail || !vring->used) {
-		*reason = "a ring outside the guest's memory";
-		return -EFAULT;
-	}
-	/* Our own mapping may be less aligned than the front end's. */
-	if ((uintptr_t)vring->desc % VRING_DESC_ALIGN_SIZE ||
-	    (uintptr_t)vring->avail % VRING_AVAIL_ALIGN_SIZE ||
-	    (uintptr_t)vring->used % VRING_USED_ALIGN_SIZE) {
-		*reason = "a ring in a misaligned memory region";
-		return -EINVAL;
-	}
-	return 0;
+	if (is_packed(vring))
+		return vring_packed_find(vring, memory, reason);
+	return vring_split_find(vring, memory, reason);
 }
 
 /**
@@ -81,11 +114,19 @@ int vring_map(struct vring_queue *vring, const struct guest_memory *memory,
 	int ret;
 
 	vring->mapped = false;
+	/* The format may have been chosen after these. */
+	if (!vring_valid_size(vring->size, is_packed(vring)) ||
+	    (is_packed(vring) && (vring->last_avail >= vring->size ||
+				  vring->used_index >= vring->size))) {
+		*reason = "a size or index that the queue's format cannot have";
+		return -EINVAL;
+	}
 	ret = vring_find(vring, memory, reason);
 	if (ret)
 		return ret;
-	vring->used_index =
-		le16toh(__atomic_load_n(&vring->used->idx, __ATOMIC_RELAXED));
+	if (!is_packed(vring))
+		vring_split_mapped(vring);
+	vring->tell = true;
 	vring->mapped = true;
 	return 0;
 }
@@ -93,147 +134,7 @@ int vring_map(struct vring_queue *vring, const struct guest_memory *memory,
 void vring_unmap(struct vring_queue *vring)
 {
 	vring->mapped = false;
-	vring->desc = NULL;
-	vring->avail = NULL;
-	vring->used = NULL;
-}
-
-static int take_readable(const struct guest_memory *memory, uint64_t gpa,
-			 uint32_t size, struct vring_request *request,
-			 const char **reason)
-{
-	while (size) {
-		size_t room = VRING_READ_MAX - request->read_size;
-		uint64_t left;
-		void *from = guest_memory_at_gpa(memory, gpa, &left);
-
-		if (!from) {
-			*reason = "a descriptor outside the guest's memory";
-			return -EFAULT;
-		}
-		if (left > size)
-			left = size;
-		memcpy(request->read + request->read_size, from,
-		       left < room ? left : room);
-		request->read_size += left < room ? left : room;
-		size -= left;
-		gpa += left;
-	}
-	return 0;
-}
-
-static int take_writable(const struct guest_memory *memory, uint64_t gpa,
-			 uint32_t size, struct vring_request *request,
-			 const char **reason)
-{
-	while (size) {
-		size_t room = VRING_WRITE_MAX - request->write_size;
-		uint64_t left;
-		void *to = guest_memory_at_gpa(memory, gpa, &left);
-
-		if (!to) {
-			*reason = "a descriptor outside the guest's memory";
-			return -EFAULT;
-		}
-		if (left > size)
-			left = size;
-		if (room) {
-			/* Each takes a byte at least: there are enough. */
-			struct iovec *iov = &request->write[request->nr_write];
-
-			iov->iov_base = to;
-			iov->iov_len = left < room ? left : room;
-			request->write_size += iov->iov_len;
-			request->nr_write++;
-		}
-		size -= left;
-		gpa += left;
-	}
-	return 0;
-}
-
-/**
- * vring_walk() - take a chain apart
- * @head: its first descriptor
- * @request: the chain, on success
- * @reason: what is wrong with it, on error
- *
- * A chain that waited for its answer is walked again before it is written to:
- * memory may have come and gone meanwhile.
- *
- * Return: 0; -EINVAL, -EFAULT, -ELOOP the driver broke a rule, and the queue
- * is marked broken.
- */
-int vring_walk(struct vring_queue *vring, const struct guest_memory *memory,
-	       uint16_t head, struct vring_request *request,
-	       const char **reason)
-{
-	uint16_t index = head, steps;
-	bool writable = false;
-	uint32_t total = 0;
-	int ret;
-
-	request->head = head;
-	request->read_size = 0;
-	request->nr_write = 0;
-	request->write_size = 0;
-	for (steps = 0;; steps++) {
-		const volatile struct vring_desc *desc;
-		uint16_t flags;
-		uint32_t size;
-		uint64_t gpa;
-
-		if (index >= vring->size) {
-			*reason = "a descriptor index outside the queue";
-			ret = -EINVAL;
-			goto broken;
-		}
-		if (steps >= vring->size) {
-			*reason = "a loop of descriptors";
-			ret = -ELOOP;
-			goto broken;
-		}
-		desc = &vring->desc[index];
-		gpa = le64toh(desc->addr);
-		size = le32toh(desc->len);
-		flags = le16toh(desc->flags);
-		index = le16toh(desc->next);
-
-		/* Also bounds the time that a chain may take. */
-		if (__builtin_add_overflow(total, size, &total)) {
-			*reason = "a descriptor chain of 4 GiB or more";
-			ret = -EINVAL;
-			goto broken;
-		}
-		if (size && gpa > UINT64_MAX - (size - 1)) {
-			*reason = "a descriptor outside the guest's memory";
-			ret = -EFAULT;
-			goto broken;
-		}
-		if (flags & VRING_DESC_F_INDIRECT) {
-			*reason = "an indirect descriptor, not negotiated";
-			ret = -EINVAL;
-			goto broken;
-		}
-		if (flags & VRING_DESC_F_WRITE) {
-			writable = true;
-			ret = take_writable(memory, gpa, size, request, reason);
-		} else if (writable) {
-			*reason = "a readable descriptor after a writable one";
-			ret = -EINVAL;
-		} else {
-			ret = take_readable(memory, gpa, size, request, reason);
-		}
-		if (ret)
-			goto broken;
-		if (!(flags & VRING_DESC_F_NEXT))
-			break;
-	}
-	return 0;
-
-broken:
-	vring->broken = true;
-	return ret;
+	memset(&vring->split, 0, sizeof(vring->split));
 }
 
 /**
@@ -241,34 +142,62 @@ broken:
  * @request: the chain, on return of 1
  * @reason: what is wrong with the queue, on error
  *
- * Return: 1; 0 there is none; an error of vring_walk(), and the queue is marked
+ * Return: 1; 0 there is none, and the driver will kick when there is;
+ * -EINVAL, -EFAULT, -ELOOP the driver broke a rule, and the queue is marked
  * broken.
  */
 int vring_pop(struct vring_queue *vring, const struct guest_memory *memory,
 	      struct vring_request *request, const char **reason)
 {
-	uint16_t available, index, head;
 	int ret;
 
-	available =
-		le16toh(__atomic_load_n(&vring->avail->idx, __ATOMIC_ACQUIRE));
-	available -= vring->last_avail;
-	if (!available)
-		return 0;
-	if (available > vring->size) {
-		*reason =
-			"more chains available than the queue has descriptors";
+	if (is_packed(vring))
+		ret = vring_packed_pop(vring, memory, request, reason);
+	else
+		ret = vring_split_pop(vring, memory, request, reason);
+	if (ret < 0)
 		vring->broken = true;
-		return -EINVAL;
+	return ret;
+}
+
+/* Leave the chain that was taken last to whoever goes on with the queue. */
+void vring_unpop(struct vring_queue *vring, const struct vring_chain *chain)
+{
+	if (is_packed(vring))
+		vring_packed_unpop(vring, chain);
+	else
+		vring->last_avail--;
+}
+
+/**
+ * vring_again() - take the chain apart again that was taken last
+ *
+ * A chain that waited for its answer is walked again before it is written to:
+ * memory may have come and gone meanwhile.
+ *
+ * Return: 0; an error of vring_pop(), and the queue is marked broken.
+ */
+int vring_again(struct vring_queue *vring, const struct guest_memory *memory,
+		const struct vring_chain *chain, struct vring_request *request,
+		const char **reason)
+{
+	int ret;
+
+	if (is_packed(vring))
+		ret = vring_packed_walk(vring, memory, chain->index, request,
+					reason);
+	else
+		ret = vring_split_walk(vring, memory, chain->id, request,
+				       reason);
+	/* Where the next one begins was told by how long this one was. */
+	if (!ret && (request->chain.nr != chain->nr ||
+		     request->chain.id != chain->id)) {
+		*reason = "a chain that was changed after it was taken";
+		ret = -EINVAL;
 	}
-	index = vring->last_avail & (vring->size - 1);
-	head = le16toh(
-		__atomic_load_n(&vring->avail->ring[index], __ATOMIC_RELAXED));
-	ret = vring_walk(vring, memory, head, request, reason);
 	if (ret)
-		return ret;
-	vring->last_avail++;
-	return 1;
+		vring->broken = true;
+	return ret;
 }
 
 /**
@@ -293,25 +222,30 @@ size_t vring_write(struct vring_request *request, const void *data, size_t size)
 }
 
 /* Give a chain back to the driver, with @written bytes written to it. */
-void vring_push(struct vring_queue *vring, const struct vring_request *request,
+void vring_push(struct vring_queue *vring, const struct vring_chain *chain,
 		size_t written)
 {
-	uint16_t index = vring->used_index & (vring->size - 1);
-	struct vring_used_elem *elem = &vring->used->ring[index];
-
-	elem->id = htole32(request->head);
-	elem->len = htole32(written);
-	vring->used_index++;
-	__atomic_store_n(&vring->used->idx, htole16(vring->used_index),
-			 __ATOMIC_RELEASE);
+	if (is_packed(vring))
+		vring_packed_push(vring, chain, written);
+	else
+		vring_split_push(vring, chain, written);
+	vring->untold += chain->nr;
 }
 
-/* Does the driver want to be told of used chains? */
-bool vring_wants_interrupt(const struct vring_queue *vring)
+/* Does the driver want to be told of what was used since it was asked last? */
+bool vring_wants_interrupt(struct vring_queue *vring)
 {
-	/* Our store to the index is visible before its flags are read. */
+	uint16_t used = vring->untold;
+	bool tell = vring->tell;
+	bool wants;
+
+	/* Our store to the ring is visible before its flags are read. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	return !(le16toh(__atomic_load_n(&vring->avail->flags,
-					 __ATOMIC_RELAXED)) &
-		 VRING_AVAIL_F_NO_INTERRUPT);
+	if (is_packed(vring))
+		wants = vring_packed_wants_interrupt(vring, used);
+	else
+		wants = vring_split_wants_interrupt(vring, used);
+	vring->untold = 0;
+	vring->tell = false;
+	return wants || (tell && vring_has(vring, VIRTIO_RING_F_EVENT_IDX));
 }

@@ -14,21 +14,6 @@
 #include "front_end.h"
 #include "unit.h"
 
-static struct vring_desc *desc_of(struct front_end *fe)
-{
-	return (struct vring_desc *)(fe->memory + FE_DESC);
-}
-
-static struct vring_avail *avail_of(struct front_end *fe)
-{
-	return (struct vring_avail *)(fe->memory + FE_AVAIL);
-}
-
-static struct vring_used *used_of(struct front_end *fe)
-{
-	return (struct vring_used *)(fe->memory + FE_USED);
-}
-
 static void config_changed(void *arg)
 {
 	struct front_end *fe = arg;
@@ -68,8 +53,10 @@ static int listen_abstract(struct front_end *fe)
 	return fd;
 }
 
+/* The test's initial state: features of VRING_FEATURES that are accepted. */
 int front_end_set_up(void **state)
 {
+	const uint64_t *ring_features = *state;
 	struct front_end *fe = calloc(1, sizeof(*fe));
 
 	assert_non_null(fe);
@@ -93,6 +80,9 @@ int front_end_set_up(void **state)
 	fe->err = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	fe->fd = -1;
 	fe->channel = -1;
+	fe->features = FE_FEATURES | (ring_features ? *ring_features : 0);
+	fe->vu.offer_packed = fe->features & 1ULL << VIRTIO_F_RING_PACKED;
+	front_end_new_ring(fe);
 	*state = fe;
 	return 0;
 }
@@ -261,13 +251,30 @@ uint64_t front_end_set_vring(struct front_end *fe, uint32_t request,
 	return front_end_call(fe, request, &vring, sizeof(vring), NULL, 0);
 }
 
+/* A driver sets its queue up: nothing is in it. */
+void front_end_new_ring(struct front_end *fe)
+{
+	static const struct driver_layout layout = {
+		.desc = FE_DESC,
+		.avail = FE_AVAIL,
+		.used = FE_USED,
+		.tables = FE_TABLES,
+	};
+
+	memset(fe->memory, 0, FE_MEMORY);
+	driver_init(&fe->driver, fe->memory, FE_GPA, &layout, fe->features,
+		    FE_QUEUE_SIZE);
+}
+
 /* Up to and with the driver's features. */
 void front_end_negotiate(struct front_end *fe)
 {
 	int channel[2];
 
 	assert_int_equal(front_end_get(fe, VHOST_USER_GET_FEATURES),
-			 FE_FEATURES);
+			 FE_OFFERED | (fe->vu.offer_packed
+					       ? 1ULL << VIRTIO_F_RING_PACKED
+					       : 0));
 	assert_int_equal(front_end_get(fe, VHOST_USER_GET_PROTOCOL_FEATURES),
 			 FE_PROTOCOL_FEATURES);
 	front_end_send(fe, VHOST_USER_SET_PROTOCOL_FEATURES, 0,
@@ -284,7 +291,8 @@ void front_end_negotiate(struct front_end *fe)
 			 0);
 	close(channel[1]);
 	assert_int_equal(
-		front_end_set(fe, VHOST_USER_SET_FEATURES, FE_FEATURES, -1), 0);
+		front_end_set(fe, VHOST_USER_SET_FEATURES, fe->features, -1),
+		0);
 }
 
 void front_end_share_memory(struct front_end *fe)
@@ -310,9 +318,9 @@ void front_end_start_ring(struct front_end *fe)
 	assert_int_equal(front_end_set_vring(fe, VHOST_USER_SET_VRING_NUM,
 					     FE_QUEUE_SIZE),
 			 0);
-	assert_int_equal(
-		front_end_set_vring(fe, VHOST_USER_SET_VRING_BASE, fe->seen),
-		0);
+	assert_int_equal(front_end_set_vring(fe, VHOST_USER_SET_VRING_BASE,
+					     driver_base(&fe->driver)),
+			 0);
 	assert_int_equal(front_end_call(fe, VHOST_USER_SET_VRING_ADDR, &addr,
 					sizeof(addr), NULL, 0),
 			 0);
@@ -339,59 +347,68 @@ void front_end_start(struct front_end *fe)
 	front_end_count(fe->call);
 }
 
+/* Take the queue from the back end. Return: where it is in it. */
+uint32_t front_end_stop_ring(struct front_end *fe)
+{
+	struct vhost_user_vring_state vring = {};
+	union vhost_user_payload reply;
+
+	front_end_send(fe, VHOST_USER_GET_VRING_BASE, 0, &vring, sizeof(vring),
+		       NULL, 0);
+	assert_int_equal(
+		front_end_receive(fe, VHOST_USER_GET_VRING_BASE, &reply),
+		sizeof(reply.vring_state));
+	return reply.vring_state.num;
+}
+
+static size_t buffers_of(uint16_t slot)
+{
+	return FE_BUFFERS + slot * 64ULL;
+}
+
 /* Put a request into the queue, in two descriptors. */
 void front_end_put(struct front_end *fe, uint16_t type, uint64_t gpa,
 		   uint16_t nr_blocks, uint32_t request_size,
 		   uint32_t response_size)
 {
-	uint16_t head = fe->next % FE_QUEUE_SIZE;
-	uint16_t tail = (fe->next + 1) % FE_QUEUE_SIZE;
-	uint64_t at = FE_BUFFERS + head * 64ULL;
-	struct vring_avail *avail = avail_of(fe);
+	size_t at = buffers_of(fe->driver.next);
 	struct virtio_mem_req req = {.type = htole16(type)};
+	const struct driver_buffer buffers[] = {
+		{.gpa = FE_GPA + at, .size = request_size},
+		{.gpa = FE_GPA + at + 32, .size = response_size, .write = true},
+	};
 
-	fe->next += 2;
 	req.u.plug.addr = htole64(gpa);
 	req.u.plug.nb_blocks = htole16(nr_blocks);
 	memcpy(fe->memory + at, &req, sizeof(req));
 	memset(fe->memory + at + 32, 0xee, 16);
-	desc_of(fe)[head] = (struct vring_desc){
-		.addr = htole64(FE_GPA + at),
-		.len = htole32(request_size),
-		.flags = htole16(VRING_DESC_F_NEXT),
-		.next = htole16(tail),
-	};
-	desc_of(fe)[tail] = (struct vring_desc){
-		.addr = htole64(FE_GPA + at + 32),
-		.len = htole32(response_size),
-		.flags = htole16(VRING_DESC_F_WRITE),
-	};
-	avail->ring[le16toh(avail->idx) % FE_QUEUE_SIZE] = htole16(head);
-	avail->idx = htole16(le16toh(avail->idx) + 1);
+	driver_add(&fe->driver, buffers, 2);
 }
 
 void front_end_kick(struct front_end *fe)
 {
 	uint64_t one = 1;
 
-	assert_int_equal(write(fe->kick, &one, sizeof(one)), sizeof(one));
+	/* A driver without the event index may kick whatever it is told. */
+	if (!driver_has(&fe->driver, VIRTIO_RING_F_EVENT_IDX) ||
+	    driver_needs_kick(&fe->driver))
+		assert_int_equal(write(fe->kick, &one, sizeof(one)),
+				 sizeof(one));
 	front_end_run(fe);
 }
 
 /* Take the next used request. Return: whether there is one. */
 bool front_end_used(struct front_end *fe, struct virtio_mem_resp *resp)
 {
-	struct vring_used *used = used_of(fe);
-	const struct vring_used_elem *elem;
-	uint64_t at;
+	uint32_t written;
+	uint16_t id;
 
-	if (le16toh(used->idx) == fe->seen)
+	if (!driver_take(&fe->driver, 2, &id, &written))
 		return false;
-	elem = &used->ring[fe->seen % FE_QUEUE_SIZE];
-	assert_int_equal(le32toh(elem->len), sizeof(*resp));
-	at = le64toh(desc_of(fe)[le32toh(elem->id) + 1].addr) - FE_GPA;
-	memcpy(resp, fe->memory + at, sizeof(*resp));
-	fe->seen++;
+	assert_int_equal(written, sizeof(*resp));
+	memcpy(resp,
+	       fe->memory + buffers_of(driver_slot_of(&fe->driver, id)) + 32,
+	       sizeof(*resp));
 	return true;
 }
 

@@ -15,6 +15,7 @@
 #include <systemd/sd-event.h>
 
 #include "bitmap_backing.h"
+#include "driver.h"
 #include "vhost_user.h"
 #include "vhost_user_protocol.h"
 #include "virtio_mem.h"
@@ -31,6 +32,7 @@
 #define FE_AVAIL      0x1000
 #define FE_USED	      0x2000
 #define FE_BUFFERS    0x8000
+#define FE_TABLES     0x20000
 #define FE_QUEUE_SIZE 128
 
 /* All that the back end offers. */
@@ -43,9 +45,15 @@
 	 1ULL << VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS | \
 	 1ULL << VHOST_USER_PROTOCOL_F_STATUS)
 
+/* What a plain driver accepts of that; see front_end.features. */
 #define FE_FEATURES                                            \
 	(1ULL << 32 | 1ULL << VHOST_USER_F_PROTOCOL_FEATURES | \
 	 1ULL << VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE)
+
+/* What the back end offers, with packed virtqueues where it is told to. */
+#define FE_OFFERED                                           \
+	(FE_FEATURES | 1ULL << VIRTIO_RING_F_INDIRECT_DESC | \
+	 1ULL << VIRTIO_RING_F_EVENT_IDX)
 
 /**
  * struct front_end - back end, its device, and who talks to it
@@ -54,8 +62,8 @@
  * @memory: the guest's memory, of @memory_fd
  * @kick, @call, @err: eventfds of the queue
  * @channel: our end of the back end's channel
- * @next: descriptor for the next request
- * @seen: used entries that were looked at
+ * @features: that the driver accepts
+ * @driver: of the queue
  */
 struct front_end {
 	sd_event *event;
@@ -70,8 +78,8 @@ struct front_end {
 	int call;
 	int err;
 	int channel;
-	uint16_t next;
-	uint16_t seen;
+	uint64_t features;
+	struct driver driver;
 };
 
 int front_end_set_up(void **state);
@@ -100,12 +108,14 @@ uint64_t front_end_set_vring(struct front_end *fe, uint32_t request,
 
 void front_end_negotiate(struct front_end *fe);
 void front_end_share_memory(struct front_end *fe);
+void front_end_new_ring(struct front_end *fe);
 void front_end_start_ring(struct front_end *fe);
 void front_end_start(struct front_end *fe);
 
 void front_end_put(struct front_end *fe, uint16_t type, uint64_t gpa,
 		   uint16_t nr_blocks, uint32_t request_size,
 		   uint32_t response_size);
+uint32_t front_end_stop_ring(struct front_end *fe);
 void front_end_kick(struct front_end *fe);
 bool front_end_used(struct front_end *fe, struct virtio_mem_resp *resp);
 uint16_t front_end_request(struct front_end *fe, uint16_t type, uint64_t gpa,

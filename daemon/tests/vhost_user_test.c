@@ -247,7 +247,7 @@ static void node_is_offered_when_there_is_one(void **state)
 	fe->dev.has_node = true;
 	front_end_connect(fe);
 	assert_int_equal(front_end_get(fe, VHOST_USER_GET_FEATURES),
-			 FE_FEATURES | 1U << VIRTIO_MEM_F_ACPI_PXM);
+			 FE_OFFERED | 1U << VIRTIO_MEM_F_ACPI_PXM);
 }
 
 /* --- Memory that is shared and not there --- */
@@ -377,15 +377,9 @@ static void the_queue_waits_and_others_do_not(void **state)
 /* Take the ring away while a request waits. Return: the ring's index. */
 static unsigned int stop_while_waiting(struct front_end *fe)
 {
-	struct vhost_user_vring_state vring = {};
-	union vhost_user_payload reply;
-
 	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA, 4, 24, 10);
 	front_end_kick(fe);
-	front_end_send(fe, VHOST_USER_GET_VRING_BASE, 0, &vring, sizeof(vring),
-		       NULL, 0);
-	front_end_receive(fe, VHOST_USER_GET_VRING_BASE, &reply);
-	return reply.vring_state.num;
+	return front_end_stop_ring(fe);
 }
 
 static void a_ring_that_stops_gets_its_request_again(void **state)
@@ -427,8 +421,7 @@ static void an_answer_finds_the_front_end_gone(void **state)
 	front_end_run(fe);
 	/* Another one comes, and the device works. */
 	fe->bitmap.later = false;
-	fe->next = 0;
-	memset(fe->memory, 0, FE_MEMORY);
+	front_end_new_ring(fe);
 	front_end_start(fe);
 	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_UNPLUG, GPA, 4),
 			 VIRTIO_MEM_RESP_ACK);
@@ -547,9 +540,7 @@ static void a_broken_ring_is_told_and_restarts(void **state)
 	front_end_send(fe, VHOST_USER_GET_VRING_BASE, 0, &vring, sizeof(vring),
 		       NULL, 0);
 	front_end_receive(fe, VHOST_USER_GET_VRING_BASE, &reply);
-	fe->next = 0;
-	fe->seen = 0;
-	memset(fe->memory, 0, FE_MEMORY);
+	front_end_new_ring(fe);
 	front_end_start_ring(fe);
 	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1),
 			 VIRTIO_MEM_RESP_ACK);
@@ -565,9 +556,7 @@ static void short_buffers_break_the_ring(void **state)
 	struct virtio_mem_resp resp;
 
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-		memset(fe->memory, 0, FE_MEMORY);
-		fe->next = 0;
-		fe->seen = 0;
+		front_end_new_ring(fe);
 		front_end_start(fe);
 		virtio_mem_set_requested(&fe->dev, GIB);
 		front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1, sizes[i].request,
@@ -649,9 +638,7 @@ static void device_reset_keeps_blocks(void **state)
 	assert_int_equal(fe->dev.requested_size, GIB);
 
 	/* The next driver sets it up on the same connection. */
-	memset(fe->memory, 0, FE_MEMORY);
-	fe->next = 0;
-	fe->seen = 0;
+	front_end_new_ring(fe);
 	front_end_set(fe, VHOST_USER_SET_FEATURES, FE_FEATURES, -1);
 	front_end_start_ring(fe);
 	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0),
@@ -879,8 +866,8 @@ static void features_that_were_not_offered(void **state)
 	front_end_connect(fe);
 	front_end_negotiate(fe);
 	for (unsigned int bit = 0; bit < 64; bit++) {
-		value = FE_FEATURES | 1ULL << bit;
-		if (value != FE_FEATURES)
+		value = FE_OFFERED | 1ULL << bit;
+		if (value != FE_OFFERED)
 			send_ends(fe, VHOST_USER_SET_FEATURES, &value, 8, NULL,
 				  0);
 		value = FE_PROTOCOL_FEATURES | 1ULL << bit;
@@ -1126,7 +1113,7 @@ static void a_file_that_is_truncated(void **state)
 	/* The next front end is served. */
 	assert_int_equal(ftruncate(fe->memory_fd, FE_MEMORY), 0);
 	front_end_close(fe);
-	fe->next = 0;
+	front_end_new_ring(fe);
 	front_end_start(fe);
 	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1),
 			 VIRTIO_MEM_RESP_ACK);
