@@ -12,6 +12,9 @@
  * with "wait":true is answered when the guest has reached the size, or has
  * been asked for another.
  *
+ * A method may keep the client that called it (control_hold()): it can send it
+ * lines of its own from then on, and is told when it ends.
+ *
  * A client must be the superuser or of the daemon's own user.
  *
  * Nobody can make the daemon wait or grow. Requests have a bounded length.
@@ -49,6 +52,7 @@
  * @late_id: its id
  * @late_wait: it is a "resize" that waits, for @wait_size
  * @closing: to be closed when all is sent
+ * @gone: somebody is to be told, with @gone_arg, when it ends; or NULL
  */
 struct control_client {
 	struct control *control;
@@ -74,6 +78,8 @@ struct control_client {
 	json_object *late_id;
 	bool late_wait;
 	bool closing;
+	void (*gone)(void *arg);
+	void *gone_arg;
 };
 
 static void drop_fds(struct control_client *client)
@@ -100,6 +106,8 @@ static void free_client(struct control_client *client)
 	json_object_put(client->late_id);
 	free(client->out);
 	close(client->fd);
+	if (client->gone)
+		client->gone(client->gone_arg);
 	free(client);
 }
 
@@ -151,6 +159,9 @@ static void put_line(struct control_client *client, json_object *object)
 	const char *text;
 	char *grown;
 
+	/* It has had its last line. */
+	if (client->closing)
+		return;
 	text = json_object_to_json_string_length(
 		object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE,
 		&length);
@@ -311,6 +322,7 @@ static void call_method(struct control_client *client,
 	/* Of several lines that came at once, a later one may have them. */
 	bool mine = client->fds_at < client->used;
 	struct control_call call = {
+		.client = client,
 		.params = params,
 		.fds = client->fds,
 		.nr_fds = mine ? client->nr_fds : 0,
@@ -587,7 +599,7 @@ static void refuse(int fd, const char *code, const char *message)
 static bool is_idle(const struct control_client *client)
 {
 	return !client->watching && !client->waiting && !client->token &&
-	       !backlog(client);
+	       !client->gone && !backlog(client);
 }
 
 /* Those who have not asked for anything for longest make room. */
@@ -709,6 +721,63 @@ void control_publish(struct control *control)
 			put_event(client);
 		settle(client);
 	}
+}
+
+/**
+ * control_hold() - keep a client
+ * @gone: called with @arg when it ends; it is the client's no more then. It
+ *	must not end others.
+ */
+void control_hold(struct control_client *client, void (*gone)(void *arg),
+		  void *arg)
+{
+	client->gone = gone;
+	client->gone_arg = arg;
+}
+
+/* What the client was kept for with this @gone, or NULL. */
+void *control_held(const struct control_client *client, void (*gone)(void *arg))
+{
+	return client->gone == gone ? client->gone_arg : NULL;
+}
+
+/* Send a line now. If nobody takes it, the client ends from the loop. */
+static void push(struct control_client *client, json_object *object)
+{
+	put_line(client, object);
+	json_object_put(object);
+	if (flush(client)) {
+		client->out_sent = client->out_size;
+		client->closing = true;
+	}
+}
+
+/* Whoever it is that is calling: the loop settles what is left to do. */
+static void settle_later(struct control_client *client)
+{
+	if (backlog(client) || client->closing)
+		sd_event_source_set_io_events(client->source, EPOLLOUT);
+}
+
+/**
+ * control_send() - send a client that was kept a line of its own
+ * @object: given away
+ *
+ * The client is there when this returns.
+ */
+void control_send(struct control_client *client, json_object *object)
+{
+	push(client, object);
+	settle_later(client);
+}
+
+/* The last line for a client that was kept; nobody is told of its end. */
+void control_close(struct control_client *client, json_object *object)
+{
+	client->gone = NULL;
+	push(client, object);
+	client->closing = true;
+	settle_later(client);
 }
 
 void control_stop(struct control *control)

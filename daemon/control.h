@@ -31,8 +31,11 @@
 /* Longest error message. */
 #define CONTROL_TEXT_MAX 256
 
+struct control_client;
+
 /**
  * struct control_call - a request as a method sees it
+ * @client: who asks
  * @params: its parameters, an object or NULL
  * @fds: descriptors that came with it; -1 where the method has taken one
  * @nr_fds: how many
@@ -41,6 +44,7 @@
  * @message: to be set by the method on error
  */
 struct control_call {
+	struct control_client *client;
 	json_object *params;
 	int *fds;
 	size_t nr_fds;
@@ -73,8 +77,6 @@ struct control_ops {
 	int (*reached)(uint64_t size, void *arg);
 };
 
-struct control_client;
-
 struct control {
 	sd_event *event;
 	struct listener listener;
@@ -94,6 +96,13 @@ void control_answer(struct control *control, uint64_t token, int ret,
 		    json_object *result, const char *message);
 void control_publish(struct control *control);
 void control_stop(struct control *control);
+
+void control_hold(struct control_client *client, void (*gone)(void *arg),
+		  void *arg);
+void *control_held(const struct control_client *client,
+		   void (*gone)(void *arg));
+void control_send(struct control_client *client, json_object *object);
+void control_close(struct control_client *client, json_object *object);
 
 int control_get_size(const struct control_call *call, const char *name,
 		     uint64_t *value);

@@ -123,6 +123,7 @@ static void on_news(void *arg)
 	log_debug("the region was changed by others");
 	virtio_mem_set_requested(&device->dev,
 				 device->region.state.requested_size);
+	consumers_changed(&device->consumers);
 	virtio_mem_backing_changed(&device->dev);
 }
 
@@ -230,6 +231,13 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 	}
 	virtio_mem_start(&device->dev, &region->backing,
 			 region->state.requested_size, region->used_before);
+	ret = consumers_start(&device->consumers, device->event,
+			      &region->backing, region->state.slot_size,
+			      region->state.first_slot);
+	if (ret) {
+		snprintf(text, text_size, "the event loop: %s", strerror(-ret));
+		goto stop_device;
+	}
 	region->news = on_news;
 	region->size_set = on_size_set;
 	region->arg = device;
@@ -265,6 +273,7 @@ forget:
 		sd_event_source_disable_unref(device->region_source);
 stop_device:
 	virtio_mem_stop(&device->dev);
+	consumers_stop(&device->consumers);
 	region_detach(region);
 	return ret;
 }
@@ -357,6 +366,7 @@ void vmem_device_close(struct vmem_device *device)
 		sd_event_source_disable_unref(device->region_source);
 	if (device->attached) {
 		virtio_mem_stop(&device->dev);
+		consumers_stop(&device->consumers);
 		region_detach(&device->region);
 	}
 	device->work_source =

@@ -9,6 +9,7 @@
 
 #include <systemd/sd-event.h>
 
+#include "consumer.h"
 #include "options.h"
 #include "region.h"
 #include "vhost_user.h"
@@ -40,6 +41,7 @@ struct vmem_device_ops {
  * @nl: netlink handles
  * @attached: there is a region, and with it a device
  * @region: what carries out changes
+ * @consumers: who else maps its memory, between @region and @dev
  * @dev: what the guest sees
  * @vu: the way to the guest
  * @vhost_user_fd: to be served as soon as there is a region, -1 once it is
@@ -59,6 +61,7 @@ struct vmem_device {
 	struct region_nl nl;
 	bool attached;
 	struct region region;
+	struct consumers consumers;
 	struct virtio_mem dev;
 	struct vhost_user vu;
 	int vhost_user_fd;

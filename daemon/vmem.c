@@ -390,9 +390,10 @@ int vmem_run(struct vmem *vmem)
 
 void vmem_free(struct vmem *vmem)
 {
-	control_stop(&vmem->control);
+	/* They have last words for some of control's clients. */
 	for (unsigned int i = 0; i < vmem->nr_devices; i++)
 		vmem_device_close(&vmem->devices[i]);
+	control_stop(&vmem->control);
 	vmem->publish_source =
 		sd_event_source_disable_unref(vmem->publish_source);
 	notify_close(&vmem->notify);

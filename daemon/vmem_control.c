@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "consumer_control.h"
 #include "vmem_control.h"
 
 /* Elements of one answer to "slots" or "blocks"; the rest is asked for next. */
@@ -447,14 +448,39 @@ static int reached(uint64_t size, void *arg)
 	return vmem_device_plugged_size(device) == size;
 }
 
+static int handle_subscribe(struct control_call *call, void *arg)
+{
+	struct vmem_device *device = get_device(arg, call);
+
+	if (!device)
+		return -ENODEV;
+	return consumer_control_subscribe(call, &device->consumers);
+}
+
+static int handle_done(struct control_call *call,
+		       void *arg __attribute__((unused)))
+{
+	return consumer_control_done(call);
+}
+
+static int handle_consumers(struct control_call *call, void *arg)
+{
+	struct vmem_device *device = get_device(arg, call);
+
+	if (!device)
+		return -ENODEV;
+	call->result = json_object_new_object();
+	json_object_object_add(call->result, "consumers",
+			       consumer_control_list(&device->consumers));
+	return 0;
+}
+
 static const struct control_method control_methods[] = {
-	{"status", handle_status},
-	{"latencies", handle_latencies},
-	{"resize", handle_resize},
-	{"slots", handle_slots},
-	{"blocks", handle_blocks},
-	{"attach", handle_attach},
-	{},
+	{"status", handle_status}, {"latencies", handle_latencies},
+	{"resize", handle_resize}, {"slots", handle_slots},
+	{"blocks", handle_blocks}, {"subscribe", handle_subscribe},
+	{"done", handle_done},	   {"consumers", handle_consumers},
+	{"attach", handle_attach}, {},
 };
 
 const struct control_ops vmem_control_ops = {

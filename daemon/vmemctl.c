@@ -32,6 +32,7 @@ static const char help[] =
 	"                   The guest stays asked\n"
 	"  slots        memslots of the region that exist in KVM\n"
 	"  blocks       plugged blocks, as runs\n"
+	"  consumers    who else maps the memory, and is told before the guest\n"
 	"  watch        print a line whenever something changes, until stopped\n"
 	"  metrics      for Prometheus, of the VMs of all control sockets given;\n"
 	"               else of all below /run/vmemd\n"
@@ -226,6 +227,10 @@ static const struct command {
 	 .takes = TAKES(OPT_TIMEOUT),
 	 .daemon = true,
 	 .run = ctl_blocks},
+	{.name = "consumers",
+	 .takes = TAKES(OPT_TIMEOUT),
+	 .daemon = true,
+	 .run = ctl_consumers},
 	{.name = "watch",
 	 .takes = TAKES(OPT_TIMEOUT),
 	 .daemon = true,

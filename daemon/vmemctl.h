@@ -59,6 +59,7 @@ struct ctl_options {
 int ctl_status(const struct ctl_options *options);
 int ctl_slots(const struct ctl_options *options);
 int ctl_blocks(const struct ctl_options *options);
+int ctl_consumers(const struct ctl_options *options);
 int ctl_watch(const struct ctl_options *options);
 int ctl_resize(const struct ctl_options *options);
 int ctl_metadata(const struct ctl_options *options);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vmemctl status, slots, blocks and watch: what a vmemd says, as tables for
+ * vmemctl status, slots, blocks, consumers and watch: what a vmemd says, as tables for
  * people, or with --json as it said it.
  */
 #include <inttypes.h>
@@ -138,6 +138,36 @@ static void print_blocks(json_object *result)
 	}
 }
 
+static const char *consumer_state(json_object *consumer)
+{
+	if (!get_bool(consumer, "subscribed"))
+		return "being told what is there";
+	return get_bool(consumer, "waiting") ? "has not answered yet" : "ready";
+}
+
+static void print_consumers(json_object *result)
+{
+	json_object *consumers = get_object(result, "consumers");
+	char size[SIZE_TEXT_MAX], limit[24];
+
+	printf("%-24s %8s %12s %8s %8s  %s\n", "name", "memslots", "mapped",
+	       "answers", "refusals", "state");
+	for (size_t i = 0; i < json_object_array_length(consumers); i++) {
+		json_object *consumer = json_object_array_get_idx(consumers, i);
+
+		strcpy(limit, "any");
+		if (get_size(consumer, "memslots"))
+			snprintf(limit, sizeof(limit), "%" PRIu64,
+				 get_size(consumer, "memslots"));
+		printf("%-24s %8s %12s %8" PRIu64 " %8" PRIu64 "  %s\n",
+		       get_text(consumer, "name"), limit,
+		       size_format(get_size(consumer, "populated_size"), size),
+		       get_size(consumer, "answers"),
+		       get_size(consumer, "refusals"),
+		       consumer_state(consumer));
+	}
+}
+
 /* An event as a line. */
 void print_event(json_object *event)
 {
@@ -199,6 +229,11 @@ int ctl_slots(const struct ctl_options *options)
 int ctl_blocks(const struct ctl_options *options)
 {
 	return show(options, "blocks", "runs", print_blocks);
+}
+
+int ctl_consumers(const struct ctl_options *options)
+{
+	return show(options, "consumers", NULL, print_consumers);
 }
 
 int ctl_watch(const struct ctl_options *options)

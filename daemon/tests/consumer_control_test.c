@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Consumers on a control socket, as clients that behave, that leave, that do
+ * not read and that send nonsense.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "bitmap_backing.h"
+#include "consumer_control.h"
+#include "log.h"
+#include "unit.h"
+
+#define GPA	    (4 * GIB)
+#define BLOCK	    (2 * MIB)
+#define SLOT	    (4 * BLOCK)
+#define REGION_SIZE (64 * MIB)
+#define FIRST_SLOT  100
+
+#define ANSWER_MAX 65536
+
+#define SUBSCRIBE                                                  \
+	"{\"id\":1,\"method\":\"subscribe\",\"params\":{\"name\":" \
+	"\"vhost-net0\",\"memslots\":64}}\n"
+#define SUBSCRIBED                                                    \
+	"{\"id\":1,\"result\":{\"gpa\":4294967296,\"size\":67108864," \
+	"\"block_size\":2097152,\"slot_size\":8388608,"               \
+	"\"first_slot\":100,\"answer_ms\":10000}}\n"
+
+/**
+ * struct fixture - a control socket before a device's consumers
+ * @nr_done: answers to the device's requests; @result: of the last
+ */
+struct fixture {
+	struct bitmap_backing bitmap;
+	struct backing *backing;
+	sd_event *event;
+	struct consumers consumers;
+	struct control control;
+	unsigned int nr_done;
+	int result;
+	char answer[ANSWER_MAX];
+};
+
+static int handle_subscribe(struct control_call *call, void *arg)
+{
+	struct fixture *f = arg;
+
+	return consumer_control_subscribe(call, &f->consumers);
+}
+
+static int handle_done(struct control_call *call,
+		       void *arg __attribute__((unused)))
+{
+	return consumer_control_done(call);
+}
+
+static int handle_consumers(struct control_call *call, void *arg)
+{
+	struct fixture *f = arg;
+
+	call->result = consumer_control_list(&f->consumers);
+	return 0;
+}
+
+static const struct control_method methods[] = {
+	{"subscribe", handle_subscribe},
+	{"done", handle_done},
+	{"consumers", handle_consumers},
+	{},
+};
+
+static const struct control_ops ops = {.methods = methods};
+
+static void on_done(void *arg, int result)
+{
+	struct fixture *f = arg;
+
+	f->nr_done++;
+	f->result = result;
+}
+
+static int set_up(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	assert_non_null(f);
+	bitmap_backing_init(&f->bitmap, GPA, REGION_SIZE, BLOCK);
+	f->backing = &f->bitmap.backing;
+	f->backing->done = on_done;
+	f->backing->arg = f;
+	assert_true(sd_event_new(&f->event) >= 0);
+	assert_int_equal(consumers_start(&f->consumers, f->event, f->backing,
+					 SLOT, FIRST_SLOT),
+			 0);
+	control_init(&f->control, f->event, &ops, f);
+	*state = f;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *f = *state;
+
+	consumers_stop(&f->consumers);
+	control_stop(&f->control);
+	sd_event_unref(f->event);
+	bitmap_backing_free(&f->bitmap);
+	free(f);
+	return 0;
+}
+
+static void run(struct fixture *f)
+{
+	while (sd_event_run(f->event, 0) > 0)
+		;
+}
+
+/* One whose socket is full soon. */
+static int new_client(struct fixture *f)
+{
+	int fds[2], size = 1;
+
+	assert_int_equal(socketpair(AF_UNIX,
+				    SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
+				    0, fds),
+			 0);
+	setsockopt(fds[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	assert_int_equal(control_add_client(&f->control, fds[1]), 0);
+	return fds[0];
+}
+
+/* All that has come, as text. */
+static const char *take(struct fixture *f, int fd)
+{
+	ssize_t got;
+
+	run(f);
+	got = recv(fd, f->answer, sizeof(f->answer) - 1, MSG_DONTWAIT);
+	f->answer[got > 0 ? got : 0] = '\0';
+	return f->answer;
+}
+
+static const char *ask(struct fixture *f, int fd, const char *text)
+{
+	assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL),
+			 strlen(text));
+	return take(f, fd);
+}
+
+static bool ended(int fd)
+{
+	char byte;
+
+	return recv(fd, &byte, 1, MSG_DONTWAIT) == 0;
+}
+
+/* The number of the event in what has come. */
+static uint64_t seq_of(const char *text)
+{
+	const char *at = strstr(text, "\"seq\":");
+
+	assert_non_null(at);
+	return strtoull(at + strlen("\"seq\":"), NULL, 10);
+}
+
+static const char *answer(struct fixture *f, int fd, uint64_t seq,
+			  const char *ok)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text),
+		 "{\"id\":2,\"method\":\"done\",\"params\":{\"seq\":%" PRIu64
+		 ",\"ok\":%s}}\n",
+		 seq, ok);
+	return ask(f, fd, text);
+}
+
+static int subscribe(struct fixture *f)
+{
+	int fd = new_client(f);
+
+	assert_string_equal(ask(f, fd, SUBSCRIBE),
+			    SUBSCRIBED "{\"event\":\"subscribed\"}\n");
+	return fd;
+}
+
+static int plug(struct fixture *f, uint64_t first, uint64_t nr)
+{
+	return f->backing->ops->plug(f->backing, GPA + first * BLOCK,
+				     nr * BLOCK);
+}
+
+static void a_client_that_subscribes_is_told(void **state)
+{
+	struct fixture *f = *state;
+	int fd = new_client(f);
+	const char *text;
+
+	assert_int_equal(plug(f, 3, 2), 0);
+	text = ask(f, fd, SUBSCRIBE);
+	assert_string_equal(
+		text, SUBSCRIBED
+		"{\"event\":\"populate\",\"seq\":1,\"gpa\":4301258752,"
+		"\"size\":4194304,\"offset\":6291456,\"memslots\":{"
+		"\"first\":100,\"count\":2,\"gpa\":4294967296,"
+		"\"size\":16777216,\"offset\":0}}\n");
+	assert_string_equal(answer(f, fd, seq_of(text), "true"),
+			    "{\"event\":\"subscribed\"}\n"
+			    "{\"id\":2,\"result\":{}}\n");
+	assert_int_equal(plug(f, 5, 1), -EINPROGRESS);
+	text = take(f, fd);
+	assert_non_null(strstr(text, "\"memslots\":null"));
+	assert_int_equal(f->nr_done, 0);
+	answer(f, fd, seq_of(text), "true");
+	assert_int_equal(f->nr_done, 1);
+	assert_int_equal(f->backing->ops->unplug_all(f->backing), -EINPROGRESS);
+	text = take(f, fd);
+	assert_non_null(strstr(text, "{\"event\":\"discard\",\"seq\":3,"));
+	answer(f, fd, seq_of(text), "true");
+	assert_int_equal(f->nr_done, 2);
+	assert_int_equal(f->result, 0);
+	close(fd);
+}
+
+static void a_refusal_is_told_with_its_reason(void **state)
+{
+	struct fixture *f = *state;
+	int fd = subscribe(f);
+	uint64_t seq;
+
+	assert_int_equal(plug(f, 0, 1), -EINPROGRESS);
+	seq = seq_of(take(f, fd));
+	answer(f, fd, seq, "false,\"reason\":\"no\\u001b[31m room\"");
+	assert_int_equal(f->result, -EBUSY);
+	assert_string_equal(f->backing->reason,
+			    "consumer vhost-net0 refuses to populate: "
+			    "no?[31m room");
+	assert_string_equal(
+		ask(f, fd, "{\"id\":3,\"method\":\"consumers\"}\n"),
+		"{\"id\":3,\"result\":[{\"name\":\"vhost-net0\","
+		"\"memslots\":64,\"populated_size\":0,\"subscribed\":true,"
+		"\"waiting\":false,\"answers\":1,\"refusals\":1}]}\n");
+	close(fd);
+}
+
+static void a_client_that_leaves_is_none(void **state)
+{
+	struct fixture *f = *state;
+	int fd = subscribe(f);
+
+	assert_int_equal(plug(f, 0, 1), -EINPROGRESS);
+	close(fd);
+	run(f);
+	assert_int_equal(f->nr_done, 1);
+	assert_int_equal(f->result, 0);
+	assert_int_equal(f->consumers.nr_consumers, 0);
+	assert_int_equal(f->control.nr_clients, 0);
+}
+
+/* Its last line says why; what it is answered afterwards is not said. */
+static void a_consumer_that_is_closed_knows_why(void **state)
+{
+	struct fixture *f = *state;
+	int fd = new_client(f);
+	const char *text;
+
+	assert_int_equal(plug(f, 0, 1), 0);
+	text = ask(f, fd, SUBSCRIBE);
+	assert_string_equal(answer(f, fd, seq_of(text), "false"),
+			    "{\"event\":\"closed\",\"reason\":\"it refuses "
+			    "what cannot be refused: no reason\"}\n");
+	assert_true(ended(fd));
+	assert_int_equal(f->consumers.nr_consumers, 0);
+	close(fd);
+	fd = new_client(f);
+	ask(f, fd, SUBSCRIBE);
+	assert_int_equal(f->consumers.nr_consumers, 1);
+	consumers_stop(&f->consumers);
+	assert_string_equal(take(f, fd), "{\"event\":\"closed\",\"reason\":"
+					 "\"the device ends\"}\n");
+	assert_true(ended(fd));
+	close(fd);
+}
+
+static void a_consumer_does_not_make_room_for_others(void **state)
+{
+	struct fixture *f = *state;
+	int fd = subscribe(f), others[2 * CONTROL_MAX_CLIENTS];
+
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		others[i] = new_client(f);
+	run(f);
+	assert_int_equal(f->consumers.nr_consumers, 1);
+	assert_false(ended(fd));
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		close(others[i]);
+	run(f);
+	assert_int_equal(f->control.nr_clients, 1);
+	close(fd);
+}
+
+/*
+ * What it does not read waits for it, and nothing is lost: with one more answer
+ * unread each time, so that once it is the event that finds no room.
+ */
+static void a_client_that_reads_late_gets_all(void **state)
+{
+	const char *list = "{\"id\":3,\"method\":\"consumers\"}\n";
+	struct fixture *f = *state;
+
+	for (int unread = 0; unread < 24; unread++) {
+		int fd = new_client(f);
+		const char *text;
+
+		ask(f, fd, SUBSCRIBE);
+		for (int i = 0; i < unread; i++)
+			assert_int_equal(send(fd, list, strlen(list), 0),
+					 strlen(list));
+		run(f);
+		assert_int_equal(
+			f->backing->ops->discard(f->backing, GPA, BLOCK), 0);
+		f->nr_done = 0;
+		assert_int_equal(plug(f, 0, 1), -EINPROGRESS);
+		do
+			text = take(f, fd);
+		while (*text && !strstr(text, "\"seq\":"));
+		answer(f, fd, seq_of(text), "true");
+		run(f);
+		assert_int_equal(f->nr_done, 1);
+		close(fd);
+		run(f);
+		assert_int_equal(f->backing->ops->unplug_all(f->backing), 0);
+	}
+}
+
+static void nonsense_is_refused(void **state)
+{
+	static const struct {
+		const char *line;
+		const char *code;
+	} lines[] = {
+		{"{\"method\":\"subscribe\"}\n", "EINVAL"},
+		{"{\"method\":\"subscribe\",\"params\":{\"name\":1}}\n",
+		 "EINVAL"},
+		{"{\"method\":\"subscribe\",\"params\":{\"name\":\"\"}}\n",
+		 "EINVAL"},
+		{"{\"method\":\"subscribe\",\"params\":{\"name\":\"a b\"}}\n",
+		 "EINVAL"},
+		{"{\"method\":\"subscribe\",\"params\":{\"name\":\"a\","
+		 "\"memslots\":0}}\n",
+		 "EINVAL"},
+		{"{\"method\":\"subscribe\",\"params\":{\"name\":\"a\","
+		 "\"memslots\":-1}}\n",
+		 "EINVAL"},
+		{"{\"method\":\"subscribe\",\"params\":{\"name\":\"a\","
+		 "\"memslots\":7}}\n",
+		 "ENOSPC"},
+		{"{\"method\":\"done\",\"params\":{\"seq\":1,\"ok\":true}}\n",
+		 "EINVAL"},
+	};
+	struct fixture *f = *state;
+	int fd = new_client(f);
+	char wanted[64];
+
+	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+		snprintf(wanted, sizeof(wanted), "\"error\":{\"code\":\"%s\"",
+			 lines[i].code);
+		assert_non_null(strstr(ask(f, fd, lines[i].line), wanted));
+	}
+	ask(f, fd, SUBSCRIBE);
+	assert_non_null(strstr(ask(f, fd, SUBSCRIBE), "EBUSY"));
+	assert_non_null(strstr(answer(f, fd, 1, "true"), "ENOENT"));
+	assert_non_null(strstr(answer(f, fd, 1, "1"), "EINVAL"));
+	assert_int_equal(f->consumers.nr_consumers, 1);
+	close(fd);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		T(a_client_that_subscribes_is_told),
+		T(a_refusal_is_told_with_its_reason),
+		T(a_client_that_leaves_is_none),
+		T(a_consumer_that_is_closed_knows_why),
+		T(a_consumer_does_not_make_room_for_others),
+		T(a_client_that_reads_late_gets_all),
+		T(nonsense_is_refused),
+	};
+
+	log_init(LOG_LEVEL_ERR);
+	return unit_run(tests, NULL, NULL);
+}
