@@ -40,11 +40,14 @@ static socklen_t make_address(const struct front_end *fe,
 
 static int listen_abstract(struct front_end *fe)
 {
+	/* A test may have several, one after or beside the other. */
+	static unsigned int serial;
 	struct sockaddr_un addr;
 	socklen_t size;
 	int fd;
 
-	snprintf(fe->name, sizeof(fe->name), "vmemd-test-%d", (int)getpid());
+	snprintf(fe->name, sizeof(fe->name), "vmemd-test-%d-%u", (int)getpid(),
+		 serial++);
 	size = make_address(fe, &addr);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_true(fd >= 0);
@@ -53,16 +56,19 @@ static int listen_abstract(struct front_end *fe)
 	return fd;
 }
 
-/* The test's initial state: features of VRING_FEATURES that are accepted. */
-int front_end_set_up(void **state)
+/*
+ * A device of such a region, and what it takes to talk to it.
+ * @ring_features: of VRING_FEATURES, that are accepted
+ */
+struct front_end *front_end_new(uint64_t region_size, uint64_t block_size,
+				uint64_t ring_features)
 {
-	const uint64_t *ring_features = *state;
 	struct front_end *fe = calloc(1, sizeof(*fe));
 
 	assert_non_null(fe);
 	assert_true(sd_event_new(&fe->event) >= 0);
-	bitmap_backing_init(&fe->bitmap, FE_REGION_GPA, FE_REGION_SIZE,
-			    FE_BLOCK);
+	bitmap_backing_init(&fe->bitmap, FE_REGION_GPA, region_size,
+			    block_size);
 	fe->dev.config_changed = config_changed;
 	fe->dev.answered = answered;
 	fe->dev.arg = fe;
@@ -80,17 +86,14 @@ int front_end_set_up(void **state)
 	fe->err = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	fe->fd = -1;
 	fe->channel = -1;
-	fe->features = FE_FEATURES | (ring_features ? *ring_features : 0);
+	fe->features = FE_FEATURES | ring_features;
 	fe->vu.offer_packed = fe->features & 1ULL << VIRTIO_F_RING_PACKED;
 	front_end_new_ring(fe);
-	*state = fe;
-	return 0;
+	return fe;
 }
 
-int front_end_tear_down(void **state)
+void front_end_free(struct front_end *fe)
 {
-	struct front_end *fe = *state;
-
 	front_end_close(fe);
 	vhost_user_stop(&fe->vu);
 	virtio_mem_stop(&fe->dev);
@@ -102,6 +105,21 @@ int front_end_tear_down(void **state)
 	close(fe->call);
 	close(fe->err);
 	free(fe);
+}
+
+/* The test's initial state: features of VRING_FEATURES that are accepted. */
+int front_end_set_up(void **state)
+{
+	const uint64_t *ring_features = *state;
+
+	*state = front_end_new(FE_REGION_SIZE, FE_BLOCK,
+			       ring_features ? *ring_features : 0);
+	return 0;
+}
+
+int front_end_tear_down(void **state)
+{
+	front_end_free(*state);
 	return 0;
 }
 
@@ -366,23 +384,74 @@ static size_t buffers_of(uint16_t slot)
 	return FE_BUFFERS + slot * 64ULL;
 }
 
-/* Put a request into the queue, in two descriptors. */
+/* The whole configuration space, in our byte order. */
+void front_end_config(struct front_end *fe, struct virtio_mem_config *config)
+{
+	struct vhost_user_config message = {.size = sizeof(*config)};
+	uint32_t size = offsetof(struct vhost_user_config, data) + message.size;
+	union vhost_user_payload reply;
+
+	front_end_send(fe, VHOST_USER_GET_CONFIG, 0, &message, size, NULL, 0);
+	assert_int_equal(front_end_receive(fe, VHOST_USER_GET_CONFIG, &reply),
+			 size);
+	memcpy(config, reply.config.data, sizeof(*config));
+	config->block_size = le64toh(config->block_size);
+	config->node_id = le16toh(config->node_id);
+	config->addr = le64toh(config->addr);
+	config->region_size = le64toh(config->region_size);
+	config->usable_region_size = le64toh(config->usable_region_size);
+	config->plugged_size = le64toh(config->plugged_size);
+	config->requested_size = le64toh(config->requested_size);
+}
+
+/* How often the driver was told that the configuration has changed. */
+unsigned int front_end_config_changes(struct front_end *fe)
+{
+	struct vhost_user_header header;
+	unsigned int count = 0;
+
+	while (recv(fe->channel, &header, sizeof(header), MSG_DONTWAIT) ==
+	       sizeof(header)) {
+		assert_int_equal(header.request,
+				 VHOST_USER_BACKEND_CONFIG_CHANGE_MSG);
+		assert_int_equal(header.flags, VHOST_USER_FLAGS_VERSION);
+		assert_int_equal(header.size, 0);
+		count++;
+	}
+	return count;
+}
+
+/*
+ * Put a request into the queue, in two descriptors. One that does not fit into
+ * its place of 32 bytes is put elsewhere, where there is room for one.
+ */
+void front_end_put_bytes(struct front_end *fe, const void *request,
+			 uint32_t request_size, uint32_t response_size)
+{
+	size_t at = buffers_of(fe->driver.next);
+	size_t request_at = request_size > 32 ? FE_LARGE : at;
+	const struct driver_buffer buffers[] = {
+		{.gpa = FE_GPA + request_at, .size = request_size},
+		{.gpa = FE_GPA + at + 32, .size = response_size, .write = true},
+	};
+
+	assert_true(request_size <= FE_MEMORY - FE_LARGE);
+	memcpy(fe->memory + request_at, request, request_size);
+	memset(fe->memory + at + 32, 0xee, 16);
+	driver_add(&fe->driver, buffers, 2);
+}
+
+/* The same, with a request that is as it should be but for its size. */
 void front_end_put(struct front_end *fe, uint16_t type, uint64_t gpa,
 		   uint16_t nr_blocks, uint32_t request_size,
 		   uint32_t response_size)
 {
-	size_t at = buffers_of(fe->driver.next);
 	struct virtio_mem_req req = {.type = htole16(type)};
-	const struct driver_buffer buffers[] = {
-		{.gpa = FE_GPA + at, .size = request_size},
-		{.gpa = FE_GPA + at + 32, .size = response_size, .write = true},
-	};
 
 	req.u.plug.addr = htole64(gpa);
 	req.u.plug.nb_blocks = htole16(nr_blocks);
-	memcpy(fe->memory + at, &req, sizeof(req));
-	memset(fe->memory + at + 32, 0xee, 16);
-	driver_add(&fe->driver, buffers, 2);
+	assert_true(request_size <= sizeof(req));
+	front_end_put_bytes(fe, &req, request_size, response_size);
 }
 
 void front_end_kick(struct front_end *fe)

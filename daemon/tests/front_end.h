@@ -33,6 +33,7 @@
 #define FE_USED	      0x2000
 #define FE_BUFFERS    0x8000
 #define FE_TABLES     0x20000
+#define FE_LARGE      0x30000
 #define FE_QUEUE_SIZE 128
 
 /* All that the back end offers. */
@@ -82,6 +83,9 @@ struct front_end {
 	struct driver driver;
 };
 
+struct front_end *front_end_new(uint64_t region_size, uint64_t block_size,
+				uint64_t ring_features);
+void front_end_free(struct front_end *fe);
 int front_end_set_up(void **state);
 int front_end_tear_down(void **state);
 
@@ -112,6 +116,11 @@ void front_end_new_ring(struct front_end *fe);
 void front_end_start_ring(struct front_end *fe);
 void front_end_start(struct front_end *fe);
 
+void front_end_config(struct front_end *fe, struct virtio_mem_config *config);
+unsigned int front_end_config_changes(struct front_end *fe);
+
+void front_end_put_bytes(struct front_end *fe, const void *request,
+			 uint32_t request_size, uint32_t response_size);
 void front_end_put(struct front_end *fe, uint16_t type, uint64_t gpa,
 		   uint16_t nr_blocks, uint32_t request_size,
 		   uint32_t response_size);

@@ -136,36 +136,20 @@ static void config_space_is_not_written(void **state)
 	assert_false(front_end_closed(fe));
 }
 
-static unsigned int config_messages(struct front_end *fe)
-{
-	struct vhost_user_header header;
-	unsigned int count = 0;
-
-	while (recv(fe->channel, &header, sizeof(header), MSG_DONTWAIT) ==
-	       sizeof(header)) {
-		assert_int_equal(header.request,
-				 VHOST_USER_BACKEND_CONFIG_CHANGE_MSG);
-		assert_int_equal(header.flags, VHOST_USER_FLAGS_VERSION);
-		assert_int_equal(header.size, 0);
-		count++;
-	}
-	return count;
-}
-
 static void config_changes_are_told(void **state)
 {
 	struct front_end *fe = *state;
 
 	front_end_start(fe);
 	/* Of what may have changed while there was no channel. */
-	assert_int_equal(config_messages(fe), 1);
+	assert_int_equal(front_end_config_changes(fe), 1);
 	virtio_mem_set_requested(&fe->dev, GIB);
-	assert_int_equal(config_messages(fe), 1);
+	assert_int_equal(front_end_config_changes(fe), 1);
 	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 64),
 			 VIRTIO_MEM_RESP_ACK);
-	assert_int_equal(config_messages(fe), 0);
+	assert_int_equal(front_end_config_changes(fe), 0);
 	virtio_mem_set_requested(&fe->dev, 0);
-	assert_int_equal(config_messages(fe), 1);
+	assert_int_equal(front_end_config_changes(fe), 1);
 }
 
 static void a_full_channel_gets_the_last_change(void **state)
@@ -179,9 +163,9 @@ static void a_full_channel_gets_the_last_change(void **state)
 		virtio_mem_set_requested(&fe->dev, ++changes % 2 * GIB);
 	assert_true(fe->vu.config_pending);
 	virtio_mem_set_requested(&fe->dev, 2 * GIB);
-	assert_true(config_messages(fe) > 0);
+	assert_true(front_end_config_changes(fe) > 0);
 	front_end_run(fe);
-	assert_int_equal(config_messages(fe), 1);
+	assert_int_equal(front_end_config_changes(fe), 1);
 	assert_false(fe->vu.config_pending);
 }
 
