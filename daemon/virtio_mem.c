@@ -44,6 +44,15 @@
  * system, and takes the plug back if that fails. Nothing tells the device why;
  * it is noted for those who wonder why nothing goes on.
  *
+ * Suspend. A driver that suspends its system resets the device, and sets it up
+ * again when the system wakes: what is said of a reset below holds, and only
+ * requests of a driver, or of whoever else holds the region, plug and unplug.
+ * So nothing has to be known of suspend, and PERSISTENT_SUSPEND is always
+ * offered: Linux from 6.10 does not suspend to RAM without it while it has
+ * plugged memory. There is no option to withhold it, since there is nothing
+ * that a VMM would have to do for it but to leave the VM and its region there,
+ * and not to take waking up for a reset of the system.
+ *
  * Reset. A reset of the device changes no block. After a reset of the system
  * the driver of the new system finds plugged_size != 0 and sends UNPLUG_ALL
  * itself, as the specification lets it; a VMM that does not want to wait for
@@ -122,22 +131,24 @@ uint64_t virtio_mem_accessible(const void *arg, uint64_t gpa, uint64_t size)
 	return size < left ? size : left;
 }
 
-/* What the usable region must have at least, by the present state. */
+/*
+ * What the usable region must have at least, by the present state. The last
+ * block that VIRTIO_MEM_USABLE_EXTRA reaches into is usable as a whole: sizes
+ * are multiples of the block size, and so is the region's.
+ */
 static uint64_t usable_minimum(const struct virtio_mem *dev)
 {
 	const struct backing *backing = dev->backing;
 	uint64_t end = blocks_end(&backing->plugged) * backing->block_size;
 	uint64_t usable = 0;
 
-	if (dev->requested_size || end) {
-		if (__builtin_add_overflow(dev->requested_size,
-					   VIRTIO_MEM_USABLE_EXTRA, &usable) ||
-		    usable > backing->size)
+	if (dev->requested_size) {
+		usable = dev->requested_size;
+		if (backing->size - usable <= VIRTIO_MEM_USABLE_EXTRA)
 			usable = backing->size;
-		/* A large block size: sizes are multiples of it. */
-		usable -= usable % backing->block_size;
-		if (usable < dev->requested_size)
-			usable = dev->requested_size;
+		else
+			usable += VIRTIO_MEM_USABLE_EXTRA;
+		usable += -usable & (backing->block_size - 1);
 	}
 	return usable > end ? usable : end;
 }
@@ -259,7 +270,8 @@ void virtio_mem_stop(struct virtio_mem *dev)
 uint64_t virtio_mem_features(const struct virtio_mem *dev)
 {
 	uint64_t features = 1ULL << VIRTIO_F_VERSION_1 |
-			    1ULL << VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE;
+			    1ULL << VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE |
+			    1ULL << VIRTIO_MEM_F_PERSISTENT_SUSPEND;
 
 	if (dev->has_node)
 		features |= 1ULL << VIRTIO_MEM_F_ACPI_PXM;

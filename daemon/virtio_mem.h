@@ -13,6 +13,11 @@
 #include "latency.h"
 #include "log.h"
 
+/* Virtio 1.4; not in the headers of Linux before 6.10. */
+#ifndef VIRTIO_MEM_F_PERSISTENT_SUSPEND
+#define VIRTIO_MEM_F_PERSISTENT_SUSPEND 2
+#endif
+
 /*
  * Beyond the requested size the guest may choose from this much: two memory
  * blocks of Linux on x86-64 (128 MiB each), so that a guest whose first block

@@ -49,7 +49,8 @@
 /* What a plain driver accepts of that; see front_end.features. */
 #define FE_FEATURES                                            \
 	(1ULL << 32 | 1ULL << VHOST_USER_F_PROTOCOL_FEATURES | \
-	 1ULL << VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE)
+	 1ULL << VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE |         \
+	 1ULL << VIRTIO_MEM_F_PERSISTENT_SUSPEND)
 
 /* What the back end offers, with packed virtqueues where it is told to. */
 #define FE_OFFERED                                           \

@@ -195,7 +195,7 @@ static void usable_is_a_multiple_of_a_large_block_size(void **state)
 	(void)state;
 	bitmap_backing_init(&bitmap, GPA, 8 * GIB, GIB);
 	virtio_mem_start(&dev, &bitmap.backing, GIB, false);
-	assert_int_equal(dev.usable_region_size, GIB);
+	assert_int_equal(dev.usable_region_size, 2 * GIB);
 	virtio_mem_stop(&dev);
 	bitmap_backing_free(&bitmap);
 }
