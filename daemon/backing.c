@@ -75,6 +75,14 @@ void backing_adopt(struct backing *backing, struct blocks *plugged)
 	memset(plugged, 0, sizeof(*plugged));
 }
 
+/* There may be memory of the unplugged blocks of a range. */
+void backing_owe(struct backing *backing, uint64_t gpa, uint64_t size)
+{
+	blocks_set(&backing->owed, block_of(backing, gpa),
+		   size / backing->block_size);
+	blocks_remove(&backing->owed, &backing->plugged);
+}
+
 /* Nothing is known of the memory of unplugged blocks. */
 void backing_owe_unplugged(struct backing *backing)
 {

@@ -87,6 +87,7 @@ void backing_note_plugged(struct backing *backing, uint64_t gpa, uint64_t size);
 void backing_note_unplugged(struct backing *backing, uint64_t gpa,
 			    uint64_t size);
 void backing_adopt(struct backing *backing, struct blocks *plugged);
+void backing_owe(struct backing *backing, uint64_t gpa, uint64_t size);
 void backing_owe_unplugged(struct backing *backing);
 
 #endif /* BACKING_H */

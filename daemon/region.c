@@ -29,17 +29,21 @@
  *   deserved, it asks the kernel to repeat the last request, and gets an answer
  *   if it is this one, EINVAL if not. A front end that goes away before the
  *   answer, and comes back, leaves the same behind.
+ *
+ * Allocating. With @prealloc a plug has two steps: its memory is allocated, a
+ * part at a time, and then the kernel is asked. If there is no memory, or the
+ * kernel refuses, what was allocated is owed to the host, as the memory of
+ * unplugged blocks always is. A guest is told of a plug only when its memory is
+ * there, and nothing that it does can use it up again.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <linux/falloc.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -275,7 +279,64 @@ static int begin_change(struct backing *backing, enum vmem_nl_change_type type,
 
 static int region_plug(struct backing *backing, uint64_t gpa, uint64_t size)
 {
-	return begin_change(backing, VMEM_NL_PLUG, gpa, size);
+	struct region *region = to_region(backing);
+
+	if (!region->prealloc || region->blocks.out)
+		return begin_change(backing, VMEM_NL_PLUG, gpa, size);
+	region->allocating = (struct vmem_nl_range){.gpa = gpa, .size = size};
+	region->allocated = 0;
+	sd_event_source_set_enabled(region->allocate_source, SD_EVENT_ONESHOT);
+	return -EINPROGRESS;
+}
+
+/* The next part. Return: 0 all is there; -EINPROGRESS; an errno. */
+static int allocate_more(struct region *region)
+{
+	struct backing *backing = &region->backing;
+	uint64_t left = region->allocating.size - region->allocated;
+	uint64_t part = MEMORY_ALLOCATE_MAX;
+	char text[MEMORY_TEXT_MAX];
+	int ret;
+
+	if (part < region->memory.page_size)
+		part = region->memory.page_size;
+	if (part > left)
+		part = left;
+	ret = memory_allocate(&region->memory,
+			      region->allocating.gpa - backing->gpa +
+				      region->allocated,
+			      part, text);
+	if (ret) {
+		snprintf(backing->reason, sizeof(backing->reason), "plug: %s",
+			 text);
+		return ret;
+	}
+	region->allocated += part;
+	return part < left ? -EINPROGRESS : 0;
+}
+
+static int on_allocate(sd_event_source *source, void *arg)
+{
+	struct region *region = arg;
+	struct backing *backing = &region->backing;
+	struct vmem_nl_range range = region->allocating;
+	int ret;
+
+	ret = allocate_more(region);
+	if (ret == -EINPROGRESS) {
+		sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+		return 0;
+	}
+	region->allocating.size = 0;
+	if (!ret)
+		ret = begin_change(backing, VMEM_NL_PLUG, range.gpa,
+				   range.size);
+	if (ret == -EINPROGRESS)
+		return 0;
+	backing_owe(backing, range.gpa, range.size);
+	if (backing->done)
+		backing->done(backing->arg, ret);
+	return 0;
 }
 
 static int region_unplug(struct backing *backing, uint64_t gpa, uint64_t size)
@@ -408,6 +469,10 @@ static void end_blocks(struct region *region, int ret,
 		log_info("request %" PRIu64 " was carried out before and is "
 			 "answered now",
 			 region->blocks.change.request_id);
+	if (ret && region->prealloc &&
+	    region->blocks.change.type == VMEM_NL_PLUG)
+		backing_owe(backing, region->blocks.change.range.gpa,
+			    region->blocks.change.range.size);
 	if (region->recheck)
 		region_recheck(region);
 	if (backing->done)
@@ -480,21 +545,16 @@ static int region_verify(struct backing *backing)
 static int region_discard(struct backing *backing, uint64_t gpa, uint64_t size)
 {
 	struct region *region = to_region(backing);
-	int changed;
+	char text[MEMORY_TEXT_MAX];
+	int changed, ret;
 
 	changed = region_verify(backing);
 	if (changed)
 		return changed < 0 ? changed : -EAGAIN;
-	if (fallocate(region->memory_fd,
-		      FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-		      gpa - backing->gpa, size) < 0) {
-		int ret = -errno;
-
-		snprintf(backing->reason, sizeof(backing->reason),
-			 "discard: %s", strerror(-ret));
-		return ret;
-	}
-	return 0;
+	ret = memory_punch(&region->memory, gpa - backing->gpa, size, text);
+	if (ret)
+		snprintf(backing->reason, sizeof(backing->reason), "%s", text);
+	return ret;
 }
 
 static const struct backing_ops region_ops = {
@@ -506,40 +566,6 @@ static const struct backing_ops region_ops = {
 	.discard = region_discard,
 	.answer_lost = region_answer_lost,
 };
-
-/* Memory that can be given back: a file as long as the region, not sealed. */
-static int check_memory(int fd, uint64_t size, struct vmem_nl_error *err)
-{
-	struct stat st;
-	int flags, seals;
-
-	if (fstat(fd, &st) < 0) {
-		int ret = -errno;
-
-		set_text(err, "memory descriptor: %s", strerror(-ret));
-		return ret;
-	}
-	if (!S_ISREG(st.st_mode)) {
-		set_text(err, "memory descriptor: not a memfd or regular file");
-		return -EINVAL;
-	}
-	if ((uint64_t)st.st_size < size) {
-		set_text(err,
-			 "memory descriptor: %" PRIu64 " bytes, the region "
-			 "has %" PRIu64,
-			 (uint64_t)st.st_size, size);
-		return -EINVAL;
-	}
-	flags = fcntl(fd, F_GETFL);
-	seals = fcntl(fd, F_GET_SEALS);
-	if (flags < 0 || (flags & O_ACCMODE) == O_RDONLY ||
-	    (seals >= 0 && seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE))) {
-		set_text(err, "memory descriptor: read-only or sealed, memory "
-			      "cannot be given back");
-		return -EPERM;
-	}
-	return 0;
-}
 
 /* Open the handles. Return: 0, or an errno with @err filled. */
 int region_nl_open(struct region_nl *nl, struct vmem_nl_error *err)
@@ -598,6 +624,12 @@ static int add_sources(struct region *region, sd_event *event,
 	if (ret >= 0)
 		ret = sd_event_source_set_enabled(region->recheck_source,
 						  SD_EVENT_OFF);
+	if (ret >= 0)
+		ret = sd_event_add_defer(event, &region->allocate_source,
+					 on_allocate, region);
+	if (ret >= 0)
+		ret = sd_event_source_set_enabled(region->allocate_source,
+						  SD_EVENT_OFF);
 	return ret;
 }
 
@@ -615,6 +647,8 @@ static void drop_sources(struct region *region)
 	drop_request(&region->size);
 	region->recheck_source =
 		sd_event_source_disable_unref(region->recheck_source);
+	region->allocate_source =
+		sd_event_source_disable_unref(region->allocate_source);
 }
 
 static int check_state(const struct vmem_nl_region *state,
@@ -634,35 +668,39 @@ static int check_state(const struct vmem_nl_region *state,
 
 /**
  * region_attach() - take over a region
- * @region: filled on success, but for @news, @size_set and @arg; owns @fd and
- *	@memory_fd then
+ * @region: filled on success, but for @prealloc, @news, @size_set and @arg; owns
+ *	@fd and @memory_fd then
  * @event: where the kernel's answers come
  * @nl: stays the caller's, as open as long as the region is attached
  * @err: why not, on error
  *
  * O_NONBLOCK is set on @fd, for all who share it.
  *
- * Return: 0; -ENODEV the VM is gone; an errno of netlink's; -EINVAL, -EPERM
- * memory that does not fit.
+ * Return: 0; -ENODEV the VM is gone; an errno of netlink's; -EINVAL, -EPERM,
+ * -EOPNOTSUPP memory that does not fit.
  */
 int region_attach(struct region *region, sd_event *event,
 		  const struct region_nl *nl, int fd, int memory_fd,
 		  struct vmem_nl_error *err)
 {
 	struct vmem_nl_region *state = &region->state;
+	char text[MEMORY_TEXT_MAX];
 	int flags, ret;
 
 	memset(region, 0, sizeof(*region));
 	region->nl = nl->read;
 	region->fd = fd;
-	region->memory_fd = memory_fd;
 	ret = vmem_nl_region_get(nl->read, name_of(region), state, err);
 	if (!ret)
 		ret = check_state(state, err);
-	if (!ret)
-		ret = check_memory(memory_fd, state->size, err);
 	if (ret)
 		return ret;
+	ret = memory_init(&region->memory, memory_fd, state->size,
+			  state->block_size, text);
+	if (ret) {
+		set_text(err, "%s", text);
+		return ret;
+	}
 	flags = fcntl(fd, F_GETFL);
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
 		ret = -errno;
@@ -699,7 +737,7 @@ void region_detach(struct region *region)
 	drop_sources(region);
 	backing_free(&region->backing);
 	close(region->fd);
-	close(region->memory_fd);
+	close(region->memory.fd);
 }
 
 /**

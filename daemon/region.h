@@ -9,6 +9,7 @@
 #include <systemd/sd-event.h>
 
 #include "backing.h"
+#include "memory.h"
 #include "vmem_nl.h"
 
 /**
@@ -47,7 +48,7 @@ struct region_request {
  * @backing: what the device sees; @backing.plugged mirrors the kernel's state
  * @nl: netlink handle for reading, not owned
  * @fd: the region's descriptor, the authority over it
- * @memory_fd: its memory; offset 0 is the region's start
+ * @memory: its memory
  * @state: as the kernel told it last; @state.plugged_size and
  *	@state.populated_slots are kept up to date by answers
  * @changes: the kernel's change count as it must be if nobody but us has
@@ -55,6 +56,10 @@ struct region_request {
  * @may_repeat: the guest may not have got the answer to the last request: that
  *	of the daemon before us, or of a connection that has ended
  * @used_before: a driver may have seen the region's device already
+ * @prealloc: memory is allocated before blocks are plugged; set by the user
+ * @allocating: what it is allocated for, size 0 if for nothing
+ * @allocated: bytes of that which are there
+ * @allocate_source: on while there is more to allocate
  * @blocks, @size: requests, one of each at a time
  * @recheck: others may have changed something; verify as soon as possible
  * @recheck_source: a timer for when that has failed
@@ -66,11 +71,15 @@ struct region {
 	struct backing backing;
 	struct vmem_nl *nl;
 	int fd;
-	int memory_fd;
+	struct memory memory;
 	struct vmem_nl_region state;
 	uint64_t changes;
 	bool may_repeat;
 	bool used_before;
+	bool prealloc;
+	struct vmem_nl_range allocating;
+	uint64_t allocated;
+	sd_event_source *allocate_source;
 	struct region_request blocks;
 	struct region_request size;
 	bool recheck;

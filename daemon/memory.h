@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The memory behind a region, see memory.c. */
+#ifndef MEMORY_H
+#define MEMORY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Why something failed, for people. */
+#define MEMORY_TEXT_MAX 160
+
+/*
+ * Memory that is allocated before other work gets its turn: to clear it takes
+ * some tens of milliseconds. A page of 1 GiB takes longer, and is one step.
+ */
+#define MEMORY_ALLOCATE_MAX (64ULL << 20)
+
+/**
+ * enum memory_kind - what a memory file is
+ * @MEMORY_SHMEM: memfd, or a file on tmpfs
+ * @MEMORY_HUGETLB: memfd with MFD_HUGETLB, or a file on hugetlbfs
+ * @MEMORY_DAX: a file on persistent memory, mapped without the page cache
+ * @MEMORY_FILE: another file; what the guest writes there goes to a disk
+ */
+enum memory_kind {
+	MEMORY_SHMEM,
+	MEMORY_HUGETLB,
+	MEMORY_DAX,
+	MEMORY_FILE,
+};
+
+/**
+ * struct memory - the memory behind a region
+ * @fd: its file, whose offset 0 is the region's start
+ * @kind: what it is
+ * @page_size: bytes that are allocated and given back at least
+ */
+struct memory {
+	int fd;
+	enum memory_kind kind;
+	uint64_t page_size;
+};
+
+int memory_init(struct memory *memory, int fd, uint64_t size,
+		uint64_t block_size, char text[MEMORY_TEXT_MAX]);
+const char *memory_kind_name(enum memory_kind kind);
+
+int memory_punch(const struct memory *memory, uint64_t offset, uint64_t size,
+		 char text[MEMORY_TEXT_MAX]);
+int memory_allocate(const struct memory *memory, uint64_t offset, uint64_t size,
+		    char text[MEMORY_TEXT_MAX]);
+int memory_resident(const struct memory *memory, uint64_t *size);
+
+uint64_t memory_map_wanted(const struct memory *memory);
+uint64_t memory_map_size(const struct memory *memory, uint64_t gpa,
+			 uint64_t hva, uint64_t slot_size);
+
+#endif /* MEMORY_H */
