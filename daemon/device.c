@@ -38,10 +38,86 @@ uint64_t vmem_device_plugged_size(const struct vmem_device *device)
 	return virtio_mem_plugged_size(&device->dev);
 }
 
-static void note_change(void *arg)
+static void want_work(void *arg)
 {
 	struct vmem_device *device = arg;
 
+	sd_event_source_set_enabled(device->work_source, SD_EVENT_ONESHOT);
+}
+
+/* --- The memory --- */
+
+/**
+ * vmem_device_resident() - how much memory there is, and is it too much?
+ * @size: as memory_resident() tells it
+ *
+ * Return: 0, or an errno.
+ */
+int vmem_device_resident(struct vmem_device *device, uint64_t *size)
+{
+	struct backing *backing = &device->region.backing;
+	int ret;
+
+	ret = memory_resident(&device->region.memory, size);
+	if (ret)
+		return ret;
+	/* What a request has allocated is not plugged yet. */
+	if (excess_look(&device->excess, *size,
+			vmem_device_plugged_size(device),
+			backing->owed.set || virtio_mem_busy(&device->dev))) {
+		backing_owe_unplugged(backing);
+		want_work(device);
+	}
+	return 0;
+}
+
+static int on_excess(sd_event_source *source,
+		     uint64_t usec __attribute__((unused)), void *arg)
+{
+	struct vmem_device *device = arg;
+	uint64_t size;
+	int ret;
+
+	vmem_device_resident(device, &size);
+	ret = sd_event_source_set_time_relative(source, EXCESS_CHECK_USEC);
+	return ret < 0 ? ret
+		       : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+/* What an operator should know of the memory before it is too late. */
+static void warn_of_memory(const struct vmem_device *device)
+{
+	const struct memory *memory = &device->region.memory;
+	const struct vmem_nl_region *state = &device->region.state;
+	char can[SIZE_TEXT_MAX], could[SIZE_TEXT_MAX];
+	uint64_t wanted = memory_map_wanted(memory);
+	uint64_t mapped = memory_map_size(memory, state->gpa, state->hva,
+					  state->slot_size);
+
+	if (mapped < wanted)
+		log_warning(
+			"KVM maps the memory in pages of %s at most, not of "
+			"%s, which makes the guest slower: %s",
+			size_format(mapped, can), size_format(wanted, could),
+			state->slot_size < wanted
+				? "memslots are smaller"
+				: "guest address and host address differ "
+				  "modulo that");
+	if (memory->kind == MEMORY_HUGETLB && !device->options->prealloc)
+		log_warning(
+			"hugetlb memory without --prealloc: if the host has "
+			"no free pages when the guest first touches what "
+			"it has plugged, the VMM gets a SIGBUS, unless it "
+			"has reserved them");
+}
+
+static void note_change(void *arg)
+{
+	struct vmem_device *device = arg;
+	uint64_t size;
+
+	if (device->attached)
+		vmem_device_resident(device, &size);
 	device->ops->changed(device, device->arg);
 }
 
@@ -52,13 +128,6 @@ static void config_changed(void *arg)
 	struct vmem_device *device = arg;
 
 	vhost_user_config_changed(&device->vu);
-}
-
-static void want_work(void *arg)
-{
-	struct vmem_device *device = arg;
-
-	sd_event_source_set_enabled(device->work_source, SD_EVENT_ONESHOT);
 }
 
 static int on_work(sd_event_source *source __attribute__((unused)), void *arg)
@@ -229,6 +298,7 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 		close(memory_fd);
 		return ret;
 	}
+	region->prealloc = options->prealloc;
 	virtio_mem_start(&device->dev, &region->backing,
 			 region->state.requested_size, region->used_before);
 	ret = consumers_start(&device->consumers, device->event,
@@ -256,6 +326,9 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 		goto stop_device;
 	}
 	device->attached = true;
+	if (device->excess.has_cap)
+		sd_event_source_set_enabled(device->excess_source,
+					    SD_EVENT_ONESHOT);
 	ret = serve_vhost_user(device);
 	if (ret) {
 		snprintf(text, text_size, "the vhost-user socket is no good");
@@ -264,11 +337,13 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 	log_info("region %u: %s at 0x%" PRIx64 ", %s plugged", region->state.id,
 		 size_format(region->backing.size, size), region->backing.gpa,
 		 size_format(vmem_device_plugged_size(device), plugged));
+	warn_of_memory(device);
 	note_change(device);
 	return 0;
 
 forget:
 	device->attached = false;
+	sd_event_source_set_enabled(device->excess_source, SD_EVENT_OFF);
 	device->region_source =
 		sd_event_source_disable_unref(device->region_source);
 stop_device:
@@ -291,6 +366,11 @@ void vmem_device_init(struct vmem_device *device, unsigned int index,
 		.ops = ops,
 		.arg = arg,
 		.vhost_user_fd = -1,
+		.excess =
+			{
+				.has_cap = options->has_unplugged_cap,
+				.cap = options->unplugged_cap,
+			},
 		.dev =
 			{
 				.has_node = options->has_node,
@@ -326,6 +406,13 @@ static int add_sources(struct vmem_device *device)
 			CLOCK_MONOTONIC, 0, 0, on_work_again, device);
 	if (ret >= 0)
 		ret = sd_event_source_set_enabled(device->work_again_source,
+						  SD_EVENT_OFF);
+	if (ret >= 0)
+		ret = sd_event_add_time_relative(
+			device->event, &device->excess_source, CLOCK_MONOTONIC,
+			EXCESS_CHECK_USEC, 0, on_excess, device);
+	if (ret >= 0)
+		ret = sd_event_source_set_enabled(device->excess_source,
 						  SD_EVENT_OFF);
 	if (ret < 0)
 		log_err("event loop: %s", strerror(-ret));
@@ -373,6 +460,8 @@ void vmem_device_close(struct vmem_device *device)
 		sd_event_source_disable_unref(device->work_source);
 	device->work_again_source =
 		sd_event_source_disable_unref(device->work_again_source);
+	device->excess_source =
+		sd_event_source_disable_unref(device->excess_source);
 	free(device->slots);
 	region_nl_close(&device->nl);
 }

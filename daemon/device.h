@@ -10,6 +10,7 @@
 #include <systemd/sd-event.h>
 
 #include "consumer.h"
+#include "excess.h"
 #include "options.h"
 #include "region.h"
 #include "vhost_user.h"
@@ -43,6 +44,8 @@ struct vmem_device_ops {
  * @region: what carries out changes
  * @consumers: who else maps its memory, between @region and @dev
  * @dev: what the guest sees
+ * @excess: memory beyond what is plugged
+ * @excess_source: a timer that looks for it, where it has a cap
  * @vu: the way to the guest
  * @vhost_user_fd: to be served as soon as there is a region, -1 once it is
  * @region_source: changes of the region
@@ -63,6 +66,8 @@ struct vmem_device {
 	struct region region;
 	struct consumers consumers;
 	struct virtio_mem dev;
+	struct excess excess;
+	sd_event_source *excess_source;
 	struct vhost_user vu;
 	int vhost_user_fd;
 	sd_event_source *region_source;
@@ -85,5 +90,6 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 int vmem_device_set_requested(struct vmem_device *device, uint64_t size,
 			      char *text, size_t text_size);
 uint64_t vmem_device_plugged_size(const struct vmem_device *device);
+int vmem_device_resident(struct vmem_device *device, uint64_t *size);
 
 #endif /* DEVICE_H */

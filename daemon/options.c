@@ -40,6 +40,12 @@ static const char help[] =
 	"                             after a restart. Default: 0\n"
 	"      --node N               tell the guest that the memory belongs to\n"
 	"                             the ACPI proximity domain N (0 to 65535)\n"
+	"      --prealloc             allocate the memory of blocks before they are\n"
+	"                             plugged: without memory the guest is told\n"
+	"                             busy, and tries again later\n"
+	"      --unplugged-cap SIZE   take unplugged blocks' memory back when it is\n"
+	"                             more, as a hostile guest can use it. Default:\n"
+	"                             warn only\n"
 	"      --log-level LEVEL      err, warning, info or debug; default: info\n"
 	"      --version              print the version\n"
 	"      --help                 print this\n"
@@ -66,6 +72,8 @@ enum {
 	OPT_CONTROL,
 	OPT_REQUESTED_SIZE,
 	OPT_NODE,
+	OPT_PREALLOC,
+	OPT_UNPLUGGED_CAP,
 	OPT_LOG_LEVEL,
 	OPT_VERSION,
 	OPT_HELP,
@@ -76,6 +84,8 @@ static const struct option long_options[] = {
 	{"control", required_argument, NULL, OPT_CONTROL},
 	{"requested-size", required_argument, NULL, OPT_REQUESTED_SIZE},
 	{"node", required_argument, NULL, OPT_NODE},
+	{"prealloc", no_argument, NULL, OPT_PREALLOC},
+	{"unplugged-cap", required_argument, NULL, OPT_UNPLUGGED_CAP},
 	{"log-level", required_argument, NULL, OPT_LOG_LEVEL},
 	{"version", no_argument, NULL, OPT_VERSION},
 	{"help", no_argument, NULL, OPT_HELP},
@@ -126,6 +136,14 @@ static int parse_one(struct options *options, int opt)
 		if (parse_node(optarg, &device->node))
 			return wrong("node", optarg,
 				     "not a number from 0 to 65535");
+		return 0;
+	case OPT_PREALLOC:
+		device->prealloc = true;
+		return 0;
+	case OPT_UNPLUGGED_CAP:
+		device->has_unplugged_cap = true;
+		if (size_parse(optarg, &device->unplugged_cap))
+			return wrong("unplugged-cap", optarg, "not a size");
 		return 0;
 	case OPT_LOG_LEVEL:
 		level = log_level_from_name(optarg);

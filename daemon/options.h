@@ -19,6 +19,9 @@
  * @vhost_user_path: listen here for front ends; NULL if not given
  * @requested_size: initial requested size in bytes, where @has_requested_size
  * @node: ACPI proximity domain, where @has_node
+ * @prealloc: allocate memory before blocks are plugged
+ * @unplugged_cap: bytes that unplugged blocks may have, where
+ *	@has_unplugged_cap
  */
 struct device_options {
 	const char *vhost_user_path;
@@ -26,6 +29,9 @@ struct device_options {
 	bool has_requested_size;
 	uint16_t node;
 	bool has_node;
+	bool prealloc;
+	uint64_t unplugged_cap;
+	bool has_unplugged_cap;
 };
 
 /**

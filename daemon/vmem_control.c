@@ -139,6 +139,29 @@ static json_object *new_driver(const struct vhost_user *vu)
 	return driver;
 }
 
+/* What there is of memory; what cannot be told is left out. */
+static void add_memory(json_object *status, struct vmem_device *device,
+		       const struct vmem_nl_region *state)
+{
+	const struct memory *memory = &device->region.memory;
+	uint64_t resident;
+
+	add_text(status, "memory", memory_kind_name(memory->kind));
+	add_size(status, "page_size", memory->page_size);
+	add_size(status, "map_size",
+		 memory_map_size(memory, state->gpa, state->hva,
+				 state->slot_size));
+	add_size(status, "map_size_wanted", memory_map_wanted(memory));
+	add_bool(status, "prealloc", device->region.prealloc);
+	if (!vmem_device_resident(device, &resident))
+		add_size(status, "resident_size", resident);
+	add_size(status, "excess_size", device->excess.now);
+	if (device->excess.has_cap)
+		add_size(status, "unplugged_cap", device->excess.cap);
+	add_size(status, "punches", device->excess.punches);
+	add_size(status, "punched_size", device->excess.punched_size);
+}
+
 static int handle_status(struct control_call *call, void *arg)
 {
 	const struct virtio_mem *dev;
@@ -179,6 +202,7 @@ static int handle_status(struct control_call *call, void *arg)
 	json_object_object_add(
 		status, "whole_metadata",
 		new_metadata(state.has_whole_metadata, &state.whole_metadata));
+	add_memory(status, device, &state);
 	if (dev->has_node)
 		add_size(status, "node", dev->node_id);
 	add_size(status, "vmm_pid", state.pid);

@@ -137,6 +137,10 @@ static void put_sizes(const struct page *page)
 		 "What the guest has plugged."},
 		{"undiscarded_size", "vmem_undiscarded_size_bytes", "bytes",
 		 "Unplugged memory that is not given back to the host yet."},
+		{"resident_size", "vmem_resident_size_bytes", "bytes",
+		 "Memory that the region has: touched or allocated."},
+		{"excess_size", "vmem_excess_size_bytes", "bytes",
+		 "Of that, what is more than is plugged."},
 		{"nr_slots", "vmem_memslots", "",
 		 "Memslots of the region when all of it is plugged."},
 		{"populated_slots", "vmem_populated_memslots", "",
@@ -153,6 +157,34 @@ static void put_sizes(const struct page *page)
 					gauges[g].name, page->vms[i].name,
 					get_size(page->vms[i].status,
 						 gauges[g].field));
+	}
+}
+
+static void put_punches(const struct page *page)
+{
+	static const struct {
+		const char *field;
+		const char *name;
+		const char *unit;
+		const char *help;
+	} counters[] = {
+		{"punches", "vmem_punches", "",
+		 "How often unplugged blocks had more memory than their cap, "
+		 "and it was taken back."},
+		{"punched_size", "vmem_punched_size_bytes", "bytes",
+		 "How much it was then, in all."},
+	};
+
+	for (size_t c = 0; c < sizeof(counters) / sizeof(counters[0]); c++) {
+		put_head(page, counters[c].name, "counter", counters[c].unit,
+			 counters[c].help);
+		for (size_t i = 0; i < page->nr; i++)
+			if (page->vms[i].status)
+				fprintf(page->out,
+					"%s_total{vm=\"%s\"} %" PRIu64 "\n",
+					counters[c].name, page->vms[i].name,
+					get_size(page->vms[i].status,
+						 counters[c].field));
 	}
 }
 
@@ -283,6 +315,7 @@ static void put_page(const struct page *page)
 {
 	put_up(page);
 	put_sizes(page);
+	put_punches(page);
 	put_driver(page);
 	put_metadata(page, "metadata", "vmem_metadata_bytes",
 		     "What KVM holds for the region's memslots.");

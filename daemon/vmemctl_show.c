@@ -66,6 +66,31 @@ static void print_saved(json_object *status)
 				    get_size(metadata, "total"), text));
 }
 
+/* Of which kind, how KVM maps it, and how much there is. */
+static void print_memory(json_object *status)
+{
+	uint64_t mapped = get_size(status, "map_size");
+	uint64_t excess = get_size(status, "excess_size");
+	char page[SIZE_TEXT_MAX], map[SIZE_TEXT_MAX], size[SIZE_TEXT_MAX];
+
+	printf("%-18s   %s, pages of %s, mapped by %s at most%s%s\n", "memory",
+	       get_text(status, "memory"),
+	       size_format(get_size(status, "page_size"), page),
+	       size_format(mapped, map),
+	       mapped < get_size(status, "map_size_wanted")
+		       ? ": addresses or memslots do not fit"
+		       : "",
+	       get_bool(status, "prealloc") ? ", allocated before" : "");
+	print_size("  resident", get_size(status, "resident_size"));
+	if (excess)
+		print_size("  beyond plugged", excess);
+	if (get_size(status, "punches"))
+		printf("%-18s %12s, %" PRIu64 " times more than the cap\n",
+		       "  taken back",
+		       size_format(get_size(status, "punched_size"), size),
+		       get_size(status, "punches"));
+}
+
 static void print_status(json_object *status)
 {
 	const char *failure = get_text(status, "last_failure");
@@ -78,6 +103,7 @@ static void print_status(json_object *status)
 	print_size("usable", get_size(status, "usable_region_size"));
 	print_size("requested", get_size(status, "requested_size"));
 	print_size("plugged", get_size(status, "plugged_size"));
+	print_memory(status);
 	printf("%-18s %8" PRIu64 " of %" PRIu64 "%s\n", "populated slots",
 	       get_size(status, "populated_slots"),
 	       get_size(status, "nr_slots"),
