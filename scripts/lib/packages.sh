@@ -15,3 +15,8 @@ packages_check() {
 	deb_install clang-format clang-tidy git perl python3 python3-jsonschema \
 		python3-yaml shellcheck sparse
 }
+
+# packages_fuzz - install what fuzzing takes besides
+packages_fuzz() {
+	deb_install clang llvm libclang-rt-14-dev
+}

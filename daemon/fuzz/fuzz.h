@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the fuzz targets share; see fuzz.c. */
+#ifndef FUZZ_H
+#define FUZZ_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/**
+ * struct fuzz_input - what is left of a run's input
+ *
+ * Beyond its end it reads as zero, so that a target need not look.
+ */
+struct fuzz_input {
+	const uint8_t *at;
+	size_t left;
+};
+
+uint8_t fuzz_u8(struct fuzz_input *in);
+uint16_t fuzz_u16(struct fuzz_input *in);
+uint32_t fuzz_u32(struct fuzz_input *in);
+uint64_t fuzz_u64(struct fuzz_input *in);
+size_t fuzz_bytes(struct fuzz_input *in, void *to, size_t size);
+
+/* A property that no input may break. */
+#define fuzz_require(condition)                                      \
+	do {                                                         \
+		if (!(condition))                                    \
+			fuzz_broken(__FILE__, __LINE__, #condition); \
+	} while (0)
+
+void fuzz_broken(const char *file, int line, const char *condition)
+	__attribute__((noreturn));
+
+/*
+ * Where the daemon's write() to a descriptor, and its read() of one, go, so that
+ * a target need not pay for calls that it learns nothing from.
+ */
+struct fuzz_sink {
+	int fd;
+	uint64_t writes;
+};
+
+extern struct fuzz_sink fuzz_sinks[2];
+extern int fuzz_source_fd;
+
+/* Bytes that the daemon's code has mapped and not unmapped. */
+uint64_t fuzz_mapped(void);
+
+/* Of a target: once, and for each input. */
+void fuzz_set_up(void);
+void fuzz_one(struct fuzz_input *in);
+
+#endif /* FUZZ_H */

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Files of saved states: of any bytes; with a checksum and a length that are
+ * right, so that what is behind them is reached; and states of any numbers,
+ * which are formatted and read back.
+ *
+ * A file that is taken makes sense, and is what formatting its state gives. One
+ * that is refused comes with a reason and leaves no state behind.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include <linux/virtio_mem.h>
+
+#include "fuzz.h"
+#include "save.h"
+
+/* Where a file says how many runs it has, of 16 bytes, after 88. */
+#define NR_RUNS_AT  80
+#define HEADER_SIZE 88
+#define RUN_SIZE    16
+
+/* In a state that is made up here. */
+#define RUNS_MAX 16
+
+enum mode {
+	MODE_BYTES,
+	MODE_CHECKSUM,
+	MODE_STATE,
+	MODE_NR,
+};
+
+void fuzz_set_up(void)
+{
+}
+
+static void check_text(const char text[SAVE_TEXT_MAX])
+{
+	size_t length = strnlen(text, SAVE_TEXT_MAX);
+
+	fuzz_require(length && length < SAVE_TEXT_MAX);
+	for (size_t i = 0; i < length; i++)
+		fuzz_require(text[i] >= ' ' && text[i] < 0x7f);
+}
+
+static void check_taken(const struct save_state *state, const uint8_t *data,
+			size_t size)
+{
+	char text[SAVE_TEXT_MAX] = "";
+	size_t again_size;
+	uint8_t *again;
+
+	fuzz_require(!save_check(state, text));
+	fuzz_require(save_plugged_size(state) <= state->usable_region_size);
+	fuzz_require(!save_format(state, &again, &again_size, text));
+	fuzz_require(again_size == size && !memcmp(again, data, size));
+	free(again);
+}
+
+static void parse(const uint8_t *data, size_t size)
+{
+	static const struct save_state nothing;
+	char text[SAVE_TEXT_MAX] = "";
+	struct save_state state;
+
+	if (!save_parse(data, size, &state, text)) {
+		check_taken(&state, data, size);
+		save_state_free(&state);
+		return;
+	}
+	check_text(text);
+	fuzz_require(!memcmp(&state, &nothing, sizeof(state)));
+}
+
+/* The bytes, in memory of just their size. */
+static void parse_bytes(struct fuzz_input *in)
+{
+	size_t size = in->left;
+	uint8_t *data = malloc(size ? size : 1);
+
+	fuzz_require(data);
+	fuzz_bytes(in, data, size);
+	parse(data, size);
+	free(data);
+}
+
+static void parse_with_checksum(struct fuzz_input *in)
+{
+	size_t size = in->left < HEADER_SIZE ? HEADER_SIZE : in->left;
+	uint8_t *data = malloc(size + SAVE_CHECKSUM_SIZE);
+	uint64_t nr_runs = (size - HEADER_SIZE) / RUN_SIZE;
+
+	fuzz_require(data);
+	size = HEADER_SIZE + nr_runs * RUN_SIZE;
+	fuzz_bytes(in, data, size);
+	/* Little-endian, as the machines are that this runs on. */
+	memcpy(data + NR_RUNS_AT, &nr_runs, sizeof(nr_runs));
+	save_checksum(data, size, data + size);
+	parse(data, size + SAVE_CHECKSUM_SIZE);
+	free(data);
+}
+
+/* Mostly multiples of a block. */
+static uint64_t choose_size(struct fuzz_input *in, uint64_t block_size)
+{
+	uint8_t how = fuzz_u8(in);
+
+	return how < 0xf0 ? how * block_size : fuzz_u64(in);
+}
+
+static void format_state(struct fuzz_input *in)
+{
+	struct save_run runs[RUNS_MAX];
+	char text[SAVE_TEXT_MAX] = "";
+	struct save_state state = {
+		.block_size = 1ULL << fuzz_u8(in) % 64,
+		.runs = runs,
+	};
+	uint64_t at;
+	uint8_t *data;
+	size_t size;
+	int ret;
+
+	state.gpa = choose_size(in, state.block_size);
+	state.region_size = choose_size(in, state.block_size);
+	state.usable_region_size = choose_size(in, state.block_size);
+	state.requested_size = choose_size(in, state.block_size);
+	state.features = fuzz_u8(in);
+	state.node =
+		state.features & 1 << VIRTIO_MEM_F_ACPI_PXM ? fuzz_u16(in) : 0;
+	state.nr_runs = fuzz_u8(in) % (RUNS_MAX + 1);
+	at = state.gpa;
+	for (uint64_t i = 0; i < state.nr_runs; i++) {
+		at += choose_size(in, state.block_size);
+		runs[i].gpa = at;
+		runs[i].size = choose_size(in, state.block_size);
+		at += runs[i].size;
+	}
+	ret = save_check(&state, text);
+	if (ret) {
+		check_text(text);
+		return;
+	}
+	fuzz_require(!save_format(&state, &data, &size, text));
+	parse(data, size);
+	/* Damage of any byte is noticed. */
+	data[fuzz_u32(in) % size] ^= 1U << fuzz_u8(in) % 8;
+	fuzz_require(save_parse(data, size, &state, text));
+	check_text(text);
+	free(data);
+}
+
+void fuzz_one(struct fuzz_input *in)
+{
+	switch (fuzz_u8(in) % MODE_NR) {
+	case MODE_BYTES:
+		parse_bytes(in);
+		break;
+	case MODE_CHECKSUM:
+		parse_with_checksum(in);
+		break;
+	case MODE_STATE:
+		format_state(in);
+		break;
+	}
+}

@@ -1,0 +1,397 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * A front end that is a fuzzer: messages of any contents, size and order, with
+ * descriptors of any kind, in one piece or in bits, and a guest whose driver
+ * works the queue meanwhile. Each run is one connection, or several.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "front_end.h"
+#include "fuzz.h"
+#include "unit.h"
+
+/* Of the device: most of a run's time would go into the blocks of a large one. */
+#define REGION_SIZE (1 * GIB)
+
+/* Of a file that is cut under the daemon's hands. */
+#define FRAGILE_SIZE (64 * KIB)
+
+/* Bytes that are sent at once without a header. */
+#define RAW_MAX 64
+
+enum step {
+	STEP_MESSAGE,
+	STEP_RAW,
+	STEP_KICK,
+	STEP_REQUEST,
+	STEP_MEMORY,
+	STEP_FRAGILE,
+	STEP_CUT,
+	STEP_RESIZE,
+	STEP_BACKING,
+	STEP_FINISH,
+	STEP_RECONNECT,
+	STEP_NR,
+	/* The back end gets no turn after the step. */
+	STEP_NO_TURN = 0x80,
+};
+
+/* Descriptors that may come with a message. */
+enum kind {
+	KIND_MEMORY,
+	KIND_KICK,
+	KIND_CALL,
+	KIND_ERR,
+	KIND_CHANNEL,
+	KIND_FRAGILE,
+	KIND_REGION,
+	KIND_PIPE,
+	KIND_TIMER,
+	KIND_EPOLL,
+	KIND_NR,
+};
+
+static struct front_end *fe;
+static int kinds[KIND_NR];
+static uint8_t *truth;
+
+static uint64_t nr_blocks(void)
+{
+	return REGION_SIZE / FE_BLOCK;
+}
+
+void fuzz_set_up(void)
+{
+	int channel[2], pipes[2];
+
+	fe = front_end_new(REGION_SIZE, FE_BLOCK, 1ULL << VIRTIO_F_RING_PACKED);
+	fuzz_require(!fcntl(fe->kick, F_SETFL, O_NONBLOCK));
+	truth = calloc(nr_blocks(), 1);
+	fuzz_require(truth);
+	fuzz_require(
+		!socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, channel) &&
+		!pipe(pipes));
+	kinds[KIND_MEMORY] = fe->memory_fd;
+	kinds[KIND_KICK] = fe->kick;
+	kinds[KIND_CALL] = fe->call;
+	kinds[KIND_ERR] = fe->err;
+	kinds[KIND_CHANNEL] = channel[1];
+	kinds[KIND_FRAGILE] = memfd_create("fragile", 0);
+	kinds[KIND_REGION] = memfd_create("region", 0);
+	kinds[KIND_PIPE] = pipes[1];
+	kinds[KIND_TIMER] = timerfd_create(CLOCK_MONOTONIC, 0);
+	kinds[KIND_EPOLL] = epoll_create1(0);
+	for (int i = 0; i < KIND_NR; i++)
+		fuzz_require(kinds[i] >= 0);
+	fuzz_require(!ftruncate(kinds[KIND_REGION], REGION_SIZE));
+	/* Its own end is not kept: what it reads is its own business. */
+	fe->channel = channel[0];
+}
+
+/* What must be true of the device at any time. */
+static void check_device(void)
+{
+	const struct virtio_mem *dev = &fe->dev;
+	const struct blocks *plugged = &dev->backing->plugged;
+	uint64_t usable = dev->usable_region_size / FE_BLOCK;
+
+	fuzz_require(dev->requested_size <= dev->usable_region_size);
+	fuzz_require(dev->usable_region_size <= REGION_SIZE);
+	fuzz_require(plugged->set == blocks_count(plugged, 0, plugged->nr));
+	/* Nobody but the guest plugs, unless the test says that others do. */
+	if (!fe->bitmap.truth)
+		fuzz_require(plugged->set == blocks_count(plugged, 0, usable));
+}
+
+/* What must be true of the connection. */
+static void check_connection(void)
+{
+	const struct vhost_user *vu = &fe->vu;
+
+	for (size_t i = 0; i < vu->memory.nr; i++) {
+		const struct guest_memory_region *region =
+			&vu->memory.regions[i];
+
+		fuzz_require(region->hva >= (uint8_t *)region->map &&
+			     region->hva + region->size <=
+				     (uint8_t *)region->map + region->map_size);
+	}
+	if (vu->fd >= 0)
+		return;
+	fuzz_require(!vu->memory.nr && vu->kick_fd < 0 && vu->call_fd < 0 &&
+		     vu->err_fd < 0 && vu->backend_fd < 0 && !vu->in.nr_fds);
+	fuzz_require(!vhost_user_driver_ready(vu) && !vu->waiting);
+}
+
+/* Whole replies, each with a payload of its own size. */
+static void check_replies(void)
+{
+	static uint8_t bytes[64 * KIB];
+	struct vhost_user_header header;
+	ssize_t got, at = 0;
+
+	got = recv(fe->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+	if (got <= 0 || got == sizeof(bytes))
+		return;
+	while (at < got) {
+		fuzz_require(got - at >= (ssize_t)sizeof(header));
+		memcpy(&header, bytes + at, sizeof(header));
+		at += sizeof(header);
+		fuzz_require(header.flags == (VHOST_USER_FLAGS_VERSION |
+					      VHOST_USER_FLAGS_REPLY));
+		fuzz_require(header.request < VHOST_USER_NR_REQUESTS);
+		fuzz_require(header.size <= sizeof(union vhost_user_payload) &&
+			     header.size <= got - at);
+		at += header.size;
+	}
+}
+
+static void turn(void)
+{
+	front_end_run(fe);
+	check_replies();
+	check_device();
+	check_connection();
+}
+
+static void send_some(const void *bytes, size_t size, const int *fds,
+		      size_t nr_fds)
+{
+	union {
+		char space[CMSG_SPACE(16 * sizeof(int))];
+		struct cmsghdr align;
+	} control = {};
+	struct iovec iov = {.iov_base = (void *)bytes, .iov_len = size};
+	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
+	struct cmsghdr *cmsg;
+
+	if (nr_fds) {
+		mh.msg_control = &control;
+		mh.msg_controllen = CMSG_SPACE(nr_fds * sizeof(int));
+		cmsg = CMSG_FIRSTHDR(&mh);
+		cmsg->cmsg_level = SOL_SOCKET;
+		cmsg->cmsg_type = SCM_RIGHTS;
+		cmsg->cmsg_len = CMSG_LEN(nr_fds * sizeof(int));
+		memcpy(CMSG_DATA(cmsg), fds, nr_fds * sizeof(int));
+	}
+	/* The back end may have closed, or the socket be full. */
+	(void)!sendmsg(fe->fd, &mh, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static size_t choose_fds(struct fuzz_input *in, int *fds)
+{
+	size_t nr = fuzz_u8(in) & 0xf;
+
+	for (size_t i = 0; i < nr; i++)
+		fds[i] = kinds[fuzz_u8(in) % KIND_NR];
+	return nr;
+}
+
+/* A message with the size that it has, unless the input says another. */
+static void send_message(struct fuzz_input *in)
+{
+	uint8_t bytes[sizeof(struct vhost_user_header) + 512];
+	struct vhost_user_header header;
+	size_t nr_fds, size;
+	uint16_t claimed;
+	int fds[16];
+
+	header.request = fuzz_u8(in);
+	header.flags = fuzz_u8(in);
+	nr_fds = choose_fds(in, fds);
+	size = fuzz_u16(in) % 512;
+	claimed = fuzz_u16(in);
+	header.size = claimed ? claimed : size;
+	memcpy(bytes, &header, sizeof(header));
+	fuzz_bytes(in, bytes + sizeof(header), size);
+	send_some(bytes, sizeof(header) + size, fds, nr_fds);
+}
+
+static void send_raw(struct fuzz_input *in)
+{
+	uint8_t bytes[RAW_MAX];
+	int fds[16];
+	size_t nr_fds = choose_fds(in, fds);
+	size_t size = fuzz_u8(in) % RAW_MAX;
+
+	fuzz_bytes(in, bytes, size);
+	if (size)
+		send_some(bytes, size, fds, nr_fds);
+}
+
+static void write_memory(struct fuzz_input *in)
+{
+	size_t at = fuzz_u16(in) * 4ULL;
+	size_t size = fuzz_u8(in);
+
+	if (size > FE_MEMORY - at)
+		size = FE_MEMORY - at;
+	fuzz_bytes(in, fe->memory + at, size);
+}
+
+static void write_fragile(struct fuzz_input *in)
+{
+	uint8_t bytes[256];
+	off_t at = fuzz_u16(in);
+	size_t size = fuzz_u8(in);
+
+	fuzz_bytes(in, bytes, size);
+	fuzz_require(pwrite(kinds[KIND_FRAGILE], bytes, size, at) ==
+		     (ssize_t)size);
+}
+
+static void put_request(struct fuzz_input *in)
+{
+	uint16_t type = fuzz_u16(in);
+	uint64_t gpa = FE_REGION_GPA + fuzz_u16(in) * FE_BLOCK;
+	uint16_t nr = fuzz_u16(in);
+	uint8_t sizes = fuzz_u8(in);
+
+	front_end_put(fe, type, gpa, nr, 24 - (sizes & 0xf), 10 + (sizes >> 4));
+}
+
+static void kick(void)
+{
+	uint64_t one = 1;
+
+	(void)!write(fe->kick, &one, sizeof(one));
+}
+
+static void set_backing(struct fuzz_input *in)
+{
+	static const int errors[] = {0,	      -ENOMEM, -EBUSY,	-EAGAIN,
+				     -ENOSPC, -EEXIST, -ESTALE, -EIO};
+	struct bitmap_backing *bitmap = &fe->bitmap;
+	uint8_t how = fuzz_u8(in);
+
+	bitmap->fail = errors[how & 7];
+	bitmap->fail_once = how & 8;
+	bitmap->fail_discard = how & 16 ? -EIO : 0;
+	bitmap->repeated = how & 32;
+	bitmap->later = how & 64;
+	if (how & 128) {
+		memset(truth, 0, nr_blocks());
+		memset(truth + fuzz_u8(in), 1, fuzz_u8(in)); /* < nr_blocks() */
+		bitmap->truth = truth;
+		bitmap->stale = true;
+		/* -EAGAIN says the same by itself, without owing anything. */
+		if (bitmap->fail == -EAGAIN)
+			bitmap->fail = 0;
+	}
+}
+
+static void begin_connection(void)
+{
+	int pair[2];
+
+	fuzz_require(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
+	fe->fd = pair[0];
+	fuzz_require(!vhost_user_adopt(&fe->vu, pair[1]));
+}
+
+static void end_connection(void)
+{
+	close(fe->fd);
+	fe->fd = -1;
+	front_end_run(fe);
+	fuzz_require(fe->vu.fd < 0);
+	check_device();
+	check_connection();
+}
+
+static void take_step(struct fuzz_input *in, uint8_t step)
+{
+	switch ((step & ~STEP_NO_TURN) % STEP_NR) {
+	case STEP_MESSAGE:
+		send_message(in);
+		break;
+	case STEP_RAW:
+		send_raw(in);
+		break;
+	case STEP_KICK:
+		kick();
+		break;
+	case STEP_REQUEST:
+		put_request(in);
+		kick();
+		break;
+	case STEP_MEMORY:
+		write_memory(in);
+		break;
+	case STEP_FRAGILE:
+		write_fragile(in);
+		break;
+	case STEP_CUT:
+		fuzz_require(!ftruncate(kinds[KIND_FRAGILE], fuzz_u16(in)));
+		break;
+	case STEP_RESIZE:
+		virtio_mem_set_requested(
+			&fe->dev, fuzz_u16(in) % (nr_blocks() + 1) * FE_BLOCK);
+		break;
+	case STEP_BACKING:
+		set_backing(in);
+		break;
+	case STEP_FINISH:
+		bitmap_backing_finish(&fe->bitmap);
+		break;
+	case STEP_RECONNECT:
+		end_connection();
+		begin_connection();
+		break;
+	}
+	if (!(step & STEP_NO_TURN))
+		turn();
+}
+
+/* Everything that a run may have changed. */
+static void start_anew(void)
+{
+	struct bitmap_backing *bitmap = &fe->bitmap;
+	uint8_t bytes[4096];
+
+	virtio_mem_stop(&fe->dev);
+	blocks_clear(&bitmap->backing.plugged, 0, nr_blocks());
+	blocks_clear(&bitmap->backing.owed, 0, nr_blocks());
+	memset(bitmap->dirty, 0, nr_blocks());
+	bitmap->fail = 0;
+	bitmap->fail_once = false;
+	bitmap->fail_discard = 0;
+	bitmap->repeated = false;
+	bitmap->later = false;
+	bitmap->stale = false;
+	bitmap->truth = NULL;
+	bitmap->nr_log = 0;
+	fe->dev.last_plug.size = 0;
+	fe->dev.given_back = false;
+	virtio_mem_start(&fe->dev, &bitmap->backing, 0, false);
+	front_end_new_ring(fe);
+	front_end_count(fe->kick);
+	front_end_count(fe->call);
+	front_end_count(fe->err);
+	while (recv(fe->channel, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
+		;
+	fuzz_require(!ftruncate(kinds[KIND_FRAGILE], FRAGILE_SIZE));
+}
+
+void fuzz_one(struct fuzz_input *in)
+{
+	start_anew();
+	begin_connection();
+	while (in->left)
+		take_step(in, fuzz_u8(in));
+	turn();
+	end_connection();
+	while (bitmap_backing_finish(&fe->bitmap))
+		;
+	check_device();
+	(void)!ftruncate(kinds[KIND_FRAGILE], 0);
+}
