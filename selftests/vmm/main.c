@@ -63,10 +63,12 @@
 
 #include "acpi.h"
 #include "boot.h"
+#include "irqchip.h"
 #include "layout.h"
 #include "memory.h"
 #include "options.h"
 #include "probe.h"
+#include "reboot.h"
 #include "reconnect.h"
 #include "region.h"
 #include "serial.h"
@@ -98,6 +100,7 @@ enum {
 	POLL_BACKEND,
 	POLL_CHANNEL,
 	POLL_BACK,
+	POLL_REBOOT,
 	POLL_SERIAL,
 	POLL_COUNT = POLL_SERIAL + SERIAL_NR_POLL,
 };
@@ -121,6 +124,8 @@ struct vmm {
 	struct vcpu_machine machine;
 	unsigned int nr_vcpus;
 	struct vcpu vcpus[MAX_VCPUS];
+	struct irqchip irqchip;
+	struct reboot reboot;
 	struct probe probe;
 };
 
@@ -179,31 +184,6 @@ static void handle_mmio(void *opaque, uint64_t gpa, bool is_write, void *data,
 		memset(data, 0xff, size);
 }
 
-/*
- * All interrupts go to the IOAPIC alone. The guest of a hardware-reduced
- * machine does not set up the 8259, which would deliver them with vectors it
- * was never given.
- */
-static int set_gsi_routing(int vm_fd)
-{
-	union {
-		struct kvm_irq_routing routing;
-		char room[sizeof(struct kvm_irq_routing) +
-			  IOAPIC_PINS * sizeof(struct kvm_irq_routing_entry)];
-	} set = {.routing = {.nr = IOAPIC_PINS}};
-	uint32_t gsi;
-
-	for (gsi = 0; gsi < IOAPIC_PINS; gsi++)
-		set.routing.entries[gsi] = (struct kvm_irq_routing_entry){
-			.gsi = gsi,
-			.type = KVM_IRQ_ROUTING_IRQCHIP,
-			.u.irqchip = {KVM_IRQCHIP_IOAPIC, gsi},
-		};
-	if (ioctl(vm_fd, KVM_SET_GSI_ROUTING, &set.routing))
-		return -errno;
-	return 0;
-}
-
 static int create_vm(struct vmm *vmm)
 {
 	uint64_t identity_map_gpa = KVM_IDENTITY_MAP_GPA;
@@ -222,15 +202,14 @@ static int create_vm(struct vmm *vmm)
 	vmm->vm_fd = ioctl(vmm->kvm_fd, KVM_CREATE_VM, 0);
 	if (vmm->vm_fd < 0 ||
 	    ioctl(vmm->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map_gpa) ||
-	    ioctl(vmm->vm_fd, KVM_SET_TSS_ADDR, KVM_TSS_GPA) ||
-	    ioctl(vmm->vm_fd, KVM_CREATE_IRQCHIP, 0)) {
+	    ioctl(vmm->vm_fd, KVM_SET_TSS_ADDR, KVM_TSS_GPA)) {
 		ret = -errno;
 		error_errno(errno, "cannot make the VM");
 		return ret;
 	}
-	ret = set_gsi_routing(vmm->vm_fd);
+	ret = irqchip_create(&vmm->irqchip, vmm->vm_fd);
 	if (ret)
-		error_errno(-ret, "cannot route the VM's interrupts");
+		error_errno(-ret, "cannot make the interrupt controllers");
 	if (!ret && vmm->options.smm &&
 	    ioctl(vmm->vm_fd, KVM_CHECK_EXTENSION, KVM_CAP_X86_SMM) <= 0) {
 		error("--smm: this KVM has no system management mode");
@@ -315,6 +294,20 @@ static int create_vcpus(struct vmm *vmm, const struct kvm_cpuid2 *cpuid,
 	return boot_setup_vcpu(vmm->vcpus[0].fd, entry_gpa);
 }
 
+/* The machine is whole; a reset will put it back to this. */
+static int prepare_reboot(struct vmm *vmm)
+{
+	vmm->reboot.options = &vmm->options;
+	vmm->reboot.vm_fd = vmm->vm_fd;
+	vmm->reboot.memory = &vmm->memory;
+	vmm->reboot.irqchip = &vmm->irqchip;
+	vmm->reboot.serial = &vmm->serial;
+	vmm->reboot.virtio = vmm->has_virtio ? &vmm->virtio : NULL;
+	vmm->reboot.vcpus = vmm->vcpus;
+	vmm->reboot.nr_vcpus = vmm->nr_vcpus;
+	return reboot_open(&vmm->reboot, vmm->kvm_fd);
+}
+
 static int create_machine(struct vmm *vmm)
 {
 	struct options *options = &vmm->options;
@@ -351,6 +344,8 @@ static int create_machine(struct vmm *vmm)
 		goto out;
 	acpi_build(&vmm->memory, options->nr_vcpus, vmm->has_virtio);
 	ret = create_vcpus(vmm, cpuid, entry_gpa);
+	if (!ret && options->reboot)
+		ret = prepare_reboot(vmm);
 	if (!ret && options->probe)
 		ret = probe_open(&vmm->probe, options->probe, vmm->kvm_fd,
 				 vmm->vm_fd, cpuid, options->nr_vcpus,
@@ -396,6 +391,7 @@ static int vmm_create(struct vmm *vmm)
 	vmemd_init(&vmm->vmemd);
 	vhost_user_init(&vmm->vu);
 	reconnect_init(&vmm->reconnect);
+	reboot_init(&vmm->reboot);
 	probe_init(&vmm->probe);
 	ret = catch_signals(vmm);
 	if (ret)
@@ -407,12 +403,13 @@ static void vmm_destroy(struct vmm *vmm)
 {
 	unsigned int i;
 
-	/* No vCPU may be left waiting for an answer, nor who reconnects. */
+	/* Nobody may be left waiting for an answer. */
 	vhost_user_shutdown(&vmm->vu);
 	if (vmm->has_virtio)
 		virtio_mmio_give_up(&vmm->virtio);
 	reconnect_close(&vmm->reconnect);
 	vhost_user_shutdown(&vmm->vu);
+	reboot_close(&vmm->reboot);
 	probe_close(&vmm->probe);
 	for (i = 0; i < vmm->nr_vcpus; i++)
 		vcpu_destroy(&vmm->vcpus[i]);
@@ -477,14 +474,48 @@ static void handle_channel(struct vmm *vmm)
 		backend_lost(vmm, "the backend channel is out of order");
 }
 
+static enum guest_end guest_end(const struct vmm *vmm)
+{
+	return __atomic_load_n(&vmm->end, __ATOMIC_ACQUIRE);
+}
+
+/* Return: whether the guest goes on. */
+static bool start_vcpus(struct vmm *vmm)
+{
+	unsigned int i;
+
+	for (i = 0; i < vmm->nr_vcpus; i++)
+		if (vcpu_start(&vmm->vcpus[i]))
+			return false;
+	return true;
+}
+
+/* The machine was reset. Return: whether the guest goes on. */
+static bool begin_again(struct vmm *vmm)
+{
+	eventfd_t count;
+
+	if (reboot_finish(&vmm->reboot))
+		return false;
+	error("the guest has reset the machine, and begins again");
+	/* What other vCPUs made of their last moments is of no interest. */
+	__atomic_store_n(&vmm->end, GUEST_RUNS, __ATOMIC_RELEASE);
+	eventfd_read(vmm->end_fd, &count);
+	return start_vcpus(vmm);
+}
+
 static enum exit_status main_loop(struct vmm *vmm)
 {
 	bool backend = vmm->has_virtio, vmemd = vmm->vmemd.pid;
+	bool rebooting = false;
 	struct pollfd fds[POLL_COUNT];
 
 	for (;;) {
 		fds[POLL_SIGNAL] = (struct pollfd){vmm->signal_fd, POLLIN, 0};
-		fds[POLL_END] = (struct pollfd){vmm->end_fd, POLLIN, 0};
+		fds[POLL_END] = (struct pollfd){rebooting ? -1 : vmm->end_fd,
+						POLLIN, 0};
+		fds[POLL_REBOOT] =
+			(struct pollfd){vmm->reboot.done_fd, POLLIN, 0};
 		fds[POLL_VMEMD] = (struct pollfd){
 			vmemd ? vmm->vmemd.pid_fd : -1, POLLIN, 0};
 		fds[POLL_BACKEND] = (struct pollfd){backend ? vmm->vu.fd : -1,
@@ -504,8 +535,19 @@ static enum exit_status main_loop(struct vmm *vmm)
 			return STATUS_SIGNAL;
 		/* Before the end, so that the guest's last words get out. */
 		serial_handle_poll(&vmm->serial, &fds[POLL_SERIAL]);
-		if (fds[POLL_END].revents)
-			break;
+		if (fds[POLL_END].revents) {
+			if (!vmm->options.reboot ||
+			    guest_end(vmm) != GUEST_RESET)
+				break;
+			if (reboot_start(&vmm->reboot))
+				return STATUS_ERROR;
+			rebooting = true;
+		}
+		if (fds[POLL_REBOOT].revents) {
+			if (!begin_again(vmm))
+				return STATUS_ERROR;
+			rebooting = false;
+		}
 		if (fds[POLL_CHANNEL].revents)
 			handle_channel(vmm);
 		if (fds[POLL_VMEMD].revents) {
@@ -522,7 +564,7 @@ static enum exit_status main_loop(struct vmm *vmm)
 			backend = true;
 		}
 	}
-	switch (__atomic_load_n(&vmm->end, __ATOMIC_ACQUIRE)) {
+	switch (guest_end(vmm)) {
 	case GUEST_POWERED_OFF:
 		return STATUS_POWERED_OFF;
 	case GUEST_RESET:
@@ -534,11 +576,8 @@ static enum exit_status main_loop(struct vmm *vmm)
 
 static enum exit_status vmm_run(struct vmm *vmm)
 {
-	unsigned int i;
-
-	for (i = 0; i < vmm->nr_vcpus; i++)
-		if (vcpu_start(&vmm->vcpus[i]))
-			return STATUS_ERROR;
+	if (!start_vcpus(vmm))
+		return STATUS_ERROR;
 	if (vmm->options.probe && probe_start(&vmm->probe))
 		return STATUS_ERROR;
 	return main_loop(vmm);

@@ -2,6 +2,7 @@
 #include "memory.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/kvm.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -128,6 +129,17 @@ int memory_add_boot(struct memory *memory, int vm_fd, uint64_t size, bool smm)
 	if (ret)
 		error_errno(-ret, "KVM refuses the memslot of boot memory");
 	return ret;
+}
+
+int memory_clear_boot(const struct memory *memory)
+{
+	const int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+	const struct memory_range *boot = &memory->boot;
+
+	if (fallocate(boot->fd, mode, 0, ACPI_GPA) ||
+	    fallocate(boot->fd, mode, ACPI_END, (off_t)boot->size - ACPI_END))
+		return -errno;
+	return 0;
 }
 
 int memory_add_region(struct memory *memory, uint64_t gpa, uint64_t size)

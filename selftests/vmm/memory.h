@@ -54,6 +54,17 @@ void memory_init(struct memory *memory);
 int memory_add_boot(struct memory *memory, int vm_fd, uint64_t size, bool smm);
 
 /**
+ * memory_clear_boot() - make boot memory zero again
+ * @memory: the VM's memory, with no vCPU running
+ *
+ * What is between ACPI_GPA and ACPI_END stays: it is the machine's, not the
+ * guest's.
+ *
+ * Return: 0 or a negative errno.
+ */
+int memory_clear_boot(const struct memory *memory);
+
+/**
  * memory_add_region() - reserve the memory of a virtio-mem device
  * @memory: the VM's memory
  * @gpa: guest-physical address, a multiple of 4 KiB

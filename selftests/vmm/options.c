@@ -20,6 +20,7 @@ static const char usage[] =
 	"  --cmdline TEXT         kernel command line (console=ttyS0)\n"
 	"  --memory SIZE          boot memory, 64M to 3G (512M)\n"
 	"  --cpus N               virtual CPUs, 1 to 16 (1)\n"
+	"  --reboot               go on when the guest resets itself\n"
 	"  --smm                  give memory to the SMM address space too\n"
 	"  --serial WHERE         console: stdio, unix:PATH or a file (stdio)\n"
 	"  --console-log FILE     also write the console's output to FILE\n"
@@ -39,8 +40,8 @@ static const char usage[] =
 	"    --control SOCKET     its control socket\n"
 	"\n"
 	"A SIZE is in bytes, or with a binary suffix K, M, G or T.\n"
-	"Exit status: 0 the guest has powered off, 3 it has reset itself,\n"
-	"4 it was ended by a signal, 1 an error.\n";
+	"Exit status: 0 the guest has powered off, 3 it has reset itself without\n"
+	"--reboot, 4 it was ended by a signal, 1 an error.\n";
 
 enum option_id {
 	OPT_BLOCK_SIZE = 256,
@@ -54,6 +55,7 @@ enum option_id {
 	OPT_KERNEL,
 	OPT_MEMORY,
 	OPT_PROBE,
+	OPT_REBOOT,
 	OPT_REGION_GPA,
 	OPT_REGION_SIZE,
 	OPT_SERIAL,
@@ -76,6 +78,7 @@ static const struct option long_options[] = {
 	{"kernel", required_argument, NULL, OPT_KERNEL},
 	{"memory", required_argument, NULL, OPT_MEMORY},
 	{"probe", required_argument, NULL, OPT_PROBE},
+	{"reboot", no_argument, NULL, OPT_REBOOT},
 	{"region-gpa", required_argument, NULL, OPT_REGION_GPA},
 	{"region-size", required_argument, NULL, OPT_REGION_SIZE},
 	{"serial", required_argument, NULL, OPT_SERIAL},
@@ -154,6 +157,9 @@ static int take_option(struct options *options, int option, const char *name,
 		return size_option(name, text, &options->memory);
 	case OPT_PROBE:
 		options->probe = text;
+		return 0;
+	case OPT_REBOOT:
+		options->reboot = true;
 		return 0;
 	case OPT_REGION_GPA:
 		return size_option(name, text, &options->region.gpa);

@@ -19,6 +19,7 @@
  * @cmdline: kernel command line
  * @memory: bytes of boot memory
  * @nr_vcpus: virtual CPUs
+ * @reboot: reset the machine when the guest asks for it, and go on
  * @smm: give the guest an SMM address space
  * @region: the virtio-mem region, of size 0 if there is none
  * @vmemd: program to start, or NULL
@@ -36,6 +37,7 @@ struct options {
 	const char *cmdline;
 	uint64_t memory;
 	unsigned int nr_vcpus;
+	bool reboot;
 	bool smm;
 	struct region_config region;
 	const char *vmemd;

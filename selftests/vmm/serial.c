@@ -236,6 +236,23 @@ static uint8_t read_register(struct serial *serial, unsigned int offset)
 	}
 }
 
+void serial_reset(struct serial *serial)
+{
+	pthread_mutex_lock(&serial->lock);
+	serial->ier = 0;
+	serial->lcr = 0;
+	serial->mcr = 0;
+	serial->scr = 0;
+	serial->dll = 0;
+	serial->dlm = 0;
+	serial->fifo_enabled = false;
+	serial->thr_interrupt = false;
+	serial->rx_len = 0;
+	update_irq(serial);
+	wake_main_loop(serial);
+	pthread_mutex_unlock(&serial->lock);
+}
+
 void serial_io(struct serial *serial, unsigned int offset, bool is_write,
 	       uint8_t *value)
 {

@@ -72,6 +72,15 @@ int serial_open(struct serial *serial, int vm_fd, const char *spec,
 void serial_close(struct serial *serial);
 
 /**
+ * serial_reset() - put the guest's side back to how it was made
+ * @serial: the port
+ *
+ * What the guest has written before still goes to the other end; what was
+ * written to it and not read is lost.
+ */
+void serial_reset(struct serial *serial);
+
+/**
  * serial_io() - the guest's access to one register
  * @serial: the port
  * @offset: register, 0 to SERIAL_PORT_SIZE - 1

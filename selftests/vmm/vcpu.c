@@ -223,18 +223,28 @@ int vcpu_start(struct vcpu *vcpu)
 	return 0;
 }
 
+void vcpu_stop(struct vcpu *vcpu)
+{
+	if (!vcpu->started)
+		return;
+	/* Seen by KVM_RUN on entry, so a signal before it is not lost. */
+	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELEASE);
+	pthread_kill(vcpu->thread, SIGNAL_KICK);
+	pthread_join(vcpu->thread, NULL);
+	vcpu->started = false;
+	/*
+	 * An access that has made KVM_RUN return is completed by the next one,
+	 * which would do that with whatever state the vCPU is given meanwhile.
+	 * It ends with EINTR, before the guest runs; one access may be many.
+	 */
+	while (!ioctl(vcpu->fd, KVM_RUN, 0))
+		;
+	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_RELEASE);
+}
+
 void vcpu_destroy(struct vcpu *vcpu)
 {
-	if (vcpu->started) {
-		/*
-		 * Seen by KVM_RUN on entry, so a signal that comes before it
-		 * is not lost.
-		 */
-		__atomic_store_n(&vcpu->run->immediate_exit, 1,
-				 __ATOMIC_RELEASE);
-		pthread_kill(vcpu->thread, SIGNAL_KICK);
-		pthread_join(vcpu->thread, NULL);
-	}
+	vcpu_stop(vcpu);
 	if (vcpu->run)
 		munmap(vcpu->run, vcpu->run_size);
 	if (vcpu->fd >= 0)

@@ -81,6 +81,12 @@ int vcpu_create(struct vcpu *vcpu, const struct vcpu_machine *machine,
 int vcpu_start(struct vcpu *vcpu);
 
 /**
+ * vcpu_stop() - stop its thread, if it runs
+ * @vcpu: the vCPU; it may be given another state, and started again
+ */
+void vcpu_stop(struct vcpu *vcpu);
+
+/**
  * vcpu_destroy() - stop its thread, free it
  * @vcpu: a vCPU that vcpu_create() was called for, whatever it returned
  */

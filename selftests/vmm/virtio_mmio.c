@@ -160,6 +160,13 @@ static void reset(struct virtio_mmio *dev)
 	__atomic_store_n(&dev->config_pending, false, __ATOMIC_RELEASE);
 }
 
+void virtio_mmio_reset(struct virtio_mmio *dev)
+{
+	pthread_mutex_lock(&dev->lock);
+	reset(dev);
+	pthread_mutex_unlock(&dev->lock);
+}
+
 /* Is the backend lost, and sure to come back? It is told everything then. */
 static bool is_away(const struct virtio_mmio *dev)
 {

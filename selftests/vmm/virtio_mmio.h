@@ -103,6 +103,12 @@ void virtio_mmio_access(struct virtio_mmio *dev, uint64_t offset, bool is_write,
 			void *data, unsigned int size);
 
 /**
+ * virtio_mmio_reset() - reset the device, as the driver may
+ * @dev: the device, of a machine that is reset; no vCPU runs
+ */
+void virtio_mmio_reset(struct virtio_mmio *dev);
+
+/**
  * virtio_mmio_exchange() - go on with another backend, in place of a lost one
  * @dev: the device
  * @vu: a negotiated connection, moved to where the old one was

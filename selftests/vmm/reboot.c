@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "reboot.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "acpi.h"
+#include "boot.h"
+#include "memory.h"
+#include "serial.h"
+#include "util.h"
+#include "vcpu.h"
+#include "virtio_mmio.h"
+
+void reboot_init(struct reboot *reboot)
+{
+	memset(reboot, 0, sizeof(*reboot));
+	reboot->done_fd = -1;
+}
+
+int reboot_open(struct reboot *reboot, int kvm_fd)
+{
+	unsigned int i;
+	int ret;
+
+	reboot->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (reboot->done_fd < 0) {
+		ret = -errno;
+		error_errno(errno, "cannot prepare to reboot");
+		return ret;
+	}
+	for (i = 0; i < reboot->nr_vcpus; i++) {
+		ret = vcpu_state_save(&reboot->states[i], kvm_fd,
+				      reboot->vcpus[i].fd);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+static int load(const struct reboot *reboot)
+{
+	const struct options *options = reboot->options;
+	uint64_t entry_gpa;
+	int ret;
+
+	ret = memory_clear_boot(reboot->memory);
+	if (ret) {
+		error_errno(-ret, "cannot empty boot memory");
+		return ret;
+	}
+	/* Each kernel is entered at the same place, as the first one was. */
+	ret = boot_load(reboot->memory, options->kernel, options->initrd,
+			options->cmdline, &entry_gpa);
+	if (!ret)
+		acpi_build(reboot->memory, reboot->nr_vcpus, reboot->virtio);
+	return ret;
+}
+
+static int reset(struct reboot *reboot)
+{
+	unsigned int i;
+	int ret;
+
+	for (i = 0; i < reboot->nr_vcpus; i++)
+		vcpu_stop(&reboot->vcpus[i]);
+	if (reboot->virtio)
+		virtio_mmio_reset(reboot->virtio);
+	serial_reset(reboot->serial);
+	ret = irqchip_reset(reboot->irqchip, reboot->vm_fd);
+	if (ret) {
+		error_errno(-ret, "cannot reset the interrupt controllers");
+		return ret;
+	}
+	ret = load(reboot);
+	for (i = 0; !ret && i < reboot->nr_vcpus; i++)
+		ret = vcpu_state_restore(&reboot->states[i],
+					 reboot->vcpus[i].fd);
+	return ret;
+}
+
+static void *run(void *opaque)
+{
+	struct reboot *reboot = opaque;
+
+	reboot->result = reset(reboot);
+	eventfd_write(reboot->done_fd, 1);
+	return NULL;
+}
+
+int reboot_start(struct reboot *reboot)
+{
+	int ret = pthread_create(&reboot->thread, NULL, run, reboot);
+
+	if (ret) {
+		error_errno(ret, "cannot start a thread to reboot");
+		return -ret;
+	}
+	reboot->running = true;
+	return 0;
+}
+
+static void join(struct reboot *reboot)
+{
+	if (reboot->running)
+		pthread_join(reboot->thread, NULL);
+	reboot->running = false;
+}
+
+int reboot_finish(struct reboot *reboot)
+{
+	eventfd_t count;
+
+	join(reboot);
+	eventfd_read(reboot->done_fd, &count);
+	return reboot->result;
+}
+
+void reboot_close(struct reboot *reboot)
+{
+	unsigned int i;
+
+	join(reboot);
+	for (i = 0; i < reboot->nr_vcpus; i++)
+		vcpu_state_free(&reboot->states[i]);
+	if (reboot->done_fd >= 0)
+		close(reboot->done_fd);
+	reboot_init(reboot);
+}
