@@ -13,19 +13,30 @@
  *				says at once what it is "from"
  *	plugged			bytes and memory blocks of virtio-mem memory
  *	pattern SEED		write and verify hotplugged memory (pattern.h)
+ *	hold B SEED		have B bytes in use from now on (hold.h)
+ *	release			verify them and let them go
  *	dmesg			the kernel's log
+ *	sh COMMAND		what a shell does with it; "error" if it fails
+ *	crash-load		load the crash kernel (crash.h)
+ *	crash			panic
+ *	vmcore SEED		of a crash kernel: hotplugged memory in the dump
+ *	reboot			reset the machine
  *	poweroff		end the guest
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/klog.h>
 #include <sys/reboot.h>
+#include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
 
+#include "crash.h"
+#include "hold.h"
 #include "hotplug.h"
 #include "pattern.h"
 
@@ -135,6 +146,82 @@ static int do_pattern(const struct request *request)
 	return ret ? -EIO : 0;
 }
 
+static int do_hold(const struct request *request)
+{
+	uint64_t bytes, seed;
+
+	if (request->nr_args != 2 || !parse_number(request->args[0], &bytes) ||
+	    !parse_number(request->args[1], &seed))
+		return -EINVAL;
+	return hold_begin(bytes, seed);
+}
+
+static int do_release(const struct request *request)
+{
+	uint64_t bad_pages = 0;
+	int ret = hold_end(&bad_pages);
+
+	answer(request, "bad_pages", bad_pages);
+	return ret == -EILSEQ ? -EIO : ret;
+}
+
+/* In the child. What goes wrong is to be seen with what goes right. */
+static void become_shell(const char *command, int output_fd)
+{
+	dup2(output_fd, STDOUT_FILENO);
+	dup2(output_fd, STDERR_FILENO);
+	execl("/bin/sh", "sh", "-c", command, NULL);
+	_exit(127);
+}
+
+static int do_sh(const struct request *request)
+{
+	char line[MAX_LINE];
+	FILE *output;
+	int fds[2], status;
+	pid_t pid;
+
+	if (!request->nr_args)
+		return -EINVAL;
+	if (pipe2(fds, O_CLOEXEC))
+		return -errno;
+	pid = fork();
+	if (!pid)
+		become_shell(request->args[0], fds[1]);
+	close(fds[1]);
+	output = pid < 0 ? NULL : fdopen(fds[0], "r");
+	if (!output) {
+		close(fds[0]);
+		return -EAGAIN;
+	}
+	while (fgets(line, sizeof(line), output)) {
+		line[strcspn(line, "\n")] = '\0';
+		printf("%s:%s\n", request->tag, line);
+	}
+	fclose(output);
+	if (waitpid(pid, &status, 0) < 0)
+		return -errno;
+	return status ? -EIO : 0;
+}
+
+static int do_vmcore(const struct request *request)
+{
+	struct crash_result result;
+	uint64_t seed;
+	int ret;
+
+	if (request->nr_args != 1 || !parse_number(request->args[0], &seed))
+		return -EINVAL;
+	ret = crash_read(seed, &result);
+	if (ret)
+		return ret;
+	answer(request, "bytes", result.bytes);
+	answer(request, "pages", result.pages);
+	answer(request, "held", result.held);
+	answer(request, "zero", result.zero);
+	return 0;
+}
+
 static int do_dmesg(const struct request *request)
 {
 	int size = klogctl(SYSLOG_SIZE, NULL, 0), len, ret = 0;
@@ -159,12 +246,36 @@ out:
 	return ret;
 }
 
-static int do_poweroff(const struct request *request)
+/* The last line must leave the port before the machine goes. */
+static void say_goodbye(const struct request *request)
 {
 	printf("%s=ok\n", request->tag);
 	fflush(stdout);
-	/* The last line must leave the port before the machine goes. */
 	tcdrain(STDOUT_FILENO);
+}
+
+static int do_crash_load(const struct request *request)
+{
+	(void)request;
+	return crash_load();
+}
+
+static int do_crash(const struct request *request)
+{
+	say_goodbye(request);
+	return crash_now();
+}
+
+static int do_reboot(const struct request *request)
+{
+	say_goodbye(request);
+	reboot(RB_AUTOBOOT);
+	return -errno;
+}
+
+static int do_poweroff(const struct request *request)
+{
+	say_goodbye(request);
 	reboot(RB_POWER_OFF);
 	return -errno;
 }
@@ -175,9 +286,19 @@ static int serve(const struct request *request)
 		const char *name;
 		int (*function)(const struct request *request);
 	} commands[] = {
-		{"dmesg", do_dmesg},	   {"meminfo", do_meminfo},
-		{"pattern", do_pattern},   {"plugged", do_plugged},
-		{"poweroff", do_poweroff}, {"wait-memtotal", do_wait_memtotal},
+		{"crash", do_crash},
+		{"crash-load", do_crash_load},
+		{"dmesg", do_dmesg},
+		{"hold", do_hold},
+		{"meminfo", do_meminfo},
+		{"pattern", do_pattern},
+		{"plugged", do_plugged},
+		{"poweroff", do_poweroff},
+		{"reboot", do_reboot},
+		{"release", do_release},
+		{"sh", do_sh},
+		{"vmcore", do_vmcore},
+		{"wait-memtotal", do_wait_memtotal},
 	};
 	size_t i;
 
@@ -196,6 +317,12 @@ static void handle_line(char *line)
 	if (!request.tag)
 		return;
 	request.command = strtok(NULL, " \r\n");
+	if (request.command && !strcmp(request.command, "sh")) {
+		/* Words are the shell's to make. */
+		word = strtok(NULL, "\r\n");
+		if (word)
+			request.args[request.nr_args++] = word;
+	}
 	while ((word = strtok(NULL, " \r\n")) && request.nr_args < MAX_WORDS)
 		request.args[request.nr_args++] = word;
 	if (!request.command || word)

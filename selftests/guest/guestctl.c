@@ -27,7 +27,8 @@ static const char usage[] =
 	"       vmem-guestctl SOCKET [--timeout SECONDS] COMMAND [ARGUMENT]...\n"
 	"Wait until the guest's console is there and its agent is up, or print lines\n"
 	"until the other end closes, or have the agent carry out a command (meminfo,\n"
-	"wait-memtotal, plugged, pattern, dmesg, poweroff) and print what it says.\n"
+	"wait-memtotal, plugged, pattern, hold, release, dmesg, sh, crash-load, crash,\n"
+	"vmcore, reboot, poweroff) and print what it says.\n"
 	"Exit status: 0 done, 1 the agent refused or failed, 2 wrong usage, 3 the guest\n"
 	"did not answer in time (60 seconds).\n";
 

@@ -11,15 +11,13 @@
 
 #include "hotplug.h"
 
-#define PAGE_BYTES 4096ULL
-#define PAGE_WORDS (PAGE_BYTES / sizeof(uint64_t))
 #define HUGE_BYTES (2ULL << 20)
 
 /* Left free, for page tables' and the agent's own movable pages. */
 #define MARGIN_BYTES (8 * HUGE_BYTES)
 
 /* Both ends of the page and two places between, in four cache lines. */
-static const unsigned int stamp_words[] = {0, 171, 342, PAGE_WORDS - 1};
+static const unsigned int stamp_words[] = {0, 171, 342, PATTERN_PAGE_WORDS - 1};
 #define STAMPS (sizeof(stamp_words) / sizeof(stamp_words[0]))
 
 /* proc(5), /proc/PID/pagemap. */
@@ -38,37 +36,44 @@ static uint64_t now_ms(void)
 /* Any two inputs give unrelated words (splitmix64). */
 static uint64_t stamp(uint64_t seed, uint64_t page, unsigned int word)
 {
-	uint64_t x = seed + (page * PAGE_WORDS + word) * 0x9e3779b97f4a7c15ULL;
+	uint64_t x = seed +
+		     (page * PATTERN_PAGE_WORDS + word) * 0x9e3779b97f4a7c15ULL;
 
 	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
 	x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
 	return x ^ (x >> 31);
 }
 
-static void write_pages(volatile uint64_t *memory, uint64_t pages,
-			uint64_t seed)
+void pattern_write(volatile uint64_t *memory, uint64_t pages, uint64_t seed)
 {
 	uint64_t page;
 	unsigned int i;
 
 	for (page = 0; page < pages; page++)
 		for (i = 0; i < STAMPS; i++)
-			memory[page * PAGE_WORDS + stamp_words[i]] =
+			memory[page * PATTERN_PAGE_WORDS + stamp_words[i]] =
 				stamp(seed, page, stamp_words[i]);
+}
+
+bool pattern_is_page(const volatile uint64_t *page, uint64_t seed,
+		     uint64_t number)
+{
+	unsigned int i;
+
+	for (i = 0; i < STAMPS; i++)
+		if (page[stamp_words[i]] != stamp(seed, number, stamp_words[i]))
+			return false;
+	return true;
 }
 
 static void verify_pages(const volatile uint64_t *memory, uint64_t pages,
 			 uint64_t seed, struct pattern_result *result)
 {
 	uint64_t page;
-	unsigned int i;
 
 	for (page = 0; page < pages; page++) {
-		for (i = 0; i < STAMPS; i++)
-			if (memory[page * PAGE_WORDS + stamp_words[i]] !=
-			    stamp(seed, page, stamp_words[i]))
-				break;
-		if (i == STAMPS)
+		if (pattern_is_page(memory + page * PATTERN_PAGE_WORDS, seed,
+				    page))
 			continue;
 		if (!result->bad_pages++)
 			result->first_bad_page = page;
@@ -85,7 +90,7 @@ static uint64_t count_hotplugged(const uint64_t *entries, uint64_t nr_entries,
 	for (i = 0; i < nr_entries; i++) {
 		if (!(entries[i] & PAGEMAP_PRESENT))
 			continue;
-		gpa = (entries[i] & PAGEMAP_PFN_MASK) * PAGE_BYTES;
+		gpa = (entries[i] & PAGEMAP_PFN_MASK) * PATTERN_PAGE_BYTES;
 		for (r = 0; r < nr_ranges; r++) {
 			if (gpa >= ranges[r].gpa && gpa <= ranges[r].last_gpa) {
 				pages++;
@@ -118,7 +123,8 @@ static int locate_pages(const void *memory, uint64_t pages,
 		if (nr > PAGEMAP_BATCH)
 			nr = PAGEMAP_BATCH;
 		len = pread(fd, entries, nr * sizeof(entries[0]),
-			    (off_t)(((uintptr_t)memory / PAGE_BYTES + first) *
+			    (off_t)(((uintptr_t)memory / PATTERN_PAGE_BYTES +
+				     first) *
 				    sizeof(entries[0])));
 		if (len != (ssize_t)(nr * sizeof(entries[0]))) {
 			ret = len < 0 ? -errno : -EIO;
@@ -142,7 +148,7 @@ static int run(uint64_t seed, struct pattern_result *result)
 	if (size < MARGIN_BYTES + HUGE_BYTES)
 		return -ENOMEM;
 	size = (size - MARGIN_BYTES) & ~(HUGE_BYTES - 1);
-	pages = size / PAGE_BYTES;
+	pages = size / PATTERN_PAGE_BYTES;
 	memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (memory == MAP_FAILED)
@@ -150,7 +156,7 @@ static int run(uint64_t seed, struct pattern_result *result)
 	madvise(memory, size, MADV_HUGEPAGE);
 
 	start = now_ms();
-	write_pages(memory, pages, seed);
+	pattern_write(memory, pages, seed);
 	result->write_ms = now_ms() - start;
 	ret = locate_pages(memory, pages, &hotplugged);
 	if (ret)
@@ -159,7 +165,7 @@ static int run(uint64_t seed, struct pattern_result *result)
 	verify_pages(memory, pages, seed, result);
 	result->verify_ms = now_ms() - start;
 	result->bytes = size;
-	result->hotplugged_bytes = hotplugged * PAGE_BYTES;
+	result->hotplugged_bytes = hotplugged * PATTERN_PAGE_BYTES;
 	return result->bad_pages ? -EILSEQ : 0;
 }
 

@@ -14,7 +14,11 @@
 #ifndef PATTERN_H
 #define PATTERN_H
 
+#include <stdbool.h>
 #include <stdint.h>
+
+#define PATTERN_PAGE_BYTES 4096ULL
+#define PATTERN_PAGE_WORDS (PATTERN_PAGE_BYTES / sizeof(uint64_t))
 
 /**
  * struct pattern_result - what was found
@@ -43,5 +47,17 @@ struct pattern_result {
  * -ENOMEM: the guest has no hotplugged memory, or ran out of it.
  */
 int pattern_run(uint64_t seed, struct pattern_result *result);
+
+/**
+ * pattern_write() - stamp pages
+ * @memory: where they are
+ * @pages: how many
+ * @seed: any number
+ */
+void pattern_write(volatile uint64_t *memory, uint64_t pages, uint64_t seed);
+
+/** pattern_is_page() - does page @number still have its stamps? */
+bool pattern_is_page(const volatile uint64_t *page, uint64_t seed,
+		     uint64_t number);
 
 #endif /* PATTERN_H */

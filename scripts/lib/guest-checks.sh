@@ -1,0 +1,107 @@
+# shellcheck shell=dash disable=SC2034,SC2154
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# What several scripts inside the testbed check of a guest and its vmemd. To be
+# sourced, after $run (a folder), $console (socket of the guest's console), $vmm
+# (the VMM's process), SLOT_SIZE, STEP_TIMEOUT (a bound for a hang, in seconds)
+# are set; the VMM's probe is to be $run/probe.
+
+number=0
+failures=0
+
+# check NAME COMMAND... - one thing that must hold
+check() {
+	number=$((number + 1))
+	name=$1
+	shift
+	if "$@"; then
+		echo "ok $number - $name"
+	else
+		echo "not ok $number - $name"
+		failures=$((failures + 1))
+	fi
+}
+
+# field NAME - a number of a JSON object on stdin
+field() {
+	sed -n 's/.*"'"$1"'":\([0-9]*\).*/\1/p'
+}
+
+# status NAME - a number of vmemd's status
+status() {
+	vmemctl --json status | field "$1"
+}
+
+guest() {
+	vmem-guestctl "$console" --timeout "$STEP_TIMEOUT" "$@"
+}
+
+# same_slots - those of plugged blocks, of the module's dump, of a vCPU's probe
+same_slots() {
+	gpa=$(status gpa)
+	vmemctl --json blocks >"$run/blocks" || return 1
+	grep -o '{[^{}]*"gpa"[^{}]*}' "$run/blocks" | while read -r run_of_blocks; do
+		start=$(echo "$run_of_blocks" | field gpa)
+		size=$(echo "$run_of_blocks" | field size)
+		slot=$(((start - gpa) / SLOT_SIZE))
+		while [ $slot -le $(((start - gpa + size - 1) / SLOT_SIZE)) ]; do
+			echo $((gpa + slot * SLOT_SIZE))
+			slot=$((slot + 1))
+		done
+	done | uniq >"$run/by-blocks"
+	vmemctl --json slots >"$run/slots" || return 1
+	grep -o '"gpa":[0-9]*' "$run/slots" | cut -d : -f 2 >"$run/by-slots"
+	vmem-guestctl "$run/probe" --timeout "$STEP_TIMEOUT" listen >"$run/probed" ||
+		return 1
+	while read -r start; do
+		echo $((start))
+	done <"$run/probed" >"$run/by-probe"
+	diff "$run/by-blocks" "$run/by-slots" &&
+		diff "$run/by-blocks" "$run/by-probe"
+}
+
+# region_memory - print the path of the region's memfd
+region_memory() {
+	for memory in "/proc/$vmm/fd/"*; do
+		case $(readlink "$memory") in
+		*vmem-region*) echo "$memory" && return ;;
+		esac
+	done
+	return 1
+}
+
+# all_given_back - wait until vmemd owes the host nothing
+all_given_back() {
+	left=$STEP_TIMEOUT
+	while [ "$(status undiscarded_size)" != 0 ]; do
+		[ "$left" != 0 ] || return 1
+		left=$((left - 1))
+		sleep 1
+	done
+}
+
+# memory_is_of_blocks - is there memory where blocks are plugged, and nowhere else?
+# To be asked when the guest has used what it has. $allocated is how much it is.
+memory_is_of_blocks() {
+	all_given_back && memory=$(region_memory) || return 1
+	gpa=$(status gpa)
+	vmemctl --json blocks >"$run/blocks" || return 1
+	vmem-allocated "$memory" >"$run/allocated" || return 1
+	allocated=$(sed -n 's/^total //p' "$run/allocated")
+	echo "# plugged $(status plugged_size), memory of the region $allocated bytes"
+	grep -o '{[^{}]*"gpa"[^{}]*}' "$run/blocks" | while read -r run_of_blocks; do
+		echo "block $(($(echo "$run_of_blocks" | field gpa) - gpa))" \
+			"$(echo "$run_of_blocks" | field size)"
+	done | awk '
+		$1 == "block" { start[++nr] = $2; end[nr] = $2 + $3; plugged += $3; next }
+		$1 == "total" { total = $2; next }
+		{
+			bytes += $2
+			for (i = 1; i <= nr; i++)
+				if ($1 >= start[i] && $1 + $2 <= end[i])
+					next
+			print "# memory at", $1, "of", $2, "bytes is in no plugged block"
+			bad = 1
+		}
+		END { exit bad || total > plugged || bytes != total }' - "$run/allocated"
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "hold.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "pattern.h"
+
+/* Words of a page that the stamps leave alone, and what is in the first. */
+#define MARK_WORD   1
+#define NUMBER_WORD 2
+#define MARK	    0x646c65682d6d6576ULL
+
+/* What the holder says: that it has the memory, then how much of it is bad. */
+struct report {
+	int ret;
+	uint64_t bad_pages;
+};
+
+static pid_t holder;
+static int holder_fd = -1;
+
+static void mark_pages(volatile uint64_t *memory, uint64_t pages)
+{
+	uint64_t page;
+
+	for (page = 0; page < pages; page++) {
+		memory[page * PATTERN_PAGE_WORDS + MARK_WORD] = MARK;
+		memory[page * PATTERN_PAGE_WORDS + NUMBER_WORD] = page;
+	}
+}
+
+bool hold_is_page(const uint64_t *page, uint64_t seed)
+{
+	return page[MARK_WORD] == MARK &&
+	       pattern_is_page(page, seed, page[NUMBER_WORD]);
+}
+
+/* In the process that has the memory. It ends when the agent does. */
+static void hold(int fd, uint64_t bytes, uint64_t seed)
+{
+	uint64_t pages = bytes / PATTERN_PAGE_BYTES, page;
+	struct report report = {0};
+	uint64_t *memory;
+	char go;
+
+	memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (memory == MAP_FAILED) {
+		report.ret = -errno;
+	} else {
+		madvise(memory, bytes, MADV_HUGEPAGE);
+		pattern_write(memory, pages, seed);
+		mark_pages(memory, pages);
+	}
+	if (write(fd, &report, sizeof(report)) != sizeof(report) ||
+	    report.ret || read(fd, &go, 1) != 1)
+		_exit(1);
+	for (page = 0; page < pages; page++)
+		report.bad_pages +=
+			!hold_is_page(memory + page * PATTERN_PAGE_WORDS, seed);
+	if (report.bad_pages)
+		report.ret = -EILSEQ;
+	_exit(write(fd, &report, sizeof(report)) != sizeof(report));
+}
+
+/* Return: what the holder says, -ENOMEM if it was killed. */
+static int hear(struct report *report)
+{
+	return read(holder_fd, report, sizeof(*report)) == sizeof(*report)
+		       ? report->ret
+		       : -ENOMEM;
+}
+
+static void end_holder(void)
+{
+	kill(holder, SIGKILL);
+	waitpid(holder, NULL, 0);
+	close(holder_fd);
+	holder_fd = -1;
+}
+
+int hold_begin(uint64_t bytes, uint64_t seed)
+{
+	struct report report;
+	int fds[2], ret;
+
+	if (holder_fd >= 0)
+		return -EBUSY;
+	if (!bytes || bytes % PATTERN_PAGE_BYTES)
+		return -EINVAL;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds))
+		return -errno;
+	holder = fork();
+	if (!holder) {
+		close(fds[0]);
+		hold(fds[1], bytes, seed);
+	}
+	ret = holder < 0 ? -errno : 0;
+	close(fds[1]);
+	if (ret) {
+		close(fds[0]);
+		return ret;
+	}
+	holder_fd = fds[0];
+	ret = hear(&report);
+	if (ret)
+		end_holder();
+	return ret;
+}
+
+int hold_end(uint64_t *bad_pages)
+{
+	struct report report = {0};
+	int ret;
+
+	if (holder_fd < 0)
+		return -ENOENT;
+	if (send(holder_fd, "", 1, MSG_NOSIGNAL) != 1)
+		ret = -ENOMEM;
+	else
+		ret = hear(&report);
+	*bad_pages = report.bad_pages;
+	end_holder();
+	return ret;
+}
