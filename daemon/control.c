@@ -45,9 +45,10 @@
  * @fds: descriptors that came with the byte at @fds_at of @line, and belong to
  *	the line that it is in
  * @out: what is to be sent, from @out_sent to @out_size
- * @watching: events are wanted
+ * @watching: events are wanted, of @watch_subject
  * @lost: events that were left out
- * @waiting: a "resize" is to be answered when @wait_size is reached
+ * @waiting: a "resize" is to be answered when @wait_size is reached by
+ *	@wait_subject
  * @token: of the request whose method is not done, 0 if there is none
  * @late_id: its id
  * @late_wait: it is a "resize" that waits, for @wait_size
@@ -69,8 +70,10 @@ struct control_client {
 	size_t out_size;
 	size_t out_sent;
 	bool watching;
+	unsigned int watch_subject;
 	uint64_t lost;
 	bool waiting;
+	unsigned int wait_subject;
 	uint64_t wait_size;
 	json_object *wait_id;
 	json_object *wait_result;
@@ -214,7 +217,15 @@ static void put_error(struct control_client *client, json_object *id, int error,
 	json_object_put(answer);
 }
 
-static void put_event(struct control_client *client)
+/* Is this client to be told of the subject? */
+static bool watches(const struct control_client *client, unsigned int subject)
+{
+	return client->watching &&
+	       (client->watch_subject == CONTROL_ALL_SUBJECTS ||
+		client->watch_subject == subject);
+}
+
+static void put_event(struct control_client *client, unsigned int subject)
 {
 	struct control *control = client->control;
 	json_object *event;
@@ -233,7 +244,7 @@ static void put_event(struct control_client *client)
 		json_object_put(event);
 		client->lost = 0;
 	}
-	event = control->ops->event(control->arg);
+	event = control->ops->event(subject, control->arg);
 	put_line(client, event);
 	json_object_put(event);
 }
@@ -246,7 +257,8 @@ static void check_wait(struct control_client *client)
 
 	if (!client->waiting)
 		return;
-	ret = control->ops->reached(client->wait_size, control->arg);
+	ret = control->ops->reached(client->wait_subject, client->wait_size,
+				    control->arg);
 	if (!ret)
 		return;
 	client->waiting = false;
@@ -345,6 +357,8 @@ static void call_method(struct control_client *client,
 	if (wait)
 		control_get_size(&call, "size", &client->wait_size);
 	ret = method->handle(&call, control->arg);
+	if (wait)
+		client->wait_subject = call.subject;
 	if (ret == -EINPROGRESS) {
 		client->token = call.token;
 		client->late_id = id;
@@ -354,6 +368,28 @@ static void call_method(struct control_client *client,
 	finish_call(client, id, wait, ret, call.result, call.message);
 }
 
+/* From here on it is told; first of all what there is. */
+static void watch(struct control_client *client, json_object *id,
+		  json_object *params)
+{
+	struct control *control = client->control;
+	struct control_call call = {.params = params};
+	int ret;
+
+	ret = control->ops->watch(&call, control->arg);
+	if (ret) {
+		put_error(client, id, ret, call.message);
+		return;
+	}
+	client->watching = true;
+	client->watch_subject = call.subject;
+	put_result(client, id, json_object_new_object());
+	for (unsigned int i = 0; i < control->ops->nr_subjects(control->arg);
+	     i++)
+		if (watches(client, i))
+			put_event(client, i);
+}
+
 static void call_by_name(struct control_client *client, const char *name,
 			 json_object *id, json_object *params)
 {
@@ -361,9 +397,7 @@ static void call_by_name(struct control_client *client, const char *name,
 	char message[CONTROL_TEXT_MAX];
 
 	if (!strcmp(name, "watch")) {
-		client->watching = true;
-		put_result(client, id, json_object_new_object());
-		put_event(client);
+		watch(client, id, params);
 		return;
 	}
 	for (; method->name; method++) {
@@ -707,18 +741,18 @@ void control_answer(struct control *control, uint64_t token, int ret,
 		settle(client);
 }
 
-/* The state has changed: tell those who watch or wait. */
-void control_publish(struct control *control)
+/* A subject's state has changed: tell those who watch it or wait for it. */
+void control_publish(struct control *control, unsigned int subject)
 {
 	struct control_client *client, *next;
 
 	for (client = control->clients; client; client = next) {
 		next = client->next;
-		if (!client->watching && !client->waiting)
+		if (!watches(client, subject) && !client->waiting)
 			continue;
 		check_wait(client);
-		if (client->watching)
-			put_event(client);
+		if (watches(client, subject))
+			put_event(client, subject);
 		settle(client);
 	}
 }

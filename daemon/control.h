@@ -3,6 +3,7 @@
 #ifndef CONTROL_H
 #define CONTROL_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -28,6 +29,9 @@
 /* Descriptors of one request. */
 #define CONTROL_MAX_FDS 4
 
+/* All that have a state of their own. */
+#define CONTROL_ALL_SUBJECTS UINT_MAX
+
 /* Longest error message. */
 #define CONTROL_TEXT_MAX 256
 
@@ -40,6 +44,8 @@ struct control_client;
  * @fds: descriptors that came with it; -1 where the method has taken one
  * @nr_fds: how many
  * @token: names the request to control_answer()
+ * @subject: to be set by the method: which of the things that have a state of
+ *	their own it is about
  * @result: to be set by the method: an object, given away
  * @message: to be set by the method on error
  */
@@ -49,6 +55,7 @@ struct control_call {
 	int *fds;
 	size_t nr_fds;
 	uint64_t token;
+	unsigned int subject;
 	json_object *result;
 	char message[CONTROL_TEXT_MAX];
 };
@@ -66,15 +73,21 @@ struct control_method {
 /**
  * struct control_ops - what the control socket serves
  * @methods: ended by one without name; "watch" is the socket's own
- * @event: an object that describes the present state, for those who watch
- * @reached: has the guest reached this size, which was asked for by a
+ * @nr_subjects: how many things have a state of their own
+ * @watch: somebody is to be told of the subject that it sets, or of
+ *	CONTROL_ALL_SUBJECTS. Return: as of a method, but at once
+ * @event: an object that describes a subject's present state, for those who
+ *	watch
+ * @reached: has this subject reached this size, which was asked for by a
  *	"resize" that waits? Return: 1 yes, 0 not yet, -ECANCELED it is asked
  *	for another size now
  */
 struct control_ops {
 	const struct control_method *methods;
-	json_object *(*event)(void *arg);
-	int (*reached)(uint64_t size, void *arg);
+	unsigned int (*nr_subjects)(void *arg);
+	int (*watch)(struct control_call *call, void *arg);
+	json_object *(*event)(unsigned int subject, void *arg);
+	int (*reached)(unsigned int subject, uint64_t size, void *arg);
 };
 
 struct control {
@@ -94,7 +107,7 @@ int control_listen(struct control *control, int fd);
 int control_add_client(struct control *control, int fd);
 void control_answer(struct control *control, uint64_t token, int ret,
 		    json_object *result, const char *message);
-void control_publish(struct control *control);
+void control_publish(struct control *control, unsigned int subject);
 void control_stop(struct control *control);
 
 void control_hold(struct control_client *client, void (*gone)(void *arg),

@@ -334,8 +334,10 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 		snprintf(text, text_size, "the vhost-user socket is no good");
 		goto forget;
 	}
-	log_info("region %u: %s at 0x%" PRIx64 ", %s plugged", region->state.id,
-		 size_format(region->backing.size, size), region->backing.gpa,
+	log_info("%s%sregion %u: %s at 0x%" PRIx64 ", %s plugged",
+		 device->named ? device->name : "", device->named ? ": " : "",
+		 region->state.id, size_format(region->backing.size, size),
+		 region->backing.gpa,
 		 size_format(vmem_device_plugged_size(device), plugged));
 	warn_of_memory(device);
 	note_change(device);
@@ -382,6 +384,11 @@ void vmem_device_init(struct vmem_device *device, unsigned int index,
 				.arg = device,
 			},
 	};
+	if (options->name)
+		snprintf(device->name, sizeof(device->name), "%s",
+			 options->name);
+	else
+		snprintf(device->name, sizeof(device->name), "%u", index);
 	vhost_user_init(&device->vu, NULL, &device->dev);
 	device->vu.changed = note_change;
 	device->vu.arg = device;

@@ -36,6 +36,9 @@ struct vmem_device_ops {
 /**
  * struct vmem_device - one virtio-mem device
  * @index: its number among the daemon's
+ * @name: what it is called: by the command line, else by its number
+ * @named: the command line has names, so that it is to be named to people
+ * @untold: something has changed that is still to be told
  * @options: command line; not owned
  * @event: the loop; not owned
  * @ops: the daemon's, with @arg
@@ -57,6 +60,9 @@ struct vmem_device_ops {
  */
 struct vmem_device {
 	unsigned int index;
+	char name[DEVICE_NAME_MAX + 1];
+	bool named;
+	bool untold;
 	const struct device_options *options;
 	sd_event *event;
 	const struct vmem_device_ops *ops;

@@ -4,6 +4,7 @@
 
 #include "log.h"
 #include "options.h"
+#include "passed_fds.h"
 #include "vmem.h"
 
 int main(int argc, char **argv)
@@ -22,7 +23,7 @@ int main(int argc, char **argv)
 	 */
 	signal(SIGPIPE, SIG_IGN);
 	log_init(options.log_level);
-	if (passed_fds_take(&fds))
+	if (passed_fds_take(&fds, &options))
 		return EXIT_FAILURE;
 	if (vmem_new(&vmem, &options, &fds))
 		return EXIT_FAILURE;

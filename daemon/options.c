@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-#include <systemd/sd-daemon.h>
 
 #include "options.h"
 #include "size.h"
@@ -14,7 +12,7 @@
 static const char help[] =
 	"Usage: vmemd [OPTION]...\n"
 	"\n"
-	"The virtio-mem device of one virtual machine, as a vhost-user back end.\n"
+	"The virtio-mem devices of one virtual machine, as vhost-user back ends.\n"
 	"What its guest plugs and unplugs is carried out by the kvm_vmem kernel\n"
 	"module: only populated memslots exist in KVM.\n"
 	"\n"
@@ -28,11 +26,21 @@ static const char help[] =
 	"    control     a listening UNIX stream socket\n"
 	"  region and memory come together. Without them, they come by the\n"
 	"  control call \"attach\" of the VMM, which sends the two descriptors with\n"
-	"  SCM_RIGHTS, in this order.\n"
+	"  SCM_RIGHTS, in this order. Of a device NAME they are named region-NAME\n"
+	"  and so on; those of the first device may go without.\n"
 	"\n"
 	"Options:\n"
-	"      --vhost-user PATH      listen here for a vhost-user front end\n"
 	"      --control PATH         listen here for vmemctl\n"
+	"      --log-level LEVEL      err, warning, info or debug; default: info\n"
+	"      --version              print the version\n"
+	"      --help                 print this\n"
+	"\n"
+	"Options of a device:\n"
+	"      --device NAME          begin one more device, which has the options\n"
+	"                             that follow; those before are the first\n"
+	"                             device's. If there are none before, the first\n"
+	"                             device has this name\n"
+	"      --vhost-user PATH      listen here for a vhost-user front end\n"
 	"      --requested-size SIZE  what the guest is asked to plug at first: a\n"
 	"                             multiple of the block size, at most the\n"
 	"                             region's size. Without effect on a region\n"
@@ -46,16 +54,13 @@ static const char help[] =
 	"      --unplugged-cap SIZE   take unplugged blocks' memory back when it is\n"
 	"                             more, as a hostile guest can use it. Default:\n"
 	"                             warn only\n"
-	"      --log-level LEVEL      err, warning, info or debug; default: info\n"
-	"      --version              print the version\n"
-	"      --help                 print this\n"
 	"\n"
 	"SIZE is in bytes, or has a suffix K, M, G or T for powers of 1024.\n"
 	"\n"
 	"Environment:\n"
 	"  NOTIFY_SOCKET  readiness, status and stopping are told here, see\n"
-	"                 sd_notify(3). Ready is when region and memory are there\n"
-	"                 and both sockets are served.\n"
+	"                 sd_notify(3). Ready is when region and memory of each\n"
+	"                 device are there and all sockets are served.\n"
 	"  WATCHDOG_USEC  watchdog of the service manager, see\n"
 	"                 sd_watchdog_enabled(3)\n"
 	"\n"
@@ -68,7 +73,8 @@ static const char help[] =
 	"descriptors at any time. Blocks stay plugged meanwhile.\n";
 
 enum {
-	OPT_VHOST_USER = 1,
+	OPT_DEVICE = 1,
+	OPT_VHOST_USER,
 	OPT_CONTROL,
 	OPT_REQUESTED_SIZE,
 	OPT_NODE,
@@ -80,6 +86,7 @@ enum {
 };
 
 static const struct option long_options[] = {
+	{"device", required_argument, NULL, OPT_DEVICE},
 	{"vhost-user", required_argument, NULL, OPT_VHOST_USER},
 	{"control", required_argument, NULL, OPT_CONTROL},
 	{"requested-size", required_argument, NULL, OPT_REQUESTED_SIZE},
@@ -113,18 +120,47 @@ static int wrong(const char *option, const char *value, const char *why)
 	return -EINVAL;
 }
 
-static int parse_one(struct options *options, int opt)
+/*
+ * It becomes part of the names of descriptors, which have no colons and are
+ * lists in the environment, and stands where a device's number may stand.
+ */
+static bool is_name(const char *text)
 {
-	struct device_options *device =
-		&options->devices[options->nr_devices - 1];
-	int level;
+	size_t length = strlen(text);
 
+	return isalpha((unsigned char)*text) && length <= DEVICE_NAME_MAX &&
+	       strspn(text, "abcdefghijklmnopqrstuvwxyz"
+			    "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+			    "0123456789-_.") == length;
+}
+
+static int begin_device(struct options *options, const char *name)
+{
+	if (!is_name(name))
+		return wrong("device", name,
+			     "not a letter and at most 30 letters, digits, "
+			     "dashes, underscores or dots after it");
+	for (unsigned int i = 0; i < options->nr_devices; i++)
+		if (options->devices[i].name &&
+		    !strcmp(options->devices[i].name, name))
+			return wrong("device", name, "there are two");
+	if (!options->devices[0].given) {
+		options->devices[0].name = name;
+		options->devices[0].given = true;
+		return 0;
+	}
+	if (options->nr_devices == VMEM_MAX_DEVICES)
+		return wrong("device", name, "that is one more than 16");
+	options->devices[options->nr_devices++].name = name;
+	return 0;
+}
+
+static int parse_device_option(struct device_options *device, int opt)
+{
+	device->given = true;
 	switch (opt) {
 	case OPT_VHOST_USER:
 		device->vhost_user_path = optarg;
-		return 0;
-	case OPT_CONTROL:
-		options->control_path = optarg;
 		return 0;
 	case OPT_REQUESTED_SIZE:
 		device->has_requested_size = true;
@@ -145,6 +181,22 @@ static int parse_one(struct options *options, int opt)
 		if (size_parse(optarg, &device->unplugged_cap))
 			return wrong("unplugged-cap", optarg, "not a size");
 		return 0;
+	default:
+		fprintf(stderr, "Try 'vmemd --help'.\n");
+		return -EINVAL;
+	}
+}
+
+static int parse_one(struct options *options, int opt)
+{
+	int level;
+
+	switch (opt) {
+	case OPT_DEVICE:
+		return begin_device(options, optarg);
+	case OPT_CONTROL:
+		options->control_path = optarg;
+		return 0;
 	case OPT_LOG_LEVEL:
 		level = log_level_from_name(optarg);
 		if (level < 0)
@@ -153,8 +205,8 @@ static int parse_one(struct options *options, int opt)
 		options->log_level = level;
 		return 0;
 	default:
-		fprintf(stderr, "Try 'vmemd --help'.\n");
-		return -EINVAL;
+		return parse_device_option(
+			&options->devices[options->nr_devices - 1], opt);
 	}
 }
 
@@ -191,85 +243,4 @@ int options_parse(struct options *options, int argc, char **argv)
 		return -EINVAL;
 	}
 	return 0;
-}
-
-static int take_named(struct passed_fds *fds, const char *name, int fd)
-{
-	const struct {
-		const char *name;
-		int *fd;
-	} known[] = {
-		{"region", &fds->devices[0].region},
-		{"memory", &fds->devices[0].memory},
-		{"vhost-user", &fds->devices[0].vhost_user},
-		{"control", &fds->control},
-	};
-
-	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
-		if (strcmp(name, known[i].name))
-			continue;
-		if (*known[i].fd >= 0) {
-			log_err("two descriptors are named \"%s\"", name);
-			return -EINVAL;
-		}
-		*known[i].fd = fd;
-		return 0;
-	}
-	log_warning("a descriptor named \"%s\" is of no use; closed", name);
-	close(fd);
-	return 0;
-}
-
-/**
- * passed_fds_take() - take what the socket activation protocol hands over
- * @fds: filled
- *
- * Return: 0; -EINVAL or an errno of sd_listen_fds_with_names(), with a message
- * printed.
- */
-int passed_fds_take(struct passed_fds *fds)
-{
-	char **names = NULL;
-	int nr, ret = 0;
-
-	fds->control = -1;
-	for (size_t i = 0; i < VMEM_MAX_DEVICES; i++)
-		fds->devices[i] = (struct device_fds){-1, -1, -1};
-	nr = sd_listen_fds_with_names(1, &names);
-	if (nr < 0) {
-		log_err("descriptors by LISTEN_FDS: %s", strerror(-nr));
-		return nr;
-	}
-	for (int i = 0; i < nr; i++) {
-		if (!ret)
-			ret = take_named(fds, names[i],
-					 SD_LISTEN_FDS_START + i);
-		free(names[i]);
-	}
-	free(names);
-	if (!ret &&
-	    (fds->devices[0].region < 0) != (fds->devices[0].memory < 0)) {
-		log_err("\"region\" and \"memory\" descriptors come together");
-		ret = -EINVAL;
-	}
-	if (ret)
-		passed_fds_close(fds);
-	return ret;
-}
-
-static void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
-}
-
-void passed_fds_close(struct passed_fds *fds)
-{
-	close_fd(&fds->control);
-	for (size_t i = 0; i < VMEM_MAX_DEVICES; i++) {
-		close_fd(&fds->devices[i].region);
-		close_fd(&fds->devices[i].memory);
-		close_fd(&fds->devices[i].vhost_user);
-	}
 }

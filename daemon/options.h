@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The command line of vmemd, and what was handed to it. */
+/* The command line of vmemd. */
 #ifndef OPTIONS_H
 #define OPTIONS_H
 
@@ -14,8 +14,16 @@
  */
 #define VMEM_MAX_DEVICES 16
 
+/*
+ * Longest name of a device. With what it is a name for, it is to be the name of
+ * a descriptor, which may have 255 bytes, and fit a line.
+ */
+#define DEVICE_NAME_MAX 31
+
 /**
  * struct device_options - of one device
+ * @name: as the command line has it, not copied; NULL if it has none
+ * @given: there were options of it
  * @vhost_user_path: listen here for front ends; NULL if not given
  * @requested_size: initial requested size in bytes, where @has_requested_size
  * @node: ACPI proximity domain, where @has_node
@@ -24,6 +32,8 @@
  *	@has_unplugged_cap
  */
 struct device_options {
+	const char *name;
+	bool given;
 	const char *vhost_user_path;
 	uint64_t requested_size;
 	bool has_requested_size;
@@ -36,7 +46,8 @@ struct device_options {
 
 /**
  * struct options - command line
- * @devices: @nr_devices of them, at least one
+ * @devices: @nr_devices of them, at least one; only the first may be without a
+ *	name
  * @control_path: listen here for vmemctl; NULL if not given
  * @log_level: least important messages that are shown
  */
@@ -47,21 +58,6 @@ struct options {
 	enum log_level log_level;
 };
 
-/* Descriptors of one device, handed over by name; -1 where there is none. */
-struct device_fds {
-	int region;
-	int memory;
-	int vhost_user;
-};
-
-/* All of them. */
-struct passed_fds {
-	struct device_fds devices[VMEM_MAX_DEVICES];
-	int control;
-};
-
 int options_parse(struct options *options, int argc, char **argv);
-int passed_fds_take(struct passed_fds *fds);
-void passed_fds_close(struct passed_fds *fds);
 
 #endif /* OPTIONS_H */

@@ -45,12 +45,12 @@
 
 /* --- Telling of changes --- */
 
-static void note_change(struct vmem_device *device __attribute__((unused)),
-			void *arg)
+static void note_change(struct vmem_device *device, void *arg)
 {
 	struct vmem *vmem = arg;
 	int enabled;
 
+	device->untold = true;
 	if (!vmem->publish_source ||
 	    sd_event_source_get_enabled(vmem->publish_source, &enabled) < 0 ||
 	    enabled != SD_EVENT_OFF)
@@ -60,22 +60,49 @@ static void note_change(struct vmem_device *device __attribute__((unused)),
 	sd_event_source_set_enabled(vmem->publish_source, SD_EVENT_ONESHOT);
 }
 
+/* All devices in one line. */
+static void tell_manager(const struct vmem *vmem)
+{
+	char plugged_text[SIZE_TEXT_MAX], requested_text[SIZE_TEXT_MAX];
+	uint64_t plugged = 0, requested = 0;
+	unsigned int connected = 0;
+
+	for (unsigned int i = 0; i < vmem->nr_devices; i++) {
+		const struct vmem_device *device = &vmem->devices[i];
+
+		if (!device->attached)
+			return;
+		plugged += vmem_device_plugged_size(device);
+		requested += device->dev.requested_size;
+		connected += vhost_user_connected(&device->vu);
+	}
+	size_format(plugged, plugged_text);
+	size_format(requested, requested_text);
+	if (vmem->nr_devices == 1)
+		notify_send(&vmem->notify,
+			    "STATUS=%s plugged, %s requested, front end %s",
+			    plugged_text, requested_text,
+			    connected ? "connected" : "absent");
+	else
+		notify_send(&vmem->notify,
+			    "STATUS=%s plugged, %s requested, %u of %u front "
+			    "ends connected",
+			    plugged_text, requested_text, connected,
+			    vmem->nr_devices);
+}
+
 static int on_publish(sd_event_source *source __attribute__((unused)),
 		      uint64_t usec __attribute__((unused)), void *arg)
 {
 	struct vmem *vmem = arg;
-	const struct vmem_device *device = &vmem->devices[0];
-	char plugged[SIZE_TEXT_MAX], requested[SIZE_TEXT_MAX];
 
-	if (device->attached)
-		notify_send(
-			&vmem->notify,
-			"STATUS=%s plugged, %s requested, front end %s",
-			size_format(vmem_device_plugged_size(device), plugged),
-			size_format(device->dev.requested_size, requested),
-			vhost_user_connected(&device->vu) ? "connected"
-							  : "absent");
-	control_publish(&vmem->control);
+	tell_manager(vmem);
+	for (unsigned int i = 0; i < vmem->nr_devices; i++) {
+		if (!vmem->devices[i].untold)
+			continue;
+		vmem->devices[i].untold = false;
+		control_publish(&vmem->control, i);
+	}
 	return 0;
 }
 
@@ -118,16 +145,43 @@ static bool complete(const struct vmem *vmem)
 	return true;
 }
 
+/* Which device has the region of this descriptor? NULL if none has. */
+struct vmem_device *vmem_device_of_region(struct vmem *vmem, int region_fd)
+{
+	struct vmem_nl_region state;
+
+	if (vmem_nl_region_get(vmem->devices[0].nl.read,
+			       VMEM_NL_BY_FD(region_fd), &state, NULL))
+		return NULL;
+	for (unsigned int i = 0; i < vmem->nr_devices; i++) {
+		struct vmem_device *device = &vmem->devices[i];
+
+		if (device->attached && device->region.state.id == state.id)
+			return device;
+	}
+	return NULL;
+}
+
 /**
  * vmem_attach() - let a device take over a region
  *
- * As vmem_device_attach(). The daemon is ready with the last one.
+ * As vmem_device_attach(); -EBUSY if another device has it. The daemon is ready
+ * with the last one.
  */
 int vmem_attach(struct vmem *vmem, struct vmem_device *device, int region_fd,
 		int memory_fd, char *text, size_t text_size)
 {
+	const struct vmem_device *other;
 	int ret;
 
+	other = vmem_device_of_region(vmem, region_fd);
+	if (other) {
+		snprintf(text, text_size, "the region is that of device %s",
+			 other->name);
+		close(region_fd);
+		close(memory_fd);
+		return -EBUSY;
+	}
 	ret = vmem_device_attach(device, region_fd, memory_fd, text, text_size);
 	if (!ret && vmem->isolated && complete(vmem))
 		notify_ready(&vmem->notify);
@@ -180,11 +234,15 @@ failed:
 	return ret;
 }
 
-/* A socket that was passed is used, else one at the path is made. */
-static int open_socket(int *fd, const char *path, const char *name)
+/*
+ * A socket that was passed is used, else one at the path is made. @option and
+ * @name: what they are called.
+ */
+static int open_socket(int *fd, const char *path, const char *option,
+		       const char *name)
 {
 	if (*fd >= 0 && path) {
-		log_err("--%s, and a descriptor of that name as well", name);
+		log_err("--%s, and a descriptor \"%s\" as well", option, name);
 		return -EINVAL;
 	}
 	if (*fd >= 0) {
@@ -203,19 +261,22 @@ static int open_socket(int *fd, const char *path, const char *name)
 static int open_device(struct vmem *vmem, struct vmem_device *device,
 		       struct device_fds *fds, bool may_attach)
 {
+	char name[PASSED_FD_NAME_MAX];
 	int fd, ret;
 
+	passed_fd_name(device->options, "vhost-user", name);
 	ret = open_socket(&fds->vhost_user, device->options->vhost_user_path,
-			  "vhost-user");
+			  "vhost-user", name);
 	if (ret)
 		return ret;
 	if (fds->vhost_user < 0) {
-		log_err("no --vhost-user, and no descriptor of that name");
+		log_err("no --vhost-user, and no descriptor \"%s\"", name);
 		return -EINVAL;
 	}
 	if (fds->region < 0 && !may_attach) {
-		log_err("no \"region\" descriptor, and no --control where one "
-			"could come");
+		log_err("no \"%s\" descriptor, and no --control where one "
+			"could come",
+			passed_fd_name(device->options, "region", name));
 		return -EINVAL;
 	}
 	fd = fds->vhost_user;
@@ -227,7 +288,8 @@ static int open_control(struct vmem *vmem, struct passed_fds *fds)
 {
 	int ret;
 
-	ret = open_socket(&fds->control, vmem->options.control_path, "control");
+	ret = open_socket(&fds->control, vmem->options.control_path, "control",
+			  "control");
 	if (ret || fds->control < 0)
 		return ret;
 	if (sd_is_socket_unix(fds->control, SOCK_STREAM, 1, NULL, 0) <= 0) {
@@ -361,9 +423,12 @@ int vmem_new(struct vmem **vmemp, const struct options *options,
 	vmem->options = *options;
 	vmem->notify.fd = -1;
 	vmem->nr_devices = options->nr_devices;
-	for (unsigned int i = 0; i < vmem->nr_devices; i++)
+	for (unsigned int i = 0; i < vmem->nr_devices; i++) {
 		vmem_device_init(&vmem->devices[i], i,
 				 &vmem->options.devices[i], &device_ops, vmem);
+		vmem->devices[i].named =
+			options->devices[0].name || options->nr_devices > 1;
+	}
 	control_init(&vmem->control, NULL, &vmem_control_ops, vmem);
 
 	ret = start(vmem, fds);

@@ -12,6 +12,7 @@
 #include "device.h"
 #include "notify.h"
 #include "options.h"
+#include "passed_fds.h"
 
 /**
  * struct vmem - the daemon
@@ -39,6 +40,7 @@ int vmem_run(struct vmem *vmem);
 void vmem_free(struct vmem *vmem);
 
 /* For the control methods. */
+struct vmem_device *vmem_device_of_region(struct vmem *vmem, int region_fd);
 int vmem_attach(struct vmem *vmem, struct vmem_device *device, int region_fd,
 		int memory_fd, char *text, size_t text_size);
 

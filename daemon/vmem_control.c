@@ -4,9 +4,13 @@
  *
  * Sizes are in bytes, addresses are the guest's. What is not known is null, not
  * 0. vmemctl(1) is the client; its --json prints these objects as they are.
+ *
+ * A call is about the device that its parameter "device" names, or about the
+ * only one. Where the command line has no names, nothing here has.
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,11 +41,19 @@ static void add_text(json_object *object, const char *name, const char *value)
 	json_object_object_add(object, name, json_object_new_string(value));
 }
 
+/* Where there are names, what an object is about is said. */
+static void add_device(json_object *object, const struct vmem_device *device)
+{
+	if (device->named)
+		add_text(object, "device", device->name);
+}
+
 /* The sizes, for answers and events. */
 json_object *vmem_control_sizes(const struct vmem_device *device)
 {
 	json_object *object = json_object_new_object();
 
+	add_device(object, device);
 	add_size(object, "requested_size", device->dev.requested_size);
 	add_size(object, "plugged_size", vmem_device_plugged_size(device));
 	add_size(object, "usable_region_size", device->dev.usable_region_size);
@@ -68,17 +80,83 @@ static json_object *new_metadata(bool known,
 	return object;
 }
 
-/* The device that a call is about, which has a region; NULL with a message. */
-static struct vmem_device *get_device(struct vmem *vmem,
-				      struct control_call *call)
+static void __attribute__((format(printf, 3, 4)))
+name_devices(const struct vmem *vmem, struct control_call *call,
+	     const char *format, ...)
 {
-	struct vmem_device *device = &vmem->devices[0];
+	size_t at, size = sizeof(call->message);
+	va_list ap;
 
-	if (device->attached)
-		return device;
+	va_start(ap, format);
+	vsnprintf(call->message, size, format, ap);
+	va_end(ap);
+	for (unsigned int i = 0; i < vmem->nr_devices; i++) {
+		at = strlen(call->message);
+		snprintf(call->message + at, size - at, "%s%s", i ? ", " : " ",
+			 vmem->devices[i].name);
+	}
+}
+
+/*
+ * Which device is a call about? By "device", its name or its number; without,
+ * the only one, or NULL where there are several.
+ */
+static int find_device(struct vmem *vmem, struct control_call *call,
+		       struct vmem_device **device)
+{
+	json_object *value;
+	const char *name;
+
+	*device = vmem->nr_devices == 1 ? &vmem->devices[0] : NULL;
+	if (!call->params ||
+	    !json_object_object_get_ex(call->params, "device", &value))
+		return 0;
+	*device = NULL;
+	name = json_object_get_string(value);
+	for (unsigned int i = 0; i < vmem->nr_devices; i++) {
+		char number[16];
+
+		snprintf(number, sizeof(number), "%u", i);
+		if (name && (!strcmp(name, vmem->devices[i].name) ||
+			     !strcmp(name, number)))
+			*device = &vmem->devices[i];
+	}
+	if (*device)
+		return 0;
+	name_devices(vmem, call,
+		     "no device \"%.40s\"; there are:", name ? name : "null");
+	return -ENOENT;
+}
+
+/* The one that a call is about, which it must say where there are several. */
+static int need_device(struct vmem *vmem, struct control_call *call,
+		       struct vmem_device **device)
+{
+	int ret;
+
+	ret = find_device(vmem, call, device);
+	if (ret)
+		return ret;
+	if (!*device) {
+		name_devices(vmem, call, "\"device\" is needed, one of:");
+		return -EINVAL;
+	}
+	call->subject = (*device)->index;
+	return 0;
+}
+
+/* And which has a region. */
+static int need_region(struct vmem *vmem, struct control_call *call,
+		       struct vmem_device **device)
+{
+	int ret;
+
+	ret = need_device(vmem, call, device);
+	if (ret || (*device)->attached)
+		return ret;
 	snprintf(call->message, sizeof(call->message),
 		 "no region yet: the VMM has not attached one");
-	return NULL;
+	return -ENODEV;
 }
 
 static json_object *new_counters(const struct virtio_mem *dev)
@@ -162,19 +240,16 @@ static void add_memory(json_object *status, struct vmem_device *device,
 	add_size(status, "punched_size", device->excess.punched_size);
 }
 
-static int handle_status(struct control_call *call, void *arg)
+/* Of a device that has a region; NULL with a message. */
+static int new_status(struct vmem_device *device, json_object **statusp,
+		      struct control_call *call)
 {
-	const struct virtio_mem *dev;
-	struct vmem_device *device;
+	const struct virtio_mem *dev = &device->dev;
 	struct vmem_nl_region state;
 	struct vmem_nl_error err;
 	json_object *status;
 	int ret;
 
-	device = get_device(arg, call);
-	if (!device)
-		return -ENODEV;
-	dev = &device->dev;
 	ret = vmem_nl_region_get(device->nl.read,
 				 VMEM_NL_BY_FD(device->region.fd), &state,
 				 &err);
@@ -183,6 +258,7 @@ static int handle_status(struct control_call *call, void *arg)
 		return ret;
 	}
 	status = json_object_new_object();
+	add_device(status, device);
 	add_size(status, "region_id", state.id);
 	add_size(status, "gpa", state.gpa);
 	add_size(status, "region_size", state.size);
@@ -212,15 +288,58 @@ static int handle_status(struct control_call *call, void *arg)
 	add_bool(status, "given_back", dev->given_back);
 	add_size(status, "undiscarded_size",
 		 dev->backing->owed.set * dev->backing->block_size);
-	call->result = status;
+	*statusp = status;
 	return 0;
+}
+
+/* Of all devices, also of those that wait for a region. */
+static int new_all_status(struct vmem *vmem, struct control_call *call)
+{
+	json_object *all = json_object_new_array();
+	json_object *status;
+	int ret;
+
+	call->result = json_object_new_object();
+	json_object_object_add(call->result, "devices", all);
+	for (unsigned int i = 0; i < vmem->nr_devices; i++) {
+		struct vmem_device *device = &vmem->devices[i];
+
+		if (device->attached) {
+			ret = new_status(device, &status, call);
+			if (ret)
+				return ret;
+		} else {
+			status = json_object_new_object();
+			add_device(status, device);
+		}
+		add_bool(status, "attached", device->attached);
+		json_object_array_add(all, status);
+	}
+	return 0;
+}
+
+static int handle_status(struct control_call *call, void *arg)
+{
+	struct vmem_device *device;
+	int ret;
+
+	ret = find_device(arg, call, &device);
+	if (ret)
+		return ret;
+	if (!device)
+		return new_all_status(arg, call);
+	ret = need_region(arg, call, &device);
+	return ret ? ret : new_status(device, &call->result, call);
 }
 
 static int handle_latencies(struct control_call *call, void *arg)
 {
-	struct vmem *vmem = arg;
-	struct vmem_device *device = &vmem->devices[0];
+	struct vmem_device *device;
+	int ret;
 
+	ret = need_device(arg, call, &device);
+	if (ret)
+		return ret;
 	call->result = json_object_new_object();
 	json_object_object_add(call->result, "latencies_ns",
 			       new_latencies(&device->dev));
@@ -233,9 +352,9 @@ static int handle_resize(struct control_call *call, void *arg)
 	uint64_t size;
 	int ret;
 
-	device = get_device(arg, call);
-	if (!device)
-		return -ENODEV;
+	ret = need_region(arg, call, &device);
+	if (ret)
+		return ret;
 	if (control_get_size(call, "size", &size)) {
 		snprintf(call->message, sizeof(call->message),
 			 "\"size\" is a number of bytes");
@@ -314,10 +433,9 @@ static int handle_slots(struct control_call *call, void *arg)
 	size_t i = 0;
 	int ret;
 
-	device = get_device(arg, call);
-	if (!device)
-		return -ENODEV;
-	ret = get_start(device, call, &start);
+	ret = need_region(arg, call, &device);
+	if (!ret)
+		ret = get_start(device, call, &start);
 	if (ret)
 		return ret;
 	if (!device->slots || start <= device->region.backing.gpa) {
@@ -357,9 +475,9 @@ static int handle_blocks(struct control_call *call, void *arg)
 	uint64_t start, at;
 	int ret;
 
-	device = get_device(arg, call);
-	if (!device)
-		return -ENODEV;
+	ret = need_region(arg, call, &device);
+	if (ret)
+		return ret;
 	backing = &device->region.backing;
 	plugged = &backing->plugged;
 	ret = get_start(device, call, &start);
@@ -394,26 +512,26 @@ static int handle_blocks(struct control_call *call, void *arg)
  * A VMM whose vmemd has ended and was started again attaches its region again,
  * and need not know that the service manager has kept it.
  */
-static int attach_again(struct vmem_device *device, struct control_call *call)
+static int attach_again(struct vmem *vmem, struct vmem_device *device,
+			struct control_call *call)
 {
-	struct vmem_nl_region state;
-
-	if (vmem_nl_region_get(device->nl.read, VMEM_NL_BY_FD(call->fds[0]),
-			       &state, NULL) ||
-	    state.id != device->region.state.id) {
-		snprintf(call->message, sizeof(call->message),
-			 "there is another region already");
-		return -EBUSY;
-	}
-	return 0;
+	if (vmem_device_of_region(vmem, call->fds[0]) == device)
+		return 0;
+	snprintf(call->message, sizeof(call->message),
+		 "there is another region already");
+	return -EBUSY;
 }
 
 static int handle_attach(struct control_call *call, void *arg)
 {
 	struct vmem *vmem = arg;
-	struct vmem_device *device = &vmem->devices[0];
+	struct vmem_device *device;
+	char name[PASSED_FD_NAME_MAX];
 	int region_fd, memory_fd, ret;
 
+	ret = need_device(vmem, call, &device);
+	if (ret)
+		return ret;
 	if (call->nr_fds != 2) {
 		snprintf(call->message, sizeof(call->message),
 			 "two descriptors are needed, region and memory, "
@@ -422,7 +540,7 @@ static int handle_attach(struct control_call *call, void *arg)
 		return -EINVAL;
 	}
 	if (device->attached) {
-		ret = attach_again(device, call);
+		ret = attach_again(vmem, device, call);
 	} else {
 		region_fd = call->fds[0];
 		memory_fd = call->fds[1];
@@ -431,8 +549,14 @@ static int handle_attach(struct control_call *call, void *arg)
 		ret = vmem_attach(vmem, device, region_fd, memory_fd,
 				  call->message, sizeof(call->message));
 		if (!ret) {
-			notify_store(&vmem->notify, "region", region_fd);
-			notify_store(&vmem->notify, "memory", memory_fd);
+			notify_store(
+				&vmem->notify,
+				passed_fd_name(device->options, "region", name),
+				region_fd);
+			notify_store(
+				&vmem->notify,
+				passed_fd_name(device->options, "memory", name),
+				memory_fd);
 		}
 	}
 	if (ret)
@@ -442,14 +566,33 @@ static int handle_attach(struct control_call *call, void *arg)
 	return 0;
 }
 
-static json_object *new_event(void *arg)
+static unsigned int nr_subjects(void *arg)
+{
+	const struct vmem *vmem = arg;
+
+	return vmem->nr_devices;
+}
+
+static int handle_watch(struct control_call *call, void *arg)
+{
+	struct vmem_device *device;
+	int ret;
+
+	ret = find_device(arg, call, &device);
+	if (!ret)
+		call->subject = device ? device->index : CONTROL_ALL_SUBJECTS;
+	return ret;
+}
+
+static json_object *new_event(unsigned int subject, void *arg)
 {
 	struct vmem *vmem = arg;
-	struct vmem_device *device = &vmem->devices[0];
+	struct vmem_device *device = &vmem->devices[subject];
 	json_object *event;
 
 	if (!device->attached) {
 		event = json_object_new_object();
+		add_device(event, device);
 		add_text(event, "event", "no-region");
 		return event;
 	}
@@ -462,10 +605,10 @@ static json_object *new_event(void *arg)
 	return event;
 }
 
-static int reached(uint64_t size, void *arg)
+static int reached(unsigned int subject, uint64_t size, void *arg)
 {
 	const struct vmem *vmem = arg;
-	const struct vmem_device *device = &vmem->devices[0];
+	const struct vmem_device *device = &vmem->devices[subject];
 
 	if (device->dev.requested_size != size)
 		return -ECANCELED;
@@ -474,11 +617,11 @@ static int reached(uint64_t size, void *arg)
 
 static int handle_subscribe(struct control_call *call, void *arg)
 {
-	struct vmem_device *device = get_device(arg, call);
+	struct vmem_device *device;
+	int ret;
 
-	if (!device)
-		return -ENODEV;
-	return consumer_control_subscribe(call, &device->consumers);
+	ret = need_region(arg, call, &device);
+	return ret ? ret : consumer_control_subscribe(call, &device->consumers);
 }
 
 static int handle_done(struct control_call *call,
@@ -489,10 +632,12 @@ static int handle_done(struct control_call *call,
 
 static int handle_consumers(struct control_call *call, void *arg)
 {
-	struct vmem_device *device = get_device(arg, call);
+	struct vmem_device *device;
+	int ret;
 
-	if (!device)
-		return -ENODEV;
+	ret = need_region(arg, call, &device);
+	if (ret)
+		return ret;
 	call->result = json_object_new_object();
 	json_object_object_add(call->result, "consumers",
 			       consumer_control_list(&device->consumers));
@@ -509,6 +654,8 @@ static const struct control_method control_methods[] = {
 
 const struct control_ops vmem_control_ops = {
 	.methods = control_methods,
+	.nr_subjects = nr_subjects,
+	.watch = handle_watch,
 	.event = new_event,
 	.reached = reached,
 };

@@ -18,10 +18,10 @@
 #include "vmemctl.h"
 
 static const char help[] =
-	"Usage: vmemctl [--control PATH] [--json] COMMAND\n"
+	"Usage: vmemctl [--control PATH] [--device NAME] [--json] COMMAND\n"
 	"\n"
-	"Show and change the memory of a virtual machine whose virtio-mem device\n"
-	"is served by vmemd.\n"
+	"Show and change the memory of a virtual machine whose virtio-mem devices\n"
+	"are served by vmemd.\n"
 	"\n"
 	"Commands:\n"
 	"  status       sizes, memslots, and what KVM holds for them\n"
@@ -51,6 +51,9 @@ static const char help[] =
 	"Options:\n"
 	"      --control PATH  control socket of vmemd; default: VMEMD_CONTROL of\n"
 	"                      the environment\n"
+	"      --device NAME   which device of the VM, where vmemd has several: by its\n"
+	"                      name, or its number from 0; status and watch are of\n"
+	"                      all of them without\n"
 	"      --timeout S     give vmemd up that does not answer within S seconds;\n"
 	"                      default: 30\n"
 	"      --json          print JSON: the daemon's result object, and for\n"
@@ -159,6 +162,7 @@ void print_json(json_object *object)
 
 enum {
 	OPT_CONTROL = 1,
+	OPT_DEVICE,
 	OPT_JSON,
 	OPT_WAIT,
 	OPT_TIMEOUT,
@@ -176,6 +180,7 @@ enum {
 
 static const struct option long_options[] = {
 	{"control", required_argument, NULL, OPT_CONTROL},
+	{"device", required_argument, NULL, OPT_DEVICE},
 	{"json", no_argument, NULL, OPT_JSON},
 	{"wait", no_argument, NULL, OPT_WAIT},
 	{"timeout", required_argument, NULL, OPT_TIMEOUT},
@@ -211,28 +216,28 @@ static const struct command {
 	bool daemon;
 } commands[] = {
 	{.name = "status",
-	 .takes = TAKES(OPT_TIMEOUT),
+	 .takes = TAKES(OPT_DEVICE) | TAKES(OPT_TIMEOUT),
 	 .daemon = true,
 	 .run = ctl_status},
 	{.name = "resize",
 	 .size = true,
-	 .takes = TAKES(OPT_WAIT) | TAKES(OPT_TIMEOUT),
+	 .takes = TAKES(OPT_DEVICE) | TAKES(OPT_WAIT) | TAKES(OPT_TIMEOUT),
 	 .daemon = true,
 	 .run = ctl_resize},
 	{.name = "slots",
-	 .takes = TAKES(OPT_TIMEOUT),
+	 .takes = TAKES(OPT_DEVICE) | TAKES(OPT_TIMEOUT),
 	 .daemon = true,
 	 .run = ctl_slots},
 	{.name = "blocks",
-	 .takes = TAKES(OPT_TIMEOUT),
+	 .takes = TAKES(OPT_DEVICE) | TAKES(OPT_TIMEOUT),
 	 .daemon = true,
 	 .run = ctl_blocks},
 	{.name = "consumers",
-	 .takes = TAKES(OPT_TIMEOUT),
+	 .takes = TAKES(OPT_DEVICE) | TAKES(OPT_TIMEOUT),
 	 .daemon = true,
 	 .run = ctl_consumers},
 	{.name = "watch",
-	 .takes = TAKES(OPT_TIMEOUT),
+	 .takes = TAKES(OPT_DEVICE) | TAKES(OPT_TIMEOUT),
 	 .daemon = true,
 	 .run = ctl_watch},
 	{.name = "metrics",
@@ -304,6 +309,9 @@ static int parse_one(struct ctl_options *options, int opt)
 	switch (opt) {
 	case OPT_CONTROL:
 		return add_control(options, optarg);
+	case OPT_DEVICE:
+		options->device = optarg;
+		return 0;
 	case OPT_JSON:
 		options->json = true;
 		return 0;

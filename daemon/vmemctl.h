@@ -19,6 +19,7 @@
 /**
  * struct ctl_options - the command line
  * @control: control sockets, @nr_control of them
+ * @device: which device of the VM, as vmemd calls it; NULL: not said
  * @json: print JSON
  * @has_timeout: @timeout_ms is of the command line
  * @timeout_ms: how long an answer, or the guest, may take
@@ -36,6 +37,7 @@
 struct ctl_options {
 	const char **control;
 	size_t nr_control;
+	const char *device;
 	bool json;
 	bool has_timeout;
 	int64_t timeout_ms;

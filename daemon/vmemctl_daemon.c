@@ -151,6 +151,11 @@ static int send_request(struct daemon *daemon, const char *method,
 			       json_object_new_int64(++daemon->id));
 	json_object_object_add(request, "method",
 			       json_object_new_string(method));
+	if (daemon->device && !params)
+		params = json_object_new_object();
+	if (daemon->device)
+		json_object_object_add(params, "device",
+				       json_object_new_string(daemon->device));
 	if (params)
 		json_object_object_add(request, "params", params);
 	text = json_object_to_json_string_length(
@@ -275,6 +280,7 @@ int daemon_open(struct daemon *daemon, const char *path,
 {
 	*daemon = (struct daemon){
 		.path = path,
+		.device = options->device,
 		.timeout_ms = ANSWER_TIMEOUT_MS,
 		.fd = -1,
 	};

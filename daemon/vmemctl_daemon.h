@@ -13,6 +13,7 @@
 /**
  * struct daemon - a connection
  * @path: control socket
+ * @device: which of its devices requests are about; NULL: not said
  * @timeout_ms: how long an answer may take
  * @fd: connected, or -1
  * @in: bytes received, from the start of a line
@@ -23,6 +24,7 @@
  */
 struct daemon {
 	const char *path;
+	const char *device;
 	int64_t timeout_ms;
 	int fd;
 	char *in;

@@ -27,13 +27,14 @@
 #define NSEC_PER_SEC 1e9
 
 /**
- * struct vm - a VM as its vmemd tells it
- * @name: of the VM, escaped for a label
- * @status: NULL if the vmemd does not tell
+ * struct vm - a VM as its vmemd tells it; where its devices have names, one of
+ *	them
+ * @labels: that name it
+ * @status: NULL if the vmemd does not tell, or the device has no region
  * @latencies: how long requests took; NULL likewise
  */
 struct vm {
-	char *name;
+	char *labels;
 	json_object *status;
 	json_object *latencies;
 };
@@ -81,18 +82,81 @@ static char *vm_name(const char *path)
 	return escape(path, length);
 }
 
-/* One that does not tell is down, and said to be. */
-static void ask(struct vm *vm, const char *path,
-		const struct ctl_options *options)
+/* As it stands in braces. NULL without memory. */
+static char *new_labels(const char *vm, const char *device)
 {
+	char *labels = NULL;
+	int ret;
+
+	/* vmemd's names of devices need not be escaped. */
+	ret = *device ? asprintf(&labels, "vm=\"%s\",device=\"%s\"", vm, device)
+		      : asprintf(&labels, "vm=\"%s\"", vm);
+	return ret < 0 ? NULL : labels;
+}
+
+/* @status: given away; NULL likewise as in struct vm */
+static int add_vm(struct page *page, const char *name, struct daemon *daemon,
+		  json_object *status, const char *device)
+{
+	struct vm *grown, *vm;
+
+	grown = reallocarray(page->vms, page->nr + 1, sizeof(*grown));
+	if (!grown) {
+		json_object_put(status);
+		return -ENOMEM;
+	}
+	page->vms = grown;
+	vm = &grown[page->nr++];
+	*vm = (struct vm){
+		.labels = new_labels(name, device),
+		.status = status,
+	};
+	if (!vm->labels)
+		return -ENOMEM;
+	daemon->device = *device ? device : NULL;
+	if (status && daemon_call(daemon, "latencies", NULL, &vm->latencies))
+		vm->latencies = NULL;
+	daemon->device = NULL;
+	return 0;
+}
+
+static int add_devices(struct page *page, const char *name,
+		       struct daemon *daemon, json_object *devices)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < json_object_array_length(devices) && !ret; i++) {
+		json_object *status = json_object_array_get_idx(devices, i);
+		bool attached = get_bool(status, "attached");
+
+		ret = add_vm(page, name, daemon,
+			     attached ? json_object_get(status) : NULL,
+			     get_text(status, "device"));
+	}
+	return ret;
+}
+
+/* One that does not tell is down, and said to be. */
+static int ask(struct page *page, const char *name, const char *path,
+	       const struct ctl_options *options)
+{
+	json_object *status = NULL, *devices;
 	struct daemon daemon;
+	int ret;
 
 	if (daemon_open(&daemon, path, options) ||
-	    daemon_call(&daemon, "status", NULL, &vm->status))
-		vm->status = NULL;
-	else if (daemon_call(&daemon, "latencies", NULL, &vm->latencies))
-		vm->latencies = NULL;
+	    daemon_call(&daemon, "status", NULL, &status))
+		status = NULL;
+	devices = get_object(status, "devices");
+	if (devices) {
+		ret = add_devices(page, name, &daemon, devices);
+		json_object_put(status);
+	} else {
+		ret = add_vm(page, name, &daemon, status,
+			     get_text(status, "device"));
+	}
 	daemon_close(&daemon);
+	return ret;
 }
 
 /* --- Printing --- */
@@ -115,7 +179,7 @@ static void put_up(const struct page *page)
 	put_head(page, "vmem_up", "gauge", "",
 		 "Whether the VM's vmemd answers and has a region.");
 	for (size_t i = 0; i < page->nr; i++)
-		fprintf(page->out, "vmem_up{vm=\"%s\"} %d\n", page->vms[i].name,
+		fprintf(page->out, "vmem_up{%s} %d\n", page->vms[i].labels,
 			!!page->vms[i].status);
 }
 
@@ -152,9 +216,8 @@ static void put_sizes(const struct page *page)
 			 gauges[g].help);
 		for (size_t i = 0; i < page->nr; i++)
 			if (page->vms[i].status)
-				fprintf(page->out,
-					"%s{vm=\"%s\"} %" PRIu64 "\n",
-					gauges[g].name, page->vms[i].name,
+				fprintf(page->out, "%s{%s} %" PRIu64 "\n",
+					gauges[g].name, page->vms[i].labels,
 					get_size(page->vms[i].status,
 						 gauges[g].field));
 	}
@@ -180,9 +243,8 @@ static void put_punches(const struct page *page)
 			 counters[c].help);
 		for (size_t i = 0; i < page->nr; i++)
 			if (page->vms[i].status)
-				fprintf(page->out,
-					"%s_total{vm=\"%s\"} %" PRIu64 "\n",
-					counters[c].name, page->vms[i].name,
+				fprintf(page->out, "%s_total{%s} %" PRIu64 "\n",
+					counters[c].name, page->vms[i].labels,
 					get_size(page->vms[i].status,
 						 counters[c].field));
 	}
@@ -205,8 +267,8 @@ static void put_driver(const struct page *page)
 		put_head(page, gauges[g].name, "gauge", "", gauges[g].help);
 		for (size_t i = 0; i < page->nr; i++)
 			if (page->vms[i].status)
-				fprintf(page->out, "%s{vm=\"%s\"} %d\n",
-					gauges[g].name, page->vms[i].name,
+				fprintf(page->out, "%s{%s} %d\n",
+					gauges[g].name, page->vms[i].labels,
 					get_bool(get_object(page->vms[i].status,
 							    "driver"),
 						 gauges[g].field));
@@ -228,9 +290,8 @@ static void put_metadata(const struct page *page, const char *field,
 			/* A sum is the reader's to make. */
 			if (!strcmp(kind, "total"))
 				continue;
-			fprintf(page->out,
-				"%s{vm=\"%s\",kind=\"%s\"} %" PRIu64 "\n", name,
-				page->vms[i].name, kind,
+			fprintf(page->out, "%s{%s,kind=\"%s\"} %" PRIu64 "\n",
+				name, page->vms[i].labels, kind,
 				json_object_get_uint64(value));
 		}
 	}
@@ -251,10 +312,10 @@ static void put_requests(const struct page *page)
 			json_object_object_foreach(answers, answer, count)
 			{
 				fprintf(page->out,
-					"vmem_requests_total{vm=\"%s\","
+					"vmem_requests_total{%s,"
 					"request=\"%s\",answer=\"%s\"} %" PRIu64
 					"\n",
-					page->vms[i].name, request, answer,
+					page->vms[i].labels, request, answer,
 					json_object_get_uint64(count));
 			}
 		}
@@ -263,7 +324,7 @@ static void put_requests(const struct page *page)
 
 /* A histogram: its buckets, each with those before, its sum and count. */
 static void put_histogram(const struct page *page, const char *name,
-			  const char *vm, const char *request,
+			  const char *labels, const char *request,
 			  json_object *latency)
 {
 	json_object *buckets = get_object(latency, "buckets");
@@ -278,18 +339,18 @@ static void put_histogram(const struct page *page, const char *name,
 		snprintf(bound, sizeof(bound), "%g", most);
 		/* In OpenMetrics a bound is written as a float, always. */
 		fprintf(page->out,
-			"%s_bucket{vm=\"%s\",request=\"%s\",le=\"%s%s\"} "
+			"%s_bucket{%s,request=\"%s\",le=\"%s%s\"} "
 			"%" PRIu64 "\n",
-			name, vm, request, bound,
+			name, labels, request, bound,
 			strpbrk(bound, ".e") ? "" : ".0", below);
 	}
 	fprintf(page->out,
-		"%s_bucket{vm=\"%s\",request=\"%s\",le=\"+Inf\"} %" PRIu64 "\n",
-		name, vm, request, get_size(latency, "count"));
-	fprintf(page->out, "%s_sum{vm=\"%s\",request=\"%s\"} %.9f\n", name, vm,
+		"%s_bucket{%s,request=\"%s\",le=\"+Inf\"} %" PRIu64 "\n", name,
+		labels, request, get_size(latency, "count"));
+	fprintf(page->out, "%s_sum{%s,request=\"%s\"} %.9f\n", name, labels,
 		request, (double)get_size(latency, "sum") / NSEC_PER_SEC);
-	fprintf(page->out, "%s_count{vm=\"%s\",request=\"%s\"} %" PRIu64 "\n",
-		name, vm, request, get_size(latency, "count"));
+	fprintf(page->out, "%s_count{%s,request=\"%s\"} %" PRIu64 "\n", name,
+		labels, request, get_size(latency, "count"));
 }
 
 static void put_latencies(const struct page *page)
@@ -306,7 +367,7 @@ static void put_latencies(const struct page *page)
 		if (!latencies)
 			continue;
 		json_object_object_foreach(latencies, request, latency)
-			put_histogram(page, name, page->vms[i].name, request,
+			put_histogram(page, name, page->vms[i].labels, request,
 				      latency);
 	}
 }
@@ -383,16 +444,14 @@ static int write_file(struct page *page, const char *path)
 static int ask_all(struct page *page, char *const *paths, size_t nr,
 		   const struct ctl_options *options)
 {
-	page->vms = calloc(nr + 1, sizeof(*page->vms));
-	if (!page->vms)
-		return -ENOMEM;
 	for (size_t i = 0; i < nr; i++) {
-		struct vm *vm = &page->vms[page->nr++];
+		char *name = vm_name(paths[i]);
+		int ret;
 
-		vm->name = vm_name(paths[i]);
-		if (!vm->name)
-			return -ENOMEM;
-		ask(vm, paths[i], options);
+		ret = name ? ask(page, name, paths[i], options) : -ENOMEM;
+		free(name);
+		if (ret)
+			return ret;
 	}
 	return 0;
 }
@@ -426,7 +485,7 @@ int ctl_metrics(const struct ctl_options *options)
 		}
 	}
 	for (size_t i = 0; i < page.nr; i++) {
-		free(page.vms[i].name);
+		free(page.vms[i].labels);
 		json_object_put(page.vms[i].status);
 		json_object_put(page.vms[i].latencies);
 	}

@@ -91,10 +91,13 @@ static void print_memory(json_object *status)
 		       get_size(status, "punches"));
 }
 
-static void print_status(json_object *status)
+static void print_device(json_object *status)
 {
 	const char *failure = get_text(status, "last_failure");
+	const char *device = get_text(status, "device");
 
+	if (*device)
+		printf("%-18s %8s %s\n", "device", "", device);
 	printf("%-18s   0x%" PRIx64 "\n", "guest address",
 	       get_size(status, "gpa"));
 	print_size("region", get_size(status, "region_size"));
@@ -122,6 +125,29 @@ static void print_status(json_object *status)
 	if (get_bool(status, "given_back"))
 		printf("%-18s %s\n", "guest",
 		       "gives back at once what it plugs");
+}
+
+/* One, or one after the other. */
+static void print_status(json_object *status)
+{
+	json_object *devices = get_object(status, "devices");
+
+	if (!devices) {
+		print_device(status);
+		return;
+	}
+	for (size_t i = 0; i < json_object_array_length(devices); i++) {
+		json_object *device = json_object_array_get_idx(devices, i);
+
+		if (i)
+			putchar('\n');
+		if (get_bool(device, "attached"))
+			print_device(device);
+		else
+			printf("%-18s %8s %s\n%-18s %8s no region yet\n",
+			       "device", "", get_text(device, "device"),
+			       "region", "");
+	}
 }
 
 static void print_slots(json_object *result)
@@ -200,7 +226,10 @@ void print_event(json_object *event)
 	char plugged[SIZE_TEXT_MAX], requested[SIZE_TEXT_MAX];
 	const char *failure = get_text(event, "last_failure");
 	const char *name = get_text(event, "event");
+	const char *device = get_text(event, "device");
 
+	if (*device)
+		printf("%s: ", device);
 	if (!strcmp(name, "lost")) {
 		printf("%" PRIu64 " events lost\n", get_size(event, "count"));
 	} else if (!strcmp(name, "state")) {

@@ -24,7 +24,7 @@
 
 /**
  * struct fixture - a control socket over a state that tests set
- * @requested: by "resize"; @plugged: as the test says
+ * @requested: by "resize"; @plugged: as the test says; of two subjects
  * @calls: of methods
  * @last_fds: descriptors that came with the last "attach"
  * @all_fds: with all of them
@@ -34,8 +34,8 @@
 struct fixture {
 	sd_event *event;
 	struct control control;
-	uint64_t requested;
-	uint64_t plugged;
+	uint64_t requested[2];
+	uint64_t plugged[2];
 	unsigned int calls;
 	size_t last_fds;
 	size_t all_fds;
@@ -51,8 +51,16 @@ static int handle_status(struct control_call *call, void *arg)
 	f->calls++;
 	call->result = json_object_new_object();
 	json_object_object_add(call->result, "plugged_size",
-			       json_object_new_uint64(f->plugged));
+			       json_object_new_uint64(f->plugged[0]));
 	return 0;
+}
+
+static unsigned int subject_of(const struct control_call *call)
+{
+	uint64_t subject = 0;
+
+	control_get_size(call, "subject", &subject);
+	return (unsigned int)subject;
 }
 
 static int handle_resize(struct control_call *call, void *arg)
@@ -61,7 +69,8 @@ static int handle_resize(struct control_call *call, void *arg)
 	int ret;
 
 	f->calls++;
-	ret = control_get_size(call, "size", &f->requested);
+	call->subject = subject_of(call);
+	ret = control_get_size(call, "size", &f->requested[call->subject]);
 	if (ret) {
 		snprintf(call->message, sizeof(call->message), "bad size");
 		return ret;
@@ -102,24 +111,42 @@ static int handle_blocks(struct control_call *call, void *arg)
 	return 0;
 }
 
-static json_object *new_event(void *arg)
+static unsigned int nr_subjects(void *arg __attribute__((unused)))
+{
+	return 2;
+}
+
+/* The first, if nothing is said; of 9 there is no such thing. */
+static int handle_watch(struct control_call *call,
+			void *arg __attribute__((unused)))
+{
+	call->subject = subject_of(call);
+	if (call->subject == 8)
+		call->subject = CONTROL_ALL_SUBJECTS;
+	if (call->subject != 9)
+		return 0;
+	snprintf(call->message, sizeof(call->message), "none");
+	return -ENOENT;
+}
+
+static json_object *new_event(unsigned int subject, void *arg)
 {
 	struct fixture *f = arg;
 	json_object *event = json_object_new_object();
 
 	json_object_object_add(event, "event", json_object_new_string("state"));
 	json_object_object_add(event, "plugged_size",
-			       json_object_new_uint64(f->plugged));
+			       json_object_new_uint64(f->plugged[subject]));
 	return event;
 }
 
-static int reached(uint64_t size, void *arg)
+static int reached(unsigned int subject, uint64_t size, void *arg)
 {
 	const struct fixture *f = arg;
 
-	if (f->requested != size)
+	if (f->requested[subject] != size)
 		return -ECANCELED;
-	return f->plugged == size;
+	return f->plugged[subject] == size;
 }
 
 static const struct control_method methods[] = {
@@ -132,6 +159,8 @@ static const struct control_method methods[] = {
 
 static const struct control_ops ops = {
 	.methods = methods,
+	.nr_subjects = nr_subjects,
+	.watch = handle_watch,
 	.event = new_event,
 	.reached = reached,
 };
@@ -231,7 +260,7 @@ static void methods_answer_with_their_id(void **state)
 	struct fixture *f = *state;
 	int fd = new_client(f);
 
-	f->plugged = 5;
+	f->plugged[0] = 5;
 	assert_answer(f, fd, "{\"id\":1,\"method\":\"status\"}\n",
 		      "{\"id\":1,\"result\":{\"plugged_size\":5}}\n");
 	assert_answer(
@@ -298,7 +327,7 @@ static void wrong_types_are_refused(void **state)
 	assert_refused(f, fd, "{\"id\":1,\"method\":\"reboot\"}\n",
 		       "EOPNOTSUPP");
 	assert_refused(f, fd, "{\"id\":1,\"method\":\"\"}\n", "EOPNOTSUPP");
-	assert_int_equal(f->requested, 0);
+	assert_int_equal(f->requested[0], 0);
 	close(fd);
 }
 
@@ -309,11 +338,11 @@ static void large_sizes_are_exact(void **state)
 
 	put(f, fd,
 	    "{\"method\":\"resize\",\"params\":{\"size\":1099511627776}}\n");
-	assert_int_equal(f->requested, 1ULL << 40);
+	assert_int_equal(f->requested[0], 1ULL << 40);
 	put(f, fd,
 	    "{\"method\":\"resize\",\"params\":"
 	    "{\"size\":18446744073709551614}}\n");
-	assert_int_equal(f->requested, UINT64_MAX - 1);
+	assert_int_equal(f->requested[0], UINT64_MAX - 1);
 	close(fd);
 }
 
@@ -449,8 +478,8 @@ static void later_answers(void **state)
 	control_answer(&f->control, f->token, 0, json_object_new_object(),
 		       NULL);
 	assert_string_equal(take(f, fd), "");
-	f->plugged = 5;
-	control_publish(&f->control);
+	f->plugged[0] = 5;
+	control_publish(&f->control, 0);
 	assert_string_equal(take(f, fd), "{\"id\":3,\"result\":{}}\n");
 	put(f, fd,
 	    "{\"id\":4,\"method\":\"resize\",\"params\":{\"size\":5}}\n");
@@ -513,17 +542,76 @@ static void watchers_get_events(void **state)
 	assert_answer(f, fd, "{\"id\":1,\"method\":\"watch\"}\n",
 		      "{\"id\":1,\"result\":{}}\n"
 		      "{\"event\":\"state\",\"plugged_size\":0}\n");
-	f->plugged = 9;
-	control_publish(&f->control);
+	f->plugged[0] = 9;
+	control_publish(&f->control, 0);
 	assert_string_equal(take(f, fd),
 			    "{\"event\":\"state\",\"plugged_size\":9}\n");
 	assert_string_equal(take(f, other), "");
 	close(fd);
 	/* One that has gone without a word. */
-	control_publish(&f->control);
+	control_publish(&f->control, 0);
 	run(f);
 	assert_int_equal(f->control.nr_clients, 1);
 	close(other);
+}
+
+#define WATCH(subject) \
+	"{\"id\":1,\"method\":\"watch\",\"params\":{\"subject\":" subject "}}\n"
+#define EVENT(plugged) "{\"event\":\"state\",\"plugged_size\":" plugged "}\n"
+
+static void watchers_get_what_they_watch(void **state)
+{
+	struct fixture *f = *state;
+	int all = new_client(f), second = new_client(f);
+
+	f->plugged[1] = 7;
+	assert_answer(f, all, WATCH("8"),
+		      "{\"id\":1,\"result\":{}}\n" EVENT("0") EVENT("7"));
+	assert_answer(f, second, WATCH("1"),
+		      "{\"id\":1,\"result\":{}}\n" EVENT("7"));
+	f->plugged[0] = 5;
+	control_publish(&f->control, 0);
+	assert_string_equal(take(f, all), EVENT("5"));
+	assert_string_equal(take(f, second), "");
+	f->plugged[1] = 6;
+	control_publish(&f->control, 1);
+	assert_string_equal(take(f, all), EVENT("6"));
+	assert_string_equal(take(f, second), EVENT("6"));
+	/* Refused, it is told nothing more than before. */
+	put(f, second, WATCH("9"));
+	assert_non_null(strstr(take(f, second), "\"ENOENT\""));
+	control_publish(&f->control, 0);
+	assert_string_equal(take(f, second), "");
+	close(all);
+	close(second);
+}
+
+static void resize_waits_for_its_own(void **state)
+{
+	struct fixture *f = *state;
+	int fd = new_client(f);
+
+	put(f, fd,
+	    "{\"id\":1,\"method\":\"resize\",\"params\":"
+	    "{\"size\":100,\"wait\":true,\"subject\":1}}\n");
+	f->plugged[0] = 100;
+	control_publish(&f->control, 0);
+	assert_string_equal(take(f, fd), "");
+	f->plugged[1] = 100;
+	control_publish(&f->control, 1);
+	assert_string_equal(take(f, fd), "{\"id\":1,\"result\":{}}\n");
+	/* Also where the answer comes later. */
+	f->later = true;
+	put(f, fd,
+	    "{\"id\":2,\"method\":\"resize\",\"params\":"
+	    "{\"size\":200,\"wait\":true,\"subject\":1}}\n");
+	control_answer(&f->control, f->token, 0, json_object_new_object(),
+		       NULL);
+	assert_string_equal(take(f, fd), "");
+	f->plugged[1] = 200;
+	control_publish(&f->control, 1);
+	assert_string_equal(take(f, fd), "{\"id\":2,\"result\":{}}\n");
+	close(fd);
 }
 
 static void slow_watchers_lose_events(void **state)
@@ -538,7 +626,7 @@ static void slow_watchers_lose_events(void **state)
 	client = f->control.clients;
 	/* Far more than socket and backlog take: the daemon does not grow. */
 	for (unsigned int i = 0; i < 50000; i++)
-		control_publish(&f->control);
+		control_publish(&f->control, 0);
 	for (;;) {
 		size_t got = strlen(take(f, fd));
 
@@ -552,7 +640,7 @@ static void slow_watchers_lose_events(void **state)
 	assert_true(total < 50000 * 20);
 	assert_false(lost);
 	/* The next event says that some were lost. */
-	control_publish(&f->control);
+	control_publish(&f->control, 0);
 	assert_non_null(strstr(take(f, fd), "{\"event\":\"lost\",\"count\":"));
 	assert_non_null(strstr(f->answer, "{\"event\":\"state\""));
 	close(fd);
@@ -595,8 +683,8 @@ static void resize_waits_for_the_guest(void **state)
 	    "{\"id\":1,\"method\":\"resize\",\"params\":"
 	    "{\"size\":100,\"wait\":true}}\n");
 	assert_string_equal(take(f, fd), "");
-	f->plugged = 50;
-	control_publish(&f->control);
+	f->plugged[0] = 50;
+	control_publish(&f->control, 0);
 	assert_string_equal(take(f, fd), "");
 	/* Meanwhile others are answered, but not a second wait. */
 	assert_answer(f, fd, "{\"id\":2,\"method\":\"status\"}\n",
@@ -605,11 +693,11 @@ static void resize_waits_for_the_guest(void **state)
 	    "{\"id\":3,\"method\":\"resize\",\"params\":"
 	    "{\"size\":200,\"wait\":true}}\n");
 	assert_non_null(strstr(take(f, fd), "\"EBUSY\""));
-	assert_int_equal(f->requested, 100);
-	f->plugged = 100;
-	control_publish(&f->control);
+	assert_int_equal(f->requested[0], 100);
+	f->plugged[0] = 100;
+	control_publish(&f->control, 0);
 	assert_string_equal(take(f, fd), "{\"id\":1,\"result\":{}}\n");
-	control_publish(&f->control);
+	control_publish(&f->control, 0);
 	assert_string_equal(take(f, fd), "");
 	/* There already. */
 	put(f, fd,
@@ -628,7 +716,7 @@ static void resize_that_waits_may_be_overtaken(void **state)
 	    "{\"id\":1,\"method\":\"resize\",\"params\":"
 	    "{\"size\":100,\"wait\":true}}\n");
 	put(f, other, "{\"method\":\"resize\",\"params\":{\"size\":200}}\n");
-	control_publish(&f->control);
+	control_publish(&f->control, 0);
 	assert_non_null(strstr(take(f, fd), "\"ECANCELED\""));
 	/* One that leaves while it waits. */
 	put(f, fd,
@@ -636,7 +724,7 @@ static void resize_that_waits_may_be_overtaken(void **state)
 	    "{\"size\":300,\"wait\":true}}\n");
 	close(fd);
 	run(f);
-	control_publish(&f->control);
+	control_publish(&f->control, 0);
 	assert_int_equal(f->control.nr_clients, 1);
 	close(other);
 }
@@ -741,9 +829,11 @@ int main(void)
 		T(later_answers),
 		T(no_descriptor_for_a_client),
 		T(watchers_get_events),
+		T(watchers_get_what_they_watch),
 		T(slow_watchers_lose_events),
 		T(a_client_that_does_not_read_waits),
 		T(resize_waits_for_the_guest),
+		T(resize_waits_for_its_own),
 		T(resize_that_waits_may_be_overtaken),
 		T(descriptors_come_and_none_is_lost),
 	};

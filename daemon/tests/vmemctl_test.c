@@ -26,6 +26,7 @@
  * @answer: a line for each request; NULL: none
  * @mute: it does not even accept
  * @terminal: vmemctl prints on one
+ * @requests: what it has asked for
  * @output: what vmemctl has printed
  */
 struct fixture {
@@ -35,6 +36,7 @@ struct fixture {
 	const char *answer;
 	bool mute;
 	bool terminal;
+	char requests[OUTPUT_MAX];
 	char output[OUTPUT_MAX];
 };
 
@@ -70,17 +72,20 @@ static int tear_down(void **state)
 /* Answer requests until the client leaves. */
 static void serve(struct fixture *f)
 {
-	char request[1024];
 	int fd = accept4(f->fd, NULL, NULL, SOCK_CLOEXEC);
+	size_t have = 0;
 
 	assert_true(fd >= 0);
 	/* A request ends with its line, which may be a piece of its own. */
 	for (;;) {
-		ssize_t got = recv(fd, request, sizeof(request), 0);
+		ssize_t got = recv(fd, f->requests + have,
+				   sizeof(f->requests) - 1 - have, 0);
 
 		if (got <= 0)
 			break;
-		if (f->answer && request[got - 1] == '\n')
+		have += (size_t)got;
+		f->requests[have] = '\0';
+		if (f->answer && f->requests[have - 1] == '\n')
 			send(fd, f->answer, strlen(f->answer), MSG_NOSIGNAL);
 	}
 	close(fd);
@@ -184,6 +189,7 @@ static void a_wrong_command_line_is_2(void **state)
 	assert_int_equal(RUN(f, "resize", "1G", "--timeout", "-1"), 2);
 	assert_int_equal(RUN(f, "metrics", "--json"), 2);
 	assert_int_equal(RUN(f, "metrics", "--wait"), 2);
+	assert_int_equal(RUN(f, "metrics", "--device", "a"), 2);
 	assert_int_equal(RUN(f, "top", "--interval", "0"), 2);
 	assert_int_equal(RUN(f, "top", "--count", "0"), 2);
 	assert_int_equal(RUN(f, "top", "--timeout", "1"), 2);
@@ -430,6 +436,67 @@ static void metrics_replace_a_file(void **state)
 	unlink(path);
 }
 
+#define TWO                                                       \
+	"{\"id\":1,\"result\":{\"devices\":["                     \
+	"{\"device\":\"near\",\"attached\":true,\"driver\":{},"   \
+	"\"requests\":{},\"plugged_size\":536870912},"            \
+	"{\"device\":\"far\",\"attached\":false}],"               \
+	"\"latencies_ns\":{\"plug\":{\"buckets\":[],\"count\":1," \
+	"\"sum\":2000000}}}}\n"
+
+static void several_devices_are_told_apart(void **state)
+{
+	const char *near, *far;
+	struct fixture *f = *state;
+
+	f->answer = TWO;
+	assert_int_equal(RUN(f, "status"), 0);
+	assert_null(strstr(f->requests, "device"));
+	near = strstr(f->output, " near\n");
+	far = strstr(f->output, " far\n");
+	assert_non_null(near);
+	assert_non_null(far);
+	assert_true(near < strstr(f->output, "512 MiB"));
+	assert_true(far > strstr(f->output, "512 MiB"));
+	assert_non_null(strstr(far, "no region yet"));
+	/* Who asks for one says so to the daemon. */
+	f->answer = "{\"id\":1,\"result\":{\"slots\":[]}}\n";
+	assert_int_equal(RUN(f, "slots", "--device", "far"), 0);
+	assert_non_null(strstr(f->requests, "\"device\":\"far\""));
+	f->answer = "{\"id\":1,\"result\":{}}\n"
+		    "{\"device\":\"far\",\"event\":\"state\","
+		    "\"requested_size\":1048576,\"plugged_size\":1048576}\n";
+	assert_int_equal(RUN(f, "--device", "far", "resize", "1M", "--wait"),
+			 0);
+	assert_non_null(strstr(f->output, "far: plugged 1 MiB"));
+	/* Both of its requests. */
+	near = strstr(f->requests, "\"device\":\"far\"");
+	assert_non_null(near);
+	assert_non_null(strstr(near + 1, "\"device\":\"far\""));
+}
+
+static void metrics_of_several_devices_name_them(void **state)
+{
+	struct fixture *f = *state;
+	const char *vm = f->path;
+
+	f->answer = TWO;
+	assert_int_equal(RUN(f, "metrics"), 0);
+	assert_line(f, "vmem_up{vm=\"%s\",device=\"near\"} 1", vm);
+	assert_line(f, "vmem_up{vm=\"%s\",device=\"far\"} 0", vm);
+	assert_line(f,
+		    "vmem_plugged_size_bytes{vm=\"%s\",device=\"near\"} "
+		    "536870912",
+		    vm);
+	assert_line(f,
+		    "vmem_request_duration_seconds_sum{vm=\"%s\","
+		    "device=\"near\",request=\"plug\"} 0.002000000",
+		    vm);
+	assert_non_null(strstr(f->requests, "\"device\":\"near\""));
+	assert_null(strstr(f->requests, "\"device\":\"far\""));
+	assert_null(strstr(f->output, "device=\"far\",request"));
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -445,6 +512,8 @@ int main(void)
 		T(metrics_are_what_the_daemon_tells),
 		T(a_daemon_that_is_not_there_is_down),
 		T(metrics_replace_a_file),
+		T(several_devices_are_told_apart),
+		T(metrics_of_several_devices_name_them),
 	};
 
 	return unit_run(tests, NULL, NULL);

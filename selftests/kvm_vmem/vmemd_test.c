@@ -25,22 +25,28 @@
 /* As the socket activation protocol has it: the first descriptor passed. */
 #define LISTEN_FDS_START 3
 
+/* Devices of one vmemd here. */
+#define MAX_DEVICES 2
+
 /**
  * struct daemon - a vmemd and its service manager, which is this process
- * @dir: a folder of our own; both sockets are in it
+ * @dir: a folder of our own; all sockets are in it
  * @manager: where it tells its state
  * @pid: of vmemd, 0 if there is none
- * @region, @memory: what it has left here
+ * @several: it has a second device, "far", with a socket of its own
+ * @region, @memory: what it has left here, of each device
  * @control: connected to its control socket, or -1
  */
 struct daemon {
 	char dir[32];
 	char control_path[64];
 	char vhost_user_path[64];
+	char far_path[64];
 	int manager;
 	pid_t pid;
-	int region;
-	int memory;
+	bool several;
+	int region[MAX_DEVICES];
+	int memory[MAX_DEVICES];
 	int control;
 };
 
@@ -49,13 +55,18 @@ static void daemon_prepare(struct daemon *d)
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	char name[32];
 
-	*d = (struct daemon){.region = -1, .memory = -1, .control = -1};
+	*d = (struct daemon){
+		.region = {-1, -1},
+		.memory = {-1, -1},
+		.control = -1,
+	};
 	strcpy(d->dir, "/tmp/vmemd-XXXXXX");
 	ASSERT_TRUE(mkdtemp(d->dir));
 	snprintf(d->control_path, sizeof(d->control_path), "%s/control",
 		 d->dir);
 	snprintf(d->vhost_user_path, sizeof(d->vhost_user_path),
 		 "%s/vhost-user", d->dir);
+	snprintf(d->far_path, sizeof(d->far_path), "%s/far", d->dir);
 	snprintf(name, sizeof(name), "@vmemd-test-%d", (int)getpid());
 	memcpy(addr.sun_path + 1, name + 1, strlen(name) - 1);
 	d->manager = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -71,29 +82,46 @@ static void daemon_remove(struct daemon *d)
 {
 	unlink(d->control_path);
 	unlink(d->vhost_user_path);
+	unlink(d->far_path);
 	EXPECT_EQ(rmdir(d->dir), 0);
+}
+
+/* In the child: the descriptors that it has left here, to be passed. */
+static void pass_descriptors(const struct daemon *d)
+{
+	static const char *const names[MAX_DEVICES] = {
+		"region:memory", "region:memory:region-far:memory-far"};
+	int fds[2 * MAX_DEVICES], nr = 0;
+	char text[16];
+
+	for (int i = 0; i < MAX_DEVICES && d->region[i] >= 0; i++) {
+		fds[nr++] = dup(d->region[i]);
+		fds[nr++] = dup(d->memory[i]);
+	}
+	if (!nr)
+		return;
+	/* Above all their places, so that none is in the way. */
+	for (int i = 0; i < nr; i++)
+		if (fds[i] < LISTEN_FDS_START + nr)
+			_exit(126);
+	for (int i = 0; i < nr; i++)
+		dup2(fds[i], LISTEN_FDS_START + i);
+	snprintf(text, sizeof(text), "%d", (int)getpid());
+	setenv("LISTEN_PID", text, 1);
+	snprintf(text, sizeof(text), "%d", nr);
+	setenv("LISTEN_FDS", text, 1);
+	setenv("LISTEN_FDNAMES", names[nr / 2 - 1], 1);
 }
 
 /* In the child: it is vmemd from here on. */
 static void become_daemon(const struct daemon *d)
 {
-	char pid[16];
-
-	if (d->region >= 0) {
-		/* Above both places first, so that neither is in the way. */
-		int region = dup(d->region), memory = dup(d->memory);
-
-		if (region <= LISTEN_FDS_START || memory <= LISTEN_FDS_START)
-			_exit(126);
-		dup2(region, LISTEN_FDS_START);
-		dup2(memory, LISTEN_FDS_START + 1);
-		snprintf(pid, sizeof(pid), "%d", (int)getpid());
-		setenv("LISTEN_PID", pid, 1);
-		setenv("LISTEN_FDS", "2", 1);
-		setenv("LISTEN_FDNAMES", "region:memory", 1);
-	}
+	pass_descriptors(d);
+	/* NULL ends the list sooner where there is one device. */
 	execlp("vmemd", "vmemd", "--control", d->control_path, "--vhost-user",
-	       d->vhost_user_path, "--log-level", "warning", NULL);
+	       d->vhost_user_path, "--log-level", "warning",
+	       d->several ? "--device" : NULL, "far", "--vhost-user",
+	       d->far_path, NULL);
 	_exit(errno == ENOENT ? 127 : 126);
 }
 
@@ -141,11 +169,13 @@ static void daemon_wait(struct daemon *d, const char *what)
 	do {
 		daemon_told(d, text, &fd);
 		if (strstr(text, "FDSTORE=1")) {
+			int far = strstr(text, "-far") != NULL;
+
 			ASSERT_GE(fd, 0);
 			if (strstr(text, "FDNAME=region"))
-				d->region = fd;
+				d->region[far] = fd;
 			else if (strstr(text, "FDNAME=memory"))
-				d->memory = fd;
+				d->memory[far] = fd;
 		}
 	} while (!strstr(text, what));
 }
@@ -280,7 +310,7 @@ static void what_is_left_with_the_manager_brings_it_back(const void *arg)
 	daemon_wait(&d, "waiting for a region");
 	ask(&d, ATTACH, (const int[]){r.fd, r.mem.fd}, text);
 	daemon_wait(&d, "FDNAME=memory");
-	ASSERT_GE(d.region, 0);
+	ASSERT_GE(d.region[0], 0);
 	snprintf(
 		requested, sizeof(requested),
 		"{\"id\":4,\"method\":\"resize\",\"params\":{\"size\":%llu}}\n",
@@ -335,14 +365,109 @@ static void with_a_region_whose_vm_is_gone_it_ends_well(const void *arg)
 		send_fd(pair[1], r.mem.fd);
 		_exit(0);
 	}
-	d.region = receive_fd(pair[0]);
-	d.memory = receive_fd(pair[0]);
+	d.region[0] = receive_fd(pair[0]);
+	d.memory[0] = receive_fd(pair[0]);
 	expect_exit(vmm);
 	daemon_start(&d);
 	daemon_wait(&d, "READY=1");
 	ASSERT_EQ(waitpid(d.pid, &status, 0), d.pid);
 	EXPECT_TRUE(WIFEXITED(status));
 	EXPECT_EQ(WEXITSTATUS(status), 0);
+	daemon_remove(&d);
+}
+
+#define CALL(method, device, more)                                             \
+	"{\"id\":5,\"method\":\"" method "\",\"params\":{\"device\":\"" device \
+	"\"" more "}}\n"
+
+/* A second region of @r's VM, above it. */
+static void add_region(struct region *far, const struct region *r)
+{
+	*far = *r;
+	backing_create(&far->mem, r->args.region_size);
+	far->args.guest_phys_addr += GIB(1);
+	far->args.first_slot += r->nr_slots;
+	far->args.userspace_addr = (uintptr_t)far->mem.hva;
+	region_create(far);
+}
+
+/* Is this the size that the device is asked for? */
+static void expect_requested(struct daemon *d, const char *line, uint64_t size)
+{
+	char text[TEXT_MAX], said[64];
+
+	ask(d, line, NULL, text);
+	snprintf(said, sizeof(said), "\"requested_size\":%llu,",
+		 (unsigned long long)size);
+	expect_said(text, said);
+}
+
+static void two_devices_are_kept_apart(const void *arg)
+{
+	char text[TEXT_MAX], line[128];
+	struct region r, far;
+	struct daemon d;
+
+	(void)arg;
+	need_vmemd();
+	region_init(&r, AS_MASK_NORMAL);
+	add_region(&far, &r);
+	daemon_prepare(&d);
+	d.several = true;
+	daemon_start(&d);
+	daemon_wait(&d, "waiting for a region");
+	/* Which one is to be said. */
+	ask(&d, ATTACH, (const int[]){r.fd, r.mem.fd}, text);
+	expect_said(text, "EINVAL");
+	expect_said(text, "one of: 0, far");
+	ask(&d, CALL("attach", "near", ""), (const int[]){r.fd, r.mem.fd},
+	    text);
+	expect_said(text, "ENOENT");
+	ask(&d, CALL("attach", "0", ""), (const int[]){r.fd, r.mem.fd}, text);
+	expect_said(text, "\"region_id\":");
+	ask(&d, STATUS, NULL, text);
+	expect_said(text, "{\"device\":\"far\",\"attached\":false}");
+	ask(&d, CALL("status", "far", ""), NULL, text);
+	expect_said(text, "ENODEV");
+	/* No region has two devices. */
+	ask(&d, CALL("attach", "far", ""), (const int[]){r.fd, r.mem.fd}, text);
+	expect_said(text, "is that of device 0");
+	ask(&d, CALL("attach", "far", ""), (const int[]){far.fd, far.mem.fd},
+	    text);
+	expect_said(text, "\"region_id\":");
+	/* Ready with the last. */
+	daemon_wait(&d, "READY=1");
+	daemon_wait(&d, "FDNAME=memory-far");
+
+	snprintf(line, sizeof(line), CALL("resize", "far", ",\"size\":%llu"),
+		 (unsigned long long)(8 * far.args.block_size));
+	ask(&d, line, NULL, text);
+	expect_said(text, "\"device\":\"far\"");
+	ASSERT_OK(region_plug(&r, 1, 3));
+	ASSERT_OK(region_plug(&far, 6, 1));
+	for (int i = 0; i < 2; i++) {
+		tap_context("start %d", i);
+		expect_requested(&d, CALL("status", "0", ""), 0);
+		/* By its number, too. */
+		expect_requested(&d, CALL("status", "1", ""),
+				 8 * far.args.block_size);
+		ask(&d, CALL("blocks", "far", ""), NULL, text);
+		snprintf(line, sizeof(line),
+			 "\"runs\":[{\"gpa\":%llu,\"size\":%llu}]",
+			 (unsigned long long)region_block_gpa(&far, 6),
+			 (unsigned long long)far.args.block_size);
+		expect_said(text, line);
+		ask(&d, CALL("slots", "0", ""), NULL, text);
+		snprintf(line, sizeof(line), "\"slots\":[{\"id\":%u",
+			 r.args.first_slot);
+		expect_said(text, line);
+		EXPECT_GUEST_AS_MODEL(&r);
+		daemon_kill(&d);
+		if (i)
+			break;
+		daemon_start(&d);
+		daemon_wait(&d, "READY=1");
+	}
 	daemon_remove(&d);
 }
 
@@ -355,6 +480,8 @@ int main(void)
 		 .run = what_is_left_with_the_manager_brings_it_back},
 		{.name = "with a region whose VM is gone it is ready and ends",
 		 .run = with_a_region_whose_vm_is_gone_it_ends_well},
+		{.name = "two devices are kept apart, and come back",
+		 .run = two_devices_are_kept_apart},
 	};
 
 	return tap_run(cases, ARRAY_SIZE(cases));

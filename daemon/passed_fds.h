@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Descriptors that were handed over at the start; see passed_fds.c. */
+#ifndef PASSED_FDS_H
+#define PASSED_FDS_H
+
+#include "options.h"
+
+/* Longest name of a descriptor: its kind, a dash, and its device's name. */
+#define PASSED_FD_NAME_MAX (sizeof("vhost-user-") + DEVICE_NAME_MAX)
+
+/* Descriptors of one device; -1 where there is none. */
+struct device_fds {
+	int region;
+	int memory;
+	int vhost_user;
+};
+
+/* All of them. */
+struct passed_fds {
+	struct device_fds devices[VMEM_MAX_DEVICES];
+	int control;
+};
+
+int passed_fds_take(struct passed_fds *fds, const struct options *options);
+void passed_fds_close(struct passed_fds *fds);
+
+const char *passed_fd_name(const struct device_options *device,
+			   const char *kind, char name[PASSED_FD_NAME_MAX]);
+
+#endif /* PASSED_FDS_H */
