@@ -390,6 +390,7 @@ void vmem_device_init(struct vmem_device *device, unsigned int index,
 	else
 		snprintf(device->name, sizeof(device->name), "%u", index);
 	vhost_user_init(&device->vu, NULL, &device->dev);
+	device->vu.offer_packed = options->packed;
 	device->vu.changed = note_change;
 	device->vu.arg = device;
 }

@@ -54,6 +54,8 @@ static const char help[] =
 	"      --unplugged-cap SIZE   take unplugged blocks' memory back when it is\n"
 	"                             more, as a hostile guest can use it. Default:\n"
 	"                             warn only\n"
+	"      --packed               offer packed virtqueues: for a front end that\n"
+	"                             keeps the inflight region\n"
 	"\n"
 	"SIZE is in bytes, or has a suffix K, M, G or T for powers of 1024.\n"
 	"\n"
@@ -80,6 +82,7 @@ enum {
 	OPT_NODE,
 	OPT_PREALLOC,
 	OPT_UNPLUGGED_CAP,
+	OPT_PACKED,
 	OPT_LOG_LEVEL,
 	OPT_VERSION,
 	OPT_HELP,
@@ -93,6 +96,7 @@ static const struct option long_options[] = {
 	{"node", required_argument, NULL, OPT_NODE},
 	{"prealloc", no_argument, NULL, OPT_PREALLOC},
 	{"unplugged-cap", required_argument, NULL, OPT_UNPLUGGED_CAP},
+	{"packed", no_argument, NULL, OPT_PACKED},
 	{"log-level", required_argument, NULL, OPT_LOG_LEVEL},
 	{"version", no_argument, NULL, OPT_VERSION},
 	{"help", no_argument, NULL, OPT_HELP},
@@ -180,6 +184,9 @@ static int parse_device_option(struct device_options *device, int opt)
 		device->has_unplugged_cap = true;
 		if (size_parse(optarg, &device->unplugged_cap))
 			return wrong("unplugged-cap", optarg, "not a size");
+		return 0;
+	case OPT_PACKED:
+		device->packed = true;
 		return 0;
 	default:
 		fprintf(stderr, "Try 'vmemd --help'.\n");

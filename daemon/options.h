@@ -30,6 +30,7 @@
  * @prealloc: allocate memory before blocks are plugged
  * @unplugged_cap: bytes that unplugged blocks may have, where
  *	@has_unplugged_cap
+ * @packed: offer packed virtqueues
  */
 struct device_options {
 	const char *name;
@@ -42,6 +43,7 @@ struct device_options {
 	bool prealloc;
 	uint64_t unplugged_cap;
 	bool has_unplugged_cap;
+	bool packed;
 };
 
 /**
