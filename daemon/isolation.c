@@ -53,6 +53,8 @@ static const int allowed[] = {
 	SCMP_SYS(setsockopt),
 	SCMP_SYS(getsockname),
 	SCMP_SYS(fallocate),
+	SCMP_SYS(memfd_create),
+	SCMP_SYS(ftruncate),
 	/* the event loop */
 	SCMP_SYS(epoll_wait),
 	SCMP_SYS(epoll_pwait),

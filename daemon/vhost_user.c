@@ -46,6 +46,7 @@
 	 BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) |           \
 	 BIT(VHOST_USER_PROTOCOL_F_BACKEND_REQ) |         \
 	 BIT(VHOST_USER_PROTOCOL_F_CONFIG) |              \
+	 BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) |      \
 	 BIT(VHOST_USER_PROTOCOL_F_RESET_DEVICE) |        \
 	 BIT(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) | \
 	 BIT(VHOST_USER_PROTOCOL_F_STATUS))
@@ -188,8 +189,8 @@ static bool answer(struct vhost_user *vu, const struct vring_chain *chain,
 		ring_broken(vu, "too little room for a response");
 		return false;
 	}
-	vring_push(&vu->vring, chain,
-		   vring_write(&request, resp, sizeof(*resp)));
+	inflight_push(&vu->inflight, &vu->vring, chain,
+		      vring_write(&request, resp, sizeof(*resp)));
 	return true;
 }
 
@@ -217,6 +218,7 @@ static bool handle_request(struct vhost_user *vu)
 		ring_broken(vu, "too little room for a response");
 		return false;
 	}
+	inflight_take(&vu->inflight, &vu->vring, &request.chain);
 	memcpy(&req, request.read, sizeof(req));
 	if (!virtio_mem_handle(vu->dev, &req, &resp)) {
 		vu->waiting = true;
@@ -305,7 +307,8 @@ static int remap_ring(struct vhost_user *vu)
 	return ret ? fail(vu, ret, reason) : 0;
 }
 
-static void stop_ring(struct vhost_user *vu)
+/* The ring's front end is lost, or stops it. */
+static void leave_ring(struct vhost_user *vu)
 {
 	vu->kick_source = sd_event_source_disable_unref(vu->kick_source);
 	close_fd(&vu->kick_fd);
@@ -318,6 +321,13 @@ static void stop_ring(struct vhost_user *vu)
 	vring_unmap(&vu->vring);
 	if (vu->more_source)
 		sd_event_source_set_enabled(vu->more_source, SD_EVENT_OFF);
+}
+
+/* The front end stops it, and knows from where to go on. */
+static void stop_ring(struct vhost_user *vu)
+{
+	leave_ring(vu);
+	inflight_forget(&vu->inflight);
 }
 
 /* --- The connection --- */
@@ -347,6 +357,9 @@ static void end_connection(struct vhost_user *vu)
 	close_fd(&vu->fd);
 	drop_fds(&vu->in);
 	vu->in.have = 0;
+	/* What is in flight stays marked, for the next front end. */
+	leave_ring(vu);
+	inflight_close(&vu->inflight);
 	reset_device(vu);
 	close_fd(&vu->call_fd);
 	close_fd(&vu->err_fd);
@@ -702,6 +715,31 @@ static int vring_fd(struct vhost_user *vu, const struct vhost_user_message *msg,
 	return 0;
 }
 
+/* Its place may be another one than the front end believes. */
+static int start_ring(struct vhost_user *vu)
+{
+	const char *reason;
+	int ret;
+
+	vu->vring.started = true;
+	vu->vring.broken = false;
+	ret = remap_ring(vu);
+	if (ret)
+		return ret;
+	ret = inflight_start(&vu->inflight, &vu->vring, &reason);
+	if (ret)
+		return fail(vu, ret, reason);
+	if (vu->inflight.taken)
+		log_info("vhost-user: a request is in flight");
+	return 0;
+}
+
+static int restart_ring(struct vhost_user *vu)
+{
+	vu->vring.broken = false;
+	return remap_ring(vu);
+}
+
 static int set_vring_kick(struct vhost_user *vu, struct vhost_user_message *msg)
 {
 	int fd, ret;
@@ -718,9 +756,7 @@ static int set_vring_kick(struct vhost_user *vu, struct vhost_user_message *msg)
 			      vu);
 	if (ret < 0)
 		return fail(vu, ret, "the descriptor cannot be polled");
-	vu->vring.started = true;
-	vu->vring.broken = false;
-	ret = remap_ring(vu);
+	ret = vu->vring.started ? restart_ring(vu) : start_ring(vu);
 	if (ret)
 		return ret;
 	changed(vu);
@@ -767,6 +803,64 @@ static int set_vring_enable(struct vhost_user *vu,
 	changed(vu);
 	process_ring(vu);
 	return HANDLED;
+}
+
+static int use_inflight(struct vhost_user *vu,
+			const struct vhost_user_inflight *inflight, int fd)
+{
+	const char *reason;
+	int ret;
+
+	ret = inflight_open(&vu->inflight, fd, inflight->mmap_offset,
+			    inflight->mmap_size, inflight->queue_size, &reason);
+	return ret ? fail(vu, ret, reason) : 0;
+}
+
+static int check_inflight(struct vhost_user *vu,
+			  const struct vhost_user_inflight *inflight)
+{
+	if (inflight->nr_queues != 1)
+		return fail(vu, -EINVAL, "another number of queues");
+	if (!vring_valid_size(inflight->queue_size, true))
+		return fail(vu, -EINVAL, "an invalid queue size");
+	if (vu->vring.started)
+		return fail(vu, -EBUSY, "the queue is started");
+	return 0;
+}
+
+/* A new one, which is used from here on, whether it is sent back or not. */
+static int get_inflight_fd(struct vhost_user *vu,
+			   struct vhost_user_message *msg)
+{
+	struct vhost_user_inflight *inflight = &msg->payload.inflight;
+	const char *reason;
+	int fd, ret;
+
+	ret = check_inflight(vu, inflight);
+	if (ret)
+		return ret;
+	fd = inflight_create(inflight->queue_size, &reason);
+	if (fd < 0)
+		return fail(vu, fd, reason);
+	inflight->mmap_size = inflight_size(inflight->queue_size);
+	inflight->mmap_offset = 0;
+	ret = use_inflight(vu, inflight, fd);
+	if (ret) {
+		close(fd);
+		return ret;
+	}
+	vu->reply_fd = fd;
+	return REPLY;
+}
+
+static int set_inflight_fd(struct vhost_user *vu,
+			   struct vhost_user_message *msg)
+{
+	const struct vhost_user_inflight *inflight = &msg->payload.inflight;
+	int ret;
+
+	ret = check_inflight(vu, inflight);
+	return ret ? ret : use_inflight(vu, inflight, vu->in.fds[0]);
 }
 
 static bool unix_stream(int fd)
@@ -855,8 +949,10 @@ static int get_status(struct vhost_user *vu, struct vhost_user_message *msg)
 	return reply_u64(msg, vu->status);
 }
 
-#define PAYLOAD(member)	 sizeof(((union vhost_user_payload *)0)->member)
-#define EXACTLY(member)	 .min_size = PAYLOAD(member), .max_size = PAYLOAD(member)
+#define PAYLOAD(member) sizeof(((union vhost_user_payload *)0)->member)
+#define EXACTLY(member) .min_size = PAYLOAD(member), .max_size = PAYLOAD(member)
+#define INFLIGHT_MIN_SIZE \
+	(offsetof(struct vhost_user_inflight, queue_size) + sizeof(uint16_t))
 #define FDS(least, most) .min_fds = (least), .max_fds = (most)
 
 static const struct handler handlers[VHOST_USER_NR_REQUESTS] = {
@@ -909,6 +1005,14 @@ static const struct handler handlers[VHOST_USER_NR_REQUESTS] = {
 					   struct vhost_user_config, data),
 				   .max_size = PAYLOAD(config),
 				   .needs = BIT(VHOST_USER_PROTOCOL_F_CONFIG)},
+	[VHOST_USER_GET_INFLIGHT_FD] =
+		{"GET_INFLIGHT_FD", get_inflight_fd,
+		 .min_size = INFLIGHT_MIN_SIZE, .max_size = PAYLOAD(inflight),
+		 .needs = BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD)},
+	[VHOST_USER_SET_INFLIGHT_FD] =
+		{"SET_INFLIGHT_FD", set_inflight_fd,
+		 .min_size = INFLIGHT_MIN_SIZE, .max_size = PAYLOAD(inflight),
+		 FDS(1, 1), .needs = BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD)},
 	[VHOST_USER_RESET_DEVICE] =
 		{"RESET_DEVICE", handle_reset_device,
 		 .needs = BIT(VHOST_USER_PROTOCOL_F_RESET_DEVICE)},
@@ -964,11 +1068,28 @@ static int send_reply(struct vhost_user *vu)
 		{.iov_base = &msg->header, .iov_len = sizeof(msg->header)},
 		{.iov_base = &msg->payload, .iov_len = msg->header.size},
 	};
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = {};
 	struct msghdr mh = {.msg_iov = iov, .msg_iovlen = 2};
+	ssize_t sent;
 
+	if (vu->reply_fd >= 0) {
+		mh.msg_control = &control;
+		mh.msg_controllen = sizeof(control);
+		*CMSG_FIRSTHDR(&mh) = (struct cmsghdr){
+			.cmsg_len = CMSG_LEN(sizeof(int)),
+			.cmsg_level = SOL_SOCKET,
+			.cmsg_type = SCM_RIGHTS,
+		};
+		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&mh)), &vu->reply_fd,
+		       sizeof(int));
+	}
 	msg->header.flags = VHOST_USER_FLAGS_VERSION | VHOST_USER_FLAGS_REPLY;
-	if (sendmsg(vu->fd, &mh, MSG_DONTWAIT | MSG_NOSIGNAL) !=
-	    (ssize_t)(sizeof(msg->header) + msg->header.size))
+	sent = sendmsg(vu->fd, &mh, MSG_DONTWAIT | MSG_NOSIGNAL);
+	close_fd(&vu->reply_fd);
+	if (sent != (ssize_t)(sizeof(msg->header) + msg->header.size))
 		return fail(vu, -EPIPE,
 			    "the front end does not take the reply");
 	return 0;
@@ -1146,6 +1267,7 @@ void vhost_user_init(struct vhost_user *vu, sd_event *event,
 	vu->memory.arg = dev;
 	listener_init(&vu->listener, "vhost-user", on_front_end, vu);
 	vu->fd = -1;
+	vu->reply_fd = -1;
 	vu->backend_fd = -1;
 	vu->kick_fd = -1;
 	vu->call_fd = -1;

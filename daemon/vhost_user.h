@@ -10,6 +10,7 @@
 #include <systemd/sd-event.h>
 
 #include "guest_memory.h"
+#include "inflight.h"
 #include "listener.h"
 #include "log.h"
 #include "vhost_user_protocol.h"
@@ -47,6 +48,7 @@ struct vhost_user_incoming {
  * @fd: the front end, -1 if there is none
  * @in: message being received
  * @reason: why the connection is to end, after a handler has failed
+ * @reply_fd: to go with the reply, -1 for none
  * @features: that the driver has accepted
  * @protocol_features: that the front end has accepted
  * @status: device status, if the front end speaks STATUS
@@ -54,6 +56,7 @@ struct vhost_user_incoming {
  * @config_pending: the front end is still to be told of a change
  * @memory: guest memory that the front end shares
  * @vring: the one queue
+ * @inflight: what was taken from it and not answered
  * @waiting: a request of the ring waits for its answer
  * @waiting_chain: its chain
  */
@@ -70,6 +73,7 @@ struct vhost_user {
 	sd_event_source *source;
 	struct vhost_user_incoming in;
 	const char *reason;
+	int reply_fd;
 	uint64_t features;
 	uint64_t protocol_features;
 	uint8_t status;
@@ -80,6 +84,7 @@ struct vhost_user {
 
 	struct guest_memory memory;
 	struct vring_queue vring;
+	struct inflight inflight;
 	bool waiting;
 	struct vring_chain waiting_chain;
 	int kick_fd;

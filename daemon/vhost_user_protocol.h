@@ -16,6 +16,7 @@ enum vhost_user_protocol_feature {
 	VHOST_USER_PROTOCOL_F_REPLY_ACK = 3,
 	VHOST_USER_PROTOCOL_F_BACKEND_REQ = 5,
 	VHOST_USER_PROTOCOL_F_CONFIG = 9,
+	VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD = 12,
 	VHOST_USER_PROTOCOL_F_RESET_DEVICE = 13,
 	VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS = 15,
 	VHOST_USER_PROTOCOL_F_STATUS = 16,
@@ -41,6 +42,8 @@ enum vhost_user_request {
 	VHOST_USER_SET_BACKEND_REQ_FD = 21,
 	VHOST_USER_GET_CONFIG = 24,
 	VHOST_USER_SET_CONFIG = 25,
+	VHOST_USER_GET_INFLIGHT_FD = 31,
+	VHOST_USER_SET_INFLIGHT_FD = 32,
 	VHOST_USER_RESET_DEVICE = 34,
 	VHOST_USER_GET_MAX_MEM_SLOTS = 36,
 	VHOST_USER_ADD_MEM_REG = 37,
@@ -114,6 +117,14 @@ struct vhost_user_config {
 	uint8_t data[VHOST_USER_MAX_CONFIG];
 };
 
+/* Some front ends send the padding at its end, some do not. */
+struct vhost_user_inflight {
+	uint64_t mmap_size;
+	uint64_t mmap_offset;
+	uint16_t nr_queues;
+	uint16_t queue_size;
+};
+
 union vhost_user_payload {
 	uint64_t u64;
 	struct vhost_user_mem_table mem_table;
@@ -121,6 +132,7 @@ union vhost_user_payload {
 	struct vhost_user_vring_state vring_state;
 	struct vhost_user_vring_addr vring_addr;
 	struct vhost_user_config config;
+	struct vhost_user_inflight inflight;
 };
 
 /* Header and payload follow each other on the wire, but not in here. */

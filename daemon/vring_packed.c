@@ -60,8 +60,9 @@ int vring_packed_find(struct vring_queue *vring,
 	return 0;
 }
 
-static void advance(const struct vring_queue *vring, uint16_t *index,
-		    bool *wrap, uint16_t nr)
+/* Go on by @nr descriptors, at most the ring's size. */
+void vring_packed_advance(const struct vring_queue *vring, uint16_t *index,
+			  bool *wrap, uint16_t nr)
 {
 	*index += nr;
 	if (*index >= vring->size) {
@@ -155,8 +156,8 @@ int vring_packed_pop(struct vring_queue *vring,
 	ret = vring_packed_walk(vring, memory, index, request, reason);
 	if (ret)
 		return ret;
-	advance(vring, &vring->last_avail, &vring->avail_wrap,
-		request->chain.nr);
+	vring_packed_advance(vring, &vring->last_avail, &vring->avail_wrap,
+			     request->chain.nr);
 	return 1;
 }
 
@@ -168,18 +169,40 @@ void vring_packed_unpop(struct vring_queue *vring,
 	vring->last_avail = chain->index;
 }
 
+/*
+ * What is written to a descriptor that is used: half of it, in one store. If we
+ * are killed, whoever comes next finds it all, or the chain as it was.
+ */
+union used_half {
+	struct {
+		uint32_t len;
+		uint16_t id;
+		uint16_t flags;
+	};
+	uint64_t word;
+};
+
+_Static_assert(offsetof(struct vring_packed_desc, len) == sizeof(uint64_t) &&
+		       offsetof(struct vring_packed_desc, flags) == 14,
+	       "length, id and flags are an aligned word");
+
 void vring_packed_push(struct vring_queue *vring,
 		       const struct vring_chain *chain, uint32_t written)
 {
 	struct vring_packed_desc *desc = &vring->packed.desc[vring->used_index];
 	uint16_t flags = vring->used_wrap ? FLAG_AVAIL | FLAG_USED : 0;
+	union used_half used;
 
 	if (written)
 		flags |= VRING_DESC_F_WRITE;
-	desc->id = htole16(chain->id);
-	desc->len = htole32(written);
-	__atomic_store_n(&desc->flags, htole16(flags), __ATOMIC_RELEASE);
-	advance(vring, &vring->used_index, &vring->used_wrap, chain->nr);
+	used = (union used_half){{
+		.len = htole32(written),
+		.id = htole16(chain->id),
+		.flags = htole16(flags),
+	}};
+	__atomic_store_n((uint64_t *)&desc->len, used.word, __ATOMIC_RELEASE);
+	vring_packed_advance(vring, &vring->used_index, &vring->used_wrap,
+			     chain->nr);
 }
 
 /* @used: descriptors since it was asked last */

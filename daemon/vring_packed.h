@@ -22,6 +22,8 @@ void vring_packed_push(struct vring_queue *vring,
 		       const struct vring_chain *chain, uint32_t written);
 bool vring_packed_wants_interrupt(const struct vring_queue *vring,
 				  uint16_t used);
+void vring_packed_advance(const struct vring_queue *vring, uint16_t *index,
+			  bool *wrap, uint16_t nr);
 bool vring_packed_is_available(const struct vring_queue *vring, uint16_t index,
 			       bool wrap);
 

@@ -313,6 +313,56 @@ void front_end_negotiate(struct front_end *fe)
 		0);
 }
 
+/* Have the back end make an inflight region. Return: its descriptor. */
+int front_end_get_inflight(struct front_end *fe)
+{
+	struct vhost_user_inflight inflight = {
+		.nr_queues = 1,
+		.queue_size = FE_QUEUE_SIZE,
+	};
+	struct {
+		struct vhost_user_header header;
+		struct vhost_user_inflight inflight;
+	} __attribute__((packed)) reply;
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov = {.iov_base = &reply, .iov_len = sizeof(reply)};
+	struct msghdr mh = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+	int fd;
+
+	front_end_send(fe, VHOST_USER_GET_INFLIGHT_FD, 0, &inflight,
+		       sizeof(inflight), NULL, 0);
+	assert_int_equal(recvmsg(fe->fd, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC),
+			 sizeof(reply));
+	assert_int_equal(reply.header.request, VHOST_USER_GET_INFLIGHT_FD);
+	assert_int_equal(reply.inflight.mmap_size,
+			 inflight_size(FE_QUEUE_SIZE));
+	assert_int_equal(reply.inflight.mmap_offset, 0);
+	assert_non_null(CMSG_FIRSTHDR(&mh));
+	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&mh)), sizeof(fd));
+	return fd;
+}
+
+void front_end_set_inflight(struct front_end *fe, int fd)
+{
+	struct vhost_user_inflight inflight = {
+		.mmap_size = inflight_size(FE_QUEUE_SIZE),
+		.nr_queues = 1,
+		.queue_size = FE_QUEUE_SIZE,
+	};
+
+	assert_int_equal(front_end_call(fe, VHOST_USER_SET_INFLIGHT_FD,
+					&inflight, sizeof(inflight), &fd, 1),
+			 0);
+}
+
 void front_end_share_memory(struct front_end *fe)
 {
 	struct vhost_user_mem_reg reg = {
@@ -336,9 +386,11 @@ void front_end_start_ring(struct front_end *fe)
 	assert_int_equal(front_end_set_vring(fe, VHOST_USER_SET_VRING_NUM,
 					     FE_QUEUE_SIZE),
 			 0);
-	assert_int_equal(front_end_set_vring(fe, VHOST_USER_SET_VRING_BASE,
-					     driver_base(&fe->driver)),
-			 0);
+	assert_int_equal(
+		front_end_set_vring(fe, VHOST_USER_SET_VRING_BASE,
+				    fe->lost ? fe->lost_base
+					     : driver_base(&fe->driver)),
+		0);
 	assert_int_equal(front_end_call(fe, VHOST_USER_SET_VRING_ADDR, &addr,
 					sizeof(addr), NULL, 0),
 			 0);

@@ -42,6 +42,7 @@
 	 1ULL << VHOST_USER_PROTOCOL_F_REPLY_ACK |           \
 	 1ULL << VHOST_USER_PROTOCOL_F_BACKEND_REQ |         \
 	 1ULL << VHOST_USER_PROTOCOL_F_CONFIG |              \
+	 1ULL << VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD |      \
 	 1ULL << VHOST_USER_PROTOCOL_F_RESET_DEVICE |        \
 	 1ULL << VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS | \
 	 1ULL << VHOST_USER_PROTOCOL_F_STATUS)
@@ -66,6 +67,8 @@
  * @channel: our end of the back end's channel
  * @features: that the driver accepts
  * @driver: of the queue
+ * @lost: the front end does not know where the back end is in the queue, and
+ *	tells it @lost_base
  */
 struct front_end {
 	sd_event *event;
@@ -82,6 +85,8 @@ struct front_end {
 	int channel;
 	uint64_t features;
 	struct driver driver;
+	bool lost;
+	uint32_t lost_base;
 };
 
 struct front_end *front_end_new(uint64_t region_size, uint64_t block_size,
@@ -112,6 +117,8 @@ uint64_t front_end_set_vring(struct front_end *fe, uint32_t request,
 			     uint32_t num);
 
 void front_end_negotiate(struct front_end *fe);
+int front_end_get_inflight(struct front_end *fe);
+void front_end_set_inflight(struct front_end *fe, int fd);
 void front_end_share_memory(struct front_end *fe);
 void front_end_new_ring(struct front_end *fe);
 void front_end_start_ring(struct front_end *fe);

@@ -5,6 +5,7 @@
  */
 #include <endian.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "formats.h"
 #include "front_end.h"
@@ -195,6 +196,165 @@ static void a_started_queue_keeps_its_format(void **state)
 			 VIRTIO_MEM_RESP_ACK);
 }
 
+/* --- Requests in flight --- */
+
+/* All of it anew, with the region of the connection before, or without one. */
+static void come_back(struct front_end *fe, int inflight_fd)
+{
+	const struct vring_used *used =
+		(const struct vring_used *)(fe->memory + FE_USED);
+	bool packed = driver_has(&fe->driver, VIRTIO_F_RING_PACKED);
+
+	front_end_close(fe);
+	front_end_connect(fe);
+	front_end_negotiate(fe);
+	front_end_share_memory(fe);
+	if (inflight_fd >= 0)
+		front_end_set_inflight(fe, inflight_fd);
+	/* In memory is where a split queue is, but not where a packed one is. */
+	fe->lost = true;
+	fe->lost_base = packed ? 1U << 15 | 1U << 31 : le16toh(used->idx);
+	front_end_start_ring(fe);
+	fe->lost = false;
+}
+
+/* Connect, and have a region. Return: its descriptor. */
+static int start_with_inflight(struct front_end *fe)
+{
+	int fd;
+
+	front_end_connect(fe);
+	front_end_negotiate(fe);
+	fd = front_end_get_inflight(fe);
+	front_end_set_inflight(fe, fd);
+	front_end_share_memory(fe);
+	front_end_start_ring(fe);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	return fd;
+}
+
+static void a_request_in_flight_survives_its_connection(void **state)
+{
+	struct front_end *fe = *state;
+	int fd = start_with_inflight(fe);
+
+	for (unsigned int i = 0; i < 130; i++) {
+		fe->bitmap.later = true;
+		fe->bitmap.repeated = false;
+		plug(fe, i);
+		front_end_kick(fe);
+		assert_true(virtio_mem_busy(&fe->dev));
+		come_back(fe, fd);
+		assert_not_answered(fe);
+		/* It is done for nobody, and asked for again. */
+		assert_true(bitmap_backing_finish(&fe->bitmap));
+		assert_int_equal(fe->bitmap.lost, i + 1);
+		fe->bitmap.later = false;
+		fe->bitmap.repeated = true;
+		front_end_run(fe);
+		assert_answered(fe, VIRTIO_MEM_RESP_ACK);
+		assert_not_answered(fe);
+		assert_int_equal(fe->bitmap.backing.plugged.set, i + 1);
+	}
+	close(fd);
+}
+
+static void what_was_answered_is_not_done_again(void **state)
+{
+	struct front_end *fe = *state;
+	int fd = start_with_inflight(fe);
+
+	for (unsigned int i = 0; i < 130; i++) {
+		assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG,
+						   GPA + i * BLOCK, 1),
+				 VIRTIO_MEM_RESP_ACK);
+		come_back(fe, fd);
+		assert_not_answered(fe);
+	}
+	assert_int_equal(fe->bitmap.backing.plugged.set, 130);
+	close(fd);
+}
+
+/* The queue is taken back in order: what the front end says is so. */
+static void a_queue_taken_back_is_not_in_flight(void **state)
+{
+	struct front_end *fe = *state;
+	int fd = start_with_inflight(fe);
+
+	front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1);
+	fe->bitmap.later = true;
+	plug(fe, 1);
+	front_end_kick(fe);
+	assert_int_equal(front_end_stop_ring(fe), driver_base(&fe->driver));
+	bitmap_backing_finish(&fe->bitmap);
+	fe->bitmap.later = false;
+	/* The driver gives the queue up, and makes another. */
+	front_end_new_ring(fe);
+	front_end_set_inflight(fe, fd);
+	front_end_start_ring(fe);
+	assert_not_answered(fe);
+	assert_int_equal(
+		front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA + 2 * BLOCK, 1),
+		VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(fe->bitmap.backing.plugged.set, 3);
+	close(fd);
+}
+
+static void assert_inflight_ends(struct front_end *fe, uint32_t request,
+				 struct vhost_user_inflight inflight, int fd)
+{
+	front_end_send(fe, request, 0, &inflight, sizeof(inflight), &fd,
+		       fd >= 0);
+	assert_true(front_end_closed(fe));
+	front_end_close(fe);
+	front_end_connect(fe);
+	front_end_negotiate(fe);
+}
+
+static void bad_inflight_messages(void **state)
+{
+	const struct vhost_user_inflight good = {
+		.mmap_size = inflight_size(FE_QUEUE_SIZE),
+		.nr_queues = 1,
+		.queue_size = FE_QUEUE_SIZE,
+	};
+	struct vhost_user_inflight bad = good;
+	struct front_end *fe = *state;
+	unsigned int open_fds;
+	int fd;
+
+	front_end_connect(fe);
+	front_end_negotiate(fe);
+	open_fds = front_end_open_fds();
+	fd = front_end_get_inflight(fe);
+	bad.nr_queues = 2;
+	assert_inflight_ends(fe, VHOST_USER_GET_INFLIGHT_FD, bad, -1);
+	assert_inflight_ends(fe, VHOST_USER_SET_INFLIGHT_FD, bad, fd);
+	bad.nr_queues = 0;
+	assert_inflight_ends(fe, VHOST_USER_GET_INFLIGHT_FD, bad, -1);
+	bad = good;
+	bad.queue_size = 0;
+	assert_inflight_ends(fe, VHOST_USER_GET_INFLIGHT_FD, bad, -1);
+	bad.queue_size = VRING_MAX_SIZE + 1;
+	assert_inflight_ends(fe, VHOST_USER_GET_INFLIGHT_FD, bad, -1);
+	assert_inflight_ends(fe, VHOST_USER_SET_INFLIGHT_FD, good, -1);
+	/* The guest's memory is not sealed, and no region. */
+	assert_inflight_ends(fe, VHOST_USER_SET_INFLIGHT_FD, good,
+			     fe->memory_fd);
+	bad = good;
+	bad.mmap_size--;
+	assert_inflight_ends(fe, VHOST_USER_SET_INFLIGHT_FD, bad, fd);
+	/* While the queue is started. */
+	front_end_share_memory(fe);
+	front_end_start_ring(fe);
+	assert_inflight_ends(fe, VHOST_USER_SET_INFLIGHT_FD, good, fd);
+	front_end_share_memory(fe);
+	front_end_start_ring(fe);
+	assert_inflight_ends(fe, VHOST_USER_GET_INFLIGHT_FD, good, -1);
+	close(fd);
+	assert_int_equal(front_end_open_fds(), open_fds);
+}
+
 int main(void)
 {
 	const struct format_case cases[] = {
@@ -205,6 +365,10 @@ int main(void)
 		FORMAT_CASE(a_request_that_waits_is_left_to_the_next),
 		FORMAT_CASE(a_late_answer_is_told),
 		FORMAT_CASE(a_started_queue_keeps_its_format),
+		FORMAT_CASE(a_request_in_flight_survives_its_connection),
+		FORMAT_CASE(what_was_answered_is_not_done_again),
+		FORMAT_CASE(a_queue_taken_back_is_not_in_flight),
+		FORMAT_CASE(bad_inflight_messages),
 	};
 
 	return formats_run(cases, sizeof(cases) / sizeof(cases[0]),

@@ -1,0 +1,567 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The inflight region: a daemon dies at any moment of its work, and the next one
+ * answers what is left, once. Then regions that are not what they should be.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "formats.h"
+#include "inflight.h"
+#include "ring.h"
+
+/* What it is made for; queues are smaller. */
+#define QUEUE_SIZE 32
+
+/* Offsets of the protocol's layouts, and sizes of an entry. */
+#define VERSION		8
+#define DESC_NUM	10
+#define SPLIT_BATCH	12
+#define SPLIT_USED	14
+#define SPLIT_DESC	16
+#define SPLIT_ENTRY	16
+#define PACKED_FREE	12
+#define PACKED_OLD_FREE 14
+#define PACKED_USED	16
+#define PACKED_OLD_USED 18
+#define PACKED_WRAP	20
+#define PACKED_OLD_WRAP 21
+#define PACKED_DESC	32
+#define PACKED_ENTRY	32
+
+#define NOT_THIS_QUEUE "an inflight region that is none of this queue's"
+
+/* What a daemon leaves behind: all that it shares. */
+struct moment {
+	uint8_t ring[RING_BUFFERS + KIB];
+	uint8_t region[PACKED_DESC + QUEUE_SIZE * PACKED_ENTRY];
+};
+
+/**
+ * struct fixture - a queue and its region
+ * @ring: first, as ring.c makes it
+ * @region: the front end's mapping of it, of @region_fd
+ */
+struct fixture {
+	struct ring *ring;
+	struct inflight inflight;
+	int region_fd;
+	uint8_t *region;
+};
+
+static uint16_t get16(const struct fixture *f, size_t at)
+{
+	uint16_t value;
+
+	memcpy(&value, f->region + at, sizeof(value));
+	return value;
+}
+
+static void set16(const struct fixture *f, size_t at, uint16_t value)
+{
+	memcpy(f->region + at, &value, sizeof(value));
+}
+
+static int reopen(struct fixture *f)
+{
+	inflight_close(&f->inflight);
+	return inflight_open(&f->inflight, f->region_fd, 0,
+			     inflight_size(QUEUE_SIZE), QUEUE_SIZE,
+			     &f->ring->reason);
+}
+
+static int begin(struct fixture *f)
+{
+	return inflight_start(&f->inflight, &f->ring->vring, &f->ring->reason);
+}
+
+static int set_up(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	void *ring = *state;
+
+	assert_non_null(f);
+	ring_set_up(&ring);
+	f->ring = ring;
+	f->region_fd = inflight_create(QUEUE_SIZE, &f->ring->reason);
+	assert_true(f->region_fd >= 0);
+	f->region = mmap(NULL, inflight_size(QUEUE_SIZE),
+			 PROT_READ | PROT_WRITE, MAP_SHARED, f->region_fd, 0);
+	assert_ptr_not_equal(f->region, MAP_FAILED);
+	assert_int_equal(reopen(f), 0);
+	assert_int_equal(begin(f), 0);
+	*state = f;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *f = *state;
+	void *ring = f->ring;
+
+	inflight_close(&f->inflight);
+	munmap(f->region, inflight_size(QUEUE_SIZE));
+	close(f->region_fd);
+	free(f);
+	return ring_tear_down(&ring);
+}
+
+/*
+ * Take, handle and answer a chain, as the back end does. Return: whether there
+ * was one.
+ */
+static bool serve(struct fixture *f)
+{
+	struct vring_request *request = &f->ring->request;
+
+	if (ring_pop(f->ring) != 1 || request->read_size != 24 ||
+	    request->write_size != 10)
+		return false;
+	inflight_take(&f->inflight, &f->ring->vring, &request->chain);
+	vring_write(request, "0123456789", 10);
+	inflight_push(&f->inflight, &f->ring->vring, &request->chain, 10);
+	return true;
+}
+
+static void go_on_for(struct fixture *f, unsigned int rounds)
+{
+	while (rounds--) {
+		struct driver_chain chain = ring_add_request(f->ring);
+
+		serve(f);
+		ring_assert_back(f->ring, &chain, 10);
+	}
+}
+
+/* What a front end can know of where a lost daemon was. */
+static uint32_t lost_base(const struct fixture *f)
+{
+	const struct vring_used *used =
+		(const struct vring_used *)(f->ring->memory + RING_USED);
+
+	return ring_packed(f->ring) ? 1U << 15 | 1U << 31 : le16toh(used->idx);
+}
+
+static void next_daemon(struct fixture *f, uint32_t base)
+{
+	ring_next_daemon(f->ring, base);
+	assert_int_equal(reopen(f), 0);
+	if (begin(f))
+		fail_msg("%s", f->ring->reason);
+}
+
+/* --- Dying --- */
+
+static void note(const struct fixture *f, struct moment *moment)
+{
+	memcpy(moment->ring, f->ring->memory, sizeof(moment->ring));
+	memcpy(moment->region, f->region, sizeof(moment->region));
+}
+
+static bool is_now(const struct fixture *f, const struct moment *moment)
+{
+	return !memcmp(moment->ring, f->ring->memory, sizeof(moment->ring)) &&
+	       !memcmp(moment->region, f->region, sizeof(moment->region));
+}
+
+static pid_t start_traced(struct fixture *f)
+{
+	pid_t pid = fork();
+	int status;
+
+	assert_true(pid >= 0);
+	if (!pid) {
+		if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0)
+			_exit(1);
+		raise(SIGSTOP);
+		_exit(serve(f) ? 0 : 1);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSTOPPED(status));
+	return pid;
+}
+
+/*
+ * Have another process answer the next chain, one instruction after the other,
+ * and note each state of what it shares. Return: how many.
+ */
+static size_t each_moment(struct fixture *f, struct moment *moments, size_t max)
+{
+	pid_t pid = start_traced(f);
+	size_t nr = 0;
+	int status;
+
+	note(f, &moments[nr++]);
+	for (;;) {
+		assert_int_equal(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL), 0);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		if (WIFEXITED(status))
+			break;
+		assert_true(WIFSTOPPED(status));
+		if (is_now(f, &moments[nr - 1]))
+			continue;
+		assert_true(nr < max);
+		note(f, &moments[nr++]);
+	}
+	assert_int_equal(WEXITSTATUS(status), 0);
+	return nr;
+}
+
+/* The daemon was killed at that moment. Return: was the chain answered? */
+static bool dies_and_another_comes(struct fixture *f,
+				   const struct moment *moment,
+				   const struct driver_chain *chain)
+{
+	const struct driver driver = f->ring->driver;
+	bool answered;
+	uint32_t size;
+	uint16_t id;
+
+	memcpy(f->ring->memory, moment->ring, sizeof(moment->ring));
+	memcpy(f->region, moment->region, sizeof(moment->region));
+	answered = driver_take(&f->ring->driver, 2, &id, &size);
+	f->ring->driver = driver;
+	next_daemon(f, lost_base(f));
+	/* A second one dies before it does anything. */
+	next_daemon(f, lost_base(f));
+	/* What was answered is not there, and what was not is, whole. */
+	assert_int_equal(serve(f), !answered);
+	assert_false(f->ring->vring.broken);
+	ring_assert_back(f->ring, chain, 10);
+	assert_false(driver_take(&f->ring->driver, 2, &id, &size));
+	go_on_for(f, 2 * RING_SIZE + 1);
+	f->ring->driver = driver;
+	return answered;
+}
+
+static void a_daemon_dies_at_any_moment(void **state)
+{
+	enum { MAX = 512 };
+	struct moment *moments = calloc(MAX, sizeof(*moments));
+	struct fixture *f = *state;
+
+	assert_non_null(moments);
+	/* Also where the ring ends. */
+	for (unsigned int round = 0; round <= RING_SIZE; round++) {
+		struct driver_chain chain = ring_add_request(f->ring);
+		size_t nr = each_moment(f, moments, MAX);
+		size_t answered = 0;
+
+		for (size_t i = 0; i < nr; i++)
+			answered +=
+				dies_and_another_comes(f, &moments[i], &chain);
+		/* It was looked at before the answer, and after it. */
+		assert_true(answered > 0 && answered < nr);
+		/* The last one goes on. */
+		memcpy(f->ring->memory, moments[nr - 1].ring,
+		       sizeof(moments->ring));
+		memcpy(f->region, moments[nr - 1].region,
+		       sizeof(moments->region));
+		next_daemon(f, lost_base(f));
+		ring_assert_back(f->ring, &chain, 10);
+	}
+	free(moments);
+}
+
+/* While the device takes its time over a request. */
+static void a_request_in_flight_is_taken_again(void **state)
+{
+	struct fixture *f = *state;
+
+	for (unsigned int round = 0; round < 40; round++) {
+		struct driver_chain chain = ring_add_request(f->ring);
+
+		assert_int_equal(ring_pop(f->ring), 1);
+		inflight_take(&f->inflight, &f->ring->vring,
+			      &f->ring->request.chain);
+		for (unsigned int deaths = 0; deaths < 3; deaths++) {
+			next_daemon(f, lost_base(f));
+			assert_true(f->inflight.taken);
+		}
+		serve(f);
+		ring_assert_back(f->ring, &chain, 10);
+		next_daemon(f, lost_base(f));
+		assert_false(f->inflight.taken);
+		go_on_for(f, round % 3);
+	}
+}
+
+/* A front end that does not know where a split queue is, either. */
+static void in_flight_says_where(void **state)
+{
+	struct fixture *f = *state;
+	struct driver_chain chain;
+
+	go_on_for(f, 5);
+	chain = ring_add_request(f->ring);
+	assert_int_equal(ring_pop(f->ring), 1);
+	inflight_take(&f->inflight, &f->ring->vring, &f->ring->request.chain);
+	next_daemon(f, ring_packed(f->ring) ? 3 | 3 << 16 : 6);
+	serve(f);
+	ring_assert_back(f->ring, &chain, 10);
+}
+
+static void a_queue_that_was_taken_back_begins_anew(void **state)
+{
+	struct fixture *f = *state;
+	struct driver_chain chain;
+
+	go_on_for(f, 5);
+	ring_add_request(f->ring);
+	assert_int_equal(ring_pop(f->ring), 1);
+	inflight_take(&f->inflight, &f->ring->vring, &f->ring->request.chain);
+	inflight_forget(&f->inflight);
+	assert_int_equal(get16(f, VERSION), 0);
+	/* The driver sets another one up, and the front end says where. */
+	ring_start(f->ring, 8);
+	assert_int_equal(begin(f), 0);
+	assert_false(f->inflight.taken);
+	chain = ring_add_request(f->ring);
+	serve(f);
+	ring_assert_back(f->ring, &chain, 10);
+	next_daemon(f, lost_base(f));
+	go_on_for(f, 20);
+}
+
+static void without_a_region_nothing_changes(void **state)
+{
+	struct fixture *f = *state;
+
+	inflight_close(&f->inflight);
+	assert_int_equal(begin(f), 0);
+	inflight_forget(&f->inflight);
+	go_on_for(f, 40);
+}
+
+/* --- What is in it --- */
+
+static void it_has_the_protocols_layout(void **state)
+{
+	struct fixture *f = *state;
+	struct driver_chain chain;
+	size_t entry;
+
+	assert_int_equal(get16(f, VERSION), 1);
+	assert_int_equal(get16(f, DESC_NUM), QUEUE_SIZE);
+	go_on_for(f, 3);
+	chain = ring_add_request(f->ring);
+	assert_int_equal(ring_pop(f->ring), 1);
+	inflight_take(&f->inflight, &f->ring->vring, &f->ring->request.chain);
+	if (!ring_packed(f->ring)) {
+		entry = SPLIT_DESC + chain.id * SPLIT_ENTRY;
+		assert_int_equal(f->region[entry], 1);
+		/* The fourth chain. */
+		assert_int_equal(f->region[entry + 8], 3);
+		assert_int_equal(get16(f, SPLIT_USED), 3);
+		inflight_push(&f->inflight, &f->ring->vring,
+			      &f->ring->request.chain, 10);
+		assert_int_equal(f->region[entry], 0);
+		assert_int_equal(get16(f, SPLIT_USED), 4);
+		assert_int_equal(get16(f, SPLIT_BATCH), chain.id);
+		return;
+	}
+	entry = PACKED_DESC;
+	assert_int_equal(f->region[entry], 1);
+	/* last, num, counter */
+	assert_int_equal(get16(f, entry + 4), ring_indirect(f->ring) ? 0 : 1);
+	assert_int_equal(get16(f, entry + 6), ring_indirect(f->ring) ? 1 : 2);
+	assert_int_equal(f->region[entry + 8], 3);
+	/* id and flags of the last descriptor */
+	entry += ring_indirect(f->ring) ? 0 : PACKED_ENTRY;
+	assert_int_equal(get16(f, entry + 16), chain.id);
+	assert_memory_equal(f->region + entry + 24,
+			    driver_slot(&f->ring->driver,
+					ring_indirect(f->ring) ? chain.slot
+							       : chain.slot + 1)
+				    .gpa,
+			    8);
+	assert_int_equal(get16(f, PACKED_FREE), get16(f, PACKED_OLD_FREE));
+	assert_int_equal(get16(f, PACKED_USED), chain.slot);
+	assert_int_equal(get16(f, PACKED_OLD_USED), chain.slot);
+	assert_int_equal(f->region[PACKED_WRAP], 1);
+	inflight_push(&f->inflight, &f->ring->vring, &f->ring->request.chain,
+		      10);
+	assert_int_equal(f->region[PACKED_DESC], 0);
+	assert_int_equal(get16(f, PACKED_USED), f->ring->driver.next);
+	assert_int_equal(get16(f, PACKED_OLD_USED), f->ring->driver.next);
+	assert_int_equal(get16(f, PACKED_FREE), 0);
+}
+
+/* --- What should not be --- */
+
+static void assert_refused(struct fixture *f, const char *reason)
+{
+	ring_next_daemon(f->ring, lost_base(f));
+	assert_int_equal(reopen(f), 0);
+	assert_int_equal(begin(f), -EINVAL);
+	assert_string_equal(f->ring->reason, reason);
+}
+
+static void another_queues_region_is_refused(void **state)
+{
+	struct fixture *f = *state;
+	size_t entry = ring_packed(f->ring) ? PACKED_ENTRY : SPLIT_ENTRY;
+	size_t desc = ring_packed(f->ring) ? PACKED_DESC : SPLIT_DESC;
+
+	set16(f, VERSION, 2);
+	assert_refused(f, NOT_THIS_QUEUE);
+	set16(f, VERSION, 1);
+	set16(f, DESC_NUM, QUEUE_SIZE - 1);
+	assert_refused(f, NOT_THIS_QUEUE);
+	set16(f, DESC_NUM, QUEUE_SIZE);
+	/* Two in flight, of which none is free. */
+	set16(f, PACKED_OLD_FREE, QUEUE_SIZE);
+	set16(f, PACKED_FREE, QUEUE_SIZE);
+	f->region[desc + 3 * entry] = 1;
+	f->region[desc + 5 * entry] = 1;
+	if (!ring_packed(f->ring)) {
+		set16(f, SPLIT_BATCH, 0);
+		set16(f, SPLIT_USED, 0);
+	}
+	assert_refused(f, NOT_THIS_QUEUE);
+	f->region[desc + 5 * entry] = 0;
+	if (ring_packed(f->ring)) {
+		set16(f, PACKED_USED, RING_SIZE);
+		assert_refused(f, NOT_THIS_QUEUE);
+		set16(f, PACKED_USED, 0);
+		set16(f, PACKED_OLD_USED, UINT16_MAX);
+		assert_refused(f, NOT_THIS_QUEUE);
+		set16(f, PACKED_OLD_USED, 0);
+		set16(f, desc + 3 * entry + 4, QUEUE_SIZE);
+		assert_refused(f, NOT_THIS_QUEUE);
+		return;
+	}
+	/* More answers in the ring than there can be, or by nobody. */
+	set16(f, SPLIT_USED, (uint16_t)(0 - QUEUE_SIZE - 1));
+	assert_refused(f, NOT_THIS_QUEUE);
+	set16(f, SPLIT_USED, UINT16_MAX);
+	set16(f, SPLIT_BATCH, QUEUE_SIZE);
+	assert_refused(f, NOT_THIS_QUEUE);
+}
+
+static void a_region_for_a_smaller_queue_is_refused(void **state)
+{
+	struct fixture *f = *state;
+
+	inflight_close(&f->inflight);
+	assert_int_equal(inflight_open(&f->inflight, f->region_fd, 0,
+				       inflight_size(QUEUE_SIZE), RING_SIZE - 1,
+				       &f->ring->reason),
+			 0);
+	assert_int_equal(begin(f), -EINVAL);
+	assert_string_equal(f->ring->reason,
+			    "an inflight region for a smaller queue");
+}
+
+/* Whatever is in it, we go on or refuse, and write nowhere else. */
+static void any_contents(void **state)
+{
+	size_t size = inflight_size(QUEUE_SIZE);
+	struct fixture *f = *state;
+	unsigned int refused = 0;
+	unsigned int seed = 1;
+
+	for (unsigned int round = 0; round < 2000; round++) {
+		ring_start(f->ring, RING_SIZE);
+		for (size_t i = 0; i < size; i++)
+			f->region[i] = rand_r(&seed) >> 8;
+		/* So that what follows is looked at. */
+		set16(f, VERSION, 1);
+		set16(f, DESC_NUM, QUEUE_SIZE);
+		for (unsigned int i = 0; i < QUEUE_SIZE; i++) {
+			if (rand_r(&seed) % 64)
+				f->region[SPLIT_DESC + i * SPLIT_ENTRY] = 0;
+			if (rand_r(&seed) % 64 && ring_packed(f->ring))
+				f->region[PACKED_DESC + i * PACKED_ENTRY] = 0;
+		}
+		for (size_t i = SPLIT_BATCH; i < PACKED_DESC; i += 2)
+			if (rand_r(&seed) % 4)
+				set16(f, i, get16(f, i) % (QUEUE_SIZE / 4));
+		assert_int_equal(reopen(f), 0);
+		if (begin(f)) {
+			assert_string_equal(f->ring->reason, NOT_THIS_QUEUE);
+			refused++;
+			continue;
+		}
+		/* The front end goes on to write while we use it. */
+		for (unsigned int i = 0; i < 4; i++) {
+			ring_add_request(f->ring);
+			serve(f);
+			f->region[rand_r(&seed) % size] = rand_r(&seed) >> 8;
+		}
+	}
+	assert_true(refused > 0 && refused < 2000);
+}
+
+static void assert_not_opened(struct fixture *f, int fd, uint64_t offset,
+			      uint64_t size, int error, const char *reason)
+{
+	struct inflight inflight = {};
+
+	assert_int_equal(inflight_open(&inflight, fd, offset, size, QUEUE_SIZE,
+				       &f->ring->reason),
+			 error);
+	assert_string_equal(f->ring->reason, reason);
+	assert_null(inflight.map);
+}
+
+static void only_its_own_file_is_used(void **state)
+{
+	const char *misplaced = "an inflight region of a size or place that it "
+				"was not given";
+	const char *beyond = "an inflight region beyond the end of its file";
+	const char *unsealed = "an inflight region that can be truncated";
+	uint64_t size = inflight_size(QUEUE_SIZE);
+	struct fixture *f = *state;
+	int fd, fds[2];
+
+	assert_not_opened(f, f->region_fd, 0, size - 1, -EINVAL, misplaced);
+	assert_not_opened(f, f->region_fd, 0, 0, -EINVAL, misplaced);
+	assert_not_opened(f, f->region_fd, 1, size, -EINVAL, misplaced);
+	assert_not_opened(f, f->region_fd, UINT64_MAX - 4095, 4096, -EINVAL,
+			  misplaced);
+	assert_not_opened(f, f->region_fd, 0 - 8192ULL, 4096, -EINVAL, beyond);
+	assert_not_opened(f, f->region_fd, 0, UINT64_MAX, -EINVAL, beyond);
+	assert_not_opened(f, f->region_fd, 4096, size, -EINVAL, beyond);
+	fd = memfd_create("other", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	assert_int_equal(ftruncate(fd, (off_t)size), 0);
+	assert_not_opened(f, fd, 0, size, -EPERM, unsealed);
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_GROW), 0);
+	assert_not_opened(f, fd, 0, size, -EPERM, unsealed);
+	close(fd);
+	assert_int_equal(pipe(fds), 0);
+	assert_not_opened(f, fds[0], 0, size, -EPERM, unsealed);
+	close(fds[0]);
+	close(fds[1]);
+	assert_not_opened(f, -1, 0, size, -EPERM, unsealed);
+	/* Nobody can make ours shorter. */
+	assert_int_equal(ftruncate(f->region_fd, 0), -1);
+	assert_int_equal(errno, EPERM);
+}
+
+int main(void)
+{
+	const struct format_case cases[] = {
+		FORMAT_CASE(a_daemon_dies_at_any_moment),
+		FORMAT_CASE(a_request_in_flight_is_taken_again),
+		FORMAT_CASE(in_flight_says_where),
+		FORMAT_CASE(a_queue_that_was_taken_back_begins_anew),
+		FORMAT_CASE(without_a_region_nothing_changes),
+		FORMAT_CASE(it_has_the_protocols_layout),
+		FORMAT_CASE(another_queues_region_is_refused),
+		FORMAT_CASE(a_region_for_a_smaller_queue_is_refused),
+		FORMAT_CASE(any_contents),
+		FORMAT_CASE(only_its_own_file_is_used),
+	};
+
+	return formats_run(cases, sizeof(cases) / sizeof(cases[0]), set_up,
+			   tear_down);
+}
