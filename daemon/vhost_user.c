@@ -441,16 +441,28 @@ static int on_backend_channel(sd_event_source *source __attribute__((unused)),
 
 	if (revents & (EPOLLHUP | EPOLLERR))
 		drop_backend_channel(vu);
-	else if (vu->config_pending)
+	else if (vu->config_pending && vu->vring.started)
 		send_config_change(vu);
+	else
+		sd_event_source_set_io_events(vu->backend_source, 0);
 	return 0;
+}
+
+/*
+ * Not while the queue is stopped: the device is suspended then, and must send
+ * nothing. A driver that starts it anew has read the configuration itself.
+ */
+static void tell_config_change(struct vhost_user *vu)
+{
+	if (vu->config_pending && vu->backend_fd >= 0 && vu->vring.started)
+		send_config_change(vu);
 }
 
 /* The device's configuration space has changed: tell the driver. */
 void vhost_user_config_changed(struct vhost_user *vu)
 {
-	if (vu->backend_fd >= 0)
-		send_config_change(vu);
+	vu->config_pending = true;
+	tell_config_change(vu);
 }
 
 bool vhost_user_connected(const struct vhost_user *vu)
@@ -760,6 +772,7 @@ static int set_vring_kick(struct vhost_user *vu, struct vhost_user_message *msg)
 	if (ret)
 		return ret;
 	changed(vu);
+	tell_config_change(vu);
 	/* A kick that a back end before us has consumed. */
 	process_ring(vu);
 	return HANDLED;
@@ -891,7 +904,8 @@ static int set_backend_req_fd(struct vhost_user *vu,
 	 * What has changed while there was no channel, or before a restart,
 	 * nobody was told of. To a driver, news of no change does no harm.
 	 */
-	send_config_change(vu);
+	vu->config_pending = true;
+	tell_config_change(vu);
 	return HANDLED;
 }
 

@@ -152,6 +152,65 @@ static void config_changes_are_told(void **state)
 	assert_int_equal(front_end_config_changes(fe), 1);
 }
 
+/* While its queue is stopped; what was held back is told after that, once. */
+static void a_suspended_device_sends_nothing(void **state)
+{
+	struct front_end *fe = *state;
+
+	front_end_connect(fe);
+	front_end_negotiate(fe);
+	front_end_share_memory(fe);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	front_end_run(fe);
+	assert_int_equal(front_end_config_changes(fe), 0);
+	front_end_start_ring(fe);
+	assert_int_equal(front_end_config_changes(fe), 1);
+	front_end_stop_ring(fe);
+	virtio_mem_set_requested(&fe->dev, 0);
+	virtio_mem_set_requested(&fe->dev, 2 * GIB);
+	front_end_run(fe);
+	assert_int_equal(front_end_config_changes(fe), 0);
+	front_end_start_ring(fe);
+	assert_int_equal(front_end_config_changes(fe), 1);
+	/* Nor what the channel did not take before. */
+	while (!fe->vu.config_pending)
+		virtio_mem_set_requested(&fe->dev,
+					 fe->dev.requested_size ? 0 : GIB);
+	front_end_stop_ring(fe);
+	assert_true(front_end_config_changes(fe) > 0);
+	front_end_run(fe);
+	assert_int_equal(front_end_config_changes(fe), 0);
+	front_end_start_ring(fe);
+	assert_int_equal(front_end_config_changes(fe), 1);
+}
+
+/* Whatever was negotiated, no reply is asked for: nobody would wait for it. */
+static void config_changes_want_no_reply(void **state)
+{
+	static const uint64_t protocols[] = {
+		FE_PROTOCOL_FEATURES,
+		FE_PROTOCOL_FEATURES &
+			~(1ULL << VHOST_USER_PROTOCOL_F_REPLY_ACK),
+	};
+	struct front_end *fe = *state;
+	struct vhost_user_header header[2];
+
+	front_end_start(fe);
+	assert_int_equal(front_end_config_changes(fe), 1);
+	for (size_t i = 0; i < 2; i++) {
+		front_end_send(fe, VHOST_USER_SET_PROTOCOL_FEATURES, 0,
+			       &protocols[i], sizeof(protocols[i]), NULL, 0);
+		virtio_mem_set_requested(&fe->dev, (i + 1) * GIB);
+		assert_int_equal(
+			recv(fe->channel, header, sizeof(header), MSG_DONTWAIT),
+			sizeof(header[0]));
+		assert_int_equal(header[0].request,
+				 VHOST_USER_BACKEND_CONFIG_CHANGE_MSG);
+		assert_int_equal(header[0].flags, VHOST_USER_FLAGS_VERSION);
+		assert_int_equal(header[0].size, 0);
+	}
+}
+
 static void a_full_channel_gets_the_last_change(void **state)
 {
 	struct front_end *fe = *state;
@@ -1312,6 +1371,8 @@ int main(void)
 		T(config_space_has_an_end),
 		T(config_space_is_not_written),
 		T(config_changes_are_told),
+		T(a_suspended_device_sends_nothing),
+		T(config_changes_want_no_reply),
 		T(a_full_channel_gets_the_last_change),
 		T(a_closed_channel_is_no_end),
 		T(mem_table_works_as_well),
