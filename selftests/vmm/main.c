@@ -261,7 +261,8 @@ static int create_device(struct vmm *vmm)
 	}
 	vmm->has_virtio = true;
 	ret = virtio_mmio_open(&vmm->virtio, vmm->vm_fd, &vmm->memory, &vmm->vu,
-			       VIRTIO_MEM_ID, VIRTIO_MEM_QUEUES);
+			       VIRTIO_MEM_ID, VIRTIO_MEM_QUEUES,
+			       ~options->features_hidden);
 	if (ret || options->vmemd)
 		return ret;
 	vmm->virtio.comes_back = true;

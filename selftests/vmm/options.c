@@ -21,6 +21,7 @@ static const char usage[] =
 	"  --memory SIZE          boot memory, 64M to 3G (512M)\n"
 	"  --cpus N               virtual CPUs, 1 to 16 (1)\n"
 	"  --reboot               go on when the guest resets itself\n"
+	"  --hide-features MASK   virtio features that the driver is not to see\n"
 	"  --smm                  give memory to the SMM address space too\n"
 	"  --serial WHERE         console: stdio, unix:PATH or a file (stdio)\n"
 	"  --console-log FILE     also write the console's output to FILE\n"
@@ -51,6 +52,7 @@ enum option_id {
 	OPT_CONTROL_LISTEN,
 	OPT_CPUS,
 	OPT_HELP,
+	OPT_HIDE_FEATURES,
 	OPT_INITRD,
 	OPT_KERNEL,
 	OPT_MEMORY,
@@ -74,6 +76,7 @@ static const struct option long_options[] = {
 	{"control-listen", required_argument, NULL, OPT_CONTROL_LISTEN},
 	{"cpus", required_argument, NULL, OPT_CPUS},
 	{"help", no_argument, NULL, OPT_HELP},
+	{"hide-features", required_argument, NULL, OPT_HIDE_FEATURES},
 	{"initrd", required_argument, NULL, OPT_INITRD},
 	{"kernel", required_argument, NULL, OPT_KERNEL},
 	{"memory", required_argument, NULL, OPT_MEMORY},
@@ -97,6 +100,18 @@ static int size_option(const char *name, const char *text, uint64_t *size)
 	if (ret)
 		error("--%s: %s is no size", name, text);
 	return ret;
+}
+
+static int mask_option(const char *name, const char *text, uint64_t *mask)
+{
+	char *end;
+
+	errno = 0;
+	*mask = strtoull(text, &end, 0);
+	if (!errno && end != text && !*end)
+		return 0;
+	error("--%s: %s is no number", name, text);
+	return -EINVAL;
 }
 
 static int cpus_option(struct options *options, const char *text)
@@ -147,6 +162,8 @@ static int take_option(struct options *options, int option, const char *name,
 		return 0;
 	case OPT_CPUS:
 		return cpus_option(options, text);
+	case OPT_HIDE_FEATURES:
+		return mask_option(name, text, &options->features_hidden);
 	case OPT_INITRD:
 		options->initrd = text;
 		return 0;

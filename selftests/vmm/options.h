@@ -20,6 +20,7 @@
  * @memory: bytes of boot memory
  * @nr_vcpus: virtual CPUs
  * @reboot: reset the machine when the guest asks for it, and go on
+ * @features_hidden: virtio feature bits that the driver is not to see
  * @smm: give the guest an SMM address space
  * @region: the virtio-mem region, of size 0 if there is none
  * @vmemd: program to start, or NULL
@@ -38,6 +39,7 @@ struct options {
 	uint64_t memory;
 	unsigned int nr_vcpus;
 	bool reboot;
+	uint64_t features_hidden;
 	bool smm;
 	struct region_config region;
 	const char *vmemd;

@@ -9,6 +9,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "inflight.h"
 #include "memory.h"
 #include "util.h"
 
@@ -29,6 +30,8 @@ enum {
 	SET_BACKEND_REQ_FD = 21,
 	GET_CONFIG = 24,
 	SET_CONFIG = 25,
+	GET_INFLIGHT_FD = 31,
+	SET_INFLIGHT_FD = 32,
 	RESET_DEVICE = 34,
 	GET_MAX_MEM_SLOTS = 36,
 	ADD_MEM_REG = 37,
@@ -44,12 +47,13 @@ enum {
 #define PF_REPLY_ACK	       (1ULL << 3)
 #define PF_BACKEND_REQ	       (1ULL << 5)
 #define PF_CONFIG	       (1ULL << 9)
+#define PF_INFLIGHT_SHMFD      (1ULL << 12)
 #define PF_RESET_DEVICE	       (1ULL << 13)
 #define PF_CONFIGURE_MEM_SLOTS (1ULL << 15)
 #define PF_STATUS	       (1ULL << 16)
-#define PF_KNOWN                                                       \
-	(PF_REPLY_ACK | PF_BACKEND_REQ | PF_CONFIG | PF_RESET_DEVICE | \
-	 PF_CONFIGURE_MEM_SLOTS | PF_STATUS)
+#define PF_KNOWN                                                         \
+	(PF_REPLY_ACK | PF_BACKEND_REQ | PF_CONFIG | PF_INFLIGHT_SHMFD | \
+	 PF_RESET_DEVICE | PF_CONFIGURE_MEM_SLOTS | PF_STATUS)
 
 #define FLAG_VERSION	  1U
 #define FLAG_VERSION_MASK 3U
@@ -104,6 +108,13 @@ struct message {
 			uint32_t flags;
 			uint8_t data[VHOST_USER_CONFIG_MAX];
 		} config;
+		struct {
+			uint64_t size;
+			uint64_t offset;
+			uint16_t nr_queues;
+			uint16_t queue_size;
+			uint32_t padding;
+		} inflight;
 	};
 } __attribute__((packed));
 
@@ -158,13 +169,40 @@ static int send_message(int fd, const struct message *msg, const int *fds,
 	return 0;
 }
 
-static int receive_bytes(int fd, void *buffer, size_t size)
+/* As recv(), with the descriptor that comes with it in @passed_fd. */
+static ssize_t receive_with_fd(int fd, void *buffer, size_t size,
+			       int *passed_fd)
+{
+	union {
+		char buffer[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov = {buffer, size};
+	struct msghdr header = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+	struct cmsghdr *cmsg;
+	ssize_t len;
+
+	len = recvmsg(fd, &header, MSG_CMSG_CLOEXEC);
+	cmsg = len > 0 ? CMSG_FIRSTHDR(&header) : NULL;
+	if (cmsg && cmsg->cmsg_level == SOL_SOCKET &&
+	    cmsg->cmsg_type == SCM_RIGHTS && *passed_fd < 0)
+		memcpy(passed_fd, CMSG_DATA(cmsg), sizeof(int));
+	return len;
+}
+
+static int receive_bytes(int fd, void *buffer, size_t size, int *passed_fd)
 {
 	char *to = buffer;
 	ssize_t len;
 
 	while (size) {
-		len = recv(fd, to, size, 0);
+		len = passed_fd ? receive_with_fd(fd, to, size, passed_fd)
+				: recv(fd, to, size, 0);
 		if (len < 0 && errno == EINTR)
 			continue;
 		if (len < 0)
@@ -177,16 +215,17 @@ static int receive_bytes(int fd, void *buffer, size_t size)
 	return 0;
 }
 
-static int receive_message(int fd, struct message *msg)
+/* @passed_fd: -1, or where the descriptor goes that may come; NULL for none */
+static int receive_message(int fd, struct message *msg, int *passed_fd)
 {
-	int ret = receive_bytes(fd, msg, HEADER_SIZE);
+	int ret = receive_bytes(fd, msg, HEADER_SIZE, passed_fd);
 
 	if (ret)
 		return ret;
 	if ((msg->flags & FLAG_VERSION_MASK) != FLAG_VERSION ||
 	    msg->size > MAX_PAYLOAD)
 		return -EPROTO;
-	return receive_bytes(fd, &msg->u64, msg->size);
+	return receive_bytes(fd, &msg->u64, msg->size, passed_fd);
 }
 
 /* Give the backend up; it cannot be known any more what it has done. */
@@ -198,12 +237,10 @@ static int give_up(struct vhost_user *vu, uint32_t request, int ret)
 	return -EPIPE;
 }
 
-/*
- * Send a request; if it has an answer, wait for it in @msg, else if the
- * backend confirms requests, wait for that.
- */
-static int transact(struct vhost_user *vu, struct message *msg, const int *fds,
-		    unsigned int nr_fds, bool has_answer)
+/* As transact(), with the descriptor that comes with the answer. */
+static int transact_fd(struct vhost_user *vu, struct message *msg,
+		       const int *fds, unsigned int nr_fds, bool has_answer,
+		       int *passed_fd)
 {
 	uint32_t request = msg->request;
 	bool confirmed = !has_answer && has(vu, PF_REPLY_ACK);
@@ -217,7 +254,7 @@ static int transact(struct vhost_user *vu, struct message *msg, const int *fds,
 		return give_up(vu, request, ret);
 	if (!has_answer && !confirmed)
 		return 0;
-	ret = receive_message(vu->fd, msg);
+	ret = receive_message(vu->fd, msg, passed_fd);
 	if (ret)
 		return give_up(vu, request, ret);
 	if (msg->request != request || !(msg->flags & FLAG_REPLY))
@@ -231,6 +268,16 @@ static int transact(struct vhost_user *vu, struct message *msg, const int *fds,
 		}
 	}
 	return 0;
+}
+
+/*
+ * Send a request; if it has an answer, wait for it in @msg, else if the
+ * backend confirms requests, wait for that.
+ */
+static int transact(struct vhost_user *vu, struct message *msg, const int *fds,
+		    unsigned int nr_fds, bool has_answer)
+{
+	return transact_fd(vu, msg, fds, nr_fds, has_answer, NULL);
 }
 
 static int set_u64(struct vhost_user *vu, uint32_t request, uint64_t value)
@@ -484,6 +531,52 @@ int vhost_user_set_config(struct vhost_user *vu, uint32_t offset,
 	return transact(vu, &msg, NULL, 0, false);
 }
 
+bool vhost_user_has_inflight(const struct vhost_user *vu)
+{
+	return has(vu, PF_INFLIGHT_SHMFD);
+}
+
+int vhost_user_get_inflight(struct vhost_user *vu, struct inflight *inflight,
+			    uint16_t nr_queues, uint16_t queue_size)
+{
+	struct message msg = {
+		.request = GET_INFLIGHT_FD,
+		.size = sizeof(msg.inflight),
+		.inflight = {.nr_queues = nr_queues, .queue_size = queue_size},
+	};
+	int fd = -1;
+	int ret = transact_fd(vu, &msg, NULL, 0, true, &fd);
+
+	if (!ret && (fd < 0 || msg.size < sizeof(msg.inflight) -
+						  sizeof(msg.inflight.padding)))
+		ret = give_up(vu, GET_INFLIGHT_FD, -EPROTO);
+	if (!ret)
+		return inflight_take(inflight, fd, msg.inflight.size,
+				     msg.inflight.offset);
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+int vhost_user_set_inflight(struct vhost_user *vu,
+			    const struct inflight *inflight, uint16_t nr_queues,
+			    uint16_t queue_size)
+{
+	struct message msg = {
+		.request = SET_INFLIGHT_FD,
+		.size = sizeof(msg.inflight),
+		.inflight =
+			{
+				.size = inflight->size,
+				.offset = inflight->offset,
+				.nr_queues = nr_queues,
+				.queue_size = queue_size,
+			},
+	};
+
+	return transact(vu, &msg, &inflight->fd, 1, false);
+}
+
 int vhost_user_start_queue(struct vhost_user *vu,
 			   const struct vhost_user_queue *queue)
 {
@@ -554,7 +647,7 @@ int vhost_user_handle_channel(struct vhost_user *vu, bool *config_changed)
 	int ret;
 
 	*config_changed = false;
-	ret = receive_message(vu->channel_fd, &msg);
+	ret = receive_message(vu->channel_fd, &msg, NULL);
 	if (ret)
 		return ret;
 	known = msg.request == BACKEND_CONFIG_CHANGE_MSG;

@@ -19,6 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct inflight;
 struct memory;
 
 /* Most bytes of configuration space one message carries (the spec's limit). */
@@ -46,7 +47,8 @@ struct vhost_user {
  * struct vhost_user_queue - a virtqueue as a backend is told of it
  * @index: which
  * @size: entries
- * @base: where in the available ring to begin
+ * @base: where in the available ring to begin; for a packed ring where in it,
+ *	for driver and device, in the protocol's form
  * @desc: where the descriptors are in this process
  * @avail: the driver's ring
  * @used: the device's ring
@@ -134,6 +136,37 @@ int vhost_user_get_config(struct vhost_user *vu, uint8_t *config);
  */
 int vhost_user_set_config(struct vhost_user *vu, uint32_t offset,
 			  const void *data, uint32_t size);
+
+/**
+ * vhost_user_has_inflight() - does the backend note what it has taken?
+ * @vu: the connection
+ */
+bool vhost_user_has_inflight(const struct vhost_user *vu);
+
+/**
+ * vhost_user_get_inflight() - have the backend make memory to note that in
+ * @vu: the connection
+ * @inflight: the memory
+ * @nr_queues: how many queues there are
+ * @queue_size: entries of each, at most
+ *
+ * Return: 0 or a negative errno.
+ */
+int vhost_user_get_inflight(struct vhost_user *vu, struct inflight *inflight,
+			    uint16_t nr_queues, uint16_t queue_size);
+
+/**
+ * vhost_user_set_inflight() - give the backend that memory
+ * @vu: the connection
+ * @inflight: as an earlier backend, or this one, has made it
+ * @nr_queues: how many queues there are
+ * @queue_size: entries of each, at most
+ *
+ * Return: 0 or a negative errno.
+ */
+int vhost_user_set_inflight(struct vhost_user *vu,
+			    const struct inflight *inflight, uint16_t nr_queues,
+			    uint16_t queue_size);
 
 int vhost_user_start_queue(struct vhost_user *vu,
 			   const struct vhost_user_queue *queue);

@@ -24,8 +24,8 @@
 #define VIRTIO_MMIO_SHM_BASE_HIGH 0x0bc
 #endif
 
-/* Ring layouts whose used index is elsewhere are not passed on. */
-#define FEATURES_WITHHELD (1ULL << VIRTIO_F_RING_PACKED)
+/* Alignment of a packed ring's event suppression areas. */
+#define PACKED_EVENT_ALIGN_SIZE 4
 
 static int assign_fds(int vm_fd, uint32_t index, int kick_fd, int call_fd)
 {
@@ -60,7 +60,8 @@ static int open_queue(struct virtio_mmio_queue *queue, int vm_fd,
 
 int virtio_mmio_open(struct virtio_mmio *dev, int vm_fd,
 		     const struct memory *memory, struct vhost_user *vu,
-		     uint32_t device_id, uint32_t nr_queues)
+		     uint32_t device_id, uint32_t nr_queues,
+		     uint64_t features_mask)
 {
 	uint32_t i;
 	int ret;
@@ -72,6 +73,8 @@ int virtio_mmio_open(struct virtio_mmio *dev, int vm_fd,
 	dev->vu = vu;
 	dev->device_id = device_id;
 	dev->nr_queues = nr_queues;
+	dev->features_mask = features_mask;
+	inflight_init(&dev->inflight);
 	for (i = 0; i < nr_queues; i++) {
 		dev->queues[i].kick_fd = -1;
 		dev->queues[i].call_fd = -1;
@@ -99,6 +102,7 @@ void virtio_mmio_close(struct virtio_mmio *dev)
 	}
 	if (dev->config_fd >= 0)
 		close(dev->config_fd);
+	inflight_close(&dev->inflight);
 	pthread_cond_destroy(&dev->back);
 	pthread_mutex_destroy(&dev->lock);
 }
@@ -118,7 +122,25 @@ static void device_failed(struct virtio_mmio *dev)
 
 static uint64_t offered_features(const struct virtio_mmio *dev)
 {
-	return dev->vu->features & ~FEATURES_WITHHELD;
+	uint64_t features = dev->vu->features & dev->features_mask;
+
+	if (dev->nr_queues != 1 || !vhost_user_has_inflight(dev->vu))
+		features &= ~(1ULL << VIRTIO_F_RING_PACKED);
+	return features;
+}
+
+static bool is_packed(const struct virtio_mmio *dev)
+{
+	return dev->driver_features & 1ULL << VIRTIO_F_RING_PACKED;
+}
+
+/* How far the device is in a queue. */
+static uint16_t used_index(const struct virtio_mmio *dev,
+			   const struct virtio_mmio_queue *queue)
+{
+	if (is_packed(dev))
+		return inflight_packed_position(&dev->inflight);
+	return __atomic_load_n(queue->used_index, __ATOMIC_ACQUIRE);
 }
 
 static void stop_queues(struct virtio_mmio *dev)
@@ -184,42 +206,72 @@ static bool start_queue(struct virtio_mmio *dev, uint32_t index)
 		.kick_fd = queue->kick_fd,
 		.call_fd = queue->call_fd,
 	};
+	uint16_t base;
 	uint64_t entries = queue->size;
+	bool packed = is_packed(dev);
+	/* Sizes of virtio 1.2, 2.7 and 2.8, with the event index at the end. */
+	uint64_t avail_size = packed ? 4 : 6 + 2 * entries;
+	uint64_t used_size = packed ? 4 : 6 + 8 * entries;
+	unsigned int avail_align =
+		packed ? PACKED_EVENT_ALIGN_SIZE : VRING_AVAIL_ALIGN_SIZE;
 
 	if (!entries || entries > VIRTIO_MMIO_QUEUE_SIZE ||
-	    (entries & (entries - 1)) ||
+	    (!packed && (entries & (entries - 1))) ||
 	    (queue->desc_gpa & (VRING_DESC_ALIGN_SIZE - 1)) ||
-	    (queue->avail_gpa & (VRING_AVAIL_ALIGN_SIZE - 1)) ||
+	    (queue->avail_gpa & (avail_align - 1)) ||
 	    (queue->used_gpa & (VRING_USED_ALIGN_SIZE - 1)))
 		return false;
-	/* Sizes of virtio 1.2, 2.7, with the event index at the end. */
 	shared.desc = memory_hva(dev->memory, queue->desc_gpa, 16 * entries);
-	shared.avail =
-		memory_hva(dev->memory, queue->avail_gpa, 6 + 2 * entries);
-	shared.used = memory_hva(dev->memory, queue->used_gpa, 6 + 8 * entries);
+	shared.avail = memory_hva(dev->memory, queue->avail_gpa, avail_size);
+	shared.used = memory_hva(dev->memory, queue->used_gpa, used_size);
 	if (!shared.desc || !shared.avail || !shared.used)
 		return false;
 	queue->used_index = &((const struct vring_used *)shared.used)->idx;
 	/*
-	 * The driver has zeroed the rings, so that this is 0 but for a backend
-	 * that goes on where another one was: virtio-mem's requests are
-	 * answered in their order.
+	 * The driver has zeroed the rings, so that this is the start but for a
+	 * backend that goes on where another one was: virtio-mem's requests
+	 * are answered in their order.
 	 */
-	shared.base = __atomic_load_n(queue->used_index, __ATOMIC_ACQUIRE);
+	base = used_index(dev, queue);
+	shared.base = packed ? base | (uint32_t)base << 16 : base;
 	if (vhost_user_start_queue(dev->vu, &shared) && !is_away(dev))
 		return false;
 	if (!queue->started) {
-		queue->shown_index = shared.base;
-		queue->acked_index = shared.base;
+		queue->shown_index = base;
+		queue->acked_index = base;
 	}
 	queue->started = true;
 	return true;
 }
 
-static bool start_queues(struct virtio_mmio *dev)
+/* What a lost backend had taken is in the memory that it has made. */
+static int share_inflight(struct virtio_mmio *dev, bool lost)
+{
+	uint16_t nr = (uint16_t)dev->nr_queues;
+	int ret = 0;
+
+	if (!vhost_user_has_inflight(dev->vu))
+		return 0;
+	if (!lost)
+		inflight_close(&dev->inflight);
+	if (dev->inflight.fd < 0)
+		ret = vhost_user_get_inflight(dev->vu, &dev->inflight, nr,
+					      VIRTIO_MMIO_QUEUE_SIZE);
+	if (ret)
+		return ret;
+	return vhost_user_set_inflight(dev->vu, &dev->inflight, nr,
+				       VIRTIO_MMIO_QUEUE_SIZE);
+}
+
+/* @lost: there was another backend, which was lost */
+static bool start_queues(struct virtio_mmio *dev, bool lost)
 {
 	uint32_t i;
 
+	if (share_inflight(dev, lost) && !is_away(dev))
+		return false;
+	if (is_packed(dev) && dev->inflight.fd < 0)
+		return false;
 	for (i = 0; i < dev->nr_queues; i++)
 		if (dev->queues[i].ready && !start_queue(dev, i))
 			return false;
@@ -249,7 +301,8 @@ static void write_status(struct virtio_mmio *dev, uint8_t status)
 			ret = vhost_user_set_features(dev->vu,
 						      dev->driver_features);
 	}
-	if (!ret && (added & VIRTIO_CONFIG_S_DRIVER_OK) && !start_queues(dev))
+	if (!ret && (added & VIRTIO_CONFIG_S_DRIVER_OK) &&
+	    !start_queues(dev, false))
 		ret = -EINVAL;
 	if (!ret)
 		ret = vhost_user_set_status(dev->vu, status, &accepted);
@@ -292,8 +345,7 @@ static uint32_t interrupt_status(struct virtio_mmio *dev)
 		queue = &dev->queues[i];
 		if (!queue->started)
 			continue;
-		queue->shown_index =
-			__atomic_load_n(queue->used_index, __ATOMIC_ACQUIRE);
+		queue->shown_index = used_index(dev, queue);
 		if (queue->shown_index != queue->acked_index)
 			status |= VIRTIO_MMIO_INT_VRING;
 	}
@@ -451,7 +503,7 @@ static int resume(struct virtio_mmio *dev)
 	if (dev->status & VIRTIO_CONFIG_S_FEATURES_OK)
 		ret = vhost_user_set_features(dev->vu, dev->driver_features);
 	if (!ret && dev->status & VIRTIO_CONFIG_S_DRIVER_OK &&
-	    !start_queues(dev))
+	    !start_queues(dev, true))
 		ret = -EINVAL;
 	if (!ret && dev->status)
 		ret = vhost_user_set_status(dev->vu, dev->status, &accepted);

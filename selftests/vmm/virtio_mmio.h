@@ -10,7 +10,9 @@
  *
  * Since calls do not pass through here, InterruptStatus is worked out when
  * the driver reads it: "used buffer" is set if a used ring has moved since the
- * driver last acknowledged it.
+ * driver last acknowledged it. How far a packed ring's device is, the ring does
+ * not say, but the memory does in which the backend notes what is in flight; so
+ * packed rings are passed on only with a backend that does, and one queue.
  *
  * A vCPU that reads the configuration space while the backend is away waits for
  * it: what was read last need not be true any more.
@@ -32,6 +34,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "inflight.h"
 #include "vhost_user.h"
 
 #define VIRTIO_MMIO_MAX_QUEUES 8
@@ -46,8 +49,9 @@ struct virtio_mmio_queue {
 	uint64_t used_gpa;
 	bool ready;
 	bool started;
-	/* Of a started queue: the used index as the driver last saw it. */
+	/* Of a started queue, if it is split: its used index. */
 	const uint16_t *used_index;
+	/* The used index, or position, as the driver last saw it. */
 	uint16_t shown_index;
 	uint16_t acked_index;
 	int kick_fd;
@@ -61,6 +65,9 @@ struct virtio_mmio {
 	uint32_t device_id;
 	uint32_t nr_queues;
 	struct virtio_mmio_queue queues[VIRTIO_MMIO_MAX_QUEUES];
+	/* Features that may be passed on, if the backend has them. */
+	uint64_t features_mask;
+	struct inflight inflight;
 	uint32_t device_features_sel;
 	uint32_t driver_features_sel;
 	uint32_t queue_sel;
@@ -83,12 +90,14 @@ struct virtio_mmio {
  * @vu: a negotiated backend
  * @device_id: virtio device id
  * @nr_queues: virtqueues, up to VIRTIO_MMIO_MAX_QUEUES
+ * @features_mask: features that may be passed on to the driver
  *
  * Return: 0 or a negative errno, with a message.
  */
 int virtio_mmio_open(struct virtio_mmio *dev, int vm_fd,
 		     const struct memory *memory, struct vhost_user *vu,
-		     uint32_t device_id, uint32_t nr_queues);
+		     uint32_t device_id, uint32_t nr_queues,
+		     uint64_t features_mask);
 void virtio_mmio_close(struct virtio_mmio *dev);
 
 /**
