@@ -262,6 +262,16 @@ static void process_ring(struct vhost_user *vu)
 		sd_event_source_set_enabled(vu->more_source, SD_EVENT_ONESHOT);
 }
 
+/*
+ * The device can take requests again. Not from here: it is not done with what
+ * kept it from that.
+ */
+void vhost_user_go_on(struct vhost_user *vu)
+{
+	if (vu->more_source)
+		sd_event_source_set_enabled(vu->more_source, SD_EVENT_ONESHOT);
+}
+
 /**
  * vhost_user_answered() - the device has the answer to the request that waits
  *
@@ -278,9 +288,7 @@ bool vhost_user_answered(struct vhost_user *vu,
 		if (told)
 			tell_used(vu);
 	}
-	/* Not from here: the device is not done with this one. */
-	if (vu->more_source)
-		sd_event_source_set_enabled(vu->more_source, SD_EVENT_ONESHOT);
+	vhost_user_go_on(vu);
 	return told;
 }
 

@@ -104,6 +104,7 @@ void vhost_user_stop(struct vhost_user *vu);
 
 bool vhost_user_answered(struct vhost_user *vu,
 			 const struct virtio_mem_resp *resp);
+void vhost_user_go_on(struct vhost_user *vu);
 void vhost_user_config_changed(struct vhost_user *vu);
 bool vhost_user_connected(const struct vhost_user *vu);
 bool vhost_user_driver_ready(const struct vhost_user *vu);

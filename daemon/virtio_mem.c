@@ -53,10 +53,16 @@
  * that a VMM would have to do for it but to leave the VM and its region there,
  * and not to take waking up for a reset of the system.
  *
- * Reset. A reset of the device changes no block. After a reset of the system
- * the driver of the new system finds plugged_size != 0 and sends UNPLUG_ALL
- * itself, as the specification lets it; a VMM that does not want to wait for
- * that may unplug all by netlink.
+ * Reset. A reset of the device changes no block. A reset of the system unplugs
+ * all and shrinks the usable region, like UNPLUG_ALL, but nobody is answered
+ * and the driver, if there is one, is notified. vhost-user has no message for
+ * it, so only a VMM that says so (virtio_mem_system_reset()) has it before the
+ * new system runs. Without, the driver of the new system finds plugged_size
+ * != 0 and sends UNPLUG_ALL itself, as the specification has it.
+ *
+ * A reset of the system is the current request while it goes on, and waits for
+ * one that does; requests wait for it in the ring. The geometry could change
+ * with it by the specification; ours is the region's, and does not.
  */
 #include <endian.h>
 #include <errno.h>
@@ -264,6 +270,7 @@ void virtio_mem_stop(struct virtio_mem *dev)
 		dev->backing->done = NULL;
 	dev->backing = NULL;
 	memset(&dev->current, 0, sizeof(dev->current));
+	dev->reset_wanted = false;
 }
 
 /* Device-specific and VIRTIO_F_VERSION_1 feature bits that are offered. */
@@ -356,8 +363,14 @@ static enum virtio_mem_answer busy(struct virtio_mem *dev,
 {
 	snprintf(dev->last_failure, sizeof(dev->last_failure), "%s",
 		 dev->backing->reason);
-	log_limited(&dev->limit, LOG_LEVEL_WARNING, "%s answered busy: %s",
-		    request_names[request], dev->last_failure);
+	if (dev->current.system_reset)
+		log_warning("blocks stay plugged over a reset of the system: "
+			    "%s",
+			    dev->last_failure);
+	else
+		log_limited(&dev->limit, LOG_LEVEL_WARNING,
+			    "%s answered busy: %s", request_names[request],
+			    dev->last_failure);
 	return VIRTIO_MEM_BUSY;
 }
 
@@ -572,6 +585,37 @@ static void respond(struct virtio_mem *dev, enum virtio_mem_answer answer,
 		want_work(dev);
 }
 
+static int begin_reset(struct virtio_mem *dev);
+
+/* Take up the reset that has waited for the current request to end. */
+static void reset_if_wanted(struct virtio_mem *dev)
+{
+	int ret;
+
+	if (!dev->reset_wanted)
+		return;
+	dev->reset_wanted = false;
+	ret = begin_reset(dev);
+	if (ret != -EINPROGRESS && dev->system_reset)
+		dev->system_reset(dev->arg, ret);
+}
+
+/* Return: 0, or -EBUSY. */
+static int end_reset(struct virtio_mem *dev, enum virtio_mem_answer answer)
+{
+	dev->current.active = false;
+	if (answer == VIRTIO_MEM_ACK) {
+		dev->last_failure[0] = '\0';
+		log_info("the system was reset: all blocks are unplugged");
+		config_changed(dev);
+	} else {
+		changed(dev);
+	}
+	if (dev->backing->owed.set)
+		want_work(dev);
+	return answer == VIRTIO_MEM_ACK ? 0 : -EBUSY;
+}
+
 /* After a step of the current request. */
 static void advance(struct virtio_mem *dev, int ret)
 {
@@ -584,9 +628,51 @@ static void advance(struct virtio_mem *dev, int ret)
 			want_work(dev);
 		return;
 	}
+	if (current->system_reset) {
+		ret = end_reset(dev, (enum virtio_mem_answer)ret);
+		if (dev->system_reset)
+			dev->system_reset(dev->arg, ret);
+		return;
+	}
 	respond(dev, (enum virtio_mem_answer)ret, 0, &resp);
 	if (!dev->answered || !dev->answered(dev->arg, &resp))
 		dev->backing->ops->answer_lost(dev->backing);
+	reset_if_wanted(dev);
+}
+
+static int begin_reset(struct virtio_mem *dev)
+{
+	int ret;
+
+	dev->current = (struct virtio_mem_current){
+		.active = true,
+		.system_reset = true,
+		.request = VIRTIO_MEM_UNPLUG_ALL,
+	};
+	ret = go_on(dev, judge(dev));
+	if (ret == -EINPROGRESS)
+		return ret;
+	return end_reset(dev, (enum virtio_mem_answer)ret);
+}
+
+/**
+ * virtio_mem_system_reset() - the guest's system is reset: unplug all
+ *
+ * Not for a reset of the device, and not for waking up from suspend: memory
+ * that the guest still has is gone after it.
+ *
+ * Return: 0; -EINPROGRESS: dev->system_reset() will be called; -EALREADY one
+ * is going on; -EBUSY with the backing's reason, nothing was changed.
+ */
+int virtio_mem_system_reset(struct virtio_mem *dev)
+{
+	if (dev->reset_wanted ||
+	    (dev->current.active && dev->current.system_reset))
+		return -EALREADY;
+	if (!dev->current.active)
+		return begin_reset(dev);
+	dev->reset_wanted = true;
+	return -EINPROGRESS;
 }
 
 /* The backing has carried out what the current request waited for. */

@@ -58,6 +58,7 @@ enum virtio_mem_step {
  * @active: there is one
  * @verified: what is plugged was verified for it
  * @again: it was judged again, once
+ * @system_reset: it is a reset of the system, and nobody's request
  * @began_ns: when it came
  * @wrong: what is wrong with it, once it is to be answered with an error
  */
@@ -65,6 +66,7 @@ struct virtio_mem_current {
 	bool active;
 	bool verified;
 	bool again;
+	bool system_reset;
 	enum virtio_mem_request request;
 	enum virtio_mem_step step;
 	uint64_t gpa;
@@ -82,6 +84,7 @@ struct virtio_mem_current {
  * @requested_size: bytes the guest is asked to have plugged
  * @usable_region_size: bytes from the start in which it may plug
  * @current: the request that is being carried out
+ * @reset_wanted: the system is to be reset once @current is done
  * @answers: how many of each answer to each request since the start
  * @latencies: how long each request took, from when it was read to its answer
  * @last_failure: why BUSY was answered last; empty after an ACK
@@ -93,7 +96,9 @@ struct virtio_mem_current {
  * @work: virtio_mem_work() is to be called soon
  * @answered: the answer to a request that had none yet. Return: whether there
  *	is still somebody to give it to
- * @arg: for all four
+ * @system_reset: a reset of the system that was not done at once has ended:
+ *	0, or an errno with the backing's reason
+ * @arg: for all five
  */
 struct virtio_mem {
 	struct backing *backing;
@@ -102,6 +107,7 @@ struct virtio_mem {
 	uint64_t requested_size;
 	uint64_t usable_region_size;
 	struct virtio_mem_current current;
+	bool reset_wanted;
 	uint64_t answers[VIRTIO_MEM_NR_REQUESTS][VIRTIO_MEM_NR_ANSWERS];
 	struct latency latencies[VIRTIO_MEM_NR_REQUESTS];
 	char last_failure[BACKING_REASON_MAX];
@@ -115,6 +121,7 @@ struct virtio_mem {
 	void (*changed)(void *arg);
 	void (*work)(void *arg);
 	bool (*answered)(void *arg, const struct virtio_mem_resp *resp);
+	void (*system_reset)(void *arg, int result);
 	void *arg;
 };
 
@@ -133,6 +140,7 @@ void virtio_mem_config(const struct virtio_mem *dev,
 		       struct virtio_mem_config *config);
 
 void virtio_mem_set_requested(struct virtio_mem *dev, uint64_t requested_size);
+int virtio_mem_system_reset(struct virtio_mem *dev);
 void virtio_mem_backing_changed(struct virtio_mem *dev);
 int virtio_mem_work(struct virtio_mem *dev);
 

@@ -625,6 +625,121 @@ static void memory_of_plugged_blocks_is_not_modified(void **state)
 	expect_sparse(fe);
 }
 
+/* --- 5.15.6.2: system reset --- */
+
+static void system_reset_unplugs_all_blocks(void **state)
+{
+	struct front_end *fe = start_sparse(state);
+
+	virtio_mem_set_requested(&fe->dev, REGION / 2);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	front_end_config_changes(fe);
+	assert_int_equal(virtio_mem_system_reset(&fe->dev), 0);
+	assert_int_equal(plugged(fe), 0);
+	assert_int_equal(state_of(fe, GPA, NR_SPARSE),
+			 VIRTIO_MEM_STATE_UNPLUGGED);
+	/* As one step, and the memory is given back, as is what is usable. */
+	assert_int_equal(fe->bitmap.log[0].call, CALL_UNPLUG_ALL);
+	settle(fe);
+	for (unsigned int i = 0; i < NR_SPARSE; i++)
+		assert_int_equal(fe->bitmap.dirty[i], 0);
+	assert_int_equal(usable(fe), GIB + 256 * MIB);
+	assert_int_equal(config_of(fe).requested_size, GIB);
+	assert_int_equal(front_end_config_changes(fe), 1);
+	/* The new system's driver begins. */
+	assert_int_equal(plug(fe, GPA, 4), VIRTIO_MEM_RESP_ACK);
+	/* Of nothing that is plugged, too. */
+	assert_int_equal(unplug_all(fe), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(virtio_mem_system_reset(&fe->dev), 0);
+	assert_int_equal(plugged(fe), 0);
+}
+
+static void system_reset_that_the_host_cannot_do_changes_nothing(void **state)
+{
+	struct front_end *fe = start_sparse(state);
+	uint64_t before = usable(fe);
+
+	fe->bitmap.fail = -ENOMEM;
+	assert_int_equal(virtio_mem_system_reset(&fe->dev), -EBUSY);
+	assert_int_equal(plugged(fe), NR_SPARSE / 2 * BLOCK);
+	assert_int_equal(usable(fe), before);
+	assert_string_equal(fe->dev.last_failure, "the test wants it");
+	assert_int_equal(front_end_config_changes(fe), 0);
+	/* The device goes on, and the next one may succeed. */
+	fe->bitmap.fail = 0;
+	assert_int_equal(unplug(fe, GPA, 1), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(virtio_mem_system_reset(&fe->dev), 0);
+	assert_int_equal(plugged(fe), 0);
+}
+
+struct reset_end {
+	unsigned int nr;
+	int result;
+	struct front_end *fe;
+};
+
+static struct reset_end reset_end;
+
+static void on_reset_end(void *arg, int result)
+{
+	reset_end.nr++;
+	reset_end.result = result;
+	reset_end.fe = arg;
+	vhost_user_go_on(&reset_end.fe->vu);
+}
+
+/* A request that is being carried out ends first; those to come wait. */
+static void system_reset_and_requests_wait_for_each_other(void **state)
+{
+	struct front_end *fe = start_sparse(state);
+	struct virtio_mem_resp resp;
+
+	reset_end = (struct reset_end){};
+	fe->dev.system_reset = on_reset_end;
+	fe->bitmap.later = true;
+	for (unsigned int i = 1; i < 4; i += 2)
+		front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA + i * BLOCK, 1,
+			      sizeof(struct virtio_mem_req), sizeof(resp));
+	front_end_kick(fe);
+	assert_int_equal(virtio_mem_system_reset(&fe->dev), -EINPROGRESS);
+	assert_int_equal(virtio_mem_system_reset(&fe->dev), -EALREADY);
+	assert_false(front_end_used(fe, &resp));
+	/* The first plug; then the reset begins. */
+	assert_true(bitmap_backing_finish(&fe->bitmap));
+	front_end_run(fe);
+	assert_true(front_end_used(fe, &resp));
+	assert_int_equal(le16toh(resp.type), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(fe->bitmap.waiting.call, CALL_UNPLUG_ALL);
+	assert_int_equal(virtio_mem_system_reset(&fe->dev), -EALREADY);
+	assert_int_equal(reset_end.nr, 0);
+	assert_int_equal(plugged(fe), (NR_SPARSE / 2 + 1) * BLOCK);
+	assert_true(bitmap_backing_finish(&fe->bitmap));
+	assert_int_equal(reset_end.nr, 1);
+	assert_int_equal(reset_end.result, 0);
+	assert_int_equal(plugged(fe), 0);
+	/* The second one. */
+	front_end_run(fe);
+	assert_true(bitmap_backing_finish(&fe->bitmap));
+	front_end_run(fe);
+	assert_true(front_end_used(fe, &resp));
+	assert_int_equal(le16toh(resp.type), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(plugged(fe), BLOCK);
+	/* No request of the guest's has been counted for it. */
+	assert_int_equal(fe->dev.answers[VIRTIO_MEM_UNPLUG_ALL][VIRTIO_MEM_ACK],
+			 0);
+	/* One that fails behind a request is told, too. */
+	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1,
+		      sizeof(struct virtio_mem_req), sizeof(resp));
+	front_end_kick(fe);
+	assert_int_equal(virtio_mem_system_reset(&fe->dev), -EINPROGRESS);
+	assert_true(bitmap_backing_finish(&fe->bitmap));
+	fe->bitmap.fail = -ENOMEM;
+	assert_true(bitmap_backing_finish(&fe->bitmap));
+	assert_int_equal(reset_end.nr, 2);
+	assert_int_equal(reset_end.result, -EBUSY);
+	assert_int_equal(plugged(fe), 2 * BLOCK);
+}
+
 /* --- 5.15.6.3 to 5.15.6.6: requests --- */
 
 /*
@@ -1086,6 +1201,9 @@ int main(void)
 		T(device_reset_changes_neither_blocks_nor_memory),
 		T(block_state_does_not_change_over_suspend),
 		T(memory_of_plugged_blocks_is_not_modified),
+		T(system_reset_unplugs_all_blocks),
+		T(system_reset_that_the_host_cannot_do_changes_nothing),
+		T(system_reset_and_requests_wait_for_each_other),
 		T(plug_ignores_padding_and_extra_data),
 		T(unplug_ignores_padding_and_extra_data),
 		T(unplug_all_ignores_all_but_the_type),
