@@ -255,6 +255,48 @@ static void on_size_set(void *arg, int result, const char *text)
 	device->ops->size_set(device, result, text, device->arg);
 }
 
+/**
+ * vmem_device_system_reset() - the guest's system is reset: unplug all
+ * @force: also while a driver works on its queue
+ * @text: what is wrong, on error
+ *
+ * A VMM resets its devices when the system is reset, and then says so here;
+ * a driver that is ready is that of a system which runs and uses its memory.
+ *
+ * Return: 0; -EINPROGRESS, and ops->system_reset() will be called; -EBUSY a
+ * driver is there, or the host cannot now; -EALREADY.
+ */
+int vmem_device_system_reset(struct vmem_device *device, bool force, char *text,
+			     size_t text_size)
+{
+	int ret;
+
+	if (!force && vhost_user_driver_ready(&device->vu)) {
+		snprintf(
+			text, text_size,
+			"the guest's driver is in use: reset the device first");
+		return -EBUSY;
+	}
+	ret = virtio_mem_system_reset(&device->dev);
+	if (ret == -EBUSY)
+		snprintf(text, text_size, "%s", device->region.backing.reason);
+	else if (ret == -EALREADY)
+		snprintf(text, text_size,
+			 "a reset of the system is being carried out");
+	return ret;
+}
+
+static void on_system_reset(void *arg, int result)
+{
+	struct vmem_device *device = arg;
+
+	device->ops->system_reset(device, result,
+				  result ? device->region.backing.reason : "",
+				  device->arg);
+	/* Requests of the new system's driver may have waited for it. */
+	vhost_user_go_on(&device->vu);
+}
+
 /* The region is there: let a front end see the device. */
 static int serve_vhost_user(struct vmem_device *device)
 {
@@ -381,6 +423,7 @@ void vmem_device_init(struct vmem_device *device, unsigned int index,
 				.changed = note_change,
 				.work = want_work,
 				.answered = answered,
+				.system_reset = on_system_reset,
 				.arg = device,
 			},
 	};

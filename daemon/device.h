@@ -24,12 +24,16 @@ struct vmem_device;
  * @changed: something that status shows has changed
  * @size_set: the kernel has answered vmem_device_set_requested(): 0, or an
  *	errno with text
+ * @system_reset: vmem_device_system_reset(), that was not done at once, has
+ *	ended: 0, or an errno with text
  * @gone: the VM is no more
  */
 struct vmem_device_ops {
 	void (*changed)(struct vmem_device *device, void *arg);
 	void (*size_set)(struct vmem_device *device, int result,
 			 const char *text, void *arg);
+	void (*system_reset)(struct vmem_device *device, int result,
+			     const char *text, void *arg);
 	void (*gone)(struct vmem_device *device, void *arg);
 };
 
@@ -57,6 +61,7 @@ struct vmem_device_ops {
  * @slots: what the kernel said when the first page of "slots" was asked for,
  *	until the last page was; @nr_slots of them
  * @resize_token: of the "resize" that waits for the kernel, 0 if there is none
+ * @reset_token: of the "system-reset" that waits, likewise
  */
 struct vmem_device {
 	unsigned int index;
@@ -82,6 +87,7 @@ struct vmem_device {
 	struct vmem_nl_slot *slots;
 	size_t nr_slots;
 	uint64_t resize_token;
+	uint64_t reset_token;
 };
 
 void vmem_device_init(struct vmem_device *device, unsigned int index,
@@ -95,6 +101,8 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 		       char *text, size_t text_size);
 int vmem_device_set_requested(struct vmem_device *device, uint64_t size,
 			      char *text, size_t text_size);
+int vmem_device_system_reset(struct vmem_device *device, bool force, char *text,
+			     size_t text_size);
 uint64_t vmem_device_plugged_size(const struct vmem_device *device);
 int vmem_device_resident(struct vmem_device *device, uint64_t *size);
 

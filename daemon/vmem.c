@@ -121,6 +121,19 @@ static void on_size_set(struct vmem_device *device, int result,
 			       text);
 }
 
+static void on_system_reset(struct vmem_device *device, int result,
+			    const char *text, void *arg)
+{
+	struct vmem *vmem = arg;
+	uint64_t token = device->reset_token;
+
+	device->reset_token = 0;
+	if (token)
+		control_answer(&vmem->control, token, result,
+			       result ? NULL : vmem_control_sizes(device),
+			       text);
+}
+
 static void on_gone(struct vmem_device *device __attribute__((unused)),
 		    void *arg)
 {
@@ -133,6 +146,7 @@ static void on_gone(struct vmem_device *device __attribute__((unused)),
 static const struct vmem_device_ops device_ops = {
 	.changed = note_change,
 	.size_set = on_size_set,
+	.system_reset = on_system_reset,
 	.gone = on_gone,
 };
 

@@ -367,6 +367,44 @@ static int handle_resize(struct control_call *call, void *arg)
 	return ret;
 }
 
+/* The parameter "force": a boolean; false without it. */
+static int get_force(const struct control_call *call, bool *force)
+{
+	json_object *object;
+
+	*force = false;
+	if (!call->params ||
+	    !json_object_object_get_ex(call->params, "force", &object))
+		return 0;
+	if (!json_object_is_type(object, json_type_boolean))
+		return -EINVAL;
+	*force = json_object_get_boolean(object);
+	return 0;
+}
+
+static int handle_system_reset(struct control_call *call, void *arg)
+{
+	struct vmem_device *device;
+	bool force;
+	int ret;
+
+	ret = need_region(arg, call, &device);
+	if (ret)
+		return ret;
+	if (get_force(call, &force)) {
+		snprintf(call->message, sizeof(call->message),
+			 "\"force\" is true or false");
+		return -EINVAL;
+	}
+	ret = vmem_device_system_reset(device, force, call->message,
+				       sizeof(call->message));
+	if (ret == -EINPROGRESS)
+		device->reset_token = call->token;
+	else if (!ret)
+		call->result = vmem_control_sizes(device);
+	return ret;
+}
+
 /* Where a page of a list begins: "start", a guest address, or the region's. */
 static int get_start(const struct vmem_device *device,
 		     struct control_call *call, uint64_t *start)
@@ -645,11 +683,17 @@ static int handle_consumers(struct control_call *call, void *arg)
 }
 
 static const struct control_method control_methods[] = {
-	{"status", handle_status}, {"latencies", handle_latencies},
-	{"resize", handle_resize}, {"slots", handle_slots},
-	{"blocks", handle_blocks}, {"subscribe", handle_subscribe},
-	{"done", handle_done},	   {"consumers", handle_consumers},
-	{"attach", handle_attach}, {},
+	{"status", handle_status},
+	{"latencies", handle_latencies},
+	{"resize", handle_resize},
+	{"system-reset", handle_system_reset},
+	{"slots", handle_slots},
+	{"blocks", handle_blocks},
+	{"subscribe", handle_subscribe},
+	{"done", handle_done},
+	{"consumers", handle_consumers},
+	{"attach", handle_attach},
+	{},
 };
 
 const struct control_ops vmem_control_ops = {

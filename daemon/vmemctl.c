@@ -30,6 +30,10 @@ static const char help[] =
 	"                   stalls\n"
 	"    --timeout S    with --wait: give up after S seconds; default: 60.\n"
 	"                   The guest stays asked\n"
+	"  system-reset\n"
+	"               unplug all, for a system that was reset or has ended: what\n"
+	"               is in the memory is lost. Refused while a driver is in use\n"
+	"    --force        even then\n"
 	"  slots        memslots of the region that exist in KVM\n"
 	"  blocks       plugged blocks, as runs\n"
 	"  consumers    who else maps the memory, and is told before the guest\n"
@@ -165,6 +169,7 @@ enum {
 	OPT_DEVICE,
 	OPT_JSON,
 	OPT_WAIT,
+	OPT_FORCE,
 	OPT_TIMEOUT,
 	OPT_PID,
 	OPT_FD,
@@ -183,6 +188,7 @@ static const struct option long_options[] = {
 	{"device", required_argument, NULL, OPT_DEVICE},
 	{"json", no_argument, NULL, OPT_JSON},
 	{"wait", no_argument, NULL, OPT_WAIT},
+	{"force", no_argument, NULL, OPT_FORCE},
 	{"timeout", required_argument, NULL, OPT_TIMEOUT},
 	{"pid", required_argument, NULL, OPT_PID},
 	{"fd", required_argument, NULL, OPT_FD},
@@ -224,6 +230,10 @@ static const struct command {
 	 .takes = TAKES(OPT_DEVICE) | TAKES(OPT_WAIT) | TAKES(OPT_TIMEOUT),
 	 .daemon = true,
 	 .run = ctl_resize},
+	{.name = "system-reset",
+	 .takes = TAKES(OPT_DEVICE) | TAKES(OPT_FORCE) | TAKES(OPT_TIMEOUT),
+	 .daemon = true,
+	 .run = ctl_system_reset},
 	{.name = "slots",
 	 .takes = TAKES(OPT_DEVICE) | TAKES(OPT_TIMEOUT),
 	 .daemon = true,
@@ -317,6 +327,9 @@ static int parse_one(struct ctl_options *options, int opt)
 		return 0;
 	case OPT_WAIT:
 		options->wait = true;
+		return 0;
+	case OPT_FORCE:
+		options->force = true;
 		return 0;
 	case OPT_TIMEOUT:
 		options->has_timeout = true;

@@ -24,6 +24,7 @@
  * @has_timeout: @timeout_ms is of the command line
  * @timeout_ms: how long an answer, or the guest, may take
  * @size: for "resize"
+ * @force: "system-reset" though a driver is in use
  * @wait: "resize" waits for the guest
  * @pid: "metadata" of the VMs of this process, if not 0
  * @fd: "metadata" of the VM of this descriptor, if @has_fd
@@ -43,6 +44,7 @@ struct ctl_options {
 	int64_t timeout_ms;
 	uint64_t size;
 	bool wait;
+	bool force;
 	pid_t pid;
 	int fd;
 	bool has_fd;
@@ -64,6 +66,7 @@ int ctl_blocks(const struct ctl_options *options);
 int ctl_consumers(const struct ctl_options *options);
 int ctl_watch(const struct ctl_options *options);
 int ctl_resize(const struct ctl_options *options);
+int ctl_system_reset(const struct ctl_options *options);
 int ctl_metadata(const struct ctl_options *options);
 int ctl_top(const struct ctl_options *options);
 int ctl_metrics(const struct ctl_options *options);
