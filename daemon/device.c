@@ -21,10 +21,13 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "device.h"
 #include "log.h"
+#include "restore.h"
+#include "save_file.h"
 #include "size.h"
 
 /*
@@ -297,6 +300,73 @@ static void on_system_reset(void *arg, int result)
 	vhost_user_go_on(&device->vu);
 }
 
+/**
+ * vmem_device_set_dirty_log() - log dirty pages of the region, or do not
+ * @text: what is wrong, on error
+ *
+ * Return: -EINPROGRESS, or an errno.
+ */
+int vmem_device_set_dirty_log(struct vmem_device *device, bool on, char *text,
+			      size_t text_size)
+{
+	struct vmem_nl_error err;
+	int ret;
+
+	ret = region_set_dirty_log(&device->region, on, &err);
+	if (ret != -EINPROGRESS)
+		snprintf(text, text_size, "%s", err.text);
+	return ret;
+}
+
+static void on_log_set(void *arg, int result, const char *text)
+{
+	struct vmem_device *device = arg;
+
+	if (result)
+		log_warning("dirty logging cannot be set: %s", text);
+	device->ops->log_set(device, result, text, device->arg);
+}
+
+/* Plug and unplug nothing, or go on. */
+void vmem_device_hold(struct vmem_device *device, bool on)
+{
+	if (on == device->dev.held)
+		return;
+	device->held_since = on ? (uint64_t)time(NULL) : 0;
+	log_info(on ? "held: nothing is plugged or unplugged"
+		    : "held no longer");
+	virtio_mem_hold(&device->dev, on);
+}
+
+/*
+ * The region is to be as it was saved, and the device with it. Return: 0 it is,
+ * 1 it is as it was left, an errno.
+ */
+static int restore(struct vmem_device *device, char *text, size_t text_size)
+{
+	const struct save_state *saved = &device->saved;
+	struct region *region = &device->region;
+	char plugged[SIZE_TEXT_MAX];
+	int ret;
+
+	if (!saved->block_size)
+		return 1;
+	ret = restore_check(saved, region, &device->dev, text, text_size);
+	if (!ret)
+		ret = restore_region(region, saved, text, text_size);
+	if (ret > 0)
+		log_info("the region was served before: %s is not restored",
+			 device->options->restore_path);
+	if (ret)
+		return ret;
+	/* How large its usable region can have been is known. */
+	region->used_before = false;
+	log_info("restored: %s in %" PRIu64 " runs",
+		 size_format(save_plugged_size(saved), plugged),
+		 saved->nr_runs);
+	return 0;
+}
+
 /* The region is there: let a front end see the device. */
 static int serve_vhost_user(struct vmem_device *device)
 {
@@ -330,6 +400,7 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 	struct region *region = &device->region;
 	char size[SIZE_TEXT_MAX], plugged[SIZE_TEXT_MAX];
 	struct vmem_nl_error err;
+	bool restored;
 	int ret;
 
 	ret = region_attach(region, device->event, &device->nl, region_fd,
@@ -341,8 +412,17 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 		return ret;
 	}
 	region->prealloc = options->prealloc;
+	ret = restore(device, text, text_size);
+	if (ret < 0) {
+		region_detach(region);
+		return ret;
+	}
+	restored = !ret;
 	virtio_mem_start(&device->dev, &region->backing,
 			 region->state.requested_size, region->used_before);
+	if (restored)
+		virtio_mem_keep_usable(&device->dev,
+				       device->saved.usable_region_size);
 	ret = consumers_start(&device->consumers, device->event,
 			      &region->backing, region->state.slot_size,
 			      region->state.first_slot);
@@ -352,8 +432,9 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 	}
 	region->news = on_news;
 	region->size_set = on_size_set;
+	region->log_set = on_log_set;
 	region->arg = device;
-	if (options->has_requested_size && !region->used_before &&
+	if (options->has_requested_size && !restored && !region->used_before &&
 	    !region->state.requested_size) {
 		ret = vmem_device_set_requested(device, options->requested_size,
 						text, text_size);
@@ -381,7 +462,13 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 		 region->state.id, size_format(region->backing.size, size),
 		 region->backing.gpa,
 		 size_format(vmem_device_plugged_size(device), plugged));
+	save_state_free(&device->saved);
 	warn_of_memory(device);
+	/* A migration may be under way, and have held the vmemd before us. */
+	if (region->state.dirty_log) {
+		log_info("dirty pages are logged: held as for a migration");
+		vmem_device_hold(device, true);
+	}
 	note_change(device);
 	return 0;
 
@@ -479,6 +566,8 @@ static int add_sources(struct vmem_device *device)
 int vmem_device_open(struct vmem_device *device, sd_event *event,
 		     int vhost_user_fd)
 {
+	const char *path = device->options->restore_path;
+	char text[SAVE_TEXT_MAX];
 	struct vmem_nl_error err;
 	int ret;
 
@@ -489,8 +578,15 @@ int vmem_device_open(struct vmem_device *device, sd_event *event,
 	if (ret)
 		return ret;
 	ret = region_nl_open(&device->nl, &err);
-	if (ret)
+	if (ret) {
 		log_err("%s", err.text);
+		return ret;
+	}
+	if (!path)
+		return 0;
+	ret = save_file_read(path, &device->saved, text);
+	if (ret)
+		log_err("--restore %s: %s", path, text);
 	return ret;
 }
 
@@ -514,5 +610,6 @@ void vmem_device_close(struct vmem_device *device)
 	device->excess_source =
 		sd_event_source_disable_unref(device->excess_source);
 	free(device->slots);
+	save_state_free(&device->saved);
 	region_nl_close(&device->nl);
 }

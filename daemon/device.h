@@ -13,6 +13,7 @@
 #include "excess.h"
 #include "options.h"
 #include "region.h"
+#include "save.h"
 #include "vhost_user.h"
 #include "virtio_mem.h"
 #include "vmem_nl.h"
@@ -26,6 +27,7 @@ struct vmem_device;
  *	errno with text
  * @system_reset: vmem_device_system_reset(), that was not done at once, has
  *	ended: 0, or an errno with text
+ * @log_set: likewise to vmem_device_set_dirty_log()
  * @gone: the VM is no more
  */
 struct vmem_device_ops {
@@ -34,6 +36,8 @@ struct vmem_device_ops {
 			 const char *text, void *arg);
 	void (*system_reset)(struct vmem_device *device, int result,
 			     const char *text, void *arg);
+	void (*log_set)(struct vmem_device *device, int result,
+			const char *text, void *arg);
 	void (*gone)(struct vmem_device *device, void *arg);
 };
 
@@ -51,6 +55,7 @@ struct vmem_device_ops {
  * @region: what carries out changes
  * @consumers: who else maps its memory, between @region and @dev
  * @dev: what the guest sees
+ * @saved: what to restore, until that is done; nothing if @saved.block_size is 0
  * @excess: memory beyond what is plugged
  * @excess_source: a timer that looks for it, where it has a cap
  * @vu: the way to the guest
@@ -60,6 +65,9 @@ struct vmem_device_ops {
  * @work_again_source: a timer, for work that has failed
  * @slots: what the kernel said when the first page of "slots" was asked for,
  *	until the last page was; @nr_slots of them
+ * @held_since: when it was held, in seconds since 1970
+ * @hold_token: of the "hold" that waits for the request that is carried out
+ * @log_token: of the "dirty-log" that waits for the kernel
  * @resize_token: of the "resize" that waits for the kernel, 0 if there is none
  * @reset_token: of the "system-reset" that waits, likewise
  */
@@ -77,6 +85,7 @@ struct vmem_device {
 	struct region region;
 	struct consumers consumers;
 	struct virtio_mem dev;
+	struct save_state saved;
 	struct excess excess;
 	sd_event_source *excess_source;
 	struct vhost_user vu;
@@ -86,6 +95,9 @@ struct vmem_device {
 	sd_event_source *work_again_source;
 	struct vmem_nl_slot *slots;
 	size_t nr_slots;
+	uint64_t held_since;
+	uint64_t hold_token;
+	uint64_t log_token;
 	uint64_t resize_token;
 	uint64_t reset_token;
 };
@@ -103,6 +115,9 @@ int vmem_device_set_requested(struct vmem_device *device, uint64_t size,
 			      char *text, size_t text_size);
 int vmem_device_system_reset(struct vmem_device *device, bool force, char *text,
 			     size_t text_size);
+int vmem_device_set_dirty_log(struct vmem_device *device, bool on, char *text,
+			      size_t text_size);
+void vmem_device_hold(struct vmem_device *device, bool on);
 uint64_t vmem_device_plugged_size(const struct vmem_device *device);
 int vmem_device_resident(struct vmem_device *device, uint64_t *size);
 

@@ -56,6 +56,9 @@ static const char help[] =
 	"                             warn only\n"
 	"      --packed               offer packed virtqueues: for a front end that\n"
 	"                             keeps the inflight region\n"
+	"      --restore FILE         begin with the state that \"vmemctl save\" wrote.\n"
+	"                             Without effect on a region that was served\n"
+	"                             before, as after a restart\n"
 	"\n"
 	"SIZE is in bytes, or has a suffix K, M, G or T for powers of 1024.\n"
 	"\n"
@@ -83,6 +86,7 @@ enum {
 	OPT_PREALLOC,
 	OPT_UNPLUGGED_CAP,
 	OPT_PACKED,
+	OPT_RESTORE,
 	OPT_LOG_LEVEL,
 	OPT_VERSION,
 	OPT_HELP,
@@ -97,6 +101,7 @@ static const struct option long_options[] = {
 	{"prealloc", no_argument, NULL, OPT_PREALLOC},
 	{"unplugged-cap", required_argument, NULL, OPT_UNPLUGGED_CAP},
 	{"packed", no_argument, NULL, OPT_PACKED},
+	{"restore", required_argument, NULL, OPT_RESTORE},
 	{"log-level", required_argument, NULL, OPT_LOG_LEVEL},
 	{"version", no_argument, NULL, OPT_VERSION},
 	{"help", no_argument, NULL, OPT_HELP},
@@ -187,6 +192,9 @@ static int parse_device_option(struct device_options *device, int opt)
 		return 0;
 	case OPT_PACKED:
 		device->packed = true;
+		return 0;
+	case OPT_RESTORE:
+		device->restore_path = optarg;
 		return 0;
 	default:
 		fprintf(stderr, "Try 'vmemd --help'.\n");

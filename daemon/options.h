@@ -31,6 +31,7 @@
  * @unplugged_cap: bytes that unplugged blocks may have, where
  *	@has_unplugged_cap
  * @packed: offer packed virtqueues
+ * @restore_path: file of the state to begin with; NULL if not given
  */
 struct device_options {
 	const char *name;
@@ -44,6 +45,7 @@ struct device_options {
 	uint64_t unplugged_cap;
 	bool has_unplugged_cap;
 	bool packed;
+	const char *restore_path;
 };
 
 /**

@@ -157,6 +157,12 @@ static int read_all(struct region *region, struct vmem_nl_error *err)
 	return ret;
 }
 
+/* Read all anew, whether it has changed or not. Not while changes are out. */
+int region_reload(struct region *region, struct vmem_nl_error *err)
+{
+	return read_all(region, err);
+}
+
 /*
  * Bring the mirror up to date. Not while a change of ours is on its way: its
  * answer could not be told from others' doing then.
@@ -488,12 +494,17 @@ static void end_size(struct region *region, int ret,
 	end_request(&region->size);
 	if (!ret) {
 		region->state.requested_size = state->requested_size;
+		region->state.dirty_log = state->dirty_log;
 		/* If others have changed something too, the counts differ. */
 		if (state->changes == region->changes + 1)
 			region->changes = state->changes;
 	}
-	if (region->size_set)
+	if (region->size.change.set & VMEM_NL_SET_DIRTY_LOG) {
+		if (region->log_set)
+			region->log_set(region->arg, ret, ret ? err->text : "");
+	} else if (region->size_set) {
 		region->size_set(region->arg, ret, ret ? err->text : "");
+	}
 }
 
 static int on_answer(sd_event_source *source __attribute__((unused)),
@@ -668,7 +679,7 @@ static int check_state(const struct vmem_nl_region *state,
 
 /**
  * region_attach() - take over a region
- * @region: filled on success, but for @prealloc, @news, @size_set and @arg; owns
+ * @region: filled on success, but for @prealloc, @news, @size_set, @log_set and @arg; owns
  *	@fd and @memory_fd then
  * @event: where the kernel's answers come
  * @nl: stays the caller's, as open as long as the region is attached
@@ -754,7 +765,32 @@ int region_set_requested(struct region *region, uint64_t size,
 	if (!region->size.out)
 		region->size.change = (struct vmem_nl_change){
 			.type = VMEM_NL_SET,
+			.set = VMEM_NL_SET_REQUESTED_SIZE,
 			.requested_size = size,
+		};
+	ret = begin(&region->size, false);
+	if (ret != -EINPROGRESS)
+		set_text(err, "%s", region->backing.reason);
+	return ret;
+}
+
+/**
+ * region_set_dirty_log() - log dirty pages of all populated slots, or do not
+ *
+ * In one batch; slots that are populated later have what is set last.
+ *
+ * Return: as of region_set_requested(), with region->log_set().
+ */
+int region_set_dirty_log(struct region *region, bool on,
+			 struct vmem_nl_error *err)
+{
+	int ret;
+
+	if (!region->size.out)
+		region->size.change = (struct vmem_nl_change){
+			.type = VMEM_NL_SET,
+			.set = VMEM_NL_SET_DIRTY_LOG,
+			.dirty_log = on,
 		};
 	ret = begin(&region->size, false);
 	if (ret != -EINPROGRESS)

@@ -65,7 +65,8 @@ struct region_request {
  * @recheck_source: a timer for when that has failed
  * @news: others have changed something, and it is in @backing and @state
  * @size_set: the answer to region_set_requested(): 0 or an errno with text
- * @arg: for both
+ * @log_set: the answer to region_set_dirty_log(), likewise
+ * @arg: for all three
  */
 struct region {
 	struct backing backing;
@@ -86,6 +87,7 @@ struct region {
 	sd_event_source *recheck_source;
 	void (*news)(void *arg);
 	void (*size_set)(void *arg, int result, const char *text);
+	void (*log_set)(void *arg, int result, const char *text);
 	void *arg;
 };
 
@@ -99,7 +101,10 @@ void region_detach(struct region *region);
 
 int region_set_requested(struct region *region, uint64_t size,
 			 struct vmem_nl_error *err);
+int region_set_dirty_log(struct region *region, bool on,
+			 struct vmem_nl_error *err);
 void region_recheck(struct region *region);
+int region_reload(struct region *region, struct vmem_nl_error *err);
 int region_read_changes(struct region *region, bool *others);
 
 #endif /* REGION_H */

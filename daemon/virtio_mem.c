@@ -36,8 +36,9 @@
  *
  * Blocks that somebody else has unplugged are owed as well. It would be his to
  * discard them, but we are the ones who tell the guest that a block it plugs
- * reads zero. Whoever plugs blocks with contents, as for a VM that is restored,
- * is not harmed: the backing looks at the kernel's state before it discards.
+ * reads zero. Whoever plugs blocks with contents is not harmed: the backing looks
+ * at the kernel's state before it discards. What is restored from a file is
+ * plugged before the device starts, and never owed.
  *
  * A guest that plugs a range, and then unplugs just that, though it was asked
  * for more, could not use it: a driver plugs before it adds the memory to its
@@ -52,6 +53,10 @@
  * plugged memory. There is no option to withhold it, since there is nothing
  * that a VMM would have to do for it but to leave the VM and its region there,
  * and not to take waking up for a reset of the system.
+ *
+ * Holding. While a VM is migrated, its VMM copies what is plugged, and the blocks
+ * and memslots must stay as they are: valid requests are answered BUSY then, both
+ * to plug and to unplug. Requests that change nothing are answered as ever.
  *
  * Reset. A reset of the device changes no block. A reset of the system unplugs
  * all and shrinks the usable region, like UNPLUG_ALL, but nobody is answered
@@ -264,6 +269,17 @@ void virtio_mem_start(struct virtio_mem *dev, struct backing *backing,
 	want_work(dev);
 }
 
+/**
+ * virtio_mem_keep_usable() - the usable region was larger before
+ * @size: multiple of the block size, at most the region's; a driver may count
+ *	on it
+ */
+void virtio_mem_keep_usable(struct virtio_mem *dev, uint64_t size)
+{
+	if (size > dev->usable_region_size)
+		dev->usable_region_size = size;
+}
+
 void virtio_mem_stop(struct virtio_mem *dev)
 {
 	if (dev->backing)
@@ -323,6 +339,23 @@ void virtio_mem_set_requested(struct virtio_mem *dev, uint64_t requested_size)
 	dev->given_back = false;
 	grow_usable(dev);
 	config_changed(dev);
+}
+
+/**
+ * virtio_mem_hold() - plug and unplug nothing from now on, or go on
+ *
+ * A request that is being carried out still is: see virtio_mem_busy(). When it
+ * goes on the driver is told, so that it does not wait until it tries again.
+ */
+void virtio_mem_hold(struct virtio_mem *dev, bool on)
+{
+	if (dev->held == on)
+		return;
+	dev->held = on;
+	if (on)
+		changed(dev);
+	else
+		config_changed(dev);
 }
 
 /* Somebody else has plugged or unplugged blocks of the backing. */
@@ -426,6 +459,16 @@ static void note_plugged(struct virtio_mem *dev)
 	dev->last_plug.size = 0;
 }
 
+/* May blocks be changed? What does not change any is not held up. */
+static int check_held(struct virtio_mem *dev)
+{
+	if (!dev->held)
+		return 0;
+	snprintf(dev->backing->reason, sizeof(dev->backing->reason),
+		 "held for a migration (vmemctl hold)");
+	return -EBUSY;
+}
+
 static int plug(struct virtio_mem *dev)
 {
 	struct virtio_mem_current *current = &dev->current;
@@ -441,6 +484,9 @@ static int plug(struct virtio_mem *dev)
 	if (plugged > dev->requested_size ||
 	    current->size > dev->requested_size - plugged)
 		return VIRTIO_MEM_NACK;
+	ret = check_held(dev);
+	if (ret)
+		return ret;
 	/* Before old memory is shown to the guest again, it must be gone. */
 	ret = discard_owed(dev, current->gpa, current->size);
 	if (ret)
@@ -454,11 +500,15 @@ static int unplug(struct virtio_mem *dev)
 	struct virtio_mem_current *current = &dev->current;
 	struct backing *backing = dev->backing;
 	uint64_t in_range;
+	int ret;
 
 	in_range = blocks_count(&backing->plugged, block_of(dev, current->gpa),
 				current->nr_blocks);
 	if (in_range != current->nr_blocks)
 		return contradicted(dev, !in_range);
+	ret = check_held(dev);
+	if (ret)
+		return ret;
 	current->step = VIRTIO_MEM_CHANGING;
 	return backing->ops->unplug(backing, current->gpa, current->size);
 }
@@ -474,6 +524,11 @@ static int unplug_all(struct virtio_mem *dev)
 		if (ret < 0)
 			return ret;
 		current->verified = true;
+	}
+	if (backing->plugged.set) {
+		ret = check_held(dev);
+		if (ret)
+			return ret;
 	}
 	current->step = VIRTIO_MEM_CHANGING;
 	if (!backing->plugged.set)

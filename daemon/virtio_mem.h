@@ -90,6 +90,7 @@ struct virtio_mem_current {
  * @last_failure: why BUSY was answered last; empty after an ACK
  * @last_plug: first and size of what was plugged last, if nothing was since
  * @given_back: that was unplugged at once, by a guest that was asked for more
+ * @held: nothing is plugged or unplugged, see virtio_mem_hold()
  * @limit: for messages that a guest can cause
  * @config_changed: tell the driver that the configuration has changed
  * @changed: something that status shows has changed
@@ -116,6 +117,7 @@ struct virtio_mem {
 		uint64_t size;
 	} last_plug;
 	bool given_back;
+	bool held;
 	struct log_limit limit;
 	void (*config_changed)(void *arg);
 	void (*changed)(void *arg);
@@ -130,6 +132,7 @@ const char *virtio_mem_answer_name(enum virtio_mem_answer answer);
 
 void virtio_mem_start(struct virtio_mem *dev, struct backing *backing,
 		      uint64_t requested_size, bool used_before);
+void virtio_mem_keep_usable(struct virtio_mem *dev, uint64_t size);
 void virtio_mem_stop(struct virtio_mem *dev);
 
 uint64_t virtio_mem_features(const struct virtio_mem *dev);
@@ -142,6 +145,7 @@ void virtio_mem_config(const struct virtio_mem *dev,
 void virtio_mem_set_requested(struct virtio_mem *dev, uint64_t requested_size);
 int virtio_mem_system_reset(struct virtio_mem *dev);
 void virtio_mem_backing_changed(struct virtio_mem *dev);
+void virtio_mem_hold(struct virtio_mem *dev, bool on);
 int virtio_mem_work(struct virtio_mem *dev);
 
 bool virtio_mem_busy(const struct virtio_mem *dev);

@@ -45,12 +45,25 @@
 
 /* --- Telling of changes --- */
 
+/* The request that a "hold" has waited for is answered. */
+static void answer_hold(struct vmem *vmem, struct vmem_device *device)
+{
+	uint64_t token = device->hold_token;
+
+	if (!token || virtio_mem_busy(&device->dev))
+		return;
+	device->hold_token = 0;
+	control_answer(&vmem->control, token, 0, vmem_control_migration(device),
+		       "");
+}
+
 static void note_change(struct vmem_device *device, void *arg)
 {
 	struct vmem *vmem = arg;
 	int enabled;
 
 	device->untold = true;
+	answer_hold(vmem, device);
 	if (!vmem->publish_source ||
 	    sd_event_source_get_enabled(vmem->publish_source, &enabled) < 0 ||
 	    enabled != SD_EVENT_OFF)
@@ -108,6 +121,19 @@ static int on_publish(sd_event_source *source __attribute__((unused)),
 
 /* --- Devices --- */
 
+static void on_log_set(struct vmem_device *device, int result, const char *text,
+		       void *arg)
+{
+	struct vmem *vmem = arg;
+	uint64_t token = device->log_token;
+
+	device->log_token = 0;
+	if (token)
+		control_answer(&vmem->control, token, result,
+			       result ? NULL : vmem_control_migration(device),
+			       text);
+}
+
 static void on_size_set(struct vmem_device *device, int result,
 			const char *text, void *arg)
 {
@@ -147,6 +173,7 @@ static const struct vmem_device_ops device_ops = {
 	.changed = note_change,
 	.size_set = on_size_set,
 	.system_reset = on_system_reset,
+	.log_set = on_log_set,
 	.gone = on_gone,
 };
 

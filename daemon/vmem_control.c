@@ -18,6 +18,9 @@
 #include "consumer_control.h"
 #include "vmem_control.h"
 
+/* The feature bits that are a device's own, not the transport's. */
+#define DEVICE_FEATURES ((1ULL << 24) - 1)
+
 /* Elements of one answer to "slots" or "blocks"; the rest is asked for next. */
 #define PAGE_MAX 256
 
@@ -59,6 +62,18 @@ json_object *vmem_control_sizes(const struct vmem_device *device)
 	add_size(object, "usable_region_size", device->dev.usable_region_size);
 	add_size(object, "populated_slots",
 		 device->region.state.populated_slots);
+	return object;
+}
+
+/* How far it is ready for a migration, for answers. */
+json_object *vmem_control_migration(const struct vmem_device *device)
+{
+	json_object *object = json_object_new_object();
+
+	add_bool(object, "held", device->dev.held);
+	if (device->dev.held)
+		add_size(object, "held_since", device->held_since);
+	add_bool(object, "dirty_log", device->region.state.dirty_log);
 	return object;
 }
 
@@ -272,6 +287,9 @@ static int new_status(struct vmem_device *device, json_object **statusp,
 	add_size(status, "populated_slots", state.populated_slots);
 	add_size(status, "address_spaces", state.address_spaces);
 	add_bool(status, "dirty_log", state.dirty_log);
+	add_bool(status, "held", dev->held);
+	if (dev->held)
+		add_size(status, "held_since", device->held_since);
 	json_object_object_add(
 		status, "metadata",
 		new_metadata(state.has_metadata, &state.metadata));
@@ -504,37 +522,24 @@ static int handle_slots(struct control_call *call, void *arg)
 	return 0;
 }
 
-static int handle_blocks(struct control_call *call, void *arg)
+/* Runs of plugged blocks from @start on, and where the next page begins. */
+static void add_runs(json_object *result, const struct backing *backing,
+		     uint64_t start)
 {
-	struct vmem_device *device;
-	const struct backing *backing;
-	const struct blocks *plugged;
-	json_object *runs;
-	uint64_t start, at;
-	int ret;
+	const struct blocks *plugged = &backing->plugged;
+	json_object *runs = json_object_new_array();
+	uint64_t at = 0;
 
-	ret = need_region(arg, call, &device);
-	if (ret)
-		return ret;
-	backing = &device->region.backing;
-	plugged = &backing->plugged;
-	ret = get_start(device, call, &start);
-	if (ret)
-		return ret;
-	at = start < backing->gpa
-		     ? 0
-		     : (start - backing->gpa) / backing->block_size;
-	runs = json_object_new_array();
-	call->result = json_object_new_object();
-	add_size(call->result, "block_size", backing->block_size);
-	json_object_object_add(call->result, "runs", runs);
+	if (start > backing->gpa)
+		at = (start - backing->gpa) / backing->block_size;
+	json_object_object_add(result, "runs", runs);
 	while ((at = blocks_next(plugged, at, true)) < plugged->nr) {
 		uint64_t end = blocks_next(plugged, at, false);
 		uint64_t gpa = backing->gpa + at * backing->block_size;
 		json_object *run;
 
 		if (json_object_array_length(runs) >= PAGE_MAX) {
-			add_size(call->result, "next", gpa);
+			add_size(result, "next", gpa);
 			break;
 		}
 		run = json_object_new_object();
@@ -543,6 +548,142 @@ static int handle_blocks(struct control_call *call, void *arg)
 		json_object_array_add(runs, run);
 		at = end;
 	}
+}
+
+static int handle_blocks(struct control_call *call, void *arg)
+{
+	struct vmem_device *device;
+	uint64_t start;
+	int ret;
+
+	ret = need_region(arg, call, &device);
+	if (ret)
+		return ret;
+	ret = get_start(device, call, &start);
+	if (ret)
+		return ret;
+	call->result = json_object_new_object();
+	add_size(call->result, "block_size", device->region.backing.block_size);
+	add_runs(call->result, &device->region.backing, start);
+	return 0;
+}
+
+static int get_on(struct control_call *call, bool *on)
+{
+	json_object *object;
+
+	if (call->params &&
+	    json_object_object_get_ex(call->params, "on", &object) &&
+	    json_object_is_type(object, json_type_boolean)) {
+		*on = json_object_get_boolean(object);
+		return 0;
+	}
+	snprintf(call->message, sizeof(call->message),
+		 "\"on\" is true or false");
+	return -EINVAL;
+}
+
+static int handle_dirty_log(struct control_call *call, void *arg)
+{
+	struct vmem_device *device;
+	bool on;
+	int ret;
+
+	ret = need_region(arg, call, &device);
+	if (ret)
+		return ret;
+	ret = get_on(call, &on);
+	if (ret)
+		return ret;
+	ret = vmem_device_set_dirty_log(device, on, call->message,
+					sizeof(call->message));
+	if (ret == -EINPROGRESS)
+		device->log_token = call->token;
+	return ret;
+}
+
+/*
+ * Answered when it holds: when the request that is being carried out has been
+ * answered, if there is one.
+ */
+static int handle_hold(struct control_call *call, void *arg)
+{
+	struct vmem_device *device;
+	bool on;
+	int ret;
+
+	ret = need_region(arg, call, &device);
+	if (ret)
+		return ret;
+	ret = get_on(call, &on);
+	if (ret)
+		return ret;
+	if (device->hold_token) {
+		snprintf(call->message, sizeof(call->message),
+			 "another hold waits for the guest's request");
+		return -EBUSY;
+	}
+	vmem_device_hold(device, on);
+	if (on && virtio_mem_busy(&device->dev)) {
+		device->hold_token = call->token;
+		return -EINPROGRESS;
+	}
+	call->result = vmem_control_migration(device);
+	return 0;
+}
+
+/* What a driver must find again, see save.h; runs follow in pages. */
+static void add_saved(json_object *result, const struct vmem_device *device)
+{
+	const struct virtio_mem *dev = &device->dev;
+	const struct backing *backing = &device->region.backing;
+
+	add_size(result, "gpa", backing->gpa);
+	add_size(result, "region_size", backing->size);
+	add_size(result, "block_size", backing->block_size);
+	add_size(result, "usable_region_size", dev->usable_region_size);
+	add_size(result, "requested_size", dev->requested_size);
+	add_size(result, "features",
+		 virtio_mem_features(dev) & DEVICE_FEATURES);
+	add_size(result, "node", dev->has_node ? dev->node_id : 0);
+}
+
+/*
+ * A state, as of one moment: the first page is of what the kernel has now, and
+ * all pages tell its count of changes. If that differs between two pages, the
+ * client begins again.
+ */
+static int handle_save(struct control_call *call, void *arg)
+{
+	struct vmem_device *device;
+	struct backing *backing;
+	uint64_t start;
+	int ret;
+
+	ret = need_region(arg, call, &device);
+	if (ret)
+		return ret;
+	ret = get_start(device, call, &start);
+	if (ret)
+		return ret;
+	backing = &device->region.backing;
+	if (virtio_mem_busy(&device->dev)) {
+		snprintf(call->message, sizeof(call->message),
+			 "a request of the guest is being carried out");
+		return -EBUSY;
+	}
+	if (start <= backing->gpa) {
+		ret = device->dev.backing->ops->verify(device->dev.backing);
+		if (ret < 0) {
+			snprintf(call->message, sizeof(call->message), "%s",
+				 backing->reason);
+			return ret;
+		}
+	}
+	call->result = json_object_new_object();
+	add_saved(call->result, device);
+	add_size(call->result, "changes", device->region.changes);
+	add_runs(call->result, backing, start);
 	return 0;
 }
 
@@ -683,17 +824,13 @@ static int handle_consumers(struct control_call *call, void *arg)
 }
 
 static const struct control_method control_methods[] = {
-	{"status", handle_status},
-	{"latencies", handle_latencies},
-	{"resize", handle_resize},
-	{"system-reset", handle_system_reset},
-	{"slots", handle_slots},
-	{"blocks", handle_blocks},
-	{"subscribe", handle_subscribe},
-	{"done", handle_done},
-	{"consumers", handle_consumers},
-	{"attach", handle_attach},
-	{},
+	{"status", handle_status},	 {"latencies", handle_latencies},
+	{"resize", handle_resize},	 {"system-reset", handle_system_reset},
+	{"slots", handle_slots},	 {"blocks", handle_blocks},
+	{"save", handle_save},		 {"hold", handle_hold},
+	{"dirty-log", handle_dirty_log}, {"subscribe", handle_subscribe},
+	{"done", handle_done},		 {"consumers", handle_consumers},
+	{"attach", handle_attach},	 {},
 };
 
 const struct control_ops vmem_control_ops = {

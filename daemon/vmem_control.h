@@ -7,6 +7,7 @@
 
 extern const struct control_ops vmem_control_ops;
 
+json_object *vmem_control_migration(const struct vmem_device *device);
 json_object *vmem_control_sizes(const struct vmem_device *device);
 
 #endif /* VMEM_CONTROL_H */

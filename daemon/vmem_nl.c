@@ -682,8 +682,12 @@ int vmem_nl_send(struct vmem_nl *nl, struct vmem_nl_name name,
 	nlh = begin(nl, nl->sent, change_commands[change->type], NLM_F_REQUEST);
 	if (change->type == VMEM_NL_SET) {
 		put_name(nlh, name, KVM_VMEM_A_REGION_FD, KVM_VMEM_A_REGION_ID);
-		mnl_attr_put_u64(nlh, KVM_VMEM_A_REGION_REQUESTED_SIZE,
-				 change->requested_size);
+		if (change->set & VMEM_NL_SET_REQUESTED_SIZE)
+			mnl_attr_put_u64(nlh, KVM_VMEM_A_REGION_REQUESTED_SIZE,
+					 change->requested_size);
+		if (change->set & VMEM_NL_SET_DIRTY_LOG)
+			mnl_attr_put_u8(nlh, KVM_VMEM_A_REGION_DIRTY_LOG,
+					change->dirty_log);
 	} else {
 		put_name(nlh, name, KVM_VMEM_A_BLOCK_REGION_FD,
 			 KVM_VMEM_A_BLOCK_REGION_ID);

@@ -141,13 +141,16 @@ enum vmem_nl_change_type {
  * struct vmem_nl_change - a change that is asked for without waiting
  * @request_id: see vmem_nl_plug(); not for VMEM_NL_SET
  * @range: for plug and unplug
- * @requested_size: for VMEM_NL_SET
+ * @set: for VMEM_NL_SET: VMEM_NL_SET_* of the values to send
+ * @requested_size, @dirty_log: likewise
  */
 struct vmem_nl_change {
 	enum vmem_nl_change_type type;
 	uint64_t request_id;
 	struct vmem_nl_range range;
+	unsigned int set;
 	uint64_t requested_size;
+	bool dirty_log;
 };
 
 /* What it answers to a change: @region to VMEM_NL_SET, @blocks to others. */

@@ -37,6 +37,10 @@ static const char help[] =
 	"  slots        memslots of the region that exist in KVM\n"
 	"  blocks       plugged blocks, as runs\n"
 	"  consumers    who else maps the memory, and is told before the guest\n"
+	"  save FILE    write the state of the device to FILE, for vmemd --restore\n"
+	"  hold on|off  for a migration: plug and unplug nothing, or go on\n"
+	"  dirty-log on|off\n"
+	"               log dirty pages of all memslots of the region, or do not\n"
 	"  watch        print a line whenever something changes, until stopped\n"
 	"  metrics      for Prometheus, of the VMs of all control sockets given;\n"
 	"               else of all below /run/vmemd\n"
@@ -209,15 +213,15 @@ static const struct option long_options[] = {
  * struct command - a command
  * @run: see vmemctl.h
  * @takes: options that are for it, besides --control and --json
- * @size: it has an argument, a size
+ * @argument: it has an argument, and what that is
  * @no_json: it has a format of its own
  * @daemon: it talks to one vmemd
  */
 static const struct command {
 	const char *name;
 	int (*run)(const struct ctl_options *options);
+	const char *argument;
 	unsigned int takes;
-	bool size;
 	bool no_json;
 	bool daemon;
 } commands[] = {
@@ -226,7 +230,7 @@ static const struct command {
 	 .daemon = true,
 	 .run = ctl_status},
 	{.name = "resize",
-	 .size = true,
+	 .argument = "the size",
 	 .takes = TAKES(OPT_DEVICE) | TAKES(OPT_WAIT) | TAKES(OPT_TIMEOUT),
 	 .daemon = true,
 	 .run = ctl_resize},
@@ -246,6 +250,22 @@ static const struct command {
 	 .takes = TAKES(OPT_DEVICE) | TAKES(OPT_TIMEOUT),
 	 .daemon = true,
 	 .run = ctl_consumers},
+	{.name = "save",
+	 .argument = "a file",
+	 .takes = TAKES(OPT_DEVICE) | TAKES(OPT_TIMEOUT),
+	 .no_json = true,
+	 .daemon = true,
+	 .run = ctl_save},
+	{.name = "hold",
+	 .argument = "on or off",
+	 .takes = TAKES(OPT_DEVICE) | TAKES(OPT_TIMEOUT),
+	 .daemon = true,
+	 .run = ctl_hold},
+	{.name = "dirty-log",
+	 .argument = "on or off",
+	 .takes = TAKES(OPT_DEVICE) | TAKES(OPT_TIMEOUT),
+	 .daemon = true,
+	 .run = ctl_dirty_log},
 	{.name = "watch",
 	 .takes = TAKES(OPT_DEVICE) | TAKES(OPT_TIMEOUT),
 	 .daemon = true,
@@ -450,14 +470,21 @@ static const struct command *parse_command(struct ctl_options *options,
 		complain("no command \"%s\"; try 'vmemctl --help'", argv[0]);
 		return NULL;
 	}
-	if (argc != 1 + command->size) {
-		complain("%s takes %s", command->name,
-			 command->size ? "one argument, the size"
-				       : "no argument");
+	if (argc != 1 + !!command->argument) {
+		complain("%s takes %s%s", command->name,
+			 command->argument ? "one argument, " : "no argument",
+			 command->argument ? command->argument : "");
 		return NULL;
 	}
-	if (command->size && size_parse(argv[1], &options->size)) {
+	if (command->argument)
+		options->argument = argv[1];
+	if (command->run == ctl_resize && size_parse(argv[1], &options->size)) {
 		complain("%s %s: not a size", command->name, argv[1]);
+		return NULL;
+	}
+	if ((command->run == ctl_hold || command->run == ctl_dirty_log) &&
+	    strcmp(argv[1], "on") && strcmp(argv[1], "off")) {
+		complain("%s %s: not on or off", command->name, argv[1]);
 		return NULL;
 	}
 	return command;

@@ -34,6 +34,7 @@
  * @count: "top" looks so often; 0: until stopped
  * @output: "metrics" go to this file, not to standard output
  * @openmetrics: "metrics" in that format
+ * @argument: the command's, as it was given
  */
 struct ctl_options {
 	const char **control;
@@ -54,6 +55,7 @@ struct ctl_options {
 	int count;
 	const char *output;
 	bool openmetrics;
+	const char *argument;
 };
 
 /*
@@ -62,6 +64,9 @@ struct ctl_options {
  */
 int ctl_status(const struct ctl_options *options);
 int ctl_slots(const struct ctl_options *options);
+int ctl_save(const struct ctl_options *options);
+int ctl_hold(const struct ctl_options *options);
+int ctl_dirty_log(const struct ctl_options *options);
 int ctl_blocks(const struct ctl_options *options);
 int ctl_consumers(const struct ctl_options *options);
 int ctl_watch(const struct ctl_options *options);

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "size.h"
 #include "vmemctl_daemon.h"
@@ -91,6 +92,22 @@ static void print_memory(json_object *status)
 		       get_size(status, "punches"));
 }
 
+static void print_migration(json_object *status)
+{
+	time_t since = (time_t)get_size(status, "held_since");
+	char text[32] = "";
+	struct tm tm;
+
+	if (get_bool(status, "dirty_log"))
+		printf("%-18s %12s\n", "dirty logging", "on");
+	if (!get_bool(status, "held"))
+		return;
+	if (localtime_r(&since, &tm))
+		strftime(text, sizeof(text), "%F %T", &tm);
+	printf("%-18s %12s since %s: nothing is plugged or unplugged\n", "held",
+	       "", text);
+}
+
 static void print_device(json_object *status)
 {
 	const char *failure = get_text(status, "last_failure");
@@ -115,6 +132,7 @@ static void print_device(json_object *status)
 		       : "");
 	print_metadata(get_object(status, "metadata"));
 	print_saved(status);
+	print_migration(status);
 	printf("%-18s %8s %s\n", "driver", "",
 	       driver_text(get_object(status, "driver")));
 	printf("%-18s %8" PRIu64 "\n", "VMM process",
@@ -279,6 +297,40 @@ int ctl_status(const struct ctl_options *options)
 int ctl_slots(const struct ctl_options *options)
 {
 	return show(options, "slots", "slots", print_slots);
+}
+
+static int set(const struct ctl_options *options, const char *method)
+{
+	json_object *params = json_object_new_object();
+	json_object *result;
+	struct daemon daemon;
+	int ret;
+
+	json_object_object_add(
+		params, "on",
+		json_object_new_boolean(!strcmp(options->argument, "on")));
+	ret = daemon_open(&daemon, options->control[0], options);
+	if (ret)
+		json_object_put(params);
+	else
+		ret = daemon_call(&daemon, method, params, &result);
+	if (!ret) {
+		if (options->json)
+			print_json(result);
+		json_object_put(result);
+	}
+	daemon_close(&daemon);
+	return ret;
+}
+
+int ctl_hold(const struct ctl_options *options)
+{
+	return set(options, "hold");
+}
+
+int ctl_dirty_log(const struct ctl_options *options)
+{
+	return set(options, "dirty-log");
 }
 
 int ctl_blocks(const struct ctl_options *options)

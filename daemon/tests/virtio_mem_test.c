@@ -607,6 +607,50 @@ static void failed_unplug_all_keeps_usable(void **state)
 	assert_int_equal(usable(f), 4 * GIB + 256 * MIB);
 }
 
+static void held_it_plugs_and_unplugs_nothing(void **state)
+{
+	struct fixture *f = *state;
+	unsigned int before;
+
+	virtio_mem_set_requested(&f->dev, 8 * BLOCK);
+	assert_int_equal(plug(f, GPA, 4), VIRTIO_MEM_RESP_ACK);
+	virtio_mem_hold(&f->dev, true);
+	assert_int_equal(plug(f, GPA + 4 * BLOCK, 1), VIRTIO_MEM_RESP_BUSY);
+	assert_non_null(strstr(f->dev.last_failure, "held"));
+	assert_int_equal(unplug(f, GPA, 1), VIRTIO_MEM_RESP_BUSY);
+	assert_int_equal(unplug_all(f), VIRTIO_MEM_RESP_BUSY);
+	assert_int_equal(plugged(f), 4 * BLOCK);
+	/* What would not have been carried out anyway is answered as ever. */
+	assert_int_equal(state_of(f, GPA, 4), VIRTIO_MEM_STATE_PLUGGED);
+	assert_int_equal(plug(f, GPA, 1), VIRTIO_MEM_RESP_ERROR);
+	assert_int_equal(unplug(f, GPA + 4 * BLOCK, 1), VIRTIO_MEM_RESP_ERROR);
+	assert_int_equal(plug(f, GPA + 1, 1), VIRTIO_MEM_RESP_ERROR);
+	assert_int_equal(plug(f, GPA + 4 * BLOCK, 5), VIRTIO_MEM_RESP_NACK);
+	/* Once it goes on the driver is told, or it would wait a minute. */
+	before = f->config_changes;
+	virtio_mem_hold(&f->dev, true);
+	assert_int_equal(f->config_changes, before);
+	virtio_mem_hold(&f->dev, false);
+	assert_int_equal(f->config_changes, before + 1);
+	assert_int_equal(plug(f, GPA + 4 * BLOCK, 1), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(unplug_all(f), VIRTIO_MEM_RESP_ACK);
+	virtio_mem_hold(&f->dev, true);
+	assert_int_equal(unplug_all(f), VIRTIO_MEM_RESP_ACK);
+}
+
+static void usable_is_as_large_as_it_was_saved(void **state)
+{
+	struct fixture *f = *state;
+
+	virtio_mem_set_requested(&f->dev, BLOCK);
+	virtio_mem_keep_usable(&f->dev, GIB);
+	assert_int_equal(usable(f), GIB);
+	virtio_mem_keep_usable(&f->dev, BLOCK);
+	assert_int_equal(usable(f), GIB);
+	assert_int_equal(unplug_all(f), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(usable(f), BLOCK + VIRTIO_MEM_USABLE_EXTRA);
+}
+
 static void state_is_plugged_unplugged_or_mixed(void **state)
 {
 	struct fixture *f = *state;
@@ -1058,6 +1102,8 @@ int main(void)
 		T(a_time_is_in_the_lowest_bucket_that_takes_it),
 		T(host_failure_is_busy_and_changes_nothing),
 		T(failed_unplug_all_keeps_usable),
+		T(held_it_plugs_and_unplugs_nothing),
+		T(usable_is_as_large_as_it_was_saved),
 		T(state_is_plugged_unplugged_or_mixed),
 		T(unplug_all_of_nothing_is_acknowledged),
 		T(slot_goes_before_memory),

@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "save_file.h"
 #include "unit.h"
 
 #define OUTPUT_MAX 65536
@@ -193,6 +194,11 @@ static void a_wrong_command_line_is_2(void **state)
 	assert_int_equal(RUN(f, "top", "--interval", "0"), 2);
 	assert_int_equal(RUN(f, "top", "--count", "0"), 2);
 	assert_int_equal(RUN(f, "top", "--timeout", "1"), 2);
+	assert_int_equal(RUN(f, "save"), 2);
+	assert_int_equal(RUN(f, "save", "x", "--json"), 2);
+	assert_int_equal(RUN(f, "hold"), 2);
+	assert_int_equal(RUN(f, "hold", "maybe"), 2);
+	assert_int_equal(RUN(f, "dirty-log", "true"), 2);
 }
 
 static void a_guest_that_does_not_follow_is_3(void **state)
@@ -405,6 +411,56 @@ static void a_daemon_that_is_not_there_is_down(void **state)
 	assert_null(strstr(f->output, "vmem_plugged_size_bytes{"));
 }
 
+#define SAVED                                                      \
+	"\"gpa\":4294967296,\"region_size\":1073741824,"           \
+	"\"block_size\":2097152,\"usable_region_size\":536870912," \
+	"\"requested_size\":268435456,\"features\":3,\"node\":1,\"changes\":7"
+
+static void a_state_is_saved(void **state)
+{
+	struct fixture *f = *state;
+	char file[64], text[SAVE_TEXT_MAX];
+	struct save_state saved;
+
+	snprintf(file, sizeof(file), "%s/state", f->dir);
+	f->answer = "{\"id\":1,\"result\":{" SAVED ",\"runs\":["
+		    "{\"gpa\":4294967296,\"size\":4194304},"
+		    "{\"gpa\":4303355904,\"size\":2097152}]}}\n";
+	assert_int_equal(RUN(f, "save", file), 0);
+	assert_string_equal(f->output, "");
+	assert_int_equal(save_file_read(file, &saved, text), 0);
+	assert_int_equal(saved.gpa, 4 * GIB);
+	assert_int_equal(saved.region_size, GIB);
+	assert_int_equal(saved.block_size, 2 * MIB);
+	assert_int_equal(saved.usable_region_size, 512 * MIB);
+	assert_int_equal(saved.requested_size, 256 * MIB);
+	assert_int_equal(saved.features, 3);
+	assert_int_equal(saved.node, 1);
+	assert_int_equal(saved.nr_runs, 2);
+	assert_int_equal(saved.runs[1].gpa, 4 * GIB + 8 * MIB);
+	assert_int_equal(save_plugged_size(&saved), 6 * MIB);
+	save_state_free(&saved);
+
+	/* What could not be restored is not saved, and the old file stays. */
+	f->answer = "{\"id\":1,\"result\":{" SAVED ",\"runs\":["
+		    "{\"gpa\":4294967296,\"size\":4096}]}}\n";
+	assert_int_equal(RUN(f, "save", file), 1);
+	assert_non_null(strstr(f->output, "cannot be saved"));
+	assert_int_equal(save_file_read(file, &saved, text), 0);
+	assert_int_equal(saved.nr_runs, 2);
+	save_state_free(&saved);
+	unlink(file);
+	/* Nor is what it refuses to tell. */
+	f->answer = "{\"id\":1,\"error\":{\"code\":\"EBUSY\",\"message\":"
+		    "\"not now\"}}\n";
+	assert_int_equal(RUN(f, "save", file), 1);
+	assert_non_null(strstr(f->output, "not now"));
+	assert_int_equal(access(file, F_OK), -1);
+	f->answer = "{\"id\":1,\"result\":{" SAVED ",\"runs\":[]}}\n";
+	assert_int_equal(RUN(f, "save", "/nowhere/at/all"), 1);
+	assert_non_null(strstr(f->output, "/nowhere/at/all: No such file"));
+}
+
 static void metrics_replace_a_file(void **state)
 {
 	struct fixture *f = *state;
@@ -511,6 +567,7 @@ int main(void)
 		T(a_stall_has_its_reason),
 		T(metrics_are_what_the_daemon_tells),
 		T(a_daemon_that_is_not_there_is_down),
+		T(a_state_is_saved),
 		T(metrics_replace_a_file),
 		T(several_devices_are_told_apart),
 		T(metrics_of_several_devices_name_them),
