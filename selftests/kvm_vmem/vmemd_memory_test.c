@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * vmemd, the program, and the memory of a real region: huge pages that are
+ * short, unplugged blocks that the guest uses all the same, and how KVM can map
+ * it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <json-c/json.h>
+
+#include "driver.h"
+#include "region.h"
+#include "tap.h"
+#include "vmemctl_run.h"
+
+#define GPA GIB(8)
+
+/* How often status is asked for before what is waited for counts as missing. */
+#define STATUS_TRIES 2000
+
+/**
+ * struct machine - a VM with a region, and a vmemd that a driver uses
+ * @control: path of vmemd's control socket
+ */
+struct machine {
+	struct region r;
+	struct driver d;
+	char control[64];
+};
+
+/* Memory of a kind, mapped @off behind a multiple of its largest page. */
+static void map_memory(struct backing *b, uint64_t size, unsigned int flags,
+		       uint64_t off)
+{
+	uint64_t align = GIB(1);
+	uint8_t *reserved;
+
+	b->size = size;
+	b->fd = memfd_create("memory", MFD_CLOEXEC | flags);
+	ASSERT_GE(b->fd, 0);
+	ASSERT_EQ(ftruncate(b->fd, (off_t)size), 0);
+	reserved = mmap(NULL, size + 2 * align, PROT_NONE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ASSERT_NE((void *)reserved, MAP_FAILED);
+	b->hva = (uint8_t *)(((uintptr_t)reserved + align - 1) & -align) + off;
+	ASSERT_EQ(mmap(b->hva, size, PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_NORESERVE | MAP_FIXED, b->fd, 0),
+		  (void *)b->hva);
+}
+
+static void machine_region(struct machine *m, uint64_t block, uint64_t slot,
+			   uint64_t size, unsigned int flags, uint64_t off)
+{
+	struct region *r = &m->r;
+
+	/* Nothing is started where it cannot be used. */
+	vmemd_program();
+	region_prepare(r);
+	backing_destroy(&r->mem);
+	map_memory(&r->mem, size, flags, off);
+	r->args.guest_phys_addr = GPA;
+	r->args.region_size = size;
+	r->args.userspace_addr = (uintptr_t)r->mem.hva;
+	r->args.block_size = block;
+	r->args.slot_size = slot;
+	region_create(r);
+	snprintf(m->control, sizeof(m->control), "/tmp/vmemd-memory-%d",
+		 (int)getpid());
+}
+
+static void machine_start(struct machine *m, char *const *args)
+{
+	driver_spawn(&m->d, args, m->control, m->r.fd, m->r.mem.fd);
+	driver_start(&m->d);
+}
+
+#define START(m, ...) \
+	machine_start(m, (char *const[]){(char *)__VA_ARGS__, NULL})
+
+static uint16_t plug(struct machine *m, unsigned int first, uint16_t nr)
+{
+	return driver_request(&m->d, VIRTIO_MEM_REQ_PLUG,
+			      region_block_gpa(&m->r, first), nr);
+}
+
+static uint16_t unplug(struct machine *m, unsigned int first, uint16_t nr)
+{
+	return driver_request(&m->d, VIRTIO_MEM_REQ_UNPLUG,
+			      region_block_gpa(&m->r, first), nr);
+}
+
+static json_object *status(const struct machine *m)
+{
+	json_object *object;
+
+	ASSERT_EQ(RUN("--control", m->control, "--json", "status"), 0);
+	object = json_tokener_parse(output);
+	ASSERT_TRUE(object);
+	return object;
+}
+
+static uint64_t status_of(const struct machine *m, const char *name)
+{
+	json_object *object = status(m);
+	uint64_t value = get(object, name);
+
+	json_object_put(object);
+	return value;
+}
+
+static void await_status(const struct machine *m, const char *name,
+			 uint64_t wanted)
+{
+	uint64_t is = 0;
+
+	for (int i = 0; i < STATUS_TRIES; i++) {
+		is = status_of(m, name);
+		if (is == wanted)
+			return;
+	}
+	tap_fail(__FILE__, __LINE__, "%s is %llu, not %llu", name,
+		 (unsigned long long)is, (unsigned long long)wanted);
+}
+
+static void expect_failure(const struct machine *m, const char *why)
+{
+	json_object *object = status(m);
+	const char *said =
+		json_object_get_string(member(object, "last_failure"));
+
+	if (!strstr(said, why))
+		tap_fail(__FILE__, __LINE__, "\"%s\" is not in \"%s\"", why,
+			 said);
+	json_object_put(object);
+}
+
+/* --- Huge pages --- */
+
+#define POOL_2M "/sys/kernel/mm/hugepages/hugepages-2048kB/"
+#define POOL_1G "/sys/kernel/mm/hugepages/hugepages-1048576kB/"
+
+static long pool_read(const char *pool, const char *name)
+{
+	char path[96], text[32];
+	ssize_t got;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s%s", pool, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	got = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	text[got > 0 ? got : 0] = '\0';
+	return strtol(text, NULL, 10);
+}
+
+/* Whether the pool has so many pages now. */
+static bool pool_set(const char *pool, long nr)
+{
+	char path[96], text[32];
+	int fd, length;
+
+	snprintf(path, sizeof(path), "%snr_hugepages", pool);
+	length = snprintf(text, sizeof(text), "%ld", nr);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	if (write(fd, text, (size_t)length) != length)
+		nr = -1;
+	close(fd);
+	return pool_read(pool, "nr_hugepages") == nr;
+}
+
+static long pool_free(const char *pool)
+{
+	return pool_read(pool, "free_hugepages");
+}
+
+static void a_host_without_pages_answers_busy(const void *arg)
+{
+	struct machine m;
+	uint64_t value;
+
+	(void)arg;
+	if (!pool_set(POOL_2M, 4))
+		tap_skip("no pages of 2 MiB");
+	machine_region(&m, MIB(2), MIB(8), MIB(32), MFD_HUGETLB | MFD_HUGE_2MB,
+		       0);
+	START(&m, "--prealloc", "--requested-size", "32M");
+	EXPECT_EQ(pool_free(POOL_2M), 4);
+	EXPECT_EQ(plug(&m, 0, 4), VIRTIO_MEM_RESP_ACK);
+	EXPECT_EQ(pool_free(POOL_2M), 0);
+	EXPECT_GUEST_MEMORY(&m.r.vcpu, region_block_gpa(&m.r, 3),
+			    region_block_hva(&m.r, 3));
+	/* None at all. */
+	EXPECT_EQ(plug(&m, 4, 2), VIRTIO_MEM_RESP_BUSY);
+	expect_failure(&m, "no free pages of 2 MiB");
+	EXPECT_GUEST_MMIO(&m.r.vcpu, region_block_gpa(&m.r, 4));
+	EXPECT_EQ(status_of(&m, "plugged_size"), MIB(8));
+	/* One of two: it goes back. */
+	ASSERT_TRUE(pool_set(POOL_2M, 5));
+	EXPECT_EQ(plug(&m, 4, 2), VIRTIO_MEM_RESP_BUSY);
+	await_status(&m, "undiscarded_size", 0);
+	EXPECT_EQ(pool_free(POOL_2M), 1);
+	/* The host has found some. */
+	ASSERT_TRUE(pool_set(POOL_2M, 6));
+	EXPECT_EQ(plug(&m, 4, 2), VIRTIO_MEM_RESP_ACK);
+	EXPECT_EQ(pool_free(POOL_2M), 0);
+	EXPECT_EQ(guest_write(&m.r.vcpu, region_block_gpa(&m.r, 5), 0x5a5a),
+		  GUEST_MEMORY);
+	/* Given back, got again, and nothing of before is in it. */
+	EXPECT_EQ(unplug(&m, 4, 2), VIRTIO_MEM_RESP_ACK);
+	EXPECT_EQ(pool_free(POOL_2M), 2);
+	EXPECT_EQ(status_of(&m, "resident_size"), MIB(8));
+	EXPECT_EQ(plug(&m, 5, 1), VIRTIO_MEM_RESP_ACK);
+	EXPECT_EQ(guest_read(&m.r.vcpu, region_block_gpa(&m.r, 5), &value),
+		  GUEST_MEMORY);
+	EXPECT_EQ(value, 0);
+	EXPECT_EQ(pool_free(POOL_2M), 1);
+	driver_stop(&m.d);
+}
+
+static void a_page_of_1_gib_is_a_block(const void *arg)
+{
+	struct machine m;
+	uint64_t value;
+
+	(void)arg;
+	pool_set(POOL_2M, 0);
+	if (!pool_set(POOL_1G, 1))
+		tap_skip("no page of 1 GiB");
+	machine_region(&m, GIB(1), GIB(1), GIB(2), MFD_HUGETLB | MFD_HUGE_1GB,
+		       0);
+	START(&m, "--prealloc", "--requested-size", "2G");
+	EXPECT_EQ(status_of(&m, "map_size"), GIB(1));
+	EXPECT_EQ(plug(&m, 0, 1), VIRTIO_MEM_RESP_ACK);
+	EXPECT_EQ(plug(&m, 1, 1), VIRTIO_MEM_RESP_BUSY);
+	EXPECT_EQ(guest_write(&m.r.vcpu, GPA + MIB(700), 7), GUEST_MEMORY);
+	EXPECT_EQ(unplug(&m, 0, 1), VIRTIO_MEM_RESP_ACK);
+	EXPECT_EQ(pool_free(POOL_1G), 1);
+	EXPECT_EQ(plug(&m, 1, 1), VIRTIO_MEM_RESP_ACK);
+	EXPECT_EQ(guest_read(&m.r.vcpu, GPA + GIB(1) + MIB(700), &value),
+		  GUEST_MEMORY);
+	EXPECT_EQ(value, 0);
+	driver_stop(&m.d);
+	close(m.r.fd);
+	munmap(m.r.mem.hva, m.r.mem.size);
+	close(m.r.mem.fd);
+	pool_set(POOL_1G, 0);
+}
+
+/* --- Unplugged blocks --- */
+
+#define BLOCK MIB(2)
+
+/* Blocks 1 to 8, as a guest uses them itself and by a device of the VMM's. */
+static void use_unplugged(struct machine *m)
+{
+	for (unsigned int block = 1; block <= 8; block++)
+		EXPECT_EQ(guest_write(&m->r.vcpu,
+				      region_block_gpa(&m->r, block), block),
+			  GUEST_MEMORY);
+	memset(region_block_hva(&m->r, 1), 0x77, 8 * BLOCK);
+}
+
+static void what_unplugged_blocks_have_is_told(const void *arg)
+{
+	struct machine m;
+
+	(void)arg;
+	machine_region(&m, BLOCK, MIB(64), MIB(128), 0, 0);
+	START(&m, "--requested-size", "64M");
+	EXPECT_EQ(plug(&m, 0, 1), VIRTIO_MEM_RESP_ACK);
+	EXPECT_EQ(status_of(&m, "excess_size"), 0);
+	memset(region_block_hva(&m.r, 0), 0x11, BLOCK);
+	EXPECT_EQ(status_of(&m, "resident_size"), BLOCK);
+	EXPECT_EQ(status_of(&m, "excess_size"), 0);
+	use_unplugged(&m);
+	EXPECT_EQ(status_of(&m, "resident_size"), 9 * BLOCK);
+	EXPECT_EQ(status_of(&m, "excess_size"), 8 * BLOCK);
+	EXPECT_EQ(status_of(&m, "punches"), 0);
+	driver_stop(&m.d);
+}
+
+static void more_than_the_cap_is_taken_back(const void *arg)
+{
+	struct machine m;
+
+	(void)arg;
+	machine_region(&m, BLOCK, MIB(64), MIB(128), 0, 0);
+	START(&m, "--requested-size", "64M", "--unplugged-cap", "8M");
+	EXPECT_EQ(plug(&m, 0, 1), VIRTIO_MEM_RESP_ACK);
+	memset(region_block_hva(&m.r, 0), 0x11, BLOCK);
+	use_unplugged(&m);
+	/* Whoever sees it first, the timer or we. */
+	await_status(&m, "resident_size", BLOCK);
+	EXPECT_GE(status_of(&m, "punches"), 1);
+	EXPECT_GE(status_of(&m, "punched_size"), MIB(8));
+	for (uint64_t i = 0; i < BLOCK; i += GUEST_PAGE)
+		ASSERT_EQ(region_block_hva(&m.r, 0)[i], 0x11);
+	EXPECT_EQ(region_block_hva(&m.r, 8)[BLOCK - 1], 0);
+	/* The device goes on. */
+	EXPECT_EQ(plug(&m, 1, 1), VIRTIO_MEM_RESP_ACK);
+	EXPECT_GUEST_MEMORY(&m.r.vcpu, region_block_gpa(&m.r, 1),
+			    region_block_hva(&m.r, 1));
+	driver_stop(&m.d);
+}
+
+/* --- How KVM can map it --- */
+
+static void addresses_that_do_not_fit_are_told(const void *arg)
+{
+	struct machine m;
+
+	(void)arg;
+	machine_region(&m, BLOCK, MIB(64), MIB(128), 0, 0);
+	START(&m, "--log-level", "err");
+	EXPECT_EQ(status_of(&m, "map_size"), MIB(2));
+	EXPECT_EQ(RUN("--control", m.control, "status"), 0);
+	EXPECT_TRUE(strstr(output, "shmem, pages of 4 KiB, mapped by 2 MiB at "
+				   "most\n"));
+	driver_stop(&m.d);
+	machine_region(&m, BLOCK, MIB(64), MIB(128), 0, GUEST_PAGE);
+	START(&m, "--log-level", "err");
+	EXPECT_EQ(status_of(&m, "map_size"), GUEST_PAGE);
+	EXPECT_EQ(status_of(&m, "map_size_wanted"), MIB(2));
+	EXPECT_EQ(RUN("--control", m.control, "status"), 0);
+	EXPECT_TRUE(strstr(output, "addresses or memslots do not fit"));
+	driver_stop(&m.d);
+}
+
+int main(void)
+{
+	static const struct tap_case cases[] = {
+		{.name = "a host without huge pages answers busy",
+		 .run = a_host_without_pages_answers_busy},
+		{.name = "a page of 1 GiB is a block",
+		 .run = a_page_of_1_gib_is_a_block},
+		{.name = "what unplugged blocks have is told",
+		 .run = what_unplugged_blocks_have_is_told},
+		{.name = "more than the cap is taken back",
+		 .run = more_than_the_cap_is_taken_back},
+		{.name = "addresses that do not fit are told",
+		 .run = addresses_that_do_not_fit_are_told},
+	};
+
+	return tap_run(cases, ARRAY_SIZE(cases));
+}
