@@ -127,18 +127,22 @@ static int handle_blocks(struct control_call *call,
 	return 0;
 }
 
-static json_object *new_event(void *arg __attribute__((unused)))
+static json_object *new_event(unsigned int device,
+			      void *arg __attribute__((unused)))
 {
 	json_object *object = json_object_new_object();
 
 	json_object_object_add(object, "event",
 			       json_object_new_string("state"));
+	json_object_object_add(object, "device",
+			       json_object_new_uint64(device));
 	json_object_object_add(object, "plugged_size",
 			       json_object_new_uint64(plugged));
 	return object;
 }
 
-static int reached(uint64_t size, void *arg __attribute__((unused)))
+static int reached(unsigned int device __attribute__((unused)), uint64_t size,
+		   void *arg __attribute__((unused)))
 {
 	if (requested != size)
 		return -ECANCELED;
@@ -153,8 +157,27 @@ static const struct control_method methods[] = {
 	{},
 };
 
+static unsigned int nr_subjects(void *arg __attribute__((unused)))
+{
+	return 2;
+}
+
+/* Of one, or of both. */
+static int watch(struct control_call *call, void *arg __attribute__((unused)))
+{
+	uint64_t device;
+
+	call->subject = CONTROL_ALL_SUBJECTS;
+	if (control_get_size(call, "device", &device))
+		return 0;
+	call->subject = (unsigned int)(device & 1);
+	return device < 2 ? 0 : -ENOENT;
+}
+
 static const struct control_ops ops = {
 	.methods = methods,
+	.nr_subjects = nr_subjects,
+	.watch = watch,
 	.event = new_event,
 	.reached = reached,
 };
@@ -377,7 +400,7 @@ static void take_step(struct fuzz_input *in)
 		break;
 	case STEP_PUBLISH:
 		plugged = (uint64_t)(int8_t)fuzz_u8(in);
-		control_publish(&control);
+		control_publish(&control, (unsigned int)(plugged & 1));
 		break;
 	case STEP_ANSWER:
 		answer_late(in);
