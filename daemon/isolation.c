@@ -9,12 +9,14 @@
  * is done by then.
  *
  * 1. No new privileges: nothing that might be executed gains any.
- * 2. All capabilities go, from the bounding set too where that is allowed. The
+ * 2. Nothing can be reached by name any more, as far as the kernel allows that;
+ *    see namespaces.c.
+ * 3. All capabilities go, from the bounding set too where that is allowed. The
  *    region's descriptor is the authority that is left: plug and unplug by it
  *    need none.
- * 3. Not dumpable: no other process of the same user attaches, and no core
+ * 4. Not dumpable: no other process of the same user attaches, and no core
  *    file holds guest memory.
- * 4. A system call filter. Allowed is what the event loop, the sockets, the
+ * 5. A system call filter. Allowed is what the event loop, the sockets, the
  *    memory mappings and malloc use; mappings that are executable are not, nor
  *    sockets: what the daemon talks to is connected by then, or connects to
  *    it. Everything else fails with ENOSYS, which the C library has fallbacks for where a newer one
@@ -32,6 +34,7 @@
 
 #include "isolation.h"
 #include "log.h"
+#include "namespaces.h"
 
 static const int allowed[] = {
 	/* descriptors and sockets */
@@ -149,10 +152,11 @@ static int drop_capabilities(void)
 
 /**
  * isolate() - give up everything that is not needed from here on
+ * @tell_users_apart: but the user numbers of peers are
  *
  * Return: 0, or a negative errno with a message printed. Not to go on then.
  */
-int isolate(void)
+int isolate(bool tell_users_apart)
 {
 	int ret;
 
@@ -161,6 +165,9 @@ int isolate(void)
 		log_err("no_new_privs: %s", strerror(-ret));
 		return ret;
 	}
+#ifndef __SANITIZE_ADDRESS__
+	namespaces_leave(tell_users_apart);
+#endif
 	ret = drop_capabilities();
 	if (ret) {
 		log_err("capabilities cannot be dropped");
@@ -172,8 +179,10 @@ int isolate(void)
 		return ret;
 	}
 #ifdef __SANITIZE_ADDRESS__
-	/* The leak check at exit traces this process from a clone of it. */
-	log_warning("built with sanitizers: no system call filter");
+	/* The leak check at exit traces this process, by its /proc. */
+	(void)tell_users_apart;
+	log_warning("built with sanitizers: no namespaces and no system call "
+		    "filter");
 #else
 	ret = isolate_system_calls();
 	if (ret) {

@@ -3,7 +3,9 @@
 #ifndef ISOLATION_H
 #define ISOLATION_H
 
-int isolate(void);
+#include <stdbool.h>
+
+int isolate(bool tell_users_apart);
 
 /* The last step of isolate(), for its test. */
 int isolate_system_calls(void);

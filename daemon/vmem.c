@@ -432,7 +432,7 @@ static int start(struct vmem *vmem, struct passed_fds *fds)
 		log_info("the VM is gone");
 	else if (!complete(vmem))
 		notify_send(&vmem->notify, "STATUS=waiting for a region");
-	ret = isolate();
+	ret = isolate(vmem->control.listener.fd >= 0);
 	if (ret)
 		return ret;
 	vmem->isolated = true;

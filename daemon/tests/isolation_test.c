@@ -3,8 +3,10 @@
  * What a daemon that has been isolated can still do, and what not. Each test
  * runs in a child, which ends with its number of failed expectations.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -22,6 +24,9 @@
 #include "isolation.h"
 #include "log.h"
 #include "unit.h"
+
+/* A user that has nothing. */
+#define NOBODY 65534
 
 /* Run @fn in a child behind the filter. Return: its status, as of waitpid(). */
 static int in_child(void (*fn)(void))
@@ -182,7 +187,7 @@ static void isolation_leaves_no_privileges(void **state)
 		if (!child) {
 			int fd = open("/proc/self/status", O_RDONLY);
 
-			expect(!isolate(), 1);
+			expect(!isolate(true), 1);
 			expect(status_has(fd, lines[i]), 2);
 			_exit(0);
 		}
@@ -206,9 +211,9 @@ static void isolated_is_not_dumpable(void **state)
 	if (!child) {
 		/* An ordinary user's process is his own while it is dumpable. */
 		if (!getuid())
-			expect(!setresuid(65534, 65534, 65534), 1);
+			expect(!setresuid(NOBODY, NOBODY, NOBODY), 1);
 		expect(!prctl(PR_SET_DUMPABLE, 1), 2);
-		expect(!isolate(), 3);
+		expect(!isolate(true), 3);
 		expect(write(to_child[1], "r", 1) == 1, 4);
 		expect(read(to_child[1], &byte, 1) == 1, 5);
 		_exit(0);
@@ -225,6 +230,141 @@ static void isolated_is_not_dumpable(void **state)
 	close(to_child[1]);
 }
 
+/*
+ * Start a child that is isolated and waits. @uid: that it changes to before.
+ * Return: its pid; @release wakes it.
+ */
+static pid_t isolated_child(uid_t uid, bool tell_users_apart, int *release)
+{
+	int pair[2];
+	char byte;
+	pid_t child;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	child = fork();
+	assert_true(child >= 0);
+	if (!child) {
+		close(pair[0]);
+		if (uid != getuid())
+			expect(!setresgid(uid, uid, uid) &&
+				       !setresuid(uid, uid, uid),
+			       1);
+		expect(!isolate(tell_users_apart), 2);
+		expect(write(pair[1], "r", 1) == 1, 3);
+		expect(read(pair[1], &byte, 1) == 1, 4);
+		_exit(0);
+	}
+	close(pair[1]);
+	assert_int_equal(read(pair[0], &byte, 1), 1);
+	*release = pair[0];
+	return child;
+}
+
+static void release_child(pid_t child, int release)
+{
+	int status;
+
+	assert_int_equal(write(release, "e", 1), 1);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	close(release);
+}
+
+/* Is the process in the same namespace as we are? */
+static bool same_namespace(pid_t pid, const char *kind)
+{
+	char path[64], ours[64] = "", its[64] = "";
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/%s", (int)pid, kind);
+	assert_true(readlink(path, its, sizeof(its) - 1) > 0);
+	snprintf(path, sizeof(path), "/proc/self/ns/%s", kind);
+	assert_true(readlink(path, ours, sizeof(ours) - 1) > 0);
+	return !strcmp(ours, its);
+}
+
+/* What a process sees of the file system: "." and ".." are in any folder. */
+static unsigned int count_root(pid_t pid)
+{
+	unsigned int nr = 0;
+	char path[64];
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/root/", (int)pid);
+	dir = opendir(path);
+	assert_non_null(dir);
+	while (readdir(dir))
+		nr++;
+	closedir(dir);
+	return nr;
+}
+
+/* May we make namespaces at all? Not everybody may, and not in a container. */
+static bool may_unshare(uid_t uid, int flags)
+{
+	pid_t child = fork();
+	int status;
+
+	assert_true(child >= 0);
+	if (!child) {
+		if (uid != getuid())
+			expect(!setresuid(uid, uid, uid), 2);
+		_exit(unshare(flags) < 0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	return WIFEXITED(status) && !WEXITSTATUS(status);
+}
+
+static void root_has_empty_namespaces(void **state)
+{
+	static const char *const kinds[] = {"mnt", "net", "ipc", "uts",
+					    "cgroup"};
+	int release;
+	pid_t child;
+
+	(void)state;
+	if (getuid() || !may_unshare(0, CLONE_NEWNS))
+		skip();
+	child = isolated_child(0, true, &release);
+	for (int i = 0; i < 5; i++)
+		assert_false(same_namespace(child, kinds[i]));
+	/* By which the superuser is known, and the VMM's number. */
+	assert_true(same_namespace(child, "user"));
+	assert_true(same_namespace(child, "pid"));
+	assert_int_equal(count_root(child), 2);
+	release_child(child, release);
+}
+
+static void others_have_them_without_a_control_socket(void **state)
+{
+	int release;
+	pid_t child;
+
+	(void)state;
+	/* What is looked at is the superuser's to look at. */
+	if (getuid() || !may_unshare(NOBODY, CLONE_NEWUSER | CLONE_NEWNS))
+		skip();
+	child = isolated_child(NOBODY, false, &release);
+	assert_false(same_namespace(child, "user"));
+	assert_false(same_namespace(child, "net"));
+	assert_int_equal(count_root(child), 2);
+	release_child(child, release);
+}
+
+static void others_can_tell_users_apart_with_one(void **state)
+{
+	int release;
+	pid_t child;
+
+	(void)state;
+	if (getuid())
+		skip();
+	child = isolated_child(NOBODY, true, &release);
+	assert_true(same_namespace(child, "user"));
+	assert_true(same_namespace(child, "mnt"));
+	release_child(child, release);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -233,6 +373,9 @@ int main(void)
 		cmocka_unit_test(running_a_program_kills),
 		cmocka_unit_test(isolation_leaves_no_privileges),
 		cmocka_unit_test(isolated_is_not_dumpable),
+		cmocka_unit_test(root_has_empty_namespaces),
+		cmocka_unit_test(others_have_them_without_a_control_socket),
+		cmocka_unit_test(others_can_tell_users_apart_with_one),
 	};
 
 	log_init(LOG_LEVEL_ERR);

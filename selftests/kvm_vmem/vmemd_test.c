@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * vmemd, the program, with a real region: what it leaves with a service manager
- * brings it back to where it was.
+ * brings it back to where it was, and what it has left of its rights.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -36,6 +37,7 @@
  * @several: it has a second device, "far", with a socket of its own
  * @region, @memory: what it has left here, of each device
  * @control: connected to its control socket, or -1
+ * @nobody: it runs as a user without any rights
  */
 struct daemon {
 	char dir[32];
@@ -48,6 +50,7 @@ struct daemon {
 	int region[MAX_DEVICES];
 	int memory[MAX_DEVICES];
 	int control;
+	bool nobody;
 };
 
 static void daemon_prepare(struct daemon *d)
@@ -117,6 +120,8 @@ static void pass_descriptors(const struct daemon *d)
 static void become_daemon(const struct daemon *d)
 {
 	pass_descriptors(d);
+	if (d->nobody)
+		become_nobody(NOBODY);
 	/* NULL ends the list sooner where there is one device. */
 	execlp("vmemd", "vmemd", "--control", d->control_path, "--vhost-user",
 	       d->vhost_user_path, "--log-level", "warning",
@@ -471,8 +476,103 @@ static void two_devices_are_kept_apart(const void *arg)
 	daemon_remove(&d);
 }
 
+/* A line of /proc/PID/status must be there. */
+static void expect_status(pid_t pid, const char *line)
+{
+	static char text[TEXT_MAX];
+	char path[64];
+	size_t got;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	file = fopen(path, "r");
+	ASSERT_TRUE(file);
+	got = fread(text, 1, sizeof(text) - 1, file);
+	fclose(file);
+	text[got] = '\0';
+	expect_said(text, line);
+}
+
+static bool same_namespace(pid_t pid, const char *kind)
+{
+	char path[64], ours[64] = "", its[64] = "";
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/%s", (int)pid, kind);
+	ASSERT_GT(readlink(path, its, sizeof(its) - 1), 0);
+	snprintf(path, sizeof(path), "/proc/self/ns/%s", kind);
+	ASSERT_GT(readlink(path, ours, sizeof(ours) - 1), 0);
+	return !strcmp(ours, its);
+}
+
+static unsigned int count_root(pid_t pid)
+{
+	unsigned int nr = 0;
+	char path[64];
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/root/", (int)pid);
+	dir = opendir(path);
+	ASSERT_TRUE(dir);
+	while (readdir(dir))
+		nr++;
+	closedir(dir);
+	return nr;
+}
+
+static void nothing_but_its_descriptors_is_left(const void *arg)
+{
+	char text[TEXT_MAX], requested[64];
+	const bool *nobody = arg;
+	struct region r;
+	struct daemon d;
+
+	need_vmemd();
+	region_init(&r, AS_MASK_NORMAL);
+	daemon_prepare(&d);
+	d.nobody = *nobody;
+	if (d.nobody)
+		ASSERT_EQ(chown(d.dir, NOBODY, NOBODY), 0);
+	daemon_start(&d);
+	daemon_wait(&d, "waiting for a region");
+	ask(&d, ATTACH, (const int[]){r.fd, r.mem.fd}, text);
+	expect_said(text, "\"result\":{\"region_id\":");
+
+	expect_status(d.pid, "\nCapPrm:\t0000000000000000\n"
+			     "CapEff:\t0000000000000000\n");
+	expect_status(d.pid, "\nCapAmb:\t0000000000000000\n"
+			     "NoNewPrivs:\t1\nSeccomp:\t2\n");
+	/* Who may not make namespaces, stays where the superuser is known. */
+	EXPECT_EQ(same_namespace(d.pid, "mnt"), d.nobody);
+	EXPECT_EQ(same_namespace(d.pid, "net"), d.nobody);
+	EXPECT_TRUE(same_namespace(d.pid, "user"));
+	if (!d.nobody)
+		EXPECT_EQ(count_root(d.pid), 2); /* "." and ".." */
+
+	/* And it works: as root we are served, and the kernel does its bidding. */
+	snprintf(
+		requested, sizeof(requested),
+		"{\"id\":4,\"method\":\"resize\",\"params\":{\"size\":%llu}}\n",
+		(unsigned long long)(8 * r.args.block_size));
+	ask(&d, requested, NULL, text);
+	expect_said(text, "result");
+	ASSERT_OK(region_plug(&r, 1, 3));
+	snprintf(requested, sizeof(requested), "\"requested_size\":%llu,",
+		 (unsigned long long)(8 * r.args.block_size));
+	ask(&d, STATUS, NULL, text);
+	expect_said(text, requested);
+	snprintf(requested, sizeof(requested), "\"plugged_size\":%llu,",
+		 (unsigned long long)(3 * r.args.block_size));
+	expect_said(text, requested);
+	snprintf(requested, sizeof(requested), "\"vmm_pid\":%d,",
+		 (int)getpid());
+	expect_said(text, requested);
+	daemon_kill(&d);
+	daemon_remove(&d);
+}
+
 int main(void)
 {
+	static const bool root = false, nobody = true;
 	static const struct tap_case cases[] = {
 		{.name = "the same region may be attached again, no other",
 		 .run = the_same_region_is_attached_again},
@@ -482,6 +582,12 @@ int main(void)
 		 .run = with_a_region_whose_vm_is_gone_it_ends_well},
 		{.name = "two devices are kept apart, and come back",
 		 .run = two_devices_are_kept_apart},
+		{.name = "it keeps nothing but its descriptors",
+		 .run = nothing_but_its_descriptors_is_left,
+		 .arg = &root},
+		{.name = "it needs no rights at all",
+		 .run = nothing_but_its_descriptors_is_left,
+		 .arg = &nobody},
 	};
 
 	return tap_run(cases, ARRAY_SIZE(cases));
