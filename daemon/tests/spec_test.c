@@ -5,9 +5,9 @@
  * a test here that is named after it. doc/virtio-mem-spec.md has them in order.
  *
  * The driver is our own, so that no guest's driver can hide a fault: it says
- * over vhost-user, and writes into a real virtqueue, what it is told to. What
- * concerns the memory itself is tested on a real region as well, in
- * selftests/kvm_vmem/spec_kernel_test.c.
+ * over vhost-user, and writes into a real virtqueue, what it is told to. Memory
+ * is a byte for each block here; that of a real region is in
+ * region_kernel_test.c and selftests/kvm_vmem/region_test.c.
  */
 #include <endian.h>
 #include <errno.h>
@@ -599,7 +599,7 @@ static void block_state_does_not_change_over_suspend(void **state)
 	assert_int_equal(unplug(fe, GPA, 3), VIRTIO_MEM_RESP_ACK);
 }
 
-/* --- 5.15.6.2: memory; see also selftests/kvm_vmem/spec_kernel_test.c --- */
+/* --- 5.15.6.2: memory --- */
 
 static void memory_of_plugged_blocks_is_not_modified(void **state)
 {
