@@ -53,12 +53,13 @@ void driver_region(struct region *r, uint64_t gpa, uint64_t size,
 {
 	memset(r, 0, sizeof(*r));
 	r->dev = kvm_vmem_open();
-	vm_create(&r->vm, VM_BARE);
+	vm_create(&r->vm, 0);
 	backing_create(&r->mem, size);
 	r->args = (struct kvm_vmem_create_region){
 		.size = sizeof(r->args),
 		.vm_fd = r->vm.fd,
 		.address_spaces = AS_MASK_NORMAL,
+		.first_slot = VM_BOOT_SLOT + 1,
 		.guest_phys_addr = gpa,
 		.region_size = size,
 		.userspace_addr = (uintptr_t)r->mem.hva,
