@@ -36,6 +36,8 @@ struct backing;
  * @discard: give the memory of an unplugged range back to the host. Does not
  *	take long for ranges of BACKING_DISCARD_MAX
  * @answer_lost: the guest was not told of the last change
+ * @owe: at the start: add to @owed the unplugged blocks whose memory may be
+ *	there. NULL: nothing is known of any
  *
  * Ranges are whole blocks inside the region: the device has checked. The first
  * four may take long. They return -EINPROGRESS then, and @done of the backing
@@ -52,6 +54,7 @@ struct backing_ops {
 	int (*verify)(struct backing *backing);
 	int (*discard)(struct backing *backing, uint64_t gpa, uint64_t size);
 	void (*answer_lost)(struct backing *backing);
+	void (*owe)(struct backing *backing);
 };
 
 /*

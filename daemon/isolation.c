@@ -58,6 +58,7 @@ static const int allowed[] = {
 	SCMP_SYS(fallocate),
 	SCMP_SYS(memfd_create),
 	SCMP_SYS(ftruncate),
+	SCMP_SYS(lseek),
 	/* the event loop */
 	SCMP_SYS(epoll_wait),
 	SCMP_SYS(epoll_pwait),

@@ -395,6 +395,10 @@ static void carried_out(struct region *region,
 	region->state.request_id = answer->request_id;
 	region->state.plugged_size = answer->plugged_size;
 	region->state.populated_slots = answer->populated_slots;
+	region->fresh =
+		change->type != VMEM_NL_PLUG &&
+		region->backing.plugged.set * region->backing.block_size ==
+			answer->plugged_size;
 }
 
 /* Are the blocks as the request wants them? */
@@ -479,10 +483,16 @@ static void end_blocks(struct region *region, int ret,
 	    region->blocks.change.type == VMEM_NL_PLUG)
 		backing_owe(backing, region->blocks.change.range.gpa,
 			    region->blocks.change.range.size);
-	if (region->recheck)
+	if (region->seen && region->seen != region->changes)
+		region->recheck = true;
+	region->seen = 0;
+	if (region->recheck) {
+		region->fresh = false;
 		region_recheck(region);
+	}
 	if (backing->done)
 		backing->done(backing->arg, ret);
+	region->fresh = false;
 }
 
 static void end_size(struct region *region, int ret,
@@ -551,21 +561,62 @@ static int region_verify(struct backing *backing)
 
 /*
  * What we know to be unplugged may have been plugged since by somebody else,
- * with contents. So ask before each part.
+ * with contents. So ask before each part, but where it was just told.
  */
 static int region_discard(struct backing *backing, uint64_t gpa, uint64_t size)
 {
 	struct region *region = to_region(backing);
 	char text[MEMORY_TEXT_MAX];
-	int changed, ret;
+	int changed = 0, ret;
 
-	changed = region_verify(backing);
+	if (!region->fresh)
+		changed = region_verify(backing);
+	region->fresh = false;
 	if (changed)
 		return changed < 0 ? changed : -EAGAIN;
 	ret = memory_punch(&region->memory, gpa - backing->gpa, size, text);
 	if (ret)
 		snprintf(backing->reason, sizeof(backing->reason), "%s", text);
 	return ret;
+}
+
+/*
+ * Look where there is memory, so that a large region of which little was used
+ * is not gone through. It costs a call for each block that has some, and one
+ * for each run of blocks. A file of huge pages does not tell.
+ */
+static void region_owe(struct backing *backing)
+{
+	const struct memory *memory = &to_region(backing)->memory;
+	off_t before = lseek(memory->fd, 0, SEEK_CUR);
+	uint64_t at = 0;
+
+	if (before < 0 || memory->kind == MEMORY_HUGETLB) {
+		backing_owe_unplugged(backing);
+		return;
+	}
+
+	while ((at = blocks_next(&backing->plugged, at, false)) <
+	       backing->plugged.nr) {
+		off_t data =
+			lseek(memory->fd, (off_t)(at * backing->block_size),
+			      SEEK_DATA);
+
+		if (data < 0) {
+			/* None behind that, or a file that does not tell. */
+			if (errno != ENXIO)
+				backing_owe_unplugged(backing);
+			break;
+		}
+		at = (uint64_t)data / backing->block_size;
+		if (at >= backing->plugged.nr)
+			break;
+		if (!blocks_count(&backing->plugged, at, 1))
+			blocks_set(&backing->owed, at, 1);
+		at++;
+	}
+	/* Others may share the descriptor. */
+	lseek(memory->fd, before, SEEK_SET);
 }
 
 static const struct backing_ops region_ops = {
@@ -576,6 +627,7 @@ static const struct backing_ops region_ops = {
 	.verify = region_verify,
 	.discard = region_discard,
 	.answer_lost = region_answer_lost,
+	.owe = region_owe,
 };
 
 /* Open the handles. Return: 0, or an errno with @err filled. */
@@ -817,9 +869,9 @@ int region_read_changes(struct region *region, bool *others)
 		return -ENODEV;
 	if (got < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
-	/* With a change on its way it cannot be told whose it was. */
+	/* With a change on its way it cannot be told yet whose it was. */
 	if (region->blocks.out)
-		region->recheck = true;
+		region->seen = changes;
 	else
 		*others = changes != region->changes;
 	return 0;

@@ -53,8 +53,12 @@ struct region_request {
  *	@state.populated_slots are kept up to date by answers
  * @changes: the kernel's change count as it must be if nobody but us has
  *	changed the region
+ * @seen: the count as it was read while a change of ours was on its way, 0 if
+ *	it was not
  * @may_repeat: the guest may not have got the answer to the last request: that
  *	of the daemon before us, or of a connection that has ended
+ * @fresh: the kernel has just answered a change of ours, and said that it sees
+ *	what is plugged as we do
  * @used_before: a driver may have seen the region's device already
  * @prealloc: memory is allocated before blocks are plugged; set by the user
  * @allocating: what it is allocated for, size 0 if for nothing
@@ -75,7 +79,9 @@ struct region {
 	struct memory memory;
 	struct vmem_nl_region state;
 	uint64_t changes;
+	uint64_t seen;
 	bool may_repeat;
+	bool fresh;
 	bool used_before;
 	bool prealloc;
 	struct vmem_nl_range allocating;

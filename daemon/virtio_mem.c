@@ -32,7 +32,8 @@
  * since a plugged block must not show old contents of another owner. Most is
  * discarded at once, before the guest is answered; the rest, and what could not
  * be, by virtio_mem_work(), a part at a time. At the start all unplugged
- * blocks are owed: a daemon that was killed in between has left some behind.
+ * blocks whose memory is there are owed: a daemon that was killed in between has
+ * left some behind.
  *
  * Blocks that somebody else has unplugged are owed as well. It would be his to
  * discard them, but we are the ones who tell the guest that a block it plugs
@@ -265,7 +266,10 @@ void virtio_mem_start(struct virtio_mem *dev, struct backing *backing,
 	dev->requested_size = requested_size;
 	dev->usable_region_size =
 		used_before ? backing->size : usable_minimum(dev);
-	backing_owe_unplugged(backing);
+	if (backing->ops->owe)
+		backing->ops->owe(backing);
+	else
+		backing_owe_unplugged(backing);
 	want_work(dev);
 }
 
