@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * What vmemd adds to a change of blocks: requests of a driver, through the
+ * queue and vmemd, the program, next to the same changes made straight over
+ * netlink. The region is of 1 TiB, in blocks of 2 MiB and memslots of 128 MiB.
+ *
+ * A round of either way plugs a run of memory, request after request, and
+ * unplugs it. Rounds of both take turns, on two regions of the same VM's
+ * geometry, and what is printed is the times of all. The netlink way gives the
+ * unplugged memory back as vmemd does, as that is part of the change.
+ *
+ * One line of JSON per measurement: {"requests":..,"blocks":..,
+ * "vhost_user_ns":[..],"netlink_ns":[..]}.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/falloc.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "driver.h"
+#include "samples.h"
+#include "tap.h"
+
+#define GPA	  GIB(4)
+#define BLOCK	  MIB(2)
+#define SLOT_SIZE MIB(128)
+
+/* Rounds of each way, unless said. */
+#define ROUNDS 15
+
+/**
+ * struct way - a region, and how it is changed
+ * @request_id: of the last change over netlink
+ */
+struct way {
+	struct region r;
+	struct driver d;
+	uint64_t request_id;
+	struct samples samples;
+};
+
+static void by_netlink(struct way *way, bool plug, uint64_t gpa,
+		       uint16_t nr_blocks)
+{
+	struct vmem_nl_range range = {gpa, nr_blocks * BLOCK};
+	struct vmem_nl_answer answer;
+	struct vmem_nl_error err;
+
+	ASSERT_OK((plug ? vmem_nl_plug : vmem_nl_unplug)(
+		way->r.nl, VMEM_NL_BY_FD(way->r.fd), ++way->request_id, &range,
+		1, &answer, &err));
+	if (!plug)
+		ASSERT_EQ(fallocate(way->r.mem.fd,
+				    FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				    (off_t)(gpa - GPA), (off_t)range.size),
+			  0);
+}
+
+static void by_driver(struct way *way, bool plug, uint64_t gpa,
+		      uint16_t nr_blocks)
+{
+	ASSERT_EQ(driver_request(&way->d,
+				 plug ? VIRTIO_MEM_REQ_PLUG
+				      : VIRTIO_MEM_REQ_UNPLUG,
+				 gpa, nr_blocks),
+		  VIRTIO_MEM_RESP_ACK);
+}
+
+static void run_round(struct way *way,
+		      void (*change)(struct way *way, bool plug, uint64_t gpa,
+				     uint16_t nr_blocks),
+		      unsigned int nr, uint16_t nr_blocks)
+{
+	uint64_t began = now_ns();
+
+	for (unsigned int i = 0; i < nr; i++)
+		change(way, true, GPA + (uint64_t)i * nr_blocks * BLOCK,
+		       nr_blocks);
+	for (unsigned int i = 0; i < nr; i++)
+		change(way, false, GPA + (uint64_t)i * nr_blocks * BLOCK,
+		       nr_blocks);
+	samples_add(&way->samples, now_ns() - began);
+}
+
+/*
+ * Who asks and vmemd take turns, so neither gains by a CPU of its own; and to
+ * wake another CPU takes long where CPUs are emulated.
+ */
+static void share_a_cpu(void)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(0, &cpus);
+	ASSERT_EQ(sched_setaffinity(0, sizeof(cpus), &cpus), 0);
+}
+
+static void print_samples(const char *name, const struct samples *s)
+{
+	printf(",\"%s\":[", name);
+	for (unsigned int i = 0; i < s->nr; i++)
+		printf("%s%" PRIu64, i ? "," : "", s->values[i]);
+	printf("]");
+}
+
+static void measure(struct way ways[2], unsigned int rounds, unsigned int nr,
+		    uint16_t nr_blocks)
+{
+	/* The first of each is for caches. */
+	for (unsigned int i = 0; i <= rounds; i++) {
+		run_round(&ways[0], by_driver, nr, nr_blocks);
+		run_round(&ways[1], by_netlink, nr, nr_blocks);
+		if (!i)
+			ways[0].samples.nr = ways[1].samples.nr = 0;
+	}
+	printf("{\"requests\":%u,\"blocks\":%u", 2 * nr, nr_blocks);
+	print_samples("vhost_user_ns", &ways[0].samples);
+	print_samples("netlink_ns", &ways[1].samples);
+	printf("}\n");
+	fflush(stdout);
+	ways[0].samples.nr = ways[1].samples.nr = 0;
+}
+
+int main(int argc, char **argv)
+{
+	char *const args[] = {(char *)"--log-level", (char *)"warning",
+			      (char *)"--requested-size", (char *)"1T", NULL};
+	/* A memslot's worth, as Linux asks for it; and one block. */
+	static const struct {
+		unsigned int nr;
+		uint16_t nr_blocks;
+	} series[] = {{256, SLOT_SIZE / BLOCK}, {1024, 1}};
+	unsigned int rounds = ROUNDS;
+	static struct way ways[2];
+
+	if (argc == 2)
+		rounds = (unsigned int)strtoul(argv[1], NULL, 10);
+	if (argc > 2 || !rounds || rounds >= SAMPLES_MAX) {
+		fprintf(stderr, "usage: request_bench [ROUNDS]\n"
+				"ROUNDS are from 1 to 100\n");
+		return 2;
+	}
+	share_a_cpu();
+	for (size_t i = 0; i < ARRAY_SIZE(ways); i++)
+		driver_region(&ways[i].r, GPA, TIB(1), BLOCK, SLOT_SIZE);
+	ways[1].r.nl = netlink_open();
+	driver_spawn(&ways[0].d, args, NULL, ways[0].r.fd, ways[0].r.mem.fd);
+	driver_start(&ways[0].d);
+	for (size_t i = 0; i < ARRAY_SIZE(series); i++)
+		measure(ways, rounds, series[i].nr, series[i].nr_blocks);
+	driver_stop(&ways[0].d);
+	return 0;
+}
