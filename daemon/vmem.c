@@ -28,6 +28,7 @@
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 
+#include "footprint.h"
 #include "isolation.h"
 #include "log.h"
 #include "size.h"
@@ -436,6 +437,7 @@ static int start(struct vmem *vmem, struct passed_fds *fds)
 	if (ret)
 		return ret;
 	vmem->isolated = true;
+	footprint_trim();
 	if (complete(vmem) || gone)
 		notify_ready(&vmem->notify);
 	return gone ? sd_event_exit(vmem->event, 0) : 0;
