@@ -619,6 +619,18 @@ static uint64_t most_slots(const struct consumers *consumers)
 	return (consumers->backing->size - 1) / consumers->slot_size + 1;
 }
 
+/* Memslots that the one with the fewest can have; 0: none has a limit. */
+uint64_t consumers_limit(const struct consumers *consumers)
+{
+	const struct consumer *consumer;
+	uint64_t least = 0;
+
+	for (consumer = consumers->list; consumer; consumer = consumer->next)
+		if (consumer->limit && (!least || consumer->limit < least))
+			least = consumer->limit;
+	return least;
+}
+
 /**
  * consumer_new() - one more consumer
  * @consumerp: the consumer, until it is closed or has gone

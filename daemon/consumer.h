@@ -160,6 +160,7 @@ int consumers_start(struct consumers *consumers, sd_event *event,
 		    uint32_t first_slot);
 void consumers_stop(struct consumers *consumers);
 void consumers_changed(struct consumers *consumers);
+uint64_t consumers_limit(const struct consumers *consumers);
 
 int consumer_new(struct consumer **consumerp, struct consumers *consumers,
 		 const char *name, uint64_t limit,

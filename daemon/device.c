@@ -411,6 +411,15 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 		close(memory_fd);
 		return ret;
 	}
+	ret = budget_check(&options->budget, region->state.slot_size,
+			   region->state.block_size, region->state.nr_slots,
+			   text, text_size);
+	if (ret) {
+		region_detach(region);
+		return ret;
+	}
+	budget_note(&device->budget, region->state.gpa, region->state.size,
+		    region->state.slot_size, region->state.nr_slots);
 	region->prealloc = options->prealloc;
 	ret = restore(device, text, text_size);
 	if (ret < 0) {

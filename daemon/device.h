@@ -9,6 +9,7 @@
 
 #include <systemd/sd-event.h>
 
+#include "budget.h"
 #include "consumer.h"
 #include "excess.h"
 #include "options.h"
@@ -51,6 +52,7 @@ struct vmem_device_ops {
  * @event: the loop; not owned
  * @ops: the daemon's, with @arg
  * @nl: netlink handles
+ * @budget: how its region is to be cut, or is; all 0 if nobody knows
  * @attached: there is a region, and with it a device
  * @region: what carries out changes
  * @consumers: who else maps its memory, between @region and @dev
@@ -81,6 +83,7 @@ struct vmem_device {
 	const struct vmem_device_ops *ops;
 	void *arg;
 	struct region_nl nl;
+	struct budget budget;
 	bool attached;
 	struct region region;
 	struct consumers consumers;

@@ -48,6 +48,12 @@ static const char help[] =
 	"                             after a restart. Default: 0\n"
 	"      --node N               tell the guest that the memory belongs to\n"
 	"                             the ACPI proximity domain N (0 to 65535)\n"
+	"      --memslots auto|N      memslots of its region: as many as there should\n"
+	"                             be, or at most N; a region with more is\n"
+	"                             refused. Default: auto\n"
+	"      --isolate              a memslot for each block, so that the guest can\n"
+	"                             touch no unplugged memory; another region is\n"
+	"                             refused\n"
 	"      --prealloc             allocate the memory of blocks before they are\n"
 	"                             plugged: without memory the guest is told\n"
 	"                             busy, and tries again later\n"
@@ -83,6 +89,8 @@ enum {
 	OPT_CONTROL,
 	OPT_REQUESTED_SIZE,
 	OPT_NODE,
+	OPT_MEMSLOTS,
+	OPT_ISOLATE,
 	OPT_PREALLOC,
 	OPT_UNPLUGGED_CAP,
 	OPT_PACKED,
@@ -98,6 +106,8 @@ static const struct option long_options[] = {
 	{"control", required_argument, NULL, OPT_CONTROL},
 	{"requested-size", required_argument, NULL, OPT_REQUESTED_SIZE},
 	{"node", required_argument, NULL, OPT_NODE},
+	{"memslots", required_argument, NULL, OPT_MEMSLOTS},
+	{"isolate", no_argument, NULL, OPT_ISOLATE},
 	{"prealloc", no_argument, NULL, OPT_PREALLOC},
 	{"unplugged-cap", required_argument, NULL, OPT_UNPLUGGED_CAP},
 	{"packed", no_argument, NULL, OPT_PACKED},
@@ -108,7 +118,7 @@ static const struct option long_options[] = {
 	{},
 };
 
-static int parse_node(const char *text, uint16_t *node)
+static int parse_number(const char *text, uint16_t *number)
 {
 	unsigned long value;
 	char *end;
@@ -119,7 +129,21 @@ static int parse_node(const char *text, uint16_t *node)
 	value = strtoul(text, &end, 10);
 	if (errno || *end || value > UINT16_MAX)
 		return -EINVAL;
-	*node = value;
+	*number = value;
+	return 0;
+}
+
+/* 0 is auto. The module has at most 65535 memslots of a region. */
+static int parse_memslots(const char *text, uint32_t *most)
+{
+	uint16_t number;
+
+	*most = 0;
+	if (!strcmp(text, "auto"))
+		return 0;
+	if (parse_number(text, &number) || !number)
+		return -EINVAL;
+	*most = number;
 	return 0;
 }
 
@@ -178,9 +202,18 @@ static int parse_device_option(struct device_options *device, int opt)
 		return 0;
 	case OPT_NODE:
 		device->has_node = true;
-		if (parse_node(optarg, &device->node))
+		if (parse_number(optarg, &device->node))
 			return wrong("node", optarg,
 				     "not a number from 0 to 65535");
+		return 0;
+	case OPT_MEMSLOTS:
+		if (parse_memslots(optarg, &device->budget.most))
+			return wrong("memslots", optarg,
+				     "not \"auto\", nor a number from 1 to "
+				     "65535");
+		return 0;
+	case OPT_ISOLATE:
+		device->budget.isolate = true;
 		return 0;
 	case OPT_PREALLOC:
 		device->prealloc = true;

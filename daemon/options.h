@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "budget.h"
 #include "log.h"
 
 /*
@@ -24,6 +25,7 @@
  * struct device_options - of one device
  * @name: as the command line has it, not copied; NULL if it has none
  * @given: there were options of it
+ * @budget: how its region is to be cut into memslots
  * @vhost_user_path: listen here for front ends; NULL if not given
  * @requested_size: initial requested size in bytes, where @has_requested_size
  * @node: ACPI proximity domain, where @has_node
@@ -36,6 +38,7 @@
 struct device_options {
 	const char *name;
 	bool given;
+	struct budget_policy budget;
 	const char *vhost_user_path;
 	uint64_t requested_size;
 	bool has_requested_size;

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "budget_control.h"
 #include "consumer_control.h"
 #include "vmem_control.h"
 
@@ -290,6 +291,7 @@ static int new_status(struct vmem_device *device, json_object **statusp,
 	add_bool(status, "held", dev->held);
 	if (dev->held)
 		add_size(status, "held_since", device->held_since);
+	json_object_object_add(status, "budget", budget_control_status(device));
 	json_object_object_add(
 		status, "metadata",
 		new_metadata(state.has_metadata, &state.metadata));
@@ -823,14 +825,31 @@ static int handle_consumers(struct control_call *call, void *arg)
 	return 0;
 }
 
+static int handle_plan(struct control_call *call, void *arg)
+{
+	struct vmem_device *device;
+	int ret;
+
+	ret = need_device(arg, call, &device);
+	return ret ? ret : budget_control_plan(call, arg, device);
+}
+
 static const struct control_method control_methods[] = {
-	{"status", handle_status},	 {"latencies", handle_latencies},
-	{"resize", handle_resize},	 {"system-reset", handle_system_reset},
-	{"slots", handle_slots},	 {"blocks", handle_blocks},
-	{"save", handle_save},		 {"hold", handle_hold},
-	{"dirty-log", handle_dirty_log}, {"subscribe", handle_subscribe},
-	{"done", handle_done},		 {"consumers", handle_consumers},
-	{"attach", handle_attach},	 {},
+	{"plan", handle_plan},
+	{"status", handle_status},
+	{"latencies", handle_latencies},
+	{"resize", handle_resize},
+	{"system-reset", handle_system_reset},
+	{"slots", handle_slots},
+	{"blocks", handle_blocks},
+	{"save", handle_save},
+	{"hold", handle_hold},
+	{"dirty-log", handle_dirty_log},
+	{"subscribe", handle_subscribe},
+	{"done", handle_done},
+	{"consumers", handle_consumers},
+	{"attach", handle_attach},
+	{},
 };
 
 const struct control_ops vmem_control_ops = {

@@ -67,6 +67,19 @@ static void print_saved(json_object *status)
 				    get_size(metadata, "total"), text));
 }
 
+/* Why the memslots are as they are, and what they cost when all is plugged. */
+static void print_budget(json_object *budget)
+{
+	char all[SIZE_TEXT_MAX], nested[SIZE_TEXT_MAX];
+
+	if (!budget)
+		return;
+	printf("%-18s   %s\n", "  chosen", get_text(budget, "reason"));
+	printf("%-18s %12s, nested guests %s\n", "  when all plugged",
+	       size_format(get_size(budget, "metadata"), all),
+	       size_format(get_size(budget, "metadata_nested"), nested));
+}
+
 /* Of which kind, how KVM maps it, and how much there is. */
 static void print_memory(json_object *status)
 {
@@ -130,6 +143,7 @@ static void print_device(json_object *status)
 	       get_size(status, "address_spaces") & 2
 		       ? ", in two address spaces"
 		       : "");
+	print_budget(get_object(status, "budget"));
 	print_metadata(get_object(status, "metadata"));
 	print_saved(status);
 	print_migration(status);

@@ -90,6 +90,24 @@ static void the_first_may_have_a_name(void **state)
 	assert_int_equal(options.devices[1].node, 1);
 }
 
+static void memslots_are_a_number_or_auto(void **state)
+{
+	static const char *const bad[] = {"0", "65536", "-1", "", "x", "3x"};
+	struct options options;
+
+	(void)state;
+	assert_int_equal(PARSE(&options, "--memslots", "65535", "--device", "b",
+			       "--memslots", "auto", "--isolate"),
+			 0);
+	assert_int_equal(options.devices[0].budget.most, 65535);
+	assert_false(options.devices[0].budget.isolate);
+	assert_int_equal(options.devices[1].budget.most, 0);
+	assert_true(options.devices[1].budget.isolate);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_int_equal(PARSE(&options, "--memslots", bad[i]),
+				 -EINVAL);
+}
+
 static void bad_names_are_refused(void **state)
 {
 	static const char *const bad[] = {
@@ -221,6 +239,7 @@ int main(void)
 		cmocka_unit_test(without_a_device_there_is_one),
 		cmocka_unit_test(options_are_of_the_device_before_them),
 		cmocka_unit_test(the_first_may_have_a_name),
+		cmocka_unit_test(memslots_are_a_number_or_auto),
 		cmocka_unit_test(bad_names_are_refused),
 		cmocka_unit_test(there_may_be_16_devices),
 		cmocka_unit_test(descriptors_are_of_the_device_they_name),

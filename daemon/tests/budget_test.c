@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* How many memslots a region is cut into, and what that is said to cost. */
+#include <errno.h>
+#include <string.h>
+
+#include "budget.h"
+#include "unit.h"
+
+#define TEXT_MAX 256
+
+/* KVM_CAP_NR_MEMSLOTS of x86-64. */
+#define KVM_LIMIT 32764
+
+/* A VM of a few memslots with a region of 1 TiB. */
+#define TYPICAL                                                           \
+	{                                                                 \
+		.gpa = 4 * GIB, .region_size = 1024 * GIB,                \
+		.block_size = 2 * MIB, .used = 6, .kvm_limit = KVM_LIMIT, \
+	}
+
+static struct budget plan(const struct budget_policy *policy,
+			  const struct budget_request *request)
+{
+	static const struct budget_policy automatic;
+	struct budget budget = {0};
+	char text[TEXT_MAX];
+
+	assert_int_equal(budget_plan(policy ? policy : &automatic, request,
+				     &budget, text, sizeof(text)),
+			 0);
+	return budget;
+}
+
+static int refusal(const struct budget_policy *policy,
+		   const struct budget_request *request, const char *part)
+{
+	static const struct budget_policy automatic;
+	char text[TEXT_MAX] = "";
+	struct budget budget;
+	int ret;
+
+	ret = budget_plan(policy ? policy : &automatic, request, &budget, text,
+			  sizeof(text));
+	if (!strstr(text, part))
+		fail_msg("no \"%s\" in \"%s\"", part, text);
+	return ret;
+}
+
+static void nobody_objects(void **state)
+{
+	struct budget_request request = TYPICAL;
+	struct budget budget = plan(NULL, &request);
+
+	(void)state;
+	assert_int_equal(budget.slot_size, 128 * MIB);
+	assert_int_equal(budget.nr_slots, 8192);
+	/* KVM's own limit: 4 TiB and a bit do not go any more. */
+	request.region_size = (KVM_LIMIT - 6ULL) * 128 * MIB;
+	assert_int_equal(plan(NULL, &request).nr_slots, KVM_LIMIT - 6);
+	request.region_size += 2 * MIB;
+	budget = plan(NULL, &request);
+	assert_int_equal(budget.slot_size, 256 * MIB);
+	assert_non_null(strstr(budget.reason, "KVM has 32764"));
+	/* What others will need is theirs. */
+	request.region_size -= 2 * MIB;
+	request.reserved = 1;
+	assert_int_equal(plan(NULL, &request).slot_size, 256 * MIB);
+	/* No less than a block. */
+	request.block_size = GIB;
+	request.region_size = 1024 * GIB;
+	assert_int_equal(plan(NULL, &request).slot_size, GIB);
+	/* The last one may be short. */
+	request.block_size = 2 * MIB;
+	request.region_size = 130 * MIB;
+	assert_int_equal(plan(NULL, &request).nr_slots, 2);
+}
+
+static void consumers_have_qemu_s_rules(void **state)
+{
+	struct budget_request request = TYPICAL;
+	struct budget budget;
+
+	(void)state;
+	request.consumer_limit = 508;
+	budget = plan(NULL, &request);
+	assert_int_equal(budget.nr_slots, 1);
+	assert_int_equal(budget.slot_size, 1024 * GIB);
+	assert_non_null(strstr(budget.reason, "fewer than 509"));
+	request.consumer_limit = 509;
+	/* 256 - 6: in memslots of 4 GiB they would be 256. */
+	assert_int_equal(plan(NULL, &request).nr_slots, 128);
+	request.used = 0;
+	assert_int_equal(plan(NULL, &request).nr_slots, 256);
+	request.used = 1;
+	assert_int_equal(plan(NULL, &request).nr_slots, 128);
+	request.used = 255;
+	assert_int_equal(plan(NULL, &request).nr_slots, 1);
+	request.used = 128;
+	request.reserved = 128;
+	budget = plan(NULL, &request);
+	assert_int_equal(budget.nr_slots, 1);
+	assert_non_null(strstr(budget.reason, "others have 256"));
+	/* Small ones go as they are. */
+	request.used = 6;
+	request.reserved = 0;
+	request.region_size = 16 * GIB;
+	assert_int_equal(plan(NULL, &request).slot_size, 128 * MIB);
+	/* One that could not take part. */
+	request.consumer_limit = 10;
+	request.reserved = 5;
+	assert_int_equal(refusal(NULL, &request, "can have 10 memslots"),
+			 -ENOSPC);
+	request.reserved = 4;
+	assert_int_equal(refusal(NULL, &request, "no memslot is free"),
+			 -ENOSPC);
+	request.reserved = 3;
+	assert_int_equal(plan(NULL, &request).nr_slots, 1);
+}
+
+static void regions_share_by_size(void **state)
+{
+	struct budget_request request = TYPICAL;
+
+	(void)state;
+	request.consumer_limit = 509;
+	request.used = 0;
+	request.region_size = 256 * GIB;
+	assert_int_equal(plan(NULL, &request).slot_size, GIB);
+	request.total_size = 1024 * GIB;
+	assert_int_equal(plan(NULL, &request).slot_size, 4 * GIB);
+	request.region_size = 768 * GIB;
+	assert_int_equal(plan(NULL, &request).nr_slots, 192);
+	/* No region goes without. */
+	request.region_size = 128 * MIB;
+	assert_int_equal(plan(NULL, &request).nr_slots, 1);
+	/* The largest sizes do not overflow. */
+	request.consumer_limit = 0;
+	request.region_size = BUDGET_REGION_MAX;
+	request.total_size = BUDGET_REGION_MAX;
+	request.gpa = 0;
+	assert_int_equal(plan(NULL, &request).nr_slots, 16384);
+	/* A memslot of KVM's has less than 8 TiB. */
+	request.total_size = 0;
+	request.consumer_limit = 32;
+	assert_int_equal(refusal(NULL, &request, "larger than KVM's"), -ENOSPC);
+	request.region_size = 4096 * GIB;
+	assert_int_equal(plan(NULL, &request).nr_slots, 1);
+	request.total_size = BUDGET_REGION_MAX + 1;
+	assert_int_equal(refusal(NULL, &request, "total_size"), -EINVAL);
+}
+
+static void the_operator_may_say(void **state)
+{
+	const struct budget_policy three = {.most = 3};
+	const struct budget_policy thousand = {.most = 1000};
+	struct budget_request request = TYPICAL;
+	char text[TEXT_MAX] = "";
+	struct budget budget;
+
+	(void)state;
+	budget = plan(&three, &request);
+	assert_int_equal(budget.nr_slots, 2);
+	assert_non_null(strstr(budget.reason, "at most 3 by --memslots"));
+	/* More than QEMU's, but not than a consumer can have. */
+	request.consumer_limit = 2000;
+	assert_int_equal(plan(&thousand, &request).nr_slots, 512);
+	request.consumer_limit = 300;
+	assert_int_equal(plan(&thousand, &request).nr_slots, 256);
+	assert_int_equal(
+		budget_check(&three, 128 * MIB, 2 * MIB, 3, text, sizeof(text)),
+		0);
+	assert_int_equal(
+		budget_check(&three, 128 * MIB, 2 * MIB, 4, text, sizeof(text)),
+		-ENOSPC);
+	assert_non_null(strstr(text, "has 4 memslots, --memslots allows 3"));
+}
+
+static void isolated_blocks_have_a_memslot_each(void **state)
+{
+	const struct budget_policy isolate = {.isolate = true};
+	struct budget_request request = TYPICAL;
+	char text[TEXT_MAX] = "";
+
+	(void)state;
+	request.region_size = 8 * GIB;
+	assert_int_equal(plan(&isolate, &request).slot_size, 2 * MIB);
+	assert_int_equal(plan(&isolate, &request).nr_slots, 4096);
+	/* Never by halves. */
+	request.region_size = 1024 * GIB;
+	assert_int_equal(refusal(&isolate, &request, "takes 524288 memslots"),
+			 -ENOSPC);
+	assert_int_equal(budget_check(&isolate, 2 * MIB, 2 * MIB, 4096, text,
+				      sizeof(text)),
+			 0);
+	assert_int_equal(budget_check(&isolate, 4 * MIB, 2 * MIB, 2048, text,
+				      sizeof(text)),
+			 -EINVAL);
+	assert_non_null(strstr(text, "of 4 MiB, its blocks of 2 MiB"));
+}
+
+/* As README has it measured, on 6.1. */
+static void the_cost_is_that_of_kvm(void **state)
+{
+	struct budget budget = {.slot_size = 1024 * GIB, .nr_slots = 1};
+
+	(void)state;
+	budget_predict(4 * GIB, 1024 * GIB, &budget);
+	assert_int_equal(budget.metadata, 512 + 2 * MIB + 4 * KIB + 512 * MIB);
+	assert_int_equal(budget.metadata_nested - budget.metadata,
+			 2048 * MIB + 4 * MIB + 8 * KIB);
+	budget = (struct budget){.slot_size = 128 * MIB, .nr_slots = 8};
+	budget_predict(4 * GIB, GIB, &budget);
+	assert_int_equal(budget.metadata, 8 * (512 + 2 * 4 * KIB + 64 * KIB));
+	/* A short last one costs less. */
+	budget.nr_slots = 2;
+	budget_predict(4 * GIB, 130 * MIB, &budget);
+	assert_int_equal(budget.metadata,
+			 2 * (512 + 2 * 4 * KIB) + 64 * KIB + 4 * KIB);
+}
+
+static void nonsense_is_refused(void **state)
+{
+	struct budget_request request = TYPICAL;
+
+	(void)state;
+	request.block_size = 3 * MIB;
+	assert_int_equal(refusal(NULL, &request, "block_size"), -EINVAL);
+	request.block_size = 0;
+	assert_int_equal(refusal(NULL, &request, "block_size"), -EINVAL);
+	request.block_size = 2 * MIB;
+	request.region_size = 0;
+	assert_int_equal(refusal(NULL, &request, "region_size"), -EINVAL);
+	request.region_size = 3 * MIB;
+	assert_int_equal(refusal(NULL, &request, "region_size"), -EINVAL);
+	request.region_size = 4 * MIB;
+	request.gpa = MIB;
+	assert_int_equal(refusal(NULL, &request, "gpa"), -EINVAL);
+	request.gpa = 0;
+	request.kvm_limit = 0;
+	assert_int_equal(refusal(NULL, &request, "no memslot"), -ENOSPC);
+	request.kvm_limit = KVM_LIMIT;
+	request.used = UINT64_MAX;
+	request.reserved = 10;
+	assert_int_equal(refusal(NULL, &request, "no memslot"), -ENOSPC);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(nobody_objects),
+		cmocka_unit_test(consumers_have_qemu_s_rules),
+		cmocka_unit_test(regions_share_by_size),
+		cmocka_unit_test(the_operator_may_say),
+		cmocka_unit_test(isolated_blocks_have_a_memslot_each),
+		cmocka_unit_test(the_cost_is_that_of_kvm),
+		cmocka_unit_test(nonsense_is_refused),
+	};
+
+	return unit_run(tests, NULL, NULL);
+}
