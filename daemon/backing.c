@@ -21,6 +21,7 @@ int backing_init(struct backing *backing, const struct backing_ops *ops,
 
 	memset(backing, 0, sizeof(*backing));
 	backing->ops = ops;
+	backing->placed = true;
 	backing->gpa = gpa;
 	backing->size = size;
 	backing->block_size = block_size;

@@ -5,7 +5,8 @@
  * The device model (virtio_mem.c) decides what a request means; a backing
  * makes it so: it puts memory at guest addresses and takes it away, and gives
  * the memory behind back to the host. The rule is the kernel's region
- * (region.c). A backing that has a VMM change its own memslots fits as well.
+ * (region.c). For front ends that map memory for a device it is the VMM, which
+ * changes its own memslots (shmem.c).
  *
  * A backing keeps @plugged true, as far as it knows: it is what the device
  * answers STATE requests from, without asking anybody. It adds to @owed the
@@ -65,6 +66,8 @@ struct backing_ops {
 
 /**
  * struct backing - what carries out changes
+ * @placed: it is known where the region is in the guest; else @gpa means nothing,
+ *	and the device says that it has no memory
  * @plugged: blocks that the guest has
  * @owed: unplugged blocks whose memory may not have been given back, so that
  *	it is not zero
@@ -73,6 +76,7 @@ struct backing_ops {
  */
 struct backing {
 	const struct backing_ops *ops;
+	bool placed;
 	uint64_t gpa;
 	uint64_t size;
 	uint64_t block_size;

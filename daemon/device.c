@@ -4,7 +4,7 @@
  * that the guest talks to, and the front end between the two.
  *
  *	guest -> vring -> virtio_mem -> region -> kvm_vmem.ko
- *	VMM   -> vhost_user
+ *	VMM   -> vhost_user          -> shmem  -> VMM
  *
  * A device is opened before the daemon gives up its rights, since it needs
  * netlink sockets, and has a region from then on or later, by "attach". Without
@@ -58,10 +58,12 @@ static void want_work(void *arg)
  */
 int vmem_device_resident(struct vmem_device *device, uint64_t *size)
 {
-	struct backing *backing = &device->region.backing;
+	struct backing *backing = device->dev.backing;
 	int ret;
 
-	ret = memory_resident(&device->region.memory, size);
+	ret = memory_resident(device->vmm ? &device->shmem.memory
+					  : &device->region.memory,
+			      size);
 	if (ret)
 		return ret;
 	/* What a request has allocated is not plugged yet. */
@@ -203,7 +205,7 @@ static void on_news(void *arg)
 static int check_requested(const struct vmem_device *device, uint64_t size,
 			   char *text, size_t text_size)
 {
-	const struct backing *backing = &device->region.backing;
+	const struct backing *backing = device->dev.backing;
 	char pretty[SIZE_TEXT_MAX], limit[SIZE_TEXT_MAX];
 
 	if (size > backing->size) {
@@ -229,7 +231,7 @@ static int check_requested(const struct vmem_device *device, uint64_t size,
  *
  * The guest is told when the kernel has answered.
  *
- * Return: -EINPROGRESS, or an errno.
+ * Return: -EINPROGRESS; 0 it is done; or an errno.
  */
 int vmem_device_set_requested(struct vmem_device *device, uint64_t size,
 			      char *text, size_t text_size)
@@ -240,6 +242,11 @@ int vmem_device_set_requested(struct vmem_device *device, uint64_t size,
 	ret = check_requested(device, size, text, text_size);
 	if (ret)
 		return ret;
+	if (device->vmm) {
+		shmem_set_requested(&device->shmem, size);
+		virtio_mem_set_requested(&device->dev, size);
+		return 0;
+	}
 	ret = region_set_requested(&device->region, size, &err);
 	if (ret != -EINPROGRESS)
 		snprintf(text, text_size, "%s", err.text);
@@ -282,7 +289,7 @@ int vmem_device_system_reset(struct vmem_device *device, bool force, char *text,
 	}
 	ret = virtio_mem_system_reset(&device->dev);
 	if (ret == -EBUSY)
-		snprintf(text, text_size, "%s", device->region.backing.reason);
+		snprintf(text, text_size, "%s", device->dev.backing->reason);
 	else if (ret == -EALREADY)
 		snprintf(text, text_size,
 			 "a reset of the system is being carried out");
@@ -294,7 +301,7 @@ static void on_system_reset(void *arg, int result)
 	struct vmem_device *device = arg;
 
 	device->ops->system_reset(device, result,
-				  result ? device->region.backing.reason : "",
+				  result ? device->dev.backing->reason : "",
 				  device->arg);
 	/* Requests of the new system's driver may have waited for it. */
 	vhost_user_go_on(&device->vu);
@@ -493,6 +500,100 @@ stop_device:
 	return ret;
 }
 
+/* Memslots that there are, as far as is known. */
+uint64_t vmem_device_populated_slots(const struct vmem_device *device)
+{
+	uint64_t nr = 0;
+
+	if (!device->vmm)
+		return device->region.state.populated_slots;
+	for (unsigned int i = 0; i < device->shmem.nr_slots; i++)
+		nr += device->shmem.slots[i].mapped;
+	return nr;
+}
+
+/**
+ * vmem_device_place() - tell where the region is in the guest
+ * @gpa: guest address
+ * @text: what is wrong, on error
+ *
+ * Return: 0, or an errno of shmem_place(); -EOPNOTSUPP the kernel knows.
+ */
+int vmem_device_place(struct vmem_device *device, uint64_t gpa, char *text,
+		      size_t text_size)
+{
+	int ret;
+
+	if (!device->vmm) {
+		snprintf(text, text_size,
+			 "the kernel knows where the region is; only with "
+			 "--backing vmm vmemd has to be told");
+		return -EOPNOTSUPP;
+	}
+	ret = shmem_place(&device->shmem, gpa, text, text_size);
+	if (!ret) {
+		log_info("the region is at 0x%" PRIx64 " in the guest", gpa);
+		config_changed(device);
+		note_change(device);
+	}
+	return ret;
+}
+
+/**
+ * vmem_device_attach_shmem() - become the device of memory that the front end
+ *	maps
+ * @memory_fd: owned from here, also on error
+ * @state_fd: likewise
+ * @text: what is wrong, on error
+ */
+int vmem_device_attach_shmem(struct vmem_device *device, int memory_fd,
+			     int state_fd, char *text, size_t text_size)
+{
+	const struct device_options *options = device->options;
+	struct shmem *shmem = &device->shmem;
+	struct backing *backing = &shmem->backing;
+	char size[SIZE_TEXT_MAX], plugged[SIZE_TEXT_MAX];
+	int ret;
+
+	ret = shmem_attach(shmem, device->event, &device->vu, memory_fd,
+			   state_fd, options->region_size, options->block_size,
+			   options->slot_size, text, text_size);
+	if (ret)
+		return ret;
+	virtio_mem_start(&device->dev, backing,
+			 shmem->state.header->requested_size,
+			 shmem->state.header->used);
+	if (options->has_requested_size && !shmem->state.found)
+		ret = vmem_device_set_requested(device, options->requested_size,
+						text, text_size);
+	if (!ret && options->gpa && !backing->placed)
+		ret = shmem_place(shmem, options->gpa, text, text_size);
+	if (ret)
+		goto stop_device;
+	device->attached = true;
+	if (device->excess.has_cap)
+		sd_event_source_set_enabled(device->excess_source,
+					    SD_EVENT_ONESHOT);
+	ret = serve_vhost_user(device);
+	if (ret) {
+		snprintf(text, text_size, "the vhost-user socket is no good");
+		goto forget;
+	}
+	log_info("memory of %s in %u slots, %s plugged",
+		 size_format(backing->size, size), shmem->nr_slots,
+		 size_format(vmem_device_plugged_size(device), plugged));
+	note_change(device);
+	return 0;
+
+forget:
+	device->attached = false;
+	sd_event_source_set_enabled(device->excess_source, SD_EVENT_OFF);
+stop_device:
+	virtio_mem_stop(&device->dev);
+	shmem_detach(shmem);
+	return ret;
+}
+
 /* --- Start and end --- */
 
 /* Prepare; does nothing yet. Neither @options nor @ops are owned. */
@@ -503,6 +604,7 @@ void vmem_device_init(struct vmem_device *device, unsigned int index,
 	*device = (struct vmem_device){
 		.index = index,
 		.options = options,
+		.vmm = options->vmm,
 		.ops = ops,
 		.arg = arg,
 		.vhost_user_fd = -1,
@@ -586,6 +688,8 @@ int vmem_device_open(struct vmem_device *device, sd_event *event,
 	ret = add_sources(device);
 	if (ret)
 		return ret;
+	if (device->vmm)
+		return 0;
 	ret = region_nl_open(&device->nl, &err);
 	if (ret) {
 		log_err("%s", err.text);
@@ -599,7 +703,7 @@ int vmem_device_open(struct vmem_device *device, sd_event *event,
 	return ret;
 }
 
-/* Blocks stay as they are: they are the kernel's. */
+/* Blocks stay as they are: they are the kernel's, or the state's. */
 void vmem_device_close(struct vmem_device *device)
 {
 	vhost_user_stop(&device->vu);
@@ -609,8 +713,12 @@ void vmem_device_close(struct vmem_device *device)
 		sd_event_source_disable_unref(device->region_source);
 	if (device->attached) {
 		virtio_mem_stop(&device->dev);
-		consumers_stop(&device->consumers);
-		region_detach(&device->region);
+		if (device->vmm) {
+			shmem_detach(&device->shmem);
+		} else {
+			consumers_stop(&device->consumers);
+			region_detach(&device->region);
+		}
 	}
 	device->work_source =
 		sd_event_source_disable_unref(device->work_source);

@@ -15,6 +15,7 @@
 #include "options.h"
 #include "region.h"
 #include "save.h"
+#include "shmem.h"
 #include "vhost_user.h"
 #include "virtio_mem.h"
 #include "vmem_nl.h"
@@ -54,8 +55,9 @@ struct vmem_device_ops {
  * @nl: netlink handles
  * @budget: how its region is to be cut, or is; all 0 if nobody knows
  * @attached: there is a region, and with it a device
- * @region: what carries out changes
- * @consumers: who else maps its memory, between @region and @dev
+ * @vmm: the front end maps memory: @shmem carries out changes, else @region
+ * @region, @shmem: what carries out changes
+ * @consumers: who else maps its memory, between that and @dev
  * @dev: what the guest sees
  * @saved: what to restore, until that is done; nothing if @saved.block_size is 0
  * @excess: memory beyond what is plugged
@@ -85,7 +87,9 @@ struct vmem_device {
 	struct region_nl nl;
 	struct budget budget;
 	bool attached;
+	bool vmm;
 	struct region region;
+	struct shmem shmem;
 	struct consumers consumers;
 	struct virtio_mem dev;
 	struct save_state saved;
@@ -114,6 +118,11 @@ void vmem_device_close(struct vmem_device *device);
 
 int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 		       char *text, size_t text_size);
+int vmem_device_attach_shmem(struct vmem_device *device, int memory_fd,
+			     int state_fd, char *text, size_t text_size);
+int vmem_device_place(struct vmem_device *device, uint64_t gpa, char *text,
+		      size_t text_size);
+uint64_t vmem_device_populated_slots(const struct vmem_device *device);
 int vmem_device_set_requested(struct vmem_device *device, uint64_t size,
 			      char *text, size_t text_size);
 int vmem_device_system_reset(struct vmem_device *device, bool force, char *text,

@@ -134,6 +134,9 @@ int guest_memory_add(struct guest_memory *memory, uint64_t gpa, uint64_t uva,
 	region->gpa = gpa;
 	region->uva = uva;
 	region->size = size;
+	region->offset = offset;
+	region->dev = st.st_dev;
+	region->ino = st.st_ino;
 	region->map_size = map_size;
 	region->hva = (uint8_t *)region->map + skip;
 	memory->nr++;

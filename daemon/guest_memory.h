@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /*
  * Most memory regions of one front end: what QEMU asks of a vhost device
@@ -16,10 +17,14 @@
  */
 #define GUEST_MEMORY_MAX_REGIONS 509
 
+/* @offset, @dev and @ino tell which part of which file it is. */
 struct guest_memory_region {
 	uint64_t gpa;
 	uint64_t uva;
 	uint64_t size;
+	uint64_t offset;
+	dev_t dev;
+	ino_t ino;
 	uint8_t *hva;
 	void *map;
 	size_t map_size;

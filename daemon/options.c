@@ -7,7 +7,14 @@
 #include <string.h>
 
 #include "options.h"
+#include "shmem.h"
 #include "size.h"
+
+/* Blocks as the kernel's regions have them: a huge page of x86. */
+#define BLOCK_SIZE_MIN (2ULL << 20)
+
+/* More than any processor addresses; no sum of sizes overflows. */
+#define REGION_SIZE_MAX (1ULL << 48)
 
 static const char help[] =
 	"Usage: vmemd [OPTION]...\n"
@@ -65,6 +72,24 @@ static const char help[] =
 	"      --restore FILE         begin with the state that \"vmemctl save\" wrote.\n"
 	"                             Without effect on a region that was served\n"
 	"                             before, as after a restart\n"
+	"      --backing BACKING      what populates memslots: kernel, the region of\n"
+	"                             the kvm_vmem module (default); or vmm, a front\n"
+	"                             end that speaks SHMEM and maps memory that\n"
+	"                             vmemd makes, as QEMU 11.1 does\n"
+	"\n"
+	"With --backing vmm, without which these are of no use:\n"
+	"      --region-size SIZE     of the memory; needed\n"
+	"      --block-size SIZE      what is plugged at least: a power of two, 2M or\n"
+	"                             more, default: 2M\n"
+	"      --slot-size SIZE       of the first memslot: a power of two, multiple\n"
+	"                             of the block size; there are 6 at most, each\n"
+	"                             ends 4 times as far. Default: the smallest from\n"
+	"                             128M on with which the last is no larger\n"
+	"      --gpa ADDRESS          where the region is in the guest, if that is\n"
+	"                             known at the start; else \"vmemctl place\"\n"
+	"  Memory and state are memfds, kept by the service manager, if there is one,\n"
+	"  as the descriptors \"memory\" and \"state\"; or files that are handed over\n"
+	"  under these names, empty at first.\n"
 	"\n"
 	"SIZE is in bytes, or has a suffix K, M, G or T for powers of 1024.\n"
 	"\n"
@@ -95,6 +120,11 @@ enum {
 	OPT_UNPLUGGED_CAP,
 	OPT_PACKED,
 	OPT_RESTORE,
+	OPT_BACKING,
+	OPT_REGION_SIZE,
+	OPT_BLOCK_SIZE,
+	OPT_SLOT_SIZE,
+	OPT_GPA,
 	OPT_LOG_LEVEL,
 	OPT_VERSION,
 	OPT_HELP,
@@ -112,6 +142,11 @@ static const struct option long_options[] = {
 	{"unplugged-cap", required_argument, NULL, OPT_UNPLUGGED_CAP},
 	{"packed", no_argument, NULL, OPT_PACKED},
 	{"restore", required_argument, NULL, OPT_RESTORE},
+	{"backing", required_argument, NULL, OPT_BACKING},
+	{"region-size", required_argument, NULL, OPT_REGION_SIZE},
+	{"block-size", required_argument, NULL, OPT_BLOCK_SIZE},
+	{"slot-size", required_argument, NULL, OPT_SLOT_SIZE},
+	{"gpa", required_argument, NULL, OPT_GPA},
 	{"log-level", required_argument, NULL, OPT_LOG_LEVEL},
 	{"version", no_argument, NULL, OPT_VERSION},
 	{"help", no_argument, NULL, OPT_HELP},
@@ -151,6 +186,95 @@ static int wrong(const char *option, const char *value, const char *why)
 {
 	fprintf(stderr, "vmemd: --%s %s: %s\n", option, value, why);
 	return -EINVAL;
+}
+
+static int parse_backing(const char *text, bool *vmm)
+{
+	if (strcmp(text, "kernel") != 0 && strcmp(text, "vmm") != 0)
+		return wrong("backing", text, "not kernel or vmm");
+	*vmm = !strcmp(text, "vmm");
+	return 0;
+}
+
+static int parse_gpa(const char *text, uint64_t *gpa)
+{
+	char *end;
+
+	errno = 0;
+	*gpa = strtoull(text, &end, 0);
+	if (*text < '0' || *text > '9' || errno || *end || !*gpa)
+		return wrong("gpa", text, "not an address");
+	return 0;
+}
+
+static int parse_size(const char *name, uint64_t *size)
+{
+	if (size_parse(optarg, size) || !*size)
+		return wrong(name, optarg, "not a size");
+	return 0;
+}
+
+/* Of --backing vmm. */
+static int parse_vmm_option(struct device_options *device, int opt)
+{
+	switch (opt) {
+	case OPT_REGION_SIZE:
+		return parse_size("region-size", &device->region_size);
+	case OPT_BLOCK_SIZE:
+		return parse_size("block-size", &device->block_size);
+	case OPT_SLOT_SIZE:
+		return parse_size("slot-size", &device->slot_size);
+	default:
+		return parse_gpa(optarg, &device->gpa);
+	}
+}
+
+static int not_of_use(const char *why)
+{
+	fprintf(stderr, "vmemd: %s\n", why);
+	return -EINVAL;
+}
+
+static bool power_of_two(uint64_t value)
+{
+	return value && !(value & (value - 1));
+}
+
+/* Do the options of --backing vmm fit together? Fills in what was left out. */
+static int complete_vmm(struct device_options *device)
+{
+	if (!device->vmm)
+		return device->region_size || device->block_size ||
+				       device->slot_size || device->gpa
+			       ? not_of_use("--region-size, --block-size, "
+					    "--slot-size and --gpa are for "
+					    "--backing vmm")
+			       : 0;
+	if (device->prealloc || device->restore_path || device->budget.most ||
+	    device->budget.isolate)
+		return not_of_use("--prealloc, --restore, --memslots and "
+				  "--isolate are not for --backing vmm");
+	if (!device->region_size)
+		return not_of_use("--backing vmm needs --region-size");
+	if (!device->block_size)
+		device->block_size = BLOCK_SIZE_MIN;
+	if (!power_of_two(device->block_size) ||
+	    device->block_size < BLOCK_SIZE_MIN)
+		return not_of_use("--block-size is a power of two, 2M or more");
+	if (device->region_size % device->block_size ||
+	    device->region_size > REGION_SIZE_MAX)
+		return not_of_use("--region-size is a multiple of the block "
+				  "size, 256T at most");
+	if (!device->slot_size)
+		device->slot_size = shmem_default_slot(device->region_size,
+						       device->block_size);
+	else if (!power_of_two(device->slot_size) ||
+		 device->slot_size < device->block_size)
+		return not_of_use("--slot-size is a power of two, the block "
+				  "size or more");
+	if (device->gpa % device->block_size)
+		return not_of_use("--gpa is a multiple of the block size");
+	return 0;
 }
 
 /*
@@ -229,6 +353,13 @@ static int parse_device_option(struct device_options *device, int opt)
 	case OPT_RESTORE:
 		device->restore_path = optarg;
 		return 0;
+	case OPT_BACKING:
+		return parse_backing(optarg, &device->vmm);
+	case OPT_REGION_SIZE:
+	case OPT_BLOCK_SIZE:
+	case OPT_SLOT_SIZE:
+	case OPT_GPA:
+		return parse_vmm_option(device, opt);
 	default:
 		fprintf(stderr, "Try 'vmemd --help'.\n");
 		return -EINVAL;
@@ -289,6 +420,11 @@ int options_parse(struct options *options, int argc, char **argv)
 		fprintf(stderr, "vmemd: unexpected argument \"%s\"\n",
 			argv[optind]);
 		return -EINVAL;
+	}
+	for (unsigned int i = 0; i < options->nr_devices; i++) {
+		ret = complete_vmm(&options->devices[i]);
+		if (ret)
+			return ret;
 	}
 	return 0;
 }

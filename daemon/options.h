@@ -34,6 +34,9 @@
  *	@has_unplugged_cap
  * @packed: offer packed virtqueues
  * @restore_path: file of the state to begin with; NULL if not given
+ * @vmm: the front end maps memory that vmemd makes; else it is the kernel's region
+ * @region_size, @block_size, @slot_size: of that memory in bytes; 0 if not given
+ * @gpa: where it is in the guest, 0 if that is not known yet
  */
 struct device_options {
 	const char *name;
@@ -49,6 +52,11 @@ struct device_options {
 	bool has_unplugged_cap;
 	bool packed;
 	const char *restore_path;
+	bool vmm;
+	uint64_t region_size;
+	uint64_t block_size;
+	uint64_t slot_size;
+	uint64_t gpa;
 };
 
 /**

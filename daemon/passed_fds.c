@@ -2,8 +2,8 @@
 /*
  * Descriptors that were handed over by the socket activation protocol.
  *
- * A descriptor of a device is named by its kind, "region", "memory" or
- * "vhost-user"; of a device that has a name, by that as well, "region-NAME".
+ * A descriptor of a device is named by its kind, "region", "memory",
+ * "state" or "vhost-user"; of a device that has a name, by that as well, "region-NAME".
  * The first device's may always go without: whoever starts one device need not
  * think of names.
  */
@@ -20,7 +20,7 @@
 
 /**
  * passed_fd_name() - by which name a device's descriptor comes
- * @kind: "region", "memory" or "vhost-user"
+ * @kind: "region", "memory", "state" or "vhost-user"
  * @name: filled
  *
  * Return: @name.
@@ -58,6 +58,8 @@ static int *find_place(struct passed_fds *fds, const struct options *options,
 			return &device->region;
 		if (is_named(name, "memory", options, i))
 			return &device->memory;
+		if (is_named(name, "state", options, i))
+			return &device->state;
 		if (is_named(name, "vhost-user", options, i))
 			return &device->vhost_user;
 	}
@@ -88,9 +90,11 @@ static int check_pairs(const struct passed_fds *fds)
 	for (size_t i = 0; i < VMEM_MAX_DEVICES; i++) {
 		const struct device_fds *device = &fds->devices[i];
 
-		if ((device->region < 0) == (device->memory < 0))
+		if ((device->region < 0 && device->state < 0) ==
+		    (device->memory < 0))
 			continue;
-		log_err("\"region\" and \"memory\" descriptors come together");
+		log_err("\"region\" or \"state\", and \"memory\" "
+			"descriptors come together");
 		return -EINVAL;
 	}
 	return 0;
@@ -110,7 +114,7 @@ int passed_fds_take(struct passed_fds *fds, const struct options *options)
 
 	fds->control = -1;
 	for (size_t i = 0; i < VMEM_MAX_DEVICES; i++)
-		fds->devices[i] = (struct device_fds){-1, -1, -1};
+		fds->devices[i] = (struct device_fds){-1, -1, -1, -1};
 	nr = sd_listen_fds_with_names(1, &names);
 	if (nr < 0) {
 		log_err("descriptors by LISTEN_FDS: %s", strerror(-nr));
@@ -143,6 +147,7 @@ void passed_fds_close(struct passed_fds *fds)
 	for (size_t i = 0; i < VMEM_MAX_DEVICES; i++) {
 		close_fd(&fds->devices[i].region);
 		close_fd(&fds->devices[i].memory);
+		close_fd(&fds->devices[i].state);
 		close_fd(&fds->devices[i].vhost_user);
 	}
 }

@@ -12,6 +12,7 @@
 struct device_fds {
 	int region;
 	int memory;
+	int state;
 	int vhost_user;
 };
 

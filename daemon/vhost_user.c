@@ -52,6 +52,16 @@
 	 BIT(VHOST_USER_PROTOCOL_F_STATUS))
 
 /*
+ * What it takes to have memory mapped by the front end, and what must not be
+ * there then; see shmem.c.
+ */
+#define SHMEM_NEEDS                               \
+	(BIT(VHOST_USER_PROTOCOL_F_SHMEM) |       \
+	 BIT(VHOST_USER_PROTOCOL_F_BACKEND_REQ) | \
+	 BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK))
+#define SHMEM_LACKS BIT(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS)
+
+/*
  * What a handler returns besides a negative errno, which ends the connection.
  * HANDLED: acknowledged if the front end asked for that. REFUSED: the same,
  * with a non-zero value. REPLY: the message now holds the reply.
@@ -75,6 +85,7 @@ struct handler {
 
 static int on_message(sd_event_source *source, int fd, uint32_t revents,
 		      void *arg);
+static void send_config_change(struct vhost_user *vu);
 
 static void close_fd(int *fd)
 {
@@ -237,6 +248,20 @@ static void tell_used(struct vhost_user *vu)
 		signal_fd(vu->call_fd);
 }
 
+/* May requests be carried out, as far as memory goes that is to be mapped? */
+static bool shmem_ready(struct vhost_user *vu)
+{
+	if (!vu->shmem)
+		return true;
+	if (ring_runs(vu) && !vu->shmem_started) {
+		vu->shmem_started = true;
+		vu->shmem->started(vu->shmem_arg);
+		if (vu->config_pending)
+			send_config_change(vu);
+	}
+	return vu->shmem->ready(vu->shmem_arg);
+}
+
 /*
  * While the device carries out a request, of this connection's or of one that
  * is gone, the next ones stay in the ring.
@@ -246,6 +271,8 @@ static void process_ring(struct vhost_user *vu)
 	int done;
 
 	if (memory_lost(vu))
+		return;
+	if (!shmem_ready(vu))
 		return;
 
 	for (done = 0; done < VHOST_USER_BUDGET && ring_runs(vu) &&
@@ -329,6 +356,10 @@ static void leave_ring(struct vhost_user *vu)
 	vring_unmap(&vu->vring);
 	if (vu->more_source)
 		sd_event_source_set_enabled(vu->more_source, SD_EVENT_OFF);
+	if (vu->shmem_started) {
+		vu->shmem_started = false;
+		vu->shmem->stopped(vu->shmem_arg);
+	}
 }
 
 /* The front end stops it, and knows from where to go on. */
@@ -357,6 +388,7 @@ static void drop_backend_channel(struct vhost_user *vu)
 	vu->backend_source = sd_event_source_disable_unref(vu->backend_source);
 	close_fd(&vu->backend_fd);
 	vu->config_pending = false;
+	vu->reply.have = 0;
 }
 
 static void end_connection(struct vhost_user *vu)
@@ -416,6 +448,12 @@ static int on_kick(sd_event_source *source __attribute__((unused)), int fd,
 	return 0;
 }
 
+/* Replies come to those who ask. */
+static uint32_t backend_events(const struct vhost_user *vu)
+{
+	return vu->shmem ? EPOLLIN : 0;
+}
+
 static void send_config_change(struct vhost_user *vu)
 {
 	struct vhost_user_header header = {
@@ -424,6 +462,11 @@ static void send_config_change(struct vhost_user *vu)
 	};
 	ssize_t sent;
 
+	/* Front ends that have SHMEM crash on it while no driver is there. */
+	if (vu->shmem && !vu->shmem_started) {
+		vu->config_pending = true;
+		return;
+	}
 	sent = send(vu->backend_fd, &header, sizeof(header),
 		    MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (sent == sizeof(header)) {
@@ -437,8 +480,123 @@ static void send_config_change(struct vhost_user *vu)
 		drop_backend_channel(vu);
 		return;
 	}
-	sd_event_source_set_io_events(vu->backend_source,
-				      vu->config_pending ? EPOLLOUT : 0);
+	sd_event_source_set_io_events(
+		vu->backend_source,
+		backend_events(vu) | (vu->config_pending ? EPOLLOUT : 0));
+}
+
+/**
+ * vhost_user_ask() - ask something of the front end
+ * @request: of enum vhost_user_backend_request
+ * @payload: @size bytes of it
+ * @fd: descriptor that goes with it, or -1
+ *
+ * The ops of vhost_user_use_shmem() are told the reply.
+ *
+ * Return: 0; -ENOTCONN there is no channel; -EAGAIN it is full.
+ */
+int vhost_user_ask(struct vhost_user *vu, uint32_t request, const void *payload,
+		   uint32_t size, int fd)
+{
+	struct vhost_user_header header = {
+		.request = request,
+		.flags = VHOST_USER_FLAGS_VERSION | VHOST_USER_FLAGS_NEED_REPLY,
+		.size = size,
+	};
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = {};
+	struct iovec iov[] = {
+		{.iov_base = &header, .iov_len = sizeof(header)},
+		{.iov_base = (void *)payload, .iov_len = size},
+	};
+	struct msghdr mh = {.msg_iov = iov, .msg_iovlen = 2};
+	struct cmsghdr *cmsg;
+	ssize_t sent;
+
+	if (vu->backend_fd < 0)
+		return -ENOTCONN;
+	if (fd >= 0) {
+		mh.msg_control = &control;
+		mh.msg_controllen = sizeof(control);
+		cmsg = CMSG_FIRSTHDR(&mh);
+		cmsg->cmsg_level = SOL_SOCKET;
+		cmsg->cmsg_type = SCM_RIGHTS;
+		cmsg->cmsg_len = CMSG_LEN(sizeof(fd));
+		memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
+	}
+	sent = sendmsg(vu->backend_fd, &mh, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (sent == (ssize_t)(sizeof(header) + size))
+		return 0;
+	if (sent < 0 && (errno == EAGAIN || errno == EINTR))
+		return -EAGAIN;
+	log_warning("vhost-user: the backend channel does not take messages; "
+		    "channel closed");
+	drop_backend_channel(vu);
+	return -ENOTCONN;
+}
+
+/* Return: 1 a reply is complete; 0 not yet; -EPROTO it is none. */
+static int receive_reply(struct vhost_user *vu)
+{
+	struct vhost_user_reply *reply = &vu->reply;
+	struct vhost_user_header header;
+	ssize_t got;
+
+	got = recv(vu->backend_fd, (uint8_t *)&reply->message + reply->have,
+		   sizeof(reply->message) - reply->have, MSG_DONTWAIT);
+	if (got < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -EPROTO;
+	if (!got)
+		return -EPROTO;
+	reply->have += got;
+	if (reply->have < sizeof(reply->message))
+		return 0;
+	reply->have = 0;
+	header = reply->message.header;
+	if (header.size != sizeof(reply->message.value) ||
+	    !(header.flags & VHOST_USER_FLAGS_REPLY))
+		return -EPROTO;
+	return 1;
+}
+
+/* Replies on the backend channel. Only those who ask get any. */
+static void on_reply(struct vhost_user *vu)
+{
+	const struct vhost_user_reply *reply = &vu->reply;
+	int ret;
+
+	ret = receive_reply(vu);
+	if (ret < 0) {
+		vu->reason = "no reply, on the backend channel";
+		end_with_reason(vu, NULL);
+	} else if (ret && vu->shmem_started) {
+		vu->shmem->replied(vu->shmem_arg, reply->message.header.request,
+				   !reply->message.value);
+	}
+}
+
+/**
+ * vhost_user_use_shmem() - have a shared memory region
+ * @size: bytes
+ * @ops: of whoever asks for memory to be mapped there
+ *
+ * Before the first front end. Front ends that cannot do that are refused.
+ */
+void vhost_user_use_shmem(struct vhost_user *vu, uint64_t size,
+			  const struct vhost_user_shmem_ops *ops, void *arg)
+{
+	vu->shmem_size = size;
+	vu->shmem = ops;
+	vu->shmem_arg = arg;
+}
+
+/* The queue may be served again. */
+void vhost_user_resume(struct vhost_user *vu)
+{
+	if (vu->more_source)
+		sd_event_source_set_enabled(vu->more_source, SD_EVENT_ONESHOT);
 }
 
 static int on_backend_channel(sd_event_source *source __attribute__((unused)),
@@ -449,10 +607,13 @@ static int on_backend_channel(sd_event_source *source __attribute__((unused)),
 
 	if (revents & (EPOLLHUP | EPOLLERR))
 		drop_backend_channel(vu);
+	else if (revents & EPOLLIN)
+		on_reply(vu);
 	else if (vu->config_pending && vu->vring.started)
 		send_config_change(vu);
 	else
-		sd_event_source_set_io_events(vu->backend_source, 0);
+		sd_event_source_set_io_events(vu->backend_source,
+					      backend_events(vu));
 	return 0;
 }
 
@@ -537,18 +698,28 @@ static int set_features(struct vhost_user *vu, struct vhost_user_message *msg)
 	return HANDLED;
 }
 
-static int get_protocol_features(struct vhost_user *vu __attribute__((unused)),
+static uint64_t offered_protocol_features(const struct vhost_user *vu)
+{
+	return vu->shmem ? (PROTOCOL_FEATURES | SHMEM_NEEDS) & ~SHMEM_LACKS
+			 : PROTOCOL_FEATURES;
+}
+
+static int get_protocol_features(struct vhost_user *vu,
 				 struct vhost_user_message *msg)
 {
-	return reply_u64(msg, PROTOCOL_FEATURES);
+	return reply_u64(msg, offered_protocol_features(vu));
 }
 
 static int set_protocol_features(struct vhost_user *vu,
 				 struct vhost_user_message *msg)
 {
-	if (msg->payload.u64 & ~PROTOCOL_FEATURES)
+	if (msg->payload.u64 & ~offered_protocol_features(vu))
 		return fail(vu, -EINVAL,
 			    "protocol features that were not offered");
+	if (vu->shmem && (msg->payload.u64 & SHMEM_NEEDS) != SHMEM_NEEDS)
+		return fail(vu, -EOPNOTSUPP,
+			    "the front end cannot map memory for us: SHMEM, "
+			    "BACKEND_REQ and REPLY_ACK are needed");
 	vu->protocol_features = msg->payload.u64;
 	return HANDLED;
 }
@@ -620,7 +791,10 @@ static int set_mem_table(struct vhost_user *vu, struct vhost_user_message *msg)
 	guest_memory_clear(&vu->memory);
 	vu->memory.regions = memory.regions;
 	vu->memory.nr = memory.nr;
-	return remap_ring(vu);
+	ret = remap_ring(vu);
+	if (!ret && vu->shmem_started)
+		vu->shmem->table(vu->shmem_arg);
+	return ret;
 }
 
 static int get_max_mem_slots(struct vhost_user *vu __attribute__((unused)),
@@ -904,8 +1078,8 @@ static int set_backend_req_fd(struct vhost_user *vu,
 		return fail(vu, -ENOTSOCK, "not a UNIX stream socket");
 	drop_backend_channel(vu);
 	vu->backend_fd = take_fd(vu);
-	ret = sd_event_add_io(vu->event, &vu->backend_source, vu->backend_fd, 0,
-			      on_backend_channel, vu);
+	ret = sd_event_add_io(vu->event, &vu->backend_source, vu->backend_fd,
+			      backend_events(vu), on_backend_channel, vu);
 	if (ret < 0)
 		return fail(vu, ret, "the channel cannot be polled");
 	/*
@@ -934,6 +1108,8 @@ static int get_config(struct vhost_user *vu, struct vhost_user_message *msg)
 		msg->header.size = 0;
 		return REPLY;
 	}
+	if (!vu->dev->backing->placed)
+		vu->dev->asked_early = true;
 	virtio_mem_config(vu->dev, &space);
 	memcpy(config->data, (uint8_t *)&space + config->offset, config->size);
 	msg->header.size =
@@ -969,6 +1145,18 @@ static int set_status(struct vhost_user *vu, struct vhost_user_message *msg)
 static int get_status(struct vhost_user *vu, struct vhost_user_message *msg)
 {
 	return reply_u64(msg, vu->status);
+}
+
+static int get_shmem_config(struct vhost_user *vu,
+			    struct vhost_user_message *msg)
+{
+	struct vhost_user_shmem_config *config = &msg->payload.shmem_config;
+
+	memset(config, 0, sizeof(*config));
+	config->nr = 1;
+	config->sizes[0] = vu->shmem_size;
+	msg->header.size = sizeof(*config);
+	return REPLY;
 }
 
 #define PAYLOAD(member) sizeof(((union vhost_user_payload *)0)->member)
@@ -1052,6 +1240,9 @@ static const struct handler handlers[VHOST_USER_NR_REQUESTS] = {
 				   .needs = BIT(VHOST_USER_PROTOCOL_F_STATUS)},
 	[VHOST_USER_GET_STATUS] = {"GET_STATUS", get_status,
 				   .needs = BIT(VHOST_USER_PROTOCOL_F_STATUS)},
+	[VHOST_USER_GET_SHMEM_CONFIG] = {"GET_SHMEM_CONFIG", get_shmem_config,
+					 .needs = BIT(
+						 VHOST_USER_PROTOCOL_F_SHMEM)},
 };
 
 /* --- Receiving --- */

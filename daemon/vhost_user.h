@@ -38,6 +38,34 @@ struct vhost_user_incoming {
 };
 
 /**
+ * struct vhost_user_shmem_ops - what whoever has memory mapped is told
+ * @started: a driver works the queue; the memory table is complete
+ * @stopped: no more; nothing that was asked for will be answered
+ * @table: the memory table has changed
+ * @replied: the front end has answered what it was asked for: yes or no
+ * @ready: may the queue be served? Until vhost_user_resume() not again, if not
+ */
+struct vhost_user_shmem_ops {
+	void (*started)(void *arg);
+	void (*stopped)(void *arg);
+	void (*table)(void *arg);
+	void (*replied)(void *arg, uint32_t request, bool ok);
+	bool (*ready)(void *arg);
+};
+
+/**
+ * struct vhost_user_reply - a reply on the backend channel, as it comes in
+ * @have: bytes received
+ */
+struct vhost_user_reply {
+	struct __attribute__((packed)) {
+		struct vhost_user_header header;
+		uint64_t value;
+	} message;
+	size_t have;
+};
+
+/**
  * struct vhost_user - the back end, with at most one front end
  * @event: the loop
  * @dev: the device
@@ -54,6 +82,10 @@ struct vhost_user_incoming {
  * @status: device status, if the front end speaks STATUS
  * @backend_fd: channel for our requests, -1 if there is none
  * @config_pending: the front end is still to be told of a change
+ * @shmem_size: of the shared memory region that the device has, bytes
+ * @shmem: who has memory mapped there, NULL if nobody has; with @shmem_arg
+ * @shmem_started: it was told that a driver works the queue
+ * @reply: from the backend channel
  * @memory: guest memory that the front end shares
  * @vring: the one queue
  * @inflight: what was taken from it and not answered
@@ -81,6 +113,12 @@ struct vhost_user {
 	int backend_fd;
 	sd_event_source *backend_source;
 	bool config_pending;
+	bool shmem_started;
+
+	uint64_t shmem_size;
+	const struct vhost_user_shmem_ops *shmem;
+	void *shmem_arg;
+	struct vhost_user_reply reply;
 
 	struct guest_memory memory;
 	struct vring_queue vring;
@@ -101,6 +139,12 @@ void vhost_user_init(struct vhost_user *vu, sd_event *event,
 int vhost_user_listen(struct vhost_user *vu, int fd);
 int vhost_user_adopt(struct vhost_user *vu, int fd);
 void vhost_user_stop(struct vhost_user *vu);
+
+void vhost_user_use_shmem(struct vhost_user *vu, uint64_t size,
+			  const struct vhost_user_shmem_ops *ops, void *arg);
+int vhost_user_ask(struct vhost_user *vu, uint32_t request, const void *payload,
+		   uint32_t size, int fd);
+void vhost_user_resume(struct vhost_user *vu);
 
 bool vhost_user_answered(struct vhost_user *vu,
 			 const struct virtio_mem_resp *resp);

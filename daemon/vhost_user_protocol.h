@@ -20,6 +20,7 @@ enum vhost_user_protocol_feature {
 	VHOST_USER_PROTOCOL_F_RESET_DEVICE = 13,
 	VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS = 15,
 	VHOST_USER_PROTOCOL_F_STATUS = 16,
+	VHOST_USER_PROTOCOL_F_SHMEM = 22,
 };
 
 enum vhost_user_request {
@@ -50,12 +51,15 @@ enum vhost_user_request {
 	VHOST_USER_REM_MEM_REG = 38,
 	VHOST_USER_SET_STATUS = 39,
 	VHOST_USER_GET_STATUS = 40,
+	VHOST_USER_GET_SHMEM_CONFIG = 44,
 	VHOST_USER_NR_REQUESTS,
 };
 
 /* Requests of the back end on its own channel. */
 enum vhost_user_backend_request {
 	VHOST_USER_BACKEND_CONFIG_CHANGE_MSG = 2,
+	VHOST_USER_BACKEND_SHMEM_MAP = 9,
+	VHOST_USER_BACKEND_SHMEM_UNMAP = 10,
 };
 
 #define VHOST_USER_FLAGS_VERSION_MASK 0x3U
@@ -125,6 +129,28 @@ struct vhost_user_inflight {
 	uint16_t queue_size;
 };
 
+/* Shared memory regions of a device, by their id. */
+#define VHOST_USER_MAX_SHMEM 256
+
+struct vhost_user_shmem_config {
+	uint32_t nr;
+	uint32_t padding;
+	uint64_t sizes[VHOST_USER_MAX_SHMEM];
+};
+
+/* Of struct vhost_user_mmap: the front end may write, and so may the guest. */
+#define VHOST_USER_MMAP_RW (1ULL << 0)
+
+/* Part of a file, and where it goes in a shared memory region. */
+struct vhost_user_mmap {
+	uint8_t shmem_id;
+	uint8_t padding[7];
+	uint64_t fd_offset;
+	uint64_t shm_offset;
+	uint64_t len;
+	uint64_t flags;
+};
+
 union vhost_user_payload {
 	uint64_t u64;
 	struct vhost_user_mem_table mem_table;
@@ -133,6 +159,8 @@ union vhost_user_payload {
 	struct vhost_user_vring_addr vring_addr;
 	struct vhost_user_config config;
 	struct vhost_user_inflight inflight;
+	struct vhost_user_shmem_config shmem_config;
+	struct vhost_user_mmap mmap;
 };
 
 /* Header and payload follow each other on the wire, but not in here. */

@@ -317,13 +317,18 @@ bool virtio_mem_features_ok(uint64_t features)
 	return (features & needed) == needed;
 }
 
-/* The configuration space as it is now, little-endian. */
+/*
+ * The configuration space as it is now, little-endian. While nobody knows where
+ * the region is, it is one without memory, which the Linux driver refuses.
+ */
 void virtio_mem_config(const struct virtio_mem *dev,
 		       struct virtio_mem_config *config)
 {
 	memset(config, 0, sizeof(*config));
 	config->block_size = htole64(dev->backing->block_size);
 	config->node_id = htole16(dev->has_node ? dev->node_id : 0);
+	if (!dev->backing->placed)
+		return;
 	config->addr = htole64(dev->backing->gpa);
 	config->region_size = htole64(dev->backing->size);
 	config->usable_region_size = htole64(dev->usable_region_size);

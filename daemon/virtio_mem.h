@@ -91,6 +91,8 @@ struct virtio_mem_current {
  * @last_plug: first and size of what was plugged last, if nothing was since
  * @given_back: that was unplugged at once, by a guest that was asked for more
  * @held: nothing is plugged or unplugged, see virtio_mem_hold()
+ * @asked_early: the configuration was read before it was known where the region
+ *	is: a driver that did may have given the device up
  * @limit: for messages that a guest can cause
  * @config_changed: tell the driver that the configuration has changed
  * @changed: something that status shows has changed
@@ -118,6 +120,7 @@ struct virtio_mem {
 	} last_plug;
 	bool given_back;
 	bool held;
+	bool asked_early;
 	struct log_limit limit;
 	void (*config_changed)(void *arg);
 	void (*changed)(void *arg);

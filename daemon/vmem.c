@@ -315,7 +315,15 @@ static int open_device(struct vmem *vmem, struct vmem_device *device,
 		log_err("no --vhost-user, and no descriptor \"%s\"", name);
 		return -EINVAL;
 	}
-	if (fds->region < 0 && !may_attach) {
+	if (device->vmm && fds->region >= 0) {
+		log_err("a \"region\" descriptor, and --backing vmm");
+		return -EINVAL;
+	}
+	if (!device->vmm && fds->state >= 0) {
+		log_err("a \"state\" descriptor, which is for --backing vmm");
+		return -EINVAL;
+	}
+	if (!device->vmm && fds->region < 0 && !may_attach) {
 		log_err("no \"%s\" descriptor, and no --control where one "
 			"could come",
 			passed_fd_name(device->options, "region", name));
@@ -371,6 +379,46 @@ static int add_sources(struct vmem *vmem)
 }
 
 /*
+ * A device whose memory the front end maps: from files that were handed over,
+ * or from new ones, which the service manager is to keep.
+ */
+static int attach_shmem(struct vmem *vmem, struct vmem_device *device,
+			struct device_fds *fds)
+{
+	bool new = fds->memory < 0;
+	int memory_fd = new ? shmem_make_file("vmemd-memory") : fds->memory;
+	int state_fd = new ? shmem_make_file("vmemd-state") : fds->state;
+	char text[CONTROL_TEXT_MAX];
+	char name[PASSED_FD_NAME_MAX];
+	int ret;
+
+	fds->memory = -1;
+	fds->state = -1;
+	if (memory_fd < 0 || state_fd < 0) {
+		log_err("memory: %s",
+			strerror(memory_fd < 0 ? -memory_fd : -state_fd));
+		if (memory_fd >= 0)
+			close(memory_fd);
+		if (state_fd >= 0)
+			close(state_fd);
+		return memory_fd < 0 ? memory_fd : state_fd;
+	}
+	ret = vmem_device_attach_shmem(device, memory_fd, state_fd, text,
+				       sizeof(text));
+	if (ret) {
+		log_err("%s", text);
+	} else if (new) {
+		notify_store(&vmem->notify,
+			     passed_fd_name(device->options, "memory", name),
+			     memory_fd);
+		notify_store(&vmem->notify,
+			     passed_fd_name(device->options, "state", name),
+			     state_fd);
+	}
+	return ret;
+}
+
+/*
  * A device whose region was handed over at the start. Return: 0; 1 the VM has
  * gone while we were being started, which is as if it had been later; an errno
  * with a message printed.
@@ -382,6 +430,8 @@ static int attach_passed(struct vmem *vmem, struct vmem_device *device,
 	char text[CONTROL_TEXT_MAX];
 	int ret;
 
+	if (device->vmm)
+		return attach_shmem(vmem, device, fds);
 	if (region_fd < 0)
 		return 0;
 	fds->region = -1;

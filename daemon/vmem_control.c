@@ -17,6 +17,7 @@
 
 #include "budget_control.h"
 #include "consumer_control.h"
+#include "shmem_control.h"
 #include "vmem_control.h"
 
 /* The feature bits that are a device's own, not the transport's. */
@@ -62,7 +63,7 @@ json_object *vmem_control_sizes(const struct vmem_device *device)
 	add_size(object, "plugged_size", vmem_device_plugged_size(device));
 	add_size(object, "usable_region_size", device->dev.usable_region_size);
 	add_size(object, "populated_slots",
-		 device->region.state.populated_slots);
+		 vmem_device_populated_slots(device));
 	return object;
 }
 
@@ -234,19 +235,14 @@ static json_object *new_driver(const struct vhost_user *vu)
 }
 
 /* What there is of memory; what cannot be told is left out. */
-static void add_memory(json_object *status, struct vmem_device *device,
-		       const struct vmem_nl_region *state)
+static void add_memory(json_object *status, struct vmem_device *device)
 {
-	const struct memory *memory = &device->region.memory;
+	const struct memory *memory =
+		device->vmm ? &device->shmem.memory : &device->region.memory;
 	uint64_t resident;
 
 	add_text(status, "memory", memory_kind_name(memory->kind));
 	add_size(status, "page_size", memory->page_size);
-	add_size(status, "map_size",
-		 memory_map_size(memory, state->gpa, state->hva,
-				 state->slot_size));
-	add_size(status, "map_size_wanted", memory_map_wanted(memory));
-	add_bool(status, "prealloc", device->region.prealloc);
 	if (!vmem_device_resident(device, &resident))
 		add_size(status, "resident_size", resident);
 	add_size(status, "excess_size", device->excess.now);
@@ -256,16 +252,43 @@ static void add_memory(json_object *status, struct vmem_device *device,
 	add_size(status, "punched_size", device->excess.punched_size);
 }
 
+/* What the device model and the queue know, whatever the backing. */
+static void add_model(json_object *status, const struct vmem_device *device)
+{
+	const struct virtio_mem *dev = &device->dev;
+
+	add_size(status, "usable_region_size", dev->usable_region_size);
+	if (dev->has_node)
+		add_size(status, "node", dev->node_id);
+	json_object_object_add(status, "driver", new_driver(&device->vu));
+	json_object_object_add(status, "requests", new_counters(dev));
+	add_text(status, "last_failure", dev->last_failure);
+	add_bool(status, "held", dev->held);
+	if (dev->held)
+		add_size(status, "held_since", device->held_since);
+	add_bool(status, "given_back", dev->given_back);
+	add_size(status, "undiscarded_size",
+		 dev->backing->owed.set * dev->backing->block_size);
+}
+
 /* Of a device that has a region; NULL with a message. */
 static int new_status(struct vmem_device *device, json_object **statusp,
 		      struct control_call *call)
 {
-	const struct virtio_mem *dev = &device->dev;
 	struct vmem_nl_region state;
 	struct vmem_nl_error err;
 	json_object *status;
 	int ret;
 
+	if (device->vmm) {
+		status = json_object_new_object();
+		add_device(status, device);
+		shmem_control_status(device, status);
+		add_memory(status, device);
+		add_model(status, device);
+		*statusp = status;
+		return 0;
+	}
 	ret = vmem_nl_region_get(device->nl.read,
 				 VMEM_NL_BY_FD(device->region.fd), &state,
 				 &err);
@@ -280,7 +303,6 @@ static int new_status(struct vmem_device *device, json_object **statusp,
 	add_size(status, "region_size", state.size);
 	add_size(status, "block_size", state.block_size);
 	add_size(status, "slot_size", state.slot_size);
-	add_size(status, "usable_region_size", dev->usable_region_size);
 	add_size(status, "requested_size", state.requested_size);
 	add_size(status, "plugged_size", state.plugged_size);
 	add_size(status, "nr_slots", state.nr_slots);
@@ -288,9 +310,6 @@ static int new_status(struct vmem_device *device, json_object **statusp,
 	add_size(status, "populated_slots", state.populated_slots);
 	add_size(status, "address_spaces", state.address_spaces);
 	add_bool(status, "dirty_log", state.dirty_log);
-	add_bool(status, "held", dev->held);
-	if (dev->held)
-		add_size(status, "held_since", device->held_since);
 	json_object_object_add(status, "budget", budget_control_status(device));
 	json_object_object_add(
 		status, "metadata",
@@ -298,16 +317,15 @@ static int new_status(struct vmem_device *device, json_object **statusp,
 	json_object_object_add(
 		status, "whole_metadata",
 		new_metadata(state.has_whole_metadata, &state.whole_metadata));
-	add_memory(status, device, &state);
-	if (dev->has_node)
-		add_size(status, "node", dev->node_id);
+	add_memory(status, device);
+	add_size(status, "map_size",
+		 memory_map_size(&device->region.memory, state.gpa, state.hva,
+				 state.slot_size));
+	add_size(status, "map_size_wanted",
+		 memory_map_wanted(&device->region.memory));
+	add_bool(status, "prealloc", device->region.prealloc);
 	add_size(status, "vmm_pid", state.pid);
-	json_object_object_add(status, "driver", new_driver(&device->vu));
-	json_object_object_add(status, "requests", new_counters(dev));
-	add_text(status, "last_failure", dev->last_failure);
-	add_bool(status, "given_back", dev->given_back);
-	add_size(status, "undiscarded_size",
-		 dev->backing->owed.set * dev->backing->block_size);
+	add_model(status, device);
 	*statusp = status;
 	return 0;
 }
@@ -384,7 +402,34 @@ static int handle_resize(struct control_call *call, void *arg)
 					sizeof(call->message));
 	if (ret == -EINPROGRESS)
 		device->resize_token = call->token;
+	else if (!ret)
+		call->result = vmem_control_sizes(device);
 	return ret;
+}
+
+/* Only with memory that the front end maps; see shmem.c. */
+static int handle_place(struct control_call *call, void *arg)
+{
+	struct vmem_device *device;
+	uint64_t gpa;
+	int ret;
+
+	ret = need_region(arg, call, &device);
+	if (ret)
+		return ret;
+	if (control_get_size(call, "gpa", &gpa)) {
+		snprintf(call->message, sizeof(call->message),
+			 "\"gpa\" is a guest address");
+		return -EINVAL;
+	}
+	ret = vmem_device_place(device, gpa, call->message,
+				sizeof(call->message));
+	if (ret)
+		return ret;
+	call->result = json_object_new_object();
+	add_size(call->result, "gpa", gpa);
+	add_bool(call->result, "asked_early", device->dev.asked_early);
+	return 0;
 }
 
 /* The parameter "force": a boolean; false without it. */
@@ -429,7 +474,7 @@ static int handle_system_reset(struct control_call *call, void *arg)
 static int get_start(const struct vmem_device *device,
 		     struct control_call *call, uint64_t *start)
 {
-	*start = device->region.backing.gpa;
+	*start = device->dev.backing->gpa;
 	if (control_get_size(call, "start", start) != -EINVAL)
 		return 0;
 	snprintf(call->message, sizeof(call->message),
@@ -496,6 +541,12 @@ static int handle_slots(struct control_call *call, void *arg)
 		ret = get_start(device, call, &start);
 	if (ret)
 		return ret;
+	if (device->vmm) {
+		call->result = json_object_new_object();
+		json_object_object_add(call->result, "slots",
+				       shmem_control_slots(device, start));
+		return 0;
+	}
 	if (!device->slots || start <= device->region.backing.gpa) {
 		drop_slots(device);
 		ret = vmem_nl_slot_dump(device->nl.read,
@@ -565,8 +616,8 @@ static int handle_blocks(struct control_call *call, void *arg)
 	if (ret)
 		return ret;
 	call->result = json_object_new_object();
-	add_size(call->result, "block_size", device->region.backing.block_size);
-	add_runs(call->result, &device->region.backing, start);
+	add_size(call->result, "block_size", device->dev.backing->block_size);
+	add_runs(call->result, device->dev.backing, start);
 	return 0;
 }
 
@@ -585,13 +636,26 @@ static int get_on(struct control_call *call, bool *on)
 	return -EINVAL;
 }
 
+/* And it is the kernel's: what the kernel alone can do needs that. */
+static int need_kernel_region(struct vmem *vmem, struct control_call *call,
+			      struct vmem_device **device)
+{
+	int ret = need_region(vmem, call, device);
+
+	if (ret || !(*device)->vmm)
+		return ret;
+	snprintf(call->message, sizeof(call->message),
+		 "not with --backing vmm");
+	return -EOPNOTSUPP;
+}
+
 static int handle_dirty_log(struct control_call *call, void *arg)
 {
 	struct vmem_device *device;
 	bool on;
 	int ret;
 
-	ret = need_region(arg, call, &device);
+	ret = need_kernel_region(arg, call, &device);
 	if (ret)
 		return ret;
 	ret = get_on(call, &on);
@@ -662,7 +726,7 @@ static int handle_save(struct control_call *call, void *arg)
 	uint64_t start;
 	int ret;
 
-	ret = need_region(arg, call, &device);
+	ret = need_kernel_region(arg, call, &device);
 	if (ret)
 		return ret;
 	ret = get_start(device, call, &start);
@@ -719,6 +783,11 @@ static int handle_attach(struct control_call *call, void *arg)
 			 "%zu came",
 			 call->nr_fds);
 		return -EINVAL;
+	}
+	if (device->vmm) {
+		snprintf(call->message, sizeof(call->message),
+			 "with --backing vmm vmemd makes the memory itself");
+		return -EOPNOTSUPP;
 	}
 	if (device->attached) {
 		ret = attach_again(vmem, device, call);
@@ -802,7 +871,15 @@ static int handle_subscribe(struct control_call *call, void *arg)
 	int ret;
 
 	ret = need_region(arg, call, &device);
-	return ret ? ret : consumer_control_subscribe(call, &device->consumers);
+	if (ret)
+		return ret;
+	if (device->vmm) {
+		snprintf(call->message, sizeof(call->message),
+			 "with --backing vmm it is the VMM that tells its "
+			 "devices of memory");
+		return -EOPNOTSUPP;
+	}
+	return consumer_control_subscribe(call, &device->consumers);
 }
 
 static int handle_done(struct control_call *call,
@@ -839,6 +916,7 @@ static const struct control_method control_methods[] = {
 	{"status", handle_status},
 	{"latencies", handle_latencies},
 	{"resize", handle_resize},
+	{"place", handle_place},
 	{"system-reset", handle_system_reset},
 	{"slots", handle_slots},
 	{"blocks", handle_blocks},

@@ -34,6 +34,12 @@ static const char help[] =
 	"               unplug all, for a system that was reset or has ended: what\n"
 	"               is in the memory is lost. Refused while a driver is in use\n"
 	"    --force        even then\n"
+	"  place        tell a vmemd whose memory the VMM maps where that is in the\n"
+	"               guest, before the guest's driver looks\n"
+	"    --address GPA  the address of the device's shared memory region\n"
+	"    --qmp PATH     ask QEMU's monitor for it, as soon as there is one; if\n"
+	"                   the driver was faster, reset the machine\n"
+	"    --id ID        with --qmp: QEMU's id of the device, if there are several\n"
 	"  slots        memslots of the region that exist in KVM\n"
 	"  blocks       plugged blocks, as runs\n"
 	"  consumers    who else maps the memory, and is told before the guest\n"
@@ -183,6 +189,9 @@ enum {
 	OPT_COUNT,
 	OPT_OUTPUT,
 	OPT_OPENMETRICS,
+	OPT_ADDRESS,
+	OPT_QMP,
+	OPT_ID,
 	OPT_VERSION,
 	OPT_HELP,
 };
@@ -202,6 +211,9 @@ static const struct option long_options[] = {
 	{"count", required_argument, NULL, OPT_COUNT},
 	{"output", required_argument, NULL, OPT_OUTPUT},
 	{"openmetrics", no_argument, NULL, OPT_OPENMETRICS},
+	{"address", required_argument, NULL, OPT_ADDRESS},
+	{"qmp", required_argument, NULL, OPT_QMP},
+	{"id", required_argument, NULL, OPT_ID},
 	{"version", no_argument, NULL, OPT_VERSION},
 	{"help", no_argument, NULL, OPT_HELP},
 	{},
@@ -238,6 +250,11 @@ static const struct command {
 	 .takes = TAKES(OPT_DEVICE) | TAKES(OPT_FORCE) | TAKES(OPT_TIMEOUT),
 	 .daemon = true,
 	 .run = ctl_system_reset},
+	{.name = "place",
+	 .takes = TAKES(OPT_TIMEOUT) | TAKES(OPT_ADDRESS) | TAKES(OPT_QMP) |
+		  TAKES(OPT_ID) | TAKES(OPT_DEVICE),
+	 .daemon = true,
+	 .run = ctl_place},
 	{.name = "slots",
 	 .takes = TAKES(OPT_DEVICE) | TAKES(OPT_TIMEOUT),
 	 .daemon = true,
@@ -318,6 +335,19 @@ static int parse_number(const char *option, const char *text, int least,
 	return 0;
 }
 
+static int parse_address(const char *text, uint64_t *address)
+{
+	char *end;
+
+	errno = 0;
+	*address = strtoull(text, &end, 0);
+	if (*text < '0' || *text > '9' || *end || errno || !*address) {
+		complain("--address %s: not a guest address", text);
+		return -EINVAL;
+	}
+	return 0;
+}
+
 static int add_control(struct ctl_options *options, const char *path)
 {
 	const char **grown;
@@ -371,6 +401,14 @@ static int parse_one(struct ctl_options *options, int opt)
 				     &options->interval_ms);
 	case OPT_COUNT:
 		return parse_number("--count", optarg, 1, &options->count);
+	case OPT_ADDRESS:
+		return parse_address(optarg, &options->address);
+	case OPT_QMP:
+		options->qmp = optarg;
+		return 0;
+	case OPT_ID:
+		options->qmp_device = optarg;
+		return 0;
 	case OPT_OUTPUT:
 		options->output = optarg;
 		return 0;

@@ -35,6 +35,9 @@
  * @output: "metrics" go to this file, not to standard output
  * @openmetrics: "metrics" in that format
  * @argument: the command's, as it was given
+ * @address: "place" the region there, if not 0
+ * @qmp: "place" it where QEMU's monitor at this path says
+ * @qmp_device: QEMU's id of the device, NULL for the only one
  */
 struct ctl_options {
 	const char **control;
@@ -56,6 +59,9 @@ struct ctl_options {
 	const char *output;
 	bool openmetrics;
 	const char *argument;
+	uint64_t address;
+	const char *qmp;
+	const char *qmp_device;
 };
 
 /*
@@ -63,6 +69,7 @@ struct ctl_options {
  * has not done it in time, -ETIME vmemd does not answer in time.
  */
 int ctl_status(const struct ctl_options *options);
+int ctl_place(const struct ctl_options *options);
 int ctl_slots(const struct ctl_options *options);
 int ctl_save(const struct ctl_options *options);
 int ctl_hold(const struct ctl_options *options);

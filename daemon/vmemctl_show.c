@@ -128,8 +128,11 @@ static void print_device(json_object *status)
 
 	if (*device)
 		printf("%-18s %8s %s\n", "device", "", device);
-	printf("%-18s   0x%" PRIx64 "\n", "guest address",
-	       get_size(status, "gpa"));
+	if (get_object(status, "gpa"))
+		printf("%-18s   0x%" PRIx64 "\n", "guest address",
+		       get_size(status, "gpa"));
+	else
+		printf("%-18s   %s\n", "guest address", "not told yet");
 	print_size("region", get_size(status, "region_size"));
 	print_size("block", get_size(status, "block_size"));
 	print_size("slot", get_size(status, "slot_size"));
@@ -197,8 +200,13 @@ static void print_slots(json_object *result)
 		strcpy(text, "not known");
 		if (metadata)
 			size_format(get_size(metadata, "total"), text);
-		printf("%5" PRIu64 "  0x%-16" PRIx64 " %12s %12s %12s%s\n",
-		       get_size(slot, "id"), get_size(slot, "gpa"),
+		/* The VMM's memslots have ids that only it knows. */
+		if (get_object(slot, "id"))
+			printf("%5" PRIu64, get_size(slot, "id"));
+		else
+			printf("%5s", "-");
+		printf("  0x%-16" PRIx64 " %12s %12s %12s%s\n",
+		       get_size(slot, "gpa"),
 		       size_format(get_size(slot, "size"), size),
 		       size_format(get_size(slot, "plugged_size"), plugged),
 		       text, get_bool(slot, "stale") ? "  stale" : "");

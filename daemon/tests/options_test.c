@@ -108,6 +108,39 @@ static void memslots_are_a_number_or_auto(void **state)
 				 -EINVAL);
 }
 
+static void the_vmm_s_memory_has_its_own_options(void **state)
+{
+	static const char *const bad[][2] = {
+		{"--memslots", "8"},	  {"--restore", "f"},
+		{"--region-size", "3M"},  {"--block-size", "1M"},
+		{"--block-size", "3M"},	  {"--slot-size", "1M"},
+		{"--gpa", "0x100000001"}, {"--region-size", "512T"},
+	};
+	struct options options;
+
+	(void)state;
+	assert_int_equal(PARSE(&options, "--backing", "vmm", "--region-size",
+			       "1T", "--memslots", "auto"),
+			 0);
+	assert_true(options.devices[0].vmm);
+	assert_int_equal(options.devices[0].region_size, UINT64_C(1) << 40);
+	assert_int_equal(options.devices[0].block_size, 2 << 20);
+	assert_int_equal(PARSE(&options, "--backing", "vmm"), -EINVAL);
+	assert_int_equal(PARSE(&options, "--backing", "guest"), -EINVAL);
+	assert_int_equal(PARSE(&options, "--region-size", "1T"), -EINVAL);
+	assert_int_equal(PARSE(&options, "--backing", "vmm", "--region-size",
+			       "1T", "--isolate"),
+			 -EINVAL);
+	assert_int_equal(PARSE(&options, "--backing", "vmm", "--region-size",
+			       "1T", "--prealloc"),
+			 -EINVAL);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_int_equal(PARSE(&options, "--backing", "vmm",
+				       "--region-size", "1T", bad[i][0],
+				       bad[i][1]),
+				 -EINVAL);
+}
+
 static void bad_names_are_refused(void **state)
 {
 	static const char *const bad[] = {
@@ -240,6 +273,7 @@ int main(void)
 		cmocka_unit_test(options_are_of_the_device_before_them),
 		cmocka_unit_test(the_first_may_have_a_name),
 		cmocka_unit_test(memslots_are_a_number_or_auto),
+		cmocka_unit_test(the_vmm_s_memory_has_its_own_options),
 		cmocka_unit_test(bad_names_are_refused),
 		cmocka_unit_test(there_may_be_16_devices),
 		cmocka_unit_test(descriptors_are_of_the_device_they_name),

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* The state of memory that front ends map: what a file keeps over a death. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "shmem_state.h"
+#include "unit.h"
+
+#define BLOCK  (2 * MIB)
+#define NR     100001ULL
+#define REGION (NR * BLOCK)
+#define SLOT   (128 * MIB)
+
+/* Deaths at random moments, of a process that does nothing but change blocks. */
+#define KILLS 100
+
+static int make_file(void)
+{
+	int fd = memfd_create("state", MFD_CLOEXEC);
+
+	assert_true(fd >= 0);
+	return fd;
+}
+
+static void open_state(struct shmem_state *state, int fd)
+{
+	char text[256] = "";
+
+	if (shmem_state_open(state, fd, REGION, BLOCK, SLOT, text,
+			     sizeof(text)))
+		fail_msg("%s", text);
+}
+
+static uint64_t count(const struct shmem_state *state)
+{
+	uint64_t nr = 0;
+
+	for (uint64_t i = 0; i < NR; i++)
+		nr += shmem_state_plugged(state, i);
+	return nr;
+}
+
+static void a_new_file_becomes_a_state(void **unused __attribute__((unused)))
+{
+	struct shmem_state state;
+	int fd = make_file();
+
+	open_state(&state, fd);
+	assert_false(state.found);
+	assert_int_equal(state.header->gpa, 0);
+	assert_int_equal(shmem_state_last(&state)->nr, 0);
+	assert_int_equal(count(&state), 0);
+	shmem_state_close(&state);
+	open_state(&state, fd);
+	assert_true(state.found);
+	shmem_state_close(&state);
+	close(fd);
+}
+
+static void blocks_and_numbers_are_found_again(void **unused
+					       __attribute__((unused)))
+{
+	struct shmem_state state;
+	int fd = make_file();
+
+	open_state(&state, fd);
+	shmem_state_set(&state.header->gpa, 15ULL << 40);
+	shmem_state_commit(&state, 3, 200, true);
+	shmem_state_commit(&state, 64, 64, false);
+	shmem_state_commit(&state, NR - 1, 1, true);
+	shmem_state_close(&state);
+	open_state(&state, fd);
+	assert_int_equal(state.header->gpa, 15ULL << 40);
+	for (uint64_t i = 0; i < NR; i++)
+		assert_int_equal(shmem_state_plugged(&state, i),
+				 (i >= 3 && i < 64) || (i >= 128 && i < 203) ||
+					 i == NR - 1);
+	assert_int_equal(shmem_state_last(&state)->first, NR - 1);
+	assert_int_equal(shmem_state_last(&state)->nr, 1);
+	assert_int_equal(shmem_state_last(&state)->plug, true);
+	shmem_state_close(&state);
+	close(fd);
+}
+
+static void a_change_that_was_cut_off_is_completed(void **unused
+						   __attribute__((unused)))
+{
+	struct shmem_state state;
+	int fd = make_file();
+
+	open_state(&state, fd);
+	shmem_state_commit(&state, 0, 1000, true);
+	/* As if killed after some bits of it. */
+	state.map[5] = 0;
+	state.map[6] = 0xff;
+	shmem_state_close(&state);
+	open_state(&state, fd);
+	assert_int_equal(count(&state), 1000);
+	shmem_state_close(&state);
+	close(fd);
+}
+
+static void a_change_that_had_not_begun_is_none(void **unused
+						__attribute__((unused)))
+{
+	struct shmem_state state;
+	int fd = make_file();
+
+	open_state(&state, fd);
+	shmem_state_commit(&state, 0, 10, true);
+	/* As if killed before it was made current. */
+	state.header->records[!(state.header->current & 1)] =
+		(struct shmem_record){50, 50, true};
+	shmem_state_close(&state);
+	open_state(&state, fd);
+	assert_int_equal(count(&state), 10);
+	assert_int_equal(shmem_state_last(&state)->nr, 10);
+	shmem_state_close(&state);
+	close(fd);
+}
+
+/* All blocks are plugged or unplugged at once: never some. */
+static void a_kill_at_any_moment_leaves_all_or_nothing(void **unused
+						       __attribute__((unused)))
+{
+	struct shmem_state state;
+	unsigned int seen[2] = {};
+	int fd = make_file();
+	/* Xorshift: any seed but 0. */
+	uint64_t random = 88172645463325252ULL;
+
+	for (int i = 0; i < KILLS; i++) {
+		struct timespec moment = {};
+		uint64_t plugged;
+		int ready[2];
+		char byte;
+		pid_t pid;
+
+		random ^= random << 13;
+		random ^= random >> 7;
+		random ^= random << 17;
+		moment.tv_nsec = (long)(random % 2000000);
+		assert_int_equal(pipe(ready), 0);
+		pid = fork();
+		assert_true(pid >= 0);
+		if (!pid) {
+			open_state(&state, fd);
+			if (write(ready[1], "", 1) != 1)
+				_exit(1);
+			for (bool plug = true;; plug = !plug)
+				shmem_state_commit(&state, 0, NR, plug);
+		}
+		assert_int_equal(read(ready[0], &byte, 1), 1);
+		nanosleep(&moment, NULL);
+		assert_int_equal(kill(pid, SIGKILL), 0);
+		assert_int_equal(waitpid(pid, NULL, 0), pid);
+		close(ready[0]);
+		close(ready[1]);
+		open_state(&state, fd);
+		plugged = count(&state);
+		assert_true(plugged == 0 || plugged == NR);
+		assert_int_equal(!!plugged, shmem_state_last(&state)->plug);
+		seen[!!plugged]++;
+		shmem_state_close(&state);
+	}
+	assert_int_equal(seen[0] + seen[1], KILLS);
+	close(fd);
+}
+
+static void what_is_not_for_this_region_is_refused(void **unused
+						   __attribute__((unused)))
+{
+	struct shmem_state state;
+	char text[256];
+	int fd = make_file();
+
+	open_state(&state, fd);
+	shmem_state_close(&state);
+	assert_int_equal(shmem_state_open(&state, fd, REGION, BLOCK, 2 * SLOT,
+					  text, sizeof(text)),
+			 -EINVAL);
+	assert_non_null(strstr(text, "slot size"));
+	assert_int_equal(shmem_state_open(&state, fd, 2 * REGION, BLOCK, SLOT,
+					  text, sizeof(text)),
+			 -EINVAL);
+	assert_non_null(strstr(text, "empty or of"));
+	/* Of the same length all the same. */
+	assert_int_equal(shmem_state_open(&state, fd, REGION + BLOCK, BLOCK,
+					  SLOT, text, sizeof(text)),
+			 -EINVAL);
+	assert_non_null(strstr(text, "region size"));
+	close(fd);
+}
+
+static void a_damaged_file_is_refused(void **unused __attribute__((unused)))
+{
+	struct shmem_state state;
+	char text[256];
+	int fd = make_file();
+
+	open_state(&state, fd);
+	state.header->records[1].nr = NR + 1;
+	shmem_state_close(&state);
+	assert_int_equal(shmem_state_open(&state, fd, REGION, BLOCK, SLOT, text,
+					  sizeof(text)),
+			 -EINVAL);
+	assert_non_null(strstr(text, "damaged"));
+	close(fd);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_new_file_becomes_a_state),
+		cmocka_unit_test(blocks_and_numbers_are_found_again),
+		cmocka_unit_test(a_change_that_was_cut_off_is_completed),
+		cmocka_unit_test(a_change_that_had_not_begun_is_none),
+		cmocka_unit_test(a_kill_at_any_moment_leaves_all_or_nothing),
+		cmocka_unit_test(what_is_not_for_this_region_is_refused),
+		cmocka_unit_test(a_damaged_file_is_refused),
+	};
+
+	return unit_run(tests, NULL, NULL);
+}
