@@ -332,6 +332,14 @@ static int create_machine(struct vmm *vmm)
 			  options->console_log);
 	if (ret)
 		goto out;
+	if (options->plan) {
+		ret = vmemd_plan(
+			options->control, &options->region, FIRST_REGION_SLOT,
+			(unsigned int)ioctl(vmm->vm_fd, KVM_CHECK_EXTENSION,
+					    KVM_CAP_NR_MEMSLOTS));
+		if (ret)
+			goto out;
+	}
 	if (options->region.size) {
 		ret = region_place(&options->region, phys_bits);
 		if (!ret)

@@ -28,7 +28,8 @@ static const char usage[] =
 	"\n"
 	"Region:\n"
 	"  --region-size SIZE     size of the virtio-mem region (none)\n"
-	"  --slot-size SIZE       of each memslot (128M)\n"
+	"  --slot-size SIZE|auto  of each memslot (128M); auto: as the vmemd of\n"
+	"                         --control plans it\n"
 	"  --block-size SIZE      virtio-mem block (2M)\n"
 	"  --region-gpa ADDRESS   guest address (first suitable from 4 GiB on)\n"
 	"  --probe SOCKET         tell at SOCKET which of its memslots exist in KVM\n"
@@ -186,7 +187,10 @@ static int take_option(struct options *options, int option, const char *name,
 		options->serial = text;
 		return 0;
 	case OPT_SLOT_SIZE:
-		return size_option(name, text, &options->region.slot_size);
+		options->plan = !strcmp(text, "auto");
+		return options->plan ? 0
+				     : size_option(name, text,
+						   &options->region.slot_size);
 	case OPT_SMM:
 		options->smm = true;
 		return 0;
@@ -224,6 +228,10 @@ static int check(const struct options *options)
 	if (running &&
 	    (options->vmemd || !options->vhost_user || !options->control)) {
 		error("--vhost-user and --control go together, without --vmemd");
+		return -EINVAL;
+	}
+	if (options->plan && !running) {
+		error("--slot-size auto goes with --control");
 		return -EINVAL;
 	}
 	if (options->probe && !options->region.size) {

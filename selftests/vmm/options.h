@@ -23,6 +23,7 @@
  * @features_hidden: virtio feature bits that the driver is not to see
  * @smm: give the guest an SMM address space
  * @region: the virtio-mem region, of size 0 if there is none
+ * @plan: vmemd is asked for the slot size of @region
  * @vmemd: program to start, or NULL
  * @vmemd_args: options for it, NULL-terminated
  * @control_listen: control socket for it to serve, or NULL
@@ -42,6 +43,7 @@ struct options {
 	uint64_t features_hidden;
 	bool smm;
 	struct region_config region;
+	bool plan;
 	const char *vmemd;
 	char *vmemd_args[VMEMD_MAX_ARGS + 1];
 	const char *control_listen;

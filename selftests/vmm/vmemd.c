@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "region.h"
 #include "util.h"
 
 /* sd_listen_fds(3): the descriptors begin at 3, in the order of the names. */
@@ -200,17 +201,16 @@ static int send_attach(int fd, int region_fd, int memory_fd)
 }
 
 /* The answer is one line: {"id":1,"result":...} or {"id":1,"error":...}. */
-static int receive_answer(int fd)
+static int receive_answer(int fd, char line[ANSWER_MAX])
 {
 	struct timeval timeout = {.tv_sec = ANSWER_TIMEOUT_S};
-	char line[ANSWER_MAX];
 	size_t used = 0;
 	ssize_t len;
 
 	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)))
 		return -errno;
 	do {
-		len = recv(fd, line + used, sizeof(line) - 1 - used, 0);
+		len = recv(fd, line + used, ANSWER_MAX - 1 - used, 0);
 		if (len < 0 && errno == EINTR)
 			continue;
 		if (len < 0)
@@ -219,7 +219,7 @@ static int receive_answer(int fd)
 			return -EPIPE;
 		used += (size_t)len;
 		line[used] = '\0';
-	} while (!strchr(line, '\n') && used < sizeof(line) - 1);
+	} while (!strchr(line, '\n') && used < ANSWER_MAX - 1);
 	line[strcspn(line, "\n")] = '\0';
 	if (strstr(line, "\"error\"") || !strstr(line, "\"result\"")) {
 		error("vmemd refuses the region: %s", line);
@@ -228,9 +228,52 @@ static int receive_answer(int fd)
 	return 0;
 }
 
+/* A number of the answer. Return: 0, or -EBADMSG. */
+static int answered_number(const char *line, const char *name, uint64_t *number)
+{
+	const char *at = strstr(line, name);
+	unsigned long long value;
+
+	if (!at || sscanf(at + strlen(name), "\":%llu", &value) != 1)
+		return -EBADMSG;
+	*number = value;
+	return 0;
+}
+
+int vmemd_plan(const char *control_path, struct region_config *region,
+	       unsigned int used, unsigned int kvm_limit)
+{
+	char line[ANSWER_MAX];
+	int fd, length, ret;
+
+	fd = connect_to(control_path);
+	if (fd < 0) {
+		error_errno(-fd, "%s", control_path);
+		return fd;
+	}
+	length = snprintf(line, sizeof(line),
+			  "{\"id\":1,\"method\":\"plan\",\"params\":{"
+			  "\"region_size\":%llu,\"block_size\":%llu,"
+			  "\"gpa\":%llu,\"used\":%u,\"kvm_limit\":%u}}\n",
+			  (unsigned long long)region->size,
+			  (unsigned long long)region->block_size,
+			  (unsigned long long)region->gpa, used, kvm_limit);
+	/* So short a message goes whole or not at all. */
+	ret = send(fd, line, (size_t)length, MSG_NOSIGNAL) < 0 ? -errno : 0;
+	if (!ret)
+		ret = receive_answer(fd, line);
+	if (!ret)
+		ret = answered_number(line, "slot_size", &region->slot_size);
+	close(fd);
+	if (ret)
+		error_errno(-ret, "no plan from %s", control_path);
+	return ret;
+}
+
 int vmemd_try_attach(const char *vhost_user_path, const char *control_path,
 		     int region_fd, int memory_fd)
 {
+	char line[ANSWER_MAX];
 	int fd, ret;
 
 	fd = connect_to(control_path);
@@ -238,7 +281,7 @@ int vmemd_try_attach(const char *vhost_user_path, const char *control_path,
 		return fd;
 	ret = send_attach(fd, region_fd, memory_fd);
 	if (!ret)
-		ret = receive_answer(fd);
+		ret = receive_answer(fd, line);
 	close(fd);
 	return ret ? ret : connect_to(vhost_user_path);
 }

@@ -12,6 +12,8 @@
 /* Most --vmemd-arg options. */
 #define VMEMD_MAX_ARGS 32
 
+struct region_config;
+
 /**
  * struct vmemd - the daemon that serves our region
  * @pid: process we started, 0 if it is not ours
@@ -42,6 +44,18 @@ void vmemd_init(struct vmemd *vmemd);
  */
 int vmemd_spawn(struct vmemd *vmemd, const char *path, char *const *args,
 		const char *control_path, int region_fd, int memory_fd);
+
+/**
+ * vmemd_plan() - ask a running vmemd how the region is to be cut
+ * @control_path: its control socket
+ * @region: the region; slot_size is filled in
+ * @used: memslots that the VMM has itself
+ * @kvm_limit: KVM_CAP_NR_MEMSLOTS
+ *
+ * Return: 0 or a negative errno, with a message.
+ */
+int vmemd_plan(const char *control_path, struct region_config *region,
+	       unsigned int used, unsigned int kvm_limit);
 
 /**
  * vmemd_attach() - hand the region to a running vmemd
