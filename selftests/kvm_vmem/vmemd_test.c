@@ -34,6 +34,7 @@
  * @dir: a folder of our own; all sockets are in it
  * @manager: where it tells its state
  * @pid: of vmemd, 0 if there is none
+ * @options: first of all, ended by NULL
  * @several: it has a second device, "far", with a socket of its own
  * @region, @memory: what it has left here, of each device
  * @control: connected to its control socket, or -1
@@ -46,6 +47,7 @@ struct daemon {
 	char far_path[64];
 	int manager;
 	pid_t pid;
+	const char *options[3];
 	bool several;
 	int region[MAX_DEVICES];
 	int memory[MAX_DEVICES];
@@ -119,14 +121,25 @@ static void pass_descriptors(const struct daemon *d)
 /* In the child: it is vmemd from here on. */
 static void become_daemon(const struct daemon *d)
 {
+	const char *argv[16] = {
+		"vmemd",	"--control",	    d->control_path,
+		"--vhost-user", d->vhost_user_path, "--log-level",
+		"warning",
+	};
+	int nr = 7;
+
 	pass_descriptors(d);
 	if (d->nobody)
 		become_nobody(NOBODY);
-	/* NULL ends the list sooner where there is one device. */
-	execlp("vmemd", "vmemd", "--control", d->control_path, "--vhost-user",
-	       d->vhost_user_path, "--log-level", "warning",
-	       d->several ? "--device" : NULL, "far", "--vhost-user",
-	       d->far_path, NULL);
+	for (int i = 0; d->options[i]; i++)
+		argv[nr++] = d->options[i];
+	if (d->several) {
+		argv[nr++] = "--device";
+		argv[nr++] = "far";
+		argv[nr++] = "--vhost-user";
+		argv[nr++] = d->far_path;
+	}
+	execvp(argv[0], (char *const *)argv);
 	_exit(errno == ENOENT ? 127 : 126);
 }
 
@@ -385,6 +398,10 @@ static void with_a_region_whose_vm_is_gone_it_ends_well(const void *arg)
 	"{\"id\":5,\"method\":\"" method "\",\"params\":{\"device\":\"" device \
 	"\"" more "}}\n"
 
+/* Of a region of one block. */
+#define FAR_PLAN \
+	",\"region_size\":65536,\"block_size\":65536,\"kvm_limit\":32764"
+
 /* A second region of @r's VM, above it. */
 static void add_region(struct region *far, const struct region *r)
 {
@@ -434,6 +451,11 @@ static void two_devices_are_kept_apart(const void *arg)
 	expect_said(text, "{\"device\":\"far\",\"attached\":false}");
 	ask(&d, CALL("status", "far", ""), NULL, text);
 	expect_said(text, "ENODEV");
+	/* The seven memslots of the other are reserved. */
+	ask(&d, CALL("plan", "far", FAR_PLAN ",\"used\":32756"), NULL, text);
+	expect_said(text, "\"nr_slots\":1,");
+	ask(&d, CALL("plan", "far", FAR_PLAN ",\"used\":32757"), NULL, text);
+	expect_said(text, "no memslot is free");
 	/* No region has two devices. */
 	ask(&d, CALL("attach", "far", ""), (const int[]){r.fd, r.mem.fd}, text);
 	expect_said(text, "is that of device 0");
@@ -570,6 +592,79 @@ static void nothing_but_its_descriptors_is_left(const void *arg)
 	daemon_remove(&d);
 }
 
+#define PLAN(more)                                                \
+	"{\"id\":6,\"method\":\"plan\",\"params\":{" more         \
+	"\"region_size\":1703936,\"block_size\":65536,\"gpa\":0," \
+	"\"kvm_limit\":32764}}\n"
+
+/* The usual region, but for its memslots, is attached. */
+static void attach_cut(struct daemon *d, struct region *r, uint64_t slot_size,
+		       const char *said)
+{
+	char text[TEXT_MAX];
+
+	region_prepare(r);
+	r->args.slot_size = slot_size;
+	region_create(r);
+	ask(d, ATTACH, (const int[]){r->fd, r->mem.fd}, text);
+	expect_said(text, said);
+}
+
+static void a_region_is_cut_as_planned(const void *arg)
+{
+	struct region many, few;
+	char text[TEXT_MAX];
+	struct daemon d;
+
+	(void)arg;
+	need_vmemd();
+	daemon_prepare(&d);
+	d.options[0] = "--memslots";
+	d.options[1] = "3";
+	daemon_start(&d);
+	daemon_wait(&d, "waiting for a region");
+	attach_cut(&d, &many, REGION_BLOCKS_PER_SLOT * REGION_BLOCK,
+		   "has 7 memslots, --memslots allows 3");
+	ask(&d, PLAN(""), NULL, text);
+	expect_said(text, "\"slot_size\":134217728,\"nr_slots\":1,");
+	ask(&d, PLAN("\"used\":32764,"), NULL, text);
+	expect_said(text, "no memslot is free");
+	/* Refused, it is still there to be attached. */
+	attach_cut(&d, &few, 16 * REGION_BLOCK, "\"region_id\":");
+	ask(&d, STATUS, NULL, text);
+	expect_said(text, "\"reason\":\"as the VMM has made the region\"");
+	ask(&d, PLAN(""), NULL, text);
+	expect_said(text, "EBUSY");
+	daemon_kill(&d);
+	daemon_remove(&d);
+}
+
+static void an_isolated_region_has_a_memslot_for_each_block(const void *arg)
+{
+	struct region coarse, fine;
+	char text[TEXT_MAX];
+	struct daemon d;
+
+	(void)arg;
+	need_vmemd();
+	daemon_prepare(&d);
+	d.options[0] = "--isolate";
+	daemon_start(&d);
+	daemon_wait(&d, "waiting for a region");
+	ask(&d, PLAN(""), NULL, text);
+	expect_said(text, "\"slot_size\":65536,\"nr_slots\":26,");
+	attach_cut(&d, &coarse, 2 * REGION_BLOCK, "--isolate needs");
+	attach_cut(&d, &fine, REGION_BLOCK, "\"region_id\":");
+	ask(&d, STATUS, NULL, text);
+	expect_said(text, "by --isolate");
+	/* What the guest can touch is what is plugged, in no slot more. */
+	ASSERT_OK(region_plug(&fine, 3, 2));
+	ASSERT_OK(region_plug(&fine, 8, 1));
+	EXPECT_AS_MODEL(&fine);
+	daemon_kill(&d);
+	daemon_remove(&d);
+}
+
 int main(void)
 {
 	static const bool root = false, nobody = true;
@@ -588,6 +683,10 @@ int main(void)
 		{.name = "it needs no rights at all",
 		 .run = nothing_but_its_descriptors_is_left,
 		 .arg = &nobody},
+		{.name = "a region is cut as planned, or refused",
+		 .run = a_region_is_cut_as_planned},
+		{.name = "isolated, each block has a memslot",
+		 .run = an_isolated_region_has_a_memslot_for_each_block},
 	};
 
 	return tap_run(cases, ARRAY_SIZE(cases));
