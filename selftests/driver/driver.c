@@ -106,6 +106,7 @@ void driver_respawn(struct driver *d, char *const *args,
 	int fd = vmemd_spawn(&d->vmemd, vmemd_program(), args, control_path,
 			     region_fd, memory_fd);
 
+	d->shared = false;
 	ASSERT_OK(fd);
 	ASSERT_OK(
 		vhost_user_open(&d->vu, fd, sizeof(struct virtio_mem_config)));
@@ -146,11 +147,28 @@ void driver_start(struct driver *d)
 	ASSERT_OK(vhost_user_set_features(&d->vu, features));
 	ASSERT_OK(vhost_user_set_status(&d->vu, status, &accepted));
 	ASSERT_EQ(accepted, status);
-	ASSERT_OK(vhost_user_set_memory(&d->vu, &memory));
+	if (!d->shared)
+		ASSERT_OK(vhost_user_set_memory(&d->vu, &memory));
+	d->shared = true;
 	ASSERT_OK(vhost_user_start_queue(&d->vu, &queue));
 	status |= VIRTIO_CONFIG_S_DRIVER_OK;
 	ASSERT_OK(vhost_user_set_status(&d->vu, status, &accepted));
 	ASSERT_EQ(accepted, status);
+}
+
+/**
+ * driver_reset() - reset the device, as a driver does that goes
+ *
+ * None of its requests is on its way. driver_start() makes it another one's.
+ */
+void driver_reset(struct driver *d)
+{
+	ASSERT_EQ(d->put, d->seen);
+	ASSERT_OK(vhost_user_stop_queue(&d->vu, 0));
+	ASSERT_OK(vhost_user_reset(&d->vu));
+	memset(d->memory, 0, MEMORY_SIZE);
+	d->put = 0;
+	d->seen = 0;
 }
 
 /** driver_stop() - end vmemd, as its VMM does, and be no driver any more */
@@ -224,6 +242,7 @@ bool driver_take(struct driver *d, uint16_t *answer)
 	resp = (void *)(d->memory + BUFFERS + head / 2 * BUFFER_SIZE +
 			RESPONSE);
 	*answer = resp->type;
+	d->state = resp->u.state.state;
 	d->seen++;
 	return true;
 }

@@ -26,6 +26,8 @@
  * @memory: the queue, and a buffer for each of its requests, of @memory_fd
  * @kick: signalled for requests; @call: signalled for answers
  * @put: requests so far; @seen: answers so far
+ * @state: VIRTIO_MEM_STATE_*, if the last answer was to a STATE request
+ * @shared: does this vmemd have @memory?
  */
 struct driver {
 	struct vmemd vmemd;
@@ -36,6 +38,8 @@ struct driver {
 	int call;
 	uint16_t put;
 	uint16_t seen;
+	uint16_t state;
+	bool shared;
 };
 
 void driver_region(struct region *r, uint64_t gpa, uint64_t size,
@@ -43,6 +47,7 @@ void driver_region(struct region *r, uint64_t gpa, uint64_t size,
 void driver_spawn(struct driver *d, char *const *args, const char *control_path,
 		  int region_fd, int memory_fd);
 void driver_start(struct driver *d);
+void driver_reset(struct driver *d);
 void driver_lose(struct driver *d);
 void driver_respawn(struct driver *d, char *const *args,
 		    const char *control_path, int region_fd, int memory_fd);
