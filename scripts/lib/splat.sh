@@ -22,10 +22,10 @@ splat_benign='NMI watchdog: (Enabled|Perf NMI|disabled)|watchdog: (Delayed|Disab
 
 # Nor are these, though the kernel prints a call trace after them: it says that
 # it refused to allocate more than the machine has, which tests ask for; or, in
-# the one test that has allocations fail, what that led to.
+# the tests that have allocations fail, what that led to.
 splat_refusal=': vmalloc error: size [0-9]+, exceeds total pages'
-splat_injected=': vmalloc error: size [0-9]+, '
-splat_injecting='testbed: begin fail_nth_test$'
+splat_injected=': vmalloc error: size [0-9]+, | invoked oom-killer: '
+splat_injecting='testbed: begin (fail_nth_test|vmemd_fault_test)$'
 
 # splat_find LOG - print what is wrong in a kernel log, with the text around it
 # Return: 0 if something was found, 1 if the log is clean

@@ -76,6 +76,30 @@ uint64_t cgroup_stat(const char *name)
 	return found;
 }
 
+/** cgroup_current() - Return: bytes that it is charged. */
+uint64_t cgroup_current(void)
+{
+	char path[PATH_LEN];
+	uint64_t value;
+	FILE *f;
+
+	f = fopen(path_of(path, OWN "/memory.current"), "re");
+	ASSERT_TRUE(f);
+	ASSERT_EQ(fscanf(f, "%" SCNu64, &value), 1);
+	fclose(f);
+	return value;
+}
+
+/** cgroup_limit() - Set what it may be charged; CGROUP_NO_LIMIT: anything. */
+void cgroup_limit(uint64_t bytes)
+{
+	char text[32] = "max";
+
+	if (bytes != CGROUP_NO_LIMIT)
+		snprintf(text, sizeof(text), "%" PRIu64, bytes);
+	ASSERT_TRUE(write_text(OWN "/memory.max", text));
+}
+
 /** cgroup_leave() - Leave it again, and remove it. */
 void cgroup_leave(void)
 {

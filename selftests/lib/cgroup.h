@@ -6,7 +6,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define CGROUP_NO_LIMIT UINT64_MAX
+
 bool cgroup_enter(void);
+uint64_t cgroup_current(void);
+void cgroup_limit(uint64_t bytes);
 uint64_t cgroup_stat(const char *name);
 void cgroup_leave(void);
 
