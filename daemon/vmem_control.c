@@ -912,22 +912,14 @@ static int handle_plan(struct control_call *call, void *arg)
 }
 
 static const struct control_method control_methods[] = {
-	{"plan", handle_plan},
-	{"status", handle_status},
-	{"latencies", handle_latencies},
-	{"resize", handle_resize},
-	{"place", handle_place},
-	{"system-reset", handle_system_reset},
-	{"slots", handle_slots},
-	{"blocks", handle_blocks},
-	{"save", handle_save},
-	{"hold", handle_hold},
-	{"dirty-log", handle_dirty_log},
-	{"subscribe", handle_subscribe},
-	{"done", handle_done},
-	{"consumers", handle_consumers},
-	{"attach", handle_attach},
-	{},
+	{"plan", handle_plan},		 {"status", handle_status},
+	{"latencies", handle_latencies}, {"resize", handle_resize},
+	{"place", handle_place},	 {"system-reset", handle_system_reset},
+	{"slots", handle_slots},	 {"blocks", handle_blocks},
+	{"save", handle_save},		 {"hold", handle_hold},
+	{"dirty-log", handle_dirty_log}, {"subscribe", handle_subscribe},
+	{"done", handle_done},		 {"consumers", handle_consumers},
+	{"attach", handle_attach},	 {},
 };
 
 const struct control_ops vmem_control_ops = {
