@@ -50,12 +50,12 @@ void driver_init(struct driver *driver, uint8_t *memory, uint64_t gpa,
 	*driver = (struct driver){
 		.features = features,
 		.size = size,
-		.memory = memory,
 		.gpa = gpa,
 		.layout = *layout,
 		.avail_wrap = true,
 		.used_wrap = true,
 	};
+	driver->memory = memory;
 }
 
 static size_t table_at(const struct driver *driver, uint16_t slot)
