@@ -69,3 +69,27 @@ qemu_accel() {
 qemu_nested() {
 	grep -q '^[1Y]' /sys/module/kvm_{amd,intel}/parameters/nested 2>/dev/null
 }
+
+# qemu_with_shmem - print a root with a QEMU that can map memory for a device
+# The first that can is in a later release than what this machine runs, so it
+# comes with all that it needs, down to its loader.
+qemu_with_shmem() {
+	deb_install xz-utils || return 1
+	deb_cached qemu/shmem deb_root_make trixie-backports qemu-system-x86 \
+		qemu-system-data seabios
+}
+
+# qemu_copy ROOT FOLDER - copy that QEMU, without what does not run it
+# FOLDER gets "qemu" and "lib", with the loader.
+qemu_copy() {
+	local root=$1 folder=$2 libraries=$1/usr/lib/x86_64-linux-gnu library
+	local loader=$1/usr/lib64/ld-linux-x86-64.so.2
+
+	cp "$root/usr/bin/qemu-system-x86_64" "$folder/qemu" &&
+		cp -L "$loader" "$folder/lib/" || return 1
+	"$loader" --library-path "$libraries:$libraries/pulseaudio" --list \
+		"$folder/qemu" | grep -o "$root/[^ ]*" | sort -u |
+		while read -r library; do
+			cp -L "$library" "$folder/lib/" || return 1
+		done
+}

@@ -186,6 +186,15 @@ struct report {
 	struct pattern_result result;
 };
 
+int pattern_locate(const void *memory, uint64_t bytes, uint64_t *hotplugged)
+{
+	uint64_t pages;
+	int ret = locate_pages(memory, bytes / PATTERN_PAGE_BYTES, &pages);
+
+	*hotplugged = pages * PATTERN_PAGE_BYTES;
+	return ret;
+}
+
 int pattern_run(uint64_t seed, struct pattern_result *result)
 {
 	struct report *report;

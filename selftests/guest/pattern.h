@@ -48,6 +48,9 @@ struct pattern_result {
  */
 int pattern_run(uint64_t seed, struct pattern_result *result);
 
+/* How many bytes of mapped memory are virtio_mem's? Return: 0, or an errno. */
+int pattern_locate(const void *memory, uint64_t bytes, uint64_t *hotplugged);
+
 /**
  * pattern_write() - stamp pages
  * @memory: where they are
