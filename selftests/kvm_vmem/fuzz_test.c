@@ -1,0 +1,740 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Random calls of everything that the module offers: all ioctls of
+ * /dev/kvm-vmem, what else can be done to its descriptors, and all netlink
+ * commands. Arguments are mostly right, so that calls get far, and wrong in any
+ * way otherwise: sizes, flags, pointers to memory that ends in the middle of
+ * what is pointed at, descriptors of another kind and closed ones. Several
+ * threads do it at once, to the same VMs and regions.
+ *
+ * What comes of a call is not known here, model_test.c has that. What must hold:
+ * the kernel's log is clean (tap.h), a VM that no call names keeps its memslots,
+ * and everything goes when its descriptors do.
+ *
+ * usage: fuzz_test [--seed N] [--steps N]
+ *
+ * Without options, KVM_VMEM_FUZZ_SEED and KVM_VMEM_FUZZ_STEPS are looked at.
+ * Each thread's calls follow from the seed; how they meet does not.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <linux/genetlink.h>
+#include <linux/kvm_vmem.h>
+#include <linux/kvm_vmem_netlink.h>
+#include <linux/netlink.h>
+
+#include "process.h"
+#include "random.h"
+#include "region.h"
+#include "tap.h"
+#include "vm.h"
+
+#define SEED_ENV  "KVM_VMEM_FUZZ_SEED"
+#define STEPS_ENV "KVM_VMEM_FUZZ_STEPS"
+
+/* Of all threads together: half a minute in an emulated machine. */
+#define DEFAULT_STEPS 3000
+#define NR_THREADS    3
+
+/* A step that waits for grace periods, in a machine that is busy. */
+#define STEPS_PER_SECOND 20
+
+#define NR_VMS	   2
+#define NR_REGIONS 8
+
+/* Slots of the VM that nobody names. */
+#define BYSTANDER_SLOTS 5
+
+/* Where arguments are, up to its end; behind it nothing is mapped. */
+#define ARENA_SIZE (4 * GUEST_PAGE)
+
+/* The regions' memory, and where the guest has it. */
+#define MEMORY_SIZE MIB(64)
+#define MEMORY_GPA  GIB(4)
+
+#define MESSAGE_MAX 512
+#define ENTRIES_MAX 8
+#define BYTES_MAX   256
+
+/* Types of attributes, and a few that there are not. */
+#define ATTRIBUTES 24
+
+/**
+ * struct world - what the threads work on
+ * @regions: descriptors that calls have made; -1 where there is none. A thread
+ *	may close one that another is about to use
+ */
+struct world {
+	int dev;
+	struct vm vms[NR_VMS];
+	struct vm bystander;
+	struct backing memory;
+	struct backing bystander_memory;
+	int event_fd;
+	int regions[NR_REGIONS];
+	pthread_mutex_t lock;
+	struct vmem_nl *nl;
+};
+
+/**
+ * struct actor - a thread
+ * @rng: state of its random numbers
+ * @arena: writable, then a page that only reads, then nothing
+ * @socket: of netlink
+ * @made: regions that it has made
+ */
+struct actor {
+	struct world *world;
+	uint64_t rng;
+	uint8_t *arena;
+	int socket;
+	uint32_t steps;
+	uint32_t made;
+	uint32_t succeeded;
+	pthread_t thread;
+};
+
+static struct {
+	uint64_t seed;
+	uint32_t steps;
+} sequence;
+
+static uint32_t below(struct actor *a, uint32_t limit)
+{
+	return random_below(&a->rng, limit);
+}
+
+/* In one of @nr cases. */
+static bool rarely(struct actor *a, uint32_t nr)
+{
+	return !below(a, nr);
+}
+
+static int choose_region(struct actor *a)
+{
+	return __atomic_load_n(&a->world->regions[below(a, NR_REGIONS)],
+			       __ATOMIC_RELAXED);
+}
+
+static int choose_vm(struct actor *a)
+{
+	return a->world->vms[below(a, NR_VMS)].fd;
+}
+
+/* A descriptor that is mostly not what is wanted. Never the bystander's. */
+static int choose_fd(struct actor *a)
+{
+	switch (below(a, 8)) {
+	case 0:
+		return a->world->dev;
+	case 1:
+		return choose_vm(a);
+	case 2:
+		return a->world->vms[0].kvm_fd;
+	case 3:
+		return a->world->memory.fd;
+	case 4:
+		return a->world->event_fd;
+	case 5:
+		return -1;
+	case 6:
+		return 1 << 20;
+	default:
+		return choose_region(a);
+	}
+}
+
+/* Of those that matter somewhere, and any. */
+static uint64_t choose_number(struct actor *a)
+{
+	switch (below(a, 8)) {
+	case 0:
+		return 0;
+	case 1:
+		return ~0ULL - below(a, 3);
+	case 2:
+		return 1ULL << below(a, 64);
+	case 3:
+		return (1ULL << below(a, 64)) - 1;
+	case 4:
+		return below(a, 16);
+	case 5:
+		return GUEST_PAGE * below(a, 4096);
+	case 6:
+		return MEMORY_GPA + GUEST_PAGE * below(a, 4096);
+	default:
+		return random_u64(&a->rng);
+	}
+}
+
+/* A number that is right, or any. */
+static uint64_t or_any(struct actor *a, uint64_t right)
+{
+	return rarely(a, 16) ? choose_number(a) : right;
+}
+
+/* Where an argument of @size is put, and what is given as its address. */
+static void *place(struct actor *a, size_t size, void **address)
+{
+	uint8_t *good = a->arena + below(a, ARENA_SIZE - (uint32_t)size);
+
+	*address = good;
+	switch (below(a, 24)) {
+	case 0:
+		*address = NULL;
+		break;
+	case 1:
+		/* It ends too soon. */
+		*address = a->arena + ARENA_SIZE + GUEST_PAGE -
+			   below(a, (uint32_t)size + 1);
+		break;
+	case 2:
+		/* It can only be read, from some byte on. */
+		*address = a->arena + ARENA_SIZE - below(a, (uint32_t)size);
+		break;
+	case 3:
+		*address = (void *)random_u64(&a->rng);
+		break;
+	}
+	return good;
+}
+
+static void note(struct actor *a, long ret)
+{
+	if (ret >= 0)
+		a->succeeded++;
+}
+
+static void call_query(struct actor *a)
+{
+	struct kvm_vmem_query query = {
+		.size = (uint32_t)or_any(a, sizeof(query)),
+		.flags = (uint32_t)or_any(a, 0),
+	};
+	void *address;
+
+	memcpy(place(a, sizeof(query), &address), &query, sizeof(query));
+	note(a, ioctl(a->world->dev, KVM_VMEM_QUERY, address));
+}
+
+static void choose_entry(struct actor *a,
+			 struct kvm_userspace_memory_region *entry)
+{
+	uint64_t offset = GUEST_PAGE * below(a, MEMORY_SIZE / GUEST_PAGE);
+
+	*entry = (struct kvm_userspace_memory_region){
+		.slot = SLOT(rarely(a, 4), 1 + below(a, 32)),
+		.flags = rarely(a, 3) ? below(a, 8) : 0,
+		.guest_phys_addr = or_any(a, GIB(1) + offset),
+		.memory_size =
+			rarely(a, 3) ? 0 : or_any(a, GUEST_PAGE * below(a, 32)),
+		.userspace_addr =
+			or_any(a, (uintptr_t)a->world->memory.hva + offset),
+	};
+}
+
+static void call_batch(struct actor *a)
+{
+	struct kvm_userspace_memory_region entries[ENTRIES_MAX];
+	struct kvm_vmem_memslot_batch batch;
+	void *address;
+	uint32_t nr = below(a, ENTRIES_MAX + 1);
+
+	for (uint32_t i = 0; i < nr; i++)
+		choose_entry(a, &entries[i]);
+	memcpy(place(a, sizeof(entries), &address), entries,
+	       nr * sizeof(entries[0]));
+	batch = (struct kvm_vmem_memslot_batch){
+		.size = (uint32_t)or_any(a, sizeof(batch)),
+		.vm_fd = rarely(a, 16) ? choose_fd(a) : choose_vm(a),
+		.flags = (uint32_t)or_any(a, rarely(a, 4)),
+		.nr = (uint32_t)or_any(a, nr),
+		.regions = (uintptr_t)address,
+		.reserved = (uint32_t)or_any(a, 0),
+	};
+	memcpy(place(a, sizeof(batch), &address), &batch, sizeof(batch));
+	note(a, ioctl(a->world->dev, KVM_VMEM_MEMSLOT_BATCH, address));
+}
+
+static void close_region(struct actor *a, int fd)
+{
+	uint32_t i = below(a, NR_REGIONS);
+	int old;
+
+	pthread_mutex_lock(&a->world->lock);
+	old = a->world->regions[i];
+	a->world->regions[i] = fd;
+	pthread_mutex_unlock(&a->world->lock);
+	if (old >= 0)
+		close(old);
+}
+
+static void call_create(struct actor *a)
+{
+	uint64_t block = GUEST_PAGE << below(a, 6);
+	uint64_t slot = block * (1ULL << below(a, 4));
+	uint64_t size = block * (1 + below(a, 64));
+	uint64_t offset = block * below(a, 32);
+	struct kvm_vmem_create_region args = {
+		.size = (uint32_t)or_any(a, sizeof(args)),
+		.vm_fd = rarely(a, 16) ? choose_fd(a) : choose_vm(a),
+		.flags = (uint32_t)or_any(a, 0),
+		.address_spaces = (uint32_t)or_any(a, 1 + below(a, 3)),
+		.first_slot = (uint32_t)or_any(a, 64 * (1 + below(a, 32))),
+		.guest_phys_addr =
+			or_any(a, MEMORY_GPA + MIB(64) * below(a, 8) + offset),
+		.region_size = or_any(a, size),
+		.userspace_addr =
+			or_any(a, (uintptr_t)a->world->memory.hva + offset),
+		.block_size = or_any(a, block),
+		.slot_size = or_any(a, slot),
+	};
+	void *address;
+	int fd;
+
+	memcpy(place(a, sizeof(args), &address), &args, sizeof(args));
+	fd = ioctl(a->world->dev, KVM_VMEM_CREATE_REGION, address);
+	note(a, fd);
+	if (fd < 0)
+		return;
+	a->made++;
+	/* Nobody waits: the others might not wake him. */
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	close_region(a, fd);
+}
+
+static void call_get_memslots(struct actor *a)
+{
+	struct kvm_vmem_get_memslots get;
+	void *address;
+
+	place(a, 4 * sizeof(struct kvm_vmem_memslot), &address);
+	get = (struct kvm_vmem_get_memslots){
+		.size = (uint32_t)or_any(a, sizeof(get)),
+		.vm_fd = rarely(a, 16) ? choose_fd(a) : choose_vm(a),
+		.flags = (uint32_t)or_any(a, 0),
+		.address_space = (uint32_t)or_any(a, below(a, 2)),
+		.nr = (uint32_t)or_any(a, below(a, 5)),
+		.memslot_size =
+			(uint32_t)or_any(a, sizeof(struct kvm_vmem_memslot)),
+		.memslots = (uintptr_t)address,
+		.next_gpa = or_any(a, 0),
+	};
+	memcpy(place(a, sizeof(get), &address), &get, sizeof(get));
+	note(a, ioctl(a->world->dev, KVM_VMEM_GET_MEMSLOTS, address));
+}
+
+/* A number that no ioctl has, or one with another's argument. */
+static void call_ioctl(struct actor *a)
+{
+	int fd = rarely(a, 2) ? a->world->dev : choose_region(a);
+	uint64_t words[BYTES_MAX / sizeof(uint64_t)];
+	unsigned long number;
+	void *address;
+
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		words[i] = choose_number(a);
+	words[0] = or_any(a, below(a, 128)) | words[0] << 32;
+	memcpy(place(a, sizeof(words), &address), words, sizeof(words));
+	number = _IOC(below(a, 4), KVM_VMEM_IOC, below(a, 8), below(a, 128));
+	if (rarely(a, 4))
+		number = random_u64(&a->rng);
+	note(a, ioctl(fd, number, address));
+}
+
+/* What else can be done to a descriptor. */
+static void use_fd(struct actor *a)
+{
+	int fd = rarely(a, 2) ? a->world->dev : choose_region(a);
+	struct pollfd pollfd = {.fd = fd, .events = POLLIN | POLLPRI};
+	char path[64], text[1024];
+	void *address, *map;
+	int info;
+
+	place(a, 64, &address);
+	switch (below(a, 6)) {
+	case 0:
+		/* A call may have made it wait, and its number another's. */
+		if (fcntl(fd, F_GETFL) & O_NONBLOCK)
+			note(a, read(fd, address, below(a, 64)));
+		break;
+	case 1:
+		note(a, write(fd, address, below(a, 64)));
+		break;
+	case 2:
+		note(a, poll(&pollfd, 1, 0));
+		break;
+	case 3:
+		map = mmap(NULL, GUEST_PAGE, PROT_READ, MAP_SHARED, fd, 0);
+		if (map != MAP_FAILED)
+			munmap(map, GUEST_PAGE);
+		break;
+	case 4:
+		snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+		info = open(path, O_RDONLY | O_CLOEXEC);
+		if (info < 0)
+			break;
+		note(a, read(info, text, sizeof(text)));
+		close(info);
+		break;
+	case 5:
+		close_region(a, -1);
+		break;
+	}
+}
+
+/* The VMM changes its own memslots, a region's among them. */
+static void meddle(struct actor *a)
+{
+	struct kvm_userspace_memory_region entry;
+
+	choose_entry(a, &entry);
+	if (rarely(a, 2)) {
+		entry.slot = SLOT(below(a, 2), 64 * (1 + below(a, 32)));
+		entry.memory_size = 0;
+	}
+	note(a, ioctl(choose_vm(a), KVM_SET_USER_MEMORY_REGION, &entry));
+}
+
+/* A call from a process that is not the VM's. */
+static void call_from_elsewhere(struct actor *a)
+{
+	struct kvm_vmem_memslot_batch batch = {
+		.size = sizeof(batch),
+		.vm_fd = choose_vm(a),
+	};
+	int status;
+	pid_t pid;
+
+	pid = fork();
+	if (!pid) {
+		/* Without entries there is nothing to refuse. */
+		ioctl(a->world->dev, KVM_VMEM_MEMSLOT_BATCH, &batch);
+		_exit(0);
+	}
+	if (pid > 0)
+		waitpid(pid, &status, 0);
+}
+
+/* --- Netlink --- */
+
+static void *put(struct actor *a, struct nlmsghdr *nlh, uint16_t type,
+		 const void *data, size_t size)
+{
+	struct nlattr *attr =
+		(struct nlattr *)((uint8_t *)nlh + NLMSG_ALIGN(nlh->nlmsg_len));
+
+	if (NLMSG_ALIGN(nlh->nlmsg_len) + NLA_ALIGN(NLA_HDRLEN + size) >
+	    MESSAGE_MAX)
+		return NULL;
+	attr->nla_type = type;
+	attr->nla_len = (uint16_t)or_any(a, NLA_HDRLEN + size);
+	memcpy((uint8_t *)attr + NLA_HDRLEN, data, size);
+	nlh->nlmsg_len =
+		NLMSG_ALIGN(nlh->nlmsg_len) + NLA_ALIGN(NLA_HDRLEN + size);
+	return attr;
+}
+
+/* Blocks, as some region may have them. */
+static void put_range(struct actor *a, struct nlmsghdr *nlh)
+{
+	uint64_t block = GUEST_PAGE << below(a, 6);
+	uint64_t gpa = or_any(a, MEMORY_GPA + MIB(64) * below(a, 8) +
+					 block * below(a, 96));
+	uint64_t size = or_any(a, block * below(a, 16));
+	struct {
+		struct nlattr gpa_attr;
+		uint64_t gpa;
+		struct nlattr size_attr;
+		uint64_t size;
+	} __attribute__((packed)) range = {
+		.gpa_attr = {NLA_HDRLEN + sizeof(gpa), KVM_VMEM_A_RANGE_GPA},
+		.gpa = gpa,
+		.size_attr = {NLA_HDRLEN + sizeof(size), KVM_VMEM_A_RANGE_SIZE},
+		.size = size,
+	};
+
+	put(a, nlh, KVM_VMEM_A_BLOCK_RANGE | (rarely(a, 8) ? 0 : NLA_F_NESTED),
+	    &range, sizeof(range));
+}
+
+static void put_any(struct actor *a, struct nlmsghdr *nlh)
+{
+	uint64_t value = choose_number(a);
+	static const size_t sizes[] = {0, 1, 2, 4, 8};
+
+	put(a, nlh, (uint16_t)or_any(a, below(a, ATTRIBUTES)), &value,
+	    sizes[below(a, ARRAY_SIZE(sizes))]);
+}
+
+static void receive_some(struct actor *a)
+{
+	static __thread uint8_t bytes[32768];
+
+	/* Dumps go on as long as they are read: not all is. */
+	for (int i = 0; i < 8; i++)
+		if (recv(a->socket, bytes, sizeof(bytes), MSG_DONTWAIT) < 0)
+			break;
+}
+
+static void send_message(struct actor *a)
+{
+	static const uint16_t flags[] = {
+		NLM_F_REQUEST | NLM_F_ACK, NLM_F_REQUEST,
+		NLM_F_REQUEST | NLM_F_DUMP,
+		NLM_F_REQUEST | NLM_F_DUMP | NLM_F_ACK,
+		NLM_F_REQUEST | NLM_F_ECHO | NLM_F_REPLACE};
+	uint8_t bytes[MESSAGE_MAX] = {0};
+	struct nlmsghdr *nlh = (struct nlmsghdr *)bytes;
+	struct genlmsghdr *genl = NLMSG_DATA(nlh);
+	int32_t fd = rarely(a, 16) ? choose_fd(a) : choose_region(a);
+	uint32_t id = below(a, 4096);
+	uint64_t number = random_u64(&a->rng);
+	uint64_t requested = GUEST_PAGE * below(a, 512);
+
+	nlh->nlmsg_type = vmem_nl_family(a->world->nl);
+	nlh->nlmsg_flags = (uint16_t)or_any(a, flags[below(a, 5)]);
+	nlh->nlmsg_seq = a->steps;
+	nlh->nlmsg_len = NLMSG_LENGTH(GENL_HDRLEN);
+	genl->cmd = (uint8_t)or_any(a, 1 + below(a, 7));
+	genl->version = KVM_VMEM_FAMILY_VERSION;
+
+	/* The region comes in the same place in all but REGION_*'s messages. */
+	if (!rarely(a, 12)) {
+		if (rarely(a, 8))
+			put(a, nlh, KVM_VMEM_A_BLOCK_REGION_ID, &id,
+			    sizeof(id));
+		else
+			put(a, nlh, KVM_VMEM_A_BLOCK_REGION_FD, &fd,
+			    sizeof(fd));
+	}
+	switch (genl->cmd) {
+	case KVM_VMEM_CMD_REGION_SET:
+		put(a, nlh, KVM_VMEM_A_REGION_REQUESTED_SIZE, &requested,
+		    sizeof(requested));
+		if (rarely(a, 2))
+			put(a, nlh, KVM_VMEM_A_REGION_DIRTY_LOG,
+			    &(uint8_t){(uint8_t)below(a, 3)}, 1);
+		break;
+	case KVM_VMEM_CMD_BLOCK_PLUG:
+	case KVM_VMEM_CMD_BLOCK_UNPLUG:
+		for (uint32_t i = below(a, 5); i; i--)
+			put_range(a, nlh);
+		/* FALLTHROUGH */
+	case KVM_VMEM_CMD_BLOCK_UNPLUG_ALL:
+		if (rarely(a, 2))
+			put(a, nlh, KVM_VMEM_A_BLOCK_REQUEST_ID, &number,
+			    sizeof(number));
+		break;
+	}
+	while (rarely(a, 4))
+		put_any(a, nlh);
+	nlh->nlmsg_len = (uint32_t)or_any(a, nlh->nlmsg_len);
+	note(a,
+	     send(a->socket, bytes,
+		  nlh->nlmsg_len < MESSAGE_MAX ? nlh->nlmsg_len : MESSAGE_MAX,
+		  MSG_DONTWAIT));
+	receive_some(a);
+}
+
+static void *act(void *arg)
+{
+	static void (*const calls[])(struct actor * a) = {
+		call_query,   call_batch,	 call_batch,   call_create,
+		call_create,  call_get_memslots, call_ioctl,   use_fd,
+		send_message, send_message,	 send_message, send_message,
+		send_message, send_message,	 meddle,
+	};
+	struct actor *a = arg;
+
+	for (; a->steps; a->steps--) {
+		if (rarely(a, 128))
+			call_from_elsewhere(a);
+		else
+			calls[below(a, ARRAY_SIZE(calls))](a);
+	}
+	return NULL;
+}
+
+static void actor_start(struct actor *a, struct world *world, uint32_t index)
+{
+	struct sockaddr_nl addr = {.nl_family = AF_NETLINK};
+
+	*a = (struct actor){
+		.world = world,
+		.rng = sequence.seed + index,
+		.steps = sequence.steps / NR_THREADS,
+	};
+	/* Of the pages behind, one can be read and one is not there. */
+	a->arena =
+		mmap(NULL, ARENA_SIZE + 2 * GUEST_PAGE, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_TRUE(a->arena != MAP_FAILED);
+	ASSERT_EQ(mprotect(a->arena + ARENA_SIZE, GUEST_PAGE, PROT_READ), 0);
+	ASSERT_EQ(munmap(a->arena + ARENA_SIZE + GUEST_PAGE, GUEST_PAGE), 0);
+	a->socket =
+		socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_GENERIC);
+	ASSERT_GE(a->socket, 0);
+	ASSERT_EQ(bind(a->socket, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	ASSERT_EQ(pthread_create(&a->thread, NULL, act, a), 0);
+}
+
+/* --- The VM that nobody names --- */
+
+static void bystander_get(struct world *world,
+			  struct kvm_vmem_memslot slots[BYSTANDER_SLOTS + 1])
+{
+	struct kvm_vmem_get_memslots get = {
+		.size = sizeof(get),
+		.vm_fd = world->bystander.fd,
+		.nr = BYSTANDER_SLOTS + 1,
+		.memslot_size = sizeof(slots[0]),
+		.memslots = (uintptr_t)slots,
+	};
+
+	memset(slots, 0, (BYSTANDER_SLOTS + 1) * sizeof(slots[0]));
+	ASSERT_OK(ioctl(world->dev, KVM_VMEM_GET_MEMSLOTS, &get) < 0 ? -errno
+								     : 0);
+	ASSERT_EQ(get.nr, BYSTANDER_SLOTS);
+}
+
+static void bystander_make(struct world *world)
+{
+	vm_create(&world->bystander, VM_BARE);
+	backing_create(&world->bystander_memory, MIB(1));
+	for (uint32_t i = 0; i < BYSTANDER_SLOTS; i++)
+		ASSERT_OK(vm_set_region(
+			&world->bystander, i, 0, MEMORY_GPA + i * MIB(1),
+			KIB(64), world->bystander_memory.hva + i * KIB(64)));
+}
+
+static void world_make(struct world *world)
+{
+	memset(world, 0, sizeof(*world));
+	pthread_mutex_init(&world->lock, NULL);
+	world->dev = open("/dev/kvm-vmem", O_RDWR | O_CLOEXEC);
+	ASSERT_GE(world->dev, 0);
+	for (int i = 0; i < NR_VMS; i++)
+		vm_create(&world->vms[i], VM_BARE);
+	backing_create(&world->memory, MEMORY_SIZE);
+	world->event_fd = memfd_create("not an eventfd", MFD_CLOEXEC);
+	for (int i = 0; i < NR_REGIONS; i++)
+		world->regions[i] = -1;
+	world->nl = netlink_open();
+	bystander_make(world);
+}
+
+/* Everything but the bystander. */
+static void world_end(struct world *world)
+{
+	for (int i = 0; i < NR_REGIONS; i++)
+		if (world->regions[i] >= 0)
+			close(world->regions[i]);
+	for (int i = 0; i < NR_VMS; i++)
+		vm_destroy(&world->vms[i]);
+	backing_destroy(&world->memory);
+	close(world->event_fd);
+	vmem_nl_close(world->nl);
+}
+
+static void random_calls(const void *arg)
+{
+	struct kvm_vmem_memslot before[BYSTANDER_SLOTS + 1];
+	struct kvm_vmem_memslot after[BYSTANDER_SLOTS + 1];
+	struct actor actors[NR_THREADS];
+	uint32_t made = 0, succeeded = 0;
+	struct world world;
+
+	(void)arg;
+	tap_note("seed %llu, %u steps in %d threads",
+		 (unsigned long long)sequence.seed, sequence.steps, NR_THREADS);
+	world_make(&world);
+	bystander_get(&world, before);
+	for (uint32_t i = 0; i < NR_THREADS; i++)
+		actor_start(&actors[i], &world, i);
+	for (int i = 0; i < NR_THREADS; i++) {
+		ASSERT_EQ(pthread_join(actors[i].thread, NULL), 0);
+		close(actors[i].socket);
+		made += actors[i].made;
+		succeeded += actors[i].succeeded;
+	}
+	bystander_get(&world, after);
+	EXPECT_EQ(memcmp(before, after, sizeof(before)), 0);
+	tap_note("%u calls succeeded, %u regions were made", succeeded, made);
+	/* Else all of it was refused at the door. */
+	EXPECT_GT(made, sequence.steps / 1000);
+	EXPECT_GT(succeeded, sequence.steps / 20);
+
+	world_end(&world);
+	region_await_none();
+	while (kvm_vm_count() > 1)
+		usleep(1000);
+	bystander_get(&world, after);
+	EXPECT_EQ(memcmp(before, after, sizeof(before)), 0);
+	vm_destroy(&world.bystander);
+	backing_destroy(&world.bystander_memory);
+	close(world.dev);
+	await_no_vm();
+}
+
+static bool parse(const char *text, uint64_t *number)
+{
+	char *end;
+
+	errno = 0;
+	*number = strtoull(text, &end, 0);
+	return !errno && end != text && !*end;
+}
+
+static bool options_parse(int argc, char **argv)
+{
+	const char *seed_text = getenv(SEED_ENV);
+	const char *steps_text = getenv(STEPS_ENV);
+	uint64_t steps = DEFAULT_STEPS;
+	int i;
+
+	for (i = 1; i + 1 < argc; i += 2) {
+		if (!strcmp(argv[i], "--seed"))
+			seed_text = argv[i + 1];
+		else if (!strcmp(argv[i], "--steps"))
+			steps_text = argv[i + 1];
+		else
+			return false;
+	}
+	if (i != argc || (steps_text && !parse(steps_text, &steps)) ||
+	    steps < NR_THREADS || steps > UINT32_MAX / 2)
+		return false;
+	sequence.steps = (uint32_t)steps;
+	if (seed_text)
+		return parse(seed_text, &sequence.seed);
+	return getrandom(&sequence.seed, sizeof(sequence.seed), 0) ==
+	       sizeof(sequence.seed);
+}
+
+int main(int argc, char **argv)
+{
+	static struct tap_case cases[] = {
+		{.name = "random calls harm nobody and leave nothing",
+		 .run = random_calls},
+	};
+
+	if (!options_parse(argc, argv)) {
+		fprintf(stderr, "usage: fuzz_test [--seed N] [--steps N]\n");
+		return EXIT_FAILURE;
+	}
+	cases[0].timeout_s =
+		TAP_DEFAULT_TIMEOUT_S + sequence.steps / STEPS_PER_SECOND;
+	return tap_run(cases, ARRAY_SIZE(cases));
+}
