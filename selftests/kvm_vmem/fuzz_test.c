@@ -28,6 +28,7 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <linux/genetlink.h>
@@ -44,12 +45,18 @@
 #define SEED_ENV  "KVM_VMEM_FUZZ_SEED"
 #define STEPS_ENV "KVM_VMEM_FUZZ_STEPS"
 
-/* Of all threads together: half a minute in an emulated machine. */
+/* Of all threads together: a few seconds in an emulated machine. */
 #define DEFAULT_STEPS 3000
 #define NR_THREADS    3
 
 /* A step that waits for grace periods, in a machine that is busy. */
 #define STEPS_PER_SECOND 20
+
+/*
+ * How long a call may take before it is said to hang: far longer than any does
+ * in a busy machine, and less than the case has.
+ */
+#define HANG_S 30
 
 #define NR_VMS	   2
 #define NR_REGIONS 8
@@ -75,6 +82,10 @@
  * struct world - what the threads work on
  * @regions: descriptors that calls have made; -1 where there is none. A thread
  *	may close one that another is about to use
+ * @lock: protects what is put into @regions
+ * @waiting_lock: a new region's descriptor waits in read() until it is told not
+ *	to, and its number may be one that another thread still knows. Makers
+ *	share this lock until then; who reads has it alone
  */
 struct world {
 	int dev;
@@ -85,6 +96,7 @@ struct world {
 	int event_fd;
 	int regions[NR_REGIONS];
 	pthread_mutex_t lock;
+	pthread_rwlock_t waiting_lock;
 	struct vmem_nl *nl;
 };
 
@@ -93,6 +105,8 @@ struct world {
  * @rng: state of its random numbers
  * @arena: writable, then a page that only reads, then nothing
  * @socket: of netlink
+ * @steps: still to go
+ * @doing: name of the call it is in
  * @made: regions that it has made
  */
 struct actor {
@@ -101,6 +115,7 @@ struct actor {
 	uint8_t *arena;
 	int socket;
 	uint32_t steps;
+	const char *doing;
 	uint32_t made;
 	uint32_t succeeded;
 	pthread_t thread;
@@ -305,13 +320,16 @@ static void call_create(struct actor *a)
 	int fd;
 
 	memcpy(place(a, sizeof(args), &address), &args, sizeof(args));
+	pthread_rwlock_rdlock(&a->world->waiting_lock);
 	fd = ioctl(a->world->dev, KVM_VMEM_CREATE_REGION, address);
+	/* Nobody waits: the others might not wake him. */
+	if (fd >= 0)
+		fcntl(fd, F_SETFL, O_NONBLOCK);
+	pthread_rwlock_unlock(&a->world->waiting_lock);
 	note(a, fd);
 	if (fd < 0)
 		return;
 	a->made++;
-	/* Nobody waits: the others might not wake him. */
-	fcntl(fd, F_SETFL, O_NONBLOCK);
 	close_region(a, fd);
 }
 
@@ -366,9 +384,9 @@ static void use_fd(struct actor *a)
 	place(a, 64, &address);
 	switch (below(a, 6)) {
 	case 0:
-		/* A call may have made it wait, and its number another's. */
-		if (fcntl(fd, F_GETFL) & O_NONBLOCK)
-			note(a, read(fd, address, below(a, 64)));
+		pthread_rwlock_wrlock(&a->world->waiting_lock);
+		note(a, read(fd, address, below(a, 64)));
+		pthread_rwlock_unlock(&a->world->waiting_lock);
 		break;
 	case 1:
 		note(a, write(fd, address, below(a, 64)));
@@ -551,21 +569,60 @@ static void send_message(struct actor *a)
 
 static void *act(void *arg)
 {
-	static void (*const calls[])(struct actor * a) = {
-		call_query,   call_batch,	 call_batch,   call_create,
-		call_create,  call_get_memslots, call_ioctl,   use_fd,
-		send_message, send_message,	 send_message, send_message,
-		send_message, send_message,	 meddle,
+	static const struct {
+		const char *name;
+		void (*run)(struct actor *a);
+		uint32_t weight;
+	} calls[] = {
+		{"QUERY", call_query, 9},
+		{"MEMSLOT_BATCH", call_batch, 17},
+		{"CREATE_REGION", call_create, 17},
+		{"GET_MEMSLOTS", call_get_memslots, 9},
+		{"an ioctl of any number", call_ioctl, 9},
+		{"use of a descriptor", use_fd, 9},
+		{"netlink", send_message, 48},
+		{"KVM_SET_USER_MEMORY_REGION", meddle, 9},
+		{"a call from another process", call_from_elsewhere, 1},
 	};
 	struct actor *a = arg;
+	uint32_t weights = 0;
 
-	for (; a->steps; a->steps--) {
-		if (rarely(a, 128))
-			call_from_elsewhere(a);
-		else
-			calls[below(a, ARRAY_SIZE(calls))](a);
+	for (size_t i = 0; i < ARRAY_SIZE(calls); i++)
+		weights += calls[i].weight;
+	while (a->steps) {
+		uint32_t choice = below(a, weights);
+		size_t i = 0;
+
+		while (choice >= calls[i].weight)
+			choice -= calls[i++].weight;
+		__atomic_store_n(&a->doing, calls[i].name, __ATOMIC_RELAXED);
+		calls[i].run(a);
+		__atomic_store_n(&a->steps, a->steps - 1, __ATOMIC_RELAXED);
 	}
 	return NULL;
+}
+
+/* Wait for the thread's end, as long as it gets on. */
+static void actor_join(struct actor *a, uint32_t index)
+{
+	uint32_t steps;
+	int r;
+
+	do {
+		struct timespec deadline;
+
+		steps = __atomic_load_n(&a->steps, __ATOMIC_RELAXED);
+		ASSERT_EQ(clock_gettime(CLOCK_REALTIME, &deadline), 0);
+		deadline.tv_sec += HANG_S;
+		r = pthread_timedjoin_np(a->thread, NULL, &deadline);
+	} while (r == ETIMEDOUT &&
+		 __atomic_load_n(&a->steps, __ATOMIC_RELAXED) != steps);
+	if (r == ETIMEDOUT)
+		tap_note("thread %u hangs, %u steps before its end, in: %s",
+			 index, steps,
+			 __atomic_load_n(&a->doing, __ATOMIC_RELAXED));
+	ASSERT_EQ(r, 0);
+	close(a->socket);
 }
 
 static void actor_start(struct actor *a, struct world *world, uint32_t index)
@@ -624,6 +681,7 @@ static void world_make(struct world *world)
 {
 	memset(world, 0, sizeof(*world));
 	pthread_mutex_init(&world->lock, NULL);
+	pthread_rwlock_init(&world->waiting_lock, NULL);
 	world->dev = open("/dev/kvm-vmem", O_RDWR | O_CLOEXEC);
 	ASSERT_GE(world->dev, 0);
 	for (int i = 0; i < NR_VMS; i++)
@@ -664,9 +722,8 @@ static void random_calls(const void *arg)
 	bystander_get(&world, before);
 	for (uint32_t i = 0; i < NR_THREADS; i++)
 		actor_start(&actors[i], &world, i);
-	for (int i = 0; i < NR_THREADS; i++) {
-		ASSERT_EQ(pthread_join(actors[i].thread, NULL), 0);
-		close(actors[i].socket);
+	for (uint32_t i = 0; i < NR_THREADS; i++) {
+		actor_join(&actors[i], i);
 		made += actors[i].made;
 		succeeded += actors[i].succeeded;
 	}
