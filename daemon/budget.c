@@ -113,21 +113,22 @@ void budget_predict(uint64_t gpa, uint64_t region_size, struct budget *budget)
 
 /**
  * budget_check_consumer() - can a consumer of this limit take part at all?
+ * @name: of whom the text tells
  * @limit: memslots that it can have; 0: any number
  * @used: memslots of the VM
  * @reserved: memslots that may come, of regions and others
  *
  * Return: 0; -ENOSPC with a text.
  */
-int budget_check_consumer(uint64_t limit, uint64_t used, uint64_t reserved,
-			  char *text, size_t text_size)
+int budget_check_consumer(const char *name, uint64_t limit, uint64_t used,
+			  uint64_t reserved, char *text, size_t text_size)
 {
 	if (!limit || (limit >= used && limit - used >= reserved))
 		return 0;
 	return refuse(-ENOSPC, text, text_size,
-		      "a consumer can have %" PRIu64 " memslots, %" PRIu64
+		      "%s can have %" PRIu64 " memslots, %" PRIu64
 		      " are used and %" PRIu64 " reserved",
-		      limit, used, reserved);
+		      name, limit, used, reserved);
 }
 
 static int check_request(const struct budget_request *request, char *text,
@@ -226,8 +227,9 @@ int budget_plan(const struct budget_policy *policy,
 	ret = check_request(request, text, text_size);
 	if (ret)
 		return ret;
-	ret = budget_check_consumer(request->consumer_limit, request->used,
-				    request->reserved, text, text_size);
+	ret = budget_check_consumer("a consumer", request->consumer_limit,
+				    request->used, request->reserved, text,
+				    text_size);
 	if (ret)
 		return ret;
 	if (request->consumer_limit && request->consumer_limit < limit)

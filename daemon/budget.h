@@ -86,8 +86,8 @@ int budget_plan(const struct budget_policy *policy,
 int budget_check(const struct budget_policy *policy, uint64_t slot_size,
 		 uint64_t block_size, uint64_t nr_slots, char *text,
 		 size_t text_size);
-int budget_check_consumer(uint64_t limit, uint64_t used, uint64_t reserved,
-			  char *text, size_t text_size);
+int budget_check_consumer(const char *name, uint64_t limit, uint64_t used,
+			  uint64_t reserved, char *text, size_t text_size);
 void budget_note(struct budget *budget, uint64_t gpa, uint64_t region_size,
 		 uint64_t slot_size, uint64_t nr_slots);
 void budget_predict(uint64_t gpa, uint64_t region_size, struct budget *budget);

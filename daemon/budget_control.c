@@ -53,13 +53,42 @@ static int get_numbers(struct control_call *call,
 	return 0;
 }
 
+static uint64_t add(uint64_t a, uint64_t b)
+{
+	uint64_t sum;
+
+	return __builtin_add_overflow(a, b, &sum) ? UINT64_MAX : sum;
+}
+
+/* Memslots that a device may come to, as far as is known before it attaches. */
+static uint64_t most_slots(const struct vmem_device *device)
+{
+	if (!device->attached)
+		return device->budget.nr_slots;
+	return device->vmm ? device->shmem.nr_slots
+			   : device->region.state.nr_slots;
+}
+
+/**
+ * budget_control_others() - memslots that the other devices may come to
+ * @device: the one that is not counted
+ */
+uint64_t budget_control_others(const struct vmem *vmem,
+			       const struct vmem_device *device)
+{
+	uint64_t slots = 0;
+
+	for (unsigned int i = 0; i < vmem->nr_devices; i++)
+		if (&vmem->devices[i] != device)
+			slots = add(slots, most_slots(&vmem->devices[i]));
+	return slots;
+}
+
 /* What consumers of any device have said, and what other regions take. */
 static void add_devices(const struct vmem *vmem,
 			const struct vmem_device *device,
 			struct budget_request *request)
 {
-	uint64_t slots;
-
 	for (unsigned int i = 0; i < vmem->nr_devices; i++) {
 		const struct vmem_device *other = &vmem->devices[i];
 		uint64_t limit = other->attached
@@ -69,14 +98,9 @@ static void add_devices(const struct vmem *vmem,
 		if (limit && (!request->consumer_limit ||
 			      limit < request->consumer_limit))
 			request->consumer_limit = limit;
-		if (other == device)
-			continue;
-		slots = other->attached ? other->region.state.nr_slots
-					: other->budget.nr_slots;
-		if (__builtin_add_overflow(request->reserved, slots,
-					   &request->reserved))
-			request->reserved = UINT64_MAX;
 	}
+	request->reserved =
+		add(request->reserved, budget_control_others(vmem, device));
 }
 
 static json_object *new_budget(const struct budget *budget)
@@ -120,6 +144,41 @@ int budget_control_plan(struct control_call *call, const struct vmem *vmem,
 	device->budget = budget;
 	call->result = new_budget(&budget);
 	return 0;
+}
+
+/**
+ * budget_control_attach() - may a region be attached, for "attach"
+ * @device: that has none yet
+ * @region_fd: of the region
+ *
+ * A VMM need not ask for a plan, nor follow it. Consumers of the other devices
+ * were let in with fewer memslots to come.
+ *
+ * Return: 0, also if it is no region, which others find out; -ENOSPC with a
+ * message: a consumer could take part no more.
+ */
+int budget_control_attach(struct control_call *call, const struct vmem *vmem,
+			  const struct vmem_device *device, int region_fd)
+{
+	struct vmem_nl_region region;
+	int ret = 0;
+
+	if (vmem_nl_region_get(device->nl.read, VMEM_NL_BY_FD(region_fd),
+			       &region, NULL))
+		return 0;
+	for (unsigned int i = 0; !ret && i < vmem->nr_devices; i++) {
+		const struct vmem_device *other = &vmem->devices[i];
+		uint64_t others = budget_control_others(vmem, other);
+
+		if (!other->attached || other->vmm)
+			continue;
+		/* As many as it has, not as many as were planned. */
+		others -= most_slots(device);
+		ret = consumers_check(&other->consumers,
+				      add(others, region.nr_slots),
+				      call->message, sizeof(call->message));
+	}
+	return ret;
 }
 
 /** budget_control_status() - how the region is cut, and why, for "status" */

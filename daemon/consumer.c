@@ -56,6 +56,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "budget.h"
 #include "consumer.h"
 #include "log.h"
 
@@ -613,10 +614,43 @@ void consumers_changed(struct consumers *consumers)
 		kick(consumers);
 }
 
-/* Memslots that the device may come to. */
-static uint64_t most_slots(const struct consumers *consumers)
+/*
+ * Can he have all the memslots that may come, those of this device and of
+ * @others with it?
+ */
+static int check_memslots(const struct consumers *consumers, const char *name,
+			  const struct consumer_memslots *memslots,
+			  uint64_t others, char *text, size_t text_size)
 {
-	return (consumers->backing->size - 1) / consumers->slot_size + 1;
+	uint64_t reserved =
+		(consumers->backing->size - 1) / consumers->slot_size + 1;
+
+	if (__builtin_add_overflow(reserved, others, &reserved) ||
+	    __builtin_add_overflow(reserved, memslots->reserved, &reserved))
+		reserved = UINT64_MAX;
+	return budget_check_consumer(name, memslots->limit, memslots->used,
+				     reserved, text, text_size);
+}
+
+/**
+ * consumers_check() - could all of them take part with these devices besides?
+ * @others: memslots that the daemon's other devices may come to
+ * @text: who could not, and why, on error
+ *
+ * Return: 0; -ENOSPC.
+ */
+int consumers_check(const struct consumers *consumers, uint64_t others,
+		    char *text, size_t text_size)
+{
+	const struct consumer *consumer;
+	int ret = 0;
+
+	for (consumer = consumers->list; !ret && consumer;
+	     consumer = consumer->next)
+		ret = check_memslots(consumers, consumer->name,
+				     &consumer->memslots, others, text,
+				     text_size);
+	return ret;
 }
 
 /* Memslots that the one with the fewest can have; 0: none has a limit. */
@@ -626,8 +660,9 @@ uint64_t consumers_limit(const struct consumers *consumers)
 	uint64_t least = 0;
 
 	for (consumer = consumers->list; consumer; consumer = consumer->next)
-		if (consumer->limit && (!least || consumer->limit < least))
-			least = consumer->limit;
+		if (consumer->memslots.limit &&
+		    (!least || consumer->memslots.limit < least))
+			least = consumer->memslots.limit;
 	return least;
 }
 
@@ -635,7 +670,8 @@ uint64_t consumers_limit(const struct consumers *consumers)
  * consumer_new() - one more consumer
  * @consumerp: the consumer, until it is closed or has gone
  * @name: cut if it is longer than CONSUMER_NAME_MAX
- * @limit: memslots that he can have of this device; 0: any number
+ * @memslots: that he has room for
+ * @others: memslots that the daemon's other devices may come to
  * @ops: stays the caller's; @arg: for it
  * @text: what is wrong, on error
  *
@@ -645,9 +681,9 @@ uint64_t consumers_limit(const struct consumers *consumers)
  * -EUSERS there are too many; -ENOMEM; an errno of sd-event's.
  */
 int consumer_new(struct consumer **consumerp, struct consumers *consumers,
-		 const char *name, uint64_t limit,
-		 const struct consumer_ops *ops, void *arg, char *text,
-		 size_t text_size)
+		 const char *name, const struct consumer_memslots *memslots,
+		 uint64_t others, const struct consumer_ops *ops, void *arg,
+		 char *text, size_t text_size)
 {
 	struct consumer *consumer;
 	int ret;
@@ -656,13 +692,10 @@ int consumer_new(struct consumer **consumerp, struct consumers *consumers,
 		snprintf(text, text_size, "there is no device");
 		return -ENODEV;
 	}
-	if (limit && limit < most_slots(consumers)) {
-		snprintf(text, text_size,
-			 "%s can have %" PRIu64 " memslots, the device may "
-			 "come to %" PRIu64,
-			 name, limit, most_slots(consumers));
-		return -ENOSPC;
-	}
+	ret = check_memslots(consumers, name, memslots, others, text,
+			     text_size);
+	if (ret)
+		return ret;
 	if (consumers->nr_consumers >= CONSUMERS_MAX) {
 		snprintf(text, text_size, "%u consumers are all there can be",
 			 CONSUMERS_MAX);
@@ -687,7 +720,7 @@ int consumer_new(struct consumer **consumerp, struct consumers *consumers,
 	sd_event_source_set_enabled(consumer->timer, SD_EVENT_OFF);
 	snprintf(consumer->name, sizeof(consumer->name), "%s", name);
 	consumer->consumers = consumers;
-	consumer->limit = limit;
+	consumer->memslots = *memslots;
 	consumer->ops = ops;
 	consumer->arg = arg;
 	consumer->next = consumers->list;

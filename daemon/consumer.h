@@ -48,6 +48,18 @@ struct consumer_event {
 	uint64_t slots_size;
 };
 
+/**
+ * struct consumer_memslots - memslots of the VM that a consumer has room for
+ * @limit: that he can have; 0: any number
+ * @used: of them, for what is no device of this daemon
+ * @reserved: that will be needed besides, for what is no device of this daemon
+ */
+struct consumer_memslots {
+	uint64_t limit;
+	uint64_t used;
+	uint64_t reserved;
+};
+
 struct consumer;
 
 /**
@@ -67,7 +79,7 @@ struct consumer_ops {
 /**
  * struct consumer - somebody who maps the memory
  * @name: his own choice, for people
- * @limit: memslots that he can have of this device; 0: any number
+ * @memslots: that he has room for
  * @told: blocks that he has
  * @subscribed: he had all that was there once
  * @out: he has not answered @event yet
@@ -78,7 +90,7 @@ struct consumer {
 	struct consumers *consumers;
 	struct consumer *next;
 	char name[CONSUMER_NAME_MAX];
-	uint64_t limit;
+	struct consumer_memslots memslots;
 	const struct consumer_ops *ops;
 	void *arg;
 	struct blocks told;
@@ -161,11 +173,13 @@ int consumers_start(struct consumers *consumers, sd_event *event,
 void consumers_stop(struct consumers *consumers);
 void consumers_changed(struct consumers *consumers);
 uint64_t consumers_limit(const struct consumers *consumers);
+int consumers_check(const struct consumers *consumers, uint64_t others,
+		    char *text, size_t text_size);
 
 int consumer_new(struct consumer **consumerp, struct consumers *consumers,
-		 const char *name, uint64_t limit,
-		 const struct consumer_ops *ops, void *arg, char *text,
-		 size_t text_size);
+		 const char *name, const struct consumer_memslots *memslots,
+		 uint64_t others, const struct consumer_ops *ops, void *arg,
+		 char *text, size_t text_size);
 int consumer_answer(struct consumer *consumer, uint64_t seq, bool ok,
 		    const char *reason);
 void consumer_gone(struct consumer *consumer);

@@ -4,7 +4,7 @@
  * its connection lasts.
  *
  *	-> {"id":1,"method":"subscribe","params":{"name":"vhost-net0",
- *	    "memslots":509}}
+ *	    "memslots":509,"used":6}}
  *	<- {"id":1,"result":{"gpa":..,"size":..,"block_size":..,"slot_size":..,
  *	    "first_slot":..,"answer_ms":10000}}
  *	<- {"event":"populate","seq":7,"gpa":..,"size":..,"offset":..,
@@ -12,6 +12,10 @@
  *	-> {"id":2,"method":"done","params":{"seq":7,"ok":true}}
  *	<- {"id":2,"result":{}}
  *	<- {"event":"subscribed"}
+ *
+ * "memslots" is how many memslots of the VM it can have, without: any number. Of
+ * these "used" are the VMM's own, and "reserved" what it will need besides.
+ * Those of devices of this daemon are known here.
  *
  * An event "discard" has the same members. "offset" is where in the region's
  * memory it is; "memslots" is null if none comes or goes. "done" with "ok":false
@@ -133,13 +137,38 @@ static bool is_name(const char *text)
 	return true;
 }
 
-/** consumer_control_subscribe() - method "subscribe" of a device's consumers */
+/* Numbers of memslots. Return: 0; -EINVAL with a message. */
+static int get_memslots(struct control_call *call,
+			struct consumer_memslots *memslots)
+{
+	int ret = control_get_size(call, "memslots", &memslots->limit);
+
+	if (ret == -EINVAL || (!ret && !memslots->limit)) {
+		snprintf(call->message, sizeof(call->message),
+			 "\"memslots\" is how many it can have");
+		return -EINVAL;
+	}
+	if (control_get_size(call, "used", &memslots->used) == -EINVAL ||
+	    control_get_size(call, "reserved", &memslots->reserved) ==
+		    -EINVAL) {
+		snprintf(call->message, sizeof(call->message),
+			 "\"used\" and \"reserved\" are how many of its "
+			 "memslots others take");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/**
+ * consumer_control_subscribe() - method "subscribe" of a device's consumers
+ * @others: memslots that the daemon's other devices may come to
+ */
 int consumer_control_subscribe(struct control_call *call,
-			       struct consumers *consumers)
+			       struct consumers *consumers, uint64_t others)
 {
 	const char *name = get_text(call, "name");
 	struct subscription *subscription;
-	uint64_t limit = 0;
+	struct consumer_memslots memslots = {0};
 	int ret;
 
 	if (!is_name(name)) {
@@ -148,12 +177,9 @@ int consumer_control_subscribe(struct control_call *call,
 			 CONSUMER_NAME_MAX - 1);
 		return -EINVAL;
 	}
-	ret = control_get_size(call, "memslots", &limit);
-	if (ret == -EINVAL || (!ret && !limit)) {
-		snprintf(call->message, sizeof(call->message),
-			 "\"memslots\" is how many it can have");
-		return -EINVAL;
-	}
+	ret = get_memslots(call, &memslots);
+	if (ret)
+		return ret;
 	if (control_held(call->client, on_gone)) {
 		snprintf(call->message, sizeof(call->message),
 			 "this connection is a consumer already");
@@ -165,8 +191,8 @@ int consumer_control_subscribe(struct control_call *call,
 		return -ENOMEM;
 	}
 	subscription->client = call->client;
-	ret = consumer_new(&subscription->consumer, consumers, name, limit,
-			   &consumer_ops, subscription, call->message,
+	ret = consumer_new(&subscription->consumer, consumers, name, &memslots,
+			   others, &consumer_ops, subscription, call->message,
 			   sizeof(call->message));
 	if (ret) {
 		free(subscription);
@@ -248,8 +274,9 @@ json_object *consumer_control_list(const struct consumers *consumers)
 		add_text(object, "name", consumer->name);
 		json_object_object_add(
 			object, "memslots",
-			consumer->limit
-				? json_object_new_uint64(consumer->limit)
+			consumer->memslots.limit
+				? json_object_new_uint64(
+					  consumer->memslots.limit)
 				: NULL);
 		add_size(object, "populated_size",
 			 consumer->told.set * consumers->backing->block_size);

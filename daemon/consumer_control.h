@@ -9,7 +9,7 @@
 #include "control.h"
 
 int consumer_control_subscribe(struct control_call *call,
-			       struct consumers *consumers);
+			       struct consumers *consumers, uint64_t others);
 int consumer_control_done(struct control_call *call);
 json_object *consumer_control_list(const struct consumers *consumers);
 

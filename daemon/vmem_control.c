@@ -792,6 +792,9 @@ static int handle_attach(struct control_call *call, void *arg)
 	if (device->attached) {
 		ret = attach_again(vmem, device, call);
 	} else {
+		ret = budget_control_attach(call, vmem, device, call->fds[0]);
+		if (ret)
+			return ret;
 		region_fd = call->fds[0];
 		memory_fd = call->fds[1];
 		call->fds[0] = -1;
@@ -879,7 +882,8 @@ static int handle_subscribe(struct control_call *call, void *arg)
 			 "devices of memory");
 		return -EOPNOTSUPP;
 	}
-	return consumer_control_subscribe(call, &device->consumers);
+	return consumer_control_subscribe(call, &device->consumers,
+					  budget_control_others(arg, device));
 }
 
 static int handle_done(struct control_call *call,

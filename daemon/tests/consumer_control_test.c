@@ -34,6 +34,7 @@
 
 /**
  * struct fixture - a control socket before a device's consumers
+ * @others: memslots of other devices
  * @nr_done: answers to the device's requests; @result: of the last
  */
 struct fixture {
@@ -42,6 +43,7 @@ struct fixture {
 	sd_event *event;
 	struct consumers consumers;
 	struct control control;
+	uint64_t others;
 	unsigned int nr_done;
 	int result;
 	char answer[ANSWER_MAX];
@@ -51,7 +53,7 @@ static int handle_subscribe(struct control_call *call, void *arg)
 {
 	struct fixture *f = arg;
 
-	return consumer_control_subscribe(call, &f->consumers);
+	return consumer_control_subscribe(call, &f->consumers, f->others);
 }
 
 static int handle_done(struct control_call *call,
@@ -339,6 +341,27 @@ static void a_client_that_reads_late_gets_all(void **state)
 	}
 }
 
+/* What it says of its memslots, and those of other devices, all count. */
+static void who_has_too_few_memslots_is_refused(void **state)
+{
+	static const char subscribe[] =
+		"{\"id\":1,\"method\":\"subscribe\",\"params\":{"
+		"\"name\":\"vhost-net0\",\"memslots\":20,\"used\":6,"
+		"\"reserved\":2}}\n";
+	struct fixture *f = *state;
+	int fd = new_client(f);
+
+	f->others = 5;
+	assert_string_equal(ask(f, fd, subscribe),
+			    "{\"id\":1,\"error\":{\"code\":\"ENOSPC\","
+			    "\"message\":\"vhost-net0 can have 20 memslots, 6 "
+			    "are used and 15 reserved\"}}\n");
+	f->others = 4;
+	assert_string_equal(ask(f, fd, subscribe),
+			    SUBSCRIBED "{\"event\":\"subscribed\"}\n");
+	close(fd);
+}
+
 static void nonsense_is_refused(void **state)
 {
 	static const struct {
@@ -361,6 +384,12 @@ static void nonsense_is_refused(void **state)
 		{"{\"method\":\"subscribe\",\"params\":{\"name\":\"a\","
 		 "\"memslots\":7}}\n",
 		 "ENOSPC"},
+		{"{\"method\":\"subscribe\",\"params\":{\"name\":\"a\","
+		 "\"used\":-1}}\n",
+		 "EINVAL"},
+		{"{\"method\":\"subscribe\",\"params\":{\"name\":\"a\","
+		 "\"reserved\":\"1\"}}\n",
+		 "EINVAL"},
 		{"{\"method\":\"done\",\"params\":{\"seq\":1,\"ok\":true}}\n",
 		 "EINVAL"},
 	};
@@ -392,6 +421,7 @@ int main(void)
 		T(a_consumer_that_is_closed_knows_why),
 		T(a_consumer_does_not_make_room_for_others),
 		T(a_client_that_reads_late_gets_all),
+		T(who_has_too_few_memslots_is_refused),
 		T(nonsense_is_refused),
 	};
 

@@ -140,12 +140,14 @@ static void run(struct fixture *f)
 static struct mapper *add_mapper(struct fixture *f, int i)
 {
 	struct mapper *mapper = &f->mappers[i];
+	const struct consumer_memslots any = {0};
 	char name[] = "mapper0", text[256];
 
 	name[6] += i;
 	memset(mapper, 0, sizeof(*mapper));
-	assert_int_equal(consumer_new(&mapper->consumer, &f->consumers, name, 0,
-				      &ops, mapper, text, sizeof(text)),
+	assert_int_equal(consumer_new(&mapper->consumer, &f->consumers, name,
+				      &any, 0, &ops, mapper, text,
+				      sizeof(text)),
 			 0);
 	/* Not before its subscription was answered. */
 	assert_false(mapper->waits);
@@ -606,26 +608,62 @@ static void verify_tells_them_what_it_found(void **state)
 static void who_could_not_take_part_is_refused(void **state)
 {
 	struct fixture *f = *state;
+	const struct {
+		struct consumer_memslots memslots;
+		uint64_t others;
+		const char *text;
+	} refused[] = {
+		{{NR_SLOTS - 1, 0, 0},
+		 0,
+		 "can have 15 memslots, 0 are used and 16 reserved"},
+		{{NR_SLOTS, 1, 0},
+		 0,
+		 "can have 16 memslots, 1 are used and 16 reserved"},
+		{{NR_SLOTS + 6, 6, 1},
+		 0,
+		 "can have 22 memslots, 6 are used and 17 reserved"},
+		{{NR_SLOTS + 9, 6, 1},
+		 3,
+		 "can have 25 memslots, 6 are used and 20 reserved"},
+		{{NR_SLOTS, UINT64_MAX, 0}, 0, "are used and 16 reserved"},
+		{{UINT64_MAX - 1, 0, UINT64_MAX},
+		 0,
+		 "0 are used and 18446744073709551615 reserved"},
+	};
+	const struct consumer_memslots fits = {NR_SLOTS + 10, 6, 1}, any = {0};
 	struct consumer *consumer;
 	char text[256];
 
-	assert_int_equal(consumer_new(&consumer, &f->consumers, "vhost-net0",
-				      NR_SLOTS - 1, &ops, NULL, text,
-				      sizeof(text)),
-			 -ENOSPC);
-	assert_string_equal(text, "vhost-net0 can have 15 memslots, the device "
-				  "may come to 16");
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+		assert_int_equal(
+			consumer_new(&consumer, &f->consumers, "vhost-net0",
+				     &refused[i].memslots, refused[i].others,
+				     &ops, NULL, text, sizeof(text)),
+			-ENOSPC);
+		assert_int_equal(strncmp(text, "vhost-net0 can have ", 20), 0);
+		assert_non_null(strstr(text, refused[i].text));
+	}
 	for (int i = 0; i < CONSUMERS_MAX; i++)
 		assert_int_equal(consumer_new(&consumer, &f->consumers, "x",
-					      NR_SLOTS, &ops, &f->mappers[0],
-					      text, sizeof(text)),
+					      i ? &fits : &any, 3, &ops,
+					      &f->mappers[0], text,
+					      sizeof(text)),
 				 0);
-	assert_int_equal(consumer_new(&consumer, &f->consumers, "x", 0, &ops,
-				      NULL, text, sizeof(text)),
+	assert_int_equal(consumer_new(&consumer, &f->consumers, "x", &any, 0,
+				      &ops, NULL, text, sizeof(text)),
 			 -EUSERS);
 	f->mappers[0].consumer = consumer;
+	/* A device that comes later must leave room for all of them. */
+	assert_int_equal(consumers_check(&f->consumers, 3, text, sizeof(text)),
+			 0);
+	assert_int_equal(consumers_check(&f->consumers, 4, text, sizeof(text)),
+			 -ENOSPC);
+	assert_string_equal(text, "x can have 26 memslots, 6 are used and 21 "
+				  "reserved");
 	while (f->consumers.list)
 		consumer_gone(f->consumers.list);
+	assert_int_equal(consumers_check(&f->consumers, 4, text, sizeof(text)),
+			 0);
 }
 
 static void answers_to_nothing_are_refused(void **state)

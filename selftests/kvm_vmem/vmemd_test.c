@@ -498,6 +498,63 @@ static void two_devices_are_kept_apart(const void *arg)
 	daemon_remove(&d);
 }
 
+#define SUBSCRIBE(device, memslots) \
+	CALL("subscribe", device,   \
+	     ",\"name\":\"vhost-net0\",\"used\":6,\"memslots\":" memslots)
+
+/* A vhost device's table has the memslots of all devices, and of the VMM. */
+static void a_consumer_has_room_for_all_devices(const void *arg)
+{
+	struct region r, far;
+	char text[TEXT_MAX];
+	struct daemon d;
+	int consumer;
+
+	(void)arg;
+	need_vmemd();
+	region_init(&r, AS_MASK_NORMAL);
+	add_region(&far, &r);
+	ASSERT_EQ(r.nr_slots, 7);
+	daemon_prepare(&d);
+	d.several = true;
+	daemon_start(&d);
+	daemon_wait(&d, "waiting for a region");
+	ask(&d, CALL("attach", "0", ""), (const int[]){r.fd, r.mem.fd}, text);
+	expect_said(text, "\"region_id\":");
+	ask(&d, SUBSCRIBE("0", "12"), NULL, text);
+	expect_said(text, "vhost-net0 can have 12 memslots, 6 are used and 7 "
+			  "reserved");
+	ask(&d, SUBSCRIBE("0", "19"), NULL, text);
+	expect_said(text, "\"result\":{\"gpa\":");
+	consumer = d.control;
+	d.control = -1;
+
+	/* It has room for what was planned, but not for what is made. */
+	ask(&d, CALL("plan", "far", FAR_PLAN ",\"used\":6"), NULL, text);
+	expect_said(text, "\"nr_slots\":1,");
+	ask(&d, CALL("attach", "far", ""), (const int[]){far.fd, far.mem.fd},
+	    text);
+	expect_said(text, "vhost-net0 can have 19 memslots, 6 are used and 14 "
+			  "reserved");
+	close(consumer);
+	do
+		ask(&d, CALL("consumers", "0", ""), NULL, text);
+	while (strstr(text, "vhost-net0"));
+	ask(&d, CALL("attach", "far", ""), (const int[]){far.fd, far.mem.fd},
+	    text);
+	expect_said(text, "\"region_id\":");
+
+	/* Of whichever device it is a consumer, all of them count. */
+	ask(&d, SUBSCRIBE("0", "19"), NULL, text);
+	expect_said(text, "6 are used and 14 reserved");
+	ask(&d, SUBSCRIBE("far", "19"), NULL, text);
+	expect_said(text, "6 are used and 14 reserved");
+	ask(&d, SUBSCRIBE("far", "20"), NULL, text);
+	expect_said(text, "\"result\":{\"gpa\":");
+	daemon_kill(&d);
+	daemon_remove(&d);
+}
+
 /* A line of /proc/PID/status must be there. */
 static void expect_status(pid_t pid, const char *line)
 {
@@ -677,6 +734,8 @@ int main(void)
 		 .run = with_a_region_whose_vm_is_gone_it_ends_well},
 		{.name = "two devices are kept apart, and come back",
 		 .run = two_devices_are_kept_apart},
+		{.name = "a consumer has room for all devices",
+		 .run = a_consumer_has_room_for_all_devices},
 		{.name = "it keeps nothing but its descriptors",
 		 .run = nothing_but_its_descriptors_is_left,
 		 .arg = &root},
