@@ -304,6 +304,9 @@ static int prepare_reboot(struct vmm *vmm)
 	vmm->reboot.irqchip = &vmm->irqchip;
 	vmm->reboot.serial = &vmm->serial;
 	vmm->reboot.virtio = vmm->has_virtio ? &vmm->virtio : NULL;
+	vmm->reboot.control = vmm->options.control
+				      ? vmm->options.control
+				      : vmm->options.control_listen;
 	vmm->reboot.vcpus = vmm->vcpus;
 	vmm->reboot.nr_vcpus = vmm->nr_vcpus;
 	return reboot_open(&vmm->reboot, vmm->kvm_fd);

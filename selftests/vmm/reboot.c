@@ -13,6 +13,7 @@
 #include "util.h"
 #include "vcpu.h"
 #include "virtio_mmio.h"
+#include "vmemd.h"
 
 void reboot_init(struct reboot *reboot)
 {
@@ -68,6 +69,9 @@ static int reset(struct reboot *reboot)
 		vcpu_stop(&reboot->vcpus[i]);
 	if (reboot->virtio)
 		virtio_mmio_reset(reboot->virtio);
+	/* If vmemd cannot just now, the next system's driver can. */
+	if (reboot->virtio && reboot->control)
+		vmemd_system_reset(reboot->control);
 	serial_reset(reboot->serial);
 	ret = irqchip_reset(reboot->irqchip, reboot->vm_fd);
 	if (ret) {

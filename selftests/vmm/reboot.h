@@ -40,6 +40,7 @@ struct virtio_mmio;
  * @irqchip: its interrupt controllers
  * @serial: its console
  * @virtio: its virtio device, NULL if there is none
+ * @control: vmemd's control socket, NULL if there is none
  * @vcpus: @nr_vcpus of them, none running yet
  * @states: what they begin with
  * @done_fd: eventfd, signalled when it is done, or has failed
@@ -53,6 +54,7 @@ struct reboot {
 	const struct irqchip *irqchip;
 	struct serial *serial;
 	struct virtio_mmio *virtio;
+	const char *control;
 	struct vcpu *vcpus;
 	unsigned int nr_vcpus;
 	struct vcpu_state states[MAX_VCPUS];

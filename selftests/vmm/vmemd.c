@@ -222,7 +222,7 @@ static int receive_answer(int fd, char line[ANSWER_MAX])
 	} while (!strchr(line, '\n') && used < ANSWER_MAX - 1);
 	line[strcspn(line, "\n")] = '\0';
 	if (strstr(line, "\"error\"") || !strstr(line, "\"result\"")) {
-		error("vmemd refuses the region: %s", line);
+		error("vmemd refuses: %s", line);
 		return -EREMOTEIO;
 	}
 	return 0;
@@ -240,33 +240,51 @@ static int answered_number(const char *line, const char *name, uint64_t *number)
 	return 0;
 }
 
+/* A call without descriptors; @line has it, and then the answer. */
+static int call(const char *control_path, char line[ANSWER_MAX])
+{
+	int fd, ret;
+
+	fd = connect_to(control_path);
+	if (fd < 0)
+		return fd;
+	/* So short a message goes whole or not at all. */
+	ret = send(fd, line, strlen(line), MSG_NOSIGNAL) < 0 ? -errno : 0;
+	if (!ret)
+		ret = receive_answer(fd, line);
+	close(fd);
+	return ret;
+}
+
 int vmemd_plan(const char *control_path, struct region_config *region,
 	       unsigned int used, unsigned int kvm_limit)
 {
 	char line[ANSWER_MAX];
-	int fd, length, ret;
+	int ret;
 
-	fd = connect_to(control_path);
-	if (fd < 0) {
-		error_errno(-fd, "%s", control_path);
-		return fd;
-	}
-	length = snprintf(line, sizeof(line),
-			  "{\"id\":1,\"method\":\"plan\",\"params\":{"
-			  "\"region_size\":%llu,\"block_size\":%llu,"
-			  "\"gpa\":%llu,\"used\":%u,\"kvm_limit\":%u}}\n",
-			  (unsigned long long)region->size,
-			  (unsigned long long)region->block_size,
-			  (unsigned long long)region->gpa, used, kvm_limit);
-	/* So short a message goes whole or not at all. */
-	ret = send(fd, line, (size_t)length, MSG_NOSIGNAL) < 0 ? -errno : 0;
-	if (!ret)
-		ret = receive_answer(fd, line);
+	snprintf(line, sizeof(line),
+		 "{\"id\":1,\"method\":\"plan\",\"params\":{"
+		 "\"region_size\":%llu,\"block_size\":%llu,"
+		 "\"gpa\":%llu,\"used\":%u,\"kvm_limit\":%u}}\n",
+		 (unsigned long long)region->size,
+		 (unsigned long long)region->block_size,
+		 (unsigned long long)region->gpa, used, kvm_limit);
+	ret = call(control_path, line);
 	if (!ret)
 		ret = answered_number(line, "slot_size", &region->slot_size);
-	close(fd);
 	if (ret)
 		error_errno(-ret, "no plan from %s", control_path);
+	return ret;
+}
+
+int vmemd_system_reset(const char *control_path)
+{
+	char line[ANSWER_MAX] = "{\"id\":1,\"method\":\"system-reset\"}\n";
+	int ret;
+
+	ret = call(control_path, line);
+	if (ret)
+		error_errno(-ret, "no system reset by %s", control_path);
 	return ret;
 }
 

@@ -58,6 +58,16 @@ int vmemd_plan(const char *control_path, struct region_config *region,
 	       unsigned int used, unsigned int kvm_limit);
 
 /**
+ * vmemd_system_reset() - tell vmemd that the guest's system is reset
+ * @control_path: its control socket
+ *
+ * The device must have been reset. On return nothing is plugged any more.
+ *
+ * Return: 0 or a negative errno, with a message.
+ */
+int vmemd_system_reset(const char *control_path);
+
+/**
  * vmemd_attach() - hand the region to a running vmemd
  * @vhost_user_path: its vhost-user socket
  * @control_path: its control socket
