@@ -46,16 +46,25 @@
 
 /* --- Telling of changes --- */
 
+/* The call that has waited for the device is answered, if there is one. */
+static void answer(struct vmem *vmem, const struct vmem_device *device,
+		   uint64_t *token, int result, const char *text,
+		   json_object *(*describe)(const struct vmem_device *device))
+{
+	uint64_t asked = *token;
+
+	*token = 0;
+	if (asked)
+		control_answer(&vmem->control, asked, result,
+			       result ? NULL : describe(device), text);
+}
+
 /* The request that a "hold" has waited for is answered. */
 static void answer_hold(struct vmem *vmem, struct vmem_device *device)
 {
-	uint64_t token = device->hold_token;
-
-	if (!token || virtio_mem_busy(&device->dev))
-		return;
-	device->hold_token = 0;
-	control_answer(&vmem->control, token, 0, vmem_control_migration(device),
-		       "");
+	if (!virtio_mem_busy(&device->dev))
+		answer(vmem, device, &device->hold_token, 0, "",
+		       vmem_control_migration);
 }
 
 static void note_change(struct vmem_device *device, void *arg)
@@ -125,40 +134,22 @@ static int on_publish(sd_event_source *source __attribute__((unused)),
 static void on_log_set(struct vmem_device *device, int result, const char *text,
 		       void *arg)
 {
-	struct vmem *vmem = arg;
-	uint64_t token = device->log_token;
-
-	device->log_token = 0;
-	if (token)
-		control_answer(&vmem->control, token, result,
-			       result ? NULL : vmem_control_migration(device),
-			       text);
+	answer(arg, device, &device->log_token, result, text,
+	       vmem_control_migration);
 }
 
 static void on_size_set(struct vmem_device *device, int result,
 			const char *text, void *arg)
 {
-	struct vmem *vmem = arg;
-	uint64_t token = device->resize_token;
-
-	device->resize_token = 0;
-	if (token)
-		control_answer(&vmem->control, token, result,
-			       result ? NULL : vmem_control_sizes(device),
-			       text);
+	answer(arg, device, &device->resize_token, result, text,
+	       vmem_control_sizes);
 }
 
 static void on_system_reset(struct vmem_device *device, int result,
 			    const char *text, void *arg)
 {
-	struct vmem *vmem = arg;
-	uint64_t token = device->reset_token;
-
-	device->reset_token = 0;
-	if (token)
-		control_answer(&vmem->control, token, result,
-			       result ? NULL : vmem_control_sizes(device),
-			       text);
+	answer(arg, device, &device->reset_token, result, text,
+	       vmem_control_sizes);
 }
 
 static void on_gone(struct vmem_device *device __attribute__((unused)),
