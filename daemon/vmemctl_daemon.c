@@ -230,6 +230,28 @@ int daemon_call(struct daemon *daemon, const char *method, json_object *params,
 }
 
 /**
+ * daemon_tell() - ask for something to be done
+ * @params: taken over
+ * @json: print the answer, which otherwise says no more than that it is done
+ *
+ * Return: 0; an errno with a message printed.
+ */
+int daemon_tell(struct daemon *daemon, const char *method, json_object *params,
+		bool json)
+{
+	json_object *result;
+	int ret;
+
+	ret = daemon_call(daemon, method, params, &result);
+	if (ret)
+		return ret;
+	if (json)
+		print_json(result);
+	json_object_put(result);
+	return 0;
+}
+
+/**
  * daemon_call_pages() - ask for a list, which comes in pages
  * @result: the first page's object, with the elements of those that follow
  *	added to its array @name

@@ -42,6 +42,8 @@ int daemon_call(struct daemon *daemon, const char *method, json_object *params,
 		json_object **result);
 int daemon_call_pages(struct daemon *daemon, const char *method,
 		      const char *name, json_object **result);
+int daemon_tell(struct daemon *daemon, const char *method, json_object *params,
+		bool json);
 int daemon_read(struct daemon *daemon, int64_t deadline, json_object **object);
 
 #endif /* VMEMCTL_DAEMON_H */

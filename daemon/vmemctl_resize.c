@@ -189,25 +189,20 @@ static int wait_for(struct daemon *daemon, const struct ctl_options *options)
 
 int ctl_resize(const struct ctl_options *options)
 {
-	json_object *params, *result;
+	json_object *params;
 	struct daemon daemon;
 	int ret;
 
 	ret = daemon_open(&daemon, options->control[0], options);
-	if (ret)
-		goto out;
-	params = json_object_new_object();
-	json_object_object_add(params, "size",
-			       json_object_new_uint64(options->size));
-	ret = daemon_call(&daemon, "resize", params, &result);
-	if (ret)
-		goto out;
-	if (options->json && !options->wait)
-		print_json(result);
-	json_object_put(result);
-	if (options->wait)
+	if (!ret) {
+		params = json_object_new_object();
+		json_object_object_add(params, "size",
+				       json_object_new_uint64(options->size));
+		ret = daemon_tell(&daemon, "resize", params,
+				  options->json && !options->wait);
+	}
+	if (!ret && options->wait)
 		ret = wait_for(&daemon, options);
-out:
 	daemon_close(&daemon);
 	return ret;
 }

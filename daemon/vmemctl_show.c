@@ -321,40 +321,6 @@ int ctl_slots(const struct ctl_options *options)
 	return show(options, "slots", "slots", print_slots);
 }
 
-static int set(const struct ctl_options *options, const char *method)
-{
-	json_object *params = json_object_new_object();
-	json_object *result;
-	struct daemon daemon;
-	int ret;
-
-	json_object_object_add(
-		params, "on",
-		json_object_new_boolean(!strcmp(options->argument, "on")));
-	ret = daemon_open(&daemon, options->control[0], options);
-	if (ret)
-		json_object_put(params);
-	else
-		ret = daemon_call(&daemon, method, params, &result);
-	if (!ret) {
-		if (options->json)
-			print_json(result);
-		json_object_put(result);
-	}
-	daemon_close(&daemon);
-	return ret;
-}
-
-int ctl_hold(const struct ctl_options *options)
-{
-	return set(options, "hold");
-}
-
-int ctl_dirty_log(const struct ctl_options *options)
-{
-	return set(options, "dirty-log");
-}
-
 int ctl_blocks(const struct ctl_options *options)
 {
 	return show(options, "blocks", "runs", print_blocks);
