@@ -19,6 +19,7 @@
 #include <stdio.h>
 
 #include "budget_control.h"
+#include "json_member.h"
 
 /* Numbers that a VMM tells. Return: 0; -EINVAL with a message. */
 static int get_numbers(struct control_call *call,
@@ -107,16 +108,11 @@ static json_object *new_budget(const struct budget *budget)
 {
 	json_object *object = json_object_new_object();
 
-	json_object_object_add(object, "slot_size",
-			       json_object_new_uint64(budget->slot_size));
-	json_object_object_add(object, "nr_slots",
-			       json_object_new_uint64(budget->nr_slots));
-	json_object_object_add(object, "reason",
-			       json_object_new_string(budget->reason));
-	json_object_object_add(object, "metadata",
-			       json_object_new_uint64(budget->metadata));
-	json_object_object_add(object, "metadata_nested",
-			       json_object_new_uint64(budget->metadata_nested));
+	json_add_size(object, "slot_size", budget->slot_size);
+	json_add_size(object, "nr_slots", budget->nr_slots);
+	json_add_text(object, "reason", budget->reason);
+	json_add_size(object, "metadata", budget->metadata);
+	json_add_size(object, "metadata_nested", budget->metadata_nested);
 	return object;
 }
 

@@ -29,6 +29,7 @@
 #include <string.h>
 
 #include "consumer_control.h"
+#include "json_member.h"
 
 /**
  * struct subscription - a client that is a consumer
@@ -39,23 +40,13 @@ struct subscription {
 	uint64_t region_gpa;
 };
 
-static void add_size(json_object *object, const char *name, uint64_t value)
-{
-	json_object_object_add(object, name, json_object_new_uint64(value));
-}
-
-static void add_text(json_object *object, const char *name, const char *text)
-{
-	json_object_object_add(object, name, json_object_new_string(text));
-}
-
 static void add_range(json_object *object,
 		      const struct subscription *subscription, uint64_t gpa,
 		      uint64_t size)
 {
-	add_size(object, "gpa", gpa);
-	add_size(object, "size", size);
-	add_size(object, "offset", gpa - subscription->region_gpa);
+	json_add_size(object, "gpa", gpa);
+	json_add_size(object, "size", size);
+	json_add_size(object, "offset", gpa - subscription->region_gpa);
 }
 
 static void send_event(void *arg, const struct consumer_event *event)
@@ -63,13 +54,14 @@ static void send_event(void *arg, const struct consumer_event *event)
 	const struct subscription *subscription = arg;
 	json_object *object = json_object_new_object(), *slots = NULL;
 
-	add_text(object, "event", event->populate ? "populate" : "discard");
-	add_size(object, "seq", event->seq);
+	json_add_text(object, "event",
+		      event->populate ? "populate" : "discard");
+	json_add_size(object, "seq", event->seq);
 	add_range(object, subscription, event->gpa, event->size);
 	if (event->nr_slots) {
 		slots = json_object_new_object();
-		add_size(slots, "first", event->slot);
-		add_size(slots, "count", event->nr_slots);
+		json_add_size(slots, "first", event->slot);
+		json_add_size(slots, "count", event->nr_slots);
 		add_range(slots, subscription, event->slots_gpa,
 			  event->slots_size);
 	}
@@ -82,7 +74,7 @@ static void send_subscribed(void *arg)
 	const struct subscription *subscription = arg;
 	json_object *object = json_object_new_object();
 
-	add_text(object, "event", "subscribed");
+	json_add_text(object, "event", "subscribed");
 	control_send(subscription->client, object);
 }
 
@@ -91,8 +83,8 @@ static void send_close(void *arg, const char *reason)
 	struct subscription *subscription = arg;
 	json_object *object = json_object_new_object();
 
-	add_text(object, "event", "closed");
-	add_text(object, "reason", reason);
+	json_add_text(object, "event", "closed");
+	json_add_text(object, "reason", reason);
 	control_close(subscription->client, object);
 	free(subscription);
 }
@@ -201,25 +193,13 @@ int consumer_control_subscribe(struct control_call *call,
 	subscription->region_gpa = consumers->backing->gpa;
 	control_hold(call->client, on_gone, subscription);
 	call->result = json_object_new_object();
-	add_size(call->result, "gpa", consumers->backing->gpa);
-	add_size(call->result, "size", consumers->backing->size);
-	add_size(call->result, "block_size", consumers->backing->block_size);
-	add_size(call->result, "slot_size", consumers->slot_size);
-	add_size(call->result, "first_slot", consumers->first_slot);
-	add_size(call->result, "answer_ms", consumers->answer_usec / 1000);
-	return 0;
-}
-
-/* "ok", true or false. Return: 0, or -EINVAL. */
-static int get_ok(const struct control_call *call, bool *ok)
-{
-	json_object *value;
-
-	if (!call->params ||
-	    !json_object_object_get_ex(call->params, "ok", &value) ||
-	    !json_object_is_type(value, json_type_boolean))
-		return -EINVAL;
-	*ok = json_object_get_boolean(value);
+	json_add_size(call->result, "gpa", consumers->backing->gpa);
+	json_add_size(call->result, "size", consumers->backing->size);
+	json_add_size(call->result, "block_size",
+		      consumers->backing->block_size);
+	json_add_size(call->result, "slot_size", consumers->slot_size);
+	json_add_size(call->result, "first_slot", consumers->first_slot);
+	json_add_size(call->result, "answer_ms", consumers->answer_usec / 1000);
 	return 0;
 }
 
@@ -246,7 +226,8 @@ int consumer_control_done(struct control_call *call)
 			 "this connection is no consumer");
 		return -EINVAL;
 	}
-	if (control_get_size(call, "seq", &seq) || get_ok(call, &ok)) {
+	if (control_get_size(call, "seq", &seq) ||
+	    json_get_bool(call->params, "ok", &ok)) {
 		snprintf(call->message, sizeof(call->message),
 			 "\"seq\" is the event's, \"ok\" is true or false");
 		return -EINVAL;
@@ -271,22 +252,20 @@ json_object *consumer_control_list(const struct consumers *consumers)
 	for (consumer = consumers->list; consumer; consumer = consumer->next) {
 		json_object *object = json_object_new_object();
 
-		add_text(object, "name", consumer->name);
+		json_add_text(object, "name", consumer->name);
 		json_object_object_add(
 			object, "memslots",
 			consumer->memslots.limit
 				? json_object_new_uint64(
 					  consumer->memslots.limit)
 				: NULL);
-		add_size(object, "populated_size",
-			 consumer->told.set * consumers->backing->block_size);
-		json_object_object_add(
-			object, "subscribed",
-			json_object_new_boolean(consumer->subscribed));
-		json_object_object_add(object, "waiting",
-				       json_object_new_boolean(consumer->out));
-		add_size(object, "answers", consumer->answers);
-		add_size(object, "refusals", consumer->refusals);
+		json_add_size(object, "populated_size",
+			      consumer->told.set *
+				      consumers->backing->block_size);
+		json_add_bool(object, "subscribed", consumer->subscribed);
+		json_add_bool(object, "waiting", consumer->out);
+		json_add_size(object, "answers", consumer->answers);
+		json_add_size(object, "refusals", consumer->refusals);
 		json_object_array_add(list, object);
 	}
 	return list;

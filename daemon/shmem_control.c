@@ -6,12 +6,8 @@
  */
 #include <sys/socket.h>
 
+#include "json_member.h"
 #include "shmem_control.h"
-
-static void add_size(json_object *object, const char *name, uint64_t value)
-{
-	json_object_object_add(object, name, json_object_new_uint64(value));
-}
 
 /* The process that has connected, 0 if there is none. */
 static uint64_t front_end_pid(const struct vhost_user *vu)
@@ -31,25 +27,22 @@ void shmem_control_status(const struct vmem_device *device, json_object *status)
 	const struct shmem *shmem = &device->shmem;
 	const struct backing *backing = &shmem->backing;
 
-	json_object_object_add(status, "backing",
-			       json_object_new_string("vmm"));
+	json_add_text(status, "backing", "vmm");
 	json_object_object_add(
 		status, "gpa",
 		backing->placed ? json_object_new_uint64(backing->gpa) : NULL);
-	json_object_object_add(
-		status, "asked_early",
-		json_object_new_boolean(device->dev.asked_early));
-	add_size(status, "region_size", backing->size);
-	add_size(status, "block_size", backing->block_size);
-	add_size(status, "slot_size", shmem->slots[0].size);
-	add_size(status, "requested_size", device->dev.requested_size);
-	add_size(status, "plugged_size", vmem_device_plugged_size(device));
-	add_size(status, "nr_slots", shmem->nr_slots);
-	add_size(status, "populated_slots",
-		 vmem_device_populated_slots(device));
+	json_add_bool(status, "asked_early", device->dev.asked_early);
+	json_add_size(status, "region_size", backing->size);
+	json_add_size(status, "block_size", backing->block_size);
+	json_add_size(status, "slot_size", shmem->slots[0].size);
+	json_add_size(status, "requested_size", device->dev.requested_size);
+	json_add_size(status, "plugged_size", vmem_device_plugged_size(device));
+	json_add_size(status, "nr_slots", shmem->nr_slots);
+	json_add_size(status, "populated_slots",
+		      vmem_device_populated_slots(device));
 	json_object_object_add(status, "metadata", NULL);
 	json_object_object_add(status, "whole_metadata", NULL);
-	add_size(status, "vmm_pid", front_end_pid(&device->vu));
+	json_add_size(status, "vmm_pid", front_end_pid(&device->vu));
 }
 
 /* Slots that are mapped, from guest address @start on. */
@@ -68,9 +61,10 @@ json_object *shmem_control_slots(const struct vmem_device *device,
 			continue;
 		object = json_object_new_object();
 		json_object_object_add(object, "id", NULL);
-		add_size(object, "gpa", gpa);
-		add_size(object, "size", slot->size);
-		add_size(object, "plugged_size", shmem_slot_plugged(shmem, i));
+		json_add_size(object, "gpa", gpa);
+		json_add_size(object, "size", slot->size);
+		json_add_size(object, "plugged_size",
+			      shmem_slot_plugged(shmem, i));
 		json_object_object_add(object, "metadata", NULL);
 		json_object_array_add(slots, object);
 	}

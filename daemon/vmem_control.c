@@ -17,6 +17,7 @@
 
 #include "budget_control.h"
 #include "consumer_control.h"
+#include "json_member.h"
 #include "shmem_control.h"
 #include "vmem_control.h"
 
@@ -26,31 +27,11 @@
 /* Elements of one answer to "slots" or "blocks"; the rest is asked for next. */
 #define PAGE_MAX 256
 
-static json_object *new_size(uint64_t value)
-{
-	return json_object_new_uint64(value);
-}
-
-static void add_size(json_object *object, const char *name, uint64_t value)
-{
-	json_object_object_add(object, name, new_size(value));
-}
-
-static void add_bool(json_object *object, const char *name, bool value)
-{
-	json_object_object_add(object, name, json_object_new_boolean(value));
-}
-
-static void add_text(json_object *object, const char *name, const char *value)
-{
-	json_object_object_add(object, name, json_object_new_string(value));
-}
-
 /* Where there are names, what an object is about is said. */
 static void add_device(json_object *object, const struct vmem_device *device)
 {
 	if (device->named)
-		add_text(object, "device", device->name);
+		json_add_text(object, "device", device->name);
 }
 
 /* The sizes, for answers and events. */
@@ -59,11 +40,12 @@ json_object *vmem_control_sizes(const struct vmem_device *device)
 	json_object *object = json_object_new_object();
 
 	add_device(object, device);
-	add_size(object, "requested_size", device->dev.requested_size);
-	add_size(object, "plugged_size", vmem_device_plugged_size(device));
-	add_size(object, "usable_region_size", device->dev.usable_region_size);
-	add_size(object, "populated_slots",
-		 vmem_device_populated_slots(device));
+	json_add_size(object, "requested_size", device->dev.requested_size);
+	json_add_size(object, "plugged_size", vmem_device_plugged_size(device));
+	json_add_size(object, "usable_region_size",
+		      device->dev.usable_region_size);
+	json_add_size(object, "populated_slots",
+		      vmem_device_populated_slots(device));
 	return object;
 }
 
@@ -72,10 +54,10 @@ json_object *vmem_control_migration(const struct vmem_device *device)
 {
 	json_object *object = json_object_new_object();
 
-	add_bool(object, "held", device->dev.held);
+	json_add_bool(object, "held", device->dev.held);
 	if (device->dev.held)
-		add_size(object, "held_since", device->held_since);
-	add_bool(object, "dirty_log", device->region.state.dirty_log);
+		json_add_size(object, "held_since", device->held_since);
+	json_add_bool(object, "dirty_log", device->region.state.dirty_log);
 	return object;
 }
 
@@ -88,12 +70,12 @@ static json_object *new_metadata(bool known,
 	if (!known)
 		return NULL;
 	object = json_object_new_object();
-	add_size(object, "memslot", metadata->memslot);
-	add_size(object, "rmap", metadata->rmap);
-	add_size(object, "lpage_info", metadata->lpage_info);
-	add_size(object, "gfn_track", metadata->gfn_track);
-	add_size(object, "dirty_bitmap", metadata->dirty_bitmap);
-	add_size(object, "total", metadata->total);
+	json_add_size(object, "memslot", metadata->memslot);
+	json_add_size(object, "rmap", metadata->rmap);
+	json_add_size(object, "lpage_info", metadata->lpage_info);
+	json_add_size(object, "gfn_track", metadata->gfn_track);
+	json_add_size(object, "dirty_bitmap", metadata->dirty_bitmap);
+	json_add_size(object, "total", metadata->total);
 	return object;
 }
 
@@ -184,8 +166,8 @@ static json_object *new_counters(const struct virtio_mem *dev)
 		json_object *answers = json_object_new_object();
 
 		for (int j = 0; j < VIRTIO_MEM_NR_ANSWERS; j++)
-			add_size(answers, virtio_mem_answer_name(j),
-				 dev->answers[i][j]);
+			json_add_size(answers, virtio_mem_answer_name(j),
+				      dev->answers[i][j]);
 		json_object_object_add(requests, virtio_mem_request_name(i),
 				       answers);
 	}
@@ -201,13 +183,13 @@ static json_object *new_latency(const struct latency *latency)
 	for (size_t i = 0; i < LATENCY_NR_BUCKETS; i++) {
 		json_object *bucket = json_object_new_object();
 
-		add_size(bucket, "most", latency_bounds_ns[i]);
-		add_size(bucket, "count", latency->buckets[i]);
+		json_add_size(bucket, "most", latency_bounds_ns[i]);
+		json_add_size(bucket, "count", latency->buckets[i]);
 		json_object_array_add(buckets, bucket);
 	}
 	json_object_object_add(object, "buckets", buckets);
-	add_size(object, "count", latency->count);
-	add_size(object, "sum", latency->sum_ns);
+	json_add_size(object, "count", latency->count);
+	json_add_size(object, "sum", latency->sum_ns);
 	return object;
 }
 
@@ -225,12 +207,12 @@ static json_object *new_driver(const struct vhost_user *vu)
 {
 	json_object *driver = json_object_new_object();
 
-	add_bool(driver, "connected", vhost_user_connected(vu));
-	add_bool(driver, "ready", vhost_user_driver_ready(vu));
-	add_bool(driver, "broken", vu->vring.broken);
-	add_size(driver, "features", vu->features);
-	add_size(driver, "protocol_features", vu->protocol_features);
-	add_size(driver, "status", vu->status);
+	json_add_bool(driver, "connected", vhost_user_connected(vu));
+	json_add_bool(driver, "ready", vhost_user_driver_ready(vu));
+	json_add_bool(driver, "broken", vu->vring.broken);
+	json_add_size(driver, "features", vu->features);
+	json_add_size(driver, "protocol_features", vu->protocol_features);
+	json_add_size(driver, "status", vu->status);
 	return driver;
 }
 
@@ -241,15 +223,15 @@ static void add_memory(json_object *status, struct vmem_device *device)
 		device->vmm ? &device->shmem.memory : &device->region.memory;
 	uint64_t resident;
 
-	add_text(status, "memory", memory_kind_name(memory->kind));
-	add_size(status, "page_size", memory->page_size);
+	json_add_text(status, "memory", memory_kind_name(memory->kind));
+	json_add_size(status, "page_size", memory->page_size);
 	if (!vmem_device_resident(device, &resident))
-		add_size(status, "resident_size", resident);
-	add_size(status, "excess_size", device->excess.now);
+		json_add_size(status, "resident_size", resident);
+	json_add_size(status, "excess_size", device->excess.now);
 	if (device->excess.has_cap)
-		add_size(status, "unplugged_cap", device->excess.cap);
-	add_size(status, "punches", device->excess.punches);
-	add_size(status, "punched_size", device->excess.punched_size);
+		json_add_size(status, "unplugged_cap", device->excess.cap);
+	json_add_size(status, "punches", device->excess.punches);
+	json_add_size(status, "punched_size", device->excess.punched_size);
 }
 
 /* What the device model and the queue know, whatever the backing. */
@@ -257,18 +239,18 @@ static void add_model(json_object *status, const struct vmem_device *device)
 {
 	const struct virtio_mem *dev = &device->dev;
 
-	add_size(status, "usable_region_size", dev->usable_region_size);
+	json_add_size(status, "usable_region_size", dev->usable_region_size);
 	if (dev->has_node)
-		add_size(status, "node", dev->node_id);
+		json_add_size(status, "node", dev->node_id);
 	json_object_object_add(status, "driver", new_driver(&device->vu));
 	json_object_object_add(status, "requests", new_counters(dev));
-	add_text(status, "last_failure", dev->last_failure);
-	add_bool(status, "held", dev->held);
+	json_add_text(status, "last_failure", dev->last_failure);
+	json_add_bool(status, "held", dev->held);
 	if (dev->held)
-		add_size(status, "held_since", device->held_since);
-	add_bool(status, "given_back", dev->given_back);
-	add_size(status, "undiscarded_size",
-		 dev->backing->owed.set * dev->backing->block_size);
+		json_add_size(status, "held_since", device->held_since);
+	json_add_bool(status, "given_back", dev->given_back);
+	json_add_size(status, "undiscarded_size",
+		      dev->backing->owed.set * dev->backing->block_size);
 }
 
 /* Of a device that has a region; NULL with a message. */
@@ -298,18 +280,18 @@ static int new_status(struct vmem_device *device, json_object **statusp,
 	}
 	status = json_object_new_object();
 	add_device(status, device);
-	add_size(status, "region_id", state.id);
-	add_size(status, "gpa", state.gpa);
-	add_size(status, "region_size", state.size);
-	add_size(status, "block_size", state.block_size);
-	add_size(status, "slot_size", state.slot_size);
-	add_size(status, "requested_size", state.requested_size);
-	add_size(status, "plugged_size", state.plugged_size);
-	add_size(status, "nr_slots", state.nr_slots);
-	add_size(status, "first_slot", state.first_slot);
-	add_size(status, "populated_slots", state.populated_slots);
-	add_size(status, "address_spaces", state.address_spaces);
-	add_bool(status, "dirty_log", state.dirty_log);
+	json_add_size(status, "region_id", state.id);
+	json_add_size(status, "gpa", state.gpa);
+	json_add_size(status, "region_size", state.size);
+	json_add_size(status, "block_size", state.block_size);
+	json_add_size(status, "slot_size", state.slot_size);
+	json_add_size(status, "requested_size", state.requested_size);
+	json_add_size(status, "plugged_size", state.plugged_size);
+	json_add_size(status, "nr_slots", state.nr_slots);
+	json_add_size(status, "first_slot", state.first_slot);
+	json_add_size(status, "populated_slots", state.populated_slots);
+	json_add_size(status, "address_spaces", state.address_spaces);
+	json_add_bool(status, "dirty_log", state.dirty_log);
 	json_object_object_add(status, "budget", budget_control_status(device));
 	json_object_object_add(
 		status, "metadata",
@@ -318,13 +300,13 @@ static int new_status(struct vmem_device *device, json_object **statusp,
 		status, "whole_metadata",
 		new_metadata(state.has_whole_metadata, &state.whole_metadata));
 	add_memory(status, device);
-	add_size(status, "map_size",
-		 memory_map_size(&device->region.memory, state.gpa, state.hva,
-				 state.slot_size));
-	add_size(status, "map_size_wanted",
-		 memory_map_wanted(&device->region.memory));
-	add_bool(status, "prealloc", device->region.prealloc);
-	add_size(status, "vmm_pid", state.pid);
+	json_add_size(status, "map_size",
+		      memory_map_size(&device->region.memory, state.gpa,
+				      state.hva, state.slot_size));
+	json_add_size(status, "map_size_wanted",
+		      memory_map_wanted(&device->region.memory));
+	json_add_bool(status, "prealloc", device->region.prealloc);
+	json_add_size(status, "vmm_pid", state.pid);
 	add_model(status, device);
 	*statusp = status;
 	return 0;
@@ -350,7 +332,7 @@ static int new_all_status(struct vmem *vmem, struct control_call *call)
 			status = json_object_new_object();
 			add_device(status, device);
 		}
-		add_bool(status, "attached", device->attached);
+		json_add_bool(status, "attached", device->attached);
 		json_object_array_add(all, status);
 	}
 	return 0;
@@ -427,36 +409,21 @@ static int handle_place(struct control_call *call, void *arg)
 	if (ret)
 		return ret;
 	call->result = json_object_new_object();
-	add_size(call->result, "gpa", gpa);
-	add_bool(call->result, "asked_early", device->dev.asked_early);
-	return 0;
-}
-
-/* The parameter "force": a boolean; false without it. */
-static int get_force(const struct control_call *call, bool *force)
-{
-	json_object *object;
-
-	*force = false;
-	if (!call->params ||
-	    !json_object_object_get_ex(call->params, "force", &object))
-		return 0;
-	if (!json_object_is_type(object, json_type_boolean))
-		return -EINVAL;
-	*force = json_object_get_boolean(object);
+	json_add_size(call->result, "gpa", gpa);
+	json_add_bool(call->result, "asked_early", device->dev.asked_early);
 	return 0;
 }
 
 static int handle_system_reset(struct control_call *call, void *arg)
 {
 	struct vmem_device *device;
-	bool force;
+	bool force = false;
 	int ret;
 
 	ret = need_region(arg, call, &device);
 	if (ret)
 		return ret;
-	if (get_force(call, &force)) {
+	if (json_get_bool(call->params, "force", &force) == -EINVAL) {
 		snprintf(call->message, sizeof(call->message),
 			 "\"force\" is true or false");
 		return -EINVAL;
@@ -511,12 +478,12 @@ static json_object *new_slot(const struct vmem_nl_slot *slot)
 {
 	json_object *object = json_object_new_object();
 
-	add_size(object, "id", slot->id);
-	add_size(object, "gpa", slot->gpa);
-	add_size(object, "size", slot->size);
-	add_size(object, "hva", slot->hva);
-	add_size(object, "plugged_size", slot->plugged_size);
-	add_bool(object, "stale", slot->stale);
+	json_add_size(object, "id", slot->id);
+	json_add_size(object, "gpa", slot->gpa);
+	json_add_size(object, "size", slot->size);
+	json_add_size(object, "hva", slot->hva);
+	json_add_size(object, "plugged_size", slot->plugged_size);
+	json_add_bool(object, "stale", slot->stale);
 	json_object_object_add(
 		object, "metadata",
 		new_metadata(slot->has_metadata, &slot->metadata));
@@ -566,7 +533,8 @@ static int handle_slots(struct control_call *call, void *arg)
 		i++;
 	for (; i < device->nr_slots; i++) {
 		if (json_object_array_length(slots) >= PAGE_MAX) {
-			add_size(call->result, "next", device->slots[i].gpa);
+			json_add_size(call->result, "next",
+				      device->slots[i].gpa);
 			return 0;
 		}
 		json_object_array_add(slots, new_slot(&device->slots[i]));
@@ -592,12 +560,12 @@ static void add_runs(json_object *result, const struct backing *backing,
 		json_object *run;
 
 		if (json_object_array_length(runs) >= PAGE_MAX) {
-			add_size(result, "next", gpa);
+			json_add_size(result, "next", gpa);
 			break;
 		}
 		run = json_object_new_object();
-		add_size(run, "gpa", gpa);
-		add_size(run, "size", (end - at) * backing->block_size);
+		json_add_size(run, "gpa", gpa);
+		json_add_size(run, "size", (end - at) * backing->block_size);
 		json_object_array_add(runs, run);
 		at = end;
 	}
@@ -616,21 +584,17 @@ static int handle_blocks(struct control_call *call, void *arg)
 	if (ret)
 		return ret;
 	call->result = json_object_new_object();
-	add_size(call->result, "block_size", device->dev.backing->block_size);
+	json_add_size(call->result, "block_size",
+		      device->dev.backing->block_size);
 	add_runs(call->result, device->dev.backing, start);
 	return 0;
 }
 
+/* The parameter "on", which is needed. Return: 0; -EINVAL with a message. */
 static int get_on(struct control_call *call, bool *on)
 {
-	json_object *object;
-
-	if (call->params &&
-	    json_object_object_get_ex(call->params, "on", &object) &&
-	    json_object_is_type(object, json_type_boolean)) {
-		*on = json_object_get_boolean(object);
+	if (!json_get_bool(call->params, "on", on))
 		return 0;
-	}
 	snprintf(call->message, sizeof(call->message),
 		 "\"on\" is true or false");
 	return -EINVAL;
@@ -704,14 +668,14 @@ static void add_saved(json_object *result, const struct vmem_device *device)
 	const struct virtio_mem *dev = &device->dev;
 	const struct backing *backing = &device->region.backing;
 
-	add_size(result, "gpa", backing->gpa);
-	add_size(result, "region_size", backing->size);
-	add_size(result, "block_size", backing->block_size);
-	add_size(result, "usable_region_size", dev->usable_region_size);
-	add_size(result, "requested_size", dev->requested_size);
-	add_size(result, "features",
-		 virtio_mem_features(dev) & DEVICE_FEATURES);
-	add_size(result, "node", dev->has_node ? dev->node_id : 0);
+	json_add_size(result, "gpa", backing->gpa);
+	json_add_size(result, "region_size", backing->size);
+	json_add_size(result, "block_size", backing->block_size);
+	json_add_size(result, "usable_region_size", dev->usable_region_size);
+	json_add_size(result, "requested_size", dev->requested_size);
+	json_add_size(result, "features",
+		      virtio_mem_features(dev) & DEVICE_FEATURES);
+	json_add_size(result, "node", dev->has_node ? dev->node_id : 0);
 }
 
 /*
@@ -748,7 +712,7 @@ static int handle_save(struct control_call *call, void *arg)
 	}
 	call->result = json_object_new_object();
 	add_saved(call->result, device);
-	add_size(call->result, "changes", device->region.changes);
+	json_add_size(call->result, "changes", device->region.changes);
 	add_runs(call->result, backing, start);
 	return 0;
 }
@@ -815,7 +779,7 @@ static int handle_attach(struct control_call *call, void *arg)
 	if (ret)
 		return ret;
 	call->result = json_object_new_object();
-	add_size(call->result, "region_id", device->region.state.id);
+	json_add_size(call->result, "region_id", device->region.state.id);
 	return 0;
 }
 
@@ -846,15 +810,15 @@ static json_object *new_event(unsigned int subject, void *arg)
 	if (!device->attached) {
 		event = json_object_new_object();
 		add_device(event, device);
-		add_text(event, "event", "no-region");
+		json_add_text(event, "event", "no-region");
 		return event;
 	}
 	event = vmem_control_sizes(device);
-	add_text(event, "event", "state");
-	add_bool(event, "connected", vhost_user_connected(&device->vu));
-	add_bool(event, "ready", vhost_user_driver_ready(&device->vu));
-	add_text(event, "last_failure", device->dev.last_failure);
-	add_bool(event, "given_back", device->dev.given_back);
+	json_add_text(event, "event", "state");
+	json_add_bool(event, "connected", vhost_user_connected(&device->vu));
+	json_add_bool(event, "ready", vhost_user_driver_ready(&device->vu));
+	json_add_text(event, "last_failure", device->dev.last_failure);
+	json_add_bool(event, "given_back", device->dev.given_back);
 	return event;
 }
 
