@@ -21,6 +21,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <seccomp.h>
+
 #include "isolation.h"
 #include "log.h"
 #include "unit.h"
@@ -28,14 +30,19 @@
 /* A user that has nothing. */
 #define NOBODY 65534
 
-/* Run @fn in a child behind the filter. Return: its status, as of waitpid(). */
-static int in_child(void (*fn)(void))
+/*
+ * Run @fn in a child behind the filter, as user @uid. Return: its status, as of
+ * waitpid().
+ */
+static int in_child_of(uid_t uid, void (*fn)(void))
 {
 	pid_t child = fork();
 	int status;
 
 	assert_true(child >= 0);
 	if (!child) {
+		if (uid != getuid() && setresuid(uid, uid, uid))
+			_exit(101);
 		/* As isolate() does first. */
 		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
 		    isolate_system_calls())
@@ -46,6 +53,31 @@ static int in_child(void (*fn)(void))
 	assert_int_equal(waitpid(child, &status, 0), child);
 	return status;
 }
+
+static int in_child(void (*fn)(void))
+{
+	return in_child_of(getuid(), fn);
+}
+
+/* What syscalls.list has. */
+static const struct listed {
+	int syscall;
+	uint32_t action;
+	bool not_executable;
+} listed[] = {
+#include "syscalls.h"
+};
+
+static bool is_listed(long number)
+{
+	for (size_t i = 0; i < sizeof(listed) / sizeof(listed[0]); i++)
+		if (listed[i].syscall == number)
+			return true;
+	return false;
+}
+
+/* The call that a child is to make. */
+static long deadly;
 
 /* In the child: the failed expectation is the exit status. */
 static void expect(bool ok, int number)
@@ -134,6 +166,79 @@ static void what_is_not_needed_fails(void **state)
 	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
+/* Above every number that a system call has so far. */
+#define SYSCALL_END 600
+
+/*
+ * uretprobe and uprobe: the kernel lets them past any filter, as they are its
+ * own, and answers with SIGILL whoever makes them elsewhere.
+ */
+static bool is_of_probes(long number)
+{
+	return number == 335 || number == 336;
+}
+
+/*
+ * Arguments that no call does anything with, should it be let through; which
+ * is then the superuser's no more.
+ */
+static long call_nothing(long number)
+{
+	return syscall(number, -1, -1, -1, -1, -1, -1);
+}
+
+static void make_all_others(void)
+{
+	for (long i = 0; i < SYSCALL_END; i++)
+		if (!is_listed(i) && !is_of_probes(i) &&
+		    (call_nothing(i) != -1 || errno != ENOSYS))
+			_exit(1 + i % 255);
+}
+
+static void a_call_outside_the_list_fails(void **state)
+{
+	int status = in_child_of(getuid() ? getuid() : NOBODY, make_all_others);
+
+	(void)state;
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void make_a_deadly_one(void)
+{
+	call_nothing(deadly);
+}
+
+/* Of the 32-bit ABI of 64-bit kernels, which has numbers of its own. */
+static void make_one_of_x32(void)
+{
+	call_nothing(0x40000000 | SYS_read);
+}
+
+static void expect_killed(void (*fn)(void))
+{
+	int status = in_child(fn);
+
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGSYS);
+}
+
+static void deadly_calls_kill(void **state)
+{
+	unsigned int nr = 0;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(listed) / sizeof(listed[0]); i++) {
+		if (listed[i].action != SCMP_ACT_KILL_PROCESS)
+			continue;
+		deadly = listed[i].syscall;
+		expect_killed(make_a_deadly_one);
+		nr++;
+	}
+	assert_int_not_equal(nr, 0);
+	expect_killed(make_one_of_x32);
+}
+
 static void run_a_program(void)
 {
 	execl("/bin/true", "true", NULL);
@@ -146,15 +251,9 @@ static void look_into_a_process(void)
 
 static void running_a_program_kills(void **state)
 {
-	int status;
-
 	(void)state;
-	status = in_child(run_a_program);
-	assert_true(WIFSIGNALED(status));
-	assert_int_equal(WTERMSIG(status), SIGSYS);
-	status = in_child(look_into_a_process);
-	assert_true(WIFSIGNALED(status));
-	assert_int_equal(WTERMSIG(status), SIGSYS);
+	expect_killed(run_a_program);
+	expect_killed(look_into_a_process);
 }
 
 /* A field of /proc/self/status, by a descriptor that was open before. */
@@ -370,6 +469,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_needed_works),
 		cmocka_unit_test(what_is_not_needed_fails),
+		cmocka_unit_test(a_call_outside_the_list_fails),
+		cmocka_unit_test(deadly_calls_kill),
 		cmocka_unit_test(running_a_program_kills),
 		cmocka_unit_test(isolation_leaves_no_privileges),
 		cmocka_unit_test(isolated_is_not_dumpable),
