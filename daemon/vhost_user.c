@@ -8,7 +8,9 @@
  * come by the kick descriptor, which KVM signals, and are answered by the call
  * descriptor, which KVM turns into an interrupt. The front end is out of it.
  *
- * Nothing here blocks. A message is received in parts if it comes in parts; a
+ * Nothing here blocks, whatever the front end does to the descriptors that it
+ * shares with us: the kick's is never read, and the others are signalled by
+ * doorbell.c. A message is received in parts if it comes in parts; a
  * reply that the socket does not take at once ends the connection, since
  * replies are small and a front end that lets them pile up is broken.
  *
@@ -150,21 +152,12 @@ static bool ring_runs(const struct vhost_user *vu)
 	       virtio_mem_features_ok(vu->features);
 }
 
-/* Wake whoever waits on an eventfd. One that is full has woken him already. */
-static void signal_fd(int fd)
-{
-	uint64_t one = 1;
-
-	if (fd >= 0 && write(fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
-		log_debug("signalling a descriptor: %s", strerror(errno));
-}
-
 static void ring_broken(struct vhost_user *vu, const char *reason)
 {
 	vu->vring.broken = true;
 	log_limited(&vu->limit, LOG_LEVEL_WARNING,
 		    "the guest's driver broke its queue: %s", reason);
-	signal_fd(vu->err_fd);
+	doorbell_ring(&vu->bell, vu->err_fd);
 	changed(vu);
 }
 
@@ -245,7 +238,7 @@ static void tell_used(struct vhost_user *vu)
 
 	if (!vring_find(&vu->vring, &vu->memory, &reason) &&
 	    vring_wants_interrupt(&vu->vring))
-		signal_fd(vu->call_fd);
+		doorbell_ring(&vu->bell, vu->call_fd);
 }
 
 /* May requests be carried out, as far as memory goes that is to be mapped? */
@@ -430,16 +423,17 @@ static int on_lost(sd_event_source *source __attribute__((unused)), void *arg)
 	return 0;
 }
 
-static int on_kick(sd_event_source *source __attribute__((unused)), int fd,
-		   uint32_t revents, void *arg)
+/*
+ * Each kick is an edge. The count is left where it is: to read it would be to
+ * wait for the next kick, should the front end have read it and O_NONBLOCK be
+ * gone, since the open file is the front end's too.
+ */
+static int on_kick(sd_event_source *source __attribute__((unused)),
+		   int fd __attribute__((unused)), uint32_t revents, void *arg)
 {
 	struct vhost_user *vu = arg;
-	uint64_t count;
-	ssize_t got;
 
-	got = read(fd, &count, sizeof(count));
-	if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR) ||
-	    revents & (EPOLLHUP | EPOLLERR)) {
+	if (revents & (EPOLLHUP | EPOLLERR)) {
 		vu->reason = "the kick descriptor is no good";
 		end_with_reason(vu, NULL);
 		return 0;
@@ -946,8 +940,8 @@ static int set_vring_kick(struct vhost_user *vu, struct vhost_user_message *msg)
 	vu->kick_source = sd_event_source_disable_unref(vu->kick_source);
 	close_fd(&vu->kick_fd);
 	vu->kick_fd = fd;
-	ret = sd_event_add_io(vu->event, &vu->kick_source, fd, EPOLLIN, on_kick,
-			      vu);
+	ret = sd_event_add_io(vu->event, &vu->kick_source, fd,
+			      EPOLLIN | EPOLLET, on_kick, vu);
 	if (ret < 0)
 		return fail(vu, ret, "the descriptor cannot be polled");
 	ret = vu->vring.started ? restart_ring(vu) : start_ring(vu);
@@ -971,7 +965,7 @@ static int set_vring_call(struct vhost_user *vu, struct vhost_user_message *msg)
 	vu->call_fd = fd;
 	/* What was used while there was nobody to tell. */
 	if (ring_runs(vu))
-		signal_fd(fd);
+		doorbell_ring(&vu->bell, fd);
 	return HANDLED;
 }
 
@@ -1485,6 +1479,18 @@ void vhost_user_init(struct vhost_user *vu, sd_event *event,
 	vu->kick_fd = -1;
 	vu->call_fd = -1;
 	vu->err_fd = -1;
+	doorbell_init(&vu->bell);
+}
+
+/* While that is still allowed: the device's first descriptor comes early. */
+static void open_bell(struct vhost_user *vu)
+{
+	int ret = doorbell_open(&vu->bell);
+
+	if (ret)
+		log_info("no asynchronous I/O: %s; a VMM that fills its call "
+			 "descriptor may stop this vmemd",
+			 strerror(-ret));
 }
 
 static int add_deferred(struct vhost_user *vu, sd_event_source **source,
@@ -1514,6 +1520,7 @@ int vhost_user_adopt(struct vhost_user *vu, int fd)
 		close(fd);
 		return -EBUSY;
 	}
+	open_bell(vu);
 	vu->fd = fd;
 	ret = add_deferred(vu, &vu->more_source, on_more);
 	if (ret >= 0)
@@ -1542,6 +1549,7 @@ int vhost_user_adopt(struct vhost_user *vu, int fd)
  */
 int vhost_user_listen(struct vhost_user *vu, int fd)
 {
+	open_bell(vu);
 	return listener_start(&vu->listener, vu->event, fd);
 }
 
@@ -1550,6 +1558,7 @@ void vhost_user_stop(struct vhost_user *vu)
 	vu->changed = NULL;
 	end_connection(vu);
 	listener_stop(&vu->listener);
+	doorbell_close(&vu->bell);
 	vu->more_source = sd_event_source_disable_unref(vu->more_source);
 	vu->lost_source = sd_event_source_disable_unref(vu->lost_source);
 	guest_memory_unguard();

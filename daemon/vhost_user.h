@@ -9,6 +9,7 @@
 
 #include <systemd/sd-event.h>
 
+#include "doorbell.h"
 #include "guest_memory.h"
 #include "inflight.h"
 #include "listener.h"
@@ -91,6 +92,8 @@ struct vhost_user_reply {
  * @inflight: what was taken from it and not answered
  * @waiting: a request of the ring waits for its answer
  * @waiting_chain: its chain
+ * @kick_fd, @call_fd, @err_fd: eventfds that the front end has too, or -1
+ * @bell: by which the latter two are signalled
  */
 struct vhost_user {
 	sd_event *event;
@@ -128,6 +131,7 @@ struct vhost_user {
 	int kick_fd;
 	int call_fd;
 	int err_fd;
+	struct doorbell bell;
 	sd_event_source *kick_source;
 	sd_event_source *more_source;
 	sd_event_source *lost_source;
