@@ -20,6 +20,13 @@
  * Nobody can make the daemon wait or grow. Requests have a bounded length.
  * Clients have a bounded number; one that is idle makes room for another.
  * While answers to a client are unsent, no more of its requests are read.
+ * However many a client sends, CONTROL_TURN_REQUESTS are answered at a time,
+ * and no more are read until those that were read are answered: then all that
+ * is ready has its turn, other clients and the guests' requests. All of it has
+ * the same priority in the loop, which takes it in the order in which it became
+ * ready: neither operators nor guests can keep the others out. There is no
+ * limit by time. Who fills his turns slows the others down by as many requests
+ * as there are clients, and is refused nothing.
  * A client that watches and does not read misses events, and is told how many
  * when it reads again: {"event":"lost","count":N}.
  */
@@ -36,9 +43,12 @@
 
 #include "control.h"
 #include "log.h"
+#include "turn.h"
 
 /**
  * struct control_client - a connection
+ * @source: its socket
+ * @turn: more of the lines that have come are to be handled
  * @line: bytes of a line that is not yet complete, or not yet handled
  * @have: how many
  * @used: how many the line has that is being handled
@@ -59,6 +69,7 @@ struct control_client {
 	struct control *control;
 	struct control_client *next;
 	sd_event_source *source;
+	struct turn turn;
 	int fd;
 	char line[CONTROL_LINE_MAX];
 	size_t have;
@@ -103,6 +114,7 @@ static void free_client(struct control_client *client)
 	*at = client->next;
 	control->nr_clients--;
 	sd_event_source_disable_unref(client->source);
+	turn_end(&client->turn);
 	drop_fds(client);
 	json_object_put(client->wait_id);
 	json_object_put(client->wait_result);
@@ -465,29 +477,38 @@ static void handle_line(struct control_client *client, const char *line,
 	json_tokener_free(tokener);
 }
 
+/* Has a line come that is not handled, and may be now? */
+static bool has_line(const struct control_client *client)
+{
+	return !backlog(client) && !client->closing && !client->token &&
+	       memchr(client->line, '\n', client->have);
+}
+
+static void handle_next_line(struct control_client *client)
+{
+	char *end = memchr(client->line, '\n', client->have);
+	size_t used = end - client->line + 1;
+
+	client->used = used;
+	handle_line(client, client->line, used - 1);
+	if (client->fds_at < used)
+		drop_fds(client);
+	else
+		client->fds_at -= used;
+	memmove(client->line, client->line + used, client->have - used);
+	client->have -= used;
+}
+
 /*
- * Handle the complete lines, until an answer is not taken. Return: 0, or an
+ * Handle the lines of one turn, until an answer is not taken. Return: 0, or an
  * error: the client is no more.
  */
 static int handle_lines(struct control_client *client)
 {
 	int ret;
 
-	while (!backlog(client) && !client->closing && !client->token) {
-		char *end = memchr(client->line, '\n', client->have);
-		size_t used;
-
-		if (!end)
-			break;
-		used = end - client->line + 1;
-		client->used = used;
-		handle_line(client, client->line, used - 1);
-		if (client->fds_at < used)
-			drop_fds(client);
-		else
-			client->fds_at -= used;
-		memmove(client->line, client->line + used, client->have - used);
-		client->have -= used;
+	for (int i = 0; i < CONTROL_TURN_REQUESTS && has_line(client); i++) {
+		handle_next_line(client);
 		ret = flush(client);
 		if (ret)
 			return ret;
@@ -511,6 +532,8 @@ static void settle(struct control_client *client)
 	}
 	if (backlog(client))
 		events |= EPOLLOUT;
+	else if (has_line(client))
+		turn_take(&client->turn);
 	else if (!client->token)
 		events |= EPOLLIN;
 	sd_event_source_set_io_events(client->source, events);
@@ -575,6 +598,22 @@ static int receive(struct control_client *client)
 	return 1;
 }
 
+/* @ret: of what was done so far; the client is no more after an error. */
+static void go_on(struct control_client *client, int ret)
+{
+	if (ret >= 0)
+		ret = handle_lines(client);
+	if (ret == -EPROTO) {
+		put_error(client, NULL, ret, "too many descriptors");
+		client->closing = true;
+		ret = 0;
+	}
+	if (ret < 0)
+		free_client(client);
+	else
+		settle(client);
+}
+
 static int on_client(sd_event_source *source __attribute__((unused)),
 		     int fd __attribute__((unused)), uint32_t revents,
 		     void *arg)
@@ -587,19 +626,16 @@ static int on_client(sd_event_source *source __attribute__((unused)),
 		ret = -ECONNRESET;
 	if (!ret && revents & EPOLLOUT)
 		ret = flush(client);
-	if (!ret && revents & (EPOLLIN | EPOLLHUP) && !backlog(client))
+	if (!ret && revents & (EPOLLIN | EPOLLHUP) && !backlog(client) &&
+	    !has_line(client))
 		ret = receive(client);
-	if (ret >= 0)
-		ret = handle_lines(client);
-	if (ret == -EPROTO) {
-		put_error(client, NULL, ret, "too many descriptors");
-		client->closing = true;
-		ret = 0;
-	}
-	if (ret < 0)
-		free_client(client);
-	else
-		settle(client);
+	go_on(client, ret);
+	return 0;
+}
+
+static int on_turn(sd_event_source *source __attribute__((unused)), void *arg)
+{
+	go_on(arg, 0);
 	return 0;
 }
 
@@ -682,6 +718,8 @@ int control_add_client(struct control *control, int fd)
 	control->nr_clients++;
 	ret = sd_event_add_io(control->event, &client->source, fd, EPOLLIN,
 			      on_client, client);
+	if (ret >= 0)
+		ret = turn_init(&client->turn, control->event, on_turn, client);
 	if (ret < 0) {
 		free_client(client);
 		return ret;
@@ -734,11 +772,8 @@ void control_answer(struct control *control, uint64_t token, int ret,
 	client->late_id = NULL;
 	client->token = 0;
 	finish_call(client, id, client->late_wait, ret, result, message);
-	/* Lines that have come meanwhile. */
-	if (flush(client) || handle_lines(client))
-		free_client(client);
-	else
-		settle(client);
+	/* With lines that have come meanwhile. */
+	go_on(client, flush(client));
 }
 
 /* A subject's state has changed: tell those who watch it or wait for it. */

@@ -20,6 +20,13 @@
 /* Longest request. The longest sensible one has less than 200 bytes. */
 #define CONTROL_LINE_MAX 4096
 
+/*
+ * Requests of one client that are answered before others have their turn. A
+ * command makes one and waits for its answer, so there is nothing to be gained
+ * by more.
+ */
+#define CONTROL_TURN_REQUESTS 1
+
 /* Levels of objects and arrays in a request; there are two. */
 #define CONTROL_JSON_DEPTH 8
 

@@ -291,7 +291,7 @@ static int region_plug(struct backing *backing, uint64_t gpa, uint64_t size)
 		return begin_change(backing, VMEM_NL_PLUG, gpa, size);
 	region->allocating = (struct vmem_nl_range){.gpa = gpa, .size = size};
 	region->allocated = 0;
-	sd_event_source_set_enabled(region->allocate_source, SD_EVENT_ONESHOT);
+	turn_take(&region->allocate);
 	return -EINPROGRESS;
 }
 
@@ -321,7 +321,8 @@ static int allocate_more(struct region *region)
 	return part < left ? -EINPROGRESS : 0;
 }
 
-static int on_allocate(sd_event_source *source, void *arg)
+static int on_allocate(sd_event_source *source __attribute__((unused)),
+		       void *arg)
 {
 	struct region *region = arg;
 	struct backing *backing = &region->backing;
@@ -330,7 +331,7 @@ static int on_allocate(sd_event_source *source, void *arg)
 
 	ret = allocate_more(region);
 	if (ret == -EINPROGRESS) {
-		sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+		turn_take(&region->allocate);
 		return 0;
 	}
 	region->allocating.size = 0;
@@ -688,11 +689,7 @@ static int add_sources(struct region *region, sd_event *event,
 		ret = sd_event_source_set_enabled(region->recheck_source,
 						  SD_EVENT_OFF);
 	if (ret >= 0)
-		ret = sd_event_add_defer(event, &region->allocate_source,
-					 on_allocate, region);
-	if (ret >= 0)
-		ret = sd_event_source_set_enabled(region->allocate_source,
-						  SD_EVENT_OFF);
+		ret = turn_init(&region->allocate, event, on_allocate, region);
 	return ret;
 }
 
@@ -710,8 +707,7 @@ static void drop_sources(struct region *region)
 	drop_request(&region->size);
 	region->recheck_source =
 		sd_event_source_disable_unref(region->recheck_source);
-	region->allocate_source =
-		sd_event_source_disable_unref(region->allocate_source);
+	turn_end(&region->allocate);
 }
 
 static int check_state(const struct vmem_nl_region *state,

@@ -10,6 +10,7 @@
 
 #include "backing.h"
 #include "memory.h"
+#include "turn.h"
 #include "vmem_nl.h"
 
 /**
@@ -63,7 +64,7 @@ struct region_request {
  * @prealloc: memory is allocated before blocks are plugged; set by the user
  * @allocating: what it is allocated for, size 0 if for nothing
  * @allocated: bytes of that which are there
- * @allocate_source: on while there is more to allocate
+ * @allocate: while there is more to allocate
  * @blocks, @size: requests, one of each at a time
  * @recheck: others may have changed something; verify as soon as possible
  * @recheck_source: a timer for when that has failed
@@ -86,7 +87,7 @@ struct region {
 	bool prealloc;
 	struct vmem_nl_range allocating;
 	uint64_t allocated;
-	sd_event_source *allocate_source;
+	struct turn allocate;
 	struct region_request blocks;
 	struct region_request size;
 	bool recheck;

@@ -279,7 +279,7 @@ static void process_ring(struct vhost_user *vu)
 		return;
 	/* There may be more; others have their turn first. */
 	if (done == VHOST_USER_BUDGET)
-		sd_event_source_set_enabled(vu->more_source, SD_EVENT_ONESHOT);
+		turn_take(&vu->more);
 }
 
 /*
@@ -288,8 +288,7 @@ static void process_ring(struct vhost_user *vu)
  */
 void vhost_user_go_on(struct vhost_user *vu)
 {
-	if (vu->more_source)
-		sd_event_source_set_enabled(vu->more_source, SD_EVENT_ONESHOT);
+	turn_take(&vu->more);
 }
 
 /**
@@ -347,8 +346,7 @@ static void leave_ring(struct vhost_user *vu)
 	vu->vring.started = false;
 	vu->vring.broken = false;
 	vring_unmap(&vu->vring);
-	if (vu->more_source)
-		sd_event_source_set_enabled(vu->more_source, SD_EVENT_OFF);
+	turn_drop(&vu->more);
 	if (vu->shmem_started) {
 		vu->shmem_started = false;
 		vu->shmem->stopped(vu->shmem_arg);
@@ -589,8 +587,7 @@ void vhost_user_use_shmem(struct vhost_user *vu, uint64_t size,
 /* The queue may be served again. */
 void vhost_user_resume(struct vhost_user *vu)
 {
-	if (vu->more_source)
-		sd_event_source_set_enabled(vu->more_source, SD_EVENT_ONESHOT);
+	turn_take(&vu->more);
 }
 
 static int on_backend_channel(sd_event_source *source __attribute__((unused)),
@@ -1493,17 +1490,19 @@ static void open_bell(struct vhost_user *vu)
 			 strerror(-ret));
 }
 
-static int add_deferred(struct vhost_user *vu, sd_event_source **source,
-			sd_event_handler_t handler)
+/* Once, with the first front end. */
+static int add_deferred(struct vhost_user *vu)
 {
-	int ret;
+	int ret = 0;
 
-	if (*source)
-		return 0;
-	ret = sd_event_add_defer(vu->event, source, handler, vu);
+	if (!vu->more.source)
+		ret = turn_init(&vu->more, vu->event, on_more, vu);
+	if (ret < 0 || vu->lost_source)
+		return ret;
+	ret = sd_event_add_defer(vu->event, &vu->lost_source, on_lost, vu);
 	if (ret < 0)
 		return ret;
-	return sd_event_source_set_enabled(*source, SD_EVENT_OFF);
+	return sd_event_source_set_enabled(vu->lost_source, SD_EVENT_OFF);
 }
 
 /**
@@ -1522,9 +1521,7 @@ int vhost_user_adopt(struct vhost_user *vu, int fd)
 	}
 	open_bell(vu);
 	vu->fd = fd;
-	ret = add_deferred(vu, &vu->more_source, on_more);
-	if (ret >= 0)
-		ret = add_deferred(vu, &vu->lost_source, on_lost);
+	ret = add_deferred(vu);
 	if (ret >= 0)
 		ret = guest_memory_guard(&vu->memory);
 	if (ret >= 0)
@@ -1559,7 +1556,7 @@ void vhost_user_stop(struct vhost_user *vu)
 	end_connection(vu);
 	listener_stop(&vu->listener);
 	doorbell_close(&vu->bell);
-	vu->more_source = sd_event_source_disable_unref(vu->more_source);
+	turn_end(&vu->more);
 	vu->lost_source = sd_event_source_disable_unref(vu->lost_source);
 	guest_memory_unguard();
 }

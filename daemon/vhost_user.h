@@ -14,6 +14,7 @@
 #include "inflight.h"
 #include "listener.h"
 #include "log.h"
+#include "turn.h"
 #include "vhost_user_protocol.h"
 #include "virtio_mem.h"
 #include "vring.h"
@@ -93,6 +94,7 @@ struct vhost_user_reply {
  * @waiting: a request of the ring waits for its answer
  * @waiting_chain: its chain
  * @kick_fd, @call_fd, @err_fd: eventfds that the front end has too, or -1
+ * @more: there may be more requests in the ring
  * @bell: by which the latter two are signalled
  */
 struct vhost_user {
@@ -133,7 +135,7 @@ struct vhost_user {
 	int err_fd;
 	struct doorbell bell;
 	sd_event_source *kick_source;
-	sd_event_source *more_source;
+	struct turn more;
 	sd_event_source *lost_source;
 	struct log_limit limit;
 };

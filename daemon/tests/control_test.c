@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -813,6 +814,96 @@ static void descriptors_come_and_none_is_lost(void **state)
 	close(passed);
 }
 
+static unsigned int count_lines(struct fixture *f, int fd)
+{
+	unsigned int nr = 0;
+
+	for (const char *c = take(f, fd); *c; c++)
+		nr += *c == '\n';
+	return nr;
+}
+
+#define STATUS_LINE "{\"method\":\"status\"}\n"
+
+/* Requests in one client's flood: more than its buffer takes at once. */
+#define FLOOD 250
+
+/* All of them at once, so that they take little of the socket's buffer. */
+static void flood(int fd)
+{
+	char text[FLOOD * strlen(STATUS_LINE) + 1];
+
+	for (size_t i = 0; i < FLOOD; i++)
+		memcpy(text + i * strlen(STATUS_LINE), STATUS_LINE,
+		       strlen(STATUS_LINE));
+	assert_int_equal(send(fd, text, sizeof(text) - 1, MSG_NOSIGNAL),
+			 sizeof(text) - 1);
+}
+
+static int on_guest(sd_event_source *source, int fd, uint32_t revents,
+		    void *arg)
+{
+	(void)fd;
+	(void)revents;
+	*(bool *)arg = true;
+	sd_event_source_set_enabled(source, SD_EVENT_OFF);
+	return 0;
+}
+
+/* Counted in requests, not in time: at most so many go before the others. */
+static void a_flood_has_its_turns_and_no_more(void **state)
+{
+	struct fixture *f = *state;
+	sd_event_source *source = NULL;
+	bool guest_served = false;
+	unsigned int flooded = 0;
+	int many, one, guest[2];
+	char byte = 'k';
+
+	many = new_client(f);
+	one = new_client(f);
+	assert_int_equal(
+		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, guest), 0);
+	assert_true(sd_event_add_io(f->event, &source, guest[0], EPOLLIN,
+				    on_guest, &guest_served) >= 0);
+	flood(many);
+	/* It has had its first turn before anybody else says anything. */
+	assert_true(sd_event_run(f->event, 0) > 0);
+	assert_int_equal(send(one, STATUS_LINE, strlen(STATUS_LINE), 0),
+			 strlen(STATUS_LINE));
+	assert_int_equal(write(guest[1], &byte, 1), 1);
+	while (!count_lines(f, one) || !guest_served) {
+		assert_true(sd_event_run(f->event, 0) > 0);
+		flooded += count_lines(f, many);
+		assert_true(flooded <= 4 * CONTROL_TURN_REQUESTS);
+	}
+	/* Nothing of it is refused. */
+	while (sd_event_run(f->event, 0) > 0)
+		flooded += count_lines(f, many);
+	flooded += count_lines(f, many);
+	assert_int_equal(flooded, FLOOD);
+	assert_int_equal(f->calls, FLOOD + 1);
+	sd_event_source_disable_unref(source);
+	close(guest[0]);
+	close(guest[1]);
+	close(many);
+	close(one);
+}
+
+static void what_came_before_the_end_is_answered(void **state)
+{
+	struct fixture *f = *state;
+	int fd = new_client(f);
+
+	flood(fd);
+	assert_int_equal(shutdown(fd, SHUT_WR), 0);
+	run(f);
+	assert_int_equal(f->calls, FLOOD);
+	assert_int_equal(count_lines(f, fd), FLOOD);
+	assert_true(closed(f, fd));
+	close(fd);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -835,6 +926,8 @@ int main(void)
 		T(resize_waits_for_the_guest),
 		T(resize_waits_for_its_own),
 		T(resize_that_waits_may_be_overtaken),
+		T(a_flood_has_its_turns_and_no_more),
+		T(what_came_before_the_end_is_answered),
 		T(descriptors_come_and_none_is_lost),
 	};
 

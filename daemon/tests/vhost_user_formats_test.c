@@ -5,6 +5,8 @@
  */
 #include <endian.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "formats.h"
@@ -77,6 +79,54 @@ static void many_requests_at_once(void **state)
 	for (unsigned int i = 0; i < nr; i++)
 		assert_answered(fe, VIRTIO_MEM_RESP_ACK);
 	assert_not_answered(fe);
+}
+
+static int on_other(sd_event_source *source, int fd, uint32_t revents,
+		    void *arg)
+{
+	(void)fd;
+	(void)revents;
+	*(bool *)arg = true;
+	sd_event_source_set_enabled(source, SD_EVENT_OFF);
+	return 0;
+}
+
+static bool answered_one(struct front_end *fe)
+{
+	struct virtio_mem_resp resp;
+
+	return front_end_used(fe, &resp);
+}
+
+/* A driver that never lets its queue become empty, and somebody else. */
+static void others_have_their_turn(void **state)
+{
+	struct front_end *fe = *state;
+	sd_event_source *source = NULL;
+	int other = eventfd(1, EFD_CLOEXEC);
+	unsigned int answered = 0;
+	uint64_t one = 1;
+	bool had = false;
+
+	front_end_start(fe);
+	for (unsigned int i = 0; i < 2 * VHOST_USER_BUDGET; i++)
+		front_end_put(fe, VIRTIO_MEM_REQ_STATE, GPA, 1,
+			      sizeof(struct virtio_mem_req),
+			      sizeof(struct virtio_mem_resp));
+	assert_int_equal(write(fe->kick, &one, sizeof(one)), sizeof(one));
+	assert_true(sd_event_run(fe->event, 0) > 0);
+	assert_true(sd_event_add_io(fe->event, &source, other, EPOLLIN,
+				    on_other, &had) >= 0);
+	while (!had) {
+		for (; answered_one(fe); answered++)
+			front_end_put(fe, VIRTIO_MEM_REQ_STATE, GPA, 1,
+				      sizeof(struct virtio_mem_req),
+				      sizeof(struct virtio_mem_resp));
+		assert_true(answered <= 4 * VHOST_USER_BUDGET);
+		assert_true(sd_event_run(fe->event, 0) > 0);
+	}
+	sd_event_source_disable_unref(source);
+	close(other);
 }
 
 static void the_driver_is_told_when_it_wants_to_be(void **state)
@@ -360,6 +410,7 @@ int main(void)
 	const struct format_case cases[] = {
 		FORMAT_CASE(requests_are_answered),
 		FORMAT_CASE(many_requests_at_once),
+		FORMAT_CASE(others_have_their_turn),
 		FORMAT_CASE(the_driver_is_told_when_it_wants_to_be),
 		FORMAT_CASE(a_stopped_ring_goes_on_where_it_was),
 		FORMAT_CASE(a_request_that_waits_is_left_to_the_next),
