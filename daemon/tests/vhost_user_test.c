@@ -1324,6 +1324,53 @@ static void connection_drops_at_every_byte(void **state)
 	front_end_start(fe);
 }
 
+static void make_it_block(int fd)
+{
+	assert_int_equal(fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK),
+			 0);
+}
+
+static void put_state(struct front_end *fe)
+{
+	front_end_put(fe, VIRTIO_MEM_REQ_STATE, GPA, 1,
+		      sizeof(struct virtio_mem_req),
+		      sizeof(struct virtio_mem_resp));
+}
+
+/* Whoever read it would wait for the next, and the test with him. */
+static void a_kick_may_be_taken_back(void **state)
+{
+	struct front_end *fe = *state;
+	struct virtio_mem_resp resp;
+	uint64_t one = 1;
+
+	front_end_start(fe);
+	make_it_block(fe->kick);
+	put_state(fe);
+	assert_int_equal(write(fe->kick, &one, sizeof(one)), sizeof(one));
+	while (!sd_event_prepare(fe->event))
+		if (sd_event_wait(fe->event, 0))
+			break;
+	/* Between being told of it and looking at it. */
+	assert_int_equal(front_end_count(fe->kick), 1);
+	assert_true(sd_event_dispatch(fe->event) > 0);
+	assert_true(front_end_used(fe, &resp));
+}
+
+static void a_full_call_descriptor_is_let_be(void **state)
+{
+	struct front_end *fe = *state;
+	uint64_t full = UINT64_MAX - 1;
+	struct virtio_mem_resp resp;
+
+	front_end_start(fe);
+	make_it_block(fe->call);
+	assert_int_equal(write(fe->call, &full, sizeof(full)), sizeof(full));
+	put_state(fe);
+	front_end_kick(fe);
+	assert_true(front_end_used(fe, &resp));
+}
+
 static void a_second_front_end_waits(void **state)
 {
 	struct front_end *fe = *state;
@@ -1411,6 +1458,8 @@ int main(void)
 		T(replies_that_nobody_reads),
 		T(messages_come_in_pieces),
 		T(connection_drops_at_every_byte),
+		T(a_kick_may_be_taken_back),
+		T(a_full_call_descriptor_is_let_be),
 		T(a_second_front_end_waits),
 		T(a_connected_socket_is_served),
 	};

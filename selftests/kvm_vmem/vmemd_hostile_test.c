@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * VMMs and operators that mean harm, before vmemd, the program, with a real
+ * region: it goes on serving all others. And a VMM that may next to nothing,
+ * which is served as well.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/virtio_mem.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "consumer_client.h"
+#include "driver.h"
+#include "process.h"
+#include "tap.h"
+#include "thread.h"
+
+#define GPA	    GIB(4)
+#define BLOCK	    KIB(64)
+#define SLOT_SIZE   (2 * BLOCK)
+#define REGION_SIZE (128 * SLOT_SIZE)
+
+/* An eventfd takes no more, and who writes one waits. */
+#define FULL (UINT64_MAX - 1)
+
+/* Times that each harm is done. */
+#define ROUNDS 50
+
+/* Looks at whether an answer is there, each a question to vmemd. */
+#define LOOKS_MAX 10000
+
+/* A group that nothing else here has. */
+#define KVM_GROUP 4711
+
+#define STATUS "{\"id\":3,\"method\":\"status\"}\n"
+
+/**
+ * struct fixture - a region, its vmemd, its driver and an operator
+ * @dir: where its control socket is, at @path
+ */
+struct fixture {
+	struct region r;
+	struct driver d;
+	struct consumer_client operator;
+	char dir[32];
+	char path[64];
+};
+
+static char *const vmemd_args[] = {(char *)"--log-level", (char *)"err",
+				   (char *)"--requested-size", (char *)"16M",
+				   NULL};
+
+static void set_up(struct fixture *f)
+{
+	vmemd_program();
+	strcpy(f->dir, "/tmp/hostile-XXXXXX");
+	ASSERT_TRUE(mkdtemp(f->dir));
+	snprintf(f->path, sizeof(f->path), "%s/control", f->dir);
+	driver_region(&f->r, GPA, REGION_SIZE, BLOCK, SLOT_SIZE);
+	driver_spawn(&f->d, vmemd_args, f->path, f->r.fd, f->r.mem.fd);
+	driver_start(&f->d);
+	control_connect(&f->operator, f->path);
+}
+
+static void tear_down(struct fixture *f)
+{
+	control_close(&f->operator);
+	driver_stop(&f->d);
+	EXPECT_EQ(rmdir(f->dir), 0);
+}
+
+static void ask_status(struct fixture *f)
+{
+	control_ask(&f->operator, STATUS, NULL, 0);
+}
+
+static void make_it_block(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	ASSERT_GE(flags, 0);
+	ASSERT_EQ(fcntl(fd, F_SETFL, flags & ~O_NONBLOCK), 0);
+}
+
+/* Of an eventfd, without waiting, whatever its flags. */
+static void take_count(int fd)
+{
+	uint64_t count;
+	const struct iovec iov = {&count, sizeof(count)};
+
+	if (preadv2(fd, &iov, 1, -1, RWF_NOWAIT) < 0)
+		ASSERT_EQ(errno, EAGAIN);
+}
+
+/* Not by the call descriptor, which tells nothing here. */
+static uint16_t wait_for_answer(struct fixture *f)
+{
+	uint16_t answer = 0;
+	int looks = 0;
+
+	while (!driver_take(&f->d, &answer)) {
+		ask_status(f);
+		ASSERT_LE(looks++, LOOKS_MAX);
+	}
+	return answer;
+}
+
+static void a_full_call_descriptor_does_not_stop_it(const void *arg)
+{
+	const uint64_t full = FULL;
+	struct fixture f;
+
+	(void)arg;
+	set_up(&f);
+	for (int i = 0; i < ROUNDS; i++) {
+		tap_context("round %d", i);
+		take_count(f.d.call);
+		make_it_block(f.d.call);
+		ASSERT_EQ(write(f.d.call, &full, sizeof(full)), sizeof(full));
+		driver_put(&f.d,
+			   i % 2 ? VIRTIO_MEM_REQ_UNPLUG : VIRTIO_MEM_REQ_PLUG,
+			   GPA, 4);
+		EXPECT_EQ(wait_for_answer(&f), VIRTIO_MEM_RESP_ACK);
+		ask_status(&f);
+	}
+	tear_down(&f);
+}
+
+static void a_kick_that_is_taken_back_does_not_stop_it(const void *arg)
+{
+	const uint64_t one = 1;
+	struct fixture f;
+
+	(void)arg;
+	set_up(&f);
+	for (int i = 0; i < ROUNDS; i++) {
+		tap_context("round %d", i);
+		make_it_block(f.d.kick);
+		driver_put(&f.d, VIRTIO_MEM_REQ_STATE, GPA, 1);
+		take_count(f.d.kick);
+		ask_status(&f);
+		/* It may have missed that one, which was not there any more. */
+		ASSERT_EQ(write(f.d.kick, &one, sizeof(one)), sizeof(one));
+		EXPECT_EQ(wait_for_answer(&f), VIRTIO_MEM_RESP_ACK);
+		ask_status(&f);
+	}
+	tear_down(&f);
+}
+
+/**
+ * struct flood - an operator who asks without end
+ * @fixture: of which vmemd
+ * @reads: and takes the answers
+ * @answers: bytes of them, so far
+ * @end: to be set
+ */
+struct flood {
+	const struct fixture *fixture;
+	bool reads;
+	uint64_t answers;
+	bool end;
+};
+
+static void *flood(void *arg)
+{
+	static const char line[] = STATUS;
+	struct flood *flood = arg;
+	struct consumer_client c;
+	char text[CONSUMER_LINE_MAX];
+
+	control_connect(&c, flood->fixture->path);
+	while (!flag_is_set(&flood->end)) {
+		/* Parts of lines make nonsense, which is as good. */
+		if (send(c.fd, line, strlen(line),
+			 MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+			ASSERT_EQ(errno, EAGAIN);
+		if (flood->reads &&
+		    recv(c.fd, text, sizeof(text), MSG_DONTWAIT) > 0)
+			counter_add(&flood->answers);
+	}
+	control_close(&c);
+	return NULL;
+}
+
+static void a_flood_of_requests_is_not_all_it_serves(const void *arg)
+{
+	struct fixture f;
+	struct flood floods[] = {{&f, true, 0, false}, {&f, false, 0, false}};
+	pthread_t threads[ARRAY_SIZE(floods)];
+
+	(void)arg;
+	set_up(&f);
+	for (size_t i = 0; i < ARRAY_SIZE(floods); i++)
+		thread_start(&threads[i], flood, &floods[i]);
+	for (int i = 0; i < ROUNDS; i++) {
+		tap_context("round %d", i);
+		EXPECT_EQ(driver_request(&f.d,
+					 i % 2 ? VIRTIO_MEM_REQ_UNPLUG
+					       : VIRTIO_MEM_REQ_PLUG,
+					 GPA, 4),
+			  VIRTIO_MEM_RESP_ACK);
+		ask_status(&f);
+	}
+	/* And it is served itself. */
+	while (!counter_read(&floods[0].answers))
+		ask_status(&f);
+	for (size_t i = 0; i < ARRAY_SIZE(floods); i++) {
+		flag_set(&floods[i].end);
+		ASSERT_EQ(pthread_join(threads[i], NULL), 0);
+	}
+	tear_down(&f);
+}
+
+/* In the child, which has no rights any more. */
+static void plug_and_unplug(void)
+{
+	struct fixture f;
+
+	set_up(&f);
+	EXPECT_EQ(driver_request(&f.d, VIRTIO_MEM_REQ_PLUG, GPA, 8),
+		  VIRTIO_MEM_RESP_ACK);
+	for (uint32_t i = 0; i < 8; i++)
+		EXPECT_EQ(vm_slot_exists(&f.r.vm,
+					 SLOT(AS_NORMAL, VM_BOOT_SLOT + 1 + i)),
+			  i < 4);
+	EXPECT_EQ(driver_request(&f.d, VIRTIO_MEM_REQ_UNPLUG, GPA, 6),
+		  VIRTIO_MEM_RESP_ACK);
+	EXPECT_EQ(driver_request(&f.d, VIRTIO_MEM_REQ_STATE, GPA, 8),
+		  VIRTIO_MEM_RESP_ACK);
+	EXPECT_EQ(f.d.state, VIRTIO_MEM_STATE_MIXED);
+	ask_status(&f);
+	tear_down(&f);
+}
+
+static void all_of_it_works_in_group_kvm(const void *arg)
+{
+	static const char *const devices[] = {"/dev/kvm", "/dev/kvm-vmem"};
+	struct stat before[ARRAY_SIZE(devices)];
+	pid_t pid;
+
+	(void)arg;
+	if (geteuid())
+		tap_skip("needs root, to give it up");
+	vmemd_program();
+	/* As udev does, which this machine has not. */
+	for (size_t i = 0; i < ARRAY_SIZE(devices); i++) {
+		ASSERT_EQ(stat(devices[i], &before[i]), 0);
+		ASSERT_EQ(chown(devices[i], 0, KVM_GROUP), 0);
+		ASSERT_EQ(chmod(devices[i], 0660), 0);
+	}
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid) {
+		become_nobody(KVM_GROUP);
+		plug_and_unplug();
+		_exit(0);
+	}
+	expect_exit(pid);
+	for (size_t i = 0; i < ARRAY_SIZE(devices); i++) {
+		ASSERT_EQ(chown(devices[i], before[i].st_uid, before[i].st_gid),
+			  0);
+		ASSERT_EQ(chmod(devices[i], before[i].st_mode & 07777), 0);
+	}
+}
+
+int main(void)
+{
+	static const struct tap_case cases[] = {
+		{.name = "a call descriptor that is full and blocks",
+		 .run = a_full_call_descriptor_does_not_stop_it},
+		{.name = "a kick that is taken back, of one that blocks",
+		 .run = a_kick_that_is_taken_back_does_not_stop_it},
+		{.name = "operators who flood it: others are served",
+		 .run = a_flood_of_requests_is_not_all_it_serves},
+		{.name = "a VMM and its vmemd without rights, in group kvm",
+		 .run = all_of_it_works_in_group_kvm},
+	};
+
+	return tap_run(cases, ARRAY_SIZE(cases));
+}
