@@ -55,11 +55,11 @@ void backing_note_unplugged(struct backing *backing, uint64_t gpa,
 	uint64_t first = block_of(backing, gpa);
 	uint64_t end = first + size / backing->block_size;
 
-	while ((first = blocks_next(&backing->plugged, first, true)) < end) {
-		uint64_t next = blocks_next(&backing->plugged, first, false);
+	while ((first = blocks_next_until(&backing->plugged, first, end,
+					  true)) < end) {
+		uint64_t next =
+			blocks_next_until(&backing->plugged, first, end, false);
 
-		if (next > end)
-			next = end;
 		blocks_set(&backing->owed, first, next - first);
 		blocks_clear(&backing->plugged, first, next - first);
 		first = next;

@@ -110,15 +110,17 @@ uint64_t blocks_count(const struct blocks *blocks, uint64_t first, uint64_t nr)
 }
 
 /**
- * blocks_next() - first number from @from on that is in the set, or is not
+ * blocks_next_until() - first number from @from on that is in the set, or is not
+ * @end: where to stop, at most blocks->nr: no more words are looked at
  *
- * Return: the number, or blocks->nr.
+ * Return: the number, or @end.
  */
-uint64_t blocks_next(const struct blocks *blocks, uint64_t from, bool set)
+uint64_t blocks_next_until(const struct blocks *blocks, uint64_t from,
+			   uint64_t end, bool set)
 {
-	if (from >= blocks->nr)
-		return blocks->nr;
-	for_each_word(word, bits, from, blocks->nr - from)
+	if (from >= end || (set && !blocks->set))
+		return end;
+	for_each_word(word, bits, from, end - from)
 	{
 		uint64_t hits =
 			(set ? blocks->map[word] : ~blocks->map[word]) & bits;
@@ -126,7 +128,13 @@ uint64_t blocks_next(const struct blocks *blocks, uint64_t from, bool set)
 		if (hits)
 			return word * WORD_BITS + __builtin_ctzll(hits);
 	}
-	return blocks->nr;
+	return end;
+}
+
+/* The same in all of the set. Return: the number, or blocks->nr. */
+uint64_t blocks_next(const struct blocks *blocks, uint64_t from, bool set)
+{
+	return blocks_next_until(blocks, from, blocks->nr, set);
 }
 
 /* One more than the highest number in the set, 0 if it is empty. */

@@ -25,6 +25,8 @@ void blocks_clear(struct blocks *blocks, uint64_t first, uint64_t nr);
 void blocks_add(struct blocks *blocks, const struct blocks *more);
 void blocks_remove(struct blocks *blocks, const struct blocks *less);
 uint64_t blocks_count(const struct blocks *blocks, uint64_t first, uint64_t nr);
+uint64_t blocks_next_until(const struct blocks *blocks, uint64_t from,
+			   uint64_t end, bool set);
 uint64_t blocks_next(const struct blocks *blocks, uint64_t from, bool set);
 uint64_t blocks_end(const struct blocks *blocks);
 

@@ -210,13 +210,13 @@ static int discard_owed(struct virtio_mem *dev, uint64_t gpa, uint64_t size)
 
 	if (!budget)
 		budget = 1;
-	while ((first = blocks_next(&backing->owed, first, true)) < end) {
-		uint64_t next = blocks_next(&backing->owed, first, false);
+	while ((first = blocks_next_until(&backing->owed, first, end, true)) <
+	       end) {
+		uint64_t next =
+			blocks_next_until(&backing->owed, first, end, false);
 
 		if (!budget)
 			return -EINPROGRESS;
-		if (next > end)
-			next = end;
 		if (next - first > budget)
 			next = first + budget;
 		ret = backing->ops->discard(

@@ -22,6 +22,7 @@ static void check(const struct blocks *blocks, const uint8_t *model,
 		  uint64_t first, uint64_t nr)
 {
 	uint64_t count = 0, total = 0, end = 0, set = NR, clear = NR;
+	uint64_t stop = first + nr;
 
 	for (uint64_t i = 0; i < NR; i++) {
 		total += model[i];
@@ -41,6 +42,10 @@ static void check(const struct blocks *blocks, const uint8_t *model,
 	assert_int_equal(blocks_count(blocks, first, nr), count);
 	assert_int_equal(blocks_next(blocks, first, true), set);
 	assert_int_equal(blocks_next(blocks, first, false), clear);
+	assert_int_equal(blocks_next_until(blocks, first, stop, true),
+			 set < stop ? set : stop);
+	assert_int_equal(blocks_next_until(blocks, first, stop, false),
+			 clear < stop ? clear : stop);
 }
 
 static void blocks_follow_a_model(void **state)
