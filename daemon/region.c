@@ -13,9 +13,10 @@
  * differ, the blocks are read anew.
  *
  * Waiting. The kernel carries out changes in the order they are asked for, each
- * when KVM lets it be done, which a VMM can delay for as long as it likes. The
- * answer is an event of the loop, and other events have their turn before it.
- * Reading waits for nobody.
+ * when KVM lets it be done, which a VMM can delay for as long as it likes. Most
+ * are there at once, so the answer is waited for, but not for long; then it is
+ * an event of the loop, and other events have their turn before it. Reading
+ * waits for nobody.
  *
  * Request ids. Each change carries the id after the last one. The kernel
  * remembers the last request with its answer, so one that comes again with the
@@ -59,6 +60,12 @@
  */
 #define AGAIN_USEC     (30 * 1000000ULL)
 #define AGAIN_MAX_USEC (3600 * 1000000ULL)
+
+/*
+ * How long to wait for the answer to a change of blocks before it is left to the
+ * loop: longer than nearly all take, and so short that nobody misses the daemon.
+ */
+#define ANSWER_SOON_USEC 2000
 
 /* How long after a failure the region is read again. */
 #define RECHECK_USEC 1000000ULL
@@ -231,23 +238,31 @@ static int ask(struct region_request *request, struct vmem_nl_error *err)
 		return ret;
 	request->out = true;
 	request->asked++;
+	return 0;
+}
+
+/* The answer is an event of the loop, and may be lost. */
+static void await_answer(struct region_request *request)
+{
 	arm(request->again_source, request->wait_usec);
 	request->wait_usec *= 2;
 	if (request->wait_usec > AGAIN_MAX_USEC)
 		request->wait_usec = AGAIN_MAX_USEC;
-	return 0;
 }
 
 static int on_again(sd_event_source *source __attribute__((unused)),
 		    uint64_t usec __attribute__((unused)), void *arg)
 {
+	struct region_request *request = arg;
 	struct vmem_nl_error err;
 
 	log_warning("the kernel has not answered for long: asked again");
-	return ask(arg, &err);
+	ask(request, &err);
+	await_answer(request);
+	return 0;
 }
 
-/* Ask for request->change. Return: -EINPROGRESS, or an errno with a reason. */
+/* Ask for request->change. Return: 0, or an errno with a reason. */
 static int begin(struct region_request *request, bool repeat)
 {
 	struct backing *backing = &request->region->backing;
@@ -264,119 +279,18 @@ static int begin(struct region_request *request, bool repeat)
 	request->wait_usec = AGAIN_USEC;
 	ret = ask(request, &err);
 	if (!ret)
-		return -EINPROGRESS;
+		return 0;
 	snprintf(backing->reason, sizeof(backing->reason), "%.150s", err.text);
 	return ret == -EAGAIN || ret == -EINVAL ? -EBUSY : ret;
 }
 
-static int begin_change(struct backing *backing, enum vmem_nl_change_type type,
-			uint64_t gpa, uint64_t size)
+/* What the turn of the event loop is called that we are in; not 0. */
+static uint64_t loop_turn(const struct region *region)
 {
-	struct region *region = to_region(backing);
+	uint64_t turn = 0;
 
-	if (!region->blocks.out)
-		region->blocks.change = (struct vmem_nl_change){
-			.type = type,
-			.request_id = region->state.request_id + 1,
-			.range = {.gpa = gpa, .size = size},
-		};
-	return begin(&region->blocks, false);
-}
-
-static int region_plug(struct backing *backing, uint64_t gpa, uint64_t size)
-{
-	struct region *region = to_region(backing);
-
-	if (!region->prealloc || region->blocks.out)
-		return begin_change(backing, VMEM_NL_PLUG, gpa, size);
-	region->allocating = (struct vmem_nl_range){.gpa = gpa, .size = size};
-	region->allocated = 0;
-	turn_take(&region->allocate);
-	return -EINPROGRESS;
-}
-
-/* The next part. Return: 0 all is there; -EINPROGRESS; an errno. */
-static int allocate_more(struct region *region)
-{
-	struct backing *backing = &region->backing;
-	uint64_t left = region->allocating.size - region->allocated;
-	uint64_t part = MEMORY_ALLOCATE_MAX;
-	char text[MEMORY_TEXT_MAX];
-	int ret;
-
-	if (part < region->memory.page_size)
-		part = region->memory.page_size;
-	if (part > left)
-		part = left;
-	ret = memory_allocate(&region->memory,
-			      region->allocating.gpa - backing->gpa +
-				      region->allocated,
-			      part, text);
-	if (ret) {
-		snprintf(backing->reason, sizeof(backing->reason), "plug: %s",
-			 text);
-		return ret;
-	}
-	region->allocated += part;
-	return part < left ? -EINPROGRESS : 0;
-}
-
-static int on_allocate(sd_event_source *source __attribute__((unused)),
-		       void *arg)
-{
-	struct region *region = arg;
-	struct backing *backing = &region->backing;
-	struct vmem_nl_range range = region->allocating;
-	int ret;
-
-	ret = allocate_more(region);
-	if (ret == -EINPROGRESS) {
-		turn_take(&region->allocate);
-		return 0;
-	}
-	region->allocating.size = 0;
-	if (!ret)
-		ret = begin_change(backing, VMEM_NL_PLUG, range.gpa,
-				   range.size);
-	if (ret == -EINPROGRESS)
-		return 0;
-	backing_owe(backing, range.gpa, range.size);
-	if (backing->done)
-		backing->done(backing->arg, ret);
-	return 0;
-}
-
-static int region_unplug(struct backing *backing, uint64_t gpa, uint64_t size)
-{
-	return begin_change(backing, VMEM_NL_UNPLUG, gpa, size);
-}
-
-static int region_unplug_all(struct backing *backing)
-{
-	return begin_change(backing, VMEM_NL_UNPLUG_ALL, backing->gpa,
-			    backing->size);
-}
-
-/* The device has had us verified: the last request's id is known. */
-static int region_repeat(struct backing *backing, bool plug, uint64_t gpa,
-			 uint64_t size)
-{
-	struct region *region = to_region(backing);
-
-	if (!region->may_repeat || !region->state.request_id)
-		return -EINVAL;
-	if (!region->blocks.out)
-		region->blocks.change = (struct vmem_nl_change){
-			.type = plug ? VMEM_NL_PLUG : VMEM_NL_UNPLUG,
-			.request_id = region->state.request_id,
-			.range = {.gpa = gpa, .size = size},
-		};
-	return begin(&region->blocks, true);
-}
-
-static void region_answer_lost(struct backing *backing)
-{
-	to_region(backing)->may_repeat = true;
+	sd_event_get_iteration(region->allocate.event, &turn);
+	return turn + 1;
 }
 
 /* A change of ours was carried out. */
@@ -396,10 +310,11 @@ static void carried_out(struct region *region,
 	region->state.request_id = answer->request_id;
 	region->state.plugged_size = answer->plugged_size;
 	region->state.populated_slots = answer->populated_slots;
-	region->fresh =
-		change->type != VMEM_NL_PLUG &&
-		region->backing.plugged.set * region->backing.block_size ==
-			answer->plugged_size;
+	region->fresh = 0;
+	if (change->type != VMEM_NL_PLUG &&
+	    region->backing.plugged.set * region->backing.block_size ==
+		    answer->plugged_size)
+		region->fresh = loop_turn(region);
 }
 
 /* Are the blocks as the request wants them? */
@@ -463,9 +378,10 @@ static void end_request(struct region_request *request)
 	sd_event_source_set_enabled(request->again_source, SD_EVENT_OFF);
 }
 
-static void end_blocks(struct region *region, int ret,
-		       const struct vmem_nl_changed *changed,
-		       const struct vmem_nl_error *err)
+/* Return: what the device is told. */
+static int end_blocks(struct region *region, int ret,
+		      const struct vmem_nl_changed *changed,
+		      const struct vmem_nl_error *err)
 {
 	struct backing *backing = &region->backing;
 
@@ -488,12 +404,10 @@ static void end_blocks(struct region *region, int ret,
 		region->recheck = true;
 	region->seen = 0;
 	if (region->recheck) {
-		region->fresh = false;
+		region->fresh = 0;
 		region_recheck(region);
 	}
-	if (backing->done)
-		backing->done(backing->arg, ret);
-	region->fresh = false;
+	return ret;
 }
 
 static void end_size(struct region *region, int ret,
@@ -518,34 +432,204 @@ static void end_size(struct region *region, int ret,
 	}
 }
 
+/**
+ * take_answer() - the answer to a request, if it has come
+ * @wait: for ANSWER_SOON_USEC at most
+ * @result: 0, or the kernel's errno with @err
+ *
+ * Return: whether it has.
+ */
+static bool take_answer(struct region_request *request, bool wait, int *result,
+			struct vmem_nl_changed *changed,
+			struct vmem_nl_error *err)
+{
+	int ret = vmem_nl_receive(request->nl, wait, changed, err);
+
+	if (ret == -EINPROGRESS || !request->out)
+		return false;
+	if (ret && err->unknown) {
+		log_warning("an answer of the kernel's was lost: %s",
+			    err->text);
+		/* Once at once, then when the time has come. */
+		if (request->asked == 1) {
+			ask(request, err);
+			await_answer(request);
+		}
+		return false;
+	}
+	/* Too many requests wait: the first of ours may be among them. */
+	if (ret == -EBUSY && request->asked > 1)
+		return false;
+	*result = ret;
+	return true;
+}
+
 static int on_answer(sd_event_source *source __attribute__((unused)),
 		     int fd __attribute__((unused)),
 		     uint32_t revents __attribute__((unused)), void *arg)
 {
 	struct region_request *request = arg;
 	struct region *region = request->region;
+	struct backing *backing = &region->backing;
 	struct vmem_nl_changed changed;
 	struct vmem_nl_error err;
 	int ret;
 
-	ret = vmem_nl_receive(request->nl, &changed, &err);
-	if (ret == -EINPROGRESS || !request->out)
+	if (!take_answer(request, false, &ret, &changed, &err))
 		return 0;
-	if (ret && err.unknown) {
-		log_warning("an answer of the kernel's was lost: %s", err.text);
-		/* Once at once, then when the time has come. */
-		if (request->asked == 1)
-			ask(request, &err);
+	if (request == &region->size) {
+		end_size(region, ret, &changed, &err);
 		return 0;
 	}
-	/* Too many requests wait: the first of ours may be among them. */
-	if (ret == -EBUSY && request->asked > 1)
-		return 0;
-	if (request == &region->size)
-		end_size(region, ret, &changed, &err);
-	else
-		end_blocks(region, ret, &changed, &err);
+	ret = end_blocks(region, ret, &changed, &err);
+	if (backing->done)
+		backing->done(backing->arg, ret);
 	return 0;
+}
+
+/* Return: the result, if the answer comes soon; -EINPROGRESS; an errno. */
+static int begin_blocks(struct region *region, bool repeat)
+{
+	struct vmem_nl_changed changed;
+	struct vmem_nl_error err;
+	bool others;
+	int ret;
+
+	ret = begin(&region->blocks, repeat);
+	if (ret)
+		return ret;
+	if (take_answer(&region->blocks, true, &ret, &changed, &err)) {
+		/*
+		 * It is a change to poll for, too: do not wake up for it. Where
+		 * memory will be discarded that reads it, later.
+		 */
+		if (region->blocks.change.type == VMEM_NL_PLUG)
+			region_read_changes(region, &others);
+		return end_blocks(region, ret, &changed, &err);
+	}
+	if (region->blocks.asked == 1)
+		await_answer(&region->blocks);
+	return -EINPROGRESS;
+}
+
+static int begin_change(struct backing *backing, enum vmem_nl_change_type type,
+			uint64_t gpa, uint64_t size)
+{
+	struct region *region = to_region(backing);
+
+	if (!region->blocks.out)
+		region->blocks.change = (struct vmem_nl_change){
+			.type = type,
+			.request_id = region->state.request_id + 1,
+			.range = {.gpa = gpa, .size = size},
+		};
+	return begin_blocks(region, false);
+}
+
+static int region_plug(struct backing *backing, uint64_t gpa, uint64_t size)
+{
+	struct region *region = to_region(backing);
+
+	if (!region->prealloc || region->blocks.out)
+		return begin_change(backing, VMEM_NL_PLUG, gpa, size);
+	region->allocating = (struct vmem_nl_range){.gpa = gpa, .size = size};
+	region->allocated = 0;
+	turn_take(&region->allocate);
+	return -EINPROGRESS;
+}
+
+/* The next part. Return: 0 all is there; -EINPROGRESS; an errno. */
+static int allocate_more(struct region *region)
+{
+	struct backing *backing = &region->backing;
+	uint64_t left = region->allocating.size - region->allocated;
+	uint64_t part = MEMORY_ALLOCATE_MAX;
+	char text[MEMORY_TEXT_MAX];
+	int ret;
+
+	if (part < region->memory.page_size)
+		part = region->memory.page_size;
+	if (part > left)
+		part = left;
+	ret = memory_allocate(&region->memory,
+			      region->allocating.gpa - backing->gpa +
+				      region->allocated,
+			      part, text);
+	if (ret) {
+		snprintf(backing->reason, sizeof(backing->reason), "plug: %s",
+			 text);
+		return ret;
+	}
+	region->allocated += part;
+	return part < left ? -EINPROGRESS : 0;
+}
+
+static int on_allocate(sd_event_source *source __attribute__((unused)),
+		       void *arg)
+{
+	struct region *region = arg;
+	struct backing *backing = &region->backing;
+	struct vmem_nl_range range = region->allocating;
+	int ret;
+
+	ret = allocate_more(region);
+	if (ret == -EINPROGRESS) {
+		turn_take(&region->allocate);
+		return 0;
+	}
+	region->allocating.size = 0;
+	if (!ret)
+		ret = begin_change(backing, VMEM_NL_PLUG, range.gpa,
+				   range.size);
+	if (ret == -EINPROGRESS)
+		return 0;
+	if (ret)
+		backing_owe(backing, range.gpa, range.size);
+	if (backing->done)
+		backing->done(backing->arg, ret);
+	return 0;
+}
+
+static int region_unplug(struct backing *backing, uint64_t gpa, uint64_t size)
+{
+	return begin_change(backing, VMEM_NL_UNPLUG, gpa, size);
+}
+
+static int region_unplug_all(struct backing *backing)
+{
+	return begin_change(backing, VMEM_NL_UNPLUG_ALL, backing->gpa,
+			    backing->size);
+}
+
+/* The device has had us verified: the last request's id is known. */
+static int region_repeat(struct backing *backing, bool plug, uint64_t gpa,
+			 uint64_t size)
+{
+	struct region *region = to_region(backing);
+
+	if (!region->may_repeat || !region->state.request_id)
+		return -EINVAL;
+	if (!region->blocks.out)
+		region->blocks.change = (struct vmem_nl_change){
+			.type = plug ? VMEM_NL_PLUG : VMEM_NL_UNPLUG,
+			.request_id = region->state.request_id,
+			.range = {.gpa = gpa, .size = size},
+		};
+	return begin_blocks(region, true);
+}
+
+static void region_answer_lost(struct backing *backing)
+{
+	to_region(backing)->may_repeat = true;
+}
+
+/* Is what the kernel has just answered still so? */
+static bool is_fresh(struct region *region)
+{
+	bool others;
+
+	return region->fresh && region->fresh == loop_turn(region) &&
+	       !region_read_changes(region, &others) && !others;
 }
 
 static int region_verify(struct backing *backing)
@@ -562,7 +646,9 @@ static int region_verify(struct backing *backing)
 
 /*
  * What we know to be unplugged may have been plugged since by somebody else,
- * with contents. So ask before each part, but where it was just told.
+ * with contents. So ask before each part. Just after an answer that said how
+ * much is plugged it is enough to ask for the count of changes, which comes
+ * without a message.
  */
 static int region_discard(struct backing *backing, uint64_t gpa, uint64_t size)
 {
@@ -570,9 +656,9 @@ static int region_discard(struct backing *backing, uint64_t gpa, uint64_t size)
 	char text[MEMORY_TEXT_MAX];
 	int changed = 0, ret;
 
-	if (!region->fresh)
+	if (!is_fresh(region))
 		changed = region_verify(backing);
-	region->fresh = false;
+	region->fresh = 0;
 	if (changed)
 		return changed < 0 ? changed : -EAGAIN;
 	ret = memory_punch(&region->memory, gpa - backing->gpa, size, text);
@@ -639,6 +725,8 @@ int region_nl_open(struct region_nl *nl, struct vmem_nl_error *err)
 	ret = vmem_nl_open(&nl->read, err);
 	if (!ret)
 		ret = vmem_nl_open(&nl->blocks, err);
+	if (!ret)
+		ret = vmem_nl_set_patience(nl->blocks, ANSWER_SOON_USEC, err);
 	if (!ret)
 		ret = vmem_nl_open(&nl->size, err);
 	if (ret)
@@ -799,6 +887,19 @@ void region_detach(struct region *region)
 	close(region->memory.fd);
 }
 
+static int begin_set(struct region *region, struct vmem_nl_error *err)
+{
+	int ret;
+
+	ret = begin(&region->size, false);
+	if (ret) {
+		set_text(err, "%s", region->backing.reason);
+		return ret;
+	}
+	await_answer(&region->size);
+	return -EINPROGRESS;
+}
+
 /**
  * region_set_requested() - write the requested size down in the kernel
  *
@@ -808,18 +909,13 @@ void region_detach(struct region *region)
 int region_set_requested(struct region *region, uint64_t size,
 			 struct vmem_nl_error *err)
 {
-	int ret;
-
 	if (!region->size.out)
 		region->size.change = (struct vmem_nl_change){
 			.type = VMEM_NL_SET,
 			.set = VMEM_NL_SET_REQUESTED_SIZE,
 			.requested_size = size,
 		};
-	ret = begin(&region->size, false);
-	if (ret != -EINPROGRESS)
-		set_text(err, "%s", region->backing.reason);
-	return ret;
+	return begin_set(region, err);
 }
 
 /**
@@ -832,18 +928,13 @@ int region_set_requested(struct region *region, uint64_t size,
 int region_set_dirty_log(struct region *region, bool on,
 			 struct vmem_nl_error *err)
 {
-	int ret;
-
 	if (!region->size.out)
 		region->size.change = (struct vmem_nl_change){
 			.type = VMEM_NL_SET,
 			.set = VMEM_NL_SET_DIRTY_LOG,
 			.dirty_log = on,
 		};
-	ret = begin(&region->size, false);
-	if (ret != -EINPROGRESS)
-		set_text(err, "%s", region->backing.reason);
-	return ret;
+	return begin_set(region, err);
 }
 
 /**

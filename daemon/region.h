@@ -58,8 +58,8 @@ struct region_request {
  *	it was not
  * @may_repeat: the guest may not have got the answer to the last request: that
  *	of the daemon before us, or of a connection that has ended
- * @fresh: the kernel has just answered a change of ours, and said that it sees
- *	what is plugged as we do
+ * @fresh: the turn of the event loop in which the kernel has answered a change
+ *	of ours, and said that it sees what is plugged as we do; 0: none
  * @used_before: a driver may have seen the region's device already
  * @prealloc: memory is allocated before blocks are plugged; set by the user
  * @allocating: what it is allocated for, size 0 if for nothing
@@ -82,7 +82,7 @@ struct region {
 	uint64_t changes;
 	uint64_t seen;
 	bool may_repeat;
-	bool fresh;
+	uint64_t fresh;
 	bool used_before;
 	bool prealloc;
 	struct vmem_nl_range allocating;

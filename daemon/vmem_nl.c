@@ -733,20 +733,21 @@ static int take_changed(struct vmem_nl *nl, int len,
 
 /**
  * vmem_nl_receive() - the answer to what was sent last, if it has come
+ * @wait: for it, as long as vmem_nl_set_patience() says
  * @changed: the new state, on success
  * @err: why not, on error; not NULL
  *
  * Return: 0; -EINPROGRESS not yet; the kernel's errno, nothing was changed;
  * another errno with @err->unknown set.
  */
-int vmem_nl_receive(struct vmem_nl *nl, struct vmem_nl_changed *changed,
-		    struct vmem_nl_error *err)
+int vmem_nl_receive(struct vmem_nl *nl, bool wait,
+		    struct vmem_nl_changed *changed, struct vmem_nl_error *err)
 {
 	int ret;
 
 	memset(changed, 0, sizeof(*changed));
 	do {
-		ret = receive_datagram(nl, MSG_DONTWAIT);
+		ret = receive_datagram(nl, wait ? 0 : MSG_DONTWAIT);
 		if (ret == -EAGAIN)
 			return -EINPROGRESS;
 		if (ret < 0)
@@ -897,6 +898,32 @@ void vmem_nl_close(struct vmem_nl *nl)
 int vmem_nl_fd(const struct vmem_nl *nl)
 {
 	return mnl_socket_get_fd(nl->socket);
+}
+
+/**
+ * vmem_nl_set_patience() - how long vmem_nl_receive() waits for an answer
+ * @usec: not 0; the kernel waits up to two ticks of its clock longer
+ *
+ * Not for handles that other functions ask with: they would not wait longer.
+ *
+ * Return: 0, or an errno of setsockopt(2).
+ */
+int vmem_nl_set_patience(struct vmem_nl *nl, unsigned int usec,
+			 struct vmem_nl_error *err)
+{
+	const struct timeval tv = {
+		.tv_sec = usec / 1000000,
+		.tv_usec = usec % 1000000,
+	};
+	int ret;
+
+	if (!setsockopt(vmem_nl_fd(nl), SOL_SOCKET, SO_RCVTIMEO, &tv,
+			sizeof(tv)))
+		return 0;
+	ret = -errno;
+	set_error(err, "cannot set up a generic netlink socket: %s",
+		  strerror(-ret));
+	return ret;
 }
 
 /* Netlink message type of the family. */

@@ -212,8 +212,10 @@ int vmem_nl_slot_dump(struct vmem_nl *nl, struct vmem_nl_name name,
 int vmem_nl_send(struct vmem_nl *nl, struct vmem_nl_name name,
 		 const struct vmem_nl_change *change,
 		 struct vmem_nl_error *err);
-int vmem_nl_receive(struct vmem_nl *nl, struct vmem_nl_changed *changed,
-		    struct vmem_nl_error *err);
+int vmem_nl_set_patience(struct vmem_nl *nl, unsigned int usec,
+			 struct vmem_nl_error *err);
+int vmem_nl_receive(struct vmem_nl *nl, bool wait,
+		    struct vmem_nl_changed *changed, struct vmem_nl_error *err);
 
 int vmem_nl_subscribe(struct vmem_nl *nl, struct vmem_nl_error *err);
 int vmem_nl_next_event(struct vmem_nl *nl, int timeout_ms,

@@ -64,11 +64,20 @@ struct fixture {
 static unsigned int answers_to_lose;
 /* What happens meanwhile. */
 static void (*when_lost)(void);
+/* How many are to come later than anybody waits for them. */
+static unsigned int answers_to_delay;
 
 ssize_t recvmsg(int fd, struct msghdr *mh, int flags)
 {
-	ssize_t got = syscall(SYS_recvmsg, fd, mh, flags);
 	const struct sockaddr_nl *from = mh->msg_name;
+	ssize_t got;
+
+	if (answers_to_delay && !(flags & MSG_DONTWAIT)) {
+		answers_to_delay--;
+		errno = EAGAIN;
+		return -1;
+	}
+	got = syscall(SYS_recvmsg, fd, mh, flags);
 
 	if (got > 0 && from && from->nl_family == AF_NETLINK &&
 	    answers_to_lose) {
@@ -203,29 +212,26 @@ static void restart(struct fixture *f)
 static int plug(struct fixture *f, unsigned int first, unsigned int nr)
 {
 	struct backing *backing = &f->region.backing;
+	int ret = backing->ops->plug(backing, GPA + first * BLOCK, nr * BLOCK);
 
-	assert_int_equal(
-		backing->ops->plug(backing, GPA + first * BLOCK, nr * BLOCK),
-		-EINPROGRESS);
-	return wait_done(f);
+	return ret == -EINPROGRESS ? wait_done(f) : ret;
 }
 
 static int unplug(struct fixture *f, unsigned int first, unsigned int nr)
 {
 	struct backing *backing = &f->region.backing;
+	int ret =
+		backing->ops->unplug(backing, GPA + first * BLOCK, nr * BLOCK);
 
-	assert_int_equal(
-		backing->ops->unplug(backing, GPA + first * BLOCK, nr * BLOCK),
-		-EINPROGRESS);
-	return wait_done(f);
+	return ret == -EINPROGRESS ? wait_done(f) : ret;
 }
 
 static int unplug_all(struct fixture *f)
 {
 	struct backing *backing = &f->region.backing;
+	int ret = backing->ops->unplug_all(backing);
 
-	assert_int_equal(backing->ops->unplug_all(backing), -EINPROGRESS);
-	return wait_done(f);
+	return ret == -EINPROGRESS ? wait_done(f) : ret;
 }
 
 static int set_requested(struct fixture *f, uint64_t size)
@@ -298,7 +304,9 @@ static bool others_changed(struct fixture *f)
 	struct pollfd pfd = {.fd = f->region.fd, .events = POLLIN};
 	bool others;
 
-	assert_int_equal(poll(&pfd, 1, 0), 1);
+	/* Ours may have been read already. */
+	if (!poll(&pfd, 1, 0))
+		return false;
 	assert_int_equal(region_read_changes(&f->region, &others), 0);
 	return others;
 }
@@ -465,9 +473,13 @@ static void own_changes_are_told_from_others(void **state)
 	/* Mixed with one of ours. */
 	plug_by_other(f, 50, 2, 0);
 	assert_int_equal(plug(f, 60, 1), 0);
+	assert_false(f->region.recheck);
+	assert_int_equal(f->news, 2);
+	assert_mirror(f);
+	plug_by_other(f, 54, 2, 0);
+	assert_int_equal(unplug(f, 60, 1), 0);
 	assert_true(others_changed(f));
 	region_recheck(&f->region);
-	assert_false(f->region.recheck);
 	assert_mirror(f);
 
 	assert_int_equal(vmem_nl_region_set(f->other_nl, VMEM_NL_BY_FD(f->fd),
@@ -573,7 +585,9 @@ static void nobody_waits_for_a_change(void **state)
 	struct fixture *f = *state;
 	struct backing *backing = &f->region.backing;
 
+	answers_to_delay = 1;
 	assert_int_equal(backing->ops->plug(backing, GPA, BLOCK), -EINPROGRESS);
+	assert_int_equal(answers_to_delay, 0);
 	/* There is one at a time; the mirror is as it was until the answer. */
 	assert_int_equal(backing->ops->plug(backing, GPA + BLOCK, BLOCK),
 			 -EBUSY);
@@ -763,6 +777,7 @@ static void the_end_of_the_vm_is_seen(void **state)
 	backing->done = on_done;
 	backing->arg = f;
 	/* In another process than the VM's: the descriptor is the authority. */
+	answers_to_delay = 1;
 	assert_int_equal(backing->ops->plug(backing, GPA, BLOCK), -EINPROGRESS);
 	assert_int_equal(wait_done(f), 0);
 	assert_int_equal(region_read_changes(&region, &others), 0);
@@ -777,8 +792,7 @@ static void the_end_of_the_vm_is_seen(void **state)
 	assert_true(others);
 	assert_int_equal(region_read_changes(&region, &others), -ENODEV);
 	assert_int_equal(backing->ops->plug(backing, GPA + BLOCK, BLOCK),
-			 -EINPROGRESS);
-	assert_int_equal(wait_done(f), -ENODEV);
+			 -ENODEV);
 	region_detach(&region);
 	region_nl_close(&nl);
 	close(pair[0]);
