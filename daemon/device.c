@@ -119,10 +119,7 @@ static void warn_of_memory(const struct vmem_device *device)
 static void note_change(void *arg)
 {
 	struct vmem_device *device = arg;
-	uint64_t size;
 
-	if (device->attached)
-		vmem_device_resident(device, &size);
 	device->ops->changed(device, device->arg);
 }
 

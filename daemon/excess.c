@@ -19,9 +19,9 @@
  * moment is the memory controller of the VMM's cgroup, or memslots as small as
  * blocks.
  *
- * Looking costs a system call. It is done when a request has ended and when
- * somebody asks for status, and by a timer only with a cap: an idle daemon
- * without one does not wake up for it.
+ * Looking costs a system call. It is done when changes are told, which is once
+ * after many requests, when somebody asks for status, and by a timer only with a
+ * cap: an idle daemon without one does not wake up for it.
  */
 #include "excess.h"
 #include "size.h"

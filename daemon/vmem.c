@@ -118,12 +118,17 @@ static int on_publish(sd_event_source *source __attribute__((unused)),
 		      uint64_t usec __attribute__((unused)), void *arg)
 {
 	struct vmem *vmem = arg;
+	uint64_t resident;
 
 	tell_manager(vmem);
 	for (unsigned int i = 0; i < vmem->nr_devices; i++) {
-		if (!vmem->devices[i].untold)
+		struct vmem_device *device = &vmem->devices[i];
+
+		if (!device->untold)
 			continue;
-		vmem->devices[i].untold = false;
+		device->untold = false;
+		if (device->attached)
+			vmem_device_resident(device, &resident);
 		control_publish(&vmem->control, i);
 	}
 	return 0;
