@@ -48,11 +48,16 @@ qemu_fetch() {
 # guests.
 qemu_tcg_cpu=max,phys-bits=48,erms=off,fsrm=off
 
-# qemu_accel - print the acceleration options, one word a line
+# qemu_accel [ICOUNT] - print the acceleration options, one word a line
+# ICOUNT, if not empty: time goes by instructions, of all vCPUs together, two
+# nanoseconds each; while all are idle it jumps to the next timer.
 # One host thread for all vCPUs of an emulated machine: with one each, guests
 # that run guests of their own hung now and then.
 qemu_accel() {
-	if [ -n "${KVM_VMEM_ACCEL-}" ]; then
+	if [ -n "${1-}" ]; then
+		printf '%s\n' -accel tcg,thread=single -cpu "$qemu_tcg_cpu" \
+			-icount shift=1,sleep=off
+	elif [ -n "${KVM_VMEM_ACCEL-}" ]; then
 		printf '%s\n' -accel "$KVM_VMEM_ACCEL"
 		case $KVM_VMEM_ACCEL in
 		kvm*) printf '%s\n' -cpu host ;;

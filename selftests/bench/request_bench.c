@@ -9,7 +9,11 @@
  * geometry, and what is printed is the times of all. The netlink way gives the
  * unplugged memory back as vmemd does, as that is part of the change.
  *
- * One line of JSON per measurement: {"requests":..,"blocks":..,
+ * A driver may make its next request when it has the answer to the one before,
+ * as Linux does; then each costs two switches between the processes. Or it fills
+ * the queue, and what counts is what vmemd does for a request. Both are measured.
+ *
+ * One line of JSON per measurement: {"requests":..,"blocks":..,"queued":..,
  * "vhost_user_ns":[..],"netlink_ns":[..]}.
  */
 #include <errno.h>
@@ -44,46 +48,74 @@ struct way {
 	struct samples samples;
 };
 
-static void by_netlink(struct way *way, bool plug, uint64_t gpa,
-		       uint16_t nr_blocks)
-{
-	struct vmem_nl_range range = {gpa, nr_blocks * BLOCK};
-	struct vmem_nl_answer answer;
-	struct vmem_nl_error err;
+/**
+ * struct load - what a round does
+ * @nr: requests to plug, and as many to unplug
+ * @nr_blocks: of each
+ * @queued: how many a driver has on their way at most
+ */
+struct load {
+	unsigned int nr;
+	uint16_t nr_blocks;
+	unsigned int queued;
+};
 
-	ASSERT_OK((plug ? vmem_nl_plug : vmem_nl_unplug)(
-		way->r.nl, VMEM_NL_BY_FD(way->r.fd), ++way->request_id, &range,
-		1, &answer, &err));
-	if (!plug)
-		ASSERT_EQ(fallocate(way->r.mem.fd,
-				    FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-				    (off_t)(gpa - GPA), (off_t)range.size),
-			  0);
+static uint64_t gpa_of(const struct load *load, unsigned int request)
+{
+	return GPA + (uint64_t)request * load->nr_blocks * BLOCK;
 }
 
-static void by_driver(struct way *way, bool plug, uint64_t gpa,
-		      uint16_t nr_blocks)
+static void by_netlink(struct way *way, bool plug, const struct load *load)
 {
-	ASSERT_EQ(driver_request(&way->d,
-				 plug ? VIRTIO_MEM_REQ_PLUG
-				      : VIRTIO_MEM_REQ_UNPLUG,
-				 gpa, nr_blocks),
-		  VIRTIO_MEM_RESP_ACK);
+	struct vmem_nl_answer answer;
+	struct vmem_nl_range range;
+	struct vmem_nl_error err;
+
+	for (unsigned int i = 0; i < load->nr; i++) {
+		range = (struct vmem_nl_range){gpa_of(load, i),
+					       load->nr_blocks * BLOCK};
+		ASSERT_OK((plug ? vmem_nl_plug : vmem_nl_unplug)(
+			way->r.nl, VMEM_NL_BY_FD(way->r.fd), ++way->request_id,
+			&range, 1, &answer, &err));
+		if (!plug)
+			ASSERT_EQ(fallocate(way->r.mem.fd,
+					    FALLOC_FL_PUNCH_HOLE |
+						    FALLOC_FL_KEEP_SIZE,
+					    (off_t)(range.gpa - GPA),
+					    (off_t)range.size),
+				  0);
+	}
+}
+
+static void by_driver(struct way *way, bool plug, const struct load *load)
+{
+	uint16_t type = plug ? VIRTIO_MEM_REQ_PLUG : VIRTIO_MEM_REQ_UNPLUG;
+	unsigned int put = 0, answered = 0;
+	uint16_t answer;
+
+	while (answered < load->nr) {
+		/* Fill the queue, then let it run dry. */
+		for (; put < load->nr && put - answered < load->queued; put++)
+			driver_add(&way->d, type, gpa_of(load, put),
+				   load->nr_blocks);
+		driver_kick(&way->d);
+		while (answered < put) {
+			answer = driver_wait(&way->d);
+			ASSERT_EQ(answer, VIRTIO_MEM_RESP_ACK);
+			answered++;
+		}
+	}
 }
 
 static void run_round(struct way *way,
-		      void (*change)(struct way *way, bool plug, uint64_t gpa,
-				     uint16_t nr_blocks),
-		      unsigned int nr, uint16_t nr_blocks)
+		      void (*change)(struct way *way, bool plug,
+				     const struct load *load),
+		      const struct load *load)
 {
 	uint64_t began = now_ns();
 
-	for (unsigned int i = 0; i < nr; i++)
-		change(way, true, GPA + (uint64_t)i * nr_blocks * BLOCK,
-		       nr_blocks);
-	for (unsigned int i = 0; i < nr; i++)
-		change(way, false, GPA + (uint64_t)i * nr_blocks * BLOCK,
-		       nr_blocks);
+	change(way, true, load);
+	change(way, false, load);
 	samples_add(&way->samples, now_ns() - began);
 }
 
@@ -108,17 +140,18 @@ static void print_samples(const char *name, const struct samples *s)
 	printf("]");
 }
 
-static void measure(struct way ways[2], unsigned int rounds, unsigned int nr,
-		    uint16_t nr_blocks)
+static void measure(struct way ways[2], unsigned int rounds,
+		    const struct load *load)
 {
 	/* The first of each is for caches. */
 	for (unsigned int i = 0; i <= rounds; i++) {
-		run_round(&ways[0], by_driver, nr, nr_blocks);
-		run_round(&ways[1], by_netlink, nr, nr_blocks);
+		run_round(&ways[0], by_driver, load);
+		run_round(&ways[1], by_netlink, load);
 		if (!i)
 			ways[0].samples.nr = ways[1].samples.nr = 0;
 	}
-	printf("{\"requests\":%u,\"blocks\":%u", 2 * nr, nr_blocks);
+	printf("{\"requests\":%u,\"blocks\":%u,\"queued\":%u", 2 * load->nr,
+	       load->nr_blocks, load->queued);
 	print_samples("vhost_user_ns", &ways[0].samples);
 	print_samples("netlink_ns", &ways[1].samples);
 	printf("}\n");
@@ -131,10 +164,12 @@ int main(int argc, char **argv)
 	char *const args[] = {(char *)"--log-level", (char *)"warning",
 			      (char *)"--requested-size", (char *)"1T", NULL};
 	/* A memslot's worth, as Linux asks for it; and one block. */
-	static const struct {
-		unsigned int nr;
-		uint16_t nr_blocks;
-	} series[] = {{256, SLOT_SIZE / BLOCK}, {1024, 1}};
+	static const struct load loads[] = {
+		{256, SLOT_SIZE / BLOCK, 1},
+		{256, SLOT_SIZE / BLOCK, DRIVER_OUTSTANDING},
+		{1024, 1, 1},
+		{1024, 1, DRIVER_OUTSTANDING},
+	};
 	unsigned int rounds = ROUNDS;
 	static struct way ways[2];
 
@@ -151,8 +186,8 @@ int main(int argc, char **argv)
 	ways[1].r.nl = netlink_open();
 	driver_spawn(&ways[0].d, args, NULL, ways[0].r.fd, ways[0].r.mem.fd);
 	driver_start(&ways[0].d);
-	for (size_t i = 0; i < ARRAY_SIZE(series); i++)
-		measure(ways, rounds, series[i].nr, series[i].nr_blocks);
+	for (size_t i = 0; i < ARRAY_SIZE(loads); i++)
+		measure(ways, rounds, &loads[i]);
 	driver_stop(&ways[0].d);
 	return 0;
 }

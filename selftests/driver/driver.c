@@ -188,20 +188,21 @@ void driver_config(struct driver *d, struct virtio_mem_config *config)
 	ASSERT_OK(vhost_user_get_config(&d->vu, (uint8_t *)config));
 }
 
-/** driver_put() - make a request. At most DRIVER_QUEUE_SIZE / 2 are without
- * answer.
+/**
+ * driver_add() - make a request, and do not tell vmemd
+ *
+ * At most DRIVER_OUTSTANDING are without answer.
  */
-void driver_put(struct driver *d, uint16_t type, uint64_t gpa,
+void driver_add(struct driver *d, uint16_t type, uint64_t gpa,
 		uint16_t nr_blocks)
 {
 	struct vring_desc *descs = (void *)(d->memory + DESC);
 	struct vring_avail *avail = (void *)(d->memory + AVAIL);
-	uint16_t slot = d->put % (DRIVER_QUEUE_SIZE / 2), head = 2 * slot;
+	uint16_t slot = d->put % DRIVER_OUTSTANDING, head = 2 * slot;
 	uint64_t buffer = BUFFERS + (uint64_t)slot * BUFFER_SIZE;
 	struct virtio_mem_req *request = (void *)(d->memory + buffer);
-	const uint64_t one = 1;
 
-	ASSERT_TRUE((uint16_t)(d->put - d->seen) < DRIVER_QUEUE_SIZE / 2);
+	ASSERT_TRUE((uint16_t)(d->put - d->seen) < DRIVER_OUTSTANDING);
 	memset(request, 0, BUFFER_SIZE);
 	request->type = type;
 	request->u.plug.addr = gpa;
@@ -220,7 +221,22 @@ void driver_put(struct driver *d, uint16_t type, uint64_t gpa,
 	avail->ring[d->put % DRIVER_QUEUE_SIZE] = head;
 	d->put++;
 	__atomic_store_n(&avail->idx, d->put, __ATOMIC_RELEASE);
+}
+
+/** driver_kick() - tell vmemd of requests */
+void driver_kick(struct driver *d)
+{
+	const uint64_t one = 1;
+
 	ASSERT_EQ(write(d->kick, &one, sizeof(one)), sizeof(one));
+}
+
+/** driver_put() - make a request. At most DRIVER_OUTSTANDING are without answer */
+void driver_put(struct driver *d, uint16_t type, uint64_t gpa,
+		uint16_t nr_blocks)
+{
+	driver_add(d, type, gpa, nr_blocks);
+	driver_kick(d);
 }
 
 /**

@@ -19,6 +19,9 @@
 /* Requests that may be on their way at the same time. */
 #define DRIVER_QUEUE_SIZE 64
 
+/* Requests that have no answer yet, at most: each takes two descriptors. */
+#define DRIVER_OUTSTANDING (DRIVER_QUEUE_SIZE / 2)
+
 /**
  * struct driver - a driver, its queue, and the vmemd that serves it
  * @vmemd: ended by driver_stop()
@@ -54,6 +57,9 @@ void driver_respawn(struct driver *d, char *const *args,
 void driver_stop(struct driver *d);
 
 void driver_config(struct driver *d, struct virtio_mem_config *config);
+void driver_add(struct driver *d, uint16_t type, uint64_t gpa,
+		uint16_t nr_blocks);
+void driver_kick(struct driver *d);
 void driver_put(struct driver *d, uint16_t type, uint64_t gpa,
 		uint16_t nr_blocks);
 bool driver_take(struct driver *d, uint16_t *answer);
