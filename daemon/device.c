@@ -682,6 +682,7 @@ int vmem_device_open(struct vmem_device *device, sd_event *event,
 	device->event = event;
 	device->vu.event = event;
 	device->vhost_user_fd = vhost_user_fd;
+	vhost_user_prepare(&device->vu);
 	ret = add_sources(device);
 	if (ret)
 		return ret;

@@ -1479,8 +1479,12 @@ void vhost_user_init(struct vhost_user *vu, sd_event *event,
 	doorbell_init(&vu->bell);
 }
 
-/* While that is still allowed: the device's first descriptor comes early. */
-static void open_bell(struct vhost_user *vu)
+/**
+ * vhost_user_prepare() - get what is not to be had when the daemon is isolated
+ *
+ * Without it, the first front end or listening socket does it.
+ */
+void vhost_user_prepare(struct vhost_user *vu)
 {
 	int ret = doorbell_open(&vu->bell);
 
@@ -1519,7 +1523,7 @@ int vhost_user_adopt(struct vhost_user *vu, int fd)
 		close(fd);
 		return -EBUSY;
 	}
-	open_bell(vu);
+	vhost_user_prepare(vu);
 	vu->fd = fd;
 	ret = add_deferred(vu);
 	if (ret >= 0)
@@ -1546,7 +1550,7 @@ int vhost_user_adopt(struct vhost_user *vu, int fd)
  */
 int vhost_user_listen(struct vhost_user *vu, int fd)
 {
-	open_bell(vu);
+	vhost_user_prepare(vu);
 	return listener_start(&vu->listener, vu->event, fd);
 }
 

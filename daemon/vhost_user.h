@@ -142,6 +142,7 @@ struct vhost_user {
 
 void vhost_user_init(struct vhost_user *vu, sd_event *event,
 		     struct virtio_mem *dev);
+void vhost_user_prepare(struct vhost_user *vu);
 int vhost_user_listen(struct vhost_user *vu, int fd);
 int vhost_user_adopt(struct vhost_user *vu, int fd);
 void vhost_user_stop(struct vhost_user *vu);
