@@ -3,11 +3,18 @@
  * Messages to standard error. Each is one write of one line: nothing is
  * buffered, so that nothing is lost when the process is killed.
  *
+ * Nobody is waited for either. Who reads standard error may have stopped - the
+ * VMM that started us, a terminal that is held - and is no reason not to serve
+ * others: a message that finds no room is left out, and the next one that does
+ * comes with their number. Who fills a pipe at that very moment can still make
+ * us wait.
+ *
  * The level belongs to the process, as standard error does; it is the one
  * thing in this program that is not in a context structure.
  */
 #include <ctype.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +34,8 @@
 static struct {
 	enum log_level level;
 	bool journal;
+	/* Messages for which there was no room. */
+	unsigned int lost;
 } log_state = {.level = LOG_LEVEL_INFO};
 
 static const char *const level_names[] = {
@@ -58,7 +67,15 @@ void log_init(enum log_level level)
 	log_state.journal = getenv("JOURNAL_STREAM");
 }
 
-static void log_line(enum log_level level, const char *format, va_list ap)
+/* A pipe that has room has it for a line: LOG_LINE_MAX is below PIPE_BUF. */
+static bool has_room(void)
+{
+	struct pollfd pfd = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+	return poll(&pfd, 1, 0) > 0 && pfd.revents & POLLOUT;
+}
+
+static void write_line(enum log_level level, const char *format, va_list ap)
 {
 	char line[LOG_LINE_MAX];
 	int head, body;
@@ -77,6 +94,30 @@ static void log_line(enum log_level level, const char *format, va_list ap)
 	line[len++] = '\n';
 	if (write(STDERR_FILENO, line, len) < 0)
 		return; /* nowhere to say it */
+}
+
+static void __attribute__((format(printf, 2, 3)))
+write_text(enum log_level level, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	write_line(level, format, ap);
+	va_end(ap);
+}
+
+static void log_line(enum log_level level, const char *format, va_list ap)
+{
+	if (log_state.lost && has_room()) {
+		write_text(LOG_LEVEL_WARNING,
+			   "%u messages were left out: nobody read them",
+			   log_state.lost);
+		log_state.lost = 0;
+	}
+	if (has_room())
+		write_line(level, format, ap);
+	else
+		log_state.lost++;
 }
 
 void log_message(enum log_level level, const char *format, ...)

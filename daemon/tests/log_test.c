@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* Messages, and a reader of standard error who does not read. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "unit.h"
+
+/* More than a pipe holds of messages. */
+#define MANY 10000
+
+/* Longest text of a pipe here. */
+#define TEXT_MAX (1 << 20)
+
+/**
+ * struct fixture - a pipe in the place of standard error
+ * @reader: its end that is read
+ * @saved: standard error
+ * @text: what was read last
+ */
+struct fixture {
+	int reader;
+	int saved;
+	char text[TEXT_MAX];
+};
+
+static int set_up(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	int pair[2];
+
+	assert_non_null(f);
+	assert_int_equal(pipe2(pair, O_CLOEXEC), 0);
+	assert_int_equal(fcntl(pair[0], F_SETFL, O_NONBLOCK), 0);
+	f->reader = pair[0];
+	f->saved = dup(STDERR_FILENO);
+	assert_true(f->saved >= 0);
+	assert_int_equal(dup2(pair[1], STDERR_FILENO), STDERR_FILENO);
+	close(pair[1]);
+	*state = f;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(dup2(f->saved, STDERR_FILENO), STDERR_FILENO);
+	close(f->saved);
+	close(f->reader);
+	free(f);
+	return 0;
+}
+
+/* All that is there. */
+static const char *take(struct fixture *f)
+{
+	size_t have = 0;
+	ssize_t got;
+
+	do {
+		got = read(f->reader, f->text + have,
+			   sizeof(f->text) - 1 - have);
+		have += got > 0 ? (size_t)got : 0;
+	} while (got > 0);
+	f->text[have] = '\0';
+	return f->text;
+}
+
+static unsigned int count_lines(const char *text)
+{
+	unsigned int nr = 0;
+
+	for (; *text; text++)
+		nr += *text == '\n';
+	return nr;
+}
+
+static void a_message_is_a_line(void **state)
+{
+	struct fixture *f = *state;
+
+	log_warning("%s", "one\ntwo\33[m");
+	assert_string_equal(take(f), "vmemd: one two [m\n");
+	log_debug("too much");
+	assert_string_equal(take(f), "");
+}
+
+/* If it waited, it would for ever: the test is given up then. */
+static void who_does_not_read_is_not_waited_for(void **state)
+{
+	struct fixture *f = *state;
+	unsigned int read_nr, lost = 0;
+	const char *text;
+
+	for (int i = 0; i < MANY; i++)
+		log_err("message %d", i);
+	text = take(f);
+	read_nr = count_lines(text);
+	assert_in_range(read_nr, 1, MANY - 1);
+	assert_int_equal(strncmp(text, "vmemd: message 0\n", 17), 0);
+	/* None is lost without a word. */
+	log_err("the next");
+	text = take(f);
+	assert_int_equal(
+		sscanf(text, "vmemd: %u messages were left out", &lost), 1);
+	assert_int_equal(read_nr + lost, MANY);
+	assert_string_equal(strchr(text, '\n') + 1, "vmemd: the next\n");
+	/* And that is said once. */
+	log_err("another");
+	assert_string_equal(take(f), "vmemd: another\n");
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(a_message_is_a_line),
+		T(who_does_not_read_is_not_waited_for),
+	};
+
+	log_init(LOG_LEVEL_WARNING);
+	return unit_run(tests, NULL, NULL);
+}
