@@ -18,10 +18,12 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <linux/kvm.h>
 #include <linux/kvm_vmem.h>
+#include <linux/netlink.h>
 
 #include "log.h"
 #include "region.h"
@@ -580,6 +582,56 @@ static void lost_answers_are_asked_for_again(void **state)
 	assert_int_equal(blocks_count(&f->region.backing.plugged, 100, 1), 1);
 }
 
+/* Sequence numbers begin with the time, and go up by one each request. */
+#define FORGED_BEFORE 400
+#define FORGED	      800
+
+/* Errors, as the kernel's but for who sends them. Takes CAP_NET_ADMIN. */
+static void forge_answers(const struct vmem_nl *nl)
+{
+	struct {
+		struct nlmsghdr head;
+		struct nlmsgerr body;
+	} forged[FORGED] = {};
+	struct sockaddr_nl to = {};
+	socklen_t size = sizeof(to);
+	int fd;
+
+	assert_int_equal(
+		getsockname(vmem_nl_fd(nl), (struct sockaddr *)&to, &size), 0);
+	for (uint32_t i = 0; i < FORGED; i++) {
+		forged[i].head.nlmsg_len = sizeof(forged[i]);
+		forged[i].head.nlmsg_type = NLMSG_ERROR;
+		forged[i].head.nlmsg_seq = time(NULL) - FORGED_BEFORE + i;
+		forged[i].head.nlmsg_pid = to.nl_pid;
+		forged[i].body.error = -EXDEV;
+	}
+	fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_GENERIC);
+	assert_true(fd >= 0);
+	assert_int_equal(sendto(fd, forged, sizeof(forged), 0,
+				(struct sockaddr *)&to, sizeof(to)),
+			 sizeof(forged));
+	close(fd);
+}
+
+static void answers_of_others_are_not_believed(void **state)
+{
+	struct fixture *f = *state;
+	struct backing *backing = &f->region.backing;
+	struct vmem_nl_region state_now;
+
+	forge_answers(f->nl.read);
+	assert_int_equal(vmem_nl_region_get(f->nl.read,
+					    VMEM_NL_BY_FD(f->region.fd),
+					    &state_now, &f->err),
+			 0);
+	assert_int_equal(state_now.size, REGION_SIZE);
+	forge_answers(f->nl.blocks);
+	assert_int_equal(backing->ops->plug(backing, GPA, BLOCK), -EINPROGRESS);
+	assert_int_equal(wait_done(f), 0);
+	assert_int_equal(backing->plugged.set, 1);
+}
+
 static void nobody_waits_for_a_change(void **state)
 {
 	struct fixture *f = *state;
@@ -815,6 +867,7 @@ int main(void)
 		T(a_stale_view_is_found_and_renewed),
 		T(a_request_in_flight_over_a_restart_is_found),
 		T(lost_answers_are_asked_for_again),
+		T(answers_of_others_are_not_believed),
 		T(nobody_waits_for_a_change),
 		T(what_others_plugged_is_not_discarded),
 		T(a_memslot_in_the_way_is_busy),
