@@ -831,13 +831,11 @@ static unsigned int count_lines(struct fixture *f, int fd)
 /* All of them at once, so that they take little of the socket's buffer. */
 static void flood(int fd)
 {
-	char text[FLOOD * strlen(STATUS_LINE) + 1];
+	char text[FLOOD * strlen(STATUS_LINE) + 1], *end = text;
 
 	for (size_t i = 0; i < FLOOD; i++)
-		memcpy(text + i * strlen(STATUS_LINE), STATUS_LINE,
-		       strlen(STATUS_LINE));
-	assert_int_equal(send(fd, text, sizeof(text) - 1, MSG_NOSIGNAL),
-			 sizeof(text) - 1);
+		end = stpcpy(end, STATUS_LINE);
+	assert_int_equal(send(fd, text, end - text, MSG_NOSIGNAL), end - text);
 }
 
 static int on_guest(sd_event_source *source, int fd, uint32_t revents,
