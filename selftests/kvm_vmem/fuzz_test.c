@@ -78,11 +78,19 @@
 /* Types of attributes, and a few that there are not. */
 #define ATTRIBUTES 24
 
+/* Where a region is, and its block size. */
+struct geometry {
+	uint64_t gpa;
+	uint64_t size;
+	uint64_t block_size;
+};
+
 /**
  * struct world - what the threads work on
  * @regions: descriptors that calls have made; -1 where there is none. A thread
  *	may close one that another is about to use
- * @lock: protects what is put into @regions
+ * @geometries: theirs, as they were asked for
+ * @lock: protects what is put into @regions and @geometries
  * @waiting_lock: a new region's descriptor waits in read() until it is told not
  *	to, and its number may be one that another thread still knows. Makers
  *	share this lock until then; who reads has it alone
@@ -95,6 +103,7 @@ struct world {
 	struct backing bystander_memory;
 	int event_fd;
 	int regions[NR_REGIONS];
+	struct geometry geometries[NR_REGIONS];
 	pthread_mutex_t lock;
 	pthread_rwlock_t waiting_lock;
 	struct vmem_nl *nl;
@@ -108,6 +117,8 @@ struct world {
  * @steps: still to go
  * @doing: name of the call it is in
  * @made: regions that it has made
+ * @succeeded: calls that were not refused
+ * @changes: of regions that there were
  */
 struct actor {
 	struct world *world;
@@ -118,6 +129,7 @@ struct actor {
 	const char *doing;
 	uint32_t made;
 	uint32_t succeeded;
+	uint32_t changes;
 	pthread_t thread;
 };
 
@@ -283,7 +295,9 @@ static void call_batch(struct actor *a)
 	note(a, ioctl(a->world->dev, KVM_VMEM_MEMSLOT_BATCH, address));
 }
 
-static void close_region(struct actor *a, int fd)
+/* Close one, or have another in its place. */
+static void close_region(struct actor *a, int fd,
+			 const struct kvm_vmem_create_region *args)
 {
 	uint32_t i = below(a, NR_REGIONS);
 	int old;
@@ -291,6 +305,12 @@ static void close_region(struct actor *a, int fd)
 	pthread_mutex_lock(&a->world->lock);
 	old = a->world->regions[i];
 	a->world->regions[i] = fd;
+	if (args)
+		a->world->geometries[i] = (struct geometry){
+			.gpa = args->guest_phys_addr,
+			.size = args->region_size,
+			.block_size = args->block_size,
+		};
 	pthread_mutex_unlock(&a->world->lock);
 	if (old >= 0)
 		close(old);
@@ -330,7 +350,7 @@ static void call_create(struct actor *a)
 	if (fd < 0)
 		return;
 	a->made++;
-	close_region(a, fd);
+	close_region(a, fd, &args);
 }
 
 static void call_get_memslots(struct actor *a)
@@ -408,7 +428,7 @@ static void use_fd(struct actor *a)
 		close(info);
 		break;
 	case 5:
-		close_region(a, -1);
+		close_region(a, -1, NULL);
 		break;
 	}
 }
@@ -465,13 +485,9 @@ static void *put(struct actor *a, struct nlmsghdr *nlh, uint16_t type,
 	return attr;
 }
 
-/* Blocks, as some region may have them. */
-static void put_range(struct actor *a, struct nlmsghdr *nlh)
+static void put_range(struct actor *a, struct nlmsghdr *nlh, uint64_t gpa,
+		      uint64_t size)
 {
-	uint64_t block = GUEST_PAGE << below(a, 6);
-	uint64_t gpa = or_any(a, MEMORY_GPA + MIB(64) * below(a, 8) +
-					 block * below(a, 96));
-	uint64_t size = or_any(a, block * below(a, 16));
 	struct {
 		struct nlattr gpa_attr;
 		uint64_t gpa;
@@ -486,6 +502,16 @@ static void put_range(struct actor *a, struct nlmsghdr *nlh)
 
 	put(a, nlh, KVM_VMEM_A_BLOCK_RANGE | (rarely(a, 8) ? 0 : NLA_F_NESTED),
 	    &range, sizeof(range));
+}
+
+/* Blocks, as some region may have them. */
+static void put_any_range(struct actor *a, struct nlmsghdr *nlh)
+{
+	uint64_t block = GUEST_PAGE << below(a, 6);
+	uint64_t gpa = or_any(a, MEMORY_GPA + MIB(64) * below(a, 8) +
+					 block * below(a, 96));
+
+	put_range(a, nlh, gpa, or_any(a, block * below(a, 16)));
 }
 
 static void put_any(struct actor *a, struct nlmsghdr *nlh)
@@ -507,6 +533,55 @@ static void receive_some(struct actor *a)
 			break;
 }
 
+static void begin_message(struct actor *a, struct nlmsghdr *nlh, uint8_t cmd,
+			  uint16_t flags)
+{
+	struct genlmsghdr *genl = NLMSG_DATA(nlh);
+
+	nlh->nlmsg_type = vmem_nl_family(a->world->nl);
+	nlh->nlmsg_flags = flags;
+	nlh->nlmsg_seq = a->steps;
+	nlh->nlmsg_len = NLMSG_LENGTH(GENL_HDRLEN);
+	genl->cmd = cmd;
+	genl->version = KVM_VMEM_FAMILY_VERSION;
+}
+
+/*
+ * Blocks of a region that there is, so that changes of all threads and of the
+ * region's end meet in KVM, and not just at the door.
+ */
+static void send_change(struct actor *a)
+{
+	static const uint8_t commands[] = {
+		KVM_VMEM_CMD_BLOCK_PLUG, KVM_VMEM_CMD_BLOCK_PLUG,
+		KVM_VMEM_CMD_BLOCK_UNPLUG, KVM_VMEM_CMD_BLOCK_UNPLUG,
+		KVM_VMEM_CMD_BLOCK_UNPLUG_ALL};
+	uint8_t bytes[MESSAGE_MAX] = {0};
+	struct nlmsghdr *nlh = (struct nlmsghdr *)bytes;
+	uint32_t i = below(a, NR_REGIONS), first, nr;
+	uint8_t cmd = commands[below(a, ARRAY_SIZE(commands))];
+	struct geometry at;
+	int32_t fd;
+
+	pthread_mutex_lock(&a->world->lock);
+	fd = a->world->regions[i];
+	at = a->world->geometries[i];
+	pthread_mutex_unlock(&a->world->lock);
+	if (fd < 0)
+		return;
+	begin_message(a, nlh, cmd, NLM_F_REQUEST | NLM_F_ACK);
+	put(a, nlh, KVM_VMEM_A_BLOCK_REGION_FD, &fd, sizeof(fd));
+	if (cmd != KVM_VMEM_CMD_BLOCK_UNPLUG_ALL) {
+		nr = (uint32_t)(at.size / at.block_size);
+		first = below(a, nr);
+		put_range(a, nlh, at.gpa + first * at.block_size,
+			  (1 + below(a, nr - first)) * at.block_size);
+	}
+	if (send(a->socket, bytes, nlh->nlmsg_len, MSG_DONTWAIT) > 0)
+		a->changes++;
+	receive_some(a);
+}
+
 static void send_message(struct actor *a)
 {
 	static const uint16_t flags[] = {
@@ -516,19 +591,14 @@ static void send_message(struct actor *a)
 		NLM_F_REQUEST | NLM_F_ECHO | NLM_F_REPLACE};
 	uint8_t bytes[MESSAGE_MAX] = {0};
 	struct nlmsghdr *nlh = (struct nlmsghdr *)bytes;
-	struct genlmsghdr *genl = NLMSG_DATA(nlh);
+	const struct genlmsghdr *genl = NLMSG_DATA(nlh);
 	int32_t fd = rarely(a, 16) ? choose_fd(a) : choose_region(a);
 	uint32_t id = below(a, 4096);
 	uint64_t number = random_u64(&a->rng);
 	uint64_t requested = GUEST_PAGE * below(a, 512);
 
-	nlh->nlmsg_type = vmem_nl_family(a->world->nl);
-	nlh->nlmsg_flags = (uint16_t)or_any(a, flags[below(a, 5)]);
-	nlh->nlmsg_seq = a->steps;
-	nlh->nlmsg_len = NLMSG_LENGTH(GENL_HDRLEN);
-	genl->cmd = (uint8_t)or_any(a, 1 + below(a, 7));
-	genl->version = KVM_VMEM_FAMILY_VERSION;
-
+	begin_message(a, nlh, (uint8_t)or_any(a, 1 + below(a, 7)),
+		      (uint16_t)or_any(a, flags[below(a, 5)]));
 	/* The region comes in the same place in all but REGION_*'s messages. */
 	if (!rarely(a, 12)) {
 		if (rarely(a, 8))
@@ -549,7 +619,7 @@ static void send_message(struct actor *a)
 	case KVM_VMEM_CMD_BLOCK_PLUG:
 	case KVM_VMEM_CMD_BLOCK_UNPLUG:
 		for (uint32_t i = below(a, 5); i; i--)
-			put_range(a, nlh);
+			put_any_range(a, nlh);
 		/* FALLTHROUGH */
 	case KVM_VMEM_CMD_BLOCK_UNPLUG_ALL:
 		if (rarely(a, 2))
@@ -581,6 +651,7 @@ static void *act(void *arg)
 		{"an ioctl of any number", call_ioctl, 9},
 		{"use of a descriptor", use_fd, 9},
 		{"netlink", send_message, 48},
+		{"a change", send_change, 48},
 		{"KVM_SET_USER_MEMORY_REGION", meddle, 9},
 		{"a call from another process", call_from_elsewhere, 1},
 	};
@@ -712,7 +783,7 @@ static void random_calls(const void *arg)
 	struct kvm_vmem_memslot before[BYSTANDER_SLOTS + 1];
 	struct kvm_vmem_memslot after[BYSTANDER_SLOTS + 1];
 	struct actor actors[NR_THREADS];
-	uint32_t made = 0, succeeded = 0;
+	uint32_t made = 0, succeeded = 0, changes = 0;
 	struct world world;
 
 	(void)arg;
@@ -726,13 +797,17 @@ static void random_calls(const void *arg)
 		actor_join(&actors[i], i);
 		made += actors[i].made;
 		succeeded += actors[i].succeeded;
+		changes += actors[i].changes;
 	}
 	bystander_get(&world, after);
 	EXPECT_EQ(memcmp(before, after, sizeof(before)), 0);
-	tap_note("%u calls succeeded, %u regions were made", succeeded, made);
+	tap_note(
+		"%u calls succeeded, %u regions were made, and asked for %u changes",
+		succeeded, made, changes);
 	/* Else all of it was refused at the door. */
 	EXPECT_GT(made, sequence.steps / 1000);
 	EXPECT_GT(succeeded, sequence.steps / 20);
+	EXPECT_GT(changes, sequence.steps / 50);
 
 	world_end(&world);
 	region_await_none();
