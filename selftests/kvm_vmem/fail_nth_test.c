@@ -4,12 +4,8 @@
  * refused and leaves everything as it was, or does without what it did not get;
  * and it works when done once more.
  *
- * The kernel's fault injection counts the allocations of a task and fails the
- * n-th (/proc/TID/fail-nth). Only those count that are made below the module,
- * which the filter by stack trace sees to. A change of a region is made by a
- * worker; the module lets the sender's count follow it there.
- *
- * How far a batch had come when it failed is told by the module's tracepoint;
+ * A change of a region is made by a worker; the module lets the sender's count
+ * (fail_nth.h) follow it there. How far a batch had come when it failed is told by the module's tracepoint;
  * each phase must have been seen to fail. Metadata that is lost shows in VmallocUsed. What
  * comes from slabs does not show in them, among all that a living VM takes from
  * there; that is for kmemleak, under which scripts/test runs this once.
@@ -30,6 +26,7 @@
 #include <unistd.h>
 
 #include "batch.h"
+#include "fail_nth.h"
 #include "kernel.h"
 #include "nested.h"
 #include "process.h"
@@ -37,8 +34,6 @@
 #include "tap.h"
 #include "userfault.h"
 
-#define MODULE	  "kvm_vmem"
-#define DEBUGFS	  "/sys/kernel/debug"
 #define TRACEFS	  "/sys/kernel/tracing"
 #define INSTANCE  TRACEFS "/instances/fail_nth_test"
 #define EVENT	  INSTANCE "/events/kvm_vmem/batch/enable"
@@ -66,12 +61,12 @@ enum phase {
 };
 
 /**
- * struct injector - makes allocations fail
- * @nth_fd: the count of this task
+ * struct injector - makes allocations fail, and tells how far we were
+ * @nth: of this task
  * @trace_fd: the module's tracepoint
  */
 struct injector {
-	int nth_fd;
+	struct fail_nth nth;
 	int trace_fd;
 };
 
@@ -95,138 +90,23 @@ struct sweep {
 	unsigned int survived;
 };
 
-static void write_file(const char *path, const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));
-
-static void write_file(const char *path, const char *fmt, ...)
-{
-	FILE *f = fopen(path, "w");
-	va_list ap;
-
-	if (!f)
-		tap_fail(__FILE__, __LINE__, "%s: %s", path, strerror(errno));
-	ASSERT_TRUE(f);
-	va_start(ap, fmt);
-	vfprintf(f, fmt, ap);
-	va_end(ap);
-	if (fclose(f))
-		tap_fail(__FILE__, __LINE__, "%s: %s", path, strerror(errno));
-}
-
-/* Where the module's code is: from its first function to the last one's page. */
-static void find_text(unsigned long long *start, unsigned long long *end)
-{
-	char line[512], module[64], type;
-	unsigned long long addr;
-	FILE *f;
-
-	*start = ULLONG_MAX;
-	*end = 0;
-	f = fopen("/proc/kallsyms", "r");
-	ASSERT_TRUE(f);
-	while (fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%llx %c %*s [%63[^]]", &addr, &type,
-			   module) != 3 ||
-		    strcmp(module, MODULE) != 0 || !strchr("tT", type))
-			continue;
-		if (addr < *start)
-			*start = addr;
-		if (addr > *end)
-			*end = addr;
-	}
-	fclose(f);
-	*end = (*end | (GUEST_PAGE - 1)) + 1;
-	ASSERT_TRUE(*start && *start < *end);
-}
-
-/* What fault injection is to look at, for one kind of allocation. */
-static void set_up_faults(const char *kind, const char *const *settings)
-{
-	unsigned long long start, end;
-	char path[128];
-
-	find_text(&start, &end);
-	for (; *settings; settings += 2) {
-		snprintf(path, sizeof(path), DEBUGFS "/%s/%s", kind,
-			 settings[0]);
-		write_file(path, "%s", settings[1]);
-	}
-	snprintf(path, sizeof(path), DEBUGFS "/%s/require-start", kind);
-	write_file(path, "%#llx", start);
-	snprintf(path, sizeof(path), DEBUGFS "/%s/require-end", kind);
-	write_file(path, "%#llx", end);
-}
-
-static const char *why_not_here(void)
-{
-	if (access("/proc/self/fail-nth", W_OK))
-		return "the kernel has no CONFIG_FAULT_INJECTION";
-	if (access(DEBUGFS "/failslab", X_OK) ||
-	    access(DEBUGFS "/fail_page_alloc", X_OK))
-		return "the kernel has no CONFIG_FAILSLAB or CONFIG_FAIL_PAGE_ALLOC";
-	if (access(DEBUGFS "/failslab/require-start", W_OK))
-		return "the kernel has no CONFIG_FAULT_INJECTION_STACKTRACE_FILTER";
-	return NULL;
-}
-
 static void injector_init(struct injector *inj)
 {
-	/* Also allocations that could wait; quietly; as deep as it can look. */
-	static const char *const slab[] = {
-		"ignore-gfp-wait",  "0",  "verbose", "0",
-		"stacktrace-depth", "32", NULL,
-	};
-	static const char *const page[] = {
-		"ignore-gfp-wait",
-		"0",
-		"ignore-gfp-highmem",
-		"0",
-		"min-order",
-		"0",
-		"verbose",
-		"0",
-		"stacktrace-depth",
-		"32",
-		NULL,
-	};
-
-	set_up_faults("failslab", slab);
-	set_up_faults("fail_page_alloc", page);
+	fail_nth_init(&inj->nth, getpid());
 	if (mkdir(INSTANCE, 0700))
 		ASSERT_EQ(errno, EEXIST);
-	write_file(EVENT, "1");
+	kernel_write(EVENT, "1");
 	inj->trace_fd =
 		open(INSTANCE "/trace_pipe", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	ASSERT_GE(inj->trace_fd, 0);
-	inj->nth_fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
-	ASSERT_GE(inj->nth_fd, 0);
 }
 
 static void injector_end(struct injector *inj)
 {
-	close(inj->nth_fd);
+	fail_nth_end(&inj->nth);
 	close(inj->trace_fd);
-	write_file(EVENT, "0");
+	kernel_write(EVENT, "0");
 	EXPECT_EQ(rmdir(INSTANCE), 0);
-}
-
-/* Let the n-th allocation from now on fail. */
-static void arm(const struct injector *inj, unsigned int nth)
-{
-	char text[16];
-	int len = snprintf(text, sizeof(text), "%u", nth);
-
-	ASSERT_EQ(pwrite(inj->nth_fd, text, (size_t)len, 0), len);
-}
-
-/* No failures any more. Return: what was left of the count. */
-static unsigned int disarm(const struct injector *inj)
-{
-	char text[16] = {0};
-
-	ASSERT_GT(pread(inj->nth_fd, text, sizeof(text) - 1, 0), 0);
-	arm(inj, 0);
-	return (unsigned int)strtoul(text, NULL, 10);
 }
 
 /* The number after "@name=" in a line of the tracepoint. */
@@ -279,9 +159,9 @@ static bool run_point(struct sweep *s, unsigned int nth)
 
 	tap_context("allocation %u", nth);
 	read_phase(&s->injector);
-	arm(&s->injector, nth);
+	fail_nth_arm(&s->injector.nth, nth);
 	r = s->run(s->arg);
-	left = disarm(&s->injector);
+	left = fail_nth_disarm(&s->injector.nth);
 	phase = read_phase(&s->injector);
 	if (r) {
 		EXPECT_ERR(r, ENOMEM);
@@ -654,9 +534,9 @@ static bool lazy_point(struct sweep *s, unsigned int nth)
 	ASSERT_EQ(pthread_create(&meanwhile, NULL, nest_meanwhile, &l), 0);
 
 	read_phase(&s->injector);
-	arm(&s->injector, nth);
+	fail_nth_arm(&s->injector.nth, nth);
 	r = mixed_run(&l.t);
-	left = disarm(&s->injector);
+	left = fail_nth_disarm(&s->injector.nth);
 	phase = read_phase(&s->injector);
 	__atomic_store_n(&l.batch_done, true, __ATOMIC_RELEASE);
 	ASSERT_EQ(pthread_join(meanwhile, NULL), 0);
@@ -1001,7 +881,7 @@ int main(void)
 	};
 	static struct tap_case
 		cases[ARRAY_SIZE(region_ops) + ARRAY_SIZE(others)];
-	const char *why = why_not_here();
+	const char *why = fail_nth_unavailable();
 	size_t i, n = 0;
 
 	if (why)

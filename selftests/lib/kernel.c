@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "kernel.h"
 
+#include <errno.h>
 #include <glob.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
@@ -134,4 +136,20 @@ uint64_t slab_cache_bytes(const char *name)
 	fclose(f);
 	ASSERT_TRUE(found);
 	return bytes;
+}
+
+/** kernel_write() - write to one of the kernel's files, in one call */
+void kernel_write(const char *path, const char *fmt, ...)
+{
+	FILE *f = fopen(path, "w");
+	va_list ap;
+
+	if (!f)
+		tap_fail(__FILE__, __LINE__, "%s: %s", path, strerror(errno));
+	ASSERT_TRUE(f);
+	va_start(ap, fmt);
+	vfprintf(f, fmt, ap);
+	va_end(ap);
+	if (fclose(f))
+		tap_fail(__FILE__, __LINE__, "%s: %s", path, strerror(errno));
 }

@@ -9,6 +9,8 @@
 bool kernel_is_at_least(unsigned int major, unsigned int minor);
 bool module_parameter(const char *module, const char *parameter);
 int module_users(const char *module);
+void kernel_write(const char *path, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 uint64_t meminfo(const char *name);
 uint64_t slab_bytes(void);
 uint64_t slab_cache_bytes(const char *name);
