@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -128,19 +129,19 @@ static void vmm_start(struct vmm *vmm)
 	vmm->region = receive_fd(pair[0]);
 }
 
-/* Kills a process when a counter reaches a number. */
+/* Kills a process when there were so many plugs; it waits for @reached. */
 struct killer {
 	pid_t pid;
-	unsigned int count;
 	unsigned int at;
+	sem_t reached;
 };
 
 static void *killer_run(void *arg)
 {
 	struct killer *k = arg;
 
-	while (__atomic_load_n(&k->count, __ATOMIC_ACQUIRE) < k->at)
-		sched_yield();
+	while (sem_wait(&k->reached))
+		EXPECT_EQ(errno, EINTR);
 	kill(k->pid, SIGKILL);
 	return NULL;
 }
@@ -159,10 +160,11 @@ static void plug_until_death(struct vmem_nl *nl, int fd, struct killer *killer)
 		};
 
 		/* All blocks once, then all out one by one, and so on. */
+		if (n == killer->at)
+			sem_post(&killer->reached);
 		r = n / VMM_SLOTS % 2
 			    ? vmem_nl_unplug(nl, name, 0, &range, 1, NULL, NULL)
 			    : vmem_nl_plug(nl, name, 0, &range, 1, NULL, NULL);
-		__atomic_store_n(&killer->count, n + 1, __ATOMIC_RELEASE);
 	}
 	EXPECT_ERR(r, ENODEV);
 }
@@ -188,10 +190,12 @@ static void vmm_killed_amid_plugs(const void *arg)
 		tap_context("round %u", round);
 		vmm_start(&vmm);
 		killer.pid = vmm.pid;
+		ASSERT_EQ(sem_init(&killer.reached, 0, 0), 0);
 		ASSERT_EQ(pthread_create(&thread, NULL, killer_run, &killer),
 			  0);
 		plug_until_death(nl, vmm.region, &killer);
 		pthread_join(thread, NULL);
+		sem_destroy(&killer.reached);
 		ASSERT_EQ(waitpid(vmm.pid, NULL, 0), vmm.pid);
 		expect_dead(nl, vmm.region);
 		expect_end_of_file(vmm.region);

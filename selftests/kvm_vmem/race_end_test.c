@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Ends that come amid batches and plugs: of the VM, of the VMM, of the module.
- * Nobody crashes, waits forever, or leaves anything behind.
+ * Ends that come amid batches and plugs: of the VM, of the VMM. (For the module's:
+ * race_unload_test.c.) Nobody crashes, waits forever, or leaves anything behind.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +15,6 @@
 
 #include "batch.h"
 #include "kernel.h"
-#include "module.h"
 #include "process.h"
 #include "random.h"
 #include "region.h"
@@ -293,111 +292,6 @@ static void vmm_killed_amid_batches(const void *arg)
 	EXPECT_LE(slab_bytes(), slab + NOISE);
 }
 
-/**
- * struct unloader - a thread that takes the module out whenever it can
- * @refused: how often it was in use
- * @unloaded: how often not
- * @stop: end
- */
-struct unloader {
-	uint64_t refused;
-	uint64_t unloaded;
-	bool stop;
-};
-
-static void *unloader_run(void *arg)
-{
-	struct unloader *u = arg;
-
-	while (!flag_is_set(&u->stop)) {
-		if (module_unload()) {
-			EXPECT_EQ(errno, EAGAIN);
-			counter_add(&u->refused);
-			sched_yield();
-		} else {
-			module_load();
-			counter_add(&u->unloaded);
-		}
-	}
-	return NULL;
-}
-
-/* Return: the device, whatever the module is about, or -1. */
-static int try_open(void)
-{
-	int fd = open("/dev/kvm-vmem", O_RDWR | O_CLOEXEC);
-
-	if (fd < 0)
-		EXPECT_TRUE(errno == ENOENT || errno == ENODEV ||
-			    errno == ENXIO);
-	return fd;
-}
-
-/* Use all of it once: a batch, a region, a plug. */
-static void use_module(struct region *r, struct batch *batch)
-{
-	unsigned int i;
-
-	batch_reset(batch);
-	for (i = 0; i < 4; i++)
-		batch_set(batch, SLOT(i % 2, 1 + i), 0, GIB(1) + i * GUEST_PAGE,
-			  GUEST_PAGE, r->mem.hva + i * GUEST_PAGE);
-	ASSERT_OK(batch_apply(r->dev, &r->vm, batch));
-	region_create(r);
-	r->nl = netlink_open();
-	ASSERT_OK(region_plug(r, 1, 9));
-	close(r->dev);
-	/* Only the region keeps the module now. */
-	EXPECT_GUEST_MEMORY(&r->vcpu, region_block_gpa(r, 2),
-			    region_block_hva(r, 2));
-	vmem_nl_close(r->nl);
-	close(r->fd);
-	memset(r->plugged, 0, sizeof(r->plugged));
-	EXPECT_GUEST_MMIO(&r->vcpu, region_block_gpa(r, 2));
-	for (i = 0; i < 4; i++)
-		EXPECT_OK(vm_delete_slot(&r->vm, SLOT(i % 2, 1 + i)));
-}
-
-static void module_leaves_amid_use(const void *arg)
-{
-	const uint64_t min_uses = 40, min_unloads = 10, min_refused = 40;
-	struct unloader u = {0};
-	uint64_t uses, missed = 0;
-	struct batch batch;
-	pthread_t thread;
-	struct region r;
-
-	(void)arg;
-	module_need_reload();
-	region_prepare(&r);
-	vmem_nl_close(r.nl);
-	close(r.dev);
-	batch_init(&batch);
-	thread_start(&thread, unloader_run, &u);
-	for (uses = 0; uses < min_uses ||
-		       counter_read(&u.unloaded) < min_unloads ||
-		       counter_read(&u.refused) < min_refused;) {
-		r.dev = try_open();
-		if (r.dev < 0) {
-			missed++;
-			sched_yield();
-			continue;
-		}
-		use_module(&r, &batch);
-		uses++;
-	}
-	flag_set(&u.stop);
-	pthread_join(thread, NULL);
-	tap_note(
-		"%llu uses, %llu times not there, unloaded %llu times, refused %llu times",
-		(unsigned long long)uses, (unsigned long long)missed,
-		(unsigned long long)u.unloaded, (unsigned long long)u.refused);
-	/* It is there, and whole. */
-	r.dev = kvm_vmem_open();
-	EXPECT_EQ(region_count(r.dev), 0);
-	use_module(&r, &batch);
-}
-
 int main(void)
 {
 	static const struct tap_case cases[] = {
@@ -406,9 +300,6 @@ int main(void)
 		 .timeout_s = TIMEOUT_S},
 		{.name = "the VMM may be killed amid batches and plugs, 20 times",
 		 .run = vmm_killed_amid_batches,
-		 .timeout_s = TIMEOUT_S},
-		{.name = "the module may be wanted away while it is used",
-		 .run = module_leaves_amid_use,
 		 .timeout_s = TIMEOUT_S},
 	};
 
