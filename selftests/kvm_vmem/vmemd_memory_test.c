@@ -7,10 +7,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/memfd.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <json-c/json.h>
@@ -35,15 +39,14 @@ struct machine {
 	char control[64];
 };
 
-/* Memory of a kind, mapped @off behind a multiple of its largest page. */
-static void map_memory(struct backing *b, uint64_t size, unsigned int flags,
-		       uint64_t off)
+/* A file, mapped @off behind a multiple of its largest page. */
+static void map_memory(struct backing *b, int fd, uint64_t size, uint64_t off)
 {
 	uint64_t align = GIB(1);
 	uint8_t *reserved;
 
 	b->size = size;
-	b->fd = memfd_create("memory", MFD_CLOEXEC | flags);
+	b->fd = fd;
 	ASSERT_GE(b->fd, 0);
 	ASSERT_EQ(ftruncate(b->fd, (off_t)size), 0);
 	reserved = mmap(NULL, size + 2 * align, PROT_NONE,
@@ -55,8 +58,9 @@ static void map_memory(struct backing *b, uint64_t size, unsigned int flags,
 		  (void *)b->hva);
 }
 
-static void machine_region(struct machine *m, uint64_t block, uint64_t slot,
-			   uint64_t size, unsigned int flags, uint64_t off)
+/* @fd: the region's memory; taken over */
+static void machine_region_of(struct machine *m, int fd, uint64_t block,
+			      uint64_t slot, uint64_t size, uint64_t off)
 {
 	struct region *r = &m->r;
 
@@ -64,7 +68,7 @@ static void machine_region(struct machine *m, uint64_t block, uint64_t slot,
 	vmemd_program();
 	region_prepare(r);
 	backing_destroy(&r->mem);
-	map_memory(&r->mem, size, flags, off);
+	map_memory(&r->mem, fd, size, off);
 	r->args.guest_phys_addr = GPA;
 	r->args.region_size = size;
 	r->args.userspace_addr = (uintptr_t)r->mem.hva;
@@ -73,6 +77,14 @@ static void machine_region(struct machine *m, uint64_t block, uint64_t slot,
 	region_create(r);
 	snprintf(m->control, sizeof(m->control), "/tmp/vmemd-memory-%d",
 		 (int)getpid());
+}
+
+/* @flags: of memfd_create(), what kind of memory it is */
+static void machine_region(struct machine *m, uint64_t block, uint64_t slot,
+			   uint64_t size, unsigned int flags, uint64_t off)
+{
+	machine_region_of(m, memfd_create("memory", MFD_CLOEXEC | flags), block,
+			  slot, size, off);
 }
 
 static void machine_start(struct machine *m, char *const *args)
@@ -337,6 +349,111 @@ static void addresses_that_do_not_fit_are_told(const void *arg)
 	driver_stop(&m.d);
 }
 
+/* --- A file of persistent memory --- */
+
+#define PMEM	  "/dev/pmem0"
+#define PMEM_WAIT "/sys/bus/nd/devices/ndbus0/wait_probe"
+
+/* Run a program to its end. Return: whether it could be, and all went well. */
+static bool run_program(char *const *argv)
+{
+	int status;
+	pid_t pid;
+
+	if (posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ))
+		return false;
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	return WIFEXITED(status) && !WEXITSTATUS(status);
+}
+
+#define PROGRAM(...) run_program((char *const[]){(char *)__VA_ARGS__, NULL})
+
+/* A new file there, the only one. Skipped where there is no such memory. */
+static int file_on_dax(void)
+{
+	char dir[] = "/tmp/dax-XXXXXX", path[32];
+	int fd;
+
+	/* What drives it, and what finds it, which nobody loads here. */
+	PROGRAM("modprobe", (char *)"nd_pmem");
+	PROGRAM("modprobe", (char *)"nd_e820");
+	/* It is found in the background; whoever reads this waits for that. */
+	fd = open(PMEM_WAIT, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		EXPECT_GT(read(fd, path, sizeof(path)), 0);
+		close(fd);
+	}
+	if (access(PMEM, W_OK))
+		tap_skip(PMEM ": %s", strerror(errno));
+	if (!PROGRAM("mkfs.ext4", (char *)"-q", (char *)"-F", (char *)"-b",
+		     (char *)"4096", (char *)PMEM))
+		tap_skip("no mkfs.ext4");
+	ASSERT_TRUE(mkdtemp(dir));
+	ASSERT_EQ(mount(PMEM, dir, "ext4", 0, "dax=always"), 0);
+	snprintf(path, sizeof(path), "%s/memory", dir);
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	ASSERT_GE(fd, 0);
+	/* It goes with the file, which may be used for longer than this. */
+	EXPECT_EQ(umount2(dir, MNT_DETACH), 0);
+	EXPECT_EQ(rmdir(dir), 0);
+	return fd;
+}
+
+static uint64_t free_on(int fd)
+{
+	struct statfs fs;
+
+	ASSERT_EQ(fstatfs(fd, &fs), 0);
+	return fs.f_bfree * (uint64_t)fs.f_bsize;
+}
+
+static void a_file_on_dax_is_memory(const void *arg)
+{
+	uint64_t value, free;
+	json_object *object;
+	struct machine m;
+	int fd;
+
+	(void)arg;
+	fd = file_on_dax();
+	machine_region_of(&m, fd, BLOCK, MIB(8), MIB(64), 0);
+	START(&m, "--requested-size", "64M");
+	object = status(&m);
+	EXPECT_EQ(
+		strcmp(json_object_get_string(member(object, "memory")), "dax"),
+		0);
+	json_object_put(object);
+	EXPECT_EQ(status_of(&m, "page_size"), KIB(4));
+	EXPECT_EQ(status_of(&m, "map_size"), MIB(2));
+	free = free_on(fd);
+	EXPECT_EQ(plug(&m, 0, 8), VIRTIO_MEM_RESP_ACK);
+	EXPECT_GUEST_MEMORY(&m.r.vcpu, region_block_gpa(&m.r, 3),
+			    region_block_hva(&m.r, 3));
+	memset(m.r.mem.hva, 0x77, 8 * BLOCK);
+	EXPECT_EQ(status_of(&m, "resident_size"), 8 * BLOCK);
+	EXPECT_EQ(free_on(fd), free - 8 * BLOCK);
+
+	/* Given back to the file system, though the VMM has it mapped. */
+	EXPECT_EQ(unplug(&m, 2, 3), VIRTIO_MEM_RESP_ACK);
+	await_status(&m, "undiscarded_size", 0);
+	EXPECT_EQ(status_of(&m, "resident_size"), 5 * BLOCK);
+	EXPECT_EQ(free_on(fd), free - 5 * BLOCK);
+
+	/* What comes back has nothing of before, what stayed all of it. */
+	EXPECT_EQ(plug(&m, 4, 1), VIRTIO_MEM_RESP_ACK);
+	for (uint64_t i = 0; i < BLOCK; i += GUEST_PAGE) {
+		EXPECT_EQ(guest_read(&m.r.vcpu, region_block_gpa(&m.r, 4) + i,
+				     &value),
+			  GUEST_MEMORY);
+		ASSERT_EQ(value, 0);
+		ASSERT_EQ(region_block_hva(&m.r, 1)[i], 0x77);
+		ASSERT_EQ(region_block_hva(&m.r, 5)[i], 0x77);
+	}
+	EXPECT_GUEST_MEMORY(&m.r.vcpu, region_block_gpa(&m.r, 4),
+			    region_block_hva(&m.r, 4));
+	driver_stop(&m.d);
+}
+
 int main(void)
 {
 	static const struct tap_case cases[] = {
@@ -350,6 +467,8 @@ int main(void)
 		 .run = more_than_the_cap_is_taken_back},
 		{.name = "addresses that do not fit are told",
 		 .run = addresses_that_do_not_fit_are_told},
+		{.name = "a file on persistent memory (DAX) is memory",
+		 .run = a_file_on_dax_is_memory},
 	};
 
 	return tap_run(cases, ARRAY_SIZE(cases));
