@@ -553,11 +553,52 @@ static void metrics_of_several_devices_name_them(void **state)
 	assert_null(strstr(f->output, "device=\"far\",request"));
 }
 
+/* What is only to be done: the request says it, the answer is for --json. */
+static void what_is_told_is_what_was_said(void **state)
+{
+	static const struct {
+		const char *args[4];
+		const char *request;
+	} told[] = {
+		{{"hold", "on"},
+		 "\"method\":\"hold\",\"params\":{\"on\":true}}\n"},
+		{{"hold", "off"},
+		 "\"method\":\"hold\",\"params\":{\"on\":false}}\n"},
+		{{"dirty-log", "on"},
+		 "\"method\":\"dirty-log\",\"params\":{\"on\":true}}\n"},
+		{{"system-reset"},
+		 "\"method\":\"system-reset\",\"params\":{\"force\":false}}\n"},
+		{{"system-reset", "--force"},
+		 "\"method\":\"system-reset\",\"params\":{\"force\":true}}\n"},
+		{{"resize", "1M"},
+		 "\"method\":\"resize\",\"params\":{\"size\":1048576}}\n"},
+	};
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < sizeof(told) / sizeof(told[0]); i++) {
+		const char *const *args = told[i].args;
+
+		f->answer = "{\"id\":1,\"result\":{\"plugged_size\":0}}\n";
+		assert_int_equal(run(f, args), 0);
+		assert_non_null(strstr(f->requests, told[i].request));
+		assert_string_equal(f->output, "");
+		assert_int_equal(RUN(f, "--json", args[0], args[1]), 0);
+		assert_non_null(strstr(f->output, "\"plugged_size\""));
+		/* Nothing was done. */
+		f->answer = "{\"id\":1,\"error\":{\"code\":\"EBUSY\","
+			    "\"message\":\"the guest's driver is in use\"}}\n";
+		assert_int_equal(run(f, args), 1);
+		assert_non_null(
+			strstr(f->output, "the guest's driver is in use"));
+	}
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		T(what_is_told_is_what_was_said),
 		T(what_is_not_known_is_not_zero),
 		T(a_refusal_is_1),
 		T(a_wrong_command_line_is_2),
