@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "driver.h"
 #include "tap.h"
@@ -76,6 +77,8 @@ static void its_memory_is_small(const void *arg)
 	uint64_t rss;
 
 	(void)arg;
+	if (access("/proc/self/smaps_rollup", R_OK))
+		tap_skip("the kernel has no CONFIG_PROC_PAGE_MONITOR");
 	prepare(&r, &d);
 	/* Of the page table; "status" has what was last added up. */
 	tap_note("after start: %" PRIu64 " KiB",

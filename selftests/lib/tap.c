@@ -205,6 +205,15 @@ static bool judge(int status, unsigned int seconds)
 	return false;
 }
 
+/* How much slower this machine may be than others. */
+static unsigned int timeout_factor(void)
+{
+	const char *text = getenv(TAP_TIMEOUT_FACTOR_ENV);
+	unsigned long factor = text ? strtoul(text, NULL, 10) : 0;
+
+	return factor && factor <= TAP_TIMEOUT_FACTOR_MAX ? factor : 1;
+}
+
 /**
  * tap_run() - Run all cases and report them.
  *
@@ -226,7 +235,8 @@ int tap_run(const struct tap_case *cases, size_t nr)
 	for (i = 0; i < nr; i++) {
 		const struct tap_case *c = &cases[i];
 		unsigned int seconds =
-			c->timeout_s ? c->timeout_s : TAP_DEFAULT_TIMEOUT_S;
+			timeout_factor() *
+			(c->timeout_s ? c->timeout_s : TAP_DEFAULT_TIMEOUT_S);
 		pid_t pid;
 		int status;
 

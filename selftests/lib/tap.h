@@ -37,6 +37,13 @@ struct tap_case {
 /* Emulated machines are slow: a bound against hangs, not a measure. */
 #define TAP_DEFAULT_TIMEOUT_S 60
 
+/*
+ * How many times slower this machine is than what the bounds are for: a number,
+ * at most a bound against mistakes. 1 if it is not set, or none.
+ */
+#define TAP_TIMEOUT_FACTOR_ENV "TAP_TIMEOUT_FACTOR"
+#define TAP_TIMEOUT_FACTOR_MAX 100
+
 int tap_run(const struct tap_case *cases, size_t nr);
 int tap_skip_all(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
