@@ -255,6 +255,8 @@ static void read_some(struct client *client)
 	static char bytes[256 << 10];
 	ssize_t got;
 
+	if (client->fd < 0)
+		return;
 	got = recv(client->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
 	if (got > 0)
 		take(client, bytes, (size_t)got);
@@ -262,6 +264,8 @@ static void read_some(struct client *client)
 
 static void leave(struct client *client)
 {
+	if (client->fd < 0)
+		return;
 	close(client->fd);
 	client->fd = -1;
 	client->newlines = 0;
@@ -271,7 +275,13 @@ static void leave(struct client *client)
 
 static struct client *choose_client(struct fuzz_input *in)
 {
-	struct client *client = &clients[fuzz_u8(in) % NR_CLIENTS];
+	return &clients[fuzz_u8(in) % NR_CLIENTS];
+}
+
+/* One that is connected from now on. */
+static struct client *choose_connected(struct fuzz_input *in)
+{
+	struct client *client = choose_client(in);
 	int pair[2], size = SOCKET_BUFFER;
 
 	if (client->fd >= 0)
@@ -287,28 +297,12 @@ static struct client *choose_client(struct fuzz_input *in)
 static void send_some(struct client *client, const void *bytes, size_t size,
 		      const int *fds, size_t nr_fds)
 {
-	union {
-		char space[CMSG_SPACE(16 * sizeof(int))];
-		struct cmsghdr align;
-	} space = {};
-	struct iovec iov = {.iov_base = (void *)bytes, .iov_len = size};
-	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
 	const char *text = bytes;
-	struct cmsghdr *cmsg;
 	ssize_t sent;
 
 	if (!size)
 		return;
-	if (nr_fds) {
-		mh.msg_control = &space;
-		mh.msg_controllen = CMSG_SPACE(nr_fds * sizeof(int));
-		cmsg = CMSG_FIRSTHDR(&mh);
-		cmsg->cmsg_level = SOL_SOCKET;
-		cmsg->cmsg_type = SCM_RIGHTS;
-		cmsg->cmsg_len = CMSG_LEN(nr_fds * sizeof(int));
-		memcpy(CMSG_DATA(cmsg), fds, nr_fds * sizeof(int));
-	}
-	sent = sendmsg(client->fd, &mh, MSG_NOSIGNAL | MSG_DONTWAIT);
+	sent = fuzz_send(client->fd, bytes, size, fds, nr_fds);
 	for (ssize_t i = 0; i < sent; i++)
 		client->newlines += text[i] == '\n';
 }
@@ -318,7 +312,7 @@ static void send_input(struct fuzz_input *in, struct client *client,
 {
 	uint8_t bytes[SEND_MAX];
 	size_t size = fuzz_u8(in), nr_fds = 0;
-	int fds[16];
+	int fds[FUZZ_FDS_MAX];
 
 	if (with_fds) {
 		uint8_t how = fuzz_u8(in);
@@ -383,7 +377,7 @@ static void take_step(struct fuzz_input *in)
 	switch (step) {
 	case STEP_SEND:
 	case STEP_SEND_FDS:
-		send_input(in, choose_client(in), step == STEP_SEND_FDS);
+		send_input(in, choose_connected(in), step == STEP_SEND_FDS);
 		break;
 	case STEP_TURN:
 		turn();
@@ -395,7 +389,7 @@ static void take_step(struct fuzz_input *in)
 		leave(choose_client(in));
 		break;
 	case STEP_SHUT:
-		shutdown(choose_client(in)->fd,
+		shutdown(choose_connected(in)->fd,
 			 fuzz_u8(in) & 1 ? SHUT_WR : SHUT_RD);
 		break;
 	case STEP_PUBLISH:
@@ -406,10 +400,10 @@ static void take_step(struct fuzz_input *in)
 		answer_late(in);
 		break;
 	case STEP_LONG:
-		send_long(choose_client(in), fuzz_u8(in));
+		send_long(choose_connected(in), fuzz_u8(in));
 		break;
 	case STEP_LINE:
-		send_line(in, choose_client(in));
+		send_line(in, choose_connected(in));
 		break;
 	}
 }
@@ -426,8 +420,6 @@ void fuzz_one(struct fuzz_input *in)
 		control_answer(&control, late[--nr_late], 0,
 			       json_object_new_object(), "");
 	for (int i = 0; i < NR_CLIENTS; i++) {
-		if (clients[i].fd < 0)
-			continue;
 		read_some(&clients[i]);
 		leave(&clients[i]);
 	}

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "fuzz.h"
@@ -107,6 +108,34 @@ uint64_t fuzz_u64(struct fuzz_input *in)
 
 	fuzz_bytes(in, &value, sizeof(value));
 	return value;
+}
+
+/*
+ * Send what fits. The daemon may have closed its end, or the socket be full.
+ * Return: how many bytes, or -1.
+ */
+ssize_t fuzz_send(int fd, const void *bytes, size_t size, const int *fds,
+		  size_t nr_fds)
+{
+	union {
+		char space[CMSG_SPACE(FUZZ_FDS_MAX * sizeof(int))];
+		struct cmsghdr align;
+	} control = {};
+	struct iovec iov = {.iov_base = (void *)bytes, .iov_len = size};
+	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
+	struct cmsghdr *cmsg;
+
+	fuzz_require(nr_fds <= FUZZ_FDS_MAX);
+	if (nr_fds) {
+		mh.msg_control = &control;
+		mh.msg_controllen = CMSG_SPACE(nr_fds * sizeof(int));
+		cmsg = CMSG_FIRSTHDR(&mh);
+		cmsg->cmsg_level = SOL_SOCKET;
+		cmsg->cmsg_type = SCM_RIGHTS;
+		cmsg->cmsg_len = CMSG_LEN(nr_fds * sizeof(int));
+		memcpy(CMSG_DATA(cmsg), fds, nr_fds * sizeof(int));
+	}
+	return sendmsg(fd, &mh, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 static size_t guarded_size(size_t size)

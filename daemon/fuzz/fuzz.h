@@ -6,6 +6,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
+
+/* Most descriptors that come with what is sent at once. */
+#define FUZZ_FDS_MAX 16
 
 /**
  * struct fuzz_input - what is left of a run's input
@@ -22,6 +26,9 @@ uint16_t fuzz_u16(struct fuzz_input *in);
 uint32_t fuzz_u32(struct fuzz_input *in);
 uint64_t fuzz_u64(struct fuzz_input *in);
 size_t fuzz_bytes(struct fuzz_input *in, void *to, size_t size);
+
+ssize_t fuzz_send(int fd, const void *bytes, size_t size, const int *fds,
+		  size_t nr_fds);
 
 /* A property that no input may break. */
 #define fuzz_require(condition)                                      \

@@ -28,6 +28,7 @@
 
 #include "front_end.h"
 #include "fuzz.h"
+#include "fuzz_device.h"
 #include "unit.h"
 
 /*
@@ -57,6 +58,9 @@
 
 /* Turns of the loop after which all must have been done. */
 #define TURNS_MAX 64
+
+/* Bytes that are looked at one by one only if any of them differs. */
+#define COMPARED 256
 
 /* In the file, behind what is shared of it. */
 #define CANARY 0x5a
@@ -375,9 +379,13 @@ static size_t count_changed(const uint8_t *before)
 
 	if (!memcmp(before, memory, MEMORY_FILE))
 		return 0;
-	for (size_t i = 0; i < MEMORY_FILE; i++)
-		nr += before[i] != memory[i] && i >= DESC + desc &&
-		      (i < USED || i >= USED + used);
+	for (size_t at = 0; at < MEMORY_FILE; at += COMPARED) {
+		if (!memcmp(before + at, memory + at, COMPARED))
+			continue;
+		for (size_t i = at; i < at + COMPARED; i++)
+			nr += before[i] != memory[i] && i >= DESC + desc &&
+			      (i < USED || i >= USED + used);
+	}
 	return nr;
 }
 
@@ -503,11 +511,7 @@ static void set_backing(struct fuzz_input *in)
 	struct bitmap_backing *bitmap = &fe->bitmap;
 	uint8_t how = fuzz_u8(in);
 
-	bitmap->fail = errors[how & 7];
-	bitmap->fail_once = how & 8;
-	bitmap->fail_discard = how & 16 ? -EIO : 0;
-	bitmap->repeated = how & 32;
-	bitmap->later = how & 64;
+	fuzz_backing_fails(bitmap, how, errors);
 	if (how & 128) {
 		uint64_t bits = fuzz_u64(in);
 
@@ -554,23 +558,7 @@ static void take_step(struct fuzz_input *in)
 /* As it was when the front end had set it up. */
 static void start_anew(int format)
 {
-	struct bitmap_backing *bitmap = &fe->bitmap;
-
-	virtio_mem_stop(&fe->dev);
-	blocks_clear(&bitmap->backing.plugged, 0, NR_BLOCKS);
-	blocks_clear(&bitmap->backing.owed, 0, NR_BLOCKS);
-	memset(bitmap->dirty, 0, NR_BLOCKS);
-	bitmap->fail = 0;
-	bitmap->fail_once = false;
-	bitmap->fail_discard = 0;
-	bitmap->repeated = false;
-	bitmap->later = false;
-	bitmap->stale = false;
-	bitmap->truth = NULL;
-	bitmap->nr_log = 0;
-	fe->dev.last_plug.size = 0;
-	fe->dev.given_back = false;
-	virtio_mem_start(&fe->dev, &bitmap->backing, 0, true);
+	fuzz_device_restart(fe, true);
 	protect_unplugged(NULL);
 	memset(memory, 0, MEMORY_SIZE);
 	memcpy(memory + MEMORY_SIZE, canary, sizeof(canary));

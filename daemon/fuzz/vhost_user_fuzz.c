@@ -17,6 +17,7 @@
 
 #include "front_end.h"
 #include "fuzz.h"
+#include "fuzz_device.h"
 #include "unit.h"
 
 /* Of the device: most of a run's time would go into the blocks of a large one. */
@@ -63,6 +64,7 @@ enum kind {
 static struct front_end *fe;
 static int kinds[KIND_NR];
 static uint8_t *truth;
+static bool fragile_used;
 
 static uint64_t nr_blocks(void)
 {
@@ -93,6 +95,7 @@ void fuzz_set_up(void)
 	for (int i = 0; i < KIND_NR; i++)
 		fuzz_require(kinds[i] >= 0);
 	fuzz_require(!ftruncate(kinds[KIND_REGION], REGION_SIZE));
+	fuzz_require(!ftruncate(kinds[KIND_FRAGILE], FRAGILE_SIZE));
 	/* Its own end is not kept: what it reads is its own business. */
 	fe->channel = channel[0];
 }
@@ -157,42 +160,23 @@ static void check_replies(void)
 
 static void turn(void)
 {
-	front_end_run(fe);
-	check_replies();
+	/* Nothing done, nothing answered: most turns of the loop are such. */
+	if (front_end_run(fe))
+		check_replies();
 	check_device();
 	check_connection();
-}
-
-static void send_some(const void *bytes, size_t size, const int *fds,
-		      size_t nr_fds)
-{
-	union {
-		char space[CMSG_SPACE(16 * sizeof(int))];
-		struct cmsghdr align;
-	} control = {};
-	struct iovec iov = {.iov_base = (void *)bytes, .iov_len = size};
-	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
-	struct cmsghdr *cmsg;
-
-	if (nr_fds) {
-		mh.msg_control = &control;
-		mh.msg_controllen = CMSG_SPACE(nr_fds * sizeof(int));
-		cmsg = CMSG_FIRSTHDR(&mh);
-		cmsg->cmsg_level = SOL_SOCKET;
-		cmsg->cmsg_type = SCM_RIGHTS;
-		cmsg->cmsg_len = CMSG_LEN(nr_fds * sizeof(int));
-		memcpy(CMSG_DATA(cmsg), fds, nr_fds * sizeof(int));
-	}
-	/* The back end may have closed, or the socket be full. */
-	(void)!sendmsg(fe->fd, &mh, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 static size_t choose_fds(struct fuzz_input *in, int *fds)
 {
 	size_t nr = fuzz_u8(in) & 0xf;
 
-	for (size_t i = 0; i < nr; i++)
-		fds[i] = kinds[fuzz_u8(in) % KIND_NR];
+	for (size_t i = 0; i < nr; i++) {
+		uint8_t kind = fuzz_u8(in) % KIND_NR;
+
+		fds[i] = kinds[kind];
+		fragile_used |= kind == KIND_FRAGILE;
+	}
 	return nr;
 }
 
@@ -203,7 +187,7 @@ static void send_message(struct fuzz_input *in)
 	struct vhost_user_header header;
 	size_t nr_fds, size;
 	uint16_t claimed;
-	int fds[16];
+	int fds[FUZZ_FDS_MAX];
 
 	header.request = fuzz_u8(in);
 	header.flags = fuzz_u8(in);
@@ -213,19 +197,19 @@ static void send_message(struct fuzz_input *in)
 	header.size = claimed ? claimed : size;
 	memcpy(bytes, &header, sizeof(header));
 	fuzz_bytes(in, bytes + sizeof(header), size);
-	send_some(bytes, sizeof(header) + size, fds, nr_fds);
+	fuzz_send(fe->fd, bytes, sizeof(header) + size, fds, nr_fds);
 }
 
 static void send_raw(struct fuzz_input *in)
 {
 	uint8_t bytes[RAW_MAX];
-	int fds[16];
+	int fds[FUZZ_FDS_MAX];
 	size_t nr_fds = choose_fds(in, fds);
 	size_t size = fuzz_u8(in) % RAW_MAX;
 
 	fuzz_bytes(in, bytes, size);
 	if (size)
-		send_some(bytes, size, fds, nr_fds);
+		fuzz_send(fe->fd, bytes, size, fds, nr_fds);
 }
 
 static void write_memory(struct fuzz_input *in)
@@ -244,6 +228,7 @@ static void write_fragile(struct fuzz_input *in)
 	off_t at = fuzz_u16(in);
 	size_t size = fuzz_u8(in);
 
+	fragile_used = true;
 	fuzz_bytes(in, bytes, size);
 	fuzz_require(pwrite(kinds[KIND_FRAGILE], bytes, size, at) ==
 		     (ssize_t)size);
@@ -273,11 +258,7 @@ static void set_backing(struct fuzz_input *in)
 	struct bitmap_backing *bitmap = &fe->bitmap;
 	uint8_t how = fuzz_u8(in);
 
-	bitmap->fail = errors[how & 7];
-	bitmap->fail_once = how & 8;
-	bitmap->fail_discard = how & 16 ? -EIO : 0;
-	bitmap->repeated = how & 32;
-	bitmap->later = how & 64;
+	fuzz_backing_fails(bitmap, how, errors);
 	if (how & 128) {
 		memset(truth, 0, nr_blocks());
 		memset(truth + fuzz_u8(in), 1, fuzz_u8(in)); /* < nr_blocks() */
@@ -331,6 +312,7 @@ static void take_step(struct fuzz_input *in, uint8_t step)
 		write_fragile(in);
 		break;
 	case STEP_CUT:
+		fragile_used = true;
 		fuzz_require(!ftruncate(kinds[KIND_FRAGILE], fuzz_u16(in)));
 		break;
 	case STEP_RESIZE:
@@ -355,31 +337,21 @@ static void take_step(struct fuzz_input *in, uint8_t step)
 /* Everything that a run may have changed. */
 static void start_anew(void)
 {
-	struct bitmap_backing *bitmap = &fe->bitmap;
 	uint8_t bytes[4096];
 
-	virtio_mem_stop(&fe->dev);
-	blocks_clear(&bitmap->backing.plugged, 0, nr_blocks());
-	blocks_clear(&bitmap->backing.owed, 0, nr_blocks());
-	memset(bitmap->dirty, 0, nr_blocks());
-	bitmap->fail = 0;
-	bitmap->fail_once = false;
-	bitmap->fail_discard = 0;
-	bitmap->repeated = false;
-	bitmap->later = false;
-	bitmap->stale = false;
-	bitmap->truth = NULL;
-	bitmap->nr_log = 0;
-	fe->dev.last_plug.size = 0;
-	fe->dev.given_back = false;
-	virtio_mem_start(&fe->dev, &bitmap->backing, 0, false);
+	fuzz_device_restart(fe, false);
 	front_end_new_ring(fe);
 	front_end_count(fe->kick);
 	front_end_count(fe->call);
 	front_end_count(fe->err);
 	while (recv(fe->channel, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
 		;
-	fuzz_require(!ftruncate(kinds[KIND_FRAGILE], FRAGILE_SIZE));
+	/* Empty in between: what a run has written there is gone. */
+	if (fragile_used)
+		fuzz_require(!ftruncate(kinds[KIND_FRAGILE], 0));
+	if (fragile_used)
+		fuzz_require(!ftruncate(kinds[KIND_FRAGILE], FRAGILE_SIZE));
+	fragile_used = false;
 }
 
 void fuzz_one(struct fuzz_input *in)
@@ -393,5 +365,4 @@ void fuzz_one(struct fuzz_input *in)
 	while (bitmap_backing_finish(&fe->bitmap))
 		;
 	check_device();
-	(void)!ftruncate(kinds[KIND_FRAGILE], 0);
 }

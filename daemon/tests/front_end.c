@@ -123,15 +123,19 @@ int front_end_tear_down(void **state)
 	return 0;
 }
 
-/* Turn the back end's loop until there is nothing for it to do. */
-void front_end_run(struct front_end *fe)
+/*
+ * Turn the back end's loop until there is nothing for it to do.
+ * Return: whether there was anything.
+ */
+bool front_end_run(struct front_end *fe)
 {
+	bool any = false;
 	int ret;
 
-	do
-		ret = sd_event_run(fe->event, 0);
-	while (ret > 0);
+	while ((ret = sd_event_run(fe->event, 0)) > 0)
+		any = true;
 	assert_int_equal(ret, 0);
+	return any;
 }
 
 void front_end_connect(struct front_end *fe)

@@ -95,7 +95,7 @@ void front_end_free(struct front_end *fe);
 int front_end_set_up(void **state);
 int front_end_tear_down(void **state);
 
-void front_end_run(struct front_end *fe);
+bool front_end_run(struct front_end *fe);
 void front_end_connect(struct front_end *fe);
 void front_end_close(struct front_end *fe);
 bool front_end_closed(struct front_end *fe);
