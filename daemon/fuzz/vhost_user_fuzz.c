@@ -64,7 +64,9 @@ enum kind {
 static struct front_end *fe;
 static int kinds[KIND_NR];
 static uint8_t *truth;
-static bool fragile_used;
+
+/* Kinds that this run has handed out, or written. */
+static uint32_t used_kinds;
 
 static uint64_t nr_blocks(void)
 {
@@ -88,13 +90,15 @@ void fuzz_set_up(void)
 	kinds[KIND_ERR] = fe->err;
 	kinds[KIND_CHANNEL] = channel[1];
 	kinds[KIND_FRAGILE] = memfd_create("fragile", 0);
-	kinds[KIND_REGION] = memfd_create("region", 0);
+	kinds[KIND_REGION] = memfd_create("region", MFD_ALLOW_SEALING);
 	kinds[KIND_PIPE] = pipes[1];
 	kinds[KIND_TIMER] = timerfd_create(CLOCK_MONOTONIC, 0);
 	kinds[KIND_EPOLL] = epoll_create1(0);
 	for (int i = 0; i < KIND_NR; i++)
 		fuzz_require(kinds[i] >= 0);
 	fuzz_require(!ftruncate(kinds[KIND_REGION], REGION_SIZE));
+	/* So that it may be an inflight region as well. */
+	fuzz_require(!fcntl(kinds[KIND_REGION], F_ADD_SEALS, F_SEAL_SHRINK));
 	fuzz_require(!ftruncate(kinds[KIND_FRAGILE], FRAGILE_SIZE));
 	/* Its own end is not kept: what it reads is its own business. */
 	fe->channel = channel[0];
@@ -175,7 +179,7 @@ static size_t choose_fds(struct fuzz_input *in, int *fds)
 		uint8_t kind = fuzz_u8(in) % KIND_NR;
 
 		fds[i] = kinds[kind];
-		fragile_used |= kind == KIND_FRAGILE;
+		used_kinds |= 1U << kind;
 	}
 	return nr;
 }
@@ -222,15 +226,18 @@ static void write_memory(struct fuzz_input *in)
 	fuzz_bytes(in, fe->memory + at, size);
 }
 
-static void write_fragile(struct fuzz_input *in)
+/* Both files that the front end may write behind the back end's back. */
+static void write_files(struct fuzz_input *in)
 {
 	uint8_t bytes[256];
 	off_t at = fuzz_u16(in);
 	size_t size = fuzz_u8(in);
 
-	fragile_used = true;
+	used_kinds |= 1U << KIND_FRAGILE | 1U << KIND_REGION;
 	fuzz_bytes(in, bytes, size);
 	fuzz_require(pwrite(kinds[KIND_FRAGILE], bytes, size, at) ==
+		     (ssize_t)size);
+	fuzz_require(pwrite(kinds[KIND_REGION], bytes, size, at) ==
 		     (ssize_t)size);
 }
 
@@ -309,10 +316,10 @@ static void take_step(struct fuzz_input *in, uint8_t step)
 		write_memory(in);
 		break;
 	case STEP_FRAGILE:
-		write_fragile(in);
+		write_files(in);
 		break;
 	case STEP_CUT:
-		fragile_used = true;
+		used_kinds |= 1U << KIND_FRAGILE;
 		fuzz_require(!ftruncate(kinds[KIND_FRAGILE], fuzz_u16(in)));
 		break;
 	case STEP_RESIZE:
@@ -346,12 +353,17 @@ static void start_anew(void)
 	front_end_count(fe->err);
 	while (recv(fe->channel, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
 		;
-	/* Empty in between: what a run has written there is gone. */
-	if (fragile_used)
+	/* What a run has written to files is gone before the next. */
+	if (used_kinds & 1U << KIND_FRAGILE) {
 		fuzz_require(!ftruncate(kinds[KIND_FRAGILE], 0));
-	if (fragile_used)
 		fuzz_require(!ftruncate(kinds[KIND_FRAGILE], FRAGILE_SIZE));
-	fragile_used = false;
+	}
+	if (used_kinds & 1U << KIND_REGION)
+		fuzz_require(
+			!fallocate(kinds[KIND_REGION],
+				   FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				   0, REGION_SIZE));
+	used_kinds = 0;
 }
 
 void fuzz_one(struct fuzz_input *in)
