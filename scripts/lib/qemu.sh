@@ -48,16 +48,11 @@ qemu_fetch() {
 # guests.
 qemu_tcg_cpu=max,phys-bits=48,erms=off,fsrm=off
 
-# qemu_accel [ICOUNT] - print the acceleration options, one word a line
-# ICOUNT, if not empty: time goes by instructions, of all vCPUs together, two
-# nanoseconds each; while all are idle it jumps to the next timer.
+# qemu_accel - print the acceleration options, one word a line
 # One host thread for all vCPUs of an emulated machine: with one each, guests
 # that run guests of their own hung now and then.
 qemu_accel() {
-	if [ -n "${1-}" ]; then
-		printf '%s\n' -accel tcg,thread=single -cpu "$qemu_tcg_cpu" \
-			-icount shift=1,sleep=off
-	elif [ -n "${KVM_VMEM_ACCEL-}" ]; then
+	if [ -n "${KVM_VMEM_ACCEL-}" ]; then
 		printf '%s\n' -accel "$KVM_VMEM_ACCEL"
 		case $KVM_VMEM_ACCEL in
 		kvm*) printf '%s\n' -cpu host ;;
@@ -68,6 +63,14 @@ qemu_accel() {
 	else
 		printf '%s\n' -accel tcg,thread=single -cpu "$qemu_tcg_cpu"
 	fi
+}
+
+# qemu_accel_counted - print the options of emulation that counts, one word a line
+# Time goes by instructions, of all vCPUs together, two nanoseconds each; while
+# all are idle it jumps to the next timer.
+qemu_accel_counted() {
+	printf '%s\n' -accel tcg,thread=single -cpu "$qemu_tcg_cpu" \
+		-icount shift=1,sleep=off
 }
 
 # qemu_nested - does this machine's KVM let guests run guests?
