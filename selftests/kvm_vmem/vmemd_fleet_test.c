@@ -204,7 +204,8 @@ static void resize(struct fleet *fleet, uint64_t size)
 	}
 	tap_note("%u requests of %u; when half were done each had got %u",
 		 total, NR_DAEMONS, fleet->least);
-	EXPECT_GT(fleet->least, 0);
+	/* Half of what each would have, were all alike. */
+	EXPECT_GE(fleet->least, total / NR_DAEMONS / 4);
 }
 
 static void stop(struct fleet *fleet)
