@@ -617,7 +617,6 @@ static void forge_answers(const struct vmem_nl *nl)
 static void answers_of_others_are_not_believed(void **state)
 {
 	struct fixture *f = *state;
-	struct backing *backing = &f->region.backing;
 	struct vmem_nl_region state_now;
 
 	forge_answers(f->nl.read);
@@ -627,9 +626,8 @@ static void answers_of_others_are_not_believed(void **state)
 			 0);
 	assert_int_equal(state_now.size, REGION_SIZE);
 	forge_answers(f->nl.blocks);
-	assert_int_equal(backing->ops->plug(backing, GPA, BLOCK), -EINPROGRESS);
-	assert_int_equal(wait_done(f), 0);
-	assert_int_equal(backing->plugged.set, 1);
+	assert_int_equal(plug(f, 0, 1), 0);
+	assert_int_equal(f->region.backing.plugged.set, 1);
 }
 
 static void nobody_waits_for_a_change(void **state)
