@@ -314,6 +314,18 @@ static void the_same_region_is_attached_again(const void *arg)
 	daemon_remove(&d);
 }
 
+/* What others plug it hears of by an event, in its own time. */
+static void wait_plugged(struct daemon *d, const char *status, uint64_t size)
+{
+	char text[TEXT_MAX], plugged[64];
+
+	snprintf(plugged, sizeof(plugged), "\"plugged_size\":%llu,",
+		 (unsigned long long)size);
+	do
+		ask(d, status, NULL, text);
+	while (!strstr(text, plugged));
+}
+
 static void what_is_left_with_the_manager_brings_it_back(const void *arg)
 {
 	char text[TEXT_MAX], before[TEXT_MAX], requested[64];
@@ -338,6 +350,7 @@ static void what_is_left_with_the_manager_brings_it_back(const void *arg)
 	ASSERT_OK(region_plug(&r, 1, 3));
 	ASSERT_OK(region_plug(&r, 6, 1));
 	memset(region_block_hva(&r, 2), 0x5a, r.args.block_size);
+	wait_plugged(&d, STATUS, 4 * r.args.block_size);
 	for (int i = 0; i < 3; i++) {
 		tap_context("kill %d", i);
 		ask(&d, BLOCKS, NULL, before);
@@ -472,6 +485,8 @@ static void two_devices_are_kept_apart(const void *arg)
 	expect_said(text, "\"device\":\"far\"");
 	ASSERT_OK(region_plug(&r, 1, 3));
 	ASSERT_OK(region_plug(&far, 6, 1));
+	wait_plugged(&d, CALL("status", "0", ""), 3 * r.args.block_size);
+	wait_plugged(&d, CALL("status", "1", ""), far.args.block_size);
 	for (int i = 0; i < 2; i++) {
 		tap_context("start %d", i);
 		expect_requested(&d, CALL("status", "0", ""), 0);
@@ -635,6 +650,7 @@ static void nothing_but_its_descriptors_is_left(const void *arg)
 	ask(&d, requested, NULL, text);
 	expect_said(text, "result");
 	ASSERT_OK(region_plug(&r, 1, 3));
+	wait_plugged(&d, STATUS, 3 * r.args.block_size);
 	snprintf(requested, sizeof(requested), "\"requested_size\":%llu,",
 		 (unsigned long long)(8 * r.args.block_size));
 	ask(&d, STATUS, NULL, text);
