@@ -25,7 +25,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -36,6 +35,7 @@
 #include <linux/kvm_vmem_netlink.h>
 #include <linux/netlink.h>
 
+#include "options.h"
 #include "process.h"
 #include "random.h"
 #include "region.h"
@@ -821,51 +821,23 @@ static void random_calls(const void *arg)
 	await_no_vm();
 }
 
-static bool parse(const char *text, uint64_t *number)
-{
-	char *end;
-
-	errno = 0;
-	*number = strtoull(text, &end, 0);
-	return !errno && end != text && !*end;
-}
-
-static bool options_parse(int argc, char **argv)
-{
-	const char *seed_text = getenv(SEED_ENV);
-	const char *steps_text = getenv(STEPS_ENV);
-	uint64_t steps = DEFAULT_STEPS;
-	int i;
-
-	for (i = 1; i + 1 < argc; i += 2) {
-		if (!strcmp(argv[i], "--seed"))
-			seed_text = argv[i + 1];
-		else if (!strcmp(argv[i], "--steps"))
-			steps_text = argv[i + 1];
-		else
-			return false;
-	}
-	if (i != argc || (steps_text && !parse(steps_text, &steps)) ||
-	    steps < NR_THREADS || steps > UINT32_MAX / 2)
-		return false;
-	sequence.steps = (uint32_t)steps;
-	if (seed_text)
-		return parse(seed_text, &sequence.seed);
-	return getrandom(&sequence.seed, sizeof(sequence.seed), 0) ==
-	       sizeof(sequence.seed);
-}
-
 int main(int argc, char **argv)
 {
 	static struct tap_case cases[] = {
 		{.name = "random calls harm nobody and leave nothing",
 		 .run = random_calls},
 	};
+	struct options options = {.seed_env = SEED_ENV,
+				  .steps_env = STEPS_ENV,
+				  .steps = DEFAULT_STEPS};
 
-	if (!options_parse(argc, argv)) {
+	if (!options_parse(&options, argc, argv) ||
+	    options.steps < NR_THREADS || options.steps > UINT32_MAX / 2) {
 		fprintf(stderr, "usage: fuzz_test [--seed N] [--steps N]\n");
 		return EXIT_FAILURE;
 	}
+	sequence.seed = options.seed;
+	sequence.steps = (uint32_t)options.steps;
 	cases[0].timeout_s =
 		TAP_DEFAULT_TIMEOUT_S + sequence.steps / STEPS_PER_SECOND;
 	return tap_run(cases, ARRAY_SIZE(cases));

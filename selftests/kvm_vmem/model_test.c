@@ -20,12 +20,12 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "batch.h"
 #include "kernel.h"
 #include "memslot_model.h"
+#include "options.h"
 #include "random.h"
 #include "tap.h"
 #include "vcpu.h"
@@ -1372,41 +1372,6 @@ static void follows_model(const void *arg)
 	report(&t);
 }
 
-/* Return: whether the whole of @text is a number. */
-static bool parse(const char *text, uint64_t *number)
-{
-	char *end;
-
-	errno = 0;
-	*number = strtoull(text, &end, 0);
-	return !errno && end != text && !*end;
-}
-
-static bool options_parse(int argc, char **argv, uint64_t *steps)
-{
-	const char *seed_text = getenv(SEED_ENV);
-	const char *steps_text = getenv(STEPS_ENV);
-	int i;
-
-	for (i = 1; i + 1 < argc; i += 2) {
-		if (!strcmp(argv[i], "--seed"))
-			seed_text = argv[i + 1];
-		else if (!strcmp(argv[i], "--steps"))
-			steps_text = argv[i + 1];
-		else
-			return false;
-	}
-	if (i != argc)
-		return false;
-	*steps = DEFAULT_STEPS;
-	if (steps_text && !parse(steps_text, steps))
-		return false;
-	if (seed_text)
-		return parse(seed_text, &sequence.seed);
-	return getrandom(&sequence.seed, sizeof(sequence.seed), 0) ==
-	       sizeof(sequence.seed);
-}
-
 int main(int argc, char **argv)
 {
 	static const enum log_kind kinds[] = {LOG_PLAIN, LOG_MANUAL,
@@ -1425,15 +1390,19 @@ int main(int argc, char **argv)
 		 .run = follows_model,
 		 .arg = &kinds[LOG_RING]},
 	};
-	uint64_t steps;
+	struct options options = {.seed_env = SEED_ENV,
+				  .steps_env = STEPS_ENV,
+				  .steps = DEFAULT_STEPS};
 	size_t i;
 
-	if (!options_parse(argc, argv, &steps) || !steps ||
-	    steps > UINT32_MAX / SECONDS_PER_STEP / MOST_TIMES / 2) {
+	if (!options_parse(&options, argc, argv) || !options.steps ||
+	    options.steps > UINT32_MAX / SECONDS_PER_STEP / MOST_TIMES / 2) {
 		fprintf(stderr, "usage: model_test [--seed N] [--steps N]\n");
 		return EXIT_FAILURE;
 	}
-	sequence.steps = (uint32_t)((steps + NR_LOG_KINDS - 1) / NR_LOG_KINDS);
+	sequence.seed = options.seed;
+	sequence.steps =
+		(uint32_t)((options.steps + NR_LOG_KINDS - 1) / NR_LOG_KINDS);
 	for (i = 0; i < ARRAY_SIZE(cases); i++)
 		cases[i].timeout_s =
 			TAP_DEFAULT_TIMEOUT_S +
