@@ -5,8 +5,8 @@
  * a test here that is named after it. doc/virtio-mem-spec.md has them in order.
  *
  * The driver is our own, so that no guest's driver can hide a fault: it says
- * over vhost-user, and writes into a real virtqueue, what it is told to. Memory
- * is a byte for each block here; that of a real region is in
+ * over vhost-user, and writes into a real virtqueue of each format, what it is
+ * told to. Memory is a byte for each block here; that of a real region is in
  * region_kernel_test.c and selftests/kvm_vmem/region_test.c.
  */
 #include <endian.h>
@@ -16,6 +16,7 @@
 
 #include <linux/virtio_config.h>
 
+#include "formats.h"
 #include "front_end.h"
 #include "log.h"
 #include "unit.h"
@@ -134,7 +135,7 @@ static void acpi_pxm_makes_node_id_valid(void **state)
 	fe->dev.has_node = true;
 	assert_true(front_end_get(fe, VHOST_USER_GET_FEATURES) & pxm);
 	assert_int_equal(front_end_set(fe, VHOST_USER_SET_FEATURES,
-				       FE_FEATURES | pxm, -1),
+				       fe->features | pxm, -1),
 			 0);
 	assert_int_equal(config_of(fe).node_id, 3);
 }
@@ -147,7 +148,7 @@ static void start_without(struct front_end *fe, uint64_t features)
 	assert_int_equal(front_end_set(fe, VHOST_USER_SET_STATUS, DRIVER, -1),
 			 0);
 	assert_int_equal(front_end_set(fe, VHOST_USER_SET_FEATURES,
-				       FE_FEATURES & ~features, -1),
+				       fe->features & ~features, -1),
 			 0);
 	assert_int_equal(
 		front_end_set(fe, VHOST_USER_SET_STATUS, FEATURES_OK, -1), 0);
@@ -174,7 +175,8 @@ static void features_ok_is_refused_without_unplugged_inaccessible(void **state)
 	assert_int_equal(fe->bitmap.backing.plugged.set, 0);
 	/* One that comes to its senses is. */
 	assert_int_equal(
-		front_end_set(fe, VHOST_USER_SET_FEATURES, FE_FEATURES, -1), 0);
+		front_end_set(fe, VHOST_USER_SET_FEATURES, fe->features, -1),
+		0);
 	assert_int_equal(
 		front_end_set(fe, VHOST_USER_SET_STATUS, DRIVER_OK, -1), 0);
 	assert_int_equal(front_end_get(fe, VHOST_USER_GET_STATUS), DRIVER_OK);
@@ -199,9 +201,10 @@ static void a_front_end_without_status_is_refused_likewise(void **state)
 	assert_int_equal(front_end_set(fe, VHOST_USER_SET_FEATURES, own, -1),
 			 0);
 	assert_int_equal(
-		front_end_set(fe, VHOST_USER_SET_FEATURES, FE_FEATURES, -1), 0);
+		front_end_set(fe, VHOST_USER_SET_FEATURES, fe->features, -1),
+		0);
 	front_end_send(fe, VHOST_USER_SET_FEATURES, 0,
-		       &(uint64_t){FE_FEATURES & ~refused}, 8, NULL, 0);
+		       &(uint64_t){fe->features & ~refused}, 8, NULL, 0);
 	assert_true(front_end_closed(fe));
 }
 
@@ -549,7 +552,8 @@ static void device_reset_changes_neither_blocks_nor_memory(void **state)
 	assert_int_equal(front_end_set(fe, VHOST_USER_SET_STATUS, 0, -1), 0);
 	expect_sparse(fe);
 	assert_int_equal(
-		front_end_set(fe, VHOST_USER_SET_FEATURES, FE_FEATURES, -1), 0);
+		front_end_set(fe, VHOST_USER_SET_FEATURES, fe->features, -1),
+		0);
 	restart_ring(fe);
 	assert_int_equal(
 		front_end_set(fe, VHOST_USER_SET_STATUS, DRIVER_OK, -1), 0);
@@ -562,7 +566,8 @@ static void device_reset_changes_neither_blocks_nor_memory(void **state)
 		0);
 	expect_sparse(fe);
 	assert_int_equal(
-		front_end_set(fe, VHOST_USER_SET_FEATURES, FE_FEATURES, -1), 0);
+		front_end_set(fe, VHOST_USER_SET_FEATURES, fe->features, -1),
+		0);
 	restart_ring(fe);
 	expect_sparse_states(fe);
 	front_end_close(fe);
@@ -1174,66 +1179,61 @@ static void a_request_of_unknown_type_is_an_error(void **state)
 	assert_int_equal(plug(fe, GPA, 1), VIRTIO_MEM_RESP_ACK);
 }
 
-#define T(name)                                                 \
-	cmocka_unit_test_setup_teardown(name, front_end_set_up, \
-					front_end_tear_down)
+static const struct format_case cases[] = {
+	FORMAT_CASE(acpi_pxm_makes_node_id_valid),
+	FORMAT_CASE(features_ok_is_refused_without_unplugged_inaccessible),
+	FORMAT_CASE(a_front_end_without_status_is_refused_likewise),
+	FORMAT_CASE(persistent_suspend_is_offered_but_not_demanded),
+	FORMAT_CASE(block_size_node_id_addr_and_region_size_do_not_change),
+	FORMAT_CASE(the_driver_does_not_write_the_configuration),
+	FORMAT_CASE(plugged_size_reflects_the_plugged_blocks),
+	FORMAT_CASE(usable_region_size_is_requested_size_or_greater),
+	FORMAT_CASE(block_size_is_a_power_of_two),
+	FORMAT_CASE(addr_and_sizes_are_multiples_of_block_size),
+	FORMAT_CASE(usable_region_is_requested_and_256_mib_or_nothing),
+	FORMAT_CASE(usable_region_size_shrinks_only_on_unplug_all),
+	FORMAT_CASE(the_driver_is_notified_of_usable_and_requested_size),
+	FORMAT_CASE(the_driver_is_not_notified_by_unplug_all),
+	FORMAT_CASE(the_driver_is_not_notified_of_plugged_size),
+	FORMAT_CASE(device_reset_changes_neither_blocks_nor_memory),
+	FORMAT_CASE(block_state_does_not_change_over_suspend),
+	FORMAT_CASE(memory_of_plugged_blocks_is_not_modified),
+	FORMAT_CASE(system_reset_unplugs_all_blocks),
+	FORMAT_CASE(system_reset_that_the_host_cannot_do_changes_nothing),
+	FORMAT_CASE(system_reset_and_requests_wait_for_each_other),
+	FORMAT_CASE(plug_ignores_padding_and_extra_data),
+	FORMAT_CASE(unplug_ignores_padding_and_extra_data),
+	FORMAT_CASE(unplug_all_ignores_all_but_the_type),
+	FORMAT_CASE(state_ignores_padding_and_extra_data),
+	FORMAT_CASE(plug_of_a_misaligned_address_is_an_error),
+	FORMAT_CASE(plug_of_zero_blocks_is_an_error),
+	FORMAT_CASE(plug_outside_the_usable_region_is_an_error),
+	FORMAT_CASE(plug_of_a_plugged_block_is_an_error),
+	FORMAT_CASE(plug_that_the_host_cannot_do_is_busy),
+	FORMAT_CASE(plug_is_acknowledged_and_in_plugged_size),
+	FORMAT_CASE(plug_above_requested_size_is_a_nack),
+	FORMAT_CASE(unplug_of_a_misaligned_address_is_an_error),
+	FORMAT_CASE(unplug_of_zero_blocks_is_an_error),
+	FORMAT_CASE(unplug_outside_the_usable_region_is_an_error),
+	FORMAT_CASE(unplug_of_an_unplugged_block_is_an_error),
+	FORMAT_CASE(unplug_that_the_host_cannot_do_is_busy),
+	FORMAT_CASE(unplug_is_acknowledged_and_in_plugged_size),
+	FORMAT_CASE(shrinking_in_parts_is_no_error),
+	FORMAT_CASE(unplug_all_that_the_host_cannot_do_is_busy),
+	FORMAT_CASE(unplug_all_is_acknowledged_with_plugged_size_0),
+	FORMAT_CASE(state_of_a_misaligned_address_is_an_error),
+	FORMAT_CASE(state_of_zero_blocks_is_an_error),
+	FORMAT_CASE(state_outside_the_usable_region_is_an_error),
+	FORMAT_CASE(state_is_acknowledged),
+	FORMAT_CASE(state_is_plugged_if_all_blocks_are),
+	FORMAT_CASE(state_is_unplugged_if_all_blocks_are),
+	FORMAT_CASE(state_is_mixed_otherwise),
+	FORMAT_CASE(a_request_of_unknown_type_is_an_error),
+};
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		T(acpi_pxm_makes_node_id_valid),
-		T(features_ok_is_refused_without_unplugged_inaccessible),
-		T(a_front_end_without_status_is_refused_likewise),
-		T(persistent_suspend_is_offered_but_not_demanded),
-		T(block_size_node_id_addr_and_region_size_do_not_change),
-		T(the_driver_does_not_write_the_configuration),
-		T(plugged_size_reflects_the_plugged_blocks),
-		cmocka_unit_test(
-			usable_region_size_is_requested_size_or_greater),
-		cmocka_unit_test(block_size_is_a_power_of_two),
-		cmocka_unit_test(addr_and_sizes_are_multiples_of_block_size),
-		cmocka_unit_test(
-			usable_region_is_requested_and_256_mib_or_nothing),
-		T(usable_region_size_shrinks_only_on_unplug_all),
-		T(the_driver_is_notified_of_usable_and_requested_size),
-		T(the_driver_is_not_notified_by_unplug_all),
-		T(the_driver_is_not_notified_of_plugged_size),
-		T(device_reset_changes_neither_blocks_nor_memory),
-		T(block_state_does_not_change_over_suspend),
-		T(memory_of_plugged_blocks_is_not_modified),
-		T(system_reset_unplugs_all_blocks),
-		T(system_reset_that_the_host_cannot_do_changes_nothing),
-		T(system_reset_and_requests_wait_for_each_other),
-		T(plug_ignores_padding_and_extra_data),
-		T(unplug_ignores_padding_and_extra_data),
-		T(unplug_all_ignores_all_but_the_type),
-		T(state_ignores_padding_and_extra_data),
-		T(plug_of_a_misaligned_address_is_an_error),
-		T(plug_of_zero_blocks_is_an_error),
-		T(plug_outside_the_usable_region_is_an_error),
-		T(plug_of_a_plugged_block_is_an_error),
-		T(plug_that_the_host_cannot_do_is_busy),
-		T(plug_is_acknowledged_and_in_plugged_size),
-		T(plug_above_requested_size_is_a_nack),
-		T(unplug_of_a_misaligned_address_is_an_error),
-		T(unplug_of_zero_blocks_is_an_error),
-		T(unplug_outside_the_usable_region_is_an_error),
-		T(unplug_of_an_unplugged_block_is_an_error),
-		T(unplug_that_the_host_cannot_do_is_busy),
-		T(unplug_is_acknowledged_and_in_plugged_size),
-		T(shrinking_in_parts_is_no_error),
-		T(unplug_all_that_the_host_cannot_do_is_busy),
-		T(unplug_all_is_acknowledged_with_plugged_size_0),
-		T(state_of_a_misaligned_address_is_an_error),
-		T(state_of_zero_blocks_is_an_error),
-		T(state_outside_the_usable_region_is_an_error),
-		T(state_is_acknowledged),
-		T(state_is_plugged_if_all_blocks_are),
-		T(state_is_unplugged_if_all_blocks_are),
-		T(state_is_mixed_otherwise),
-		T(a_request_of_unknown_type_is_an_error),
-	};
-
 	log_init(LOG_LEVEL_ERR);
-	return unit_run(tests, NULL, NULL);
+	return formats_run(cases, sizeof(cases) / sizeof(cases[0]),
+			   front_end_set_up, front_end_tear_down);
 }
