@@ -235,7 +235,8 @@ static int create_device(struct vmm *vmm)
 	int fd, ret;
 
 	ret = memory_add_region(&vmm->memory, options->region.gpa,
-				options->region.size);
+				options->region.size,
+				options->region.page_size);
 	if (ret)
 		return ret;
 	vmm->region_fd = region_create(&options->region, vmm->vm_fd,

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <linux/memfd.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -55,11 +56,15 @@ static void *map_congruent(int fd, uint64_t gpa, uint64_t size)
 }
 
 static int range_create(struct memory_range *range, const char *name,
-			uint64_t gpa, uint64_t size)
+			uint64_t gpa, uint64_t size, uint64_t page_size)
 {
+	unsigned int flags = MFD_CLOEXEC;
 	int ret;
 
-	range->fd = memfd_create(name, MFD_CLOEXEC);
+	if (page_size)
+		flags |= MFD_HUGETLB | (unsigned int)__builtin_ctzll(page_size)
+					       << MFD_HUGE_SHIFT;
+	range->fd = memfd_create(name, flags);
 	if (range->fd < 0) {
 		ret = -errno;
 		error_errno(errno, "memfd_create");
@@ -120,7 +125,7 @@ int memory_add_boot(struct memory *memory, int vm_fd, uint64_t size, bool smm)
 {
 	int ret;
 
-	ret = range_create(&memory->boot, "vmem-boot", 0, size);
+	ret = range_create(&memory->boot, "vmem-boot", 0, size, 0);
 	if (ret)
 		return ret;
 	ret = set_memslot(vm_fd, BOOT_SLOT, &memory->boot);
@@ -142,9 +147,11 @@ int memory_clear_boot(const struct memory *memory)
 	return 0;
 }
 
-int memory_add_region(struct memory *memory, uint64_t gpa, uint64_t size)
+int memory_add_region(struct memory *memory, uint64_t gpa, uint64_t size,
+		      uint64_t page_size)
 {
-	return range_create(&memory->region, "vmem-region", gpa, size);
+	return range_create(&memory->region, "vmem-region", gpa, size,
+			    page_size);
 }
 
 static void *range_hva(const struct memory_range *range, uint64_t gpa,

@@ -69,12 +69,15 @@ int memory_clear_boot(const struct memory *memory);
  * @memory: the VM's memory
  * @gpa: guest-physical address, a multiple of 4 KiB
  * @size: bytes, a multiple of 4 KiB
+ * @page_size: of the host's huge pages, a power of two; 0 for its usual pages
  *
- * No page is allocated until the guest, or a device, touches it.
+ * No page is allocated until the guest, or a device, touches it, not even of the
+ * pool of huge pages: when that has none left, who touches it dies.
  *
  * Return: 0 or a negative errno, with a message.
  */
-int memory_add_region(struct memory *memory, uint64_t gpa, uint64_t size);
+int memory_add_region(struct memory *memory, uint64_t gpa, uint64_t size,
+		      uint64_t page_size);
 
 /**
  * memory_hva() - where guest memory is mapped

@@ -32,6 +32,7 @@ static const char usage[] =
 	"                         --control plans it\n"
 	"  --block-size SIZE      virtio-mem block (2M)\n"
 	"  --region-gpa ADDRESS   guest address (first suitable from 4 GiB on)\n"
+	"  --region-pages SIZE    its memory is of huge pages of the host's pool (not)\n"
 	"  --probe SOCKET         tell at SOCKET which of its memslots exist in KVM\n"
 	"\n"
 	"vmemd, one of:\n"
@@ -60,6 +61,7 @@ enum option_id {
 	OPT_PROBE,
 	OPT_REBOOT,
 	OPT_REGION_GPA,
+	OPT_REGION_PAGES,
 	OPT_REGION_SIZE,
 	OPT_SERIAL,
 	OPT_SLOT_SIZE,
@@ -84,6 +86,7 @@ static const struct option long_options[] = {
 	{"probe", required_argument, NULL, OPT_PROBE},
 	{"reboot", no_argument, NULL, OPT_REBOOT},
 	{"region-gpa", required_argument, NULL, OPT_REGION_GPA},
+	{"region-pages", required_argument, NULL, OPT_REGION_PAGES},
 	{"region-size", required_argument, NULL, OPT_REGION_SIZE},
 	{"serial", required_argument, NULL, OPT_SERIAL},
 	{"slot-size", required_argument, NULL, OPT_SLOT_SIZE},
@@ -101,6 +104,17 @@ static int size_option(const char *name, const char *text, uint64_t *size)
 	if (ret)
 		error("--%s: %s is no size", name, text);
 	return ret;
+}
+
+/* What there is a pool of is the host's business, and its kernel's to say. */
+static int pages_option(const char *name, const char *text, uint64_t *size)
+{
+	int ret = size_option(name, text, size);
+
+	if (ret || (*size && !(*size & (*size - 1))))
+		return ret;
+	error("--%s: %s is not a power of two", name, text);
+	return -EINVAL;
 }
 
 static int mask_option(const char *name, const char *text, uint64_t *mask)
@@ -181,6 +195,8 @@ static int take_option(struct options *options, int option, const char *name,
 		return 0;
 	case OPT_REGION_GPA:
 		return size_option(name, text, &options->region.gpa);
+	case OPT_REGION_PAGES:
+		return pages_option(name, text, &options->region.page_size);
 	case OPT_REGION_SIZE:
 		return size_option(name, text, &options->region.size);
 	case OPT_SERIAL:

@@ -11,6 +11,7 @@
  * @size: bytes, 0 for no region
  * @block_size: what is plugged at a time
  * @slot_size: bytes of one memslot
+ * @page_size: of huge pages that its memory is of, 0 for the host's usual pages
  * @address_spaces: mask of KVM address spaces that get the memslots
  */
 struct region_config {
@@ -18,6 +19,7 @@ struct region_config {
 	uint64_t size;
 	uint64_t block_size;
 	uint64_t slot_size;
+	uint64_t page_size;
 	uint32_t address_spaces;
 };
 
