@@ -25,6 +25,7 @@ int formats_run(const struct format_case *cases, size_t nr,
 	struct CMUnitTest *tests = calloc(FORMATS_NR * nr, sizeof(*tests));
 	char(*names)[NAME_SIZE] = calloc(FORMATS_NR * nr, sizeof(*names));
 	int ret = EXIT_FAILURE;
+	size_t nr_tests = 0;
 
 	if (!tests || !names)
 		goto out;
@@ -36,14 +37,16 @@ int formats_run(const struct format_case *cases, size_t nr,
 				      << VIRTIO_RING_F_INDIRECT_DESC |
 			      (uint64_t)event << VIRTIO_RING_F_EVENT_IDX;
 		for (size_t n = 0; n < nr; n++) {
-			char *name = names[i * nr + n];
+			char *name = names[nr_tests];
 
+			if (cases[n].once && i)
+				continue;
 			snprintf(name, NAME_SIZE, "%s, %s, %s: %s",
 				 packed ? "packed" : "split",
 				 indirect ? "indirect" : "direct",
 				 event ? "event index" : "flags",
 				 cases[n].name);
-			tests[i * nr + n] = (struct CMUnitTest){
+			tests[nr_tests++] = (struct CMUnitTest){
 				.name = name,
 				.test_func = cases[n].function,
 				.setup_func = set_up,
@@ -52,7 +55,7 @@ int formats_run(const struct format_case *cases, size_t nr,
 			};
 		}
 	}
-	ret = run(tests, FORMATS_NR * nr);
+	ret = run(tests, nr_tests);
 out:
 	free(names);
 	free(tests);

@@ -5,6 +5,8 @@
 #ifndef FORMATS_H
 #define FORMATS_H
 
+#include <stdbool.h>
+
 #include "unit.h"
 
 #define FORMATS_NR 8
@@ -13,11 +15,18 @@
 struct format_case {
 	const char *name;
 	CMUnitTestFunction function;
+	bool once;
 };
 
-#define FORMAT_CASE(function)       \
-	{                           \
-#function, function \
+#define FORMAT_CASE(function)              \
+	{                                  \
+#function, function, false \
+	}
+
+/* That no queue has part in: it is not run again with another format. */
+#define PLAIN_CASE(function)              \
+	{                                 \
+#function, function, true \
 	}
 
 int formats_run(const struct format_case *cases, size_t nr,
