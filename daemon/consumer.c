@@ -210,7 +210,8 @@ static bool tell(struct consumer *consumer)
 	if (populate && !find_populate(consumer, &first, &end)) {
 		if (!consumer->subscribed) {
 			consumer->subscribed = true;
-			log_info("consumer %s takes part", consumer->name);
+			log_info_of(consumers->label, "consumer %s takes part",
+				    consumer->name);
 			consumer->ops->subscribed(consumer->arg);
 		}
 		return true;
@@ -283,7 +284,9 @@ static void free_consumer(struct consumer *consumer)
 
 static void close_consumer(struct consumer *consumer, const char *reason)
 {
-	log_warning("consumer %s is one no more: %s", consumer->name, reason);
+	log_warning_of(consumer->consumers->label,
+		       "consumer %s is one no more: %s", consumer->name,
+		       reason);
 	consumer->ops->close(consumer->arg, reason);
 	free_consumer(consumer);
 }
@@ -323,8 +326,9 @@ static void undone(struct consumers *consumers, int ret)
 	consumers->step = CONSUMERS_RESTORING;
 	if (!ret || !blocks_count(plugged, consumers->first, consumers->nr))
 		return;
-	log_warning("a plug that %s cannot be undone: %s; it stands",
-		    consumers->reason, consumers->backing->reason);
+	log_warning_of(consumers->label,
+		       "a plug that %s cannot be undone: %s; it stands",
+		       consumers->reason, consumers->backing->reason);
 	consumers->result = 0;
 	if (consumers->refuser)
 		close_consumer(consumers->refuser,
@@ -602,7 +606,7 @@ void consumer_gone(struct consumer *consumer)
 {
 	struct consumers *consumers = consumer->consumers;
 
-	log_info("consumer %s has gone", consumer->name);
+	log_info_of(consumers->label, "consumer %s has gone", consumer->name);
 	free_consumer(consumer);
 	advance(consumers);
 }

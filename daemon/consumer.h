@@ -130,6 +130,8 @@ enum consumers_change {
 
 /**
  * struct consumers - the consumers of one device, before its backing
+ * @label: for messages, see log.h; set by the user before consumers_start(),
+ *	not owned
  * @ops: what the device calls; its address leads here
  * @backing: what it stands before, NULL if it does not
  * @inner: operations of that
@@ -144,6 +146,7 @@ enum consumers_change {
  * @refuser: who it was, NULL if he has gone
  */
 struct consumers {
+	const char *label;
 	struct backing_ops ops;
 	struct backing *backing;
 	const struct backing_ops *inner;

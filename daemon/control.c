@@ -217,7 +217,7 @@ static void put_error(struct control_client *client, json_object *id, int error,
 	json_object *body = json_object_new_object();
 	const char *code = strerrorname_np(-error);
 
-	log_limited(&client->control->limit, LOG_LEVEL_INFO,
+	log_limited(&client->control->limit, LOG_LEVEL_INFO, NULL,
 		    "control: refused: %s (%s)", message, code ? code : "EIO");
 	json_object_object_add(body, "code",
 			       json_object_new_string(code ? code : "EIO"));

@@ -100,7 +100,8 @@ static void warn_of_memory(const struct vmem_device *device)
 					  state->slot_size);
 
 	if (mapped < wanted)
-		log_warning(
+		log_warning_of(
+			device->label,
 			"KVM maps the memory in pages of %s at most, not of "
 			"%s, which makes the guest slower: %s",
 			size_format(mapped, can), size_format(wanted, could),
@@ -109,7 +110,8 @@ static void warn_of_memory(const struct vmem_device *device)
 				: "guest address and host address differ "
 				  "modulo that");
 	if (memory->kind == MEMORY_HUGETLB && !device->options->prealloc)
-		log_warning(
+		log_warning_of(
+			device->label,
 			"hugetlb memory without --prealloc: if the host has "
 			"no free pages when the guest first touches what "
 			"it has plugged, the VMM gets a SIGBUS, unless it "
@@ -178,7 +180,8 @@ static int on_region(sd_event_source *source __attribute__((unused)),
 		return 0;
 	}
 	if (ret) {
-		log_err("reading the region: %s", strerror(-ret));
+		log_err_of(device->label, "reading the region: %s",
+			   strerror(-ret));
 		return sd_event_exit(device->event, ret);
 	}
 	if (others)
@@ -191,7 +194,7 @@ static void on_news(void *arg)
 {
 	struct vmem_device *device = arg;
 
-	log_debug("the region was changed by others");
+	log_debug_of(device->label, "the region was changed by others");
 	virtio_mem_set_requested(&device->dev,
 				 device->region.state.requested_size);
 	consumers_changed(&device->consumers);
@@ -255,7 +258,8 @@ static void on_size_set(void *arg, int result, const char *text)
 	struct vmem_device *device = arg;
 
 	if (result)
-		log_warning("the requested size cannot be set: %s", text);
+		log_warning_of(device->label,
+			       "the requested size cannot be set: %s", text);
 	else
 		virtio_mem_set_requested(&device->dev,
 					 device->region.state.requested_size);
@@ -327,7 +331,8 @@ static void on_log_set(void *arg, int result, const char *text)
 	struct vmem_device *device = arg;
 
 	if (result)
-		log_warning("dirty logging cannot be set: %s", text);
+		log_warning_of(device->label, "dirty logging cannot be set: %s",
+			       text);
 	device->ops->log_set(device, result, text, device->arg);
 }
 
@@ -337,8 +342,8 @@ void vmem_device_hold(struct vmem_device *device, bool on)
 	if (on == device->dev.held)
 		return;
 	device->held_since = on ? (uint64_t)time(NULL) : 0;
-	log_info(on ? "held: nothing is plugged or unplugged"
-		    : "held no longer");
+	log_info_of(device->label, on ? "held: nothing is plugged or unplugged"
+				      : "held no longer");
 	virtio_mem_hold(&device->dev, on);
 }
 
@@ -359,15 +364,16 @@ static int restore(struct vmem_device *device, char *text, size_t text_size)
 	if (!ret)
 		ret = restore_region(region, saved, text, text_size);
 	if (ret > 0)
-		log_info("the region was served before: %s is not restored",
-			 device->options->restore_path);
+		log_info_of(device->label,
+			    "the region was served before: %s is not restored",
+			    device->options->restore_path);
 	if (ret)
 		return ret;
 	/* How large its usable region can have been is known. */
 	region->used_before = false;
-	log_info("restored: %s in %" PRIu64 " runs",
-		 size_format(save_plugged_size(saved), plugged),
-		 saved->nr_runs);
+	log_info_of(device->label, "restored: %s in %" PRIu64 " runs",
+		    size_format(save_plugged_size(saved), plugged),
+		    saved->nr_runs);
 	return 0;
 }
 
@@ -387,7 +393,8 @@ static int serve_vhost_user(struct vmem_device *device)
 	ret = listening ? vhost_user_listen(&device->vu, fd)
 			: vhost_user_adopt(&device->vu, fd);
 	if (ret)
-		log_err("vhost-user socket: %s", strerror(-ret));
+		log_err_of(device->label, "vhost-user socket: %s",
+			   strerror(-ret));
 	return ret;
 }
 
@@ -424,6 +431,7 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 	}
 	budget_note(&device->budget, region->state.gpa, region->state.size,
 		    region->state.slot_size, region->state.nr_slots);
+	region->label = device->label;
 	region->prealloc = options->prealloc;
 	ret = restore(device, text, text_size);
 	if (ret < 0) {
@@ -436,6 +444,7 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 	if (restored)
 		virtio_mem_keep_usable(&device->dev,
 				       device->saved.usable_region_size);
+	device->consumers.label = device->label;
 	ret = consumers_start(&device->consumers, device->event,
 			      &region->backing, region->state.slot_size,
 			      region->state.first_slot);
@@ -470,16 +479,16 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 		snprintf(text, text_size, "the vhost-user socket is no good");
 		goto forget;
 	}
-	log_info("%s%sregion %u: %s at 0x%" PRIx64 ", %s plugged",
-		 device->named ? device->name : "", device->named ? ": " : "",
-		 region->state.id, size_format(region->backing.size, size),
-		 region->backing.gpa,
-		 size_format(vmem_device_plugged_size(device), plugged));
+	log_info_of(device->label, "region %u: %s at 0x%" PRIx64 ", %s plugged",
+		    region->state.id, size_format(region->backing.size, size),
+		    region->backing.gpa,
+		    size_format(vmem_device_plugged_size(device), plugged));
 	save_state_free(&device->saved);
 	warn_of_memory(device);
 	/* A migration may be under way, and have held the vmemd before us. */
 	if (region->state.dirty_log) {
-		log_info("dirty pages are logged: held as for a migration");
+		log_info_of(device->label,
+			    "dirty pages are logged: held as for a migration");
 		vmem_device_hold(device, true);
 	}
 	note_change(device);
@@ -529,7 +538,8 @@ int vmem_device_place(struct vmem_device *device, uint64_t gpa, char *text,
 	}
 	ret = shmem_place(&device->shmem, gpa, text, text_size);
 	if (!ret) {
-		log_info("the region is at 0x%" PRIx64 " in the guest", gpa);
+		log_info_of(device->label,
+			    "the region is at 0x%" PRIx64 " in the guest", gpa);
 		config_changed(device);
 		note_change(device);
 	}
@@ -576,9 +586,9 @@ int vmem_device_attach_shmem(struct vmem_device *device, int memory_fd,
 		snprintf(text, text_size, "the vhost-user socket is no good");
 		goto forget;
 	}
-	log_info("memory of %s in %u slots, %s plugged",
-		 size_format(backing->size, size), shmem->nr_slots,
-		 size_format(vmem_device_plugged_size(device), plugged));
+	log_info_of(device->label, "memory of %s in %u slots, %s plugged",
+		    size_format(backing->size, size), shmem->nr_slots,
+		    size_format(vmem_device_plugged_size(device), plugged));
 	note_change(device);
 	return 0;
 
@@ -593,13 +603,20 @@ stop_device:
 
 /* --- Start and end --- */
 
-/* Prepare; does nothing yet. Neither @options nor @ops are owned. */
+/**
+ * vmem_device_init() - prepare; does nothing yet
+ * @index: its number among the daemon's
+ * @named: people are to be told which device it is
+ * @options: not owned
+ * @ops: not owned, with @arg
+ */
 void vmem_device_init(struct vmem_device *device, unsigned int index,
-		      const struct device_options *options,
+		      bool named, const struct device_options *options,
 		      const struct vmem_device_ops *ops, void *arg)
 {
 	*device = (struct vmem_device){
 		.index = index,
+		.named = named,
 		.options = options,
 		.vmm = options->vmm,
 		.ops = ops,
@@ -607,11 +624,13 @@ void vmem_device_init(struct vmem_device *device, unsigned int index,
 		.vhost_user_fd = -1,
 		.excess =
 			{
+				.label = device->label,
 				.has_cap = options->has_unplugged_cap,
 				.cap = options->unplugged_cap,
 			},
 		.dev =
 			{
+				.label = device->label,
 				.has_node = options->has_node,
 				.node_id = options->node,
 				.config_changed = config_changed,
@@ -627,7 +646,11 @@ void vmem_device_init(struct vmem_device *device, unsigned int index,
 			 options->name);
 	else
 		snprintf(device->name, sizeof(device->name), "%u", index);
+	if (named)
+		snprintf(device->label, sizeof(device->label),
+			 "%s: ", device->name);
 	vhost_user_init(&device->vu, NULL, &device->dev);
+	vhost_user_set_label(&device->vu, device->label);
 	device->vu.offer_packed = options->packed;
 	device->vu.changed = note_change;
 	device->vu.arg = device;
@@ -661,7 +684,7 @@ static int add_sources(struct vmem_device *device)
 		ret = sd_event_source_set_enabled(device->excess_source,
 						  SD_EVENT_OFF);
 	if (ret < 0)
-		log_err("event loop: %s", strerror(-ret));
+		log_err_of(device->label, "event loop: %s", strerror(-ret));
 	return ret < 0 ? ret : 0;
 }
 
@@ -690,14 +713,14 @@ int vmem_device_open(struct vmem_device *device, sd_event *event,
 		return 0;
 	ret = region_nl_open(&device->nl, &err);
 	if (ret) {
-		log_err("%s", err.text);
+		log_err_of(device->label, "%s", err.text);
 		return ret;
 	}
 	if (!path)
 		return 0;
 	ret = save_file_read(path, &device->saved, text);
 	if (ret)
-		log_err("--restore %s: %s", path, text);
+		log_err_of(device->label, "--restore %s: %s", path, text);
 	return ret;
 }
 

@@ -48,6 +48,7 @@ struct vmem_device_ops {
  * @index: its number among the daemon's
  * @name: what it is called: by the command line, else by its number
  * @named: the command line has names, so that it is to be named to people
+ * @label: for messages, see log.h: @name if it is to be named, else ""
  * @untold: something has changed that is still to be told
  * @options: command line; not owned
  * @event: the loop; not owned
@@ -79,6 +80,7 @@ struct vmem_device {
 	unsigned int index;
 	char name[DEVICE_NAME_MAX + 1];
 	bool named;
+	char label[DEVICE_NAME_MAX + sizeof(": ")];
 	bool untold;
 	const struct device_options *options;
 	sd_event *event;
@@ -110,7 +112,7 @@ struct vmem_device {
 };
 
 void vmem_device_init(struct vmem_device *device, unsigned int index,
-		      const struct device_options *options,
+		      bool named, const struct device_options *options,
 		      const struct vmem_device_ops *ops, void *arg);
 int vmem_device_open(struct vmem_device *device, sd_event *event,
 		     int vhost_user_fd);

@@ -40,11 +40,17 @@
 /* Results taken out with one call. */
 #define DOORBELL_RESULTS 64
 
-void doorbell_init(struct doorbell *bell)
+static void reset(struct doorbell *bell)
 {
 	bell->tried = false;
 	bell->context = 0;
 	bell->file_fd = -1;
+}
+
+void doorbell_init(struct doorbell *bell)
+{
+	bell->label = NULL;
+	reset(bell);
 }
 
 /**
@@ -81,7 +87,7 @@ void doorbell_close(struct doorbell *bell)
 		syscall(SYS_io_destroy, bell->context);
 		close(bell->file_fd);
 	}
-	doorbell_init(bell);
+	reset(bell);
 }
 
 /* Take out results, to make room. Return: how many, or an errno. */
@@ -143,5 +149,6 @@ void doorbell_ring(struct doorbell *bell, int fd)
 			ret = submit(bell, fd);
 	}
 	if (ret)
-		log_debug("signalling a descriptor: %s", strerror(-ret));
+		log_debug_of(bell->label, "signalling a descriptor: %s",
+			     strerror(-ret));
 }

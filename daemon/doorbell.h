@@ -9,11 +9,13 @@
 
 /**
  * struct doorbell - what eventfds are signalled by
+ * @label: for messages, see log.h; stays over doorbell_close(), not owned
  * @tried: doorbell_open() was called
  * @context: of asynchronous I/O, 0 if there is none
  * @file_fd: an empty file, -1 if there is no context
  */
 struct doorbell {
+	const char *label;
 	bool tried;
 	aio_context_t context;
 	int file_fd;

@@ -35,7 +35,7 @@ static void warn(struct excess *excess, uint64_t resident, uint64_t plugged)
 	if (excess->now <= EXCESS_WARN || excess->warned)
 		return;
 	excess->warned = true;
-	log_limited(&excess->limit, LOG_LEVEL_WARNING,
+	log_limited(&excess->limit, LOG_LEVEL_WARNING, excess->label,
 		    "the guest has %s of memory, and %s are plugged: it uses "
 		    "unplugged blocks",
 		    size_format(resident, have), size_format(plugged, granted));
@@ -63,7 +63,7 @@ bool excess_look(struct excess *excess, uint64_t resident, uint64_t plugged,
 		return false;
 	excess->punches++;
 	excess->punched_size += excess->now;
-	log_limited(&excess->limit, LOG_LEVEL_WARNING,
+	log_limited(&excess->limit, LOG_LEVEL_WARNING, excess->label,
 		    "unplugged blocks have %s of memory, the cap is %s: it is "
 		    "taken back",
 		    size_format(excess->now, size),

@@ -20,6 +20,7 @@
 
 /**
  * struct excess - memory that there is beyond what is plugged
+ * @label: for messages, see log.h; not owned
  * @cap: bytes that are borne, where @has_cap
  * @now: bytes when it was looked at last
  * @warned: it was warned of, and has not gone since
@@ -28,6 +29,7 @@
  * @limit: for messages that a guest can cause
  */
 struct excess {
+	const char *label;
 	uint64_t cap;
 	bool has_cap;
 	uint64_t now;

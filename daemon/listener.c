@@ -41,8 +41,8 @@ static int on_connect(sd_event_source *source, int fd,
 	}
 	if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
 		return 0;
-	log_limited(&listener->limit, LOG_LEVEL_ERR, "%s: accept: %s",
-		    listener->name, strerror(errno));
+	log_limited(&listener->limit, LOG_LEVEL_ERR, listener->label,
+		    "%s: accept: %s", listener->name, strerror(errno));
 	sd_event_source_set_enabled(source, SD_EVENT_OFF);
 	sd_event_source_set_time_relative(listener->again_source, AGAIN_USEC);
 	sd_event_source_set_enabled(listener->again_source, SD_EVENT_ONESHOT);

@@ -12,6 +12,7 @@
 /**
  * struct listener - a listening socket
  * @name: for messages
+ * @label: for messages, see log.h; not owned
  * @fd: -1 if there is none
  * @accepted: takes over a connection, non-blocking
  * @arg: for @accepted
@@ -19,6 +20,7 @@
  */
 struct listener {
 	const char *name;
+	const char *label;
 	int fd;
 	sd_event_source *source;
 	sd_event_source *again_source;

@@ -75,14 +75,16 @@ static bool has_room(void)
 	return poll(&pfd, 1, 0) > 0 && pfd.revents & POLLOUT;
 }
 
-static void write_line(enum log_level level, const char *format, va_list ap)
+static void write_line(enum log_level level, const char *label,
+		       const char *format, va_list ap)
 {
 	char line[LOG_LINE_MAX];
 	int head, body;
 	size_t len;
 
-	head = snprintf(line, sizeof(line), "%svmemd: ",
-			log_state.journal ? journal_prefixes[level] : "");
+	head = snprintf(line, sizeof(line), "%svmemd: %s",
+			log_state.journal ? journal_prefixes[level] : "",
+			label ? label : "");
 	body = vsnprintf(line + head, sizeof(line) - head - 1, format, ap);
 	if (body < 0)
 		return;
@@ -102,11 +104,12 @@ write_text(enum log_level level, const char *format, ...)
 	va_list ap;
 
 	va_start(ap, format);
-	write_line(level, format, ap);
+	write_line(level, NULL, format, ap);
 	va_end(ap);
 }
 
-static void log_line(enum log_level level, const char *format, va_list ap)
+static void log_line(enum log_level level, const char *label,
+		     const char *format, va_list ap)
 {
 	if (log_state.lost && has_room()) {
 		write_text(LOG_LEVEL_WARNING,
@@ -115,24 +118,25 @@ static void log_line(enum log_level level, const char *format, va_list ap)
 		log_state.lost = 0;
 	}
 	if (has_room())
-		write_line(level, format, ap);
+		write_line(level, label, format, ap);
 	else
 		log_state.lost++;
 }
 
-void log_message(enum log_level level, const char *format, ...)
+void log_message(enum log_level level, const char *label, const char *format,
+		 ...)
 {
 	va_list ap;
 
 	if (level > log_state.level)
 		return;
 	va_start(ap, format);
-	log_line(level, format, ap);
+	log_line(level, label, format, ap);
 	va_end(ap);
 }
 
 void log_limited(struct log_limit *limit, enum log_level level,
-		 const char *format, ...)
+		 const char *label, const char *format, ...)
 {
 	struct timespec ts;
 	uint64_t now;
@@ -145,7 +149,8 @@ void log_limited(struct log_limit *limit, enum log_level level,
 	if (!limit->window_ns ||
 	    now - limit->window_ns > LOG_LIMIT_SECONDS * NSEC_PER_SEC) {
 		if (limit->suppressed)
-			log_message(level, "%u messages like this left out",
+			log_message(level, label,
+				    "%u messages like this left out",
 				    limit->suppressed);
 		*limit = (struct log_limit){.window_ns = now};
 	}
@@ -155,6 +160,6 @@ void log_limited(struct log_limit *limit, enum log_level level,
 	}
 	limit->nr++;
 	va_start(ap, format);
-	log_line(level, format, ap);
+	log_line(level, label, format, ap);
 	va_end(ap);
 }

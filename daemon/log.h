@@ -30,14 +30,26 @@ struct log_limit {
 int log_level_from_name(const char *name);
 void log_init(enum log_level level);
 
-void log_message(enum log_level level, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
+/*
+ * A label says what a message is about where there may be several of it: it is
+ * put before the text as it is ("node0: "). NULL and "" say nothing.
+ */
+void log_message(enum log_level level, const char *label, const char *format,
+		 ...) __attribute__((format(printf, 3, 4)));
 void log_limited(struct log_limit *limit, enum log_level level,
-		 const char *format, ...) __attribute__((format(printf, 3, 4)));
+		 const char *label, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
 
-#define log_err(...)	 log_message(LOG_LEVEL_ERR, __VA_ARGS__)
-#define log_warning(...) log_message(LOG_LEVEL_WARNING, __VA_ARGS__)
-#define log_info(...)	 log_message(LOG_LEVEL_INFO, __VA_ARGS__)
-#define log_debug(...)	 log_message(LOG_LEVEL_DEBUG, __VA_ARGS__)
+#define log_err_of(label, ...) log_message(LOG_LEVEL_ERR, label, __VA_ARGS__)
+#define log_warning_of(label, ...) \
+	log_message(LOG_LEVEL_WARNING, label, __VA_ARGS__)
+#define log_info_of(label, ...) log_message(LOG_LEVEL_INFO, label, __VA_ARGS__)
+#define log_debug_of(label, ...) \
+	log_message(LOG_LEVEL_DEBUG, label, __VA_ARGS__)
+
+#define log_err(...)	 log_err_of(NULL, __VA_ARGS__)
+#define log_warning(...) log_warning_of(NULL, __VA_ARGS__)
+#define log_info(...)	 log_info_of(NULL, __VA_ARGS__)
+#define log_debug(...)	 log_debug_of(NULL, __VA_ARGS__)
 
 #endif /* LOG_H */

@@ -211,7 +211,8 @@ void region_recheck(struct region *region)
 	if (region->blocks.out)
 		return;
 	if (verify(region, &err) < 0) {
-		log_warning("reading the region: %s", err.text);
+		log_warning_of(region->label, "reading the region: %s",
+			       err.text);
 		arm(region->recheck_source, RECHECK_USEC);
 		return;
 	}
@@ -256,7 +257,8 @@ static int on_again(sd_event_source *source __attribute__((unused)),
 	struct region_request *request = arg;
 	struct vmem_nl_error err;
 
-	log_warning("the kernel has not answered for long: asked again");
+	log_warning_of(request->region->label,
+		       "the kernel has not answered for long: asked again");
 	ask(request, &err);
 	await_answer(request);
 	return 0;
@@ -393,9 +395,10 @@ static int end_blocks(struct region *region, int ret,
 	else
 		carried_out(region, &changed->blocks);
 	if (!ret && region->blocks.repeat)
-		log_info("request %" PRIu64 " was carried out before and is "
-			 "answered now",
-			 region->blocks.change.request_id);
+		log_info_of(region->label,
+			    "request %" PRIu64 " was carried out before and is "
+			    "answered now",
+			    region->blocks.change.request_id);
 	if (ret && region->prealloc &&
 	    region->blocks.change.type == VMEM_NL_PLUG)
 		backing_owe(backing, region->blocks.change.range.gpa,
@@ -448,8 +451,9 @@ static bool take_answer(struct region_request *request, bool wait, int *result,
 	if (ret == -EINPROGRESS || !request->out)
 		return false;
 	if (ret && err->unknown) {
-		log_warning("an answer of the kernel's was lost: %s",
-			    err->text);
+		log_warning_of(request->region->label,
+			       "an answer of the kernel's was lost: %s",
+			       err->text);
 		/* Once at once, then when the time has come. */
 		if (request->asked == 1) {
 			ask(request, err);

@@ -46,6 +46,7 @@ struct region_request {
 
 /**
  * struct region - the kernel's region of one device
+ * @label: for messages, see log.h; set by the user, not owned
  * @backing: what the device sees; @backing.plugged mirrors the kernel's state
  * @nl: netlink handle for reading, not owned
  * @fd: the region's descriptor, the authority over it
@@ -74,6 +75,7 @@ struct region_request {
  * @arg: for all three
  */
 struct region {
+	const char *label;
 	struct backing backing;
 	struct vmem_nl *nl;
 	int fd;

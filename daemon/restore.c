@@ -248,9 +248,11 @@ static int plug_cover(struct region *region, const struct blocks *wanted,
 	uint64_t runs = nr_runs(cover);
 
 	if (runs > KVM_VMEM_MAX_RANGES)
-		log_info("restoring %" PRIu64 " groups of memslots takes more "
-			 "than one batch: %d at a time",
-			 runs, KVM_VMEM_MAX_RANGES);
+		log_info_of(region->label,
+			    "restoring %" PRIu64
+			    " groups of memslots takes more "
+			    "than one batch: %d at a time",
+			    runs, KVM_VMEM_MAX_RANGES);
 	return change(region, true, cover, cover->set == wanted->set, err);
 }
 
@@ -304,8 +306,9 @@ static int bring_to(struct region *region, const struct save_state *saved,
 		ret = unplug_gaps(region, wanted, err);
 	if (ret && from_nothing &&
 	    vmem_nl_unplug_all(region->nl, name_of(region), 0, NULL, &undo))
-		log_err("what was restored cannot be unplugged again: %s",
-			undo.text);
+		log_err_of(region->label,
+			   "what was restored cannot be unplugged again: %s",
+			   undo.text);
 	return ret;
 }
 

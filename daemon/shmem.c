@@ -246,7 +246,7 @@ static void failed(struct shmem *shmem, int result)
 		return;
 	}
 	/* What is missing belongs to blocks that the guest has. */
-	log_limited(&shmem->limit, LOG_LEVEL_ERR,
+	log_limited(&shmem->limit, LOG_LEVEL_ERR, shmem->vu->label,
 		    "a slot cannot be put right: %s; tried again",
 		    shmem->backing.reason);
 	set_timer(shmem, AGAIN_USEC);
@@ -615,7 +615,8 @@ static int open_memory(struct shmem *shmem, int fd, uint64_t size,
 	}
 	/* Files of file systems cannot be sealed. */
 	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
-		log_debug("the memory is not sealed: %s", strerror(errno));
+		log_debug_of(shmem->vu->label, "the memory is not sealed: %s",
+			     strerror(errno));
 	shmem->memory_dev = st.st_dev;
 	shmem->memory_ino = st.st_ino;
 	return 0;

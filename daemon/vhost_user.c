@@ -155,7 +155,7 @@ static bool ring_runs(const struct vhost_user *vu)
 static void ring_broken(struct vhost_user *vu, const char *reason)
 {
 	vu->vring.broken = true;
-	log_limited(&vu->limit, LOG_LEVEL_WARNING,
+	log_limited(&vu->limit, LOG_LEVEL_WARNING, vu->label,
 		    "the guest's driver broke its queue: %s", reason);
 	doorbell_ring(&vu->bell, vu->err_fd);
 	changed(vu);
@@ -404,7 +404,7 @@ static void end_connection(struct vhost_user *vu)
 /* A peer sent what it must not: say so, and be done with it. */
 static void end_with_reason(struct vhost_user *vu, const char *request)
 {
-	log_limited(&vu->limit, LOG_LEVEL_ERR,
+	log_limited(&vu->limit, LOG_LEVEL_ERR, vu->label,
 		    "vhost-user: %s%s%s; connection closed",
 		    request ? request : "", request ? ": " : "", vu->reason);
 	end_connection(vu);
@@ -467,8 +467,9 @@ static void send_config_change(struct vhost_user *vu)
 		/* One message tells of any number of changes. */
 		vu->config_pending = true;
 	} else {
-		log_warning("vhost-user: the backend channel does not take "
-			    "messages; channel closed");
+		log_warning_of(vu->label,
+			       "vhost-user: the backend channel does not take "
+			       "messages; channel closed");
 		drop_backend_channel(vu);
 		return;
 	}
@@ -523,8 +524,10 @@ int vhost_user_ask(struct vhost_user *vu, uint32_t request, const void *payload,
 		return 0;
 	if (sent < 0 && (errno == EAGAIN || errno == EINTR))
 		return -EAGAIN;
-	log_warning("vhost-user: the backend channel does not take messages; "
-		    "channel closed");
+	log_warning_of(
+		vu->label,
+		"vhost-user: the backend channel does not take messages; "
+		"channel closed");
 	drop_backend_channel(vu);
 	return -ENOTCONN;
 }
@@ -915,7 +918,7 @@ static int start_ring(struct vhost_user *vu)
 	if (ret)
 		return fail(vu, ret, reason);
 	if (vu->inflight.taken)
-		log_info("vhost-user: a request is in flight");
+		log_info_of(vu->label, "vhost-user: a request is in flight");
 	return 0;
 }
 
@@ -1112,7 +1115,7 @@ static int get_config(struct vhost_user *vu, struct vhost_user_message *msg)
 static int set_config(struct vhost_user *vu,
 		      struct vhost_user_message *msg __attribute__((unused)))
 {
-	log_limited(&vu->limit, LOG_LEVEL_WARNING,
+	log_limited(&vu->limit, LOG_LEVEL_WARNING, vu->label,
 		    "vhost-user: SET_CONFIG: the configuration space is "
 		    "read-only");
 	return REFUSED;
@@ -1317,7 +1320,7 @@ static int dispatch(struct vhost_user *vu)
 	ret = handler->handle(vu, msg);
 	if (ret < 0)
 		return ret;
-	log_debug("vhost-user: %s", handler->name);
+	log_debug_of(vu->label, "vhost-user: %s", handler->name);
 	if (ret == REPLY)
 		return send_reply(vu);
 	if (ack &&
@@ -1434,7 +1437,7 @@ static int on_message(sd_event_source *source __attribute__((unused)),
 		vu->in.have = 0;
 	}
 	if (ret == -ENODATA && !vu->in.have) {
-		log_limited(&vu->limit, LOG_LEVEL_INFO,
+		log_limited(&vu->limit, LOG_LEVEL_INFO, vu->label,
 			    "vhost-user: the front end has closed the "
 			    "connection");
 		end_connection(vu);
@@ -1480,6 +1483,17 @@ void vhost_user_init(struct vhost_user *vu, sd_event *event,
 }
 
 /**
+ * vhost_user_set_label() - what messages are to say that they are about
+ * @label: see log.h; not owned
+ */
+void vhost_user_set_label(struct vhost_user *vu, const char *label)
+{
+	vu->label = label;
+	vu->listener.label = label;
+	vu->bell.label = label;
+}
+
+/**
  * vhost_user_prepare() - get what is not to be had when the daemon is isolated
  *
  * Without it, the first front end or listening socket does it.
@@ -1489,9 +1503,11 @@ void vhost_user_prepare(struct vhost_user *vu)
 	int ret = doorbell_open(&vu->bell);
 
 	if (ret)
-		log_info("no asynchronous I/O: %s; a VMM that fills its call "
-			 "descriptor may stop this vmemd",
-			 strerror(-ret));
+		log_info_of(
+			vu->label,
+			"no asynchronous I/O: %s; a VMM that fills its call "
+			"descriptor may stop this vmemd",
+			strerror(-ret));
 }
 
 /* Once, with the first front end. */
@@ -1536,7 +1552,7 @@ int vhost_user_adopt(struct vhost_user *vu, int fd)
 		return ret;
 	}
 	listener_enable(&vu->listener, false);
-	log_limited(&vu->limit, LOG_LEVEL_INFO,
+	log_limited(&vu->limit, LOG_LEVEL_INFO, vu->label,
 		    "vhost-user: a front end has connected");
 	changed(vu);
 	return 0;

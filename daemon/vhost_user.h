@@ -69,6 +69,7 @@ struct vhost_user_reply {
 
 /**
  * struct vhost_user - the back end, with at most one front end
+ * @label: for messages, see log.h; NULL or set by vhost_user_set_label()
  * @event: the loop
  * @dev: the device
  * @offer_packed: offer packed virtqueues
@@ -98,6 +99,7 @@ struct vhost_user_reply {
  * @bell: by which the latter two are signalled
  */
 struct vhost_user {
+	const char *label;
 	sd_event *event;
 	struct virtio_mem *dev;
 	bool offer_packed;
@@ -142,6 +144,7 @@ struct vhost_user {
 
 void vhost_user_init(struct vhost_user *vu, sd_event *event,
 		     struct virtio_mem *dev);
+void vhost_user_set_label(struct vhost_user *vu, const char *label);
 void vhost_user_prepare(struct vhost_user *vu);
 int vhost_user_listen(struct vhost_user *vu, int fd);
 int vhost_user_adopt(struct vhost_user *vu, int fd);

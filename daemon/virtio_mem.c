@@ -233,7 +233,7 @@ static int discard_owed(struct virtio_mem *dev, uint64_t gpa, uint64_t size)
 
 static void complain_of_owed(struct virtio_mem *dev)
 {
-	log_limited(&dev->limit, LOG_LEVEL_WARNING,
+	log_limited(&dev->limit, LOG_LEVEL_WARNING, dev->label,
 		    "memory of unplugged blocks cannot be given back: %s; "
 		    "tried again later, and before they are plugged",
 		    dev->backing->reason);
@@ -406,11 +406,13 @@ static enum virtio_mem_answer busy(struct virtio_mem *dev,
 	snprintf(dev->last_failure, sizeof(dev->last_failure), "%s",
 		 dev->backing->reason);
 	if (dev->current.system_reset)
-		log_warning("blocks stay plugged over a reset of the system: "
-			    "%s",
-			    dev->last_failure);
+		log_warning_of(
+			dev->label,
+			"blocks stay plugged over a reset of the system: "
+			"%s",
+			dev->last_failure);
 	else
-		log_limited(&dev->limit, LOG_LEVEL_WARNING,
+		log_limited(&dev->limit, LOG_LEVEL_WARNING, dev->label,
 			    "%s answered busy: %s", request_names[request],
 			    dev->last_failure);
 	return VIRTIO_MEM_BUSY;
@@ -625,20 +627,20 @@ static void respond(struct virtio_mem *dev, enum virtio_mem_answer answer,
 	latency_add(&dev->latencies[request],
 		    latency_now_ns() - current->began_ns);
 	if (answer == VIRTIO_MEM_ERROR)
-		log_limited(&dev->limit, LOG_LEVEL_WARNING,
+		log_limited(&dev->limit, LOG_LEVEL_WARNING, dev->label,
 			    "%s of %u blocks at 0x%" PRIx64
 			    " answered error, the guest's fault: %s",
 			    request_names[request], current->nr_blocks,
 			    current->gpa, current->wrong);
 	else if (answer == VIRTIO_MEM_NACK)
-		log_limited(&dev->limit, LOG_LEVEL_INFO,
+		log_limited(&dev->limit, LOG_LEVEL_INFO, dev->label,
 			    "plug of %u blocks at 0x%" PRIx64
 			    " answered nack: more than requested",
 			    current->nr_blocks, current->gpa);
 	else
-		log_debug("%s of %u blocks at 0x%" PRIx64 ": %s",
-			  request_names[request], current->nr_blocks,
-			  current->gpa, answer_names[answer]);
+		log_debug_of(dev->label, "%s of %u blocks at 0x%" PRIx64 ": %s",
+			     request_names[request], current->nr_blocks,
+			     current->gpa, answer_names[answer]);
 	current->active = false;
 	if (request == VIRTIO_MEM_STATE)
 		return;
@@ -670,7 +672,8 @@ static int end_reset(struct virtio_mem *dev, enum virtio_mem_answer answer)
 	dev->current.active = false;
 	if (answer == VIRTIO_MEM_ACK) {
 		dev->last_failure[0] = '\0';
-		log_info("the system was reset: all blocks are unplugged");
+		log_info_of(dev->label,
+			    "the system was reset: all blocks are unplugged");
 		config_changed(dev);
 	} else {
 		changed(dev);
@@ -809,7 +812,7 @@ bool virtio_mem_handle(struct virtio_mem *dev, const struct virtio_mem_req *req,
 	for (i = 0; i < nr && request_types[i].type != type; i++)
 		;
 	if (i == nr) {
-		log_limited(&dev->limit, LOG_LEVEL_WARNING,
+		log_limited(&dev->limit, LOG_LEVEL_WARNING, dev->label,
 			    "unknown request type %u of the guest", type);
 		memset(resp, 0, sizeof(*resp));
 		resp->type = htole16(VIRTIO_MEM_RESP_ERROR);

@@ -78,6 +78,7 @@ struct virtio_mem_current {
 
 /**
  * struct virtio_mem - a virtio-mem device
+ * @label: for messages, see log.h; not owned
  * @backing: what carries out its changes, and its geometry
  * @node_id: ACPI proximity domain, where @has_node
  * @has_node: VIRTIO_MEM_F_ACPI_PXM is offered
@@ -104,6 +105,7 @@ struct virtio_mem_current {
  * @arg: for all five
  */
 struct virtio_mem {
+	const char *label;
 	struct backing *backing;
 	uint16_t node_id;
 	bool has_node;

@@ -391,8 +391,8 @@ static int attach_shmem(struct vmem *vmem, struct vmem_device *device,
 	fds->memory = -1;
 	fds->state = -1;
 	if (memory_fd < 0 || state_fd < 0) {
-		log_err("memory: %s",
-			strerror(memory_fd < 0 ? -memory_fd : -state_fd));
+		log_err_of(device->label, "memory: %s",
+			   strerror(memory_fd < 0 ? -memory_fd : -state_fd));
 		if (memory_fd >= 0)
 			close(memory_fd);
 		if (state_fd >= 0)
@@ -402,7 +402,7 @@ static int attach_shmem(struct vmem *vmem, struct vmem_device *device,
 	ret = vmem_device_attach_shmem(device, memory_fd, state_fd, text,
 				       sizeof(text));
 	if (ret) {
-		log_err("%s", text);
+		log_err_of(device->label, "%s", text);
 	} else if (new) {
 		notify_store(&vmem->notify,
 			     passed_fd_name(device->options, "memory", name),
@@ -437,7 +437,7 @@ static int attach_passed(struct vmem *vmem, struct vmem_device *device,
 	if (ret == -ENODEV)
 		return 1;
 	if (ret)
-		log_err("%s", text);
+		log_err_of(device->label, "%s", text);
 	return ret;
 }
 
@@ -500,6 +500,7 @@ static int start(struct vmem *vmem, struct passed_fds *fds)
 int vmem_new(struct vmem **vmemp, const struct options *options,
 	     struct passed_fds *fds)
 {
+	bool named = options->devices[0].name || options->nr_devices > 1;
 	struct vmem *vmem;
 	int ret;
 
@@ -513,10 +514,8 @@ int vmem_new(struct vmem **vmemp, const struct options *options,
 	vmem->notify.fd = -1;
 	vmem->nr_devices = options->nr_devices;
 	for (unsigned int i = 0; i < vmem->nr_devices; i++) {
-		vmem_device_init(&vmem->devices[i], i,
+		vmem_device_init(&vmem->devices[i], i, named,
 				 &vmem->options.devices[i], &device_ops, vmem);
-		vmem->devices[i].named =
-			options->devices[0].name || options->nr_devices > 1;
 	}
 	control_init(&vmem->control, NULL, &vmem_control_ops, vmem);
 

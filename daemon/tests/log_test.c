@@ -89,6 +89,27 @@ static void a_message_is_a_line(void **state)
 	assert_string_equal(take(f), "");
 }
 
+static void a_label_comes_first(void **state)
+{
+	struct log_limit limit = {0};
+	struct fixture *f = *state;
+
+	log_warning_of("node0: ", "%s", "text");
+	assert_string_equal(take(f), "vmemd: node0: text\n");
+	log_warning_of(NULL, "text");
+	log_warning_of("", "text");
+	assert_string_equal(take(f), "vmemd: text\nvmemd: text\n");
+	/* What was left out was of the same. */
+	for (int i = 0; i <= LOG_LIMIT_BURST; i++)
+		log_limited(&limit, LOG_LEVEL_ERR, "far: ", "often");
+	assert_int_equal(count_lines(take(f)), LOG_LIMIT_BURST);
+	limit.window_ns = 1;
+	log_limited(&limit, LOG_LEVEL_ERR, "far: ", "later");
+	assert_string_equal(take(f),
+			    "vmemd: far: 1 messages like this left out\n"
+			    "vmemd: far: later\n");
+}
+
 /* If it waited, it would for ever: the test is given up then. */
 static void who_does_not_read_is_not_waited_for(void **state)
 {
@@ -120,6 +141,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(a_message_is_a_line),
+		T(a_label_comes_first),
 		T(who_does_not_read_is_not_waited_for),
 	};
 

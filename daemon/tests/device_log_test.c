@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Of which device a message is: vmemd itself, with devices whose memory the
+ * front end maps, for which no kernel module is needed.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "unit.h"
+
+/* A bound on any wait for vmemd: it takes milliseconds. */
+#define PATIENCE_MS 60000
+
+#define TEXT_MAX     65536
+#define MAX_OPTIONS  32
+#define COMMON	     "--backing", "vmm", "--region-size", "64M"
+#define NEAR_OPTIONS COMMON, "--vhost-user", "near"
+#define FAR_OPTIONS  COMMON, "--vhost-user", "far"
+
+/**
+ * struct fixture - a vmemd
+ * @folder: its sockets, which are "near" and "far"
+ * @pid: of it, 0 if there is none
+ * @log: what it writes to standard error
+ * @text: what it has written, @length bytes
+ */
+struct fixture {
+	char folder[32];
+	pid_t pid;
+	int log;
+	char text[TEXT_MAX];
+	size_t length;
+};
+
+static int set_up(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	assert_non_null(f);
+	f->log = -1;
+	snprintf(f->folder, sizeof(f->folder), "/tmp/device_log.XXXXXX");
+	assert_non_null(mkdtemp(f->folder));
+	assert_int_equal(chdir(f->folder), 0);
+	*state = f;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *f = *state;
+
+	if (f->pid > 0) {
+		kill(f->pid, SIGKILL);
+		waitpid(f->pid, NULL, 0);
+	}
+	if (f->log >= 0)
+		close(f->log);
+	unlink("near");
+	unlink("far");
+	assert_int_equal(chdir("/"), 0);
+	assert_int_equal(rmdir(f->folder), 0);
+	free(f);
+	return 0;
+}
+
+static void start(struct fixture *f, const char *const *options)
+{
+	const char *argv[MAX_OPTIONS] = {VMEMD};
+	int log[2];
+
+	for (int i = 0; options[i]; i++)
+		argv[1 + i] = options[i];
+	assert_int_equal(pipe(log), 0);
+	f->pid = fork();
+	assert_true(f->pid >= 0);
+	if (!f->pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		unsetenv("JOURNAL_STREAM");
+		if (dup2(log[1], STDERR_FILENO) < 0)
+			_exit(126);
+		close(log[0]);
+		close(log[1]);
+		execv(argv[0], (char *const *)argv);
+		_exit(127);
+	}
+	close(log[1]);
+	f->log = log[0];
+}
+
+/* Return: whether there is more, or may be. */
+static bool read_more(struct fixture *f)
+{
+	struct pollfd pfd = {.fd = f->log, .events = POLLIN};
+	ssize_t got;
+
+	assert_int_equal(poll(&pfd, 1, PATIENCE_MS), 1);
+	got = read(f->log, f->text + f->length,
+		   sizeof(f->text) - 1 - f->length);
+	assert_true(got >= 0);
+	f->length += got;
+	f->text[f->length] = '\0';
+	return got;
+}
+
+static void await_text(struct fixture *f, const char *text)
+{
+	while (!strstr(f->text, text))
+		if (!read_more(f))
+			fail_msg("no \"%s\" in: %s", text, f->text);
+}
+
+/*
+ * Each line that is about a device begins so, or so. Others tell of what the
+ * host does not let vmemd do.
+ */
+static void assert_beginnings(struct fixture *f, const char *one,
+			      const char *other)
+{
+	char *rest = f->text;
+	unsigned int nr = 0;
+	const char *line;
+
+	while ((line = strsep(&rest, "\n"))) {
+		if (!strstr(line, "vhost-user: ") && !strstr(line, "memory of"))
+			continue;
+		if (strncmp(line, one, strlen(one)) &&
+		    strncmp(line, other, strlen(other)))
+			fail_msg("a line of no device: %s", line);
+		nr++;
+	}
+	assert_true(nr);
+}
+
+static int connect_to(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_true(fd >= 0);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+	assert_int_equal(
+		connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	return fd;
+}
+
+/* A front end that sends what is no message. */
+static void misbehave(const char *path)
+{
+	static const char junk[64];
+	int fd = connect_to(path);
+
+	assert_int_equal(send(fd, junk, sizeof(junk), MSG_NOSIGNAL),
+			 sizeof(junk));
+	close(fd);
+}
+
+static void stop(struct fixture *f)
+{
+	int status;
+
+	assert_int_equal(kill(f->pid, SIGTERM), 0);
+	while (read_more(f))
+		;
+	assert_int_equal(waitpid(f->pid, &status, 0), f->pid);
+	f->pid = 0;
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void a_message_names_its_device(void **state)
+{
+	struct fixture *f = *state;
+	static const char *const options[] = {
+		"--log-level", "debug", "--device",  "node0", NEAR_OPTIONS,
+		"--device",    "far",	FAR_OPTIONS, NULL,
+	};
+
+	start(f, options);
+	await_text(f, "vmemd: node0: memory of 64 MiB in ");
+	await_text(f, "vmemd: far: memory of 64 MiB in ");
+	misbehave("far");
+	await_text(f, "vmemd: far: vhost-user: a front end has connected\n");
+	await_text(f, "; connection closed\n");
+	misbehave("near");
+	await_text(f, "vmemd: node0: vhost-user: a front end has connected\n");
+	stop(f);
+	assert_beginnings(f, "vmemd: node0: ", "vmemd: far: ");
+}
+
+/* Without a name a device has its number, where there are several. */
+static void a_device_without_a_name_is_a_number(void **state)
+{
+	struct fixture *f = *state;
+	static const char *const options[] = {
+		NEAR_OPTIONS, "--device", "far", FAR_OPTIONS, NULL,
+	};
+
+	start(f, options);
+	await_text(f, "vmemd: 0: memory of 64 MiB in ");
+	await_text(f, "vmemd: far: memory of 64 MiB in ");
+	stop(f);
+	assert_beginnings(f, "vmemd: 0: ", "vmemd: far: ");
+}
+
+static void the_only_device_is_not_named(void **state)
+{
+	struct fixture *f = *state;
+	static const char *const options[] = {NEAR_OPTIONS, NULL};
+
+	start(f, options);
+	await_text(f, "vmemd: memory of 64 MiB in ");
+	misbehave("near");
+	await_text(f, "vmemd: vhost-user: a front end has connected\n");
+	stop(f);
+	assert_beginnings(f, "vmemd: memory of ", "vmemd: vhost-user: ");
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(a_message_names_its_device),
+		T(a_device_without_a_name_is_a_number),
+		T(the_only_device_is_not_named),
+	};
+
+	return unit_run(tests, NULL, NULL);
+}
