@@ -627,7 +627,12 @@ static void region_answer_lost(struct backing *backing)
 	to_region(backing)->may_repeat = true;
 }
 
-/* Is what the kernel has just answered still so? */
+/*
+ * Is what the kernel has just answered still so? The count of changes alone does
+ * not tell for long: it is read once, and who else has the region's descriptor,
+ * as its VMM, may have read it before us. So this holds for one turn of the
+ * loop.
+ */
 static bool is_fresh(struct region *region)
 {
 	bool others;
