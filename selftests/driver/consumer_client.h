@@ -13,6 +13,9 @@
 /* Longest line of vmemd's that is looked at. */
 #define CONSUMER_LINE_MAX 4096
 
+/* The question that changes nothing. */
+#define CONTROL_STATUS "{\"id\":3,\"method\":\"status\"}\n"
+
 /**
  * struct consumer_event - what vmemd tells
  * @name: "populate", "discard", "subscribed" or "closed"

@@ -17,8 +17,8 @@
 
 #include "../vmm/vhost_table.h"
 #include "consumer_client.h"
-#include "driver.h"
 #include "process.h"
+#include "served_region.h"
 #include "tap.h"
 
 #define FIRST_SLOT  (VM_BOOT_SLOT + 1)
@@ -32,41 +32,12 @@
 /* Above what vmemd gives a consumer to answer. */
 #define SILENT_TIMEOUT_S 120
 
-#define STATUS "{\"id\":3,\"method\":\"status\"}\n"
-
-/**
- * struct fixture - a region, its vmemd and its driver
- * @dir: where its control socket is, at @path
- */
-struct fixture {
-	struct region r;
-	struct driver d;
-	char dir[32];
-	char path[64];
-};
-
-static char *const vmemd_args[] = {(char *)"--log-level", (char *)"err",
-				   (char *)"--requested-size", (char *)"16M",
-				   NULL};
-
-static void set_up(struct fixture *f)
+static void set_up(struct served_region *f)
 {
-	vmemd_program();
-	strcpy(f->dir, "/tmp/consumer-XXXXXX");
-	ASSERT_TRUE(mkdtemp(f->dir));
-	snprintf(f->path, sizeof(f->path), "%s/control", f->dir);
-	driver_region(&f->r, GPA, REGION_SIZE, BLOCK, SLOT_SIZE);
-	driver_spawn(&f->d, vmemd_args, f->path, f->r.fd, f->r.mem.fd);
-	driver_start(&f->d);
+	served_region_start(f, GPA, REGION_SIZE, BLOCK, SLOT_SIZE);
 }
 
-static void tear_down(struct fixture *f)
-{
-	driver_stop(&f->d);
-	EXPECT_EQ(rmdir(f->dir), 0);
-}
-
-static void subscribe(const struct fixture *f, struct consumer_client *c)
+static void subscribe(const struct served_region *f, struct consumer_client *c)
 {
 	struct consumer_event event;
 
@@ -75,7 +46,8 @@ static void subscribe(const struct fixture *f, struct consumer_client *c)
 	EXPECT_EQ(strcmp(event.name, "subscribed"), 0);
 }
 
-static void put(struct fixture *f, bool plug, unsigned int block, uint16_t nr)
+static void put(struct served_region *f, bool plug, unsigned int block,
+		uint16_t nr)
 {
 	driver_put(&f->d, plug ? VIRTIO_MEM_REQ_PLUG : VIRTIO_MEM_REQ_UNPLUG,
 		   GPA + block * BLOCK, nr);
@@ -91,7 +63,7 @@ static void expect_event(struct consumer_client *c, const char *name,
 	EXPECT_EQ(event->size, nr * BLOCK);
 }
 
-static unsigned int nr_memslots(const struct fixture *f)
+static unsigned int nr_memslots(const struct served_region *f)
 {
 	unsigned int nr = 0;
 
@@ -100,20 +72,20 @@ static unsigned int nr_memslots(const struct fixture *f)
 	return nr;
 }
 
-static void expect_no_answer(struct fixture *f)
+static void expect_no_answer(struct served_region *f)
 {
 	uint16_t answer;
 
 	EXPECT_TRUE(!driver_take(&f->d, &answer));
 }
 
-static void expect_status(const struct fixture *f, const char *part)
+static void expect_status(const struct served_region *f, const char *part)
 {
 	struct consumer_client control;
 	char text[CONSUMER_LINE_MAX];
 
 	control_connect(&control, f->path);
-	control_ask(&control, STATUS, text, sizeof(text));
+	control_ask(&control, CONTROL_STATUS, text, sizeof(text));
 	if (!strstr(text, part))
 		tap_fail(__FILE__, __LINE__, "no %s in: %s", part, text);
 	control_close(&control);
@@ -123,7 +95,7 @@ static void it_is_told_before_the_guest(const void *arg)
 {
 	struct consumer_event event;
 	struct consumer_client c;
-	struct fixture f;
+	struct served_region f;
 
 	(void)arg;
 	set_up(&f);
@@ -164,14 +136,14 @@ static void it_is_told_before_the_guest(const void *arg)
 	consumer_done(&c, event.seq, true, "");
 	EXPECT_EQ(driver_wait(&f.d), VIRTIO_MEM_RESP_ACK);
 	EXPECT_EQ(nr_memslots(&f), 0);
-	tear_down(&f);
+	served_region_stop(&f);
 }
 
 static void what_it_refuses_has_not_been(const void *arg)
 {
 	struct consumer_event event, other;
 	struct consumer_client a, b;
-	struct fixture f;
+	struct served_region f;
 
 	(void)arg;
 	set_up(&f);
@@ -210,12 +182,12 @@ static void what_it_refuses_has_not_been(const void *arg)
 	EXPECT_EQ(driver_wait(&f.d), VIRTIO_MEM_RESP_BUSY);
 	EXPECT_EQ(nr_memslots(&f), 3);
 	expect_status(&f, "consumer test refuses to discard: it is pinned");
-	tear_down(&f);
+	served_region_stop(&f);
 }
 
 static void one_that_dies_is_not_waited_for(const void *arg)
 {
-	struct fixture f;
+	struct served_region f;
 	int pair[2];
 	pid_t pid;
 
@@ -251,14 +223,14 @@ static void one_that_dies_is_not_waited_for(const void *arg)
 		EXPECT_EQ(driver_wait(&f.d), VIRTIO_MEM_RESP_ACK);
 		EXPECT_EQ(nr_memslots(&f), !i);
 	}
-	tear_down(&f);
+	served_region_stop(&f);
 }
 
 static void one_that_does_not_answer_is_closed(const void *arg)
 {
 	struct consumer_event event;
 	struct consumer_client c;
-	struct fixture f;
+	struct served_region f;
 
 	(void)arg;
 	set_up(&f);
@@ -274,7 +246,7 @@ static void one_that_does_not_answer_is_closed(const void *arg)
 	EXPECT_TRUE(strstr(event.reason, "not answered in time"));
 	put(&f, true, 0, 1);
 	EXPECT_EQ(driver_wait(&f.d), VIRTIO_MEM_RESP_ACK);
-	tear_down(&f);
+	served_region_stop(&f);
 }
 
 /* The kernel has plugged, consumers were told or not, the guest was not. */
@@ -282,7 +254,7 @@ static void vmemd_is_killed_while_it_is_told(const void *arg)
 {
 	struct consumer_event event;
 	struct consumer_client c;
-	struct fixture f;
+	struct served_region f;
 
 	(void)arg;
 	set_up(&f);
@@ -292,7 +264,7 @@ static void vmemd_is_killed_while_it_is_told(const void *arg)
 	driver_lose(&f.d);
 	control_close(&c);
 	EXPECT_EQ(nr_memslots(&f), 1);
-	driver_respawn(&f.d, vmemd_args, f.path, f.r.fd, f.r.mem.fd);
+	served_region_respawn(&f);
 	/* The guest asks again; by then it is a consumer again. */
 	consumer_subscribe(&c, f.path, "test", 0, NULL, 0);
 	expect_event(&c, "populate", 0, 2, &event);
@@ -302,7 +274,7 @@ static void vmemd_is_killed_while_it_is_told(const void *arg)
 	driver_start(&f.d);
 	EXPECT_EQ(driver_wait(&f.d), VIRTIO_MEM_RESP_ACK);
 	EXPECT_EQ(nr_memslots(&f), 1);
-	tear_down(&f);
+	served_region_stop(&f);
 }
 
 static void what_others_change_is_told(const void *arg)
@@ -313,7 +285,7 @@ static void what_others_change_is_told(const void *arg)
 	struct consumer_event event;
 	struct consumer_client c;
 	struct vmem_nl_error err;
-	struct fixture f;
+	struct served_region f;
 
 	(void)arg;
 	set_up(&f);
@@ -331,7 +303,7 @@ static void what_others_change_is_told(const void *arg)
 	consumer_next(&c, &event);
 	EXPECT_EQ(strcmp(event.name, "closed"), 0);
 	vmem_nl_close(nl);
-	tear_down(&f);
+	served_region_stop(&f);
 }
 
 /* --- A vhost device of the kernel --- */
@@ -383,7 +355,7 @@ static void a_vhost_device_has_what_is_plugged(const void *arg)
 	char text[CONSUMER_LINE_MAX], expected[128];
 	struct consumer_event event;
 	struct consumer_client c;
-	struct fixture f;
+	struct served_region f;
 	int ret;
 
 	(void)arg;
@@ -428,7 +400,7 @@ static void a_vhost_device_has_what_is_plugged(const void *arg)
 	EXPECT_EQ(table.memory->nregions, max - 4);
 	EXPECT_EQ(nr_memslots(&f), max - 4);
 	vhost_table_close(&table);
-	tear_down(&f);
+	served_region_stop(&f);
 }
 
 int main(void)

@@ -16,8 +16,8 @@
 #include <unistd.h>
 
 #include "consumer_client.h"
-#include "driver.h"
 #include "process.h"
+#include "served_region.h"
 #include "tap.h"
 #include "thread.h"
 
@@ -41,46 +41,31 @@
 /* A group that nothing else here has. */
 #define KVM_GROUP 4711
 
-#define STATUS "{\"id\":3,\"method\":\"status\"}\n"
-
 /**
- * struct fixture - a region, its vmemd, its driver and an operator
- * @dir: where its control socket is, at @path
+ * struct fixture - what is served, and an operator
+ * @s: region, vmemd and driver
+ * @operator: at vmemd's control socket
  */
 struct fixture {
-	struct region r;
-	struct driver d;
+	struct served_region s;
 	struct consumer_client operator;
-	char dir[32];
-	char path[64];
 };
-
-static char *const vmemd_args[] = {(char *)"--log-level", (char *)"err",
-				   (char *)"--requested-size", (char *)"16M",
-				   NULL};
 
 static void set_up(struct fixture *f)
 {
-	vmemd_program();
-	strcpy(f->dir, "/tmp/hostile-XXXXXX");
-	ASSERT_TRUE(mkdtemp(f->dir));
-	snprintf(f->path, sizeof(f->path), "%s/control", f->dir);
-	driver_region(&f->r, GPA, REGION_SIZE, BLOCK, SLOT_SIZE);
-	driver_spawn(&f->d, vmemd_args, f->path, f->r.fd, f->r.mem.fd);
-	driver_start(&f->d);
-	control_connect(&f->operator, f->path);
+	served_region_start(&f->s, GPA, REGION_SIZE, BLOCK, SLOT_SIZE);
+	control_connect(&f->operator, f->s.path);
 }
 
 static void tear_down(struct fixture *f)
 {
 	control_close(&f->operator);
-	driver_stop(&f->d);
-	EXPECT_EQ(rmdir(f->dir), 0);
+	served_region_stop(&f->s);
 }
 
 static void ask_status(struct fixture *f)
 {
-	control_ask(&f->operator, STATUS, NULL, 0);
+	control_ask(&f->operator, CONTROL_STATUS, NULL, 0);
 }
 
 static void make_it_block(int fd)
@@ -107,7 +92,7 @@ static uint16_t wait_for_answer(struct fixture *f)
 	uint16_t answer = 0;
 	int looks = 0;
 
-	while (!driver_take(&f->d, &answer)) {
+	while (!driver_take(&f->s.d, &answer)) {
 		ask_status(f);
 		ASSERT_LE(looks++, LOOKS_MAX);
 	}
@@ -123,10 +108,10 @@ static void a_full_call_descriptor_does_not_stop_it(const void *arg)
 	set_up(&f);
 	for (int i = 0; i < ROUNDS; i++) {
 		tap_context("round %d", i);
-		take_count(f.d.call);
-		make_it_block(f.d.call);
-		ASSERT_EQ(write(f.d.call, &full, sizeof(full)), sizeof(full));
-		driver_put(&f.d,
+		take_count(f.s.d.call);
+		make_it_block(f.s.d.call);
+		ASSERT_EQ(write(f.s.d.call, &full, sizeof(full)), sizeof(full));
+		driver_put(&f.s.d,
 			   i % 2 ? VIRTIO_MEM_REQ_UNPLUG : VIRTIO_MEM_REQ_PLUG,
 			   GPA, 4);
 		EXPECT_EQ(wait_for_answer(&f), VIRTIO_MEM_RESP_ACK);
@@ -144,12 +129,12 @@ static void a_kick_that_is_taken_back_does_not_stop_it(const void *arg)
 	set_up(&f);
 	for (int i = 0; i < KICKS; i++) {
 		tap_context("round %d", i);
-		make_it_block(f.d.kick);
-		driver_put(&f.d, VIRTIO_MEM_REQ_STATE, GPA, 1);
-		take_count(f.d.kick);
+		make_it_block(f.s.d.kick);
+		driver_put(&f.s.d, VIRTIO_MEM_REQ_STATE, GPA, 1);
+		take_count(f.s.d.kick);
 		ask_status(&f);
 		/* It may have missed that one, which was not there any more. */
-		ASSERT_EQ(write(f.d.kick, &one, sizeof(one)), sizeof(one));
+		ASSERT_EQ(write(f.s.d.kick, &one, sizeof(one)), sizeof(one));
 		EXPECT_EQ(wait_for_answer(&f), VIRTIO_MEM_RESP_ACK);
 		ask_status(&f);
 	}
@@ -172,12 +157,12 @@ struct flood {
 
 static void *flood(void *arg)
 {
-	static const char line[] = STATUS;
+	static const char line[] = CONTROL_STATUS;
 	struct flood *flood = arg;
 	struct consumer_client c;
 	char text[CONSUMER_LINE_MAX];
 
-	control_connect(&c, flood->fixture->path);
+	control_connect(&c, flood->fixture->s.path);
 	while (!flag_is_set(&flood->end)) {
 		/* Parts of lines make nonsense, which is as good. */
 		if (send(c.fd, line, strlen(line),
@@ -203,7 +188,7 @@ static void a_flood_of_requests_is_not_all_it_serves(const void *arg)
 		thread_start(&threads[i], flood, &floods[i]);
 	for (int i = 0; i < ROUNDS; i++) {
 		tap_context("round %d", i);
-		EXPECT_EQ(driver_request(&f.d,
+		EXPECT_EQ(driver_request(&f.s.d,
 					 i % 2 ? VIRTIO_MEM_REQ_UNPLUG
 					       : VIRTIO_MEM_REQ_PLUG,
 					 GPA, 4),
@@ -226,17 +211,17 @@ static void plug_and_unplug(void)
 	struct fixture f;
 
 	set_up(&f);
-	EXPECT_EQ(driver_request(&f.d, VIRTIO_MEM_REQ_PLUG, GPA, 8),
+	EXPECT_EQ(driver_request(&f.s.d, VIRTIO_MEM_REQ_PLUG, GPA, 8),
 		  VIRTIO_MEM_RESP_ACK);
 	for (uint32_t i = 0; i < 8; i++)
-		EXPECT_EQ(vm_slot_exists(&f.r.vm,
+		EXPECT_EQ(vm_slot_exists(&f.s.r.vm,
 					 SLOT(AS_NORMAL, VM_BOOT_SLOT + 1 + i)),
 			  i < 4);
-	EXPECT_EQ(driver_request(&f.d, VIRTIO_MEM_REQ_UNPLUG, GPA, 6),
+	EXPECT_EQ(driver_request(&f.s.d, VIRTIO_MEM_REQ_UNPLUG, GPA, 6),
 		  VIRTIO_MEM_RESP_ACK);
-	EXPECT_EQ(driver_request(&f.d, VIRTIO_MEM_REQ_STATE, GPA, 8),
+	EXPECT_EQ(driver_request(&f.s.d, VIRTIO_MEM_REQ_STATE, GPA, 8),
 		  VIRTIO_MEM_RESP_ACK);
-	EXPECT_EQ(f.d.state, VIRTIO_MEM_STATE_MIXED);
+	EXPECT_EQ(f.s.d.state, VIRTIO_MEM_STATE_MIXED);
 	ask_status(&f);
 	tear_down(&f);
 }
