@@ -22,6 +22,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "fd_message.h"
 #include "fuzz.h"
 #include "log.h"
 
@@ -117,25 +118,7 @@ uint64_t fuzz_u64(struct fuzz_input *in)
 ssize_t fuzz_send(int fd, const void *bytes, size_t size, const int *fds,
 		  size_t nr_fds)
 {
-	union {
-		char space[CMSG_SPACE(FUZZ_FDS_MAX * sizeof(int))];
-		struct cmsghdr align;
-	} control = {};
-	struct iovec iov = {.iov_base = (void *)bytes, .iov_len = size};
-	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
-	struct cmsghdr *cmsg;
-
-	fuzz_require(nr_fds <= FUZZ_FDS_MAX);
-	if (nr_fds) {
-		mh.msg_control = &control;
-		mh.msg_controllen = CMSG_SPACE(nr_fds * sizeof(int));
-		cmsg = CMSG_FIRSTHDR(&mh);
-		cmsg->cmsg_level = SOL_SOCKET;
-		cmsg->cmsg_type = SCM_RIGHTS;
-		cmsg->cmsg_len = CMSG_LEN(nr_fds * sizeof(int));
-		memcpy(CMSG_DATA(cmsg), fds, nr_fds * sizeof(int));
-	}
-	return sendmsg(fd, &mh, MSG_NOSIGNAL | MSG_DONTWAIT);
+	return fd_message_send(fd, bytes, size, fds, nr_fds, MSG_DONTWAIT);
 }
 
 static size_t guarded_size(size_t size)

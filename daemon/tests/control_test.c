@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "control.h"
+#include "fd_message.h"
 #include "front_end.h"
 #include "log.h"
 #include "unit.h"
@@ -733,23 +734,12 @@ static void resize_that_waits_may_be_overtaken(void **state)
 static void send_with_fds(struct fixture *f, int to, const char *text, int fd,
 			  size_t nr)
 {
-	union {
-		char space[CMSG_SPACE(16 * sizeof(int))];
-		struct cmsghdr align;
-	} control = {};
-	struct iovec iov = {.iov_base = (void *)text, .iov_len = strlen(text)};
-	struct msghdr mh = {.msg_iov = &iov,
-			    .msg_iovlen = 1,
-			    .msg_control = &control,
-			    .msg_controllen = CMSG_SPACE(nr * sizeof(int))};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&mh);
+	int fds[FD_MESSAGE_MAX];
 
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(nr * sizeof(int));
 	for (size_t i = 0; i < nr; i++)
-		memcpy(CMSG_DATA(cmsg) + i * sizeof(int), &fd, sizeof(fd));
-	assert_int_equal(sendmsg(to, &mh, MSG_NOSIGNAL), strlen(text));
+		fds[i] = fd;
+	assert_int_equal(fd_message_send(to, text, strlen(text), fds, nr, 0),
+			 strlen(text));
 	run(f);
 }
 

@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "fd_message.h"
 #include "front_end.h"
 #include "unit.h"
 
@@ -176,25 +177,8 @@ bool front_end_closed(struct front_end *fe)
 void front_end_send_raw(struct front_end *fe, const void *bytes, size_t size,
 			const int *fds, size_t nr_fds)
 {
-	union {
-		char space[CMSG_SPACE(64 * sizeof(int))];
-		struct cmsghdr align;
-	} control = {};
-	struct iovec iov = {.iov_base = (void *)bytes, .iov_len = size};
-	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
-
-	if (nr_fds) {
-		struct cmsghdr *cmsg;
-
-		mh.msg_control = &control;
-		mh.msg_controllen = CMSG_SPACE(nr_fds * sizeof(int));
-		cmsg = CMSG_FIRSTHDR(&mh);
-		cmsg->cmsg_level = SOL_SOCKET;
-		cmsg->cmsg_type = SCM_RIGHTS;
-		cmsg->cmsg_len = CMSG_LEN(nr_fds * sizeof(int));
-		memcpy(CMSG_DATA(cmsg), fds, nr_fds * sizeof(int));
-	}
-	assert_int_equal(sendmsg(fe->fd, &mh, MSG_NOSIGNAL), size);
+	assert_int_equal(fd_message_send(fe->fd, bytes, size, fds, nr_fds, 0),
+			 size);
 }
 
 void front_end_send(struct front_end *fe, uint32_t request, uint32_t flags,

@@ -25,6 +25,7 @@
 #include <linux/kvm_vmem.h>
 #include <linux/netlink.h>
 
+#include "fd_message.h"
 #include "log.h"
 #include "region.h"
 #include "unit.h"
@@ -760,22 +761,7 @@ static void the_device_survives_its_daemon(void **state)
 
 static void send_fds(int to, const int *fds)
 {
-	union {
-		char space[CMSG_SPACE(2 * sizeof(int))];
-		struct cmsghdr align;
-	} control = {};
-	struct iovec iov = {.iov_base = (char[]){'x'}, .iov_len = 1};
-	struct msghdr mh = {.msg_iov = &iov,
-			    .msg_iovlen = 1,
-			    .msg_control = &control,
-			    .msg_controllen = sizeof(control)};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&mh);
-
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(2 * sizeof(int));
-	memcpy(CMSG_DATA(cmsg), fds, 2 * sizeof(int));
-	if (sendmsg(to, &mh, 0) != 1)
+	if (fd_message_send(to, "x", 1, fds, 2, 0) != 1)
 		_exit(1);
 }
 

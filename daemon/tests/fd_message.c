@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "fd_message.h"
+
+/**
+ * fd_message_send() - send bytes, and descriptors with the first of them
+ * @fds: stay the sender's; @nr_fds of them, at most FD_MESSAGE_MAX, may be 0
+ * @flags: as of sendmsg(2), which gets MSG_NOSIGNAL too
+ *
+ * Return: how many bytes; -1 with an errno of sendmsg(2), or E2BIG for more
+ * descriptors than that.
+ */
+ssize_t fd_message_send(int to, const void *bytes, size_t size, const int *fds,
+			size_t nr_fds, int flags)
+{
+	union {
+		char space[CMSG_SPACE(FD_MESSAGE_MAX * sizeof(int))];
+		struct cmsghdr align;
+	} control = {};
+	struct iovec iov = {.iov_base = (void *)bytes, .iov_len = size};
+	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
+	struct cmsghdr *cmsg;
+
+	if (nr_fds > FD_MESSAGE_MAX) {
+		errno = E2BIG;
+		return -1;
+	}
+	if (nr_fds) {
+		mh.msg_control = &control;
+		mh.msg_controllen = CMSG_SPACE(nr_fds * sizeof(int));
+		cmsg = CMSG_FIRSTHDR(&mh);
+		cmsg->cmsg_level = SOL_SOCKET;
+		cmsg->cmsg_type = SCM_RIGHTS;
+		cmsg->cmsg_len = CMSG_LEN(nr_fds * sizeof(int));
+		memcpy(CMSG_DATA(cmsg), fds, nr_fds * sizeof(int));
+	}
+	return sendmsg(to, &mh, flags | MSG_NOSIGNAL);
+}
