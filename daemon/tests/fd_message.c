@@ -39,3 +39,47 @@ ssize_t fd_message_send(int to, const void *bytes, size_t size, const int *fds,
 	}
 	return sendmsg(to, &mh, flags | MSG_NOSIGNAL);
 }
+
+/**
+ * fd_message_receive() - receive bytes, and the descriptors that come with them
+ * @fds: room for @nr_fds, which is how many there are afterwards; the caller's
+ * @flags: as of recvmsg(2), which gets MSG_CMSG_CLOEXEC too
+ *
+ * The kernel closes descriptors for which there is no room.
+ *
+ * Return: how many bytes; -1 with an errno of recvmsg(2), or E2BIG for room for
+ * more than FD_MESSAGE_MAX.
+ */
+ssize_t fd_message_receive(int from, void *bytes, size_t size, int *fds,
+			   size_t *nr_fds, int flags)
+{
+	union {
+		char space[CMSG_SPACE(FD_MESSAGE_MAX * sizeof(int))];
+		struct cmsghdr align;
+	} control = {};
+	struct iovec iov = {.iov_base = bytes, .iov_len = size};
+	struct msghdr mh = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = CMSG_LEN(*nr_fds * sizeof(int)),
+	};
+	struct cmsghdr *cmsg;
+	ssize_t got;
+
+	if (*nr_fds > FD_MESSAGE_MAX) {
+		errno = E2BIG;
+		return -1;
+	}
+	got = recvmsg(from, &mh, flags | MSG_CMSG_CLOEXEC);
+	*nr_fds = 0;
+	if (got < 0)
+		return got;
+	cmsg = CMSG_FIRSTHDR(&mh);
+	if (cmsg && cmsg->cmsg_level == SOL_SOCKET &&
+	    cmsg->cmsg_type == SCM_RIGHTS) {
+		*nr_fds = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		memcpy(fds, CMSG_DATA(cmsg), *nr_fds * sizeof(int));
+	}
+	return got;
+}

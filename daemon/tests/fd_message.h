@@ -11,5 +11,7 @@
 
 ssize_t fd_message_send(int to, const void *bytes, size_t size, const int *fds,
 			size_t nr_fds, int flags);
+ssize_t fd_message_receive(int from, void *bytes, size_t size, int *fds,
+			   size_t *nr_fds, int flags);
 
 #endif /* FD_MESSAGE_H */

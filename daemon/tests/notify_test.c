@@ -9,6 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "fd_message.h"
 #include "log.h"
 #include "notify.h"
 #include "unit.h"
@@ -64,20 +65,9 @@ static void messages_arrive(void **state)
 
 static void a_descriptor_is_left_with_the_manager(void **state)
 {
-	union {
-		char space[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control;
 	char text[NOTIFY_TEXT_MAX];
-	struct iovec iov = {text, sizeof(text)};
-	struct msghdr mh = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = &control,
-		.msg_controllen = sizeof(control),
-	};
-	int fd = new_manager(), left = eventfd(7, EFD_CLOEXEC), got;
-	struct cmsghdr *cmsg;
+	int fd = new_manager(), left = eventfd(7, EFD_CLOEXEC), got[2];
+	size_t nr_fds = 2;
 	struct notify notify;
 	uint64_t value;
 	ssize_t length;
@@ -85,19 +75,15 @@ static void a_descriptor_is_left_with_the_manager(void **state)
 	(void)state;
 	assert_int_equal(notify_open(&notify, NULL), 0);
 	notify_store(&notify, "region", left);
-	length = recvmsg(fd, &mh, MSG_CMSG_CLOEXEC);
+	length = fd_message_receive(fd, text, sizeof(text), got, &nr_fds, 0);
 	assert_true(length > 0);
 	text[length] = '\0';
 	assert_string_equal(text, "FDSTORE=1\nFDPOLL=0\nFDNAME=region");
-	cmsg = CMSG_FIRSTHDR(&mh);
-	assert_non_null(cmsg);
-	assert_int_equal(cmsg->cmsg_type, SCM_RIGHTS);
-	assert_int_equal(cmsg->cmsg_len, CMSG_LEN(sizeof(int)));
-	memcpy(&got, CMSG_DATA(cmsg), sizeof(got));
+	assert_int_equal(nr_fds, 1);
 	/* The same file, and it stays ours as well. */
-	assert_int_equal(read(got, &value, sizeof(value)), sizeof(value));
+	assert_int_equal(read(got[0], &value, sizeof(value)), sizeof(value));
 	assert_int_equal(value, 7);
-	close(got);
+	close(got[0]);
 	assert_true(fcntl(left, F_GETFD) >= 0);
 	close(left);
 	notify_close(&notify);

@@ -767,20 +767,11 @@ static void send_fds(int to, const int *fds)
 
 static void receive_fds(int from, int *fds)
 {
-	union {
-		char space[CMSG_SPACE(2 * sizeof(int))];
-		struct cmsghdr align;
-	} control = {};
+	size_t nr = 2;
 	char byte;
-	struct iovec iov = {.iov_base = &byte, .iov_len = 1};
-	struct msghdr mh = {.msg_iov = &iov,
-			    .msg_iovlen = 1,
-			    .msg_control = &control,
-			    .msg_controllen = sizeof(control)};
 
-	assert_int_equal(recvmsg(from, &mh, MSG_CMSG_CLOEXEC), 1);
-	assert_non_null(CMSG_FIRSTHDR(&mh));
-	memcpy(fds, CMSG_DATA(CMSG_FIRSTHDR(&mh)), 2 * sizeof(int));
+	assert_int_equal(fd_message_receive(from, &byte, 1, fds, &nr, 0), 1);
+	assert_int_equal(nr, 2);
 }
 
 static void the_end_of_the_vm_is_seen(void **state)

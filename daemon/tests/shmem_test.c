@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fd_message.h"
 #include "front_end.h"
 #include "shmem.h"
 #include "unit.h"
@@ -179,40 +180,23 @@ static void start_driver(struct vmm *vmm)
 static bool asked(struct vmm *vmm, uint32_t *request,
 		  struct vhost_user_mmap *mmap, int *fd)
 {
-	struct {
-		struct vhost_user_header header;
-		uint8_t payload[sizeof(*mmap)];
-	} message = {};
-	union {
-		char space[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = {};
-	struct iovec iov = {.iov_base = &message,
-			    .iov_len = sizeof(message.header)};
-	struct msghdr mh = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = &control,
-		.msg_controllen = sizeof(control),
-	};
-	struct cmsghdr *cmsg;
-	int got = -1;
+	struct vhost_user_header header;
+	size_t nr_fds = 1;
+	int got;
 
 	front_end_run(vmm->fe);
-	if (recvmsg(vmm->fe->channel, &mh, MSG_DONTWAIT) !=
-	    (ssize_t)sizeof(message.header))
+	if (fd_message_receive(vmm->fe->channel, &header, sizeof(header), &got,
+			       &nr_fds,
+			       MSG_DONTWAIT) != (ssize_t)sizeof(header))
 		return false;
-	cmsg = CMSG_FIRSTHDR(&mh);
-	if (cmsg)
-		memcpy(&got, CMSG_DATA(cmsg), sizeof(got));
-	if (message.header.size)
+	if (header.size)
 		assert_int_equal(recv(vmm->fe->channel, mmap, sizeof(*mmap),
 				      MSG_DONTWAIT),
-				 message.header.size);
-	*request = message.header.request;
+				 header.size);
+	*request = header.request;
 	if (fd)
-		*fd = got;
-	else if (got >= 0)
+		*fd = nr_fds ? got : -1;
+	else if (nr_fds)
 		close(got);
 	return true;
 }
@@ -405,15 +389,24 @@ static void the_first_block_of_a_slot_maps_it(void **state)
 			 0);
 }
 
+/* Plug the first block. Return: what the front end is asked for, with @mmap. */
+static uint32_t start_plug(struct vmm *vmm, struct vhost_user_mmap *mmap)
+{
+	uint32_t what;
+
+	start(vmm);
+	put(vmm, VIRTIO_MEM_REQ_PLUG, 0, 1);
+	assert_true(asked(vmm, &what, mmap, NULL));
+	return what;
+}
+
 static void a_table_before_the_answer_does_as_well(void **state)
 {
 	struct vmm *vmm = *state;
 	struct vhost_user_mmap mmap;
 	uint32_t what;
 
-	start(vmm);
-	put(vmm, VIRTIO_MEM_REQ_PLUG, 0, 1);
-	assert_true(asked(vmm, &what, &mmap, NULL));
+	what = start_plug(vmm, &mmap);
 	note_mapping(vmm, what, &mmap);
 	send_table(vmm);
 	expect_no_answer(vmm);
@@ -522,9 +515,7 @@ static void a_mapping_that_is_never_listed_is_busy(void **state)
 	struct vhost_user_mmap mmap;
 	uint32_t what;
 
-	start(vmm);
-	put(vmm, VIRTIO_MEM_REQ_PLUG, 0, 1);
-	assert_true(asked(vmm, &what, &mmap, NULL));
+	what = start_plug(vmm, &mmap);
 	reply(vmm, what, 0);
 	expect_no_answer(vmm);
 	/* Its timer asks for something else, whose reply is the last word. */
@@ -659,11 +650,8 @@ static void a_stop_in_the_middle_changes_nothing(void **state)
 {
 	struct vmm *vmm = *state;
 	struct vhost_user_mmap mmap;
-	uint32_t what;
 
-	start(vmm);
-	put(vmm, VIRTIO_MEM_REQ_PLUG, 0, 1);
-	assert_true(asked(vmm, &what, &mmap, NULL));
+	assert_int_equal(start_plug(vmm, &mmap), VHOST_USER_BACKEND_SHMEM_MAP);
 	front_end_stop_ring(vmm->fe);
 	assert_int_equal(plugged(vmm), 0);
 	assert_false(virtio_mem_busy(&vmm->fe->dev));
@@ -702,9 +690,7 @@ static void a_slot_that_was_mapped_in_vain_is_unmapped(void **state)
 	struct vhost_user_mmap mmap;
 	uint32_t what;
 
-	start(vmm);
-	put(vmm, VIRTIO_MEM_REQ_PLUG, 0, 1);
-	assert_true(asked(vmm, &what, &mmap, NULL));
+	what = start_plug(vmm, &mmap);
 	note_mapping(vmm, what, &mmap);
 	restart(vmm);
 	negotiate(vmm, PROTOCOL_FEATURES);
