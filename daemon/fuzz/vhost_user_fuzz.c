@@ -271,9 +271,6 @@ static void set_backing(struct fuzz_input *in)
 		memset(truth + fuzz_u8(in), 1, fuzz_u8(in)); /* < nr_blocks() */
 		bitmap->truth = truth;
 		bitmap->stale = true;
-		/* -EAGAIN says the same by itself, without owing anything. */
-		if (bitmap->fail == -EAGAIN)
-			bitmap->fail = 0;
 	}
 }
 

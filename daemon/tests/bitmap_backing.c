@@ -35,6 +35,19 @@ static void note(struct bitmap_backing *bitmap, enum bitmap_call call,
 			(struct bitmap_log){call, gpa, size};
 }
 
+/* What is unplugged so has memory, as with the kernel's. */
+static void learn_truth(struct bitmap_backing *bitmap)
+{
+	struct backing *backing = &bitmap->backing;
+	struct blocks truth;
+
+	assert_int_equal(blocks_init(&truth, backing->plugged.nr), 0);
+	for (uint64_t i = 0; i < truth.nr; i++)
+		if (bitmap->truth[i])
+			blocks_set(&truth, i, 1);
+	backing_adopt(backing, &truth);
+}
+
 static int failing(struct bitmap_backing *bitmap)
 {
 	struct backing *backing = &bitmap->backing;
@@ -46,9 +59,7 @@ static int failing(struct bitmap_backing *bitmap)
 		snprintf(backing->reason, sizeof(backing->reason),
 			 "the test wants it");
 	if (ret == -EAGAIN && bitmap->truth)
-		for (uint64_t i = 0; i < backing->plugged.nr; i++)
-			(bitmap->truth[i] ? blocks_set : blocks_clear)(
-				&backing->plugged, i, 1);
+		learn_truth(bitmap);
 	return ret;
 }
 
@@ -139,7 +150,6 @@ static int repeat(struct backing *backing,
 static int verify(struct backing *backing)
 {
 	struct bitmap_backing *bitmap = to_bitmap(backing);
-	struct blocks truth;
 
 	note(bitmap, CALL_VERIFY, backing->gpa, backing->size);
 	if (bitmap->fail_verify)
@@ -147,11 +157,7 @@ static int verify(struct backing *backing)
 	if (!bitmap->stale)
 		return 0;
 	bitmap->stale = false;
-	assert_int_equal(blocks_init(&truth, backing->plugged.nr), 0);
-	for (uint64_t i = 0; i < truth.nr; i++)
-		if (bitmap->truth[i])
-			blocks_set(&truth, i, 1);
-	backing_adopt(backing, &truth);
+	learn_truth(bitmap);
 	return 1;
 }
 
