@@ -212,13 +212,12 @@ static int discard_owed(struct virtio_mem *dev, uint64_t gpa, uint64_t size)
 		budget = 1;
 	while ((first = blocks_next_until(&backing->owed, first, end, true)) <
 	       end) {
-		uint64_t next =
-			blocks_next_until(&backing->owed, first, end, false);
+		uint64_t stop, next;
 
 		if (!budget)
 			return -EINPROGRESS;
-		if (next - first > budget)
-			next = first + budget;
+		stop = end - first > budget ? first + budget : end;
+		next = blocks_next_until(&backing->owed, first, stop, false);
 		ret = backing->ops->discard(
 			backing, backing->gpa + first * backing->block_size,
 			(next - first) * backing->block_size);
