@@ -118,6 +118,7 @@ uint64_t fuzz_u64(struct fuzz_input *in)
 ssize_t fuzz_send(int fd, const void *bytes, size_t size, const int *fds,
 		  size_t nr_fds)
 {
+	fuzz_require(nr_fds <= FUZZ_FDS_MAX);
 	return fd_message_send(fd, bytes, size, fds, nr_fds, MSG_DONTWAIT);
 }
 
