@@ -16,8 +16,10 @@
  *     inactive sets and swap, so that no vCPU maps anything of them any more,
  *     then zap what is mapped. The originals stay in the sets that are now
  *     inactive, which is what makes undoing this simple.
- *  4. Make the new layout in the inactive sets, swap, repeat it in the others,
- *     commit and free. From the swap on nothing can fail.
+ *  4. Make the new layout in the inactive sets, swap, repeat it in the others.
+ *     From the swap on nothing can fail. Then commit and free, one entry after
+ *     the other in their order, as KVM's own calls would: KVM's counts step by
+ *     one entry before its commit hook, which compares them.
  *
  * KVM does without some metadata until it is needed: rmaps until the first
  * shadow root (a nested guest's), on some kernels write tracking until the first
@@ -30,6 +32,25 @@
  * when KVM itself gives up a delete.
  *
  * Locks are described in memslot.c. Everything here may sleep.
+ *
+ * Memory. Entries, operations and memslots are as many as the caller likes, so
+ * all of them are charged to its memory cgroup. Nothing is allocated before
+ * slots_lock is held: a vCPU whose page faults wait for userspace can make
+ * others wait for that lock without end, and what they held meanwhile would add
+ * up. So there is one batch's memory for each VM at a time. The wait is
+ * killable, as is the first one for slots_arch_lock. The waits that follow
+ * cannot be given up: the grace period after a swap, which an SRCU reader holds
+ * up (a vCPU that faults), and before it the invalidations in progress, which
+ * end without userspace. KVM's own calls wait there in the same way.
+ *
+ * A delete must be possible for a VMM that is at the limit of its cgroup, as it
+ * is the way down. A batch that only deletes therefore has a spare: it may be
+ * charged beyond the limit, without the OOM killer, but only for its arrays and
+ * if it has no more than SPARE_ENTRIES entries, and for SPARE_COPIES INVALID
+ * copies. If there are fewer copies than memslots to delete, they are deleted in
+ * parts (steps 3 and 4 for as many as there are copies, then for the next). All
+ * have been judged by then and nothing else can fail, so it is still all or
+ * nothing. A larger batch gets ENOMEM where there is no room for its arrays.
  */
 #include <linux/ktime.h>
 #include <linux/minmax.h>
@@ -42,10 +63,12 @@
 
 #include "compat.h"
 #include "batch.h"
+#include "gfp.h"
 #include "memslot.h"
 #include "symbols.h"
 #include "trace.h"
 #include "uapi/linux/kvm_vmem.h"
+#include "zap.h"
 
 /* What an entry comes down to. */
 enum op_type {
@@ -98,6 +121,14 @@ struct as_state {
  */
 #define INDEX_FROM 256
 
+/*
+ * The spare of a batch that deletes. Together less than 1 MiB, and one at a time
+ * in a VM: 4096 entries are those of all memslots that a VMM is likely to have,
+ * 64 copies make the number of grace periods small beside that of memslots.
+ */
+#define SPARE_ENTRIES KVM_VMEM_SPARE_BATCH
+#define SPARE_COPIES 64
+
 /**
  * struct batch - a batch while it is applied
  * @kvm: the VM, slots_lock held
@@ -107,7 +138,11 @@ struct as_state {
  * @as: state of each address space
  * @delete_mask: address spaces in which memslots are deleted
  * @change_mask: address spaces in which anything changes
+ * @gone: set when nobody wants the result any more, or NULL
  * @bad_index: first entry that was refused
+ * @only_deletes: nothing that stays is allocated; it has the spare
+ * @zap_ranges: only what is mapped of deleted memslots is to go
+ * @spared: an allocation took of it, as there is nothing left to reclaim
  * @timed: the tracepoint was on when it began
  * @stats: for the tracepoint; no times unless @timed
  */
@@ -119,7 +154,11 @@ struct batch {
 	struct as_state as[KVM_MAX_NR_ADDRESS_SPACES];
 	unsigned long delete_mask;
 	unsigned long change_mask;
+	const bool *gone;
 	u32 bad_index;
+	bool only_deletes;
+	bool zap_ranges;
+	bool spared;
 	bool timed;
 	struct vmem_batch_stats stats;
 };
@@ -141,6 +180,18 @@ static struct op *first_op(const struct batch *b, struct op *op,
 		if (op->type == type)
 			return op;
 	return NULL;
+}
+
+/*
+ * A batch of many entries takes long, longer still where its cgroup is throttled.
+ * A caller that is killed, or a VM whose process exits, does not wait for it:
+ * until the batch cannot be given up any more, each entry looks.
+ */
+static int check_wanted(const struct batch *b)
+{
+	if (fatal_signal_pending(current))
+		return -EINTR;
+	return b->gone && READ_ONCE(*b->gone) ? -ENODEV : 0;
 }
 
 /* The time, where it is wanted: some clocks take a microsecond to read. */
@@ -263,6 +314,29 @@ static int judge_set(const struct kvm_userspace_memory_region *mem,
 	if (mem->flags != old->flags)
 		op->type = OP_FLIP;
 	return 0;
+}
+
+/* Is nothing created or flipped, whatever memslots there are? */
+static bool only_deletes(const struct vmem_change *changes, u32 nr)
+{
+	u32 i;
+
+	for (i = 0; i < nr; i++, cond_resched()) {
+		switch (changes[i].kind) {
+		case VMEM_CHANGE_SET:
+			if (changes[i].mem.memory_size)
+				return false;
+			break;
+		case VMEM_CHANGE_DELETE:
+		case VMEM_CHANGE_DROP:
+		case VMEM_CHANGE_EXPECT:
+			break;
+		case VMEM_CHANGE_CREATE:
+		case VMEM_CHANGE_FLAGS:
+			return false;
+		}
+	}
+	return true;
 }
 
 static int judge_kind(const struct vmem_change *change, struct op *op)
@@ -436,7 +510,7 @@ static int judge_creates(struct batch *b, bool validate_only)
 	if (!r && !validate_only)
 		return 0;
 	gfn_r = judge_gfns(b, end);
-	if (gfn_r == -ENOMEM)
+	if (gfn_r == -ENOMEM || gfn_r == -EINTR)
 		b->bad_index = KVM_VMEM_NO_INDEX;
 	return gfn_r ?: r;
 }
@@ -453,6 +527,9 @@ static int judge(struct batch *b, bool validate_only)
 			b->as[i].slots = vmem_memslot_index(b->kvm, i);
 	}
 	for (i = 0; i < b->nr; i++) {
+		r = check_wanted(b);
+		if (r)
+			return r;
 		r = judge_entry(b, &b->changes[i], &b->ops[i]);
 		if (r) {
 			b->bad_index = i;
@@ -466,7 +543,7 @@ static int judge(struct batch *b, bool validate_only)
 static struct kvm_memory_slot *
 slot_from_mem(const struct kvm_userspace_memory_region *mem)
 {
-	struct kvm_memory_slot *slot = vmem_memslot_alloc(GFP_KERNEL_ACCOUNT);
+	struct kvm_memory_slot *slot = vmem_memslot_alloc(VMEM_GFP);
 
 	if (!slot)
 		return NULL;
@@ -488,7 +565,7 @@ static int alloc_new(struct batch *b, struct op *op)
 	if (op->type == OP_CREATE) {
 		op->new = slot_from_mem(mem);
 	} else {
-		op->new = vmem_memslot_copy(op->old, GFP_KERNEL_ACCOUNT);
+		op->new = vmem_memslot_copy(op->old, VMEM_GFP);
 		if (op->new)
 			op->new->flags = mem->flags;
 	}
@@ -506,21 +583,47 @@ static int alloc_new(struct batch *b, struct op *op)
 	return 0;
 }
 
-/* Step 2, but for the metadata of creates. */
+/* The INVALID copy of a memslot to delete, after so many. */
+static struct kvm_memory_slot *alloc_invalid(struct batch *b,
+					     const struct op *op, u32 copies)
+{
+	struct kvm_memory_slot *copy =
+		vmem_memslot_copy(op->old, VMEM_GFP_QUICK);
+
+	/* Once the spare was needed, reclaim has failed: not for each copy. */
+	if (!copy && !b->spared)
+		copy = vmem_memslot_copy(op->old, VMEM_GFP);
+	if (!copy && b->only_deletes && copies < SPARE_COPIES) {
+		copy = vmem_memslot_copy(op->old, VMEM_GFP_SPARE);
+		b->spared = true;
+	}
+	return copy;
+}
+
+/*
+ * Step 2, but for the metadata of creates. -EAGAIN if there are INVALID copies
+ * for the first deletes only, which is enough to delete in parts.
+ */
 static int allocate(struct batch *b)
 {
+	u32 copies = 0;
 	struct op *op;
 	int r;
 
 	for_each_op(op, b) {
+		r = check_wanted(b);
+		if (r)
+			return r;
 		switch (op->type) {
 		case OP_NONE:
 			break;
 		case OP_DELETE:
-			op->invalid = vmem_memslot_copy(op->old, GFP_KERNEL);
+			op->invalid = alloc_invalid(b, op, copies);
 			if (!op->invalid)
-				return -ENOMEM;
+				return b->only_deletes && copies ? -EAGAIN :
+								   -ENOMEM;
 			op->invalid->flags |= KVM_MEMSLOT_INVALID;
+			copies++;
 			break;
 		case OP_CREATE:
 		case OP_FLIP:
@@ -553,6 +656,9 @@ static int prepare_creates(struct batch *b)
 	int r = 0;
 
 	for_each_op_of(op, b, OP_CREATE) {
+		r = check_wanted(b);
+		if (r)
+			break;
 		r = kvm_hook(kvm_arch_prepare_memory_region)(b->kvm, NULL,
 							     op->new,
 							     KVM_MR_CREATE);
@@ -596,16 +702,38 @@ static void swap_sets(struct batch *b, unsigned long as_mask)
 	lap(b, &b->stats.grace_ns, &start);
 }
 
+/* Drop only the mappings of the deleted memslots; false if KVM's hook has to. */
+static bool unmap_deleted(struct batch *b)
+{
+	struct vmem_zap zap = { .kvm = b->kvm };
+	struct op *op;
+	bool safe;
+
+	if (!vmem_zap_is_wanted(b->kvm, b->zap_ranges))
+		return false;
+	write_lock(&b->kvm->mmu_lock);
+	safe = vmem_zap_is_safe(b->kvm);
+	/* Not for_each_op_of(), which may sleep. */
+	for (op = b->ops; safe && op < b->ops + b->nr; op++) {
+		if (op->type == OP_DELETE) {
+			vmem_zap_memslot(&zap, op->invalid);
+			b->stats.unmaps++;
+		}
+	}
+	vmem_zap_flush(&zap);
+	write_unlock(&b->kvm->mmu_lock);
+	return safe;
+}
+
 /*
- * Drop what is mapped of the deleted memslots. In most VMs KVM's hook drops all
- * there is whichever memslot it is called for, which shows in the generation
+ * Call KVM's hook for the deleted memslots. In most VMs it drops all mappings
+ * there are, whichever memslot it is called for, which shows in the generation
  * of the MMU's pages; that is looked at, not foretold, as what KVM goes by can
  * change at any time. The INVALID copies have the live metadata.
  */
-static void zap_deleted(struct batch *b)
+static void flush_deleted(struct batch *b)
 {
 	struct kvm *kvm = b->kvm;
-	u64 start = clock_ns(b);
 	struct op *op;
 
 	for_each_op_of(op, b, OP_DELETE) {
@@ -617,7 +745,16 @@ static void zap_deleted(struct batch *b)
 		    !vmem_flush_tells_others(kvm))
 			break;
 	}
-	kvm_hook(kvm_arch_guest_memory_reclaimed)(kvm);
+}
+
+/* Drop what is mapped of the deleted memslots. */
+static void zap_deleted(struct batch *b)
+{
+	u64 start = clock_ns(b);
+
+	if (!unmap_deleted(b))
+		flush_deleted(b);
+	kvm_hook(kvm_arch_guest_memory_reclaimed)(b->kvm);
 	lap(b, &b->stats.zap_ns, &start);
 }
 
@@ -690,11 +827,6 @@ static void commit(struct batch *b)
 	u64 start = clock_ns(b);
 	struct op *op;
 
-	for_each_op(op, b)
-		if (op->type != OP_NONE)
-			vmem_memslot_account(b->kvm, op->old, op->new,
-					     mr_change(op));
-
 	for_each_op(op, b) {
 		bool last = op->type != OP_FLIP && left == 1;
 
@@ -712,13 +844,13 @@ static void commit(struct batch *b)
 	lap(b, &b->stats.commit_ns, &start);
 }
 
+/* Steps 3 and 4. Under slots_arch_lock, which is dropped. */
 static int change(struct batch *b)
 {
 	struct kvm *kvm = b->kvm;
 	unsigned int lazy;
 	int r;
 
-	mutex_lock(&kvm->slots_arch_lock);
 	lazy = vmem_lazy_metadata(kvm);
 	r = prepare_creates(b);
 	if (r)
@@ -751,6 +883,84 @@ out_unlock:
 	return r;
 }
 
+/*
+ * The part of a batch that begins at @from: up to the first delete for which
+ * there is no copy. Those that the part before has used are at @used, in order.
+ */
+static struct batch take_part(const struct batch *b, struct op *from,
+			      struct op *used)
+{
+	struct batch part = *b;
+	struct op *op;
+	int as_id;
+
+	part.changes = b->changes + (from - b->ops);
+	part.ops = from;
+	part.delete_mask = 0;
+	memset(&part.stats, 0, sizeof(part.stats));
+	for (op = from; op < b->ops + b->nr; op++, cond_resched()) {
+		if (op->type != OP_DELETE)
+			continue;
+		for (; !op->invalid && used < from; used++)
+			swap(op->invalid, used->invalid);
+		if (!op->invalid)
+			break;
+		vmem_memslot_copy_to(op->invalid, op->old);
+		op->invalid->flags |= KVM_MEMSLOT_INVALID;
+		as_id = mem_as_id(&b->changes[op - b->ops].mem);
+		part.delete_mask |= BIT(as_id);
+		part.stats.deletes++;
+	}
+	part.nr = op - from;
+	part.change_mask = part.delete_mask;
+	return part;
+}
+
+/*
+ * Steps 3 and 4 of a batch that only deletes and has fewer copies than
+ * memslots. Cannot fail. Under slots_arch_lock, which is dropped.
+ */
+static void delete_in_parts(struct batch *b)
+{
+	struct op *used = b->ops, *from = b->ops;
+	struct batch part;
+
+	for (;;) {
+		part = take_part(b, from, used);
+		WARN_ON_ONCE(change(&part));
+		b->stats.grace_periods += part.stats.grace_periods;
+		b->stats.zaps += part.stats.zaps;
+		b->stats.unmaps += part.stats.unmaps;
+		b->stats.grace_ns += part.stats.grace_ns;
+		b->stats.zap_ns += part.stats.zap_ns;
+		b->stats.commit_ns += part.stats.commit_ns;
+		used = from;
+		from += part.nr;
+		if (from == b->ops + b->nr)
+			break;
+		mutex_lock(&b->kvm->slots_arch_lock);
+	}
+}
+
+/* Steps 2 to 4. */
+static int carry_out(struct batch *b)
+{
+	bool in_parts;
+	int r;
+
+	r = allocate(b);
+	in_parts = r == -EAGAIN;
+	if (r && !in_parts)
+		return r;
+	r = mutex_lock_killable(&b->kvm->slots_arch_lock);
+	if (r)
+		return r;
+	if (!in_parts)
+		return change(b);
+	delete_in_parts(b);
+	return 0;
+}
+
 static void free_ops(struct batch *b)
 {
 	struct op *op;
@@ -769,68 +979,103 @@ static void free_ops(struct batch *b)
 }
 
 /**
- * vmem_batch_apply - apply many memslot changes as one step
+ * vmem_batch_lock - become the one who changes the memslots of a VM
  * @kvm: the VM; the caller holds a reference and no lock of it
+ *
+ * To be called before anything is allocated whose size a user chooses.
+ *
+ * Return: 0; -EINTR if the caller is killed.
+ */
+int vmem_batch_lock(struct kvm *kvm)
+{
+	return mutex_lock_killable(&kvm->slots_lock);
+}
+
+void vmem_batch_unlock(struct kvm *kvm)
+{
+	mutex_unlock(&kvm->slots_lock);
+}
+
+/**
+ * vmem_batch_alloc - a zeroed array for a batch, between lock and unlock, or where
+ *	a VM has one at a time for another reason
+ * @nr: number of elements
+ * @size: of one
+ * @spare: of a batch that may only delete, see above
+ *
+ * Return: the array, to be freed with kvfree(); NULL.
+ */
+void *vmem_batch_alloc(size_t nr, size_t size, bool spare)
+{
+	/* VMEM_GFP at once would look hard for pages in a row. */
+	void *array = kvcalloc(nr, size, VMEM_GFP_QUICK);
+
+	if (!array)
+		array = kvcalloc(nr, size, VMEM_GFP);
+	if (!array && spare && nr <= SPARE_ENTRIES)
+		array = kvcalloc(nr, size, VMEM_GFP_SPARE);
+	return array;
+}
+
+/**
+ * vmem_batch_apply - apply many memslot changes as one step
+ * @kvm: the VM, between vmem_batch_lock() and vmem_batch_unlock()
  * @changes: the entries
  * @nr: how many, at most VMEM_BATCH_MAX
- * @validate_only: make all checks, change nothing
- * @bad_index: out, on error: first entry that was refused, or
- *	KVM_VMEM_NO_INDEX
+ * @flags: KVM_VMEM_BATCH_*
+ * @gone: give up when this becomes true, if that is still possible; or NULL
+ * @result: out
  *
- * All or nothing. Metadata is charged to the current (or active) memory cgroup.
+ * All or nothing. Everything is charged to the current (or active) memory
+ * cgroup.
  *
  * Return: 0; -EIO for a dead VM; -EOPNOTSUPP for a VM with private memory,
- * whose memslots KVM ties to more than is known here; -ENOMEM; what the entry
- * at @bad_index earned.
+ * whose memslots KVM ties to more than is known here; -ENOMEM; -EINTR if the
+ * caller is killed; -ENODEV for @gone; what the entry at @bad_index earned.
  */
 int vmem_batch_apply(struct kvm *kvm, const struct vmem_change *changes, u32 nr,
-		     bool validate_only, u32 *bad_index)
+		     u32 flags, const bool *gone,
+		     struct vmem_batch_result *result)
 {
+	bool validate_only = flags & KVM_VMEM_BATCH_VALIDATE_ONLY;
 	struct batch b = {
 		.kvm = kvm,
 		.changes = changes,
 		.nr = nr,
+		.gone = gone,
 		.bad_index = KVM_VMEM_NO_INDEX,
+		.zap_ranges = flags & KVM_VMEM_BATCH_ZAP_RANGES,
 		.timed = trace_batch_enabled(),
 	};
 	u64 start;
 	int r;
 
-	*bad_index = KVM_VMEM_NO_INDEX;
+	lockdep_assert_held(&kvm->slots_lock);
+	*result = (struct vmem_batch_result) { .bad_index = KVM_VMEM_NO_INDEX };
 	if (nr > VMEM_BATCH_MAX)
-		return -E2BIG;
+		return -EMSGSIZE;
 	if (!nr)
 		return 0;
+	if (kvm->vm_dead)
+		return -EIO;
+	if (kvm_arch_has_private_mem(kvm))
+		return -EOPNOTSUPP;
 
-	/*
-	 * What goes again is not charged: a VMM at its limit must be able to
-	 * delete memslots, of all things.
-	 */
-	b.ops = kvcalloc(nr, sizeof(*b.ops), GFP_KERNEL);
+	b.only_deletes = only_deletes(changes, nr);
+	b.ops = vmem_batch_alloc(nr, sizeof(*b.ops), b.only_deletes);
 	if (!b.ops)
 		return -ENOMEM;
 
-	mutex_lock(&kvm->slots_lock);
-	if (kvm->vm_dead) {
-		r = -EIO;
-		goto out_unlock;
-	}
-	if (kvm_arch_has_private_mem(kvm)) {
-		r = -EOPNOTSUPP;
-		goto out_unlock;
-	}
 	start = clock_ns(&b);
 	r = judge(&b, validate_only);
 	lap(&b, &b.stats.judge_ns, &start);
-	if (r || validate_only || !b.change_mask)
-		goto out_unlock;
-	r = allocate(&b);
-	if (!r)
-		r = change(&b);
-
-out_unlock:
-	mutex_unlock(&kvm->slots_lock);
-	*bad_index = b.bad_index;
+	if (!r && !validate_only && b.change_mask)
+		r = carry_out(&b);
+	result->bad_index = b.bad_index;
+	if (b.stats.unmaps)
+		result->zapped |= KVM_VMEM_ZAPPED_RANGES;
+	if (b.stats.zaps)
+		result->zapped |= KVM_VMEM_ZAPPED_BY_KVM;
 	trace_batch(&b.stats, r);
 	free_ops(&b);
 	return r;

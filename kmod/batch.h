@@ -36,12 +36,24 @@ struct vmem_change {
 	enum vmem_change_kind kind;
 };
 
+/**
+ * struct vmem_batch_result - what came of a batch
+ * @bad_index: on error: first entry that was refused, or KVM_VMEM_NO_INDEX
+ * @zapped: KVM_VMEM_ZAPPED_*
+ */
+struct vmem_batch_result {
+	u32 bad_index;
+	u32 zapped;
+};
+
 /*
  * struct vmem_batch_stats - what a batch did, for its tracepoint
  *
  * Nanoseconds of each step, see batch.c; grace_ns is the swaps, including the
- * wait for mmu notifier invalidations to end. zaps counts calls of KVM's hook,
- * grace_periods the swaps, those of a batch that is undone included.
+ * wait for mmu notifier invalidations to end. zaps counts calls of KVM's hook
+ * that drops mappings, unmaps the memslots whose own mappings were dropped
+ * without it (zap.c), grace_periods the swaps, those of a batch that is undone
+ * included.
  */
 struct vmem_batch_stats {
 	u32 creates;
@@ -49,6 +61,7 @@ struct vmem_batch_stats {
 	u32 flips;
 	u32 grace_periods;
 	u32 zaps;
+	u32 unmaps;
 	u64 judge_ns;
 	u64 prepare_ns;
 	u64 grace_ns;
@@ -59,7 +72,11 @@ struct vmem_batch_stats {
 /* Most entries: every memslot id of every address space. */
 #define VMEM_BATCH_MAX (KVM_USER_MEM_SLOTS * KVM_MAX_NR_ADDRESS_SPACES)
 
+int vmem_batch_lock(struct kvm *kvm);
+void vmem_batch_unlock(struct kvm *kvm);
+void *vmem_batch_alloc(size_t nr, size_t size, bool spare);
 int vmem_batch_apply(struct kvm *kvm, const struct vmem_change *changes, u32 nr,
-		     bool validate_only, u32 *bad_index);
+		     u32 flags, const bool *gone,
+		     struct vmem_batch_result *result);
 
 #endif /* KVM_VMEM_BATCH_H */

@@ -60,6 +60,24 @@ static inline void vmem_count_dirty_logging(struct kvm *kvm, int change)
 #endif
 }
 
+/*
+ * How many shadow pages does the VM use? 7.0 has only the statistic. Changes
+ * under mmu_lock, so that without it this is how many there were a moment ago.
+ */
+static inline u64 vmem_shadow_pages(struct kvm *kvm)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 0, 0)
+	return READ_ONCE(kvm->arch.n_used_mmu_pages);
+#else
+	return READ_ONCE(kvm->stat.mmu_shadow_pages);
+#endif
+}
+
+/* The least that KVM limits them to; 7.3 has it in a private header. */
+#ifndef KVM_MIN_ALLOC_MMU_PAGES
+#define KVM_MIN_ALLOC_MMU_PAGES 64UL
+#endif
+
 /* 6.2 declares it in a header; before, it is static, but not inlined. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
 struct btf;
@@ -100,6 +118,76 @@ static inline bool vmem_flush_tells_others(struct kvm *kvm)
 				       &kvm->arch.track_notifier_head.track_notifier_list);
 #else
 	return false;
+#endif
+}
+
+/*
+ * Does KVM drop the mappings of a deleted memslot only, and keep those of the
+ * others? From 6.12 on, unless the VM is of the default type and has the quirk
+ * that all mappings go. A VMM can switch the quirk off, and never on again.
+ */
+static inline bool vmem_delete_keeps_others(struct kvm *kvm)
+{
+#ifdef KVM_X86_QUIRK_SLOT_ZAP_ALL
+	return kvm->arch.vm_type != KVM_X86_DEFAULT_VM ||
+	       READ_ONCE(kvm->arch.disabled_quirks) & KVM_X86_QUIRK_SLOT_ZAP_ALL;
+#else
+	return false;
+#endif
+}
+
+/*
+ * May the VM have an assigned device, as far as KVM knows? Up to 6.12 KVM counts
+ * such devices, and interrupts that bypass the host. 7.2 counts only the latter,
+ * so there the KVM device by which a VMM introduces VFIO groups counts as well.
+ * The list of these devices is an RCU list from 6.12 on.
+ */
+static inline bool vmem_has_assigned_device(struct kvm *kvm)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
+	return atomic_read(&kvm->arch.assigned_device_count);
+#else
+	struct kvm_device *device;
+	bool found = false;
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 2, 0)
+	if (READ_ONCE(kvm->arch.nr_possible_bypass_irqs))
+		return true;
+#endif
+	rcu_read_lock();
+	list_for_each_entry_rcu(device, &kvm->devices, vm_node) {
+		if (!strcmp(device->ops->name, "kvm-vfio")) {
+			found = true;
+			break;
+		}
+	}
+	rcu_read_unlock();
+	return found;
+#endif
+}
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
+#define VMEM_ASSIGNED_MEMBER assigned_device_count
+#elif LINUX_VERSION_CODE >= KERNEL_VERSION(7, 2, 0)
+#define VMEM_ASSIGNED_MEMBER nr_possible_bypass_irqs
+#else
+#define VMEM_ASSIGNED_MEMBER mmu_valid_gen
+#endif
+
+#ifdef KVM_X86_QUIRK_SLOT_ZAP_ALL
+#define VMEM_VM_TYPE_MEMBER vm_type
+#else
+#define VMEM_VM_TYPE_MEMBER mmu_valid_gen
+#endif
+
+/*
+ * From 6.14 on KVM asks whether a range is of private memory, of shared memory,
+ * or of both.
+ */
+static inline void vmem_range_is_all_memory(struct kvm_gfn_range *range)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 14, 0)
+	range->attr_filter = KVM_FILTER_PRIVATE | KVM_FILTER_SHARED;
 #endif
 }
 
@@ -183,6 +271,14 @@ static inline void vmem_set_extack(struct netlink_ext_ack *extack,
 #define VMEM_DIRTY_COUNT_MEMBER nr_memslots_dirty_logging
 #endif
 
+#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 0, 0)
+#define VMEM_SHADOW_PAGES_STRUCT kvm_arch
+#define VMEM_SHADOW_PAGES_MEMBER n_used_mmu_pages
+#else
+#define VMEM_SHADOW_PAGES_STRUCT kvm_vm_stat
+#define VMEM_SHADOW_PAGES_MEMBER mmu_shadow_pages
+#endif
+
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 4, 0)
 #define VMEM_DIRTY_RING_MEMBER dirty_ring_size
 #else
@@ -205,6 +301,26 @@ static inline struct nlattr **vmem_dump_attrs(struct netlink_callback *cb)
 	return genl_dumpit_info(cb)->attrs;
 #else
 	return genl_info_dump(cb)->attrs;
+#endif
+}
+
+/*
+ * 6.8 lets a multicast leave listeners out. Before, a listener in another
+ * network namespace than the initial one receives it if it has asked for all
+ * namespaces' multicasts, which takes CAP_NET_BROADCAST in the initial user
+ * namespace.
+ */
+static inline void vmem_genl_multicast(struct genl_family *family,
+				       struct sk_buff *skb, unsigned int group,
+				       int (*leave_out)(struct sock *listener,
+							struct sk_buff *skb,
+							void *data))
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
+	genlmsg_multicast(family, skb, 0, group, GFP_KERNEL);
+#else
+	genlmsg_multicast_netns_filtered(family, &init_net, skb, 0, group,
+					 GFP_KERNEL, leave_out, NULL);
 #endif
 }
 

@@ -8,27 +8,40 @@
  * The command's type and number tell which call it is, its size bits do not:
  * they differ between versions of the header.
  */
+#include <linux/capability.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/kvm_host.h>
 #include <linux/miscdevice.h>
 #include <linux/nospec.h>
+#include <linux/nsproxy.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
+#include <net/net_namespace.h>
 
 #include "batch.h"
 #include "compat.h"
 #include "device.h"
+#include "gfp.h"
 #include "memslot.h"
 #include "region.h"
 #include "region_fd.h"
+#include "series.h"
 #include "symbols.h"
 #include "uapi/linux/kvm_vmem.h"
 #include "uapi/linux/kvm_vmem_netlink.h"
 
 /* Of the structure's first version. */
 #define MEMSLOT_MIN_SIZE offsetofend(struct kvm_vmem_memslot, dirty_bitmap)
+
+/*
+ * Where guest_memfd of struct kvm_userspace_memory_region2 ends. What there is of
+ * it is for KVM_MEM_GUEST_MEMFD, which the batch refuses; without, KVM ignores it,
+ * and VMMs leave -1 there. Older kernels do not have that structure.
+ */
+#define ENTRY_MEMFD_END (sizeof(struct kvm_userspace_memory_region) +	\
+			 sizeof(__u64) + sizeof(__u32))
 
 /**
  * struct ucall - one ioctl on its way
@@ -85,6 +98,16 @@ static struct file *get_vm(int fd)
 	return file;
 }
 
+/*
+ * May the caller know how many regions there are? As netlink has it: regions are
+ * the host's. A query has not asked for them, so it is not audited.
+ */
+static bool may_count_regions(void)
+{
+	return net_eq(current->nsproxy->net_ns, &init_net) &&
+	       ns_capable_noaudit(&init_user_ns, CAP_NET_ADMIN);
+}
+
 static int ioctl_query(struct ucall *call)
 {
 	struct kvm_vmem_query *query = call->args;
@@ -98,28 +121,51 @@ static int ioctl_query(struct ucall *call)
 		.max_memslots = KVM_USER_MEM_SLOTS,
 		.max_batch = KVM_VMEM_MAX_BATCH,
 		.max_ranges = KVM_VMEM_MAX_RANGES,
-		.regions = vmem_region_count(),
+		.regions = may_count_regions() ? vmem_region_count() : 0,
 		.max_blocks = KVM_VMEM_MAX_BLOCKS,
 		.min_block_size = PAGE_SIZE,
+		.features = KVM_VMEM_FEATURE_ENTRY_SIZE |
+			    KVM_VMEM_FEATURE_ZAP_RANGES,
 	};
+	if (vmem_series_reviewed())
+		query->features |= KVM_VMEM_FEATURE_REVIEWED;
 	return respond(call);
 }
 
-static struct vmem_change *copy_entries(u64 addr, u32 nr)
+static int copy_entry(const void __user *user, u32 size,
+		      struct kvm_userspace_memory_region *mem)
 {
-	struct kvm_userspace_memory_region __user *user = u64_to_user_ptr(addr);
+	int r;
+
+	if (copy_from_user(mem, user, sizeof(*mem)))
+		return -EFAULT;
+	if (size <= ENTRY_MEMFD_END)
+		return 0;
+	r = check_zeroed_user(user + ENTRY_MEMFD_END, size - ENTRY_MEMFD_END);
+	if (r < 0)
+		return r;
+	return r ? 0 : -E2BIG;
+}
+
+static struct vmem_change *copy_entries(struct kvm_vmem_memslot_batch *batch)
+{
+	const void __user *user = u64_to_user_ptr(batch->regions);
 	struct vmem_change *changes;
 	u32 i;
+	int r;
 
-	changes = kvmalloc_array(nr, sizeof(*changes), GFP_KERNEL);
+	/* It may be a batch that deletes, which shows when it has been copied. */
+	changes = vmem_batch_alloc(batch->nr, sizeof(*changes), true);
 	if (!changes)
 		return ERR_PTR(-ENOMEM);
-	for (i = 0; i < nr; i++) {
+	for (i = 0; i < batch->nr; i++, user += batch->entry_size) {
 		changes[i].kind = VMEM_CHANGE_SET;
-		if (copy_from_user(&changes[i].mem, &user[i],
-				   sizeof(changes[i].mem))) {
+		r = copy_entry(user, batch->entry_size, &changes[i].mem);
+		if (r) {
+			if (r == -E2BIG)
+				batch->bad_index = i;
 			kvfree(changes);
-			return ERR_PTR(-EFAULT);
+			return ERR_PTR(r);
 		}
 		cond_resched();
 	}
@@ -128,30 +174,44 @@ static struct vmem_change *copy_entries(u64 addr, u32 nr)
 
 static int apply_batch(struct kvm_vmem_memslot_batch *batch)
 {
+	struct vmem_batch_result result;
 	struct vmem_change *changes;
 	struct file *vm_file;
+	struct kvm *kvm;
 	int r;
 
 	/* Callers may use every memslot there is. */
 	BUILD_BUG_ON(KVM_VMEM_MAX_BATCH < VMEM_BATCH_MAX);
 
-	if (batch->flags & ~KVM_VMEM_BATCH_VALIDATE_ONLY || batch->reserved)
+	if (batch->flags & ~(KVM_VMEM_BATCH_VALIDATE_ONLY |
+			     KVM_VMEM_BATCH_ZAP_RANGES) || batch->reserved)
+		return -EINVAL;
+	if (batch->entry_size < sizeof(struct kvm_userspace_memory_region) ||
+	    batch->entry_size > PAGE_SIZE ||
+	    !IS_ALIGNED(batch->entry_size, sizeof(u64)))
 		return -EINVAL;
 	if (batch->nr > KVM_VMEM_MAX_BATCH)
-		return -E2BIG;
+		return -EMSGSIZE;
 	vm_file = get_vm(batch->vm_fd);
 	if (IS_ERR(vm_file))
 		return PTR_ERR(vm_file);
+	kvm = vm_file->private_data;
 
-	changes = copy_entries(batch->regions, batch->nr);
+	r = vmem_batch_lock(kvm);
+	if (r)
+		goto out_put;
+	changes = copy_entries(batch);
 	if (IS_ERR(changes)) {
 		r = PTR_ERR(changes);
-		goto out_put;
+		goto out_unlock;
 	}
-	r = vmem_batch_apply(vm_file->private_data, changes, batch->nr,
-			     batch->flags & KVM_VMEM_BATCH_VALIDATE_ONLY,
-			     &batch->bad_index);
+	r = vmem_batch_apply(kvm, changes, batch->nr, batch->flags, NULL,
+			     &result);
+	batch->bad_index = result.bad_index;
+	batch->zapped = r ? 0 : result.zapped;
 	kvfree(changes);
+out_unlock:
+	vmem_batch_unlock(kvm);
 out_put:
 	fput(vm_file);
 	return r;
@@ -164,11 +224,18 @@ static int ioctl_batch(struct ucall *call)
 
 	/* Where it cannot be written, learn that before anything changes. */
 	batch->bad_index = KVM_VMEM_NO_INDEX;
+	batch->zapped = 0;
 	r = respond(call);
 	if (r)
 		return r;
 	r = apply_batch(batch);
-	if (r && batch->bad_index != KVM_VMEM_NO_INDEX && respond(call))
+	if (!r) {
+		/* It cannot be undone, whatever the caller did to its memory. */
+		if (batch->zapped)
+			respond(call);
+		return 0;
+	}
+	if (batch->bad_index != KVM_VMEM_NO_INDEX && respond(call))
 		return -EFAULT;
 	return r;
 }
@@ -245,15 +312,16 @@ static int ioctl_get_memslots(struct ucall *call)
 	    !IS_ALIGNED(args->memslot_size, sizeof(u64)))
 		return -EINVAL;
 	if (args->nr > KVM_VMEM_MAX_LIST)
-		return -E2BIG;
+		return -EMSGSIZE;
 	as_id = array_index_nospec(args->address_space,
 				   KVM_MAX_NR_ADDRESS_SPACES);
 	vm_file = get_any_vm(args->vm_fd);
 	if (IS_ERR(vm_file))
 		return PTR_ERR(vm_file);
 
+	/* No lock of KVM's is waited for with it. */
 	memslots = kvmalloc_array(args->nr, sizeof(*memslots),
-				  GFP_KERNEL_ACCOUNT);
+				  VMEM_GFP);
 	if (!memslots) {
 		r = -ENOMEM;
 		goto out_put;
@@ -299,7 +367,7 @@ struct ioctl_op {
 
 static const struct ioctl_op ioctl_ops[] = {
 	IOCTL_OP(KVM_VMEM_QUERY, kvm_vmem_query, min_block_size, ioctl_query),
-	IOCTL_OP(KVM_VMEM_MEMSLOT_BATCH, kvm_vmem_memslot_batch, reserved,
+	IOCTL_OP(KVM_VMEM_MEMSLOT_BATCH, kvm_vmem_memslot_batch, entry_size,
 		 ioctl_batch),
 	IOCTL_OP(KVM_VMEM_CREATE_REGION, kvm_vmem_create_region, slot_size,
 		 ioctl_create_region),

@@ -37,11 +37,13 @@ struct layout {
 
 #define STRUCT(s) { #s, NULL, 0, sizeof(struct s) }
 #define MEMBER(s, m) \
-	{ #s, __stringify(m), offsetof(struct s, m), sizeof_field(struct s, m) }
+	{ __stringify(s), __stringify(m), offsetof(struct s, m), \
+	  sizeof_field(struct s, m) }
 
 /* What memslot.c, batch.c and compat.h touch. */
 static const struct layout layouts[] = {
 	STRUCT(kvm),
+	MEMBER(kvm, mmu_lock),
 	MEMBER(kvm, slots_lock),
 	MEMBER(kvm, slots_arch_lock),
 	MEMBER(kvm, mm),
@@ -51,16 +53,24 @@ static const struct layout layouts[] = {
 	MEMBER(kvm, mn_invalidate_lock),
 	MEMBER(kvm, mn_active_invalidate_count),
 	MEMBER(kvm, mn_memslots_update_rcuwait),
+	MEMBER(kvm, mmu_notifier),
 	MEMBER(kvm, srcu),
 	MEMBER(kvm, manual_dirty_log_protect),
 	MEMBER(kvm, dirty_ring_size),
 	MEMBER(kvm, VMEM_DIRTY_RING_MEMBER),
 	MEMBER(kvm, VMEM_DIRTY_COUNT_MEMBER),
 	MEMBER(kvm, vm_dead),
+	MEMBER(kvm, devices),
 	MEMBER(kvm, arch),
+	MEMBER(kvm, stat),
 	STRUCT(kvm_arch),
 	MEMBER(kvm_arch, shadow_root_allocated),
 	MEMBER(kvm_arch, mmu_valid_gen),
+	MEMBER(kvm_arch, active_mmu_pages),
+	MEMBER(kvm_arch, disabled_quirks),
+	MEMBER(kvm_arch, VMEM_VM_TYPE_MEMBER),
+	MEMBER(kvm_arch, VMEM_ASSIGNED_MEMBER),
+	MEMBER(VMEM_SHADOW_PAGES_STRUCT, VMEM_SHADOW_PAGES_MEMBER),
 	MEMBER(kvm_arch, VMEM_TRACKERS_MEMBER),
 	MEMBER(kvm_arch, VMEM_TRACKING_MEMBER),
 	MEMBER(kvm_arch, VMEM_PRIVATE_MEM_MEMBER),
@@ -88,6 +98,15 @@ static const struct layout layouts[] = {
 	MEMBER(kvm_arch_memory_slot, rmap),
 	MEMBER(kvm_arch_memory_slot, lpage_info),
 	MEMBER(kvm_arch_memory_slot, VMEM_GFN_TRACK_MEMBER),
+	STRUCT(kvm_gfn_range),
+	MEMBER(kvm_gfn_range, slot),
+	MEMBER(kvm_gfn_range, start),
+	MEMBER(kvm_gfn_range, end),
+	MEMBER(kvm_gfn_range, may_block),
+	STRUCT(kvm_device),
+	MEMBER(kvm_device, ops),
+	MEMBER(kvm_device, vm_node),
+	MEMBER(kvm_device_ops, name),
 	STRUCT(kvm_rmap_head),
 	STRUCT(kvm_lpage_info),
 };

@@ -2,10 +2,12 @@
 /*
  * kvm_vmem: KVM metadata only for memslots that are populated.
  *
+ * series.c	refuses kernel series that nobody has reviewed
  * symbols.c	finds the KVM functions that are not exported
  * layout.c	checks that KVM's structures are as they were when this was built
  * memslot.c	the surgery on KVM's memslots
  * batch.c	many memslot changes as one step
+ * queue.c	the workers' turns, and their share of a CPU
  * region.c	block state of a virtio-mem device, and its memslots
  * region_fd.c	the file descriptor of a region
  * netlink.c	the generic netlink family that drives regions
@@ -18,7 +20,9 @@
 #include "device.h"
 #include "layout.h"
 #include "netlink.h"
+#include "queue.h"
 #include "region.h"
+#include "series.h"
 #include "symbols.h"
 
 #define CREATE_TRACE_POINTS
@@ -28,18 +32,21 @@ static int __init kvm_vmem_init(void)
 {
 	int r;
 
+	r = vmem_series_check();
+	if (r)
+		return r;
 	r = vmem_symbols_init();
 	if (r)
 		return r;
 	r = vmem_layout_check();
 	if (r)
 		return r;
-	r = vmem_region_init();
+	r = vmem_queue_init();
 	if (r)
 		return r;
 	r = vmem_netlink_init();
 	if (r)
-		goto out_region;
+		goto out_queue;
 	/* The device last: it is what makes regions. */
 	r = vmem_device_init();
 	if (r)
@@ -48,8 +55,8 @@ static int __init kvm_vmem_init(void)
 
 out_netlink:
 	vmem_netlink_exit();
-out_region:
-	vmem_region_exit();
+out_queue:
+	vmem_queue_exit();
 	return r;
 }
 
@@ -58,6 +65,7 @@ static void __exit kvm_vmem_exit(void)
 	vmem_device_exit();
 	vmem_netlink_exit();
 	vmem_region_exit();
+	vmem_queue_exit();
 }
 
 module_init(kvm_vmem_init);

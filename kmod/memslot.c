@@ -16,7 +16,7 @@
  *
  *   slots_lock		mutex. Serializes all changes. Held by the caller
  *			throughout, for everything here, but that kvm->srcu will
- *			do for who only looks: vmem_memslot_find(),
+ *			do for who only looks: vmem_memslot_find*(),
  *			vmem_memslot_is*() and vmem_memslot_*_metadata().
  *			vmem_memslot_list() enters it itself.
  *   slots_arch_lock	mutex. The arch part of active memslots (lazily
@@ -34,13 +34,16 @@
  */
 #include <linux/hashtable.h>
 #include <linux/interval_tree.h>
+#include <linux/lockdep.h>
 #include <linux/mm.h>
+#include <linux/mmu_notifier.h>
 #include <linux/rcuwait.h>
 #include <linux/slab.h>
 #include <linux/srcu.h>
 #include <linux/vmalloc.h>
 
 #include "compat.h"
+#include "gfp.h"
 #include "memslot.h"
 #include "symbols.h"
 
@@ -63,6 +66,23 @@ struct kvm_memory_slot *vmem_memslot_find(struct kvm *kvm, int as_id, int id)
 }
 
 /*
+ * vmem_memslot_find_at() - the same by guest address
+ *
+ * KVM's tree of addresses costs a look-up the same with few memslots and with
+ * many, but for the logarithm. Its chains of ids do not, see below.
+ *
+ * Return: the memslot of this id that has the page, NULL if there is none.
+ */
+struct kvm_memory_slot *vmem_memslot_find_at(struct kvm *kvm, int as_id,
+					     gfn_t gfn, int id)
+{
+	struct kvm_memory_slot *slot =
+		search_memslots(__kvm_memslots(kvm, as_id), gfn, false);
+
+	return slot && slot->id == id ? slot : NULL;
+}
+
+/*
  * vmem_memslot_index() - look up all memslots of an address space at once
  *
  * KVM finds a memslot by its id in one of 128 chains, which are long where
@@ -78,7 +98,7 @@ struct kvm_memory_slot **vmem_memslot_index(struct kvm *kvm, int as_id)
 	int bkt;
 
 	index = kvcalloc(KVM_USER_MEM_SLOTS, sizeof(*index),
-			 GFP_KERNEL | __GFP_NOWARN);
+			 VMEM_GFP_QUICK);
 	if (!index)
 		return NULL;
 	kvm_for_each_memslot(slot, bkt, __kvm_memslots(kvm, as_id)) {
@@ -113,27 +133,23 @@ bool vmem_memslot_is_plain(const struct kvm_memory_slot *slot,
 	       !(slot->flags & ~KVM_MEM_LOG_DIRTY_PAGES);
 }
 
-/* A memslot that stays is charged to the VMM, one that goes again is not. */
+/* An empty memslot. Whoever it is for pays for it: @gfp has __GFP_ACCOUNT. */
 struct kvm_memory_slot *vmem_memslot_alloc(gfp_t gfp)
 {
 	return kzalloc(sizeof(struct kvm_memory_slot), gfp);
 }
 
 /*
- * vmem_memslot_copy() - what of a memslot outlives its links
+ * vmem_memslot_copy_to() - copy what of a memslot outlives its links
+ * @slot: an unlinked memslot, whatever it was before
  *
  * The arch part may be stale by the time the copy is linked: whoever links it
  * copies that part again under slots_arch_lock.
- *
- * Return: an unlinked memslot, NULL without memory.
  */
-struct kvm_memory_slot *vmem_memslot_copy(const struct kvm_memory_slot *src,
-					  gfp_t gfp)
+void vmem_memslot_copy_to(struct kvm_memory_slot *slot,
+			  const struct kvm_memory_slot *src)
 {
-	struct kvm_memory_slot *slot = vmem_memslot_alloc(gfp);
-
-	if (!slot)
-		return NULL;
+	memset(slot, 0, sizeof(*slot));
 	slot->base_gfn = src->base_gfn;
 	slot->npages = src->npages;
 	slot->dirty_bitmap = src->dirty_bitmap;
@@ -142,6 +158,16 @@ struct kvm_memory_slot *vmem_memslot_copy(const struct kvm_memory_slot *src,
 	slot->flags = src->flags;
 	slot->id = src->id;
 	slot->as_id = src->as_id;
+}
+
+/* Return: such a copy, NULL without memory. */
+struct kvm_memory_slot *vmem_memslot_copy(const struct kvm_memory_slot *src,
+					  gfp_t gfp)
+{
+	struct kvm_memory_slot *slot = vmem_memslot_alloc(gfp);
+
+	if (slot)
+		vmem_memslot_copy_to(slot, src);
 	return slot;
 }
 
@@ -158,7 +184,7 @@ int vmem_memslot_alloc_dirty_bitmap(struct kvm *kvm,
 		return 0;
 
 	slot->dirty_bitmap = __vcalloc(2, kvm_dirty_bitmap_bytes(slot),
-				       GFP_KERNEL_ACCOUNT);
+				       VMEM_GFP);
 	if (!slot->dirty_bitmap)
 		return -ENOMEM;
 
@@ -178,11 +204,11 @@ void vmem_memslot_free_dirty_bitmap(struct kvm_memory_slot *slot)
  *
  * KVM keeps its limit to itself, so ask with a memslot of one page.
  *
- * Return: 0, -EINVAL if it is beyond, -ENOMEM.
+ * Return: 0, -EINVAL if it is beyond, -ENOMEM; -EINTR if the caller is killed.
  */
 int vmem_memslot_probe_gfn(struct kvm *kvm, gfn_t gfn)
 {
-	struct kvm_memory_slot *slot = vmem_memslot_alloc(GFP_KERNEL);
+	struct kvm_memory_slot *slot = vmem_memslot_alloc(VMEM_GFP);
 	int r;
 
 	if (!slot)
@@ -190,12 +216,15 @@ int vmem_memslot_probe_gfn(struct kvm *kvm, gfn_t gfn)
 	slot->base_gfn = gfn;
 	slot->npages = 1;
 
-	mutex_lock(&kvm->slots_arch_lock);
+	r = mutex_lock_killable(&kvm->slots_arch_lock);
+	if (r)
+		goto out_free;
 	r = kvm_hook(kvm_arch_prepare_memory_region)(kvm, NULL, slot,
 						     KVM_MR_CREATE);
 	mutex_unlock(&kvm->slots_arch_lock);
 	if (!r)
 		kvm_hook(kvm_arch_free_memslot)(kvm, slot);
+out_free:
 	kfree(slot);
 	return r;
 }
@@ -226,7 +255,7 @@ static void insert_gfn_node(struct kvm_memslots *slots,
 /*
  * vmem_memslot_replace() - change the inactive set of an address space
  * @old: memslot to unlink, or NULL
- * @new: memslot to link, or NULL
+ * @new: memslot to link, or NULL; at the same guest address as @old
  */
 void vmem_memslot_replace(struct kvm *kvm, struct kvm_memory_slot *old,
 			  struct kvm_memory_slot *new)
@@ -235,22 +264,56 @@ void vmem_memslot_replace(struct kvm *kvm, struct kvm_memory_slot *old,
 		inactive_memslots(kvm, old ? old->as_id : new->as_id);
 	int idx = slots->node_idx;
 
+	lockdep_assert_held(&kvm->slots_lock);
 	if (old) {
 		hash_del(&old->id_node[idx]);
 		interval_tree_remove(&old->hva_node[idx], &slots->hva_tree);
-		rb_erase(&old->gfn_node[idx], &slots->gfn_tree);
 		/* A cache for lookups by gfn, from when the set was active. */
 		if (atomic_long_read(&slots->last_used_slot) == (long)old)
 			atomic_long_set(&slots->last_used_slot, (long)new);
 	}
-	if (new) {
-		new->hva_node[idx].start = new->userspace_addr;
-		new->hva_node[idx].last = new->userspace_addr +
-					  (new->npages << PAGE_SHIFT) - 1;
-		hash_add(slots->id_hash, &new->id_node[idx], new->id);
-		interval_tree_insert(&new->hva_node[idx], &slots->hva_tree);
+	if (!new) {
+		rb_erase(&old->gfn_node[idx], &slots->gfn_tree);
+		return;
+	}
+
+	new->hva_node[idx].start = new->userspace_addr;
+	new->hva_node[idx].last = new->userspace_addr +
+				  (new->npages << PAGE_SHIFT) - 1;
+	hash_add(slots->id_hash, &new->id_node[idx], new->id);
+	interval_tree_insert(&new->hva_node[idx], &slots->hva_tree);
+	if (old) {
+		WARN_ON_ONCE(old->base_gfn != new->base_gfn);
+		rb_replace_node(&old->gfn_node[idx], &new->gfn_node[idx],
+				&slots->gfn_tree);
+	} else {
 		insert_gfn_node(slots, new);
 	}
+}
+
+/* How often a swap that waits looks whether the mm has ended. */
+#define INVALIDATE_POLL (HZ / 20)
+
+/*
+ * Has the mm ended, so that KVM's notifier hears of no invalidation any more?
+ *
+ * KVM changes memslots only in tasks of the mm, so that an invalidation it waits
+ * for always ends. A region's work may be here when the mm ends. Then KVM's
+ * notifier is taken off the mm's list, KVM is not called at the end of an
+ * invalidation that has begun, and the count stays above 0 for ever. As no vCPU
+ * runs any more nothing hangs on the count then, but for calls of the notifier
+ * that are still running, which are waited for.
+ *
+ * Under mn_invalidate_lock, which is dropped meanwhile.
+ */
+static bool no_more_invalidations(struct kvm *kvm)
+{
+	if (!hlist_unhashed_lockless(&kvm->mmu_notifier.hlist))
+		return false;
+	spin_unlock(&kvm->mn_invalidate_lock);
+	mmu_notifier_synchronize();
+	spin_lock(&kvm->mn_invalidate_lock);
+	return true;
 }
 
 static void assign_memslots(struct kvm *kvm, unsigned long as_mask)
@@ -259,10 +322,10 @@ static void assign_memslots(struct kvm *kvm, unsigned long as_mask)
 
 	spin_lock(&kvm->mn_invalidate_lock);
 	prepare_to_rcuwait(&kvm->mn_memslots_update_rcuwait);
-	while (kvm->mn_active_invalidate_count) {
+	while (kvm->mn_active_invalidate_count && !no_more_invalidations(kvm)) {
 		set_current_state(TASK_UNINTERRUPTIBLE);
 		spin_unlock(&kvm->mn_invalidate_lock);
-		schedule();
+		schedule_timeout(INVALIDATE_POLL);
 		spin_lock(&kvm->mn_invalidate_lock);
 	}
 	finish_rcuwait(&kvm->mn_memslots_update_rcuwait);
@@ -283,6 +346,8 @@ void vmem_memslot_swap(struct kvm *kvm, unsigned long as_mask)
 {
 	int as_id;
 
+	lockdep_assert_held(&kvm->slots_lock);
+	lockdep_assert_held(&kvm->slots_arch_lock);
 	for_each_set_bit(as_id, &as_mask, KVM_MAX_NR_ADDRESS_SPACES) {
 		u64 gen = __kvm_memslots(kvm, as_id)->generation;
 
@@ -308,15 +373,14 @@ void vmem_memslot_swap(struct kvm *kvm, unsigned long as_mask)
 }
 
 /*
- * vmem_memslot_account() - count a change that all can see
- * @old: memslot no set holds any more, NULL for a create
- * @new: memslot in both sets, NULL for a delete
- *
- * KVM's commit hook reads these counts, so all of a batch go before it.
+ * Step the counts that KVM's commit hook reads, as KVM does: by this one change,
+ * before its hook. The hook acts on a count that becomes 1 or 0 (it switches the
+ * CPU's own dirty logging, PML), so the change of one memslot must never show in
+ * the count that the hook of another one reads.
  */
-void vmem_memslot_account(struct kvm *kvm, const struct kvm_memory_slot *old,
-			  const struct kvm_memory_slot *new,
-			  enum kvm_mr_change change)
+static void account(struct kvm *kvm, const struct kvm_memory_slot *old,
+		    const struct kvm_memory_slot *new,
+		    enum kvm_mr_change change)
 {
 	u32 old_flags = old ? old->flags : 0;
 	u32 new_flags = new ? new->flags : 0;
@@ -331,11 +395,17 @@ void vmem_memslot_account(struct kvm *kvm, const struct kvm_memory_slot *old,
 }
 
 /*
- * What does KVM's commit hook do? It sets the limit of MMU pages by the number
- * of pages in all memslots, which is the same for each create and delete of a
- * batch once all are accounted for, and takes mmu_lock each time: once will
- * do. It follows dirty logging on and off, and tells page trackers of deletes:
- * that it does for one memslot at a time.
+ * Does the commit hook of this create, delete or flip do anything that lasts?
+ * The hook takes mmu_lock each time, which hurts beside running vCPUs, and most
+ * of a large batch's calls would have no effect. The hook
+ *
+ *  - follows dirty logging: each memslot that logs now or did before is due;
+ *  - reports deletes to page trackers, one memslot at a time;
+ *  - sets the limit of shadow pages by the number of pages in all memslots. The
+ *    hook of the last create or delete sets the same limit again, from the
+ *    final number, so those before are due only if their limit takes pages
+ *    away. A create raises the limit. A delete lowers it, but not below
+ *    KVM_MIN_ALLOC_MMU_PAGES: it takes nothing from a VM that uses no more.
  */
 static bool commit_hook_is_due(struct kvm *kvm,
 			       const struct kvm_memory_slot *old,
@@ -347,19 +417,26 @@ static bool commit_hook_is_due(struct kvm *kvm,
 		return true;
 	if (flags & KVM_MEM_LOG_DIRTY_PAGES)
 		return true;
-	return old && vmem_commit_tells_trackers(kvm);
+	if (!old)
+		return false;
+	return vmem_commit_tells_trackers(kvm) ||
+	       vmem_shadow_pages(kvm) > KVM_MIN_ALLOC_MMU_PAGES;
 }
 
 /*
- * vmem_memslot_commit() - let KVM follow a change, free the old
- * @old: as for vmem_memslot_account(); freed
- * @new: as for vmem_memslot_account()
+ * vmem_memslot_commit() - count a change, let KVM follow it, free the old
+ * @old: memslot that no set holds any more, NULL for a create; freed
+ * @new: memslot that is in both sets, NULL for a delete
  * @last: no create or delete follows in the batch
+ *
+ * Called for each change of a batch in the order of its entries.
  */
 void vmem_memslot_commit(struct kvm *kvm, struct kvm_memory_slot *old,
 			 struct kvm_memory_slot *new, enum kvm_mr_change change,
 			 bool last)
 {
+	lockdep_assert_held(&kvm->slots_lock);
+	account(kvm, old, new, change);
 	if (last || commit_hook_is_due(kvm, old, new))
 		kvm_hook(kvm_arch_commit_memory_region)(kvm, old, new, change);
 
@@ -398,32 +475,35 @@ static u64 dirty_bitmap_bytes(const struct kvm_memory_slot *slot)
 }
 
 /*
- * Add up the memslot itself and its arch arrays.
+ * vmem_memslot_full_metadata() - what a memslot takes that has all kinds
+ * @base_gfn: where it is
+ * @npages: its size
  *
- * @kinds: a memslot of the same VM that has the arrays which count; it may be
- *	@slot itself
- * @gfn_track: likewise
+ * By geometry alone. KVM takes the arrays from vmalloc(), in whole pages.
  */
-static void add_arch_metadata(const struct kvm_memory_slot *slot,
-			      const struct kvm_arch_memory_slot *kinds,
-			      const void *gfn_track, struct vmem_metadata *sum)
+void vmem_memslot_full_metadata(gfn_t base_gfn, u64 npages,
+				struct vmem_metadata *full)
 {
+	const struct kvm_memory_slot slot = {
+		.base_gfn = base_gfn,
+		.npages = npages,
+	};
+	const struct kvm_arch_memory_slot *arch = &slot.arch;
 	int level;
 
-	sum->memslot += kmalloc_size_roundup(sizeof(*slot));
+	*full = (struct vmem_metadata) {
+		.memslot = kmalloc_size_roundup(sizeof(slot)),
+		.gfn_track = PAGE_ALIGN(npages * sizeof(unsigned short)),
+		.dirty_bitmap = dirty_bitmap_bytes(&slot),
+	};
 	for (level = PG_LEVEL_4K; level <= KVM_MAX_HUGEPAGE_LEVEL; level++) {
-		const void *rmap = READ_ONCE(kinds->rmap[level - PG_LEVEL_4K]);
-		u64 pages = pages_at_level(slot, level);
+		u64 pages = pages_at_level(&slot, level);
 
-		sum->rmap += allocated_bytes(rmap,
-					     pages * sizeof(*kinds->rmap[0]));
+		full->rmap += PAGE_ALIGN(pages * sizeof(*arch->rmap[0]));
 		if (level > PG_LEVEL_4K)
-			sum->lpage_info +=
-				allocated_bytes(kinds->lpage_info[level - PG_LEVEL_2M],
-						pages * sizeof(*kinds->lpage_info[0]));
+			full->lpage_info +=
+				PAGE_ALIGN(pages * sizeof(*arch->lpage_info[0]));
 	}
-	sum->gfn_track += allocated_bytes(gfn_track,
-					  slot->npages * sizeof(unsigned short));
 }
 
 /*
@@ -435,7 +515,23 @@ static void add_arch_metadata(const struct kvm_memory_slot *slot,
 void vmem_memslot_add_metadata(const struct kvm_memory_slot *slot,
 			       struct vmem_metadata *sum)
 {
-	add_arch_metadata(slot, &slot->arch, vmem_gfn_track(slot), sum);
+	const struct kvm_arch_memory_slot *arch = &slot->arch;
+	int level;
+
+	sum->memslot += kmalloc_size_roundup(sizeof(*slot));
+	for (level = PG_LEVEL_4K; level <= KVM_MAX_HUGEPAGE_LEVEL; level++) {
+		const void *rmap = READ_ONCE(arch->rmap[level - PG_LEVEL_4K]);
+		u64 pages = pages_at_level(slot, level);
+
+		sum->rmap += allocated_bytes(rmap,
+					     pages * sizeof(*arch->rmap[0]));
+		if (level > PG_LEVEL_4K)
+			sum->lpage_info +=
+				allocated_bytes(arch->lpage_info[level - PG_LEVEL_2M],
+						pages * sizeof(*arch->lpage_info[0]));
+	}
+	sum->gfn_track += allocated_bytes(vmem_gfn_track(slot),
+					  slot->npages * sizeof(unsigned short));
 	if (slot->dirty_bitmap)
 		sum->dirty_bitmap += dirty_bitmap_bytes(slot);
 }
@@ -443,42 +539,48 @@ void vmem_memslot_add_metadata(const struct kvm_memory_slot *slot,
 /* Any memslot of a VM, inside kvm->srcu; NULL if it has none. */
 static const struct kvm_memory_slot *any_memslot(struct kvm *kvm)
 {
-	struct kvm_memory_slot *slot;
-	int as_id, bkt;
+	const struct rb_node *node;
+	struct kvm_memslots *slots;
+	int as_id;
 
 	for (as_id = 0; as_id < KVM_MAX_NR_ADDRESS_SPACES; as_id++) {
-		kvm_for_each_memslot(slot, bkt, __kvm_memslots(kvm, as_id))
-			return slot;
+		slots = __kvm_memslots(kvm, as_id);
+		node = slots->gfn_tree.rb_node;
+		if (node)
+			return container_of(node, struct kvm_memory_slot,
+					    gfn_node[slots->node_idx]);
 	}
 	return NULL;
 }
 
 /*
- * vmem_memslot_foresee_metadata() - add up what a memslot would cost
- * @base_gfn: where it would be
- * @npages: its size
- * @dirty_log: it would log dirty pages
+ * vmem_memslot_present_metadata() - reduce sums to the kinds that there are
+ * @dirty_log: the memslots log dirty pages
+ * @m: in: sums of vmem_memslot_full_metadata(); out: what KVM holds, or would,
+ *	for such memslots; zero without any memslot
  *
  * Inside kvm->srcu. Which kinds there are depends on the kernel, its MMU and on
- * what the VM has done; all of its memslots have them or none has. So any one
- * of them tells.
+ * what the VM has done, as KVM allocates some late; all of a VM's memslots have
+ * them or none has. So any one of them tells at any time, and sums of all kinds
+ * never go stale.
  *
- * Return: false if there is none.
+ * Return: false if there is no memslot to tell.
  */
-bool vmem_memslot_foresee_metadata(struct kvm *kvm, gfn_t base_gfn, u64 npages,
-				   bool dirty_log, struct vmem_metadata *sum)
+bool vmem_memslot_present_metadata(struct kvm *kvm, bool dirty_log,
+				   struct vmem_metadata *m)
 {
-	const struct kvm_memory_slot slot = {
-		.base_gfn = base_gfn,
-		.npages = npages,
-	};
-	const struct kvm_memory_slot *other = any_memslot(kvm);
+	const struct kvm_memory_slot *one = any_memslot(kvm);
 
-	if (!other)
+	if (!one) {
+		*m = (struct vmem_metadata) {};
 		return false;
-	add_arch_metadata(&slot, &other->arch, vmem_gfn_track(other), sum);
-	if (dirty_log && vmem_uses_dirty_bitmap(kvm))
-		sum->dirty_bitmap += dirty_bitmap_bytes(&slot);
+	}
+	if (!READ_ONCE(one->arch.rmap[0]))
+		m->rmap = 0;
+	if (!vmem_gfn_track(one))
+		m->gfn_track = 0;
+	if (!dirty_log || !vmem_uses_dirty_bitmap(kvm))
+		m->dirty_bitmap = 0;
 	return true;
 }
 

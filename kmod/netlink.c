@@ -6,10 +6,24 @@
  * A request names its region by a descriptor of the sender. It is looked up in
  * the context of the sender, which handlers and the start of dumps run in; the
  * later rounds of a dump may run in another process, and use the reference
- * taken at its start. By id, which only reads, and for everything that shows
- * other people's regions, the sender needs CAP_NET_ADMIN in the initial user
- * namespace: regions belong to no network namespace. Notifications go to the
- * initial network namespace for the same reason.
+ * taken at its start.
+ *
+ * Who may read what:
+ *
+ *   by descriptor	everything, from any namespace: the descriptor is the
+ *			authority.
+ *   by id, and all	CAP_NET_ADMIN in the initial user namespace, and a socket
+ *			of the initial network namespace. Regions belong to the
+ *			host and to no network namespace. A container that shares
+ *			the host's user namespace may well have CAP_NET_ADMIN,
+ *			but for a network of its own.
+ *   events		the same. The membership of the group is checked by generic
+ *			netlink. That a socket of another namespace does not
+ *			receive them, although it may ask for all namespaces'
+ *			multicasts, is up to may_not_hear().
+ *   addresses of the	the descriptor, or CAP_SYS_PTRACE beside what the above
+ *   VMM (hva)		takes: they are worth something to who attacks the VMM,
+ *			and nothing to who watches. Events never have them.
  *
  * Handlers run under a lock of all of generic netlink (cb_lock), and a change
  * may have to wait for KVM for long. So a handler of a change checks what it was
@@ -60,6 +74,25 @@ static const struct region_attrs slot_attrs = {
 	KVM_VMEM_A_SLOT_REGION_ID, KVM_VMEM_A_SLOT_REGION_FD,
 };
 
+static bool is_host_socket(const struct sock *sk)
+{
+	return net_eq(sock_net(sk), &init_net);
+}
+
+/* May the sender read regions that it has no descriptor of? */
+static bool may_read_all(const struct sk_buff *request)
+{
+	return is_host_socket(NETLINK_CB(request).sk) &&
+	       netlink_capable(request, CAP_NET_ADMIN);
+}
+
+/* May the sender, who may read a region, see where the VMM has mapped it? */
+static bool may_see_hva(const struct sk_buff *request,
+			const struct nlattr *region_fd)
+{
+	return region_fd || netlink_capable(request, CAP_SYS_PTRACE);
+}
+
 /* The region that a request names, with a reference. */
 static struct vmem_region *get_region(struct sk_buff *request,
 				      struct nlattr **attrs,
@@ -91,8 +124,9 @@ static struct vmem_region *get_region(struct sk_buff *request,
 		vmem_set_extack(extack, id, "a change takes the region's fd");
 		return ERR_PTR(-EPERM);
 	}
-	if (!netlink_capable(request, CAP_NET_ADMIN)) {
-		vmem_set_extack(extack, id, "a region by id takes CAP_NET_ADMIN");
+	if (!may_read_all(request)) {
+		vmem_set_extack(extack, id,
+				"a region by id takes the host's CAP_NET_ADMIN");
 		return ERR_PTR(-EPERM);
 	}
 	region = vmem_region_get_by_id(nla_get_u32(id));
@@ -143,17 +177,29 @@ static int put_region_metadata(struct sk_buff *skb, struct vmem_region *region)
 	return r;
 }
 
+/**
+ * struct reader - who a state is put together for
+ * @pid_ns: where it sees processes
+ * @sees_hva: it may see addresses of the VMM
+ */
+struct reader {
+	struct pid_namespace *pid_ns;
+	bool sees_hva;
+};
+
 /* The attributes of region-get but for metadata. Under region->lock. */
 static int put_region(struct sk_buff *skb, struct vmem_region *region,
-		      struct pid_namespace *pid_ns)
+		      const struct reader *reader)
 {
 	const int pad = KVM_VMEM_A_REGION_PAD;
 	bool alive = vmem_region_alive(region);
 
+	lockdep_assert_held(&region->lock);
 	if (nla_put_u32(skb, KVM_VMEM_A_REGION_ID, region->id) ||
 	    put_u64(skb, KVM_VMEM_A_REGION_GPA, region->gpa, pad) ||
 	    put_u64(skb, KVM_VMEM_A_REGION_SIZE, region->size, pad) ||
-	    put_u64(skb, KVM_VMEM_A_REGION_HVA, region->hva, pad) ||
+	    (reader->sees_hva &&
+	     put_u64(skb, KVM_VMEM_A_REGION_HVA, region->hva, pad)) ||
 	    put_u64(skb, KVM_VMEM_A_REGION_BLOCK_SIZE, region->block_size,
 		    pad) ||
 	    put_u64(skb, KVM_VMEM_A_REGION_SLOT_SIZE, region->slot_size, pad) ||
@@ -170,19 +216,24 @@ static int put_region(struct sk_buff *skb, struct vmem_region *region,
 			region->populated_slots) ||
 	    nla_put_u8(skb, KVM_VMEM_A_REGION_DIRTY_LOG, region->dirty_log) ||
 	    nla_put_u32(skb, KVM_VMEM_A_REGION_PID,
-			alive ? pid_nr_ns(region->pid, pid_ns) : 0) ||
+			alive ? pid_nr_ns(region->pid, reader->pid_ns) : 0) ||
 	    nla_put_u8(skb, KVM_VMEM_A_REGION_ALIVE, alive) ||
 	    put_u64(skb, KVM_VMEM_A_REGION_REQUEST_ID,
 		    region->last_request.id, pad) ||
 	    put_u64(skb, KVM_VMEM_A_REGION_CHANGES,
-		    atomic64_read(&region->changes), pad))
+		    atomic64_read(&region->changes), pad) ||
+	    nla_put_u8(skb, KVM_VMEM_A_REGION_ZAP_RANGES, region->zap_ranges) ||
+	    put_u64(skb, KVM_VMEM_A_REGION_RANGE_ZAPS, region->range_zaps,
+		    pad) ||
+	    put_u64(skb, KVM_VMEM_A_REGION_ZAPS_BY_KVM, region->zaps_by_kvm,
+		    pad))
 		return -EMSGSIZE;
 	return 0;
 }
 
 /* A whole message with the state of a region, metadata included. */
 static int put_region_message(struct sk_buff *skb, struct vmem_region *region,
-			      struct pid_namespace *pid_ns, u32 portid, u32 seq,
+			      const struct reader *reader, u32 portid, u32 seq,
 			      int flags, int cmd)
 {
 	void *header;
@@ -192,7 +243,7 @@ static int put_region_message(struct sk_buff *skb, struct vmem_region *region,
 	if (!header)
 		return -EMSGSIZE;
 	mutex_lock(&region->lock);
-	r = put_region(skb, region, pid_ns);
+	r = put_region(skb, region, reader);
 	if (!r)
 		r = put_region_metadata(skb, region);
 	mutex_unlock(&region->lock);
@@ -203,17 +254,27 @@ static int put_region_message(struct sk_buff *skb, struct vmem_region *region,
 	return r;
 }
 
+/* Nonzero for a listener that is not to have an event. */
+static int may_not_hear(struct sock *listener, struct sk_buff *skb, void *data)
+{
+	return !is_host_socket(listener);
+}
+
 /*
  * vmem_netlink_notify() - tell the group of a change
  * @cmd: KVM_VMEM_CMD_REGION_*_NTF
  *
- * Under region->lock, so that notifications have the order of what they tell.
+ * Under region->vm_lock, so that notifications have the order of what they tell;
+ * not under region->lock, for which netlink's handlers would wait with it.
  */
 void vmem_netlink_notify(struct vmem_region *region, int cmd)
 {
+	static const struct reader anybody = { .pid_ns = &init_pid_ns };
 	struct sk_buff *skb;
 	void *header;
+	int r;
 
+	lockdep_assert_held(&region->vm_lock);
 	if (!genl_has_listeners(vmem_genl_family, &init_net,
 				KVM_VMEM_NLGRP_EVENTS))
 		return;
@@ -221,13 +282,16 @@ void vmem_netlink_notify(struct vmem_region *region, int cmd)
 	if (!skb)
 		goto lost;
 	header = genlmsg_put(skb, 0, 0, vmem_genl_family, 0, cmd);
-	if (!header || put_region(skb, region, &init_pid_ns)) {
+	mutex_lock(&region->lock);
+	r = header ? put_region(skb, region, &anybody) : -EMSGSIZE;
+	mutex_unlock(&region->lock);
+	if (r) {
 		nlmsg_free(skb);
 		goto lost;
 	}
 	genlmsg_end(skb, header);
-	genlmsg_multicast(vmem_genl_family, skb, 0, KVM_VMEM_NLGRP_EVENTS,
-			  GFP_KERNEL);
+	vmem_genl_multicast(vmem_genl_family, skb, KVM_VMEM_NLGRP_EVENTS,
+			    may_not_hear);
 	return;
 lost:
 	/* Listeners learn that they have missed something. */
@@ -237,6 +301,7 @@ lost:
 
 int kvm_vmem_nl_region_get_doit(struct sk_buff *skb, struct genl_info *info)
 {
+	struct reader reader = { .pid_ns = task_active_pid_ns(current) };
 	struct vmem_region *region;
 	struct sk_buff *reply;
 	int r = -ENOMEM;
@@ -245,12 +310,13 @@ int kvm_vmem_nl_region_get_doit(struct sk_buff *skb, struct genl_info *info)
 			    info->extack);
 	if (IS_ERR(region))
 		return PTR_ERR(region);
+	/* The check of a capability may be audited, so only now. */
+	reader.sees_hva = may_see_hva(skb, info->attrs[KVM_VMEM_A_REGION_FD]);
 	reply = genlmsg_new(GENLMSG_DEFAULT_SIZE, GFP_KERNEL);
 	if (!reply)
 		goto out;
-	r = put_region_message(reply, region, task_active_pid_ns(current),
-			       info->snd_portid, info->snd_seq, 0,
-			       info->genlhdr->cmd);
+	r = put_region_message(reply, region, &reader, info->snd_portid,
+			       info->snd_seq, 0, info->genlhdr->cmd);
 	if (WARN_ON_ONCE(r))
 		nlmsg_free(reply);
 	else
@@ -264,6 +330,11 @@ out:
  * Longest message that asks for a change: as many ranges as are allowed, and
  * several times what all other attributes take. What is longer repeats itself.
  * The copy takes 32 KiB then, which the allocator does not refuse lightly.
+ *
+ * Handlers charge nothing: where the sender's cgroup is over memory.high or at
+ * its limit, the charge takes long, and all of generic netlink would wait with
+ * it. What a job holds as it waits is bounded instead, for each VM, see
+ * vmem_queue_add(). The rest is allocated when it is its turn.
  */
 #define RANGE_ATTR_SIZE nla_total_size(2 * nla_total_size(sizeof(u64)))
 #define OTHER_ATTRS_SIZE 256
@@ -272,12 +343,12 @@ out:
 
 /**
  * struct job - a change that was asked for
- * @work: on the region's queue
+ * @work: in the region's lane
  * @region: with a reference
  * @sender: the sender's socket, with a reference
  * @request: a copy of the message
  * @nlh: its header
- * @reply: what the answer goes into, until it is sent
+ * @reply: what the answer goes into, from when it runs until it is sent
  * @pid_ns: the sender's, with a reference
  * @run: makes the change and fills @reply; says what was wrong with @bad_attr
  *	and @reason
@@ -287,11 +358,9 @@ out:
  * @size_attr: for region-set, in @request
  * @log_attr: for region-set, in @request
  * @inject: the sender's fault injection
- *
- * Charged to the sender, as it may stay for as long as the VMM likes.
  */
 struct job {
-	struct work_struct work;
+	struct vmem_work work;
 	struct vmem_region *region;
 	struct sock *sender;
 	struct sk_buff *request;
@@ -324,13 +393,12 @@ static void free_job(struct job *job)
 }
 
 /*
- * A message on its own. The skb it came in is charged to nobody, and may be as
- * long as the sender likes.
+ * A message on its own. The skb it came in may be as long as the sender likes.
  */
 static struct sk_buff *copy_message(const struct sk_buff *skb,
 				    const struct nlmsghdr *nlh)
 {
-	struct sk_buff *copy = alloc_skb(nlh->nlmsg_len, GFP_KERNEL_ACCOUNT);
+	struct sk_buff *copy = alloc_skb(nlh->nlmsg_len, GFP_KERNEL);
 
 	if (!copy)
 		return NULL;
@@ -352,17 +420,15 @@ static struct job *new_job(struct sk_buff *skb, struct genl_info *info,
 		vmem_set_extack(info->extack, NULL, "the message is too long");
 		return ERR_PTR(-E2BIG);
 	}
-	job = kzalloc(sizeof(*job), GFP_KERNEL_ACCOUNT);
+	job = kzalloc(sizeof(*job), GFP_KERNEL);
 	if (!job)
 		return ERR_PTR(-ENOMEM);
 	job->request = copy_message(skb, info->nlhdr);
-	job->reply = genlmsg_new(GENLMSG_DEFAULT_SIZE, GFP_KERNEL_ACCOUNT);
-	if (!job->request || !job->reply) {
-		nlmsg_free(job->reply);
-		kfree_skb(job->request);
+	if (!job->request) {
 		kfree(job);
 		return ERR_PTR(-ENOMEM);
 	}
+	job->work.size = sizeof(*job) + job->request->truesize;
 	job->region = region;
 	job->nlh = nlmsg_hdr(job->request);
 	/* It is sending, so it is there. */
@@ -418,15 +484,18 @@ static void send_answer(struct job *job, int err)
 		send_ack(job, err);
 }
 
-static void job_work(struct work_struct *work)
+static void job_work(struct vmem_work *work)
 {
 	struct job *job = container_of(work, struct job, work);
-	int r;
+	int r = -ENOMEM;
 
 	vmem_inject_begin(&job->inject);
-	r = job->run(job);
+	/* Before the change, which is not to be made if it cannot be told. */
+	job->reply = genlmsg_new(GENLMSG_DEFAULT_SIZE, GFP_KERNEL);
+	if (job->reply)
+		r = job->run(job);
 	vmem_inject_end(&job->inject);
-	vmem_region_unqueued(job->region);
+	vmem_region_unqueued(job->region, work);
 	send_answer(job, r);
 	free_job(job);
 }
@@ -436,15 +505,16 @@ static int queue_job(struct job *job, struct netlink_ext_ack *extack)
 {
 	int r;
 
-	INIT_WORK(&job->work, job_work);
+	job->work.run = job_work;
 	vmem_inject_take(&job->inject);
 	r = vmem_region_queue(job->region, &job->work);
 	if (r) {
 		vmem_inject_begin(&job->inject);
 		vmem_inject_end(&job->inject);
 		vmem_set_extack(extack, NULL,
-				r == -EBUSY ? "too many requests wait" :
-					      "the region has ended");
+				r == -EBUSY ?
+					"too many requests wait" :
+					vmem_region_why_ended(job->region));
 		free_job(job);
 		return r;
 	}
@@ -454,6 +524,8 @@ static int queue_job(struct job *job, struct netlink_ext_ack *extack)
 
 static int run_set(struct job *job)
 {
+	/* A change comes by descriptor. */
+	const struct reader reader = { .pid_ns = job->pid_ns, .sees_hva = true };
 	const struct nlattr *size_attr = job->size_attr;
 	const struct nlattr *log_attr = job->log_attr;
 	struct vmem_fault fault;
@@ -475,7 +547,7 @@ static int run_set(struct job *job)
 		job->reason = fault.reason;
 		return r;
 	}
-	r = put_region_message(job->reply, job->region, job->pid_ns,
+	r = put_region_message(job->reply, job->region, &reader,
 			       job_portid(job), job->nlh->nlmsg_seq, 0,
 			       KVM_VMEM_CMD_REGION_SET);
 	WARN_ON_ONCE(r);
@@ -562,38 +634,6 @@ static int parse_range(const struct vmem_region *region,
 	return 0;
 }
 
-static int parse_ranges(const struct vmem_region *region,
-			const struct nlmsghdr *nlh, struct vmem_request *req,
-			struct netlink_ext_ack *extack)
-{
-	const struct nlattr *attr;
-	u32 nr = 0;
-	int r;
-
-	for (attr = next_range(nlh, NULL); attr; attr = next_range(nlh, attr))
-		nr++;
-	if (!nr) {
-		NL_SET_ERR_ATTR_MISS(extack, NULL, KVM_VMEM_A_BLOCK_RANGE);
-		vmem_set_extack(extack, NULL, "no range");
-		return -EINVAL;
-	}
-	if (nr > KVM_VMEM_MAX_RANGES) {
-		vmem_set_extack(extack, NULL, "too many ranges");
-		return -E2BIG;
-	}
-	/* It may be remembered for as long as the region lives. */
-	req->ranges = kvmalloc_array(nr, sizeof(*req->ranges),
-				     GFP_KERNEL_ACCOUNT);
-	if (!req->ranges)
-		return -ENOMEM;
-	for (attr = next_range(nlh, NULL); attr; attr = next_range(nlh, attr)) {
-		r = parse_range(region, attr, &req->ranges[req->nr++], extack);
-		if (r)
-			return r;
-	}
-	return 0;
-}
-
 static const struct nlattr *range_attr(const struct nlmsghdr *nlh, int index)
 {
 	const struct nlattr *attr = next_range(nlh, NULL);
@@ -601,6 +641,53 @@ static const struct nlattr *range_attr(const struct nlmsghdr *nlh, int index)
 	while (attr && index--)
 		attr = next_range(nlh, attr);
 	return attr;
+}
+
+/* Check the ranges of a message, and count them. */
+static int check_ranges(const struct vmem_region *region,
+			const struct nlmsghdr *nlh, u32 *nr,
+			struct netlink_ext_ack *extack)
+{
+	const struct nlattr *attr;
+	struct vmem_range range;
+	int r;
+
+	*nr = 0;
+	for (attr = next_range(nlh, NULL); attr; attr = next_range(nlh, attr))
+		++*nr;
+	if (!*nr) {
+		NL_SET_ERR_ATTR_MISS(extack, NULL, KVM_VMEM_A_BLOCK_RANGE);
+		vmem_set_extack(extack, NULL, "no range");
+		return -EINVAL;
+	}
+	if (*nr > KVM_VMEM_MAX_RANGES) {
+		vmem_set_extack(extack, range_attr(nlh, KVM_VMEM_MAX_RANGES),
+				"too many ranges");
+		return -E2BIG;
+	}
+	for (attr = next_range(nlh, NULL); attr; attr = next_range(nlh, attr)) {
+		r = parse_range(region, attr, &range, extack);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+/* The ranges of a message that was checked. */
+static int copy_ranges(struct job *job)
+{
+	struct vmem_request *req = &job->change;
+	const struct nlattr *attr;
+	u32 i = 0;
+
+	if (!vmem_region_alloc_ranges(job->region, req))
+		return -ENOMEM;
+	for (attr = next_range(job->nlh, NULL); attr;
+	     attr = next_range(job->nlh, attr))
+		if (WARN_ON_ONCE(parse_range(job->region, attr,
+					     &req->ranges[i++], NULL)))
+			return -EINVAL;
+	return 0;
 }
 
 static int put_answer(const struct job *job, const struct vmem_answer *answer,
@@ -633,6 +720,14 @@ static int run_change(struct job *job)
 	struct vmem_fault fault;
 	int r;
 
+	if (job->change.nr) {
+		job->reason = vmem_region_refuses(job->region);
+		if (job->reason)
+			return -ENODEV;
+		r = copy_ranges(job);
+		if (r)
+			return r;
+	}
 	r = vmem_region_request(job->region, &job->change, &answer, &fault);
 	if (r) {
 		if (fault.range >= 0)
@@ -645,7 +740,7 @@ static int run_change(struct job *job)
 	return r;
 }
 
-/* The request of a message; its ranges are to be freed, also on error. */
+/* The request of a message, but for its ranges, of which it has the number. */
 static int parse_request(const struct vmem_region *region,
 			 struct genl_info *info, struct vmem_request *req)
 {
@@ -661,7 +756,7 @@ static int parse_request(const struct vmem_region *region,
 	}
 	if (req->type == VMEM_REQUEST_UNPLUG_ALL)
 		return 0;
-	return parse_ranges(region, info->nlhdr, req, info->extack);
+	return check_ranges(region, info->nlhdr, &req->nr, info->extack);
 }
 
 static int do_change(struct sk_buff *skb, struct genl_info *info,
@@ -708,10 +803,12 @@ int kvm_vmem_nl_block_unplug_all_doit(struct sk_buff *skb,
  * struct dump - state of a dump between its rounds
  * @region: what is dumped, with a reference; NULL for all regions
  * @pos: the next region id, block or slot
+ * @sees_hva: its sender may see addresses of the VMM
  */
 struct dump {
 	struct vmem_region *region;
 	u64 pos;
+	bool sees_hva;
 };
 
 static struct dump *dump_of(struct netlink_callback *cb)
@@ -729,6 +826,8 @@ static int start_dump(struct netlink_callback *cb,
 	if (IS_ERR(region))
 		return PTR_ERR(region);
 	dump_of(cb)->region = region;
+	dump_of(cb)->sees_hva =
+		may_see_hva(cb->skb, vmem_dump_attrs(cb)[names->fd]);
 	return 0;
 }
 
@@ -738,10 +837,13 @@ int kvm_vmem_nl_region_start(struct netlink_callback *cb)
 
 	if (attrs[KVM_VMEM_A_REGION_ID] || attrs[KVM_VMEM_A_REGION_FD])
 		return start_dump(cb, &region_attrs);
-	if (netlink_capable(cb->skb, CAP_NET_ADMIN))
-		return 0;
-	vmem_set_extack(cb->extack, NULL, "all regions take CAP_NET_ADMIN");
-	return -EPERM;
+	if (!may_read_all(cb->skb)) {
+		vmem_set_extack(cb->extack, NULL,
+				"all regions take the host's CAP_NET_ADMIN");
+		return -EPERM;
+	}
+	dump_of(cb)->sees_hva = may_see_hva(cb->skb, NULL);
+	return 0;
 }
 
 int kvm_vmem_nl_block_start(struct netlink_callback *cb)
@@ -766,7 +868,12 @@ int kvm_vmem_nl_dump_done(struct netlink_callback *cb)
 static int dump_region(struct sk_buff *skb, struct netlink_callback *cb,
 		       struct vmem_region *region)
 {
-	return put_region_message(skb, region, task_active_pid_ns(current),
+	const struct reader reader = {
+		.pid_ns = task_active_pid_ns(current),
+		.sees_hva = dump_of(cb)->sees_hva,
+	};
+
+	return put_region_message(skb, region, &reader,
 				  NETLINK_CB(cb->skb).portid,
 				  cb->nlh->nlmsg_seq, NLM_F_MULTI,
 				  KVM_VMEM_CMD_REGION_GET);
@@ -814,12 +921,18 @@ static void *put_part_header(struct sk_buff *skb, struct netlink_callback *cb,
 	return header;
 }
 
-/* A reader is told (NLM_F_DUMP_INTR) if the region changed between rounds. */
+/*
+ * A reader is told (NLM_F_DUMP_INTR) if the region changed during the dump:
+ * each message is compared with the one before, the last one included, which
+ * says that the dump is done.
+ */
 static void note_dump_seq(struct netlink_callback *cb,
 			  struct vmem_region *region)
 {
-	/* 0 would mean that there is nothing to compare with. */
-	cb->seq = (u32)atomic64_read(&region->changes) | 1U << 31;
+	cb->seq = vmem_region_dump_seq(region, cb->prev_seq);
+	/* The first look counts, too. */
+	if (!cb->prev_seq)
+		cb->prev_seq = cb->seq;
 }
 
 static int put_run(struct sk_buff *skb, struct netlink_callback *cb,
@@ -862,6 +975,7 @@ int kvm_vmem_nl_block_get_dumpit(struct sk_buff *skb,
 		block = dump->pos;
 		if (!vmem_region_next_run(dump->region, &block, &run))
 			break;
+		note_dump_seq(cb, dump->region);
 		if (put_run(skb, cb, dump->region, &run))
 			break;
 		dump->pos = block;
@@ -882,7 +996,8 @@ static int put_slot(struct sk_buff *skb, struct netlink_callback *cb,
 	    nla_put_u32(skb, KVM_VMEM_A_SLOT_ID, slot->id) ||
 	    put_u64(skb, KVM_VMEM_A_SLOT_GPA, slot->gpa, pad) ||
 	    put_u64(skb, KVM_VMEM_A_SLOT_SIZE, slot->size, pad) ||
-	    put_u64(skb, KVM_VMEM_A_SLOT_HVA, slot->hva, pad) ||
+	    (dump_of(cb)->sees_hva &&
+	     put_u64(skb, KVM_VMEM_A_SLOT_HVA, slot->hva, pad)) ||
 	    put_u64(skb, KVM_VMEM_A_SLOT_PLUGGED_SIZE, slot->plugged_size,
 		    pad) ||
 	    (slot->stale && nla_put_flag(skb, KVM_VMEM_A_SLOT_STALE)) ||
@@ -907,6 +1022,7 @@ int kvm_vmem_nl_slot_get_dumpit(struct sk_buff *skb,
 		index = dump->pos;
 		if (!vmem_region_next_slot(dump->region, &index, &slot))
 			break;
+		note_dump_seq(cb, dump->region);
 		if (put_slot(skb, cb, dump->region, &slot))
 			break;
 		dump->pos = index;

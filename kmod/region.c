@@ -17,62 +17,109 @@
  * grace periods, which a vCPU delays for as long as a page it faulted on takes
  * to come, and userspace decides that (userfaultfd). Nobody else should wait
  * with it, least of all netlink, whose handlers run under a lock of all of
- * generic netlink. So all that changes a region is done by works on an ordered
- * workqueue of its own: requests in the order they came in, the end of the VM,
+ * generic netlink. So all that changes a region is done by works on the queue of
+ * its VM, see queue.c: requests in the order they came in, the end of the VM,
  * the end of the region. They need no lock against each other, and take
  * region->lock just to update what readers see. Readers look at KVM's memslots
  * as vCPUs do, inside kvm->srcu, which takes no lock of KVM's and no wait: they
- * see the memslots as they are, also amid a change. They would not tell then a
- * memslot that the change has taken away from one that the VMM has, so nothing
- * is called stale as long as region->changing.
+ * see the memslots as they are, also amid a change. During a change they cannot
+ * know who removed a memslot, the change or the VMM. So no memslot is reported
+ * as stale while region->changing is set.
+ *
+ * Nothing that grows with blocks or slots is done under region->lock, which
+ * netlink's handlers take, nor by a handler before it has something to send. Sums
+ * are kept by the works that change them. Metadata is a sum by geometry of all
+ * kinds that KVM can have; which of them it has now is asked of one memslot. The
+ * bitmaps and counts are written without the lock. A reader who may have seen
+ * half a change learns of it by vmem_region_dump_seq().
+ *
+ * Memory. What a work allocates is charged to the VMM's memory cgroup, for the
+ * memslots are the VMM's. What a request brings along while it waits is charged
+ * to nobody, and is bounded for each VM: to charge it can take long, and would
+ * be done under netlink's lock. A work takes slots_lock first, see batch.c: so
+ * the works of all regions of a VM have one batch's memory among them.
  *
  * Life. The file descriptor holds the reference that makes a region exist; a
  * netlink message holds another for as long as it takes, a dump too. A region
  * holds a reference to its VM, until it ends or the VMM's mm does, whichever is
  * first, and one to the vendor module (kvm-amd or kvm-intel), which the former
- * does not imply on every kernel. The mm's end comes as an mmu notifier
- * release. It only leaves word and queues a work: were the reference to the VM
- * the last, KVM would wait for the very notifier calls that it is dropped from,
- * and so would everybody who unregisters a notifier while a release waits for
- * something.
+ * does not imply on every kernel.
+ *
+ * The end of the VM. A VM must not outlive its process: once the VMM has been
+ * reaped, the region's reference is gone, and no work of the region can hold the
+ * last one. The mm's end comes as an mmu notifier release, in the task that
+ * let go of the mm last, mostly the last thread of the VMM as it exits. The
+ * release itself must not wait and must not drop the VM: if that were the last
+ * reference, KVM would wait for the very notifier calls that it is dropped
+ * from, and until the release returns, every task on the host that unregisters
+ * a notifier waits with it. So the release leaves word and adds a task work. An
+ * exiting task runs its task works when it has closed its files, before its
+ * parent can reap it; KVM's own release of the VM's file runs there too. The
+ * task work takes vm_lock, which a work of the region holds for as long as it
+ * uses the VM, and drops the VM. It needs no memory and no worker, so it ends
+ * the VM of an OOM victim whose memory is gone by then.
+ *
+ * The wait for vm_lock is short. No thread of the VMM is left that could hold
+ * slots_lock or kvm->srcu, and a queued work that has not begun finds the mm gone
+ * and does nothing.
+ *
+ * Something else may use the mm for longer than the VMM: an asynchronous page
+ * fault of KVM's, a reader of /proc. As a rule the VMM has a descriptor of the
+ * region, too, and closes it as it exits, with the same effect. One that has
+ * not, as it handed over its only one, has its VM for as long as the mm. If the
+ * mm's last user is a kernel thread then, a work of the region drops the VM, and
+ * nobody waits. A process that shares the mm (CLONE_VM) is not something else: the
+ * VM is its own as well, and stays.
  *
  * The end. Whoever drops the last reference to the file may be a stranger: the
  * worker of all delayed fput()s, or who happens to collect the garbage of unix
  * sockets. So vmem_region_end() only hides the region from netlink and queues
  * end_work; just the VMM waits, which is to find its memslots gone, and whose
  * KVM it is. end_work removes the memslots, then lets others have their range
- * and ids, then drops the VM. What is left is free_work's, on a workqueue of
- * the module, because a workqueue cannot be destroyed from a work of its own.
- * From vmem_region_end() to the end of free_work the region holds the module;
- * that free_work has returned when the module's code goes is up to
- * vmem_region_exit().
+ * and ids, then drops the VM. It is the last work of the region but for
+ * gone_work, and neither waits for credit, nor do the requests before it. Those
+ * are not carried out any more if there is no credit. From vmem_region_end() to
+ * the end of end_work the region holds the module; that end_work has returned
+ * when the module's code goes is up to vmem_queue_exit().
  *
  * Locks, outermost first:
  *
- *   regions_lock	mutex. That regions of a VM do not overlap: from the
- *			check until others would see the new one, and removal.
+ *   region->vm_lock	mutex. That the VM does not end: held by works that use it,
+ *			and by whoever drops it, until it is dropped. Events
+ *			have the order in which it is taken.
+ *   slots_lock	KVM's mutex, of the VM: held by a work throughout a change.
+ *			See memslot.c for this and KVM's other locks.
+ *   members_lock	mutex, of the VM's queue: its regions, which do not overlap.
  *   region->lock	mutex. State of one region, for readers.
  *   kvm->srcu		read side. KVM's memslots, for readers. Nobody who waits
- *			for its readers holds one of the above.
- *   KVM's locks	see memslot.c.
+ *			for its readers holds region->lock.
  */
 #include <linux/bitmap.h>
 #include <linux/completion.h>
 #include <linux/fs.h>
 #include <linux/kvm_host.h>
+#include <linux/lockdep.h>
 #include <linux/memcontrol.h>
 #include <linux/module.h>
 #include <linux/pid.h>
 #include <linux/poll.h>
+#include <linux/random.h>
+#include <linux/rcupdate.h>
+#include <linux/sched.h>
 #include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/siphash.h>
 #include <linux/slab.h>
 #include <linux/sort.h>
 #include <linux/srcu.h>
+#include <linux/task_work.h>
 #include <linux/xarray.h>
 
 #include "batch.h"
 #include "compat.h"
+#include "gfp.h"
 #include "netlink.h"
+#include "queue.h"
 #include "region.h"
 
 /* A region that is published: netlink may find it. */
@@ -84,13 +131,24 @@
  */
 #define MAX_QUEUED 64
 
-static DEFINE_MUTEX(regions_lock);
+/*
+ * Blocks of which a count is kept, so that a reader who looks for the next run
+ * passes over what is all plugged or all unplugged. Of the most blocks that
+ * there can be, it looks at 16384 counts and at 2 KiB of bits.
+ */
+#define CHUNK_SHIFT 14
+#define CHUNK_BLOCKS BIT(CHUNK_SHIFT)
+
+/*
+ * Slots that the end of a region removes one by one, where there is no memory to
+ * remove all at once, before it lets others have KVM's lock and the VM: as many as
+ * there are grace periods to wait for.
+ */
+#define DROP_SLOTS 64
+
 static DEFINE_XARRAY_ALLOC1(regions);
 static u32 next_region_id;
 static atomic_t nr_regions = ATOMIC_INIT(0);
-
-/* Where regions are freed. */
-static struct workqueue_struct *free_wq;
 
 /* Blocks of a request in one slot. */
 struct slot_blocks {
@@ -120,16 +178,26 @@ static void describe_slot(const struct vmem_region *region, u32 slot, int as_id,
 	};
 }
 
+/* What KVM would hold for a slot in one address space, with every kind. */
+static void slot_full_metadata(const struct vmem_region *region, u32 slot,
+			       struct vmem_metadata *full)
+{
+	vmem_memslot_full_metadata(gpa_to_gfn(region->gpa +
+					      slot * region->slot_size),
+				   slot_bytes(region, slot) >> PAGE_SHIFT, full);
+}
+
 static u32 nr_address_spaces(const struct vmem_region *region)
 {
 	return hweight_long(region->as_mask);
 }
 
+/* For a batch over so many slots. @spare: as vmem_batch_alloc() has it. */
 static struct vmem_change *alloc_changes(const struct vmem_region *region,
-					 u32 nr_slots)
+					 u32 nr_slots, bool spare)
 {
-	return kvmalloc_array(array_size(nr_slots, nr_address_spaces(region)),
-			      sizeof(struct vmem_change), GFP_KERNEL);
+	return vmem_batch_alloc(array_size(nr_slots, nr_address_spaces(region)),
+				sizeof(struct vmem_change), spare);
 }
 
 /* Add the memslots of one slot to a batch of @nr entries; new number. */
@@ -147,31 +215,113 @@ static u32 add_changes(const struct vmem_region *region, u32 slot,
 	return nr;
 }
 
-/* Readers must not judge the memslots while a work changes them. */
+/* Readers must not judge the memslots meanwhile. Under region->lock. */
+static void mark_changing(struct vmem_region *region, bool changing)
+{
+	lockdep_assert_held(&region->lock);
+	region->changing = changing;
+}
+
 static void set_changing(struct vmem_region *region, bool changing)
 {
 	mutex_lock(&region->lock);
-	region->changing = changing;
+	mark_changing(region, changing);
 	mutex_unlock(&region->lock);
 }
 
-/* A region's batch, charged to the VMM. From a work. */
-static int apply_changes(struct vmem_region *region,
-			 const struct vmem_change *changes, u32 nr,
-			 u32 *bad_index)
+/*
+ * Is the mm some process's own? An exiting process hands it over to another that
+ * shares it, before it closes its files.
+ */
+static bool has_owner(const struct mm_struct *mm)
 {
-	struct mem_cgroup *memcg, *old_memcg;
+#ifdef CONFIG_MEMCG
+	return rcu_access_pointer(mm->owner);
+#else
+	return true;
+#endif
+}
+
+/* NULL where there are no memory cgroups, or they are disabled. */
+static struct mem_cgroup *get_memcg(struct mem_cgroup *memcg)
+{
+#ifdef CONFIG_MEMCG
+	if (memcg)
+		css_get(&memcg->css);
+#endif
+	return memcg;
+}
+
+/*
+ * Who pays for a change: the cgroup of the VMM as it is now. An mm whose last
+ * thread has exited, and that something else still holds, has no owner, and is
+ * charged to nobody: then it is the cgroup in which the region was made.
+ */
+static struct mem_cgroup *get_payer(const struct vmem_region *region)
+{
+	struct mem_cgroup *memcg = get_mem_cgroup_from_mm(region->kvm->mm);
+
+	/* Asked for after that: an owner that has gone does not come back. */
+	if (has_owner(region->kvm->mm))
+		return memcg;
+	mem_cgroup_put(memcg);
+	return get_memcg(region->memcg);
+}
+
+/*
+ * A work changes memslots between begin_batch() and end_batch(), and charges
+ * the VMM for all that it allocates meanwhile.
+ *
+ * Return: 0; -ENODEV: the VMM has ended while the lock was waited for. What
+ * follows then would answer for a VM that is gone, and allocate while the end of
+ * an OOM victim waits for vm_lock.
+ */
+static int begin_batch(struct vmem_region *region)
+{
+	int r = vmem_batch_lock(region->kvm);
+
+	if (r)
+		return r;
+	if (!vmem_region_alive(region)) {
+		vmem_batch_unlock(region->kvm);
+		return -ENODEV;
+	}
+	region->payer = get_payer(region);
+	set_active_memcg(region->payer);
+	return 0;
+}
+
+static void end_batch(struct vmem_region *region)
+{
+	set_active_memcg(NULL);
+	mem_cgroup_put(region->payer);
+	region->payer = NULL;
+	vmem_batch_unlock(region->kvm);
+}
+
+/* A batch of the region's, between begin and end. */
+static int apply(struct vmem_region *region, const struct vmem_change *changes,
+		 u32 nr, u32 *bad_index)
+{
+	struct vmem_batch_result result;
 	int r;
 
-	memcg = get_mem_cgroup_from_mm(region->kvm->mm);
-	old_memcg = set_active_memcg(memcg);
-	r = vmem_batch_apply(region->kvm, changes, nr, false, bad_index);
-	set_active_memcg(old_memcg);
-	mem_cgroup_put(memcg);
+	r = vmem_batch_apply(region->kvm, changes, nr,
+			     region->zap_ranges ? KVM_VMEM_BATCH_ZAP_RANGES : 0,
+			     &region->gone, &result);
+	*bad_index = result.bad_index;
+	if (!r && result.zapped) {
+		mutex_lock(&region->lock);
+		if (result.zapped & KVM_VMEM_ZAPPED_BY_KVM)
+			region->zaps_by_kvm++;
+		else
+			region->range_zaps++;
+		mutex_unlock(&region->lock);
+	}
 	return r;
 }
 
-/* One batch over all populated slots. */
+/* One batch over all populated slots, between begin and end. */
 static int change_populated(struct vmem_region *region,
 			    enum vmem_change_kind kind)
 {
@@ -181,37 +331,67 @@ static int change_populated(struct vmem_region *region,
 
 	if (!region->populated_slots)
 		return 0;
-	changes = alloc_changes(region, region->populated_slots);
+	changes = alloc_changes(region, region->populated_slots,
+				kind != VMEM_CHANGE_FLAGS);
 	if (!changes)
 		return -ENOMEM;
 	for (slot = 0; slot < region->nr_slots; slot++)
 		if (region->slot_plugged[slot])
 			nr = add_changes(region, slot, kind, changes, nr);
-	r = apply_changes(region, changes, nr, &bad_index);
+	r = apply(region, changes, nr, &bad_index);
 	kvfree(changes);
 	return r;
 }
 
-/* The end of a region: its memslots go, those that are still as it made them. */
-static int drop_memslots(struct vmem_region *region)
+/* The next slots from @slot on, with little memory. */
+static int drop_some(struct vmem_region *region, u32 *slot)
 {
 	struct vmem_change changes[KVM_MAX_NR_ADDRESS_SPACES];
-	u32 slot, bad_index, nr;
+	u32 bad_index, nr, dropped = 0;
 	int r;
 
+	r = begin_batch(region);
+	if (r)
+		return r;
+	for (; *slot < region->nr_slots && dropped < DROP_SLOTS; ++*slot) {
+		if (!region->slot_plugged[*slot])
+			continue;
+		nr = add_changes(region, *slot, VMEM_CHANGE_DROP, changes, 0);
+		r = apply(region, changes, nr, &bad_index);
+		if (r)
+			break;
+		dropped++;
+	}
+	end_batch(region);
+	return r;
+}
+
+/*
+ * The end of a region: its memslots go, those that are still as it made them.
+ * Under region->vm_lock, which is dropped meanwhile where that takes long.
+ */
+static int drop_memslots(struct vmem_region *region)
+{
+	u32 slot = 0;
+	int r;
+
+	lockdep_assert_held(&region->vm_lock);
+	r = begin_batch(region);
+	if (r)
+		return r;
 	r = change_populated(region, VMEM_CHANGE_DROP);
+	end_batch(region);
 	if (r != -ENOMEM)
 		return r;
-	/* Slowly, but with little memory. */
-	for (slot = 0; slot < region->nr_slots; slot++) {
-		if (!region->slot_plugged[slot])
-			continue;
-		nr = add_changes(region, slot, VMEM_CHANGE_DROP, changes, 0);
-		r = apply_changes(region, changes, nr, &bad_index);
-		if (r)
-			return r;
-	}
-	return 0;
+	do {
+		r = drop_some(region, &slot);
+		mutex_unlock(&region->vm_lock);
+		cond_resched();
+		mutex_lock(&region->vm_lock);
+		if (!region->kvm)
+			return -ENODEV;
+	} while (!r && slot < region->nr_slots);
+	return r;
 }
 
 static void tell_readers(struct vmem_region *region)
@@ -220,47 +400,119 @@ static void tell_readers(struct vmem_region *region)
 	wake_up_poll(&region->wait, EPOLLIN | EPOLLRDNORM);
 }
 
-/* Under region->lock. */
-static void note_change(struct vmem_region *region)
-{
-	tell_readers(region);
-	vmem_netlink_notify(region, KVM_VMEM_CMD_REGION_CHANGE_NTF);
-}
-
+/* Drop the VM reference, which may end the VM. Under region->vm_lock. */
 static void drop_vm(struct vmem_region *region)
 {
 	struct kvm *kvm = region->kvm;
 
+	lockdep_assert_held(&region->vm_lock);
 	mutex_lock(&region->lock);
 	WRITE_ONCE(region->kvm, NULL);
 	mutex_unlock(&region->lock);
 	kvm_put_kvm(kvm);
 	module_put(region->vm_module);
+	/* From here on the end of the mm has nothing to wait for. */
+	smp_store_release(&region->vm_dropped, true);
 }
 
-/* The VM is going away. */
-static void gone_work(struct work_struct *work)
+/*
+ * The VMM has ended, so the VM reference goes. A change that is under way is
+ * waited for, and so is end_work, which may be dropping the last reference at
+ * this moment.
+ */
+static void mm_is_gone(struct vmem_region *region)
 {
-	struct vmem_region *region =
-		container_of(work, struct vmem_region, gone_work);
-
+	mutex_lock(&region->vm_lock);
 	/* The region may have ended before. */
-	if (!region->kvm)
+	if (region->kvm) {
+		drop_vm(region);
+		vmem_netlink_notify(region, KVM_VMEM_CMD_REGION_CHANGE_NTF);
+	}
+	mutex_unlock(&region->vm_lock);
+	vmem_region_put(region);
+}
+
+static void gone_work(struct vmem_work *work)
+{
+	mm_is_gone(container_of(work, struct vmem_region, gone_work));
+	/* vmem_queue_exit() waits for the return. */
+	module_put(THIS_MODULE);
+}
+
+/* In the task that let go of the mm last, before it can be reaped. */
+static void gone_task_work(struct callback_head *work)
+{
+	mm_is_gone(container_of(work, struct vmem_region, gone_task_work));
+	/* vmem_region_exit() waits for the return. */
+	module_put(THIS_MODULE);
+}
+
+static void set_gone(struct vmem_region *region)
+{
+	if (xchg(&region->gone, true))
 		return;
-	drop_vm(region);
-	mutex_lock(&region->lock);
-	vmem_netlink_notify(region, KVM_VMEM_CMD_REGION_CHANGE_NTF);
-	mutex_unlock(&region->lock);
+	/* What waits gets its answer. */
+	vmem_queue_hurry(region->queue, &region->lane);
+	atomic64_inc(&region->changes);
+	wake_up_poll(&region->wait, EPOLLIN | EPOLLRDNORM | EPOLLHUP);
 }
 
 static void release_mm(struct mmu_notifier *mn, struct mm_struct *mm)
 {
 	struct vmem_region *region = container_of(mn, struct vmem_region, mn);
 
-	WRITE_ONCE(region->gone, true);
-	atomic64_inc(&region->changes);
-	wake_up_poll(&region->wait, EPOLLIN | EPOLLRDNORM | EPOLLHUP);
-	queue_work(region->wq, &region->gone_work);
+	set_gone(region);
+	/* Pairs with drop_vm(). */
+	if (smp_load_acquire(&region->vm_dropped))
+		return;
+
+	vmem_region_get(region);
+	/* There is one to take: the region is registered. */
+	__module_get(THIS_MODULE);
+	/* A kernel thread never returns to user mode, where task works run. */
+	if (current->flags & PF_KTHREAD ||
+	    task_work_add(current, &region->gone_task_work, TWA_RESUME))
+		vmem_queue_add(region->queue, &region->lane,
+			       &region->gone_work);
+}
+
+/*
+ * Does a process other than current, which exits, live in the mm? A kernel thread
+ * of the process's own, as KVM has, may be its owner for a moment more.
+ */
+static bool is_shared(const struct mm_struct *mm)
+{
+#ifdef CONFIG_MEMCG
+	struct task_struct *owner;
+	bool shared;
+
+	rcu_read_lock();
+	owner = rcu_dereference(mm->owner);
+	shared = owner && !same_thread_group(owner, current);
+	rcu_read_unlock();
+	return shared;
+#else
+	/* That is not known: the VM ends with the mm. */
+	return true;
+#endif
+}
+
+/*
+ * vmem_region_flush() - a process closes a descriptor of the region
+ *
+ * If that is the VMM as it exits, the VM ends now. Something else may use its mm
+ * for longer, as a reader of /proc/PID/smaps does, and would be the one to
+ * release it.
+ */
+void vmem_region_flush(struct vmem_region *region)
+{
+	if (!(current->flags & PF_EXITING) ||
+	    atomic_read(&current->signal->live) ||
+	    task_tgid(current) != region->pid || is_shared(region->mn.mm))
+		return;
+	set_gone(region);
+	vmem_region_get(region);
+	mm_is_gone(region);
 }
 
 static const struct mmu_notifier_ops region_mmu_notifier_ops = {
@@ -275,9 +527,10 @@ bool vmem_region_alive(struct vmem_region *region)
 /* No other region of the VM may have its range and ids until this. */
 static void erase_region(struct vmem_region *region)
 {
-	mutex_lock(&regions_lock);
 	xa_erase(&regions, region->id);
-	mutex_unlock(&regions_lock);
+	mutex_lock(&region->queue->members_lock);
+	list_del(&region->member);
+	mutex_unlock(&region->queue->members_lock);
 }
 
 /*
@@ -285,17 +538,19 @@ static void erase_region(struct vmem_region *region)
  * somebody changed are not the region's any more and stay; so do all if there
  * is no memory to remove them.
  */
-static void end_work(struct work_struct *work)
+static void end_work(struct vmem_work *work)
 {
 	struct vmem_region *region =
 		container_of(work, struct vmem_region, end_work);
 	int r;
 
 	vmem_inject_begin(&region->inject);
-	if (region->kvm) {
+	mutex_lock(&region->vm_lock);
+	if (region->kvm && vmem_region_alive(region)) {
 		set_changing(region, true);
 		r = drop_memslots(region);
-		if (r)
+		/* A VM that ends takes its memslots along. */
+		if (r && r != -ENODEV)
 			pr_warn_ratelimited("kvm_vmem: region %u left memslots behind: %pe\n",
 					    region->id, ERR_PTR(r));
 	}
@@ -303,31 +558,17 @@ static void end_work(struct work_struct *work)
 	if (region->kvm)
 		drop_vm(region);
 	vmem_inject_end(&region->inject);
-	if (region->published) {
-		mutex_lock(&region->lock);
+	if (region->published)
 		vmem_netlink_notify(region, KVM_VMEM_CMD_REGION_DEL_NTF);
-		mutex_unlock(&region->lock);
-	}
+	mutex_unlock(&region->vm_lock);
 	/* Who does not count it any more has been told all there is to tell. */
 	atomic_dec(&nr_regions);
 	complete_all(&region->end_done);
 
 	/* Calls release_mm() unless the mm's end has, and waits for either. */
 	mmu_notifier_unregister(&region->mn, region->mn.mm);
-	queue_work(free_wq, &region->free_work);
-}
-
-/* Nothing queues a work of the region any more, and nobody finds it. */
-static void free_work(struct work_struct *work)
-{
-	struct vmem_region *region =
-		container_of(work, struct vmem_region, free_work);
-
-	/* Waits for those that are there, for end_work to return not least. */
-	destroy_workqueue(region->wq);
-	/* Not left to the last reference: a job of netlink's may drop that. */
-	region->wq = NULL;
 	vmem_region_put(region);
+	/* vmem_queue_exit() waits for the return. */
 	module_put(THIS_MODULE);
 }
 
@@ -341,7 +582,7 @@ static int check_args(const struct kvm_vmem_create_region *args, int nr_as)
 {
 	u64 end, nr_blocks, nr_slots;
 
-	if (args->flags)
+	if (args->flags & ~KVM_VMEM_REGION_ZAP_RANGES)
 		return -EINVAL;
 	if (!args->address_spaces || args->address_spaces >> nr_as)
 		return -EINVAL;
@@ -367,7 +608,7 @@ static int check_args(const struct kvm_vmem_create_region *args, int nr_as)
 
 	nr_blocks = args->region_size >> ilog2(args->block_size);
 	if (nr_blocks > KVM_VMEM_MAX_BLOCKS)
-		return -E2BIG;
+		return -EFBIG;
 	nr_slots = count_slots_of(args->region_size, args->slot_size);
 	if (args->first_slot >= KVM_USER_MEM_SLOTS ||
 	    nr_slots > KVM_USER_MEM_SLOTS - args->first_slot)
@@ -380,19 +621,21 @@ static bool ranges_meet(u64 first_a, u64 nr_a, u64 first_b, u64 nr_b)
 	return first_a < first_b + nr_b && first_b < first_a + nr_a;
 }
 
-/* Is another region of the VM in the way? Under regions_lock. */
-static bool meets_region(const struct vmem_region *region)
+/* Is another region of the VM in the way of one to be? Under members_lock. */
+static bool meets_region(const struct vmem_queue *queue, const struct kvm *kvm,
+			 const struct kvm_vmem_create_region *args)
 {
+	u64 nr_slots = count_slots_of(args->region_size, args->slot_size);
 	struct vmem_region *other;
-	unsigned long id;
 
-	xa_for_each(&regions, id, other) {
-		if (READ_ONCE(other->kvm) != region->kvm ||
-		    !(other->as_mask & region->as_mask))
+	list_for_each_entry(other, &queue->members, member) {
+		/* It may be of a VM that was where this is. */
+		if (READ_ONCE(other->kvm) != kvm ||
+		    !(other->as_mask & args->address_spaces))
 			continue;
-		if (ranges_meet(region->gpa, region->size, other->gpa,
-				other->size) ||
-		    ranges_meet(region->first_slot, region->nr_slots,
+		if (ranges_meet(args->guest_phys_addr, args->region_size,
+				other->gpa, other->size) ||
+		    ranges_meet(args->first_slot, nr_slots,
 				other->first_slot, other->nr_slots))
 			return true;
 	}
@@ -400,50 +643,108 @@ static bool meets_region(const struct vmem_region *region)
 }
 
 /*
+ * Wait for credit, so that new regions bring none, and for slots_lock. Nothing is
+ * allocated meanwhile. A region that meets another fails at once.
+ */
+static int await_turn(struct vmem_queue *queue, struct kvm *kvm,
+		      const struct kvm_vmem_create_region *args)
+{
+	bool meets;
+
+	mutex_lock(&queue->members_lock);
+	meets = meets_region(queue, kvm, args);
+	mutex_unlock(&queue->members_lock);
+	if (meets)
+		return -EEXIST;
+	return vmem_queue_await_credit(queue) ?: vmem_batch_lock(kvm);
+}
+
+/* Have a region keep others off, and give it its number. */
+static int add_region(struct vmem_region *region,
+		      const struct kvm_vmem_create_region *args)
+{
+	int r = 0;
+
+	mutex_lock(&region->queue->members_lock);
+	if (meets_region(region->queue, region->kvm, args))
+		r = -EEXIST;
+	else
+		list_add_tail(&region->member, &region->queue->members);
+	mutex_unlock(&region->queue->members_lock);
+	if (r)
+		return r;
+	r = xa_alloc_cyclic(&regions, &region->id, region,
+			    XA_LIMIT(1, INT_MAX), &next_region_id,
+			    VMEM_GFP);
+	if (r >= 0)
+		return 0;
+	mutex_lock(&region->queue->members_lock);
+	list_del(&region->member);
+	mutex_unlock(&region->queue->members_lock);
+	return r;
+}
+
+/*
  * Is a memslot in the way? KVM's answer to creating all of the region's,
- * without creating them.
+ * without creating them. Under slots_lock.
  */
 static int check_memslots(const struct vmem_region *region)
 {
+	struct vmem_batch_result result;
 	struct vmem_change *changes;
-	u32 slot, bad_index, nr = 0;
+	u32 slot, nr = 0;
 	int r;
 
-	changes = alloc_changes(region, region->nr_slots);
+	changes = alloc_changes(region, region->nr_slots, false);
 	if (!changes)
 		return -ENOMEM;
 	for (slot = 0; slot < region->nr_slots; slot++)
 		nr = add_changes(region, slot, VMEM_CHANGE_CREATE, changes, nr);
-	r = vmem_batch_apply(region->kvm, changes, nr, true, &bad_index);
+	r = vmem_batch_apply(region->kvm, changes, nr, KVM_VMEM_BATCH_VALIDATE_ONLY,
+			     NULL, &result);
 	kvfree(changes);
 	return r;
 }
 
 static void free_region(struct vmem_region *region)
 {
-	if (region->wq)
-		destroy_workqueue(region->wq);
-	kvfree(region->last_request.ranges);
+	if (region->queue)
+		vmem_queue_put(region->queue);
+	kvfree(region->populated);
 	kvfree(region->slot_plugged);
+	kvfree(region->chunk_plugged);
 	kvfree(region->plugged);
 	put_pid(region->pid);
+	mem_cgroup_put(region->memcg);
 	kfree(region);
 }
 
+static void dealloc_work(struct work_struct *work)
+{
+	free_region(container_of(work, struct vmem_region, dealloc_work));
+}
+
+/* Takes the caller's use of the queue if made. */
 static struct vmem_region *
-alloc_region(const struct kvm_vmem_create_region *args)
+alloc_region(const struct kvm_vmem_create_region *args,
+	     struct vmem_queue *queue)
 {
 	struct vmem_region *region;
 
-	region = kzalloc(sizeof(*region), GFP_KERNEL_ACCOUNT);
+	region = kzalloc(sizeof(*region), VMEM_GFP);
 	if (!region)
 		return NULL;
+	region->queue = queue;
+	vmem_lane_init(&region->lane);
 	refcount_set(&region->refs, 1);
+	get_random_bytes(&region->mark_key, sizeof(region->mark_key));
+	mutex_init(&region->vm_lock);
 	mutex_init(&region->lock);
 	init_waitqueue_head(&region->wait);
-	INIT_WORK(&region->gone_work, gone_work);
-	INIT_WORK(&region->end_work, end_work);
-	INIT_WORK(&region->free_work, free_work);
+	region->gone_work.run = gone_work;
+	init_task_work(&region->gone_task_work, gone_task_work);
+	region->end_work.run = end_work;
+	INIT_WORK(&region->dealloc_work, dealloc_work);
 	init_completion(&region->end_done);
 	region->mn.ops = &region_mmu_notifier_ops;
 	region->gpa = args->guest_phys_addr;
@@ -456,18 +757,51 @@ alloc_region(const struct kvm_vmem_create_region *args)
 	region->first_slot = args->first_slot;
 	region->nr_slots = count_slots_of(args->region_size, args->slot_size);
 	region->as_mask = args->address_spaces;
+	region->zap_ranges = args->flags & KVM_VMEM_REGION_ZAP_RANGES;
 	region->pid = get_task_pid(current, PIDTYPE_TGID);
+	region->memcg = get_mem_cgroup_from_mm(current->mm);
 	region->plugged = kvcalloc(BITS_TO_LONGS(region->nr_blocks),
-				   sizeof(unsigned long), GFP_KERNEL_ACCOUNT);
+				   sizeof(unsigned long), VMEM_GFP);
+	region->chunk_plugged = kvcalloc(DIV_ROUND_UP(region->nr_blocks,
+						      CHUNK_BLOCKS),
+					 sizeof(*region->chunk_plugged),
+					 VMEM_GFP);
 	region->slot_plugged = kvcalloc(region->nr_slots,
 					sizeof(*region->slot_plugged),
-					GFP_KERNEL_ACCOUNT);
-	region->wq = alloc_ordered_workqueue("kvm-vmem-%d", 0, current->tgid);
-	if (!region->plugged || !region->slot_plugged || !region->wq) {
+					VMEM_GFP);
+	region->populated = kvcalloc(BITS_TO_LONGS(region->nr_slots),
+				     sizeof(unsigned long), VMEM_GFP);
+	if (!region->plugged || !region->chunk_plugged ||
+	    !region->slot_plugged || !region->populated) {
+		/* The caller keeps that. */
+		region->queue = NULL;
 		free_region(region);
 		return NULL;
 	}
 	return region;
+}
+
+/*
+ * Learn of the end of current's mm. To register takes all locks of the mm, which
+ * the kernel gives up with EINTR if any signal is pending, and a VMM with a fast
+ * timer always has one. So signals wait until it is done, but those that end or
+ * stop the process. Where one of these comes, or work of io_uring's that
+ * interrupts likewise, the call begins anew afterwards: nothing is left of it by
+ * then.
+ */
+static int register_notifier(struct vmem_region *region)
+{
+	sigset_t block, old;
+	int r;
+
+	siginitsetinv(&block, sigmask(SIGKILL) | sigmask(SIGSTOP));
+	do {
+		sigprocmask(SIG_BLOCK, &block, &old);
+		r = mmu_notifier_register(&region->mn, current->mm);
+		sigprocmask(SIG_SETMASK, &old, NULL);
+		/* The call begins anew only if what interrupted is there. */
+	} while (r == -EINTR && !signal_pending(current));
+	return r == -EINTR ? -ERESTARTNOINTR : r;
 }
 
 /*
@@ -486,36 +820,43 @@ int vmem_region_create(struct file *vm_file,
 {
 	struct kvm *kvm = vm_file->private_data;
 	struct vmem_region *region;
+	struct vmem_queue *queue;
 	int r;
 
 	r = check_args(args, kvm_arch_nr_memslot_as_ids(kvm));
 	if (r)
 		return r;
-	region = alloc_region(args);
-	if (!region)
+	queue = vmem_queue_get(kvm);
+	if (!queue)
 		return -ENOMEM;
+	r = await_turn(queue, kvm, args);
+	if (r) {
+		vmem_queue_put(queue);
+		return r;
+	}
+	region = alloc_region(args, queue);
+	if (!region) {
+		vmem_batch_unlock(kvm);
+		vmem_queue_put(queue);
+		return -ENOMEM;
+	}
 	kvm_get_kvm(kvm);
 	region->kvm = kvm;
 	/* The file holds it, so there is one to take. */
 	region->vm_module = vm_file->f_op->owner;
 	__module_get(region->vm_module);
 
-	mutex_lock(&regions_lock);
-	if (meets_region(region))
-		r = -EEXIST;
-	else
-		r = xa_alloc_cyclic(&regions, &region->id, region,
-				    XA_LIMIT(1, INT_MAX), &next_region_id,
-				    GFP_KERNEL_ACCOUNT);
-	mutex_unlock(&regions_lock);
-	if (r < 0)
+	r = add_region(region, args);
+	if (r) {
+		vmem_batch_unlock(kvm);
 		goto out_drop_vm;
-
+	}
 	r = check_memslots(region);
+	vmem_batch_unlock(kvm);
 	if (r)
 		goto out_erase;
 	/* The mm cannot end while current runs in it. */
-	r = mmu_notifier_register(&region->mn, current->mm);
+	r = register_notifier(region);
 	if (r)
 		goto out_erase;
 	atomic_inc(&nr_regions);
@@ -525,7 +866,9 @@ int vmem_region_create(struct file *vm_file,
 out_erase:
 	erase_region(region);
 out_drop_vm:
+	mutex_lock(&region->vm_lock);
 	drop_vm(region);
+	mutex_unlock(&region->vm_lock);
 	free_region(region);
 	return r;
 }
@@ -537,16 +880,16 @@ void vmem_region_publish(struct vmem_region *region)
 {
 	region->published = true;
 	xa_set_mark(&regions, region->id, REGION_PUBLISHED);
-	mutex_lock(&region->lock);
+	mutex_lock(&region->vm_lock);
 	vmem_netlink_notify(region, KVM_VMEM_CMD_REGION_NEW_NTF);
-	mutex_unlock(&region->lock);
+	mutex_unlock(&region->vm_lock);
 }
 
 /*
  * vmem_region_end() - end a region that has no file descriptor (any more)
  *
- * What was asked of it before is carried out first. Waits for that and for the
- * memslots to be gone if the VMM calls.
+ * What was asked of it before is carried out first, if there is credit for it.
+ * Waits for that and for the memslots to be gone if the VMM calls.
  */
 void vmem_region_end(struct vmem_region *region)
 {
@@ -554,8 +897,9 @@ void vmem_region_end(struct vmem_region *region)
 
 	xa_clear_mark(&regions, region->id, REGION_PUBLISHED);
 	mutex_lock(&region->lock);
-	region->ended = true;
+	WRITE_ONCE(region->ended, true);
 	mutex_unlock(&region->lock);
+	vmem_queue_hurry(region->queue, &region->lane);
 
 	/* There is one to take: the caller comes from a file of the module. */
 	__module_get(THIS_MODULE);
@@ -563,7 +907,7 @@ void vmem_region_end(struct vmem_region *region)
 		vmem_region_get(region);
 		vmem_inject_take(&region->inject);
 	}
-	queue_work(region->wq, &region->end_work);
+	vmem_queue_add(region->queue, &region->lane, &region->end_work);
 	if (by_vmm) {
 		/* One that is killed need not see it. */
 		wait_for_completion_killable(&region->end_done);
@@ -577,10 +921,16 @@ struct vmem_region *vmem_region_get(struct vmem_region *region)
 	return region;
 }
 
+/*
+ * vmem_region_put() - drop a reference
+ *
+ * What the last one frees grows with the region, and netlink's handlers are
+ * among those who drop it: so that is done elsewhere.
+ */
 void vmem_region_put(struct vmem_region *region)
 {
 	if (refcount_dec_and_test(&region->refs))
-		free_region(region);
+		queue_work(vmem_free_wq, &region->dealloc_work);
 }
 
 /**
@@ -614,21 +964,17 @@ struct vmem_region *vmem_region_get_by_id(u32 id)
 	return region;
 }
 
-int vmem_region_init(void)
-{
-	free_wq = alloc_workqueue("kvm-vmem-free", WQ_UNBOUND, 0);
-	return free_wq ? 0 : -ENOMEM;
-}
-
 /*
- * vmem_region_exit() - wait for what the last regions have left to do
+ * vmem_region_exit() - wait for task works
  *
- * No region holds the module any more, but a free_work that has just let go of
- * it may not have returned.
+ * No region holds the module any more, but a gone_task_work that has just put its
+ * reference may not have returned. It runs in whichever task, does not sleep
+ * after the put, and returns to code of the kernel: that is what this grace
+ * period is for. For works see vmem_queue_exit().
  */
 void vmem_region_exit(void)
 {
-	destroy_workqueue(free_wq);
+	synchronize_rcu_tasks();
 }
 
 u32 vmem_region_count(void)
@@ -637,33 +983,77 @@ u32 vmem_region_count(void)
 }
 
 /*
+ * vmem_region_alloc_ranges() - room for the ranges of a request, for its work
+ *
+ * Charged to the cgroup in which the region was made. At its limit an unplug has
+ * the spare for them, too.
+ *
+ * Return: false without memory.
+ */
+bool vmem_region_alloc_ranges(struct vmem_region *region,
+			      struct vmem_request *req)
+{
+	struct mem_cgroup *old = set_active_memcg(region->memcg);
+
+	req->ranges = vmem_batch_alloc(req->nr, sizeof(*req->ranges),
+				       req->type == VMEM_REQUEST_UNPLUG);
+	set_active_memcg(old);
+	return req->ranges;
+}
+
+/*
+ * vmem_region_why_ended() - why does a region take no more requests?
+ */
+const char *vmem_region_why_ended(struct vmem_region *region)
+{
+	return vmem_region_alive(region) ? "the region has ended" :
+					   "the VM is gone";
+}
+
+/*
+ * vmem_region_refuses() - is a request in vain, so that it need not allocate?
+ *
+ * Return: why; NULL if it is not. vmem_region_request() looks again.
+ */
+const char *vmem_region_refuses(struct vmem_region *region)
+{
+	if (vmem_region_alive(region) &&
+	    (!READ_ONCE(region->ended) ||
+	     vmem_queue_has_credit(region->queue)))
+		return NULL;
+	return vmem_region_why_ended(region);
+}
+
+/*
  * vmem_region_queue() - have a work change a region, after those before it
  * @work: calls vmem_region_unqueued() when it is done
  *
- * Return: 0; -ENODEV if the region has ended; -EBUSY if too many wait.
+ * Return: 0; -ENODEV if the region or its VM has ended; -EBUSY if too many wait.
  */
-int vmem_region_queue(struct vmem_region *region, struct work_struct *work)
+int vmem_region_queue(struct vmem_region *region, struct vmem_work *work)
 {
-	int r = 0;
+	int r;
 
 	mutex_lock(&region->lock);
-	if (region->ended) {
+	if (region->ended || !vmem_region_alive(region))
 		r = -ENODEV;
-	} else if (region->nr_queued >= MAX_QUEUED) {
+	else if (region->nr_queued >= MAX_QUEUED)
 		r = -EBUSY;
-	} else {
+	else
+		r = vmem_queue_add(region->queue, &region->lane, work);
+	if (!r)
 		region->nr_queued++;
-		queue_work(region->wq, work);
-	}
 	mutex_unlock(&region->lock);
 	return r;
 }
 
-void vmem_region_unqueued(struct vmem_region *region)
+void vmem_region_unqueued(struct vmem_region *region,
+			  const struct vmem_work *work)
 {
 	mutex_lock(&region->lock);
 	region->nr_queued--;
 	mutex_unlock(&region->lock);
+	vmem_queue_release(region->queue, &region->lane, work->size);
 }
 
 static int compare_ranges(const void *a, const void *b)
@@ -681,6 +1071,22 @@ static int fault(struct vmem_fault *f, int range, const char *reason, int err)
 }
 
 /*
+ * Which of two ranges that overlap comes later in the request: its index there.
+ * One that only begins where either does overlaps as well.
+ */
+static int later_of(const struct vmem_request *req, const struct vmem_range *a,
+		    const struct vmem_range *b)
+{
+	int i = req->nr;
+
+	while (--i > 0)
+		if (req->ranges[i].first == a->first ||
+		    req->ranges[i].first == b->first)
+			break;
+	return i;
+}
+
+/*
  * The ranges of a request, ascending and inside the region, all their blocks
  * plugged or all not.
  */
@@ -694,7 +1100,8 @@ static int check_ranges(const struct vmem_region *region,
 	/* First, so that what follows looks at each block once at most. */
 	for (i = 1; i < req->nr; i++)
 		if (sorted[i - 1].first + sorted[i - 1].nr > sorted[i].first)
-			return fault(f, -1, "ranges overlap", -EINVAL);
+			return fault(f, later_of(req, &sorted[i - 1], &sorted[i]),
+				     "ranges overlap", -EINVAL);
 	for (i = 0; i < req->nr; i++) {
 		const struct vmem_range *range = &req->ranges[i];
 		u64 end = range->first + range->nr;
@@ -766,38 +1173,113 @@ static enum vmem_change_kind slot_change(const struct vmem_region *region,
 	return VMEM_CHANGE_EXPECT;
 }
 
+/* Readers without the lock may see a part of what is written in between. */
+static void begin_update(struct vmem_region *region)
+{
+	WRITE_ONCE(region->updates, region->updates + 1);
+	/* The count before what it announces; see vmem_region_dump_seq(). */
+	smp_wmb();
+}
+
+static void end_update(struct vmem_region *region)
+{
+	/* What was announced before the count. */
+	smp_wmb();
+	WRITE_ONCE(region->updates, region->updates + 1);
+}
+
+/* Set or clear the bits of a range, and keep the counts of its chunks. */
+static void mark_range(struct vmem_region *region,
+		       const struct vmem_range *range, bool plugged)
+{
+	u64 block = range->first, end = range->first + range->nr;
+
+	while (block < end) {
+		u64 chunk = block >> CHUNK_SHIFT;
+		u32 nr = min(end, (chunk + 1) << CHUNK_SHIFT) - block;
+
+		if (plugged) {
+			bitmap_set(region->plugged, block, nr);
+			region->chunk_plugged[chunk] += nr;
+		} else {
+			bitmap_clear(region->plugged, block, nr);
+			region->chunk_plugged[chunk] -= nr;
+		}
+		block += nr;
+		cond_resched();
+	}
+}
+
+/* What readers see of all blocks and slots together. Under region->lock. */
+static void set_counts(struct vmem_region *region, u64 blocks, u32 populated,
+		       const struct vmem_metadata *full)
+{
+	lockdep_assert_held(&region->lock);
+	region->plugged_blocks = blocks;
+	region->populated_slots = populated;
+	region->full_metadata = *full;
+}
+
 static void plug_blocks(struct vmem_region *region,
 			const struct vmem_range *ranges, u32 nr,
 			const struct slot_blocks *slots, u32 nr_slots)
 {
-	u32 i;
+	struct vmem_metadata full = region->full_metadata, one;
+	u32 i, populated = region->populated_slots;
+	u64 blocks = region->plugged_blocks;
 
+	begin_update(region);
 	for (i = 0; i < nr; i++) {
-		bitmap_set(region->plugged, ranges[i].first, ranges[i].nr);
-		region->plugged_blocks += ranges[i].nr;
+		mark_range(region, &ranges[i], true);
+		blocks += ranges[i].nr;
 	}
 	for (i = 0; i < nr_slots; i++) {
-		if (!region->slot_plugged[slots[i].slot])
-			region->populated_slots++;
-		region->slot_plugged[slots[i].slot] += slots[i].blocks;
+		u32 slot = slots[i].slot;
+
+		if (!region->slot_plugged[slot]) {
+			populated++;
+			set_bit(slot, region->populated);
+			slot_full_metadata(region, slot, &one);
+			vmem_metadata_add(&full, &one, 1);
+		}
+		region->slot_plugged[slot] += slots[i].blocks;
 	}
+	end_update(region);
+
+	mutex_lock(&region->lock);
+	set_counts(region, blocks, populated, &full);
+	mutex_unlock(&region->lock);
 }
 
 static void unplug_blocks(struct vmem_region *region,
 			  const struct vmem_range *ranges, u32 nr,
 			  const struct slot_blocks *slots, u32 nr_slots)
 {
-	u32 i;
+	struct vmem_metadata full = region->full_metadata, one;
+	u32 i, populated = region->populated_slots;
+	u64 blocks = region->plugged_blocks;
 
+	begin_update(region);
 	for (i = 0; i < nr; i++) {
-		bitmap_clear(region->plugged, ranges[i].first, ranges[i].nr);
-		region->plugged_blocks -= ranges[i].nr;
+		mark_range(region, &ranges[i], false);
+		blocks -= ranges[i].nr;
 	}
 	for (i = 0; i < nr_slots; i++) {
-		region->slot_plugged[slots[i].slot] -= slots[i].blocks;
-		if (!region->slot_plugged[slots[i].slot])
-			region->populated_slots--;
+		u32 slot = slots[i].slot;
+
+		region->slot_plugged[slot] -= slots[i].blocks;
+		if (!region->slot_plugged[slot]) {
+			populated--;
+			clear_bit(slot, region->populated);
+			slot_full_metadata(region, slot, &one);
+			vmem_metadata_sub(&full, &one);
+		}
 	}
+	end_update(region);
+
+	mutex_lock(&region->lock);
+	set_counts(region, blocks, populated, &full);
+	mutex_unlock(&region->lock);
 }
 
 /* Which range of a request has blocks in a slot? */
@@ -814,16 +1296,18 @@ static int range_in_slot(const struct vmem_region *region,
 	return -1;
 }
 
+/* Between begin and end of a batch. */
 static int change_blocks(struct vmem_region *region,
 			 const struct vmem_request *req, struct vmem_fault *f)
 {
+	bool spare = req->type == VMEM_REQUEST_UNPLUG;
 	struct vmem_range *sorted = NULL;
 	struct slot_blocks *slots = NULL;
 	struct vmem_change *changes = NULL;
 	u32 i, nr_slots, bad_index, nr = 0;
 	int r = -ENOMEM;
 
-	sorted = kvmalloc_array(req->nr, sizeof(*sorted), GFP_KERNEL);
+	sorted = vmem_batch_alloc(req->nr, sizeof(*sorted), spare);
 	if (!sorted)
 		goto out;
 	memcpy(sorted, req->ranges, array_size(req->nr, sizeof(*sorted)));
@@ -834,8 +1318,8 @@ static int change_blocks(struct vmem_region *region,
 
 	r = -ENOMEM;
 	nr_slots = count_slots(region, sorted, req->nr);
-	slots = kvmalloc_array(nr_slots, sizeof(*slots), GFP_KERNEL);
-	changes = alloc_changes(region, nr_slots);
+	slots = vmem_batch_alloc(nr_slots, sizeof(*slots), spare);
+	changes = alloc_changes(region, nr_slots, spare);
 	if (!slots || !changes)
 		goto out;
 	nr_slots = spread_ranges(region, sorted, req->nr, slots);
@@ -843,7 +1327,7 @@ static int change_blocks(struct vmem_region *region,
 		nr = add_changes(region, slots[i].slot,
 				 slot_change(region, req->type, &slots[i]),
 				 changes, nr);
-	r = apply_changes(region, changes, nr, &bad_index);
+	r = apply(region, changes, nr, &bad_index);
 	if (r) {
 		if (bad_index < nr) {
 			i = bad_index / nr_address_spaces(region);
@@ -852,12 +1336,10 @@ static int change_blocks(struct vmem_region *region,
 		goto out;
 	}
 
-	mutex_lock(&region->lock);
 	if (req->type == VMEM_REQUEST_PLUG)
 		plug_blocks(region, sorted, req->nr, slots, nr_slots);
 	else
 		unplug_blocks(region, sorted, req->nr, slots, nr_slots);
-	mutex_unlock(&region->lock);
 out:
 	kvfree(changes);
 	kvfree(slots);
@@ -865,35 +1347,60 @@ out:
 	return r;
 }
 
+/* Between begin and end of a batch. */
 static int unplug_all(struct vmem_region *region)
 {
+	static const struct vmem_metadata none;
 	int r = change_populated(region, VMEM_CHANGE_DELETE);
 
 	if (r)
 		return r;
-	mutex_lock(&region->lock);
+	begin_update(region);
 	bitmap_zero(region->plugged, region->nr_blocks);
+	memset(region->chunk_plugged, 0,
+	       DIV_ROUND_UP(region->nr_blocks, CHUNK_BLOCKS) *
+	       sizeof(*region->chunk_plugged));
 	memset(region->slot_plugged, 0,
 	       region->nr_slots * sizeof(*region->slot_plugged));
-	region->plugged_blocks = 0;
-	region->populated_slots = 0;
+	bitmap_zero(region->populated, region->nr_slots);
+	end_update(region);
+
+	mutex_lock(&region->lock);
+	set_counts(region, 0, 0, &none);
 	mutex_unlock(&region->lock);
 	return 0;
 }
 
-static bool same_request(const struct vmem_request *a,
-			 const struct vmem_request *b)
+/*
+ * The mark of a request, by which a repeated one is recognised. The ranges are
+ * not kept: they take memory that a VMM at the limit of its cgroup may not have.
+ * The key is secret, so that a guest, who chooses the ranges that vmemd sends,
+ * cannot make two requests look the same.
+ */
+static struct vmem_request_mark mark_of(const struct vmem_region *region,
+					const struct vmem_request *req)
 {
-	return a->type == b->type && a->nr == b->nr &&
-	       !memcmp(a->ranges, b->ranges,
-		       array_size(a->nr, sizeof(*a->ranges)));
+	return (struct vmem_request_mark) {
+		.type = req->type,
+		.id = req->id,
+		.nr = req->nr,
+		.hash = siphash(req->ranges,
+				array_size(req->nr, sizeof(*req->ranges)),
+				&region->mark_key),
+	};
 }
 
-static const char *explain(int err)
+static bool same_request(const struct vmem_request_mark *a,
+			 const struct vmem_request_mark *b)
+{
+	return a->type == b->type && a->nr == b->nr && a->hash == b->hash;
+}
+
+static const char *explain(struct vmem_region *region, int err)
 {
 	switch (err) {
 	case -ENODEV:
-		return "the VM is gone";
+		return vmem_region_why_ended(region);
 	case -ESTALE:
 		return "a memslot of the region was changed by someone else";
 	case -EEXIST:
@@ -906,38 +1413,49 @@ static const char *explain(int err)
 }
 
 /*
- * vmem_region_request() - plug or unplug blocks, from a work of the region
- * @region: the region
- * @req: what to do, its ranges checked to lie in the region; on success its
- *	ranges may be taken over, and @req->ranges is then NULL
- * @answer: out: the state after it
- * @f: out, on error: what to tell the sender
- *
- * Return: 0; an error as block-plug and block-unplug in kvm_vmem.yaml tell.
+ * May a request be carried out? Not if the VM has ended; nor if the region has and
+ * the request, which did not wait for credit for that, goes without. If it may,
+ * the VM is there until vm_lock is dropped: the end of the mm marks the region as
+ * gone before it drops the VM; and the end of the region, which drops the VM too,
+ * is the last work of its lane.
  */
-int vmem_region_request(struct vmem_region *region, struct vmem_request *req,
-			struct vmem_answer *answer, struct vmem_fault *f)
+static int check_request(struct vmem_region *region, struct vmem_fault *f)
 {
-	struct vmem_request *last = &region->last_request;
+	lockdep_assert_held(&region->vm_lock);
+	f->reason = vmem_region_refuses(region);
+	if (f->reason || WARN_ON_ONCE(!region->kvm))
+		return -ENODEV;
+	return 0;
+}
+
+/* Under region->vm_lock. */
+static int do_request(struct vmem_region *region,
+		      const struct vmem_request *req,
+		      struct vmem_answer *answer, struct vmem_fault *f)
+{
+	struct vmem_request_mark *last = &region->last_request;
+	const struct vmem_request_mark mark = mark_of(region, req);
 	int r;
 
-	*f = (struct vmem_fault) { .range = -1 };
-	if (!region->kvm || !vmem_region_alive(region)) {
-		r = -ENODEV;
-		goto out;
-	}
+	r = check_request(region, f);
+	if (r)
+		return r;
 	if (req->id && req->id == last->id) {
-		if (!same_request(req, last))
+		if (!same_request(&mark, last))
 			return fault(f, -1, "another request had this request id",
 				     -EINVAL);
 		*answer = region->last_answer;
 		return 0;
 	}
 
+	r = begin_batch(region);
+	if (r)
+		goto out;
 	set_changing(region, true);
 	r = req->type == VMEM_REQUEST_UNPLUG_ALL ? unplug_all(region) :
 						   change_blocks(region, req, f);
 	set_changing(region, false);
+	end_batch(region);
 	if (r)
 		goto out;
 
@@ -945,16 +1463,37 @@ int vmem_region_request(struct vmem_region *region, struct vmem_request *req,
 	answer->plugged_size = region->plugged_blocks * region->block_size;
 	answer->populated_slots = region->populated_slots;
 	if (req->id) {
-		kvfree(last->ranges);
-		*last = *req;
-		req->ranges = NULL;
+		*last = mark;
 		region->last_answer = *answer;
 	}
-	note_change(region);
+	tell_readers(region);
 	mutex_unlock(&region->lock);
+	vmem_netlink_notify(region, KVM_VMEM_CMD_REGION_CHANGE_NTF);
 out:
 	if (r && !f->reason)
-		f->reason = explain(r);
+		f->reason = explain(region, r);
+	return r;
+}
+
+/*
+ * vmem_region_request() - plug or unplug blocks, from a work of the region
+ * @region: the region
+ * @req: what to do, its ranges checked to lie in the region
+ * @answer: out: the state after it
+ * @f: out, on error: what to tell the sender
+ *
+ * Return: 0; an error as block-plug and block-unplug in kvm_vmem.yaml tell.
+ */
+int vmem_region_request(struct vmem_region *region,
+			const struct vmem_request *req,
+			struct vmem_answer *answer, struct vmem_fault *f)
+{
+	int r;
+
+	*f = (struct vmem_fault) { .range = -1 };
+	mutex_lock(&region->vm_lock);
+	r = do_request(region, req, answer, f);
+	mutex_unlock(&region->vm_lock);
 	return r;
 }
 
@@ -963,18 +1502,57 @@ static int set_dirty_log(struct vmem_region *region, bool on)
 	bool was_on = region->dirty_log;
 	int r;
 
+	r = begin_batch(region);
+	if (r)
+		return r;
 	mutex_lock(&region->lock);
 	region->dirty_log = on;
-	region->changing = true;
+	mark_changing(region, true);
 	mutex_unlock(&region->lock);
 	/* Also where nothing changes here: the VMM may have flipped some. */
 	r = change_populated(region, VMEM_CHANGE_FLAGS);
 	mutex_lock(&region->lock);
-	region->changing = false;
+	mark_changing(region, false);
 	if (r)
 		region->dirty_log = was_on;
 	mutex_unlock(&region->lock);
+	end_batch(region);
 	return r;
+}
+
+/* Under region->vm_lock. */
+static int do_set(struct vmem_region *region, const u64 *requested_size,
+		  const bool *dirty_log, struct vmem_fault *f)
+{
+	int r;
+
+	lockdep_assert_held(&region->vm_lock);
+	if (requested_size) {
+		if (!IS_ALIGNED(*requested_size, region->block_size))
+			return fault(f, VMEM_SET_REQUESTED_SIZE,
+				     "not a multiple of the block size",
+				     -EINVAL);
+		if (*requested_size > region->size)
+			return fault(f, VMEM_SET_REQUESTED_SIZE,
+				     "larger than the region", -ERANGE);
+	}
+	r = check_request(region, f);
+	if (r)
+		return r;
+	if (dirty_log) {
+		r = set_dirty_log(region, *dirty_log);
+		if (r)
+			return fault(f, VMEM_SET_DIRTY_LOG,
+				     explain(region, r), r);
+	}
+
+	mutex_lock(&region->lock);
+	if (requested_size)
+		region->requested_size = *requested_size;
+	tell_readers(region);
+	mutex_unlock(&region->lock);
+	vmem_netlink_notify(region, KVM_VMEM_CMD_REGION_CHANGE_NTF);
+	return 0;
 }
 
 /*
@@ -992,29 +1570,10 @@ int vmem_region_set(struct vmem_region *region, const u64 *requested_size,
 	int r;
 
 	*f = (struct vmem_fault) { .range = -1 };
-	if (requested_size) {
-		if (!IS_ALIGNED(*requested_size, region->block_size))
-			return fault(f, VMEM_SET_REQUESTED_SIZE,
-				     "not a multiple of the block size",
-				     -EINVAL);
-		if (*requested_size > region->size)
-			return fault(f, VMEM_SET_REQUESTED_SIZE,
-				     "larger than the region", -ERANGE);
-	}
-	if (!region->kvm || !vmem_region_alive(region))
-		return fault(f, -1, explain(-ENODEV), -ENODEV);
-	if (dirty_log) {
-		r = set_dirty_log(region, *dirty_log);
-		if (r)
-			return fault(f, VMEM_SET_DIRTY_LOG, explain(r), r);
-	}
-
-	mutex_lock(&region->lock);
-	if (requested_size)
-		region->requested_size = *requested_size;
-	note_change(region);
-	mutex_unlock(&region->lock);
-	return 0;
+	mutex_lock(&region->vm_lock);
+	r = do_set(region, requested_size, dirty_log, f);
+	mutex_unlock(&region->vm_lock);
+	return r;
 }
 
 /*
@@ -1032,8 +1591,9 @@ static bool add_slot_metadata(struct vmem_region *region, u32 slot,
 		struct kvm_memory_slot *memslot;
 
 		describe_slot(region, slot, as_id, &mem);
-		memslot = vmem_memslot_find(region->kvm, as_id,
-					    region->first_slot + slot);
+		memslot = vmem_memslot_find_at(region->kvm, as_id,
+					       gpa_to_gfn(mem.guest_phys_addr),
+					       region->first_slot + slot);
 		if (vmem_memslot_is_plain(memslot, &mem))
 			vmem_memslot_add_metadata(memslot, sum);
 		else
@@ -1045,25 +1605,25 @@ static bool add_slot_metadata(struct vmem_region *region, u32 slot,
 /*
  * vmem_region_metadata() - what KVM holds for all populated slots
  *
- * Under region->lock. Memslots that are not the region's any more do not count,
- * nor do those that are being created or deleted.
+ * Under region->lock, at the same cost for one slot and for all. It is the sum
+ * over the memslots that the region has made, each as it was made. One that the
+ * VMM has deleted or changed behind the region's back still counts, and counts
+ * as made: only looking at it would tell, which vmem_region_next_slot() does.
  */
 void vmem_region_metadata(struct vmem_region *region,
 			  struct vmem_metadata *sum)
 {
-	u32 slot;
 	int idx;
 
+	lockdep_assert_held(&region->lock);
 	*sum = (struct vmem_metadata) {};
 	/* What is left then is about to go, and nobody's any more. */
 	if (!region->kvm || !vmem_region_alive(region))
 		return;
+	vmem_metadata_add(sum, &region->full_metadata,
+			  nr_address_spaces(region));
 	idx = srcu_read_lock(&region->kvm->srcu);
-	for (slot = 0; slot < region->nr_slots; slot++) {
-		if (region->slot_plugged[slot])
-			add_slot_metadata(region, slot, sum);
-		cond_resched();
-	}
+	vmem_memslot_present_metadata(region->kvm, region->dirty_log, sum);
 	srcu_read_unlock(&region->kvm->srcu, idx);
 }
 
@@ -1078,20 +1638,65 @@ void vmem_region_metadata(struct vmem_region *region,
 bool vmem_region_whole_metadata(struct vmem_region *region,
 				struct vmem_metadata *sum)
 {
-	bool known = true;
-	int as_id, idx;
+	struct vmem_metadata whole;
+	bool known;
+	int idx;
 
+	lockdep_assert_held(&region->lock);
 	*sum = (struct vmem_metadata) {};
 	if (!region->kvm || !vmem_region_alive(region))
 		return false;
+	vmem_memslot_full_metadata(gpa_to_gfn(region->gpa),
+				   region->size >> PAGE_SHIFT, &whole);
+	vmem_metadata_add(sum, &whole, nr_address_spaces(region));
 	idx = srcu_read_lock(&region->kvm->srcu);
-	for_each_set_bit(as_id, &region->as_mask, KVM_MAX_NR_ADDRESS_SPACES)
-		known &= vmem_memslot_foresee_metadata(region->kvm,
-						       gpa_to_gfn(region->gpa),
-						       region->size >> PAGE_SHIFT,
-						       region->dirty_log, sum);
+	known = vmem_memslot_present_metadata(region->kvm, region->dirty_log,
+					      sum);
 	srcu_read_unlock(&region->kvm->srcu, idx);
 	return known;
+}
+
+/*
+ * vmem_region_dump_seq() - what tells a reader of blocks or slots of a change
+ * @last: what was returned before, 0 at first
+ *
+ * Asked for before and after each look. Not 0, and never the same twice while a
+ * change is being written.
+ */
+u32 vmem_region_dump_seq(struct vmem_region *region, u32 last)
+{
+	u32 updates, seq;
+
+	/* The look that was before, then the count; see begin_update(). */
+	smp_rmb();
+	updates = READ_ONCE(region->updates);
+	seq = ((u32)atomic64_read(&region->changes) + updates) | BIT(31);
+	if (updates & 1 && seq == last)
+		seq ^= BIT(30);
+	/* The count, then the look that follows; see end_update(). */
+	smp_rmb();
+	return seq;
+}
+
+/* The next block from @block on that is plugged, or is not; else nr_blocks. */
+static u64 next_block(const struct vmem_region *region, u64 block, bool plugged)
+{
+	while (block < region->nr_blocks) {
+		u64 chunk = block >> CHUNK_SHIFT;
+		u64 end = min(region->nr_blocks, (chunk + 1) << CHUNK_SHIFT);
+		u64 size = end - (chunk << CHUNK_SHIFT);
+		u32 nr = READ_ONCE(region->chunk_plugged[chunk]);
+
+		if (nr != (plugged ? 0 : size)) {
+			block = plugged ?
+				find_next_bit(region->plugged, end, block) :
+				find_next_zero_bit(region->plugged, end, block);
+			if (block < end)
+				return block;
+		}
+		block = end;
+	}
+	return region->nr_blocks;
 }
 
 /*
@@ -1101,20 +1706,14 @@ bool vmem_region_whole_metadata(struct vmem_region *region,
 bool vmem_region_next_run(struct vmem_region *region, u64 *block,
 			  struct vmem_range *run)
 {
-	u64 first = region->nr_blocks, end = 0;
+	u64 first = next_block(region, *block, true);
 
-	mutex_lock(&region->lock);
-	if (*block < region->nr_blocks) {
-		first = find_next_bit(region->plugged, region->nr_blocks, *block);
-		end = find_next_zero_bit(region->plugged, region->nr_blocks,
-					 first);
-	}
-	mutex_unlock(&region->lock);
 	if (first >= region->nr_blocks)
 		return false;
 	run->first = first;
-	run->nr = end - first;
-	*block = end;
+	/* At least the block that was there: a change may be under way. */
+	*block = next_block(region, first + 1, false);
+	run->nr = *block - first;
 	return true;
 }
 
@@ -1125,6 +1724,7 @@ static void look_at_slot(struct vmem_region *region, u32 index,
 	bool as_described;
 	int idx;
 
+	lockdep_assert_held(&region->lock);
 	if (!region->kvm || !vmem_region_alive(region)) {
 		slot->stale = true;
 		return;
@@ -1145,25 +1745,25 @@ static void look_at_slot(struct vmem_region *region, u32 index,
 bool vmem_region_next_slot(struct vmem_region *region, u32 *index,
 			   struct vmem_region_slot *slot)
 {
-	bool found = false;
-	u32 i;
+	u32 i, blocks;
 
+	do {
+		i = find_next_bit(region->populated, region->nr_slots, *index);
+		if (i >= region->nr_slots)
+			return false;
+		*index = i + 1;
+		blocks = READ_ONCE(region->slot_plugged[i]);
+		/* None: it is being written. */
+	} while (!blocks);
+	*slot = (struct vmem_region_slot) {
+		.id = region->first_slot + i,
+		.gpa = region->gpa + i * region->slot_size,
+		.hva = region->hva + i * region->slot_size,
+		.size = slot_bytes(region, i),
+		.plugged_size = blocks * region->block_size,
+	};
 	mutex_lock(&region->lock);
-	for (i = *index; i < region->nr_slots && !found; i++) {
-		if (!region->slot_plugged[i])
-			continue;
-		found = true;
-		*slot = (struct vmem_region_slot) {
-			.id = region->first_slot + i,
-			.gpa = region->gpa + i * region->slot_size,
-			.hva = region->hva + i * region->slot_size,
-			.size = slot_bytes(region, i),
-			.plugged_size = region->slot_plugged[i] *
-					region->block_size,
-		};
-		look_at_slot(region, i, slot);
-	}
+	look_at_slot(region, i, slot);
 	mutex_unlock(&region->lock);
-	*index = i;
-	return found;
+	return true;
 }

@@ -7,14 +7,17 @@
 #include <linux/mmu_notifier.h>
 #include <linux/mutex.h>
 #include <linux/refcount.h>
+#include <linux/siphash.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 
 #include "inject.h"
 #include "memslot.h"
+#include "queue.h"
 #include "uapi/linux/kvm_vmem.h"
 
 struct file;
+struct mem_cgroup;
 struct pid;
 
 /**
@@ -47,6 +50,20 @@ struct vmem_request {
 	struct vmem_range *ranges;
 };
 
+/**
+ * struct vmem_request_mark - what a request is known again by
+ * @type: of the request
+ * @id: of the request, 0 for none
+ * @nr: how many ranges
+ * @hash: of the ranges
+ */
+struct vmem_request_mark {
+	enum vmem_request_type type;
+	u64 id;
+	u32 nr;
+	u64 hash;
+};
+
 /*
  * struct vmem_answer - what a request led to
  */
@@ -59,7 +76,7 @@ struct vmem_answer {
  * struct vmem_region - the guest-physical range of a virtio-mem device
  *
  * The first part never changes once others see the region. What is below @lock
- * changes under it and only from works on @wq, except where said; so a work may
+ * changes under it and only from works on @lane, except where said; so a work may
  * read without it.
  */
 struct vmem_region {
@@ -75,44 +92,79 @@ struct vmem_region {
 	u32 first_slot;
 	u32 nr_slots;
 	unsigned long as_mask;
+	/* Mappings of other memslots are to stay as its own are deleted. */
+	bool zap_ranges;
 	struct pid *pid;
 	struct mmu_notifier mn;
 	/* Netlink was told that it is there. */
 	bool published;
 
-	/* Ordered: all that changes the region is done here, in turn. */
-	struct workqueue_struct *wq;
-	struct work_struct gone_work;
-	struct work_struct end_work;
-	/* On the module's queue, when there is nothing to do on @wq. */
-	struct work_struct free_work;
+	/* Of the VM, and the region's place there. */
+	struct vmem_queue *queue;
+	struct list_head member;
+	/* All that changes the region is done here, in turn. */
+	struct vmem_lane lane;
+	struct vmem_work gone_work;
+	/* Instead of @gone_work, where a task can run it. */
+	struct callback_head gone_task_work;
+	struct vmem_work end_work;
+	/* On vmem_free_wq, when nobody has a reference. */
+	struct work_struct dealloc_work;
 	struct completion end_done;
 	/* Of whoever ends the region, for @end_work. */
 	struct vmem_inject inject;
 
+	/* Held while @kvm is used by a work, or is being dropped. */
+	struct mutex vm_lock;
 	/* Never held by who waits for KVM. */
 	struct mutex lock;
 	/* Works that senders have queued; no more of them once @ended. */
 	u32 nr_queued;
 	bool ended;
+	/* The cgroup in which the region was made. */
+	struct mem_cgroup *memcg;
+	/* Whom a work charges while it changes memslots; the work's. */
+	struct mem_cgroup *payer;
 	/* NULL once the VM is gone; keeps @vm_module. */
 	struct kvm *kvm;
 	struct module *vm_module;
-	unsigned long *plugged;
-	/* Plugged blocks of each slot: it is populated if not 0. */
-	u32 *slot_plugged;
 	u64 plugged_blocks;
 	u32 populated_slots;
+	/*
+	 * Of the populated slots, in one address space: what KVM would hold if
+	 * it held every kind.
+	 */
+	struct vmem_metadata full_metadata;
 	u64 requested_size;
 	bool dirty_log;
+	/* Batches that deleted memslots, by what was dropped of mappings. */
+	u64 range_zaps;
+	u64 zaps_by_kvm;
 	/* A work is changing memslots. */
 	bool changing;
 	/* The last request carried out, and its answer. */
-	struct vmem_request last_request;
+	siphash_key_t mark_key;
+	struct vmem_request_mark last_request;
 	struct vmem_answer last_answer;
+
+	/*
+	 * What grows with blocks and slots: written by works without @lock, in
+	 * between two increments of @updates; so a reader is told if it may
+	 * have seen a part of a change.
+	 */
+	u32 updates;
+	unsigned long *plugged;
+	/* Plugged blocks of each chunk of CHUNK_BLOCKS. */
+	u16 *chunk_plugged;
+	/* Plugged blocks of each slot: it is populated if not 0. */
+	u32 *slot_plugged;
+	/* A bit for each populated slot. */
+	unsigned long *populated;
 
 	/* Without the lock: the mm has ended, and so has the VM for us. */
 	bool gone;
+	/* Set when the reference to the VM has been put. */
+	bool vm_dropped;
 	/* Counts changes; what read() has returned; who waits for either. */
 	atomic64_t changes;
 	atomic64_t changes_read;
@@ -149,13 +201,13 @@ enum vmem_set_field {
 	VMEM_SET_DIRTY_LOG,
 };
 
-int vmem_region_init(void);
 void vmem_region_exit(void);
 
 int vmem_region_create(struct file *vm_file,
 		       const struct kvm_vmem_create_region *args,
 		       struct vmem_region **region);
 void vmem_region_publish(struct vmem_region *region);
+void vmem_region_flush(struct vmem_region *region);
 void vmem_region_end(struct vmem_region *region);
 
 struct vmem_region *vmem_region_get_by_id(u32 id);
@@ -164,9 +216,15 @@ struct vmem_region *vmem_region_get(struct vmem_region *region);
 void vmem_region_put(struct vmem_region *region);
 u32 vmem_region_count(void);
 
-int vmem_region_queue(struct vmem_region *region, struct work_struct *work);
-void vmem_region_unqueued(struct vmem_region *region);
-int vmem_region_request(struct vmem_region *region, struct vmem_request *req,
+const char *vmem_region_why_ended(struct vmem_region *region);
+const char *vmem_region_refuses(struct vmem_region *region);
+bool vmem_region_alloc_ranges(struct vmem_region *region,
+			      struct vmem_request *req);
+int vmem_region_queue(struct vmem_region *region, struct vmem_work *work);
+void vmem_region_unqueued(struct vmem_region *region,
+			  const struct vmem_work *work);
+int vmem_region_request(struct vmem_region *region,
+			const struct vmem_request *req,
 			struct vmem_answer *answer, struct vmem_fault *fault);
 int vmem_region_set(struct vmem_region *region, const u64 *requested_size,
 		    const bool *dirty_log, struct vmem_fault *fault);
@@ -176,6 +234,7 @@ void vmem_region_metadata(struct vmem_region *region,
 			  struct vmem_metadata *sum);
 bool vmem_region_whole_metadata(struct vmem_region *region,
 				struct vmem_metadata *sum);
+u32 vmem_region_dump_seq(struct vmem_region *region, u32 last);
 bool vmem_region_next_run(struct vmem_region *region, u64 *block,
 			  struct vmem_range *run);
 bool vmem_region_next_slot(struct vmem_region *region, u32 *index,

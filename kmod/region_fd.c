@@ -65,6 +65,12 @@ static ssize_t region_read(struct file *file, char __user *buf, size_t size,
 	return sizeof(changes);
 }
 
+static int region_flush(struct file *file, fl_owner_t id)
+{
+	vmem_region_flush(file->private_data);
+	return 0;
+}
+
 static int region_release(struct inode *inode, struct file *file)
 {
 	vmem_region_end(file->private_data);
@@ -92,6 +98,9 @@ static void region_show_fdinfo(struct seq_file *m, struct file *file)
 		   region->plugged_blocks * region->block_size);
 	seq_printf(m, "populated-slots:\t%u\n", region->populated_slots);
 	seq_printf(m, "dirty-log:\t%d\n", region->dirty_log);
+	seq_printf(m, "zap-ranges:\t%d\n", region->zap_ranges);
+	seq_printf(m, "range-zaps:\t%llu\n", region->range_zaps);
+	seq_printf(m, "zaps-by-kvm:\t%llu\n", region->zaps_by_kvm);
 	seq_printf(m, "alive:\t%d\n", vmem_region_alive(region));
 	seq_printf(m, "request-id:\t%llu\n", region->last_request.id);
 	vmem_region_metadata(region, &metadata);
@@ -102,6 +111,7 @@ static void region_show_fdinfo(struct seq_file *m, struct file *file)
 
 static const struct file_operations region_fops = {
 	.owner = THIS_MODULE,
+	.flush = region_flush,
 	.release = region_release,
 	.read = region_read,
 	.poll = region_poll,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Finding the KVM functions that are not exported.
+ * Finding the functions of KVM, and a few of the kernel, that are not exported.
  *
  * kallsyms_lookup_name() knows every symbol of kvm.ko and is itself not
  * exported, but a kprobe can be put on it and then knows its address. With
@@ -37,10 +37,13 @@ DEFINE_HOOK(kvm_arch_flush_shadow_memslot);
 DEFINE_HOOK(kvm_arch_free_memslot);
 DEFINE_HOOK(kvm_arch_memslots_updated);
 DEFINE_HOOK(kvm_arch_guest_memory_reclaimed);
+DEFINE_HOOK(kvm_unmap_gfn_range);
+DEFINE_HOOK(kvm_flush_remote_tlbs);
 DEFINE_HOOK(file_is_kvm);
 DEFINE_HOOK(bpf_find_btf_id);
 DEFINE_HOOK(btf_name_by_offset);
 DEFINE_HOOK(btf_put);
+DEFINE_HOOK(task_sched_runtime);
 
 static int find_kallsyms_lookup_name(unsigned long *addr)
 {
@@ -110,8 +113,11 @@ int vmem_symbols_init(void)
 	       FIND_HOOK("kvm:", kvm_arch_free_memslot) ?:
 	       FIND_HOOK("kvm:", kvm_arch_memslots_updated) ?:
 	       FIND_HOOK("kvm:", kvm_arch_guest_memory_reclaimed) ?:
+	       FIND_HOOK("kvm:", kvm_unmap_gfn_range) ?:
+	       FIND_HOOK("kvm:", kvm_flush_remote_tlbs) ?:
 	       FIND_HOOK("kvm:", file_is_kvm) ?:
 	       FIND_HOOK("", bpf_find_btf_id) ?:
 	       FIND_HOOK("", btf_name_by_offset) ?:
-	       FIND_HOOK("", btf_put);
+	       FIND_HOOK("", btf_put) ?:
+	       FIND_HOOK("", task_sched_runtime);
 }

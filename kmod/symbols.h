@@ -4,6 +4,7 @@
 
 #include <linux/btf.h>
 #include <linux/kvm_host.h>
+#include <linux/sched/cputime.h>
 #include <linux/static_call.h>
 
 #include "compat.h"
@@ -20,12 +21,17 @@ DECLARE_HOOK(kvm_arch_flush_shadow_memslot);
 DECLARE_HOOK(kvm_arch_free_memslot);
 DECLARE_HOOK(kvm_arch_memslots_updated);
 DECLARE_HOOK(kvm_arch_guest_memory_reclaimed);
+DECLARE_HOOK(kvm_unmap_gfn_range);
+DECLARE_HOOK(kvm_flush_remote_tlbs);
 DECLARE_HOOK(file_is_kvm);
 
 /* The same of the kernel proper, to check the layout of KVM's structures. */
 DECLARE_HOOK(bpf_find_btf_id);
 DECLARE_HOOK(btf_name_by_offset);
 DECLARE_HOOK(btf_put);
+
+/* CPU time of a task up to now; what is exported is as old as the last tick. */
+DECLARE_HOOK(task_sched_runtime);
 
 #define kernel_hook(func) static_call(vmem_##func)
 #define kvm_hook(func) static_call(vmem_##func)

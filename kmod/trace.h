@@ -4,6 +4,9 @@
  *
  * batch tells of each batch that got as far as being judged: what it was to
  * do, where its time went, and what came of it.
+ *
+ * work tells of each work of a queue, by the process whose VM it is for: the CPU
+ * time that it took, and what credit the VM has now.
  */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM kvm_vmem
@@ -25,6 +28,7 @@ TRACE_EVENT(batch,
 		__field(u32, flips)
 		__field(u32, grace_periods)
 		__field(u32, zaps)
+		__field(u32, unmaps)
 		__field(u64, judge_ns)
 		__field(u64, prepare_ns)
 		__field(u64, grace_ns)
@@ -39,6 +43,7 @@ TRACE_EVENT(batch,
 		__entry->flips = stats->flips;
 		__entry->grace_periods = stats->grace_periods;
 		__entry->zaps = stats->zaps;
+		__entry->unmaps = stats->unmaps;
 		__entry->judge_ns = stats->judge_ns;
 		__entry->prepare_ns = stats->prepare_ns;
 		__entry->grace_ns = stats->grace_ns;
@@ -47,11 +52,31 @@ TRACE_EVENT(batch,
 		__entry->result = result;
 	),
 
-	TP_printk("creates=%u deletes=%u flips=%u grace_periods=%u zaps=%u judge_ns=%llu prepare_ns=%llu grace_ns=%llu zap_ns=%llu commit_ns=%llu result=%d",
+	TP_printk("creates=%u deletes=%u flips=%u grace_periods=%u zaps=%u unmaps=%u judge_ns=%llu prepare_ns=%llu grace_ns=%llu zap_ns=%llu commit_ns=%llu result=%d",
 		  __entry->creates, __entry->deletes, __entry->flips,
-		  __entry->grace_periods, __entry->zaps, __entry->judge_ns,
+		  __entry->grace_periods, __entry->zaps, __entry->unmaps, __entry->judge_ns,
 		  __entry->prepare_ns, __entry->grace_ns, __entry->zap_ns,
 		  __entry->commit_ns, __entry->result)
+);
+
+TRACE_EVENT(work,
+	TP_PROTO(pid_t vmm, u64 ran_ns, s64 credit_ns),
+	TP_ARGS(vmm, ran_ns, credit_ns),
+
+	TP_STRUCT__entry(
+		__field(pid_t, vmm)
+		__field(u64, ran_ns)
+		__field(s64, credit_ns)
+	),
+
+	TP_fast_assign(
+		__entry->vmm = vmm;
+		__entry->ran_ns = ran_ns;
+		__entry->credit_ns = credit_ns;
+	),
+
+	TP_printk("vmm=%d ran_ns=%llu credit_ns=%lld",
+		  __entry->vmm, __entry->ran_ns, __entry->credit_ns)
 );
 
 #endif /* KVM_VMEM_TRACE_H */

@@ -13,9 +13,17 @@
  * Every structure begins with its size as the caller knows it: at least that of
  * its first version, EINVAL otherwise. What an older program's lacks is taken
  * as zero; a newer program's is taken if what this kernel does not know is
- * zero, E2BIG otherwise. On return no more than the caller's size is written.
- * Unknown flag bits and non-zero reserved fields are EINVAL. All sizes and
- * addresses are in bytes.
+ * zero and the structure is no longer than a page, E2BIG otherwise; E2BIG means
+ * nothing else. On return no more than the caller's size is written. Unknown
+ * flag bits and non-zero reserved fields are EINVAL. All sizes and addresses are
+ * in bytes.
+ *
+ * What is here stays: a program goes on working with later modules. What is
+ * added shows as a feature bit, a flag, or a field behind the others.
+ *
+ * Errors of every call, beside those that are listed with it: EFAULT an address
+ * is bad; ENOMEM memory is short, and nothing was changed; ENOTTY there is no
+ * such call.
  */
 #ifndef _LINUX_KVM_VMEM_H
 #define _LINUX_KVM_VMEM_H
@@ -23,14 +31,32 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-/* Raised when a program could tell the difference; shown by KVM_VMEM_QUERY. */
-#define KVM_VMEM_API_VERSION 2
+/*
+ * Shown by KVM_VMEM_QUERY. Raised only if a program for the version before would
+ * not work any more; what is added has a bit of its own in features.
+ */
+#define KVM_VMEM_API_VERSION 3
+
+/* Features of the module on the running kernel, shown by KVM_VMEM_QUERY. */
+
+/* Entries of a batch may be as long as struct kvm_userspace_memory_region2. */
+#define KVM_VMEM_FEATURE_ENTRY_SIZE (1ULL << 0)
+/* The module was reviewed for the KVM of this kernel's series. */
+#define KVM_VMEM_FEATURE_REVIEWED (1ULL << 1)
+/* KVM_VMEM_BATCH_ZAP_RANGES, @zapped of a batch, KVM_VMEM_REGION_ZAP_RANGES. */
+#define KVM_VMEM_FEATURE_ZAP_RANGES (1ULL << 2)
 
 /*
  * Most entries of one batch: two address spaces of KVM_USER_MEM_SLOTS (32764
  * on x86) memslots, the most that can differ between two layouts of a VM.
  */
 #define KVM_VMEM_MAX_BATCH 65528
+
+/*
+ * Most entries of a batch of deletes that may exceed the limit of the caller's
+ * memory cgroup for a moment, by less than 1 MiB.
+ */
+#define KVM_VMEM_SPARE_BATCH 4096
 
 /*
  * Most blocks of one region: 1 TiB in 4 KiB blocks, a 32 MiB bitmap. A larger
@@ -50,9 +76,14 @@
  * @max_memslots: out: KVM's user memslots per address space
  * @max_batch: out: most entries of one batch
  * @max_ranges: out: most ranges of one plug or unplug message
- * @regions: out: regions that exist on this host now
+ * @regions: out: regions that exist on this host now, for a caller with
+ *	CAP_NET_ADMIN in the initial user namespace that is in the initial network
+ *	namespace, as netlink's readers of all regions are; else 0
  * @max_blocks: out: most blocks of one region
  * @min_block_size: out: smallest block size
+ * @features: out: KVM_VMEM_FEATURE_*
+ *
+ * Errors: EINVAL @flags is not 0, or @size is too small; E2BIG.
  */
 struct kvm_vmem_query {
 	__u32 size;
@@ -65,10 +96,35 @@ struct kvm_vmem_query {
 	__u32 regions;
 	__u64 max_blocks;
 	__u64 min_block_size;
+	__u64 features;
 };
 
 /* Make every check of the batch, change nothing. */
 #define KVM_VMEM_BATCH_VALIDATE_ONLY (1U << 0)
+/*
+ * Of what the VM has mapped, drop no more than the deleted memslots. By itself
+ * KVM drops all mappings of the VM, so that its vCPUs fault all of its memory in
+ * again; before Linux 6.12 always, then unless the VMM has switched
+ * KVM_X86_QUIRK_SLOT_ZAP_ALL off.
+ *
+ * KVM_VMEM_FEATURE_ZAP_RANGES says whether the module knows this flag. The flag is
+ * ignored for a VM that KVM knows to have an assigned device, while page tables of
+ * a nested guest are shadowed, without the TDP MMU, where somebody else than KVM
+ * tracks the VM's pages, and on kernels without KVM_VMEM_FEATURE_REVIEWED. @zapped
+ * reports what was done.
+ */
+#define KVM_VMEM_BATCH_ZAP_RANGES (1U << 1)
+
+/*
+ * How mappings were dropped, in @zapped of a batch; 0 if nothing was deleted, as
+ * with KVM_VMEM_BATCH_VALIDATE_ONLY, or if the caller's structure could not be
+ * written any more after the batch was carried out.
+ */
+
+/* Those of the deleted memslots, and no others. */
+#define KVM_VMEM_ZAPPED_RANGES (1U << 0)
+/* As KVM does it by itself: all, unless KVM_X86_QUIRK_SLOT_ZAP_ALL is off. */
+#define KVM_VMEM_ZAPPED_BY_KVM (1U << 1)
 
 /* @bad_index when no single entry is to blame. */
 #define KVM_VMEM_NO_INDEX 0xffffffffU
@@ -79,10 +135,20 @@ struct kvm_vmem_query {
  * @vm_fd: in: a KVM VM's fd; the caller's mm must be the VM's
  * @flags: in: KVM_VMEM_BATCH_*
  * @nr: in: entries at @regions, 0 to KVM_VMEM_MAX_BATCH
- * @regions: in: user address of struct kvm_userspace_memory_region[@nr]
+ * @regions: in: user address of @nr entries
  * @bad_index: out, on error: first entry that was refused, or
  *	KVM_VMEM_NO_INDEX
+ * @entry_size: in: from one entry to the next: a multiple of 8, at least
+ *	sizeof(struct kvm_userspace_memory_region), at most a page
+ * @zapped: in: 0, or modules without KVM_VMEM_FEATURE_ZAP_RANGES return E2BIG;
+ *	out, on success: KVM_VMEM_ZAPPED_*; both, if a batch that lacked memory
+ *	was carried out in parts
  * @reserved: in: 0
+ *
+ * An entry begins as struct kvm_userspace_memory_region. It may go on as struct
+ * kvm_userspace_memory_region2, whose guest_memfd and guest_memfd_offset count
+ * only with KVM_MEM_GUEST_MEMFD, as in KVM. All else of it is reserved for later
+ * and 0.
  *
  * Each entry means what it means to KVM_SET_USER_MEMORY_REGION (KVM API,
  * section 4.35): memory_size 0 deletes slot, an unused slot is created, a used
@@ -91,18 +157,27 @@ struct kvm_vmem_query {
  * the slots there are; then the creates, in order, against the layout that
  * results: a create may take the place of slots that the same batch deletes.
  *
- * All or nothing: on any error the VM's memslots, their metadata and their
- * generation are as before. A vCPU that touches a slot while it is replaced
- * faults and retries; there is no point in time at which all changes appear
- * to all vCPUs.
+ * All or nothing: on any error the VM's memslots, their dirty bitmaps and their
+ * metadata are as before. What is refused leaves no trace. A batch with deletes
+ * that runs out of memory late may have gone further: vCPUs then fault in again
+ * what they had mapped, and the generation has advanced, as it does when KVM
+ * itself gives up a delete. A vCPU that touches a slot while it is replaced
+ * faults and retries; there is no point in time at which all changes appear to
+ * all vCPUs.
  *
- * Errors: EBADF @vm_fd is no open file; EINVAL it is no KVM VM, an entry
- * that KVM would refuse, a slot to delete that is not there, the same slot
- * twice, MOVE (another guest address for a used slot), a change of
- * KVM_MEM_READONLY; EEXIST memory that overlaps; EIO the caller's mm is not
- * the VM's, or the VM is dead; E2BIG @nr above the limit; EOPNOTSUPP
- * KVM_MEM_GUEST_MEMFD, or a VM type whose memslots are not the user's to
- * batch; ENOMEM; EFAULT.
+ * Memory for the batch is charged to the caller's memory cgroup, and allocated
+ * when nobody else changes the VM's memslots any more. A batch of at most
+ * KVM_VMEM_SPARE_BATCH entries that only deletes does not fail for the limit of
+ * that cgroup. A caller that waits for others can be killed.
+ *
+ * Errors: EBADF @vm_fd is no open file; EINVAL it is no KVM VM, @flags or
+ * @entry_size is out of its range, an entry that KVM would refuse, a slot to
+ * delete that is not there, the same slot twice, MOVE (another guest address
+ * for a used slot), a change of KVM_MEM_READONLY; EEXIST memory that overlaps;
+ * EIO the caller's mm is not the VM's, or the VM is dead; EMSGSIZE @nr above
+ * the limit; E2BIG something in an entry that this kernel does not know (see
+ * @bad_index); EOPNOTSUPP KVM_MEM_GUEST_MEMFD, or a VM with private memory,
+ * whose memslots are not the user's to batch.
  */
 struct kvm_vmem_memslot_batch {
 	__u32 size;
@@ -111,14 +186,22 @@ struct kvm_vmem_memslot_batch {
 	__u32 nr;
 	__u64 regions;
 	__u32 bad_index;
+	__u32 entry_size;
+	__u32 zapped;
 	__u32 reserved;
 };
+
+/*
+ * Whenever the region deletes memslots, do so as a batch does with
+ * KVM_VMEM_BATCH_ZAP_RANGES. Netlink tells how often that was so.
+ */
+#define KVM_VMEM_REGION_ZAP_RANGES (1U << 0)
 
 /**
  * struct kvm_vmem_create_region - make a region, get its fd
  * @size: in: sizeof(struct kvm_vmem_create_region)
  * @vm_fd: in: a KVM VM's fd; the caller's mm must be the VM's
- * @flags: in: 0
+ * @flags: in: KVM_VMEM_REGION_*
  * @address_spaces: in: mask of KVM address spaces that get the memslots
  *	(bit 0: normal, bit 1: SMM); not 0
  * @first_slot: in: id, within each address space, of the memslot at
@@ -144,17 +227,24 @@ struct kvm_vmem_memslot_batch {
  *
  * A new region has no block plugged and no memslot.
  *
+ * Signals do not fail the call, whether their handlers have SA_RESTART or not:
+ * their handlers run when it is done, or before it begins anew. One that kills
+ * the process does so.
+ *
  * The descriptor polls: EPOLLIN when the region has changed since the
  * descriptor was last read, EPOLLHUP when the VM is gone. read() takes 8 bytes
  * or more and returns the region's change count as a __u64, blocking for a
  * change unless O_NONBLOCK (EAGAIN); 0 when the VM is gone; EINVAL for fewer
- * bytes. The count belongs to the open file description: all who share it
- * share what was read. /proc/PID/fdinfo/FD shows the region's state.
+ * bytes; EINTR a signal came while it waited. The count belongs to the open file
+ * description: all who share it share what was read. /proc/PID/fdinfo/FD shows
+ * the region's state.
  *
- * Errors: EBADF, EINVAL, EIO as for a batch; EINVAL any field out of its
- * range; E2BIG more than KVM_VMEM_MAX_BLOCKS blocks; ENOSPC the memslot ids
- * needed go beyond KVM's; EEXIST the guest range or an id is in use by a
- * memslot or another region of the VM; EMFILE; ENOMEM; EFAULT.
+ * Errors: EBADF, EINVAL, EIO, EOPNOTSUPP as for a batch; EINVAL any field out of
+ * its range, or the guest range reaches beyond what KVM can map; EFBIG more than
+ * KVM_VMEM_MAX_BLOCKS blocks; ENOSPC the memslot ids needed go beyond KVM's;
+ * EEXIST the guest range or an id is in use by a memslot or another region of
+ * the VM; EBUSY the host has no region number left; EMFILE the process, ENFILE
+ * the host has too many open files.
  */
 struct kvm_vmem_create_region {
 	__u32 size;
@@ -224,7 +314,7 @@ struct kvm_vmem_memslot {
  * takes the rights of ptrace(2).
  *
  * Errors: EBADF @vm_fd is no open file; EINVAL it is no KVM VM, or a field is
- * out of its range; E2BIG @nr above the limit; ENOMEM; EFAULT.
+ * out of its range; EMSGSIZE @nr above the limit.
  */
 struct kvm_vmem_get_memslots {
 	__u32 size;

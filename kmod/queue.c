@@ -1,0 +1,430 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Queues: what the host does for the regions of a VM, one thing at a time, and
+ * no more of it than a share of a CPU.
+ *
+ * A change of a region is made by a worker, see region.c. The worker is the
+ * host's: its CPU time is in nobody's cgroup, so nothing but this file bounds
+ * what somebody with a region's descriptor makes it do. All regions of a VM have
+ * one queue. It runs one work after the other, those of a region (its lane) in
+ * the order in which they came, those of different regions in turn.
+ *
+ * The share. A queue has credit, CPU time that its works may take. A VM begins
+ * with the most there can be, CREDIT_MAX_NS, which no device uses up as its
+ * guest grows or shrinks; each work is taken off it, and a SHARE-th of the time
+ * that passes is added. Without credit no work begins: the queue's timer waits
+ * until there is some again, and nobody holds a lock or memory of KVM's
+ * meanwhile. A work that has begun is not interrupted, so the credit may fall
+ * below 0 by what one work takes. What KVM makes others do for a change, such as
+ * the callbacks of a grace period, goes with the number of works and is not
+ * counted.
+ *
+ * Not all works wait for credit. A lane is hurried when its region ends or its
+ * VM does, as somebody waits for the end or as it frees memory. That takes
+ * credit all the same, and leaves less to the VM's other regions. What it costs
+ * is bounded: region.c carries out no request in a hurried lane if there is no
+ * credit, and does not make a region until there is.
+ *
+ * Life. A queue is found by VM and mm, so that a region that is made anew finds
+ * the queue of the one before. When its last user has gone, a queue lingers
+ * until its credit is full: until then a new queue would have more credit than
+ * this one. By that time KVM may have given the memory of struct kvm to another
+ * VM of the process, which then begins with what the queue has. Another process
+ * has another mm, which the queue holds on to so that its address stays taken. A
+ * queue lingers for LINGER_MIN at least, so that a caller who makes regions that
+ * are refused does not make a workqueue for each.
+ *
+ * The share is a VM's. A process that makes VMs has it once for each, as it has
+ * all else that KVM does for a VM outside of cgroups.
+ *
+ * Workers. Each queue has a workqueue of its own. The kernel's shared ones, and
+ * any that VMs would share, run only so many works at once, and a work can be
+ * held up for as long as a vCPU's page fault takes: a few VMs could take all of
+ * the places. These workqueues have no rescuer. It would be a thread for each VM
+ * that no cgroup counts. And a work may drop the last reference to a VM: KVM then
+ * waits for works of its own on workqueues without one. The VM of a process that
+ * the OOM killer ends goes by a task work, which needs no worker, see region.c.
+ *
+ * Locks, outermost first:
+ *
+ *   queues_lock	spinlock. Which queues there are, and their users.
+ *   queue->lock	spinlock. Lanes and credit of one queue.
+ *
+ * queue->members_lock is region.c's.
+ */
+#include <linux/hashtable.h>
+#include <linux/jiffies.h>
+#include <linux/kvm_host.h>
+#include <linux/sched/cputime.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/timekeeping.h>
+
+#include "gfp.h"
+#include "queue.h"
+#include "symbols.h"
+#include "trace.h"
+
+/* More than a change of all memslots that a region may have. */
+#define CREDIT_MAX_NS ((s64)NSEC_PER_SEC)
+/* A work that takes 1 ms waits 4 ms: as often as a tick at 250 Hz. */
+#define SHARE 4
+
+/* A region that is made again and again finds its queue. */
+#define LINGER_MIN HZ
+
+/*
+ * Bytes that works of a VM hold while they wait, at most: so much is allocated
+ * outside of any cgroup. A lane may hold as much as it leaves to others. So one
+ * alone has half of it: as many requests as may wait for a region, each as long
+ * as it may be, with what the kernel adds to each (64 of 33 KiB).
+ */
+#define MAX_HELD (5U << 20)
+
+struct workqueue_struct *vmem_free_wq;
+
+static DEFINE_SPINLOCK(queues_lock);
+/* Buckets: a host with thousands of VMs has a few in each. */
+static DEFINE_HASHTABLE(queues, 9);
+static bool exiting;
+
+/* Add to the credit what the time since has brought. Under queue->lock. */
+static void update_credit(struct vmem_queue *queue)
+{
+	u64 now = ktime_get_ns();
+
+	queue->credit += (s64)div_u64(now - queue->credit_time, SHARE);
+	queue->credit = min(queue->credit, CREDIT_MAX_NS);
+	queue->credit_time = now;
+}
+
+/* Jiffies until the credit is above @credit. Under queue->lock. */
+static unsigned long time_to(struct vmem_queue *queue, s64 credit)
+{
+	update_credit(queue);
+	if (queue->credit > credit)
+		return 0;
+	return nsecs_to_jiffies((credit - queue->credit) * SHARE) + 1;
+}
+
+/* See to it that what waits is run in time. Under queue->lock. */
+static void arm(struct vmem_queue *queue)
+{
+	if (!list_empty(&queue->hurried))
+		mod_delayed_work(queue->wq, &queue->run_work, 0);
+	else if (!list_empty(&queue->waiting))
+		mod_delayed_work(queue->wq, &queue->run_work,
+				 time_to(queue, 0));
+}
+
+/* The work whose turn it is, NULL if none may run now. */
+static struct vmem_work *take_work(struct vmem_queue *queue)
+{
+	struct vmem_work *work = NULL;
+	struct vmem_lane *lane;
+
+	spin_lock(&queue->lock);
+	lane = list_first_entry_or_null(&queue->hurried, struct vmem_lane,
+					node);
+	if (!lane && !time_to(queue, 0))
+		lane = list_first_entry_or_null(&queue->waiting,
+						struct vmem_lane, node);
+	if (lane) {
+		work = list_first_entry(&lane->works, struct vmem_work, node);
+		list_del_init(&work->node);
+		if (list_empty(&lane->works))
+			list_del_init(&lane->node);
+		else
+			list_move_tail(&lane->node, lane->hurried ?
+						    &queue->hurried :
+						    &queue->waiting);
+		queue->running = true;
+	} else {
+		arm(queue);
+	}
+	spin_unlock(&queue->lock);
+	return work;
+}
+
+static void run_work(struct work_struct *w)
+{
+	struct vmem_queue *queue = container_of(to_delayed_work(w),
+						struct vmem_queue, run_work);
+	struct vmem_work *work = take_work(queue);
+	u64 ran;
+
+	if (!work)
+		return;
+	ran = kernel_hook(task_sched_runtime)(current);
+	/* The lane may be gone then; the queue waits for this to return. */
+	work->run(work);
+	ran = kernel_hook(task_sched_runtime)(current) - ran;
+
+	spin_lock(&queue->lock);
+	update_credit(queue);
+	queue->credit -= ran;
+	queue->running = false;
+	trace_work(queue->tgid, ran, queue->credit);
+	arm(queue);
+	spin_unlock(&queue->lock);
+}
+
+static void free_queue(struct vmem_queue *queue)
+{
+	cancel_delayed_work_sync(&queue->run_work);
+	destroy_workqueue(queue->wq);
+	mmdrop(queue->mm);
+	kfree(queue);
+}
+
+/* How long a queue without users stays. Under queues_lock. */
+static unsigned long time_to_linger(struct vmem_queue *queue)
+{
+	unsigned long delay;
+
+	if (exiting)
+		return 0;
+	spin_lock(&queue->lock);
+	delay = time_to(queue, CREDIT_MAX_NS - 1);
+	/* The last work is about to be taken off the credit. */
+	if (queue->running && !delay)
+		delay = 1;
+	spin_unlock(&queue->lock);
+	return delay;
+}
+
+static void linger_work(struct work_struct *work)
+{
+	struct vmem_queue *queue = container_of(to_delayed_work(work),
+						struct vmem_queue, linger_work);
+	unsigned long delay;
+
+	spin_lock(&queues_lock);
+	if (queue->users) {
+		spin_unlock(&queues_lock);
+		return;
+	}
+	delay = time_to_linger(queue);
+	if (delay) {
+		mod_delayed_work(vmem_free_wq, &queue->linger_work, delay);
+		spin_unlock(&queues_lock);
+		return;
+	}
+	hash_del(&queue->node);
+	/* Nobody queues it from here on, but somebody may have meanwhile. */
+	cancel_delayed_work(&queue->linger_work);
+	spin_unlock(&queues_lock);
+	free_queue(queue);
+}
+
+static struct vmem_queue *alloc_queue(struct kvm *kvm)
+{
+	struct vmem_queue *queue = kzalloc(sizeof(*queue), VMEM_GFP);
+
+	if (!queue)
+		return NULL;
+	queue->tgid = current->tgid;
+	queue->wq = alloc_ordered_workqueue("kvm-vmem-%d", 0, queue->tgid);
+	if (!queue->wq) {
+		kfree(queue);
+		return NULL;
+	}
+	queue->kvm = kvm;
+	queue->mm = current->mm;
+	mmgrab(queue->mm);
+	queue->users = 1;
+	INIT_DELAYED_WORK(&queue->linger_work, linger_work);
+	INIT_DELAYED_WORK(&queue->run_work, run_work);
+	spin_lock_init(&queue->lock);
+	queue->credit = CREDIT_MAX_NS;
+	queue->credit_time = ktime_get_ns();
+	INIT_LIST_HEAD(&queue->waiting);
+	INIT_LIST_HEAD(&queue->hurried);
+	mutex_init(&queue->members_lock);
+	INIT_LIST_HEAD(&queue->members);
+	return queue;
+}
+
+/* The queue of a VM of current's, with one user more. Under queues_lock. */
+static struct vmem_queue *find_queue(const struct kvm *kvm)
+{
+	struct vmem_queue *queue;
+
+	hash_for_each_possible(queues, queue, node, (unsigned long)kvm) {
+		if (queue->kvm == kvm && queue->mm == current->mm) {
+			queue->users++;
+			return queue;
+		}
+	}
+	return NULL;
+}
+
+/**
+ * vmem_queue_get - use the queue of a VM, which is made if there is none
+ * @kvm: the VM, whose mm is current's
+ *
+ * Return: the queue, to be put; NULL without memory.
+ */
+struct vmem_queue *vmem_queue_get(struct kvm *kvm)
+{
+	struct vmem_queue *queue, *new;
+
+	spin_lock(&queues_lock);
+	queue = find_queue(kvm);
+	spin_unlock(&queues_lock);
+	if (queue)
+		return queue;
+
+	new = alloc_queue(kvm);
+	if (!new)
+		return NULL;
+	spin_lock(&queues_lock);
+	queue = find_queue(kvm);
+	if (!queue)
+		hash_add(queues, &new->node, (unsigned long)kvm);
+	spin_unlock(&queues_lock);
+	if (!queue)
+		return new;
+	free_queue(new);
+	return queue;
+}
+
+/* vmem_queue_put() - use it no more; no work of the caller's waits in it */
+void vmem_queue_put(struct vmem_queue *queue)
+{
+	unsigned long delay;
+
+	spin_lock(&queues_lock);
+	if (!--queue->users) {
+		delay = time_to_linger(queue);
+		if (!exiting)
+			delay = max_t(unsigned long, delay, LINGER_MIN);
+		mod_delayed_work(vmem_free_wq, &queue->linger_work, delay);
+	}
+	spin_unlock(&queues_lock);
+}
+
+bool vmem_queue_has_credit(struct vmem_queue *queue)
+{
+	bool has;
+
+	spin_lock(&queue->lock);
+	has = !time_to(queue, 0);
+	spin_unlock(&queue->lock);
+	return has;
+}
+
+/**
+ * vmem_queue_await_credit - wait until a work could begin
+ * @queue: the queue
+ *
+ * Return: 0; -EINTR if the caller is killed.
+ */
+int vmem_queue_await_credit(struct vmem_queue *queue)
+{
+	unsigned long delay;
+
+	for (;;) {
+		spin_lock(&queue->lock);
+		delay = time_to(queue, 0);
+		spin_unlock(&queue->lock);
+		if (!delay)
+			return 0;
+		/* It may take longer than a freezer waits. */
+		__set_current_state(TASK_KILLABLE | TASK_FREEZABLE);
+		schedule_timeout(delay);
+		if (fatal_signal_pending(current))
+			return -EINTR;
+	}
+}
+
+void vmem_lane_init(struct vmem_lane *lane)
+{
+	INIT_LIST_HEAD(&lane->works);
+	INIT_LIST_HEAD(&lane->node);
+	lane->hurried = false;
+	lane->held = 0;
+}
+
+/**
+ * vmem_queue_add - have a work run after those of its lane
+ * @queue: the queue
+ * @lane: the region's
+ * @work: the work; if it has a size, vmem_queue_release() is to follow
+ *
+ * A work without a size is always taken.
+ *
+ * Return: 0; -EBUSY if those that wait would hold too much with it.
+ */
+int vmem_queue_add(struct vmem_queue *queue, struct vmem_lane *lane,
+		   struct vmem_work *work)
+{
+	int r = 0;
+
+	spin_lock(&queue->lock);
+	if (work->size &&
+	    lane->held + work->size > MAX_HELD - queue->held) {
+		r = -EBUSY;
+	} else {
+		queue->held += work->size;
+		lane->held += work->size;
+		list_add_tail(&work->node, &lane->works);
+		if (list_empty(&lane->node))
+			list_add_tail(&lane->node, lane->hurried ?
+						   &queue->hurried :
+						   &queue->waiting);
+		arm(queue);
+	}
+	spin_unlock(&queue->lock);
+	return r;
+}
+
+/* vmem_queue_release() - a work that has run holds its bytes no more */
+void vmem_queue_release(struct vmem_queue *queue, struct vmem_lane *lane,
+			u32 size)
+{
+	spin_lock(&queue->lock);
+	queue->held -= size;
+	lane->held -= size;
+	spin_unlock(&queue->lock);
+}
+
+/* vmem_queue_hurry() - have the works of a lane not wait for credit any more */
+void vmem_queue_hurry(struct vmem_queue *queue, struct vmem_lane *lane)
+{
+	spin_lock(&queue->lock);
+	lane->hurried = true;
+	if (!list_empty(&lane->node)) {
+		list_move_tail(&lane->node, &queue->hurried);
+		arm(queue);
+	}
+	spin_unlock(&queue->lock);
+}
+
+int vmem_queue_init(void)
+{
+	vmem_free_wq = alloc_workqueue("kvm-vmem-free", WQ_UNBOUND, 0);
+	return vmem_free_wq ? 0 : -ENOMEM;
+}
+
+/*
+ * vmem_queue_exit() - wait for what the last regions have left to do
+ *
+ * No region holds the module any more, but a work that has just put its
+ * reference may not have returned. Those of queues are waited for as queues are
+ * freed, which lingering ones are now; what frees regions and queues runs on
+ * vmem_free_wq.
+ */
+void vmem_queue_exit(void)
+{
+	struct vmem_queue *queue;
+	int bkt;
+
+	spin_lock(&queues_lock);
+	exiting = true;
+	hash_for_each(queues, bkt, queue, node)
+		mod_delayed_work(vmem_free_wq, &queue->linger_work, 0);
+	spin_unlock(&queues_lock);
+	destroy_workqueue(vmem_free_wq);
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Was this module reviewed against the KVM that runs?
+ *
+ * layout.c finds a structure that has changed. It cannot find a change of
+ * meaning: KVM may begin to compare a count, to send a request or to take a lock
+ * in a function that the module does the work of. Only a reader finds that, so
+ * the module runs on the kernel series whose KVM was read line by line, and
+ * refuses others unless unreviewed_kernel=1 says otherwise.
+ *
+ * A series is a version as kernel.org maintains it, 6.12.y: stable updates are
+ * small, and distributions that follow them have their own few patches on top.
+ * A tree that stays at 6.12.0 for years is another matter: it takes KVM from
+ * newer series as it sees fit. Its sublevel is 0, and it is not reviewed.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/kernel.h>
+#include <linux/module.h>
+#include <linux/moduleparam.h>
+#include <linux/printk.h>
+#include <linux/utsname.h>
+#include <linux/version.h>
+
+#include "series.h"
+
+struct series {
+	u32 major;
+	u32 minor;
+};
+
+/*
+ * The reviewed series, one line each. This is the one place that knows them:
+ * the build and the scripts read it here.
+ */
+static const struct series reviewed[] = {
+	{ 6, 1 },
+	{ 6, 12 },
+	{ 7, 2 },
+	{ 7, 3 },
+};
+
+static bool unreviewed_kernel;
+module_param(unreviewed_kernel, bool, 0444);
+MODULE_PARM_DESC(unreviewed_kernel,
+		 "Load on a kernel series that the module was not reviewed for");
+
+/* "6.1, 6.12, 7.3" */
+static void name_series(char *names, size_t size)
+{
+	size_t i, used = 0;
+
+	for (i = 0; i < ARRAY_SIZE(reviewed); i++)
+		used += scnprintf(names + used, size - used, "%s%u.%u",
+				  i ? ", " : "", reviewed[i].major,
+				  reviewed[i].minor);
+}
+
+/**
+ * vmem_series_reviewed - was the running kernel's series reviewed?
+ */
+bool vmem_series_reviewed(void)
+{
+	u32 major, minor;
+	size_t i;
+
+	/* Some kernels are named 6.1.0 whatever their sublevel: the name will not do. */
+	if (!LINUX_VERSION_SUBLEVEL)
+		return false;
+	if (sscanf(init_utsname()->release, "%u.%u", &major, &minor) != 2)
+		return false;
+	/* From memory, where a test can have altered the table. */
+	for (i = 0; i < ARRAY_SIZE(reviewed); i++)
+		if (READ_ONCE(reviewed[i].major) == major &&
+		    READ_ONCE(reviewed[i].minor) == minor)
+			return true;
+	return false;
+}
+
+/**
+ * vmem_series_check - may the module run on this kernel?
+ *
+ * Return: 0; -EOPNOTSUPP, having said why and what overrides it.
+ */
+int vmem_series_check(void)
+{
+	/* Room for some 30 series. */
+	char names[256];
+
+	if (vmem_series_reviewed())
+		return 0;
+	name_series(names, sizeof(names));
+	if (unreviewed_kernel) {
+		pr_warn("not reviewed for kernel %s (reviewed: stable updates of %s), loaded as unreviewed_kernel=1: run \"vmemctl check\"\n",
+			init_utsname()->release, names);
+		return 0;
+	}
+	pr_err("not reviewed for kernel %s (reviewed: stable updates of %s): unreviewed_kernel=1 loads it all the same, at the risk of the host and its VMs\n",
+	       init_utsname()->release, names);
+	return -EOPNOTSUPP;
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Dropping the mappings of many deleted memslots with one flush.
+ *
+ * When KVM deletes a memslot and keeps the mappings of the others, its hook
+ * takes mmu_lock, unmaps the memslot's range and flushes the TLBs of all vCPUs.
+ * A batch that calls the hook for each of its deletes sends as many flushes.
+ * Here all ranges are unmapped under one hold of mmu_lock, and one flush ends
+ * it.
+ *
+ * This is done for a VM for which KVM would do the same by itself: one whose VMM
+ * has switched KVM_X86_QUIRK_SLOT_ZAP_ALL off. In all others a delete drops every
+ * mapping, and KVM's hook does that once. For these VMs single ranges are unmapped
+ * only if the caller asks for it: the VM keeps the mappings of its other memory.
+ *
+ * KVM itself once dropped single memslots' mappings (4e103134b862, 5.1) and went
+ * back to all, as a VM with an assigned GPU broke. Why was never found. So the
+ * request is ignored for a VM with an assigned device, and on kernels that were not
+ * reviewed. That is a precaution, not a condition for what follows: nothing here
+ * depends on devices. It is decided for each part of a batch that is carried out in
+ * parts, and once for any other. A device that is assigned a moment later meets
+ * what it would have met if the batch had come before. Where the VMM has switched the
+ * quirk off, devices make no difference, as they make none to KVM.
+ *
+ * Why it is safe, and why what vmem_zap_is_safe() has found stays so:
+ *
+ *  - The caller holds slots_lock from before the INVALID copies are linked. No
+ *    other memslot changes. All mappings are dropped at the same time only as the
+ *    mm ends (KVM's release notifier), which leaves nothing to find.
+ *  - The INVALID copies are in the active sets and a grace period of kvm->srcu
+ *    has passed. A vCPU stays inside kvm->srcu from the look-up of a memslot
+ *    until the page is mapped. So nobody maps a page of these memslots any more,
+ *    and nobody starts to shadow a guest's page table that lies in them.
+ *  - Freeing a shadow page updates the metadata of the memslot that has the
+ *    guest's page table. A shadow page that outlives its memslot is a
+ *    use-after-free. Such pages are on active_mmu_pages, those of the TDP MMU
+ *    are not. If the list is empty under mmu_lock, no shadow page refers to
+ *    these memslots; and by the point before none will, even if a nested guest
+ *    starts while mmu_lock is dropped for others.
+ *  - The quirk, once off, stays off; and a request is the batch's own.
+ *  - Before 6.5 KVM's hook is also what tells page trackers of a memslot that goes.
+ *    Where there are others than KVM's own, the hook is called. They are looked at
+ *    where the hook would be called, so one that registers later is told as little
+ *    as by KVM.
+ *
+ * mmu_lock is a spinning lock, and is taken for write. It is dropped between
+ * chunks if others want it or the CPU, but never with a flush still due: an mmu
+ * notifier that finds no mapping sends no flush, and its caller frees the page.
+ * For the same reason KVM's function may not drop the lock by itself.
+ *
+ * Stale MMIO mappings, which are not present for this purpose, end with the
+ * generation of the memslots, as they do for KVM's own creates. Page tables
+ * stay, and serve the next memslot at the place.
+ */
+#include <linux/minmax.h>
+#include <linux/sched.h>
+#include <linux/sizes.h>
+
+#include "compat.h"
+#include "series.h"
+#include "symbols.h"
+#include "zap.h"
+
+/*
+ * Pages that are unmapped before others can have mmu_lock: some hundred
+ * microseconds' worth if each is mapped by itself, and few enough walks from the
+ * root for a large memslot in which little is mapped.
+ */
+#define CHUNK_PAGES (SZ_32M >> PAGE_SHIFT)
+
+/*
+ * vmem_zap_is_wanted() - are the mappings of other memslots to stay?
+ * @asked: the caller wishes so, even if KVM drops them by itself
+ *
+ * If not, KVM's hook is to be called, and nothing here.
+ */
+bool vmem_zap_is_wanted(struct kvm *kvm, bool asked)
+{
+	if (vmem_flush_tells_others(kvm))
+		return false;
+	return vmem_delete_keeps_others(kvm) ||
+	       (asked && vmem_series_reviewed() &&
+		!vmem_has_assigned_device(kvm));
+}
+
+/*
+ * vmem_zap_is_safe() - may the mappings of single memslots be dropped here?
+ *
+ * To be called under mmu_lock, after the grace period that follows the swap to
+ * INVALID copies.
+ *
+ * Return: true, also if mmu_lock is dropped later; false if KVM's hook has to
+ * drop them.
+ */
+bool vmem_zap_is_safe(struct kvm *kvm)
+{
+	lockdep_assert_held(&kvm->slots_lock);
+	lockdep_assert_held_write(&kvm->mmu_lock);
+	return list_empty(&kvm->arch.active_mmu_pages);
+}
+
+/*
+ * vmem_zap_flush() - flush what is due
+ *
+ * To be called before mmu_lock is dropped.
+ */
+void vmem_zap_flush(struct vmem_zap *zap)
+{
+	if (zap->flush)
+		kvm_hook(kvm_flush_remote_tlbs)(zap->kvm);
+	zap->flush = false;
+}
+
+/*
+ * vmem_zap_memslot() - drop what is mapped of a memslot
+ * @slot: its INVALID copy, in the active set
+ *
+ * May drop mmu_lock for a moment.
+ */
+void vmem_zap_memslot(struct vmem_zap *zap, struct kvm_memory_slot *slot)
+{
+	gfn_t end = slot->base_gfn + slot->npages;
+	struct kvm_gfn_range range = {
+		.slot = slot,
+		.start = slot->base_gfn,
+		.may_block = false,
+	};
+
+	vmem_range_is_all_memory(&range);
+	while (range.start < end) {
+		range.end = min_t(gfn_t, end, range.start + CHUNK_PAGES);
+		if (kvm_hook(kvm_unmap_gfn_range)(zap->kvm, &range))
+			zap->flush = true;
+		range.start = range.end;
+		if (need_resched() || rwlock_needbreak(&zap->kvm->mmu_lock)) {
+			vmem_zap_flush(zap);
+			cond_resched_rwlock_write(&zap->kvm->mmu_lock);
+		}
+	}
+}
