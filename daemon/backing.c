@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "backing.h"
 
@@ -34,6 +35,25 @@ int backing_init(struct backing *backing, const struct backing_ops *ops,
 	return 0;
 }
 
+/* Count what is looked at of the sets of blocks. @work: not owned */
+void backing_count(struct backing *backing, struct work *work)
+{
+	backing->plugged.work = work;
+	backing->owed.work = work;
+}
+
+/* Which file the memory is of. Return: 0, or an errno. */
+int backing_note_file(struct backing *backing, int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	backing->memory_dev = st.st_dev;
+	backing->memory_ino = st.st_ino;
+	return 0;
+}
+
 void backing_free(struct backing *backing)
 {
 	blocks_free(&backing->plugged);
@@ -52,18 +72,8 @@ void backing_note_plugged(struct backing *backing, uint64_t gpa, uint64_t size)
 void backing_note_unplugged(struct backing *backing, uint64_t gpa,
 			    uint64_t size)
 {
-	uint64_t first = block_of(backing, gpa);
-	uint64_t end = first + size / backing->block_size;
-
-	while ((first = blocks_next_until(&backing->plugged, first, end,
-					  true)) < end) {
-		uint64_t next =
-			blocks_next_until(&backing->plugged, first, end, false);
-
-		blocks_set(&backing->owed, first, next - first);
-		blocks_clear(&backing->plugged, first, next - first);
-		first = next;
-	}
+	blocks_move(&backing->plugged, &backing->owed, block_of(backing, gpa),
+		    size / backing->block_size);
 }
 
 /* Others have changed blocks: take over what is plugged now. */
@@ -71,6 +81,7 @@ void backing_adopt(struct backing *backing, struct blocks *plugged)
 {
 	blocks_add(&backing->owed, &backing->plugged);
 	blocks_remove(&backing->owed, plugged);
+	plugged->work = backing->plugged.work;
 	blocks_free(&backing->plugged);
 	backing->plugged = *plugged;
 	memset(plugged, 0, sizeof(*plugged));
@@ -79,14 +90,15 @@ void backing_adopt(struct backing *backing, struct blocks *plugged)
 /* There may be memory of the unplugged blocks of a range. */
 void backing_owe(struct backing *backing, uint64_t gpa, uint64_t size)
 {
-	blocks_set(&backing->owed, block_of(backing, gpa),
-		   size / backing->block_size);
-	blocks_remove(&backing->owed, &backing->plugged);
-}
+	uint64_t at = block_of(backing, gpa);
+	uint64_t end = at + size / backing->block_size;
 
-/* Nothing is known of the memory of unplugged blocks. */
-void backing_owe_unplugged(struct backing *backing)
-{
-	blocks_set(&backing->owed, 0, backing->owed.nr);
-	blocks_remove(&backing->owed, &backing->plugged);
+	while ((at = blocks_next_until(&backing->plugged, at, end, false)) <
+	       end) {
+		uint64_t next =
+			blocks_next_until(&backing->plugged, at, end, true);
+
+		blocks_set(&backing->owed, at, next - at);
+		at = next;
+	}
 }

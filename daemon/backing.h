@@ -17,6 +17,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "blocks.h"
 
@@ -37,8 +38,8 @@ struct backing;
  * @discard: give the memory of an unplugged range back to the host. Does not
  *	take long for ranges of BACKING_DISCARD_MAX
  * @answer_lost: the guest was not told of the last change
- * @owe: at the start: add to @owed the unplugged blocks whose memory may be
- *	there. NULL: nothing is known of any
+ * @next_memory: first block from a number on whose memory may be there, or the
+ *	number of blocks. NULL: any may
  *
  * Ranges are whole blocks inside the region: the device has checked. The first
  * four may take long. They return -EINPROGRESS then, and @done of the backing
@@ -55,7 +56,7 @@ struct backing_ops {
 	int (*verify)(struct backing *backing);
 	int (*discard)(struct backing *backing, uint64_t gpa, uint64_t size);
 	void (*answer_lost)(struct backing *backing);
-	void (*owe)(struct backing *backing);
+	uint64_t (*next_memory)(struct backing *backing, uint64_t from);
 };
 
 /*
@@ -64,19 +65,39 @@ struct backing_ops {
  */
 #define BACKING_DISCARD_MAX (256ULL << 20)
 
+/*
+ * The same where nobody waits for it: guests and operators that do have their
+ * turns in between.
+ */
+#define BACKING_DISCARD_SLICE (32ULL << 20)
+
 /**
  * struct backing - what carries out changes
  * @placed: it is known where the region is in the guest; else @gpa means nothing,
  *	and the device says that it has no memory
+ * @lost_at_reset: memory that is populated is not kept over a system reset,
+ *	nor over the one that a suspend to RAM makes
+ * @lost: which blocks the guest has is not known, and @plugged has all that it
+ *	may have. Only all of them can be unplugged, which ends it
+ * @unread: whether it has any is not known yet, since no front end has said
+ *	what it has mapped
+ * @memory_dev, @memory_ino: the file that the memory is of, as it is found in a
+ *	memory table; see backing_note_file()
  * @plugged: blocks that the guest has
  * @owed: unplugged blocks whose memory may not have been given back, so that
  *	it is not zero
  * @done: an operation has ended; set by the user of the backing
- * @arg: for @done
+ * @lost_changed: @lost has changed, or @plugged where it is set; likewise
+ * @arg: for both
  */
 struct backing {
 	const struct backing_ops *ops;
 	bool placed;
+	bool lost_at_reset;
+	bool lost;
+	bool unread;
+	dev_t memory_dev;
+	ino_t memory_ino;
 	uint64_t gpa;
 	uint64_t size;
 	uint64_t block_size;
@@ -84,17 +105,19 @@ struct backing {
 	struct blocks owed;
 	char reason[BACKING_REASON_MAX];
 	void (*done)(void *arg, int result);
+	void (*lost_changed)(void *arg);
 	void *arg;
 };
 
 int backing_init(struct backing *backing, const struct backing_ops *ops,
 		 uint64_t gpa, uint64_t size, uint64_t block_size);
+void backing_count(struct backing *backing, struct work *work);
+int backing_note_file(struct backing *backing, int fd);
 void backing_free(struct backing *backing);
 void backing_note_plugged(struct backing *backing, uint64_t gpa, uint64_t size);
 void backing_note_unplugged(struct backing *backing, uint64_t gpa,
 			    uint64_t size);
 void backing_adopt(struct backing *backing, struct blocks *plugged);
 void backing_owe(struct backing *backing, uint64_t gpa, uint64_t size);
-void backing_owe_unplugged(struct backing *backing);
 
 #endif /* BACKING_H */

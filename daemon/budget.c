@@ -92,21 +92,29 @@ static uint64_t slot_cost(uint64_t gpa, uint64_t size, bool nested)
 /**
  * budget_predict() - what a region costs when all of it is plugged
  * @gpa, @region_size: of the region, bytes
- * @budget: its slot_size and nr_slots are used, both costs are filled in
+ * @budget: its slot_size, a power of two, and nr_slots are used, both costs are
+ *	filled in
+ *
+ * All memslots but the last cost the same. A memslot that is larger than a page
+ * size has whole pages of it, in each the same place. One that is smaller
+ * touches one page or two, and the arrays for either take one page.
  */
 void budget_predict(uint64_t gpa, uint64_t region_size, struct budget *budget)
 {
-	uint64_t size = budget->slot_size, at = gpa;
+	uint64_t size = budget->slot_size, full = budget->nr_slots - 1;
+	uint64_t last = gpa + full * size;
+	uint64_t left = gpa + region_size - last;
 
 	budget->metadata = 0;
 	budget->metadata_nested = 0;
-	for (uint64_t i = 0; i < budget->nr_slots; i++, at += size) {
-		uint64_t left = gpa + region_size - at;
-		uint64_t here = left < size ? left : size;
-
-		budget->metadata += slot_cost(at, here, false);
-		budget->metadata_nested += slot_cost(at, here, true);
-	}
+	if (!budget->nr_slots)
+		return;
+	if (left > size)
+		left = size;
+	budget->metadata = full * slot_cost(gpa, size, false) +
+			   slot_cost(last, left, false);
+	budget->metadata_nested =
+		full * slot_cost(gpa, size, true) + slot_cost(last, left, true);
 }
 
 /* --- How many --- */
@@ -146,6 +154,10 @@ static int check_request(const struct budget_request *request, char *text,
 	if (request->gpa % block || request->gpa > BUDGET_REGION_MAX)
 		return refuse(-EINVAL, text, text_size,
 			      "gpa is a multiple of block_size, at most 4 PiB");
+	if (request->kvm_limit > BUDGET_KVM_LIMIT_MAX)
+		return refuse(-EINVAL, text, text_size,
+			      "kvm_limit is what KVM_CAP_NR_MEMSLOTS tells, at "
+			      "most 65536");
 	if (request->total_size && (request->total_size < size ||
 				    request->total_size > BUDGET_REGION_MAX))
 		return refuse(-EINVAL, text, text_size,

@@ -24,6 +24,9 @@
 /* Most of a memslot: KVM counts its pages in 31 bits. */
 #define BUDGET_SLOT_MAX (((1ULL << 31) - 1) * 4096)
 
+/* Most that KVM_CAP_NR_MEMSLOTS can tell: a memslot's number has 16 bits. */
+#define BUDGET_KVM_LIMIT_MAX (1ULL << 16)
+
 /* Regions are not larger: guest addresses have 52 bits. */
 #define BUDGET_REGION_MAX (1ULL << 52)
 

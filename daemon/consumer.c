@@ -45,6 +45,15 @@
  * wait until he has let go. A daemon that was restarted has no consumers; they
  * subscribe again, and what they are not told of then has gone meanwhile.
  *
+ * The end of a consumer. It may be noticed anywhere, also while the list is
+ * walked. So it is marked, and freed by reap() from the loop. One that is marked
+ * is told nothing and has nothing.
+ *
+ * Where the next difference is looked for. A guest chooses how many runs of
+ * blocks there are, and there is an event for each. So a consumer remembers up
+ * to where there is no difference, of each kind, and recheck() goes back to
+ * where something has changed.
+ *
  * Memslots. An event has the blocks, and the memslots that have come or will go
  * by it: VFIO maps the former, vhost the latter, which have unplugged blocks as
  * well. Memslots are reckoned by what the consumer has, so that each comes once
@@ -115,6 +124,21 @@ static bool is_wanted(const struct consumers *consumers, uint64_t block)
 	return next_wanted(consumers, block) == block;
 }
 
+/* From block @from on the set has changed, or what a consumer has of it. */
+static void recheck_one(struct consumer *consumer, uint64_t from)
+{
+	consumer->discard_from = min(consumer->discard_from, from);
+	consumer->populate_from = min(consumer->populate_from, from);
+}
+
+static void recheck(struct consumers *consumers, uint64_t from)
+{
+	struct consumer *consumer;
+
+	for (consumer = consumers->list; consumer; consumer = consumer->next)
+		recheck_one(consumer, from);
+}
+
 static bool overlaps(const struct consumers *consumers,
 		     const struct consumer_event *event)
 {
@@ -127,39 +151,58 @@ static bool overlaps(const struct consumers *consumers,
 
 /* --- Telling --- */
 
+/*
+ * First block from @from on that one set has and the other has not. Of the hole
+ * nobody is to have anything: @in_hole, what is found there counts, else not.
+ */
+static uint64_t next_difference(const struct consumers *consumers,
+				const struct blocks *has,
+				const struct blocks *has_not, uint64_t from,
+				bool in_hole)
+{
+	uint64_t hole = consumers->hole ? consumers->first : has->nr;
+	uint64_t end = consumers->hole ? hole + consumers->nr : has->nr;
+	uint64_t at = from;
+
+	if (at < hole)
+		at = blocks_next_missing(has, has_not, at, hole);
+	if (at < hole)
+		return at;
+	if (at < end && in_hole)
+		at = blocks_next_until(has, at, end, true);
+	else if (at < end)
+		at = end;
+	return at < end ? at : blocks_next_missing(has, has_not, at, has->nr);
+}
+
 /* A run that is to go: it begins and ends with blocks that are there. */
-static bool find_discard(const struct consumer *consumer, uint64_t *first,
+static bool find_discard(struct consumer *consumer, uint64_t *first,
 			 uint64_t *end)
 {
 	const struct consumers *consumers = consumer->consumers;
 	const struct blocks *told = &consumer->told;
-	uint64_t at = blocks_next(told, 0, true);
-	uint64_t last;
+	uint64_t at =
+		next_difference(consumers, told, &consumers->backing->plugged,
+				consumer->discard_from, true);
 
-	while (at < told->nr && is_wanted(consumers, at))
-		at = blocks_next(told, next_unwanted(consumers, at), true);
+	consumer->discard_from = at;
 	if (at == told->nr)
 		return false;
 	*first = at;
-	*end = at;
-	last = next_wanted(consumers, at);
-	while ((at = blocks_next(told, at, true)) < last) {
-		at = min(blocks_next(told, at, false), last);
-		*end = at;
-	}
+	*end = blocks_end_before(told, next_wanted(consumers, at));
 	return true;
 }
 
 /* A run that is to come: nothing of it is there. */
-static bool find_populate(const struct consumer *consumer, uint64_t *first,
+static bool find_populate(struct consumer *consumer, uint64_t *first,
 			  uint64_t *end)
 {
 	const struct consumers *consumers = consumer->consumers;
 	const struct blocks *told = &consumer->told;
-	uint64_t at = next_wanted(consumers, 0);
+	uint64_t at = next_difference(consumers, &consumers->backing->plugged,
+				      told, consumer->populate_from, false);
 
-	while (at < told->nr && blocks_next(told, at, true) == at)
-		at = next_wanted(consumers, blocks_next(told, at, false));
+	consumer->populate_from = at;
 	if (at == told->nr)
 		return false;
 	*first = at;
@@ -210,7 +253,8 @@ static bool tell(struct consumer *consumer)
 	if (populate && !find_populate(consumer, &first, &end)) {
 		if (!consumer->subscribed) {
 			consumer->subscribed = true;
-			log_info_of(consumers->label, "consumer %s takes part",
+			log_limited(&consumers->limit, LOG_LEVEL_INFO,
+				    consumers->label, "consumer %s takes part",
 				    consumer->name);
 			consumer->ops->subscribed(consumer->arg);
 		}
@@ -238,6 +282,8 @@ static bool holds(const struct consumer *consumer, uint64_t first, uint64_t nr)
 	const struct consumer_event *event = &consumer->event;
 	uint64_t event_first, event_nr;
 
+	if (consumer->ended)
+		return false;
 	if (blocks_count(&consumer->told, first, nr))
 		return true;
 	if (!consumer->out)
@@ -254,7 +300,7 @@ static bool tell_all(struct consumers *consumers)
 	bool settled = true;
 
 	for (consumer = consumers->list; consumer; consumer = consumer->next) {
-		if (tell(consumer))
+		if (consumer->ended || tell(consumer))
 			continue;
 		if (consumer->subscribed ||
 		    (consumers->hole &&
@@ -274,21 +320,50 @@ static void free_consumer(struct consumer *consumer)
 	while (*at != consumer)
 		at = &(*at)->next;
 	*at = consumer->next;
-	consumers->nr_consumers--;
-	if (consumers->refuser == consumer)
-		consumers->refuser = NULL;
 	sd_event_source_disable_unref(consumer->timer);
 	blocks_free(&consumer->told);
 	free(consumer);
 }
 
+static void kick(struct consumers *consumers)
+{
+	sd_event_source_set_enabled(consumers->kick, SD_EVENT_ONESHOT);
+}
+
+/* From here on it is told nothing, and waited for no longer. */
+static void end_consumer(struct consumer *consumer)
+{
+	struct consumers *consumers = consumer->consumers;
+
+	consumer->ended = true;
+	consumer->out = false;
+	consumers->nr_consumers--;
+	if (consumers->refuser == consumer)
+		consumers->refuser = NULL;
+	sd_event_source_set_enabled(consumer->timer, SD_EVENT_OFF);
+	kick(consumers);
+}
+
+/* From the loop, where nobody walks the list. */
+static void reap(struct consumers *consumers)
+{
+	struct consumer *consumer = consumers->list, *next;
+
+	for (; consumer; consumer = next) {
+		next = consumer->next;
+		if (consumer->ended)
+			free_consumer(consumer);
+	}
+}
+
 static void close_consumer(struct consumer *consumer, const char *reason)
 {
-	log_warning_of(consumer->consumers->label,
-		       "consumer %s is one no more: %s", consumer->name,
-		       reason);
+	struct consumers *consumers = consumer->consumers;
+
+	log_limited(&consumers->limit, LOG_LEVEL_WARNING, consumers->label,
+		    "consumer %s is one no more: %s", consumer->name, reason);
 	consumer->ops->close(consumer->arg, reason);
-	free_consumer(consumer);
+	end_consumer(consumer);
 }
 
 static int do_change(struct consumers *consumers)
@@ -311,6 +386,8 @@ static int do_change(struct consumers *consumers)
 static void changed(struct consumers *consumers, int ret)
 {
 	consumers->hole = false;
+	/* What is plugged was not as believed, anywhere. */
+	recheck(consumers, ret == -EAGAIN ? 0 : consumers->first);
 	consumers->result = ret;
 	consumers->step = ret || consumers->change != CONSUMERS_PLUG
 				  ? CONSUMERS_RESTORING
@@ -323,12 +400,13 @@ static void undone(struct consumers *consumers, int ret)
 	const struct blocks *plugged = &consumers->backing->plugged;
 
 	consumers->hole = false;
+	recheck(consumers, ret == -EAGAIN ? 0 : consumers->first);
 	consumers->step = CONSUMERS_RESTORING;
 	if (!ret || !blocks_count(plugged, consumers->first, consumers->nr))
 		return;
-	log_warning_of(consumers->label,
-		       "a plug that %s cannot be undone: %s; it stands",
-		       consumers->reason, consumers->backing->reason);
+	log_limited(&consumers->limit, LOG_LEVEL_WARNING, consumers->label,
+		    "a plug that %s cannot be undone: %s; it stands",
+		    consumers->reason, consumers->backing->reason);
 	consumers->result = 0;
 	if (consumers->refuser)
 		close_consumer(consumers->refuser,
@@ -406,13 +484,9 @@ static void on_inner_done(void *arg, int result)
 
 static int on_kick(sd_event_source *source __attribute__((unused)), void *arg)
 {
+	reap(arg);
 	advance(arg);
 	return 0;
-}
-
-static void kick(struct consumers *consumers)
-{
-	sd_event_source_set_enabled(consumers->kick, SD_EVENT_ONESHOT);
 }
 
 /* --- What the device calls --- */
@@ -430,6 +504,7 @@ static void begin(struct consumers *consumers, enum consumers_change change,
 static int begin_unplug(struct consumers *consumers)
 {
 	consumers->hole = true;
+	recheck(consumers, consumers->first);
 	consumers->step = CONSUMERS_LETTING_GO;
 	return go_on(consumers);
 }
@@ -486,7 +561,7 @@ static int consumers_verify(struct backing *backing)
 	int ret = consumers->inner->verify(backing);
 
 	if (ret > 0)
-		kick(consumers);
+		consumers_changed(consumers);
 	return ret;
 }
 
@@ -496,6 +571,7 @@ static int consumers_discard(struct backing *backing, uint64_t gpa,
 {
 	struct consumers *consumers = to_consumers(backing);
 	const struct consumer *consumer;
+	int ret;
 
 	for (consumer = consumers->list; consumer; consumer = consumer->next) {
 		if (!holds(consumer, block_of(consumers, gpa),
@@ -506,7 +582,17 @@ static int consumers_discard(struct backing *backing, uint64_t gpa,
 			 consumer->name);
 		return -EBUSY;
 	}
-	return consumers->inner->discard(backing, gpa, size);
+	ret = consumers->inner->discard(backing, gpa, size);
+	if (ret == -EAGAIN)
+		consumers_changed(consumers);
+	return ret;
+}
+
+static uint64_t consumers_next_memory(struct backing *backing, uint64_t from)
+{
+	const struct backing_ops *inner = to_consumers(backing)->inner;
+
+	return inner->next_memory ? inner->next_memory(backing, from) : from;
 }
 
 static void consumers_answer_lost(struct backing *backing)
@@ -539,6 +625,7 @@ static bool refuse(struct consumers *consumers, struct consumer *consumer,
 	else
 		return false;
 	consumers->hole = event->populate;
+	recheck(consumers, consumers->first);
 	consumers->result = -EBUSY;
 	consumers->refuser = consumer;
 	snprintf(consumers->reason, sizeof(consumers->reason),
@@ -588,6 +675,7 @@ int consumer_answer(struct consumer *consumer, uint64_t seq, bool ok,
 		(event->populate ? blocks_set : blocks_clear)(
 			&consumer->told, block_of(consumers, event->gpa),
 			event->size / block_size);
+		recheck_one(consumer, block_of(consumers, event->gpa));
 	} else {
 		consumer->refusals++;
 		if (!refuse(consumers, consumer, reason)) {
@@ -601,21 +689,26 @@ int consumer_answer(struct consumer *consumer, uint64_t seq, bool ok,
 	return 0;
 }
 
-/* A consumer has ended, and with it what it has of the memory. */
+/*
+ * A consumer has ended, and with it what it has of the memory. What has waited
+ * for it goes on from the loop.
+ */
 void consumer_gone(struct consumer *consumer)
 {
 	struct consumers *consumers = consumer->consumers;
 
-	log_info_of(consumers->label, "consumer %s has gone", consumer->name);
-	free_consumer(consumer);
-	advance(consumers);
+	log_limited(&consumers->limit, LOG_LEVEL_INFO, consumers->label,
+		    "consumer %s has gone", consumer->name);
+	end_consumer(consumer);
 }
 
 /* Others have plugged or unplugged blocks: consumers are told soon. */
 void consumers_changed(struct consumers *consumers)
 {
-	if (consumers->backing)
-		kick(consumers);
+	if (!consumers->backing)
+		return;
+	recheck(consumers, 0);
+	kick(consumers);
 }
 
 /*
@@ -651,9 +744,10 @@ int consumers_check(const struct consumers *consumers, uint64_t others,
 
 	for (consumer = consumers->list; !ret && consumer;
 	     consumer = consumer->next)
-		ret = check_memslots(consumers, consumer->name,
-				     &consumer->memslots, others, text,
-				     text_size);
+		if (!consumer->ended)
+			ret = check_memslots(consumers, consumer->name,
+					     &consumer->memslots, others, text,
+					     text_size);
 	return ret;
 }
 
@@ -664,7 +758,7 @@ uint64_t consumers_limit(const struct consumers *consumers)
 	uint64_t least = 0;
 
 	for (consumer = consumers->list; consumer; consumer = consumer->next)
-		if (consumer->memslots.limit &&
+		if (!consumer->ended && consumer->memslots.limit &&
 		    (!least || consumer->memslots.limit < least))
 			least = consumer->memslots.limit;
 	return least;
@@ -722,6 +816,7 @@ int consumer_new(struct consumer **consumerp, struct consumers *consumers,
 		return ret;
 	}
 	sd_event_source_set_enabled(consumer->timer, SD_EVENT_OFF);
+	consumer->told.work = consumers->backing->plugged.work;
 	snprintf(consumer->name, sizeof(consumer->name), "%s", name);
 	consumer->consumers = consumers;
 	consumer->memslots = *memslots;
@@ -762,6 +857,7 @@ int consumers_start(struct consumers *consumers, sd_event *event,
 		.verify = consumers_verify,
 		.discard = consumers_discard,
 		.answer_lost = consumers_answer_lost,
+		.next_memory = consumers_next_memory,
 	};
 	consumers->event = event;
 	consumers->slot_size = slot_size;
@@ -783,8 +879,9 @@ void consumers_stop(struct consumers *consumers)
 	if (!consumers->backing)
 		return;
 	while (consumers->list) {
-		consumers->list->ops->close(consumers->list->arg,
-					    "the device ends");
+		if (!consumers->list->ended)
+			consumers->list->ops->close(consumers->list->arg,
+						    "the device ends");
 		free_consumer(consumers->list);
 	}
 	consumers->kick = sd_event_source_disable_unref(consumers->kick);

@@ -11,6 +11,7 @@
 
 #include "backing.h"
 #include "blocks.h"
+#include "log.h"
 
 /* Of one device: a VMM, and its vhost and VFIO devices. */
 #define CONSUMERS_MAX 8
@@ -81,10 +82,13 @@ struct consumer_ops {
  * @name: his own choice, for people
  * @memslots: that he has room for
  * @told: blocks that he has
+ * @discard_from: no block before it is to go
+ * @populate_from: no block before it is to come
  * @subscribed: he had all that was there once
  * @out: he has not answered @event yet
  * @timer: for that
  * @answers: how many he has given; @refusals: how many of them were no
+ * @ended: he is one no more, and to be freed from the loop
  */
 struct consumer {
 	struct consumers *consumers;
@@ -94,12 +98,15 @@ struct consumer {
 	const struct consumer_ops *ops;
 	void *arg;
 	struct blocks told;
+	uint64_t discard_from;
+	uint64_t populate_from;
 	bool subscribed;
 	bool out;
 	struct consumer_event event;
 	sd_event_source *timer;
 	uint64_t answers;
 	uint64_t refusals;
+	bool ended;
 };
 
 /**
@@ -132,13 +139,17 @@ enum consumers_change {
  * struct consumers - the consumers of one device, before its backing
  * @label: for messages, see log.h; set by the user before consumers_start(),
  *	not owned
+ * @limit: for messages that others can cause
  * @ops: what the device calls; its address leads here
  * @backing: what it stands before, NULL if it does not
  * @inner: operations of that
  * @done, @arg: of the device
  * @slot_size: bytes of a memslot; @first_slot: its id in KVM
  * @answer_usec: CONSUMER_ANSWER_USEC; shorter in tests
- * @kick: on while consumers are to be told of what has changed by itself
+ * @kick: on while consumers are to be told of what has changed by itself, or
+ *	have ended
+ * @list: also those that have ended, until they are reaped
+ * @nr_consumers: those that have not
  * @first, @nr: blocks of the request
  * @hole: they are not to be with any consumer, whatever is plugged
  * @result: of the request, as known so far
@@ -147,6 +158,7 @@ enum consumers_change {
  */
 struct consumers {
 	const char *label;
+	struct log_limit limit;
 	struct backing_ops ops;
 	struct backing *backing;
 	const struct backing_ops *inner;

@@ -250,8 +250,11 @@ json_object *consumer_control_list(const struct consumers *consumers)
 	const struct consumer *consumer;
 
 	for (consumer = consumers->list; consumer; consumer = consumer->next) {
-		json_object *object = json_object_new_object();
+		json_object *object;
 
+		if (consumer->ended)
+			continue;
+		object = json_object_new_object();
 		json_add_text(object, "name", consumer->name);
 		json_object_object_add(
 			object, "memslots",

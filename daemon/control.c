@@ -15,10 +15,17 @@
  * A method may keep the client that called it (control_hold()): it can send it
  * lines of its own from then on, and is told when it ends.
  *
+ * The end of a client. A client is never freed where its end is noticed: that
+ * may be deep in a call by somebody who walks the list, and the end of one
+ * client may cause an answer to another. end_client() marks it. The loop then
+ * calls reap(), which frees it and reports its end to whoever keeps it. A client
+ * that is marked is sent nothing and counts no more.
+ *
  * A client must be the superuser or of the daemon's own user.
  *
  * Nobody can make the daemon wait or grow. Requests have a bounded length.
- * Clients have a bounded number; one that is idle makes room for another.
+ * Clients have a bounded number; one that is idle makes room for another. Some
+ * places are the superuser's alone, and nobody else makes its clients go.
  * While answers to a client are unsent, no more of its requests are read.
  * However many a client sends, CONTROL_TURN_REQUESTS are answered at a time,
  * and no more are read until those that were read are answered: then all that
@@ -63,6 +70,8 @@
  * @late_id: its id
  * @late_wait: it is a "resize" that waits, for @wait_size
  * @closing: to be closed when all is sent
+ * @ended: to be freed from the loop
+ * @root: the superuser's
  * @gone: somebody is to be told, with @gone_arg, when it ends; or NULL
  */
 struct control_client {
@@ -92,6 +101,8 @@ struct control_client {
 	json_object *late_id;
 	bool late_wait;
 	bool closing;
+	bool ended;
+	bool root;
 	void (*gone)(void *arg);
 	void *gone_arg;
 };
@@ -112,7 +123,8 @@ static void free_client(struct control_client *client)
 	while (*at != client)
 		at = &(*at)->next;
 	*at = client->next;
-	control->nr_clients--;
+	if (!client->ended)
+		control->nr_clients--;
 	sd_event_source_disable_unref(client->source);
 	turn_end(&client->turn);
 	drop_fds(client);
@@ -124,6 +136,38 @@ static void free_client(struct control_client *client)
 	if (client->gone)
 		client->gone(client->gone_arg);
 	free(client);
+}
+
+/* From here on nothing is received from the client, nor sent to it. */
+static void end_client(struct control_client *client)
+{
+	struct control *control = client->control;
+
+	if (client->ended)
+		return;
+	client->ended = true;
+	client->token = 0;
+	client->waiting = false;
+	client->watching = false;
+	control->nr_clients--;
+	sd_event_source_set_enabled(client->source, SD_EVENT_OFF);
+	turn_drop(&client->turn);
+	sd_event_source_set_enabled(control->reap_source, SD_EVENT_ONESHOT);
+}
+
+/* What ends meanwhile is reaped in the next turn. */
+static int reap(sd_event_source *source __attribute__((unused)), void *arg)
+{
+	struct control *control = arg;
+	struct control_client *client = control->clients;
+
+	while (client && !client->ended)
+		client = client->next;
+	if (!client)
+		return 0;
+	sd_event_source_set_enabled(control->reap_source, SD_EVENT_ONESHOT);
+	free_client(client);
+	return 0;
 }
 
 /* The client was heard of. */
@@ -144,7 +188,7 @@ static size_t backlog(const struct control_client *client)
 	return client->out_size - client->out_sent;
 }
 
-/* Send what the socket takes. Return: 0, or an error: the client is no more. */
+/* Send what the socket takes. Return: 0, or an error: the client is to end. */
 static int flush(struct control_client *client)
 {
 	while (backlog(client)) {
@@ -175,7 +219,7 @@ static void put_line(struct control_client *client, json_object *object)
 	char *grown;
 
 	/* It has had its last line. */
-	if (client->closing)
+	if (client->closing || client->ended)
 		return;
 	text = json_object_to_json_string_length(
 		object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE,
@@ -501,7 +545,7 @@ static void handle_next_line(struct control_client *client)
 
 /*
  * Handle the lines of one turn, until an answer is not taken. Return: 0, or an
- * error: the client is no more.
+ * error: the client is to end.
  */
 static int handle_lines(struct control_client *client)
 {
@@ -526,8 +570,10 @@ static void settle(struct control_client *client)
 {
 	uint32_t events = 0;
 
+	if (client->ended)
+		return;
 	if (flush(client) || (client->closing && !backlog(client))) {
-		free_client(client);
+		end_client(client);
 		return;
 	}
 	if (backlog(client))
@@ -598,7 +644,7 @@ static int receive(struct control_client *client)
 	return 1;
 }
 
-/* @ret: of what was done so far; the client is no more after an error. */
+/* @ret: of what was done so far; the client ends after an error. */
 static void go_on(struct control_client *client, int ret)
 {
 	if (ret >= 0)
@@ -609,7 +655,7 @@ static void go_on(struct control_client *client, int ret)
 		ret = 0;
 	}
 	if (ret < 0)
-		free_client(client);
+		end_client(client);
 	else
 		settle(client);
 }
@@ -639,15 +685,16 @@ static int on_turn(sd_event_source *source __attribute__((unused)), void *arg)
 	return 0;
 }
 
-/* May this peer tell the daemon what to do? */
-static bool may_control(int fd)
+/* May this peer tell the daemon what to do? @root: it is the superuser. */
+static bool may_control(int fd, bool *root)
 {
 	struct ucred cred;
 	socklen_t size = sizeof(cred);
 
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size) < 0)
 		return false;
-	return cred.uid == 0 || cred.uid == geteuid();
+	*root = cred.uid == 0;
+	return *root || cred.uid == geteuid();
 }
 
 static void refuse(int fd, const char *code, const char *message)
@@ -668,23 +715,47 @@ static void refuse(int fd, const char *code, const char *message)
 /* Is the client waiting for something, or taking something? */
 static bool is_idle(const struct control_client *client)
 {
-	return !client->watching && !client->waiting && !client->token &&
-	       !client->gone && !backlog(client);
+	return !client->ended && !client->watching && !client->waiting &&
+	       !client->token && !client->gone && !backlog(client);
 }
 
-/* Those who have not asked for anything for longest make room. */
-static bool make_room(struct control *control)
+/*
+ * Those who have not asked for anything for longest make room; the superuser's
+ * only for the superuser.
+ */
+static bool make_room(struct control *control, bool root)
 {
 	struct control_client *client, *longest = NULL;
 
 	/* In the order in which they were last heard of, see note_use(). */
 	for (client = control->clients; client; client = client->next)
-		if (is_idle(client))
+		if (is_idle(client) && (root || !client->root))
 			longest = client;
 	if (!longest)
 		return false;
-	free_client(longest);
+	end_client(longest);
 	return true;
+}
+
+static bool has_place(const struct control *control, bool root)
+{
+	return control->nr_clients <
+	       CONTROL_MAX_CLIENTS + (root ? CONTROL_ROOT_CLIENTS : 0);
+}
+
+/* Once, with the first client. */
+static int add_reaper(struct control *control)
+{
+	int ret;
+
+	if (control->reap_source)
+		return 0;
+	ret = sd_event_add_defer(control->event, &control->reap_source, reap,
+				 control);
+	if (ret >= 0)
+		ret = sd_event_source_set_enabled(control->reap_source,
+						  SD_EVENT_OFF);
+	return ret < 0 ? ret : 0;
 }
 
 /**
@@ -696,22 +767,25 @@ static bool make_room(struct control *control)
 int control_add_client(struct control *control, int fd)
 {
 	struct control_client *client;
+	bool root = false;
 	int ret;
 
-	if (!may_control(fd)) {
+	if (!may_control(fd, &root)) {
 		refuse(fd, "EPERM", "not root and not the user of vmemd");
 		return -EPERM;
 	}
-	if (control->nr_clients >= CONTROL_MAX_CLIENTS && !make_room(control)) {
+	if (!has_place(control, root) && !make_room(control, root)) {
 		refuse(fd, "EUSERS", "too many clients of vmemd");
 		return -EUSERS;
 	}
-	client = calloc(1, sizeof(*client));
+	ret = add_reaper(control);
+	client = ret ? NULL : calloc(1, sizeof(*client));
 	if (!client) {
 		close(fd);
-		return -ENOMEM;
+		return ret ? ret : -ENOMEM;
 	}
 	client->control = control;
+	client->root = root;
 	client->fd = fd;
 	client->next = control->clients;
 	control->clients = client;
@@ -749,40 +823,62 @@ int control_listen(struct control *control, int fd)
 	return listener_start(&control->listener, control->event, fd);
 }
 
+static struct control_client *find_waiting(const struct control *control,
+					   uint64_t token)
+{
+	struct control_client *client = control->clients;
+
+	while (client && client->token != token)
+		client = client->next;
+	return client;
+}
+
 /**
- * control_answer() - answer a request whose method had returned -EINPROGRESS
- * @token: its call's
+ * control_answer() - answer requests whose methods had returned -EINPROGRESS
+ * @token: their calls'
  * @result: as of a method, given away; @message: likewise
  *
- * The client may have left.
+ * The clients may have left.
  */
 void control_answer(struct control *control, uint64_t token, int ret,
 		    json_object *result, const char *message)
 {
-	struct control_client *client = control->clients;
+	struct control_client *client;
 	json_object *id;
 
-	while (client && client->token != token)
-		client = client->next;
-	if (!client) {
-		json_object_put(result);
-		return;
+	/* An answered client may be gone: each search begins anew. */
+	while ((client = find_waiting(control, token))) {
+		id = client->late_id;
+		client->late_id = NULL;
+		client->token = 0;
+		finish_call(client, id, client->late_wait, ret,
+			    json_object_get(result), message);
+		/* Lines that have come meanwhile are handled now. */
+		go_on(client, flush(client));
 	}
-	id = client->late_id;
-	client->late_id = NULL;
-	client->token = 0;
-	finish_call(client, id, client->late_wait, ret, result, message);
-	/* With lines that have come meanwhile. */
-	go_on(client, flush(client));
+	json_object_put(result);
+}
+
+/**
+ * control_wait() - return -EINPROGRESS from a method
+ * @token: what control_answer() will be called with; 0 if no call waits for
+ *	that answer yet. Calls that wait for the same thing get the same answer.
+ */
+int control_wait(struct control_call *call, uint64_t *token)
+{
+	if (*token)
+		call->token = *token;
+	else
+		*token = call->token;
+	return -EINPROGRESS;
 }
 
 /* A subject's state has changed: tell those who watch it or wait for it. */
 void control_publish(struct control *control, unsigned int subject)
 {
-	struct control_client *client, *next;
+	struct control_client *client;
 
-	for (client = control->clients; client; client = next) {
-		next = client->next;
+	for (client = control->clients; client; client = client->next) {
 		if (!watches(client, subject) && !client->waiting)
 			continue;
 		check_wait(client);
@@ -794,8 +890,8 @@ void control_publish(struct control *control, unsigned int subject)
 
 /**
  * control_hold() - keep a client
- * @gone: called with @arg when it ends; it is the client's no more then. It
- *	must not end others.
+ * @gone: called with @arg from the loop when it has ended; it is the client's no
+ *	more then
  */
 void control_hold(struct control_client *client, void (*gone)(void *arg),
 		  void *arg)
@@ -824,7 +920,7 @@ static void push(struct control_client *client, json_object *object)
 /* Whoever it is that is calling: the loop settles what is left to do. */
 static void settle_later(struct control_client *client)
 {
-	if (backlog(client) || client->closing)
+	if (!client->ended && (backlog(client) || client->closing))
 		sd_event_source_set_io_events(client->source, EPOLLOUT);
 }
 
@@ -853,5 +949,7 @@ void control_stop(struct control *control)
 {
 	while (control->clients)
 		free_client(control->clients);
+	control->reap_source =
+		sd_event_source_disable_unref(control->reap_source);
 	listener_stop(&control->listener);
 }

@@ -17,6 +17,12 @@
 /* Clients at the same time: operators' commands, not a service to many. */
 #define CONTROL_MAX_CLIENTS 16
 
+/*
+ * More clients of the superuser at the same time: the VMM's user cannot keep an
+ * operator out. An operator's command and a monitor or two need no more.
+ */
+#define CONTROL_ROOT_CLIENTS 4
+
 /* Longest request. The longest sensible one has less than 200 bytes. */
 #define CONTROL_LINE_MAX 4096
 
@@ -50,7 +56,7 @@ struct control_client;
  * @params: its parameters, an object or NULL
  * @fds: descriptors that came with it; -1 where the method has taken one
  * @nr_fds: how many
- * @token: names the request to control_answer()
+ * @token: names the request to control_answer(); see control_wait()
  * @subject: to be set by the method: which of the things that have a state of
  *	their own it is about
  * @result: to be set by the method: an object, given away
@@ -70,7 +76,7 @@ struct control_call {
 /**
  * struct control_method - a method by its name
  * @handle: Return: 0, or a negative errno; -EINPROGRESS: control_answer() will
- *	be called
+ *	be called, see control_wait()
  */
 struct control_method {
 	const char *name;
@@ -97,6 +103,12 @@ struct control_ops {
 	int (*reached)(unsigned int subject, uint64_t size, void *arg);
 };
 
+/**
+ * struct control - the socket and its clients
+ * @clients: also those that have ended, until they are reaped
+ * @nr_clients: those that have not ended
+ * @reap_source: on while clients have ended
+ */
 struct control {
 	sd_event *event;
 	struct listener listener;
@@ -104,6 +116,7 @@ struct control {
 	void *arg;
 	struct control_client *clients;
 	unsigned int nr_clients;
+	sd_event_source *reap_source;
 	uint64_t last_token;
 	struct log_limit limit;
 };
@@ -114,6 +127,7 @@ int control_listen(struct control *control, int fd);
 int control_add_client(struct control *control, int fd);
 void control_answer(struct control *control, uint64_t token, int ret,
 		    json_object *result, const char *message);
+int control_wait(struct control_call *call, uint64_t *token);
 void control_publish(struct control *control, unsigned int subject);
 void control_stop(struct control *control);
 

@@ -21,14 +21,17 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clocks.h"
 #include "device.h"
 #include "log.h"
 #include "restore.h"
 #include "save_file.h"
 #include "size.h"
+
+/* Memory block of Linux on x86-64, unless it has more than 64 GiB at boot. */
+#define LINUX_SECTION_SIZE (128ULL << 20)
 
 /*
  * How long after memory could not be given back it is tried again, when nobody
@@ -45,7 +48,7 @@ static void want_work(void *arg)
 {
 	struct vmem_device *device = arg;
 
-	sd_event_source_set_enabled(device->work_source, SD_EVENT_ONESHOT);
+	turn_take(&device->work);
 }
 
 /* --- The memory --- */
@@ -58,7 +61,7 @@ static void want_work(void *arg)
  */
 int vmem_device_resident(struct vmem_device *device, uint64_t *size)
 {
-	struct backing *backing = device->dev.backing;
+	struct virtio_mem *dev = &device->dev;
 	int ret;
 
 	ret = memory_resident(device->vmm ? &device->shmem.memory
@@ -66,13 +69,10 @@ int vmem_device_resident(struct vmem_device *device, uint64_t *size)
 			      size);
 	if (ret)
 		return ret;
-	/* What a request has allocated is not plugged yet. */
 	if (excess_look(&device->excess, *size,
 			vmem_device_plugged_size(device),
-			backing->owed.set || virtio_mem_busy(&device->dev))) {
-		backing_owe_unplugged(backing);
-		want_work(device);
-	}
+			virtio_mem_owed_size(dev), virtio_mem_sweeping(dev)))
+		virtio_mem_sweep(dev);
 	return 0;
 }
 
@@ -116,6 +116,29 @@ static void warn_of_memory(const struct vmem_device *device)
 			"no free pages when the guest first touches what "
 			"it has plugged, the VMM gets a SIGBUS, unless it "
 			"has reserved them");
+}
+
+/*
+ * Linux adds memory in whole sections, from a multiple of their size on. What is
+ * before the first and after the last one it never asks for, and a resize to all
+ * of the region stops short of it.
+ */
+static void warn_of_sections(const struct vmem_device *device, uint64_t gpa,
+			     uint64_t size)
+{
+	uint64_t first = gpa + (LINUX_SECTION_SIZE - 1), last = gpa + size;
+	char lost[SIZE_TEXT_MAX], section[SIZE_TEXT_MAX];
+	uint64_t usable;
+
+	first -= first % LINUX_SECTION_SIZE;
+	last -= last % LINUX_SECTION_SIZE;
+	usable = last > first ? last - first : 0;
+	if (usable < size)
+		log_warning_of(device->label,
+			       "a Linux guest cannot use %s of the region: it "
+			       "adds memory in aligned blocks of %s",
+			       size_format_exact(size - usable, lost),
+			       size_format(LINUX_SECTION_SIZE, section));
 }
 
 static void note_change(void *arg)
@@ -210,8 +233,8 @@ static int check_requested(const struct vmem_device *device, uint64_t size,
 
 	if (size > backing->size) {
 		snprintf(text, text_size, "%s is more than the region has (%s)",
-			 size_format(size, pretty),
-			 size_format(backing->size, limit));
+			 size_format_exact(size, pretty),
+			 size_format_exact(backing->size, limit));
 		return -ERANGE;
 	}
 	if (size % backing->block_size) {
@@ -258,11 +281,11 @@ static void on_size_set(void *arg, int result, const char *text)
 	struct vmem_device *device = arg;
 
 	if (result)
-		log_warning_of(device->label,
-			       "the requested size cannot be set: %s", text);
-	else
-		virtio_mem_set_requested(&device->dev,
-					 device->region.state.requested_size);
+		log_limited(&device->limit, LOG_LEVEL_WARNING, device->label,
+			    "the requested size cannot be set: %s", text);
+	/* Also on an error: the kernel may have taken an earlier size. */
+	virtio_mem_set_requested(&device->dev,
+				 device->region.state.requested_size);
 	device->ops->size_set(device, result, text, device->arg);
 }
 
@@ -331,8 +354,8 @@ static void on_log_set(void *arg, int result, const char *text)
 	struct vmem_device *device = arg;
 
 	if (result)
-		log_warning_of(device->label, "dirty logging cannot be set: %s",
-			       text);
+		log_limited(&device->limit, LOG_LEVEL_WARNING, device->label,
+			    "dirty logging cannot be set: %s", text);
 	device->ops->log_set(device, result, text, device->arg);
 }
 
@@ -341,9 +364,12 @@ void vmem_device_hold(struct vmem_device *device, bool on)
 {
 	if (on == device->dev.held)
 		return;
-	device->held_since = on ? (uint64_t)time(NULL) : 0;
-	log_info_of(device->label, on ? "held: nothing is plugged or unplugged"
-				      : "held no longer");
+	/* 0 is also a time that is not known. */
+	if (!on || clock_realtime_s(&device->held_since))
+		device->held_since = 0;
+	log_limited(&device->limit, LOG_LEVEL_INFO, device->label,
+		    on ? "held: nothing is plugged or unplugged"
+		       : "held no longer");
 	virtio_mem_hold(&device->dev, on);
 }
 
@@ -433,6 +459,7 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 		    region->state.slot_size, region->state.nr_slots);
 	region->label = device->label;
 	region->prealloc = options->prealloc;
+	region->memory.room = device->room;
 	ret = restore(device, text, text_size);
 	if (ret < 0) {
 		region_detach(region);
@@ -485,6 +512,7 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 		    size_format(vmem_device_plugged_size(device), plugged));
 	save_state_free(&device->saved);
 	warn_of_memory(device);
+	warn_of_sections(device, region->backing.gpa, region->backing.size);
 	/* A migration may be under way, and have held the vmemd before us. */
 	if (region->state.dirty_log) {
 		log_info_of(device->label,
@@ -538,8 +566,9 @@ int vmem_device_place(struct vmem_device *device, uint64_t gpa, char *text,
 	}
 	ret = shmem_place(&device->shmem, gpa, text, text_size);
 	if (!ret) {
-		log_info_of(device->label,
+		log_limited(&device->limit, LOG_LEVEL_INFO, device->label,
 			    "the region is at 0x%" PRIx64 " in the guest", gpa);
+		warn_of_sections(device, gpa, device->shmem.backing.size);
 		config_changed(device);
 		note_change(device);
 	}
@@ -567,9 +596,8 @@ int vmem_device_attach_shmem(struct vmem_device *device, int memory_fd,
 			   options->slot_size, text, text_size);
 	if (ret)
 		return ret;
-	virtio_mem_start(&device->dev, backing,
-			 shmem->state.header->requested_size,
-			 shmem->state.header->used);
+	virtio_mem_start(&device->dev, backing, shmem->state.was.requested_size,
+			 shmem->state.was.used);
 	if (options->has_requested_size && !shmem->state.found)
 		ret = vmem_device_set_requested(device, options->requested_size,
 						text, text_size);
@@ -589,6 +617,8 @@ int vmem_device_attach_shmem(struct vmem_device *device, int memory_fd,
 	log_info_of(device->label, "memory of %s in %u slots, %s plugged",
 		    size_format(backing->size, size), shmem->nr_slots,
 		    size_format(vmem_device_plugged_size(device), plugged));
+	if (backing->placed)
+		warn_of_sections(device, backing->gpa, backing->size);
 	note_change(device);
 	return 0;
 
@@ -608,10 +638,12 @@ stop_device:
  * @index: its number among the daemon's
  * @named: people are to be told which device it is
  * @options: not owned
+ * @access: what the daemon may touch of the guest's memory, not owned
  * @ops: not owned, with @arg
  */
 void vmem_device_init(struct vmem_device *device, unsigned int index,
 		      bool named, const struct device_options *options,
+		      struct guest_access *access,
 		      const struct vmem_device_ops *ops, void *arg)
 {
 	*device = (struct vmem_device){
@@ -649,7 +681,10 @@ void vmem_device_init(struct vmem_device *device, unsigned int index,
 	if (named)
 		snprintf(device->label, sizeof(device->label),
 			 "%s: ", device->name);
-	vhost_user_init(&device->vu, NULL, &device->dev);
+	/* There is room for as many as there can be devices. */
+	guest_access_add(access, &device->dev);
+	device->dev.work_done = &access->work;
+	vhost_user_init(&device->vu, NULL, &device->dev, access);
 	vhost_user_set_label(&device->vu, device->label);
 	device->vu.offer_packed = options->packed;
 	device->vu.changed = note_change;
@@ -660,15 +695,7 @@ static int add_sources(struct vmem_device *device)
 {
 	int ret;
 
-	ret = sd_event_add_defer(device->event, &device->work_source, on_work,
-				 device);
-	if (ret >= 0)
-		ret = sd_event_source_set_enabled(device->work_source,
-						  SD_EVENT_OFF);
-	/* Guests and operators do not wait for it. */
-	if (ret >= 0)
-		ret = sd_event_source_set_priority(device->work_source,
-						   SD_EVENT_PRIORITY_IDLE);
+	ret = turn_init(&device->work, device->event, on_work, device);
 	if (ret >= 0)
 		ret = sd_event_add_time_relative(
 			device->event, &device->work_again_source,
@@ -741,8 +768,7 @@ void vmem_device_close(struct vmem_device *device)
 			region_detach(&device->region);
 		}
 	}
-	device->work_source =
-		sd_event_source_disable_unref(device->work_source);
+	turn_end(&device->work);
 	device->work_again_source =
 		sd_event_source_disable_unref(device->work_again_source);
 	device->excess_source =

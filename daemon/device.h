@@ -12,10 +12,12 @@
 #include "budget.h"
 #include "consumer.h"
 #include "excess.h"
+#include "guest_access.h"
 #include "options.h"
 #include "region.h"
 #include "save.h"
 #include "shmem.h"
+#include "turn.h"
 #include "vhost_user.h"
 #include "virtio_mem.h"
 #include "vmem_nl.h"
@@ -52,6 +54,7 @@ struct vmem_device_ops {
  * @untold: something has changed that is still to be told
  * @options: command line; not owned
  * @event: the loop; not owned
+ * @room: what memory there is to allocate from; not owned, NULL if nobody looks
  * @ops: the daemon's, with @arg
  * @nl: netlink handles
  * @budget: how its region is to be cut, or is; all 0 if nobody knows
@@ -66,13 +69,14 @@ struct vmem_device_ops {
  * @vu: the way to the guest
  * @vhost_user_fd: to be served as soon as there is a region, -1 once it is
  * @region_source: changes of the region
- * @work_source: on while the device has work
+ * @work: the device has work
  * @work_again_source: a timer, for work that has failed
+ * @limit: for messages that others can cause
  * @slots: what the kernel said when the first page of "slots" was asked for,
  *	until the last page was; @nr_slots of them
- * @held_since: when it was held, in seconds since 1970
+ * @held_since: when it was held, in seconds since 1970; 0 if that is not known
  * @hold_token: of the "hold" that waits for the request that is carried out
- * @log_token: of the "dirty-log" that waits for the kernel
+ * @log_token: of the "dirty-log" that waits for the kernel, to be @log_on
  * @resize_token: of the "resize" that waits for the kernel, 0 if there is none
  * @reset_token: of the "system-reset" that waits, likewise
  */
@@ -84,6 +88,7 @@ struct vmem_device {
 	bool untold;
 	const struct device_options *options;
 	sd_event *event;
+	const struct room *room;
 	const struct vmem_device_ops *ops;
 	void *arg;
 	struct region_nl nl;
@@ -100,19 +105,22 @@ struct vmem_device {
 	struct vhost_user vu;
 	int vhost_user_fd;
 	sd_event_source *region_source;
-	sd_event_source *work_source;
+	struct turn work;
 	sd_event_source *work_again_source;
+	struct log_limit limit;
 	struct vmem_nl_slot *slots;
 	size_t nr_slots;
 	uint64_t held_since;
 	uint64_t hold_token;
 	uint64_t log_token;
+	bool log_on;
 	uint64_t resize_token;
 	uint64_t reset_token;
 };
 
 void vmem_device_init(struct vmem_device *device, unsigned int index,
 		      bool named, const struct device_options *options,
+		      struct guest_access *access,
 		      const struct vmem_device_ops *ops, void *arg);
 int vmem_device_open(struct vmem_device *device, sd_event *event,
 		     int vhost_user_fd);

@@ -10,7 +10,9 @@
  *
  * How much more is a bound from below of what the guest has taken, as it may
  * have left plugged blocks untouched; and it is exactly what the host has to
- * find beyond what it has granted.
+ * find beyond what it has granted. Memory of blocks that were unplugged, and that
+ * vmemd has still to give back, counts as granted. So it is judged at any time: a
+ * guest that keeps vmemd busy, with debts or requests, gains nothing.
  *
  * It is warned of, once until it has gone. With a cap, all unplugged blocks are
  * discarded when it is more, as after an unplug: the guest loses what it wrote
@@ -45,21 +47,20 @@ static void warn(struct excess *excess, uint64_t resident, uint64_t plugged)
  * excess_look() - judge how much memory there is
  * @resident: bytes of memory
  * @plugged: bytes that are plugged
- * @owed: memory of unplugged blocks is still to be given back, by us: how much
- *	the guest has cannot be told
+ * @owed: bytes of blocks that are not plugged, and that we have to give back
+ * @taking: it is being taken back already
  *
  * Return: whether all unplugged blocks are to be discarded.
  */
 bool excess_look(struct excess *excess, uint64_t resident, uint64_t plugged,
-		 bool owed)
+		 uint64_t owed, bool taking)
 {
 	char size[SIZE_TEXT_MAX], cap[SIZE_TEXT_MAX];
+	uint64_t granted = plugged + owed;
 
-	if (owed)
-		return false;
-	excess->now = resident > plugged ? resident - plugged : 0;
+	excess->now = resident > granted ? resident - granted : 0;
 	warn(excess, resident, plugged);
-	if (!excess->has_cap || excess->now <= excess->cap)
+	if (taking || !excess->has_cap || excess->now <= excess->cap)
 		return false;
 	excess->punches++;
 	excess->punched_size += excess->now;

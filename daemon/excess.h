@@ -40,6 +40,6 @@ struct excess {
 };
 
 bool excess_look(struct excess *excess, uint64_t resident, uint64_t plugged,
-		 bool owed);
+		 uint64_t owed, bool taking);
 
 #endif /* EXCESS_H */

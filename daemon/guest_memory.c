@@ -11,24 +11,17 @@
  * What is shared may not be touched all the same: a front end shares all of a
  * virtio-mem device's region, and a write to an unplugged block of it would
  * allocate memory that nobody gives back, and be seen by the guest when the
- * block is plugged. So each look-up asks the device.
+ * block is plugged. So each look-up asks what is accessible: guest_access.c.
  *
- * A file can be truncated at any time, and what was behind its new end then
- * faults with SIGBUS. Files that are sealed against it cannot be asked for:
- * hugetlbfs and plain files cannot be sealed. So there is a handler that puts
- * zero pages in the place of the whole mapping and leaves word; whoever has
- * touched it goes on to find out that the memory is lost. As a handler belongs
- * to the process, so does the pointer to the memory that it looks at.
+ * A file can be truncated at any time: see guard.c. Mappings have whole pages of
+ * their file: see file_map.c.
  */
 #include <errno.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
-#include <unistd.h>
 
 #include "guest_memory.h"
 
@@ -44,21 +37,21 @@ static bool overlap(uint64_t first_a, uint64_t first_b, uint64_t size_a,
 	       first_b <= first_a + (size_a - 1);
 }
 
-/*
- * Offsets of mappings are multiples of the page size, on hugetlbfs of the huge
- * page's, which is what its block size is.
- */
-static int mapping_unit(int fd, uint64_t *unit)
+/* Which is the first region that begins behind an address? */
+static size_t first_behind(const struct guest_memory *memory, uint64_t gpa)
 {
-	struct statfs fs;
-	long page = sysconf(_SC_PAGESIZE);
+	size_t low = 0, high = memory->nr;
 
-	if (fstatfs(fd, &fs) < 0)
-		return -errno;
-	*unit = page;
-	if (fs.f_bsize > page && !(fs.f_bsize & (fs.f_bsize - 1)))
-		*unit = fs.f_bsize;
-	return 0;
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+
+		work_add(memory->work, 1);
+		if (memory->regions[middle].gpa <= gpa)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
 }
 
 /**
@@ -77,7 +70,9 @@ int guest_memory_add(struct guest_memory *memory, uint64_t gpa, uint64_t uva,
 		     const char **reason)
 {
 	struct guest_memory_region *region, *grown;
-	uint64_t unit = 1, last, skip, map_size;
+	struct file_map map;
+	uint64_t last;
+	size_t at;
 	struct stat st;
 	int ret;
 
@@ -106,88 +101,45 @@ int guest_memory_add(struct guest_memory *memory, uint64_t gpa, uint64_t uva,
 		*reason = "a memory region beyond the end of its file";
 		return -EINVAL;
 	}
-	ret = mapping_unit(fd, &unit);
-	if (ret) {
-		*reason = "a memory region's descriptor cannot be examined";
-		return ret;
-	}
-	skip = offset % unit;
-	if (__builtin_add_overflow(size, skip, &map_size) ||
-	    map_size > SIZE_MAX) {
-		*reason = "an overflowing memory region";
-		return -EINVAL;
-	}
-
 	grown = reallocarray(memory->regions, memory->nr + 1, sizeof(*grown));
 	if (!grown) {
 		*reason = "out of memory";
 		return -ENOMEM;
 	}
 	memory->regions = grown;
-	region = &grown[memory->nr];
-	region->map = mmap(NULL, map_size, PROT_READ | PROT_WRITE,
-			   MAP_SHARED | MAP_NORESERVE, fd, offset - skip);
-	if (region->map == MAP_FAILED) {
+	ret = file_map_open(&map, fd, offset, size, MAP_NORESERVE);
+	if (ret) {
 		*reason = "a memory region cannot be mapped";
-		return -errno;
+		return ret;
 	}
-	region->gpa = gpa;
-	region->uva = uva;
-	region->size = size;
-	region->offset = offset;
-	region->dev = st.st_dev;
-	region->ino = st.st_ino;
-	region->map_size = map_size;
-	region->hva = (uint8_t *)region->map + skip;
+	if (memory->guard &&
+	    guard_add(memory->guard, map.start, map.size, &memory->lost)) {
+		file_map_close(&map);
+		*reason = "out of memory";
+		return -ENOMEM;
+	}
+	at = first_behind(memory, gpa);
+	memmove(&grown[at + 1], &grown[at], (memory->nr - at) * sizeof(*grown));
+	grown[at] = (struct guest_memory_region){
+		.gpa = gpa,
+		.uva = uva,
+		.size = size,
+		.offset = offset,
+		.dev = st.st_dev,
+		.ino = st.st_ino,
+		.hva = map.at,
+		.map = map,
+	};
 	memory->nr++;
 	return 0;
 }
 
-static struct guest_memory *guarded;
-
-static void on_sigbus(int signal, siginfo_t *info,
-		      void *context __attribute__((unused)))
+static void unmap(const struct guest_memory *memory,
+		  struct guest_memory_region *region)
 {
-	const uint8_t *at = info->si_addr;
-
-	for (size_t i = 0; guarded && i < guarded->nr; i++) {
-		const struct guest_memory_region *region = &guarded->regions[i];
-		const uint8_t *map = region->map;
-
-		if (at < map || at >= map + region->map_size)
-			continue;
-		if (mmap(region->map, region->map_size, PROT_READ | PROT_WRITE,
-			 MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS |
-				 MAP_NORESERVE,
-			 -1, 0) == MAP_FAILED)
-			break;
-		guarded->lost = true;
-		return;
-	}
-	/* A fault of another kind: as if there were no handler. */
-	sigaction(signal, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
-}
-
-/**
- * guest_memory_guard() - survive that files are truncated
- * @memory: the one that is guarded; regions may come and go
- *
- * Return: 0, or an errno of sigaction(2).
- */
-int guest_memory_guard(struct guest_memory *memory)
-{
-	struct sigaction action = {
-		.sa_sigaction = on_sigbus,
-		.sa_flags = SA_SIGINFO,
-	};
-
-	guarded = memory;
-	return sigaction(SIGBUS, &action, NULL) < 0 ? -errno : 0;
-}
-
-void guest_memory_unguard(void)
-{
-	guarded = NULL;
+	if (memory->guard)
+		guard_remove(memory->guard, region->map.start);
+	file_map_close(&region->map);
 }
 
 /* Return: 0, or -ENOENT: no region has these values. */
@@ -200,8 +152,9 @@ int guest_memory_remove(struct guest_memory *memory, uint64_t gpa, uint64_t uva,
 		if (region->gpa != gpa || region->uva != uva ||
 		    region->size != size)
 			continue;
-		munmap(region->map, region->map_size);
-		*region = memory->regions[--memory->nr];
+		unmap(memory, region);
+		memory->nr--;
+		memmove(region, region + 1, (memory->nr - i) * sizeof(*region));
 		return 0;
 	}
 	return -ENOENT;
@@ -210,11 +163,28 @@ int guest_memory_remove(struct guest_memory *memory, uint64_t gpa, uint64_t uva,
 void guest_memory_clear(struct guest_memory *memory)
 {
 	for (size_t i = 0; i < memory->nr; i++)
-		munmap(memory->regions[i].map, memory->regions[i].map_size);
+		unmap(memory, &memory->regions[i]);
 	free(memory->regions);
 	memory->regions = NULL;
 	memory->nr = 0;
 	memory->lost = false;
+}
+
+/**
+ * guest_memory_replace() - another table in the place of this one
+ * @by: with the same guard; empty afterwards
+ */
+void guest_memory_replace(struct guest_memory *memory, struct guest_memory *by)
+{
+	/* They are guarded already: this cannot fail. */
+	for (size_t i = 0; memory->guard && i < by->nr; i++)
+		guard_add(memory->guard, by->regions[i].map.start,
+			  by->regions[i].map.size, &memory->lost);
+	guest_memory_clear(memory);
+	memory->regions = by->regions;
+	memory->nr = by->nr;
+	by->regions = NULL;
+	by->nr = 0;
 }
 
 /* Bytes from an offset of a region on that may be touched, at most @size. */
@@ -229,25 +199,42 @@ static uint64_t accessible(const struct guest_memory *memory,
 	return memory->accessible(memory->arg, region->gpa + offset, size);
 }
 
+/* May all of it be touched? What is accessible is told in parts. */
+static bool all_accessible(const struct guest_memory *memory,
+			   const struct guest_memory_region *region,
+			   uint64_t offset, uint64_t size)
+{
+	while (size) {
+		uint64_t part = accessible(memory, region, offset, size);
+
+		if (!part)
+			return false;
+		size -= part;
+		offset += part;
+	}
+	return true;
+}
+
 /**
  * guest_memory_at_gpa() - where a guest-physical address is mapped here
- * @left: bytes from there on that may be touched, at least 1
+ * @size: bytes that are of interest
+ * @left: bytes from there on that may be touched, at least 1 and at most @size
  *
  * Return: the address, or NULL if there is no memory that may be touched.
  */
 void *guest_memory_at_gpa(const struct guest_memory *memory, uint64_t gpa,
-			  uint64_t *left)
+			  uint64_t size, uint64_t *left)
 {
-	for (size_t i = 0; i < memory->nr; i++) {
-		const struct guest_memory_region *region = &memory->regions[i];
+	size_t behind = first_behind(memory, gpa);
+	const struct guest_memory_region *region;
 
-		if (gpa < region->gpa || gpa - region->gpa >= region->size)
-			continue;
-		*left = accessible(memory, region, gpa - region->gpa,
-				   region->size);
-		return *left ? region->hva + (gpa - region->gpa) : NULL;
-	}
-	return NULL;
+	if (!behind)
+		return NULL;
+	region = &memory->regions[behind - 1];
+	if (gpa - region->gpa >= region->size)
+		return NULL;
+	*left = accessible(memory, region, gpa - region->gpa, size);
+	return *left ? region->hva + (gpa - region->gpa) : NULL;
 }
 
 /* As above for @size bytes at an address of the front end, in one region. */
@@ -257,9 +244,10 @@ void *guest_memory_at_uva(const struct guest_memory *memory, uint64_t uva,
 	for (size_t i = 0; i < memory->nr; i++) {
 		const struct guest_memory_region *region = &memory->regions[i];
 
+		work_add(memory->work, 1);
 		if (uva < region->uva || uva - region->uva >= region->size)
 			continue;
-		if (accessible(memory, region, uva - region->uva, size) < size)
+		if (!all_accessible(memory, region, uva - region->uva, size))
 			return NULL;
 		return region->hva + (uva - region->uva);
 	}

@@ -11,6 +11,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "file_map.h"
+#include "guard.h"
+#include "work.h"
+
 /*
  * Most memory regions of one front end: what QEMU asks of a vhost device
  * before it gives its own virtio-mem devices more than one memslot.
@@ -26,16 +30,17 @@ struct guest_memory_region {
 	dev_t dev;
 	ino_t ino;
 	uint8_t *hva;
-	void *map;
-	size_t map_size;
+	struct file_map map;
 };
 
 /**
  * struct guest_memory - all that the front end shares
- * @regions: @nr of them
+ * @regions: @nr of them, by their guest addresses
  * @accessible: how many bytes from @gpa on, at most @size, may be touched; 0:
  *	none. NULL: all may
  * @arg: for @accessible
+ * @guard: guards the mappings; NULL: they are not guarded. Not owned
+ * @work: counts what is looked at; NULL: nobody does. Not owned
  * @lost: a file was shorter than it had been, and memory of it was touched
  */
 struct guest_memory {
@@ -43,6 +48,8 @@ struct guest_memory {
 	size_t nr;
 	uint64_t (*accessible)(const void *arg, uint64_t gpa, uint64_t size);
 	const void *arg;
+	struct guard *guard;
+	struct work *work;
 	volatile bool lost;
 };
 
@@ -52,12 +59,10 @@ int guest_memory_add(struct guest_memory *memory, uint64_t gpa, uint64_t uva,
 int guest_memory_remove(struct guest_memory *memory, uint64_t gpa, uint64_t uva,
 			uint64_t size);
 void guest_memory_clear(struct guest_memory *memory);
-
-int guest_memory_guard(struct guest_memory *memory);
-void guest_memory_unguard(void);
+void guest_memory_replace(struct guest_memory *memory, struct guest_memory *by);
 
 void *guest_memory_at_gpa(const struct guest_memory *memory, uint64_t gpa,
-			  uint64_t *left);
+			  uint64_t size, uint64_t *left);
 void *guest_memory_at_uva(const struct guest_memory *memory, uint64_t uva,
 			  uint64_t size);
 

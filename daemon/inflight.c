@@ -7,15 +7,15 @@
  *
  * What it is good for. When a daemon dies, or a connection ends, there is at
  * most one request of the guest's that was taken from the queue and not
- * answered. Whoever goes on has two questions, which have their answers in two
- * places.
+ * answered. Whoever goes on has two questions, which have their answers
+ * elsewhere.
  *
- * - Which chain is it, and where does the queue go on? Here. The device takes
- *   and answers chains one after the other, so what was taken and not answered
- *   is what comes next after what was used. A split queue has that place in
- *   memory, and the region only says whether a front end's idea of it is to be
- *   trusted. A packed queue does not have it in memory; without the region it
- *   is lost.
+ * - Which chain is it, and where does the queue go on? The device takes and
+ *   answers chains one after the other, so what was taken and not answered is
+ *   what comes next after what was used, and the ring shows that; see
+ *   vring_locate.c. The region helps where a packed ring can be read in two
+ *   ways. A region that contradicts the ring is of a driver before: it is
+ *   begun anew.
  * - Was it carried out? In the kernel. The region's last request id comes with
  *   its answer, see region.c: a request that finds its blocks as it wants them
  *   has the kernel repeat that. Here it is not known: between the kernel's
@@ -41,11 +41,11 @@
  *
  * When the front end takes the queue back in an orderly manner nothing is in
  * flight: the chain that was taken is left to it, as if it had not been. The
- * region is marked unused then, and the next start believes the front end.
+ * region is marked unused then.
  *
  * Not to be trusted. The front end, and who else it gives the descriptor to,
- * may write the region at any time. It can only make us go on at a wrong place
- * of its own guest's queue; indexes are checked, each after it was read once.
+ * may write the region at any time. Indexes are checked, each after it was read
+ * once, and positions by the ring.
  * The file is sealed so that it cannot become shorter, and one that is not is
  * refused.
  */
@@ -58,6 +58,7 @@
 #include <unistd.h>
 
 #include "inflight.h"
+#include "vring_locate.h"
 #include "vring_packed.h"
 
 /* Of both layouts; 0 is a region that is not used yet. */
@@ -172,9 +173,9 @@ int inflight_open(struct inflight *inflight, int fd, uint64_t offset,
 		  uint64_t size, uint16_t queue_size, const char **reason)
 {
 	uint64_t needed = inflight_size(queue_size), end;
+	struct file_map map;
 	struct stat st;
-	int seals;
-	void *map;
+	int seals, ret;
 
 	if (size < needed || offset % (uint64_t)sysconf(_SC_PAGESIZE) ||
 	    __builtin_add_overflow(offset, size, &end)) {
@@ -191,15 +192,20 @@ int inflight_open(struct inflight *inflight, int fd, uint64_t offset,
 		*reason = "an inflight region beyond the end of its file";
 		return -EINVAL;
 	}
-	map = mmap(NULL, needed, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-		   (off_t)offset);
-	if (map == MAP_FAILED) {
+	ret = file_map_open(&map, fd, offset, needed, 0);
+	if (ret) {
 		*reason = "an inflight region cannot be mapped";
-		return -errno;
+		return ret;
 	}
 	inflight_close(inflight);
-	inflight->map = map;
-	inflight->map_size = needed;
+	if (inflight->guard &&
+	    guard_add(inflight->guard, map.start, map.size, inflight->lost)) {
+		file_map_close(&map);
+		*reason = "out of memory";
+		return -ENOMEM;
+	}
+	inflight->map = map.at;
+	inflight->file = map;
 	inflight->queue_size = queue_size;
 	return 0;
 }
@@ -207,9 +213,13 @@ int inflight_open(struct inflight *inflight, int fd, uint64_t offset,
 /* What is marked stays so, for whoever is given the region next. */
 void inflight_close(struct inflight *inflight)
 {
-	if (inflight->map)
-		munmap(inflight->map, inflight->map_size);
-	*inflight = (struct inflight){};
+	if (inflight->map && inflight->guard)
+		guard_remove(inflight->guard, inflight->file.start);
+	file_map_close(&inflight->file);
+	*inflight = (struct inflight){
+		.guard = inflight->guard,
+		.lost = inflight->lost,
+	};
 }
 
 /* --- Starting --- */
@@ -219,7 +229,7 @@ static void init_split(struct inflight *inflight,
 {
 	struct split_region *region = inflight->map;
 
-	memset(region, 0, inflight->map_size);
+	memset(region, 0, inflight_size(inflight->queue_size));
 	region->desc_num = inflight->queue_size;
 	region->used_idx = vring->used_index;
 	STORE(region->version, VERSION);
@@ -230,7 +240,7 @@ static void init_packed(struct inflight *inflight,
 {
 	struct packed_region *region = inflight->map;
 
-	memset(region, 0, inflight->map_size);
+	memset(region, 0, inflight_size(inflight->queue_size));
 	region->desc_num = inflight->queue_size;
 	region->position.used_idx = vring->used_index;
 	region->position.old_used_idx = vring->used_index;
@@ -242,52 +252,45 @@ static void init_packed(struct inflight *inflight,
 	STORE(region->version, VERSION);
 }
 
-static int refuse(const char **reason)
-{
-	*reason = "an inflight region that is none of this queue's";
-	return -EINVAL;
-}
-
-/* Clear the marks of chains that were answered: of the last batch. */
-static int settle_split(struct split_region *region, uint16_t nr,
-			uint16_t queue_size, const char **reason)
+/*
+ * Clear the marks of chains that were answered: of the last batch.
+ *
+ * Return: false if the ring cannot have got there from the region's index.
+ */
+static bool settle_split(struct split_region *region, uint16_t nr,
+			 uint16_t queue_size)
 {
 	uint16_t head = LOAD(region->last_batch_head);
 
 	if (nr > queue_size)
-		return refuse(reason);
+		return false;
 	while (nr--) {
 		if (head >= queue_size)
-			return refuse(reason);
+			return false;
 		STORE(region->desc[head].inflight, 0);
 		head = LOAD(region->desc[head].next);
 	}
-	return 0;
+	return true;
 }
 
-static int recover_split(struct inflight *inflight, struct vring_queue *vring,
-			 const char **reason)
+static bool recover_split(struct inflight *inflight,
+			  const struct vring_queue *vring)
 {
 	struct split_region *region = inflight->map;
-	int ret;
 
-	ret = settle_split(region, vring->used_index - LOAD(region->used_idx),
-			   inflight->queue_size, reason);
-	if (ret)
-		return ret;
+	if (!settle_split(region, vring->used_index - LOAD(region->used_idx),
+			  inflight->queue_size))
+		return false;
 	STORE(region->used_idx, vring->used_index);
 	for (uint16_t i = 0; i < inflight->queue_size; i++) {
 		if (!LOAD(region->desc[i].inflight))
 			continue;
 		if (inflight->taken)
-			return refuse(reason);
+			return false;
 		inflight->taken = true;
 		inflight->entry = i;
 	}
-	/* Whatever the front end believes: the next chain is that one. */
-	if (inflight->taken)
-		vring->last_avail = vring->used_index;
-	return 0;
+	return true;
 }
 
 /*
@@ -297,7 +300,7 @@ static int recover_split(struct inflight *inflight, struct vring_queue *vring,
  */
 static int settle_packed(struct packed_region *region,
 			 const struct vring_queue *vring,
-			 union packed_position *position, const char **reason)
+			 union packed_position *position)
 {
 	uint16_t free_head = LOAD(region->free_head);
 	uint16_t old_free_head = LOAD(region->old_free_head);
@@ -308,7 +311,7 @@ static int settle_packed(struct packed_region *region,
 	old_wrap = position->old_used_wrap_counter;
 	if (position->used_idx >= vring->size ||
 	    position->old_used_idx >= vring->size)
-		return refuse(reason);
+		return -EINVAL;
 	if ((position->used_idx != position->old_used_idx ||
 	     new_wrap != old_wrap) &&
 	    !vring_packed_is_available(vring, position->old_used_idx,
@@ -323,17 +326,17 @@ static int settle_packed(struct packed_region *region,
 	return old_free_head;
 }
 
-static int recover_packed(struct inflight *inflight, struct vring_queue *vring,
-			  const char **reason)
+static bool recover_packed(struct inflight *inflight, struct vring_queue *vring)
 {
 	struct packed_region *region = inflight->map;
 	uint16_t size = inflight->queue_size, head;
 	union packed_position position;
 	int free_head;
 
-	free_head = settle_packed(region, vring, &position, reason);
-	if (free_head < 0)
-		return free_head;
+	free_head = settle_packed(region, vring, &position);
+	if (free_head < 0 || !vring_may_be_at(vring, position.used_idx,
+					      position.used_wrap_counter))
+		return false;
 	/* What is free is not in flight. The list may end anywhere. */
 	head = free_head;
 	for (uint16_t i = 0; i < size && head < size; i++) {
@@ -346,7 +349,7 @@ static int recover_packed(struct inflight *inflight, struct vring_queue *vring,
 		inflight->entry = i;
 		inflight->last = LOAD(region->desc[i].last);
 		if (inflight->taken || inflight->last >= size)
-			return refuse(reason);
+			return false;
 		inflight->taken = true;
 	}
 	inflight->free_head = free_head;
@@ -357,17 +360,26 @@ static int recover_packed(struct inflight *inflight, struct vring_queue *vring,
 	vring->used_wrap = position.used_wrap_counter;
 	vring->last_avail = vring->used_index;
 	vring->avail_wrap = vring->used_wrap;
-	return 0;
+	return true;
+}
+
+static void init(struct inflight *inflight, const struct vring_queue *vring)
+{
+	inflight->taken = false;
+	if (is_packed(vring))
+		init_packed(inflight, vring);
+	else
+		init_split(inflight, vring);
 }
 
 /**
- * inflight_start() - a queue starts: find out where, or begin to keep it
- * @vring: mapped, at the place that the front end has told
+ * inflight_start() - a queue starts: find what is in flight, or begin to keep it
+ * @vring: mapped and located
  * @reason: what is wrong, on error
  *
  * If a chain is in flight it is what the queue goes on with.
  *
- * Return: 0; -EINVAL the region cannot be this queue's.
+ * Return: 0; INFLIGHT_ANEW; -EINVAL the region is not of this size or layout.
  */
 int inflight_start(struct inflight *inflight, struct vring_queue *vring,
 		   const char **reason)
@@ -375,6 +387,7 @@ int inflight_start(struct inflight *inflight, struct vring_queue *vring,
 	/* These are in the same place in both layouts. */
 	const struct split_region *region = inflight->map;
 	uint16_t version;
+	bool known;
 
 	if (!region)
 		return 0;
@@ -385,17 +398,20 @@ int inflight_start(struct inflight *inflight, struct vring_queue *vring,
 	}
 	version = LOAD(region->version);
 	if (!version) {
-		if (is_packed(vring))
-			init_packed(inflight, vring);
-		else
-			init_split(inflight, vring);
+		init(inflight, vring);
 		return 0;
 	}
 	if (version != VERSION ||
-	    LOAD(region->desc_num) != inflight->queue_size)
-		return refuse(reason);
-	return is_packed(vring) ? recover_packed(inflight, vring, reason)
-				: recover_split(inflight, vring, reason);
+	    LOAD(region->desc_num) != inflight->queue_size) {
+		*reason = "an inflight region that is none of this queue's";
+		return -EINVAL;
+	}
+	known = is_packed(vring) ? recover_packed(inflight, vring)
+				 : recover_split(inflight, vring);
+	if (known)
+		return 0;
+	init(inflight, vring);
+	return INFLIGHT_ANEW;
 }
 
 /* The queue was taken back, with whatever was in flight. */

@@ -7,12 +7,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "file_map.h"
 #include "vring.h"
 
 /**
  * struct inflight - the inflight region of the one queue
+ * @guard: guards the mapping, with @lost; NULL: it is not guarded. Not owned
  * @map: where it is mapped, NULL without one
- * @map_size: bytes mapped
+ * @file: the mapping that it is in
  * @queue_size: entries it has room for
  * @counter: for the next chain that is taken
  * @taken: a chain is marked, by us or by the daemon before us
@@ -21,8 +23,10 @@
  * @free_head: packed: first entry of the free list
  */
 struct inflight {
+	struct guard *guard;
+	volatile bool *lost;
 	void *map;
-	size_t map_size;
+	struct file_map file;
 	uint16_t queue_size;
 	uint64_t counter;
 	bool taken;
@@ -30,6 +34,9 @@ struct inflight {
 	uint16_t last;
 	uint16_t free_head;
 };
+
+/* inflight_start(): what was in the region was of another queue. */
+#define INFLIGHT_ANEW 1
 
 uint64_t inflight_size(uint16_t queue_size);
 int inflight_create(uint16_t queue_size, const char **reason);

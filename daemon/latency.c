@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include <stddef.h>
-#include <time.h>
 
+#include "clocks.h"
 #include "latency.h"
 
 #define NSEC_PER_USEC 1000ULL
@@ -20,10 +20,7 @@ const uint64_t latency_bounds_ns[LATENCY_NR_BUCKETS] = {
 /* Time that only goes forward, since some beginning. */
 uint64_t latency_now_ns(void)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
+	return clock_monotonic_ns();
 }
 
 /* Something took @ns. */

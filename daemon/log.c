@@ -12,19 +12,21 @@
  * The level belongs to the process, as standard error does; it is the one
  * thing in this program that is not in a context structure.
  */
-#include <ctype.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <systemd/sd-daemon.h>
 
+#include "clocks.h"
 #include "log.h"
+#include "printable.h"
 
 /* Longer messages are cut. */
 #define LOG_LINE_MAX 512
@@ -61,10 +63,30 @@ int log_level_from_name(const char *name)
 	return -EINVAL;
 }
 
+/*
+ * Is standard error the journal's? A process inherits JOURNAL_STREAM also when
+ * its standard error has been redirected, so systemd.exec(5) has it hold device
+ * and inode of the stream, to be compared.
+ */
+static bool is_journal(void)
+{
+	const char *stream = getenv("JOURNAL_STREAM");
+	uintmax_t device, inode;
+	struct stat st;
+	int end = 0;
+
+	if (!stream ||
+	    sscanf(stream, "%ju:%ju%n", &device, &inode, &end) != 2 ||
+	    stream[end])
+		return false;
+	return !fstat(STDERR_FILENO, &st) && st.st_dev == device &&
+	       st.st_ino == inode;
+}
+
 void log_init(enum log_level level)
 {
 	log_state.level = level;
-	log_state.journal = getenv("JOURNAL_STREAM");
+	log_state.journal = is_journal();
 }
 
 /* A pipe that has room has it for a line: LOG_LINE_MAX is below PIPE_BUF. */
@@ -73,6 +95,18 @@ static bool has_room(void)
 	struct pollfd pfd = {.fd = STDERR_FILENO, .events = POLLOUT};
 
 	return poll(&pfd, 1, 0) > 0 && pfd.revents & POLLOUT;
+}
+
+/* A peer's text must not forge lines, nor steer terminals. */
+static void blank_controls(char *line, size_t len)
+{
+	for (size_t i = 0; i < len;) {
+		size_t bytes = printable_length(line + i, len - i);
+
+		if (!bytes)
+			line[i++] = ' ';
+		i += bytes;
+	}
 }
 
 static void write_line(enum log_level level, const char *label,
@@ -89,10 +123,7 @@ static void write_line(enum log_level level, const char *label,
 	if (body < 0)
 		return;
 	len = strlen(line);
-	/* A peer's text must not forge lines, nor steer terminals. */
-	for (size_t i = 0; i < len; i++)
-		if (iscntrl((unsigned char)line[i]))
-			line[i] = ' ';
+	blank_controls(line, len);
 	line[len++] = '\n';
 	if (write(STDERR_FILENO, line, len) < 0)
 		return; /* nowhere to say it */
@@ -138,14 +169,12 @@ void log_message(enum log_level level, const char *label, const char *format,
 void log_limited(struct log_limit *limit, enum log_level level,
 		 const char *label, const char *format, ...)
 {
-	struct timespec ts;
 	uint64_t now;
 	va_list ap;
 
 	if (level > log_state.level)
 		return;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	now = ts.tv_sec * NSEC_PER_SEC + ts.tv_nsec;
+	now = clock_monotonic_ns();
 	if (!limit->window_ns ||
 	    now - limit->window_ns > LOG_LIMIT_SECONDS * NSEC_PER_SEC) {
 		if (limit->suppressed)

@@ -5,7 +5,11 @@
 #include "log.h"
 #include "options.h"
 #include "passed_fds.h"
+#include "standard_fds.h"
 #include "vmem.h"
+
+/* The command line is wrong. */
+#define EXIT_USAGE 2
 
 int main(int argc, char **argv)
 {
@@ -14,14 +18,21 @@ int main(int argc, char **argv)
 	struct vmem *vmem;
 	int ret;
 
+	if (standard_fds_open())
+		return EXIT_FAILURE;
 	ret = options_parse(&options, argc, argv);
+	if (ret < 0)
+		return EXIT_USAGE;
 	if (ret)
-		return ret < 0 ? 2 : EXIT_SUCCESS;
+		return standard_output_close("vmemd") ? EXIT_FAILURE
+						      : EXIT_SUCCESS;
 	/*
 	 * Whoever is at the other end of a descriptor, the standard error's
 	 * too, may leave: that is EPIPE, not the end of the daemon.
 	 */
 	signal(SIGPIPE, SIG_IGN);
+	/* Nor is that a terminal is closed, or that a manager reloads all. */
+	signal(SIGHUP, SIG_IGN);
 	log_init(options.log_level);
 	if (passed_fds_take(&fds, &options))
 		return EXIT_FAILURE;

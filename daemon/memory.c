@@ -32,10 +32,17 @@
 #include <unistd.h>
 
 #include "memory.h"
+#include "room.h"
 #include "size.h"
 
 /* The units of st_blocks, whatever the file system's blocks are. */
 #define STAT_BLOCK_SIZE 512
+
+/*
+ * Memory that is allocated between two looks at what is left; small next to the
+ * reserves of room.c.
+ */
+#define ALLOCATE_STEP (4ULL << 20)
 
 #define SMALL_PAGE 4096ULL
 #define LARGE_PAGE (2ULL << 20)
@@ -160,6 +167,7 @@ int memory_init(struct memory *memory, int fd, uint64_t size,
 	int ret;
 
 	memory->fd = fd;
+	memory->room = NULL;
 	ret = check_file(fd, size, text);
 	if (ret)
 		return ret;
@@ -201,6 +209,17 @@ int memory_punch(const struct memory *memory, uint64_t offset, uint64_t size,
 	return ret ? failed(ret, text, "discard: %s", strerror(-ret)) : 0;
 }
 
+/* Allocate a part, if there is room. Return: 0; -ENOMEM with a reason; an errno. */
+static int allocate_step(const struct memory *memory, uint64_t offset,
+			 uint64_t size, char why[ROOM_TEXT_MAX])
+{
+	/* A file of another kind fails when its pool or disk has no more. */
+	if (memory->room && memory->kind == MEMORY_SHMEM &&
+	    room_check(memory->room, size, why))
+		return -ENOMEM;
+	return change(memory, 0, offset, size);
+}
+
 /**
  * memory_allocate() - get memory from the host, where there is none yet
  * @offset: where in the region; whole pages
@@ -214,9 +233,17 @@ int memory_punch(const struct memory *memory, uint64_t offset, uint64_t size,
 int memory_allocate(const struct memory *memory, uint64_t offset, uint64_t size,
 		    char text[MEMORY_TEXT_MAX])
 {
-	char pages[SIZE_TEXT_MAX];
-	int ret = change(memory, 0, offset, size);
+	uint64_t step = memory->kind == MEMORY_SHMEM ? ALLOCATE_STEP : size;
+	char pages[SIZE_TEXT_MAX], why[ROOM_TEXT_MAX] = "";
+	int ret = 0;
 
+	for (uint64_t done = 0; !ret && done < size; done += step) {
+		if (step > size - done)
+			step = size - done;
+		ret = allocate_step(memory, offset + done, step, why);
+	}
+	if (*why)
+		return failed(ret, text, "no memory: %s", why);
 	if (ret == -ENOSPC && memory->kind == MEMORY_HUGETLB)
 		return failed(ret, text, "the host has no free pages of %s",
 			      size_format(memory->page_size, pages));
@@ -224,6 +251,43 @@ int memory_allocate(const struct memory *memory, uint64_t offset, uint64_t size,
 		return failed(ret, text, "the host has no memory (%s)",
 			      strerrorname_np(-ret));
 	return ret ? failed(ret, text, "allocate: %s", strerror(-ret)) : 0;
+}
+
+/* Return: an offset; -errno. The file's position is as it was: others share it. */
+static int64_t seek(const struct memory *memory, uint64_t offset, int whence)
+{
+	off_t before = lseek(memory->fd, 0, SEEK_CUR);
+	off_t found = before;
+	int error;
+
+	if (before >= 0)
+		found = lseek(memory->fd, (off_t)offset, whence);
+	error = errno;
+	if (before >= 0)
+		lseek(memory->fd, before, SEEK_SET);
+	return found < 0 ? -error : found;
+}
+
+/**
+ * memory_next_data() - where the next memory may be
+ * @offset: from where on in the region, bytes
+ * @size: of the region
+ *
+ * A file that does not tell, as one of huge pages, may have some anywhere.
+ *
+ * Return: an offset, @size if there is none.
+ */
+uint64_t memory_next_data(const struct memory *memory, uint64_t offset,
+			  uint64_t size)
+{
+	int64_t data;
+
+	if (offset >= size || memory->kind == MEMORY_HUGETLB)
+		return offset;
+	data = seek(memory, offset, SEEK_DATA);
+	if (data < 0)
+		return data == -ENXIO ? size : offset;
+	return (uint64_t)data < size ? (uint64_t)data : size;
 }
 
 /**

@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct room;
+
 /* Why something failed, for people. */
 #define MEMORY_TEXT_MAX 160
 
@@ -34,11 +36,14 @@ enum memory_kind {
  * @fd: its file, whose offset 0 is the region's start
  * @kind: what it is
  * @page_size: bytes that are allocated and given back at least
+ * @room: what there is to allocate from, for memory whose lack kills; set by the
+ *	user, not owned; NULL: nobody looks
  */
 struct memory {
 	int fd;
 	enum memory_kind kind;
 	uint64_t page_size;
+	const struct room *room;
 };
 
 int memory_init(struct memory *memory, int fd, uint64_t size,
@@ -49,6 +54,8 @@ int memory_punch(const struct memory *memory, uint64_t offset, uint64_t size,
 		 char text[MEMORY_TEXT_MAX]);
 int memory_allocate(const struct memory *memory, uint64_t offset, uint64_t size,
 		    char text[MEMORY_TEXT_MAX]);
+uint64_t memory_next_data(const struct memory *memory, uint64_t offset,
+			  uint64_t size);
 int memory_resident(const struct memory *memory, uint64_t *size);
 
 uint64_t memory_map_wanted(const struct memory *memory);

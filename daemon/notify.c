@@ -61,6 +61,27 @@ static int on_watchdog(sd_event_source *source,
 	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
 
+static int on_status(sd_event_source *source, uint64_t usec, void *arg);
+
+static int add_sources(struct notify *notify, sd_event *event)
+{
+	int ret;
+
+	ret = sd_event_add_time_relative(event, &notify->status_source,
+					 CLOCK_MONOTONIC, 0, 0, on_status,
+					 notify);
+	if (ret >= 0)
+		ret = sd_event_source_set_enabled(notify->status_source,
+						  SD_EVENT_OFF);
+	if (ret >= 0)
+		ret = sd_watchdog_enabled(0, &notify->watchdog_usec);
+	if (ret > 0)
+		ret = sd_event_add_time_relative(
+			event, &notify->watchdog_source, CLOCK_MONOTONIC, 0, 0,
+			on_watchdog, notify);
+	return ret;
+}
+
 /**
  * notify_open() - find out who wants to know what, from the environment
  *
@@ -78,11 +99,7 @@ int notify_open(struct notify *notify, sd_event *event)
 	if (ret < 0)
 		return ret;
 	notify->fd = ret;
-	ret = sd_watchdog_enabled(0, &notify->watchdog_usec);
-	if (ret > 0)
-		ret = sd_event_add_time_relative(
-			event, &notify->watchdog_source, CLOCK_MONOTONIC, 0, 0,
-			on_watchdog, notify);
+	ret = add_sources(notify, event);
 	if (ret < 0)
 		notify_close(notify);
 	return ret < 0 ? ret : 0;
@@ -92,16 +109,64 @@ void notify_close(struct notify *notify)
 {
 	notify->watchdog_source =
 		sd_event_source_disable_unref(notify->watchdog_source);
+	notify->status_source =
+		sd_event_source_disable_unref(notify->status_source);
 	if (notify->fd >= 0)
 		close(notify->fd);
 	notify->fd = -1;
 }
 
-static void send_text(const struct notify *notify, const char *text, int flags)
+/* Return: whether the manager has it. */
+static bool send_text(const struct notify *notify, const char *text, int flags)
 {
-	if (notify->fd >= 0 &&
-	    send(notify->fd, text, strlen(text), MSG_NOSIGNAL | flags) < 0)
-		log_debug("service manager: %s", strerror(errno));
+	if (notify->fd < 0)
+		return false;
+	if (send(notify->fd, text, strlen(text), MSG_NOSIGNAL | flags) >= 0)
+		return true;
+	log_debug("service manager: %s", strerror(errno));
+	return false;
+}
+
+/* Send the status if the manager does not know it, and then not for a while. */
+static void send_status(struct notify *notify)
+{
+	if (notify->fd < 0 || !strcmp(notify->status, notify->sent))
+		return;
+	if (send_text(notify, notify->status, MSG_DONTWAIT))
+		strcpy(notify->sent, notify->status);
+	sd_event_source_set_time_relative(notify->status_source,
+					  NOTIFY_STATUS_USEC);
+	sd_event_source_set_enabled(notify->status_source, SD_EVENT_ONESHOT);
+}
+
+static int on_status(sd_event_source *source __attribute__((unused)),
+		     uint64_t usec __attribute__((unused)), void *arg)
+{
+	send_status(arg);
+	return 0;
+}
+
+/**
+ * notify_status() - the status is this now
+ * @format: as of printf(3), with the text after "STATUS="
+ *
+ * It is sent when it has changed, at most once in NOTIFY_STATUS_USEC. What it is
+ * last is always sent.
+ */
+void notify_status(struct notify *notify, const char *format, ...)
+{
+	int length =
+		snprintf(notify->status, sizeof(notify->status), "STATUS=");
+	int enabled = SD_EVENT_OFF;
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(notify->status + length, sizeof(notify->status) - length,
+		  format, ap);
+	va_end(ap);
+	sd_event_source_get_enabled(notify->status_source, &enabled);
+	if (enabled == SD_EVENT_OFF)
+		send_status(notify);
 }
 
 /* What the manager has no room for is lost: it is news, and there is more. */

@@ -9,6 +9,7 @@
 #include "options.h"
 #include "shmem.h"
 #include "size.h"
+#include "standard_fds.h"
 
 /* Blocks as the kernel's regions have them: a huge page of x86. */
 #define BLOCK_SIZE_MIN (2ULL << 20)
@@ -40,7 +41,7 @@ static const char help[] =
 	"      --control PATH         listen here for vmemctl\n"
 	"      --log-level LEVEL      err, warning, info or debug; default: info\n"
 	"      --version              print the version\n"
-	"      --help                 print this\n"
+	"  -h, --help                 print this\n"
 	"\n"
 	"Options of a device:\n"
 	"      --device NAME          begin one more device, which has the options\n"
@@ -403,9 +404,9 @@ int options_parse(struct options *options, int argc, char **argv)
 		.nr_devices = 1,
 		.log_level = LOG_LEVEL_INFO,
 	};
-	while ((opt = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-		if (opt == OPT_HELP) {
-			fputs(help, stdout);
+	while ((opt = getopt_long(argc, argv, "h", long_options, NULL)) != -1) {
+		if (opt == OPT_HELP || opt == 'h') {
+			standard_output_put(help);
 			return 1;
 		}
 		if (opt == OPT_VERSION) {

@@ -85,13 +85,20 @@ static int take_named(struct passed_fds *fds, const struct options *options,
 	return 0;
 }
 
-static int check_pairs(const struct passed_fds *fds)
+/*
+ * Memory that vmemd makes itself may come alone: it is kept first, and a daemon
+ * may have been killed before its state was. Whether it is new is seen later.
+ */
+static int check_pairs(const struct passed_fds *fds,
+		       const struct options *options)
 {
 	for (size_t i = 0; i < VMEM_MAX_DEVICES; i++) {
 		const struct device_fds *device = &fds->devices[i];
 
 		if ((device->region < 0 && device->state < 0) ==
 		    (device->memory < 0))
+			continue;
+		if (options->devices[i].vmm && device->memory >= 0)
 			continue;
 		log_err("\"region\" or \"state\", and \"memory\" "
 			"descriptors come together");
@@ -128,7 +135,7 @@ int passed_fds_take(struct passed_fds *fds, const struct options *options)
 	}
 	free(names);
 	if (!ret)
-		ret = check_pairs(fds);
+		ret = check_pairs(fds, options);
 	if (ret)
 		passed_fds_close(fds);
 	return ret;

@@ -92,6 +92,50 @@ set_text(struct vmem_nl_error *err, const char *format, ...)
 	va_end(ap);
 }
 
+/*
+ * What the kernel reports is checked as what a guest sends is: a module of
+ * another version may be loaded.
+ */
+static bool is_sane(const struct vmem_nl_region *state)
+{
+	uint64_t block = state->block_size, slot = state->slot_size;
+
+	if (!block || block & (block - 1) || !slot || slot % block ||
+	    !state->size || state->size % block || state->gpa % block ||
+	    state->gpa > UINT64_MAX - state->size)
+		return false;
+	return state->nr_slots == (state->size - 1) / slot + 1 &&
+	       state->requested_size <= state->size &&
+	       state->requested_size % block == 0 &&
+	       state->plugged_size <= state->size &&
+	       state->plugged_size % block == 0 &&
+	       state->populated_slots <= state->nr_slots;
+}
+
+/* The geometry of a region does not change. */
+static bool is_same(const struct vmem_nl_region *a,
+		    const struct vmem_nl_region *b)
+{
+	return a->gpa == b->gpa && a->size == b->size &&
+	       a->block_size == b->block_size && a->slot_size == b->slot_size;
+}
+
+/* Read the region's state from the kernel. */
+static int get_state(const struct region *region, struct vmem_nl_region *state,
+		     struct vmem_nl_error *err)
+{
+	int ret = vmem_nl_region_get(region->nl, name_of(region), state, err);
+
+	if (ret)
+		return ret;
+	if (!is_sane(state) ||
+	    (region->state.size && !is_same(state, &region->state))) {
+		set_text(err, "the kernel's answer makes no sense");
+		return -EBADMSG;
+	}
+	return 0;
+}
+
 /* Where a dump of blocks goes. */
 struct block_dump {
 	const struct backing *backing;
@@ -126,14 +170,14 @@ static int read_once(struct region *region, struct vmem_nl_error *err)
 		set_text(err, "out of memory");
 		return ret;
 	}
-	ret = vmem_nl_region_get(region->nl, name_of(region), &before, err);
+	ret = get_state(region, &before, err);
 	if (ret)
 		goto free_blocks;
 	ret = vmem_nl_block_dump(region->nl, name_of(region), add_run, &dump,
 				 err);
 	if (ret)
 		goto free_blocks;
-	ret = vmem_nl_region_get(region->nl, name_of(region), &after, err);
+	ret = get_state(region, &after, err);
 	if (ret)
 		goto free_blocks;
 	if (after.changes != before.changes ||
@@ -181,7 +225,7 @@ static int verify(struct region *region, struct vmem_nl_error *err)
 	struct vmem_nl_region state;
 	int ret;
 
-	ret = vmem_nl_region_get(region->nl, name_of(region), &state, err);
+	ret = get_state(region, &state, err);
 	if (ret)
 		return ret;
 	if (state.changes != region->changes) {
@@ -211,8 +255,8 @@ void region_recheck(struct region *region)
 	if (region->blocks.out)
 		return;
 	if (verify(region, &err) < 0) {
-		log_warning_of(region->label, "reading the region: %s",
-			       err.text);
+		log_limited(&region->limit, LOG_LEVEL_WARNING, region->label,
+			    "reading the region: %s", err.text);
 		arm(region->recheck_source, RECHECK_USEC);
 		return;
 	}
@@ -257,8 +301,9 @@ static int on_again(sd_event_source *source __attribute__((unused)),
 	struct region_request *request = arg;
 	struct vmem_nl_error err;
 
-	log_warning_of(request->region->label,
-		       "the kernel has not answered for long: asked again");
+	log_limited(&request->region->limit, LOG_LEVEL_WARNING,
+		    request->region->label,
+		    "the kernel has not answered for long: asked again");
 	ask(request, &err);
 	await_answer(request);
 	return 0;
@@ -295,11 +340,32 @@ static uint64_t loop_turn(const struct region *region)
 	return turn + 1;
 }
 
+/* Can this be the answer to the change that was asked for? */
+static bool is_answer(const struct region *region,
+		      const struct vmem_nl_answer *answer)
+{
+	const struct vmem_nl_region *state = &region->state;
+
+	return answer->request_id == region->blocks.change.request_id &&
+	       answer->plugged_size <= state->size &&
+	       answer->plugged_size % state->block_size == 0 &&
+	       answer->populated_slots <= state->nr_slots;
+}
+
 /* A change of ours was carried out. */
 static void carried_out(struct region *region,
 			const struct vmem_nl_answer *answer)
 {
 	const struct vmem_nl_change *change = &region->blocks.change;
+
+	if (!is_answer(region, answer)) {
+		/* Nothing of it is used: all is read anew. */
+		log_warning_of(region->label,
+			       "the kernel's answer makes no sense");
+		region->recheck = true;
+		region->changes = 0;
+		return;
+	}
 
 	if (change->type == VMEM_NL_PLUG)
 		backing_note_plugged(&region->backing, change->range.gpa,
@@ -395,7 +461,7 @@ static int end_blocks(struct region *region, int ret,
 	else
 		carried_out(region, &changed->blocks);
 	if (!ret && region->blocks.repeat)
-		log_info_of(region->label,
+		log_limited(&region->limit, LOG_LEVEL_INFO, region->label,
 			    "request %" PRIu64 " was carried out before and is "
 			    "answered now",
 			    region->blocks.change.request_id);
@@ -413,26 +479,77 @@ static int end_blocks(struct region *region, int ret,
 	return ret;
 }
 
+/* --- Settings --- */
+
+static void report_setting(struct region *region, unsigned int setting, int ret,
+			   const char *text)
+{
+	if (setting & VMEM_NL_SET_DIRTY_LOG) {
+		if (region->log_set)
+			region->log_set(region->arg, ret, ret ? text : "");
+	} else if (region->size_set) {
+		region->size_set(region->arg, ret, ret ? text : "");
+	}
+}
+
+/*
+ * Send the next setting that waits. The two kinds take turns.
+ *
+ * Return: 0, or an errno with a reason; the setting does not wait any more then.
+ */
+static int begin_setting(struct region *region)
+{
+	struct vmem_nl_change *change = &region->size.change;
+	unsigned int setting = VMEM_NL_SET_REQUESTED_SIZE;
+	int ret;
+
+	if (!(region->wanted & VMEM_NL_SET_REQUESTED_SIZE) ||
+	    (region->wanted & VMEM_NL_SET_DIRTY_LOG &&
+	     change->set == VMEM_NL_SET_REQUESTED_SIZE))
+		setting = VMEM_NL_SET_DIRTY_LOG;
+	region->wanted &= ~setting;
+	*change = (struct vmem_nl_change){
+		.type = VMEM_NL_SET,
+		.set = setting,
+		.requested_size = region->wanted_size,
+		.dirty_log = region->wanted_log,
+	};
+	ret = begin(&region->size, false);
+	if (!ret)
+		await_answer(&region->size);
+	return ret;
+}
+
+static void begin_settings(struct region *region)
+{
+	while (region->wanted && !region->size.out) {
+		int ret = begin_setting(region);
+
+		if (ret)
+			report_setting(region, region->size.change.set, ret,
+				       region->backing.reason);
+	}
+}
+
 static void end_size(struct region *region, int ret,
 		     const struct vmem_nl_changed *changed,
 		     const struct vmem_nl_error *err)
 {
 	const struct vmem_nl_region *state = &changed->region;
+	unsigned int setting = region->size.change.set;
 
 	end_request(&region->size);
-	if (!ret) {
+	if (!ret && is_sane(state) && is_same(state, &region->state)) {
 		region->state.requested_size = state->requested_size;
 		region->state.dirty_log = state->dirty_log;
 		/* If others have changed something too, the counts differ. */
 		if (state->changes == region->changes + 1)
 			region->changes = state->changes;
 	}
-	if (region->size.change.set & VMEM_NL_SET_DIRTY_LOG) {
-		if (region->log_set)
-			region->log_set(region->arg, ret, ret ? err->text : "");
-	} else if (region->size_set) {
-		region->size_set(region->arg, ret, ret ? err->text : "");
-	}
+	/* The answer to a later value of the setting counts for both. */
+	if (!(region->wanted & setting))
+		report_setting(region, setting, ret, err->text);
+	begin_settings(region);
 }
 
 /**
@@ -451,9 +568,10 @@ static bool take_answer(struct region_request *request, bool wait, int *result,
 	if (ret == -EINPROGRESS || !request->out)
 		return false;
 	if (ret && err->unknown) {
-		log_warning_of(request->region->label,
-			       "an answer of the kernel's was lost: %s",
-			       err->text);
+		log_limited(&request->region->limit, LOG_LEVEL_WARNING,
+			    request->region->label,
+			    "an answer of the kernel's was lost: %s",
+			    err->text);
 		/* Once at once, then when the time has come. */
 		if (request->asked == 1) {
 			ask(request, err);
@@ -676,43 +794,12 @@ static int region_discard(struct backing *backing, uint64_t gpa, uint64_t size)
 	return ret;
 }
 
-/*
- * Look where there is memory, so that a large region of which little was used
- * is not gone through. It costs a call for each block that has some, and one
- * for each run of blocks. A file of huge pages does not tell.
- */
-static void region_owe(struct backing *backing)
+/* So that a large region of which little was used is not gone through. */
+static uint64_t region_next_memory(struct backing *backing, uint64_t from)
 {
-	const struct memory *memory = &to_region(backing)->memory;
-	off_t before = lseek(memory->fd, 0, SEEK_CUR);
-	uint64_t at = 0;
-
-	if (before < 0 || memory->kind == MEMORY_HUGETLB) {
-		backing_owe_unplugged(backing);
-		return;
-	}
-
-	while ((at = blocks_next(&backing->plugged, at, false)) <
-	       backing->plugged.nr) {
-		off_t data =
-			lseek(memory->fd, (off_t)(at * backing->block_size),
-			      SEEK_DATA);
-
-		if (data < 0) {
-			/* None behind that, or a file that does not tell. */
-			if (errno != ENXIO)
-				backing_owe_unplugged(backing);
-			break;
-		}
-		at = (uint64_t)data / backing->block_size;
-		if (at >= backing->plugged.nr)
-			break;
-		if (!blocks_count(&backing->plugged, at, 1))
-			blocks_set(&backing->owed, at, 1);
-		at++;
-	}
-	/* Others may share the descriptor. */
-	lseek(memory->fd, before, SEEK_SET);
+	return memory_next_data(&to_region(backing)->memory,
+				from * backing->block_size, backing->size) /
+	       backing->block_size;
 }
 
 static const struct backing_ops region_ops = {
@@ -723,7 +810,7 @@ static const struct backing_ops region_ops = {
 	.verify = region_verify,
 	.discard = region_discard,
 	.answer_lost = region_answer_lost,
-	.owe = region_owe,
+	.next_memory = region_next_memory,
 };
 
 /* Open the handles. Return: 0, or an errno with @err filled. */
@@ -807,21 +894,6 @@ static void drop_sources(struct region *region)
 	turn_end(&region->allocate);
 }
 
-static int check_state(const struct vmem_nl_region *state,
-		       struct vmem_nl_error *err)
-{
-	if (!state->alive) {
-		set_text(err, "the region's VM is gone");
-		return -ENODEV;
-	}
-	if (!state->block_size || state->size % state->block_size ||
-	    state->gpa % state->block_size) {
-		set_text(err, "the kernel's answer makes no sense");
-		return -EBADMSG;
-	}
-	return 0;
-}
-
 /**
  * region_attach() - take over a region
  * @region: filled on success, but for @prealloc, @news, @size_set, @log_set and @arg; owns
@@ -840,17 +912,21 @@ int region_attach(struct region *region, sd_event *event,
 		  struct vmem_nl_error *err)
 {
 	struct vmem_nl_region *state = &region->state;
+	struct vmem_nl_region found;
 	char text[MEMORY_TEXT_MAX];
 	int flags, ret;
 
 	memset(region, 0, sizeof(*region));
 	region->nl = nl->read;
 	region->fd = fd;
-	ret = vmem_nl_region_get(nl->read, name_of(region), state, err);
-	if (!ret)
-		ret = check_state(state, err);
+	ret = get_state(region, &found, err);
 	if (ret)
 		return ret;
+	if (!found.alive) {
+		set_text(err, "the region's VM is gone");
+		return -ENODEV;
+	}
+	*state = found;
 	ret = memory_init(&region->memory, memory_fd, state->size,
 			  state->block_size, text);
 	if (ret) {
@@ -870,6 +946,11 @@ int region_attach(struct region *region, sd_event *event,
 		set_text(err, "out of memory");
 		return ret;
 	}
+	ret = backing_note_file(&region->backing, memory_fd);
+	if (ret) {
+		set_text(err, "memory descriptor: %s", strerror(-ret));
+		goto free_backing;
+	}
 	ret = add_sources(region, event, nl);
 	if (ret < 0) {
 		set_text(err, "the event loop: %s", strerror(-ret));
@@ -884,6 +965,7 @@ int region_attach(struct region *region, sd_event *event,
 
 drop:
 	drop_sources(region);
+free_backing:
 	backing_free(&region->backing);
 	return ret;
 }
@@ -896,54 +978,52 @@ void region_detach(struct region *region)
 	close(region->memory.fd);
 }
 
-static int begin_set(struct region *region, struct vmem_nl_error *err)
+/* A setting has a new value: send it now, or once the one before is answered. */
+static int want_setting(struct region *region, unsigned int setting,
+			struct vmem_nl_error *err)
 {
 	int ret;
 
-	ret = begin(&region->size, false);
+	region->wanted |= setting;
+	if (region->size.out)
+		return -EINPROGRESS;
+	ret = begin_setting(region);
 	if (ret) {
 		set_text(err, "%s", region->backing.reason);
 		return ret;
 	}
-	await_answer(&region->size);
 	return -EINPROGRESS;
 }
 
 /**
- * region_set_requested() - write the requested size down in the kernel
+ * region_set_requested() - record the requested size in the kernel
+ * @size: bytes
  *
- * Return: -EINPROGRESS, and region->size_set() will be called; -EBUSY another
- * is on its way; an errno.
+ * A size that is set before the kernel has answered an earlier one replaces it:
+ * one call of region->size_set() reports the result of the last one.
+ *
+ * Return: -EINPROGRESS, and region->size_set() will be called; an errno.
  */
 int region_set_requested(struct region *region, uint64_t size,
 			 struct vmem_nl_error *err)
 {
-	if (!region->size.out)
-		region->size.change = (struct vmem_nl_change){
-			.type = VMEM_NL_SET,
-			.set = VMEM_NL_SET_REQUESTED_SIZE,
-			.requested_size = size,
-		};
-	return begin_set(region, err);
+	region->wanted_size = size;
+	return want_setting(region, VMEM_NL_SET_REQUESTED_SIZE, err);
 }
 
 /**
- * region_set_dirty_log() - log dirty pages of all populated slots, or do not
+ * region_set_dirty_log() - turn dirty logging of all populated slots on or off
  *
- * In one batch; slots that are populated later have what is set last.
+ * The kernel does it in one batch. Slots that are populated later have what was
+ * set last.
  *
  * Return: as of region_set_requested(), with region->log_set().
  */
 int region_set_dirty_log(struct region *region, bool on,
 			 struct vmem_nl_error *err)
 {
-	if (!region->size.out)
-		region->size.change = (struct vmem_nl_change){
-			.type = VMEM_NL_SET,
-			.set = VMEM_NL_SET_DIRTY_LOG,
-			.dirty_log = on,
-		};
-	return begin_set(region, err);
+	region->wanted_log = on;
+	return want_setting(region, VMEM_NL_SET_DIRTY_LOG, err);
 }
 
 /**

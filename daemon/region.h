@@ -9,6 +9,7 @@
 #include <systemd/sd-event.h>
 
 #include "backing.h"
+#include "log.h"
 #include "memory.h"
 #include "turn.h"
 #include "vmem_nl.h"
@@ -47,6 +48,7 @@ struct region_request {
 /**
  * struct region - the kernel's region of one device
  * @label: for messages, see log.h; set by the user, not owned
+ * @limit: for messages that others can cause
  * @backing: what the device sees; @backing.plugged mirrors the kernel's state
  * @nl: netlink handle for reading, not owned
  * @fd: the region's descriptor, the authority over it
@@ -66,16 +68,19 @@ struct region_request {
  * @allocating: what it is allocated for, size 0 if for nothing
  * @allocated: bytes of that which are there
  * @allocate: while there is more to allocate
- * @blocks, @size: requests, one of each at a time
+ * @blocks, @size: requests, one of each at a time; @size is for settings
+ * @wanted: settings (VMEM_NL_SET_*) whose value waits until @size is answered
+ * @wanted_size, @wanted_log: those values
  * @recheck: others may have changed something; verify as soon as possible
  * @recheck_source: a timer for when that has failed
  * @news: others have changed something, and it is in @backing and @state
- * @size_set: the answer to region_set_requested(): 0 or an errno with text
+ * @size_set: the result of region_set_requested(): 0, or an errno with text
  * @log_set: the answer to region_set_dirty_log(), likewise
  * @arg: for all three
  */
 struct region {
 	const char *label;
+	struct log_limit limit;
 	struct backing backing;
 	struct vmem_nl *nl;
 	int fd;
@@ -92,6 +97,9 @@ struct region {
 	struct turn allocate;
 	struct region_request blocks;
 	struct region_request size;
+	unsigned int wanted;
+	uint64_t wanted_size;
+	bool wanted_log;
 	bool recheck;
 	sd_event_source *recheck_source;
 	void (*news)(void *arg);

@@ -33,7 +33,10 @@
 #include "restore.h"
 #include "size.h"
 
-/* What a region is known to have been asked for last, after a restore. */
+/*
+ * Id of the last request of a restore. A region that has had a request is never
+ * restored again, so what was set since survives the daemon.
+ */
 #define REQUEST_ID 1
 
 /**
@@ -60,15 +63,15 @@ int restore_check(const struct save_state *saved, const struct region *region,
 	if (saved->region_size != state->size) {
 		snprintf(text, text_size,
 			 "the saved region has %s, this one %s",
-			 size_format(saved->region_size, was),
-			 size_format(state->size, is));
+			 size_format_exact(saved->region_size, was),
+			 size_format_exact(state->size, is));
 		return -EINVAL;
 	}
 	if (saved->block_size != state->block_size) {
 		snprintf(text, text_size,
 			 "the saved region has blocks of %s, this one of %s",
-			 size_format(saved->block_size, was),
-			 size_format(state->block_size, is));
+			 size_format_exact(saved->block_size, was),
+			 size_format_exact(state->block_size, is));
 		return -EINVAL;
 	}
 	if (missing) {
@@ -241,6 +244,13 @@ static int allocate(const struct region *region, const struct save_state *saved,
 	return ret;
 }
 
+/* Record in the kernel that the restore is complete: nothing is plugged. */
+static int plug_nothing(struct region *region, struct vmem_nl_error *err)
+{
+	return vmem_nl_unplug_all(region->nl, name_of(region), REQUEST_ID, NULL,
+				  err);
+}
+
 /* From nothing plugged. */
 static int plug_cover(struct region *region, const struct blocks *wanted,
 		      const struct blocks *cover, struct vmem_nl_error *err)
@@ -301,7 +311,8 @@ static int bring_to(struct region *region, const struct save_state *saved,
 	if (!ret && region->prealloc)
 		ret = allocate(region, saved, err);
 	if (!ret && from_nothing)
-		ret = plug_cover(region, wanted, cover, err);
+		ret = wanted->set ? plug_cover(region, wanted, cover, err)
+				  : plug_nothing(region, err);
 	if (!ret)
 		ret = unplug_gaps(region, wanted, err);
 	if (ret && from_nothing &&

@@ -1,16 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/*
- * Files of saved states.
- *
- * A file is written beside the place it is for, under another name, brought to
- * the disk, and renamed; then the folder is brought to the disk. Whatever
- * happens on the way, at that place is the old file or the new one, and once
- * the writer says that it is written, it stays. A writer that is killed may
- * leave the other name behind, PATH.XXXXXX.
- */
+/* Files of saved states; see output_file.c for how they are written. */
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "output_file.h"
 #include "save_file.h"
 
 static int __attribute__((format(printf, 3, 4)))
@@ -31,63 +23,10 @@ failed(int ret, char text[SAVE_TEXT_MAX], const char *format, ...)
 	return ret;
 }
 
-static int write_all(int fd, const uint8_t *data, size_t size)
-{
-	while (size) {
-		ssize_t put = write(fd, data, size);
-
-		if (put < 0 && errno == EINTR)
-			continue;
-		if (put < 0)
-			return -errno;
-		data += put;
-		size -= put;
-	}
-	return fsync(fd) < 0 ? -errno : 0;
-}
-
-/* A name in a folder is on the disk when the folder is. */
-static int sync_folder(const char *path)
-{
-	char *copy = strdup(path);
-	int ret = 0;
-	int fd;
-
-	if (!copy)
-		return -ENOMEM;
-	fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 || fsync(fd) < 0)
-		ret = -errno;
-	if (fd >= 0)
-		close(fd);
-	free(copy);
-	return ret;
-}
-
-static int replace(const char *path, char *work, const uint8_t *data,
-		   size_t size)
-{
-	int fd, ret;
-
-	/* For this user alone: 0600. */
-	fd = mkostemp(work, O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	ret = write_all(fd, data, size);
-	if (close(fd) < 0 && !ret)
-		ret = -errno;
-	if (!ret && rename(work, path) < 0)
-		ret = -errno;
-	if (ret) {
-		unlink(work);
-		return ret;
-	}
-	return sync_folder(path);
-}
-
 /**
  * save_file_write() - put a file in place, as a whole or not at all
- * @path: a regular file there is replaced; anything else is refused
+ * @path: a regular file there is replaced; anything else is refused, as no
+ *	state can be restored from it
  * @text: what is wrong
  *
  * Return: 0, or an errno. After an errno of the last step, bringing the folder
@@ -96,17 +35,13 @@ static int replace(const char *path, char *work, const uint8_t *data,
 int save_file_write(const char *path, const uint8_t *data, size_t size,
 		    char text[SAVE_TEXT_MAX])
 {
-	struct stat st;
-	char *work;
 	int ret;
 
-	if (!lstat(path, &st) && !S_ISREG(st.st_mode))
-		return failed(-EINVAL, text,
+	/* For this user alone. */
+	ret = output_file_write(path, 0600, true, data, size);
+	if (ret == -EINVAL)
+		return failed(ret, text,
 			      "something is there that is not a regular file");
-	if (asprintf(&work, "%s.XXXXXX", path) < 0)
-		return failed(-ENOMEM, text, "out of memory");
-	ret = replace(path, work, data, size);
-	free(work);
 	if (ret)
 		failed(ret, text, "%s", strerror(-ret));
 	return ret;

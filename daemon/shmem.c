@@ -51,6 +51,25 @@
  * daemon killed anywhere in between leaves blocks that are plugged, or that are
  * not, with their contents intact, and slots that are put right at the next
  * start.
+ *
+ * What is lost. Where nobody has kept the files, as when the service was stopped,
+ * a daemon begins with new ones, and the front end of a VM that goes on has
+ * mappings of the old one. Only the guest knows which blocks of them are plugged,
+ * and no message asks it. Its memory is left alone: the old file is neither
+ * written to nor punched, and blocks that are mapped of it count as plugged, and
+ * so can be reached. Until the guest unplugs all, or its system is reset, it is
+ * answered BUSY, see virtio_mem.c. Then the front end is asked to give up the old
+ * mappings, and the region begins anew with our file. All this is read from the
+ * memory table, so that there is nothing about it that could be lost in turn.
+ *
+ * While a driver works the queue, tables only add to it. A table without the old
+ * mappings does not say that the guest is done with them: a front end may send
+ * its own memory first, and a guest may turn the BAR off for a moment. The end of
+ * it is an UNPLUG_ALL that was carried out, or a stop of the queue. After a stop
+ * the latest table counts, and a new driver has one before it starts.
+ *
+ * Half of it lost. Memory with contents and no state is refused, and so is a state
+ * with plugged blocks and memory that is new: neither is what a vmemd leaves.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -134,8 +153,8 @@ static bool lists(const struct shmem *shmem,
 		  const struct guest_memory_region *region,
 		  const struct shmem_slot *slot)
 {
-	return region->dev == shmem->memory_dev &&
-	       region->ino == shmem->memory_ino &&
+	return region->dev == shmem->backing.memory_dev &&
+	       region->ino == shmem->backing.memory_ino &&
 	       region->offset <= slot->offset &&
 	       slot->offset - region->offset <= region->size &&
 	       slot->size <= region->size - (slot->offset - region->offset);
@@ -165,6 +184,153 @@ static void read_table(struct shmem *shmem)
 	}
 }
 
+/* --- What a vmemd before us has left --- */
+
+/*
+ * Does the front end map another file there, as a vmemd would have it? Nobody
+ * but a device has memory where its region is, and each part of the region is
+ * that part of the file. Where the place is wrong it may be that of another device
+ * of ours, whose file is known.
+ */
+static bool is_left(const struct shmem *shmem,
+		    const struct guest_memory_region *region)
+{
+	const struct backing *backing = &shmem->backing;
+	uint64_t offset = region->gpa - backing->gpa;
+
+	return backing->placed && region->gpa >= backing->gpa &&
+	       offset < backing->size &&
+	       region->size <= backing->size - offset &&
+	       region->offset == offset &&
+	       !guest_access_has_file(shmem->vu->access, region->dev,
+				      region->ino);
+}
+
+static const struct guest_memory_region *first_left(const struct shmem *shmem)
+{
+	const struct guest_memory *memory = &shmem->vu->memory;
+
+	for (size_t i = 0; i < memory->nr; i++)
+		if (is_left(shmem, &memory->regions[i]))
+			return &memory->regions[i];
+	return NULL;
+}
+
+static bool is_left_at(const struct shmem *shmem, uint64_t offset)
+{
+	const struct guest_memory *memory = &shmem->vu->memory;
+
+	for (size_t i = 0; i < memory->nr; i++)
+		if (is_left(shmem, &memory->regions[i]) &&
+		    memory->regions[i].offset == offset)
+			return true;
+	return false;
+}
+
+/*
+ * Take the list of what was left from the memory table.
+ *
+ * Return: whether it is another one than before.
+ */
+static bool list_left(struct shmem *shmem)
+{
+	const struct guest_memory *memory = &shmem->vu->memory;
+	unsigned int nr = 0;
+	bool changed = false;
+
+	/* More than a table can have there cannot be. */
+	for (size_t i = 0; i < memory->nr && nr < SHMEM_TABLE_SIZE; i++) {
+		const struct guest_memory_region *region = &memory->regions[i];
+		struct shmem_left *left = &shmem->left[nr];
+
+		if (!is_left(shmem, region))
+			continue;
+		changed |= nr >= shmem->nr_left ||
+			   left->offset != region->offset ||
+			   left->size != region->size;
+		left->offset = region->offset;
+		left->size = region->size;
+		nr++;
+	}
+	changed |= nr != shmem->nr_left;
+	shmem->nr_left = nr;
+	return changed;
+}
+
+/*
+ * All blocks that the guest may have of it count as plugged. When they do not any
+ * more they are owed, since there may be memory of them in our file as well.
+ */
+static void plug_left(struct shmem *shmem)
+{
+	struct blocks *plugged = &shmem->backing.plugged;
+	struct blocks *owed = &shmem->backing.owed;
+
+	/* A driver may have what another table listed. */
+	if (!shmem->running)
+		blocks_move(plugged, owed, 0, plugged->nr);
+	for (unsigned int i = 0; i < shmem->nr_left; i++) {
+		const struct shmem_left *left = &shmem->left[i];
+		uint64_t first, end;
+
+		/* Blocks need not have had the size that they have now. */
+		first = block_of(shmem, left->offset);
+		end = block_of(shmem, left->offset + left->size +
+					      shmem->backing.block_size - 1);
+		blocks_set(plugged, first, end - first);
+		blocks_clear(owed, first, end - first);
+	}
+}
+
+static void lost_changed(struct shmem *shmem)
+{
+	struct backing *backing = &shmem->backing;
+	char size[SIZE_TEXT_MAX];
+
+	if (backing->lost)
+		log_limited(
+			&shmem->limit, LOG_LEVEL_WARNING, shmem->vu->label,
+			"the state was lost: the VMM has %s of memory mapped "
+			"that a vmemd before has left, and which blocks of it "
+			"the guest has is not known. Plug and unplug are "
+			"answered busy until the guest unplugs all or its "
+			"system is reset",
+			size_format(backing->plugged.set * backing->block_size,
+				    size));
+	else
+		log_limited(
+			&shmem->limit, LOG_LEVEL_INFO, shmem->vu->label,
+			"nothing that a vmemd before has left is in use any "
+			"more: what is plugged is known again");
+	if (backing->lost_changed)
+		backing->lost_changed(backing->arg);
+	/* A ring may be in the blocks. */
+	guest_access_known(shmem->vu->access);
+}
+
+/*
+ * By the memory table: is there memory of the guest's of which no state is?
+ * @again: what was found before counts no more
+ */
+static void find_left(struct shmem *shmem, bool again)
+{
+	struct backing *backing = &shmem->backing;
+	bool changed = list_left(shmem);
+	bool left = shmem->nr_left;
+	bool before = backing->lost;
+	uint64_t plugged = backing->plugged.set;
+
+	/* Where blocks of ours are plugged, or are about to be, there is one. */
+	if (!before && (!left || plugged || shmem->change.active))
+		return;
+	if (before && !changed && !again)
+		return;
+	plug_left(shmem);
+	backing->lost = left || (before && shmem->running);
+	if (backing->lost != before || backing->plugged.set != plugged)
+		lost_changed(shmem);
+}
+
 /* --- Asking --- */
 
 static void set_timer(struct shmem *shmem, uint64_t usec)
@@ -175,24 +341,30 @@ static void set_timer(struct shmem *shmem, uint64_t usec)
 				    usec ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
 }
 
-/* Return: 0, or an errno with the reason set. */
-static int ask(struct shmem *shmem, unsigned int i, bool map)
+/*
+ * Ask for a part of the region.
+ * @message: what is to come about
+ *
+ * Return: 0, or an errno with the reason set.
+ */
+static int ask(struct shmem *shmem, uint64_t offset, uint64_t size,
+	       const struct shmem_message *message)
 {
 	struct backing *backing = &shmem->backing;
-	const struct shmem_slot *slot = &shmem->slots[i];
+	bool map = message->map;
 	struct vhost_user_mmap mmap = {
-		.fd_offset = slot->offset,
-		.shm_offset = slot->offset,
-		.len = slot->size,
+		.fd_offset = offset,
+		.shm_offset = offset,
+		.len = size,
 		.flags = map ? VHOST_USER_MMAP_RW : 0,
 	};
 	int ret;
 
-	if (map && shmem->vu->memory.nr >= VHOST_USER_MEM_TABLE_SIZE) {
+	if (map && shmem->vu->memory.nr >= SHMEM_TABLE_SIZE) {
 		snprintf(backing->reason, sizeof(backing->reason),
 			 "the VMM's memory table is full: %d entries, of which "
 			 "its own memory has too many",
-			 VHOST_USER_MEM_TABLE_SIZE);
+			 SHMEM_TABLE_SIZE);
 		return -ENOSPC;
 	}
 	ret = vhost_user_ask(shmem->vu,
@@ -204,12 +376,32 @@ static int ask(struct shmem *shmem, unsigned int i, bool map)
 			 "the backend channel: %s", strerror(-ret));
 		return ret;
 	}
-	shmem->message = (struct shmem_message){
-		.out = true,
-		.map = map,
+	shmem->message = *message;
+	shmem->message.out = true;
+	return 0;
+}
+
+static int ask_for_slot(struct shmem *shmem, unsigned int i)
+{
+	const struct shmem_slot *slot = &shmem->slots[i];
+	const struct shmem_message message = {
+		.map = !slot->mapped,
 		.slot = i,
 	};
-	return 0;
+
+	return ask(shmem, slot->offset, slot->size, &message);
+}
+
+/* What was left is given up as it was mapped. */
+static int ask_for_left(struct shmem *shmem,
+			const struct guest_memory_region *region)
+{
+	const struct shmem_message message = {
+		.left = true,
+		.offset = region->offset,
+	};
+
+	return ask(shmem, region->offset, region->size, &message);
 }
 
 /* The current change has come to its end. */
@@ -220,7 +412,12 @@ static void finish(struct shmem *shmem)
 	uint64_t gpa = backing->gpa + change->first * backing->block_size;
 	uint64_t size = change->nr * backing->block_size;
 
+	bool known = false;
+
 	if (!change->undo) {
+		/* Only all blocks can be unplugged of what is not known. */
+		known = backing->lost;
+		backing->lost = false;
 		shmem_state_commit(&shmem->state, change->first, change->nr,
 				   change->plug);
 		shmem->may_repeat = false;
@@ -233,6 +430,8 @@ static void finish(struct shmem *shmem)
 	change->active = false;
 	if (!shmem->inside && backing->done)
 		backing->done(backing->arg, change->result);
+	if (known)
+		lost_changed(shmem);
 }
 
 /* What was asked for cannot be had; the reason is set. */
@@ -252,27 +451,54 @@ static void failed(struct shmem *shmem, int result)
 	set_timer(shmem, AGAIN_USEC);
 }
 
-/* Ask for the next slot that is not as it should be, or be done. */
+/*
+ * Ask for the next mapping that is not as it should be. Of what was left all or
+ * nothing is wanted, and no slot besides.
+ *
+ * Return: 1 it was asked for; 0 all is as it should be; an errno with the reason
+ * set.
+ */
+static int ask_for_next(struct shmem *shmem)
+{
+	const struct shmem_change *change = &shmem->change;
+	int ret;
+
+	if (shmem->backing.lost) {
+		const struct guest_memory_region *left = NULL;
+
+		if (change->active && !change->undo)
+			left = first_left(shmem);
+		ret = left ? ask_for_left(shmem, left) : 0;
+		return ret ? ret : left != NULL;
+	}
+	for (unsigned int i = 0; i < shmem->nr_slots; i++) {
+		if (shmem->slots[i].mapped == wanted(shmem, i))
+			continue;
+		ret = ask_for_slot(shmem, i);
+		return ret ? ret : 1;
+	}
+	return 0;
+}
+
+/* Ask for the next mapping that is not as it should be, or be done. */
 static void advance(struct shmem *shmem)
 {
 	int enabled = SD_EVENT_OFF;
 
 	while (shmem->running && !shmem->message.out) {
-		unsigned int i;
 		int ret;
 
 		sd_event_source_get_enabled(shmem->timer, &enabled);
 		if (enabled != SD_EVENT_OFF)
 			return;
-		for (i = 0; i < shmem->nr_slots; i++)
-			if (shmem->slots[i].mapped != wanted(shmem, i))
-				break;
-		if (i < shmem->nr_slots) {
-			ret = ask(shmem, i, !shmem->slots[i].mapped);
-			if (ret)
-				failed(shmem, ret);
+		ret = ask_for_next(shmem);
+		/* on_stopped() follows, and the next front end has the request. */
+		if (ret == -ENOTCONN)
+			return;
+		if (ret < 0)
+			failed(shmem, ret);
+		if (ret)
 			continue;
-		}
 		if (shmem->change.active)
 			finish(shmem);
 		if (!shmem->ready) {
@@ -283,15 +509,31 @@ static void advance(struct shmem *shmem)
 	}
 }
 
+/* What the front end said that it would do has not come about. */
+static void not_done(struct shmem *shmem)
+{
+	struct backing *backing = &shmem->backing;
+
+	shmem->message.out = false;
+	snprintf(backing->reason, sizeof(backing->reason),
+		 "the VMM does not %s memory that it said it would",
+		 shmem->message.map ? "list" : "give up");
+	failed(shmem, -EIO);
+	advance(shmem);
+}
+
 /* Has what was asked for come about? */
 static void check_message(struct shmem *shmem)
 {
 	struct shmem_message *message = &shmem->message;
 	struct backing *backing = &shmem->backing;
+	bool mapped;
 
 	if (!message->out || !message->replied)
 		return;
-	if (shmem->slots[message->slot].mapped != message->map) {
+	mapped = message->left ? is_left_at(shmem, message->offset)
+			       : shmem->slots[message->slot].mapped;
+	if (mapped != message->map) {
 		if (!message->last_word)
 			set_timer(shmem, TABLE_USEC);
 		return;
@@ -331,13 +573,26 @@ static void on_stopped(void *arg)
 	set_timer(shmem, 0);
 	for (unsigned int i = 0; i < shmem->nr_slots; i++)
 		shmem->slots[i].mapped = false;
-	if (!shmem->change.active)
+	if (shmem->change.active) {
+		snprintf(shmem->backing.reason, sizeof(shmem->backing.reason),
+			 "the front end has stopped the device");
+		shmem->change.undo = true;
+		shmem->change.result = -ENOTCONN;
+		finish(shmem);
+	}
+	if (shmem->backing.lost)
+		find_left(shmem, true);
+}
+
+static void on_memory(void *arg)
+{
+	struct shmem *shmem = arg;
+
+	find_left(shmem, false);
+	if (!shmem->backing.unread)
 		return;
-	snprintf(shmem->backing.reason, sizeof(shmem->backing.reason),
-		 "the front end has stopped the device");
-	shmem->change.undo = true;
-	shmem->change.result = -ENOTCONN;
-	finish(shmem);
+	shmem->backing.unread = false;
+	guest_access_known(shmem->vu->access);
 }
 
 static void on_table(void *arg)
@@ -365,15 +620,14 @@ static void on_replied(void *arg, uint32_t request, bool ok)
 		check_message(shmem);
 		return;
 	}
+	if (last_word) {
+		not_done(shmem);
+		return;
+	}
 	message->out = false;
-	if (last_word)
-		snprintf(backing->reason, sizeof(backing->reason),
-			 "the VMM does not %s memory that it said it would",
-			 message->map ? "list" : "give up");
-	else
-		snprintf(backing->reason, sizeof(backing->reason),
-			 "the VMM refuses to %s memory; see its messages",
-			 message->map ? "map" : "unmap");
+	snprintf(backing->reason, sizeof(backing->reason),
+		 "the VMM refuses to %s memory; see its messages",
+		 message->map ? "map" : "unmap");
 	failed(shmem, -EIO);
 	advance(shmem);
 }
@@ -388,6 +642,7 @@ static bool is_ready(void *arg)
 static const struct vhost_user_shmem_ops shmem_ops = {
 	.started = on_started,
 	.stopped = on_stopped,
+	.memory = on_memory,
 	.table = on_table,
 	.replied = on_replied,
 	.ready = is_ready,
@@ -401,6 +656,14 @@ static int on_timer(sd_event_source *source __attribute__((unused)),
 
 	if (!shmem->message.out) {
 		advance(shmem);
+		return 0;
+	}
+	/*
+	 * A driver that looked at the configuration would take blocks that it
+	 * may have for those that it has: the time is the last word.
+	 */
+	if (shmem->backing.lost) {
+		not_done(shmem);
 		return 0;
 	}
 	/* News of no change do no harm to a driver. */
@@ -487,6 +750,13 @@ static int shmem_discard(struct backing *backing, uint64_t gpa, uint64_t size)
 	return ret;
 }
 
+static uint64_t shmem_next_memory(struct backing *backing, uint64_t from)
+{
+	return memory_next_data(&to_shmem(backing)->memory,
+				from * backing->block_size, backing->size) /
+	       backing->block_size;
+}
+
 static void shmem_answer_lost(struct backing *backing)
 {
 	to_shmem(backing)->may_repeat = true;
@@ -500,6 +770,7 @@ static const struct backing_ops backing_ops = {
 	.verify = shmem_verify,
 	.discard = shmem_discard,
 	.answer_lost = shmem_answer_lost,
+	.next_memory = shmem_next_memory,
 };
 
 void shmem_set_requested(struct shmem *shmem, uint64_t size)
@@ -513,14 +784,17 @@ void shmem_set_requested(struct shmem *shmem, uint64_t size)
  *	block size
  * @text: what is wrong, on error
  *
+ * What was found at a place before may have been another's memory: without a
+ * driver, a region can be moved whose blocks are not known.
+ *
  * Return: 0; -EINVAL; -EBUSY it is known to be elsewhere, and in use.
  */
 int shmem_place(struct shmem *shmem, uint64_t gpa, char *text, size_t text_size)
 {
 	struct backing *backing = &shmem->backing;
 
-	if (!gpa || gpa % backing->block_size ||
-	    gpa > UINT64_MAX - backing->size) {
+	if (!gpa ||
+	    !shmem_state_fits(gpa, backing->size, backing->block_size)) {
 		snprintf(text, text_size,
 			 "0x%" PRIx64 " is not where a region of blocks of "
 			 "%" PRIu64 " bytes can be",
@@ -529,7 +803,8 @@ int shmem_place(struct shmem *shmem, uint64_t gpa, char *text, size_t text_size)
 	}
 	if (backing->placed && gpa == backing->gpa)
 		return 0;
-	if (backing->placed && (backing->plugged.set || shmem->running)) {
+	if (backing->placed &&
+	    ((backing->plugged.set && !backing->lost) || shmem->running)) {
 		snprintf(text, text_size, "the region is in use at 0x%" PRIx64,
 			 backing->gpa);
 		return -EBUSY;
@@ -537,6 +812,8 @@ int shmem_place(struct shmem *shmem, uint64_t gpa, char *text, size_t text_size)
 	backing->gpa = gpa;
 	backing->placed = true;
 	shmem_state_set(&shmem->state.header->gpa, gpa);
+	find_left(shmem, true);
+	guest_access_known(shmem->vu->access);
 	return 0;
 }
 
@@ -617,9 +894,66 @@ static int open_memory(struct shmem *shmem, int fd, uint64_t size,
 	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
 		log_debug_of(shmem->vu->label, "the memory is not sealed: %s",
 			     strerror(errno));
-	shmem->memory_dev = st.st_dev;
-	shmem->memory_ino = st.st_ino;
 	return 0;
+}
+
+/* May there be contents in a file? One of huge pages does not say where. */
+static bool has_contents(int fd, const struct stat *st)
+{
+	return st->st_blocks &&
+	       (lseek(fd, 0, SEEK_DATA) >= 0 || errno != ENXIO);
+}
+
+static bool any_plugged(const struct shmem_state *state, uint64_t nr)
+{
+	for (uint64_t i = 0; i < nr; i++)
+		if (shmem_state_plugged(state, i))
+			return true;
+	return false;
+}
+
+/*
+ * Open memory and state, which have to be of one another. What is refused stays
+ * as it is: whoever passes it may do so again.
+ */
+static int open_files(struct shmem *shmem, int memory_fd, uint64_t size,
+		      uint64_t block_size, uint64_t slot_size, char *text,
+		      size_t text_size)
+{
+	struct stat st;
+	int ret;
+
+	if (fstat(memory_fd, &st) < 0) {
+		ret = -errno;
+		snprintf(text, text_size, "\"memory\" descriptor: %s",
+			 strerror(-ret));
+		return ret;
+	}
+	if (!shmem_state_is_there(shmem->state_fd) &&
+	    has_contents(memory_fd, &st)) {
+		snprintf(text, text_size,
+			 "\"memory\" descriptor: it has contents, and no state "
+			 "says of which blocks: pass its \"state\" as well, or "
+			 "neither");
+		return -EINVAL;
+	}
+	ret = shmem_state_open(&shmem->state, shmem->state_fd, size, block_size,
+			       slot_size, text, text_size);
+	if (ret)
+		return ret;
+	if (!st.st_size && any_plugged(&shmem->state, size / block_size)) {
+		snprintf(text, text_size,
+			 "\"state\" descriptor: blocks are plugged, and the "
+			 "memory is new: pass its \"memory\" as well, or "
+			 "neither");
+		ret = -EINVAL;
+	} else {
+		ret = open_memory(shmem, memory_fd, size, block_size, text,
+				  text_size);
+	}
+	if (ret)
+		shmem_state_close(&shmem->state);
+	return ret;
 }
 
 /* What is plugged, by the state. */
@@ -655,12 +989,8 @@ int shmem_attach(struct shmem *shmem, sd_event *event, struct vhost_user *vu,
 	memset(shmem, 0, sizeof(*shmem));
 	shmem->state_fd = state_fd;
 	shmem->vu = vu;
-	ret = open_memory(shmem, memory_fd, region_size, block_size, text,
-			  text_size);
-	if (ret)
-		goto close_files;
-	ret = shmem_state_open(&shmem->state, state_fd, region_size, block_size,
-			       slot_size, text, text_size);
+	ret = open_files(shmem, memory_fd, region_size, block_size, slot_size,
+			 text, text_size);
 	if (ret)
 		goto close_files;
 	ret = sd_event_add_time_relative(event, &shmem->timer, CLOCK_MONOTONIC,
@@ -669,20 +999,26 @@ int shmem_attach(struct shmem *shmem, sd_event *event, struct vhost_user *vu,
 		ret = sd_event_source_set_enabled(shmem->timer, SD_EVENT_OFF);
 	if (ret >= 0)
 		ret = backing_init(&shmem->backing, &backing_ops,
-				   shmem->state.header->gpa, region_size,
+				   shmem->state.was.gpa, region_size,
 				   block_size);
+	if (ret >= 0)
+		ret = backing_note_file(&shmem->backing, memory_fd);
 	if (ret < 0) {
 		snprintf(text, text_size, "%s", strerror(-ret));
-		goto close_state;
+		goto free_backing;
 	}
 	shmem->backing.placed = shmem->backing.gpa;
+	shmem->backing.lost_at_reset = true;
 	read_blocks(shmem);
+	/* Where there is a state with blocks, nothing else can be left. */
+	shmem->backing.unread = !shmem->backing.plugged.set;
 	shmem->may_repeat = shmem->state.found;
 	lay_out(shmem, slot_size);
 	vhost_user_use_shmem(vu, region_size, &shmem_ops, shmem);
 	return 0;
 
-close_state:
+free_backing:
+	backing_free(&shmem->backing);
 	shmem->timer = sd_event_source_disable_unref(shmem->timer);
 	shmem_state_close(&shmem->state);
 close_files:

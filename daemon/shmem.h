@@ -16,6 +16,9 @@
 #include "shmem_state.h"
 #include "vhost_user.h"
 
+/* Entries of a memory table, by the protocol: what QEMU sends at most. */
+#define SHMEM_TABLE_SIZE 8
+
 /*
  * Slots of a region. A memory table has 8 entries, and a VMM has its own memory
  * in one or two of them; the table is why the list of slots is so short, see
@@ -58,6 +61,8 @@ struct shmem_change {
 /**
  * struct shmem_message - what the front end was asked for
  * @out: it was, and it has not come about
+ * @left: it is to give up what a vmemd before us has left at @offset, else it is
+ *	to map a slot, or to give it up
  * @replied: it has said that it will
  * @last_word: it was asked for something else after that, whose reply means
  *	that this one is over
@@ -67,7 +72,18 @@ struct shmem_message {
 	bool map;
 	bool replied;
 	bool last_word;
+	bool left;
+	uint64_t offset;
 	unsigned int slot;
+};
+
+/**
+ * struct shmem_left - a mapping of memory that a vmemd before us has left
+ * @offset, @size: bytes of the region
+ */
+struct shmem_left {
+	uint64_t offset;
+	uint64_t size;
 };
 
 /**
@@ -76,9 +92,9 @@ struct shmem_message {
  * @state: what has to outlast us
  * @state_fd: owned
  * @memory: its descriptor is owned too
- * @memory_dev, @memory_ino: the memory as it is found in a memory table
  * @vu: the way to the front end
  * @slots: @nr_slots of them, in order
+ * @left: what the last memory table had of a vmemd before us, @nr_left of them
  * @running: a driver works the queue, so that the front end can be asked
  * @ready: all slots are mapped as the blocks say
  * @inside: an operation has been begun and has not returned
@@ -92,11 +108,11 @@ struct shmem {
 	struct shmem_state state;
 	int state_fd;
 	struct memory memory;
-	dev_t memory_dev;
-	ino_t memory_ino;
 	struct vhost_user *vu;
 	struct shmem_slot slots[SHMEM_MAX_SLOTS];
 	unsigned int nr_slots;
+	struct shmem_left left[SHMEM_TABLE_SIZE];
+	unsigned int nr_left;
 	bool running;
 	bool ready;
 	bool inside;

@@ -32,6 +32,7 @@ void shmem_control_status(const struct vmem_device *device, json_object *status)
 		status, "gpa",
 		backing->placed ? json_object_new_uint64(backing->gpa) : NULL);
 	json_add_bool(status, "asked_early", device->dev.asked_early);
+	json_add_bool(status, "state_lost", backing->lost);
 	json_add_size(status, "region_size", backing->size);
 	json_add_size(status, "block_size", backing->block_size);
 	json_add_size(status, "slot_size", shmem->slots[0].size);

@@ -20,6 +20,7 @@
  * last request id does for a region there.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -27,6 +28,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "log.h"
 #include "shmem_state.h"
 
 /* "vmemstat", and the layout of struct shmem_header. */
@@ -104,6 +106,37 @@ static void create(struct shmem_state *state, uint64_t region_size,
 	shmem_state_set(&header->magic, MAGIC);
 }
 
+/**
+ * shmem_state_fits() - can a region be at this guest address?
+ * @gpa: multiple of the block size, with room for the region behind it
+ */
+bool shmem_state_fits(uint64_t gpa, uint64_t region_size, uint64_t block_size)
+{
+	return gpa % block_size == 0 && gpa <= UINT64_MAX - region_size;
+}
+
+/*
+ * Values that shmem.c does not store. The file is as little to be trusted as a
+ * message: others may hold it.
+ */
+static bool is_damaged(const struct shmem_header *header)
+{
+	uint64_t size = header->region_size, block = header->block_size;
+	uint64_t nr = size / block;
+
+	for (size_t i = 0; i < 2; i++) {
+		const struct shmem_record *record = &header->records[i];
+
+		if (record->first > nr || record->nr > nr - record->first ||
+		    record->plug > 1)
+			return true;
+	}
+	return !shmem_state_fits(header->gpa, size, block) ||
+	       header->requested_size > size ||
+	       header->requested_size % block || header->used > 1 ||
+	       header->current > 1;
+}
+
 /* Is what was found there for the device that we are to be? */
 static int check(const struct shmem_header *header, uint64_t region_size,
 		 uint64_t block_size, uint64_t slot_size, char *text,
@@ -118,7 +151,6 @@ static int check(const struct shmem_header *header, uint64_t region_size,
 		{"block", header->block_size, block_size},
 		{"slot", header->slot_size, slot_size},
 	};
-	uint64_t nr = region_size / block_size;
 
 	if (header->version != VERSION) {
 		snprintf(text, text_size,
@@ -136,15 +168,21 @@ static int check(const struct shmem_header *header, uint64_t region_size,
 			 same[i].what, same[i].is, same[i].wanted);
 		return -EINVAL;
 	}
-	for (size_t i = 0; i < 2; i++) {
-		const struct shmem_record *record = &header->records[i];
-
-		if (record->first <= nr && record->nr <= nr - record->first)
-			continue;
+	if (is_damaged(header)) {
 		snprintf(text, text_size, "\"state\" descriptor: damaged");
 		return -EINVAL;
 	}
 	return 0;
+}
+
+/* Is there a state in a file? Nothing is changed. */
+bool shmem_state_is_there(int fd)
+{
+	uint64_t magic;
+
+	return pread(fd, &magic, sizeof(magic),
+		     offsetof(struct shmem_header, magic)) == sizeof(magic) &&
+	       magic == MAGIC;
 }
 
 /**
@@ -161,7 +199,6 @@ int shmem_state_open(struct shmem_state *state, int fd, uint64_t region_size,
 {
 	uint64_t words = region_size / block_size / WORD_BITS + 1;
 	struct stat st;
-	void *map;
 	int ret;
 
 	memset(state, 0, sizeof(*state));
@@ -180,34 +217,42 @@ int shmem_state_open(struct shmem_state *state, int fd, uint64_t region_size,
 			 strerror(-ret));
 		return ret;
 	}
-	map = mmap(NULL, state->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-		   0);
-	if (map == MAP_FAILED) {
-		ret = -errno;
+	/* A mapping beyond a file's end is a SIGBUS. Not all files can be sealed. */
+	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
+		log_debug("the state is not sealed: %s", strerror(errno));
+	if (fstat(fd, &st) < 0 || (uint64_t)st.st_size != state->size) {
+		snprintf(text, text_size,
+			 "\"state\" descriptor: its size changes");
+		return -EINVAL;
+	}
+	ret = file_map_open(&state->file, fd, 0, state->size, 0);
+	if (ret) {
 		snprintf(text, text_size, "\"state\" descriptor: %s",
 			 strerror(-ret));
 		return ret;
 	}
-	state->header = map;
-	state->map = (uint64_t *)((char *)map + SHMEM_STATE_HEADER);
+	state->header = state->file.at;
+	state->map = (uint64_t *)((char *)state->file.at + SHMEM_STATE_HEADER);
 	state->found = state->header->magic == MAGIC;
 	if (!state->found) {
 		create(state, region_size, block_size, slot_size);
+		memcpy(&state->was, state->header, sizeof(state->was));
 		return 0;
 	}
-	ret = check(state->header, region_size, block_size, slot_size, text,
+	/* Read once: what was checked is what is used. */
+	memcpy(&state->was, state->header, sizeof(state->was));
+	ret = check(&state->was, region_size, block_size, slot_size, text,
 		    text_size);
 	if (ret) {
 		shmem_state_close(state);
 		return ret;
 	}
-	carry_out(state, shmem_state_last(state));
+	carry_out(state, &state->was.records[state->was.current]);
 	return 0;
 }
 
 void shmem_state_close(struct shmem_state *state)
 {
-	if (state->header)
-		munmap(state->header, state->size);
+	file_map_close(&state->file);
 	memset(state, 0, sizeof(*state));
 }

@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "file_map.h"
+
 /* Where the bitmap begins in the file. */
 #define SHMEM_STATE_HEADER 4096
 
@@ -49,19 +51,25 @@ struct shmem_header {
  * @header: its beginning
  * @map: one bit for each block, set if it is plugged
  * @size: of the file
+ * @file: the mapping
  * @found: it was there, with a state in it
+ * @was: what the beginning was then, checked; others may write to the file
  */
 struct shmem_state {
 	struct shmem_header *header;
 	uint64_t *map;
 	size_t size;
+	struct file_map file;
 	bool found;
+	struct shmem_header was;
 };
 
+bool shmem_state_is_there(int fd);
 int shmem_state_open(struct shmem_state *state, int fd, uint64_t region_size,
 		     uint64_t block_size, uint64_t slot_size, char *text,
 		     size_t text_size);
 void shmem_state_close(struct shmem_state *state);
+bool shmem_state_fits(uint64_t gpa, uint64_t region_size, uint64_t block_size);
 
 void shmem_state_commit(struct shmem_state *state, uint64_t first, uint64_t nr,
 			bool plug);

@@ -23,6 +23,13 @@
  *
  * The queue is worked on only when the front end has started and enabled it
  * and the driver has accepted the features that the device cannot do without.
+ * A device whose memory the front end maps also needs the backend channel that
+ * was negotiated; some front ends send it after they have enabled the queue.
+ *
+ * Memory comes and goes while the queue runs: a front end may remove a region
+ * and add it again. A queue whose rings are not in shared memory waits, and so
+ * does a request that is in memory which was removed. Both go on when memory is
+ * added. See removed_memory.c.
  *
  * Reset. RESET_DEVICE, and status 0, stop the queue and forget what was
  * negotiated. Blocks stay plugged, as the specification demands of a device
@@ -134,6 +141,7 @@ static void drop_fds(struct vhost_user_incoming *in)
 	for (size_t i = 0; i < in->nr_fds; i++)
 		close_fd(&in->fds[i]);
 	in->nr_fds = 0;
+	in->lacking = false;
 }
 
 /* --- The queue --- */
@@ -174,6 +182,32 @@ static bool memory_lost(struct vhost_user *vu)
 }
 
 /*
+ * Is a request in memory that the front end has removed, or that a device does
+ * not know yet to be the guest's? It waits then.
+ * @error: of taking its chain apart
+ * @gpa: where that failed, VRING_NO_FAULT if it was not there
+ */
+static bool must_wait(struct vhost_user *vu, int error, uint64_t gpa)
+{
+	bool unread;
+
+	if (error != -EFAULT || gpa == VRING_NO_FAULT)
+		return false;
+	unread = guest_access_unread(vu->access, gpa);
+	if (!unread && !removed_memory_has(&vu->removed, gpa))
+		return false;
+	/* It is there still, and not the driver's fault. */
+	vu->vring.broken = false;
+	log_limited(&vu->limit, LOG_LEVEL_WARNING, vu->label,
+		    "vhost-user: a request at 0x%" PRIx64
+		    " waits for memory that %s",
+		    gpa,
+		    unread ? "no front end has listed yet"
+			   : "the front end has removed");
+	return true;
+}
+
+/*
  * Give the answer to a chain back to the driver. Where it is to be
  * written is looked up anew: the request may have taken long, and unplugged the
  * very memory.
@@ -181,11 +215,24 @@ static bool memory_lost(struct vhost_user *vu)
 static bool answer(struct vhost_user *vu, const struct vring_chain *chain,
 		   const struct virtio_mem_resp *resp)
 {
-	struct vring_request request;
+	struct vring_request request = {.fault = VRING_NO_FAULT};
 	const char *reason;
+	int ret;
 
-	if (vring_find(&vu->vring, &vu->memory, &reason) ||
-	    vring_again(&vu->vring, &vu->memory, chain, &request, &reason)) {
+	if (!vu->vring.mapped) {
+		vring_unpop(&vu->vring, chain);
+		return false;
+	}
+	ret = vring_find(&vu->vring, &vu->memory, &reason);
+	if (!ret)
+		ret = vring_again(&vu->vring, &vu->memory, chain, &request,
+				  &reason);
+	if (must_wait(vu, ret, request.fault)) {
+		/* It is taken again, and the backing repeats its answer. */
+		vring_unpop(&vu->vring, chain);
+		return false;
+	}
+	if (ret) {
 		ring_broken(vu, reason);
 		return false;
 	}
@@ -201,7 +248,7 @@ static bool answer(struct vhost_user *vu, const struct vring_chain *chain,
 /* Carry out one request. Return: whether there was one, and is an answer. */
 static bool handle_request(struct vhost_user *vu)
 {
-	struct vring_request request;
+	struct vring_request request = {.fault = VRING_NO_FAULT};
 	struct virtio_mem_req req = {};
 	struct virtio_mem_resp resp;
 	const char *reason;
@@ -210,6 +257,8 @@ static bool handle_request(struct vhost_user *vu)
 	ret = vring_find(&vu->vring, &vu->memory, &reason);
 	if (!ret)
 		ret = vring_pop(&vu->vring, &vu->memory, &request, &reason);
+	if (must_wait(vu, ret, request.fault))
+		return false;
 	if (ret < 0)
 		ring_broken(vu, reason);
 	if (ret <= 0)
@@ -241,11 +290,33 @@ static void tell_used(struct vhost_user *vu)
 		doorbell_ring(&vu->bell, vu->call_fd);
 }
 
-/* May requests be carried out, as far as memory goes that is to be mapped? */
+/*
+ * The front end cannot be asked any more. A request that waits for it is taken
+ * again by whoever can ask.
+ */
+static void shmem_leave(struct vhost_user *vu)
+{
+	if (!vu->shmem_started)
+		return;
+	if (vu->waiting)
+		vring_unpop(&vu->vring, &vu->waiting_chain);
+	vu->waiting = false;
+	vu->shmem_started = false;
+	vu->shmem->stopped(vu->shmem_arg);
+}
+
+/*
+ * May requests be carried out, as far as memory goes that is to be mapped? Not
+ * before the channel is there on which the front end is asked.
+ */
 static bool shmem_ready(struct vhost_user *vu)
 {
 	if (!vu->shmem)
 		return true;
+	if (vu->backend_fd < 0) {
+		shmem_leave(vu);
+		return false;
+	}
 	if (ring_runs(vu) && !vu->shmem_started) {
 		vu->shmem_started = true;
 		vu->shmem->started(vu->shmem_arg);
@@ -261,24 +332,25 @@ static bool shmem_ready(struct vhost_user *vu)
  */
 static void process_ring(struct vhost_user *vu)
 {
+	bool enough = false;
 	int done;
 
-	if (memory_lost(vu))
-		return;
-	if (!shmem_ready(vu))
+	if (memory_lost(vu) || !shmem_ready(vu))
 		return;
 
 	for (done = 0; done < VHOST_USER_BUDGET && ring_runs(vu) &&
 		       !virtio_mem_busy(vu->dev);
-	     done++)
-		if (!handle_request(vu))
+	     done++) {
+		enough = work_enough(vu->memory.work);
+		if (enough || !handle_request(vu))
 			break;
+	}
 	if (done)
 		tell_used(vu);
 	if (memory_lost(vu))
 		return;
 	/* There may be more; others have their turn first. */
-	if (done == VHOST_USER_BUDGET)
+	if (done == VHOST_USER_BUDGET || enough)
 		turn_take(&vu->more);
 }
 
@@ -311,27 +383,84 @@ bool vhost_user_answered(struct vhost_user *vu,
 	return told;
 }
 
-static int on_more(sd_event_source *source __attribute__((unused)), void *arg)
-{
-	process_ring(arg);
-	return 0;
-}
-
-/* Map a started ring, when it or the memory was changed. */
-static int remap_ring(struct vhost_user *vu)
+/* The position of a queue that was started is known: is something in flight? */
+static int resume_inflight(struct vhost_user *vu)
 {
 	const char *reason;
 	int ret;
 
-	if (!vu->vring.started) {
-		vring_unmap(&vu->vring);
+	ret = inflight_start(&vu->inflight, &vu->vring, &reason);
+	if (ret < 0)
+		return fail(vu, ret, reason);
+	if (ret == INFLIGHT_ANEW)
+		log_limited(&vu->limit, LOG_LEVEL_INFO, vu->label,
+			    "vhost-user: the inflight region is of another "
+			    "queue; begun anew");
+	if (vu->inflight.taken)
+		log_limited(&vu->limit, LOG_LEVEL_INFO, vu->label,
+			    "vhost-user: a request is in flight");
+	return 0;
+}
+
+/*
+ * Map a started ring, when it or the memory was changed. Without its memory it
+ * waits; the front end is expected to share it, or to share it again.
+ */
+static int remap_ring(struct vhost_user *vu)
+{
+	bool first = !vu->vring.located;
+	const char *reason;
+	int ret;
+
+	if (!vu->vring.started)
 		return 0;
-	}
 	if (!vu->vring.size || !vu->vring.has_addresses)
 		return fail(vu, -EINVAL,
 			    "a ring started without size or addresses");
 	ret = vring_map(&vu->vring, &vu->memory, &reason);
-	return ret ? fail(vu, ret, reason) : 0;
+	if (ret == -EFAULT)
+		return 0;
+	if (ret)
+		return fail(vu, ret, reason);
+	return first ? resume_inflight(vu) : 0;
+}
+
+static void end_with_reason(struct vhost_user *vu, const char *request);
+
+static int on_more(sd_event_source *source __attribute__((unused)), void *arg)
+{
+	struct vhost_user *vu = arg;
+
+	/* It may be in blocks of which a device did not know before. */
+	if (vu->vring.started && !vu->vring.mapped) {
+		if (remap_ring(vu)) {
+			end_with_reason(vu, NULL);
+			return 0;
+		}
+		if (vu->vring.mapped)
+			changed(vu);
+	}
+	process_ring(vu);
+	return 0;
+}
+
+/* There is other memory: what has waited for it goes on from the loop. */
+static int memory_changed(struct vhost_user *vu)
+{
+	int ret;
+
+	/* It may say which memory the guest has, where the ring may be. */
+	if (vu->shmem)
+		vu->shmem->memory(vu->shmem_arg);
+	ret = remap_ring(vu);
+	if (ret)
+		return ret;
+	changed(vu);
+	if (vu->vring.started)
+		turn_take(&vu->more);
+	if (vu->shmem && vu->shmem_started)
+		vu->shmem->table(vu->shmem_arg);
+	return 0;
 }
 
 /* The ring's front end is lost, or stops it. */
@@ -343,9 +472,7 @@ static void leave_ring(struct vhost_user *vu)
 	if (vu->waiting)
 		vring_unpop(&vu->vring, &vu->waiting_chain);
 	vu->waiting = false;
-	vu->vring.started = false;
-	vu->vring.broken = false;
-	vring_unmap(&vu->vring);
+	vring_stop(&vu->vring);
 	turn_drop(&vu->more);
 	if (vu->shmem_started) {
 		vu->shmem_started = false;
@@ -374,8 +501,14 @@ static void reset_device(struct vhost_user *vu)
 	vu->status = 0;
 }
 
+/*
+ * What was asked for on it gets no reply. That is dealt with in the next turn,
+ * since whoever asks may be the one who finds the channel broken.
+ */
 static void drop_backend_channel(struct vhost_user *vu)
 {
+	if (vu->shmem_started)
+		turn_take(&vu->more);
 	vu->backend_source = sd_event_source_disable_unref(vu->backend_source);
 	close_fd(&vu->backend_fd);
 	vu->config_pending = false;
@@ -396,6 +529,10 @@ static void end_connection(struct vhost_user *vu)
 	close_fd(&vu->err_fd);
 	drop_backend_channel(vu);
 	guest_memory_clear(&vu->memory);
+	removed_memory_clear(&vu->removed);
+	/* What was lost was this connection's. */
+	if (vu->lost_source)
+		sd_event_source_set_enabled(vu->lost_source, SD_EVENT_OFF);
 	vu->protocol_features = 0;
 	listener_enable(&vu->listener, true);
 	changed(vu);
@@ -414,8 +551,7 @@ static int on_lost(sd_event_source *source __attribute__((unused)), void *arg)
 {
 	struct vhost_user *vu = arg;
 
-	if (!vu->memory.lost)
-		return 0;
+	/* Also if the front end has sent another table since: work has stopped. */
 	vu->reason = "a memory region's file was truncated";
 	end_with_reason(vu, NULL);
 	return 0;
@@ -436,6 +572,10 @@ static int on_kick(sd_event_source *source __attribute__((unused)),
 		end_with_reason(vu, NULL);
 		return 0;
 	}
+	if (!vu->vring.mapped)
+		log_limited(&vu->limit, LOG_LEVEL_WARNING, vu->label,
+			    "vhost-user: the driver uses its queue, whose "
+			    "memory the front end does not share; it waits");
 	process_ring(vu);
 	return 0;
 }
@@ -446,6 +586,14 @@ static uint32_t backend_events(const struct vhost_user *vu)
 	return vu->shmem ? EPOLLIN : 0;
 }
 
+static void channel_full(struct vhost_user *vu)
+{
+	log_limited(&vu->limit, LOG_LEVEL_WARNING, vu->label,
+		    "vhost-user: the backend channel does not take messages; "
+		    "channel closed");
+	drop_backend_channel(vu);
+}
+
 static void send_config_change(struct vhost_user *vu)
 {
 	struct vhost_user_header header = {
@@ -454,9 +602,15 @@ static void send_config_change(struct vhost_user *vu)
 	};
 	ssize_t sent;
 
-	/* Front ends that have SHMEM crash on it while no driver is there. */
-	if (vu->shmem && !vu->shmem_started) {
+	/*
+	 * Front ends that have SHMEM crash on it while no driver is there. Linux
+	 * takes over a plugged size that differs from what it has plugged: it is
+	 * to look when it is known.
+	 */
+	if (vu->shmem && (!vu->shmem_started || virtio_mem_lost(vu->dev))) {
 		vu->config_pending = true;
+		sd_event_source_set_io_events(vu->backend_source,
+					      backend_events(vu));
 		return;
 	}
 	sent = send(vu->backend_fd, &header, sizeof(header),
@@ -467,10 +621,7 @@ static void send_config_change(struct vhost_user *vu)
 		/* One message tells of any number of changes. */
 		vu->config_pending = true;
 	} else {
-		log_warning_of(vu->label,
-			       "vhost-user: the backend channel does not take "
-			       "messages; channel closed");
-		drop_backend_channel(vu);
+		channel_full(vu);
 		return;
 	}
 	sd_event_source_set_io_events(
@@ -524,11 +675,7 @@ int vhost_user_ask(struct vhost_user *vu, uint32_t request, const void *payload,
 		return 0;
 	if (sent < 0 && (errno == EAGAIN || errno == EINTR))
 		return -EAGAIN;
-	log_warning_of(
-		vu->label,
-		"vhost-user: the backend channel does not take messages; "
-		"channel closed");
-	drop_backend_channel(vu);
+	channel_full(vu);
 	return -ENOTCONN;
 }
 
@@ -662,6 +809,19 @@ static int get_features(struct vhost_user *vu, struct vhost_user_message *msg)
 	return reply_u64(msg, offered_features(vu));
 }
 
+/*
+ * Drivers of virtio-mem accept both. A front end that does not pass on the
+ * device's own feature bits withholds the second from them.
+ */
+static const char *features_lacking(uint64_t features)
+{
+	if (!(features & BIT(VIRTIO_F_VERSION_1)))
+		return "the driver does not accept VIRTIO_F_VERSION_1 (bit 32)";
+	return "the front end does not pass on the device's feature bits 0 to "
+	       "2, or the driver is none of virtio-mem: "
+	       "VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE (bit 1) is missing";
+}
+
 static int set_features(struct vhost_user *vu, struct vhost_user_message *msg)
 {
 	uint64_t features = msg->payload.u64;
@@ -680,13 +840,16 @@ static int set_features(struct vhost_user *vu, struct vhost_user_message *msg)
 	if (!(vu->protocol_features & BIT(VHOST_USER_PROTOCOL_F_STATUS)) &&
 	    features & ~BIT(VHOST_USER_F_PROTOCOL_FEATURES) &&
 	    !virtio_mem_features_ok(features))
-		return fail(vu, -EINVAL,
-			    "the driver does not accept VIRTIO_F_VERSION_1 and "
-			    "VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE");
+		return fail(vu, -EINVAL, features_lacking(features));
 	vu->features = features;
 	vu->vring.features = features & VRING_FEATURES;
 	if (!virtio_mem_features_ok(features))
 		vu->status &= ~VIRTIO_CONFIG_S_FEATURES_OK;
+	if (features & ~BIT(VHOST_USER_F_PROTOCOL_FEATURES) &&
+	    !virtio_mem_features_ok(features))
+		log_limited(&vu->limit, LOG_LEVEL_WARNING, vu->label,
+			    "vhost-user: %s; the queue is not served",
+			    features_lacking(features));
 	changed(vu);
 	process_ring(vu);
 	return HANDLED;
@@ -762,7 +925,7 @@ static int add_region(struct vhost_user *vu, struct guest_memory *memory,
 static int set_mem_table(struct vhost_user *vu, struct vhost_user_message *msg)
 {
 	struct vhost_user_mem_table table = {};
-	struct guest_memory memory = {};
+	struct guest_memory memory = {.guard = vu->memory.guard};
 	int ret;
 
 	memcpy(&table, &msg->payload, msg->header.size);
@@ -782,13 +945,14 @@ static int set_mem_table(struct vhost_user *vu, struct vhost_user_message *msg)
 			return ret;
 		}
 	}
-	guest_memory_clear(&vu->memory);
-	vu->memory.regions = memory.regions;
-	vu->memory.nr = memory.nr;
-	ret = remap_ring(vu);
-	if (!ret && vu->shmem_started)
-		vu->shmem->table(vu->shmem_arg);
-	return ret;
+	for (size_t i = 0; i < vu->memory.nr; i++)
+		removed_memory_add(&vu->removed, vu->memory.regions[i].gpa,
+				   vu->memory.regions[i].size);
+	guest_memory_replace(&vu->memory, &memory);
+	for (size_t i = 0; i < vu->memory.nr; i++)
+		removed_memory_back(&vu->removed, vu->memory.regions[i].gpa,
+				    vu->memory.regions[i].size);
+	return memory_changed(vu);
 }
 
 static int get_max_mem_slots(struct vhost_user *vu __attribute__((unused)),
@@ -799,8 +963,14 @@ static int get_max_mem_slots(struct vhost_user *vu __attribute__((unused)),
 
 static int add_mem_reg(struct vhost_user *vu, struct vhost_user_message *msg)
 {
-	return add_region(vu, &vu->memory, &msg->payload.mem_reg.region,
-			  vu->in.fds[0]);
+	const struct vhost_user_region *region = &msg->payload.mem_reg.region;
+	int ret;
+
+	ret = add_region(vu, &vu->memory, region, vu->in.fds[0]);
+	if (ret)
+		return ret;
+	removed_memory_back(&vu->removed, region->gpa, region->size);
+	return memory_changed(vu);
 }
 
 static int rem_mem_reg(struct vhost_user *vu, struct vhost_user_message *msg)
@@ -810,7 +980,8 @@ static int rem_mem_reg(struct vhost_user *vu, struct vhost_user_message *msg)
 	if (guest_memory_remove(&vu->memory, region->gpa, region->uva,
 				region->size))
 		return fail(vu, -ENOENT, "no such memory region");
-	return remap_ring(vu);
+	removed_memory_add(&vu->removed, region->gpa, region->size);
+	return memory_changed(vu);
 }
 
 static int set_vring_num(struct vhost_user *vu, struct vhost_user_message *msg)
@@ -829,6 +1000,7 @@ static int set_vring_num(struct vhost_user *vu, struct vhost_user_message *msg)
 static int set_vring_addr(struct vhost_user *vu, struct vhost_user_message *msg)
 {
 	const struct vhost_user_vring_addr *addr = &msg->payload.vring_addr;
+	int ret;
 
 	if (addr->index)
 		return fail(vu, -EINVAL, "no such queue");
@@ -836,7 +1008,11 @@ static int set_vring_addr(struct vhost_user *vu, struct vhost_user_message *msg)
 	vu->vring.avail_uva = addr->avail_uva;
 	vu->vring.used_uva = addr->used_uva;
 	vu->vring.has_addresses = true;
-	return remap_ring(vu);
+	ret = remap_ring(vu);
+	/* A kick that came while the ring was not mapped is not repeated. */
+	if (!ret && vu->vring.started)
+		turn_take(&vu->more);
+	return ret;
 }
 
 static int set_vring_base(struct vhost_user *vu, struct vhost_user_message *msg)
@@ -903,23 +1079,11 @@ static int vring_fd(struct vhost_user *vu, const struct vhost_user_message *msg,
 	return 0;
 }
 
-/* Its place may be another one than the front end believes. */
 static int start_ring(struct vhost_user *vu)
 {
-	const char *reason;
-	int ret;
-
 	vu->vring.started = true;
 	vu->vring.broken = false;
-	ret = remap_ring(vu);
-	if (ret)
-		return ret;
-	ret = inflight_start(&vu->inflight, &vu->vring, &reason);
-	if (ret)
-		return fail(vu, ret, reason);
-	if (vu->inflight.taken)
-		log_info_of(vu->label, "vhost-user: a request is in flight");
-	return 0;
+	return remap_ring(vu);
 }
 
 static int restart_ring(struct vhost_user *vu)
@@ -1071,6 +1235,7 @@ static int set_backend_req_fd(struct vhost_user *vu,
 	if (!unix_stream(vu->in.fds[0]))
 		return fail(vu, -ENOTSOCK, "not a UNIX stream socket");
 	drop_backend_channel(vu);
+	shmem_leave(vu);
 	vu->backend_fd = take_fd(vu);
 	ret = sd_event_add_io(vu->event, &vu->backend_source, vu->backend_fd,
 			      backend_events(vu), on_backend_channel, vu);
@@ -1082,6 +1247,7 @@ static int set_backend_req_fd(struct vhost_user *vu,
 	 */
 	vu->config_pending = true;
 	tell_config_change(vu);
+	process_ring(vu);
 	return HANDLED;
 }
 
@@ -1096,16 +1262,23 @@ static int get_config(struct vhost_user *vu, struct vhost_user_message *msg)
 		    offsetof(struct vhost_user_config, data) + config->size)
 		return fail(vu, -EINVAL,
 			    "a message of another size than it says");
-	/* No payload is how the protocol says that it cannot be read. */
-	if (!config->size || config->size > sizeof(space) ||
-	    config->offset > sizeof(space) - config->size) {
-		msg->header.size = 0;
-		return REPLY;
-	}
+	if (config->size > sizeof(config->data))
+		return fail(vu, -EINVAL,
+			    "more of the configuration space "
+			    "than a message can carry");
 	if (!vu->dev->backing->placed)
 		vu->dev->asked_early = true;
 	virtio_mem_config(vu->dev, &space);
-	memcpy(config->data, (uint8_t *)&space + config->offset, config->size);
+	/*
+	 * What is behind its end reads zero. The protocol has an answer without
+	 * payload for an error, which some front ends wait to become longer.
+	 */
+	memset(config->data, 0, config->size);
+	if (config->offset < sizeof(space))
+		memcpy(config->data, (uint8_t *)&space + config->offset,
+		       config->size < sizeof(space) - config->offset
+			       ? config->size
+			       : sizeof(space) - config->offset);
 	msg->header.size =
 		offsetof(struct vhost_user_config, data) + config->size;
 	return REPLY;
@@ -1241,6 +1414,10 @@ static const struct handler handlers[VHOST_USER_NR_REQUESTS] = {
 
 /* --- Receiving --- */
 
+static const char lacking[] =
+	"descriptors could not be received: this vmemd has no more "
+	"(LimitNOFILE, ulimit -n)";
+
 static const struct handler *handler_of(uint32_t request)
 {
 	if (request >= VHOST_USER_NR_REQUESTS || !handlers[request].handle)
@@ -1302,6 +1479,24 @@ static int send_reply(struct vhost_user *vu)
 	return 0;
 }
 
+/*
+ * A message whose descriptors could not be received, for no fault of the front
+ * end's. It is not carried out. A front end that waits for the outcome learns
+ * it, and goes on with what it has; with another the connection ends, since it
+ * would believe in what is not so.
+ */
+static int refuse_lacking(struct vhost_user *vu, const struct handler *handler,
+			  bool ack)
+{
+	if (!ack ||
+	    !(vu->protocol_features & BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK)))
+		return fail(vu, -EMFILE, lacking);
+	log_limited(&vu->limit, LOG_LEVEL_ERR, vu->label,
+		    "vhost-user: %s: %s; refused", handler->name, lacking);
+	reply_u64(&vu->in.message, REFUSED);
+	return send_reply(vu);
+}
+
 static int dispatch(struct vhost_user *vu)
 {
 	struct vhost_user_message *msg = &vu->in.message;
@@ -1314,6 +1509,8 @@ static int dispatch(struct vhost_user *vu)
 		return fail(vu, -EOPNOTSUPP, "an unknown request");
 	if ((vu->protocol_features & handler->needs) != handler->needs)
 		return fail(vu, -EPROTO, "its feature was not negotiated");
+	if (vu->in.lacking)
+		return refuse_lacking(vu, handler, ack);
 	if (vu->in.nr_fds < handler->min_fds ||
 	    vu->in.nr_fds > handler->max_fds)
 		return fail(vu, -EPROTO, "a wrong number of descriptors");
@@ -1336,7 +1533,8 @@ static int keep_fds(struct vhost_user *vu, struct msghdr *mh)
 {
 	struct vhost_user_incoming *in = &vu->in;
 	struct cmsghdr *cmsg;
-	bool too_many = mh->msg_flags & MSG_CTRUNC;
+	size_t before = in->nr_fds;
+	bool too_many = false;
 
 	for (cmsg = CMSG_FIRSTHDR(mh); cmsg; cmsg = CMSG_NXTHDR(mh, cmsg)) {
 		size_t nr = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -1356,6 +1554,16 @@ static int keep_fds(struct vhost_user *vu, struct msghdr *mh)
 				too_many = true;
 			}
 		}
+	}
+	/*
+	 * The kernel also cuts descriptors off when this process has no room
+	 * for them; those that came did not fill the buffer then.
+	 */
+	if (mh->msg_flags & MSG_CTRUNC) {
+		if (in->nr_fds - before < VHOST_USER_MAX_FDS)
+			in->lacking = true;
+		else
+			too_many = true;
 	}
 	return too_many ? fail(vu, -EPROTO, "too many descriptors") : 0;
 }
@@ -1462,16 +1670,24 @@ static void on_front_end(void *arg, int fd)
  * vhost_user_init() - prepare; does nothing yet
  * @event: the loop, not owned
  * @dev: the device, not owned
+ * @access: what may be touched of the guest's memory, not owned
  */
 void vhost_user_init(struct vhost_user *vu, sd_event *event,
-		     struct virtio_mem *dev)
+		     struct virtio_mem *dev, struct guest_access *access)
 {
 	memset(vu, 0, sizeof(*vu));
 	vu->event = event;
 	vu->dev = dev;
+	vu->access = access;
+	guest_access_watch(access, &vu->more);
 	vring_reset(&vu->vring);
-	vu->memory.accessible = virtio_mem_accessible;
-	vu->memory.arg = dev;
+	vu->memory.accessible = guest_access_accessible;
+	vu->memory.arg = access;
+	vu->memory.guard = &access->guard;
+	vu->memory.work = &access->work;
+	/* Memory of the connection, too: what is done about it is the same. */
+	vu->inflight.guard = &access->guard;
+	vu->inflight.lost = &vu->memory.lost;
 	listener_init(&vu->listener, "vhost-user", on_front_end, vu);
 	vu->fd = -1;
 	vu->reply_fd = -1;
@@ -1543,8 +1759,6 @@ int vhost_user_adopt(struct vhost_user *vu, int fd)
 	vu->fd = fd;
 	ret = add_deferred(vu);
 	if (ret >= 0)
-		ret = guest_memory_guard(&vu->memory);
-	if (ret >= 0)
 		ret = sd_event_add_io(vu->event, &vu->source, fd, EPOLLIN,
 				      on_message, vu);
 	if (ret < 0) {
@@ -1576,7 +1790,7 @@ void vhost_user_stop(struct vhost_user *vu)
 	end_connection(vu);
 	listener_stop(&vu->listener);
 	doorbell_close(&vu->bell);
+	guest_access_unwatch(vu->access, &vu->more);
 	turn_end(&vu->more);
 	vu->lost_source = sd_event_source_disable_unref(vu->lost_source);
-	guest_memory_unguard();
 }

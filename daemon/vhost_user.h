@@ -10,10 +10,12 @@
 #include <systemd/sd-event.h>
 
 #include "doorbell.h"
+#include "guest_access.h"
 #include "guest_memory.h"
 #include "inflight.h"
 #include "listener.h"
 #include "log.h"
+#include "removed_memory.h"
 #include "turn.h"
 #include "vhost_user_protocol.h"
 #include "virtio_mem.h"
@@ -31,25 +33,30 @@
  * @have: bytes received
  * @fds: descriptors that came with it; -1 where a handler has taken one
  * @nr_fds: how many came
+ * @lacking: some could not be received: this process has no more descriptors
  */
 struct vhost_user_incoming {
 	struct vhost_user_message message;
 	size_t have;
 	int fds[VHOST_USER_MAX_FDS];
 	size_t nr_fds;
+	bool lacking;
 };
 
 /**
  * struct vhost_user_shmem_ops - what whoever has memory mapped is told
  * @started: a driver works the queue; the memory table is complete
  * @stopped: no more; nothing that was asked for will be answered
- * @table: the memory table has changed
+ * @memory: the memory table has changed, also without a driver. Nothing may be
+ *	asked for
+ * @table: the same, while a driver works the queue
  * @replied: the front end has answered what it was asked for: yes or no
  * @ready: may the queue be served? Until vhost_user_resume() not again, if not
  */
 struct vhost_user_shmem_ops {
 	void (*started)(void *arg);
 	void (*stopped)(void *arg);
+	void (*memory)(void *arg);
 	void (*table)(void *arg);
 	void (*replied)(void *arg, uint32_t request, bool ok);
 	bool (*ready)(void *arg);
@@ -90,11 +97,13 @@ struct vhost_user_reply {
  * @shmem_started: it was told that a driver works the queue
  * @reply: from the backend channel
  * @memory: guest memory that the front end shares
+ * @removed: what of it was taken back, and may return
  * @vring: the one queue
  * @inflight: what was taken from it and not answered
  * @waiting: a request of the ring waits for its answer
  * @waiting_chain: its chain
  * @kick_fd, @call_fd, @err_fd: eventfds that the front end has too, or -1
+ * @access: what may be touched of the guest's memory; not owned
  * @more: there may be more requests in the ring
  * @bell: by which the latter two are signalled
  */
@@ -128,6 +137,7 @@ struct vhost_user {
 	struct vhost_user_reply reply;
 
 	struct guest_memory memory;
+	struct removed_memory removed;
 	struct vring_queue vring;
 	struct inflight inflight;
 	bool waiting;
@@ -137,13 +147,14 @@ struct vhost_user {
 	int err_fd;
 	struct doorbell bell;
 	sd_event_source *kick_source;
+	struct guest_access *access;
 	struct turn more;
 	sd_event_source *lost_source;
 	struct log_limit limit;
 };
 
 void vhost_user_init(struct vhost_user *vu, sd_event *event,
-		     struct virtio_mem *dev);
+		     struct virtio_mem *dev, struct guest_access *access);
 void vhost_user_set_label(struct vhost_user *vu, const char *label);
 void vhost_user_prepare(struct vhost_user *vu);
 int vhost_user_listen(struct vhost_user *vu, int fd);

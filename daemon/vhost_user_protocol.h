@@ -71,10 +71,13 @@ enum vhost_user_backend_request {
 #define VHOST_USER_VRING_INDEX_MASK 0xffU
 #define VHOST_USER_VRING_NOFD	    (1U << 8)
 
-/* What one message can carry, by the protocol. */
-#define VHOST_USER_MAX_FDS	  8
+/*
+ * What one message can carry. The protocol has 8 regions in a table, which is
+ * what QEMU sends; rust-vmm's crate sends up to 32.
+ */
+#define VHOST_USER_MAX_FDS	  32
 #define VHOST_USER_MAX_CONFIG	  256
-#define VHOST_USER_MEM_TABLE_SIZE 8
+#define VHOST_USER_MEM_TABLE_SIZE 32
 
 struct vhost_user_header {
 	uint32_t request;

@@ -31,9 +31,14 @@
  * set of blocks that are owed; it is discarded before it is plugged again,
  * since a plugged block must not show old contents of another owner. Most is
  * discarded at once, before the guest is answered; the rest, and what could not
- * be, by virtio_mem_work(), a part at a time. At the start all unplugged
- * blocks whose memory is there are owed: a daemon that was killed in between has
- * left some behind.
+ * be, by virtio_mem_work(), a part at a time, which has its turn however many
+ * requests a guest has. It goes round and round, so that a guest which always
+ * owes the same blocks anew keeps no others waiting.
+ *
+ * A sweep gives back the memory of all unplugged blocks, also of those that are
+ * not known to have any. It has a part of each turn of the work for itself. One
+ * begins at the start, since a daemon that was killed in between has left some
+ * behind.
  *
  * Blocks that somebody else has unplugged are owed as well. It would be his to
  * discard them, but we are the ones who tell the guest that a block it plugs
@@ -49,15 +54,27 @@
  * Suspend. A driver that suspends its system resets the device, and sets it up
  * again when the system wakes: what is said of a reset below holds, and only
  * requests of a driver, or of whoever else holds the region, plug and unplug.
- * So nothing has to be known of suspend, and PERSISTENT_SUSPEND is always
- * offered: Linux from 6.10 does not suspend to RAM without it while it has
- * plugged memory. There is no option to withhold it, since there is nothing
- * that a VMM would have to do for it but to leave the VM and its region there,
- * and not to take waking up for a reset of the system.
+ * So nothing has to be known of suspend, and PERSISTENT_SUSPEND is offered:
+ * Linux from 6.10 does not suspend to RAM without it while it has plugged
+ * memory. There is no option to withhold it, since there is nothing that a VMM
+ * would have to do for it but to leave the VM and its region there, and not to
+ * take waking up for a reset of the system. It is not offered where the front
+ * end maps the memory: QEMU drops the mappings when the guest wakes up, which to
+ * QEMU is a reset, so the kernel that resumes would find its memory gone.
+ * Suspend to idle resets nothing and works with any backing.
  *
  * Holding. While a VM is migrated, its VMM copies what is plugged, and the blocks
  * and memslots must stay as they are: valid requests are answered BUSY then, both
  * to plug and to unplug. Requests that change nothing are answered as ever.
+ *
+ * Losing the state. A backing may come to a guest that has blocks, and not know
+ * which. Nothing that could be answered then is right but BUSY: what the guest
+ * plugs it may have, and what it unplugs may be all it has. The plugged size
+ * includes all that it may have, so that the driver of a new system unplugs all,
+ * after which it is known that there is none; a reset of the system does as well.
+ * Nobody says meanwhile that the configuration has changed: Linux would look at
+ * the plugged size, warn that it is not what it has plugged, and believe it. The
+ * requested size may be changed, and is heard of after that.
  *
  * Reset. A reset of the device changes no block. A reset of the system unplugs
  * all and shrinks the usable region, like UNPLUG_ALL, but nobody is answered
@@ -109,6 +126,12 @@ uint64_t virtio_mem_plugged_size(const struct virtio_mem *dev)
 	return dev->backing->plugged.set * dev->backing->block_size;
 }
 
+/* Is it not known which blocks the guest has? */
+bool virtio_mem_lost(const struct virtio_mem *dev)
+{
+	return dev->backing && dev->backing->lost;
+}
+
 /* Number of the block at @gpa, which is inside the region. */
 static uint64_t block_of(const struct virtio_mem *dev, uint64_t gpa)
 {
@@ -118,29 +141,44 @@ static uint64_t block_of(const struct virtio_mem *dev, uint64_t gpa)
 /**
  * virtio_mem_accessible() - memory that the guest has, as opposed to what is
  *	shared
- * @arg: the device
  *
  * Return: how many of @size bytes from @gpa on are in no unplugged block.
  */
-uint64_t virtio_mem_accessible(const void *arg, uint64_t gpa, uint64_t size)
+uint64_t virtio_mem_accessible(const struct virtio_mem *dev, uint64_t gpa,
+			       uint64_t size)
 {
-	const struct virtio_mem *dev = arg;
 	const struct backing *backing = dev->backing;
-	uint64_t end, left;
+	uint64_t offset, end, left;
 
-	if (!backing)
+	/* Until it is known where the region is, nobody has blocks of it. */
+	if (!backing || !backing->placed)
 		return size;
 	if (gpa < backing->gpa) {
 		/* What is behind the region's start is asked for next. */
 		left = backing->gpa - gpa;
 		return size < left ? size : left;
 	}
-	if (gpa - backing->gpa >= backing->size)
+	offset = gpa - backing->gpa;
+	if (offset >= backing->size || !size)
 		return size;
-	end = blocks_next(&backing->plugged, block_of(dev, gpa), false);
+	if (size > backing->size - offset)
+		size = backing->size - offset;
+	/* No more blocks are looked at than are asked for. */
+	end = (offset + size - 1) / backing->block_size + 1;
+	end = blocks_next_until(&backing->plugged, block_of(dev, gpa), end,
+				false);
 	left = end * backing->block_size;
-	left = left > gpa - backing->gpa ? left - (gpa - backing->gpa) : 0;
+	left = left > offset ? left - offset : 0;
 	return size < left ? size : left;
+}
+
+/* Is memory in the region, and not known yet whether the guest has it? */
+bool virtio_mem_unread(const struct virtio_mem *dev, uint64_t gpa)
+{
+	const struct backing *backing = dev->backing;
+
+	return backing && backing->placed && backing->unread &&
+	       gpa >= backing->gpa && gpa - backing->gpa < backing->size;
 }
 
 /*
@@ -196,38 +234,74 @@ static void want_work(struct virtio_mem *dev)
 }
 
 /*
- * Discard what is owed of a range, but not for long.
+ * Discard what is owed of blocks, but not for long.
+ * @at: the first; where the next look is to begin, on return. One that could not
+ *	be discarded is passed over: others are not to wait for it
+ * @end: behind the last
+ * @most: bytes
  *
  * Return: 0 nothing is owed any more; -EINPROGRESS some is; an errno.
  */
-static int discard_owed(struct virtio_mem *dev, uint64_t gpa, uint64_t size)
+static int discard_blocks(struct virtio_mem *dev, uint64_t *at, uint64_t end,
+			  uint64_t most)
 {
 	struct backing *backing = dev->backing;
-	uint64_t first = block_of(dev, gpa);
-	uint64_t end = first + size / backing->block_size;
-	uint64_t budget = BACKING_DISCARD_MAX / backing->block_size;
+	uint64_t budget = most / backing->block_size;
 	int ret;
 
 	if (!budget)
 		budget = 1;
-	while ((first = blocks_next_until(&backing->owed, first, end, true)) <
+	while ((*at = blocks_next_until(&backing->owed, *at, end, true)) <
 	       end) {
-		uint64_t stop, next;
+		uint64_t first = *at, stop, next;
 
-		if (!budget)
+		if (!budget || work_enough(dev->work_done))
 			return -EINPROGRESS;
 		stop = end - first > budget ? first + budget : end;
 		next = blocks_next_until(&backing->owed, first, stop, false);
 		ret = backing->ops->discard(
 			backing, backing->gpa + first * backing->block_size,
 			(next - first) * backing->block_size);
+		work_add(dev->work_done,
+			 WORK_CALL_STEPS + (next - first) *
+						   backing->block_size /
+						   WORK_STEP_BYTES);
+		if (ret != -EAGAIN)
+			*at = next;
 		if (ret)
 			return ret;
 		blocks_clear(&backing->owed, first, next - first);
 		budget -= next - first;
-		first = next;
 	}
 	return 0;
+}
+
+/* The same for a range, of which something waits for all of it. */
+static int discard_owed(struct virtio_mem *dev, uint64_t gpa, uint64_t size,
+			uint64_t most)
+{
+	uint64_t first = block_of(dev, gpa);
+
+	return discard_blocks(dev, &first,
+			      first + size / dev->backing->block_size, most);
+}
+
+/*
+ * A slice of what is owed, from where the last one ended.
+ *
+ * Return: as of discard_blocks(), of all blocks.
+ */
+static int discard_slice(struct virtio_mem *dev)
+{
+	struct blocks *owed = &dev->backing->owed;
+	int ret;
+
+	if (blocks_next(owed, dev->next_owed, true) == owed->nr)
+		dev->next_owed = 0;
+	ret = discard_blocks(dev, &dev->next_owed, owed->nr,
+			     BACKING_DISCARD_SLICE);
+	/* What is left is before that: in the next turn. */
+	return ret || !owed->set ? ret : -EINPROGRESS;
 }
 
 static void complain_of_owed(struct virtio_mem *dev)
@@ -241,13 +315,126 @@ static void complain_of_owed(struct virtio_mem *dev)
 /* Discard a range, or leave it for later. */
 static void discard(struct virtio_mem *dev, uint64_t gpa, uint64_t size)
 {
-	int ret = discard_owed(dev, gpa, size);
+	int ret = discard_owed(dev, gpa, size, BACKING_DISCARD_MAX);
 
 	if (ret < 0 && ret != -EINPROGRESS && ret != -EAGAIN)
 		complain_of_owed(dev);
 }
 
+/*
+ * What a sweep has still to come to of a range that is unplugged is owed now.
+ */
+static void sweep_range(struct virtio_mem *dev, uint64_t gpa, uint64_t size)
+{
+	struct backing *backing = dev->backing;
+	uint64_t first = block_of(dev, gpa);
+	uint64_t end = first + size / backing->block_size;
+
+	if (first < dev->sweep)
+		first = dev->sweep;
+	if (first < end)
+		blocks_set(&backing->owed, first, end - first);
+}
+
+/*
+ * First unplugged block from @from on that may have memory. Only the first sweep
+ * asks where there is some, so that a large region of which little was used is
+ * not gone through. Where memory was allocated and never written a file says
+ * that there is none; what a guest takes so, a later sweep gives back as well.
+ */
+static uint64_t next_unplugged(const struct virtio_mem *dev, uint64_t from)
+{
+	struct backing *backing = dev->backing;
+	uint64_t next = blocks_next(&backing->plugged, from, false);
+
+	if (!dev->first_sweep || !backing->ops->next_memory ||
+	    next >= backing->plugged.nr)
+		return next;
+	work_add(dev->work_done, WORK_CALL_STEPS);
+	next = backing->ops->next_memory(backing, next);
+	return blocks_next(&backing->plugged, next, false);
+}
+
+/*
+ * A slice of a sweep. What cannot be discarded is owed.
+ *
+ * Return: 0, or an errno.
+ */
+static int sweep_slice(struct virtio_mem *dev)
+{
+	struct backing *backing = dev->backing;
+	uint64_t budget = BACKING_DISCARD_SLICE / backing->block_size;
+	int ret = 0;
+
+	if (!budget)
+		budget = 1;
+	while (!ret && budget && virtio_mem_sweeping(dev) &&
+	       !work_enough(dev->work_done)) {
+		uint64_t nr = backing->plugged.nr;
+		uint64_t first = next_unplugged(dev, dev->sweep);
+		uint64_t end = nr - first > budget ? first + budget : nr;
+
+		end = blocks_next_until(&backing->plugged, first, end, true);
+		blocks_set(&backing->owed, first, end - first);
+		dev->sweep = end;
+		budget -= end - first;
+		ret = discard_blocks(dev, &first, end, BACKING_DISCARD_SLICE);
+	}
+	/* What a turn has no room for is owed like anything else. */
+	return ret == -EINPROGRESS || ret == -EAGAIN ? 0 : ret;
+}
+
+/**
+ * virtio_mem_sweep() - give back all memory of unplugged blocks
+ *
+ * Whether they have any is not known. It is done by virtio_mem_work(), a part at
+ * a time; a block that is plugged before is discarded first.
+ */
+void virtio_mem_sweep(struct virtio_mem *dev)
+{
+	dev->sweep = 0;
+	dev->first_sweep = false;
+	want_work(dev);
+}
+
+bool virtio_mem_sweeping(const struct virtio_mem *dev)
+{
+	return dev->backing && dev->sweep < dev->backing->plugged.nr;
+}
+
+/* Bytes of unplugged blocks that may have memory which is ours to give back. */
+uint64_t virtio_mem_undiscarded_size(const struct virtio_mem *dev)
+{
+	const struct backing *backing = dev->backing;
+	uint64_t nr = backing->owed.set, from = dev->sweep, left;
+
+	if (dev->first_sweep && virtio_mem_sweeping(dev)) {
+		left = backing->owed.nr - from;
+		nr += left - blocks_count(&backing->plugged, from, left) -
+		      blocks_count(&backing->owed, from, left);
+	}
+	return nr * backing->block_size;
+}
+
+/* The same, with what a request that is carried out may have allocated. */
+uint64_t virtio_mem_owed_size(const struct virtio_mem *dev)
+{
+	const struct virtio_mem_current *current = &dev->current;
+	uint64_t size = virtio_mem_undiscarded_size(dev);
+
+	if (current->active && current->request == VIRTIO_MEM_PLUG)
+		size += current->size;
+	return size;
+}
+
+/* Is there memory to be given back? */
+static bool owes(const struct virtio_mem *dev)
+{
+	return dev->backing->owed.set || virtio_mem_sweeping(dev);
+}
+
 static void on_done(void *arg, int result);
+static void on_lost_changed(void *arg);
 
 /**
  * virtio_mem_start() - make the device of a backing
@@ -261,14 +448,15 @@ void virtio_mem_start(struct virtio_mem *dev, struct backing *backing,
 {
 	dev->backing = backing;
 	backing->done = on_done;
+	backing->lost_changed = on_lost_changed;
 	backing->arg = dev;
+	dev->sweep = 0;
+	dev->first_sweep = true;
+	dev->next_owed = 0;
+	backing_count(backing, dev->work_done);
 	dev->requested_size = requested_size;
 	dev->usable_region_size =
 		used_before ? backing->size : usable_minimum(dev);
-	if (backing->ops->owe)
-		backing->ops->owe(backing);
-	else
-		backing_owe_unplugged(backing);
 	want_work(dev);
 }
 
@@ -285,8 +473,10 @@ void virtio_mem_keep_usable(struct virtio_mem *dev, uint64_t size)
 
 void virtio_mem_stop(struct virtio_mem *dev)
 {
-	if (dev->backing)
+	if (dev->backing) {
 		dev->backing->done = NULL;
+		dev->backing->lost_changed = NULL;
+	}
 	dev->backing = NULL;
 	memset(&dev->current, 0, sizeof(dev->current));
 	dev->reset_wanted = false;
@@ -296,9 +486,11 @@ void virtio_mem_stop(struct virtio_mem *dev)
 uint64_t virtio_mem_features(const struct virtio_mem *dev)
 {
 	uint64_t features = 1ULL << VIRTIO_F_VERSION_1 |
-			    1ULL << VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE |
-			    1ULL << VIRTIO_MEM_F_PERSISTENT_SUSPEND;
+			    1ULL << VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE;
 
+	/* A device that is to be restored has no backing yet: the kernel's. */
+	if (!dev->backing || !dev->backing->lost_at_reset)
+		features |= 1ULL << VIRTIO_MEM_F_PERSISTENT_SUSPEND;
 	if (dev->has_node)
 		features |= 1ULL << VIRTIO_MEM_F_ACPI_PXM;
 	return features;
@@ -373,7 +565,7 @@ void virtio_mem_backing_changed(struct virtio_mem *dev)
 		config_changed(dev);
 	else
 		changed(dev);
-	if (dev->backing->owed.set)
+	if (owes(dev))
 		want_work(dev);
 }
 
@@ -398,6 +590,20 @@ static bool valid_range(const struct virtio_mem *dev, uint64_t gpa,
 	       *size <= dev->usable_region_size - offset;
 }
 
+/*
+ * Is it known where the region is? A driver that finds it without a place does
+ * not use it; one that has worked with a daemon before us may.
+ */
+static int check_placed(struct virtio_mem *dev)
+{
+	if (dev->backing->placed)
+		return 0;
+	snprintf(dev->backing->reason, sizeof(dev->backing->reason),
+		 "where the region is in the guest is not known: \"vmemctl "
+		 "place\" it");
+	return -EADDRNOTAVAIL;
+}
+
 /* The host cannot carry out a valid request now. */
 static enum virtio_mem_answer busy(struct virtio_mem *dev,
 				   enum virtio_mem_request request)
@@ -405,11 +611,10 @@ static enum virtio_mem_answer busy(struct virtio_mem *dev,
 	snprintf(dev->last_failure, sizeof(dev->last_failure), "%s",
 		 dev->backing->reason);
 	if (dev->current.system_reset)
-		log_warning_of(
-			dev->label,
-			"blocks stay plugged over a reset of the system: "
-			"%s",
-			dev->last_failure);
+		log_limited(&dev->limit, LOG_LEVEL_WARNING, dev->label,
+			    "blocks stay plugged over a reset of the system: "
+			    "%s",
+			    dev->last_failure);
 	else
 		log_limited(&dev->limit, LOG_LEVEL_WARNING, dev->label,
 			    "%s answered busy: %s", request_names[request],
@@ -479,6 +684,17 @@ static int check_held(struct virtio_mem *dev)
 	return -EBUSY;
 }
 
+/* Is it known which blocks the guest has? Else it is not at fault. */
+static int check_known(struct virtio_mem *dev)
+{
+	if (!dev->backing->lost)
+		return 0;
+	snprintf(dev->backing->reason, sizeof(dev->backing->reason),
+		 "the state was lost: which blocks the guest has is not known "
+		 "until it unplugs all or its system is reset");
+	return -ENODATA;
+}
+
 static int plug(struct virtio_mem *dev)
 {
 	struct virtio_mem_current *current = &dev->current;
@@ -487,6 +703,9 @@ static int plug(struct virtio_mem *dev)
 	uint64_t in_range;
 	int ret;
 
+	ret = check_known(dev);
+	if (ret)
+		return ret;
 	in_range = blocks_count(&backing->plugged, block_of(dev, current->gpa),
 				current->nr_blocks);
 	if (in_range)
@@ -498,7 +717,12 @@ static int plug(struct virtio_mem *dev)
 	if (ret)
 		return ret;
 	/* Before old memory is shown to the guest again, it must be gone. */
-	ret = discard_owed(dev, current->gpa, current->size);
+	if (!current->swept)
+		sweep_range(dev, current->gpa, current->size);
+	/* Judged again, it does not owe what has been discarded since. */
+	current->swept = true;
+	ret = discard_owed(dev, current->gpa, current->size,
+			   BACKING_DISCARD_MAX);
 	if (ret)
 		return ret;
 	current->step = VIRTIO_MEM_CHANGING;
@@ -512,6 +736,9 @@ static int unplug(struct virtio_mem *dev)
 	uint64_t in_range;
 	int ret;
 
+	ret = check_known(dev);
+	if (ret)
+		return ret;
 	in_range = blocks_count(&backing->plugged, block_of(dev, current->gpa),
 				current->nr_blocks);
 	if (in_range != current->nr_blocks)
@@ -646,7 +873,7 @@ static void respond(struct virtio_mem *dev, enum virtio_mem_answer answer,
 	if (answer == VIRTIO_MEM_ACK)
 		dev->last_failure[0] = '\0';
 	changed(dev);
-	if (dev->backing->owed.set)
+	if (owes(dev))
 		want_work(dev);
 }
 
@@ -671,13 +898,13 @@ static int end_reset(struct virtio_mem *dev, enum virtio_mem_answer answer)
 	dev->current.active = false;
 	if (answer == VIRTIO_MEM_ACK) {
 		dev->last_failure[0] = '\0';
-		log_info_of(dev->label,
+		log_limited(&dev->limit, LOG_LEVEL_INFO, dev->label,
 			    "the system was reset: all blocks are unplugged");
 		config_changed(dev);
 	} else {
 		changed(dev);
 	}
-	if (dev->backing->owed.set)
+	if (owes(dev))
 		want_work(dev);
 	return answer == VIRTIO_MEM_ACK ? 0 : -EBUSY;
 }
@@ -747,6 +974,22 @@ static void on_done(void *arg, int result)
 	advance(arg, result);
 }
 
+/* What the guest has is not known any more, or again. */
+static void on_lost_changed(void *arg)
+{
+	struct virtio_mem *dev = arg;
+
+	/* How much was usable before is not known either. */
+	if (dev->backing->lost) {
+		dev->usable_region_size = dev->backing->size;
+		changed(dev);
+	} else {
+		config_changed(dev);
+		if (owes(dev))
+			want_work(dev);
+	}
+}
+
 /**
  * virtio_mem_work() - do some of what nobody waits for
  *
@@ -758,7 +1001,7 @@ static void on_done(void *arg, int result)
 int virtio_mem_work(struct virtio_mem *dev)
 {
 	struct backing *backing = dev->backing;
-	int ret;
+	int swept, ret;
 
 	if (!backing)
 		return 0;
@@ -768,12 +1011,16 @@ int virtio_mem_work(struct virtio_mem *dev)
 			advance(dev, judge(dev));
 		return 0;
 	}
-	ret = discard_owed(dev, backing->gpa, backing->size);
+	/* An error has it called again much later: both have their share before. */
+	swept = sweep_slice(dev);
+	ret = discard_slice(dev);
+	if (swept)
+		ret = swept;
 	if (ret == -EINPROGRESS || ret == -EAGAIN)
 		return 1;
 	if (ret < 0)
 		complain_of_owed(dev);
-	return ret;
+	return ret ? ret : owes(dev);
 }
 
 /* Is a request being carried out? There can be no other one then. */
@@ -826,8 +1073,12 @@ bool virtio_mem_handle(struct virtio_mem *dev, const struct virtio_mem_req *req,
 		.began_ns = latency_now_ns(),
 		.wrong = "not whole blocks of the usable region",
 	};
-	if (current->request != VIRTIO_MEM_UNPLUG_ALL &&
-	    !valid_range(dev, current->gpa, current->nr_blocks, &current->size))
+	ret = check_placed(dev);
+	if (ret && current->request != VIRTIO_MEM_STATE)
+		ret = go_on(dev, ret);
+	else if (current->request != VIRTIO_MEM_UNPLUG_ALL &&
+		 !valid_range(dev, current->gpa, current->nr_blocks,
+			      &current->size))
 		ret = VIRTIO_MEM_ERROR;
 	else if (current->request == VIRTIO_MEM_STATE)
 		ret = state(dev, &result);

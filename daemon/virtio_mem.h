@@ -58,6 +58,7 @@ enum virtio_mem_step {
  * @active: there is one
  * @verified: what is plugged was verified for it
  * @again: it was judged again, once
+ * @swept: what a sweep had still to come to of its range is owed
  * @system_reset: it is a reset of the system, and nobody's request
  * @began_ns: when it came
  * @wrong: what is wrong with it, once it is to be answered with an error
@@ -66,6 +67,7 @@ struct virtio_mem_current {
 	bool active;
 	bool verified;
 	bool again;
+	bool swept;
 	bool system_reset;
 	enum virtio_mem_request request;
 	enum virtio_mem_step step;
@@ -94,6 +96,13 @@ struct virtio_mem_current {
  * @held: nothing is plugged or unplugged, see virtio_mem_hold()
  * @asked_early: the configuration was read before it was known where the region
  *	is: a driver that did may have given the device up
+ * @sweep: unplugged blocks from this number on may have memory, that a daemon
+ *	before us has left behind, or that a guest which breaks the rules has
+ *	taken; see virtio_mem_sweep()
+ * @first_sweep: the former: it is ours to give back
+ * @next_owed: where the next look for blocks that are owed begins
+ * @work_done: counts what is done in a turn of the loop, NULL: nobody does. Not
+ *	owned
  * @limit: for messages that a guest can cause
  * @config_changed: tell the driver that the configuration has changed
  * @changed: something that status shows has changed
@@ -123,6 +132,10 @@ struct virtio_mem {
 	bool given_back;
 	bool held;
 	bool asked_early;
+	uint64_t sweep;
+	bool first_sweep;
+	uint64_t next_owed;
+	struct work *work_done;
 	struct log_limit limit;
 	void (*config_changed)(void *arg);
 	void (*changed)(void *arg);
@@ -142,8 +155,11 @@ void virtio_mem_stop(struct virtio_mem *dev);
 
 uint64_t virtio_mem_features(const struct virtio_mem *dev);
 bool virtio_mem_features_ok(uint64_t features);
-uint64_t virtio_mem_accessible(const void *arg, uint64_t gpa, uint64_t size);
+uint64_t virtio_mem_accessible(const struct virtio_mem *dev, uint64_t gpa,
+			       uint64_t size);
 uint64_t virtio_mem_plugged_size(const struct virtio_mem *dev);
+bool virtio_mem_unread(const struct virtio_mem *dev, uint64_t gpa);
+bool virtio_mem_lost(const struct virtio_mem *dev);
 void virtio_mem_config(const struct virtio_mem *dev,
 		       struct virtio_mem_config *config);
 
@@ -152,6 +168,10 @@ int virtio_mem_system_reset(struct virtio_mem *dev);
 void virtio_mem_backing_changed(struct virtio_mem *dev);
 void virtio_mem_hold(struct virtio_mem *dev, bool on);
 int virtio_mem_work(struct virtio_mem *dev);
+void virtio_mem_sweep(struct virtio_mem *dev);
+bool virtio_mem_sweeping(const struct virtio_mem *dev);
+uint64_t virtio_mem_undiscarded_size(const struct virtio_mem *dev);
+uint64_t virtio_mem_owed_size(const struct virtio_mem *dev);
 
 bool virtio_mem_busy(const struct virtio_mem *dev);
 bool virtio_mem_handle(struct virtio_mem *dev, const struct virtio_mem_req *req,

@@ -84,7 +84,7 @@ static void note_change(struct vmem_device *device, void *arg)
 }
 
 /* All devices in one line. */
-static void tell_manager(const struct vmem *vmem)
+static void tell_manager(struct vmem *vmem)
 {
 	char plugged_text[SIZE_TEXT_MAX], requested_text[SIZE_TEXT_MAX];
 	uint64_t plugged = 0, requested = 0;
@@ -102,16 +102,16 @@ static void tell_manager(const struct vmem *vmem)
 	size_format(plugged, plugged_text);
 	size_format(requested, requested_text);
 	if (vmem->nr_devices == 1)
-		notify_send(&vmem->notify,
-			    "STATUS=%s plugged, %s requested, front end %s",
-			    plugged_text, requested_text,
-			    connected ? "connected" : "absent");
+		notify_status(&vmem->notify,
+			      "%s plugged, %s requested, front end %s",
+			      plugged_text, requested_text,
+			      connected ? "connected" : "absent");
 	else
-		notify_send(&vmem->notify,
-			    "STATUS=%s plugged, %s requested, %u of %u front "
-			    "ends connected",
-			    plugged_text, requested_text, connected,
-			    vmem->nr_devices);
+		notify_status(&vmem->notify,
+			      "%s plugged, %s requested, %u of %u front "
+			      "ends connected",
+			      plugged_text, requested_text, connected,
+			      vmem->nr_devices);
 }
 
 static int on_publish(sd_event_source *source __attribute__((unused)),
@@ -183,18 +183,24 @@ static bool complete(const struct vmem *vmem)
 	return true;
 }
 
-/* Which device has the region of this descriptor? NULL if none has. */
-struct vmem_device *vmem_device_of_region(struct vmem *vmem, int region_fd)
+/**
+ * vmem_device_of_region() - which device has the region of a descriptor
+ * @nl: to ask the kernel by: that of any device with a region of the kernel
+ *
+ * Return: the device, or NULL if none has.
+ */
+struct vmem_device *vmem_device_of_region(struct vmem *vmem, struct vmem_nl *nl,
+					  int region_fd)
 {
 	struct vmem_nl_region state;
 
-	if (vmem_nl_region_get(vmem->devices[0].nl.read,
-			       VMEM_NL_BY_FD(region_fd), &state, NULL))
+	if (vmem_nl_region_get(nl, VMEM_NL_BY_FD(region_fd), &state, NULL))
 		return NULL;
 	for (unsigned int i = 0; i < vmem->nr_devices; i++) {
 		struct vmem_device *device = &vmem->devices[i];
 
-		if (device->attached && device->region.state.id == state.id)
+		if (device->attached && !device->vmm &&
+		    device->region.state.id == state.id)
 			return device;
 	}
 	return NULL;
@@ -203,8 +209,9 @@ struct vmem_device *vmem_device_of_region(struct vmem *vmem, int region_fd)
 /**
  * vmem_attach() - let a device take over a region
  *
- * As vmem_device_attach(); -EBUSY if another device has it. The daemon is ready
- * with the last one.
+ * As vmem_device_attach(); -EBUSY if another device has it, -EOPNOTSUPP if the
+ * device's memory is mapped by the front end. The daemon is ready with the last
+ * one.
  */
 int vmem_attach(struct vmem *vmem, struct vmem_device *device, int region_fd,
 		int memory_fd, char *text, size_t text_size)
@@ -212,7 +219,15 @@ int vmem_attach(struct vmem *vmem, struct vmem_device *device, int region_fd,
 	const struct vmem_device *other;
 	int ret;
 
-	other = vmem_device_of_region(vmem, region_fd);
+	/* Only devices with a region of the kernel's have netlink handles. */
+	if (!device->nl.read) {
+		snprintf(text, text_size,
+			 "with --backing vmm vmemd makes the memory itself");
+		close(region_fd);
+		close(memory_fd);
+		return -EOPNOTSUPP;
+	}
+	other = vmem_device_of_region(vmem, device->nl.read, region_fd);
 	if (other) {
 		snprintf(text, text_size, "the region is that of device %s",
 			 other->name);
@@ -376,14 +391,16 @@ static int add_sources(struct vmem *vmem)
 
 /*
  * A device whose memory the front end maps: from files that were handed over,
- * or from new ones, which the service manager is to keep.
+ * or from new ones, which the service manager is to keep. The memory is kept
+ * first: alone it is of no use, and without contents as good as none.
  */
 static int attach_shmem(struct vmem *vmem, struct vmem_device *device,
 			struct device_fds *fds)
 {
-	bool new = fds->memory < 0;
-	int memory_fd = new ? shmem_make_file("vmemd-memory") : fds->memory;
-	int state_fd = new ? shmem_make_file("vmemd-state") : fds->state;
+	bool new_memory = fds->memory < 0, new_state = fds->state < 0;
+	int memory_fd =
+		new_memory ? shmem_make_file("vmemd-memory") : fds->memory;
+	int state_fd = new_state ? shmem_make_file("vmemd-state") : fds->state;
 	char text[CONTROL_TEXT_MAX];
 	char name[PASSED_FD_NAME_MAX];
 	int ret;
@@ -403,15 +420,17 @@ static int attach_shmem(struct vmem *vmem, struct vmem_device *device,
 				       sizeof(text));
 	if (ret) {
 		log_err_of(device->label, "%s", text);
-	} else if (new) {
+		return ret;
+	}
+	if (new_memory)
 		notify_store(&vmem->notify,
 			     passed_fd_name(device->options, "memory", name),
 			     memory_fd);
+	if (new_state)
 		notify_store(&vmem->notify,
 			     passed_fd_name(device->options, "state", name),
 			     state_fd);
-	}
-	return ret;
+	return 0;
 }
 
 /*
@@ -441,6 +460,24 @@ static int attach_passed(struct vmem *vmem, struct vmem_device *device,
 	return ret;
 }
 
+/* Where --prealloc looks before it allocates. */
+static void open_room(struct vmem *vmem)
+{
+	char text[ROOM_TEXT_MAX];
+	bool wanted = false;
+
+	for (unsigned int i = 0; i < vmem->nr_devices; i++)
+		wanted |= vmem->options.devices[i].prealloc;
+	if (!wanted)
+		return;
+	if (room_open(&vmem->room, text))
+		log_warning("--prealloc: %s; where they are reached a process "
+			    "is killed",
+			    text);
+	for (unsigned int i = 0; i < vmem->nr_devices; i++)
+		vmem->devices[i].room = &vmem->room;
+}
+
 /* Everything up to the isolation. Descriptors taken are -1 in @fds. */
 static int start(struct vmem *vmem, struct passed_fds *fds)
 {
@@ -459,6 +496,7 @@ static int start(struct vmem *vmem, struct passed_fds *fds)
 	ret = notify_open(&vmem->notify, vmem->event);
 	if (ret)
 		log_warning("NOTIFY_SOCKET: %s", strerror(-ret));
+	open_room(vmem);
 	for (unsigned int i = 0; i < vmem->nr_devices; i++) {
 		ret = open_device(vmem, &vmem->devices[i], &fds->devices[i],
 				  may_attach);
@@ -478,10 +516,11 @@ static int start(struct vmem *vmem, struct passed_fds *fds)
 	if (gone)
 		log_info("the VM is gone");
 	else if (!complete(vmem))
-		notify_send(&vmem->notify, "STATUS=waiting for a region");
+		notify_status(&vmem->notify, "waiting for a region");
 	ret = isolate(vmem->control.listener.fd >= 0);
 	if (ret)
 		return ret;
+	room_start(&vmem->room);
 	vmem->isolated = true;
 	footprint_trim();
 	if (complete(vmem) || gone)
@@ -512,10 +551,13 @@ int vmem_new(struct vmem **vmemp, const struct options *options,
 	}
 	vmem->options = *options;
 	vmem->notify.fd = -1;
+	vmem->room.meminfo = -1;
+	vmem->room.membership = -1;
 	vmem->nr_devices = options->nr_devices;
 	for (unsigned int i = 0; i < vmem->nr_devices; i++) {
 		vmem_device_init(&vmem->devices[i], i, named,
-				 &vmem->options.devices[i], &device_ops, vmem);
+				 &vmem->options.devices[i], &vmem->access,
+				 &device_ops, vmem);
 	}
 	control_init(&vmem->control, NULL, &vmem_control_ops, vmem);
 
@@ -529,12 +571,33 @@ int vmem_new(struct vmem **vmemp, const struct options *options,
 	return 0;
 }
 
+/* One turn: what is ready is done, and how long that takes is noted. */
+static int take_turn(struct vmem *vmem)
+{
+	uint64_t began;
+	int ret;
+
+	ret = sd_event_prepare(vmem->event);
+	if (!ret)
+		ret = sd_event_wait(vmem->event, UINT64_MAX);
+	if (ret <= 0)
+		return ret;
+	began = latency_now_ns();
+	work_begin_turn(&vmem->access.work);
+	ret = sd_event_dispatch(vmem->event);
+	work_end_turn(&vmem->access.work, latency_now_ns() - began);
+	return ret;
+}
+
 /* Serve until a signal, or until the VM is gone. Return: 0, or an error. */
 int vmem_run(struct vmem *vmem)
 {
-	int ret;
+	int ret = 0;
 
-	ret = sd_event_loop(vmem->event);
+	while (ret >= 0 && sd_event_get_state(vmem->event) != SD_EVENT_FINISHED)
+		ret = take_turn(vmem);
+	if (ret >= 0)
+		sd_event_get_exit_code(vmem->event, &ret);
 	if (ret < 0)
 		log_err("event loop: %s", strerror(-ret));
 	notify_send(&vmem->notify, "STOPPING=1");
@@ -550,6 +613,8 @@ void vmem_free(struct vmem *vmem)
 	vmem->publish_source =
 		sd_event_source_disable_unref(vmem->publish_source);
 	notify_close(&vmem->notify);
+	room_close(&vmem->room);
+	guest_access_stop(&vmem->access);
 	sd_event_unref(vmem->event);
 	free(vmem);
 }

@@ -10,15 +10,19 @@
 
 #include "control.h"
 #include "device.h"
+#include "guest_access.h"
 #include "notify.h"
 #include "options.h"
 #include "passed_fds.h"
+#include "room.h"
 
 /**
  * struct vmem - the daemon
  * @options: command line
  * @event: the loop
  * @notify: service manager
+ * @access: what may be touched of the guest's memory, for all devices
+ * @room: what memory --prealloc may take; only if a device wants it
  * @isolated: the start is over
  * @devices: @nr_devices of them, as the command line names them
  * @publish_source: a timer, on while a change is to be told
@@ -27,6 +31,8 @@ struct vmem {
 	struct options options;
 	sd_event *event;
 	struct notify notify;
+	struct guest_access access;
+	struct room room;
 	bool isolated;
 	struct control control;
 	struct vmem_device devices[VMEM_MAX_DEVICES];
@@ -40,7 +46,8 @@ int vmem_run(struct vmem *vmem);
 void vmem_free(struct vmem *vmem);
 
 /* For the control methods. */
-struct vmem_device *vmem_device_of_region(struct vmem *vmem, int region_fd);
+struct vmem_device *vmem_device_of_region(struct vmem *vmem, struct vmem_nl *nl,
+					  int region_fd);
 int vmem_attach(struct vmem *vmem, struct vmem_device *device, int region_fd,
 		int memory_fd, char *text, size_t text_size);
 

@@ -49,14 +49,22 @@ json_object *vmem_control_sizes(const struct vmem_device *device)
 	return object;
 }
 
+static void add_held_since(json_object *object,
+			   const struct vmem_device *device)
+{
+	if (device->dev.held && device->held_since)
+		json_add_size(object, "held_since", device->held_since);
+	else
+		json_object_object_add(object, "held_since", NULL);
+}
+
 /* How far it is ready for a migration, for answers. */
 json_object *vmem_control_migration(const struct vmem_device *device)
 {
 	json_object *object = json_object_new_object();
 
 	json_add_bool(object, "held", device->dev.held);
-	if (device->dev.held)
-		json_add_size(object, "held_since", device->held_since);
+	add_held_since(object, device);
 	json_add_bool(object, "dirty_log", device->region.state.dirty_log);
 	return object;
 }
@@ -239,6 +247,10 @@ static void add_model(json_object *status, const struct vmem_device *device)
 {
 	const struct virtio_mem *dev = &device->dev;
 
+	/* Of the loop, which is the same for all devices. */
+	json_add_size(status, "longest_turn_ns", dev->work_done->most_ns);
+	json_add_size(status, "longest_turn_steps", dev->work_done->most_steps);
+
 	json_add_size(status, "usable_region_size", dev->usable_region_size);
 	if (dev->has_node)
 		json_add_size(status, "node", dev->node_id);
@@ -246,11 +258,10 @@ static void add_model(json_object *status, const struct vmem_device *device)
 	json_object_object_add(status, "requests", new_counters(dev));
 	json_add_text(status, "last_failure", dev->last_failure);
 	json_add_bool(status, "held", dev->held);
-	if (dev->held)
-		json_add_size(status, "held_since", device->held_since);
+	add_held_since(status, device);
 	json_add_bool(status, "given_back", dev->given_back);
 	json_add_size(status, "undiscarded_size",
-		      dev->backing->owed.set * dev->backing->block_size);
+		      virtio_mem_undiscarded_size(dev));
 }
 
 /* Of a device that has a region; NULL with a message. */
@@ -346,10 +357,16 @@ static int handle_status(struct control_call *call, void *arg)
 	ret = find_device(arg, call, &device);
 	if (ret)
 		return ret;
-	if (!device)
-		return new_all_status(arg, call);
-	ret = need_region(arg, call, &device);
-	return ret ? ret : new_status(device, &call->result, call);
+	if (!device) {
+		ret = new_all_status(arg, call);
+	} else {
+		ret = need_region(arg, call, &device);
+		if (!ret)
+			ret = new_status(device, &call->result, call);
+	}
+	if (!ret)
+		json_add_text(call->result, "version", VMEM_VERSION);
+	return ret;
 }
 
 static int handle_latencies(struct control_call *call, void *arg)
@@ -383,8 +400,8 @@ static int handle_resize(struct control_call *call, void *arg)
 	ret = vmem_device_set_requested(device, size, call->message,
 					sizeof(call->message));
 	if (ret == -EINPROGRESS)
-		device->resize_token = call->token;
-	else if (!ret)
+		return control_wait(call, &device->resize_token);
+	if (!ret)
 		call->result = vmem_control_sizes(device);
 	return ret;
 }
@@ -430,9 +447,9 @@ static int handle_system_reset(struct control_call *call, void *arg)
 	}
 	ret = vmem_device_system_reset(device, force, call->message,
 				       sizeof(call->message));
-	if (ret == -EINPROGRESS)
-		device->reset_token = call->token;
-	else if (!ret)
+	if (ret == -EINPROGRESS || (ret == -EALREADY && device->reset_token))
+		return control_wait(call, &device->reset_token);
+	if (!ret)
 		call->result = vmem_control_sizes(device);
 	return ret;
 }
@@ -462,6 +479,8 @@ static int keep_slot(const struct vmem_nl_slot *slot, void *arg)
 	size_t nr = device->nr_slots;
 	struct vmem_nl_slot *grown;
 
+	if (nr >= device->region.state.nr_slots)
+		return -EBADMSG;
 	/* Room doubles. */
 	if (!(nr & (nr - 1))) {
 		grown = reallocarray(device->slots, nr ? 2 * nr : 1,
@@ -613,22 +632,33 @@ static int need_kernel_region(struct vmem *vmem, struct control_call *call,
 	return -EOPNOTSUPP;
 }
 
+/* Those who wait for the kernel, and want the same, get the same answer. */
 static int handle_dirty_log(struct control_call *call, void *arg)
 {
+	struct vmem *vmem = arg;
 	struct vmem_device *device;
+	uint64_t token;
 	bool on;
 	int ret;
 
-	ret = need_kernel_region(arg, call, &device);
+	ret = need_kernel_region(vmem, call, &device);
 	if (ret)
 		return ret;
 	ret = get_on(call, &on);
 	if (ret)
 		return ret;
+	token = device->log_token;
+	if (token && device->log_on != on) {
+		device->log_token = 0;
+		control_answer(&vmem->control, token, -ECANCELED, NULL,
+			       "dirty logging was asked to be otherwise "
+			       "meanwhile");
+	}
+	device->log_on = on;
 	ret = vmem_device_set_dirty_log(device, on, call->message,
 					sizeof(call->message));
 	if (ret == -EINPROGRESS)
-		device->log_token = call->token;
+		return control_wait(call, &device->log_token);
 	return ret;
 }
 
@@ -638,26 +668,26 @@ static int handle_dirty_log(struct control_call *call, void *arg)
  */
 static int handle_hold(struct control_call *call, void *arg)
 {
+	struct vmem *vmem = arg;
 	struct vmem_device *device;
+	uint64_t token;
 	bool on;
 	int ret;
 
-	ret = need_region(arg, call, &device);
+	ret = need_region(vmem, call, &device);
 	if (ret)
 		return ret;
 	ret = get_on(call, &on);
 	if (ret)
 		return ret;
-	if (device->hold_token) {
-		snprintf(call->message, sizeof(call->message),
-			 "another hold waits for the guest's request");
-		return -EBUSY;
-	}
 	vmem_device_hold(device, on);
-	if (on && virtio_mem_busy(&device->dev)) {
-		device->hold_token = call->token;
-		return -EINPROGRESS;
-	}
+	if (on && virtio_mem_busy(&device->dev))
+		return control_wait(call, &device->hold_token);
+	token = device->hold_token;
+	device->hold_token = 0;
+	if (token)
+		control_answer(&vmem->control, token, -ECANCELED, NULL,
+			       "the hold was ended before it was complete");
 	call->result = vmem_control_migration(device);
 	return 0;
 }
@@ -724,7 +754,8 @@ static int handle_save(struct control_call *call, void *arg)
 static int attach_again(struct vmem *vmem, struct vmem_device *device,
 			struct control_call *call)
 {
-	if (vmem_device_of_region(vmem, call->fds[0]) == device)
+	if (vmem_device_of_region(vmem, device->nl.read, call->fds[0]) ==
+	    device)
 		return 0;
 	snprintf(call->message, sizeof(call->message),
 		 "there is another region already");
@@ -819,6 +850,7 @@ static json_object *new_event(unsigned int subject, void *arg)
 	json_add_bool(event, "ready", vhost_user_driver_ready(&device->vu));
 	json_add_text(event, "last_failure", device->dev.last_failure);
 	json_add_bool(event, "given_back", device->dev.given_back);
+	json_add_bool(event, "state_lost", virtio_mem_lost(&device->dev));
 	return event;
 }
 

@@ -21,7 +21,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include <libmnl/libmnl.h>
 #include <linux/genetlink.h>
@@ -182,6 +181,9 @@ static int get_region(const struct nlmsghdr *nlh, struct vmem_nl_region *region)
 	region->alive = get_uint(&attrs, KVM_VMEM_A_REGION_ALIVE);
 	region->request_id = get_uint(&attrs, KVM_VMEM_A_REGION_REQUEST_ID);
 	region->changes = get_uint(&attrs, KVM_VMEM_A_REGION_CHANGES);
+	region->zap_ranges = get_uint(&attrs, KVM_VMEM_A_REGION_ZAP_RANGES);
+	region->range_zaps = get_uint(&attrs, KVM_VMEM_A_REGION_RANGE_ZAPS);
+	region->zaps_by_kvm = get_uint(&attrs, KVM_VMEM_A_REGION_ZAPS_BY_KVM);
 	ret = get_metadata(attrs.at[KVM_VMEM_A_REGION_METADATA],
 			   &region->has_metadata, &region->metadata);
 	if (!ret)
@@ -524,7 +526,7 @@ int vmem_nl_region_get(struct vmem_nl *nl, struct vmem_nl_name name,
 	return vmem_nl_transact(nl, nlh, take_region, region, err);
 }
 
-/* All regions of the host; needs CAP_NET_ADMIN. */
+/* All regions of the host; needs the host's CAP_NET_ADMIN. */
 int vmem_nl_region_dump(struct vmem_nl *nl, vmem_nl_region_fn fn, void *arg,
 			struct vmem_nl_error *err)
 {
@@ -854,7 +856,6 @@ int vmem_nl_open(struct vmem_nl **nlp, struct vmem_nl_error *err)
 		set_error(err, "out of memory");
 		return -ENOMEM;
 	}
-	nl->seq = time(NULL);
 	nl->socket = mnl_socket_open2(NETLINK_GENERIC, SOCK_CLOEXEC);
 	if (!nl->socket) {
 		ret = -errno;
@@ -932,7 +933,7 @@ uint16_t vmem_nl_family(const struct vmem_nl *nl)
 	return nl->family;
 }
 
-/* Join the group of notifications; needs CAP_NET_ADMIN. */
+/* Join the group of notifications; needs the host's CAP_NET_ADMIN. */
 int vmem_nl_subscribe(struct vmem_nl *nl, struct vmem_nl_error *err)
 {
 	int ret;

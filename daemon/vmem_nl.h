@@ -55,7 +55,7 @@ struct vmem_nl_error {
  * @id: region id; 0: not sent
  *
  * By descriptor a region may be read and changed. By id it may be read, with
- * CAP_NET_ADMIN.
+ * CAP_NET_ADMIN on the host.
  */
 struct vmem_nl_name {
 	int fd;
@@ -78,9 +78,13 @@ struct vmem_nl_metadata {
 	uint64_t total;
 };
 
-/* State of a region; the fields are the specification's attributes. */
+/*
+ * State of a region; the fields are the specification's attributes. @hva is 0
+ * for who may not see it.
+ */
 struct vmem_nl_region {
 	uint32_t id;
+	uint32_t pid;
 	uint64_t gpa;
 	uint64_t size;
 	uint64_t hva;
@@ -89,17 +93,19 @@ struct vmem_nl_region {
 	uint32_t first_slot;
 	uint32_t nr_slots;
 	uint32_t address_spaces;
+	uint32_t populated_slots;
 	uint64_t requested_size;
 	uint64_t plugged_size;
-	uint32_t populated_slots;
-	bool dirty_log;
-	uint32_t pid;
-	bool alive;
 	uint64_t request_id;
 	uint64_t changes;
+	uint64_t range_zaps;
+	uint64_t zaps_by_kvm;
+	bool dirty_log;
+	bool alive;
+	bool zap_ranges;
 	bool has_metadata;
-	struct vmem_nl_metadata metadata;
 	bool has_whole_metadata;
+	struct vmem_nl_metadata metadata;
 	struct vmem_nl_metadata whole_metadata;
 };
 
@@ -109,7 +115,7 @@ struct vmem_nl_range {
 	uint64_t size;
 };
 
-/* A populated slot. */
+/* A populated slot; @hva as a region's. */
 struct vmem_nl_slot {
 	uint32_t region_id;
 	uint32_t id;

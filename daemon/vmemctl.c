@@ -13,103 +13,45 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "clocks.h"
+#include "printable.h"
+#include "standard_fds.h"
 #include "vmemctl.h"
-
-static const char help[] =
-	"Usage: vmemctl [--control PATH] [--device NAME] [--json] COMMAND\n"
-	"\n"
-	"Show and change the memory of a virtual machine whose virtio-mem devices\n"
-	"are served by vmemd.\n"
-	"\n"
-	"Commands:\n"
-	"  status       sizes, memslots, and what KVM holds for them\n"
-	"  resize SIZE  ask the guest to have SIZE of the region plugged\n"
-	"    --wait         wait until it has, and show how far it is and why it\n"
-	"                   stalls\n"
-	"    --timeout S    with --wait: give up after S seconds; default: 60.\n"
-	"                   The guest stays asked\n"
-	"  system-reset\n"
-	"               unplug all, for a system that was reset or has ended: what\n"
-	"               is in the memory is lost. Refused while a driver is in use\n"
-	"    --force        even then\n"
-	"  place        tell a vmemd whose memory the VMM maps where that is in the\n"
-	"               guest, before the guest's driver looks\n"
-	"    --address GPA  the address of the device's shared memory region\n"
-	"    --qmp PATH     ask QEMU's monitor for it, as soon as there is one; if\n"
-	"                   the driver was faster, reset the machine\n"
-	"    --id ID        with --qmp: QEMU's id of the device, if there are several\n"
-	"  slots        memslots of the region that exist in KVM\n"
-	"  blocks       plugged blocks, as runs\n"
-	"  consumers    who else maps the memory, and is told before the guest\n"
-	"  save FILE    write the state of the device to FILE, for vmemd --restore\n"
-	"  hold on|off  for a migration: plug and unplug nothing, or go on\n"
-	"  dirty-log on|off\n"
-	"               log dirty pages of all memslots of the region, or do not\n"
-	"  watch        print a line whenever something changes, until stopped\n"
-	"  metrics      for Prometheus, of the VMs of all control sockets given;\n"
-	"               else of all below /run/vmemd\n"
-	"    --output FILE  replace FILE, as for node_exporter's textfile collector\n"
-	"    --openmetrics  in the OpenMetrics format\n"
-	"  top          the regions of all VMs of this host, and what they save,\n"
-	"               again and again on a terminal; without vmemd\n"
-	"    --interval S   look again after S seconds; default: 2\n"
-	"    --count N      stop after N times\n"
-	"  metadata     what KVM holds for the memslots of any VM; without vmemd\n"
-	"    --pid PID      of the VMs of a process\n"
-	"    --fd N         of the VM whose descriptor vmemctl was started with\n"
-	"    --top          of all VMs of this host, the most costly first\n"
-	"    --memslots     with --pid or --fd: also of each memslot\n"
-	"\n"
-	"Options:\n"
-	"      --control PATH  control socket of vmemd; default: VMEMD_CONTROL of\n"
-	"                      the environment\n"
-	"      --device NAME   which device of the VM, where vmemd has several: by its\n"
-	"                      name, or its number from 0; status and watch are of\n"
-	"                      all of them without\n"
-	"      --timeout S     give vmemd up that does not answer within S seconds;\n"
-	"                      default: 30\n"
-	"      --json          print JSON: the daemon's result object, and for\n"
-	"                      watch and resize --wait one event per line\n"
-	"      --version       print the version\n"
-	"      --help          print this\n"
-	"\n"
-	"SIZE is in bytes, or has a suffix K, M, G or T for powers of 1024; a\n"
-	"multiple of the block size, at most the region's size.\n"
-	"\n"
-	"Exit status:\n"
-	"  0  done\n"
-	"  1  the daemon is not there, or refused; metadata and top: the module or\n"
-	"     the VM is not there, or may not be looked into\n"
-	"  2  the command line is wrong\n"
-	"  3  resize --wait: the guest has not reached the size in time\n"
-	"  4  the daemon is there and does not answer in time\n";
+#include "vmemctl_vms.h"
 
 enum exit_status {
 	EXIT_USAGE = 2,
 	EXIT_TIMEOUT = 3,
 	EXIT_NO_ANSWER = 4,
+	EXIT_CANNOT_RUN = 5,
 };
 
-/** complain() - print a line of words on stderr */
+/**
+ * complain() - print a line of words on stderr
+ *
+ * It may have words of a peer in it, which must not steer a terminal.
+ */
 void complain(const char *format, ...)
 {
+	char *text, *line = NULL;
 	va_list ap;
+	int length;
 
-	fputs("vmemctl: ", stderr);
 	va_start(ap, format);
-	vfprintf(stderr, format, ap);
+	length = vasprintf(&text, format, ap);
 	va_end(ap);
-	fputc('\n', stderr);
+	if (length >= 0) {
+		line = printable_escape(text, (size_t)length);
+		free(text);
+	}
+	fprintf(stderr, "vmemctl: %s\n", line ? line : "out of memory");
+	free(line);
 }
 
 int64_t now_ms(void)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * MSEC_PER_SEC + ts.tv_nsec / NSEC_PER_MSEC;
+	return (int64_t)(clock_monotonic_ns() / NSEC_PER_MSEC);
 }
 
 /** saved_format() - what is held less than as one memslot; with a sign if more */
@@ -123,47 +65,22 @@ const char *saved_format(uint64_t whole, uint64_t held,
 	return text;
 }
 
-uint64_t get_size(json_object *object, const char *name)
-{
-	json_object *value;
-
-	return json_object_object_get_ex(object, name, &value)
-		       ? json_object_get_uint64(value)
-		       : 0;
-}
-
-bool get_bool(json_object *object, const char *name)
-{
-	json_object *value;
-
-	return json_object_object_get_ex(object, name, &value) &&
-	       json_object_get_boolean(value);
-}
-
-const char *get_text(json_object *object, const char *name)
-{
-	json_object *value;
-
-	return json_object_object_get_ex(object, name, &value)
-		       ? json_object_get_string(value)
-		       : "";
-}
-
-json_object *get_object(json_object *object, const char *name)
-{
-	json_object *value = NULL;
-
-	json_object_object_get_ex(object, name, &value);
-	return value;
-}
-
-/** print_json() - print an object as a line */
+/** print_json() - print an object as a line, as complain() does */
 void print_json(json_object *object)
 {
-	puts(json_object_to_json_string_ext(
-		object,
-		JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
-	fflush(stdout);
+	const char *text;
+	size_t length;
+	char *line;
+
+	text = json_object_to_json_string_length(
+		object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE,
+		&length);
+	line = text ? printable_escape_json(text, length) : NULL;
+	if (line)
+		puts(line);
+	else
+		complain("out of memory");
+	free(line);
 }
 
 /* --- The command line --- */
@@ -176,6 +93,7 @@ void print_json(json_object *object)
 
 enum {
 	OPT_CONTROL = 1,
+	OPT_VM,
 	OPT_DEVICE,
 	OPT_JSON,
 	OPT_WAIT,
@@ -198,6 +116,7 @@ enum {
 
 static const struct option long_options[] = {
 	{"control", required_argument, NULL, OPT_CONTROL},
+	{"vm", required_argument, NULL, OPT_VM},
 	{"device", required_argument, NULL, OPT_DEVICE},
 	{"json", no_argument, NULL, OPT_JSON},
 	{"wait", no_argument, NULL, OPT_WAIT},
@@ -221,85 +140,212 @@ static const struct option long_options[] = {
 
 #define TAKES(option) (1U << (option))
 
+static int ctl_help(const struct ctl_options *options);
+
 /**
  * struct command - a command
+ * @help: its part of the help
  * @run: see vmemctl.h
  * @takes: options that are for it, besides --control and --json
- * @argument: it has an argument, and what that is
+ * @argument: it has an argument, and what that is; @optional: or may go without
  * @no_json: it has a format of its own
  * @daemon: it talks to one vmemd
  */
 static const struct command {
 	const char *name;
+	const char *help;
 	int (*run)(const struct ctl_options *options);
 	const char *argument;
 	unsigned int takes;
+	bool optional;
 	bool no_json;
 	bool daemon;
 } commands[] = {
+	{.name = "list",
+	 .help = "  list         the VMs of this host by name, with what they have plugged\n",
+	 .takes = TAKES(OPT_TIMEOUT),
+	 .run = ctl_list},
 	{.name = "status",
+	 .help = "  status       sizes, memslots, and what KVM holds for them\n",
 	 .takes = TAKES(OPT_DEVICE) | TAKES(OPT_TIMEOUT),
 	 .daemon = true,
 	 .run = ctl_status},
 	{.name = "resize",
+	 .help = "  resize SIZE  ask the guest to have SIZE of the region plugged\n"
+		 "    --wait         wait until it has, and show how far it is and why it\n"
+		 "                   stalls\n"
+		 "    --timeout S    with --wait: give up after S seconds; default: 60.\n"
+		 "                   The guest stays asked\n",
 	 .argument = "the size",
 	 .takes = TAKES(OPT_DEVICE) | TAKES(OPT_WAIT) | TAKES(OPT_TIMEOUT),
 	 .daemon = true,
 	 .run = ctl_resize},
 	{.name = "system-reset",
+	 .help = "  system-reset\n"
+		 "               unplug all, for a system that was reset or has ended: what\n"
+		 "               is in the memory is lost. Refused while a driver is in use\n"
+		 "    --force        even then\n",
 	 .takes = TAKES(OPT_DEVICE) | TAKES(OPT_FORCE) | TAKES(OPT_TIMEOUT),
 	 .daemon = true,
 	 .run = ctl_system_reset},
 	{.name = "place",
+	 .help = "  place        tell a vmemd whose memory the VMM maps where that is in the\n"
+		 "               guest, before the guest's driver looks\n"
+		 "    --address GPA  the address of the device's shared memory region\n"
+		 "    --qmp PATH     ask QEMU's monitor for it, as soon as there is one; if\n"
+		 "                   the driver was faster, reset the machine\n"
+		 "    --id ID        with --qmp: QEMU's id of the device, if there are several\n",
 	 .takes = TAKES(OPT_TIMEOUT) | TAKES(OPT_ADDRESS) | TAKES(OPT_QMP) |
 		  TAKES(OPT_ID) | TAKES(OPT_DEVICE),
 	 .daemon = true,
 	 .run = ctl_place},
 	{.name = "slots",
+	 .help = "  slots        memslots of the region that exist in KVM\n",
 	 .takes = TAKES(OPT_DEVICE) | TAKES(OPT_TIMEOUT),
 	 .daemon = true,
 	 .run = ctl_slots},
 	{.name = "blocks",
+	 .help = "  blocks       plugged blocks, as runs\n",
 	 .takes = TAKES(OPT_DEVICE) | TAKES(OPT_TIMEOUT),
 	 .daemon = true,
 	 .run = ctl_blocks},
 	{.name = "consumers",
+	 .help = "  consumers    who else maps the memory, and is told before the guest\n",
 	 .takes = TAKES(OPT_DEVICE) | TAKES(OPT_TIMEOUT),
 	 .daemon = true,
 	 .run = ctl_consumers},
 	{.name = "save",
+	 .help = "  save FILE    write the state of the device to FILE, for vmemd --restore\n",
 	 .argument = "a file",
 	 .takes = TAKES(OPT_DEVICE) | TAKES(OPT_TIMEOUT),
 	 .no_json = true,
 	 .daemon = true,
 	 .run = ctl_save},
 	{.name = "hold",
+	 .help = "  hold on|off  for a migration: plug and unplug nothing, or go on\n",
 	 .argument = "on or off",
 	 .takes = TAKES(OPT_DEVICE) | TAKES(OPT_TIMEOUT),
 	 .daemon = true,
 	 .run = ctl_hold},
 	{.name = "dirty-log",
+	 .help = "  dirty-log on|off\n"
+		 "               log dirty pages of all memslots of the region, or do not\n",
 	 .argument = "on or off",
 	 .takes = TAKES(OPT_DEVICE) | TAKES(OPT_TIMEOUT),
 	 .daemon = true,
 	 .run = ctl_dirty_log},
 	{.name = "watch",
+	 .help = "  watch        print a line whenever something changes, until stopped\n",
 	 .takes = TAKES(OPT_DEVICE) | TAKES(OPT_TIMEOUT),
 	 .daemon = true,
 	 .run = ctl_watch},
 	{.name = "metrics",
+	 .help = "  metrics      for Prometheus, of the VMs that are given; else of all that\n"
+		 "               \"list\" finds by name\n"
+		 "    --output FILE  replace FILE, as for node_exporter's textfile collector\n"
+		 "    --openmetrics  in the OpenMetrics format\n",
 	 .takes = TAKES(OPT_TIMEOUT) | TAKES(OPT_OUTPUT) |
 		  TAKES(OPT_OPENMETRICS),
 	 .no_json = true,
 	 .run = ctl_metrics},
 	{.name = "top",
+	 .help = "  top          the regions of all VMs of this host, and what they save,\n"
+		 "               again and again on a terminal; without vmemd\n"
+		 "    --interval S   look again after S seconds; default: 2\n"
+		 "    --count N      stop after N times\n",
 	 .takes = TAKES(OPT_INTERVAL) | TAKES(OPT_COUNT),
 	 .run = ctl_top},
 	{.name = "metadata",
+	 .help = "  metadata     what KVM holds for the memslots of any VM; without vmemd\n"
+		 "    --pid PID      of the VMs of a process\n"
+		 "    --fd N         of the VM whose descriptor vmemctl was started with\n"
+		 "    --top          of all VMs of this host, the most costly first\n"
+		 "    --memslots     with --pid or --fd: also of each memslot\n",
 	 .takes = TAKES(OPT_PID) | TAKES(OPT_FD) | TAKES(OPT_TOP) |
 		  TAKES(OPT_MEMSLOTS),
 	 .run = ctl_metadata},
+	{.name = "check",
+	 .help = "  check        prove the module on this host, in VMs made for that; other\n"
+		 "               VMs are not touched. In TAP; without vmemd\n",
+	 .run = ctl_check},
+	{.name = "help",
+	 .help = "  help COMMAND\n"
+		 "               print this, or only what is of COMMAND\n",
+	 .argument = "a command",
+	 .optional = true,
+	 .no_json = true,
+	 .run = ctl_help},
 };
+
+static const char help_head[] =
+	"Usage: vmemctl [-V NAME | --control PATH] [--device NAME] [--json] "
+	"COMMAND\n"
+	"\n"
+	"Show and change the memory of a virtual machine whose virtio-mem devices\n"
+	"are served by vmemd.\n"
+	"\n"
+	"Commands:\n";
+
+static const char help_tail[] =
+	"\n"
+	"Options:\n"
+	"  -V, --vm NAME       the VM of that name, as \"list\" has it\n"
+	"      --control PATH  control socket of vmemd; default: VMEMD_CONTROL of\n"
+	"                      the environment\n"
+	"      --device NAME   which device of the VM, where vmemd has several: by its\n"
+	"                      name, or its number from 0; status and watch are of\n"
+	"                      all of them without\n"
+	"      --timeout S     give vmemd up that does not answer within S seconds;\n"
+	"                      default: 30, and 2 of \"list\"\n"
+	"      --json          print JSON: the daemon's result object, and for\n"
+	"                      watch and resize --wait one event per line\n"
+	"      --version       print the version\n"
+	"  -h, --help          print this, or only what is of the command\n"
+	"\n"
+	"SIZE is in bytes, or has a suffix K, M, G or T for powers of 1024, as 512M,\n"
+	"1.5G or \"10.88 GiB\"; a multiple of the block size, at most the region's\n"
+	"size. +SIZE and -SIZE are more and less than what is requested now, N% is a\n"
+	"part of the region. With decimals or as a part it is rounded to a block.\n"
+	"\n"
+	"Exit status:\n"
+	"  0  done\n"
+	"  1  the daemon is not there, or refused; output was lost; a list is longer\n"
+	"     than is shown; metadata and top: the module or the VM is not there,\n"
+	"     or may not be looked into; check: one has failed\n"
+	"  2  the command line is wrong\n"
+	"  3  resize --wait: the guest has not reached the size in time\n"
+	"  4  the daemon is there and does not answer in time\n"
+	"  5  check: it cannot run here\n";
+
+static const struct command *find_command(const char *name)
+{
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+		if (!strcmp(name, commands[i].name))
+			return &commands[i];
+	return NULL;
+}
+
+/* Of one command, or NULL for all. */
+static void print_help(const struct command *command)
+{
+	if (command) {
+		standard_output_put("Usage: vmemctl [OPTION]... COMMAND\n\n");
+		standard_output_put(command->help);
+		standard_output_put(help_tail);
+		return;
+	}
+	standard_output_put(help_head);
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+		standard_output_put(commands[i].help);
+	standard_output_put(help_tail);
+}
+
+static int ctl_help(const struct ctl_options *options)
+{
+	/* It was found before; see parse_command(). */
+	print_help(options->argument ? find_command(options->argument) : NULL);
+	return 0;
+}
 
 static int parse_seconds(const char *option, const char *text, int64_t least_ms,
 			 int64_t *ms)
@@ -348,14 +394,23 @@ static int parse_address(const char *text, uint64_t *address)
 	return 0;
 }
 
-static int add_control(struct ctl_options *options, const char *path)
+/* @path: given away. One that is given twice counts once. */
+static int add_control(struct ctl_options *options, char *path)
 {
-	const char **grown;
+	char **grown;
 
-	grown = reallocarray(options->control, options->nr_control + 1,
-			     sizeof(*grown));
+	for (size_t i = 0; path && i < options->nr_control; i++) {
+		if (!strcmp(options->control[i], path)) {
+			free(path);
+			return 0;
+		}
+	}
+	grown = path ? reallocarray(options->control, options->nr_control + 1,
+				    sizeof(*grown))
+		     : NULL;
 	if (!grown) {
 		complain("out of memory");
+		free(path);
 		return -ENOMEM;
 	}
 	options->control = grown;
@@ -363,12 +418,24 @@ static int add_control(struct ctl_options *options, const char *path)
 	return 0;
 }
 
+static int add_vm(struct ctl_options *options, const char *name)
+{
+	char *path;
+	int ret;
+
+	ret = vms_path(name, &path);
+	return ret ? ret : add_control(options, path);
+}
+
 /* Return: 0; 1 done; an errno with a message printed. */
 static int parse_one(struct ctl_options *options, int opt)
 {
 	switch (opt) {
 	case OPT_CONTROL:
-		return add_control(options, optarg);
+		return add_control(options, strdup(optarg));
+	case OPT_VM:
+	case 'V':
+		return add_vm(options, optarg);
 	case OPT_DEVICE:
 		options->device = optarg;
 		return 0;
@@ -419,8 +486,9 @@ static int parse_one(struct ctl_options *options, int opt)
 		puts("vmemctl " VMEM_VERSION);
 		return 1;
 	case OPT_HELP:
-		fputs(help, stdout);
-		return 1;
+	case 'h':
+		options->help = true;
+		return 0;
 	default:
 		fputs("Try 'vmemctl --help'.\n", stderr);
 		return -EINVAL;
@@ -433,11 +501,14 @@ static int parse_options(struct ctl_options *options, unsigned int *given,
 {
 	int opt, ret;
 
-	while ((opt = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+	while ((opt = getopt_long(argc, argv, "hV:", long_options, NULL)) !=
+	       -1) {
 		ret = parse_one(options, opt);
 		if (ret)
 			return ret;
-		*given |= TAKES(opt);
+		/* Those that have a letter are for all commands. */
+		if (opt < 'A')
+			*given |= TAKES(opt);
 	}
 	return 0;
 }
@@ -459,7 +530,8 @@ static int check_metadata(const struct ctl_options *options)
 static int check_options(const struct command *command,
 			 const struct ctl_options *options, unsigned int given)
 {
-	given &= ~(TAKES(OPT_CONTROL) | TAKES(OPT_JSON) | command->takes);
+	given &= ~(TAKES(OPT_CONTROL) | TAKES(OPT_VM) | TAKES(OPT_JSON) |
+		   command->takes);
 	for (size_t i = 0; long_options[i].name; i++) {
 		if (!(given & TAKES(long_options[i].val)))
 			continue;
@@ -474,23 +546,42 @@ static int check_options(const struct command *command,
 	if (command->run == ctl_metadata)
 		return check_metadata(options);
 	if (command->daemon && options->nr_control > 1) {
-		complain("%s is for one control socket", command->name);
+		complain("%s is for one VM", command->name);
 		return -EINVAL;
 	}
 	if (command->daemon && !options->nr_control) {
-		complain("no control socket: give --control PATH, or set "
-			 "VMEMD_CONTROL");
+		complain("no VM: give -V NAME or --control PATH, or set "
+			 "VMEMD_CONTROL; see 'vmemctl list'");
 		return -EINVAL;
 	}
 	return 0;
 }
 
-static const struct command *find_command(const char *name)
+/* Is a command's argument what it takes? */
+static int check_argument(const struct command *command,
+			  struct ctl_options *options)
 {
-	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-		if (!strcmp(name, commands[i].name))
-			return &commands[i];
-	return NULL;
+	const char *text = options->argument;
+
+	if (!text)
+		return 0;
+	if (command->run == ctl_help && !find_command(text)) {
+		complain("no command \"%s\"; try 'vmemctl help'", text);
+		return -EINVAL;
+	}
+	/* A blank may be there, see number_arguments(). */
+	if (command->run == ctl_resize &&
+	    size_parse_amount(text + strspn(text, " "), &options->amount)) {
+		complain("%s %s: not a size", command->name,
+			 text + strspn(text, " "));
+		return -EINVAL;
+	}
+	if ((command->run == ctl_hold || command->run == ctl_dirty_log) &&
+	    strcmp(text, "on") != 0 && strcmp(text, "off") != 0) {
+		complain("%s %s: not on or off", command->name, text);
+		return -EINVAL;
+	}
+	return 0;
 }
 
 /* What is left when options are taken. Return: NULL with a message printed. */
@@ -508,24 +599,15 @@ static const struct command *parse_command(struct ctl_options *options,
 		complain("no command \"%s\"; try 'vmemctl --help'", argv[0]);
 		return NULL;
 	}
-	if (argc != 1 + !!command->argument) {
+	if (argc > 1 + !!command->argument ||
+	    (argc < 2 && command->argument && !command->optional)) {
 		complain("%s takes %s%s", command->name,
 			 command->argument ? "one argument, " : "no argument",
 			 command->argument ? command->argument : "");
 		return NULL;
 	}
-	if (command->argument)
-		options->argument = argv[1];
-	if (command->run == ctl_resize && size_parse(argv[1], &options->size)) {
-		complain("%s %s: not a size", command->name, argv[1]);
-		return NULL;
-	}
-	if ((command->run == ctl_hold || command->run == ctl_dirty_log) &&
-	    strcmp(argv[1], "on") && strcmp(argv[1], "off")) {
-		complain("%s %s: not on or off", command->name, argv[1]);
-		return NULL;
-	}
-	return command;
+	options->argument = argc > 1 ? argv[1] : NULL;
+	return check_argument(command, options) ? NULL : command;
 }
 
 static int exit_status(int ret)
@@ -534,29 +616,86 @@ static int exit_status(int ret)
 		return EXIT_SUCCESS;
 	if (ret == -ETIMEDOUT)
 		return EXIT_TIMEOUT;
+	if (ret == -ENOTRECOVERABLE)
+		return EXIT_CANNOT_RUN;
 	return ret == -ETIME ? EXIT_NO_ANSWER : EXIT_FAILURE;
+}
+
+/* Does an option take the word that follows it? */
+static bool takes_next(const char *word)
+{
+	if (!strcmp(word, "-V"))
+		return true;
+	if (strncmp(word, "--", 2) != 0)
+		return false;
+	for (size_t i = 0; long_options[i].name; i++)
+		if (!strcmp(word + 2, long_options[i].name))
+			return long_options[i].has_arg == required_argument;
+	return false;
+}
+
+/*
+ * A negative number is no option, behind "resize". getopt(3) takes no word for
+ * one that begins with a blank, so it gets one.
+ */
+static int number_arguments(int argc, char **argv)
+{
+	bool resize = false;
+
+	for (int i = 1; i < argc; i++) {
+		char *word;
+
+		resize = resize || !strcmp(argv[i], "resize");
+		if (!resize || *argv[i] != '-' || takes_next(argv[i - 1]) ||
+		    !strchr("0123456789.", argv[i][1]) || !argv[i][1])
+			continue;
+		if (asprintf(&word, " %s", argv[i]) < 0)
+			return -ENOMEM;
+		argv[i] = word;
+	}
+	return 0;
+}
+
+/* The options are read. Return: the exit status. */
+static int run(struct ctl_options *options, unsigned int given, int argc,
+	       char **argv)
+{
+	const char *control = getenv("VMEMD_CONTROL");
+	const struct command *command;
+
+	if (options->help) {
+		print_help(argc ? find_command(argv[0]) : NULL);
+		return EXIT_SUCCESS;
+	}
+	if (!options->nr_control && control && *control &&
+	    add_control(options, strdup(control)))
+		return EXIT_FAILURE;
+	command = parse_command(options, argc, argv);
+	if (!command || check_options(command, options, given))
+		return EXIT_USAGE;
+	return exit_status(command->run(options));
 }
 
 int main(int argc, char **argv)
 {
 	struct ctl_options options = {.timeout_ms = WAIT_TIMEOUT_MS};
-	const char *control = getenv("VMEMD_CONTROL");
-	const struct command *command;
 	unsigned int given = 0;
 	int ret, status = EXIT_USAGE;
 
+	if (standard_fds_open() || number_arguments(argc, argv))
+		return EXIT_FAILURE;
 	ret = parse_options(&options, &given, argc, argv);
-	if (ret > 0)
+	if (!ret)
+		status = run(&options, given, argc - optind, argv + optind);
+	else if (ret > 0)
 		status = EXIT_SUCCESS;
-	if (ret)
-		goto out;
-	if (!options.nr_control && control && *control &&
-	    add_control(&options, control))
-		goto out;
-	command = parse_command(&options, argc - optind, argv + optind);
-	if (command && !check_options(command, &options, given))
-		status = exit_status(command->run(&options));
-out:
+	else if (ret != -EINVAL)
+		status = EXIT_FAILURE;
+	for (size_t i = 0; i < options.nr_control; i++)
+		free(options.control[i]);
 	free(options.control);
+	/* What was lost on the way is not done. */
+	if (standard_output_close("vmemctl") && status == EXIT_SUCCESS)
+		status = EXIT_FAILURE;
 	return status;
 }

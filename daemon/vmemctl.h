@@ -18,12 +18,14 @@
 
 /**
  * struct ctl_options - the command line
- * @control: control sockets, @nr_control of them
+ * @control: control sockets, @nr_control of them; they are its own
  * @device: which device of the VM, as vmemd calls it; NULL: not said
  * @json: print JSON
+ * @help: print the help, and do nothing
  * @has_timeout: @timeout_ms is of the command line
  * @timeout_ms: how long an answer, or the guest, may take
- * @size: for "resize"
+ * @amount: for "resize"
+ * @quiet: no messages of what goes wrong with a vmemd
  * @force: "system-reset" though a driver is in use
  * @wait: "resize" waits for the guest
  * @pid: "metadata" of the VMs of this process, if not 0
@@ -40,13 +42,15 @@
  * @qmp_device: QEMU's id of the device, NULL for the only one
  */
 struct ctl_options {
-	const char **control;
+	char **control;
 	size_t nr_control;
 	const char *device;
 	bool json;
+	bool help;
 	bool has_timeout;
 	int64_t timeout_ms;
-	uint64_t size;
+	struct size_amount amount;
+	bool quiet;
 	bool wait;
 	bool force;
 	pid_t pid;
@@ -66,8 +70,10 @@ struct ctl_options {
 
 /*
  * Commands. Return: 0, or an errno with a message printed; -ETIMEDOUT the guest
- * has not done it in time, -ETIME vmemd does not answer in time.
+ * has not done it in time, -ETIME vmemd does not answer in time; of "check",
+ * -ENOTRECOVERABLE it cannot run here.
  */
+int ctl_list(const struct ctl_options *options);
 int ctl_status(const struct ctl_options *options);
 int ctl_place(const struct ctl_options *options);
 int ctl_slots(const struct ctl_options *options);
@@ -82,6 +88,7 @@ int ctl_system_reset(const struct ctl_options *options);
 int ctl_metadata(const struct ctl_options *options);
 int ctl_top(const struct ctl_options *options);
 int ctl_metrics(const struct ctl_options *options);
+int ctl_check(const struct ctl_options *options);
 
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int64_t now_ms(void);
@@ -95,10 +102,19 @@ const char *saved_format(uint64_t whole, uint64_t held,
 void print_json(json_object *object);
 void print_event(json_object *event);
 
-/* Members of JSON objects; what is missing, or of another type, is 0. */
+/*
+ * Members of what a vmemd answers; what is missing, or of another type, is 0,
+ * false, "" or NULL. See vmemctl_answer.c.
+ */
+bool has_size(json_object *object, const char *name);
 uint64_t get_size(json_object *object, const char *name);
 bool get_bool(json_object *object, const char *name);
 const char *get_text(json_object *object, const char *name);
 json_object *get_object(json_object *object, const char *name);
+json_object *get_array(json_object *object, const char *name);
+size_t array_length(json_object *array);
+void each_member(json_object *object,
+		 void (*visit)(const char *name, json_object *value, void *arg),
+		 void *arg);
 
 #endif /* VMEMCTL_H */

@@ -7,22 +7,21 @@
  * with --openmetrics in OpenMetrics 1.0, in which a counter's family is named
  * without "_total", and the text has an end. A file is replaced by one that is
  * whole: whoever reads it at the wrong moment must not see half of it.
+ *
+ * Each VM is asked by a thread of its own: a vmemd that hangs, or does not even
+ * accept, costs the page its own lines and the time limit, once.
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <glob.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include "output_file.h"
+#include "printable.h"
 #include "vmemctl_daemon.h"
-
-/* Control sockets by the systemd units; a VM's name is its folder's. */
-#define CONTROL_DIR  "/run/vmemd/"
-#define CONTROL_NAME "/control"
+#include "vmemctl_vms.h"
 
 #define NSEC_PER_SEC 1e9
 
@@ -54,68 +53,81 @@ struct page {
 
 /* --- Asking --- */
 
-/* As a label's value may be; the caller's to free. NULL without memory. */
-static char *escape(const char *text, size_t length)
+/*
+ * As a label's value may be; the caller's to free. NULL without memory. It has to
+ * be UTF-8: the reader refuses the whole file otherwise.
+ */
+static char *escape(const char *text)
 {
-	char *escaped = malloc(2 * length + 1), *to = escaped;
+	char *valid = printable_escape(text, strlen(text));
+	char *escaped = valid ? malloc(2 * strlen(valid) + 1) : NULL;
+	char *to = escaped;
 
-	if (!escaped)
-		return NULL;
-	for (size_t i = 0; i < length; i++) {
-		if (text[i] == '\\' || text[i] == '"' || text[i] == '\n')
+	for (const char *from = valid; escaped && *from; from++) {
+		if (*from == '\\' || *from == '"')
 			*to++ = '\\';
-		*to++ = text[i] == '\n' ? 'n' : text[i];
+		*to++ = *from;
 	}
-	*to = '\0';
+	if (escaped)
+		*to = '\0';
+	free(valid);
 	return escaped;
 }
 
-/* By its folder, where the units have put it; else by its path. */
-static char *vm_name(const char *path)
+/* By its folder's name; else by its path. */
+static char *new_vm_label(const char *path)
 {
-	size_t dir = strlen(CONTROL_DIR), name = strlen(CONTROL_NAME);
-	size_t length = strlen(path);
+	char *name = vms_name(path), *label;
 
-	if (length > dir + name && !strncmp(path, CONTROL_DIR, dir) &&
-	    !strcmp(path + length - name, CONTROL_NAME))
-		return escape(path + dir, length - dir - name);
-	return escape(path, length);
+	label = escape(name ? name : path);
+	free(name);
+	return label;
 }
 
 /* As it stands in braces. NULL without memory. */
 static char *new_labels(const char *vm, const char *device)
 {
-	char *labels = NULL;
-	int ret;
+	char *labels = NULL, *escaped = escape(device);
+	int ret = -1;
 
-	/* vmemd's names of devices need not be escaped. */
-	ret = *device ? asprintf(&labels, "vm=\"%s\",device=\"%s\"", vm, device)
-		      : asprintf(&labels, "vm=\"%s\"", vm);
+	if (escaped)
+		ret = *device ? asprintf(&labels, "vm=\"%s\",device=\"%s\"", vm,
+					 escaped)
+			      : asprintf(&labels, "vm=\"%s\"", vm);
+	free(escaped);
 	return ret < 0 ? NULL : labels;
 }
 
-/* @status: given away; NULL likewise as in struct vm */
+/*
+ * @status: given away; NULL likewise as in struct vm
+ * @asked: latencies are asked for; false once that has failed
+ */
 static int add_vm(struct page *page, const char *name, struct daemon *daemon,
-		  json_object *status, const char *device)
+		  json_object *status, const char *device, bool *asked)
 {
+	char *labels = new_labels(name, device);
 	struct vm *grown, *vm;
 
-	grown = reallocarray(page->vms, page->nr + 1, sizeof(*grown));
+	grown = labels ? reallocarray(page->vms, page->nr + 1, sizeof(*grown))
+		       : NULL;
 	if (!grown) {
+		free(labels);
 		json_object_put(status);
 		return -ENOMEM;
 	}
 	page->vms = grown;
 	vm = &grown[page->nr++];
 	*vm = (struct vm){
-		.labels = new_labels(name, device),
+		.labels = labels,
 		.status = status,
 	};
-	if (!vm->labels)
-		return -ENOMEM;
 	daemon->device = *device ? device : NULL;
-	if (status && daemon_call(daemon, "latencies", NULL, &vm->latencies))
+	/* After one that was not answered there is no time for another. */
+	if (status && *asked &&
+	    daemon_call(daemon, "latencies", NULL, &vm->latencies)) {
 		vm->latencies = NULL;
+		*asked = false;
+	}
 	daemon->device = NULL;
 	return 0;
 }
@@ -123,15 +135,16 @@ static int add_vm(struct page *page, const char *name, struct daemon *daemon,
 static int add_devices(struct page *page, const char *name,
 		       struct daemon *daemon, json_object *devices)
 {
+	bool asked = true;
 	int ret = 0;
 
-	for (size_t i = 0; i < json_object_array_length(devices) && !ret; i++) {
+	for (size_t i = 0; i < array_length(devices) && !ret; i++) {
 		json_object *status = json_object_array_get_idx(devices, i);
 		bool attached = get_bool(status, "attached");
 
 		ret = add_vm(page, name, daemon,
 			     attached ? json_object_get(status) : NULL,
-			     get_text(status, "device"));
+			     get_text(status, "device"), &asked);
 	}
 	return ret;
 }
@@ -142,18 +155,25 @@ static int ask(struct page *page, const char *name, const char *path,
 {
 	json_object *status = NULL, *devices;
 	struct daemon daemon;
+	bool asked = true;
 	int ret;
 
 	if (daemon_open(&daemon, path, options) ||
 	    daemon_call(&daemon, "status", NULL, &status))
 		status = NULL;
-	devices = get_object(status, "devices");
+	devices = get_array(status, "devices");
+	if (array_length(devices) > DAEMON_DEVICES_MAX) {
+		daemon_not_vmemd(&daemon);
+		json_object_put(status);
+		status = NULL;
+		devices = NULL;
+	}
 	if (devices) {
 		ret = add_devices(page, name, &daemon, devices);
 		json_object_put(status);
 	} else {
 		ret = add_vm(page, name, &daemon, status,
-			     get_text(status, "device"));
+			     get_text(status, "device"), &asked);
 	}
 	daemon_close(&daemon);
 	return ret;
@@ -209,6 +229,9 @@ static void put_sizes(const struct page *page)
 		 "Memslots of the region when all of it is plugged."},
 		{"populated_slots", "vmem_populated_memslots", "",
 		 "Memslots of the region that exist in KVM."},
+		{"longest_turn_steps", "vmem_longest_turn_steps", "",
+		 "Small steps of the vmemd's turn that had most of them: what "
+		 "everybody else may have had to wait for."},
 	};
 
 	for (size_t g = 0; g < sizeof(gauges) / sizeof(gauges[0]); g++) {
@@ -275,26 +298,68 @@ static void put_driver(const struct page *page)
 	}
 }
 
+/**
+ * struct sample - where members of an object are printed
+ * @page: the page
+ * @name: of the family
+ * @labels: of the VM
+ * @request: whose answers they are
+ */
+struct sample {
+	const struct page *page;
+	const char *name;
+	const char *labels;
+	const char *request;
+};
+
+static void put_kind(const char *kind, json_object *value, void *arg)
+{
+	const struct sample *sample = arg;
+
+	/* A sum is the reader's to make. */
+	if (strcmp(kind, "total") != 0 &&
+	    json_object_is_type(value, json_type_int))
+		fprintf(sample->page->out, "%s{%s,kind=\"%s\"} %" PRIu64 "\n",
+			sample->name, sample->labels, kind,
+			json_object_get_uint64(value));
+}
+
 /* One family: metadata by kind, of VMs that know it. */
 static void put_metadata(const struct page *page, const char *field,
 			 const char *name, const char *help)
 {
 	put_head(page, name, "gauge", "bytes", help);
 	for (size_t i = 0; i < page->nr; i++) {
-		json_object *kinds = get_object(page->vms[i].status, field);
+		struct sample sample = {
+			.page = page,
+			.name = name,
+			.labels = page->vms[i].labels,
+		};
 
-		if (!kinds)
-			continue;
-		json_object_object_foreach(kinds, kind, value)
-		{
-			/* A sum is the reader's to make. */
-			if (!strcmp(kind, "total"))
-				continue;
-			fprintf(page->out, "%s{%s,kind=\"%s\"} %" PRIu64 "\n",
-				name, page->vms[i].labels, kind,
-				json_object_get_uint64(value));
-		}
+		each_member(get_object(page->vms[i].status, field), put_kind,
+			    &sample);
 	}
+}
+
+static void put_answer(const char *answer, json_object *count, void *arg)
+{
+	const struct sample *sample = arg;
+
+	if (!json_object_is_type(count, json_type_int))
+		return;
+	fprintf(sample->page->out,
+		"vmem_requests_total{%s,request=\"%s\",answer=\"%s\"} %" PRIu64
+		"\n",
+		sample->labels, sample->request, answer,
+		json_object_get_uint64(count));
+}
+
+static void put_request(const char *request, json_object *answers, void *arg)
+{
+	struct sample sample = *(const struct sample *)arg;
+
+	sample.request = request;
+	each_member(answers, put_answer, &sample);
 }
 
 static void put_requests(const struct page *page)
@@ -302,23 +367,13 @@ static void put_requests(const struct page *page)
 	put_head(page, "vmem_requests", "counter", "",
 		 "Requests of the guest, by their answers.");
 	for (size_t i = 0; i < page->nr; i++) {
-		json_object *requests =
-			get_object(page->vms[i].status, "requests");
+		struct sample sample = {
+			.page = page,
+			.labels = page->vms[i].labels,
+		};
 
-		if (!requests)
-			continue;
-		json_object_object_foreach(requests, request, answers)
-		{
-			json_object_object_foreach(answers, answer, count)
-			{
-				fprintf(page->out,
-					"vmem_requests_total{%s,"
-					"request=\"%s\",answer=\"%s\"} %" PRIu64
-					"\n",
-					page->vms[i].labels, request, answer,
-					json_object_get_uint64(count));
-			}
-		}
+		each_member(get_object(page->vms[i].status, "requests"),
+			    put_request, &sample);
 	}
 }
 
@@ -327,10 +382,10 @@ static void put_histogram(const struct page *page, const char *name,
 			  const char *labels, const char *request,
 			  json_object *latency)
 {
-	json_object *buckets = get_object(latency, "buckets");
+	json_object *buckets = get_array(latency, "buckets");
 	uint64_t below = 0;
 
-	for (size_t i = 0; i < json_object_array_length(buckets); i++) {
+	for (size_t i = 0; i < array_length(buckets); i++) {
 		json_object *bucket = json_object_array_get_idx(buckets, i);
 		double most = (double)get_size(bucket, "most") / NSEC_PER_SEC;
 		char bound[32];
@@ -353,6 +408,14 @@ static void put_histogram(const struct page *page, const char *name,
 		labels, request, get_size(latency, "count"));
 }
 
+static void put_latency(const char *request, json_object *latency, void *arg)
+{
+	const struct sample *sample = arg;
+
+	put_histogram(sample->page, sample->name, sample->labels, request,
+		      latency);
+}
+
 static void put_latencies(const struct page *page)
 {
 	static const char name[] = "vmem_request_duration_seconds";
@@ -361,15 +424,32 @@ static void put_latencies(const struct page *page)
 		 "Time from when a request of the guest was read to its "
 		 "answer.");
 	for (size_t i = 0; i < page->nr; i++) {
-		json_object *latencies =
-			get_object(page->vms[i].latencies, "latencies_ns");
+		struct sample sample = {
+			.page = page,
+			.name = name,
+			.labels = page->vms[i].labels,
+		};
 
-		if (!latencies)
-			continue;
-		json_object_object_foreach(latencies, request, latency)
-			put_histogram(page, name, page->vms[i].labels, request,
-				      latency);
+		each_member(get_object(page->vms[i].latencies, "latencies_ns"),
+			    put_latency, &sample);
 	}
+}
+
+static void put_longest_turn(const struct page *page)
+{
+	static const char name[] = "vmem_longest_turn_seconds";
+
+	put_head(
+		page, name, "gauge", "seconds",
+		"The longest time that the vmemd has done one thing, since its "
+		"start.");
+	for (size_t i = 0; i < page->nr; i++)
+		if (page->vms[i].status)
+			fprintf(page->out, "%s{%s} %.9f\n", name,
+				page->vms[i].labels,
+				(double)get_size(page->vms[i].status,
+						 "longest_turn_ns") /
+					NSEC_PER_SEC);
 }
 
 static void put_page(const struct page *page)
@@ -384,94 +464,193 @@ static void put_page(const struct page *page)
 		     "What KVM would hold if the region were one memslot.");
 	put_requests(page);
 	put_latencies(page);
+	put_longest_turn(page);
 	if (page->openmetrics)
 		fputs("# EOF\n", page->out);
 }
 
 /* --- The command --- */
 
-static int close_output(struct page *page, const char *path, const char *work)
-{
-	int ret = 0;
-
-	/* Written, and on disk before it has the name. */
-	if (fflush(page->out) || fsync(fileno(page->out)))
-		ret = -errno;
-	if (fclose(page->out) && !ret)
-		ret = -errno;
-	if (!ret && rename(work, path))
-		ret = -errno;
-	if (ret) {
-		complain("%s: %s", path, strerror(-ret));
-		unlink(work);
-	}
-	return ret;
-}
-
-/* The page to a file that gets its name when it is whole. */
+/* The page to a file, readable for the collector, which is another user. */
 static int write_file(struct page *page, const char *path)
 {
-	char *work = NULL;
-	int fd, ret;
+	char *text = NULL;
+	size_t size = 0;
+	int ret;
 
-	/* Not *.prom, which would be read already. */
-	if (asprintf(&work, "%s.XXXXXX", path) < 0) {
+	page->out = open_memstream(&text, &size);
+	if (!page->out) {
 		complain("out of memory");
 		return -ENOMEM;
 	}
-	fd = mkostemp(work, O_CLOEXEC);
-	if (fd < 0) {
-		ret = -errno;
+	put_page(page);
+	ret = fclose(page->out) ? -errno : 0;
+	if (!ret)
+		ret = output_file_write(path, 0644, false, text, size);
+	if (ret)
 		complain("%s: %s", path, strerror(-ret));
-		free(work);
-		return ret;
-	}
-	/* For the collector, which is another user. */
-	page->out = fchmod(fd, 0644) ? NULL : fdopen(fd, "w");
-	if (!page->out) {
-		ret = -errno;
-		complain("%s: %s", path, strerror(-ret));
-		close(fd);
-		unlink(work);
-	} else {
-		put_page(page);
-		ret = close_output(page, path, work);
-	}
-	free(work);
+	free(text);
 	return ret;
 }
 
-static int ask_all(struct page *page, char *const *paths, size_t nr,
+/* --- Asking all at once --- */
+
+/*
+ * How long a VM's answers may take, unless --timeout says otherwise. A vmemd
+ * that is well answers in milliseconds, and those who collect metrics wait for
+ * ten seconds or so.
+ */
+#define METRICS_TIMEOUT_MS (5 * MSEC_PER_SEC)
+
+/* Of the thread that waits for a VM; it does nothing deep. */
+#define ASKER_STACK_SIZE (256U << 10)
+
+/**
+ * struct asker - asks one VM, while others ask others
+ * @path: its control socket
+ * @thread: while @started
+ * @page: what the VM told
+ * @ret: 0, or -ENOMEM
+ */
+struct asker {
+	const char *path;
+	const struct ctl_options *options;
+	pthread_t thread;
+	bool started;
+	struct page page;
+	int ret;
+};
+
+static void *run_asker(void *arg)
+{
+	struct asker *asker = arg;
+	char *name = new_vm_label(asker->path);
+
+	asker->ret = name ? ask(&asker->page, name, asker->path, asker->options)
+			  : -ENOMEM;
+	free(name);
+	return NULL;
+}
+
+static void start_asker(struct asker *asker, const pthread_attr_t *attr)
+{
+	asker->started =
+		!pthread_create(&asker->thread, attr, run_asker, asker);
+	/* Then it is asked by itself, and the others after it. */
+	if (!asker->started)
+		run_asker(asker);
+}
+
+static void free_vm(struct vm *vm)
+{
+	free(vm->labels);
+	json_object_put(vm->status);
+	json_object_put(vm->latencies);
+}
+
+/* Samples of the same name are to differ in their labels. */
+static bool is_known(const struct page *page, const char *labels)
+{
+	for (size_t i = 0; i < page->nr; i++)
+		if (!strcmp(page->vms[i].labels, labels))
+			return true;
+	return false;
+}
+
+/* What an asker has found out moves to the page. */
+static int take_answers(struct page *page, struct asker *asker)
+{
+	struct vm *grown;
+	int ret = asker->ret;
+
+	grown = reallocarray(page->vms, page->nr + asker->page.nr + 1,
+			     sizeof(*grown));
+	if (grown)
+		page->vms = grown;
+	else
+		ret = -ENOMEM;
+	for (size_t i = 0; i < asker->page.nr; i++) {
+		struct vm *vm = &asker->page.vms[i];
+		bool known = vm->labels && is_known(page, vm->labels);
+
+		if (known)
+			complain("%s: there are two of {%s}", asker->path,
+				 vm->labels);
+		if (grown && vm->labels && !known)
+			page->vms[page->nr++] = *vm;
+		else
+			free_vm(vm);
+	}
+	free(asker->page.vms);
+	return ret;
+}
+
+/* One that hangs keeps nobody else waiting. */
+static int ask_all(struct page *page, const char *const *paths, size_t nr,
 		   const struct ctl_options *options)
 {
-	for (size_t i = 0; i < nr; i++) {
-		char *name = vm_name(paths[i]);
-		int ret;
+	struct asker *askers = calloc(nr + 1, sizeof(*askers));
+	pthread_attr_t attr;
+	int ret = 0;
 
-		ret = name ? ask(page, name, paths[i], options) : -ENOMEM;
-		free(name);
-		if (ret)
-			return ret;
+	if (!askers)
+		return -ENOMEM;
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, ASKER_STACK_SIZE);
+	for (size_t i = 0; i < nr; i++) {
+		askers[i].path = paths[i];
+		askers[i].options = options;
+		start_asker(&askers[i], &attr);
 	}
-	return 0;
+	pthread_attr_destroy(&attr);
+	for (size_t i = 0; i < nr; i++) {
+		int failed;
+
+		if (askers[i].started)
+			pthread_join(askers[i].thread, NULL);
+		failed = take_answers(page, &askers[i]);
+		ret = ret ? ret : failed;
+	}
+	free(askers);
+	return ret;
+}
+
+/* VMs that have names; one that was not started has nothing to tell. */
+static int ask_found(struct page *page, const struct ctl_options *options)
+{
+	const char **paths;
+	struct vms vms;
+	size_t nr = 0;
+	int ret;
+
+	ret = vms_find(&vms);
+	if (ret)
+		return ret;
+	paths = calloc(vms.nr + 1, sizeof(*paths));
+	for (size_t i = 0; paths && i < vms.nr; i++)
+		if (vms.vms[i].name && !vms.vms[i].idle)
+			paths[nr++] = vms.vms[i].path;
+	ret = paths ? ask_all(page, paths, nr, options) : -ENOMEM;
+	free(paths);
+	vms_free(&vms);
+	return ret;
 }
 
 int ctl_metrics(const struct ctl_options *options)
 {
 	struct page page = {.openmetrics = options->openmetrics};
-	glob_t found = {0};
+	struct ctl_options asking = *options;
 	int ret;
 
-	if (options->nr_control) {
-		ret = ask_all(&page, (char *const *)options->control,
-			      options->nr_control, options);
-	} else {
-		ret = glob(CONTROL_DIR "*" CONTROL_NAME, 0, NULL, &found);
-		ret = ret == GLOB_NOSPACE ? -ENOMEM
-					  : ask_all(&page, found.gl_pathv,
-						    found.gl_pathc, options);
-		globfree(&found);
+	if (!asking.has_timeout) {
+		asking.has_timeout = true;
+		asking.timeout_ms = METRICS_TIMEOUT_MS;
 	}
+	if (options->nr_control)
+		ret = ask_all(&page, (const char *const *)options->control,
+			      options->nr_control, &asking);
+	else
+		ret = ask_found(&page, &asking);
 	if (ret) {
 		complain("out of memory");
 	} else if (options->output) {
@@ -479,16 +658,9 @@ int ctl_metrics(const struct ctl_options *options)
 	} else {
 		page.out = stdout;
 		put_page(&page);
-		if (fflush(stdout)) {
-			ret = -errno;
-			complain("standard output: %s", strerror(-ret));
-		}
 	}
-	for (size_t i = 0; i < page.nr; i++) {
-		free(page.vms[i].labels);
-		json_object_put(page.vms[i].status);
-		json_object_put(page.vms[i].latencies);
-	}
+	for (size_t i = 0; i < page.nr; i++)
+		free_vm(&page.vms[i]);
 	free(page.vms);
 	return ret;
 }

@@ -15,6 +15,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <json-c/json_visit.h>
@@ -51,7 +52,7 @@ static int monitor_call(struct daemon *monitor, const char *command,
 	int length =
 		snprintf(line, sizeof(line), "{\"execute\":\"%s\"}\n", command);
 
-	if (write(monitor->fd, line, (size_t)length) != length) {
+	if (send(monitor->fd, line, (size_t)length, MSG_NOSIGNAL) != length) {
 		complain("%s: %s", monitor->path, strerror(errno));
 		return -EIO;
 	}
@@ -85,7 +86,7 @@ static int monitor_call(struct daemon *monitor, const char *command,
 static void look_at_device(struct search *search, json_object *device)
 {
 	json_object *id = get_object(device, "id");
-	json_object *regions = get_object(device, "regions");
+	json_object *regions = get_array(device, "regions");
 
 	if (get_size(id, "vendor") != PCI_VENDOR ||
 	    get_size(id, "device") != PCI_DEVICE ||
@@ -93,13 +94,12 @@ static void look_at_device(struct search *search, json_object *device)
 	     strcmp(get_text(device, "qdev_id"), search->id) != 0))
 		return;
 	search->devices++;
-	for (size_t i = 0; i < json_object_array_length(regions); i++) {
+	for (size_t i = 0; i < array_length(regions); i++) {
 		json_object *region = json_object_array_get_idx(regions, i);
-		json_object *address = get_object(region, "address");
 
-		/* -1 is nowhere. */
+		/* -1 is nowhere, and no size. */
 		if (get_size(region, "size") == search->size &&
-		    json_object_get_int64(address) > 0)
+		    get_size(region, "address"))
 			search->gpa = get_size(region, "address");
 	}
 }
@@ -112,7 +112,7 @@ static int look_at(json_object *object, int flags,
 {
 	if (flags != JSON_C_VISIT_SECOND &&
 	    json_object_is_type(object, json_type_object) &&
-	    json_object_is_type(get_object(object, "regions"), json_type_array))
+	    get_array(object, "regions"))
 		look_at_device(arg, object);
 	return JSON_C_VISIT_RETURN_CONTINUE;
 }
@@ -154,7 +154,7 @@ static uint64_t bar_size(uint64_t region_size)
 {
 	uint64_t size = 1;
 
-	while (size < region_size)
+	while (size < region_size && size <= UINT64_MAX / 2)
 		size <<= 1;
 	return size;
 }
@@ -166,6 +166,8 @@ static int tell(struct daemon *daemon, const struct ctl_options *options,
 	int ret;
 
 	json_object_object_add(params, "gpa", json_object_new_uint64(gpa));
+	/* QEMU was waited for. */
+	daemon_begin(daemon);
 	ret = daemon_call(daemon, "place", params, &result);
 	if (ret)
 		return ret;

@@ -9,13 +9,22 @@
 #include <unistd.h>
 
 #include "size.h"
-#include "vmemctl_daemon.h"
+#include "standard_fds.h"
+#include "vmemctl_screen.h"
+#include "vmemctl_status.h"
 
 /* Without progress for so long, a reason is looked for. */
 #define STALL_MS (3 * MSEC_PER_SEC)
 
-/* Characters of the bar itself; with the rest it fits a line of 80. */
+/* Characters of the bar itself: at most, and the least that shows anything. */
 #define BAR_WIDTH 24
+#define BAR_LEAST 4
+
+/* What is around the bar. */
+#define BAR_FRAME 3
+
+/* Room for a line of the bar; a longer one is cut. */
+#define LINE_TEXT_MAX 512
 
 /**
  * struct progress - of a resize
@@ -24,7 +33,7 @@
  * @last: the last state that was told
  * @plugged: what is plugged, and since when
  * @told: the reason for the present stall was printed
- * @bar: show a bar
+ * @bar: show a bar, on @screen
  */
 struct progress {
 	uint64_t size;
@@ -35,6 +44,7 @@ struct progress {
 	int64_t since_ms;
 	bool told;
 	bool bar;
+	struct screen screen;
 	bool json;
 };
 
@@ -49,6 +59,9 @@ static const char *stall_reason(json_object *event, uint64_t size)
 		return "no VMM is connected to vmemd";
 	if (!get_bool(event, "ready"))
 		return "the guest has no virtio_mem driver that is ready";
+	if (get_bool(event, "state_lost"))
+		return "vmemd's state was lost: the guest must unplug all, or "
+		       "be reset";
 	if (*failure)
 		return failure;
 	if (get_size(event, "plugged_size") > size)
@@ -59,12 +72,11 @@ static const char *stall_reason(json_object *event, uint64_t size)
 	return "the guest does not plug more";
 }
 
-static void print_bar(const struct progress *progress, const char *reason)
+/* How much is done, of @width. */
+static unsigned int filled(const struct progress *progress, unsigned int width)
 {
-	char plugged[SIZE_TEXT_MAX], size[SIZE_TEXT_MAX];
 	uint64_t from = progress->start, to = progress->size;
 	uint64_t at = progress->plugged, all, done;
-	unsigned int filled;
 
 	all = from < to ? to - from : from - to;
 	/* A guest may as well go the other way. */
@@ -74,15 +86,39 @@ static void print_bar(const struct progress *progress, const char *reason)
 		done = at < from ? from - at : 0;
 	if (done > all)
 		done = all;
-	filled = all ? (unsigned int)((double)done / (double)all * BAR_WIDTH)
-		     : BAR_WIDTH;
-	printf("\r[");
-	for (unsigned int i = 0; i < BAR_WIDTH; i++)
-		putchar(i < filled ? '#' : '.');
-	/* What was there before may have been longer. */
-	printf("] %s of %s%s%s\033[K", size_format(at, plugged),
-	       size_format(to, size), reason ? ": " : "", reason ? reason : "");
-	fflush(stdout);
+	return all ? (unsigned int)((double)done / (double)all * width) : width;
+}
+
+/* The bar takes what the words leave of the line. */
+static void print_bar(struct progress *progress)
+{
+	char plugged[SIZE_TEXT_MAX], size[SIZE_TEXT_MAX];
+	char words[LINE_TEXT_MAX];
+	char line[LINE_TEXT_MAX + 2 * BAR_WIDTH + BAR_FRAME + 1];
+	const char *reason =
+		progress->told ? stall_reason(progress->last, progress->size)
+			       : NULL;
+	unsigned int columns = progress->screen.columns, width;
+	int length;
+
+	length = snprintf(words, sizeof(words), "%s of %s%s%s",
+			  size_format(progress->plugged, plugged),
+			  size_format(progress->size, size), reason ? ": " : "",
+			  reason ? reason : "");
+	width = columns > (unsigned int)length + BAR_FRAME
+			? columns - (unsigned int)length - BAR_FRAME - 1
+			: 0;
+	if (width > BAR_WIDTH)
+		width = BAR_WIDTH;
+	if (width < BAR_LEAST) {
+		screen_line(&progress->screen, words);
+		return;
+	}
+	snprintf(line, sizeof(line), "[%.*s%.*s] %s",
+		 (int)filled(progress, width), "########################",
+		 (int)(width - filled(progress, width)),
+		 "........................", words);
+	screen_line(&progress->screen, line);
 }
 
 static void complain_of_stall(const struct progress *progress)
@@ -102,10 +138,10 @@ static void note_stall(struct progress *progress)
 		return;
 	progress->told = true;
 	if (progress->bar)
-		print_bar(progress,
-			  stall_reason(progress->last, progress->size));
+		print_bar(progress);
 	else
 		complain_of_stall(progress);
+	standard_output_flush();
 }
 
 /* Return: 1 reached, 0 not yet, or an errno with a message printed. */
@@ -126,9 +162,7 @@ static int note_event(struct progress *progress, json_object *event)
 	progress->known = true;
 	progress->plugged = plugged;
 	if (progress->bar)
-		print_bar(progress,
-			  progress->told ? stall_reason(event, progress->size)
-					 : NULL);
+		print_bar(progress);
 	else if (progress->json)
 		print_json(event);
 	else
@@ -144,13 +178,49 @@ static int note_event(struct progress *progress, json_object *event)
 	return plugged == progress->size;
 }
 
-static int wait_for(struct daemon *daemon, const struct ctl_options *options)
+/* An event, unless the stall is to be looked at first. As note_event(). */
+static int next_event(struct progress *progress, struct daemon *daemon,
+		      int64_t deadline)
 {
-	int64_t deadline = now_ms() + options->timeout_ms, next;
+	int64_t next =
+		progress->told ? deadline : progress->since_ms + STALL_MS;
+	json_object *event;
+	int ret;
+
+	if (next > deadline)
+		next = deadline;
+	ret = daemon_read(daemon, next, &event);
+	if (ret == -EINTR) {
+		screen_resized(&progress->screen);
+		print_bar(progress);
+		standard_output_flush();
+		return 0;
+	}
+	if (ret == -ETIMEDOUT && next < deadline) {
+		note_stall(progress);
+		return 0;
+	}
+	if (ret)
+		return ret;
+	if (strcmp(get_text(event, "event"), "state") != 0) {
+		json_object_put(event);
+		return 0;
+	}
+	ret = note_event(progress, event);
+	/* The guest is waited for all the same; the end reports it. */
+	standard_output_flush();
+	return ret;
+}
+
+static int wait_for(struct daemon *daemon, const struct ctl_options *options,
+		    uint64_t size)
+{
+	int64_t deadline = now_ms() + options->timeout_ms;
 	struct progress progress = {
-		.size = options->size,
+		.size = size,
 		.json = options->json,
 		.bar = !options->json && isatty(STDOUT_FILENO),
+		.screen.resize_fd = -1,
 		.since_ms = now_ms(),
 	};
 	json_object *event;
@@ -161,48 +231,80 @@ static int wait_for(struct daemon *daemon, const struct ctl_options *options)
 	if (ret)
 		return ret;
 	json_object_put(event);
-	do {
-		next = progress.told ? deadline : progress.since_ms + STALL_MS;
-		if (next > deadline)
-			next = deadline;
-		ret = daemon_read(daemon, next, &event);
-		if (ret == -ETIMEDOUT && next < deadline) {
-			note_stall(&progress);
-			ret = 0;
-			continue;
-		}
-		if (ret)
-			break;
-		if (strcmp(get_text(event, "event"), "state")) {
-			json_object_put(event);
-			continue;
-		}
-		ret = note_event(&progress, event);
-	} while (!ret);
+	if (progress.bar) {
+		screen_open(&progress.screen);
+		daemon->wake_fd = progress.screen.resize_fd;
+	}
+	do
+		ret = next_event(&progress, daemon, deadline);
+	while (!ret);
 	if (progress.bar)
 		putchar('\n');
 	if (ret == -ETIMEDOUT)
 		complain_of_stall(&progress);
+	daemon->wake_fd = -1;
+	screen_close(&progress.screen);
 	json_object_put(progress.last);
 	return ret < 0 ? ret : 0;
+}
+
+/* What an amount comes to for the device as it is now. */
+static int resolve_size(struct daemon *daemon,
+			const struct ctl_options *options, uint64_t *size)
+{
+	const struct size_amount *amount = &options->amount;
+	char requested[SIZE_TEXT_MAX];
+	json_object *status, *devices, *device;
+	int ret;
+
+	*size = amount->value;
+	if (!size_depends(amount))
+		return 0;
+	ret = status_ask(daemon, &status);
+	if (ret)
+		return ret;
+	devices = get_array(status, "devices");
+	device = array_length(devices) ? json_object_array_get_idx(devices, 0)
+				       : NULL;
+	if (array_length(devices) != 1) {
+		complain("resize is of one device: say which by --device");
+		ret = -EINVAL;
+	} else if (!has_size(device, "requested_size") ||
+		   !has_size(device, "region_size")) {
+		ret = daemon_not_vmemd(daemon);
+	} else if (size_resolve(amount, get_size(device, "requested_size"),
+				get_size(device, "region_size"),
+				get_size(device, "block_size"), size)) {
+		complain("resize %s: less than nothing, or more than there "
+			 "can be; %s are requested now",
+			 options->argument + strspn(options->argument, " "),
+			 size_format_exact(get_size(device, "requested_size"),
+					   requested));
+		ret = -ERANGE;
+	}
+	json_object_put(status);
+	return ret;
 }
 
 int ctl_resize(const struct ctl_options *options)
 {
 	json_object *params;
 	struct daemon daemon;
+	uint64_t size;
 	int ret;
 
 	ret = daemon_open(&daemon, options->control[0], options);
+	if (!ret)
+		ret = resolve_size(&daemon, options, &size);
 	if (!ret) {
 		params = json_object_new_object();
 		json_object_object_add(params, "size",
-				       json_object_new_uint64(options->size));
+				       json_object_new_uint64(size));
 		ret = daemon_tell(&daemon, "resize", params,
 				  options->json && !options->wait);
 	}
 	if (!ret && options->wait)
-		ret = wait_for(&daemon, options);
+		ret = wait_for(&daemon, options, size);
 	daemon_close(&daemon);
 	return ret;
 }

@@ -15,15 +15,21 @@
 /* How often a state that changes while it is read is read again. */
 #define SAVE_TRIES 16
 
+/* More runs than that no file has. */
+#define RUNS_MAX (SAVE_FILE_MAX / sizeof(struct save_run))
+
 /* Add the runs of a page. */
-static int add_runs(struct save_state *state, json_object *page)
+static int add_runs(const struct daemon *daemon, struct save_state *state,
+		    json_object *page)
 {
-	json_object *runs = get_object(page, "runs");
-	size_t nr = json_object_array_length(runs);
+	json_object *runs = get_array(page, "runs");
+	size_t nr = array_length(runs);
 	struct save_run *grown;
 
 	if (!nr)
 		return 0;
+	if (nr > RUNS_MAX - state->nr_runs)
+		return daemon_not_vmemd(daemon);
 	grown = reallocarray(state->runs, state->nr_runs + nr, sizeof(*grown));
 	if (!grown) {
 		complain("out of memory");
@@ -75,8 +81,11 @@ static int read_state(struct daemon *daemon, struct save_state *state)
 		if (get_size(page, "changes") != changes)
 			ret = -EAGAIN;
 		else
-			ret = add_runs(state, page);
-		more = get_object(page, "next");
+			ret = add_runs(daemon, state, page);
+		more = has_size(page, "next");
+		/* Each page begins after the one before, or there is no end. */
+		if (!ret && more && get_size(page, "next") <= start)
+			ret = daemon_not_vmemd(daemon);
 		start = get_size(page, "next");
 		json_object_put(page);
 	}
@@ -114,6 +123,7 @@ int ctl_save(const struct ctl_options *options)
 	ret = -EAGAIN;
 	for (int i = 0; i < SAVE_TRIES && ret == -EAGAIN; i++) {
 		save_state_free(&state);
+		daemon_begin(&daemon);
 		ret = read_state(&daemon, &state);
 	}
 	if (ret == -EAGAIN)

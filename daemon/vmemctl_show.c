@@ -1,199 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vmemctl status, slots, blocks, consumers and watch: what a vmemd says, as tables for
+ * vmemctl slots, blocks, consumers and watch: what a vmemd says, as tables for
  * people, or with --json as it said it.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "size.h"
+#include "standard_fds.h"
 #include "vmemctl_daemon.h"
-
-static void print_size(const char *label, uint64_t size)
-{
-	char text[SIZE_TEXT_MAX];
-
-	printf("%-18s %12s\n", label, size_format(size, text));
-}
-
-/* Requests that were not acknowledged, and how many were. */
-static void print_requests(json_object *requests)
-{
-	json_object_object_foreach(requests, name, answers)
-	{
-		printf("%-18s %8" PRIu64 " ack %6" PRIu64 " nack %6" PRIu64
-		       " busy %6" PRIu64 " error\n",
-		       name, get_size(answers, "ack"),
-		       get_size(answers, "nack"), get_size(answers, "busy"),
-		       get_size(answers, "error"));
-	}
-}
-
-static const char *driver_text(json_object *driver)
-{
-	if (!get_bool(driver, "connected"))
-		return "no VMM connected";
-	if (get_bool(driver, "broken"))
-		return "broke its queue";
-	return get_bool(driver, "ready") ? "ready" : "not ready";
-}
-
-static void print_metadata(json_object *metadata)
-{
-	if (!metadata) {
-		printf("%-18s %12s\n", "metadata", "not known");
-		return;
-	}
-	print_size("metadata", get_size(metadata, "total"));
-	print_size("  memslot", get_size(metadata, "memslot"));
-	print_size("  rmap", get_size(metadata, "rmap"));
-	print_size("  lpage_info", get_size(metadata, "lpage_info"));
-	print_size("  gfn_track", get_size(metadata, "gfn_track"));
-	print_size("  dirty_bitmap", get_size(metadata, "dirty_bitmap"));
-}
-
-/* Less than as one memslot; more, where all is plugged. */
-static void print_saved(json_object *status)
-{
-	json_object *metadata = get_object(status, "metadata");
-	json_object *whole = get_object(status, "whole_metadata");
-	char text[SAVED_TEXT_MAX];
-
-	if (metadata && whole)
-		printf("%-18s %12s\n", "  saved",
-		       saved_format(get_size(whole, "total"),
-				    get_size(metadata, "total"), text));
-}
-
-/* Why the memslots are as they are, and what they cost when all is plugged. */
-static void print_budget(json_object *budget)
-{
-	char all[SIZE_TEXT_MAX], nested[SIZE_TEXT_MAX];
-
-	if (!budget)
-		return;
-	printf("%-18s   %s\n", "  chosen", get_text(budget, "reason"));
-	printf("%-18s %12s, nested guests %s\n", "  when all plugged",
-	       size_format(get_size(budget, "metadata"), all),
-	       size_format(get_size(budget, "metadata_nested"), nested));
-}
-
-/* Of which kind, how KVM maps it, and how much there is. */
-static void print_memory(json_object *status)
-{
-	uint64_t mapped = get_size(status, "map_size");
-	uint64_t excess = get_size(status, "excess_size");
-	char page[SIZE_TEXT_MAX], map[SIZE_TEXT_MAX], size[SIZE_TEXT_MAX];
-
-	printf("%-18s   %s, pages of %s, mapped by %s at most%s%s\n", "memory",
-	       get_text(status, "memory"),
-	       size_format(get_size(status, "page_size"), page),
-	       size_format(mapped, map),
-	       mapped < get_size(status, "map_size_wanted")
-		       ? ": addresses or memslots do not fit"
-		       : "",
-	       get_bool(status, "prealloc") ? ", allocated before" : "");
-	print_size("  resident", get_size(status, "resident_size"));
-	if (excess)
-		print_size("  beyond plugged", excess);
-	if (get_size(status, "punches"))
-		printf("%-18s %12s, %" PRIu64 " times more than the cap\n",
-		       "  taken back",
-		       size_format(get_size(status, "punched_size"), size),
-		       get_size(status, "punches"));
-}
-
-static void print_migration(json_object *status)
-{
-	time_t since = (time_t)get_size(status, "held_since");
-	char text[32] = "";
-	struct tm tm;
-
-	if (get_bool(status, "dirty_log"))
-		printf("%-18s %12s\n", "dirty logging", "on");
-	if (!get_bool(status, "held"))
-		return;
-	if (localtime_r(&since, &tm))
-		strftime(text, sizeof(text), "%F %T", &tm);
-	printf("%-18s %12s since %s: nothing is plugged or unplugged\n", "held",
-	       "", text);
-}
-
-static void print_device(json_object *status)
-{
-	const char *failure = get_text(status, "last_failure");
-	const char *device = get_text(status, "device");
-
-	if (*device)
-		printf("%-18s %8s %s\n", "device", "", device);
-	if (get_object(status, "gpa"))
-		printf("%-18s   0x%" PRIx64 "\n", "guest address",
-		       get_size(status, "gpa"));
-	else
-		printf("%-18s   %s\n", "guest address", "not told yet");
-	print_size("region", get_size(status, "region_size"));
-	print_size("block", get_size(status, "block_size"));
-	print_size("slot", get_size(status, "slot_size"));
-	print_size("usable", get_size(status, "usable_region_size"));
-	print_size("requested", get_size(status, "requested_size"));
-	print_size("plugged", get_size(status, "plugged_size"));
-	print_memory(status);
-	printf("%-18s %8" PRIu64 " of %" PRIu64 "%s\n", "populated slots",
-	       get_size(status, "populated_slots"),
-	       get_size(status, "nr_slots"),
-	       get_size(status, "address_spaces") & 2
-		       ? ", in two address spaces"
-		       : "");
-	print_budget(get_object(status, "budget"));
-	print_metadata(get_object(status, "metadata"));
-	print_saved(status);
-	print_migration(status);
-	printf("%-18s %8s %s\n", "driver", "",
-	       driver_text(get_object(status, "driver")));
-	printf("%-18s %8" PRIu64 "\n", "VMM process",
-	       get_size(status, "vmm_pid"));
-	print_requests(get_object(status, "requests"));
-	if (*failure)
-		printf("%-18s %s\n", "last failure", failure);
-	if (get_bool(status, "given_back"))
-		printf("%-18s %s\n", "guest",
-		       "gives back at once what it plugs");
-}
-
-/* One, or one after the other. */
-static void print_status(json_object *status)
-{
-	json_object *devices = get_object(status, "devices");
-
-	if (!devices) {
-		print_device(status);
-		return;
-	}
-	for (size_t i = 0; i < json_object_array_length(devices); i++) {
-		json_object *device = json_object_array_get_idx(devices, i);
-
-		if (i)
-			putchar('\n');
-		if (get_bool(device, "attached"))
-			print_device(device);
-		else
-			printf("%-18s %8s %s\n%-18s %8s no region yet\n",
-			       "device", "", get_text(device, "device"),
-			       "region", "");
-	}
-}
+#include "vmemctl_status.h"
 
 static void print_slots(json_object *result)
 {
-	json_object *slots = get_object(result, "slots");
+	json_object *slots = get_array(result, "slots");
 	char size[SIZE_TEXT_MAX], plugged[SIZE_TEXT_MAX];
 	char text[SIZE_TEXT_MAX];
 
 	printf("%5s  %-18s %12s %12s %12s\n", "id", "guest address", "size",
 	       "plugged", "metadata");
-	for (size_t i = 0; i < json_object_array_length(slots); i++) {
+	for (size_t i = 0; i < array_length(slots); i++) {
 		json_object *slot = json_object_array_get_idx(slots, i);
 		json_object *metadata = get_object(slot, "metadata");
 
@@ -201,7 +29,7 @@ static void print_slots(json_object *result)
 		if (metadata)
 			size_format(get_size(metadata, "total"), text);
 		/* The VMM's memslots have ids that only it knows. */
-		if (get_object(slot, "id"))
+		if (has_size(slot, "id"))
 			printf("%5" PRIu64, get_size(slot, "id"));
 		else
 			printf("%5s", "-");
@@ -215,12 +43,12 @@ static void print_slots(json_object *result)
 
 static void print_blocks(json_object *result)
 {
-	json_object *runs = get_object(result, "runs");
+	json_object *runs = get_array(result, "runs");
 	uint64_t block_size = get_size(result, "block_size");
 	char size[SIZE_TEXT_MAX];
 
 	printf("%-18s %12s %8s\n", "guest address", "size", "blocks");
-	for (size_t i = 0; i < json_object_array_length(runs); i++) {
+	for (size_t i = 0; i < array_length(runs); i++) {
 		json_object *run = json_object_array_get_idx(runs, i);
 
 		printf("0x%-16" PRIx64 " %12s %8" PRIu64 "\n",
@@ -239,12 +67,12 @@ static const char *consumer_state(json_object *consumer)
 
 static void print_consumers(json_object *result)
 {
-	json_object *consumers = get_object(result, "consumers");
+	json_object *consumers = get_array(result, "consumers");
 	char size[SIZE_TEXT_MAX], limit[24];
 
 	printf("%-24s %8s %12s %8s %8s  %s\n", "name", "memslots", "mapped",
 	       "answers", "refusals", "state");
-	for (size_t i = 0; i < json_object_array_length(consumers); i++) {
+	for (size_t i = 0; i < array_length(consumers); i++) {
 		json_object *consumer = json_object_array_get_idx(consumers, i);
 
 		strcpy(limit, "any");
@@ -283,7 +111,6 @@ void print_event(json_object *event)
 	} else {
 		puts(name);
 	}
-	fflush(stdout);
 }
 
 /* --- Commands --- */
@@ -305,15 +132,17 @@ static int show(const struct ctl_options *options, const char *method,
 			print_json(result);
 		else
 			print(result);
+		if (list && has_size(result, "next")) {
+			complain("%s: the list is longer: only the first %zu "
+				 "are shown",
+				 options->control[0],
+				 array_length(get_array(result, list)));
+			ret = -E2BIG;
+		}
 		json_object_put(result);
 	}
 	daemon_close(&daemon);
 	return ret;
-}
-
-int ctl_status(const struct ctl_options *options)
-{
-	return show(options, "status", NULL, print_status);
 }
 
 int ctl_slots(const struct ctl_options *options)
@@ -349,6 +178,8 @@ int ctl_watch(const struct ctl_options *options)
 			print_json(object);
 		else
 			print_event(object);
+		/* With nobody to read it, it would not end. */
+		ret = standard_output_flush();
 	}
 	daemon_close(&daemon);
 	return ret;

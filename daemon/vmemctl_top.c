@@ -11,17 +11,40 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "clocks.h"
 #include "host_vm.h"
 #include "size.h"
+#include "standard_fds.h"
 #include "vmem_nl.h"
 #include "vmemctl.h"
+#include "vmemctl_screen.h"
+#include "vmemctl_table.h"
 
 /* Rows of a terminal that are not for regions: heads, the sum, the cursor. */
 #define ROWS_BESIDES 4
+
+static const struct table_column columns[] = {
+	{.head = "region", .width = 6},
+	{.head = "process", .width = 8, .rank = 3},
+	{.head = " command", .width = 16, .rank = 4, .text = true},
+	{.head = "size", .width = 10, .rank = 5},
+	{.head = "requested", .width = 10, .rank = 2},
+	{.head = "plugged", .width = 10},
+	{.head = "populated", .width = 13, .rank = 6},
+	{.head = "metadata", .width = 10},
+	{.head = "saved", .width = 10, .rank = 1},
+};
+
+/* The one that says "in all" of the sum. */
+#define COMMAND_COLUMN 2
+
+#define NR_COLUMNS (sizeof(columns) / sizeof(columns[0]))
+
+/* Room for a cell of "populated", and for a command with a blank. */
+#define CELL_MAX 48
 
 /* Room for the time of day. */
 #define TIME_TEXT_MAX 32
@@ -116,36 +139,56 @@ static void print_all_json(const struct regions *all)
 	json_object_put(object);
 }
 
-static void print_region(const struct vmem_nl_region *region)
+/* Numbers of a line: of a region, or the sum. */
+static void print_line(const struct table *table, const char *id,
+		       const char *pid, const char *command,
+		       const struct vmem_nl_region *r, uint64_t populated,
+		       uint64_t slots, const char *saved)
 {
 	char size[SIZE_TEXT_MAX], requested[SIZE_TEXT_MAX];
 	char plugged[SIZE_TEXT_MAX], metadata[SIZE_TEXT_MAX] = "-";
-	char less[SAVED_TEXT_MAX] = "-";
+	char slots_cell[CELL_MAX], command_cell[CELL_MAX];
+
+	if (r->has_metadata)
+		size_format(r->metadata.total, metadata);
+	snprintf(slots_cell, sizeof(slots_cell), "%" PRIu64 "/%-6" PRIu64,
+		 populated, slots);
+	snprintf(command_cell, sizeof(command_cell), " %s", command);
+	table_row(table, (const char *[NR_COLUMNS]){
+				 id,
+				 pid,
+				 command_cell,
+				 size_format(r->size, size),
+				 size_format(r->requested_size, requested),
+				 size_format(r->plugged_size, plugged),
+				 slots_cell,
+				 metadata,
+				 saved,
+			 });
+}
+
+static void print_region(const struct table *table,
+			 const struct vmem_nl_region *region)
+{
+	char less[SAVED_TEXT_MAX] = "-", id[16], pid[16];
 	char command[COMMAND_MAX];
 
 	process_command((pid_t)region->pid, command);
-	if (region->has_metadata)
-		size_format(region->metadata.total, metadata);
 	if (has_saved(region))
 		saved_format(region->whole_metadata.total,
 			     region->metadata.total, less);
-	printf("%6" PRIu32 " %8" PRIu32 "  %-15.15s %10s %10s %10s %6" PRIu32
-	       "/%-6" PRIu32 " %10s %10s\n",
-	       region->id, region->pid, command,
-	       size_format(region->size, size),
-	       size_format(region->requested_size, requested),
-	       size_format(region->plugged_size, plugged),
-	       region->populated_slots, region->nr_slots, metadata, less);
+	snprintf(id, sizeof(id), "%" PRIu32, region->id);
+	snprintf(pid, sizeof(pid), "%" PRIu32, region->pid);
+	print_line(table, id, pid, command, region, region->populated_slots,
+		   region->nr_slots, less);
 }
 
-static void print_sum(const struct regions *all)
+static void print_sum(const struct table *table, const struct regions *all)
 {
-	char size[SIZE_TEXT_MAX], requested[SIZE_TEXT_MAX];
-	char plugged[SIZE_TEXT_MAX], metadata[SIZE_TEXT_MAX];
-	char less[SAVED_TEXT_MAX];
-	struct vmem_nl_region sum = {0};
+	struct vmem_nl_region sum = {.has_metadata = true};
 	uint64_t populated = 0, slots = 0;
 	uint64_t whole = 0, held = 0;
+	char less[SAVED_TEXT_MAX], number[24];
 
 	for (size_t i = 0; i < all->nr; i++) {
 		const struct vmem_nl_region *r = &all->regions[i];
@@ -161,48 +204,62 @@ static void print_sum(const struct regions *all)
 			held += r->metadata.total;
 		}
 	}
-	printf("%6zu %8s  %-15s %10s %10s %10s %6" PRIu64 "/%-6" PRIu64
-	       " %10s %10s\n",
-	       all->nr, "", "in all", size_format(sum.size, size),
-	       size_format(sum.requested_size, requested),
-	       size_format(sum.plugged_size, plugged), populated, slots,
-	       size_format(sum.metadata.total, metadata),
-	       saved_format(whole, held, less));
+	snprintf(number, sizeof(number), "%zu", all->nr);
+	/* Where nothing says that it is the sum, it looked like a region. */
+	if (!(table->shown & (1U << COMMAND_COLUMN)))
+		strcpy(number, "all");
+	print_line(table, number, "", "in all", &sum, populated, slots,
+		   saved_format(whole, held, less));
 }
 
-/* Those that a screen has room for, if there is one. */
-static void print_all(const struct regions *all, bool screen)
+static void print_clock(const struct regions *all, size_t shown,
+			unsigned int columns_there)
 {
-	struct winsize window;
-	size_t shown = all->nr;
-	char text[TIME_TEXT_MAX];
-	time_t now = time(NULL);
+	char text[TIME_TEXT_MAX] = "--:--:--";
+	char line[TIME_TEXT_MAX + 64];
+	uint64_t seconds = 0;
 	struct tm tm;
+	time_t now;
 
-	if (screen && !ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) &&
-	    window.ws_row > ROWS_BESIDES &&
-	    shown > (size_t)window.ws_row - ROWS_BESIDES)
-		shown = window.ws_row - ROWS_BESIDES;
-	if (screen) {
-		localtime_r(&now, &tm);
-		strftime(text, sizeof(text), "%H:%M:%S", &tm);
-		/* From the upper left corner, over what was there. */
-		printf("\033[H\033[J%s  %zu regions%s\n", text, all->nr,
-		       shown < all->nr ? ", more than fit" : "");
+	if (!clock_realtime_s(&seconds)) {
+		now = (time_t)seconds;
+		if (localtime_r(&now, &tm))
+			strftime(text, sizeof(text), "%H:%M:%S", &tm);
 	}
-	printf("%6s %8s  %-15s %10s %10s %10s %13s %10s %10s\n", "region",
-	       "process", "command", "size", "requested", "plugged",
-	       "populated", "metadata", "saved");
+	snprintf(line, sizeof(line), "%s  %zu regions%s", text, all->nr,
+		 shown < all->nr ? ", more than fit" : "");
+	/* From the upper left corner, over what was there. */
+	printf("\033[H\033[J%.*s\n", (int)columns_there - 1, line);
+}
+
+/* Those that a screen has room for; @screen is NULL where there is none. */
+static void print_all(const struct regions *all, struct screen *screen)
+{
+	size_t shown = all->nr;
+	struct table table;
+
+	if (screen) {
+		size_t room = screen->rows > ROWS_BESIDES
+				      ? screen->rows - ROWS_BESIDES
+				      : 0;
+
+		if (shown > room)
+			shown = room;
+		print_clock(all, shown, screen->columns);
+	}
+	table_init(&table, columns, NR_COLUMNS,
+		   screen ? screen->columns - 1 : 0);
+	table_head(&table);
 	for (size_t i = 0; i < shown; i++)
-		print_region(&all->regions[i]);
-	print_sum(all);
+		print_region(&table, &all->regions[i]);
+	print_sum(&table, all);
 }
 
 static int complain_of_module(int ret, const struct vmem_nl_error *err)
 {
 	if (ret == -EPERM)
 		complain("top: looking at all regions takes CAP_NET_ADMIN, as "
-			 "root has it");
+			 "root has it on the host, outside of containers");
 	else
 		complain("%s", err->text);
 	return ret;
@@ -222,20 +279,40 @@ static int look(struct vmem_nl *nl, struct regions *all)
 	return 0;
 }
 
-/* Until the next look. Return: false if nobody reads us any more. */
-static bool pause_ms(int64_t ms)
+/*
+ * Until the next look. What was seen is drawn again where the terminal gets
+ * another size. Return: false if nobody reads us any more.
+ */
+static bool pause_ms(int64_t ms, const struct regions *all,
+		     struct screen *screen)
 {
-	struct pollfd out = {.fd = STDOUT_FILENO};
+	int64_t until = now_ms() + ms, left = ms;
+	struct pollfd pfds[] = {
+		{.fd = STDOUT_FILENO},
+		{.fd = screen ? screen->resize_fd : -1, .events = POLLIN},
+	};
 
-	return poll(&out, 1, (int)ms) <= 0;
+	for (; left > 0; left = until - now_ms()) {
+		if (poll(pfds, 2, (int)left) <= 0)
+			continue;
+		if (!pfds[1].revents)
+			return false;
+		screen_resized(screen);
+		print_all(all, screen);
+		if (standard_output_flush())
+			return false;
+	}
+	return true;
 }
 
 int ctl_top(const struct ctl_options *options)
 {
-	bool screen =
+	bool on_screen =
 		isatty(STDOUT_FILENO) && !options->json && options->count != 1;
+	struct screen terminal = {.resize_fd = -1};
+	struct screen *screen = on_screen ? &terminal : NULL;
 	/* Who is no terminal wants one look, if it does not say otherwise. */
-	int count = options->count || screen || options->interval_ms
+	int count = options->count || on_screen || options->interval_ms
 			    ? options->count
 			    : 1;
 	int64_t interval =
@@ -248,8 +325,10 @@ int ctl_top(const struct ctl_options *options)
 	ret = vmem_nl_open(&nl, &err);
 	if (ret)
 		return complain_of_module(ret, &err);
+	if (screen)
+		screen_open(screen);
 	for (int i = 0; !count || i < count; i++) {
-		if (i && !pause_ms(interval))
+		if (i && !pause_ms(interval, &all, screen))
 			break;
 		ret = look(nl, &all);
 		if (ret)
@@ -258,9 +337,10 @@ int ctl_top(const struct ctl_options *options)
 			print_all_json(&all);
 		else
 			print_all(&all, screen);
-		if (fflush(stdout))
+		if (standard_output_flush())
 			break;
 	}
+	screen_close(&terminal);
 	free_regions(&all);
 	vmem_nl_close(nl);
 	return ret;

@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "vring.h"
+#include "vring_locate.h"
 #include "vring_packed.h"
 #include "vring_split.h"
 
@@ -55,31 +56,25 @@ uint32_t vring_base(const struct vring_queue *vring)
 }
 
 /**
- * vring_set_base() - go on at a position in the form of vring_base()
+ * vring_set_base() - note a position in the form of vring_base()
  *
- * Chains between the two positions of a packed queue were taken and not
- * answered: they are taken again. Some front ends leave out where the device
- * is in the ring; no chain is such then. The size is set before.
+ * It is what vring_base() returns until the queue starts. Where a queue goes on
+ * is found in the queue; see vring_locate.c.
  *
- * Return: 0, or -EINVAL: that is nowhere in the queue.
+ * Return: 0, or -EINVAL: a split queue has 16 bits.
  */
 int vring_set_base(struct vring_queue *vring, uint32_t base)
 {
-	uint16_t used = base >> 16 ? base >> 16 : base;
-
-	if (!is_packed(vring)) {
-		if (base > UINT16_MAX)
-			return -EINVAL;
-		vring->last_avail = base;
-		return 0;
-	}
-	if ((base & VRING_PACKED_INDEX_MASK) >= vring->size ||
-	    (used & VRING_PACKED_INDEX_MASK) >= vring->size)
+	if (!is_packed(vring) && base > UINT16_MAX)
 		return -EINVAL;
-	vring->used_index = used & VRING_PACKED_INDEX_MASK;
-	vring->used_wrap = used >> VRING_PACKED_EVENT_F_WRAP_CTR;
-	vring->last_avail = vring->used_index;
-	vring->avail_wrap = vring->used_wrap;
+	vring->last_avail = base;
+	vring->used_index = base;
+	if (!is_packed(vring))
+		return 0;
+	vring->last_avail &= VRING_PACKED_INDEX_MASK;
+	vring->avail_wrap = base >> VRING_PACKED_EVENT_F_WRAP_CTR & 1;
+	vring->used_index = base >> 16 & VRING_PACKED_INDEX_MASK;
+	vring->used_wrap = base >> 31;
 	return 0;
 }
 
@@ -104,7 +99,7 @@ int vring_find(struct vring_queue *vring, const struct guest_memory *memory,
  * vring_map() - start to work with the rings
  *
  * Called when all of size, addresses and memory are there, and again when the
- * memory changes.
+ * memory changes. The first call after vring_stop() finds the position.
  *
  * Return: as vring_find().
  */
@@ -115,25 +110,28 @@ int vring_map(struct vring_queue *vring, const struct guest_memory *memory,
 
 	vring->mapped = false;
 	/* The format may have been chosen after these. */
-	if (!vring_valid_size(vring->size, is_packed(vring)) ||
-	    (is_packed(vring) && (vring->last_avail >= vring->size ||
-				  vring->used_index >= vring->size))) {
-		*reason = "a size or index that the queue's format cannot have";
+	if (!vring_valid_size(vring->size, is_packed(vring))) {
+		*reason = "a size that the queue's format cannot have";
 		return -EINVAL;
 	}
 	ret = vring_find(vring, memory, reason);
 	if (ret)
 		return ret;
-	if (!is_packed(vring))
-		vring_split_mapped(vring);
+	if (!vring->located)
+		vring_locate(vring);
+	vring->located = true;
 	vring->tell = true;
 	vring->mapped = true;
 	return 0;
 }
 
-void vring_unmap(struct vring_queue *vring)
+/* The next start finds the position anew: another daemon may come in between. */
+void vring_stop(struct vring_queue *vring)
 {
+	vring->started = false;
+	vring->broken = false;
 	vring->mapped = false;
+	vring->located = false;
 	memset(&vring->split, 0, sizeof(vring->split));
 }
 

@@ -13,12 +13,21 @@
 
 #include "guest_memory.h"
 
+/* Most descriptors of a queue, by the specification (2.7). */
+#define VRING_MAX_SIZE 32768
+
 /*
- * Most descriptors of a queue, and of an indirect table. virtio-mem's driver
- * has one request at a time; QEMU gives its queue 128, and lets no chain be
- * longer than this.
+ * Most descriptors of an indirect table in a queue that is smaller than this.
+ * No table may have more than the queue's size (2.7.5.3.1), but QEMU takes
+ * chains as long as this from any queue.
  */
-#define VRING_MAX_SIZE 1024
+#define VRING_MAX_TABLE 1024
+
+/*
+ * Most descriptors of one chain, those of its indirect table included: it bounds
+ * what one request costs, whatever the queue's size.
+ */
+#define VRING_CHAIN_MAX 2048
 
 /* Most bytes taken from a chain and given to it: more than any request has. */
 #define VRING_READ_MAX	64
@@ -62,6 +71,7 @@ struct vring_packed {
  * @used_uva: used ring or device event suppression, likewise
  * @has_addresses: the three are set
  * @split, @packed: where they are mapped here, while @mapped
+ * @located: the positions below are those of the queue that was started
  * @last_avail: next entry of the available ring, or of the descriptor ring
  * @used_index: next entry of the used ring, or of the descriptor ring
  * @avail_wrap: packed: the driver's wrap counter at @last_avail
@@ -82,6 +92,7 @@ struct vring_queue {
 	uint64_t used_uva;
 	bool has_addresses;
 	bool mapped;
+	bool located;
 	bool enabled;
 	bool started;
 	bool broken;
@@ -111,6 +122,9 @@ struct vring_chain {
 	uint16_t nr;
 };
 
+/* A request of which no address is known that is not in memory. */
+#define VRING_NO_FAULT UINT64_MAX
+
 /**
  * struct vring_request - a descriptor chain, taken apart
  * @chain: which
@@ -119,6 +133,7 @@ struct vring_chain {
  * @write: the first @write_size writable bytes, mapped
  * @nr_write: entries of @write
  * @write_size: at most VRING_WRITE_MAX
+ * @fault: after -EFAULT, the guest address that is not in memory
  */
 struct vring_request {
 	struct vring_chain chain;
@@ -127,6 +142,7 @@ struct vring_request {
 	struct iovec write[VRING_WRITE_MAX];
 	size_t nr_write;
 	size_t write_size;
+	uint64_t fault;
 };
 
 static inline bool vring_has(const struct vring_queue *vring, unsigned int bit)
@@ -142,7 +158,7 @@ int vring_map(struct vring_queue *vring, const struct guest_memory *memory,
 	      const char **reason);
 int vring_find(struct vring_queue *vring, const struct guest_memory *memory,
 	       const char **reason);
-void vring_unmap(struct vring_queue *vring);
+void vring_stop(struct vring_queue *vring);
 int vring_pop(struct vring_queue *vring, const struct guest_memory *memory,
 	      struct vring_request *request, const char **reason);
 void vring_unpop(struct vring_queue *vring, const struct vring_chain *chain);

@@ -31,6 +31,8 @@ void vring_walk_begin(struct vring_walk *walk, const struct vring_queue *vring,
 		.request = request,
 		.reason = reason,
 		.features = vring->features,
+		.max_table = vring->size > VRING_MAX_TABLE ? vring->size
+							   : VRING_MAX_TABLE,
 	};
 	request->read_size = 0;
 	request->nr_write = 0;
@@ -43,6 +45,13 @@ static int refuse(const struct vring_walk *walk, int error, const char *reason)
 	return error;
 }
 
+static int fault(const struct vring_walk *walk, uint64_t gpa,
+		 const char *reason)
+{
+	walk->request->fault = gpa;
+	return refuse(walk, -EFAULT, reason);
+}
+
 static int take_readable(struct vring_walk *walk, uint64_t gpa, uint32_t size)
 {
 	struct vring_request *request = walk->request;
@@ -50,12 +59,11 @@ static int take_readable(struct vring_walk *walk, uint64_t gpa, uint32_t size)
 	while (size) {
 		size_t room = VRING_READ_MAX - request->read_size;
 		uint64_t left;
-		void *from = guest_memory_at_gpa(walk->memory, gpa, &left);
+		void *from =
+			guest_memory_at_gpa(walk->memory, gpa, size, &left);
 
 		if (!from)
-			return refuse(walk, -EFAULT, OUTSIDE);
-		if (left > size)
-			left = size;
+			return fault(walk, gpa, OUTSIDE);
 		memcpy(request->read + request->read_size, from,
 		       left < room ? left : room);
 		request->read_size += left < room ? left : room;
@@ -72,12 +80,10 @@ static int take_writable(struct vring_walk *walk, uint64_t gpa, uint32_t size)
 	while (size) {
 		size_t room = VRING_WRITE_MAX - request->write_size;
 		uint64_t left;
-		void *to = guest_memory_at_gpa(walk->memory, gpa, &left);
+		void *to = guest_memory_at_gpa(walk->memory, gpa, size, &left);
 
 		if (!to)
-			return refuse(walk, -EFAULT, OUTSIDE);
-		if (left > size)
-			left = size;
+			return fault(walk, gpa, OUTSIDE);
 		if (room) {
 			/* Each takes a byte at least: there are enough. */
 			struct iovec *iov = &request->write[request->nr_write];
@@ -97,12 +103,15 @@ static int take_writable(struct vring_walk *walk, uint64_t gpa, uint32_t size)
 static int add_buffer(struct vring_walk *walk,
 		      const struct vring_element *element)
 {
+	work_add(walk->memory->work, 1);
+	if (++walk->nr > VRING_CHAIN_MAX)
+		return refuse(walk, -ELOOP, "a chain of too many descriptors");
 	/* Also bounds the time that a chain may take. */
 	if (__builtin_add_overflow(walk->total, element->size, &walk->total))
 		return refuse(walk, -EINVAL,
 			      "a descriptor chain of 4 GiB or more");
 	if (element->size && element->gpa > UINT64_MAX - (element->size - 1))
-		return refuse(walk, -EFAULT, OUTSIDE);
+		return fault(walk, UINT64_MAX, OUTSIDE);
 	if (element->flags & VRING_DESC_F_WRITE) {
 		walk->writable = true;
 		return take_writable(walk, element->gpa, element->size);
@@ -127,13 +136,11 @@ static int read_entry(struct vring_walk *walk, uint64_t gpa,
 		const volatile uint8_t *from;
 		uint64_t left;
 
-		from = guest_memory_at_gpa(walk->memory, gpa, &left);
+		from = guest_memory_at_gpa(walk->memory, gpa, size, &left);
 		if (!from)
-			return refuse(walk, -EFAULT,
-				      "an indirect table outside the guest's "
-				      "memory");
-		if (left > size)
-			left = size;
+			return fault(walk, gpa,
+				     "an indirect table outside the guest's "
+				     "memory");
 		size -= left;
 		gpa += left;
 		while (left--)
@@ -202,11 +209,11 @@ static int add_indirect(struct vring_walk *walk,
 	if (!element->size || element->size % unit)
 		return refuse(walk, -EINVAL,
 			      "an indirect table of no whole descriptors");
-	if (element->size / unit > VRING_MAX_SIZE)
+	if (element->size / unit > walk->max_table)
 		return refuse(walk, -EINVAL, "too long an indirect table");
 	if (element->gpa > UINT64_MAX - (element->size - 1))
-		return refuse(walk, -EFAULT,
-			      "an indirect table outside the guest's memory");
+		return fault(walk, UINT64_MAX,
+			     "an indirect table outside the guest's memory");
 	return add_table(walk, element->gpa, element->size / unit);
 }
 

@@ -11,6 +11,8 @@
  * @request: what the chain comes to
  * @reason: what is wrong with it, on error
  * @features: as negotiated
+ * @nr: buffers up to here
+ * @max_table: most descriptors of an indirect table
  * @total: bytes of its buffers up to here
  * @writable: the device's part has begun
  */
@@ -19,6 +21,8 @@ struct vring_walk {
 	struct vring_request *request;
 	const char **reason;
 	uint64_t features;
+	uint32_t nr;
+	uint32_t max_table;
 	uint32_t total;
 	bool writable;
 };

@@ -59,13 +59,6 @@ int vring_split_find(struct vring_queue *vring,
 	return 0;
 }
 
-/* Where the device was is in its ring. */
-void vring_split_mapped(struct vring_queue *vring)
-{
-	vring->used_index = le16toh(
-		__atomic_load_n(&vring->split.used->idx, __ATOMIC_RELAXED));
-}
-
 int vring_split_walk(struct vring_queue *vring,
 		     const struct guest_memory *memory, uint16_t head,
 		     struct vring_request *request, const char **reason)

@@ -7,7 +7,6 @@
 
 int vring_split_find(struct vring_queue *vring,
 		     const struct guest_memory *memory, const char **reason);
-void vring_split_mapped(struct vring_queue *vring);
 int vring_split_walk(struct vring_queue *vring,
 		     const struct guest_memory *memory, uint16_t head,
 		     struct vring_request *request, const char **reason);

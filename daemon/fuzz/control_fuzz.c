@@ -19,6 +19,7 @@
 
 #include "control.h"
 #include "fuzz.h"
+#include "fuzz_client.h"
 
 #define NR_CLIENTS 3
 #define NR_LATE	   8
@@ -46,25 +47,9 @@ enum step {
 	STEP_NR,
 };
 
-/**
- * struct client - our end of a connection
- * @newlines: sent, each of which ends at most one request
- * @answers: that came, events not counted
- * @line: of an answer that is not complete
- */
-struct client {
-	int fd;
-	uint64_t newlines;
-	uint64_t answers;
-	char *line;
-	size_t have;
-	size_t room;
-};
-
 static sd_event *event;
 static struct control control;
-static struct client clients[NR_CLIENTS];
-static struct json_tokener *tokener;
+static struct fuzz_client clients[NR_CLIENTS];
 static uint64_t late[NR_LATE];
 static size_t nr_late;
 static uint64_t requested;
@@ -186,8 +171,6 @@ void fuzz_set_up(void)
 {
 	fuzz_require(sd_event_new(&event) >= 0);
 	control_init(&control, event, &ops, NULL);
-	tokener = json_tokener_new();
-	fuzz_require(tokener);
 	fd_kinds[0] = open("/dev/null", O_RDWR);
 	fd_kinds[1] = memfd_create("memory", 0);
 	fd_kinds[2] = socket(AF_UNIX, SOCK_STREAM, 0);
@@ -206,82 +189,15 @@ static void turn(void)
 	fuzz_require(control.nr_clients <= NR_CLIENTS);
 }
 
-/* An answer or an event: one object in a line. */
-static void check_line(struct client *client)
-{
-	json_object *object, *id, *part;
-
-	json_tokener_reset(tokener);
-	object =
-		json_tokener_parse_ex(tokener, client->line, (int)client->have);
-	fuzz_require(json_object_is_type(object, json_type_object));
-	if (json_object_object_get_ex(object, "event", &part)) {
-		json_object_put(object);
-		return;
-	}
-	fuzz_require(json_object_object_get_ex(object, "id", &id));
-	fuzz_require(json_object_object_get_ex(object, "result", &part) !=
-		     json_object_object_get_ex(object, "error", &part));
-	json_object_put(object);
-	/* A line that is too long, and descriptors that are too many. */
-	client->answers++;
-	fuzz_require(client->answers <= client->newlines + 1);
-}
-
-static void take(struct client *client, const char *bytes, size_t size)
-{
-	while (size) {
-		const char *end = memchr(bytes, '\n', size);
-		size_t part = end ? (size_t)(end - bytes) : size;
-
-		while (client->room - client->have < part) {
-			client->room = client->room ? client->room * 2 : 4096;
-			client->line = realloc(client->line, client->room);
-			fuzz_require(client->line);
-		}
-		memcpy(client->line + client->have, bytes, part);
-		client->have += part;
-		if (!end)
-			return;
-		check_line(client);
-		client->have = 0;
-		bytes += part + 1;
-		size -= part + 1;
-	}
-}
-
-static void read_some(struct client *client)
-{
-	static char bytes[256 << 10];
-	ssize_t got;
-
-	if (client->fd < 0)
-		return;
-	got = recv(client->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
-	if (got > 0)
-		take(client, bytes, (size_t)got);
-}
-
-static void leave(struct client *client)
-{
-	if (client->fd < 0)
-		return;
-	close(client->fd);
-	client->fd = -1;
-	client->newlines = 0;
-	client->answers = 0;
-	client->have = 0;
-}
-
-static struct client *choose_client(struct fuzz_input *in)
+static struct fuzz_client *choose_client(struct fuzz_input *in)
 {
 	return &clients[fuzz_u8(in) % NR_CLIENTS];
 }
 
 /* One that is connected from now on. */
-static struct client *choose_connected(struct fuzz_input *in)
+static struct fuzz_client *choose_connected(struct fuzz_input *in)
 {
-	struct client *client = choose_client(in);
+	struct fuzz_client *client = choose_client(in);
 	int pair[2], size = SOCKET_BUFFER;
 
 	if (client->fd >= 0)
@@ -294,20 +210,7 @@ static struct client *choose_connected(struct fuzz_input *in)
 	return client;
 }
 
-static void send_some(struct client *client, const void *bytes, size_t size,
-		      const int *fds, size_t nr_fds)
-{
-	const char *text = bytes;
-	ssize_t sent;
-
-	if (!size)
-		return;
-	sent = fuzz_send(client->fd, bytes, size, fds, nr_fds);
-	for (ssize_t i = 0; i < sent; i++)
-		client->newlines += text[i] == '\n';
-}
-
-static void send_input(struct fuzz_input *in, struct client *client,
+static void send_input(struct fuzz_input *in, struct fuzz_client *client,
 		       bool with_fds)
 {
 	uint8_t bytes[SEND_MAX];
@@ -324,11 +227,11 @@ static void send_input(struct fuzz_input *in, struct client *client,
 	if (size > in->left)
 		size = in->left;
 	fuzz_bytes(in, bytes, size);
-	send_some(client, bytes, size, fds, nr_fds);
+	fuzz_client_send(client, bytes, size, fds, nr_fds);
 }
 
 /* A request that is right but for what the input puts into it. */
-static void send_line(struct fuzz_input *in, struct client *client)
+static void send_line(struct fuzz_input *in, struct fuzz_client *client)
 {
 	static const char *const names[] = {"status", "resize", "attach",
 					    "blocks", "watch",	"nothing"};
@@ -341,16 +244,16 @@ static void send_line(struct fuzz_input *in, struct client *client)
 			  "\"size\":%d,\"wait\":%s}}\n",
 			  how, names[how % 6], (int)(int8_t)fuzz_u8(in),
 			  how & 0x80 ? "true" : "false");
-	send_some(client, line, (size_t)length, NULL, 0);
+	fuzz_client_send(client, line, (size_t)length, NULL, 0);
 }
 
 /* More than a line may have. */
-static void send_long(struct client *client, uint8_t byte)
+static void send_long(struct fuzz_client *client, uint8_t byte)
 {
 	static char bytes[CONTROL_LINE_MAX - 8];
 
 	memset(bytes, byte, sizeof(bytes));
-	send_some(client, bytes, sizeof(bytes), NULL, 0);
+	fuzz_client_send(client, bytes, sizeof(bytes), NULL, 0);
 }
 
 static void answer_late(struct fuzz_input *in)
@@ -383,10 +286,10 @@ static void take_step(struct fuzz_input *in)
 		turn();
 		break;
 	case STEP_READ:
-		read_some(choose_client(in));
+		fuzz_client_read(choose_client(in));
 		break;
 	case STEP_LEAVE:
-		leave(choose_client(in));
+		fuzz_client_leave(choose_client(in));
 		break;
 	case STEP_SHUT:
 		shutdown(choose_connected(in)->fd,
@@ -420,8 +323,8 @@ void fuzz_one(struct fuzz_input *in)
 		control_answer(&control, late[--nr_late], 0,
 			       json_object_new_object(), "");
 	for (int i = 0; i < NR_CLIENTS; i++) {
-		read_some(&clients[i]);
-		leave(&clients[i]);
+		fuzz_client_read(&clients[i]);
+		fuzz_client_leave(&clients[i]);
 	}
 	turn();
 	fuzz_require(!control.nr_clients && !control.clients);

@@ -10,7 +10,8 @@
  * - A mapping of a file has a page before and a page behind it that cannot be
  *   touched: the linker sends the daemon's mmap() here.
  * - A message is one line, and has no byte that steers terminals. None is
- *   printed: write() to standard error ends here as well.
+ *   printed, unless FUZZ_LOG is in the environment, for who looks at one input:
+ *   write() to standard error ends here as well.
  *
  * What else must hold is the target's.
  */
@@ -50,11 +51,12 @@ struct fuzz_sink fuzz_sinks[2] = {{.fd = -1}, {.fd = -1}};
 int fuzz_source_fd = -1;
 
 static uint64_t mapped;
+static bool show_log;
 
 /* Of memory that was freed a while ago: enough for a run. */
 const char *__asan_default_options(void)
 {
-	return "quarantine_size_mb=8";
+	return "quarantine_size_mb=8:allocator_release_to_os_interval_ms=-1";
 }
 
 void fuzz_broken(const char *file, int line, const char *condition)
@@ -171,7 +173,7 @@ ssize_t __wrap_write(int fd, const void *bytes, size_t size)
 	fuzz_require(size && text[size - 1] == '\n');
 	for (size_t i = 0; i < size - 1; i++)
 		fuzz_require(text[i] >= ' ' && text[i] != 0x7f);
-	return (ssize_t)size;
+	return show_log ? __real_write(fd, bytes, size) : (ssize_t)size;
 }
 
 /* An eventfd that was signalled once. */
@@ -200,6 +202,7 @@ int LLVMFuzzerInitialize(int *argc __attribute__((unused)),
 	setenv("CMOCKA_TEST_ABORT", "1", 1);
 	/* With the texts that only debugging shows: they are made as well. */
 	log_init(LOG_LEVEL_DEBUG);
+	show_log = getenv("FUZZ_LOG");
 	fuzz_set_up();
 	return 0;
 }

@@ -225,6 +225,7 @@ static void run_handlers(void)
 				continue;
 			any = true;
 			handler->pending = false;
+			work_begin_turn(&fe->access->work);
 			if (handler->io)
 				handler->io(handler->source, handler->fd,
 					    EPOLLIN, handler->arg);

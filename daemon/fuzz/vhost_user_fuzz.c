@@ -128,9 +128,10 @@ static void check_connection(void)
 		const struct guest_memory_region *region =
 			&vu->memory.regions[i];
 
-		fuzz_require(region->hva >= (uint8_t *)region->map &&
+		fuzz_require(region->hva >= (uint8_t *)region->map.start &&
 			     region->hva + region->size <=
-				     (uint8_t *)region->map + region->map_size);
+				     (uint8_t *)region->map.start +
+					     region->map.size);
 	}
 	if (vu->fd >= 0)
 		return;

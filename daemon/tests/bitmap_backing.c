@@ -171,14 +171,18 @@ static int discard(struct backing *backing, uint64_t gpa, uint64_t size)
 	struct bitmap_backing *bitmap = to_bitmap(backing);
 	uint64_t first = first_of(backing, gpa);
 	uint64_t nr = size / backing->block_size;
+	int ret;
 
 	note(bitmap, CALL_DISCARD, gpa, size);
 	/* Never memory that the guest uses. */
 	assert_int_equal(blocks_count(&backing->plugged, first, nr), 0);
-	if (bitmap->fail_discard) {
+	ret = bitmap->fail_discard;
+	if (bitmap->fail_once)
+		bitmap->fail_discard = 0;
+	if (ret) {
 		snprintf(backing->reason, sizeof(backing->reason),
 			 "the test wants it");
-		return bitmap->fail_discard;
+		return ret;
 	}
 	memset(bitmap->dirty + first, 0, nr);
 	return 0;

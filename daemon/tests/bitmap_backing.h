@@ -33,7 +33,7 @@ struct bitmap_log {
  * struct bitmap_backing - a backing that a test looks into
  * @fail: errno that plug, unplug and unplug-all return, negative; 0: none
  * @fail_discard: the same for discard; @fail_verify: for verify
- * @fail_once: @fail is for one call only
+ * @fail_once: @fail and @fail_discard are for one call only
  * @repeated: the next "repeat" finds that it is
  * @stale: "verify" finds that @truth is not what it seemed
  * @later: operations are not done before bitmap_backing_finish()

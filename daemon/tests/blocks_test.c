@@ -73,6 +73,98 @@ static void blocks_follow_a_model(void **state)
 	blocks_free(&blocks);
 }
 
+/*
+ * Large sets, in which whole levels are full or empty: what is found is right,
+ * and found without looking at all of it.
+ */
+#define LARGE (5ULL << 21)
+
+/* Entries that a search may look at, on its way up and down; see blocks.c. */
+#define SEARCH_MAX (2 * 64 * (BLOCKS_LEVELS + 1))
+
+static void assert_cheap(struct work *work)
+{
+	assert_in_range(work->steps, 0, SEARCH_MAX);
+	work->steps = 0;
+}
+
+static void large_sets_are_searched_by_levels(void **state)
+{
+	static const uint64_t places[] = {
+		0,	    1,		63,	   64,
+		4095,	    4096,	4097,	   262143,
+		262144,	    300000,	(1 << 22), LARGE / 2,
+		LARGE - 65, LARGE - 64, LARGE - 2, LARGE - 1,
+	};
+	struct work work = {0};
+	struct blocks blocks;
+
+	(void)state;
+	for (int set = 0; set < 2; set++) {
+		assert_int_equal(blocks_init(&blocks, LARGE), 0);
+		if (!set)
+			blocks_set(&blocks, 0, LARGE);
+		blocks.work = &work;
+		work.steps = 0;
+		for (size_t i = 0; i < sizeof(places) / sizeof(*places); i++) {
+			uint64_t at = places[i];
+
+			(set ? blocks_set : blocks_clear)(&blocks, at, 1);
+			work.steps = 0;
+			/* The only one that differs. */
+			assert_int_equal(blocks_next(&blocks, 0, set), at);
+			assert_cheap(&work);
+			assert_int_equal(blocks_next(&blocks, at + 1, set),
+					 LARGE);
+			assert_cheap(&work);
+			assert_int_equal(blocks_next_until(&blocks, 0, at, set),
+					 at);
+			assert_cheap(&work);
+			if (set) {
+				assert_int_equal(blocks_end(&blocks), at + 1);
+				assert_cheap(&work);
+				assert_int_equal(blocks_end_before(&blocks, at),
+						 0);
+				assert_cheap(&work);
+			}
+			assert_int_equal(blocks_count(&blocks, 0, at),
+					 set ? 0 : at);
+			assert_cheap(&work);
+			assert_int_equal(blocks_count(&blocks, 1, LARGE - 1),
+					 set ? at > 0 : LARGE - 1 - (at > 0));
+			assert_cheap(&work);
+			(set ? blocks_clear : blocks_set)(&blocks, at, 1);
+		}
+		assert_int_equal(blocks.set, set ? 0 : LARGE);
+		blocks_free(&blocks);
+	}
+}
+
+static void what_one_set_lacks_is_found(void **state)
+{
+	struct blocks a, b;
+
+	(void)state;
+	assert_int_equal(blocks_init(&a, LARGE), 0);
+	assert_int_equal(blocks_init(&b, LARGE), 0);
+	assert_int_equal(blocks_next_missing(&a, &b, 0, LARGE), LARGE);
+	blocks_set(&a, 100, LARGE - 200);
+	blocks_set(&b, 50, LARGE / 2);
+	assert_int_equal(blocks_next_missing(&a, &b, 0, LARGE), 50 + LARGE / 2);
+	assert_int_equal(blocks_next_missing(&b, &a, 0, LARGE), 50);
+	assert_int_equal(blocks_next_missing(&b, &a, 100, LARGE), LARGE);
+	assert_int_equal(blocks_next_missing(&a, &b, 0, 1000), 1000);
+	blocks_clear(&b, 70000, 1);
+	assert_int_equal(blocks_next_missing(&a, &b, 0, LARGE), 70000);
+	blocks_add(&b, &a);
+	assert_int_equal(b.set, LARGE - 150);
+	blocks_remove(&b, &a);
+	assert_int_equal(b.set, 50);
+	assert_int_equal(blocks_next_missing(&b, &a, 0, LARGE), 50);
+	blocks_free(&a);
+	blocks_free(&b);
+}
+
 static void edges_of_words(void **state)
 {
 	struct blocks blocks;
@@ -128,8 +220,8 @@ static void sizes_are_read(void **state)
 static void bad_sizes_are_refused(void **state)
 {
 	static const char *const bad[] = {
-		"",  "x",    "-1",  "+1",  " 1", "1 ",	"1Z",	 "1KK",
-		"G", "1.5G", "1Gx", "1iB", "0x", "1Bi", "1GiBB", "1,000",
+		"",  "x",   "-1",  "+1",  " 1", "1 ",  "1Z",	"1KK",
+		"G", "1.G", "1Gx", "1iB", "0x", "1Bi", "1GiBB", "1,000",
 	};
 	static const char *const huge[] = {
 		"16E",
@@ -164,6 +256,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(blocks_follow_a_model),
+		cmocka_unit_test(large_sets_are_searched_by_levels),
+		cmocka_unit_test(what_one_set_lacks_is_found),
 		cmocka_unit_test(edges_of_words),
 		cmocka_unit_test(sizes_are_read),
 		cmocka_unit_test(bad_sizes_are_refused),

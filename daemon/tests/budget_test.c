@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* How many memslots a region is cut into, and what that is said to cost. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "budget.h"
+#include "budget_control.h"
 #include "unit.h"
+#include "vmem.h"
 
 #define TEXT_MAX 256
 
@@ -244,6 +247,180 @@ static void nonsense_is_refused(void **state)
 	assert_int_equal(refusal(NULL, &request, "no memslot"), -ENOSPC);
 }
 
+/* Each memslot by itself: what is told of all of them is their sum. */
+static void assert_sum(uint64_t gpa, uint64_t size, uint64_t slot)
+{
+	struct budget all = {.slot_size = slot,
+			     .nr_slots = (size - 1) / slot + 1};
+	uint64_t metadata = 0, nested = 0;
+
+	budget_predict(gpa, size, &all);
+	for (uint64_t at = 0; at < size; at += slot) {
+		struct budget one = {.slot_size = slot, .nr_slots = 1};
+
+		budget_predict(gpa + at, size - at < slot ? size - at : slot,
+			       &one);
+		metadata += one.metadata;
+		nested += one.metadata_nested;
+	}
+	assert_int_equal(all.metadata, metadata);
+	assert_int_equal(all.metadata_nested, nested);
+}
+
+static void a_sum_is_told_without_adding(void **state)
+{
+	static const uint64_t slots[] = {4 * KIB,   64 * KIB, MIB,    2 * MIB,
+					 128 * MIB, GIB,      4 * GIB};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(slots) / sizeof(slots[0]); i++) {
+		uint64_t slot = slots[i];
+
+		assert_sum(4 * GIB, 1000 * slot, slot);
+		assert_sum(slot, 1000 * slot, slot);
+		/* Blocks smaller than memslots: unaligned, and a short last. */
+		assert_sum(GIB + 12 * KIB, 33 * slot + 4 * KIB, slot);
+		assert_sum(3 * MIB, 7 * slot + 4 * KIB, slot);
+		assert_sum(4 * KIB, 4 * KIB, slot);
+	}
+}
+
+/* Nothing that somebody asks for takes longer because it is large. */
+static void the_largest_plan_is_told_at_once(void **state)
+{
+	static const struct budget_policy isolate = {.isolate = true};
+	struct budget_request request = {
+		.region_size = BUDGET_REGION_MAX,
+		.block_size = 4 * KIB,
+		.kvm_limit = 1ULL << 62,
+	};
+	struct budget budget = {
+		.slot_size = 4 * KIB,
+		.nr_slots = BUDGET_REGION_MAX / (4 * KIB),
+	};
+
+	(void)state;
+	assert_int_equal(refusal(NULL, &request, "KVM_CAP_NR_MEMSLOTS"),
+			 -EINVAL);
+	assert_int_equal(refusal(&isolate, &request, "KVM_CAP_NR_MEMSLOTS"),
+			 -EINVAL);
+	request.kvm_limit = BUDGET_KVM_LIMIT_MAX;
+	assert_int_equal(refusal(&isolate, &request, "--isolate takes"),
+			 -ENOSPC);
+	assert_true(plan(NULL, &request).nr_slots <= BUDGET_KVM_LIMIT_MAX);
+	/* Were a memslot for each block possible. */
+	budget_predict(0, BUDGET_REGION_MAX, &budget);
+	assert_true(budget.metadata > BUDGET_REGION_MAX / (4 * KIB));
+}
+
+/* As they are, or as they will be once they are attached. */
+static void all_other_devices_count(void **state)
+{
+	struct vmem *vmem = calloc(1, sizeof(*vmem));
+	struct vmem_device *devices;
+
+	(void)state;
+	assert_non_null(vmem);
+	devices = vmem->devices;
+	vmem->nr_devices = 3;
+	devices[0].budget.nr_slots = 1;
+	devices[1].attached = true;
+	devices[1].budget.nr_slots = 1000;
+	devices[1].region.state.nr_slots = 20;
+	devices[2].attached = true;
+	devices[2].vmm = true;
+	devices[2].shmem.nr_slots = 6;
+	assert_int_equal(budget_control_others(vmem, &devices[0]), 26);
+	assert_int_equal(budget_control_others(vmem, &devices[1]), 7);
+	assert_int_equal(budget_control_others(vmem, &devices[2]), 21);
+	assert_int_equal(budget_control_others(vmem, NULL), 27);
+	/* No sum is smaller than a part of it. */
+	devices[0].budget.nr_slots = UINT64_MAX;
+	assert_int_equal(budget_control_others(vmem, &devices[1]), UINT64_MAX);
+	free(vmem);
+}
+
+static int ask_plan(const struct vmem *vmem, struct vmem_device *device,
+		    const char *params, struct control_call *call)
+{
+	int ret;
+
+	*call = (struct control_call){.params = json_tokener_parse(params)};
+	assert_non_null(call->params);
+	ret = budget_control_plan(call, vmem, device);
+	json_object_put(call->params);
+	return ret;
+}
+
+static uint64_t number(const struct control_call *call, const char *name)
+{
+	json_object *member;
+
+	assert_true(json_object_object_get_ex(call->result, name, &member));
+	return json_object_get_uint64(member);
+}
+
+#define REGION_OF_16_GIB                                  \
+	"\"gpa\":4294967296,\"region_size\":17179869184," \
+	"\"block_size\":2097152"
+
+/* By the method of a VMM that has not made its region yet. */
+static void a_plan_is_for_one_device_beside_others(void **state)
+{
+	struct vmem *vmem = calloc(1, sizeof(*vmem));
+	struct device_options options = {0};
+	struct vmem_device *device;
+	struct control_call call;
+
+	(void)state;
+	assert_non_null(vmem);
+	vmem->nr_devices = 2;
+	vmem->devices[0].attached = true;
+	vmem->devices[0].region.state.nr_slots = 200;
+	device = &vmem->devices[1];
+	device->options = &options;
+	assert_int_equal(ask_plan(vmem, device,
+				  "{" REGION_OF_16_GIB ",\"kvm_limit\":400}",
+				  &call),
+			 0);
+	assert_int_equal(number(&call, "slot_size"), 128 * MIB);
+	assert_int_equal(number(&call, "nr_slots"), 128);
+	assert_int_equal(device->budget.nr_slots, 128);
+	json_object_put(call.result);
+	/* The other one's are taken. */
+	assert_int_equal(ask_plan(vmem, device,
+				  "{" REGION_OF_16_GIB ",\"kvm_limit\":300}",
+				  &call),
+			 0);
+	assert_int_equal(number(&call, "slot_size"), 256 * MIB);
+	assert_int_equal(device->budget.nr_slots, 64);
+	json_object_put(call.result);
+	/* What is refused changes nothing. */
+	assert_int_equal(ask_plan(vmem, device,
+				  "{" REGION_OF_16_GIB ",\"kvm_limit\":200}",
+				  &call),
+			 -ENOSPC);
+	assert_null(call.result);
+	assert_int_equal(
+		ask_plan(vmem, device, "{" REGION_OF_16_GIB "}", &call),
+		-EINVAL);
+	assert_string_equal(call.message,
+			    "\"kvm_limit\" is a number, and needed");
+	assert_int_equal(ask_plan(vmem, device,
+				  "{" REGION_OF_16_GIB
+				  ",\"kvm_limit\":400,\"used\":\"six\"}",
+				  &call),
+			 -EINVAL);
+	assert_string_equal(call.message, "\"used\" is a number");
+	device->attached = true;
+	assert_int_equal(ask_plan(vmem, device,
+				  "{" REGION_OF_16_GIB ",\"kvm_limit\":400}",
+				  &call),
+			 -EBUSY);
+	assert_int_equal(device->budget.nr_slots, 64);
+	free(vmem);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -254,6 +431,10 @@ int main(void)
 		cmocka_unit_test(isolated_blocks_have_a_memslot_each),
 		cmocka_unit_test(the_cost_is_that_of_kvm),
 		cmocka_unit_test(nonsense_is_refused),
+		cmocka_unit_test(a_sum_is_told_without_adding),
+		cmocka_unit_test(the_largest_plan_is_told_at_once),
+		cmocka_unit_test(all_other_devices_count),
+		cmocka_unit_test(a_plan_is_for_one_device_beside_others),
 	};
 
 	return unit_run(tests, NULL, NULL);

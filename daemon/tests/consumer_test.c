@@ -206,12 +206,13 @@ static void refuse_event(struct mapper *mapper)
 			 0);
 }
 
-static void leave(struct mapper *mapper)
+static void leave(struct fixture *f, struct mapper *mapper)
 {
 	struct consumer *consumer = mapper->consumer;
 
 	take_close(mapper, "it left");
 	consumer_gone(consumer);
+	run(f);
 }
 
 /* As the device does it: what is plugged reads zero. */
@@ -452,11 +453,11 @@ static void who_has_gone_is_not_waited_for(void **state)
 
 	assert_int_equal(plug(f, 0, 4), -EINPROGRESS);
 	accept_event(a);
-	leave(b);
+	leave(f, b);
 	assert_int_equal(f->nr_done, 1);
 	assert_int_equal(f->result, 0);
 	assert_int_equal(unplug(f, 0, 4), -EINPROGRESS);
-	leave(a);
+	leave(f, a);
 	assert_int_equal(f->nr_done, 2);
 	assert_int_equal(f->result, 0);
 	assert_int_equal(f->backing->plugged.set, 0);
@@ -466,7 +467,7 @@ static void who_has_gone_is_not_waited_for(void **state)
 	assert_int_equal(plug(f, 0, 4), -EINPROGRESS);
 	accept_event(b);
 	refuse_event(a);
-	leave(a);
+	leave(f, a);
 	f->bitmap.fail = -ENOMEM;
 	accept_event(b);
 	accept_event(b);
@@ -556,6 +557,30 @@ static void a_repeated_request_waits_for_them_too(void **state)
 	assert_int_equal(f->result, 0);
 	assert_int_equal(f->backing->ops->repeat(f->backing, true, GPA, BLOCK),
 			 -EINVAL);
+}
+
+/* Whatever the request before it was. */
+static void a_repeated_request_can_be_refused(void **state)
+{
+	struct fixture *f = *state;
+	struct mapper *a;
+
+	assert_int_equal(plug(f, 8, 2), 0);
+	assert_int_equal(
+		f->backing->ops->unplug(f->backing, GPA + 8 * BLOCK, 2 * BLOCK),
+		0);
+	a = add_mapper(f, 0);
+	backing_note_plugged(f->backing, GPA, BLOCK);
+	f->bitmap.repeated = true;
+	assert_int_equal(f->backing->ops->repeat(f->backing, true, GPA, BLOCK),
+			 -EINPROGRESS);
+	refuse_event(a);
+	assert_int_equal(f->nr_done, 1);
+	assert_int_equal(f->result, -EBUSY);
+	assert_string_equal(f->backing->reason,
+			    "consumer mapper0 refuses to populate: it is full");
+	assert_int_equal(f->backing->plugged.set, 0);
+	assert_non_null(a->consumer);
 }
 
 static void what_others_change_is_told_and_not_asked(void **state)
@@ -660,8 +685,10 @@ static void who_could_not_take_part_is_refused(void **state)
 			 -ENOSPC);
 	assert_string_equal(text, "x can have 26 memslots, 6 are used and 21 "
 				  "reserved");
-	while (f->consumers.list)
+	while (f->consumers.list) {
 		consumer_gone(f->consumers.list);
+		run(f);
+	}
 	assert_int_equal(consumers_check(&f->consumers, 4, text, sizeof(text)),
 			 0);
 }
@@ -777,7 +804,7 @@ static void step_mapper(struct fixture *f, int i)
 	if (!mapper->consumer)
 		add_mapper(f, i);
 	else if (!below(f, 40))
-		leave(mapper);
+		leave(f, mapper);
 	else if (mapper->waits && !below(f, 6))
 		refuse_event(mapper);
 	else if (mapper->waits)
@@ -812,6 +839,129 @@ static void random_requests_are_done_by_all_or_not_at_all(void **state)
 	assert_true(m.nr_busy > NR_STEPS / 100);
 }
 
+/* --- Many runs --- */
+
+/* Every other one of them is plugged: each is an event. */
+#define MANY 32768ULL
+
+static void take_many(void *arg, const struct consumer_event *event)
+{
+	*(struct consumer_event *)arg = *event;
+}
+
+static void no_word(void *arg __attribute__((unused)))
+{
+}
+
+static void no_reason(void *arg __attribute__((unused)),
+		      const char *reason __attribute__((unused)))
+{
+}
+
+/*
+ * Answer all events there are. Return: how many; @most: steps of the one that
+ * took most of them.
+ */
+static uint64_t answer_all(struct consumer *consumer,
+			   struct consumer_event *event, struct work *work,
+			   uint64_t *most)
+{
+	uint64_t nr = 0;
+
+	*most = 0;
+	for (; consumer->out; nr++) {
+		work_begin_turn(work);
+		assert_int_equal(
+			consumer_answer(consumer, event->seq, true, ""), 0);
+		if (work->steps > *most)
+			*most = work->steps;
+	}
+	return nr;
+}
+
+/* The next difference is not looked for from the start again. */
+static void an_event_costs_as_much_however_many_there_are(void **state)
+{
+	static const struct consumer_ops many_ops = {
+		.tell = take_many,
+		.subscribed = no_word,
+		.close = no_reason,
+	};
+	const struct consumer_memslots any = {0};
+	struct consumers consumers = {};
+	struct bitmap_backing bitmap;
+	struct backing *backing = &bitmap.backing;
+	struct consumer_event event;
+	struct consumer *consumer;
+	struct work work = {};
+	sd_event *loop;
+	uint64_t most;
+	char text[256];
+
+	(void)state;
+	assert_true(sd_event_new(&loop) >= 0);
+	bitmap_backing_init(&bitmap, GPA, MANY * BLOCK, BLOCK);
+	for (uint64_t i = 0; i < MANY; i += 2)
+		blocks_set(&backing->plugged, i, 1);
+	backing_count(backing, &work);
+	assert_int_equal(
+		consumers_start(&consumers, loop, backing, SLOT, FIRST_SLOT),
+		0);
+	assert_int_equal(consumer_new(&consumer, &consumers, "many", &any, 0,
+				      &many_ops, &event, text, sizeof(text)),
+			 0);
+	assert_true(sd_event_run(loop, 0) > 0);
+	assert_int_equal(answer_all(consumer, &event, &work, &most), MANY / 2);
+	assert_in_range(most, 1, 256);
+	/* Nor is its end, where it has blocks far behind. */
+	backing_note_unplugged(backing, GPA, MANY * BLOCK);
+	backing_note_plugged(backing, GPA + 2 * BLOCK, BLOCK);
+	consumers_changed(&consumers);
+	work_begin_turn(&work);
+	assert_true(sd_event_run(loop, 0) > 0);
+	assert_in_range(work.steps, 1, 2048);
+	assert_int_equal(answer_all(consumer, &event, &work, &most), 2);
+	assert_in_range(most, 1, 2048);
+	assert_int_equal(consumer->told.set, 1);
+	consumers_stop(&consumers);
+	sd_event_unref(loop);
+	bitmap_backing_free(&bitmap);
+}
+
+/* --- The end of a consumer --- */
+
+static void leave_when_told(void *arg, const struct consumer_event *event)
+{
+	struct mapper *mapper = arg;
+
+	(void)event;
+	consumer_gone(mapper->consumer);
+	mapper->consumer = NULL;
+}
+
+/* It may be noticed while all are told: whoever tells goes on from there. */
+static void one_that_ends_while_all_are_told_is_freed_later(void **state)
+{
+	static const struct consumer_ops leaving_ops = {
+		.tell = leave_when_told,
+		.subscribed = take_subscribed,
+		.close = take_close,
+	};
+	struct fixture *f = *state;
+	struct mapper *stays = add_mapper(f, 0), *leaves = add_mapper(f, 1);
+
+	leaves->consumer->ops = &leaving_ops;
+	assert_int_equal(f->backing->ops->plug(f->backing, GPA, BLOCK),
+			 -EINPROGRESS);
+	assert_null(leaves->consumer);
+	assert_int_equal(f->consumers.nr_consumers, 1);
+	accept_event(stays);
+	run(f);
+	assert_int_equal(f->nr_done, 1);
+	assert_int_equal(f->result, 0);
+	assert_null(f->consumers.list->next);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -830,10 +980,13 @@ int main(void)
 		T(a_new_one_is_told_what_is_there),
 		T(a_new_one_cannot_refuse_what_is_there),
 		T(a_repeated_request_waits_for_them_too),
+		T(a_repeated_request_can_be_refused),
 		T(what_others_change_is_told_and_not_asked),
 		T(verify_tells_them_what_it_found),
 		T(who_could_not_take_part_is_refused),
 		T(answers_to_nothing_are_refused),
+		cmocka_unit_test(an_event_costs_as_much_however_many_there_are),
+		T(one_that_ends_while_all_are_told_is_freed_later),
 		T(random_requests_are_done_by_all_or_not_at_all),
 	};
 

@@ -32,6 +32,7 @@
  * @all_fds: with all of them
  * @later: "resize" is not done when it returns
  * @token: of the last one then
+ * @gone: clients that were kept by "keep", and have ended
  */
 struct fixture {
 	sd_event *event;
@@ -43,6 +44,7 @@ struct fixture {
 	size_t all_fds;
 	bool later;
 	uint64_t token;
+	unsigned int gone;
 	char answer[ANSWER_MAX];
 };
 
@@ -77,10 +79,8 @@ static int handle_resize(struct control_call *call, void *arg)
 		snprintf(call->message, sizeof(call->message), "bad size");
 		return ret;
 	}
-	if (f->later) {
-		f->token = call->token;
-		return -EINPROGRESS;
-	}
+	if (f->later)
+		return control_wait(call, &f->token);
 	call->result = json_object_new_object();
 	return 0;
 }
@@ -151,12 +151,26 @@ static int reached(unsigned int subject, uint64_t size, void *arg)
 	return f->plugged[subject] == size;
 }
 
+/* The end of the one that is kept answers another that waits. */
+static void kept_has_gone(void *arg)
+{
+	struct fixture *f = arg;
+
+	f->gone++;
+	control_answer(&f->control, f->token, 0, json_object_new_object(), "");
+}
+
+static int handle_keep(struct control_call *call, void *arg)
+{
+	control_hold(call->client, kept_has_gone, arg);
+	call->result = json_object_new_object();
+	return 0;
+}
+
 static const struct control_method methods[] = {
-	{"status", handle_status},
-	{"resize", handle_resize},
-	{"attach", handle_attach},
-	{"blocks", handle_blocks},
-	{},
+	{"status", handle_status}, {"keep", handle_keep},
+	{"resize", handle_resize}, {"attach", handle_attach},
+	{"blocks", handle_blocks}, {},
 };
 
 static const struct control_ops ops = {
@@ -399,19 +413,28 @@ static void lines_come_in_pieces(void **state)
 	assert_int_equal(f->control.nr_clients, 0);
 }
 
+#define MOST_CLIENTS (CONTROL_MAX_CLIENTS + CONTROL_ROOT_CLIENTS)
+
+/* As many as the test's own user may have. */
+static size_t most_clients(void)
+{
+	return geteuid() ? CONTROL_MAX_CLIENTS : MOST_CLIENTS;
+}
+
 static void clients_have_a_limit(void **state)
 {
 	struct fixture *f = *state;
-	int fds[CONTROL_MAX_CLIENTS], more;
+	size_t most = most_clients();
+	int fds[MOST_CLIENTS], more;
 
-	for (size_t i = 0; i < CONTROL_MAX_CLIENTS; i++)
+	for (size_t i = 0; i < most; i++)
 		fds[i] = new_client(f);
-	for (size_t i = 0; i < CONTROL_MAX_CLIENTS; i++)
+	for (size_t i = 0; i < most; i++)
 		put(f, fds[i], "{\"id\":1,\"method\":\"watch\"}\n");
 	more = new_client(f);
 	assert_non_null(strstr(take(f, more), "\"EUSERS\""));
 	assert_true(closed(f, more));
-	for (size_t i = 0; i < CONTROL_MAX_CLIENTS; i++) {
+	for (size_t i = 0; i < most; i++) {
 		take(f, fds[i]);
 		assert_answer(f, fds[i], "{\"id\":1,\"method\":\"status\"}\n",
 			      "{\"id\":1,\"result\":{\"plugged_size\":0}}\n");
@@ -422,7 +445,7 @@ static void clients_have_a_limit(void **state)
 	fds[3] = new_client(f);
 	assert_answer(f, fds[3], "{\"id\":1,\"method\":\"status\"}\n",
 		      "{\"id\":1,\"result\":{\"plugged_size\":0}}\n");
-	for (size_t i = 0; i < CONTROL_MAX_CLIENTS; i++)
+	for (size_t i = 0; i < most; i++)
 		close(fds[i]);
 	run(f);
 	assert_int_equal(f->control.nr_clients, 0);
@@ -431,9 +454,10 @@ static void clients_have_a_limit(void **state)
 static void idle_clients_make_room(void **state)
 {
 	struct fixture *f = *state;
-	int fds[CONTROL_MAX_CLIENTS], more;
+	size_t most = most_clients();
+	int fds[MOST_CLIENTS], more;
 
-	for (size_t i = 0; i < CONTROL_MAX_CLIENTS; i++)
+	for (size_t i = 0; i < most; i++)
 		fds[i] = new_client(f);
 	put(f, fds[0], "{\"id\":1,\"method\":\"status\"}\n");
 	take(f, fds[0]);
@@ -447,11 +471,56 @@ static void idle_clients_make_room(void **state)
 		      "{\"id\":1,\"result\":{\"plugged_size\":0}}\n");
 	assert_false(closed(f, fds[1]));
 	assert_false(closed(f, fds[3]));
-	for (size_t i = 0; i < CONTROL_MAX_CLIENTS; i++)
+	for (size_t i = 0; i < most; i++)
 		close(fds[i]);
 	close(more);
 	run(f);
 	assert_int_equal(f->control.nr_clients, 0);
+}
+
+/* All calls that wait are answered. */
+static void answer_later(struct fixture *f, int ret, json_object *result,
+			 const char *message)
+{
+	uint64_t token = f->token;
+
+	f->token = 0;
+	control_answer(&f->control, token, ret, result, message);
+}
+
+static void calls_that_wait_for_the_same_get_the_same_answer(void **state)
+{
+	struct fixture *f = *state;
+	int fds[3];
+
+	f->later = true;
+	for (int i = 0; i < 3; i++) {
+		char line[96];
+
+		fds[i] = new_client(f);
+		snprintf(line, sizeof(line),
+			 "{\"id\":%d,\"method\":\"resize\",\"params\":"
+			 "{\"size\":5}}\n",
+			 i);
+		put(f, fds[i], line);
+	}
+	/* One of them leaves. */
+	close(fds[1]);
+	run(f);
+	answer_later(f, 0, json_object_new_object(), NULL);
+	assert_string_equal(take(f, fds[0]), "{\"id\":0,\"result\":{}}\n");
+	assert_string_equal(take(f, fds[2]), "{\"id\":2,\"result\":{}}\n");
+	/* The next one begins anew. */
+	put(f, fds[0],
+	    "{\"id\":3,\"method\":\"resize\",\"params\":{\"size\":5}}\n");
+	assert_string_equal(take(f, fds[0]), "");
+	answer_later(f, -ESTALE, NULL, "why");
+	assert_string_equal(take(f, fds[0]),
+			    "{\"id\":3,\"error\":{\"code\":\"ESTALE\","
+			    "\"message\":\"why\"}}\n");
+	assert_string_equal(take(f, fds[2]), "");
+	close(fds[0]);
+	close(fds[2]);
 }
 
 /* A method that is not done when it returns. */
@@ -468,8 +537,7 @@ static void later_answers(void **state)
 	/* Nobody else waits. */
 	assert_answer(f, other, "{\"id\":7,\"method\":\"status\"}\n",
 		      "{\"id\":7,\"result\":{\"plugged_size\":0}}\n");
-	control_answer(&f->control, f->token, 0, json_object_new_object(),
-		       NULL);
+	answer_later(f, 0, json_object_new_object(), NULL);
 	assert_string_equal(take(f, fd),
 			    "{\"id\":1,\"result\":{}}\n"
 			    "{\"id\":2,\"result\":{\"plugged_size\":0}}\n");
@@ -477,15 +545,14 @@ static void later_answers(void **state)
 	put(f, fd,
 	    "{\"id\":3,\"method\":\"resize\",\"params\":"
 	    "{\"size\":5,\"wait\":true}}\n");
-	control_answer(&f->control, f->token, 0, json_object_new_object(),
-		       NULL);
+	answer_later(f, 0, json_object_new_object(), NULL);
 	assert_string_equal(take(f, fd), "");
 	f->plugged[0] = 5;
 	control_publish(&f->control, 0);
 	assert_string_equal(take(f, fd), "{\"id\":3,\"result\":{}}\n");
 	put(f, fd,
 	    "{\"id\":4,\"method\":\"resize\",\"params\":{\"size\":5}}\n");
-	control_answer(&f->control, f->token, -ESTALE, NULL, "why");
+	answer_later(f, -ESTALE, NULL, "why");
 	assert_string_equal(take(f, fd),
 			    "{\"id\":4,\"error\":{\"code\":\"ESTALE\","
 			    "\"message\":\"why\"}}\n");
@@ -495,8 +562,7 @@ static void later_answers(void **state)
 	close(fd);
 	run(f);
 	assert_int_equal(f->control.nr_clients, 1);
-	control_answer(&f->control, f->token, 0, json_object_new_object(),
-		       NULL);
+	answer_later(f, 0, json_object_new_object(), NULL);
 	close(other);
 }
 
@@ -607,8 +673,7 @@ static void resize_waits_for_its_own(void **state)
 	put(f, fd,
 	    "{\"id\":2,\"method\":\"resize\",\"params\":"
 	    "{\"size\":200,\"wait\":true,\"subject\":1}}\n");
-	control_answer(&f->control, f->token, 0, json_object_new_object(),
-		       NULL);
+	answer_later(f, 0, json_object_new_object(), NULL);
 	assert_string_equal(take(f, fd), "");
 	f->plugged[1] = 200;
 	control_publish(&f->control, 1);
@@ -773,7 +838,7 @@ static void descriptors_come_and_none_is_lost(void **state)
 	send_with_fds(f, fd, "{\"method\":\"attach\"}\n", passed, 1);
 	f->last_fds = 0;
 	f->all_fds = 0;
-	control_answer(&f->control, f->token, 0, NULL, NULL);
+	answer_later(f, 0, NULL, NULL);
 	run(f);
 	assert_int_equal(f->last_fds, 1);
 	assert_int_equal(f->all_fds, 3);
@@ -843,8 +908,8 @@ static void a_flood_has_its_turns_and_no_more(void **state)
 {
 	struct fixture *f = *state;
 	sd_event_source *source = NULL;
+	unsigned int flooded = 0, answered = 0;
 	bool guest_served = false;
-	unsigned int flooded = 0;
 	int many, one, guest[2];
 	char byte = 'k';
 
@@ -860,8 +925,10 @@ static void a_flood_has_its_turns_and_no_more(void **state)
 	assert_int_equal(send(one, STATUS_LINE, strlen(STATUS_LINE), 0),
 			 strlen(STATUS_LINE));
 	assert_int_equal(write(guest[1], &byte, 1), 1);
-	while (!count_lines(f, one) || !guest_served) {
+	/* Whichever of the two comes first. */
+	while (!answered || !guest_served) {
 		assert_true(sd_event_run(f->event, 0) > 0);
+		answered += count_lines(f, one);
 		flooded += count_lines(f, many);
 		assert_true(flooded <= 4 * CONTROL_TURN_REQUESTS);
 	}
@@ -892,6 +959,99 @@ static void what_came_before_the_end_is_answered(void **state)
 	close(fd);
 }
 
+/* Whichever of the two comes first in the list of clients. */
+static void end_together(struct fixture *f, bool kept_first)
+{
+	int kept, waits;
+
+	f->later = true;
+	f->gone = 0;
+	kept = kept_first ? new_client(f) : -1;
+	waits = new_client(f);
+	if (!kept_first)
+		kept = new_client(f);
+	put(f, kept, "{\"id\":1,\"method\":\"keep\"}\n");
+	put(f, kept, "{\"id\":2,\"method\":\"watch\"}\n");
+	put(f, waits, "{\"id\":3,\"method\":\"watch\"}\n");
+	put(f, waits,
+	    "{\"id\":4,\"method\":\"resize\",\"params\":{\"size\":1}}\n");
+	if (kept_first)
+		put(f, kept, "{\"id\":5,\"method\":\"status\"}\n");
+	/* The daemon finds out when it sends something: no event before. */
+	assert_int_equal(shutdown(kept, SHUT_RD), 0);
+	assert_int_equal(shutdown(waits, SHUT_RD), 0);
+	control_publish(&f->control, 0);
+	/* Nobody is told from there. */
+	assert_int_equal(f->gone, 0);
+	run(f);
+	assert_int_equal(f->gone, 1);
+	assert_int_equal(f->control.nr_clients, 0);
+	assert_null(f->control.clients);
+	close(kept);
+	close(waits);
+}
+
+static void an_end_that_ends_another(void **state)
+{
+	end_together(*state, true);
+	end_together(*state, false);
+}
+
+/* A client of another user than the superuser's. */
+static int new_client_of(struct fixture *f, uid_t uid)
+{
+	uid_t before = geteuid();
+	int fd;
+
+	/* The daemon's own user is that of the test between the two. */
+	assert_int_equal(seteuid(0), 0);
+	assert_int_equal(seteuid(uid), 0);
+	fd = new_client(f);
+	assert_int_equal(seteuid(0), 0);
+	assert_int_equal(seteuid(before), 0);
+	run(f);
+	return fd;
+}
+
+static void a_place_is_kept_for_root(void **state)
+{
+	enum { OTHER = 65534, MANY = CONTROL_MAX_CLIENTS + 4 };
+	struct fixture *f = *state;
+	int others[MANY], roots[CONTROL_ROOT_CLIENTS], fd;
+
+	if (geteuid())
+		skip();
+	assert_int_equal(seteuid(OTHER), 0);
+	for (int i = 0; i < MANY; i++) {
+		others[i] = new_client_of(f, OTHER);
+		if (i < CONTROL_MAX_CLIENTS)
+			put(f, others[i], "{\"id\":2,\"method\":\"watch\"}\n");
+		else
+			assert_true(closed(f, others[i]));
+	}
+	for (int i = 0; i < CONTROL_ROOT_CLIENTS; i++) {
+		roots[i] = new_client_of(f, 0);
+		assert_answer(f, roots[i], "{\"id\":7,\"method\":\"status\"}\n",
+			      "{\"id\":7,\"result\":{\"plugged_size\":0}}\n");
+	}
+	/* One that has just come is idle; only root's can make it go. */
+	fd = new_client_of(f, OTHER);
+	assert_true(closed(f, fd));
+	close(fd);
+	assert_answer(f, roots[0], "{\"id\":7,\"method\":\"status\"}\n",
+		      "{\"id\":7,\"result\":{\"plugged_size\":0}}\n");
+	fd = new_client_of(f, 0);
+	assert_answer(f, fd, "{\"id\":7,\"method\":\"status\"}\n",
+		      "{\"id\":7,\"result\":{\"plugged_size\":0}}\n");
+	assert_true(closed(f, roots[1]));
+	close(fd);
+	for (int i = 0; i < MANY; i++)
+		close(others[i]);
+	for (int i = 0; i < CONTROL_ROOT_CLIENTS; i++)
+		close(roots[i]);
+	assert_int_equal(seteuid(0), 0);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -905,7 +1065,10 @@ int main(void)
 		T(lines_come_in_pieces),
 		T(clients_have_a_limit),
 		T(idle_clients_make_room),
+		T(calls_that_wait_for_the_same_get_the_same_answer),
 		T(later_answers),
+		T(an_end_that_ends_another),
+		T(a_place_is_kept_for_root),
 		T(no_descriptor_for_a_client),
 		T(watchers_get_events),
 		T(watchers_get_what_they_watch),

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Of which device a message is: vmemd itself, with devices whose memory the
- * front end maps, for which no kernel module is needed.
+ * Of which device a message is, and what is said of all: vmemd itself, with
+ * devices whose memory the front end maps, for which no kernel module is needed.
  */
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -67,6 +68,7 @@ static int tear_down(void **state)
 		close(f->log);
 	unlink("near");
 	unlink("far");
+	unlink("manager");
 	assert_int_equal(chdir("/"), 0);
 	assert_int_equal(rmdir(f->folder), 0);
 	free(f);
@@ -212,6 +214,76 @@ static void a_device_without_a_name_is_a_number(void **state)
 	assert_beginnings(f, "vmemd: 0: ", "vmemd: far: ");
 }
 
+/* A service manager's socket, which the next vmemd has. */
+static int new_manager(void)
+{
+	struct sockaddr_un address = {
+		.sun_family = AF_UNIX,
+		.sun_path = "manager",
+	};
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	char path[PATH_MAX];
+
+	assert_true(fd >= 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)),
+			 0);
+	assert_non_null(realpath(address.sun_path, path));
+	assert_int_equal(setenv("NOTIFY_SOCKET", path, 1), 0);
+	return fd;
+}
+
+/* The next status that the manager hears of. */
+static void assert_status(int manager, const char *text)
+{
+	struct pollfd pfd = {.fd = manager, .events = POLLIN};
+	char got[512];
+	ssize_t size;
+
+	do {
+		assert_int_equal(poll(&pfd, 1, PATIENCE_MS), 1);
+		size = recv(manager, got, sizeof(got) - 1, 0);
+		assert_true(size >= 0);
+		got[size] = '\0';
+	} while (strncmp(got, "STATUS=", 7) != 0);
+	assert_string_equal(got, text);
+}
+
+static void the_manager_hears_of_all_devices(void **state)
+{
+	struct fixture *f = *state;
+	static const char *const options[] = {
+		"--device", "node0", NEAR_OPTIONS, "--requested-size", "0",
+		"--device", "far",   FAR_OPTIONS,  "--requested-size", "0",
+		NULL,
+	};
+	static const char *const sizes[] = {
+		"--device", "node0", NEAR_OPTIONS, "--requested-size", "16M",
+		"--device", "far",   FAR_OPTIONS,  "--requested-size", "32M",
+		NULL,
+	};
+	int manager = new_manager(), fd;
+
+	start(f, options);
+	assert_status(manager, "STATUS=0 B plugged, 0 B requested, 0 of 2 "
+			       "front ends connected");
+	fd = connect_to("far");
+	assert_status(manager, "STATUS=0 B plugged, 0 B requested, 1 of 2 "
+			       "front ends connected");
+	close(fd);
+	assert_status(manager, "STATUS=0 B plugged, 0 B requested, 0 of 2 "
+			       "front ends connected");
+	stop(f);
+	close(f->log);
+	unlink("near");
+	unlink("far");
+	start(f, sizes);
+	assert_status(manager, "STATUS=0 B plugged, 48 MiB requested, 0 of 2 "
+			       "front ends connected");
+	stop(f);
+	unsetenv("NOTIFY_SOCKET");
+	close(manager);
+}
+
 static void the_only_device_is_not_named(void **state)
 {
 	struct fixture *f = *state;
@@ -233,6 +305,7 @@ int main(void)
 		T(a_message_names_its_device),
 		T(a_device_without_a_name_is_a_number),
 		T(the_only_device_is_not_named),
+		T(the_manager_hears_of_all_devices),
 	};
 
 	return unit_run(tests, NULL, NULL);

@@ -41,8 +41,9 @@ static uint64_t plugged(struct front_end *fe)
 
 static void settle(struct front_end *fe)
 {
-	while (virtio_mem_work(&fe->dev) > 0)
-		;
+	do
+		work_begin_turn(&fe->access->work);
+	while (virtio_mem_work(&fe->dev) > 0);
 }
 
 static struct front_end *start(void **state, uint64_t requested)

@@ -57,24 +57,29 @@ static int listen_abstract(struct front_end *fe)
 	return fd;
 }
 
-/*
- * A device of such a region, and what it takes to talk to it.
- * @ring_features: of VRING_FEATURES, that are accepted
- */
-struct front_end *front_end_new(uint64_t region_size, uint64_t block_size,
-				uint64_t ring_features)
+/* A device of @first's daemon; the first one of a daemon if that is NULL. */
+static struct front_end *new_device(const struct front_end *first, uint64_t gpa,
+				    uint64_t region_size, uint64_t block_size,
+				    uint64_t ring_features)
 {
 	struct front_end *fe = calloc(1, sizeof(*fe));
 
 	assert_non_null(fe);
-	assert_true(sd_event_new(&fe->event) >= 0);
-	bitmap_backing_init(&fe->bitmap, FE_REGION_GPA, region_size,
-			    block_size);
+	if (first) {
+		fe->event = sd_event_ref(first->event);
+		fe->access = first->access;
+	} else {
+		assert_true(sd_event_new(&fe->event) >= 0);
+		fe->access = &fe->own;
+	}
+	assert_int_equal(guest_access_add(fe->access, &fe->dev), 0);
+	fe->dev.work_done = &fe->access->work;
+	bitmap_backing_init(&fe->bitmap, gpa, region_size, block_size);
 	fe->dev.config_changed = config_changed;
 	fe->dev.answered = answered;
 	fe->dev.arg = fe;
 	virtio_mem_start(&fe->dev, &fe->bitmap.backing, 0, false);
-	vhost_user_init(&fe->vu, fe->event, &fe->dev);
+	vhost_user_init(&fe->vu, fe->event, &fe->dev, fe->access);
 	assert_int_equal(vhost_user_listen(&fe->vu, listen_abstract(fe)), 0);
 
 	fe->memory_fd = memfd_create("guest", MFD_CLOEXEC);
@@ -93,12 +98,14 @@ struct front_end *front_end_new(uint64_t region_size, uint64_t block_size,
 	return fe;
 }
 
-void front_end_free(struct front_end *fe)
+static void free_device(struct front_end *fe)
 {
 	front_end_close(fe);
 	vhost_user_stop(&fe->vu);
 	virtio_mem_stop(&fe->dev);
 	bitmap_backing_free(&fe->bitmap);
+	if (fe->access == &fe->own)
+		guest_access_stop(fe->access);
 	sd_event_unref(fe->event);
 	munmap(fe->memory, FE_MEMORY);
 	close(fe->memory_fd);
@@ -106,6 +113,81 @@ void front_end_free(struct front_end *fe)
 	close(fe->call);
 	close(fe->err);
 	free(fe);
+}
+
+/* Where bystanders have their regions: out of everybody's way. */
+static uint64_t bystander_gpa(unsigned int i)
+{
+	return (64ULL + i) << 40;
+}
+
+static void add_bystanders(struct front_end *fe)
+{
+	const char *number = getenv(FE_BYSTANDERS);
+	unsigned int nr = number ? (unsigned int)atoi(number) : 0;
+
+	assert_true(nr <= FE_MAX_BYSTANDERS);
+	for (unsigned int i = 0; i < nr; i++) {
+		struct front_end *other =
+			front_end_add(fe, bystander_gpa(i), GIB, FE_BLOCK);
+
+		fe->bystanders[fe->nr_bystanders++] = other;
+		front_end_start(other);
+		virtio_mem_set_requested(&other->dev, GIB);
+		assert_int_equal(front_end_request(other, VIRTIO_MEM_REQ_PLUG,
+						   bystander_gpa(i), 2),
+				 VIRTIO_MEM_RESP_ACK);
+	}
+}
+
+/* They have what they had, and are served. */
+static void end_bystanders(struct front_end *fe)
+{
+	for (unsigned int i = 0; i < fe->nr_bystanders; i++) {
+		struct front_end *other = fe->bystanders[i];
+
+		assert_true(vhost_user_driver_ready(&other->vu));
+		assert_int_equal(other->bitmap.backing.plugged.set, 2);
+		assert_int_equal(front_end_request(other, VIRTIO_MEM_REQ_UNPLUG,
+						   bystander_gpa(i) + FE_BLOCK,
+						   1),
+				 VIRTIO_MEM_RESP_ACK);
+		assert_int_equal(other->bitmap.backing.plugged.set, 1);
+	}
+	/* None is asked what the guest may touch any more. */
+	for (unsigned int i = 0; i < fe->nr_bystanders; i++)
+		free_device(fe->bystanders[i]);
+}
+
+/*
+ * A device of such a region, and what it takes to talk to it.
+ * @ring_features: of VRING_FEATURES, that are accepted
+ */
+struct front_end *front_end_new(uint64_t region_size, uint64_t block_size,
+				uint64_t ring_features)
+{
+	struct front_end *fe = new_device(NULL, FE_REGION_GPA, region_size,
+					  block_size, ring_features);
+
+	add_bystanders(fe);
+	return fe;
+}
+
+/*
+ * One more device of the daemon of @first, with a region at @gpa. It is freed
+ * before @first is.
+ */
+struct front_end *front_end_add(struct front_end *first, uint64_t gpa,
+				uint64_t region_size, uint64_t block_size)
+{
+	return new_device(first, gpa, region_size, block_size,
+			  first->features & VRING_FEATURES);
+}
+
+void front_end_free(struct front_end *fe)
+{
+	end_bystanders(fe);
+	free_device(fe);
 }
 
 /* The test's initial state: features of VRING_FEATURES that are accepted. */
@@ -133,8 +215,12 @@ bool front_end_run(struct front_end *fe)
 	bool any = false;
 	int ret;
 
-	while ((ret = sd_event_run(fe->event, 0)) > 0)
-		any = true;
+	do {
+		work_begin_turn(&fe->access->work);
+		ret = sd_event_run(fe->event, 0);
+		work_end_turn(&fe->access->work, 0);
+		any = any || ret > 0;
+	} while (ret > 0);
 	assert_int_equal(ret, 0);
 	return any;
 }
@@ -190,9 +276,9 @@ void front_end_send(struct front_end *fe, uint32_t request, uint32_t flags,
 		.flags = VHOST_USER_FLAGS_VERSION | flags,
 		.size = size,
 	};
-	uint8_t bytes[sizeof(header) + 1024];
+	uint8_t bytes[sizeof(header) + 2048];
 
-	assert_true(size <= 1024);
+	assert_true(size <= 2048);
 	memcpy(bytes, &header, sizeof(header));
 	if (size)
 		memcpy(bytes + sizeof(header), payload, size);

@@ -58,8 +58,17 @@
 	(FE_FEATURES | 1ULL << VIRTIO_RING_F_INDIRECT_DESC | \
 	 1ULL << VIRTIO_RING_F_EVENT_IDX)
 
+/*
+ * With this in the environment, the daemon of each first device has so many
+ * others besides, at work. What happens to the first must not touch them: so
+ * tests of one device are tests of several.
+ */
+#define FE_BYSTANDERS	  "FE_BYSTANDERS"
+#define FE_MAX_BYSTANDERS 4
+
 /**
  * struct front_end - back end, its device, and who talks to it
+ * @access: what the daemon may touch: @own, or that of the daemon's first device
  * @listen_fd: where the back end listens; @name is its abstract name
  * @fd: our end of the connection, -1 without one
  * @memory: the guest's memory, of @memory_fd
@@ -67,11 +76,14 @@
  * @channel: our end of the back end's channel
  * @features: that the driver accepts
  * @driver: of the queue
+ * @bystanders: other devices of the daemon, @nr_bystanders of them
  * @lost: the front end does not know where the back end is in the queue, and
  *	tells it @lost_base
  */
 struct front_end {
 	sd_event *event;
+	struct guest_access *access;
+	struct guest_access own;
 	struct bitmap_backing bitmap;
 	struct virtio_mem dev;
 	struct vhost_user vu;
@@ -85,12 +97,16 @@ struct front_end {
 	int channel;
 	uint64_t features;
 	struct driver driver;
+	struct front_end *bystanders[FE_MAX_BYSTANDERS];
+	unsigned int nr_bystanders;
 	bool lost;
 	uint32_t lost_base;
 };
 
 struct front_end *front_end_new(uint64_t region_size, uint64_t block_size,
 				uint64_t ring_features);
+struct front_end *front_end_add(struct front_end *first, uint64_t gpa,
+				uint64_t region_size, uint64_t block_size);
 void front_end_free(struct front_end *fe);
 int front_end_set_up(void **state);
 int front_end_tear_down(void **state);

@@ -17,6 +17,7 @@
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -398,6 +399,17 @@ static unsigned int count_root(pid_t pid)
 	return nr;
 }
 
+/* Nor does it leave anything there. */
+static bool root_is_read_only(pid_t pid)
+{
+	struct statvfs st;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/root/", (int)pid);
+	assert_int_equal(statvfs(path, &st), 0);
+	return st.f_flag & ST_RDONLY;
+}
+
 /* May we make namespaces at all? Not everybody may, and not in a container. */
 static bool may_unshare(uid_t uid, int flags)
 {
@@ -431,6 +443,7 @@ static void root_has_empty_namespaces(void **state)
 	assert_true(same_namespace(child, "user"));
 	assert_true(same_namespace(child, "pid"));
 	assert_int_equal(count_root(child), 2);
+	assert_true(root_is_read_only(child));
 	release_child(child, release);
 }
 
@@ -447,6 +460,7 @@ static void others_have_them_without_a_control_socket(void **state)
 	assert_false(same_namespace(child, "user"));
 	assert_false(same_namespace(child, "net"));
 	assert_int_equal(count_root(child), 2);
+	assert_true(root_is_read_only(child));
 	release_child(child, release);
 }
 

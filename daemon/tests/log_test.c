@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -89,6 +90,30 @@ static void a_message_is_a_line(void **state)
 	assert_string_equal(take(f), "");
 }
 
+/* What a process inherits may be of a stream that it no longer writes to. */
+static void only_the_journals_own_stream_has_priorities(void **state)
+{
+	struct fixture *f = *state;
+	char stream[64];
+	struct stat st;
+
+	assert_int_equal(fstat(STDERR_FILENO, &st), 0);
+	snprintf(stream, sizeof(stream), "%ju:%ju", (uintmax_t)st.st_dev,
+		 (uintmax_t)st.st_ino + 1);
+	setenv("JOURNAL_STREAM", stream, 1);
+	log_init(LOG_LEVEL_WARNING);
+	log_warning("text");
+	assert_string_equal(take(f), "vmemd: text\n");
+	snprintf(stream, sizeof(stream), "%ju:%ju", (uintmax_t)st.st_dev,
+		 (uintmax_t)st.st_ino);
+	setenv("JOURNAL_STREAM", stream, 1);
+	log_init(LOG_LEVEL_WARNING);
+	log_warning("text");
+	assert_string_equal(take(f), "<4>vmemd: text\n");
+	unsetenv("JOURNAL_STREAM");
+	log_init(LOG_LEVEL_WARNING);
+}
+
 static void a_label_comes_first(void **state)
 {
 	struct log_limit limit = {0};
@@ -141,6 +166,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(a_message_is_a_line),
+		T(only_the_journals_own_stream_has_priorities),
 		T(a_label_comes_first),
 		T(who_does_not_read_is_not_waited_for),
 	};

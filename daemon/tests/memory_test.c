@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "memory.h"
+#include "room.h"
 #include "unit.h"
 
 #define SIZE (8 * MIB)
@@ -234,6 +235,45 @@ static void a_host_without_pages_says_so(void **state)
 	close(fd);
 }
 
+static void where_memory_is_is_told(void **state)
+{
+	int fd = new_memfd(0, SIZE);
+	struct memory memory = taken(fd, 4096);
+
+	(void)state;
+	assert_int_equal(memory_next_data(&memory, 0, SIZE), SIZE);
+	assert_int_equal(pwrite(fd, "x", 1, 3 * 4096 + 5), 1);
+	assert_int_equal(memory_next_data(&memory, 0, SIZE), 3 * 4096);
+	assert_int_equal(memory_next_data(&memory, 3 * 4096, SIZE), 3 * 4096);
+	assert_int_equal(memory_next_data(&memory, 4 * 4096, SIZE), SIZE);
+	/* What is behind the region is not of it. */
+	assert_int_equal(memory_next_data(&memory, 0, 2 * 4096), 2 * 4096);
+	/* Others read and write at the same position. */
+	assert_int_equal(lseek(fd, 0, SEEK_CUR), 0);
+	memory.kind = MEMORY_HUGETLB;
+	assert_int_equal(memory_next_data(&memory, 4096, SIZE), 4096);
+	close(fd);
+}
+
+/* What was opened at the start is of cgroups that it is in no more. */
+static void a_process_that_was_moved_allocates_nothing(void **state)
+{
+	static const char before[] = "0::/\n", after[] = "0::/../other\n";
+	struct room room = {.meminfo = -1, .membership = new_memfd(0, 0)};
+	char text[ROOM_TEXT_MAX];
+
+	(void)state;
+	assert_int_equal(pwrite(room.membership, before, strlen(before), 0),
+			 strlen(before));
+	room_start(&room);
+	assert_int_equal(room_check(&room, MIB, text), 0);
+	assert_int_equal(pwrite(room.membership, after, strlen(after), 0),
+			 strlen(after));
+	assert_int_equal(room_check(&room, MIB, text), -ENOMEM);
+	assert_non_null(strstr(text, "another cgroup"));
+	room_close(&room);
+}
+
 static void what_kvm_can_map(void **state)
 {
 	struct memory memory = {.kind = MEMORY_HUGETLB, .page_size = GIB};
@@ -275,6 +315,8 @@ int main(void)
 		cmocka_unit_test(what_is_punched_is_given_back_and_reads_zero),
 		cmocka_unit_test(what_is_allocated_is_there_and_keeps_contents),
 		cmocka_unit_test(a_host_without_pages_says_so),
+		cmocka_unit_test(where_memory_is_is_told),
+		cmocka_unit_test(a_process_that_was_moved_allocates_nothing),
 		cmocka_unit_test(what_kvm_can_map),
 	};
 

@@ -48,9 +48,11 @@ static void messages_arrive(void **state)
 {
 	struct notify notify;
 	int fd = new_manager();
+	sd_event *event;
 
 	(void)state;
-	assert_int_equal(notify_open(&notify, NULL), 0);
+	assert_true(sd_event_new(&event) >= 0);
+	assert_int_equal(notify_open(&notify, event), 0);
 	notify_ready(&notify);
 	notify_send(&notify, "STATUS=%d of %d", 1, 2);
 	assert_told(fd, "READY=1");
@@ -61,6 +63,7 @@ static void messages_arrive(void **state)
 	close(fd);
 	notify_send(&notify, "STATUS=nobody");
 	notify_close(&notify);
+	sd_event_unref(event);
 }
 
 static void a_descriptor_is_left_with_the_manager(void **state)
@@ -69,11 +72,13 @@ static void a_descriptor_is_left_with_the_manager(void **state)
 	int fd = new_manager(), left = eventfd(7, EFD_CLOEXEC), got[2];
 	size_t nr_fds = 2;
 	struct notify notify;
+	sd_event *event;
 	uint64_t value;
 	ssize_t length;
 
 	(void)state;
-	assert_int_equal(notify_open(&notify, NULL), 0);
+	assert_true(sd_event_new(&event) >= 0);
+	assert_int_equal(notify_open(&notify, event), 0);
 	notify_store(&notify, "region", left);
 	length = fd_message_receive(fd, text, sizeof(text), got, &nr_fds, 0);
 	assert_true(length > 0);
@@ -87,6 +92,7 @@ static void a_descriptor_is_left_with_the_manager(void **state)
 	assert_true(fcntl(left, F_GETFD) >= 0);
 	close(left);
 	notify_close(&notify);
+	sd_event_unref(event);
 	close(fd);
 }
 
@@ -109,6 +115,7 @@ static void nobody_wants_to_know(void **state)
 static void the_watchdog_is_told(void **state)
 {
 	struct notify notify;
+	uint64_t now, next;
 	sd_event *event;
 	char pid[16];
 	int fd = new_manager();
@@ -122,10 +129,89 @@ static void the_watchdog_is_told(void **state)
 	for (int i = 0; i < 3; i++) {
 		assert_true(sd_event_run(event, UINT64_MAX) > 0);
 		assert_told(fd, "WATCHDOG=1");
+		/* And not at once again, by a loop that never waits. */
+		assert_int_equal(sd_event_now(event, CLOCK_MONOTONIC, &now), 0);
+		assert_int_equal(
+			sd_event_source_get_time(notify.watchdog_source, &next),
+			0);
+		assert_int_equal(next - now, 10000);
 	}
 	notify_close(&notify);
 	sd_event_unref(event);
 	unsetenv("WATCHDOG_USEC");
+	close(fd);
+}
+
+static unsigned int take_all(int fd, char last[NOTIFY_TEXT_MAX])
+{
+	unsigned int nr = 0;
+	ssize_t got;
+
+	while ((got = recv(fd, last, NOTIFY_TEXT_MAX - 1, MSG_DONTWAIT)) > 0) {
+		last[got] = '\0';
+		nr++;
+	}
+	return nr;
+}
+
+/* However often it changes; but what it is at last is told. */
+static void the_status_is_sent_when_it_has_changed(void **state)
+{
+	char last[NOTIFY_TEXT_MAX] = "";
+	struct notify notify;
+	unsigned int nr = 0;
+	sd_event *event;
+	int fd = new_manager();
+
+	(void)state;
+	assert_true(sd_event_new(&event) >= 0);
+	assert_int_equal(notify_open(&notify, event), 0);
+	for (int i = 0; i < 1000; i++) {
+		notify_status(&notify, "%d plugged", i);
+		assert_true(sd_event_run(event, 0) >= 0);
+		nr += take_all(fd, last);
+	}
+	/* The first, and one more for each second that this has taken. */
+	assert_in_range(nr, 1, 100);
+	while (strcmp(last, "STATUS=999 plugged")) {
+		assert_true(sd_event_run(event, UINT64_MAX) > 0);
+		assert_true(take_all(fd, last) <= 1);
+	}
+	/* The same again is no news, however much later. */
+	assert_true(sd_event_run(event, UINT64_MAX) > 0);
+	for (int i = 0; i < 1000; i++)
+		notify_status(&notify, "999 plugged");
+	assert_int_equal(take_all(fd, last), 0);
+	notify_status(&notify, "1000 plugged");
+	assert_int_equal(take_all(fd, last), 1);
+	assert_string_equal(last, "STATUS=1000 plugged");
+	notify_close(&notify);
+	sd_event_unref(event);
+	close(fd);
+}
+
+/* What a manager has no room for comes when it has. */
+static void a_status_that_is_not_taken_is_sent_later(void **state)
+{
+	char last[NOTIFY_TEXT_MAX] = "";
+	struct notify notify;
+	sd_event *event;
+	int fd = new_manager();
+
+	(void)state;
+	assert_true(sd_event_new(&event) >= 0);
+	assert_int_equal(notify_open(&notify, event), 0);
+	for (int i = 0; i < 10000; i++)
+		notify_send(&notify, "X=%d", i);
+	notify_status(&notify, "at last");
+	take_all(fd, last);
+	assert_null(strstr(last, "at last"));
+	while (strcmp(last, "STATUS=at last")) {
+		assert_true(sd_event_run(event, UINT64_MAX) > 0);
+		take_all(fd, last);
+	}
+	notify_close(&notify);
+	sd_event_unref(event);
 	close(fd);
 }
 
@@ -136,6 +222,8 @@ int main(void)
 		cmocka_unit_test(a_descriptor_is_left_with_the_manager),
 		cmocka_unit_test(nobody_wants_to_know),
 		cmocka_unit_test(the_watchdog_is_told),
+		cmocka_unit_test(the_status_is_sent_when_it_has_changed),
+		cmocka_unit_test(a_status_that_is_not_taken_is_sent_later),
 	};
 
 	log_init(LOG_LEVEL_ERR);

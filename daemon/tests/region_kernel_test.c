@@ -37,8 +37,9 @@
 #define REGION_SIZE (256 * MIB)
 #define FIRST_SLOT  8
 
-/* How long the kernel may take to let a VM go: a bound only. */
-#define GONE_TIMEOUT_MS 20000
+/* How long the kernel may take to let a VM go, and to answer: bounds only. */
+#define GONE_TIMEOUT_MS	  20000
+#define ANSWER_TIMEOUT_MS 20000
 
 /**
  * struct fixture - a VM with a region, and the daemon's view of it
@@ -73,6 +74,7 @@ static unsigned int answers_to_delay;
 ssize_t recvmsg(int fd, struct msghdr *mh, int flags)
 {
 	const struct sockaddr_nl *from = mh->msg_name;
+	struct pollfd pfd = {.fd = fd, .events = POLLIN};
 	ssize_t got;
 
 	if (answers_to_delay && !(flags & MSG_DONTWAIT)) {
@@ -80,6 +82,12 @@ ssize_t recvmsg(int fd, struct msghdr *mh, int flags)
 		errno = EAGAIN;
 		return -1;
 	}
+	/*
+	 * The region waits for an answer for a moment only. On a busy machine
+	 * the kernel takes longer; a late answer is answers_to_delay's case.
+	 */
+	if (!(flags & MSG_DONTWAIT))
+		poll(&pfd, 1, ANSWER_TIMEOUT_MS);
 	got = syscall(SYS_recvmsg, fd, mh, flags);
 
 	if (got > 0 && from && from->nl_family == AF_NETLINK &&
@@ -171,6 +179,7 @@ static int attach(struct fixture *f)
 	take_over(f);
 	f->region.news = on_news;
 	f->region.size_set = on_size_set;
+	f->region.log_set = on_size_set;
 	f->region.arg = f;
 	return ret;
 }
@@ -212,7 +221,7 @@ static void restart(struct fixture *f)
 	assert_int_equal(attach(f), 0);
 }
 
-/* The answer comes at once, or later: that is up to the machine's load. */
+/* The answer comes at once, unless it is one of answers_to_delay. */
 static int plug_in(struct fixture *f, struct region *region, unsigned int first,
 		   unsigned int nr)
 {
@@ -503,6 +512,34 @@ static void own_changes_are_told_from_others(void **state)
 	assert_mirror(f);
 }
 
+/*
+ * Nobody waits for a late answer, and none reads the descriptor's event with it:
+ * the news of others comes with that event.
+ */
+static void others_are_told_from_a_late_answer(void **state)
+{
+	struct fixture *f = *state;
+
+	plug_by_other(f, 50, 2, 0);
+	answers_to_delay = 1;
+	assert_int_equal(plug(f, 60, 1), 0);
+	assert_int_equal(answers_to_delay, 0);
+	assert_int_equal(f->news, 0);
+	assert_true(others_changed(f));
+	region_recheck(&f->region);
+	assert_false(f->region.recheck);
+	assert_int_equal(f->news, 1);
+	assert_mirror(f);
+
+	/* Without others it is no news. */
+	answers_to_delay = 1;
+	assert_int_equal(plug(f, 70, 1), 0);
+	assert_int_equal(answers_to_delay, 0);
+	assert_false(others_changed(f));
+	assert_int_equal(f->news, 1);
+	assert_mirror(f);
+}
+
 static void a_stale_view_is_found_and_renewed(void **state)
 {
 	struct fixture *f = *state;
@@ -652,13 +689,67 @@ static void nobody_waits_for_a_change(void **state)
 	assert_int_equal(backing->plugged.set, 0);
 	assert_int_equal(region_set_requested(&f->region, 32 * MIB, &f->err),
 			 -EINPROGRESS);
-	assert_int_equal(region_set_requested(&f->region, 64 * MIB, &f->err),
-			 -EBUSY);
 	/* In the order they were asked for. */
 	assert_int_equal(wait_done(f), 0);
 	assert_int_equal(backing->plugged.set, 1);
 	assert_int_equal(wait_done(f), 0);
 	assert_int_equal(f->region.state.requested_size, 32 * MIB);
+}
+
+static uint64_t requested_in_kernel(struct fixture *f)
+{
+	struct vmem_nl_region state;
+
+	assert_int_equal(vmem_nl_region_get(f->other_nl, VMEM_NL_BY_FD(f->fd),
+					    &state, &f->err),
+			 0);
+	return state.requested_size;
+}
+
+/* Settings come faster than the kernel answers. */
+static void the_last_setting_wins(void **state)
+{
+	struct fixture *f = *state;
+
+	for (unsigned int i = 1; i <= 4; i++)
+		assert_int_equal(
+			region_set_requested(&f->region, i * 16 * MIB, &f->err),
+			-EINPROGRESS);
+	assert_int_equal(region_set_dirty_log(&f->region, false, &f->err),
+			 -EINPROGRESS);
+	assert_int_equal(region_set_dirty_log(&f->region, true, &f->err),
+			 -EINPROGRESS);
+	/* One report for each setting, of its last value. */
+	assert_int_equal(wait_done(f), 0);
+	assert_int_equal(wait_done(f), 0);
+	assert_false(f->region.size.out);
+	assert_int_equal(f->region.state.requested_size, 64 * MIB);
+	assert_int_equal(requested_in_kernel(f), 64 * MIB);
+	assert_true(f->region.state.dirty_log);
+	/* The first size, the last size, and dirty logging. */
+	assert_int_equal(f->region.changes, 3);
+	assert_mirror(f);
+}
+
+/* What the kernel refuses does not keep a later value from being set. */
+static void a_setting_that_fails_holds_up_none(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(region_set_requested(&f->region, 1, &f->err),
+			 -EINPROGRESS);
+	assert_int_equal(region_set_requested(&f->region, 16 * MIB, &f->err),
+			 -EINPROGRESS);
+	assert_int_equal(wait_done(f), 0);
+	assert_int_equal(requested_in_kernel(f), 16 * MIB);
+	assert_int_equal(region_set_requested(&f->region, 32 * MIB, &f->err),
+			 -EINPROGRESS);
+	assert_int_equal(region_set_requested(&f->region, 1, &f->err),
+			 -EINPROGRESS);
+	assert_int_equal(wait_done(f), -EINVAL);
+	/* The first one was taken, and is known to be. */
+	assert_int_equal(f->region.state.requested_size, 32 * MIB);
+	assert_int_equal(requested_in_kernel(f), 32 * MIB);
 }
 
 static void what_others_plugged_is_not_discarded(void **state)
@@ -845,11 +936,14 @@ int main(void)
 		T(a_region_that_was_asked_for_once_is_used),
 		T(only_the_last_request_is_repeated),
 		T(own_changes_are_told_from_others),
+		T(others_are_told_from_a_late_answer),
 		T(a_stale_view_is_found_and_renewed),
 		T(a_request_in_flight_over_a_restart_is_found),
 		T(lost_answers_are_asked_for_again),
 		T(answers_of_others_are_not_believed),
 		T(nobody_waits_for_a_change),
+		T(the_last_setting_wins),
+		T(a_setting_that_fails_holds_up_none),
 		T(what_others_plugged_is_not_discarded),
 		T(a_memslot_in_the_way_is_busy),
 		T(the_device_survives_its_daemon),

@@ -32,19 +32,43 @@ static void set_up_vring(struct ring *f, uint16_t size)
 	vring_reset(&f->vring);
 	f->vring.features = f->features;
 	f->vring.size = size;
-	f->vring.desc_uva = RING_UVA + RING_DESC;
-	f->vring.avail_uva = RING_UVA + RING_AVAIL;
-	f->vring.used_uva = RING_UVA + RING_USED;
+	f->vring.desc_uva = RING_UVA + f->layout.desc;
+	f->vring.avail_uva = RING_UVA + f->layout.avail;
+	f->vring.used_uva = RING_UVA + f->layout.used;
 }
 
 /* A driver sets up its queue. */
 void ring_start(struct ring *f, uint16_t size)
 {
 	memset(f->memory, 0, RING_MEMORY);
-	driver_init(&f->driver, f->memory, RING_GPA, &layout, f->features,
+	driver_init(&f->driver, f->memory, RING_GPA, &f->layout, f->features,
 		    size);
 	set_up_vring(f, size);
 	ring_map(f);
+}
+
+/* The same with VRING_MAX_SIZE, which has memory of its own. */
+void ring_start_large(struct ring *f)
+{
+	assert_int_equal(guest_memory_remove(&f->shared, RING_GPA, RING_UVA,
+					     RING_MEMORY),
+			 0);
+	assert_int_equal(ftruncate(f->fd, RING_LARGE_MEMORY), 0);
+	munmap(f->memory, RING_MEMORY);
+	f->memory = mmap(NULL, RING_LARGE_MEMORY, PROT_READ | PROT_WRITE,
+			 MAP_SHARED, f->fd, 0);
+	assert_ptr_not_equal(f->memory, MAP_FAILED);
+	assert_int_equal(guest_memory_add(&f->shared, RING_GPA, RING_UVA,
+					  RING_LARGE_MEMORY, 0, f->fd,
+					  &f->reason),
+			 0);
+	f->layout = (struct driver_layout){
+		.desc = RING_LARGE,
+		.avail = RING_LARGE + 16 * VRING_MAX_SIZE,
+		.used = RING_LARGE + 20 * VRING_MAX_SIZE,
+		.tables = RING_TABLES,
+	};
+	ring_start(f, VRING_MAX_SIZE);
 }
 
 /* Another daemon goes on with the queue, and is told only @base. */
@@ -62,6 +86,7 @@ int ring_set_up(void **state)
 
 	assert_non_null(f);
 	f->features = *(const uint64_t *)*state;
+	f->layout = layout;
 	f->forbidden = UINT64_MAX;
 	f->fd = memfd_create("guest", MFD_CLOEXEC);
 	assert_true(f->fd >= 0);

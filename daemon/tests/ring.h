@@ -15,19 +15,24 @@
 #include "vring.h"
 #include "vring_packed.h"
 
-#define RING_SIZE    16
-#define RING_MEMORY  (64 * KIB)
-#define RING_GPA     (1 * GIB)
-#define RING_UVA     0x700001000000ULL
-#define RING_DESC    0
-#define RING_AVAIL   0x1000
-#define RING_USED    0x2000
-#define RING_BUFFERS 0x4000
-#define RING_TABLES  0x8000
+#define RING_SIZE   16
+#define RING_MEMORY (64 * KIB)
+
+/* Memory of the largest queue, behind the rest. */
+#define RING_LARGE	  (64 * KIB)
+#define RING_LARGE_MEMORY (2 * MIB)
+#define RING_GPA	  (1 * GIB)
+#define RING_UVA	  0x700001000000ULL
+#define RING_DESC	  0
+#define RING_AVAIL	  0x1000
+#define RING_USED	  0x2000
+#define RING_BUFFERS	  0x4000
+#define RING_TABLES	  0x8000
 
 /**
  * struct ring - a device, a driver, and memory between them
  * @features: the format
+ * @layout: where the parts of the queue are
  * @forbidden: first guest address of what may not be touched
  * @request: that was taken last
  */
@@ -36,6 +41,7 @@ struct ring {
 	int fd;
 	uint8_t *memory;
 	struct guest_memory shared;
+	struct driver_layout layout;
 	uint64_t forbidden;
 	struct driver driver;
 	struct vring_queue vring;
@@ -48,6 +54,7 @@ int ring_tear_down(void **state);
 
 void ring_map(struct ring *f);
 void ring_start(struct ring *f, uint16_t size);
+void ring_start_large(struct ring *f);
 void ring_next_daemon(struct ring *f, uint32_t base);
 bool ring_has(const struct ring *f, unsigned int bit);
 bool ring_packed(const struct ring *f);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -46,6 +47,19 @@ static uint64_t count(const struct shmem_state *state)
 	for (uint64_t i = 0; i < NR; i++)
 		nr += shmem_state_plugged(state, i);
 	return nr;
+}
+
+/* Nobody who holds it takes what is mapped away. */
+static void a_state_keeps_its_size(void **unused __attribute__((unused)))
+{
+	int fd = memfd_create("state", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	struct shmem_state state;
+
+	assert_true(fd >= 0);
+	open_state(&state, fd);
+	assert_true(ftruncate(fd, 0) < 0);
+	shmem_state_close(&state);
+	close(fd);
 }
 
 static void a_new_file_becomes_a_state(void **unused __attribute__((unused)))
@@ -175,6 +189,42 @@ static void a_kill_at_any_moment_leaves_all_or_nothing(void **unused
 	close(fd);
 }
 
+/* One value of the file is not what vmemd stores. */
+static void expect_damaged(size_t offset, uint64_t value)
+{
+	struct shmem_state state;
+	char text[256] = "";
+	int fd = make_file();
+
+	open_state(&state, fd);
+	shmem_state_commit(&state, 3, 200, true);
+	memcpy((char *)state.header + offset, &value, sizeof(value));
+	shmem_state_close(&state);
+	assert_int_equal(shmem_state_open(&state, fd, REGION, BLOCK, SLOT, text,
+					  sizeof(text)),
+			 -EINVAL);
+	assert_non_null(strstr(text, "damaged"));
+	close(fd);
+}
+
+static void a_damaged_file_is_refused(void **unused __attribute__((unused)))
+{
+#define AT(field) offsetof(struct shmem_header, field)
+	expect_damaged(AT(gpa), BLOCK / 2);
+	expect_damaged(AT(gpa), UINT64_MAX - REGION + 1);
+	expect_damaged(AT(gpa), -BLOCK);
+	expect_damaged(AT(requested_size), REGION + BLOCK);
+	expect_damaged(AT(requested_size), BLOCK + 1);
+	expect_damaged(AT(requested_size), UINT64_MAX);
+	expect_damaged(AT(used), 2);
+	expect_damaged(AT(current), 2);
+	expect_damaged(AT(records[0].first), NR + 1);
+	expect_damaged(AT(records[1].nr), NR);
+	expect_damaged(AT(records[0].nr), NR + 1);
+	expect_damaged(AT(records[1].plug), 2);
+#undef AT
+}
+
 static void what_is_not_for_this_region_is_refused(void **unused
 						   __attribute__((unused)))
 {
@@ -200,32 +250,17 @@ static void what_is_not_for_this_region_is_refused(void **unused
 	close(fd);
 }
 
-static void a_damaged_file_is_refused(void **unused __attribute__((unused)))
-{
-	struct shmem_state state;
-	char text[256];
-	int fd = make_file();
-
-	open_state(&state, fd);
-	state.header->records[1].nr = NR + 1;
-	shmem_state_close(&state);
-	assert_int_equal(shmem_state_open(&state, fd, REGION, BLOCK, SLOT, text,
-					  sizeof(text)),
-			 -EINVAL);
-	assert_non_null(strstr(text, "damaged"));
-	close(fd);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_state_keeps_its_size),
 		cmocka_unit_test(a_new_file_becomes_a_state),
 		cmocka_unit_test(blocks_and_numbers_are_found_again),
 		cmocka_unit_test(a_change_that_was_cut_off_is_completed),
 		cmocka_unit_test(a_change_that_had_not_begun_is_none),
 		cmocka_unit_test(a_kill_at_any_moment_leaves_all_or_nothing),
-		cmocka_unit_test(what_is_not_for_this_region_is_refused),
 		cmocka_unit_test(a_damaged_file_is_refused),
+		cmocka_unit_test(what_is_not_for_this_region_is_refused),
 	};
 
 	return unit_run(tests, NULL, NULL);

@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <linux/virtio_ring.h>
+
 #include "fd_message.h"
 #include "front_end.h"
 #include "shmem.h"
@@ -37,15 +39,19 @@
 /**
  * struct vmm - a front end that maps memory
  * @files: memory and state, as whoever starts the daemon keeps them
- * @mapped: offsets of mappings; @nr_mapped of them
+ * @left: memory of a daemon whose files nobody has kept, -1 if there was none
+ * @mapped: offsets of mappings; @nr_mapped of them, of which the first @nr_left
+ *	are of @left
  * @gpa: where its BAR is
- * @refuse: mappings at this offset are refused
+ * @refuse: what is asked for at this offset is refused
  * @own: entries of its memory table that are its own memory
  */
 struct vmm {
 	struct front_end *fe;
 	struct shmem shmem;
 	int files[2];
+	int left;
+	unsigned int nr_left;
 	struct vhost_user_mmap mapped[VHOST_USER_MEM_TABLE_SIZE];
 	unsigned int nr_mapped;
 	uint64_t gpa;
@@ -66,8 +72,9 @@ static void begin_daemon(struct vmm *vmm)
 			 vmm->shmem.state.header->requested_size,
 			 vmm->shmem.state.header->used);
 	/* Old memory is given back before it is waited for. */
-	while (virtio_mem_work(&vmm->fe->dev) > 0)
-		;
+	do
+		work_begin_turn(&fe->access->work);
+	while (virtio_mem_work(&fe->dev) > 0);
 }
 
 static void end_daemon(struct vmm *vmm)
@@ -84,11 +91,14 @@ static int set_up(void **state)
 	assert_non_null(vmm);
 	front_end_set_up(state);
 	vmm->fe = *state;
+	/* It is not offered where memory does not survive a reset. */
+	vmm->fe->features &= ~(1ULL << VIRTIO_MEM_F_PERSISTENT_SUSPEND);
 	virtio_mem_stop(&vmm->fe->dev);
 	for (int i = 0; i < 2; i++) {
 		vmm->files[i] = shmem_make_file("test");
 		assert_true(vmm->files[i] >= 0);
 	}
+	vmm->left = -1;
 	vmm->gpa = GPA;
 	vmm->refuse = UINT64_MAX;
 	vmm->own = 1;
@@ -107,6 +117,8 @@ static int tear_down(void **state)
 	end_daemon(vmm);
 	close(vmm->files[0]);
 	close(vmm->files[1]);
+	if (vmm->left >= 0)
+		close(vmm->left);
 	free(vmm);
 	return front_end_tear_down(&fe);
 }
@@ -133,7 +145,8 @@ static void send_table(struct vmm *vmm)
 			.uva = 2 * FE_UVA + vmm->mapped[i].shm_offset,
 			.mmap_offset = vmm->mapped[i].fd_offset,
 		};
-		fds[vmm->own + i] = vmm->files[0];
+		fds[vmm->own + i] =
+			i < vmm->nr_left ? vmm->left : vmm->files[0];
 	}
 	assert_int_equal(
 		front_end_call(fe, VHOST_USER_SET_MEM_TABLE, &table,
@@ -143,25 +156,39 @@ static void send_table(struct vmm *vmm)
 		0);
 }
 
-static void negotiate(struct vmm *vmm, uint64_t protocol_features)
+static void give_channel(struct vmm *vmm)
 {
 	struct front_end *fe = vmm->fe;
 	int channel[2];
+
+	assert_int_equal(
+		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel), 0);
+	if (fe->channel >= 0)
+		close(fe->channel);
+	fe->channel = channel[0];
+	assert_int_equal(front_end_call(fe, VHOST_USER_SET_BACKEND_REQ_FD, NULL,
+					0, &channel[1], 1),
+			 0);
+	close(channel[1]);
+}
+
+static void negotiate_without_channel(struct vmm *vmm,
+				      uint64_t protocol_features)
+{
+	struct front_end *fe = vmm->fe;
 
 	front_end_connect(fe);
 	assert_int_equal(front_end_get(fe, VHOST_USER_GET_PROTOCOL_FEATURES),
 			 PROTOCOL_FEATURES);
 	front_end_send(fe, VHOST_USER_SET_PROTOCOL_FEATURES, 0,
 		       &protocol_features, sizeof(protocol_features), NULL, 0);
-	if (protocol_features != PROTOCOL_FEATURES)
-		return;
-	assert_int_equal(
-		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel), 0);
-	fe->channel = channel[0];
-	assert_int_equal(front_end_call(fe, VHOST_USER_SET_BACKEND_REQ_FD, NULL,
-					0, &channel[1], 1),
-			 0);
-	close(channel[1]);
+}
+
+static void negotiate(struct vmm *vmm, uint64_t protocol_features)
+{
+	negotiate_without_channel(vmm, protocol_features);
+	if (protocol_features == PROTOCOL_FEATURES)
+		give_channel(vmm);
 }
 
 /* A driver starts to work the queue. */
@@ -233,7 +260,11 @@ static void note_mapping(struct vmm *vmm, uint32_t request,
 		i++;
 	assert_true(i < vmm->nr_mapped);
 	assert_int_equal(vmm->mapped[i].len, mmap->len);
-	vmm->mapped[i] = vmm->mapped[--vmm->nr_mapped];
+	if (i < vmm->nr_left)
+		vmm->nr_left--;
+	vmm->nr_mapped--;
+	memmove(&vmm->mapped[i], &vmm->mapped[i + 1],
+		(vmm->nr_mapped - i) * sizeof(vmm->mapped[0]));
 }
 
 /* Do all that the back end asks for. Return: how often it asked. */
@@ -244,12 +275,10 @@ static unsigned int serve(struct vmm *vmm)
 	uint32_t request;
 
 	while (asked(vmm, &request, &mmap, NULL)) {
-		bool map = request == VHOST_USER_BACKEND_SHMEM_MAP;
-
 		if (request == VHOST_USER_BACKEND_CONFIG_CHANGE_MSG)
 			continue;
 		nr++;
-		if (map && mmap.shm_offset == vmm->refuse) {
+		if (mmap.shm_offset == vmm->refuse) {
 			reply(vmm, request, 1);
 			continue;
 		}
@@ -562,7 +591,8 @@ static void without_a_place_there_is_no_memory(void **state)
 	char text[256];
 
 	end_daemon(vmm);
-	assert_int_equal(ftruncate(vmm->files[1], 0), 0);
+	close(vmm->files[1]);
+	vmm->files[1] = shmem_make_file("test");
 	begin_daemon(vmm);
 	vmm->fe->dev.requested_size = GIB;
 	negotiate(vmm, PROTOCOL_FEATURES);
@@ -615,6 +645,36 @@ static void nothing_is_said_before_a_driver_is_there(void **state)
 	assert_false(asked(vmm, &what, &mmap, NULL));
 }
 
+static void without_a_front_end_nothing_is_plugged(void **state)
+{
+	struct vmm *vmm = *state;
+	struct backing *backing = &vmm->shmem.backing;
+
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(backing->ops->plug(backing, GPA, BLOCK),
+				 -ENOTCONN);
+		assert_string_equal(backing->reason,
+				    "no front end to map memory");
+		assert_int_equal(backing->plugged.set, 0);
+		assert_false(vmm->shmem.change.active);
+		start(vmm);
+		front_end_close(vmm->fe);
+	}
+}
+
+/* Memory that is still there must not count as given back. */
+static void a_discard_that_fails_is_told(void **state)
+{
+	struct vmm *vmm = *state;
+	struct backing *backing = &vmm->shmem.backing;
+
+	assert_int_equal(backing->ops->discard(backing, GPA, BLOCK), 0);
+	assert_int_equal(fcntl(vmm->files[0], F_ADD_SEALS, F_SEAL_WRITE), 0);
+	backing->reason[0] = '\0';
+	assert_int_equal(backing->ops->discard(backing, GPA, BLOCK), -EPERM);
+	assert_non_null(strstr(backing->reason, strerror(EPERM)));
+}
+
 static void what_a_reset_dropped_is_mapped_before_requests(void **state)
 {
 	struct vmm *vmm = *state;
@@ -655,6 +715,8 @@ static void a_stop_in_the_middle_changes_nothing(void **state)
 	front_end_stop_ring(vmm->fe);
 	assert_int_equal(plugged(vmm), 0);
 	assert_false(virtio_mem_busy(&vmm->fe->dev));
+	/* Nor does anybody think that it was plugged. */
+	assert_int_equal(vmm->shmem.change.result, -ENOTCONN);
 	/* The request is still in the queue. */
 	start_driver(vmm);
 	assert_int_equal(serve(vmm), 1);
@@ -682,6 +744,67 @@ static void another_daemon_goes_on(void **state)
 	assert_int_equal(vmm->nr_mapped, 2);
 	request(vmm, VIRTIO_MEM_REQ_UNPLUG, END_0 - 1, 2, VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(vmm->nr_mapped, 0);
+}
+
+/* A daemon that is given one file of before, and one that is not of it. */
+static void refuse_files(struct vmm *vmm, int memory_fd, int state_fd,
+			 const char *why)
+{
+	struct front_end *fe = vmm->fe;
+	char text[256] = "";
+
+	assert_int_equal(shmem_attach(&vmm->shmem, fe->event, &fe->vu,
+				      memory_fd, state_fd, REGION, BLOCK, SLOT,
+				      text, sizeof(text)),
+			 -EINVAL);
+	assert_non_null(strstr(text, why));
+}
+
+/* The guest has blocks of it, and nothing says which, or no contents of them. */
+static void half_of_the_files_is_refused(void **state)
+{
+	struct vmm *vmm = *state;
+	int new[] = {shmem_make_file("test"), shmem_make_file("test")};
+	unsigned int fds;
+	char text[4] = "";
+
+	start(vmm);
+	request(vmm, VIRTIO_MEM_REQ_PLUG, 0, 8, VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(pwrite(vmm->files[0], "used", 4, BLOCK), 4);
+	end_daemon(vmm);
+	fds = front_end_open_fds();
+	/* A service manager tries again with the same ones. */
+	for (int i = 0; i < 2; i++) {
+		refuse_files(vmm, dup(vmm->files[0]), dup(new[1]), "no state");
+		refuse_files(vmm, dup(new[0]), dup(vmm->files[1]),
+			     "memory is new");
+	}
+	assert_int_equal(front_end_open_fds(), fds);
+	close(new[0]);
+	close(new[1]);
+	assert_int_equal(pread(vmm->files[0], text, 4, BLOCK), 4);
+	assert_memory_equal(text, "used", 4);
+	/* Both of them are as good as before. */
+	begin_daemon(vmm);
+	start(vmm);
+	assert_int_equal(plugged(vmm), 8);
+}
+
+/* A daemon was killed before it had made its state, or before it was used. */
+static void files_without_contents_are_new(void **state)
+{
+	struct vmm *vmm = *state;
+
+	end_daemon(vmm);
+	close(vmm->files[1]);
+	vmm->files[1] = shmem_make_file("test");
+	begin_daemon(vmm);
+	assert_false(vmm->shmem.state.found);
+	end_daemon(vmm);
+	close(vmm->files[0]);
+	vmm->files[0] = shmem_make_file("test");
+	begin_daemon(vmm);
+	assert_true(vmm->shmem.state.found);
 }
 
 static void a_slot_that_was_mapped_in_vain_is_unmapped(void **state)
@@ -725,16 +848,684 @@ static void an_answer_that_was_lost_is_given_once(void **state)
 	request(vmm, VIRTIO_MEM_REQ_PLUG, 3, 3, VIRTIO_MEM_RESP_ERROR);
 }
 
-static void without_a_channel_the_guest_is_told_busy(void **state)
+/* cloud-hypervisor gives it last. */
+static void the_queue_waits_for_its_channel(void **state)
 {
 	struct vmm *vmm = *state;
+
+	negotiate_without_channel(vmm, PROTOCOL_FEATURES);
+	start_driver(vmm);
+	put(vmm, VIRTIO_MEM_REQ_PLUG, 0, 1);
+	expect_no_answer(vmm);
+	give_channel(vmm);
+	assert_int_equal(serve(vmm), 1);
+	expect_answer(vmm, VIRTIO_MEM_RESP_ACK);
+	/* Another front end, with a request and a mapping that are there. */
+	front_end_close(vmm->fe);
+	put(vmm, VIRTIO_MEM_REQ_PLUG, 1, 1);
+	negotiate_without_channel(vmm, PROTOCOL_FEATURES);
+	start_driver(vmm);
+	expect_no_answer(vmm);
+	give_channel(vmm);
+	assert_int_equal(serve(vmm), 0);
+	expect_answer(vmm, VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(plugged(vmm), 2);
+}
+
+/* It is lost before a request, or while one waits for a mapping. */
+static void a_channel_that_is_lost_is_waited_for(void **state)
+{
+	struct vmm *vmm = *state;
+	struct vhost_user_mmap mmap;
+	uint32_t what;
 
 	start(vmm);
 	close(vmm->fe->channel);
 	vmm->fe->channel = -1;
-	front_end_run(vmm->fe);
 	put(vmm, VIRTIO_MEM_REQ_PLUG, 0, 1);
-	expect_answer(vmm, VIRTIO_MEM_RESP_BUSY);
+	expect_no_answer(vmm);
+	give_channel(vmm);
+	/* There is news of the configuration besides. */
+	do
+		assert_true(asked(vmm, &what, &mmap, NULL));
+	while (what != VHOST_USER_BACKEND_SHMEM_MAP);
+	close(vmm->fe->channel);
+	vmm->fe->channel = -1;
+	expect_no_answer(vmm);
+	assert_int_equal(plugged(vmm), 0);
+	give_channel(vmm);
+	assert_int_equal(serve(vmm), 1);
+	expect_answer(vmm, VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(plugged(vmm), 1);
+	expect_no_answer(vmm);
+}
+
+/* The driver kicks before its front end's end is noticed; either may be first. */
+static void a_channel_that_takes_nothing_is_waited_for(void **state)
+{
+	struct vmm *vmm = *state;
+
+	start(vmm);
+	assert_int_equal(shutdown(vmm->fe->channel, SHUT_RD), 0);
+	put(vmm, VIRTIO_MEM_REQ_PLUG, 0, 1);
+	expect_no_answer(vmm);
+	give_channel(vmm);
+	assert_int_equal(serve(vmm), 1);
+	expect_answer(vmm, VIRTIO_MEM_RESP_ACK);
+	/* The next front end finds it in the ring. */
+	assert_int_equal(shutdown(vmm->fe->channel, SHUT_RD), 0);
+	put(vmm, VIRTIO_MEM_REQ_PLUG, END_0, 1);
+	expect_no_answer(vmm);
+	front_end_close(vmm->fe);
+	start(vmm);
+	expect_answer(vmm, VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(plugged(vmm), 2);
+	expect_no_answer(vmm);
+}
+
+static void a_suspend_is_not_promised(void **state)
+{
+	struct vmm *vmm = *state;
+
+	front_end_connect(vmm->fe);
+	assert_int_equal(front_end_get(vmm->fe, VHOST_USER_GET_FEATURES),
+			 FE_OFFERED &
+				 ~(1ULL << VIRTIO_MEM_F_PERSISTENT_SUSPEND));
+}
+
+/* What a start says on standard error. */
+static void note_start(struct vmm *vmm, char *text, size_t size)
+{
+	int pipe_fds[2], kept = dup(STDERR_FILENO);
+	ssize_t len;
+
+	assert_int_equal(pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK), 0);
+	dup2(pipe_fds[1], STDERR_FILENO);
+	close(pipe_fds[1]);
+	start(vmm);
+	dup2(kept, STDERR_FILENO);
+	close(kept);
+	len = read(pipe_fds[0], text, size - 1);
+	assert_true(len >= 0);
+	text[len] = '\0';
+	close(pipe_fds[0]);
+}
+
+/* The service is stopped, and started again without its files. */
+static void lose_files(struct vmm *vmm)
+{
+	end_daemon(vmm);
+	vmm->left = vmm->files[0];
+	vmm->nr_left = vmm->nr_mapped;
+	close(vmm->files[1]);
+	for (int i = 0; i < 2; i++)
+		vmm->files[i] = shmem_make_file("test");
+	begin_daemon(vmm);
+}
+
+/* The same, with blocks in two slots, and a place for the region. */
+static void lose_blocks(struct vmm *vmm)
+{
+	start(vmm);
+	request(vmm, VIRTIO_MEM_REQ_PLUG, 0, 8, VIRTIO_MEM_RESP_ACK);
+	request(vmm, VIRTIO_MEM_REQ_PLUG, END_0, 8, VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(pwrite(vmm->files[0], "used", 4, BLOCK), 4);
+	lose_files(vmm);
+	assert_int_equal(shmem_place(&vmm->shmem, GPA, NULL, 0), 0);
+	assert_int_equal(plugged(vmm), 0);
+}
+
+static void assert_lost(struct vmm *vmm, uint64_t blocks)
+{
+	struct virtio_mem_config config;
+	char text[4] = "";
+
+	assert_true(vmm->shmem.backing.lost);
+	assert_int_equal(plugged(vmm), blocks);
+	front_end_config(vmm->fe, &config);
+	assert_int_equal(config.plugged_size, blocks * BLOCK);
+	assert_int_equal(config.usable_region_size, REGION);
+	/* What the guest has written is there, and no more has been. */
+	assert_int_equal(pread(vmm->left, text, 4, BLOCK), 4);
+	assert_memory_equal(text, "used", 4);
+}
+
+/* The guest is not to be taken for the one at fault. */
+static void blocks_that_are_not_known_are_left_alone(void **state)
+{
+	struct vmm *vmm = *state;
+	struct virtio_mem *dev = &vmm->fe->dev;
+	char text[4096];
+
+	note_start(vmm, text, sizeof(text));
+	assert_null(strstr(text, "the state was lost"));
+	front_end_close(vmm->fe);
+	lose_blocks(vmm);
+	note_start(vmm, text, sizeof(text));
+	assert_non_null(strstr(text, "the state was lost: the VMM has 4 GiB"));
+	/* Whole slots are mapped, and any block of them may be the guest's. */
+	assert_lost(vmm, END_1);
+	assert_int_equal(vmm->nr_mapped, 2);
+	assert_int_equal(
+		request(vmm, VIRTIO_MEM_REQ_UNPLUG, 0, 8, VIRTIO_MEM_RESP_BUSY),
+		0);
+	assert_non_null(strstr(dev->last_failure, "the state was lost"));
+	virtio_mem_set_requested(dev, REGION);
+	assert_int_equal(
+		request(vmm, VIRTIO_MEM_REQ_PLUG, 8, 8, VIRTIO_MEM_RESP_BUSY),
+		0);
+	assert_int_equal(request(vmm, VIRTIO_MEM_REQ_PLUG, END_1, 8,
+				 VIRTIO_MEM_RESP_BUSY),
+			 0);
+	request(vmm, VIRTIO_MEM_REQ_UNPLUG, 0, 0, VIRTIO_MEM_RESP_ERROR);
+	request(vmm, VIRTIO_MEM_REQ_STATE, 0, 8, VIRTIO_MEM_RESP_ACK);
+	virtio_mem_sweep(dev);
+	do
+		work_begin_turn(&vmm->fe->access->work);
+	while (virtio_mem_work(dev) > 0);
+	/* Killed now, with its files, the daemon finds the same again. */
+	end_daemon(vmm);
+	begin_daemon(vmm);
+	start(vmm);
+	assert_lost(vmm, END_1);
+	request(vmm, VIRTIO_MEM_REQ_UNPLUG, 0, 8, VIRTIO_MEM_RESP_BUSY);
+}
+
+/* The ring may be in them, and is looked for before a driver is there. */
+static void blocks_that_are_not_known_can_be_reached(void **state)
+{
+	struct vmm *vmm = *state;
+	const struct virtio_mem *dev = &vmm->fe->dev;
+
+	lose_blocks(vmm);
+	negotiate(vmm, PROTOCOL_FEATURES);
+	assert_int_equal(virtio_mem_accessible(dev, GPA, BLOCK), 0);
+	send_table(vmm);
+	assert_false(vmm->shmem.running);
+	assert_int_equal(virtio_mem_accessible(dev, GPA, REGION), 4 * GIB);
+	assert_int_equal(virtio_mem_accessible(dev, GPA + 4 * GIB, BLOCK), 0);
+}
+
+/* The mappings are not in the next table. */
+static void drop_mappings(struct vmm *vmm)
+{
+	vmm->nr_left = 0;
+	vmm->nr_mapped = 0;
+}
+
+/* Another device of the daemon, with a front end that shares no memory yet. */
+static struct front_end *add_other(struct vmm *vmm)
+{
+	struct front_end *other =
+		front_end_add(vmm->fe, GPA + 2 * REGION, GIB, BLOCK);
+
+	virtio_mem_set_requested(&other->dev, GIB);
+	front_end_connect(other);
+	front_end_negotiate(other);
+	return other;
+}
+
+static void share_at(struct front_end *other, uint64_t gpa, uint64_t uva)
+{
+	struct vhost_user_mem_reg reg = {
+		.region = {.gpa = gpa, .size = FE_MEMORY, .uva = uva},
+	};
+
+	assert_int_equal(front_end_call(other, VHOST_USER_ADD_MEM_REG, &reg,
+					sizeof(reg), &other->memory_fd, 1),
+			 0);
+}
+
+static void put_to_other(struct front_end *other)
+{
+	front_end_put(other, VIRTIO_MEM_REQ_STATE, GPA + 2 * REGION, 1,
+		      sizeof(struct virtio_mem_req),
+		      sizeof(struct virtio_mem_resp));
+}
+
+static void expect_other_answered(struct front_end *other)
+{
+	struct virtio_mem_resp resp;
+
+	front_end_run(other);
+	assert_true(front_end_used(other, &resp));
+	assert_int_equal(le16toh(resp.type), VIRTIO_MEM_RESP_ACK);
+}
+
+/* A guest may have its rings anywhere, also in what was lost. */
+static void a_ring_in_unknown_blocks_waits_for_them(void **state)
+{
+	struct vmm *vmm = *state;
+	struct front_end *other;
+
+	lose_blocks(vmm);
+	other = add_other(vmm);
+	share_at(other, GPA, FE_UVA);
+	share_at(other, FE_GPA, 3 * FE_UVA);
+	front_end_start_ring(other);
+	put_to_other(other);
+	front_end_kick(other);
+	front_end_run(other);
+	assert_false(other->vu.vring.mapped);
+	start(vmm);
+	assert_true(vmm->shmem.backing.lost);
+	expect_other_answered(other);
+	front_end_free(other);
+}
+
+/* Have the request that was put be at @gpa. */
+static void move_request(struct front_end *other, uint64_t gpa)
+{
+	struct vring_desc *desc =
+		(struct vring_desc *)(other->memory + FE_DESC);
+
+	for (int i = 0; i < FE_QUEUE_SIZE; i++)
+		if (desc[i].addr)
+			desc[i].addr =
+				htole64(le64toh(desc[i].addr) - FE_GPA + gpa);
+}
+
+/* @left: what was lost is still mapped */
+static struct front_end *put_into_unread(struct vmm *vmm, bool left)
+{
+	struct front_end *other;
+
+	lose_blocks(vmm);
+	if (!left)
+		drop_mappings(vmm);
+	other = add_other(vmm);
+	share_at(other, FE_GPA, FE_UVA);
+	share_at(other, GPA, 3 * FE_UVA);
+	front_end_start_ring(other);
+	put_to_other(other);
+	move_request(other, GPA);
+	front_end_kick(other);
+	front_end_run(other);
+	assert_false(other->vu.vring.broken);
+	start(vmm);
+	front_end_run(other);
+	return other;
+}
+
+static void a_request_in_unknown_blocks_waits_for_them(void **state)
+{
+	struct vmm *vmm = *state;
+	struct front_end *other = put_into_unread(vmm, true);
+
+	assert_true(vmm->shmem.backing.lost);
+	expect_other_answered(other);
+	front_end_free(other);
+}
+
+/* Then it is the guest's fault. */
+static void a_request_in_no_blocks_breaks_its_queue_later(void **state)
+{
+	struct vmm *vmm = *state;
+	struct front_end *other = put_into_unread(vmm, false);
+
+	assert_false(vmm->shmem.backing.lost);
+	assert_true(other->vu.vring.broken);
+	front_end_free(other);
+}
+
+/* A place that is wrong may be another device's. */
+static void memory_of_other_devices_is_not_left(void **state)
+{
+	struct vmm *vmm = *state;
+	struct front_end *other;
+
+	lose_blocks(vmm);
+	other = add_other(vmm);
+	assert_int_equal(backing_note_file(&other->bitmap.backing, vmm->left),
+			 0);
+	start(vmm);
+	assert_false(vmm->shmem.backing.lost);
+	assert_int_equal(plugged(vmm), 0);
+	front_end_free(other);
+}
+
+static void unplug_all_makes_them_known(void **state)
+{
+	struct vmm *vmm = *state;
+	struct virtio_mem *dev = &vmm->fe->dev;
+	struct virtio_mem_config config;
+	struct stat st;
+
+	lose_blocks(vmm);
+	start(vmm);
+	virtio_mem_set_requested(dev, GIB);
+	assert_int_equal(request(vmm, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0,
+				 VIRTIO_MEM_RESP_ACK),
+			 2);
+	assert_int_equal(vmm->nr_mapped, 0);
+	assert_int_equal(plugged(vmm), 0);
+	assert_false(vmm->shmem.backing.lost);
+	front_end_config(vmm->fe, &config);
+	assert_int_equal(config.plugged_size, 0);
+	assert_true(config.usable_region_size < REGION);
+	/* From here on as ever. */
+	request(vmm, VIRTIO_MEM_REQ_UNPLUG, 0, 8, VIRTIO_MEM_RESP_ERROR);
+	assert_int_equal(
+		request(vmm, VIRTIO_MEM_REQ_PLUG, 0, 8, VIRTIO_MEM_RESP_ACK),
+		1);
+	assert_int_equal(plugged(vmm), 8);
+	assert_int_equal(fstat(vmm->files[0], &st), 0);
+	assert_int_equal(vmm->shmem.backing.memory_ino, st.st_ino);
+	end_daemon(vmm);
+	begin_daemon(vmm);
+	start(vmm);
+	assert_false(vmm->shmem.backing.lost);
+	assert_int_equal(plugged(vmm), 8);
+	request(vmm, VIRTIO_MEM_REQ_UNPLUG, 0, 8, VIRTIO_MEM_RESP_ACK);
+}
+
+static void a_system_reset_makes_them_known(void **state)
+{
+	struct vmm *vmm = *state;
+
+	lose_blocks(vmm);
+	start(vmm);
+	assert_int_equal(virtio_mem_system_reset(&vmm->fe->dev), -EINPROGRESS);
+	assert_int_equal(serve(vmm), 2);
+	assert_int_equal(vmm->nr_mapped, 0);
+	assert_false(vmm->shmem.backing.lost);
+	virtio_mem_set_requested(&vmm->fe->dev, GIB);
+	request(vmm, VIRTIO_MEM_REQ_PLUG, 0, 8, VIRTIO_MEM_RESP_ACK);
+}
+
+/* @arg: the front end, as for all that the device says. */
+static void note_work(void *arg)
+{
+	struct front_end *fe = arg;
+
+	fe->dev.work = NULL;
+}
+
+/* Blocks of our own file, which are to be zero when they are plugged. */
+static void what_is_owed_stays_so_meanwhile(void **state)
+{
+	struct vmm *vmm = *state;
+	const struct blocks *owed = &vmm->shmem.backing.owed;
+	char text[4] = "";
+
+	lose_blocks(vmm);
+	assert_int_equal(pwrite(vmm->files[0], "used", 4, 0), 4);
+	backing_owe(&vmm->shmem.backing, GPA, BLOCK);
+	start(vmm);
+	assert_true(vmm->shmem.backing.lost);
+	/* A block is plugged or owed, and never both. */
+	assert_int_equal(blocks_count(owed, 0, END_1), 0);
+	vmm->nr_left = 0;
+	vmm->nr_mapped = 0;
+	vmm->fe->dev.work = note_work;
+	front_end_stop_ring(vmm->fe);
+	send_table(vmm);
+	assert_null(vmm->fe->dev.work);
+	assert_false(vmm->shmem.backing.lost);
+	assert_int_equal(blocks_count(owed, 0, 1), 1);
+	virtio_mem_set_requested(&vmm->fe->dev, GIB);
+	start_driver(vmm);
+	request(vmm, VIRTIO_MEM_REQ_PLUG, 0, 1, VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(pread(vmm->files[0], text, 4, 0), 4);
+	assert_memory_equal(text, "\0\0\0\0", 4);
+}
+
+/* As a VMM's reset, which drops all of them. */
+static void what_is_gone_at_a_stop_is_no_blocks(void **state)
+{
+	struct vmm *vmm = *state;
+
+	lose_blocks(vmm);
+	start(vmm);
+	front_end_stop_ring(vmm->fe);
+	assert_lost(vmm, END_1);
+	vmm->nr_left = 1;
+	vmm->nr_mapped = 1;
+	send_table(vmm);
+	assert_lost(vmm, END_0);
+	drop_mappings(vmm);
+	start_driver(vmm);
+	assert_false(vmm->shmem.backing.lost);
+	assert_int_equal(plugged(vmm), 0);
+	virtio_mem_set_requested(&vmm->fe->dev, GIB);
+	request(vmm, VIRTIO_MEM_REQ_PLUG, 0, 8, VIRTIO_MEM_RESP_ACK);
+}
+
+/* Or before it. */
+static void what_was_gone_before_a_stop_is_no_blocks(void **state)
+{
+	struct vmm *vmm = *state;
+
+	lose_blocks(vmm);
+	start(vmm);
+	drop_mappings(vmm);
+	send_table(vmm);
+	front_end_stop_ring(vmm->fe);
+	assert_false(vmm->shmem.backing.lost);
+	assert_int_equal(plugged(vmm), 0);
+}
+
+/* A guest that turns the device's memory off for a moment has its blocks. */
+static void a_table_without_them_ends_nothing(void **state)
+{
+	struct vmm *vmm = *state;
+	struct vhost_user_mmap kept[2], mmap;
+	uint32_t what;
+
+	lose_blocks(vmm);
+	start(vmm);
+	memcpy(kept, vmm->mapped, sizeof(kept));
+	drop_mappings(vmm);
+	send_table(vmm);
+	assert_lost(vmm, END_1);
+	assert_false(asked(vmm, &what, &mmap, NULL));
+	assert_int_equal(
+		request(vmm, VIRTIO_MEM_REQ_PLUG, 8, 8, VIRTIO_MEM_RESP_BUSY),
+		0);
+	memcpy(vmm->mapped, kept, sizeof(kept));
+	vmm->nr_left = 2;
+	vmm->nr_mapped = 2;
+	send_table(vmm);
+	assert_lost(vmm, END_1);
+	assert_false(asked(vmm, &what, &mmap, NULL));
+	assert_int_equal(request(vmm, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0,
+				 VIRTIO_MEM_RESP_ACK),
+			 2);
+	assert_false(vmm->shmem.backing.lost);
+	assert_int_equal(plugged(vmm), 0);
+}
+
+/* What the guest unplugs while they are not there is unplugged as well. */
+static void without_mappings_all_can_be_unplugged(void **state)
+{
+	struct vmm *vmm = *state;
+
+	lose_blocks(vmm);
+	start(vmm);
+	drop_mappings(vmm);
+	send_table(vmm);
+	assert_int_equal(request(vmm, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0,
+				 VIRTIO_MEM_RESP_ACK),
+			 0);
+	assert_false(vmm->shmem.backing.lost);
+	assert_int_equal(plugged(vmm), 0);
+	virtio_mem_set_requested(&vmm->fe->dev, GIB);
+	request(vmm, VIRTIO_MEM_REQ_PLUG, 0, 8, VIRTIO_MEM_RESP_ACK);
+}
+
+/* Nobody walks over sets of blocks for what is known. */
+static void the_same_table_takes_no_work(void **state)
+{
+	struct vmm *vmm = *state;
+	struct work work = {};
+
+	lose_blocks(vmm);
+	start(vmm);
+	assert_lost(vmm, END_1);
+	vmm->shmem.backing.plugged.work = &work;
+	vmm->shmem.backing.owed.work = &work;
+	vmm->shmem.vu->shmem->memory(&vmm->shmem);
+	assert_int_equal(work.steps, 0);
+	backing_count(&vmm->shmem.backing, &vmm->fe->access->work);
+}
+
+static void what_is_not_given_up_stays_unknown(void **state)
+{
+	struct vmm *vmm = *state;
+
+	lose_blocks(vmm);
+	start(vmm);
+	vmm->refuse = 0;
+	request(vmm, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0, VIRTIO_MEM_RESP_BUSY);
+	assert_lost(vmm, END_1);
+	/* One of two is. */
+	vmm->refuse = GIB;
+	request(vmm, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0, VIRTIO_MEM_RESP_BUSY);
+	assert_int_equal(vmm->nr_mapped, 1);
+	assert_lost(vmm, END_1);
+	/* Killed there, the daemon has the other one still to do. */
+	end_daemon(vmm);
+	begin_daemon(vmm);
+	start(vmm);
+	assert_int_equal(plugged(vmm), END_1 - END_0);
+	vmm->refuse = UINT64_MAX;
+	assert_int_equal(request(vmm, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0,
+				 VIRTIO_MEM_RESP_ACK),
+			 1);
+	assert_false(vmm->shmem.backing.lost);
+}
+
+/* Linux would warn of a plugged size that it does not expect, and believe it. */
+static void news_wait_until_they_are_known(void **state)
+{
+	struct vmm *vmm = *state;
+	struct vhost_user_mmap mmap;
+	uint32_t what;
+
+	lose_blocks(vmm);
+	start(vmm);
+	virtio_mem_set_requested(&vmm->fe->dev, GIB);
+	assert_false(asked(vmm, &what, &mmap, NULL));
+	drop_mappings(vmm);
+	send_table(vmm);
+	assert_false(asked(vmm, &what, &mmap, NULL));
+	put(vmm, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0);
+	assert_true(asked(vmm, &what, &mmap, NULL));
+	assert_int_equal(what, VHOST_USER_BACKEND_CONFIG_CHANGE_MSG);
+	expect_answer(vmm, VIRTIO_MEM_RESP_ACK);
+}
+
+/* Nor is it asked for as a last word. */
+static void what_is_never_given_up_is_busy(void **state)
+{
+	struct vmm *vmm = *state;
+	struct vhost_user_mmap mmap;
+	struct virtio_mem_resp resp;
+	uint32_t what;
+
+	lose_blocks(vmm);
+	start(vmm);
+	put(vmm, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0);
+	assert_true(asked(vmm, &what, &mmap, NULL));
+	assert_int_equal(what, VHOST_USER_BACKEND_SHMEM_UNMAP);
+	reply(vmm, what, 0);
+	expect_no_answer(vmm);
+	while (!front_end_used(vmm->fe, &resp)) {
+		assert_false(asked(vmm, &what, &mmap, NULL));
+		if (!front_end_run(vmm->fe))
+			assert_true(sd_event_run(vmm->fe->event, TIMER_USEC) >
+				    0);
+	}
+	assert_int_equal(le16toh(resp.type), VIRTIO_MEM_RESP_BUSY);
+	assert_non_null(strstr(vmm->fe->dev.last_failure, "does not give up"));
+	assert_false(asked(vmm, &what, &mmap, NULL));
+	assert_lost(vmm, END_1);
+}
+
+static void other_memory_is_not_taken_for_blocks(void **state)
+{
+	struct vmm *vmm = *state;
+
+	/* Somewhere else, or another part of a file. */
+	lose_blocks(vmm);
+	vmm->gpa = GPA + REGION;
+	start(vmm);
+	assert_false(vmm->shmem.backing.lost);
+	vmm->gpa = GPA - GIB;
+	send_table(vmm);
+	assert_false(vmm->shmem.backing.lost);
+	vmm->gpa = GPA + GIB;
+	send_table(vmm);
+	assert_false(vmm->shmem.backing.lost);
+	vmm->gpa = GPA;
+	send_table(vmm);
+	assert_true(vmm->shmem.backing.lost);
+}
+
+/* Where it was said to be by mistake, other memory may seem to be left. */
+static void a_region_of_unknown_blocks_can_be_moved(void **state)
+{
+	struct vmm *vmm = *state;
+	char text[256];
+
+	lose_blocks(vmm);
+	negotiate(vmm, PROTOCOL_FEATURES);
+	send_table(vmm);
+	assert_lost(vmm, END_1);
+	assert_int_equal(
+		shmem_place(&vmm->shmem, GPA + REGION, text, sizeof(text)), 0);
+	assert_false(vmm->shmem.backing.lost);
+	assert_int_equal(plugged(vmm), 0);
+	assert_int_equal(shmem_place(&vmm->shmem, GPA, text, sizeof(text)), 0);
+	assert_lost(vmm, END_1);
+	/* But not under a driver. */
+	start_driver(vmm);
+	assert_int_equal(
+		shmem_place(&vmm->shmem, GPA + REGION, text, sizeof(text)),
+		-EBUSY);
+	assert_lost(vmm, END_1);
+}
+
+/* Blocks of ours are known, whatever else a front end lists. */
+static void a_state_that_is_there_is_not_lost(void **state)
+{
+	struct vmm *vmm = *state;
+
+	start(vmm);
+	request(vmm, VIRTIO_MEM_REQ_PLUG, END_0, 8, VIRTIO_MEM_RESP_ACK);
+	vmm->left = shmem_make_file("other");
+	assert_int_equal(ftruncate(vmm->left, (off_t)REGION), 0);
+	vmm->mapped[1] = vmm->mapped[0];
+	vmm->mapped[0] = (struct vhost_user_mmap){.len = GIB};
+	vmm->nr_mapped = 2;
+	vmm->nr_left = 1;
+	send_table(vmm);
+	assert_false(vmm->shmem.backing.lost);
+	assert_int_equal(plugged(vmm), 8);
+	request(vmm, VIRTIO_MEM_REQ_UNPLUG, END_0, 8, VIRTIO_MEM_RESP_ACK);
+}
+
+/* A driver of before may work a device that was not told where it is. */
+static void without_a_place_requests_wait(void **state)
+{
+	struct vmm *vmm = *state;
+	struct virtio_mem *dev = &vmm->fe->dev;
+
+	start(vmm);
+	request(vmm, VIRTIO_MEM_REQ_PLUG, 0, 8, VIRTIO_MEM_RESP_ACK);
+	lose_files(vmm);
+	start(vmm);
+	virtio_mem_set_requested(dev, REGION);
+	request(vmm, VIRTIO_MEM_REQ_PLUG, 8, 8, VIRTIO_MEM_RESP_BUSY);
+	assert_non_null(strstr(dev->last_failure, "vmemctl place"));
+	request(vmm, VIRTIO_MEM_REQ_UNPLUG, 0, 8, VIRTIO_MEM_RESP_BUSY);
+	request(vmm, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0, VIRTIO_MEM_RESP_BUSY);
+	assert_int_equal(vmm->nr_mapped, 1);
+	assert_int_equal(shmem_place(&vmm->shmem, GPA, NULL, 0), 0);
+	assert_true(vmm->shmem.backing.lost);
+	assert_int_equal(plugged(vmm), END_0);
+	request(vmm, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0, VIRTIO_MEM_RESP_ACK);
+	request(vmm, VIRTIO_MEM_REQ_PLUG, 8, 8, VIRTIO_MEM_RESP_ACK);
 }
 
 static void what_is_no_reply_ends_the_connection(void **state)
@@ -766,13 +1557,41 @@ int main(void)
 		CASE(a_region_that_is_elsewhere_is_not_used),
 		CASE(without_a_place_there_is_no_memory),
 		CASE(nothing_is_said_before_a_driver_is_there),
+		CASE(without_a_front_end_nothing_is_plugged),
+		CASE(a_discard_that_fails_is_told),
 		CASE(what_a_reset_dropped_is_mapped_before_requests),
 		CASE(a_pause_changes_nothing),
 		CASE(a_stop_in_the_middle_changes_nothing),
 		CASE(another_daemon_goes_on),
+		CASE(half_of_the_files_is_refused),
+		CASE(files_without_contents_are_new),
 		CASE(a_slot_that_was_mapped_in_vain_is_unmapped),
 		CASE(an_answer_that_was_lost_is_given_once),
-		CASE(without_a_channel_the_guest_is_told_busy),
+		CASE(the_queue_waits_for_its_channel),
+		CASE(a_channel_that_is_lost_is_waited_for),
+		CASE(a_channel_that_takes_nothing_is_waited_for),
+		CASE(a_suspend_is_not_promised),
+		CASE(blocks_that_are_not_known_are_left_alone),
+		CASE(blocks_that_are_not_known_can_be_reached),
+		CASE(a_ring_in_unknown_blocks_waits_for_them),
+		CASE(a_request_in_unknown_blocks_waits_for_them),
+		CASE(a_request_in_no_blocks_breaks_its_queue_later),
+		CASE(memory_of_other_devices_is_not_left),
+		CASE(unplug_all_makes_them_known),
+		CASE(a_system_reset_makes_them_known),
+		CASE(what_is_owed_stays_so_meanwhile),
+		CASE(what_is_gone_at_a_stop_is_no_blocks),
+		CASE(what_was_gone_before_a_stop_is_no_blocks),
+		CASE(a_table_without_them_ends_nothing),
+		CASE(without_mappings_all_can_be_unplugged),
+		CASE(the_same_table_takes_no_work),
+		CASE(what_is_not_given_up_stays_unknown),
+		CASE(news_wait_until_they_are_known),
+		CASE(what_is_never_given_up_is_busy),
+		CASE(other_memory_is_not_taken_for_blocks),
+		CASE(a_region_of_unknown_blocks_can_be_moved),
+		CASE(a_state_that_is_there_is_not_lost),
+		CASE(without_a_place_requests_wait),
 		CASE(what_is_no_reply_ends_the_connection),
 	};
 

@@ -99,7 +99,7 @@ static uint64_t usable(struct front_end *fe)
 static void settle(struct front_end *fe)
 {
 	while (virtio_mem_work(&fe->dev) > 0)
-		;
+		work_begin_turn(&fe->access->work);
 }
 
 /* A driver is there, and @requested bytes are asked of it. */

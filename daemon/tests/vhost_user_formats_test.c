@@ -248,24 +248,47 @@ static void a_started_queue_keeps_its_format(void **state)
 
 /* --- Requests in flight --- */
 
-/* All of it anew, with the region of the connection before, or without one. */
-static void come_back(struct front_end *fe, int inflight_fd)
-{
-	const struct vring_used *used =
-		(const struct vring_used *)(fe->memory + FE_USED);
-	bool packed = driver_has(&fe->driver, VIRTIO_F_RING_PACKED);
+/* What front ends give for the base of a queue whose back end was killed. */
+enum lie {
+	THE_DRIVERS_INDEX,
+	NOTHING,
+	NONSENSE,
+	NR_LIES,
+};
 
+static uint32_t lie(const struct front_end *fe, enum lie which)
+{
+	bool packed = driver_has(&fe->driver, VIRTIO_F_RING_PACKED);
+	uint32_t next = fe->driver.next | (uint32_t)fe->driver.avail_wrap << 15;
+
+	switch (which) {
+	case THE_DRIVERS_INDEX:
+		return packed ? next | next << 16 : fe->driver.avail;
+	case NONSENSE:
+		return packed ? UINT32_MAX : 12345;
+	default:
+		return 0;
+	}
+}
+
+/* All of it anew, with the region of the connection before, or without one. */
+static void come_back_with(struct front_end *fe, int inflight_fd, uint32_t base)
+{
 	front_end_close(fe);
 	front_end_connect(fe);
 	front_end_negotiate(fe);
 	front_end_share_memory(fe);
 	if (inflight_fd >= 0)
 		front_end_set_inflight(fe, inflight_fd);
-	/* In memory is where a split queue is, but not where a packed one is. */
 	fe->lost = true;
-	fe->lost_base = packed ? 1U << 15 | 1U << 31 : le16toh(used->idx);
+	fe->lost_base = base;
 	front_end_start_ring(fe);
 	fe->lost = false;
+}
+
+static void come_back(struct front_end *fe, int inflight_fd)
+{
+	come_back_with(fe, inflight_fd, lie(fe, THE_DRIVERS_INDEX));
 }
 
 /* Connect, and have a region. Return: its descriptor. */
@@ -325,7 +348,71 @@ static void what_was_answered_is_not_done_again(void **state)
 	close(fd);
 }
 
-/* The queue is taken back in order: what the front end says is so. */
+/* Requests are made while no back end is there. */
+static void assert_what_waits_is_answered(struct front_end *fe, int inflight_fd)
+{
+	unsigned int block = 0;
+
+	for (unsigned int round = 0; round < 40; round++) {
+		unsigned int nr = round % 4;
+
+		front_end_close(fe);
+		for (unsigned int i = 0; i < nr; i++)
+			plug(fe, block + i);
+		come_back_with(fe, inflight_fd, lie(fe, round % NR_LIES));
+		front_end_run(fe);
+		for (unsigned int i = 0; i < nr; i++)
+			assert_answered(fe, VIRTIO_MEM_RESP_ACK);
+		assert_not_answered(fe);
+		block += nr;
+		assert_int_equal(fe->bitmap.backing.plugged.set, block);
+	}
+}
+
+static void what_waits_is_answered_whatever_the_base(void **state)
+{
+	struct front_end *fe = *state;
+
+	front_end_start(fe);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	assert_what_waits_is_answered(fe, -1);
+}
+
+static void with_a_region_too(void **state)
+{
+	struct front_end *fe = *state;
+	int fd = start_with_inflight(fe);
+
+	assert_what_waits_is_answered(fe, fd);
+	close(fd);
+}
+
+/* The guest was reset while no back end was there. */
+static void the_driver_before_left_a_base_and_a_region(void **state)
+{
+	struct front_end *fe = *state;
+	int fd = start_with_inflight(fe);
+
+	for (unsigned int i = 0; i < 20; i++) {
+		uint32_t base = driver_base(&fe->driver);
+
+		front_end_close(fe);
+		front_end_new_ring(fe);
+		plug(fe, i);
+		come_back_with(fe, i % 2 ? fd : -1, base);
+		front_end_run(fe);
+		assert_answered(fe, VIRTIO_MEM_RESP_ACK);
+		for (unsigned int n = 0; n < i; n++)
+			assert_int_equal(front_end_request(fe,
+							   VIRTIO_MEM_REQ_STATE,
+							   GPA, 1),
+					 VIRTIO_MEM_RESP_ACK);
+		assert_not_answered(fe);
+	}
+	close(fd);
+}
+
+/* The queue is taken back in order, and another one made. */
 static void a_queue_taken_back_is_not_in_flight(void **state)
 {
 	struct front_end *fe = *state;
@@ -418,6 +505,9 @@ int main(void)
 		FORMAT_CASE(a_started_queue_keeps_its_format),
 		FORMAT_CASE(a_request_in_flight_survives_its_connection),
 		FORMAT_CASE(what_was_answered_is_not_done_again),
+		FORMAT_CASE(what_waits_is_answered_whatever_the_base),
+		FORMAT_CASE(with_a_region_too),
+		FORMAT_CASE(the_driver_before_left_a_base_and_a_region),
 		FORMAT_CASE(a_queue_taken_back_is_not_in_flight),
 		FORMAT_CASE(bad_inflight_messages),
 	};

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -89,12 +90,13 @@ static void config_space_is_read(void **state)
 	assert_memory_equal(reply.config.data, &space.requested_size, 8);
 }
 
-static void config_space_has_an_end(void **state)
+/* Behind its end there are zeros: as many as were asked for. */
+static void config_space_reads_zero_behind_its_end(void **state)
 {
 	static const struct {
 		uint32_t offset;
 		uint32_t size;
-	} bad[] = {
+	} parts[] = {
 		{0, 57},
 		{56, 1},
 		{55, 2},
@@ -103,23 +105,39 @@ static void config_space_has_an_end(void **state)
 		{0, 256},
 		{UINT32_MAX - 7, 8},
 		{57, 56},
+		{48, 16},
 	};
 	struct front_end *fe = *state;
 	union vhost_user_payload reply;
+	uint8_t space[256 + 64] = {};
+	struct vhost_user_config config = {.size = 257};
 
 	front_end_connect(fe);
 	front_end_negotiate(fe);
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		struct vhost_user_config config = {.offset = bad[i].offset,
-						   .size = bad[i].size};
+	virtio_mem_set_requested(&fe->dev, GIB);
+	virtio_mem_config(&fe->dev, (struct virtio_mem_config *)space);
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		uint32_t size = parts[i].size;
 
+		config.offset = parts[i].offset;
+		config.size = size;
+		memset(&reply, 0xee, sizeof(reply));
 		front_end_send(fe, VHOST_USER_GET_CONFIG, 0, &config, 12, NULL,
 			       0);
 		assert_int_equal(
 			front_end_receive(fe, VHOST_USER_GET_CONFIG, &reply),
-			0);
+			12 + size);
+		assert_int_equal(reply.config.offset, config.offset);
+		assert_int_equal(reply.config.size, size);
+		assert_memory_equal(
+			reply.config.data,
+			space + (config.offset < 56 ? config.offset : 56),
+			size);
 	}
 	assert_false(front_end_closed(fe));
+	config = (struct vhost_user_config){.size = 257};
+	front_end_send(fe, VHOST_USER_GET_CONFIG, 0, &config, 12, NULL, 0);
+	assert_true(front_end_closed(fe));
 }
 
 static void config_space_is_not_written(void **state)
@@ -479,6 +497,7 @@ static void an_answer_finds_its_memory_gone(void **state)
 			   .size = 4096,
 			   .uva = FE_UVA + GIB},
 	};
+	struct virtio_mem_resp resp;
 
 	front_end_start(fe);
 	virtio_mem_set_requested(&fe->dev, GIB);
@@ -494,8 +513,20 @@ static void an_answer_finds_its_memory_gone(void **state)
 					sizeof(reg), NULL, 0),
 			 0);
 	assert_true(bitmap_backing_finish(&fe->bitmap));
-	assert_true(fe->vu.vring.broken);
+	assert_false(fe->vu.vring.broken);
 	assert_int_equal(fe->bitmap.lost, 1);
+	/* It is there again, and the answer is had again. */
+	fe->bitmap.later = false;
+	fe->bitmap.repeated = true;
+	assert_int_equal(front_end_call(fe, VHOST_USER_ADD_MEM_REG, &reg,
+					sizeof(reg), &fe->memory_fd, 1),
+			 0);
+	front_end_run(fe);
+	assert_true(
+		driver_take(&fe->driver, 2, &(uint16_t){0}, &(uint32_t){0}));
+	memcpy(&resp, fe->memory, sizeof(resp));
+	assert_int_equal(le16toh(resp.type), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(fe->bitmap.backing.plugged.set, 4);
 }
 
 /* --- When the queue is worked on --- */
@@ -739,7 +770,7 @@ static const struct {
 	{VHOST_USER_SET_FEATURES, 8, 8, 0, 0},
 	{VHOST_USER_SET_OWNER, 0, 8, 0, 0},
 	{VHOST_USER_RESET_OWNER, 0, 0, 0, 0},
-	{VHOST_USER_SET_MEM_TABLE, 8, 264, 0, 8},
+	{VHOST_USER_SET_MEM_TABLE, 8, 8 + 32 * 32, 0, 32},
 	{VHOST_USER_SET_VRING_NUM, 8, 8, 0, 0},
 	{VHOST_USER_SET_VRING_ADDR, 40, 40, 0, 0},
 	{VHOST_USER_SET_VRING_BASE, 8, 8, 0, 0},
@@ -769,7 +800,7 @@ static const struct {
 static void short_and_long_messages(void **state)
 {
 	struct front_end *fe = *state;
-	uint8_t zeroes[512] = {};
+	uint8_t zeroes[2048] = {};
 
 	front_end_connect(fe);
 	front_end_negotiate(fe);
@@ -790,7 +821,7 @@ static void short_and_long_messages(void **state)
 
 static void sizes_that_are_never_right(void **state)
 {
-	static const uint32_t sizes[] = {512, 4096, 0x7fffffff, UINT32_MAX};
+	static const uint32_t sizes[] = {2048, 4096, 0x7fffffff, UINT32_MAX};
 	struct front_end *fe = *state;
 
 	front_end_connect(fe);
@@ -816,9 +847,9 @@ static void wrong_numbers_of_descriptors(void **state)
 	struct front_end *fe = *state;
 	uint8_t zeroes[512] = {};
 	unsigned int before;
-	int fds[16];
+	int fds[2 * VHOST_USER_MAX_FDS];
 
-	for (size_t i = 0; i < 16; i++)
+	for (size_t i = 0; i < 2 * VHOST_USER_MAX_FDS; i++)
 		fds[i] = fe->memory_fd;
 	front_end_connect(fe);
 	front_end_negotiate(fe);
@@ -832,7 +863,7 @@ static void wrong_numbers_of_descriptors(void **state)
 		send_ends(fe, shapes[i].request, zeroes, shapes[i].min_size,
 			  fds, shapes[i].max_fds + 1);
 		send_ends(fe, shapes[i].request, zeroes, shapes[i].min_size,
-			  fds, 16);
+			  fds, 2 * VHOST_USER_MAX_FDS);
 	}
 	assert_int_equal(front_end_open_fds(), before);
 }
@@ -977,36 +1008,224 @@ static void tables_that_contradict_themselves(void **state)
 						   .size = 4096,
 						   .uva = (i + 1) << 30};
 	}
-	table.nr = 9;
-	send_ends(fe, VHOST_USER_SET_MEM_TABLE, &table, sizeof(table), fds, 8);
+	table.nr = VHOST_USER_MAX_FDS + 1;
+	send_ends(fe, VHOST_USER_SET_MEM_TABLE, &table, sizeof(table), fds,
+		  VHOST_USER_MAX_FDS);
 	table.nr = UINT32_MAX;
-	send_ends(fe, VHOST_USER_SET_MEM_TABLE, &table, sizeof(table), fds, 8);
+	send_ends(fe, VHOST_USER_SET_MEM_TABLE, &table, sizeof(table), fds,
+		  VHOST_USER_MAX_FDS);
 	table.nr = 1;
 	send_ends(fe, VHOST_USER_SET_MEM_TABLE, &table, 8 + 2 * 32, fds, 1);
 	send_ends(fe, VHOST_USER_SET_MEM_TABLE, &table, 8 + 31, fds, 1);
 	send_ends(fe, VHOST_USER_SET_MEM_TABLE, &table, 8 + 32, fds, 2);
 	send_ends(fe, VHOST_USER_SET_MEM_TABLE, &table, 8 + 32, NULL, 0);
-	/* The first eight would do. */
-	table.nr = 8;
-	send_ends(fe, VHOST_USER_SET_MEM_TABLE, &table, sizeof(table), fds, 9);
-	assert_int_equal(front_end_call(fe, VHOST_USER_SET_MEM_TABLE, &table,
-					sizeof(table), fds, 8),
-			 0);
+	/* The first ones would do. */
+	table.nr = VHOST_USER_MEM_TABLE_SIZE;
+	send_ends(fe, VHOST_USER_SET_MEM_TABLE, &table, sizeof(table), fds,
+		  VHOST_USER_MAX_FDS + 1);
+	/* Any number of regions, up to what rust-vmm's crate sends. */
+	for (table.nr = 0; table.nr <= 32; table.nr++) {
+		assert_int_equal(front_end_call(fe, VHOST_USER_SET_MEM_TABLE,
+						&table, 8 + table.nr * 32, fds,
+						table.nr),
+				 0);
+		assert_int_equal(fe->vu.memory.nr, table.nr);
+	}
 }
 
-static void ring_memory_taken_away(void **state)
+/* --- Memory that comes and goes --- */
+
+static void remove_memory(struct front_end *fe)
 {
-	struct front_end *fe = *state;
 	struct vhost_user_mem_reg reg = {
 		.region = {.gpa = FE_GPA, .size = FE_MEMORY, .uva = FE_UVA},
 	};
-	struct vhost_user_mem_table table = {};
+
+	assert_int_equal(front_end_call(fe, VHOST_USER_REM_MEM_REG, &reg,
+					sizeof(reg), NULL, 0),
+			 0);
+}
+
+/* All of the guest's memory, or none. */
+static void set_table(struct front_end *fe, bool with)
+{
+	struct vhost_user_mem_table table = {
+		.nr = with,
+		.regions = {{FE_GPA, FE_MEMORY, FE_UVA, 0}},
+	};
+
+	assert_int_equal(front_end_call(fe, VHOST_USER_SET_MEM_TABLE, &table,
+					8 + table.nr * 32, &fe->memory_fd,
+					table.nr),
+			 0);
+}
+
+static void a_ring_waits_for_its_memory(void **state)
+{
+	struct front_end *fe = *state;
+	struct virtio_mem_resp resp;
 
 	front_end_start(fe);
-	send_ends(fe, VHOST_USER_REM_MEM_REG, &reg, sizeof(reg), NULL, 0);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	for (unsigned int i = 0; i < 8; i++) {
+		bool by_table = i & 1, kicked = i & 2, before = i & 4;
+
+		if (before)
+			front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA + i * BLOCK,
+				      1, 24, 10);
+		by_table ? set_table(fe, false) : remove_memory(fe);
+		assert_false(vhost_user_driver_ready(&fe->vu));
+		if (!before)
+			front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA + i * BLOCK,
+				      1, 24, 10);
+		if (kicked)
+			front_end_kick(fe);
+		assert_false(front_end_used(fe, &resp));
+		assert_false(fe->vu.vring.broken);
+		by_table ? set_table(fe, true) : front_end_share_memory(fe);
+		assert_true(vhost_user_driver_ready(&fe->vu));
+		front_end_run(fe);
+		assert_true(front_end_used(fe, &resp));
+		assert_int_equal(le16toh(resp.type), VIRTIO_MEM_RESP_ACK);
+		assert_int_equal(fe->bitmap.backing.plugged.set, i + 1);
+	}
+	assert_int_equal(front_end_count(fe->err), 0);
+}
+
+static void a_ring_may_start_before_its_memory(void **state)
+{
+	struct front_end *fe = *state;
+	struct virtio_mem_resp resp;
+
+	front_end_connect(fe);
+	front_end_negotiate(fe);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1, 24, 10);
+	/* It says where it goes on once it is there. */
+	fe->lost = true;
+	fe->lost_base = 1;
+	front_end_start_ring(fe);
+	front_end_kick(fe);
+	assert_false(vhost_user_driver_ready(&fe->vu));
+	front_end_share_memory(fe);
+	front_end_run(fe);
+	assert_true(front_end_used(fe, &resp));
+	assert_int_equal(le16toh(resp.type), VIRTIO_MEM_RESP_ACK);
+}
+
+/* The answer to a request that takes its time. */
+static void an_answer_waits_for_its_ring(void **state)
+{
+	struct front_end *fe = *state;
+	struct virtio_mem_resp resp;
+
+	front_end_start(fe);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	fe->bitmap.later = true;
+	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA, 4, 24, 10);
+	front_end_kick(fe);
+	assert_true(virtio_mem_busy(&fe->dev));
+	remove_memory(fe);
+	assert_true(bitmap_backing_finish(&fe->bitmap));
+	assert_int_equal(fe->bitmap.lost, 1);
+	fe->bitmap.later = false;
+	fe->bitmap.repeated = true;
+	front_end_share_memory(fe);
+	front_end_run(fe);
+	assert_true(front_end_used(fe, &resp));
+	assert_int_equal(le16toh(resp.type), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(fe->bitmap.backing.plugged.set, 4);
+	assert_false(front_end_used(fe, &resp));
+}
+
+/* Buffers in a region of their own, which is removed and added. */
+static void a_request_waits_for_its_memory(void **state)
+{
+	struct front_end *fe = *state;
+	struct vring_desc *desc = (struct vring_desc *)(fe->memory + FE_DESC);
+	struct vhost_user_mem_reg reg = {
+		.region = {.gpa = 1ULL << 40,
+			   .size = FE_MEMORY,
+			   .uva = FE_UVA + GIB},
+	};
+	struct virtio_mem_resp resp;
+
+	front_end_start(fe);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	for (unsigned int i = 0; i < 2; i++) {
+		assert_int_equal(front_end_call(fe, VHOST_USER_ADD_MEM_REG,
+						&reg, sizeof(reg),
+						&fe->memory_fd, 1),
+				 0);
+		assert_int_equal(front_end_call(fe, VHOST_USER_REM_MEM_REG,
+						&reg, sizeof(reg), NULL, 0),
+				 0);
+		front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA + i * BLOCK, 1, 24,
+			      10);
+		/* The request, or where its answer goes. */
+		desc[2 * i + i].addr = htole64(le64toh(desc[2 * i + i].addr) -
+					       FE_GPA + reg.region.gpa);
+		front_end_kick(fe);
+		assert_false(fe->vu.vring.broken);
+		assert_false(front_end_used(fe, &resp));
+		assert_int_equal(front_end_call(fe, VHOST_USER_ADD_MEM_REG,
+						&reg, sizeof(reg),
+						&fe->memory_fd, 1),
+				 0);
+		front_end_run(fe);
+		assert_true(front_end_used(fe, &resp));
+		assert_int_equal(le16toh(resp.type), VIRTIO_MEM_RESP_ACK);
+		assert_int_equal(front_end_call(fe, VHOST_USER_REM_MEM_REG,
+						&reg, sizeof(reg), NULL, 0),
+				 0);
+	}
+	/* Where there never was memory it is the driver's fault. */
+	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1, 24, 10);
+	desc[4].addr = htole64(reg.region.gpa + reg.region.size);
+	front_end_kick(fe);
+	assert_true(fe->vu.vring.broken);
+	assert_int_equal(front_end_count(fe->err), 1);
+}
+
+/* --- When this process has no more descriptors --- */
+
+static void without_descriptors_a_message_is_refused(void **state)
+{
+	struct front_end *fe = *state;
+	struct rlimit old, limit;
+	struct vhost_user_mem_reg reg = {
+		.region = {.gpa = 1ULL << 40, .size = 4096, .uva = 1ULL << 40},
+	};
+	struct virtio_mem_resp resp;
+	unsigned int open_fds;
+
+	front_end_start(fe);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	open_fds = front_end_open_fds();
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	limit = old;
+	limit.rlim_cur = 3;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	/* The front end learns it, and what there is goes on. */
+	assert_int_not_equal(front_end_call(fe, VHOST_USER_ADD_MEM_REG, &reg,
+					    sizeof(reg), &fe->memory_fd, 1),
+			     0);
+	assert_int_not_equal(
+		front_end_set(fe, VHOST_USER_SET_VRING_CALL, 0, fe->call), 0);
+	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1),
+			 VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_count(fe->call), 1);
+	/* One that does not ask for the outcome would believe in it. */
+	front_end_send(fe, VHOST_USER_ADD_MEM_REG, 0, &reg, sizeof(reg),
+		       &fe->memory_fd, 1);
+	assert_true(front_end_closed(fe));
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
 	front_end_close(fe);
 	front_end_start(fe);
-	send_ends(fe, VHOST_USER_SET_MEM_TABLE, &table, 8, NULL, 0);
+	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA + BLOCK, 1, 24, 10);
+	front_end_kick(fe);
+	assert_true(front_end_used(fe, &resp));
+	assert_int_equal(front_end_open_fds(), open_fds);
 }
 
 static void ring_before_memory_or_addresses(void **state)
@@ -1021,21 +1240,22 @@ static void ring_before_memory_or_addresses(void **state)
 
 	front_end_connect(fe);
 	front_end_negotiate(fe);
-	/* Nothing at all; a size only; no memory; addresses outside it. */
+	/* Nothing at all; a size only. Without its memory it waits. */
 	send_ends(fe, VHOST_USER_SET_VRING_KICK, &zero, 8, &fe->kick, 1);
 	front_end_set_vring(fe, VHOST_USER_SET_VRING_NUM, FE_QUEUE_SIZE);
 	send_ends(fe, VHOST_USER_SET_VRING_KICK, &zero, 8, &fe->kick, 1);
 	front_end_set_vring(fe, VHOST_USER_SET_VRING_NUM, FE_QUEUE_SIZE);
 	front_end_call(fe, VHOST_USER_SET_VRING_ADDR, &addr, sizeof(addr), NULL,
 		       0);
-	send_ends(fe, VHOST_USER_SET_VRING_KICK, &zero, 8, &fe->kick, 1);
+	front_end_set(fe, VHOST_USER_SET_VRING_KICK, 0, fe->kick);
+	assert_false(vhost_user_driver_ready(&fe->vu));
 	front_end_share_memory(fe);
 	addr.used_uva = FE_UVA + FE_MEMORY - 4;
-	front_end_set_vring(fe, VHOST_USER_SET_VRING_NUM, FE_QUEUE_SIZE);
 	front_end_call(fe, VHOST_USER_SET_VRING_ADDR, &addr, sizeof(addr), NULL,
 		       0);
-	send_ends(fe, VHOST_USER_SET_VRING_KICK, &zero, 8, &fe->kick, 1);
-	/* Moved away while it runs. */
+	assert_false(vhost_user_driver_ready(&fe->vu));
+	/* Misaligned: it is not a matter of memory. */
+	addr.used_uva = FE_UVA + FE_USED + 2;
 	front_end_close(fe);
 	front_end_start(fe);
 	send_ends(fe, VHOST_USER_SET_VRING_ADDR, &addr, sizeof(addr), NULL, 0);
@@ -1071,7 +1291,7 @@ static void queues_that_are_not_there(void **state)
 
 static void bad_queue_values(void **state)
 {
-	static const uint32_t sizes[] = {0, 3, 2048, 65536, UINT32_MAX};
+	static const uint32_t sizes[] = {0, 3, 32769, 65536, UINT32_MAX};
 	struct vhost_user_vring_state vring = {};
 	struct front_end *fe = *state;
 	uint64_t value;
@@ -1083,6 +1303,8 @@ static void bad_queue_values(void **state)
 		send_ends(fe, VHOST_USER_SET_VRING_NUM, &vring, sizeof(vring),
 			  NULL, 0);
 	}
+	assert_int_equal(
+		front_end_set_vring(fe, VHOST_USER_SET_VRING_NUM, 32768), 0);
 	vring.num = 65536;
 	send_ends(fe, VHOST_USER_SET_VRING_BASE, &vring, sizeof(vring), NULL,
 		  0);
@@ -1168,6 +1390,62 @@ static void a_file_that_is_truncated(void **state)
 	assert_true(bitmap_backing_finish(&fe->bitmap));
 	assert_int_equal(fe->bitmap.lost, 1);
 	assert_ended(fe);
+}
+
+/* Standard error goes to a file. Return: what it was. */
+static int capture(int *file)
+{
+	int saved = dup(STDERR_FILENO);
+
+	*file = memfd_create("log", MFD_CLOEXEC);
+	assert_true(saved >= 0 && *file >= 0);
+	assert_int_equal(dup2(*file, STDERR_FILENO), STDERR_FILENO);
+	return saved;
+}
+
+/* It goes where it went before. Return: lines that have come. */
+static unsigned int release(int saved, int file)
+{
+	unsigned int nr = 0;
+	off_t at = 0;
+	char byte;
+
+	assert_int_equal(dup2(saved, STDERR_FILENO), STDERR_FILENO);
+	while (pread(file, &byte, 1, at++) == 1)
+		nr += byte == '\n';
+	close(saved);
+	close(file);
+	return nr;
+}
+
+/* What a front end can do as often as it likes is not told each time. */
+static void a_front_end_cannot_fill_the_log(void **state)
+{
+	struct front_end *fe = *state;
+	unsigned int lines;
+	int saved, file;
+
+	front_end_start(fe);
+	log_init(LOG_LEVEL_INFO);
+	saved = capture(&file);
+	for (int i = 0; i < 1000; i++) {
+		int pair[2];
+
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC,
+					    0, pair),
+				 0);
+		close(pair[0]);
+		assert_int_equal(front_end_call(fe,
+						VHOST_USER_SET_BACKEND_REQ_FD,
+						NULL, 0, &pair[1], 1),
+				 0);
+		close(pair[1]);
+		virtio_mem_set_requested(&fe->dev, (i & 1) * GIB);
+	}
+	lines = release(saved, file);
+	log_init(LOG_LEVEL_ERR);
+	/* For each time that the machine lets the limit's time go by. */
+	assert_in_range(lines, 1, 10 * (LOG_LIMIT_BURST + 1));
 }
 
 /* The back end neither waits nor grows: it ends the connection. */
@@ -1324,6 +1602,69 @@ static void connection_drops_at_every_byte(void **state)
 	front_end_start(fe);
 }
 
+/* Of the queue's descriptors the last ones count, until the connection ends. */
+static void descriptors_of_a_queue_are_closed(void **state)
+{
+	struct front_end *fe = *state;
+	unsigned int before = front_end_open_fds(), connected;
+
+	front_end_start(fe);
+	connected = front_end_open_fds();
+	for (int i = 0; i < 3; i++) {
+		front_end_set(fe, VHOST_USER_SET_VRING_ERR, 0, fe->err);
+		front_end_set(fe, VHOST_USER_SET_VRING_CALL, 0, fe->call);
+		front_end_set(fe, VHOST_USER_SET_VRING_KICK, 0, fe->kick);
+	}
+	assert_int_equal(front_end_open_fds(), connected);
+	front_end_close(fe);
+	assert_int_equal(front_end_open_fds(), before);
+}
+
+/* An answer may have come while the old one was there, or none. */
+static void a_new_call_descriptor_is_signalled(void **state)
+{
+	struct front_end *fe = *state;
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+	assert_true(fd >= 0);
+	front_end_connect(fe);
+	front_end_negotiate(fe);
+	front_end_share_memory(fe);
+	/* Of a ring that does not run there is nothing to tell. */
+	front_end_set(fe, VHOST_USER_SET_VRING_CALL, 0, fd);
+	front_end_run(fe);
+	assert_int_equal(front_end_count(fd), 0);
+	front_end_start_ring(fe);
+	front_end_set(fe, VHOST_USER_SET_STATUS, 15, -1);
+	front_end_run(fe);
+	front_end_count(fd);
+	front_end_set(fe, VHOST_USER_SET_VRING_CALL, 0, fd);
+	front_end_run(fe);
+	assert_int_equal(front_end_count(fd), 1);
+	close(fd);
+}
+
+static unsigned int changes;
+
+static void count_change(void *arg __attribute__((unused)))
+{
+	changes++;
+}
+
+/* Whoever would be told may be gone by then. */
+static void nobody_is_told_of_the_end(void **state)
+{
+	struct front_end *fe = *state;
+
+	changes = 0;
+	fe->vu.changed = count_change;
+	front_end_start(fe);
+	assert_int_not_equal(changes, 0);
+	changes = 0;
+	vhost_user_stop(&fe->vu);
+	assert_int_equal(changes, 0);
+}
+
 static void make_it_block(int fd)
 {
 	assert_int_equal(fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK),
@@ -1415,7 +1756,7 @@ int main(void)
 		T(requests_are_answered),
 		T(more_requests_than_one_turn_takes),
 		T(config_space_is_read),
-		T(config_space_has_an_end),
+		T(config_space_reads_zero_behind_its_end),
 		T(config_space_is_not_written),
 		T(config_changes_are_told),
 		T(a_suspended_device_sends_nothing),
@@ -1449,15 +1790,23 @@ int main(void)
 		T(features_that_were_not_offered),
 		T(bad_memory_regions),
 		T(tables_that_contradict_themselves),
-		T(ring_memory_taken_away),
+		T(a_ring_waits_for_its_memory),
+		T(a_ring_may_start_before_its_memory),
+		T(an_answer_waits_for_its_ring),
+		T(a_request_waits_for_its_memory),
+		T(without_descriptors_a_message_is_refused),
 		T(ring_before_memory_or_addresses),
 		T(queues_that_are_not_there),
 		T(bad_queue_values),
 		T(bad_ring_descriptors),
 		T(a_file_that_is_truncated),
+		T(a_front_end_cannot_fill_the_log),
 		T(replies_that_nobody_reads),
 		T(messages_come_in_pieces),
 		T(connection_drops_at_every_byte),
+		T(descriptors_of_a_queue_are_closed),
+		T(a_new_call_descriptor_is_signalled),
+		T(nobody_is_told_of_the_end),
 		T(a_kick_may_be_taken_back),
 		T(a_full_call_descriptor_is_let_be),
 		T(a_second_front_end_waits),

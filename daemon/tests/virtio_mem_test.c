@@ -975,6 +975,177 @@ static void what_is_owed_is_tried_again(void **state)
 	assert_int_equal(f->bitmap.dirty[0], 0);
 }
 
+/* --- Shares of what is done in a turn --- */
+
+static void a_sweep_has_its_share_whatever_is_owed(void **state)
+{
+	struct fixture *f = *state;
+	struct backing *backing = &f->bitmap.backing;
+	uint64_t turns = 0;
+
+	virtio_mem_sweep(&f->dev);
+	for (; virtio_mem_sweeping(&f->dev); turns++) {
+		assert_true(turns <= REGION_SIZE / BACKING_DISCARD_SLICE);
+		backing_owe(backing, GPA, 2 * BACKING_DISCARD_SLICE);
+		assert_int_equal(virtio_mem_work(&f->dev), 1);
+	}
+}
+
+static void who_always_owes_keeps_no_others_waiting(void **state)
+{
+	struct fixture *f = *state;
+	struct backing *backing = &f->bitmap.backing;
+	uint64_t last = backing->owed.nr - 1;
+
+	backing_owe(backing, GPA + last * BLOCK, BLOCK);
+	for (unsigned int i = 0; blocks_count(&backing->owed, last, 1); i++) {
+		assert_true(i < 8);
+		backing_owe(backing, GPA, 4 * BACKING_DISCARD_SLICE);
+		virtio_mem_work(&f->dev);
+	}
+}
+
+/* One that cannot be discarded is tried again, after all others. */
+static void what_cannot_be_discarded_keeps_no_others_waiting(void **state)
+{
+	struct fixture *f = *state;
+	struct backing *backing = &f->bitmap.backing;
+
+	backing_owe(backing, GPA, BLOCK);
+	backing_owe(backing, GPA + 2 * BLOCK, BLOCK);
+	f->bitmap.fail_discard = -EBUSY;
+	assert_int_equal(virtio_mem_work(&f->dev), -EBUSY);
+	f->bitmap.fail_discard = 0;
+	f->bitmap.nr_log = 0;
+	while (virtio_mem_work(&f->dev))
+		;
+	assert_int_equal(f->bitmap.nr_log, 2);
+	assert_int_equal(f->bitmap.log[0].gpa, GPA + 2 * BLOCK);
+	assert_int_equal(f->bitmap.log[1].gpa, GPA);
+}
+
+/* Nor does a sweep that fails: until the next turn it is long. */
+static void a_sweep_that_fails_keeps_no_debts_waiting(void **state)
+{
+	struct fixture *f = *state;
+	struct backing *backing = &f->bitmap.backing;
+
+	virtio_mem_sweep(&f->dev);
+	assert_int_equal(virtio_mem_work(&f->dev), 1);
+	/* Of what it has passed. */
+	backing_owe(backing, GPA, BLOCK);
+	f->bitmap.fail_discard = -EBUSY;
+	f->bitmap.fail_once = true;
+	assert_int_equal(virtio_mem_work(&f->dev), -EBUSY);
+	assert_int_equal(blocks_count(&backing->owed, 0, 1), 0);
+	/* The sweep goes on, and what it failed at is owed. */
+	assert_true(virtio_mem_sweeping(&f->dev));
+	while (virtio_mem_work(&f->dev))
+		;
+	assert_int_equal(backing->owed.set, 0);
+}
+
+/* Blocks of a page, of which every other one is owed: each is a call. */
+static void calls_are_bounded_as_bytes_are(void **state)
+{
+	const uint64_t size = GIB, page = 4 * KIB;
+	struct bitmap_backing bitmap;
+	struct work work = {};
+	struct virtio_mem dev = {.work_done = &work};
+	uint64_t before, turns = 0;
+
+	(void)state;
+	bitmap_backing_init(&bitmap, GPA, size, page);
+	virtio_mem_start(&dev, &bitmap.backing, 0, false);
+	do
+		work_begin_turn(&work);
+	while (virtio_mem_work(&dev));
+	for (uint64_t i = 0; i < size / page; i += 2)
+		backing_owe(&bitmap.backing, GPA + i * page, page);
+	do {
+		before = bitmap.backing.owed.set;
+		work_begin_turn(&work);
+		virtio_mem_work(&dev);
+		work_end_turn(&work, 0);
+		assert_in_range(before - bitmap.backing.owed.set, 1,
+				WORK_TURN_STEPS / WORK_CALL_STEPS);
+		turns++;
+	} while (turns < 16);
+	assert_true(work.most_steps < 2 * WORK_TURN_STEPS);
+	virtio_mem_stop(&dev);
+	bitmap_backing_free(&bitmap);
+}
+
+/* A region of which every other page is plugged: as many runs as there can be. */
+#define CUT_SIZE (4 * GIB)
+#define CUT_PAGE (4 * KIB)
+
+static void cut_into_pages(struct bitmap_backing *bitmap, struct work *work)
+{
+	bitmap_backing_init(bitmap, GPA, CUT_SIZE, CUT_PAGE);
+	for (uint64_t i = 0; i < CUT_SIZE / CUT_PAGE; i += 2)
+		blocks_set(&bitmap->backing.plugged, i, 1);
+	backing_count(&bitmap->backing, work);
+}
+
+/* Nor does it cost more to owe a little where much is plugged. */
+static void owing_costs_what_the_range_has(void **state)
+{
+	struct bitmap_backing bitmap;
+	struct backing *backing = &bitmap.backing;
+	struct work work = {};
+
+	(void)state;
+	cut_into_pages(&bitmap, &work);
+	backing_owe(backing, GPA, 8 * CUT_PAGE);
+	assert_int_equal(backing->owed.set, 4);
+	assert_in_range(work.steps, 1, 64);
+	bitmap_backing_free(&bitmap);
+}
+
+/* All of a region goes by words, however the guest has cut it. */
+static void unplugging_all_costs_what_its_words_do(void **state)
+{
+	struct bitmap_backing bitmap;
+	struct backing *backing = &bitmap.backing;
+	struct work work = {};
+
+	(void)state;
+	cut_into_pages(&bitmap, &work);
+	backing_note_unplugged(backing, GPA, CUT_SIZE);
+	assert_int_equal(backing->plugged.set, 0);
+	assert_int_equal(backing->owed.set, CUT_SIZE / CUT_PAGE / 2);
+	assert_in_range(work.steps, 1, 4 * CUT_SIZE / CUT_PAGE / 64);
+	bitmap_backing_free(&bitmap);
+}
+
+/* What a start has to look at is looked at in turns. */
+static void a_start_is_no_long_turn(void **state)
+{
+	const uint64_t size = 4096 * GIB, page = 4 * KIB;
+	struct work work = {};
+	struct virtio_mem dev = {.work_done = &work};
+	struct bitmap_backing bitmap;
+
+	(void)state;
+	bitmap_backing_init(&bitmap, GPA, size, page);
+	work_begin_turn(&work);
+	virtio_mem_start(&dev, &bitmap.backing, 0, true);
+	assert_true(work.steps < WORK_TURN_STEPS);
+	/* All of it may have memory, and is known to. */
+	assert_int_equal(virtio_mem_undiscarded_size(&dev), size);
+	for (int i = 0; i < 16; i++) {
+		work_begin_turn(&work);
+		assert_int_equal(virtio_mem_work(&dev), 1);
+		work_end_turn(&work, 0);
+	}
+	assert_in_range(virtio_mem_undiscarded_size(&dev), 1,
+			size - 16 * BACKING_DISCARD_SLICE);
+	assert_true(work.most_steps < WORK_TURN_STEPS);
+	virtio_mem_stop(&dev);
+	bitmap_backing_free(&bitmap);
+}
+
 /* --- What the guest may have its queue in --- */
 
 static void unplugged_blocks_are_not_accessible(void **state)
@@ -1118,6 +1289,14 @@ int main(void)
 		T(an_answer_that_nobody_takes_is_noted),
 		T(memory_is_discarded_in_parts),
 		T(what_is_owed_is_tried_again),
+		T(a_sweep_has_its_share_whatever_is_owed),
+		T(who_always_owes_keeps_no_others_waiting),
+		T(what_cannot_be_discarded_keeps_no_others_waiting),
+		T(a_sweep_that_fails_keeps_no_debts_waiting),
+		cmocka_unit_test(calls_are_bounded_as_bytes_are),
+		cmocka_unit_test(owing_costs_what_the_range_has),
+		cmocka_unit_test(unplugging_all_costs_what_its_words_do),
+		cmocka_unit_test(a_start_is_no_long_turn),
 		T(unplugged_blocks_are_not_accessible),
 		T(random_requests_follow_a_model),
 	};

@@ -6,6 +6,7 @@
  */
 #include <endian.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -534,7 +535,7 @@ static void tables_that_are_too_long(void **state)
 		return;
 	chain = ring_add_request(f);
 	*driver_slot(&f->driver, chain.slot).size =
-		htole32(16 * (VRING_MAX_SIZE + 1));
+		htole32(16 * (VRING_MAX_TABLE + 1));
 	assert_broken(f, -EINVAL, "too long an indirect table");
 	chain = ring_add_request(f);
 	*driver_slot(&f->driver, chain.slot).size = htole32(0xfffffff0);
@@ -542,8 +543,8 @@ static void tables_that_are_too_long(void **state)
 	/* As long as can be: empty ones, linked or not. */
 	chain = ring_add_request(f);
 	*driver_slot(&f->driver, chain.slot).size =
-		htole32(16 * VRING_MAX_SIZE);
-	for (unsigned int i = 2; i < VRING_MAX_SIZE; i++) {
+		htole32(16 * VRING_MAX_TABLE);
+	for (unsigned int i = 2; i < VRING_MAX_TABLE; i++) {
 		struct driver_entry entry = driver_entry(&f->driver, &chain, i);
 
 		*driver_entry(&f->driver, &chain, i - 1).flags |=
@@ -868,35 +869,254 @@ static void any_event_suppression(void **state)
 	assert_true(answer(f, 1));
 }
 
-static void packed_bases(void **state)
+/* The base is a default for a queue that is asked where it is before it starts */
+static void a_base_is_given_back(void **state)
 {
 	struct ring *f = *state;
 	const uint32_t wraps = 1U << 15 | 1U << 31;
 
-	if (!ring_packed(f))
+	vring_stop(&f->vring);
+	if (!ring_packed(f)) {
+		assert_int_equal(vring_set_base(&f->vring, UINT16_MAX + 1),
+				 -EINVAL);
+		assert_int_equal(vring_set_base(&f->vring, 5), 0);
+		assert_int_equal(vring_base(&f->vring), 5);
 		return;
+	}
+	assert_int_equal(vring_set_base(&f->vring, 5 | 7 << 16 | wraps), 0);
+	assert_int_equal(vring_base(&f->vring), 5 | 7 << 16 | wraps);
+	ring_map(f);
 	assert_int_equal(vring_base(&f->vring), wraps);
-	assert_int_equal(vring_set_base(&f->vring, RING_SIZE | wraps), -EINVAL);
-	assert_int_equal(vring_set_base(&f->vring, RING_SIZE << 16 | wraps),
-			 -EINVAL);
-	assert_int_equal(vring_set_base(&f->vring, UINT32_MAX), -EINVAL);
-	assert_int_equal(vring_base(&f->vring), wraps);
-	assert_int_equal(vring_set_base(&f->vring, 5 | 5 << 16), 0);
-	assert_int_equal(vring_base(&f->vring), 5 | 5 << 16);
-	/* Without the device's half: nothing is between them. */
-	assert_int_equal(vring_set_base(&f->vring, 7 | 1 << 15), 0);
-	assert_int_equal(vring_base(&f->vring), 7 | 7 << 16 | wraps);
-	/* What is between them was not answered. */
-	assert_int_equal(vring_set_base(&f->vring, 2 | 13U << 16 | 1U << 31),
-			 0);
-	assert_int_equal(vring_base(&f->vring), 13 | 13U << 16 | wraps);
-	/* A queue of another size, or format, is chosen later. */
-	f->vring.size = 8;
+}
+
+static void a_size_that_the_format_cannot_have(void **state)
+{
+	struct ring *f = *state;
+
+	f->vring.size = 13;
+	f->vring.features &= ~(1ULL << VIRTIO_F_RING_PACKED);
 	assert_int_equal(vring_map(&f->vring, &f->shared, &f->reason), -EINVAL);
 	assert_false(f->vring.mapped);
-	f->vring.size = 13;
-	f->vring.features = 0;
-	assert_int_equal(vring_map(&f->vring, &f->shared, &f->reason), -EINVAL);
+}
+
+/* --- Where a queue goes on --- */
+
+/* What front ends take for the position: bases that are wrong more or less. */
+#define NR_LIES 5
+
+static uint32_t lie(const struct ring *f, unsigned int i)
+{
+	const uint32_t lies[NR_LIES] = {
+		0,
+		/* The driver's index. */
+		f->driver.avail,
+		f->driver.next | (uint32_t)f->driver.next << 16 |
+			(f->driver.avail_wrap ? 1U << 15 | 1U << 31 : 0),
+		/* That of a driver before. */
+		11 | 11 << 16,
+		UINT32_MAX,
+	};
+
+	return ring_packed(f) ? lies[i] : lies[i] & UINT16_MAX;
+}
+
+/* Daemons that do nothing, each with another base; the last one stays. */
+static void daemons_come_and_go(struct ring *f)
+{
+	for (unsigned int i = 0; i < NR_LIES; i++) {
+		ring_next_daemon(f, lie(f, i));
+		assert_int_equal(vring_base(&f->vring),
+				 driver_base(&f->driver));
+	}
+}
+
+/* Requests wait, in their order, and another daemon comes after each answer. */
+static void assert_each_is_answered_once(struct ring *f,
+					 const struct driver_chain *chains,
+					 unsigned int nr)
+{
+	daemons_come_and_go(f);
+	for (unsigned int i = 0; i < nr; i++) {
+		assert_int_equal(ring_pop(f), 1);
+		assert_int_equal(f->request.chain.id, chains[i].id);
+		assert_int_equal(f->request.read_size, 24);
+		ring_push(f, 10);
+		ring_assert_back(f, &chains[i], 10);
+		daemons_come_and_go(f);
+	}
+	assert_int_equal(ring_pop(f), 0);
+}
+
+static void the_queue_says_where_it_goes_on(void **state)
+{
+	struct ring *f = *state;
+	struct driver_chain chains[RING_SIZE];
+	unsigned int most = ring_indirect(f) ? RING_SIZE : RING_SIZE / 2;
+
+	daemons_come_and_go(f);
+	for (unsigned int round = 0; round < 4 * RING_SIZE; round++) {
+		unsigned int nr = round % (most + 1);
+
+		for (unsigned int i = 0; i < nr; i++)
+			chains[i] = ring_add_request(f);
+		assert_each_is_answered_once(f, chains, nr);
+		ring_go_on_for(f, round % 5);
+	}
+}
+
+/* A request in up to five pieces, and an answer in up to two. */
+static struct driver_chain add_pieces(struct ring *f, unsigned int *seed)
+{
+	struct driver_buffer buffers[7];
+	uint32_t left = 24;
+	uint16_t nr = 0;
+
+	while (left) {
+		uint32_t size = nr == 4 ? left : 1 + rand_r(seed) % left;
+
+		buffers[nr++] = (struct driver_buffer){
+			.gpa = RING_GPA + RING_BUFFERS + 24 - left,
+			.size = size,
+		};
+		left -= size;
+	}
+	left = 10;
+	while (left) {
+		uint32_t size = rand_r(seed) % 2 ? left : 1 + left / 2;
+
+		buffers[nr++] = (struct driver_buffer){
+			.gpa = RING_GPA + RING_BUFFERS + 110 - left,
+			.size = size,
+			.write = true,
+		};
+		left -= size;
+		if (left && nr == 6) {
+			buffers[nr - 1].size += left;
+			break;
+		}
+	}
+	return driver_add(&f->driver, buffers, nr);
+}
+
+static void chains_of_any_length_say_where_they_end(void **state)
+{
+	struct ring *f = *state;
+	struct driver_chain chains[2];
+	unsigned int seed = 1;
+
+	for (unsigned int round = 0; round < 40 * RING_SIZE; round++) {
+		unsigned int nr = round % 3;
+
+		for (unsigned int i = 0; i < nr; i++)
+			chains[i] = add_pieces(f, &seed);
+		assert_each_is_answered_once(f, chains, nr);
+	}
+}
+
+/* Odd sizes, down to a ring that one request fills. */
+static void small_queues_say_where_they_go_on(void **state)
+{
+	static const uint16_t sizes[] = {2, 3, 4, 5, 8, 13};
+	struct ring *f = *state;
+	struct driver_chain chains[2];
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		if (!vring_valid_size(sizes[i], ring_packed(f)))
+			continue;
+		ring_start(f, sizes[i]);
+		for (unsigned int round = 0; round < 60; round++) {
+			unsigned int nr = round % (sizes[i] < 4 ? 2 : 3);
+
+			for (unsigned int n = 0; n < nr; n++)
+				chains[n] = ring_add_request(f);
+			assert_each_is_answered_once(f, chains, nr);
+		}
+	}
+}
+
+/* A driver that has no memory for a table now and then. */
+static void tables_and_descriptors_mixed(void **state)
+{
+	struct ring *f = *state;
+	unsigned int seed = 1;
+
+	if (!ring_indirect(f))
+		return;
+	for (unsigned int round = 0; round < 20 * RING_SIZE; round++) {
+		struct driver_chain chain;
+
+		f->driver.features = f->features;
+		if (rand_r(&seed) % 2)
+			f->driver.features &=
+				~(1ULL << VIRTIO_RING_F_INDIRECT_DESC);
+		chain = ring_add_request(f);
+		assert_each_is_answered_once(f, &chain, 1);
+	}
+}
+
+/* A driver that is about to add a chain writes its first descriptor last. */
+static void a_chain_that_is_being_added_is_not_there(void **state)
+{
+	struct ring *f = *state;
+
+	if (!ring_packed(f) || ring_indirect(f))
+		return;
+	for (unsigned int round = 0; round < 4 * RING_SIZE; round++) {
+		struct driver_entry head =
+			driver_slot(&f->driver, f->driver.next);
+		uint16_t before = *head.flags, after;
+		struct driver_chain chain = ring_add_request(f);
+
+		after = *head.flags;
+		*head.flags = before;
+		daemons_come_and_go(f);
+		assert_int_equal(ring_pop(f), 0);
+		*head.flags = after;
+		assert_each_is_answered_once(f, &chain, 1);
+		ring_go_on_for(f, round % 3);
+	}
+}
+
+/* The largest queue that there can be: each index and counter at its end. */
+static void the_largest_queue_wraps(void **state)
+{
+	struct ring *f = *state;
+	struct driver_chain chain;
+
+	if (ring_indirect(f))
+		return;
+	ring_start_large(f);
+	for (unsigned int i = 0; i < 2 * VRING_MAX_SIZE + 5; i++) {
+		chain = ring_add_request(f);
+		assert_int_equal(ring_pop(f), 1);
+		if (i % 4096 == 4095) {
+			ring_next_daemon(f, 0);
+			assert_int_equal(ring_pop(f), 1);
+		}
+		ring_push(f, 10);
+		ring_assert_back(f, &chain, 10);
+	}
+	ring_next_daemon(f, 0);
+	assert_int_equal(vring_base(&f->vring), driver_base(&f->driver));
+}
+
+/* Whatever the guest writes there, a position is in the queue. */
+static void any_ring_has_a_place(void **state)
+{
+	struct ring *f = *state;
+	unsigned int seed = 1;
+
+	if (!ring_packed(f))
+		return;
+	for (unsigned int round = 0; round < 5000; round++) {
+		for (size_t i = 0; i < RING_SIZE * 16; i++)
+			f->memory[RING_DESC + i] =
+				rand_r(&seed) % 4 ? rand_r(&seed) >> 8 : 0;
+		ring_next_daemon(f, lie(f, round % NR_LIES));
+		assert_true(f->vring.last_avail < RING_SIZE);
+		assert_true(f->vring.used_index < RING_SIZE);
+		ring_pop(f);
+	}
 }
 
 static void packed_rings_must_be_in_memory(void **state)
@@ -969,7 +1189,15 @@ static const struct format_case cases[] = {
 	FORMAT_CASE(any_id_comes_back),
 	FORMAT_CASE(a_packed_chain_that_changes),
 	FORMAT_CASE(any_event_suppression),
-	FORMAT_CASE(packed_bases),
+	FORMAT_CASE(a_base_is_given_back),
+	FORMAT_CASE(a_size_that_the_format_cannot_have),
+	FORMAT_CASE(the_queue_says_where_it_goes_on),
+	FORMAT_CASE(chains_of_any_length_say_where_they_end),
+	FORMAT_CASE(small_queues_say_where_they_go_on),
+	FORMAT_CASE(tables_and_descriptors_mixed),
+	FORMAT_CASE(a_chain_that_is_being_added_is_not_there),
+	FORMAT_CASE(the_largest_queue_wraps),
+	FORMAT_CASE(any_ring_has_a_place),
 	FORMAT_CASE(packed_rings_must_be_in_memory),
 };
 

@@ -1,0 +1,528 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The module as vmemd meets it, with one region, for a target that runs on a
+ * machine without it: the functions of vmem_nl.h, linked in the place of the
+ * netlink client. What they promise is what uapi/kvm_vmem.yaml does; what the
+ * module does with KVM is not here.
+ *
+ * A region's descriptor is one end of a pair of sockets, which can be told from
+ * any other by its inode, as the module tells its own. It has the count of
+ * changes to read, and hangs up when the VM ends.
+ *
+ * The input decides when a change is carried out, how it ends, whether its
+ * answer is lost, and what others change meanwhile.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "fuzz.h"
+#include "fuzz_module.h"
+
+/* Of one handle, that were sent and whose answers were not taken. */
+#define SENT_MAX 8
+
+/* Handles: three of each device. */
+#define HANDLES_MAX 12
+
+/**
+ * struct sent - a change that was asked for
+ * @done: it was carried out, or refused: by @ret, and @changed
+ */
+struct sent {
+	struct vmem_nl_change change;
+	bool done;
+	bool lost;
+	int ret;
+	struct vmem_nl_changed changed;
+};
+
+/* @fd: can be read while there is an answer to take */
+struct vmem_nl {
+	int fd;
+	struct sent sent[SENT_MAX];
+	size_t nr_sent;
+};
+
+static struct {
+	struct vmem_nl_region state;
+	uint8_t plugged[FUZZ_MODULE_NR_BLOCKS];
+	struct vmem_nl_change last;
+	/* The region's descriptor, which is kept, and the other end. */
+	int fd;
+	int vm;
+	ino_t inode;
+	uint8_t how;
+} module;
+
+static struct vmem_nl *handles[HANDLES_MAX];
+
+static int failed(int ret, struct vmem_nl_error *err)
+{
+	if (!err || !ret)
+		return ret;
+	memset(err, 0, sizeof(*err));
+	err->from_kernel = true;
+	snprintf(err->text, sizeof(err->text), "the module says %d", ret);
+	return ret;
+}
+
+/* What the input has a request end with. */
+static int next_error(void)
+{
+	static const int errors[] = {0,	      -ENOMEM, -EBUSY,	-EAGAIN,
+				     -ENOSPC, -EINTR,  -ESTALE, -EEXIST};
+	int ret = errors[module.how & FUZZ_MODULE_ERROR];
+
+	if (module.how & FUZZ_MODULE_ONCE)
+		module.how &= ~(FUZZ_MODULE_ERROR | FUZZ_MODULE_ONCE);
+	return ret;
+}
+
+static void count(void)
+{
+	struct vmem_nl_region *state = &module.state;
+	uint64_t per_slot = FUZZ_MODULE_SLOT / FUZZ_MODULE_BLOCK;
+
+	state->plugged_size = 0;
+	state->populated_slots = 0;
+	for (uint64_t slot = 0; slot < state->nr_slots; slot++) {
+		uint64_t nr = 0;
+
+		for (uint64_t i = 0; i < per_slot; i++)
+			nr += module.plugged[slot * per_slot + i];
+		state->plugged_size += nr * FUZZ_MODULE_BLOCK;
+		state->populated_slots += nr > 0;
+	}
+}
+
+/* There is one count to read, however many changes there were. */
+static void note_change(void)
+{
+	uint64_t old;
+
+	count();
+	module.state.changes++;
+	while (recv(module.fd, &old, sizeof(old), MSG_DONTWAIT) > 0)
+		;
+	if (module.vm >= 0)
+		fuzz_require(send(module.vm, &module.state.changes,
+				  sizeof(module.state.changes),
+				  MSG_DONTWAIT | MSG_NOSIGNAL) ==
+			     sizeof(module.state.changes));
+}
+
+static void signal_answers(struct vmem_nl *nl)
+{
+	uint64_t one = 1, none;
+
+	if (nl->nr_sent && nl->sent[0].done)
+		fuzz_require(write(nl->fd, &one, sizeof(one)) == sizeof(one));
+	else
+		(void)!read(nl->fd, &none, sizeof(none));
+}
+
+static struct vmem_nl_answer answer_now(void)
+{
+	return (struct vmem_nl_answer){
+		.region_id = module.state.id,
+		.request_id = module.state.request_id,
+		.plugged_size = module.state.plugged_size,
+		.populated_slots = module.state.populated_slots,
+	};
+}
+
+static bool is_same(const struct vmem_nl_change *a,
+		    const struct vmem_nl_change *b)
+{
+	return a->type == b->type && a->range.gpa == b->range.gpa &&
+	       a->range.size == b->range.size;
+}
+
+static int change_blocks(const struct vmem_nl_change *change)
+{
+	bool plug = change->type == VMEM_NL_PLUG;
+	uint64_t offset = change->range.gpa - FUZZ_MODULE_GPA;
+	uint64_t first = offset / FUZZ_MODULE_BLOCK;
+	uint64_t nr = change->range.size / FUZZ_MODULE_BLOCK;
+
+	/* vmemd has to ask for whole blocks of the region. */
+	fuzz_require(change->range.gpa >= FUZZ_MODULE_GPA && nr &&
+		     !(offset % FUZZ_MODULE_BLOCK) &&
+		     !(change->range.size % FUZZ_MODULE_BLOCK) &&
+		     first < FUZZ_MODULE_NR_BLOCKS &&
+		     nr <= FUZZ_MODULE_NR_BLOCKS - first);
+	fuzz_require(change->request_id);
+	if (change->request_id == module.state.request_id)
+		return is_same(change, &module.last) ? 0 : -EINVAL;
+	for (uint64_t i = first; i < first + nr; i++)
+		if (change->type != VMEM_NL_UNPLUG_ALL &&
+		    module.plugged[i] == plug)
+			return plug ? -EEXIST : -ENXIO;
+	memset(module.plugged + first, plug, nr);
+	module.state.request_id = change->request_id;
+	module.last = *change;
+	note_change();
+	return 0;
+}
+
+static int change_settings(const struct vmem_nl_change *change)
+{
+	struct vmem_nl_region *state = &module.state;
+
+	fuzz_require(change->requested_size <= FUZZ_MODULE_SIZE &&
+		     !(change->requested_size % FUZZ_MODULE_BLOCK));
+	if (change->set & VMEM_NL_SET_REQUESTED_SIZE)
+		state->requested_size = change->requested_size;
+	if (change->set & VMEM_NL_SET_DIRTY_LOG)
+		state->dirty_log = change->dirty_log;
+	note_change();
+	return 0;
+}
+
+static void carry_out(struct sent *sent)
+{
+	sent->done = true;
+	sent->lost = module.how & FUZZ_MODULE_LOSE;
+	module.how &= ~FUZZ_MODULE_LOSE;
+	sent->ret = next_error();
+	if (!sent->ret && !module.state.alive)
+		sent->ret = -ESTALE;
+	if (!sent->ret)
+		sent->ret = sent->change.type == VMEM_NL_SET
+				    ? change_settings(&sent->change)
+				    : change_blocks(&sent->change);
+	sent->changed.region = module.state;
+	sent->changed.blocks = answer_now();
+}
+
+static bool finish(struct vmem_nl *nl)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < nl->nr_sent; i++) {
+		if (nl->sent[i].done)
+			continue;
+		carry_out(&nl->sent[i]);
+		any = true;
+	}
+	signal_answers(nl);
+	return any;
+}
+
+/* --- The target's side --- */
+
+void fuzz_module_start(void)
+{
+	struct stat st;
+	int pair[2];
+
+	fuzz_require(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
+	memset(&module, 0, sizeof(module));
+	module.fd = pair[0];
+	module.vm = pair[1];
+	fuzz_require(!fstat(module.fd, &st));
+	module.inode = st.st_ino;
+	module.state = (struct vmem_nl_region){
+		.id = 1,
+		.gpa = FUZZ_MODULE_GPA,
+		.size = FUZZ_MODULE_SIZE,
+		.hva = FUZZ_MODULE_GPA,
+		.block_size = FUZZ_MODULE_BLOCK,
+		.slot_size = FUZZ_MODULE_SLOT,
+		.first_slot = 10,
+		.nr_slots = FUZZ_MODULE_SIZE / FUZZ_MODULE_SLOT,
+		.address_spaces = 1,
+		.alive = true,
+	};
+}
+
+/* No daemon is left. */
+void fuzz_module_stop(void)
+{
+	for (size_t i = 0; i < HANDLES_MAX; i++)
+		fuzz_require(!handles[i]);
+	close(module.fd);
+	if (module.vm >= 0)
+		close(module.vm);
+}
+
+/* Not to be closed; others have copies. */
+int fuzz_module_region(void)
+{
+	return module.fd;
+}
+
+void fuzz_module_set(uint8_t how)
+{
+	module.how = how;
+}
+
+/* Carry out what was asked for. Return: whether there was anything. */
+bool fuzz_module_finish(void)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < HANDLES_MAX; i++)
+		any |= handles[i] && finish(handles[i]);
+	return any;
+}
+
+/* Somebody else plugs or unplugs. */
+void fuzz_module_others(uint8_t first, uint8_t nr, bool plug)
+{
+	first %= FUZZ_MODULE_NR_BLOCKS;
+	nr %= FUZZ_MODULE_NR_BLOCKS - first + 1;
+	memset(module.plugged + first, plug, nr);
+	note_change();
+}
+
+void fuzz_module_end_vm(void)
+{
+	module.state.alive = false;
+	if (module.vm >= 0)
+		close(module.vm);
+	module.vm = -1;
+}
+
+bool fuzz_module_alive(void)
+{
+	return module.state.alive;
+}
+
+const struct vmem_nl_region *fuzz_module_state(void)
+{
+	return &module.state;
+}
+
+bool fuzz_module_plugged(uint64_t block)
+{
+	return module.plugged[block];
+}
+
+/* --- vmem_nl.h --- */
+
+int vmem_nl_open(struct vmem_nl **nlp, struct vmem_nl_error *err)
+{
+	struct vmem_nl *nl = calloc(1, sizeof(*nl));
+	size_t i = 0;
+
+	(void)err;
+	fuzz_require(nl);
+	nl->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	fuzz_require(nl->fd >= 0);
+	while (i < HANDLES_MAX && handles[i])
+		i++;
+	fuzz_require(i < HANDLES_MAX);
+	handles[i] = nl;
+	*nlp = nl;
+	return 0;
+}
+
+void vmem_nl_close(struct vmem_nl *nl)
+{
+	if (!nl)
+		return;
+	for (size_t i = 0; i < HANDLES_MAX; i++)
+		if (handles[i] == nl)
+			handles[i] = NULL;
+	close(nl->fd);
+	free(nl);
+}
+
+int vmem_nl_fd(const struct vmem_nl *nl)
+{
+	return nl->fd;
+}
+
+int vmem_nl_set_patience(struct vmem_nl *nl, unsigned int usec,
+			 struct vmem_nl_error *err)
+{
+	(void)nl;
+	(void)usec;
+	(void)err;
+	return 0;
+}
+
+/* Is it the region's descriptor? */
+static int find(struct vmem_nl_name name, struct vmem_nl_error *err)
+{
+	struct stat st;
+
+	if (name.fd < 0 || fstat(name.fd, &st) < 0 || !S_ISSOCK(st.st_mode) ||
+	    st.st_ino != module.inode)
+		return failed(-EBADF, err);
+	return 0;
+}
+
+static int begin_read(struct vmem_nl_name name, struct vmem_nl_error *err)
+{
+	int ret = find(name, err);
+
+	if (!ret && module.how & FUZZ_MODULE_READS)
+		ret = failed(next_error(), err);
+	return ret;
+}
+
+int vmem_nl_region_get(struct vmem_nl *nl, struct vmem_nl_name name,
+		       struct vmem_nl_region *region, struct vmem_nl_error *err)
+{
+	int ret = begin_read(name, err);
+
+	(void)nl;
+	if (!ret)
+		*region = module.state;
+	return ret;
+}
+
+int vmem_nl_block_dump(struct vmem_nl *nl, struct vmem_nl_name name,
+		       vmem_nl_range_fn fn, void *arg,
+		       struct vmem_nl_error *err)
+{
+	uint64_t at = 0, end;
+	int ret = begin_read(name, err);
+
+	(void)nl;
+	for (; !ret && at < FUZZ_MODULE_NR_BLOCKS; at = end) {
+		end = at + 1;
+		if (!module.plugged[at])
+			continue;
+		while (end < FUZZ_MODULE_NR_BLOCKS && module.plugged[end])
+			end++;
+		ret = fn(
+			&(struct vmem_nl_range){
+				.gpa = FUZZ_MODULE_GPA + at * FUZZ_MODULE_BLOCK,
+				.size = (end - at) * FUZZ_MODULE_BLOCK,
+			},
+			arg);
+	}
+	return ret;
+}
+
+int vmem_nl_slot_dump(struct vmem_nl *nl, struct vmem_nl_name name,
+		      vmem_nl_slot_fn fn, void *arg, struct vmem_nl_error *err)
+{
+	uint64_t per_slot = FUZZ_MODULE_SLOT / FUZZ_MODULE_BLOCK;
+	int ret = begin_read(name, err);
+
+	(void)nl;
+	for (uint32_t slot = 0; !ret && slot < module.state.nr_slots; slot++) {
+		uint64_t nr = 0;
+
+		for (uint64_t i = 0; i < per_slot; i++)
+			nr += module.plugged[slot * per_slot + i];
+		if (!nr)
+			continue;
+		ret = fn(
+			&(struct vmem_nl_slot){
+				.region_id = module.state.id,
+				.id = module.state.first_slot + slot,
+				.gpa = FUZZ_MODULE_GPA +
+				       slot * FUZZ_MODULE_SLOT,
+				.size = FUZZ_MODULE_SLOT,
+				.plugged_size = nr * FUZZ_MODULE_BLOCK,
+			},
+			arg);
+	}
+	return ret;
+}
+
+static int send_change(struct vmem_nl *nl, struct vmem_nl_name name,
+		       const struct vmem_nl_change *change,
+		       struct vmem_nl_error *err)
+{
+	int ret = find(name, err);
+
+	if (ret)
+		return ret;
+	if (nl->nr_sent >= SENT_MAX)
+		return failed(-EAGAIN, err);
+	nl->sent[nl->nr_sent++] = (struct sent){.change = *change};
+	if (!(module.how & FUZZ_MODULE_LATER))
+		finish(nl);
+	return 0;
+}
+
+int vmem_nl_send(struct vmem_nl *nl, struct vmem_nl_name name,
+		 const struct vmem_nl_change *change, struct vmem_nl_error *err)
+{
+	return send_change(nl, name, change, err);
+}
+
+int vmem_nl_receive(struct vmem_nl *nl, bool wait,
+		    struct vmem_nl_changed *changed, struct vmem_nl_error *err)
+{
+	struct sent sent;
+	bool last = false;
+
+	(void)wait;
+	memset(changed, 0, sizeof(*changed));
+	/* Answers to what was sent before the last are nobody's. */
+	while (!last) {
+		if (!nl->nr_sent || !nl->sent[0].done) {
+			signal_answers(nl);
+			return -EINPROGRESS;
+		}
+		sent = nl->sent[0];
+		nl->nr_sent--;
+		last = !nl->nr_sent;
+		memmove(nl->sent, nl->sent + 1,
+			nl->nr_sent * sizeof(*nl->sent));
+	}
+	signal_answers(nl);
+	if (sent.lost) {
+		failed(-ENOBUFS, err);
+		err->unknown = true;
+		return -ENOBUFS;
+	}
+	*changed = sent.changed;
+	return failed(sent.ret, err);
+}
+
+/*
+ * What follows is of --restore, which no input gives: save_fuzz has the file of a
+ * state, and a start is not what others can repeat.
+ */
+#define unused __attribute__((unused))
+
+int vmem_nl_region_set(struct vmem_nl *nl unused,
+		       struct vmem_nl_name name unused,
+		       unsigned int what unused, uint64_t requested_size unused,
+		       bool dirty_log unused,
+		       struct vmem_nl_region *region unused,
+		       struct vmem_nl_error *err unused)
+{
+	abort();
+}
+
+int vmem_nl_plug(struct vmem_nl *nl unused, struct vmem_nl_name name unused,
+		 uint64_t request_id unused,
+		 const struct vmem_nl_range *ranges unused, size_t nr unused,
+		 struct vmem_nl_answer *answer unused,
+		 struct vmem_nl_error *err unused)
+{
+	abort();
+}
+
+int vmem_nl_unplug(struct vmem_nl *nl unused, struct vmem_nl_name name unused,
+		   uint64_t request_id unused,
+		   const struct vmem_nl_range *ranges unused, size_t nr unused,
+		   struct vmem_nl_answer *answer unused,
+		   struct vmem_nl_error *err unused)
+{
+	abort();
+}
+
+int vmem_nl_unplug_all(struct vmem_nl *nl unused,
+		       struct vmem_nl_name name unused,
+		       uint64_t request_id unused,
+		       struct vmem_nl_answer *answer unused,
+		       struct vmem_nl_error *err unused)
+{
+	abort();
+}

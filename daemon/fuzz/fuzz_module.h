@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* One region of the kernel's, for a target without the module; see fuzz_module.c. */
+#ifndef FUZZ_MODULE_H
+#define FUZZ_MODULE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmem_nl.h"
+
+/* The region. */
+#define FUZZ_MODULE_GPA	      (8ULL << 30)
+#define FUZZ_MODULE_BLOCK     (64ULL << 10)
+#define FUZZ_MODULE_NR_BLOCKS 64ULL
+#define FUZZ_MODULE_SIZE      (FUZZ_MODULE_NR_BLOCKS * FUZZ_MODULE_BLOCK)
+#define FUZZ_MODULE_SLOT      (8 * FUZZ_MODULE_BLOCK)
+
+/* How the module does from now on: bits of a byte of the input. */
+enum fuzz_module_how {
+	/* Which error requests end with; 0: none. */
+	FUZZ_MODULE_ERROR = 7,
+	/* Only the next one. */
+	FUZZ_MODULE_ONCE = 8,
+	/* Changes are made when the target says so, not at once. */
+	FUZZ_MODULE_LATER = 16,
+	/* The next answer is lost. */
+	FUZZ_MODULE_LOSE = 32,
+	/* What is read is refused as well. */
+	FUZZ_MODULE_READS = 64,
+};
+
+void fuzz_module_start(void);
+void fuzz_module_stop(void);
+int fuzz_module_region(void);
+void fuzz_module_set(uint8_t how);
+bool fuzz_module_finish(void);
+void fuzz_module_others(uint8_t first, uint8_t nr, bool plug);
+void fuzz_module_end_vm(void);
+bool fuzz_module_alive(void);
+const struct vmem_nl_region *fuzz_module_state(void);
+bool fuzz_module_plugged(uint64_t block);
+
+#endif /* FUZZ_MODULE_H */

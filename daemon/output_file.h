@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Files that the programs write. */
+#ifndef OUTPUT_FILE_H
+#define OUTPUT_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+int output_file_write(const char *path, mode_t mode, bool regular,
+		      const void *data, size_t size);
+
+#endif /* OUTPUT_FILE_H */

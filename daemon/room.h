@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What memory the host and this process's cgroups have left; see room.c. */
+#ifndef ROOM_H
+#define ROOM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Cgroups above each other that may have a limit. systemd nests five or six. */
+#define ROOM_MAX_CGROUPS 16
+
+/* Longest text of a process's cgroups that is compared, with its end. */
+#define ROOM_MEMBER_MAX 512
+
+/* Why there is no room, for people. */
+#define ROOM_TEXT_MAX 128
+
+/**
+ * struct room_cgroup - files of one memory cgroup
+ * @max: memory.max
+ * @high: memory.high
+ * @current: memory.current
+ * @stat: memory.stat
+ */
+struct room_cgroup {
+	int max;
+	int high;
+	int current;
+	int stat;
+};
+
+/**
+ * struct room - where to look
+ * @meminfo: /proc/meminfo
+ * @cgroups: from this process's own upwards, @nr_cgroups of them
+ * @membership: /proc/self/cgroup, -1 where there are no cgroups
+ * @member: what it said when the start was over: which cgroups those are
+ */
+struct room {
+	int meminfo;
+	struct room_cgroup cgroups[ROOM_MAX_CGROUPS];
+	size_t nr_cgroups;
+	int membership;
+	char member[ROOM_MEMBER_MAX];
+};
+
+int room_open(struct room *room, char text[ROOM_TEXT_MAX]);
+void room_start(struct room *room);
+void room_close(struct room *room);
+int room_check(const struct room *room, uint64_t size,
+	       char text[ROOM_TEXT_MAX]);
+
+#endif /* ROOM_H */

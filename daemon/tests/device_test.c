@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * A device of the daemon whose loop is never idle: what it owes to the host is
+ * given back, and what a guest takes beyond its cap is taken back, all the same.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "device.h"
+#include "turn.h"
+#include "unit.h"
+
+#define REGION_SIZE (4 * GIB)
+#define BLOCK	    (2 * MIB)
+#define OWED	    (96 * MIB)
+#define CAP	    (8 * MIB)
+
+/* Turns in which a slice of discards must have had its own. */
+#define SHARE 4
+
+/**
+ * struct fixture - a device that has always something else to do
+ * @flood: a turn that takes itself again, as a queue that a guest keeps full
+ */
+struct fixture {
+	sd_event *event;
+	struct guest_access access;
+	struct device_options options;
+	struct vmem_device device;
+	struct turn flood;
+	uint64_t flooded;
+	int memory_fd;
+	uint8_t *memory;
+	int front_end;
+};
+
+static void nothing(struct vmem_device *device, void *arg)
+{
+	(void)device;
+	(void)arg;
+}
+
+static const struct vmem_device_ops ops = {.changed = nothing};
+
+static int on_flood(sd_event_source *source __attribute__((unused)), void *arg)
+{
+	struct fixture *f = arg;
+
+	f->flooded++;
+	turn_take(&f->flood);
+	return 0;
+}
+
+static int set_up(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	char text[256];
+	int fds[2];
+
+	assert_non_null(f);
+	f->options = (struct device_options){
+		.vmm = true,
+		.region_size = REGION_SIZE,
+		.block_size = BLOCK,
+		.slot_size = 128 * MIB,
+		.gpa = 4 * GIB,
+		.has_unplugged_cap = true,
+		.unplugged_cap = CAP,
+	};
+	assert_true(sd_event_new(&f->event) >= 0);
+	vmem_device_init(&f->device, 0, false, &f->options, &f->access, &ops,
+			 f);
+	assert_int_equal(
+		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+	f->front_end = fds[0];
+	assert_int_equal(vmem_device_open(&f->device, f->event, fds[1]), 0);
+	f->memory_fd = shmem_make_file("memory");
+	assert_true(f->memory_fd >= 0);
+	if (vmem_device_attach_shmem(&f->device, dup(f->memory_fd),
+				     shmem_make_file("state"), text,
+				     sizeof(text)))
+		fail_msg("%s", text);
+	f->memory = mmap(NULL, REGION_SIZE, PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_NORESERVE, f->memory_fd, 0);
+	assert_ptr_not_equal(f->memory, MAP_FAILED);
+	assert_int_equal(turn_init(&f->flood, f->event, on_flood, f), 0);
+	*state = f;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *f = *state;
+
+	turn_end(&f->flood);
+	vmem_device_close(&f->device);
+	guest_access_stop(&f->access);
+	sd_event_unref(f->event);
+	munmap(f->memory, REGION_SIZE);
+	close(f->memory_fd);
+	close(f->front_end);
+	free(f);
+	return 0;
+}
+
+static uint64_t resident(const struct fixture *f)
+{
+	struct stat st;
+
+	assert_int_equal(fstat(f->memory_fd, &st), 0);
+	return (uint64_t)st.st_blocks * 512;
+}
+
+static void turn(struct fixture *f)
+{
+	work_begin_turn(&f->access.work);
+	assert_true(sd_event_run(f->event, 0) > 0);
+	work_end_turn(&f->access.work, 0);
+}
+
+/* Touch the memory of blocks, as a guest does. */
+static void touch(struct fixture *f, uint64_t offset, uint64_t size)
+{
+	for (uint64_t at = 0; at < size; at += 4096)
+		f->memory[offset + at] = 1;
+}
+
+static void begin_flood(struct fixture *f)
+{
+	/* What the start owes: the whole region. */
+	while (f->device.dev.backing->owed.set ||
+	       virtio_mem_sweeping(&f->device.dev))
+		turn(f);
+	turn_take(&f->flood);
+	turn(f);
+}
+
+static void what_is_owed_is_given_back_in_a_flood(void **state)
+{
+	struct fixture *f = *state;
+	struct backing *backing = f->device.dev.backing;
+	uint64_t turns = 0;
+
+	begin_flood(f);
+	touch(f, 0, OWED);
+	backing_owe(backing, backing->gpa, OWED);
+	virtio_mem_backing_changed(&f->device.dev);
+	f->access.work.most_steps = 0;
+	for (; backing->owed.set; turns++) {
+		assert_true(turns < SHARE * (OWED / BACKING_DISCARD_SLICE));
+		turn(f);
+	}
+	assert_int_equal(resident(f), 0);
+	/* And not all at once. */
+	assert_true(f->access.work.most_steps <= WORK_TURN_STEPS);
+	assert_true(turns >= OWED / BACKING_DISCARD_SLICE);
+}
+
+/* Judged while there are debts, while a request is out, and in a flood. */
+static void beyond_the_cap_is_taken_in_a_flood(void **state)
+{
+	struct fixture *f = *state;
+	struct backing *backing = f->device.dev.backing;
+
+	begin_flood(f);
+	touch(f, GIB, 4 * CAP);
+	/* A debt that is not that. */
+	backing_owe(backing, backing->gpa, BLOCK);
+	while (!f->device.excess.punches)
+		turn(f);
+	assert_true(f->device.excess.now > CAP);
+	while (virtio_mem_sweeping(&f->device.dev) || backing->owed.set)
+		turn(f);
+	assert_int_equal(resident(f), 0);
+	/* The bound of a turn holds for taking as well. */
+	assert_true(f->access.work.most_steps <= 2 * WORK_TURN_STEPS);
+}
+
+/* Memory that was allocated and never written is a hole to who asks the file. */
+static void what_was_only_allocated_is_taken_as_well(void **state)
+{
+	struct fixture *f = *state;
+
+	begin_flood(f);
+	assert_int_equal(posix_fallocate(f->memory_fd, GIB, 4 * CAP), 0);
+	assert_int_equal(resident(f), 4 * CAP);
+	while (!f->device.excess.punches)
+		turn(f);
+	while (virtio_mem_sweeping(&f->device.dev) ||
+	       f->device.dev.backing->owed.set)
+		turn(f);
+	assert_int_equal(resident(f), 0);
+}
+
+/* A sweep does not come later than the guest sees the memory. */
+static void what_is_plugged_in_a_sweep_is_zero(void **state)
+{
+	struct fixture *f = *state;
+	struct virtio_mem *dev = &f->device.dev;
+	struct virtio_mem_req req = {.type = VIRTIO_MEM_REQ_PLUG};
+	struct virtio_mem_resp resp;
+
+	begin_flood(f);
+	touch(f, GIB, BLOCK);
+	virtio_mem_set_requested(dev, REGION_SIZE);
+	virtio_mem_sweep(dev);
+	/* It fails for want of a front end, but only after the discard. */
+	req.u.plug.addr = dev->backing->gpa + GIB;
+	req.u.plug.nb_blocks = 1;
+	virtio_mem_handle(dev, &req, &resp);
+	assert_true(virtio_mem_sweeping(dev));
+	assert_int_equal(resident(f), 0);
+}
+
+/* Nor does one that is larger than what is discarded at a time go on for ever. */
+static void a_large_plug_in_a_sweep_ends(void **state)
+{
+	struct fixture *f = *state;
+	struct virtio_mem *dev = &f->device.dev;
+	uint64_t size = 2 * BACKING_DISCARD_MAX;
+	struct virtio_mem_req req = {.type = VIRTIO_MEM_REQ_PLUG};
+	struct virtio_mem_resp resp;
+
+	begin_flood(f);
+	for (uint64_t at = 0; at < size; at += BLOCK)
+		touch(f, GIB + at, BLOCK);
+	virtio_mem_set_requested(dev, REGION_SIZE);
+	virtio_mem_sweep(dev);
+	req.u.plug.addr = dev->backing->gpa + GIB;
+	req.u.plug.nb_blocks = size / BLOCK;
+	/* It fails for want of a front end, after so many parts. */
+	if (!virtio_mem_handle(dev, &req, &resp)) {
+		for (uint64_t i = 0; virtio_mem_busy(dev); i++) {
+			assert_true(i <= size / BACKING_DISCARD_SLICE);
+			work_begin_turn(&f->access.work);
+			virtio_mem_work(dev);
+			work_end_turn(&f->access.work, 0);
+		}
+	}
+	assert_int_equal(resident(f), 0);
+}
+
+/* The whole region is owed at first, a slice in each turn. */
+#define MANY_TURNS (4 * REGION_SIZE / BACKING_DISCARD_SLICE)
+
+static void run_until_idle(struct fixture *f)
+{
+	uint64_t turns = 0;
+	int ret;
+
+	do {
+		assert_true(turns++ < MANY_TURNS);
+		work_begin_turn(&f->access.work);
+		ret = sd_event_run(f->event, 0);
+		work_end_turn(&f->access.work, 0);
+	} while (ret > 0);
+	assert_int_equal(ret, 0);
+}
+
+/* Each time that its timer ends, and not before. */
+static void a_discard_that_fails_is_tried_again(void **state)
+{
+	struct fixture *f = *state;
+	struct backing *backing = f->device.dev.backing;
+	sd_event_source *again = f->device.work_again_source;
+	int enabled;
+
+	run_until_idle(f);
+	assert_int_equal(backing->owed.set, 0);
+	/* Who seals a file must not have mapped it to write there. */
+	assert_ptr_equal(
+		mmap(f->memory, REGION_SIZE, PROT_READ,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
+		     -1, 0),
+		f->memory);
+	assert_int_equal(fcntl(f->memory_fd, F_ADD_SEALS, F_SEAL_WRITE), 0);
+	backing_owe(backing, backing->gpa, BLOCK);
+	virtio_mem_backing_changed(&f->device.dev);
+	for (int i = 0; i < 3; i++) {
+		run_until_idle(f);
+		assert_int_equal(backing->owed.set, 1);
+		assert_int_equal(sd_event_source_get_enabled(again, &enabled),
+				 1);
+		assert_int_equal(enabled, SD_EVENT_ONESHOT);
+		/* Now. */
+		assert_int_equal(sd_event_source_set_time(again, 0), 0);
+	}
+}
+
+static void assert_no_size(struct fixture *f, uint64_t size, int error,
+			   const char *why)
+{
+	char text[256] = "";
+
+	assert_int_equal(
+		vmem_device_set_requested(&f->device, size, text, sizeof(text)),
+		error);
+	if (!strstr(text, why))
+		fail_msg("\"%s\" does not say \"%s\"", text, why);
+}
+
+static void a_size_is_one_that_the_region_can_have(void **state)
+{
+	struct fixture *f = *state;
+	struct vmem_device *device = &f->device;
+	const struct shmem_header *kept = device->shmem.state.header;
+	char text[256];
+
+	assert_int_equal(vmem_device_set_requested(device, 3 * BLOCK, text,
+						   sizeof(text)),
+			 0);
+	assert_int_equal(device->dev.requested_size, 3 * BLOCK);
+	assert_int_equal(kept->requested_size, 3 * BLOCK);
+	assert_no_size(f, REGION_SIZE + BLOCK, -ERANGE,
+		       "is more than the region has (4 GiB)");
+	assert_no_size(f, 3 * BLOCK + 4096, -EINVAL, "2 MiB");
+	assert_int_equal(device->dev.requested_size, 3 * BLOCK);
+	assert_int_equal(kept->requested_size, 3 * BLOCK);
+	assert_int_equal(vmem_device_set_requested(device, REGION_SIZE, text,
+						   sizeof(text)),
+			 0);
+	assert_int_equal(kept->requested_size, REGION_SIZE);
+}
+
+#define T(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(what_is_owed_is_given_back_in_a_flood),
+		T(beyond_the_cap_is_taken_in_a_flood),
+		T(what_was_only_allocated_is_taken_as_well),
+		T(what_is_plugged_in_a_sweep_is_zero),
+		T(a_large_plug_in_a_sweep_ends),
+		T(a_discard_that_fails_is_tried_again),
+		T(a_size_is_one_that_the_region_can_have),
+	};
+
+	log_init(LOG_LEVEL_ERR);
+	return unit_run(tests, NULL, NULL);
+}

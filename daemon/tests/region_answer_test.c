@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * What a region makes of the kernel's answers: those that come late, that refuse,
+ * that are lost, that cross with others. The module is the fuzzers' one, which
+ * answers when it is told to; the real one is in region_kernel_test.c.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "../fuzz/fuzz.h"
+#include "../fuzz/fuzz_module.h"
+#include "region.h"
+#include "unit.h"
+
+#define BLOCK FUZZ_MODULE_BLOCK
+#define GPA   FUZZ_MODULE_GPA
+
+/* The module's errors, by their numbers there. */
+#define NO_MEMORY 1
+
+/**
+ * struct result - of what was asked for
+ * @nr: how often it was told
+ * @last: what was told last
+ */
+struct result {
+	unsigned int nr;
+	int last;
+};
+
+struct fixture {
+	sd_event *event;
+	struct region_nl nl;
+	struct region region;
+	struct result done;
+	struct result size;
+	struct result log;
+};
+
+/* A property that the module has vmemd keep. */
+void fuzz_broken(const char *file, int line, const char *condition)
+{
+	print_error("%s:%d: %s\n", file, line, condition);
+	abort();
+}
+
+static void note(struct result *result, int ret)
+{
+	result->nr++;
+	result->last = ret;
+}
+
+static void on_done(void *arg, int ret)
+{
+	struct fixture *f = arg;
+
+	note(&f->done, ret);
+}
+
+static void on_size_set(void *arg, int ret, const char *text)
+{
+	struct fixture *f = arg;
+
+	assert_int_equal(!*text, !ret);
+	note(&f->size, ret);
+}
+
+static void on_log_set(void *arg, int ret, const char *text)
+{
+	struct fixture *f = arg;
+
+	assert_int_equal(!*text, !ret);
+	note(&f->log, ret);
+}
+
+static int set_up(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	int memory = memfd_create("region-test", MFD_CLOEXEC);
+	struct vmem_nl_error err;
+
+	assert_non_null(f);
+	assert_int_equal(ftruncate(memory, FUZZ_MODULE_SIZE), 0);
+	assert_true(sd_event_new(&f->event) >= 0);
+	fuzz_module_start();
+	assert_int_equal(region_nl_open(&f->nl, &err), 0);
+	if (region_attach(&f->region, f->event, &f->nl,
+			  dup(fuzz_module_region()), memory, &err))
+		fail_msg("%s", err.text);
+	f->region.label = "";
+	f->region.backing.done = on_done;
+	f->region.backing.arg = f;
+	f->region.size_set = on_size_set;
+	f->region.log_set = on_log_set;
+	f->region.arg = f;
+	*state = f;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *f = *state;
+
+	region_detach(&f->region);
+	region_nl_close(&f->nl);
+	fuzz_module_stop();
+	sd_event_unref(f->event);
+	free(f);
+	return 0;
+}
+
+static void run(struct fixture *f)
+{
+	while (sd_event_run(f->event, 0) > 0)
+		;
+}
+
+static int plug(struct fixture *f, uint64_t first, uint64_t nr)
+{
+	struct backing *backing = &f->region.backing;
+
+	return backing->ops->plug(backing, GPA + first * BLOCK, nr * BLOCK);
+}
+
+static int unplug(struct fixture *f, uint64_t first, uint64_t nr)
+{
+	struct backing *backing = &f->region.backing;
+
+	return backing->ops->unplug(backing, GPA + first * BLOCK, nr * BLOCK);
+}
+
+static void finish(struct fixture *f)
+{
+	assert_true(fuzz_module_finish());
+	run(f);
+}
+
+static void assert_told(const struct result *result, unsigned int nr, int ret)
+{
+	assert_int_equal(result->nr, nr);
+	if (nr)
+		assert_int_equal(result->last, ret);
+}
+
+static void an_answer_that_comes_at_once_is_the_result(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(plug(f, 0, 2), 0);
+	assert_int_equal(f->region.backing.plugged.set, 2);
+	assert_int_equal(unplug(f, 1, 1), 0);
+	assert_int_equal(f->region.backing.plugged.set, 1);
+	run(f);
+	assert_told(&f->done, 0, 0);
+}
+
+static void an_answer_that_comes_late_is_told(void **state)
+{
+	struct fixture *f = *state;
+	struct backing *backing = &f->region.backing;
+
+	fuzz_module_set(FUZZ_MODULE_LATER);
+	assert_int_equal(plug(f, 0, 2), -EINPROGRESS);
+	run(f);
+	assert_told(&f->done, 0, 0);
+	assert_int_equal(backing->plugged.set, 0);
+	finish(f);
+	assert_told(&f->done, 1, 0);
+	assert_int_equal(backing->plugged.set, 2);
+	assert_false(f->region.blocks.out);
+	assert_int_equal(unplug(f, 1, 1), -EINPROGRESS);
+	finish(f);
+	assert_told(&f->done, 2, 0);
+	assert_int_equal(backing->plugged.set, 1);
+	assert_int_equal(backing->owed.set, 1);
+	/* Nobody else has a part in it. */
+	assert_told(&f->size, 0, 0);
+	assert_told(&f->log, 0, 0);
+	assert_false(f->region.recheck);
+}
+
+static void nobody_may_wait_for_it(void **state)
+{
+	struct fixture *f = *state;
+
+	f->region.backing.done = NULL;
+	fuzz_module_set(FUZZ_MODULE_LATER);
+	assert_int_equal(plug(f, 0, 2), -EINPROGRESS);
+	finish(f);
+	assert_int_equal(f->region.backing.plugged.set, 2);
+}
+
+static void a_refusal_that_comes_late_changes_nothing(void **state)
+{
+	struct fixture *f = *state;
+	struct backing *backing = &f->region.backing;
+
+	fuzz_module_set(FUZZ_MODULE_LATER | NO_MEMORY);
+	assert_int_equal(plug(f, 0, 2), -EINPROGRESS);
+	finish(f);
+	assert_told(&f->done, 1, -ENOMEM);
+	assert_non_null(strstr(backing->reason, "plug: "));
+	assert_non_null(strstr(backing->reason, "(ENOMEM)"));
+	assert_int_equal(backing->plugged.set, 0);
+	assert_int_equal(backing->owed.set, 0);
+	assert_told(&f->size, 0, 0);
+}
+
+static void a_size_is_no_answer_to_a_plug(void **state)
+{
+	struct fixture *f = *state;
+	struct vmem_nl_error err;
+
+	fuzz_module_set(FUZZ_MODULE_LATER);
+	assert_int_equal(region_set_requested(&f->region, 4 * BLOCK, &err),
+			 -EINPROGRESS);
+	run(f);
+	assert_told(&f->size, 0, 0);
+	finish(f);
+	assert_told(&f->size, 1, 0);
+	assert_told(&f->done, 0, 0);
+	assert_int_equal(f->region.state.requested_size, 4 * BLOCK);
+	/* Both on their way. */
+	assert_int_equal(plug(f, 0, 2), -EINPROGRESS);
+	assert_int_equal(region_set_requested(&f->region, 2 * BLOCK, &err),
+			 -EINPROGRESS);
+	finish(f);
+	assert_told(&f->size, 2, 0);
+	assert_told(&f->done, 1, 0);
+	assert_int_equal(f->region.backing.plugged.set, 2);
+	assert_int_equal(f->region.state.requested_size, 2 * BLOCK);
+	/* And one that is refused. */
+	fuzz_module_set(FUZZ_MODULE_LATER | NO_MEMORY);
+	assert_int_equal(region_set_requested(&f->region, BLOCK, &err),
+			 -EINPROGRESS);
+	finish(f);
+	assert_told(&f->size, 3, -ENOMEM);
+	assert_told(&f->done, 1, 0);
+	assert_int_equal(f->region.state.requested_size, 2 * BLOCK);
+}
+
+static void the_last_of_several_sizes_counts(void **state)
+{
+	struct fixture *f = *state;
+	struct vmem_nl_error err;
+
+	fuzz_module_set(FUZZ_MODULE_LATER);
+	for (uint64_t nr = 1; nr <= 3; nr++)
+		assert_int_equal(
+			region_set_requested(&f->region, nr * BLOCK, &err),
+			-EINPROGRESS);
+	assert_int_equal(region_set_dirty_log(&f->region, true, &err),
+			 -EINPROGRESS);
+	/* The first one, which a later one has replaced. */
+	finish(f);
+	assert_told(&f->size, 0, 0);
+	assert_told(&f->log, 0, 0);
+	/* The two kinds take turns. */
+	finish(f);
+	assert_told(&f->size, 0, 0);
+	assert_told(&f->log, 1, 0);
+	assert_true(f->region.state.dirty_log);
+	finish(f);
+	assert_told(&f->size, 1, 0);
+	assert_told(&f->log, 1, 0);
+	assert_int_equal(f->region.state.requested_size, 3 * BLOCK);
+	assert_false(fuzz_module_finish());
+}
+
+static void an_answer_that_was_lost_is_asked_for_again(void **state)
+{
+	struct fixture *f = *state;
+
+	fuzz_module_set(FUZZ_MODULE_LATER | FUZZ_MODULE_LOSE);
+	assert_int_equal(plug(f, 0, 2), -EINPROGRESS);
+	finish(f);
+	assert_told(&f->done, 0, 0);
+	assert_true(fuzz_module_plugged(0));
+	assert_int_equal(f->region.blocks.asked, 2);
+	/* It was carried out once, and is answered now. */
+	finish(f);
+	assert_told(&f->done, 1, 0);
+	assert_int_equal(f->region.backing.plugged.set, 2);
+	assert_int_equal(fuzz_module_state()->plugged_size, 2 * BLOCK);
+	assert_int_equal(plug(f, 2, 1), -EINPROGRESS);
+	assert_int_equal(f->region.blocks.asked, 1);
+	finish(f);
+	assert_told(&f->done, 2, 0);
+}
+
+/* They have plugged meanwhile what the guest asks for. */
+static void a_change_that_others_have_made_is_judged_again(void **state)
+{
+	struct fixture *f = *state;
+
+	fuzz_module_set(FUZZ_MODULE_LATER);
+	assert_int_equal(plug(f, 0, 2), -EINPROGRESS);
+	fuzz_module_others(1, 4, true);
+	finish(f);
+	assert_told(&f->done, 1, -EAGAIN);
+	assert_int_equal(f->region.backing.plugged.set, 4);
+	/* It was no change of theirs: something else is in the way. */
+	fuzz_module_set(FUZZ_MODULE_LATER | 7);
+	assert_int_equal(plug(f, 8, 1), -EINPROGRESS);
+	finish(f);
+	assert_told(&f->done, 2, -EBUSY);
+}
+
+static void a_change_of_before_is_repeated_once(void **state)
+{
+	struct fixture *f = *state;
+	struct backing *backing = &f->region.backing;
+
+	assert_int_equal(plug(f, 0, 2), 0);
+	/* The guest was answered. */
+	assert_int_equal(backing->ops->repeat(backing, true, GPA, 2 * BLOCK),
+			 -EINVAL);
+	backing->ops->answer_lost(backing);
+	fuzz_module_set(FUZZ_MODULE_LATER);
+	assert_int_equal(backing->ops->repeat(backing, true, GPA, 2 * BLOCK),
+			 -EINPROGRESS);
+	finish(f);
+	assert_told(&f->done, 1, 0);
+	assert_int_equal(backing->plugged.set, 2);
+	assert_int_equal(backing->ops->repeat(backing, true, GPA, 2 * BLOCK),
+			 -EINVAL);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CASE(an_answer_that_comes_at_once_is_the_result),
+		CASE(an_answer_that_comes_late_is_told),
+		CASE(nobody_may_wait_for_it),
+		CASE(a_refusal_that_comes_late_changes_nothing),
+		CASE(a_size_is_no_answer_to_a_plug),
+		CASE(the_last_of_several_sizes_counts),
+		CASE(an_answer_that_was_lost_is_asked_for_again),
+		CASE(a_change_that_others_have_made_is_judged_again),
+		CASE(a_change_of_before_is_repeated_once),
+	};
+
+	return unit_run(tests, NULL, NULL);
+}

@@ -1,0 +1,603 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * What the netlink client makes of the bytes that a kernel answers with: of the
+ * extended acknowledgments of an error, and of datagrams that are not the answer.
+ * Only the two calls that send and receive are the test's. The family itself is
+ * tested in the testbed, by selftests/kvm_vmem.
+ */
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include <libmnl/libmnl.h>
+#include <linux/genetlink.h>
+
+#include "unit.h"
+#include "vmem_nl.h"
+
+#define FAMILY 0x77
+
+/* The last bytes of a plug request, as the type of an attribute. */
+#define LAST_TYPE 0x1234ULL
+
+/* More than any test has. */
+#define DATAGRAMS_MAX 8
+
+/**
+ * struct datagram - what is received next
+ * @sender: its port, 0 for the kernel
+ * @error: receiving fails with this instead
+ * @flags: of the received message
+ */
+struct datagram {
+	char bytes[1024];
+	size_t size;
+	unsigned int sender;
+	int error;
+	int flags;
+};
+
+/**
+ * struct kernel - the other end
+ * @request: what was sent last
+ * @port: of whoever sent it
+ * @next, @nr: datagrams that are left
+ */
+static struct {
+	char request[1024];
+	unsigned int port;
+	struct datagram datagrams[DATAGRAMS_MAX];
+	size_t next;
+	size_t nr;
+	void (*answer)(void);
+} kernel;
+
+static struct vmem_nl *nl;
+
+static const struct nlmsghdr *request(void)
+{
+	return (const struct nlmsghdr *)kernel.request;
+}
+
+static struct datagram *new_datagram(void)
+{
+	struct datagram *datagram = &kernel.datagrams[kernel.nr++];
+
+	assert_true(kernel.nr <= DATAGRAMS_MAX);
+	memset(datagram, 0, sizeof(*datagram));
+	return datagram;
+}
+
+/* A message of the answer, in a datagram of its own. */
+static struct nlmsghdr *put(uint16_t type, uint16_t flags)
+{
+	struct nlmsghdr *nlh = mnl_nlmsg_put_header(new_datagram()->bytes);
+
+	nlh->nlmsg_type = type;
+	nlh->nlmsg_flags = flags;
+	nlh->nlmsg_seq = request()->nlmsg_seq;
+	nlh->nlmsg_pid = kernel.port;
+	return nlh;
+}
+
+static void end(const struct nlmsghdr *nlh)
+{
+	kernel.datagrams[kernel.nr - 1].size = nlh->nlmsg_len;
+}
+
+/* @flags: without NLM_F_CAPPED the whole request is in it. */
+static struct nlmsghdr *put_error(int error, uint16_t flags)
+{
+	struct nlmsghdr *nlh = put(NLMSG_ERROR, flags);
+	uint32_t rest = NLMSG_ALIGN(request()->nlmsg_len) - NLMSG_HDRLEN;
+	struct nlmsgerr *body;
+
+	body = mnl_nlmsg_put_extra_header(nlh, sizeof(*body));
+	body->error = error;
+	body->msg = *request();
+	if (!(flags & NLM_F_CAPPED))
+		memcpy(mnl_nlmsg_put_extra_header(nlh, rest),
+		       kernel.request + NLMSG_HDRLEN, rest);
+	return nlh;
+}
+
+static void put_ack(void)
+{
+	end(put_error(0, NLM_F_CAPPED));
+}
+
+static void answer_family(void)
+{
+	struct nlmsghdr *nlh = put(GENL_ID_CTRL, 0);
+
+	mnl_nlmsg_put_extra_header(nlh, sizeof(struct genlmsghdr));
+	mnl_attr_put_u16(nlh, CTRL_ATTR_FAMILY_ID, FAMILY);
+	end(nlh);
+	put_ack();
+}
+
+/* The linker makes these names. */
+/* NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp) */
+
+ssize_t __wrap_mnl_socket_sendto(const struct mnl_socket *socket,
+				 const void *buf, size_t len);
+ssize_t __wrap_recvmsg(int fd, struct msghdr *mh, int flags);
+
+ssize_t __wrap_mnl_socket_sendto(const struct mnl_socket *socket,
+				 const void *buf, size_t len)
+{
+	assert_true(len <= sizeof(kernel.request));
+	memcpy(kernel.request, buf, len);
+	kernel.port = mnl_socket_get_portid(socket);
+	kernel.next = 0;
+	kernel.nr = 0;
+	kernel.answer();
+	return (ssize_t)len;
+}
+
+ssize_t __wrap_recvmsg(int fd, struct msghdr *mh, int flags)
+{
+	const struct datagram *datagram = &kernel.datagrams[kernel.next++];
+	struct sockaddr_nl *from = mh->msg_name;
+
+	(void)fd;
+	(void)flags;
+	/* Nobody asks for more than the answer. */
+	assert_true(kernel.next <= kernel.nr);
+	if (datagram->error) {
+		errno = datagram->error;
+		return -1;
+	}
+	memcpy(mh->msg_iov[0].iov_base, datagram->bytes, datagram->size);
+	*from = (struct sockaddr_nl){
+		.nl_family = AF_NETLINK,
+		.nl_pid = datagram->sender,
+	};
+	mh->msg_namelen = sizeof(*from);
+	mh->msg_flags = datagram->flags;
+	return (ssize_t)datagram->size;
+}
+
+/* NOLINTEND(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp) */
+
+static int set_up(void **state)
+{
+	struct vmem_nl_error err;
+
+	(void)state;
+	kernel.answer = answer_family;
+	if (vmem_nl_open(&nl, &err))
+		fail_msg("%s", err.text);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	vmem_nl_close(nl);
+	return 0;
+}
+
+/* Ask for something that ends with @answer. */
+static int plug(void (*answer)(void), struct vmem_nl_error *err)
+{
+	static const struct vmem_nl_range range = {
+		.gpa = 1 << 30,
+		.size = LAST_TYPE << 48,
+	};
+	int ret;
+
+	if (err)
+		memset(err, 0xff, sizeof(*err));
+	kernel.answer = answer;
+	ret = vmem_nl_plug(nl, VMEM_NL_BY_FD(3), 1, &range, 1, NULL, err);
+	assert_int_equal(request()->nlmsg_type, FAMILY);
+	/* All of the answer was taken. */
+	assert_int_equal(kernel.next, kernel.nr);
+	return ret;
+}
+
+/* Where the first attribute of a type is in the request. */
+static uint32_t offset_of(uint16_t type)
+{
+	const struct nlattr *attr;
+
+	mnl_attr_for_each(attr, request(), sizeof(struct genlmsghdr))
+	{
+		if (mnl_attr_get_type(attr) == type)
+			return (uint32_t)((const char *)attr - kernel.request);
+	}
+	fail_msg("no attribute %u", type);
+	return 0;
+}
+
+static void put_words(struct nlmsghdr *nlh)
+{
+	mnl_attr_put_u32(nlh, NLMSGERR_ATTR_OFFS,
+			 offset_of(KVM_VMEM_A_BLOCK_RANGE));
+	mnl_attr_put_strz(nlh, NLMSGERR_ATTR_MSG, "no such block");
+}
+
+static void refuse(void)
+{
+	struct nlmsghdr *nlh =
+		put_error(-EEXIST, NLM_F_CAPPED | NLM_F_ACK_TLVS);
+
+	put_words(nlh);
+	end(nlh);
+}
+
+static void refuse_uncapped(void)
+{
+	struct nlmsghdr *nlh = put_error(-EEXIST, NLM_F_ACK_TLVS);
+
+	put_words(nlh);
+	end(nlh);
+}
+
+static void the_kernels_words_are_taken(void **state)
+{
+	void (*const answers[])(void) = {refuse, refuse_uncapped};
+	struct vmem_nl_error err;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
+		assert_int_equal(plug(answers[i], &err), -EEXIST);
+		assert_string_equal(err.text, "no such block");
+		assert_true(err.from_kernel);
+		assert_true(err.has_offset);
+		assert_int_equal(err.offset, offset_of(KVM_VMEM_A_BLOCK_RANGE));
+		assert_int_equal(err.attr, KVM_VMEM_A_BLOCK_RANGE);
+		assert_false(err.missing);
+		assert_false(err.unknown);
+		/* Who does not want them need not. */
+		assert_int_equal(plug(answers[i], NULL), -EEXIST);
+	}
+}
+
+/* What is there looks like words, and is none. */
+static void refuse_without_flag(void)
+{
+	struct nlmsghdr *nlh = put_error(-EEXIST, NLM_F_CAPPED);
+
+	put_words(nlh);
+	end(nlh);
+}
+
+static void refuse_without_words(void)
+{
+	end(put_error(-EEXIST, NLM_F_CAPPED | NLM_F_ACK_TLVS));
+}
+
+static void refuse_with_empty_words(void)
+{
+	struct nlmsghdr *nlh =
+		put_error(-EEXIST, NLM_F_CAPPED | NLM_F_ACK_TLVS);
+
+	mnl_attr_put(nlh, NLMSGERR_ATTR_MSG, 0, NULL);
+	end(nlh);
+}
+
+/* An attribute that is longer than its message. */
+static void refuse_with_damage(void)
+{
+	struct nlmsghdr *nlh =
+		put_error(-EEXIST, NLM_F_CAPPED | NLM_F_ACK_TLVS);
+	struct nlattr *attr = mnl_nlmsg_get_payload_tail(nlh);
+
+	put_words(nlh);
+	attr->nla_len = 512;
+	end(nlh);
+}
+
+/* The request should be in it, and is not. */
+static void refuse_cut_off(void)
+{
+	struct nlmsghdr *nlh =
+		put_error(-EEXIST, NLM_F_CAPPED | NLM_F_ACK_TLVS);
+
+	nlh->nlmsg_flags = NLM_F_ACK_TLVS;
+	end(nlh);
+}
+
+static void refuse_by_number(void)
+{
+	struct nlmsghdr *nlh = put(NLMSG_ERROR, NLM_F_ACK_TLVS);
+
+	*(int *)mnl_nlmsg_put_extra_header(nlh, sizeof(int)) = -EEXIST;
+	end(nlh);
+}
+
+static void without_words_the_error_speaks(void **state)
+{
+	void (*const answers[])(void) = {
+		refuse_without_flag,	 refuse_without_words,
+		refuse_with_empty_words, refuse_with_damage,
+		refuse_cut_off,		 refuse_by_number,
+	};
+	struct vmem_nl_error err;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
+		assert_int_equal(plug(answers[i], &err), -EEXIST);
+		assert_string_equal(err.text, strerror(EEXIST));
+		assert_false(err.from_kernel);
+		assert_false(err.has_offset);
+		assert_int_equal(err.attr, 0);
+		assert_false(err.missing);
+		assert_false(err.unknown);
+	}
+}
+
+static void refuse_for_lack(void)
+{
+	struct nlmsghdr *nlh =
+		put_error(-EINVAL, NLM_F_CAPPED | NLM_F_ACK_TLVS);
+
+	mnl_attr_put_u32(nlh, NLMSGERR_ATTR_MISS_TYPE, 5);
+	end(nlh);
+}
+
+static void refuse_for_lack_with_words(void)
+{
+	struct nlmsghdr *nlh =
+		put_error(-EINVAL, NLM_F_CAPPED | NLM_F_ACK_TLVS);
+
+	mnl_attr_put_u32(nlh, NLMSGERR_ATTR_MISS_TYPE, 5);
+	mnl_attr_put_strz(nlh, NLMSGERR_ATTR_MSG, "no range");
+	end(nlh);
+}
+
+static void an_attribute_that_is_missing_is_named(void **state)
+{
+	struct vmem_nl_error err;
+
+	(void)state;
+	assert_int_equal(plug(refuse_for_lack, &err), -EINVAL);
+	assert_string_equal(err.text, "attribute 5 is missing");
+	assert_true(err.missing);
+	assert_int_equal(err.attr, 5);
+	assert_false(err.from_kernel);
+	assert_false(err.has_offset);
+	assert_int_equal(plug(refuse_for_lack_with_words, &err), -EINVAL);
+	assert_string_equal(err.text, "no range");
+	assert_true(err.missing);
+	assert_int_equal(err.attr, 5);
+	assert_true(err.from_kernel);
+}
+
+static uint32_t told_offset;
+
+static void refuse_at_offset(void)
+{
+	struct nlmsghdr *nlh =
+		put_error(-EINVAL, NLM_F_CAPPED | NLM_F_ACK_TLVS);
+
+	mnl_attr_put_u32(nlh, NLMSGERR_ATTR_OFFS, told_offset);
+	end(nlh);
+}
+
+static void an_offset_may_be_anywhere(void **state)
+{
+	uint32_t size;
+	struct vmem_nl_error err;
+
+	(void)state;
+	plug(put_ack, NULL);
+	size = request()->nlmsg_len;
+	{
+		const uint32_t nowhere[] = {
+			0,
+			NLMSG_HDRLEN - 1,
+			size - sizeof(struct nlattr) + 1,
+			size,
+			size + 1,
+			UINT32_MAX,
+		};
+
+		for (size_t i = 0; i < sizeof(nowhere) / sizeof(nowhere[0]);
+		     i++) {
+			told_offset = nowhere[i];
+			assert_int_equal(plug(refuse_at_offset, &err), -EINVAL);
+			assert_true(err.has_offset);
+			assert_int_equal(err.offset, told_offset);
+			assert_int_equal(err.attr, 0);
+		}
+	}
+	/* The last place where there is room for an attribute. */
+	told_offset = size - sizeof(struct nlattr);
+	assert_int_equal(plug(refuse_at_offset, &err), -EINVAL);
+	assert_int_equal(err.attr, LAST_TYPE);
+	told_offset = offset_of(KVM_VMEM_A_BLOCK_REGION_FD);
+	assert_int_equal(plug(refuse_at_offset, &err), -EINVAL);
+	assert_int_equal(err.attr, KVM_VMEM_A_BLOCK_REGION_FD);
+}
+
+static void end_dump(void)
+{
+	struct nlmsghdr *nlh = put(NLMSG_DONE, NLM_F_MULTI | NLM_F_ACK_TLVS);
+
+	*(int *)mnl_nlmsg_put_extra_header(nlh, sizeof(int)) = -ENODEV;
+	mnl_attr_put_strz(nlh, NLMSGERR_ATTR_MSG, "the VM is gone");
+	end(nlh);
+}
+
+static void end_dump_torn(void)
+{
+	struct nlmsghdr *nlh = put(NLMSG_DONE, NLM_F_MULTI | NLM_F_DUMP_INTR);
+
+	*(int *)mnl_nlmsg_put_extra_header(nlh, sizeof(int)) = 0;
+	end(nlh);
+}
+
+static int no_range(const struct vmem_nl_range *run, void *arg)
+{
+	(void)run;
+	(void)arg;
+	fail_msg("a range of nothing");
+	return 0;
+}
+
+static void a_dump_has_its_error_at_the_end(void **state)
+{
+	struct vmem_nl_error err;
+
+	(void)state;
+	kernel.answer = end_dump;
+	assert_int_equal(
+		vmem_nl_block_dump(nl, VMEM_NL_BY_FD(3), no_range, NULL, &err),
+		-ENODEV);
+	assert_string_equal(err.text, "the VM is gone");
+	assert_true(err.from_kernel);
+	kernel.answer = end_dump_torn;
+	assert_int_equal(
+		vmem_nl_block_dump(nl, VMEM_NL_BY_FD(3), no_range, NULL, &err),
+		-EAGAIN);
+	assert_string_equal(err.text, "changed while read");
+	/* What is no dump cannot be torn. */
+	assert_int_equal(plug(end_dump_torn, &err), 0);
+}
+
+static void end_without_number(void)
+{
+	end(put(NLMSG_ERROR, 0));
+}
+
+static void an_error_without_a_number_is_one(void **state)
+{
+	struct vmem_nl_error err;
+
+	(void)state;
+	assert_int_equal(plug(end_without_number, &err), -EBADMSG);
+	assert_string_equal(err.text, strerror(EBADMSG));
+}
+
+/* Before the answer comes what is none. */
+static void answer_among_others(void)
+{
+	struct nlmsghdr *nlh;
+
+	new_datagram()->error = EINTR;
+	nlh = put_error(-EPERM, NLM_F_CAPPED);
+	kernel.datagrams[kernel.nr - 1].sender = 1234;
+	end(nlh);
+	nlh = put_error(-EPERM, NLM_F_CAPPED);
+	nlh->nlmsg_seq--;
+	end(nlh);
+	nlh = put_error(-EPERM, NLM_F_CAPPED);
+	nlh->nlmsg_pid++;
+	end(nlh);
+	end(put(NLMSG_NOOP, 0));
+	put_ack();
+}
+
+static void what_is_not_the_answer_is_passed_over(void **state)
+{
+	(void)state;
+	assert_int_equal(plug(answer_among_others, NULL), 0);
+}
+
+static void lose(void)
+{
+	new_datagram()->error = ENOBUFS;
+}
+
+static void cut(void)
+{
+	put_ack();
+	kernel.datagrams[kernel.nr - 1].flags = MSG_TRUNC;
+}
+
+static void an_answer_that_is_lost_is_not_known(void **state)
+{
+	struct vmem_nl_error err;
+
+	(void)state;
+	assert_int_equal(plug(lose, &err), -ENOBUFS);
+	assert_true(err.unknown);
+	assert_non_null(strstr(err.text, strerror(ENOBUFS)));
+	assert_int_equal(plug(cut, &err), -EMSGSIZE);
+	assert_true(err.unknown);
+}
+
+/* In between nothing has come. */
+static void answer_later(void)
+{
+	struct nlmsghdr *nlh;
+	struct genlmsghdr *genl;
+
+	new_datagram()->error = EAGAIN;
+	refuse();
+	new_datagram()->error = ENOBUFS;
+	/* An acknowledgment is no answer, which has the state. */
+	put_ack();
+	nlh = put(FAMILY, 0);
+	genl = mnl_nlmsg_put_extra_header(nlh, sizeof(*genl));
+	genl->cmd = KVM_VMEM_CMD_BLOCK_PLUG;
+	mnl_attr_put_u64(nlh, KVM_VMEM_A_BLOCK_PLUGGED_SIZE, 5 * MIB);
+	end(nlh);
+}
+
+static void what_was_sent_is_answered_later(void **state)
+{
+	static const struct vmem_nl_change change = {
+		.type = VMEM_NL_PLUG,
+		.request_id = 1,
+		.range = {.gpa = GIB, .size = MIB},
+	};
+	struct vmem_nl_changed changed;
+	struct vmem_nl_error err;
+
+	(void)state;
+	kernel.answer = answer_later;
+	assert_int_equal(vmem_nl_send(nl, VMEM_NL_BY_FD(3), &change, &err), 0);
+	assert_int_equal(vmem_nl_receive(nl, false, &changed, &err),
+			 -EINPROGRESS);
+	assert_int_equal(vmem_nl_receive(nl, false, &changed, &err), -EEXIST);
+	assert_string_equal(err.text, "no such block");
+	assert_false(err.unknown);
+	assert_int_equal(vmem_nl_receive(nl, false, &changed, &err), -ENOBUFS);
+	assert_true(err.unknown);
+	assert_int_equal(vmem_nl_receive(nl, false, &changed, &err), 0);
+	assert_int_equal(changed.blocks.plugged_size, 5 * MIB);
+	assert_int_equal(kernel.next, kernel.nr);
+}
+
+static void refuse_family(void)
+{
+	end(put_error(-ENOENT, NLM_F_CAPPED));
+}
+
+static void without_the_module_there_is_no_family(void **state)
+{
+	struct vmem_nl_error err;
+	struct vmem_nl *none = NULL;
+
+	(void)state;
+	kernel.answer = refuse_family;
+	assert_int_equal(vmem_nl_open(&none, &err), -ENOENT);
+	assert_null(none);
+	assert_non_null(strstr(err.text, "is the kvm_vmem module loaded?"));
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CASE(the_kernels_words_are_taken),
+		CASE(without_words_the_error_speaks),
+		CASE(an_attribute_that_is_missing_is_named),
+		CASE(an_offset_may_be_anywhere),
+		CASE(a_dump_has_its_error_at_the_end),
+		CASE(an_error_without_a_number_is_one),
+		CASE(what_is_not_the_answer_is_passed_over),
+		CASE(an_answer_that_is_lost_is_not_known),
+		CASE(what_was_sent_is_answered_later),
+		CASE(without_the_module_there_is_no_family),
+	};
+
+	return unit_run(tests, NULL, NULL);
+}

@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* The daemon's own: devices of both kinds side by side. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <systemd/sd-daemon.h>
+
+#include "passed_fds.h"
+#include "shmem.h"
+#include "unit.h"
+#include "vmem.h"
+#include "vmem_control.h"
+
+/*
+ * The first device's memory is mapped by its front end, so that it has no
+ * netlink handles, and the second one is given a region.
+ */
+static void a_region_beside_memory_that_a_front_end_maps(void **state)
+{
+	struct vmem *vmem = calloc(1, sizeof(*vmem));
+	struct vmem_nl_error err;
+	char text[CONTROL_TEXT_MAX] = "";
+	int fds[2];
+
+	(void)state;
+	assert_non_null(vmem);
+	vmem->nr_devices = 2;
+	vmem->devices[0].vmm = true;
+	vmem->devices[0].attached = true;
+	/* Without the module there is no family: then the refusal is another. */
+	if (!region_nl_open(&vmem->devices[1].nl, &err)) {
+		assert_int_equal(pipe(fds), 0);
+		assert_true(vmem_attach(vmem, &vmem->devices[1], fds[0], fds[1],
+					text, sizeof(text)) < 0);
+		region_nl_close(&vmem->devices[1].nl);
+	}
+	/* And one that has none itself. */
+	assert_int_equal(pipe(fds), 0);
+	assert_int_equal(vmem_attach(vmem, &vmem->devices[0], fds[0], fds[1],
+				     text, sizeof(text)),
+			 -EOPNOTSUPP);
+	assert_non_null(strstr(text, "--backing vmm"));
+	/* They were taken over. */
+	assert_true(close(fds[0]) < 0);
+	assert_true(close(fds[1]) < 0);
+	free(vmem);
+}
+
+/*
+ * Call a method of the control socket.
+ *
+ * @device: value of its parameter "device", as JSON; NULL: without
+ */
+static int call_method(struct vmem *vmem, struct control_call *call,
+		       const char *name, const char *device)
+{
+	const struct control_method *method = vmem_control_ops.methods;
+	int ret;
+
+	while (method->name && strcmp(method->name, name))
+		method++;
+	assert_non_null(method->name);
+	call->params = json_object_new_object();
+	call->subject = UINT_MAX;
+	call->message[0] = '\0';
+	if (device)
+		json_object_object_add(call->params, "device",
+				       json_tokener_parse(device));
+	ret = method->handle(call, vmem);
+	json_object_put(call->params);
+	json_object_put(call->result);
+	call->result = NULL;
+	return ret;
+}
+
+/* @nr: devices, the second of which is called "far" */
+static struct vmem *new_vmem(unsigned int nr)
+{
+	struct vmem *vmem = calloc(1, sizeof(*vmem));
+
+	assert_non_null(vmem);
+	vmem->nr_devices = nr;
+	for (unsigned int i = 0; i < nr; i++) {
+		vmem->devices[i].index = i;
+		snprintf(vmem->devices[i].name, sizeof(vmem->devices[i].name),
+			 "%s", i ? "far" : "near");
+	}
+	return vmem;
+}
+
+static void a_call_is_about_the_device_that_it_names(void **state)
+{
+	static const struct {
+		unsigned int devices;
+		const char *device;
+		int ret;
+		unsigned int subject;
+		const char *message;
+	} calls[] = {
+		{2, "\"near\"", 0, 0, ""},
+		{2, "\"far\"", 0, 1, ""},
+		{2, "\"0\"", 0, 0, ""},
+		{2, "1", 0, 1, ""},
+		{2, "\"2\"", -ENOENT, UINT_MAX,
+		 "no device \"2\"; there are: near, far"},
+		{2, "\"fa\"", -ENOENT, UINT_MAX,
+		 "no device \"fa\"; there are: near, far"},
+		{2, "null", -ENOENT, UINT_MAX,
+		 "no device \"null\"; there are: near, far"},
+		{2, NULL, -EINVAL, UINT_MAX,
+		 "\"device\" is needed, one of: near, far"},
+		{1, NULL, 0, 0, ""},
+		{1, "\"near\"", 0, 0, ""},
+		{1, "\"far\"", -ENOENT, UINT_MAX,
+		 "no device \"far\"; there are: near"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+		struct vmem *vmem = new_vmem(calls[i].devices);
+		struct control_call call = {};
+
+		assert_int_equal(
+			call_method(vmem, &call, "latencies", calls[i].device),
+			calls[i].ret);
+		assert_int_equal(call.subject, calls[i].subject);
+		assert_string_equal(call.message, calls[i].message);
+		free(vmem);
+	}
+	/* Without parameters at all. */
+	for (unsigned int nr = 1; nr <= 2; nr++) {
+		struct vmem *vmem = new_vmem(nr);
+		struct control_call call = {};
+
+		assert_int_equal(vmem_control_ops.watch(&call, vmem), 0);
+		assert_int_equal(call.subject,
+				 nr == 1 ? 0 : CONTROL_ALL_SUBJECTS);
+		free(vmem);
+	}
+}
+
+static void attach_takes_two_descriptors(void **state)
+{
+	struct vmem *vmem = new_vmem(2);
+	struct control_call call = {};
+	int fds[3] = {};
+
+	(void)state;
+	call.fds = fds;
+	for (call.nr_fds = 0; call.nr_fds <= 3; call.nr_fds++) {
+		if (call.nr_fds == 2)
+			continue;
+		assert_int_equal(call_method(vmem, &call, "attach", "0"),
+				 -EINVAL);
+		assert_non_null(strstr(call.message, "two descriptors"));
+	}
+	call.nr_fds = 2;
+	assert_int_equal(call_method(vmem, &call, "attach", NULL), -EINVAL);
+	assert_non_null(strstr(call.message, "\"device\" is needed"));
+	vmem->devices[1].vmm = true;
+	assert_int_equal(call_method(vmem, &call, "attach", "1"), -EOPNOTSUPP);
+	assert_non_null(strstr(call.message, "--backing vmm"));
+	/* They are the caller's still. */
+	assert_int_equal(fds[0], 0);
+	assert_int_equal(fds[1], 0);
+	free(vmem);
+}
+
+/*
+ * Take one descriptor of this name, as a service manager hands it over. In a
+ * process of its own: it may have descriptors of these numbers, and variables.
+ */
+static int take_one(const char *name, const struct options *options)
+{
+	struct passed_fds fds;
+	char pid[32];
+	int status;
+	pid_t child = fork();
+
+	assert_true(child >= 0);
+	if (!child) {
+		int fd = shmem_make_file("test");
+
+		snprintf(pid, sizeof(pid), "%d", getpid());
+		if (fd < 0 ||
+		    (fd != SD_LISTEN_FDS_START &&
+		     dup2(fd, SD_LISTEN_FDS_START) < 0) ||
+		    setenv("LISTEN_PID", pid, 1) ||
+		    setenv("LISTEN_FDS", "1", 1) ||
+		    setenv("LISTEN_FDNAMES", name, 1))
+			_exit(ENOTRECOVERABLE);
+		_exit(-passed_fds_take(&fds, options));
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	return -WEXITSTATUS(status);
+}
+
+/* Memory is handed over first: a daemon may be killed before its state is. */
+static void memory_may_come_without_its_state(void **state)
+{
+	struct options options = {.nr_devices = 1};
+
+	(void)state;
+	assert_int_equal(take_one("memory", &options), -EINVAL);
+	assert_int_equal(take_one("region", &options), -EINVAL);
+	options.devices[0].vmm = true;
+	assert_int_equal(take_one("memory", &options), 0);
+	assert_int_equal(take_one("state", &options), -EINVAL);
+}
+
+#define KEPT_SIZE  (256ULL << 20)
+#define KEPT_BLOCK (2ULL << 20)
+
+/* A daemon that has memory and no state. Return: as of vmem_new(). */
+static int start_without_state(int memory_fd, const char *manager)
+{
+	struct options options = {
+		.nr_devices = 1,
+		.devices[0] =
+			{
+				.vmm = true,
+				.region_size = KEPT_SIZE,
+				.block_size = KEPT_BLOCK,
+				.slot_size = KEPT_SIZE,
+			},
+	};
+	struct passed_fds fds = {.control = -1};
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	struct vmem *vmem;
+	int fd;
+
+	for (size_t i = 0; i < VMEM_MAX_DEVICES; i++)
+		fds.devices[i] = (struct device_fds){-1, -1, -1, -1};
+	/* Any address will do. */
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 ||
+	    bind(fd, (struct sockaddr *)&addr, sizeof(addr.sun_family)) < 0 ||
+	    listen(fd, 1) < 0 || setenv("NOTIFY_SOCKET", manager, 1))
+		return -ENOTRECOVERABLE;
+	fds.devices[0].vhost_user = fd;
+	fds.devices[0].memory = memory_fd;
+	return vmem_new(&vmem, &options, &fds);
+}
+
+/* What a manager is told to keep, one name in a line. */
+static void kept_names(int manager, char *names, size_t size)
+{
+	char text[256];
+	ssize_t len;
+
+	names[0] = '\0';
+	while ((len = recv(manager, text, sizeof(text) - 1, MSG_DONTWAIT)) >
+	       0) {
+		const char *name;
+
+		text[len] = '\0';
+		name = strstr(text, "FDNAME=");
+		if (!name)
+			continue;
+		strncat(names, name + strlen("FDNAME="),
+			size - strlen(names) - 1);
+		strncat(names, "\n", size - strlen(names) - 1);
+	}
+}
+
+/* And its state is made, and kept, if the memory was not used. */
+static void memory_without_contents_gets_a_state(void **state)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int memory_fd = shmem_make_file("test");
+	int manager = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	socklen_t size = sizeof(addr.sun_family);
+	char path[sizeof(addr.sun_path) + 1] = "", names[256];
+
+	(void)state;
+	assert_int_equal(ftruncate(memory_fd, KEPT_SIZE), 0);
+	/* An abstract address that is free. */
+	assert_int_equal(bind(manager, (struct sockaddr *)&addr, size), 0);
+	size = sizeof(addr);
+	assert_int_equal(getsockname(manager, (struct sockaddr *)&addr, &size),
+			 0);
+	path[0] = '@';
+	memcpy(path + 1, addr.sun_path + 1,
+	       size - offsetof(struct sockaddr_un, sun_path) - 1);
+	for (int contents = 0; contents <= 1; contents++) {
+		int status;
+		pid_t child;
+
+		if (contents)
+			assert_int_equal(pwrite(memory_fd, "used", 4, 0), 4);
+		child = fork();
+		assert_true(child >= 0);
+		/* It isolates itself. */
+		if (!child)
+			_exit(-start_without_state(dup(memory_fd), path));
+		assert_int_equal(waitpid(child, &status, 0), child);
+		assert_true(WIFEXITED(status));
+		assert_int_equal(WEXITSTATUS(status), contents ? EINVAL : 0);
+		kept_names(manager, names, sizeof(names));
+		assert_string_equal(names, contents ? "" : "state\n");
+	}
+	close(memory_fd);
+	close(manager);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_region_beside_memory_that_a_front_end_maps),
+		cmocka_unit_test(a_call_is_about_the_device_that_it_names),
+		cmocka_unit_test(attach_takes_two_descriptors),
+		cmocka_unit_test(memory_may_come_without_its_state),
+		cmocka_unit_test(memory_without_contents_gets_a_state),
+	};
+
+	return unit_run(tests, NULL, NULL);
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * vmemctl check: does the module do on this host what KVM's own calls do? The
+ * checks are in selftests/check; here is how they are reported: in TAP as they
+ * end, or as one JSON object when all have.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+
+#include "module_check.h"
+#include "vmemctl.h"
+
+/**
+ * struct check_report - what "--json" prints
+ * @checks: what came of each check
+ * @count: how many ended so, by enum tap_verdict
+ */
+struct check_report {
+	json_object *checks;
+	int count[TAP_SKIPPED + 1];
+};
+
+static const char *const verdicts[] = {
+	[TAP_PASSED] = "passed",
+	[TAP_FAILED] = "failed",
+	[TAP_SKIPPED] = "skipped",
+};
+
+/* Lines of TAP's comments, without what makes them that. */
+static json_object *lines_of(const char *notes)
+{
+	json_object *lines = json_object_new_array();
+
+	while (*notes) {
+		size_t length = strcspn(notes, "\n");
+		size_t skip = strncmp(notes, "# ", 2) ? 0 : 2;
+
+		if (length > skip)
+			json_object_array_add(
+				lines,
+				json_object_new_string_len(
+					notes + skip, (int)(length - skip)));
+		notes += length + (notes[length] == '\n');
+	}
+	return lines;
+}
+
+static void add_check(const struct tap_case *c,
+		      const struct tap_outcome *outcome, void *arg)
+{
+	struct check_report *report = arg;
+	json_object *check = json_object_new_object();
+
+	json_object_object_add(check, "name", json_object_new_string(c->name));
+	json_object_object_add(
+		check, "result",
+		json_object_new_string(verdicts[outcome->verdict]));
+	if (outcome->verdict == TAP_SKIPPED)
+		json_object_object_add(check, "reason",
+				       json_object_new_string(outcome->reason));
+	json_object_object_add(check, "notes", lines_of(outcome->notes));
+	json_object_array_add(report->checks, check);
+	report->count[outcome->verdict]++;
+}
+
+static int check_json(void)
+{
+	struct check_report report = {.checks = json_object_new_array()};
+	json_object *object = json_object_new_object();
+	struct utsname name;
+	int ret;
+
+	if (!uname(&name))
+		json_object_object_add(object, "kernel",
+				       json_object_new_string(name.release));
+	ret = tap_report(module_checks, nr_module_checks, add_check, &report);
+	for (size_t i = 0; i <= TAP_SKIPPED; i++)
+		json_object_object_add(object, verdicts[i],
+				       json_object_new_int(report.count[i]));
+	json_object_object_add(object, "checks", report.checks);
+	if (ret)
+		complain("check: %s", strerror(-ret));
+	else
+		print_json(object);
+	json_object_put(object);
+	if (ret)
+		return -ENOTRECOVERABLE;
+	return report.count[TAP_FAILED] ? -EBADMSG : 0;
+}
+
+/* Return: of a command; -ENOTRECOVERABLE if the checks cannot run. */
+int ctl_check(const struct ctl_options *options)
+{
+	char reason[MODULE_CHECK_REASON_MAX];
+
+	if (module_check_possible(reason)) {
+		complain("check: %s", reason);
+		return -ENOTRECOVERABLE;
+	}
+	if (options->json)
+		return check_json();
+	return tap_run(module_checks, nr_module_checks) == EXIT_FAILURE
+		       ? -EBADMSG
+		       : 0;
+}
