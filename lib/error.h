@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/* Errors as the library's functions return them: a number and a text. */
+#ifndef KVMVMEM_ERROR_H
+#define KVMVMEM_ERROR_H
+
+#include <stddef.h>
+
+#include "kvmvmem.h"
+
+int kvmvmem_fail(struct kvmvmem_error *error, int number, const char *format,
+		 ...) __attribute__((format(printf, 3, 4)));
+int kvmvmem_errno_of(const char *name);
+const char *kvmvmem_text_of(int number, char *text, size_t size);
+
+#endif /* KVMVMEM_ERROR_H */

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: MIT
+/*
+ * A VMM has threads when it starts vmemd. So all that needs memory is made before
+ * fork(2), and the child makes only calls that are safe in a signal handler. It
+ * cannot use posix_spawn(3): LISTEN_PID is the child's own number.
+ *
+ * The child's signals are blocked until the VMM's handlers are gone. Why it has
+ * failed comes by a pipe that execve(2) closes.
+ */
+#include "spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* sd_listen_fds(3): where the descriptors begin. */
+#define FIRST_FD 3
+
+/* Room for the digits of a process's number, and an end. */
+#define PID_DIGITS 12
+
+/**
+ * struct child - what the child needs
+ * @envp: its environment, to be freed with what is ours of it
+ * @pid_at: where its number is to be written there
+ * @listen_pid, @listen_fds, @listen_names: ours
+ * @moved: descriptors out of the way of FIRST_FD
+ */
+struct child {
+	char **envp;
+	char *pid_at;
+	char listen_pid[sizeof("LISTEN_PID=") + PID_DIGITS];
+	char listen_fds[sizeof("LISTEN_FDS=") + PID_DIGITS];
+	char *listen_names;
+	int *moved;
+};
+
+/*
+ * What is said to the VMM by its own service manager is not said to vmemd, which
+ * would answer in its place.
+ */
+static bool is_for_vmm(const char *variable)
+{
+	static const char *const names[] = {
+		"LISTEN_PID=",	   "LISTEN_FDS=",    "LISTEN_FDNAMES=",
+		"LISTEN_PIDFDID=", "NOTIFY_SOCKET=", "WATCHDOG_PID=",
+		"WATCHDOG_USEC=",
+	};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (!strncmp(variable, names[i], strlen(names[i])))
+			return true;
+	return false;
+}
+
+static void free_child(struct child *child)
+{
+	free(child->moved);
+	free(child->listen_names);
+	free(child->envp);
+}
+
+static int make_child(struct child *child, const struct kvmvmem_spawn *spawn)
+{
+	size_t nr = 0,
+	       length = sizeof("LISTEN_FDNAMES=") + strlen(spawn->names);
+
+	memset(child, 0, sizeof(*child));
+	while (environ && environ[nr])
+		nr++;
+	child->envp = calloc(nr + 4, sizeof(*child->envp));
+	child->moved = calloc(spawn->nr_fds, sizeof(*child->moved));
+	child->listen_names = malloc(length);
+	if (!child->envp || !child->moved || !child->listen_names) {
+		free_child(child);
+		return -ENOMEM;
+	}
+	snprintf(child->listen_names, length, "LISTEN_FDNAMES=%s",
+		 spawn->names);
+	snprintf(child->listen_fds, sizeof(child->listen_fds), "LISTEN_FDS=%u",
+		 spawn->nr_fds);
+	strcpy(child->listen_pid, "LISTEN_PID=");
+	child->pid_at = child->listen_pid + strlen(child->listen_pid);
+	nr = 0;
+	for (char **at = environ; at && *at; at++)
+		if (!is_for_vmm(*at))
+			child->envp[nr++] = *at;
+	child->envp[nr++] = child->listen_pid;
+	child->envp[nr++] = child->listen_fds;
+	child->envp[nr] = child->listen_names;
+	return 0;
+}
+
+/* --- In the child: nothing that is not safe in a signal handler --- */
+
+static void write_number(char *at, pid_t number)
+{
+	char digits[PID_DIGITS];
+	int nr = 0;
+
+	do
+		digits[nr++] = (char)('0' + number % 10);
+	while (number /= 10);
+	while (nr)
+		*at++ = digits[--nr];
+	*at = '\0';
+}
+
+static void drop_handlers(void)
+{
+	struct sigaction action;
+
+	for (int i = 1; i < NSIG; i++) {
+		/* Those that are ignored stay so, as by execve(2). */
+		if (sigaction(i, NULL, &action) ||
+		    action.sa_handler == SIG_IGN ||
+		    action.sa_handler == SIG_DFL)
+			continue;
+		memset(&action, 0, sizeof(action));
+		action.sa_handler = SIG_DFL;
+		sigaction(i, &action, NULL);
+	}
+}
+
+/* Return: why the program does not run. */
+static int run(struct child *child, const struct kvmvmem_spawn *spawn,
+	       int *pipe_fd)
+{
+	int behind = FIRST_FD + (int)spawn->nr_fds;
+	sigset_t none;
+
+	/* Out of the way first: a source may be another's destination. */
+	*pipe_fd = fcntl(*pipe_fd, F_DUPFD_CLOEXEC, behind);
+	if (*pipe_fd < 0)
+		return errno;
+	for (unsigned int i = 0; i < spawn->nr_fds; i++) {
+		child->moved[i] = fcntl(spawn->fds[i], F_DUPFD_CLOEXEC, behind);
+		if (child->moved[i] < 0)
+			return errno;
+	}
+	/* A copy is not closed by execve(2). */
+	for (unsigned int i = 0; i < spawn->nr_fds; i++)
+		if (dup2(child->moved[i], FIRST_FD + (int)i) < 0)
+			return errno;
+#ifdef SYS_close_range
+	/* What the VMM has forgotten to mark; the pipe is marked. */
+	syscall(SYS_close_range, behind, ~0U, 1U << 2 /* CLOEXEC */);
+#endif
+	write_number(child->pid_at, getpid());
+	drop_handlers();
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	execve(spawn->program, spawn->argv, child->envp);
+	return errno;
+}
+
+static void __attribute__((noreturn))
+become(struct child *child, const struct kvmvmem_spawn *spawn, int pipe_fd)
+{
+	int number = run(child, spawn, &pipe_fd);
+
+	if (write(pipe_fd, &number, sizeof(number)) < 0)
+		_exit(126);
+	_exit(127);
+}
+
+/* --- In the VMM again --- */
+
+/* Return: 0 the program runs; why not. */
+static int read_failure(int pipe_fd)
+{
+	int number = 0;
+	ssize_t got;
+
+	do
+		got = read(pipe_fd, &number, sizeof(number));
+	while (got < 0 && errno == EINTR);
+	return got == sizeof(number) ? number : 0;
+}
+
+static pid_t fork_child(struct child *child, const struct kvmvmem_spawn *spawn,
+			const int pipe_fds[2])
+{
+	sigset_t all, before;
+	pid_t pid;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &before);
+	pid = fork();
+	if (!pid)
+		become(child, spawn, pipe_fds[1]);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return pid;
+}
+
+/**
+ * kvmvmem_spawn() - start a program
+ *
+ * Return: its number; a negative errno, with its text.
+ */
+pid_t kvmvmem_spawn(const struct kvmvmem_spawn *spawn,
+		    struct kvmvmem_error *error)
+{
+	struct child child;
+	int pipe_fds[2], ret;
+	char text[128];
+	pid_t pid;
+
+	ret = make_child(&child, spawn);
+	if (ret)
+		return kvmvmem_fail(error, ret, "out of memory");
+	if (pipe2(pipe_fds, O_CLOEXEC)) {
+		ret = errno;
+		free_child(&child);
+		return kvmvmem_fail(error, -ret, "pipe: %s",
+				    kvmvmem_text_of(ret, text, sizeof(text)));
+	}
+	pid = fork_child(&child, spawn, pipe_fds);
+	ret = pid < 0 ? errno : 0;
+	close(pipe_fds[1]);
+	if (!ret) {
+		ret = read_failure(pipe_fds[0]);
+		if (ret)
+			waitpid(pid, NULL, 0);
+	}
+	close(pipe_fds[0]);
+	free_child(&child);
+	if (ret)
+		return kvmvmem_fail(error, -ret, "cannot start %s: %s",
+				    spawn->program,
+				    kvmvmem_text_of(ret, text, sizeof(text)));
+	return pid;
+}

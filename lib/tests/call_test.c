@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Requests to a vmemd that answers well, badly, late, never, or with what another
+ * version knows.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "kvmvmem.h"
+#include "line.h"
+#include "script.h"
+#include "unit.h"
+
+/* Bounds the cases in which nothing comes. */
+#define SHORT_MS 200
+/* A machine that is busy answers the others by then. */
+#define LONG_MS 60000
+
+/**
+ * struct fixture - a vmemd by script, and who asks it
+ */
+struct fixture {
+	struct script script;
+	struct kvmvmem_vmemd *vmemd;
+	struct kvmvmem_error error;
+};
+
+static void start(struct fixture *f, const struct script_part *part,
+		  uint32_t timeout_ms)
+{
+	script_start(&f->script, part, 1);
+	assert_int_equal(
+		kvmvmem_vmemd_new(&f->vmemd, f->script.path, &f->error), 0);
+	kvmvmem_vmemd_set_timeout(f->vmemd, timeout_ms);
+	strcpy(f->error.text, "untouched");
+}
+
+static void stop(struct fixture *f)
+{
+	kvmvmem_vmemd_free(f->vmemd);
+	script_stop(&f->script);
+}
+
+/* Return: what "hold" returns when vmemd says this. */
+static int hold(const char *says, size_t size, struct kvmvmem_error *error)
+{
+	const struct script_part part = {.says = says, .size = size};
+	struct fixture f;
+	int ret;
+
+	start(&f, &part, LONG_MS);
+	ret = kvmvmem_vmemd_hold(f.vmemd, NULL, true, &f.error);
+	*error = f.error;
+	stop(&f);
+	return ret;
+}
+
+static void a_result_is_success(void **state)
+{
+	struct kvmvmem_error error;
+	char heard[256];
+	struct fixture f;
+	const struct script_part part = {.says = "{\"id\":1,\"result\":{}}\n"};
+
+	(void)state;
+	start(&f, &part, LONG_MS);
+	assert_int_equal(kvmvmem_vmemd_hold(f.vmemd, "node0", true, &f.error),
+			 0);
+	assert_string_equal(f.error.text, "untouched");
+	assert_string_equal(script_heard(&f.script, heard, sizeof(heard)),
+			    "{\"id\":1,\"method\":\"hold\",\"params\":{"
+			    "\"device\":\"node0\",\"on\":true}}\n");
+	stop(&f);
+	/* Some say nothing in it. Others have said something before. */
+	assert_int_equal(hold("{\"id\":1,\"result\":null}\n", 0, &error), 0);
+	assert_int_equal(hold("{\"event\":\"state\",\"x\":[1]}\n"
+			      "{\"id\":7,\"error\":{\"code\":\"EIO\"}}\n"
+			      "{\"id\":\"1\",\"result\":{}}\n"
+			      "{}\n"
+			      "{\"result\":{},\"id\":1}\n",
+			      0, &error),
+			 0);
+}
+
+static void a_refusal_is_its_errno_and_text(void **state)
+{
+	struct kvmvmem_error error;
+
+	(void)state;
+	assert_int_equal(hold("{\"id\":1,\"error\":{\"code\":\"EBUSY\","
+			      "\"message\":\"the driver is in use\"}}\n",
+			      0, &error),
+			 -EBUSY);
+	assert_string_equal(error.text, "the driver is in use (EBUSY)");
+	/* Who is refused unread has no id. */
+	assert_int_equal(hold("{\"id\":null,\"error\":{\"code\":\"EUSERS\","
+			      "\"message\":\"too many clients\"}}\n",
+			      0, &error),
+			 -EUSERS);
+	/* An errno of a later vmemd's, or none, and no words. */
+	assert_int_equal(
+		hold("{\"id\":1,\"error\":{\"code\":\"ENEW\"}}\n", 0, &error),
+		-EREMOTEIO);
+	assert_string_equal(error.text, "vmemd gives no reason (ENEW)");
+	assert_int_equal(hold("{\"id\":1,\"error\":null}\n", 0, &error),
+			 -EREMOTEIO);
+	/* Nothing of it gets to a terminal as it is. */
+	assert_int_equal(hold("{\"id\":1,\"error\":{\"code\":\"E\\u001b\","
+			      "\"message\":\"\\u001b[2J\xc2\x9b\"}}\n",
+			      0, &error),
+			 -EREMOTEIO);
+	assert_string_equal(error.text, "?[2J?? (E?)");
+}
+
+static void an_older_vmemd_does_not_know_the_method(void **state)
+{
+	struct kvmvmem_error error;
+
+	(void)state;
+	assert_int_equal(hold("{\"id\":1,\"error\":{\"code\":\"EOPNOTSUPP\","
+			      "\"message\":\"no method \\\"hold\\\"\"}}\n",
+			      0, &error),
+			 -EOPNOTSUPP);
+	assert_string_equal(error.text, "no method \"hold\" (EOPNOTSUPP)");
+}
+
+static void what_is_no_answer_is_refused(void **state)
+{
+	static const struct {
+		const char *says;
+		size_t size;
+	} lines[] = {
+		{"\n", 0},
+		{"SSH-2.0-OpenSSH\n", 0},
+		{"[]\n", 0},
+		{.says = "{\"id\":1,\"result\":{}\n", 0},
+		{.says = "{\"id\":1,\"result\":{}}{}\n", 0},
+		{.says = "{\"id\":1}\n", 0},
+		{.says = "{\"id\":null,\"result\":{}}\n", 0},
+		{.says = "{\"id\":1,\"result\":\"\0\"}\n", 22},
+		{"\0\n", 2},
+		{"\xff\xfe\n", 0},
+	};
+	struct kvmvmem_error error;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
+		assert_int_equal(hold(lines[i].says, lines[i].size, &error),
+				 -EBADMSG);
+}
+
+static void a_line_has_a_longest_length(void **state)
+{
+	static char line[2 * KVMVMEM_LINE_MAX];
+	struct kvmvmem_error error;
+	int length;
+
+	(void)state;
+	/* The longest that is taken, and one byte more. */
+	for (int more = 0; more < 2; more++) {
+		length = snprintf(line, sizeof(line),
+				  "{\"id\":1,\"result\":{\"x\":\"%*s\"}}\n",
+				  KVMVMEM_LINE_MAX - 27 + more, "");
+		assert_int_equal(length, KVMVMEM_LINE_MAX + more);
+		assert_int_equal(hold(line, 0, &error), more ? -EBADMSG : 0);
+	}
+}
+
+static void one_that_closes_is_not_waited_for(void **state)
+{
+	static const struct script_part parts[] = {
+		{.ends = true},
+		{.says = "{\"id\":1,", .ends = true},
+	};
+	struct fixture f;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		start(&f, &parts[i], LONG_MS);
+		assert_int_equal(
+			kvmvmem_vmemd_hold(f.vmemd, NULL, true, &f.error),
+			-EPIPE);
+		stop(&f);
+	}
+}
+
+static void one_that_does_not_answer_times_out(void **state)
+{
+	static const struct script_part parts[] = {
+		{.says = NULL},
+		{.says = "{\"id\":1,"},
+		/* Many that are none have one deadline. */
+		{.says = "{\"event\":\"state\"}\n", .again = true},
+	};
+	struct fixture f;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		start(&f, &parts[i], SHORT_MS);
+		assert_int_equal(
+			kvmvmem_vmemd_hold(f.vmemd, NULL, true, &f.error),
+			-ETIMEDOUT);
+		assert_string_equal(f.error.text, "vmemd does not answer");
+		stop(&f);
+	}
+}
+
+static void where_nobody_listens_is_said(void **state)
+{
+	char dir[] = "/tmp/call-XXXXXX", path[200];
+	struct kvmvmem_error error;
+	struct kvmvmem_vmemd *vmemd;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/none", dir);
+	assert_int_equal(kvmvmem_vmemd_new(&vmemd, path, &error), 0);
+	assert_int_equal(kvmvmem_vmemd_resize(vmemd, NULL, 0, &error), -ENOENT);
+	assert_non_null(strstr(error.text, "no vmemd listens there"));
+	/* Who does not want to know need not. */
+	assert_int_equal(kvmvmem_vmemd_resize(vmemd, NULL, 0, NULL), -ENOENT);
+	kvmvmem_vmemd_free(vmemd);
+	memset(path, 'x', sizeof(path) - 1);
+	path[sizeof(path) - 1] = '\0';
+	assert_int_equal(kvmvmem_vmemd_new(&vmemd, path, &error), 0);
+	assert_int_equal(kvmvmem_vmemd_resize(vmemd, NULL, 0, &error),
+			 -ENAMETOOLONG);
+	kvmvmem_vmemd_free(vmemd);
+	assert_int_equal(kvmvmem_vmemd_new(&vmemd, NULL, &error), 0);
+	assert_int_equal(kvmvmem_vmemd_resize(vmemd, NULL, 0, &error),
+			 -ENOTCONN);
+	kvmvmem_vmemd_free(vmemd);
+	kvmvmem_vmemd_free(NULL);
+	assert_int_equal(rmdir(dir), 0);
+}
+
+/* Return: what "plan" returns when vmemd says this. */
+static int plan(const char *says, struct kvmvmem_plan *plan)
+{
+	const struct script_part part = {.says = says};
+	struct fixture f;
+	int ret;
+
+	start(&f, &part, LONG_MS);
+	plan->size = sizeof(*plan);
+	plan->region_size = 1 * GIB;
+	plan->block_size = 2 * MIB;
+	plan->kvm_limit = 509;
+	ret = kvmvmem_vmemd_plan(f.vmemd, NULL, plan, &f.error);
+	stop(&f);
+	return ret;
+}
+
+static void a_plan_is_of_any_version(void **state)
+{
+	struct kvmvmem_plan p = {0};
+
+	(void)state;
+	/* As it is, with members of a later one, and with the least. */
+	assert_int_equal(plan("{\"id\":1,\"result\":{\"slot_size\":134217728,"
+			      "\"nr_slots\":8,\"reason\":\"as it is\","
+			      "\"metadata\":5,\"metadata_nested\":6,"
+			      "\"later\":{\"slot_size\":1}}}\n",
+			      &p),
+			 0);
+	assert_int_equal(p.slot_size, 128 * MIB);
+	assert_int_equal(p.nr_slots, 8);
+	assert_int_equal(p.metadata, 5);
+	assert_int_equal(p.metadata_nested, 6);
+	assert_string_equal(p.reason, "as it is");
+	assert_int_equal(
+		plan("{\"id\":1,\"result\":{\"slot_size\":268435457}}\n", &p),
+		0);
+	assert_int_equal(p.nr_slots, 4);
+	assert_int_equal(p.metadata, 0);
+	assert_string_equal(p.reason, "");
+	assert_int_equal(plan("{\"id\":1,\"result\":{}}\n", &p), -EBADMSG);
+	assert_int_equal(plan("{\"id\":1,\"result\":{\"slot_size\":0}}\n", &p),
+			 -EBADMSG);
+	assert_int_equal(
+		plan("{\"id\":1,\"result\":{\"slot_size\":\"1\"}}\n", &p),
+		-EBADMSG);
+}
+
+/* A program that was built with another version of the header. */
+static void a_structure_is_of_any_version(void **state)
+{
+	struct {
+		struct kvmvmem_plan plan;
+		uint64_t later;
+	} newer = {.plan = {.size = sizeof(newer), .region_size = GIB}};
+	const struct script_part part = {
+		.says = "{\"id\":1,\"result\":{\"slot_size\":134217728}}\n"};
+	struct fixture f;
+
+	(void)state;
+	start(&f, &part, LONG_MS);
+	newer.later = 1;
+	assert_int_equal(
+		kvmvmem_vmemd_plan(f.vmemd, NULL, &newer.plan, &f.error),
+		-E2BIG);
+	newer.later = 0;
+	newer.plan.size = sizeof(newer.plan) - 1;
+	assert_int_equal(
+		kvmvmem_vmemd_plan(f.vmemd, NULL, &newer.plan, &f.error),
+		-EINVAL);
+	newer.plan.size = sizeof(newer);
+	assert_int_equal(
+		kvmvmem_vmemd_plan(f.vmemd, NULL, &newer.plan, &f.error), 0);
+	assert_int_equal(newer.plan.size, sizeof(newer));
+	assert_int_equal(newer.plan.nr_slots, 8);
+	assert_int_equal(newer.later, 0);
+	stop(&f);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_result_is_success),
+		cmocka_unit_test(a_refusal_is_its_errno_and_text),
+		cmocka_unit_test(an_older_vmemd_does_not_know_the_method),
+		cmocka_unit_test(what_is_no_answer_is_refused),
+		cmocka_unit_test(a_line_has_a_longest_length),
+		cmocka_unit_test(one_that_closes_is_not_waited_for),
+		cmocka_unit_test(one_that_does_not_answer_times_out),
+		cmocka_unit_test(where_nobody_listens_is_said),
+		cmocka_unit_test(a_plan_is_of_any_version),
+		cmocka_unit_test(a_structure_is_of_any_version),
+	};
+
+	return unit_run(tests, NULL, NULL);
+}

@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: MIT
+/* Consumers before a vmemd that lies, or that is of another version. */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kvmvmem.h"
+#include "record.h"
+#include "script.h"
+#include "unit.h"
+
+/* A bound on what hangs. */
+#define HANG_MS 60000
+
+#define ANSWER                                                             \
+	"{\"id\":1,\"result\":{\"gpa\":4294967296,\"size\":62914560,"      \
+	"\"block_size\":2097152,\"slot_size\":8388608,\"first_slot\":100," \
+	"\"answer_ms\":10000}}\n"
+#define POPULATE(seq, gpa, size)                               \
+	"{\"event\":\"populate\",\"seq\":" seq ",\"gpa\":" gpa \
+	",\"size\":" size "}\n"
+#define DISCARD(seq, gpa, size)                               \
+	"{\"event\":\"discard\",\"seq\":" seq ",\"gpa\":" gpa \
+	",\"size\":" size "}\n"
+#define SUBSCRIBED "{\"event\":\"subscribed\"}\n"
+
+/**
+ * struct fixture - a vmemd by script, and a consumer
+ */
+struct fixture {
+	struct script script;
+	struct record record;
+	struct kvmvmem_consumer *consumer;
+	struct kvmvmem_error error;
+};
+
+/* Return: of kvmvmem_consumer_new(). */
+static int start(struct fixture *f, const struct script_part *parts, size_t nr)
+{
+	struct kvmvmem_consumer_config config = {
+		.size = sizeof(config),
+		.unit = KVMVMEM_EACH_BLOCK,
+		.device = "node0",
+		.name = "test",
+		.memslots = 509,
+		.used = 3,
+		.map = record_map,
+		.unmap = record_unmap,
+		.arg = &f->record,
+	};
+
+	record_init(&f->record, config.unit);
+	script_start(&f->script, parts, nr);
+	config.control_path = f->script.path;
+	f->consumer = NULL;
+	return kvmvmem_consumer_new(&f->consumer, &config, &f->error);
+}
+
+static void stop(struct fixture *f)
+{
+	kvmvmem_consumer_free(f->consumer);
+	script_stop(&f->script);
+}
+
+/* Return: the first error of dispatch, 0 if it subscribes before. */
+static int run(struct fixture *f)
+{
+	struct pollfd ready = {kvmvmem_consumer_fd(f->consumer), POLLIN, 0};
+	int ret = 0;
+
+	while (!ret &&
+	       kvmvmem_consumer_state(f->consumer) != KVMVMEM_SUBSCRIBED) {
+		assert_int_equal(poll(&ready, 1, HANG_MS), 1);
+		ret = kvmvmem_consumer_dispatch(f->consumer, &f->error);
+	}
+	return ret;
+}
+
+static void what_it_says_is_the_protocol(void **state)
+{
+	const struct script_part part = {
+		.says = ANSWER POPULATE("7", "4294967296", "4194304")
+			SUBSCRIBED};
+	struct fixture f;
+	char heard[1024];
+
+	(void)state;
+	assert_int_equal(start(&f, &part, 1), 0);
+	/* It came with the answer, and waits for the first dispatch. */
+	assert_int_equal(record_mask(&f.record), 0);
+	assert_int_equal(run(&f), 0);
+	assert_int_equal(record_mask(&f.record), 3);
+	kvmvmem_consumer_free(f.consumer);
+	f.consumer = NULL;
+	assert_string_equal(
+		script_heard(&f.script, heard, sizeof(heard)),
+		"{\"id\":1,\"method\":\"subscribe\",\"params\":{"
+		"\"device\":\"node0\",\"name\":\"test\",\"memslots\":509,"
+		"\"used\":3}}\n"
+		"{\"id\":2,\"method\":\"done\",\"params\":{\"seq\":7,"
+		"\"ok\":true}}\n");
+	assert_int_equal(record_mask(&f.record), 0);
+	stop(&f);
+}
+
+/* One that has learnt more, and says it in another order. */
+static void a_later_version_is_understood(void **state)
+{
+	const struct script_part part = {
+		.says = "{\"later\":1,\"result\":{\"first_slot\":100,\"later\":[{}],"
+			"\"slot_size\":8388608,\"block_size\":2097152,"
+			"\"size\":62914560,\"gpa\":4294967296},\"id\":1}\n"
+			"{\"later\":1,\"size\":2097152,\"gpa\":4294967296,\"seq\":1,"
+			"\"event\":\"populate\"}\n" SUBSCRIBED};
+	struct fixture f;
+
+	(void)state;
+	assert_int_equal(start(&f, &part, 1), 0);
+	assert_int_equal(run(&f), 0);
+	assert_int_equal(record_mask(&f.record), 1);
+	stop(&f);
+}
+
+static void nothing_is_mapped_before_there_is_a_region(void **state)
+{
+	const struct script_part part = {
+		.says = POPULATE("1", "4294967296", "2097152") ANSWER};
+	struct fixture f;
+
+	(void)state;
+	assert_int_equal(start(&f, &part, 1), -EBADMSG);
+	stop(&f);
+}
+
+static void events_that_say_nothing_new_change_nothing(void **state)
+{
+	const struct script_part part = {
+		.says = ANSWER
+		"{\"event\":\"later\",\"gpa\":1}\n"
+		"{\"id\":2,\"error\":{\"code\":\"ENOENT\"}}\n" POPULATE(
+			"1", "4294967296",
+			"2097152") POPULATE("2", "4294967296", "4194304")
+			DISCARD("3", "4299161600", "4194304") SUBSCRIBED};
+	struct fixture f;
+
+	(void)state;
+	assert_int_equal(start(&f, &part, 1), 0);
+	assert_int_equal(run(&f), 0);
+	assert_int_equal(record_mask(&f.record), 3);
+	assert_int_equal(f.record.maps, 2);
+	assert_int_equal(f.record.unmaps, 0);
+	stop(&f);
+}
+
+static void a_region_that_cannot_be_is_refused(void **state)
+{
+	static const struct {
+		const char *gpa;
+		const char *size;
+		const char *block;
+		const char *slot;
+		const char *first;
+	} layouts[] = {
+		{"4294967296", "62914560", "0", "8388608", "1"},
+		{"4294967296", "62914560", "3145728", "8388608", "1"},
+		{"4294967296", "0", "2097152", "8388608", "1"},
+		{"4294967296", "62914561", "2097152", "8388608", "1"},
+		{"4294967297", "62914560", "2097152", "8388608", "1"},
+		{"4294967296", "62914560", "2097152", "0", "1"},
+		{"4294967296", "62914560", "2097152", "3145728", "1"},
+		{"4294967296", "62914560", "2097152", "8388608", "4294967295"},
+		{"4294967296", "62914560", "2097152", "8388608", "-1"},
+		{"4294967296", "\"62914560\"", "2097152", "8388608", "1"},
+		{"18446744073707454464", "62914560", "2097152", "8388608", "1"},
+		/* One block more than there can be; all memory there is. */
+		{"0", "1099511631872", "4096", "8388608", "1"},
+		{"0", "18446744073709547520", "4096", "8388608", "1"},
+	};
+	char line[512];
+	struct script_part part = {.says = line};
+	struct fixture f;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(layouts) / sizeof(layouts[0]); i++) {
+		snprintf(line, sizeof(line),
+			 "{\"id\":1,\"result\":{\"gpa\":%s,\"size\":%s,"
+			 "\"block_size\":%s,\"slot_size\":%s,"
+			 "\"first_slot\":%s}}\n",
+			 layouts[i].gpa, layouts[i].size, layouts[i].block,
+			 layouts[i].slot, layouts[i].first);
+		if (start(&f, &part, 1) != -EBADMSG)
+			fail_msg("taken: %s", line);
+		stop(&f);
+	}
+}
+
+static void events_beyond_the_region_map_nothing(void **state)
+{
+	static const char *const events[] = {
+		POPULATE("1", "4294967296", "0"),
+		POPULATE("1", "4294967296", "4096"),
+		POPULATE("1", "4294971392", "2097152"),
+		POPULATE("1", "4292870144", "2097152"),
+		POPULATE("1", "4357881856", "2097152"),
+		POPULATE("1", "4294967296", "65011712"),
+		POPULATE("1", "4355784704", "18446744073707454464"),
+		DISCARD("1", "4297064448", "18446744073709551615"),
+		POPULATE("-1", "4294967296", "2097152"),
+		POPULATE("\"1\"", "4294967296", "2097152"),
+		"{\"event\":\"populate\",\"seq\":1}\n",
+		"{\"event\":\"discard\"}\n",
+		"{\"event\":\"populate\"\n",
+		"\n",
+		"x\n",
+	};
+	char line[512];
+	struct script_part part = {.says = line};
+	struct fixture f;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++) {
+		snprintf(line, sizeof(line), "%s%s", ANSWER, events[i]);
+		assert_int_equal(start(&f, &part, 1), 0);
+		if (run(&f) != -EBADMSG)
+			fail_msg("taken: %s", line);
+		assert_int_equal(kvmvmem_consumer_state(f.consumer),
+				 KVMVMEM_CLOSED);
+		assert_int_equal(f.record.maps, 0);
+		stop(&f);
+	}
+}
+
+/* Lines without end, and without an end of line. */
+static void one_that_floods_is_not_kept(void **state)
+{
+	static char line[20000];
+	const struct script_part parts[] = {
+		{.says = line, .again = true},
+		{.says = ANSWER},
+		{.says = "{\"id\":9,\"result\":{}}\n", .again = true},
+	};
+	struct fixture f;
+
+	(void)state;
+	memset(line, ' ', sizeof(line) - 1);
+	assert_int_equal(start(&f, parts, 1), -EBADMSG);
+	stop(&f);
+	/* Lines that say nothing are taken as they come, some at a time. */
+	assert_int_equal(start(&f, parts + 1, 1), 0);
+	for (int i = 0; i < 100; i++)
+		assert_int_equal(
+			kvmvmem_consumer_dispatch(f.consumer, &f.error), 0);
+	stop(&f);
+}
+
+static void another_region_is_not_mapped(void **state)
+{
+	const struct script_part parts[] = {
+		{.says = ANSWER POPULATE("1", "4294967296", "2097152")
+			 SUBSCRIBED,
+		 .hears = 1,
+		 .ends = true},
+		{.says = "{\"id\":1,\"result\":{\"gpa\":8589934592,"
+			 "\"size\":62914560,\"block_size\":2097152,"
+			 "\"slot_size\":8388608,\"first_slot\":100}}\n"},
+	};
+	struct pollfd ready = {.events = POLLIN};
+	struct fixture f;
+	int ret = 0;
+
+	(void)state;
+	assert_int_equal(start(&f, parts, 2), 0);
+	ready.fd = kvmvmem_consumer_fd(f.consumer);
+	while (!ret) {
+		assert_int_equal(poll(&ready, 1, HANG_MS), 1);
+		ret = kvmvmem_consumer_dispatch(f.consumer, &f.error);
+	}
+	assert_int_equal(ret, -ESTALE);
+	assert_int_equal(record_mask(&f.record), 1);
+	stop(&f);
+	assert_int_equal(record_mask(&f.record), 0);
+}
+
+/* Nothing more comes on the connection that would wake it up. */
+static void what_comes_with_the_answer_is_not_left(void **state)
+{
+	const struct script_part parts[] = {
+		{.says = ANSWER SUBSCRIBED, .ends = true},
+		{.says = ANSWER POPULATE("1", "4294967296", "2097152")
+			 SUBSCRIBED},
+	};
+	struct pollfd ready = {.events = POLLIN};
+	struct fixture f;
+
+	(void)state;
+	assert_int_equal(start(&f, parts, 2), 0);
+	ready.fd = kvmvmem_consumer_fd(f.consumer);
+	while (record_mask(&f.record) != 1 ||
+	       kvmvmem_consumer_state(f.consumer) != KVMVMEM_SUBSCRIBED) {
+		assert_int_equal(poll(&ready, 1, HANG_MS), 1);
+		assert_int_equal(
+			kvmvmem_consumer_dispatch(f.consumer, &f.error), 0);
+	}
+	stop(&f);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_it_says_is_the_protocol),
+		cmocka_unit_test(a_later_version_is_understood),
+		cmocka_unit_test(nothing_is_mapped_before_there_is_a_region),
+		cmocka_unit_test(events_that_say_nothing_new_change_nothing),
+		cmocka_unit_test(a_region_that_cannot_be_is_refused),
+		cmocka_unit_test(events_beyond_the_region_map_nothing),
+		cmocka_unit_test(one_that_floods_is_not_kept),
+		cmocka_unit_test(another_region_is_not_mapped),
+		cmocka_unit_test(what_comes_with_the_answer_is_not_left),
+	};
+
+	return unit_run(tests, NULL, NULL);
+}

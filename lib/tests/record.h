@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A device that maps what it is told to: it notes what it has, fails when a test
+ * wants it to, and fails the test if a call is one that there must not be.
+ */
+#ifndef RECORD_H
+#define RECORD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "kvmvmem.h"
+
+/* The region of the tests: the last memslot is short. */
+#define RECORD_GPA	  (4ULL << 30)
+#define RECORD_BLOCK	  (2ULL << 20)
+#define RECORD_BLOCKS	  30
+#define RECORD_PER_SLOT	  4
+#define RECORD_FIRST_SLOT 100
+
+/**
+ * struct record - the device
+ * @unit: enum kvmvmem_unit
+ * @mapped: by block
+ * @maps, @unmaps: calls so far
+ * @map_fails, @unmap_fails: the next so many calls succeed, those after fail;
+ *	negative: none fails
+ * @failures: so many fail then; negative: all
+ */
+struct record {
+	uint32_t unit;
+	bool mapped[RECORD_BLOCKS];
+	unsigned int maps;
+	unsigned int unmaps;
+	int map_fails;
+	int unmap_fails;
+	int failures;
+};
+
+void record_init(struct record *record, uint32_t unit);
+int record_map(void *arg, const struct kvmvmem_range *range);
+int record_unmap(void *arg, const struct kvmvmem_range *range);
+uint32_t record_mask(const struct record *record);
+
+#endif /* RECORD_H */

@@ -1,0 +1,503 @@
+// SPDX-License-Identifier: MIT
+/* The vmemd of a VM: starting it, and what it is asked. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "call.h"
+#include "spawn.h"
+#include "struct_size.h"
+
+/* How long vmemd may take to end before it is killed: far more than it needs. */
+#define STOP_MS 10000
+
+/* Most devices, as vmemd has it. */
+#define DEVICES_MAX 16
+
+/* Most words of a command line; a device has some 15 options. */
+#define OPTIONS_MAX 512
+
+/* Of a device: region, memory, vhost-user; and the control socket. */
+#define FDS_MAX (3 * DEVICES_MAX + 1)
+
+/* Size of the first version. */
+#define FIRST_PLAN                               \
+	(offsetof(struct kvmvmem_plan, reason) + \
+	 sizeof(((struct kvmvmem_plan *)NULL)->reason))
+
+/* Longest name of a device, with its end, as vmemd has it. */
+#define NAME_MAX_BYTES 32
+
+/**
+ * struct device - a device of a vmemd that is started here
+ * @name: "" for the only device
+ * @region_fd, @memory_fd: the caller's
+ * @back_end, @front_end: vhost-user, while it is started and until it is taken
+ */
+struct device {
+	char name[NAME_MAX_BYTES];
+	int region_fd;
+	int memory_fd;
+	int back_end;
+	int front_end;
+};
+
+/**
+ * struct kvmvmem_vmemd - a vmemd
+ * @path: control socket, or NULL
+ * @timeout_ms: for answers
+ * @options: @nr_options words of its command line
+ * @devices: @nr_devices of them
+ * @pid, @pidfd: the process that was started here, 0 and -1 if there is none
+ * @bound: @path is a socket of ours, to be removed
+ */
+struct kvmvmem_vmemd {
+	char *path;
+	uint32_t timeout_ms;
+	char *options[OPTIONS_MAX];
+	unsigned int nr_options;
+	struct device devices[DEVICES_MAX];
+	unsigned int nr_devices;
+	pid_t pid;
+	int pidfd;
+	bool bound;
+};
+
+int kvmvmem_vmemd_new(struct kvmvmem_vmemd **vmemdp, const char *control_path,
+		      struct kvmvmem_error *error)
+{
+	struct kvmvmem_vmemd *vmemd = calloc(1, sizeof(*vmemd));
+
+	if (vmemd && control_path)
+		vmemd->path = strdup(control_path);
+	if (!vmemd || (control_path && !vmemd->path)) {
+		free(vmemd);
+		return kvmvmem_fail(error, -ENOMEM, "out of memory");
+	}
+	vmemd->timeout_ms = KVMVMEM_ANSWER_MS;
+	vmemd->pidfd = -1;
+	*vmemdp = vmemd;
+	return 0;
+}
+
+void kvmvmem_vmemd_free(struct kvmvmem_vmemd *vmemd)
+{
+	if (!vmemd)
+		return;
+	kvmvmem_vmemd_stop(vmemd);
+	for (unsigned int i = 0; i < vmemd->nr_options; i++)
+		free(vmemd->options[i]);
+	free(vmemd->path);
+	free(vmemd);
+}
+
+void kvmvmem_vmemd_set_timeout(struct kvmvmem_vmemd *vmemd, uint32_t ms)
+{
+	vmemd->timeout_ms = ms;
+}
+
+/* --- Starting it --- */
+
+int kvmvmem_vmemd_add_option(struct kvmvmem_vmemd *vmemd, const char *option,
+			     struct kvmvmem_error *error)
+{
+	if (vmemd->nr_options == OPTIONS_MAX)
+		return kvmvmem_fail(error, -E2BIG, "more than %d options",
+				    OPTIONS_MAX);
+	vmemd->options[vmemd->nr_options] = strdup(option);
+	if (!vmemd->options[vmemd->nr_options])
+		return kvmvmem_fail(error, -ENOMEM, "out of memory");
+	vmemd->nr_options++;
+	return 0;
+}
+
+static struct device *find_device(struct kvmvmem_vmemd *vmemd, const char *name)
+{
+	for (unsigned int i = 0; i < vmemd->nr_devices; i++)
+		if (!strcmp(vmemd->devices[i].name, name ? name : ""))
+			return &vmemd->devices[i];
+	return NULL;
+}
+
+/* Several devices have names, and a name is in a list with colons. */
+static bool may_be_added(struct kvmvmem_vmemd *vmemd, const char *name)
+{
+	if (!name)
+		return !vmemd->nr_devices;
+	return *name && strlen(name) < NAME_MAX_BYTES && !strchr(name, ':') &&
+	       !find_device(vmemd, NULL) && !find_device(vmemd, name);
+}
+
+int kvmvmem_vmemd_add_device(struct kvmvmem_vmemd *vmemd, const char *device,
+			     int region_fd, int memory_fd,
+			     struct kvmvmem_error *error)
+{
+	struct device *added;
+	int ret = 0;
+
+	if (vmemd->nr_devices == DEVICES_MAX)
+		return kvmvmem_fail(error, -E2BIG, "more than %d devices",
+				    DEVICES_MAX);
+	if (!may_be_added(vmemd, device))
+		return kvmvmem_fail(error, -EINVAL,
+				    "several devices need names of their own, "
+				    "of less than %d letters",
+				    NAME_MAX_BYTES);
+	if ((region_fd < 0) != (memory_fd < 0))
+		return kvmvmem_fail(error, -EINVAL,
+				    "region and memory come together");
+	if (vmemd->nr_options + 2 > OPTIONS_MAX)
+		return kvmvmem_fail(error, -E2BIG, "more than %d options",
+				    OPTIONS_MAX);
+	if (device) {
+		ret = kvmvmem_vmemd_add_option(vmemd, "--device", error);
+		if (!ret)
+			ret = kvmvmem_vmemd_add_option(vmemd, device, error);
+		if (ret)
+			return ret;
+	}
+	added = &vmemd->devices[vmemd->nr_devices++];
+	*added = (struct device){
+		.region_fd = region_fd,
+		.memory_fd = memory_fd,
+		.back_end = -1,
+		.front_end = -1,
+	};
+	strcpy(added->name, device ? device : "");
+	return 0;
+}
+
+/**
+ * struct handed - descriptors for vmemd
+ * @names: of them, with colons in between
+ */
+struct handed {
+	int fds[FDS_MAX];
+	unsigned int nr;
+	char names[FDS_MAX * (sizeof("vhost-user-") + NAME_MAX_BYTES)];
+};
+
+static void hand(struct handed *handed, const char *kind, const char *device,
+		 int fd)
+{
+	char *names = handed->names;
+
+	if (fd < 0)
+		return;
+	if (handed->nr)
+		strcat(names, ":");
+	strcat(names, kind);
+	if (*device) {
+		strcat(names, "-");
+		strcat(names, device);
+	}
+	handed->fds[handed->nr++] = fd;
+}
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+static int open_sockets(struct kvmvmem_vmemd *vmemd, struct handed *handed)
+{
+	for (unsigned int i = 0; i < vmemd->nr_devices; i++) {
+		struct device *device = &vmemd->devices[i];
+		int pair[2];
+
+		close_fd(&device->front_end);
+		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+			return -errno;
+		device->front_end = pair[0];
+		device->back_end = pair[1];
+		hand(handed, "region", device->name, device->region_fd);
+		hand(handed, "memory", device->name, device->memory_fd);
+		hand(handed, "vhost-user", device->name, device->back_end);
+	}
+	return 0;
+}
+
+/* Return: a listening socket, or a negative errno. */
+static int listen_at(struct kvmvmem_vmemd *vmemd)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd, ret;
+
+	if (strlen(vmemd->path) >= sizeof(address.sun_path))
+		return -ENAMETOOLONG;
+	strcpy(address.sun_path, vmemd->path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	if (!bind(fd, (struct sockaddr *)&address, sizeof(address))) {
+		vmemd->bound = true;
+		if (!listen(fd, SOMAXCONN))
+			return fd;
+	}
+	ret = -errno;
+	close(fd);
+	return ret;
+}
+
+static int start(struct kvmvmem_vmemd *vmemd, const char *program,
+		 const struct handed *handed, struct kvmvmem_error *error)
+{
+	char *argv[OPTIONS_MAX + 2] = {(char *)program};
+	const struct kvmvmem_spawn spawn = {
+		.program = program,
+		.argv = argv,
+		.fds = handed->fds,
+		.nr_fds = handed->nr,
+		.names = handed->names,
+	};
+	char text[128];
+	pid_t pid;
+	int ret;
+
+	for (unsigned int i = 0; i < vmemd->nr_options; i++)
+		argv[i + 1] = vmemd->options[i];
+	pid = kvmvmem_spawn(&spawn, error);
+	if (pid < 0)
+		return pid;
+	vmemd->pid = pid;
+	vmemd->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (vmemd->pidfd >= 0)
+		return 0;
+	ret = errno;
+	kill(pid, SIGKILL);
+	return kvmvmem_fail(error, -ret, "pidfd_open: %s",
+			    kvmvmem_text_of(ret, text, sizeof(text)));
+}
+
+int kvmvmem_vmemd_spawn(struct kvmvmem_vmemd *vmemd, const char *program,
+			struct kvmvmem_error *error)
+{
+	struct pollfd ended = {.fd = vmemd->pidfd, .events = POLLIN};
+	struct handed handed = {.nr = 0};
+	int control_fd = -1, ret;
+	char text[128];
+
+	if (!vmemd->nr_devices)
+		return kvmvmem_fail(error, -EINVAL, "vmemd has no device");
+	if (vmemd->pid && !poll(&ended, 1, 0))
+		return kvmvmem_fail(error, -EBUSY, "vmemd runs already");
+	kvmvmem_vmemd_stop(vmemd);
+	ret = open_sockets(vmemd, &handed);
+	if (ret)
+		kvmvmem_fail(error, ret, "socketpair: %s",
+			     kvmvmem_text_of(-ret, text, sizeof(text)));
+	if (!ret && vmemd->path) {
+		control_fd = listen_at(vmemd);
+		if (control_fd < 0)
+			ret = kvmvmem_fail(error, control_fd, "%s: %s",
+					   vmemd->path,
+					   kvmvmem_text_of(-control_fd, text,
+							   sizeof(text)));
+		hand(&handed, "control", "", control_fd);
+	}
+	if (!ret)
+		ret = start(vmemd, program, &handed, error);
+	close_fd(&control_fd);
+	for (unsigned int i = 0; i < vmemd->nr_devices; i++)
+		close_fd(&vmemd->devices[i].back_end);
+	if (ret)
+		kvmvmem_vmemd_stop(vmemd);
+	return ret;
+}
+
+int kvmvmem_vmemd_front_end(struct kvmvmem_vmemd *vmemd, const char *device,
+			    struct kvmvmem_error *error)
+{
+	struct device *found = find_device(vmemd, device);
+	int fd = found ? found->front_end : -1;
+
+	if (fd < 0)
+		return kvmvmem_fail(error, -ENOENT,
+				    "no front end of device \"%.40s\" is left",
+				    device ? device : "");
+	found->front_end = -1;
+	return fd;
+}
+
+int kvmvmem_vmemd_pidfd(const struct kvmvmem_vmemd *vmemd)
+{
+	return vmemd->pidfd;
+}
+
+/* Wait for the end of a process that was asked for it, or make it end. */
+static void reap(const struct kvmvmem_vmemd *vmemd)
+{
+	struct pollfd ended = {.fd = vmemd->pidfd, .events = POLLIN};
+	int64_t deadline = kvmvmem_now_ms() + STOP_MS, left;
+	int ret;
+
+	do {
+		left = deadline - kvmvmem_now_ms();
+		ret = vmemd->pidfd >= 0 && left > 0
+			      ? poll(&ended, 1, kvmvmem_poll_ms(left))
+			      : 0;
+	} while (ret < 0 && errno == EINTR);
+	if (ret <= 0)
+		kill(vmemd->pid, SIGKILL);
+	/* ECHILD: the VMM has waited for all its children. */
+	while (waitpid(vmemd->pid, NULL, 0) < 0 && errno == EINTR)
+		;
+}
+
+void kvmvmem_vmemd_stop(struct kvmvmem_vmemd *vmemd)
+{
+	if (vmemd->pid) {
+		/* By number only while it cannot be another's. */
+		if (vmemd->pidfd >= 0)
+			syscall(SYS_pidfd_send_signal, vmemd->pidfd, SIGTERM,
+				NULL, 0);
+		reap(vmemd);
+	}
+	vmemd->pid = 0;
+	close_fd(&vmemd->pidfd);
+	for (unsigned int i = 0; i < vmemd->nr_devices; i++)
+		close_fd(&vmemd->devices[i].front_end);
+	if (vmemd->bound)
+		unlink(vmemd->path);
+	vmemd->bound = false;
+}
+
+/* --- What it is asked --- */
+
+static void begin(const struct kvmvmem_vmemd *vmemd, struct kvmvmem_call *call,
+		  const char *method, const char *device)
+{
+	call->path = vmemd->path;
+	call->timeout_ms = vmemd->timeout_ms;
+	call->nr_fds = 0;
+	call->line.have = 0;
+	call->line.used = 0;
+	kvmvmem_request_begin(&call->request, KVMVMEM_CALL_ID, method);
+	kvmvmem_request_text(&call->request, "device", device);
+}
+
+static int make(struct kvmvmem_call *call, struct kvmvmem_error *error)
+{
+	if (!call->path)
+		return kvmvmem_fail(error, -ENOTCONN,
+				    "vmemd has no control socket");
+	return kvmvmem_call(call, error);
+}
+
+int kvmvmem_vmemd_attach(struct kvmvmem_vmemd *vmemd, const char *device,
+			 int region_fd, int memory_fd,
+			 struct kvmvmem_error *error)
+{
+	struct kvmvmem_call call;
+
+	begin(vmemd, &call, "attach", device);
+	call.fds[0] = region_fd;
+	call.fds[1] = memory_fd;
+	call.nr_fds = 2;
+	return make(&call, error);
+}
+
+/* A parameter that is left out if it says nothing. */
+static void put_size(struct kvmvmem_call *call, const char *name,
+		     uint64_t value)
+{
+	if (value)
+		kvmvmem_request_size(&call->request, name, value);
+}
+
+int kvmvmem_vmemd_plan(struct kvmvmem_vmemd *vmemd, const char *device,
+		       struct kvmvmem_plan *plan, struct kvmvmem_error *error)
+{
+	struct kvmvmem_call call;
+	struct kvmvmem_plan known;
+	int ret;
+
+	ret = kvmvmem_struct_take(&known, sizeof(known), FIRST_PLAN, plan,
+				  plan->size);
+	if (ret || known.reserved_for_later)
+		return kvmvmem_fail(error, ret ? ret : -EINVAL,
+				    "plan: a structure of another version");
+	begin(vmemd, &call, "plan", device);
+	kvmvmem_request_size(&call.request, "region_size", known.region_size);
+	kvmvmem_request_size(&call.request, "block_size", known.block_size);
+	kvmvmem_request_size(&call.request, "kvm_limit", known.kvm_limit);
+	put_size(&call, "gpa", known.gpa);
+	put_size(&call, "used", known.used);
+	put_size(&call, "reserved", known.reserved);
+	put_size(&call, "consumer_limit", known.consumer_limit);
+	put_size(&call, "total_size", known.total_size);
+	ret = make(&call, error);
+	if (ret)
+		return ret;
+	/* The rest is good to know, and an older vmemd need not know it. */
+	if (!kvmvmem_json_get_size(call.result, "slot_size",
+				   &known.slot_size) ||
+	    !known.slot_size)
+		return kvmvmem_fail(error, -EBADMSG,
+				    "vmemd's plan has no slot_size");
+	known.nr_slots = (known.region_size - 1) / known.slot_size + 1;
+	known.metadata = 0;
+	known.metadata_nested = 0;
+	known.reason[0] = '\0';
+	kvmvmem_json_get_size(call.result, "metadata", &known.metadata);
+	kvmvmem_json_get_size(call.result, "metadata_nested",
+			      &known.metadata_nested);
+	kvmvmem_json_get_text(call.result, "reason", known.reason,
+			      sizeof(known.reason));
+	kvmvmem_struct_give(plan, plan->size, &known, sizeof(known));
+	return 0;
+}
+
+int kvmvmem_vmemd_system_reset(struct kvmvmem_vmemd *vmemd, const char *device,
+			       bool force, struct kvmvmem_error *error)
+{
+	struct kvmvmem_call call;
+
+	begin(vmemd, &call, "system-reset", device);
+	kvmvmem_request_bool(&call.request, "force", force);
+	return make(&call, error);
+}
+
+/* A method that switches something. */
+static int switch_on(const struct kvmvmem_vmemd *vmemd, const char *method,
+		     const char *device, bool on, struct kvmvmem_error *error)
+{
+	struct kvmvmem_call call;
+
+	begin(vmemd, &call, method, device);
+	kvmvmem_request_bool(&call.request, "on", on);
+	return make(&call, error);
+}
+
+int kvmvmem_vmemd_hold(struct kvmvmem_vmemd *vmemd, const char *device, bool on,
+		       struct kvmvmem_error *error)
+{
+	return switch_on(vmemd, "hold", device, on, error);
+}
+
+int kvmvmem_vmemd_dirty_log(struct kvmvmem_vmemd *vmemd, const char *device,
+			    bool on, struct kvmvmem_error *error)
+{
+	return switch_on(vmemd, "dirty-log", device, on, error);
+}
+
+int kvmvmem_vmemd_resize(struct kvmvmem_vmemd *vmemd, const char *device,
+			 uint64_t size, struct kvmvmem_error *error)
+{
+	struct kvmvmem_call call;
+
+	begin(vmemd, &call, "resize", device);
+	kvmvmem_request_size(&call.request, "size", size);
+	return make(&call, error);
+}
