@@ -296,14 +296,39 @@ static void judge_as_kvm_does(const void *arg)
 }
 
 /* The batch as it is earns @err, the entry at @bad_index is to blame. */
+/* Those of both address spaces. What is refused does not advance them. */
+static uint64_t generations(const struct bench *t)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t as = AS_NORMAL; as <= AS_SMM; as++) {
+		struct kvm_vmem_memslot memslot;
+		struct kvm_vmem_get_memslots args = {
+			.size = sizeof(args),
+			.vm_fd = t->vm.fd,
+			.address_space = as,
+			.nr = 1,
+			.memslot_size = sizeof(memslot),
+			.memslots = (uintptr_t)&memslot,
+		};
+
+		ASSERT_EQ(ioctl(t->dev, KVM_VMEM_GET_MEMSLOTS, &args), 0);
+		sum += args.generation;
+	}
+	return sum;
+}
+
 static void expect_refused(struct bench *t, int err, uint32_t bad_index)
 {
+	const uint64_t before = generations(t);
+
 	EXPECT_ERR(batch_call(t->dev, t->vm.fd, &t->batch,
 			      KVM_VMEM_BATCH_VALIDATE_ONLY),
 		   err);
 	EXPECT_EQ(t->batch.bad_index, bad_index);
 	EXPECT_ERR(batch_apply(t->dev, &t->vm, &t->batch), err);
 	EXPECT_EQ(t->batch.bad_index, bad_index);
+	EXPECT_EQ(generations(t), before);
 	expect_untouched(t);
 	batch_reset(&t->batch);
 }
@@ -421,10 +446,10 @@ static void too_many(const void *arg)
 	for (i = 0; i < KVM_VMEM_MAX_BATCH + 1; i++)
 		batch_set(&t.batch, PLAIN_ID, KVM_MEM_LOG_DIRTY_PAGES,
 			  PLAIN_GPA, SLOT_SIZE, hva_of(&t, PLAIN_ID));
-	EXPECT_ERR(batch_apply(t.dev, &t.vm, &t.batch), E2BIG);
+	EXPECT_ERR(batch_apply(t.dev, &t.vm, &t.batch), EMSGSIZE);
 	EXPECT_EQ(t.batch.bad_index, KVM_VMEM_NO_INDEX);
 	t.batch.nr = UINT32_MAX;
-	EXPECT_ERR(batch_apply(t.dev, &t.vm, &t.batch), E2BIG);
+	EXPECT_ERR(batch_apply(t.dev, &t.vm, &t.batch), EMSGSIZE);
 	EXPECT_EQ(t.batch.bad_index, KVM_VMEM_NO_INDEX);
 	t.batch.nr = KVM_VMEM_MAX_BATCH;
 	expect_refused(&t, EINVAL, 1);
@@ -563,6 +588,7 @@ static struct larger_arg arg_of(const struct bench *t)
 			.nr = t->batch.nr,
 			.regions = (uintptr_t)t->batch.entries,
 			.bad_index = BATCH_INDEX_UNTOUCHED,
+			.entry_size = sizeof(*t->batch.entries),
 		}};
 }
 
@@ -603,13 +629,29 @@ static void argument_sizes(const void *arg)
 	/* There has been no version with less. */
 	tap_context("smaller");
 	a = arg_of(&t);
-	a.arg.size = sizeof(a.arg) - sizeof(a.arg.reserved);
+	a.arg.size = offsetof(struct kvm_vmem_memslot_batch, entry_size);
+	EXPECT_ERR(call_arg(&t, &a), EINVAL);
+
+	/* Nothing is written beyond the first version's end. */
+	tap_context("the first version's");
+	a = arg_of(&t);
+	a.arg.size = offsetof(struct kvm_vmem_memslot_batch, zapped);
+	a.arg.nr = 1;
+	a.arg.zapped = BATCH_INDEX_UNTOUCHED;
+	t.batch.entries[0].memory_size = 0;
+	EXPECT_OK(call_arg(&t, &a));
+	EXPECT_EQ(a.arg.zapped, BATCH_INDEX_UNTOUCHED);
+	EXPECT_GUEST_MMIO(&t.vcpu, GOOD_GPA);
+
+	tap_context("a reserved field");
+	a = arg_of(&t);
+	a.arg.nr = 0;
+	a.arg.reserved = 1;
 	EXPECT_ERR(call_arg(&t, &a), EINVAL);
 }
 
-static void unknown_flags_and_reserved(const void *arg)
+static void unknown_flags(const void *arg)
 {
-	struct larger_arg a;
 	struct bench t;
 	unsigned int bit;
 
@@ -617,17 +659,105 @@ static void unknown_flags_and_reserved(const void *arg)
 	bench_init(&t);
 	add_good(&t, 0);
 	for (bit = 0; bit < 32; bit++) {
-		if (1U << bit == KVM_VMEM_BATCH_VALIDATE_ONLY)
+		if (1U << bit == KVM_VMEM_BATCH_VALIDATE_ONLY ||
+		    1U << bit == KVM_VMEM_BATCH_ZAP_RANGES)
 			continue;
 		tap_context("flag %u", bit);
 		EXPECT_ERR(batch_call(t.dev, t.vm.fd, &t.batch, 1U << bit),
 			   EINVAL);
 	}
-	tap_context("reserved");
-	a = arg_of(&t);
-	a.arg.reserved = 1;
-	EXPECT_ERR(call_arg(&t, &a), EINVAL);
 	expect_untouched(&t);
+}
+
+/* From here on a batch has entries of struct kvm_userspace_memory_region2. */
+struct long_entry {
+	struct kvm_userspace_memory_region region;
+	uint64_t guest_memfd_offset;
+	uint32_t guest_memfd;
+	uint32_t pad1;
+	uint64_t pad2[14];
+};
+
+static void long_entries(const struct bench *t, struct larger_arg *a,
+			 struct long_entry *longs)
+{
+	*a = arg_of(t);
+	a->arg.regions = (uintptr_t)longs;
+	a->arg.entry_size = sizeof(*longs);
+	for (uint32_t i = 0; i < t->batch.nr; i++)
+		longs[i].region = t->batch.entries[i];
+}
+
+static void bad_entry_sizes(const void *arg)
+{
+	static const uint32_t sizes[] = {
+		0, 8, 24, 31, 33, 36, GUEST_PAGE + 8, UINT32_MAX};
+	struct larger_arg a;
+	struct bench t;
+
+	(void)arg;
+	bench_init(&t);
+	add_good(&t, 0);
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		tap_context("%u bytes", sizes[i]);
+		a = arg_of(&t);
+		a.arg.entry_size = sizes[i];
+		EXPECT_ERR(call_arg(&t, &a), EINVAL);
+		EXPECT_EQ(a.arg.bad_index, KVM_VMEM_NO_INDEX);
+	}
+	expect_untouched(&t);
+}
+
+static void longer_entries(const void *arg)
+{
+	struct long_entry longs[NR_GOOD] = {0};
+	uint8_t *byte = (uint8_t *)&longs[1];
+	const size_t known =
+		offsetof(struct long_entry, guest_memfd) + sizeof(uint32_t);
+	struct larger_arg a;
+	struct bench t;
+
+	(void)arg;
+	bench_init(&t);
+	add_good(&t, 0);
+	add_good(&t, 1);
+	long_entries(&t, &a, longs);
+	for (size_t at = known; at < sizeof(longs[1]); at++) {
+		tap_context("byte %zu", at);
+		byte[at] = 1;
+		EXPECT_ERR(call_arg(&t, &a), E2BIG);
+		EXPECT_EQ(a.arg.bad_index, 1);
+		byte[at] = 0;
+	}
+	expect_untouched(&t);
+	tap_context("all 0");
+	EXPECT_OK(call_arg(&t, &a));
+	EXPECT_GUEST_MEMORY(&t.vcpu, GOOD_GPA, hva_of(&t, GOOD_ID));
+	EXPECT_GUEST_MEMORY(&t.vcpu, GOOD_GPA + 2 * SLOT_SIZE,
+			    hva_of(&t, GOOD_ID + 1));
+}
+
+static void entries_with_memfd(const void *arg)
+{
+	struct long_entry longs[NR_GOOD] = {0};
+	struct larger_arg a;
+	struct bench t;
+
+	(void)arg;
+	bench_init(&t);
+	add_good(&t, 0);
+	add_good(&t, 1);
+	long_entries(&t, &a, longs);
+	longs[1].guest_memfd = UINT32_MAX;
+	longs[1].guest_memfd_offset = GUEST_PAGE;
+	longs[1].region.flags = KVM_MEM_GUEST_MEMFD;
+	EXPECT_ERR(call_arg(&t, &a), EOPNOTSUPP);
+	EXPECT_EQ(a.arg.bad_index, 1);
+	expect_untouched(&t);
+	longs[1].region.flags = 0;
+	EXPECT_OK(call_arg(&t, &a));
+	EXPECT_GUEST_MEMORY(&t.vcpu, GOOD_GPA + 2 * SLOT_SIZE,
+			    hva_of(&t, GOOD_ID + 1));
 }
 
 static void unknown_ioctl(const void *arg)
@@ -806,7 +936,7 @@ static const struct tap_case whole_batch_cases[] = {
 	 .run = overlap_inside_batch},
 	{.name = "the first of several bad entries is to blame",
 	 .run = blames_first},
-	{.name = "more than KVM_VMEM_MAX_BATCH entries are E2BIG",
+	{.name = "more than KVM_VMEM_MAX_BATCH entries are EMSGSIZE",
 	 .run = too_many},
 	{.name = "what is not a VM is EBADF or EINVAL", .run = not_a_vm},
 	{.name = "another process' VM is EIO, as in KVM", .run = other_process},
@@ -815,7 +945,13 @@ static const struct tap_case whole_batch_cases[] = {
 	{.name = "smaller and larger arguments are understood",
 	 .run = argument_sizes},
 	{.name = "unknown flags and reserved fields are EINVAL",
-	 .run = unknown_flags_and_reserved},
+	 .run = unknown_flags},
+	{.name = "entries of a size that cannot be are EINVAL",
+	 .run = bad_entry_sizes},
+	{.name = "entries may be longer, if what is not known of them is 0",
+	 .run = longer_entries},
+	{.name = "guest_memfd of a long entry counts with its flag only",
+	 .run = entries_with_memfd},
 	{.name = "an unknown ioctl is ENOTTY", .run = unknown_ioctl},
 };
 

@@ -241,19 +241,19 @@ static void readonly(const void *arg)
 static void far_addresses(const void *arg)
 {
 	static const uint64_t gpas[] = {GIB(4), GIB(512), TIB(1), TIB(2)};
+	unsigned int i, nr = ARRAY_SIZE(gpas);
 	struct bench t;
-	unsigned int i;
 
 	(void)arg;
 	bench_init(&t, 0);
-	if (vm_max_gpa(&t.vm) < gpas[ARRAY_SIZE(gpas) - 1] + SLOT_SIZE)
-		tap_skip("CPU reaches only %#llx",
-			 (unsigned long long)vm_max_gpa(&t.vm));
-	for (i = 0; i < ARRAY_SIZE(gpas); i++)
+	/* Some CPUs have 40 bits of address, or 39. */
+	while (nr > 1 && vm_max_gpa(&t.vm) < gpas[nr - 1] + SLOT_SIZE)
+		nr--;
+	for (i = 0; i < nr; i++)
 		batch_set(&t.batch, FIRST_ID + i, 0, gpas[i], SLOT_SIZE,
 			  hva_of(&t, i));
 	apply(&t);
-	for (i = 0; i < ARRAY_SIZE(gpas); i++) {
+	for (i = 0; i < nr; i++) {
 		EXPECT_GUEST_MMIO(&t.vcpu, gpas[i] - sizeof(uint64_t));
 		EXPECT_GUEST_MEMORY(&t.vcpu, gpas[i], hva_of(&t, i));
 		EXPECT_GUEST_MMIO(&t.vcpu, gpas[i] + SLOT_SIZE);
@@ -823,7 +823,7 @@ int main(void)
 		{.name = "cached MMIO gives way to memory and comes back",
 		 .run = sees_through_cached_mmio},
 		{.name = "a batch creates read-only memslots", .run = readonly},
-		{.name = "a batch creates memslots up to 2 TiB",
+		{.name = "a batch creates memslots far above 4 GiB",
 		 .run = far_addresses},
 		{.name = "memslots created with logging log guest writes",
 		 .run = created_slots_log},

@@ -26,9 +26,6 @@
 #define HUGE_GPA  GIB(4)
 #define HUGE_SIZE GIB(64)
 
-/* What harvest() returns where nothing was logged. */
-#define NOTHING UINT64_MAX
-
 /**
  * struct bench - what all cases begin with
  * @dev: /dev/kvm-vmem
@@ -37,7 +34,6 @@
  * @mem: backing for NR_SLOTS memslots
  * @batch: an empty batch
  * @ring: the vCPU's dirty ring
- * @next: entry of the ring to be read next
  */
 struct bench {
 	int dev;
@@ -45,8 +41,7 @@ struct bench {
 	struct vcpu vcpu;
 	struct backing mem;
 	struct batch batch;
-	struct kvm_dirty_gfn *ring;
-	uint32_t next;
+	struct dirty_ring ring;
 };
 
 static void bench_init(struct bench *t)
@@ -56,11 +51,7 @@ static void bench_init(struct bench *t)
 	vcpu_create(&t->vcpu, &t->vm);
 	backing_create(&t->mem, NR_SLOTS * SLOT_SIZE);
 	batch_init(&t->batch);
-	t->ring = mmap(NULL, VM_DIRTY_RING_ENTRIES * sizeof(*t->ring),
-		       PROT_READ | PROT_WRITE, MAP_SHARED, t->vcpu.fd,
-		       KVM_DIRTY_LOG_PAGE_OFFSET * GUEST_PAGE);
-	ASSERT_NE((void *)t->ring, MAP_FAILED);
-	t->next = 0;
+	dirty_ring_map(&t->ring, &t->vcpu);
 }
 
 static void add_slot(struct bench *t, unsigned int as, unsigned int i,
@@ -99,27 +90,6 @@ static uint64_t logged(unsigned int as, unsigned int i, unsigned int page)
 	return (uint64_t)SLOT(as, FIRST_ID + i) << 32 | page;
 }
 
-/* Take the next entry. Return: memslot and page as from logged(), or NOTHING. */
-static uint64_t harvest(struct bench *t)
-{
-	struct kvm_dirty_gfn *gfn = &t->ring[t->next % VM_DIRTY_RING_ENTRIES];
-	uint64_t entry;
-
-	if (!(__atomic_load_n(&gfn->flags, __ATOMIC_ACQUIRE) &
-	      KVM_DIRTY_GFN_F_DIRTY))
-		return NOTHING;
-	entry = (uint64_t)gfn->slot << 32 | gfn->offset;
-	__atomic_store_n(&gfn->flags, KVM_DIRTY_GFN_F_RESET, __ATOMIC_RELEASE);
-	t->next++;
-	return entry;
-}
-
-/* Let KVM log anew what was harvested. Return: how many entries. */
-static int reset_rings(const struct bench *t)
-{
-	return ioctl(t->vm.fd, KVM_RESET_DIRTY_RINGS, 0);
-}
-
 static void created_slots_log(const void *arg)
 {
 	struct bench t;
@@ -133,17 +103,19 @@ static void created_slots_log(const void *arg)
 		const unsigned int page = i % SLOT_PAGES;
 
 		tap_context("slot %u", i);
-		EXPECT_EQ(harvest(&t), NOTHING);
+		EXPECT_EQ(dirty_ring_harvest(&t.ring), DIRTY_RING_EMPTY);
 		guest_touches(&t, i, page);
 		guest_touches(&t, i, page);
-		EXPECT_EQ(harvest(&t), logged(AS_NORMAL, i, page));
-		EXPECT_EQ(harvest(&t), NOTHING);
-		EXPECT_EQ(reset_rings(&t), 1);
+		EXPECT_EQ(dirty_ring_harvest(&t.ring),
+			  logged(AS_NORMAL, i, page));
+		EXPECT_EQ(dirty_ring_harvest(&t.ring), DIRTY_RING_EMPTY);
+		EXPECT_EQ(dirty_ring_reset(&t.vm), 1);
 		guest_touches(&t, i, page);
-		EXPECT_EQ(harvest(&t), logged(AS_NORMAL, i, page));
+		EXPECT_EQ(dirty_ring_harvest(&t.ring),
+			  logged(AS_NORMAL, i, page));
 		/* Nor is there a bitmap beside the ring. */
 		EXPECT_ERR(vm_dirty_log(&t.vm, FIRST_ID + i, &bits), ENXIO);
-		EXPECT_EQ(reset_rings(&t), 1);
+		EXPECT_EQ(dirty_ring_reset(&t.vm), 1);
 	}
 }
 
@@ -158,7 +130,7 @@ static void flips_log_on_and_off(const void *arg)
 	/* Mapped writable before: the flip must take that away. */
 	for (i = 0; i < NR_SLOTS; i++)
 		guest_touches(&t, i, 2);
-	EXPECT_EQ(harvest(&t), NOTHING);
+	EXPECT_EQ(dirty_ring_harvest(&t.ring), DIRTY_RING_EMPTY);
 
 	for (i = 0; i < NR_SLOTS; i += 2)
 		add_slot(&t, AS_NORMAL, i, KVM_MEM_LOG_DIRTY_PAGES);
@@ -166,10 +138,10 @@ static void flips_log_on_and_off(const void *arg)
 	for (i = 0; i < NR_SLOTS; i++) {
 		tap_context("slot %u, logging on", i);
 		guest_touches(&t, i, 2);
-		EXPECT_EQ(harvest(&t),
-			  i % 2 ? NOTHING : logged(AS_NORMAL, i, 2));
+		EXPECT_EQ(dirty_ring_harvest(&t.ring),
+			  i % 2 ? DIRTY_RING_EMPTY : logged(AS_NORMAL, i, 2));
 	}
-	EXPECT_EQ(reset_rings(&t), NR_SLOTS / 2);
+	EXPECT_EQ(dirty_ring_reset(&t.vm), NR_SLOTS / 2);
 
 	for (i = 0; i < NR_SLOTS; i++)
 		add_slot(&t, AS_NORMAL, i, i % 2 ? KVM_MEM_LOG_DIRTY_PAGES : 0);
@@ -177,8 +149,8 @@ static void flips_log_on_and_off(const void *arg)
 	for (i = 0; i < NR_SLOTS; i++) {
 		tap_context("slot %u, logging flipped", i);
 		guest_touches(&t, i, 2);
-		EXPECT_EQ(harvest(&t),
-			  i % 2 ? logged(AS_NORMAL, i, 2) : NOTHING);
+		EXPECT_EQ(dirty_ring_harvest(&t.ring),
+			  i % 2 ? logged(AS_NORMAL, i, 2) : DIRTY_RING_EMPTY);
 	}
 }
 
@@ -193,11 +165,11 @@ static void tells_address_spaces_apart(const void *arg)
 	apply(&t);
 	vcpu_set_smm(&t.vcpu, true);
 	guest_touches(&t, 0, 1);
-	EXPECT_EQ(harvest(&t), logged(AS_SMM, 0, 1));
+	EXPECT_EQ(dirty_ring_harvest(&t.ring), logged(AS_SMM, 0, 1));
 	vcpu_set_smm(&t.vcpu, false);
 	guest_touches(&t, 0, 3);
-	EXPECT_EQ(harvest(&t), logged(AS_NORMAL, 0, 3));
-	EXPECT_EQ(harvest(&t), NOTHING);
+	EXPECT_EQ(dirty_ring_harvest(&t.ring), logged(AS_NORMAL, 0, 3));
+	EXPECT_EQ(dirty_ring_harvest(&t.ring), DIRTY_RING_EMPTY);
 }
 
 /* KVM looks memslots up by what is in the ring, long after it was logged. */
@@ -222,15 +194,17 @@ static void entries_outlive_memslots(const void *arg)
 
 	for (i = 0; i < NR_SLOTS; i++) {
 		tap_context("slot %u", i);
-		EXPECT_EQ(harvest(&t), logged(AS_NORMAL, i, SLOT_PAGES - 1));
+		EXPECT_EQ(dirty_ring_harvest(&t.ring),
+			  logged(AS_NORMAL, i, SLOT_PAGES - 1));
 	}
 	tap_context("%s", "");
-	EXPECT_EQ(reset_rings(&t), NR_SLOTS);
+	EXPECT_EQ(dirty_ring_reset(&t.vm), NR_SLOTS);
 	guest_touches(&t, 0, 0);
-	EXPECT_EQ(harvest(&t), logged(AS_NORMAL, 0, 0));
+	EXPECT_EQ(dirty_ring_harvest(&t.ring), logged(AS_NORMAL, 0, 0));
 	guest_touches(&t, NR_SLOTS - 1, SLOT_PAGES - 1);
-	EXPECT_EQ(harvest(&t), logged(AS_NORMAL, NR_SLOTS - 1, SLOT_PAGES - 1));
-	EXPECT_EQ(harvest(&t), NOTHING);
+	EXPECT_EQ(dirty_ring_harvest(&t.ring),
+		  logged(AS_NORMAL, NR_SLOTS - 1, SLOT_PAGES - 1));
+	EXPECT_EQ(dirty_ring_harvest(&t.ring), DIRTY_RING_EMPTY);
 }
 
 /* Bytes that KVM allocates for a memslot of HUGE_SIZE, without a page of it. */

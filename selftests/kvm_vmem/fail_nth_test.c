@@ -416,7 +416,9 @@ static void mixed_batch(const void *arg)
 	(void)arg;
 	mixed_init(&t);
 	sweep(&s, "mixed batch");
-	EXPECT_GT(s.refused[PHASE_BEFORE], 0);
+	/* The arrays of a batch are asked for again, in another way. */
+	EXPECT_EQ(s.refused[PHASE_BEFORE], 0);
+	EXPECT_GT(s.survived, 0);
 	EXPECT_GT(s.refused[PHASE_ALLOCATE], 0);
 	EXPECT_GT(s.refused[PHASE_PREPARE], 0);
 	backing_destroy(&t.mem);
@@ -442,7 +444,7 @@ static void mixed_batch(const void *arg)
  * @nester: the vCPU that enters a nested guest
  * @uffd: gives the page that the first vCPU waits for
  * @page: the page
- * @batch_stack: where the kernel tells what the task with the batch is doing
+ * @batch_thread: the number of the thread with the batch
  * @batch_done: the batch has ended
  * @nested: the nested guest ran during the batch
  */
@@ -451,7 +453,7 @@ struct lazy_bench {
 	struct vcpu nester;
 	int uffd;
 	uint8_t *page;
-	char batch_stack[64];
+	char batch_thread[16];
 	bool batch_done;
 	bool nested;
 };
@@ -478,14 +480,21 @@ static void *fall_into_trap(void *arg)
 	return NULL;
 }
 
-/* Is the batch in its grace period? */
+/*
+ * Is the batch in its grace period? Its stack is looked at only while it sleeps:
+ * KASAN may report the kernel's reader of the stack of a thread that runs.
+ */
 static bool batch_waits(const struct lazy_bench *l)
 {
-	char line[256];
+	char path[64], line[256];
 	bool waits = false;
 	FILE *f;
 
-	f = fopen(l->batch_stack, "r");
+	if (process_thread_state("self", l->batch_thread) != 'D')
+		return false;
+	snprintf(path, sizeof(path), "/proc/self/task/%s/stack",
+		 l->batch_thread);
+	f = fopen(path, "r");
 	ASSERT_TRUE(f);
 	while (fgets(line, sizeof(line), f))
 		waits |= strstr(line, "synchronize_srcu") != NULL;
@@ -523,11 +532,10 @@ static bool lazy_point(struct sweep *s, unsigned int nth)
 	tap_context("allocation %u", nth);
 	mixed_init(&l.t);
 	if (!nested_vcpu_create(&l.nester, &l.t.vm))
-		tap_skip("no nested guests by SVM here");
+		tap_skip("KVM runs no nested guests here");
 	make_trap(&l);
 	mixed_check(&l.t, false);
-	snprintf(l.batch_stack, sizeof(l.batch_stack),
-		 "/proc/self/task/%d/stack", gettid());
+	snprintf(l.batch_thread, sizeof(l.batch_thread), "%d", gettid());
 	ASSERT_EQ(pthread_create(&trapped, NULL, fall_into_trap, &l), 0);
 	ASSERT_EQ(read(l.uffd, &msg, sizeof(msg)), sizeof(msg));
 	ASSERT_EQ(msg.event, UFFD_EVENT_PAGEFAULT);
@@ -572,7 +580,7 @@ static void lazy_metadata(const void *arg)
 	unsigned int nth;
 
 	(void)arg;
-	if (!module_parameter("kvm_amd", "npt"))
+	if (!kvm_nested_paging())
 		tap_skip(
 			"only with nested paging does KVM do without at first");
 	injector_init(&s.injector);

@@ -289,7 +289,7 @@ static void call_batch(struct actor *a)
 		.flags = (uint32_t)or_any(a, rarely(a, 4)),
 		.nr = (uint32_t)or_any(a, nr),
 		.regions = (uintptr_t)address,
-		.reserved = (uint32_t)or_any(a, 0),
+		.entry_size = (uint32_t)or_any(a, sizeof(entries[0])),
 	};
 	memcpy(place(a, sizeof(batch), &address), &batch, sizeof(batch));
 	note(a, ioctl(a->world->dev, KVM_VMEM_MEMSLOT_BATCH, address));
@@ -452,6 +452,7 @@ static void call_from_elsewhere(struct actor *a)
 	struct kvm_vmem_memslot_batch batch = {
 		.size = sizeof(batch),
 		.vm_fd = choose_vm(a),
+		.entry_size = sizeof(struct kvm_userspace_memory_region),
 	};
 	int status;
 	pid_t pid;

@@ -330,8 +330,8 @@ static void refusals(const void *arg)
 	EXPECT_REFUSED(EINVAL, args.address_space = AS_SMM + 1);
 	EXPECT_REFUSED(EINVAL, args.address_space = ~0U);
 	EXPECT_REFUSED(EINVAL, args.nr = 0);
-	EXPECT_REFUSED(E2BIG, args.nr = KVM_VMEM_MAX_LIST + 1);
-	EXPECT_REFUSED(E2BIG, args.nr = ~0U);
+	EXPECT_REFUSED(EMSGSIZE, args.nr = KVM_VMEM_MAX_LIST + 1);
+	EXPECT_REFUSED(EMSGSIZE, args.nr = ~0U);
 	EXPECT_REFUSED(EINVAL, args.memslot_size = 0);
 	EXPECT_REFUSED(EINVAL, args.memslot_size -= 8);
 	EXPECT_REFUSED(EINVAL, args.memslot_size += 4);

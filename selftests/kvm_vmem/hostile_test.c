@@ -9,6 +9,7 @@
 #include <libmnl/libmnl.h>
 #include <linux/genetlink.h>
 #include <linux/userfaultfd.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -23,6 +24,7 @@
 #include "batch.h"
 #include "process.h"
 #include "region.h"
+#include "request.h"
 #include "tap.h"
 #include "userfault.h"
 
@@ -112,6 +114,7 @@ static void answer_that_cannot_be_written(const void *arg)
 		.vm_fd = vm.fd,
 		.nr = 1,
 		.regions = (uintptr_t)&entry,
+		.entry_size = sizeof(entry),
 	};
 	ASSERT_EQ(mprotect(batch, GUEST_PAGE, PROT_READ), 0);
 	EXPECT_EQ(ioctl(dev, KVM_VMEM_MEMSLOT_BATCH, batch), -1);
@@ -533,76 +536,6 @@ static void lost_holds_up_nobody(const void *arg)
 /* Requests that may wait for one region, the one under way included. */
 #define MAX_QUEUED 64U
 
-/* Room for one request or answer. */
-#define MSG_SIZE KIB(4)
-
-/* A socket for requests whose answers can wait. */
-static struct mnl_socket *open_socket(unsigned int portid)
-{
-	struct mnl_socket *socket =
-		mnl_socket_open2(NETLINK_GENERIC, SOCK_CLOEXEC);
-
-	ASSERT_TRUE(socket);
-	ASSERT_EQ(mnl_socket_bind(socket, 0, portid), 0);
-	return socket;
-}
-
-static struct nlmsghdr *put_request(char *buf, const struct region *r,
-				    uint8_t cmd, uint16_t fd_attr, uint32_t seq)
-{
-	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
-	struct genlmsghdr *genl;
-
-	nlh->nlmsg_type = vmem_nl_family(r->nl);
-	nlh->nlmsg_flags = NLM_F_REQUEST;
-	nlh->nlmsg_seq = seq;
-	genl = mnl_nlmsg_put_extra_header(nlh, sizeof(*genl));
-	genl->cmd = cmd;
-	genl->version = KVM_VMEM_FAMILY_VERSION;
-	mnl_attr_put_u32(nlh, fd_attr, r->fd);
-	return nlh;
-}
-
-/* Ask for block 0 to be plugged. */
-static void send_plug(struct mnl_socket *socket, const struct region *r,
-		      uint32_t seq)
-{
-	char buf[MSG_SIZE];
-	struct nlmsghdr *nlh = put_request(buf, r, KVM_VMEM_CMD_BLOCK_PLUG,
-					   KVM_VMEM_A_BLOCK_REGION_FD, seq);
-	struct nlattr *nest = mnl_attr_nest_start(nlh, KVM_VMEM_A_BLOCK_RANGE);
-
-	mnl_attr_put_u64(nlh, KVM_VMEM_A_RANGE_GPA, region_block_gpa(r, 0));
-	mnl_attr_put_u64(nlh, KVM_VMEM_A_RANGE_SIZE, r->args.block_size);
-	mnl_attr_nest_end(nlh, nest);
-	ASSERT_GT(mnl_socket_sendto(socket, nlh, nlh->nlmsg_len), 0);
-}
-
-/* Ask for @blocks as the requested size. */
-static void send_set(struct mnl_socket *socket, const struct region *r,
-		     unsigned int blocks, uint32_t seq)
-{
-	char buf[MSG_SIZE];
-	struct nlmsghdr *nlh = put_request(buf, r, KVM_VMEM_CMD_REGION_SET,
-					   KVM_VMEM_A_REGION_FD, seq);
-
-	mnl_attr_put_u64(nlh, KVM_VMEM_A_REGION_REQUESTED_SIZE,
-			 blocks * r->args.block_size);
-	ASSERT_GT(mnl_socket_sendto(socket, nlh, nlh->nlmsg_len), 0);
-}
-
-/* The answer that comes next must be data, for this request. */
-static void expect_answer(struct mnl_socket *socket, const struct region *r,
-			  uint32_t seq)
-{
-	char buf[MSG_SIZE];
-	const struct nlmsghdr *nlh = (void *)buf;
-
-	ASSERT_GT(mnl_socket_recvfrom(socket, buf, sizeof(buf)), 0);
-	EXPECT_EQ(nlh->nlmsg_type, vmem_nl_family(r->nl));
-	EXPECT_EQ(nlh->nlmsg_seq, seq);
-}
-
 static void only_so_many_wait(const void *arg)
 {
 	struct vmem_nl_error err = {.text = ""};
@@ -613,12 +546,12 @@ static void only_so_many_wait(const void *arg)
 
 	(void)arg;
 	stuck_init(&s);
-	socket = open_socket(MNL_SOCKET_AUTOPID);
+	socket = request_socket(MNL_SOCKET_AUTOPID);
 	make_vcpu_wait(&s);
-	send_plug(socket, &s.r, 1);
+	request_plug(socket, &s.r, 0, 1, 1);
 	await_change_under_way(&s);
 	for (i = 2; i <= MAX_QUEUED; i++)
-		send_set(socket, &s.r, i % REGION_NR_BLOCKS, i);
+		request_set(socket, &s.r, i % REGION_NR_BLOCKS, i);
 	for (i = 0; i < 2; i++) {
 		EXPECT_ERR(vmem_nl_region_set(s.r.nl, VMEM_NL_BY_FD(s.r.fd),
 					      VMEM_NL_SET_REQUESTED_SIZE, 0,
@@ -633,13 +566,91 @@ static void only_so_many_wait(const void *arg)
 
 	let_vcpu_go(&s);
 	for (i = 1; i <= MAX_QUEUED; i++)
-		expect_answer(socket, &s.r, i);
+		request_expect_answer(socket, &s.r, i);
 	ASSERT_OK(vmem_nl_region_set(s.r.nl, VMEM_NL_BY_FD(s.r.fd),
 				     VMEM_NL_SET_REQUESTED_SIZE, REGION_BLOCK,
 				     false, &state, NULL));
 	EXPECT_EQ(state.requested_size, REGION_BLOCK);
 	region_model_set(&s.r, 0, 1, true);
 	EXPECT_AS_MODEL(&s.r);
+	mnl_socket_close(socket);
+}
+
+/* Another region of the VM, of which nothing is plugged. */
+static struct region add_sibling(const struct region *of, unsigned int i)
+{
+	struct region r = *of;
+
+	r.args.first_slot += i * REGION_NR_SLOTS;
+	r.args.guest_phys_addr += i * GIB(1);
+	region_create(&r);
+	return r;
+}
+
+/* Errors that have come so far: of requests that were not taken up. */
+static unsigned int count_refused(struct mnl_socket *socket)
+{
+	struct pollfd ready = {.fd = mnl_socket_get_fd(socket),
+			       .events = POLLIN};
+	unsigned int nr = 0;
+
+	while (poll(&ready, 1, 0) == 1) {
+		EXPECT_EQ(request_error(socket, NULL), -EBUSY);
+		nr++;
+	}
+	return nr;
+}
+
+/* Requests of a region, each as long as may be, until one is not taken up. */
+static unsigned int fill(struct mnl_socket *socket, const struct region *r,
+			 unsigned int max)
+{
+	unsigned int i;
+
+	for (i = 0; i < max; i++) {
+		request_long_plug(socket, r, i);
+		if (count_refused(socket))
+			break;
+	}
+	return i;
+}
+
+/* However long the requests of two regions are, a third one's are taken up. */
+static void nobody_takes_all_room(const void *arg)
+{
+	unsigned int first, second, third, i;
+	struct region siblings[2];
+	struct mnl_socket *socket;
+	static struct stuck s;
+	int on = 1;
+
+	(void)arg;
+	stuck_init(&s);
+	for (i = 0; i < ARRAY_SIZE(siblings); i++)
+		siblings[i] = add_sibling(&s.r, i + 1);
+	socket = request_socket(MNL_SOCKET_AUTOPID);
+	/* Without a copy of the request. */
+	ASSERT_EQ(
+		mnl_socket_setsockopt(socket, NETLINK_CAP_ACK, &on, sizeof(on)),
+		0);
+	make_vcpu_wait(&s);
+	request_plug(socket, &s.r, 0, 1, 1);
+	await_change_under_way(&s);
+
+	first = fill(socket, &s.r, MAX_QUEUED - 1);
+	second = fill(socket, &siblings[0], MAX_QUEUED);
+	third = fill(socket, &siblings[1], 1);
+	tap_note("%u, %u and %u requests of %u ranges", first, second, third,
+		 KVM_VMEM_MAX_RANGES);
+	/* One region may have all of its places taken. */
+	EXPECT_EQ(first, MAX_QUEUED - 1);
+	EXPECT_GT(second, MAX_QUEUED / 4);
+	EXPECT_EQ(third, 1);
+
+	let_vcpu_go(&s);
+	EXPECT_EQ(request_error(socket, NULL), 0);
+	for (i = 0; i < first + second + third; i++)
+		EXPECT_EQ(request_error(socket, NULL), -EINVAL);
 	mnl_socket_close(socket);
 }
 
@@ -651,18 +662,18 @@ static void answer_to_who_left(const void *arg)
 
 	(void)arg;
 	stuck_init(&s);
-	socket = open_socket(MNL_SOCKET_AUTOPID);
+	socket = request_socket(MNL_SOCKET_AUTOPID);
 	portid = mnl_socket_get_portid(socket);
 	make_vcpu_wait(&s);
-	send_plug(socket, &s.r, 1);
+	request_plug(socket, &s.r, 0, 1, 1);
 	await_change_under_way(&s);
 	mnl_socket_close(socket);
 
 	/* Changes are made, and answered, in turn. */
-	socket = open_socket(portid);
-	send_set(socket, &s.r, 3, 2);
+	socket = request_socket(portid);
+	request_set(socket, &s.r, 3, 2);
 	let_vcpu_go(&s);
-	expect_answer(socket, &s.r, 2);
+	request_expect_answer(socket, &s.r, 2);
 	region_model_set(&s.r, 0, 1, true);
 	EXPECT_AS_MODEL(&s.r);
 	mnl_socket_close(socket);
@@ -689,6 +700,8 @@ int main(void)
 		 .run = lost_holds_up_nobody},
 		{.name = "more changes than may wait are EBUSY",
 		 .run = only_so_many_wait},
+		{.name = "requests of one region leave room for others",
+		 .run = nobody_takes_all_room},
 		{.name = "who has a sender's port after it gets no answer of its",
 		 .run = answer_to_who_left},
 		{.name = "a memslot on its way out is not called stale",

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "batch.h"
+#include "cgroup.h"
 #include "kernel.h"
 #include "module.h"
 #include "process.h"
@@ -475,6 +476,51 @@ static void fork_of_the_vmm(const void *arg)
 	EXPECT_EQ(recv(pair[0], &(char){0}, 1, 0), 0);
 }
 
+/* A region to make, and where to send its descriptor. */
+struct sender {
+	struct region *r;
+	int socket;
+};
+
+static int make_region_and_send(void *arg)
+{
+	struct sender *s = arg;
+
+	region_create(s->r);
+	send_fd(s->socket, s->r->fd);
+	_exit(0);
+}
+
+/*
+ * A process that shares the VMM's memory, but not its descriptors, makes a region
+ * and exits, which closes its descriptor of it. The VM is there still.
+ */
+static void sibling_of_the_vmm(const void *arg)
+{
+	static char stack[KIB(64)] __attribute__((aligned(16)));
+	struct vmem_nl_region state;
+	static struct region r;
+	int pair[2];
+	pid_t pid;
+
+	(void)arg;
+	/* Who shares memory is known for the sake of memory cgroups. */
+	if (!cgroup_enter())
+		tap_skip("no memory cgroup");
+	cgroup_leave();
+	process_pair(pair);
+	region_prepare(&r);
+	pid = clone(make_region_and_send, stack + sizeof(stack),
+		    CLONE_VM | SIGCHLD, &(struct sender){&r, pair[1]});
+	ASSERT_GT(pid, 0);
+	r.fd = receive_fd(pair[0]);
+	expect_exit(pid);
+	ASSERT_OK(vmem_nl_region_get(r.nl, VMEM_NL_BY_FD(r.fd), &state, NULL));
+	EXPECT_TRUE(state.alive);
+	EXPECT_OK(region_plug(&r, 0, 5));
+	EXPECT_AS_MODEL(&r);
+}
+
 static void exec_of_the_vmm(const void *arg)
 {
 	const bool *keep_fd = arg;
@@ -727,6 +773,8 @@ int main(int argc, char **argv)
 		 .timeout_s = 300},
 		{.name = "children of the VMM neither end nor keep its VM",
 		 .run = fork_of_the_vmm},
+		{.name = "a process that shares its memory does not end it either",
+		 .run = sibling_of_the_vmm},
 		{.name = "exec of the VMM ends its region",
 		 .run = exec_of_the_vmm,
 		 .arg = &drop},

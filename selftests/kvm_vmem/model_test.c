@@ -1096,13 +1096,13 @@ static void do_bad_call(struct test *t)
 	switch (below(t, 3)) {
 	case 0:
 		t->what = "batch with an unknown flag";
-		flags = 1U << (1 + below(t, 31));
+		flags = 1U << (2 + below(t, 30));
 		want = -EINVAL;
 		break;
 	case 1:
 		t->what = "batch of too many";
 		t->batch.nr = KVM_VMEM_MAX_BATCH + 1 + below(t, 2);
-		want = -E2BIG;
+		want = -EMSGSIZE;
 		break;
 	default:
 		t->what = "batch at an address without memory";

@@ -310,13 +310,26 @@ static void put_overlap(struct msg *m)
 	put_fd(m);
 	put_range(m, region_block_gpa(m->r, 12), 2 * REGION_BLOCK);
 	put_range(m, region_block_gpa(m->r, 16), REGION_BLOCK);
+	blame_next(m);
 	put_range(m, region_block_gpa(m->r, 13), REGION_BLOCK);
+}
+
+/* What comes after the ranges that overlap is as long as either. */
+static void put_overlap_amid(struct msg *m)
+{
+	put_fd(m);
+	put_range(m, region_block_gpa(m->r, 12), 2 * REGION_BLOCK);
+	blame_next(m);
+	put_range(m, region_block_gpa(m->r, 13), REGION_BLOCK);
+	put_range(m, region_block_gpa(m->r, 16), REGION_BLOCK);
+	put_range(m, region_block_gpa(m->r, 18), 2 * REGION_BLOCK);
 }
 
 static void put_overlap_of_plugged(struct msg *m)
 {
 	put_fd(m);
 	put_range(m, region_block_gpa(m->r, PLUGGED_FIRST), 2 * REGION_BLOCK);
+	blame_next(m);
 	put_range(m, region_block_gpa(m->r, PLUGGED_FIRST), REGION_BLOCK);
 }
 
@@ -325,8 +338,10 @@ static void put_too_many_ranges(struct msg *m)
 	unsigned int i;
 
 	put_fd(m);
-	for (i = 0; i < KVM_VMEM_MAX_RANGES + 1; i++)
+	for (i = 0; i < KVM_VMEM_MAX_RANGES; i++)
 		put_good_range(m);
+	blame_next(m);
+	put_good_range(m);
 }
 
 static void put_range_without(struct msg *m, uint16_t present)
@@ -622,6 +637,8 @@ static const struct request requests[] = {
 	{"second range not plugged", UNPLUG, 0, put_unplugged_range, ENXIO, 0,
 	 "plugged"},
 	{"plug: ranges overlap", PLUG, 0, put_overlap, EINVAL, 0, "overlap"},
+	{"plug: ranges overlap amid others", PLUG, 0, put_overlap_amid, EINVAL,
+	 0, "overlap"},
 	{"unplug: ranges overlap", UNPLUG, 0, put_overlap_of_plugged, EINVAL, 0,
 	 "overlap"},
 	{"too many ranges", PLUG, 0, put_too_many_ranges, E2BIG, 0, "many"},

@@ -3,12 +3,14 @@
 #include <errno.h>
 #include <linux/kvm_vmem.h>
 #include <linux/kvm_vmem_netlink.h>
+#include <sched.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "batch.h"
+#include "process.h"
 #include "region.h"
 #include "tap.h"
 #include "vm.h"
@@ -37,6 +39,26 @@ static void limits(const void *arg)
 	EXPECT_EQ(q.max_ranges, KVM_VMEM_MAX_RANGES);
 	EXPECT_EQ(q.max_blocks, KVM_VMEM_MAX_BLOCKS);
 	EXPECT_EQ(q.min_block_size, sysconf(_SC_PAGESIZE));
+	/* Tests run on kernels that were reviewed. */
+	EXPECT_EQ(q.features, KVM_VMEM_FEATURE_ENTRY_SIZE |
+				      KVM_VMEM_FEATURE_REVIEWED |
+				      KVM_VMEM_FEATURE_ZAP_RANGES);
+}
+
+/* Of a program that was built before there was the last field. */
+static void first_version(const void *arg)
+{
+	struct kvm_vmem_query q = {.features = ~0ULL};
+	int dev;
+
+	(void)arg;
+	dev = kvm_vmem_open();
+	q.size = offsetof(struct kvm_vmem_query, features);
+	EXPECT_OK(query(dev, &q));
+	EXPECT_EQ(q.api_version, KVM_VMEM_API_VERSION);
+	EXPECT_EQ(q.features, ~0ULL);
+	q.size = offsetof(struct kvm_vmem_query, features) - 1;
+	EXPECT_ERR(query(dev, &q), EINVAL);
 }
 
 static void counts_regions(const void *arg)
@@ -61,6 +83,36 @@ static void counts_regions(const void *arg)
 	EXPECT_EQ(region_count(dev), before + 1);
 	close(b.fd);
 	EXPECT_EQ(region_count(dev), before);
+}
+
+/* Regions are the host's: who may not read all of them does not count them. */
+static void counts_for_the_host_only(const void *arg)
+{
+	struct region r;
+	pid_t pid;
+	int dev;
+
+	(void)arg;
+	region_await_none();
+	dev = kvm_vmem_open();
+	region_init(&r, AS_MASK_NORMAL);
+	EXPECT_EQ(region_count(dev), 1);
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid) {
+		become_nobody(NOBODY);
+		EXPECT_EQ(region_count(dev), 0);
+		_exit(0);
+	}
+	expect_exit(pid);
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid) {
+		ASSERT_EQ(unshare(CLONE_NEWNET), 0);
+		EXPECT_EQ(region_count(dev), 0);
+		_exit(0);
+	}
+	expect_exit(pid);
 }
 
 static void refusals(const void *arg)
@@ -112,9 +164,13 @@ int main(void)
 	static const struct tap_case cases[] = {
 		{.name = "the limits are KVM's", .run = limits},
 		{.name = "regions are counted", .run = counts_regions},
+		{.name = "for who may read all of them, and nobody else",
+		 .run = counts_for_the_host_only},
 		{.name = "flags and sizes out of range are refused",
 		 .run = refusals},
 		{.name = "larger arguments are understood", .run = sizes},
+		{.name = "a program of the first version is understood",
+		 .run = first_version},
 	};
 
 	return tap_run(cases, ARRAY_SIZE(cases));

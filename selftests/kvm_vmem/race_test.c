@@ -5,9 +5,10 @@
  * that run, plugs of a region. (For ends of all kinds: race_end_test.c.)
  *
  * Each side is a thread that counts what it has done; a case goes on until all
- * have done what they must, however long that takes. What must hold is not who
- * is first but that nothing is lost: no write of the guest, no dirty page, no
- * memslot, no memory.
+ * have done what they must, however long that takes. A side that has done that
+ * yields, so that one CPU for all of them works most for those that have not.
+ * What must hold is not who is first but that nothing is lost: no write of the
+ * guest, no dirty page, no memslot, no memory.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -156,6 +157,13 @@ struct arena {
 	bool stop;
 };
 
+static void has_done_one(struct arena *a, enum side side)
+{
+	counter_add(&a->done[side]);
+	if (counter_read(&a->done[side]) >= minimum[side])
+		sched_yield();
+}
+
 static uint8_t *range_hva(const struct arena *a, unsigned int i,
 			  unsigned int backing)
 {
@@ -289,7 +297,7 @@ static void *calls_run(void *arg)
 		EXPECT_ERR(vm_set_region(&a->vm, slot, 0, 0, size, a->mem.hva),
 			   EEXIST);
 		EXPECT_OK(vm_delete_slot(&a->vm, slot));
-		counter_add(&a->done[SIDE_CALLS]);
+		has_done_one(a, SIDE_CALLS);
 	}
 	/* So that there is something to see in the end. */
 	for (n = 0; n < NR_CALLED; n++)
@@ -393,9 +401,7 @@ static void *logs_run(void *arg)
 	for (n = 0; !flag_is_set(&a->stop); n++) {
 		harvest(a);
 		look_at_changing_log(a, n);
-		counter_add(&a->done[SIDE_LOGS]);
-		/* Of two CPUs the others need some. */
-		sched_yield();
+		has_done_one(a, SIDE_LOGS);
 	}
 	return NULL;
 }
@@ -432,7 +438,7 @@ static void *writer_run(void *arg)
 		ASSERT_EQ(value, written[page]);
 		ASSERT_EQ(guest_write(vcpu, gpa, ++written[page]),
 			  GUEST_MEMORY);
-		counter_add(&a->done[SIDE_WRITER]);
+		has_done_one(a, SIDE_WRITER);
 		await_harvest(a, n);
 	}
 	for (n = 0; n < KEPT_PAGES; n++)
@@ -459,7 +465,7 @@ static void *roamer_run(void *arg)
 			EXPECT_TRUE(value == range_tag(i, 0) ||
 				    value == range_tag(i, 1));
 		guest_write(vcpu, gpa + GUEST_PAGE / 2, n);
-		counter_add(&a->done[SIDE_ROAMER]);
+		has_done_one(a, SIDE_ROAMER);
 		await_harvest(a, n);
 	}
 	return NULL;
@@ -591,7 +597,7 @@ static void *events_run(void *arg)
 			ASSERT_EQ(mprotect(kept, KEPT_SIZE, rw), 0);
 			break;
 		}
-		counter_add(&a->done[SIDE_EVENTS]);
+		has_done_one(a, SIDE_EVENTS);
 	}
 	return NULL;
 }
@@ -758,7 +764,7 @@ static void race(enum log_kind kind)
 		if (!random_below(&a.rng, 8))
 			vcpu_set_smm(&a.vcpus[VCPU_CHECKER],
 				     a.vcpus[VCPU_CHECKER].as == AS_NORMAL);
-		counter_add(&a.done[SIDE_BATCHES]);
+		has_done_one(&a, SIDE_BATCHES);
 	}
 	flag_set(&a.stop);
 	for (i = SIDE_BATCHES + 1; i < NR_SIDES; i++)

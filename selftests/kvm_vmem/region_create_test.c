@@ -2,15 +2,18 @@
 /* Which regions KVM_VMEM_CREATE_REGION makes and which it refuses. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "batch.h"
+#include "process.h"
 #include "region.h"
 #include "tap.h"
 
@@ -42,7 +45,7 @@ struct field {
 	}
 
 static const struct field fields[] = {
-	FIELD("flags", flags, 1, EINVAL),
+	FIELD("flags", flags, KVM_VMEM_REGION_ZAP_RANGES << 1, EINVAL),
 	FIELD("the last flag", flags, 1U << 31, EINVAL),
 	FIELD("no address space", address_spaces, 0, EINVAL),
 	FIELD("no such address space", address_spaces, 1U << 2, EINVAL),
@@ -129,7 +132,7 @@ static void too_many_blocks(const void *arg)
 	r.args.slot_size = GIB(1);
 	r.args.userspace_addr = TIB(1);
 	r.args.region_size = (KVM_VMEM_MAX_BLOCKS + 1) * GUEST_PAGE;
-	EXPECT_ERR(region_call_create(r.dev, &r.args), E2BIG);
+	EXPECT_ERR(region_call_create(r.dev, &r.args), EFBIG);
 	/* Blocks that are larger are fewer. */
 	r.args.block_size = 2 * GUEST_PAGE;
 	r.args.region_size += GUEST_PAGE;
@@ -377,8 +380,97 @@ static void ids_are_not_used_again(const void *arg)
 	}
 }
 
+/* Creations under a timer that interrupts many of them. */
+#define CREATIONS 200U
+#define TIMER_US  300
+
+static volatile sig_atomic_t nr_ticks;
+
+static void count_tick(int signal)
+{
+	(void)signal;
+	nr_ticks++;
+}
+
+/* @flags: for the handler; without SA_RESTART a call may well be EINTR. */
+static void start_timer(int flags)
+{
+	const struct itimerval timer = {
+		.it_interval = {.tv_usec = TIMER_US},
+		.it_value = {.tv_usec = TIMER_US},
+	};
+	struct sigaction action = {.sa_handler = count_tick, .sa_flags = flags};
+
+	ASSERT_EQ(sigaction(SIGALRM, &action, NULL), 0);
+	ASSERT_EQ(setitimer(ITIMER_REAL, &timer, NULL), 0);
+}
+
+static void stop_timer(void)
+{
+	const struct itimerval timer = {.it_value = {0}};
+
+	ASSERT_EQ(setitimer(ITIMER_REAL, &timer, NULL), 0);
+}
+
+/* The handler runs afterwards, whether it lets calls begin anew or not. */
+static void create_under_timer(const void *arg)
+{
+	const int *flags = arg;
+	unsigned int i, failed = 0;
+	struct region r;
+	int last = 0;
+
+	region_prepare(&r);
+	start_timer(*flags);
+	for (i = 0; i < CREATIONS; i++) {
+		int fd = region_call_create(r.dev, &r.args);
+
+		if (fd < 0) {
+			failed++;
+			last = fd;
+			continue;
+		}
+		close(fd);
+	}
+	/* None is lost: one more comes. */
+	for (i = nr_ticks; (unsigned int)nr_ticks == i;)
+		;
+	stop_timer();
+	tap_note("%u of %u creations failed with %d under %d signals", failed,
+		 CREATIONS, last, (int)nr_ticks);
+	EXPECT_EQ(failed, 0);
+	EXPECT_GT(nr_ticks, 0);
+}
+
+static void kill_amid_creations(const void *arg)
+{
+	int status, fds[2];
+	pid_t pid;
+
+	(void)arg;
+	process_pair(fds);
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid) {
+		struct region r;
+
+		region_prepare(&r);
+		start_timer(SA_RESTART);
+		send_byte(fds[1]);
+		for (;;)
+			close(region_call_create(r.dev, &r.args));
+	}
+	receive_byte(fds[0]);
+	ASSERT_EQ(kill(pid, SIGKILL), 0);
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	region_await_none();
+}
+
+static const int restarting = SA_RESTART, interrupting;
+
 static const struct tap_case whole_cases[] = {
-	{.name = "more than KVM_VMEM_MAX_BLOCKS blocks are E2BIG",
+	{.name = "more than KVM_VMEM_MAX_BLOCKS blocks are EFBIG",
 	 .run = too_many_blocks},
 	{.name = "more slots than KVM has ids are ENOSPC",
 	 .run = too_many_slots},
@@ -395,6 +487,14 @@ static const struct tap_case whole_cases[] = {
 	 .run = regions_of_other_vms},
 	{.name = "region ids are not used again",
 	 .run = ids_are_not_used_again},
+	{.name = "signals whose handlers restart calls do not fail it",
+	 .run = create_under_timer,
+	 .arg = &restarting},
+	{.name = "signals whose handlers interrupt calls do not fail it",
+	 .run = create_under_timer,
+	 .arg = &interrupting},
+	{.name = "a VMM that is killed while it creates regions is gone",
+	 .run = kill_amid_creations},
 };
 
 #define MAX_NAME 128

@@ -124,9 +124,9 @@ static void reaches_far_addresses(const void *arg)
 	vcpu_create(&vcpu, &vm);
 	backing_create(&b, SLOT_SIZE);
 	for (i = 0; i < ARRAY_SIZE(gpas); i++) {
-		if (gpas[i] + SLOT_SIZE > vm_max_gpa(&vm))
-			tap_skip("CPU reaches only %#llx",
-				 (unsigned long long)vm_max_gpa(&vm));
+		/* Some CPUs have 40 bits of address, or 39. */
+		if (i && gpas[i] + SLOT_SIZE > vm_max_gpa(&vm))
+			break;
 		EXPECT_GUEST_MMIO(&vcpu, gpas[i]);
 		ASSERT_OK(vm_set_region(&vm, SLOT_ID, 0, gpas[i], SLOT_SIZE,
 					b.hva));
@@ -196,7 +196,7 @@ int main(void)
 		 .run = sees_readonly},
 		{.name = "the guest sees each address space's memslots",
 		 .run = sees_both_address_spaces},
-		{.name = "the guest reaches addresses above 4 GiB to 2 TiB",
+		{.name = "the guest reaches addresses far above 4 GiB",
 		 .run = reaches_far_addresses},
 		{.name = "a memslot id can be probed without changing it",
 		 .run = probes_slot_ids},

@@ -69,6 +69,18 @@ json_object *printed(const char *name)
 	return list;
 }
 
+/** printed_device() - The only device of the status; the caller's to put. */
+json_object *printed_device(void)
+{
+	json_object *object = json_tokener_parse(output), *devices, *device;
+
+	ASSERT_TRUE(json_object_object_get_ex(object, "devices", &devices));
+	ASSERT_EQ(json_object_array_length(devices), 1);
+	device = json_object_get(json_object_array_get_idx(devices, 0));
+	json_object_put(object);
+	return device;
+}
+
 json_object *member(json_object *object, const char *name)
 {
 	json_object *value = NULL;

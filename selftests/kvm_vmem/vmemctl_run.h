@@ -17,6 +17,7 @@ extern char output[OUTPUT_MAX];
 int run_vmemctl(const char *const *args);
 
 const char *number(long value);
+json_object *printed_device(void);
 json_object *printed(const char *name);
 json_object *member(json_object *object, const char *name);
 uint64_t get(json_object *object, const char *name);

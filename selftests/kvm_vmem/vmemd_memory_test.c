@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * vmemd, the program, and the memory of a real region: huge pages that are
- * short, unplugged blocks that the guest uses all the same, and how KVM can map
+ * short, a memory cgroup that is full, unplugged blocks that the guest uses all the same, and how KVM can map
  * it.
  */
 #include <errno.h>
@@ -19,6 +19,7 @@
 
 #include <json-c/json.h>
 
+#include "cgroup.h"
 #include "driver.h"
 #include "region.h"
 #include "tap.h"
@@ -113,7 +114,7 @@ static json_object *status(const struct machine *m)
 	json_object *object;
 
 	ASSERT_EQ(RUN("--control", m->control, "--json", "status"), 0);
-	object = json_tokener_parse(output);
+	object = printed_device();
 	ASSERT_TRUE(object);
 	return object;
 }
@@ -267,6 +268,46 @@ static void a_page_of_1_gib_is_a_block(const void *arg)
 	munmap(m.r.mem.hva, m.r.mem.size);
 	close(m.r.mem.fd);
 	pool_set(POOL_1G, 0);
+}
+
+/* --- Memory whose lack kills --- */
+
+#define CGROUP_LIMIT MIB(96)
+
+/* In a cgroup with less memory than the guest asks for: nobody is killed. */
+static void a_plug_beyond_the_cgroup_is_busy(const void *arg)
+{
+	struct machine m;
+	uint64_t plugged;
+
+	(void)arg;
+	if (!cgroup_enter())
+		tap_skip("no memory cgroups");
+	machine_region(&m, MIB(2), MIB(32), MIB(256), 0, 0);
+	START(&m, "--prealloc", "--requested-size", "256M");
+	cgroup_limit(CGROUP_LIMIT);
+	EXPECT_EQ(plug(&m, 0, 64), VIRTIO_MEM_RESP_BUSY);
+	expect_failure(&m, "the memory cgroup has only");
+	/* What was allocated goes back. */
+	await_status(&m, "undiscarded_size", 0);
+	EXPECT_EQ(status_of(&m, "resident_size"), 0);
+	EXPECT_EQ(plug(&m, 0, 16), VIRTIO_MEM_RESP_ACK);
+	/* Block by block, as far as it goes. */
+	for (plugged = 16; plugged < 128; plugged++)
+		if (plug(&m, plugged, 1) != VIRTIO_MEM_RESP_ACK)
+			break;
+	EXPECT_TRUE(plugged < CGROUP_LIMIT / MIB(2));
+	EXPECT_EQ(status_of(&m, "plugged_size"), plugged * MIB(2));
+	/* Started again with the request in its way: no loop. */
+	driver_lose(&m.d);
+	driver_respawn(&m.d, (char *const[]){(char *)"--prealloc", NULL},
+		       m.control, m.r.fd, m.r.mem.fd);
+	driver_start(&m.d);
+	EXPECT_EQ(plug(&m, plugged, 1), VIRTIO_MEM_RESP_BUSY);
+	cgroup_limit(CGROUP_NO_LIMIT);
+	EXPECT_EQ(plug(&m, plugged, 1), VIRTIO_MEM_RESP_ACK);
+	driver_stop(&m.d);
+	cgroup_leave();
 }
 
 /* --- Unplugged blocks --- */
@@ -461,6 +502,8 @@ int main(void)
 		 .run = a_host_without_pages_answers_busy},
 		{.name = "a page of 1 GiB is a block",
 		 .run = a_page_of_1_gib_is_a_block},
+		{.name = "a plug beyond the memory cgroup is busy",
+		 .run = a_plug_beyond_the_cgroup_is_busy},
 		{.name = "what unplugged blocks have is told",
 		 .run = what_unplugged_blocks_have_is_told},
 		{.name = "more than the cap is taken back",

@@ -86,7 +86,7 @@ static uint64_t status_of(const struct machine *m, const char *name)
 	uint64_t value;
 
 	ASSERT_EQ(RUN("--control", m->control, "--json", "status"), 0);
-	object = json_tokener_parse(output);
+	object = printed_device();
 	value = get(object, name);
 	json_object_put(object);
 	return value;
@@ -177,6 +177,31 @@ static void a_device_comes_back_for_another_vm(const void *arg)
 	unlink(n.file);
 }
 
+/* A restore that plugs nothing is not carried out again either. */
+static void what_was_set_after_a_restore_stays(const void *arg)
+{
+	struct machine m, n;
+
+	(void)arg;
+	machine_region(&m, 0);
+	START(&m, "--log-level", "warning");
+	EXPECT_EQ(RUN("--control", m.control, "save", m.file), 0);
+	driver_stop(&m.d);
+
+	machine_region(&n, 0);
+	START(&n, "--restore", n.file);
+	EXPECT_EQ(status_of(&n, "requested_size"), 0);
+	EXPECT_EQ(RUN("--control", n.control, "resize", "512K"), 0);
+	driver_lose(&n.d);
+	driver_respawn(&n.d, (char *const[]){(char *)"--restore", n.file, NULL},
+		       n.control, n.r.fd, n.r.mem.fd);
+	driver_start(&n.d);
+	EXPECT_EQ(status_of(&n, "requested_size"), KIB(512));
+	EXPECT_EQ(state_of(&n).requested_size, KIB(512));
+	driver_stop(&n.d);
+	unlink(n.file);
+}
+
 static void another_region_is_refused(const void *arg)
 {
 	struct machine m, n;
@@ -191,6 +216,19 @@ static void another_region_is_refused(const void *arg)
 	/* With blocks of somebody's that are not those that were saved. */
 	machine_region(&n, 0);
 	ASSERT_OK(region_plug(&n.r, 3, 1));
+	expect_refused(&n);
+	EXPECT_AS_MODEL(&n.r);
+	/* With some of them. */
+	machine_region(&n, 0);
+	ASSERT_OK(region_plug(&n.r, 0, 3));
+	expect_refused(&n);
+	EXPECT_AS_MODEL(&n.r);
+	/* With all of them, and one in a memslot that has none. */
+	machine_region(&n, 0);
+	ASSERT_OK(region_plug(&n.r, 0, 3));
+	ASSERT_OK(region_plug(&n.r, 5, 1));
+	ASSERT_OK(region_plug(&n.r, 17, 9));
+	ASSERT_OK(region_plug(&n.r, 10, 1));
 	expect_refused(&n);
 	EXPECT_AS_MODEL(&n.r);
 	/* With the very same: nothing is to do. */
@@ -359,6 +397,8 @@ int main(void)
 	static const struct tap_case cases[] = {
 		{.name = "a device comes back for another VM",
 		 .run = a_device_comes_back_for_another_vm},
+		{.name = "what was set after a restore stays",
+		 .run = what_was_set_after_a_restore_stays},
 		{.name = "another region is refused, and nothing is changed",
 		 .run = another_region_is_refused},
 		{.name = "more runs than a message takes are one batch",

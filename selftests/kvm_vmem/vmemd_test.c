@@ -36,6 +36,7 @@
  * @pid: of vmemd, 0 if there is none
  * @options: first of all, ended by NULL
  * @several: it has a second device, "far", with a socket of its own
+ * @mixed: the second device's memory is the front end's to map
  * @region, @memory: what it has left here, of each device
  * @control: connected to its control socket, or -1
  * @nobody: it runs as a user without any rights
@@ -49,6 +50,7 @@ struct daemon {
 	pid_t pid;
 	const char *options[3];
 	bool several;
+	bool mixed;
 	int region[MAX_DEVICES];
 	int memory[MAX_DEVICES];
 	int control;
@@ -121,7 +123,7 @@ static void pass_descriptors(const struct daemon *d)
 /* In the child: it is vmemd from here on. */
 static void become_daemon(const struct daemon *d)
 {
-	const char *argv[16] = {
+	const char *argv[20] = {
 		"vmemd",	"--control",	    d->control_path,
 		"--vhost-user", d->vhost_user_path, "--log-level",
 		"warning",
@@ -138,6 +140,12 @@ static void become_daemon(const struct daemon *d)
 		argv[nr++] = "far";
 		argv[nr++] = "--vhost-user";
 		argv[nr++] = d->far_path;
+	}
+	if (d->mixed) {
+		argv[nr++] = "--backing";
+		argv[nr++] = "vmm";
+		argv[nr++] = "--region-size";
+		argv[nr++] = "1G";
 	}
 	execvp(argv[0], (char *const *)argv);
 	_exit(errno == ENOENT ? 127 : 126);
@@ -513,6 +521,60 @@ static void two_devices_are_kept_apart(const void *arg)
 	daemon_remove(&d);
 }
 
+/* One device's region is the module's, the other's memory the front end maps. */
+static void both_backings_side_by_side(const void *arg)
+{
+	char text[TEXT_MAX], line[128];
+	struct region r;
+	struct daemon d;
+
+	(void)arg;
+	need_vmemd();
+	region_init(&r, AS_MASK_NORMAL);
+	daemon_prepare(&d);
+	d.several = true;
+	d.mixed = true;
+	daemon_start(&d);
+	daemon_wait(&d, "waiting for a region");
+	/* The one has no use for a region, the other no more than one. */
+	ask(&d, CALL("attach", "far", ""), (const int[]){r.fd, r.mem.fd}, text);
+	expect_said(text, "EOPNOTSUPP");
+	ask(&d, CALL("attach", "0", ""), (const int[]){r.fd, r.mem.fd}, text);
+	expect_said(text, "\"region_id\":");
+	daemon_wait(&d, "READY=1");
+	/* What it is started again with. */
+	daemon_wait(&d, "FDNAME=memory");
+	ASSERT_OK(region_plug(&r, 1, 3));
+	wait_plugged(&d, CALL("status", "0", ""), 3 * r.args.block_size);
+	for (int i = 0; i < 2; i++) {
+		tap_context("start %d", i);
+		ask(&d, STATUS, NULL, text);
+		expect_said(text, "\"backing\":\"vmm\"");
+		expect_said(text, "\"region_id\":");
+		ask(&d, CALL("resize", "far", ",\"size\":268435456"), NULL,
+		    text);
+		expect_said(text, "\"requested_size\":268435456,");
+		snprintf(line, sizeof(line),
+			 CALL("resize", "0", ",\"size\":%llu"),
+			 (unsigned long long)(4 * r.args.block_size));
+		ask(&d, line, NULL, text);
+		expect_said(text, "\"populated_slots\":");
+		ask(&d, CALL("dirty-log", "far", ",\"on\":true"), NULL, text);
+		expect_said(text, "EOPNOTSUPP");
+		ask(&d, CALL("hold", "far", ",\"on\":true"), NULL, text);
+		expect_said(text, "\"held\":true");
+		expect_requested(&d, CALL("status", "0", ""),
+				 4 * r.args.block_size);
+		EXPECT_GUEST_AS_MODEL(&r);
+		daemon_kill(&d);
+		if (i)
+			break;
+		daemon_start(&d);
+		daemon_wait(&d, "READY=1");
+	}
+	daemon_remove(&d);
+}
+
 #define SUBSCRIBE(device, memslots) \
 	CALL("subscribe", device,   \
 	     ",\"name\":\"vhost-net0\",\"used\":6,\"memslots\":" memslots)
@@ -750,6 +812,8 @@ int main(void)
 		 .run = with_a_region_whose_vm_is_gone_it_ends_well},
 		{.name = "two devices are kept apart, and come back",
 		 .run = two_devices_are_kept_apart},
+		{.name = "both backings side by side",
+		 .run = both_backings_side_by_side},
 		{.name = "a consumer has room for all devices",
 		 .run = a_consumer_has_room_for_all_devices},
 		{.name = "it keeps nothing but its descriptors",

@@ -81,10 +81,12 @@ int batch_call(int dev_fd, int vm_fd, struct batch *b, uint32_t flags)
 		.nr = b->nr,
 		.regions = (uintptr_t)b->entries,
 		.bad_index = BATCH_INDEX_UNTOUCHED,
+		.entry_size = sizeof(*b->entries),
 	};
 	int r = ioctl(dev_fd, KVM_VMEM_MEMSLOT_BATCH, &arg) < 0 ? -errno : 0;
 
 	b->bad_index = arg.bad_index;
+	b->zapped = arg.zapped;
 	return r;
 }
 

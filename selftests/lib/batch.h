@@ -14,12 +14,14 @@
  * @nr: how many
  * @capacity: how many fit
  * @bad_index: what the last failed call left
+ * @zapped: what the last call told, KVM_VMEM_ZAPPED_*
  */
 struct batch {
 	struct kvm_userspace_memory_region *entries;
 	uint32_t nr;
 	uint32_t capacity;
 	uint32_t bad_index;
+	uint32_t zapped;
 };
 
 /* What @bad_index holds while the module has not written it. */

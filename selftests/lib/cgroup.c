@@ -100,6 +100,15 @@ void cgroup_limit(uint64_t bytes)
 	ASSERT_TRUE(write_text(OWN "/memory.max", text));
 }
 
+/**
+ * cgroup_step_out() - Put a child of the process that has entered it where that
+ * came from: it can look at the cgroup when there is no memory left in there.
+ */
+void cgroup_step_out(void)
+{
+	ASSERT_TRUE(write_text("/cgroup.procs", "0"));
+}
+
 /** cgroup_leave() - Leave it again, and remove it. */
 void cgroup_leave(void)
 {

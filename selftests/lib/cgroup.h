@@ -12,6 +12,7 @@ bool cgroup_enter(void);
 uint64_t cgroup_current(void);
 void cgroup_limit(uint64_t bytes);
 uint64_t cgroup_stat(const char *name);
+void cgroup_step_out(void);
 void cgroup_leave(void);
 
 #endif /* SELFTESTS_CGROUP_H */

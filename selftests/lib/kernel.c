@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #include "tap.h"
 
@@ -40,6 +41,22 @@ bool module_parameter(const char *module, const char *parameter)
 		value = 0;
 	fclose(f);
 	return value == 'Y' || value == '1';
+}
+
+/** kernel_has_module() - Is this module loaded, or built in? */
+bool kernel_has_module(const char *module)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/module/%s", module);
+	return !access(path, F_OK);
+}
+
+/** kvm_nested_paging() - Does KVM map guests by AMD's NPT or Intel's EPT? */
+bool kvm_nested_paging(void)
+{
+	return module_parameter("kvm_amd", "npt") ||
+	       module_parameter("kvm_intel", "ept");
 }
 
 /**

@@ -16,12 +16,6 @@ static uint64_t pages_touched(uint64_t gpa, uint64_t size, uint64_t page)
 	return (gpa + size - 1) / page - gpa / page + 1;
 }
 
-static bool uses_tdp(void)
-{
-	return module_parameter("kvm_amd", "npt") ||
-	       module_parameter("kvm_intel", "ept");
-}
-
 /**
  * metadata_uses_rmaps() - Does each memslot have rmaps, nested guest or not?
  *
@@ -29,13 +23,13 @@ static bool uses_tdp(void)
  */
 bool metadata_uses_rmaps(void)
 {
-	return !uses_tdp() || !module_parameter("kvm", "tdp_mmu");
+	return !kvm_nested_paging() || !module_parameter("kvm", "tdp_mmu");
 }
 
 /* Write tracking: 6.1 always (for KVMGT), newer only for shadow paging. */
 static bool uses_gfn_track(void)
 {
-	return !uses_tdp() || !kernel_is_at_least(6, 12);
+	return !kvm_nested_paging() || !kernel_is_at_least(6, 12);
 }
 
 /**

@@ -4,11 +4,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -92,6 +94,23 @@ void become_nobody(gid_t gid)
 	ASSERT_EQ(setresuid(NOBODY, NOBODY, NOBODY), 0);
 }
 
+/** become_nobody_with() - Give up all rights but capabilities, a mask of them. */
+void become_nobody_with(uint64_t caps)
+{
+	struct __user_cap_header_struct header = {
+		.version = _LINUX_CAPABILITY_VERSION_3,
+	};
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {
+		{.effective = (uint32_t)caps, .permitted = (uint32_t)caps},
+		{.effective = (uint32_t)(caps >> 32),
+		 .permitted = (uint32_t)(caps >> 32)},
+	};
+
+	ASSERT_EQ(prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0), 0);
+	become_nobody(NOBODY);
+	ASSERT_EQ(syscall(SYS_capset, &header, data), 0);
+}
+
 /** expect_exit() - Wait for a process, which must end well. */
 void expect_exit(pid_t pid)
 {
@@ -121,4 +140,26 @@ unsigned int kvm_vm_count(void)
 	}
 	closedir(dir);
 	return nr;
+}
+
+/**
+ * process_thread_state() - A thread's state as /proc has it: 'D' in a wait that no
+ * signal ends, but perhaps one that kills; 0 if there is none.
+ */
+char process_thread_state(const char *process, const char *thread)
+{
+	char path[300], text[256], *end, state = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%s/task/%s/stat", process, thread);
+	f = fopen(path, "re");
+	if (!f)
+		return 0;
+	if (fgets(text, sizeof(text), f)) {
+		end = strrchr(text, ')');
+		if (end && end[1])
+			state = end[2];
+	}
+	fclose(f);
+	return state;
 }

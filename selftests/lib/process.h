@@ -3,6 +3,7 @@
 #ifndef SELFTESTS_PROCESS_H
 #define SELFTESTS_PROCESS_H
 
+#include <stdint.h>
 #include <sys/types.h>
 
 /* A user and group without rights: nobody's. */
@@ -15,7 +16,9 @@ void send_fd(int socket, int fd);
 int receive_fd(int socket);
 
 void become_nobody(gid_t gid);
+void become_nobody_with(uint64_t caps);
 void expect_exit(pid_t pid);
 unsigned int kvm_vm_count(void);
+char process_thread_state(const char *process, const char *thread);
 
 #endif /* SELFTESTS_PROCESS_H */

@@ -8,6 +8,7 @@
 #include "tap.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -214,6 +215,48 @@ static unsigned int timeout_factor(void)
 	return factor && factor <= TAP_TIMEOUT_FACTOR_MAX ? factor : 1;
 }
 
+/* Run a case to its end. Return: how it ended, or -errno. */
+static int run_case(const struct tap_case *c)
+{
+	unsigned int seconds =
+		timeout_factor() *
+		(c->timeout_s ? c->timeout_s : TAP_DEFAULT_TIMEOUT_S);
+	pid_t pid;
+	int status;
+
+	memset(result, 0, sizeof(*result));
+	fflush(stdout);
+	pid = fork();
+	if (pid < 0)
+		return -errno;
+	if (!pid)
+		run_child(c);
+	/* Also in the child; whoever comes first. */
+	setpgid(pid, pid);
+	status = wait_child(pid, seconds);
+	if (status != -1 && WIFEXITED(status) &&
+	    WEXITSTATUS(status) == TAP_EXIT_SKIP && result->skipped &&
+	    !result->failures)
+		return TAP_SKIPPED;
+	return judge(status, seconds) ? TAP_PASSED : TAP_FAILED;
+}
+
+static int share_result(void)
+{
+	result = mmap(NULL, sizeof(*result), PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (result != MAP_FAILED)
+		return 0;
+	result = &no_case;
+	return -errno;
+}
+
+static void unshare_result(void)
+{
+	munmap(result, sizeof(*result));
+	result = &no_case;
+}
+
 /**
  * tap_run() - Run all cases and report them.
  *
@@ -223,43 +266,28 @@ static unsigned int timeout_factor(void)
 int tap_run(const struct tap_case *cases, size_t nr)
 {
 	size_t i, failed = 0, skipped = 0;
+	int r;
 
-	result = mmap(NULL, sizeof(*result), PROT_READ | PROT_WRITE,
-		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (result == MAP_FAILED) {
-		printf("Bail out! mmap: %s\n", strerror(errno));
+	r = share_result();
+	if (r) {
+		printf("Bail out! mmap: %s\n", strerror(-r));
 		return EXIT_FAILURE;
 	}
 
 	printf("TAP version 13\n1..%zu\n", nr);
 	for (i = 0; i < nr; i++) {
 		const struct tap_case *c = &cases[i];
-		unsigned int seconds =
-			timeout_factor() *
-			(c->timeout_s ? c->timeout_s : TAP_DEFAULT_TIMEOUT_S);
-		pid_t pid;
-		int status;
 
-		memset(result, 0, sizeof(*result));
-		fflush(stdout);
-		pid = fork();
-		if (pid < 0) {
-			printf("Bail out! fork: %s\n", strerror(errno));
+		r = run_case(c);
+		if (r < 0) {
+			printf("Bail out! fork: %s\n", strerror(-r));
 			return EXIT_FAILURE;
 		}
-		if (!pid)
-			run_child(c);
-		/* Also in the child; whoever comes first. */
-		setpgid(pid, pid);
-		status = wait_child(pid, seconds);
-
-		if (status != -1 && WIFEXITED(status) &&
-		    WEXITSTATUS(status) == TAP_EXIT_SKIP && result->skipped &&
-		    !result->failures) {
+		if (r == TAP_SKIPPED) {
 			skipped++;
 			printf("ok %zu - %s # SKIP %s\n", i + 1, c->name,
 			       result->reason);
-		} else if (judge(status, seconds)) {
+		} else if (r == TAP_PASSED) {
 			printf("ok %zu - %s\n", i + 1, c->name);
 		} else {
 			failed++;
@@ -267,10 +295,84 @@ int tap_run(const struct tap_case *cases, size_t nr)
 		}
 		fflush(stdout);
 	}
-	munmap(result, sizeof(*result));
+	unshare_result();
 	if (failed)
 		return EXIT_FAILURE;
 	return nr && skipped == nr ? TAP_EXIT_SKIP : EXIT_SUCCESS;
+}
+
+/* What was written to a file, as a string: the caller's to free. */
+static char *read_all(int fd)
+{
+	off_t size = lseek(fd, 0, SEEK_END);
+	char *text = size < 0 ? NULL : calloc(1, (size_t)size + 1);
+
+	if (text && pread(fd, text, (size_t)size, 0) != size) {
+		free(text);
+		text = NULL;
+	}
+	return text;
+}
+
+/**
+ * tap_report() - Run all cases without printing anything.
+ * @report: is told how each one ended
+ * @arg: for @report
+ *
+ * What the cases and the runner print goes to @report's notes meanwhile.
+ *
+ * Return: 0, or -errno: not all were run.
+ */
+int tap_report(const struct tap_case *cases, size_t nr,
+	       void (*report)(const struct tap_case *c,
+			      const struct tap_outcome *outcome, void *arg),
+	       void *arg)
+{
+	int saved, notes, r;
+	size_t i;
+
+	r = share_result();
+	if (r)
+		return r;
+	fflush(stdout);
+	saved = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+	notes = memfd_create("notes", MFD_CLOEXEC);
+	if (saved < 0 || notes < 0 || dup2(notes, STDOUT_FILENO) < 0) {
+		r = -errno;
+		goto out_close;
+	}
+	for (i = 0; i < nr; i++) {
+		struct tap_outcome outcome = {.reason = result->reason};
+		char *text;
+
+		if (ftruncate(notes, 0) || lseek(notes, 0, SEEK_SET)) {
+			r = -errno;
+			break;
+		}
+		r = run_case(&cases[i]);
+		if (r < 0)
+			break;
+		fflush(stdout);
+		text = read_all(notes);
+		if (!text) {
+			r = -ENOMEM;
+			break;
+		}
+		outcome.verdict = r;
+		outcome.notes = text;
+		r = 0;
+		report(&cases[i], &outcome, arg);
+		free(text);
+	}
+	fflush(stdout);
+	dup2(saved, STDOUT_FILENO);
+out_close:
+	if (saved >= 0)
+		close(saved);
+	if (notes >= 0)
+		close(notes);
+	unshare_result();
+	return r;
 }
 
 /**

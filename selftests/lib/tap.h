@@ -44,7 +44,30 @@ struct tap_case {
 #define TAP_TIMEOUT_FACTOR_ENV "TAP_TIMEOUT_FACTOR"
 #define TAP_TIMEOUT_FACTOR_MAX 100
 
+/* How a case ended. */
+enum tap_verdict {
+	TAP_PASSED,
+	TAP_FAILED,
+	TAP_SKIPPED,
+};
+
+/**
+ * struct tap_outcome - how a case ended, for tap_report()
+ * @verdict: how
+ * @reason: why it was skipped
+ * @notes: the lines that it printed
+ */
+struct tap_outcome {
+	enum tap_verdict verdict;
+	const char *reason;
+	const char *notes;
+};
+
 int tap_run(const struct tap_case *cases, size_t nr);
+int tap_report(const struct tap_case *cases, size_t nr,
+	       void (*report)(const struct tap_case *c,
+			      const struct tap_outcome *outcome, void *arg),
+	       void *arg);
 int tap_skip_all(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 void tap_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -36,7 +36,8 @@ static const char *const events[TRACING_NR_COUNTERS] = {
 #define TRIGGER_LEN 96
 #define PATH_LEN    160
 
-static bool try_write(const char *path, const char *text, int flags)
+/** tracing_try_write() - Write a text to a file. Return: whether it was taken. */
+bool tracing_try_write(const char *path, const char *text, int flags)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC | flags);
 	ssize_t len = (ssize_t)strlen(text);
@@ -51,7 +52,7 @@ static bool try_write(const char *path, const char *text, int flags)
 
 static void must_write(const char *path, const char *text, int flags)
 {
-	if (!try_write(path, text, flags)) {
+	if (!tracing_try_write(path, text, flags)) {
 		tap_fail(__FILE__, __LINE__, "%s: %s", path, strerror(errno));
 		tap_abort();
 	}
@@ -80,12 +81,12 @@ static void remove_leftovers(void)
 	char path[PATH_LEN];
 
 	/* Removing the probe takes its trigger along. */
-	try_write(event_file(path, TRACING_GRACE_PERIODS, "trigger"),
-		  "!hist:keys=common_pid\n", 0);
-	try_write(event_file(path, TRACING_ZAPS, "trigger"),
-		  "!hist:keys=common_pid\n", 0);
-	try_write(TRACEFS "kprobe_events", "-:" GROUP "/grace_period\n",
-		  O_APPEND);
+	tracing_try_write(event_file(path, TRACING_GRACE_PERIODS, "trigger"),
+			  "!hist:keys=common_pid\n", 0);
+	tracing_try_write(event_file(path, TRACING_ZAPS, "trigger"),
+			  "!hist:keys=common_pid\n", 0);
+	tracing_try_write(TRACEFS "kprobe_events", "-:" GROUP "/grace_period\n",
+			  O_APPEND);
 	rmdir(INSTANCE);
 }
 
@@ -123,9 +124,20 @@ void tracing_close(void)
 		   O_APPEND);
 }
 
-/** tracing_count_start() - Count from 0. */
+/**
+ * tracing_count_start() - Count from 0.
+ *
+ * Skips, and leaves nothing behind, on kernels without histogram triggers.
+ */
 void tracing_count_start(void)
 {
+	char path[PATH_LEN];
+
+	if (access(event_file(path, TRACING_ZAPS, "hist"), R_OK)) {
+		tracing_close();
+		tap_skip(
+			"this kernel cannot count events (CONFIG_HIST_TRIGGERS)");
+	}
 	for (int i = 0; i < TRACING_NR_COUNTERS; i++)
 		write_trigger(i, "");
 }
@@ -166,14 +178,14 @@ static bool parse_batch(const char *line, struct tracing_batch *batch)
 	       sscanf(fields,
 		      " batch: creates=%" SCNu32 " deletes=%" SCNu32
 		      " flips=%" SCNu32 " grace_periods=%" SCNu32
-		      " zaps=%" SCNu32 " judge_ns=%" SCNu64
+		      " zaps=%" SCNu32 " unmaps=%" SCNu32 " judge_ns=%" SCNu64
 		      " prepare_ns=%" SCNu64 " grace_ns=%" SCNu64
 		      " zap_ns=%" SCNu64 " commit_ns=%" SCNu64
 		      " result=%" SCNd32,
 		      &batch->creates, &batch->deletes, &batch->flips,
-		      &batch->grace_periods, &batch->zaps, &batch->judge_ns,
-		      &batch->prepare_ns, &batch->grace_ns, &batch->zap_ns,
-		      &batch->commit_ns, &batch->result) == 11;
+		      &batch->grace_periods, &batch->zaps, &batch->unmaps,
+		      &batch->judge_ns, &batch->prepare_ns, &batch->grace_ns,
+		      &batch->zap_ns, &batch->commit_ns, &batch->result) == 12;
 }
 
 /**
@@ -207,4 +219,78 @@ unsigned int tracing_take_batches(struct tracing_batch *batches,
 	fclose(f);
 	must_write(INSTANCE "trace", "", O_TRUNC);
 	return nr;
+}
+
+/**
+ * tracing_open_events() - Begin to trace "work" or "batch" events of all threads.
+ *
+ * Skips without tracefs. Return: what the others take.
+ */
+FILE *tracing_open_events(const char *event)
+{
+	char path[PATH_LEN];
+	FILE *pipe;
+	int fd;
+
+	if (access(TRACEFS "instances", W_OK))
+		tap_skip("%s: %s", TRACEFS "instances", strerror(errno));
+	rmdir(INSTANCE);
+	ASSERT_EQ(mkdir(INSTANCE, S_IRWXU), 0);
+	snprintf(path, sizeof(path), INSTANCE "events/kvm_vmem/%s/enable",
+		 event);
+	must_write(path, "1\n", 0);
+	fd = open(INSTANCE "trace_pipe", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	ASSERT_GE(fd, 0);
+	pipe = fdopen(fd, "r");
+	ASSERT_TRUE(pipe);
+	return pipe;
+}
+
+static bool next_line(FILE *pipe, char *line, int size)
+{
+	/* It has been at its end before. */
+	clearerr(pipe);
+	return fgets(line, size, pipe);
+}
+
+static void not_as_expected(const char *line)
+{
+	tap_fail(__FILE__, __LINE__, "not as expected: %s", line);
+	tap_abort();
+}
+
+/** tracing_next_work() - Return: false if no more work has run yet. */
+bool tracing_next_work(FILE *pipe, struct tracing_work *work)
+{
+	const char *fields;
+	char line[512];
+
+	if (!next_line(pipe, line, sizeof(line)))
+		return false;
+	fields = strstr(line, " work: ");
+	if (!fields || sscanf(fields,
+			      " work: vmm=%" SCNd32 " ran_ns=%" SCNu64
+			      " credit_ns=%" SCNd64,
+			      &work->vmm, &work->ran_ns, &work->credit_ns) != 3)
+		not_as_expected(line);
+	return true;
+}
+
+/** tracing_next_batch() - Return: false if there was no more batch yet. */
+bool tracing_next_batch(FILE *pipe, struct tracing_batch *batch)
+{
+	char line[512];
+
+	if (!next_line(pipe, line, sizeof(line)))
+		return false;
+	if (!parse_batch(line, batch))
+		not_as_expected(line);
+	return true;
+}
+
+/** tracing_close_events() - Trace no more, leave nothing behind. */
+void tracing_close_events(FILE *pipe)
+{
+	fclose(pipe);
+	ASSERT_EQ(rmdir(INSTANCE), 0);
 }

@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 /* What is counted. */
 enum tracing_counter {
@@ -26,6 +27,7 @@ struct tracing_batch {
 	uint32_t flips;
 	uint32_t grace_periods;
 	uint32_t zaps;
+	uint32_t unmaps;
 	int32_t result;
 	uint64_t judge_ns;
 	uint64_t prepare_ns;
@@ -33,6 +35,17 @@ struct tracing_batch {
 	uint64_t zap_ns;
 	uint64_t commit_ns;
 };
+
+/**
+ * struct tracing_work - a kvm_vmem:work event; see kmod/trace.h
+ */
+struct tracing_work {
+	int32_t vmm;
+	uint64_t ran_ns;
+	int64_t credit_ns;
+};
+
+bool tracing_try_write(const char *path, const char *text, int flags);
 
 void tracing_open(void);
 void tracing_close(void);
@@ -44,5 +57,11 @@ void tracing_count_stop(void);
 
 unsigned int tracing_take_batches(struct tracing_batch *batches,
 				  unsigned int max);
+
+/* Events of one kind, of all threads; not beside what is above. */
+FILE *tracing_open_events(const char *event);
+bool tracing_next_work(FILE *pipe, struct tracing_work *work);
+bool tracing_next_batch(FILE *pipe, struct tracing_batch *batch);
+void tracing_close_events(FILE *pipe);
 
 #endif /* SELFTESTS_TRACING_H */

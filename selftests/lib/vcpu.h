@@ -38,9 +38,27 @@ struct vcpu {
 	uint64_t window_gpa[2];
 };
 
+/* What dirty_ring_harvest() returns where nothing was logged. */
+#define DIRTY_RING_EMPTY UINT64_MAX
+
+/**
+ * struct dirty_ring - the dirty ring of a vCPU, of a VM that has VM_DIRTY_RING
+ * @gfns: the ring
+ * @next: entry to be read next
+ */
+struct dirty_ring {
+	struct kvm_dirty_gfn *gfns;
+	uint32_t next;
+};
+
 void vcpu_create(struct vcpu *vcpu, struct vm *vm);
 void vcpu_destroy(struct vcpu *vcpu);
 void vcpu_set_smm(struct vcpu *vcpu, bool smm);
+
+void dirty_ring_map(struct dirty_ring *ring, const struct vcpu *vcpu);
+void dirty_ring_unmap(struct dirty_ring *ring);
+uint64_t dirty_ring_harvest(struct dirty_ring *ring);
+int dirty_ring_reset(const struct vm *vm);
 
 enum guest_access guest_read(struct vcpu *vcpu, uint64_t gpa, uint64_t *value);
 enum guest_access guest_write(struct vcpu *vcpu, uint64_t gpa, uint64_t value);

@@ -38,6 +38,7 @@ void vmem_batch_apply(int dev, struct kvm_vm *vm, struct vmem_batch *batch)
 		.vm_fd = vm->fd,
 		.nr = batch->nr,
 		.regions = (uintptr_t)batch->entries,
+		.entry_size = sizeof(*batch->entries),
 	};
 	int r = ioctl(dev, KVM_VMEM_MEMSLOT_BATCH, &arg);
 

@@ -33,6 +33,7 @@ static const char usage[] =
 	"  --block-size SIZE      virtio-mem block (2M)\n"
 	"  --region-gpa ADDRESS   guest address (first suitable from 4 GiB on)\n"
 	"  --region-pages SIZE    its memory is of huge pages of the host's pool (not)\n"
+	"  --zap-ranges           memslots that go take no other mappings along\n"
 	"  --probe SOCKET         tell at SOCKET which of its memslots exist in KVM\n"
 	"\n"
 	"vmemd, one of:\n"
@@ -69,6 +70,7 @@ enum option_id {
 	OPT_VHOST_USER,
 	OPT_VMEMD,
 	OPT_VMEMD_ARG,
+	OPT_ZAP_RANGES,
 };
 
 static const struct option long_options[] = {
@@ -94,6 +96,7 @@ static const struct option long_options[] = {
 	{"vhost-user", required_argument, NULL, OPT_VHOST_USER},
 	{"vmemd", required_argument, NULL, OPT_VMEMD},
 	{"vmemd-arg", required_argument, NULL, OPT_VMEMD_ARG},
+	{"zap-ranges", no_argument, NULL, OPT_ZAP_RANGES},
 	{NULL, 0, NULL, 0},
 };
 
@@ -209,6 +212,9 @@ static int take_option(struct options *options, int option, const char *name,
 						   &options->region.slot_size);
 	case OPT_SMM:
 		options->smm = true;
+		return 0;
+	case OPT_ZAP_RANGES:
+		options->region.zap_ranges = true;
 		return 0;
 	case OPT_VHOST_USER:
 		options->vhost_user = text;

@@ -48,6 +48,7 @@ int region_create(const struct region_config *config, int vm_fd, void *hva,
 	struct kvm_vmem_create_region create = {
 		.size = sizeof(create),
 		.vm_fd = vm_fd,
+		.flags = config->zap_ranges ? KVM_VMEM_REGION_ZAP_RANGES : 0,
 		.address_spaces = config->address_spaces,
 		.first_slot = first_slot,
 		.guest_phys_addr = config->gpa,

@@ -3,6 +3,7 @@
 #ifndef REGION_H
 #define REGION_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /**
@@ -13,6 +14,7 @@
  * @slot_size: bytes of one memslot
  * @page_size: of huge pages that its memory is of, 0 for the host's usual pages
  * @address_spaces: mask of KVM address spaces that get the memslots
+ * @zap_ranges: memslots that go take no mappings of other memory along
  */
 struct region_config {
 	uint64_t gpa;
@@ -21,6 +23,7 @@ struct region_config {
 	uint64_t slot_size;
 	uint64_t page_size;
 	uint32_t address_spaces;
+	bool zap_ranges;
 };
 
 /**

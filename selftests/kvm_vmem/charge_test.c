@@ -1,0 +1,858 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Who pays for the module's memory: what a VMM sizes is charged to its memory
+ * cgroup, nothing is held while a lock is waited for that the VMM can hold as
+ * long as it likes, whoever waits for it can be killed, a VMM at its limit can
+ * delete memslots, and what it takes beyond its limit for that it gives back.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <libmnl/libmnl.h>
+#include <linux/userfaultfd.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "batch.h"
+#include "cgroup.h"
+#include "kernel.h"
+#include "process.h"
+#include "region.h"
+#include "request.h"
+#include "tap.h"
+#include "thread.h"
+#include "tracing.h"
+#include "userfault.h"
+
+/* Memory that others of the machine take and give back meanwhile. */
+#define NOISE MIB(1)
+
+#define WAITERS	    100U
+#define CGROUP_SIZE MIB(64)
+
+/* What the vCPU faults on, and what holds the lock until that has come. */
+#define HELD_SLOT 100U
+/* A memslot that there is not. */
+#define NO_SLOT	  102U
+#define HELD_GPA  GIB(6)
+#define LOCK_SLOT 101U
+#define LOCK_GPA  GIB(7)
+
+/* How long to wait for what comes at once, or never: a bound on a failure. */
+#define PATIENCE_S 30U
+#define TICK_US	   10000U
+
+/**
+ * struct holder - a VM whose slots_lock is held
+ * @vm: the VM
+ * @vcpu: waits for @page, so that no grace period ends
+ * @mem: memory for memslots
+ * @dev: /dev/kvm-vmem
+ * @uffd: where @page is asked for
+ * @page: memory of a memslot, missing
+ * @reader: runs @vcpu
+ * @locker: holds slots_lock and waits for a grace period
+ * @locker_id: its thread id, once it runs
+ * @released: @locker has got it
+ */
+struct holder {
+	struct vm vm;
+	struct vcpu vcpu;
+	struct backing mem;
+	int dev;
+	int uffd;
+	void *page;
+	pthread_t reader;
+	pthread_t locker;
+	uint64_t locker_id;
+	bool released;
+};
+
+static void *read_held_page(void *arg)
+{
+	struct holder *h = arg;
+	uint64_t value;
+
+	guest_read(&h->vcpu, HELD_GPA, &value);
+	return NULL;
+}
+
+static void *hold_lock(void *arg)
+{
+	struct holder *h = arg;
+
+	__atomic_store_n(&h->locker_id, gettid(), __ATOMIC_RELEASE);
+	vm_set_region(&h->vm, SLOT(AS_NORMAL, LOCK_SLOT), 0, LOCK_GPA,
+		      GUEST_PAGE, h->mem.hva);
+	flag_set(&h->released);
+	return NULL;
+}
+
+/* Threads of a process that wait in the kernel, and no signal ends it. */
+static unsigned int threads_in_kernel(const char *process)
+{
+	struct dirent *entry;
+	unsigned int nr = 0;
+	char path[64];
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%s/task", process);
+	dir = opendir(path);
+	if (!dir)
+		return 0;
+	while ((entry = readdir(dir)))
+		nr += entry->d_name[0] != '.' &&
+		      process_thread_state(process, entry->d_name) == 'D';
+	closedir(dir);
+	return nr;
+}
+
+/* Wait until so many threads of a process wait in the kernel. */
+static void await_in_kernel(const char *process, unsigned int nr)
+{
+	while (threads_in_kernel(process) < nr)
+		usleep(TICK_US);
+}
+
+/* Make a VM. */
+static void holder_init(struct holder *h)
+{
+	*h = (struct holder){.dev = kvm_vmem_open()};
+	vm_create(&h->vm, 0);
+	vcpu_create(&h->vcpu, &h->vm);
+	backing_create(&h->mem, MIB(2));
+}
+
+/* Hold the lock of the VM. */
+static void holder_hold(struct holder *h)
+{
+	struct uffd_msg msg;
+	char locker[24];
+
+	h->page = userfault_page(&h->uffd);
+	ASSERT_OK(vm_set_region(&h->vm, SLOT(AS_NORMAL, HELD_SLOT), 0, HELD_GPA,
+				GUEST_PAGE, h->page));
+	thread_start(&h->reader, read_held_page, h);
+	ASSERT_EQ(read(h->uffd, &msg, sizeof(msg)), sizeof(msg));
+	thread_start(&h->locker, hold_lock, h);
+	while (!counter_read(&h->locker_id))
+		usleep(TICK_US);
+	snprintf(locker, sizeof(locker), "%" PRIu64, h->locker_id);
+	while (process_thread_state("self", locker) != 'D')
+		usleep(TICK_US);
+}
+
+static void holder_start(struct holder *h)
+{
+	holder_init(h);
+	holder_hold(h);
+}
+
+static void holder_release(struct holder *h)
+{
+	struct uffdio_zeropage zero = {
+		.range = {.start = (uintptr_t)h->page, .len = GUEST_PAGE},
+	};
+
+	ASSERT_EQ(ioctl(h->uffd, UFFDIO_ZEROPAGE, &zero), 0);
+	pthread_join(h->reader, NULL);
+	pthread_join(h->locker, NULL);
+}
+
+/**
+ * struct waiters - threads that call at the same time, once told to
+ * @h: their VM
+ * @entries: the largest batch there can be; NULL for KVM's own call
+ * @go: they may call
+ */
+struct waiters {
+	struct holder *h;
+	struct kvm_userspace_memory_region *entries;
+	bool go;
+};
+
+static void *call_and_wait(void *arg)
+{
+	struct waiters *w = arg;
+	struct batch b = {.entries = w->entries, .nr = KVM_VMEM_MAX_BATCH};
+
+	while (!flag_is_set(&w->go))
+		usleep(TICK_US);
+	/* There is nothing to delete, or memslot 0 is in it more than once. */
+	if (w->entries)
+		EXPECT_ERR(batch_call(w->h->dev, w->h->vm.fd, &b, 0), EINVAL);
+	else
+		EXPECT_ERR(vm_set_region(&w->h->vm, SLOT(AS_NORMAL, NO_SLOT), 0,
+					 0, 0, NULL),
+			   EINVAL);
+	return NULL;
+}
+
+/* Bytes of the machine that are gone and that nobody is charged for. */
+static uint64_t uncharged(void)
+{
+	return meminfo("MemTotal") - meminfo("MemAvailable") - cgroup_current();
+}
+
+/*
+ * Let WAITERS threads wait for a VM's lock.
+ *
+ * Return: by how many bytes the uncharged memory has grown. Noise goes away
+ * again, so it is measured until it is below @bound, or for PATIENCE_S.
+ */
+static uint64_t growth(struct kvm_userspace_memory_region *entries,
+		       uint64_t bound)
+{
+	struct waiters w = {.entries = entries};
+	pthread_t threads[WAITERS];
+	uint64_t before, grown = 0;
+	struct holder h;
+	unsigned int i, waiting;
+
+	holder_start(&h);
+	w.h = &h;
+	for (i = 0; i < WAITERS; i++)
+		thread_start(&threads[i], call_and_wait, &w);
+	waiting = threads_in_kernel("self");
+	before = uncharged();
+	flag_set(&w.go);
+	await_in_kernel("self", waiting + WAITERS);
+	for (i = 0; i < PATIENCE_S * 10; i++) {
+		grown = uncharged() > before ? uncharged() - before : 0;
+		if (grown < bound)
+			break;
+		usleep(100000);
+	}
+	EXPECT_TRUE(!flag_is_set(&h.released));
+	holder_release(&h);
+	for (i = 0; i < WAITERS; i++)
+		pthread_join(threads[i], NULL);
+	return grown;
+}
+
+/*
+ * A kernel with checkers on takes memory of its own for each thread that waits.
+ * KVM's own call shows how much: it allocates nothing before it has the lock.
+ */
+static void waiters_hold_no_memory(const void *arg)
+{
+	struct kvm_userspace_memory_region *entries;
+	uint64_t kvm, batch;
+
+	(void)arg;
+	if (!cgroup_enter())
+		tap_skip("no memory cgroup");
+	cgroup_limit(CGROUP_SIZE);
+	entries = calloc(KVM_VMEM_MAX_BATCH, sizeof(*entries));
+	ASSERT_TRUE(entries);
+	memset(entries, 0, KVM_VMEM_MAX_BATCH * sizeof(*entries));
+	kvm = growth(NULL, NOISE);
+	batch = growth(entries, kvm + NOISE);
+	tap_note("%u threads wait: uncharged are %" PRIu64
+		 " KiB in KVM's call, %" PRIu64 " KiB with %u entries each",
+		 WAITERS, kvm >> 10, batch >> 10, KVM_VMEM_MAX_BATCH);
+	EXPECT_LT(batch, kvm + NOISE);
+	cgroup_leave();
+}
+
+/* Requests of a region that may wait, as kmod/region.c has it, but for one. */
+#define WAITING 63U
+
+static void describe_region(const struct holder *h, struct region *r)
+{
+	*r = (struct region){
+		.dev = h->dev,
+		.vm = h->vm,
+		.nl = netlink_open(),
+		.args =
+			{
+				.size = sizeof(r->args),
+				.vm_fd = h->vm.fd,
+				.address_spaces = AS_MASK_NORMAL,
+				.first_slot = 200,
+				.guest_phys_addr = GIB(8),
+				.region_size = MIB(2),
+				.userspace_addr = (uintptr_t)h->mem.hva,
+				.block_size = GUEST_PAGE,
+				.slot_size = GUEST_PAGE,
+			},
+	};
+}
+
+/*
+ * What requests hold while they wait is charged to nobody. A handler that
+ * charged it would hold netlink's lock while a sender over memory.high is made to
+ * sleep.
+ */
+static void requests_charge_nobody(const void *arg)
+{
+	struct mnl_socket *socket = request_socket(MNL_SOCKET_AUTOPID);
+	uint64_t before, charged;
+	struct holder h;
+	struct region r;
+	unsigned int i;
+	int on = 1;
+
+	(void)arg;
+	if (!cgroup_enter())
+		tap_skip("no memory cgroup");
+	/* Errors come without a copy of the request: all fit the socket. */
+	ASSERT_EQ(
+		mnl_socket_setsockopt(socket, NETLINK_CAP_ACK, &on, sizeof(on)),
+		0);
+	holder_init(&h);
+	describe_region(&h, &r);
+	region_create(&r);
+	holder_hold(&h);
+	/* The buffer that requests are made in is this process's. */
+	request_long_plug(socket, &r, 0);
+	before = cgroup_current();
+	for (i = 0; i < WAITING; i++)
+		request_long_plug(socket, &r, i + 1);
+	charged = cgroup_current() - before;
+	tap_note("%u requests of %u ranges: %" PRIi64 " KiB charged", WAITING,
+		 KVM_VMEM_MAX_RANGES, (int64_t)charged / 1024);
+	EXPECT_LT((int64_t)charged, (int64_t)NOISE);
+	holder_release(&h);
+	for (i = 0; i <= WAITING; i++)
+		EXPECT_EQ(request_error(socket, NULL), -EINVAL);
+	mnl_socket_close(socket);
+	cgroup_leave();
+}
+
+/* A call that waits for slots_lock, in a process with the VMM's memory. */
+struct call {
+	struct holder *h;
+	int (*run)(struct holder *h);
+};
+
+static int call_batch(struct holder *h)
+{
+	struct kvm_userspace_memory_region entry = {.slot = HELD_SLOT};
+	struct batch b = {.entries = &entry, .nr = 1};
+
+	return batch_call(h->dev, h->vm.fd, &b, 0);
+}
+
+static int call_create_region(struct holder *h)
+{
+	struct region r;
+
+	describe_region(h, &r);
+	return region_call_create(h->dev, &r.args);
+}
+
+static int run_call(void *arg)
+{
+	const struct call *call = arg;
+
+	call->run(call->h);
+	_exit(0);
+}
+
+static void expect_killable(struct holder *h, int (*run)(struct holder *h))
+{
+	static char stack[KIB(64)] __attribute__((aligned(16)));
+	struct call call = {.h = h, .run = run};
+	char process[16];
+	unsigned int i;
+	int status = 0;
+	pid_t pid;
+
+	pid = clone(run_call, stack + sizeof(stack),
+		    CLONE_VM | CLONE_FILES | SIGCHLD, &call);
+	ASSERT_GT(pid, 0);
+	snprintf(process, sizeof(process), "%d", pid);
+	await_in_kernel(process, 1);
+	ASSERT_EQ(kill(pid, SIGKILL), 0);
+	for (i = 0; i < PATIENCE_S * 1000000 / TICK_US; i++) {
+		if (waitpid(pid, &status, WNOHANG) == pid)
+			break;
+		usleep(TICK_US);
+	}
+	EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	EXPECT_TRUE(!flag_is_set(&h->released));
+}
+
+static void waiters_can_be_killed(const void *arg)
+{
+	struct holder h;
+
+	(void)arg;
+	holder_start(&h);
+	expect_killable(&h, call_batch);
+	expect_killable(&h, call_create_region);
+	holder_release(&h);
+}
+
+/* This process is not the one to be killed for memory. */
+static void be_spared(void)
+{
+	kernel_write("/proc/self/oom_score_adj", "-1000");
+}
+
+/* Memslots of one page from an id on, with guest addresses to match. */
+#define PAGE_GPA(id) (GIB(16) + (uint64_t)(id)*GUEST_PAGE)
+
+static void add_pages(struct batch *b, const struct backing *mem,
+		      unsigned int first, unsigned int nr)
+{
+	unsigned int id;
+
+	batch_reset(b);
+	for (id = first; id < first + nr; id++)
+		batch_set(b, SLOT(AS_NORMAL, id), 0, PAGE_GPA(id), GUEST_PAGE,
+			  mem->hva);
+}
+
+/* More of the stack than the calls below take. */
+#define STACK_SIZE KIB(256)
+
+/*
+ * Touch all that this process may touch later. A fault that finds no memory in a
+ * cgroup in which nobody may be killed is tried again for ever.
+ */
+static void __attribute__((noinline)) fault_all_in(void)
+{
+	volatile uint8_t stack[STACK_SIZE] __attribute__((unused));
+
+	for (unsigned int i = 0; i < STACK_SIZE; i += GUEST_PAGE)
+		stack[i] = 1;
+	ASSERT_OK(mlockall(MCL_CURRENT));
+}
+
+/* Make memslots from an id on until there is no more room. Return: how many. */
+static unsigned int fill_up(const struct vm *vm, const struct backing *mem,
+			    unsigned int first)
+{
+	unsigned int id = first;
+
+	while (!vm_set_region(vm, SLOT(AS_NORMAL, id), 0, PAGE_GPA(id),
+			      GUEST_PAGE, mem->hva))
+		id++;
+	return id - first;
+}
+
+/*
+ * Take what the cgroup still has room for, by memslots from an id on. Then even
+ * to read a file of /proc takes more.
+ */
+static unsigned int fill_cgroup(const struct vm *vm, const struct backing *mem,
+				unsigned int first, uint64_t *limit)
+{
+	fault_all_in();
+	*limit = cgroup_current();
+	cgroup_limit(*limit);
+	return fill_up(vm, mem, first);
+}
+
+/* More than there are INVALID copies for at the limit, and all of the spare. */
+#define MANY	   4096U
+#define MANY_FIRST 1000U
+#define NEXT_FIRST (MANY_FIRST + MANY)
+#define FILL_FIRST (NEXT_FIRST + MANY)
+
+/*
+ * Make a VM with @nr memslots from MANY_FIRST on.
+ * @create: the batch that has made them
+ * @delete: one that deletes them
+ *
+ * Return: the module's device.
+ */
+static int create_memslots(struct vm *vm, struct backing *mem, unsigned int nr,
+			   struct batch *create, struct batch *delete)
+{
+	int dev = kvm_vmem_open();
+	unsigned int id;
+
+	vm_create(vm, 0);
+	backing_create(mem, GUEST_PAGE);
+	memset(mem->hva, 0, GUEST_PAGE);
+	batch_init(create);
+	batch_init(delete);
+	add_pages(create, mem, MANY_FIRST, nr);
+	for (id = MANY_FIRST; id < MANY_FIRST + nr; id++)
+		batch_delete(delete, SLOT(AS_NORMAL, id));
+	ASSERT_OK(batch_apply(dev, vm, create));
+	return dev;
+}
+
+static void a_full_cgroup_can_delete(const void *arg)
+{
+	struct batch create, delete;
+	unsigned int id, filled;
+	struct backing mem;
+	uint64_t limit;
+	struct vm vm;
+	int dev;
+
+	(void)arg;
+	be_spared();
+	if (!cgroup_enter())
+		tap_skip("no memory cgroup");
+	dev = create_memslots(&vm, &mem, MANY, &create, &delete);
+	add_pages(&create, &mem, NEXT_FIRST, MANY);
+	filled = fill_cgroup(&vm, &mem, FILL_FIRST, &limit);
+
+	EXPECT_ERR(batch_apply(dev, &vm, &create), ENOMEM);
+	EXPECT_TRUE(!vm_slot_exists(&vm, SLOT(AS_NORMAL, NEXT_FIRST)));
+	/* The last entry is refused, and so nothing is deleted. */
+	delete.entries[MANY - 1].slot = SLOT(AS_NORMAL, NEXT_FIRST);
+	EXPECT_ERR(batch_apply(dev, &vm, &delete), EINVAL);
+	EXPECT_EQ(delete.bad_index, MANY - 1);
+	EXPECT_TRUE(vm_slot_exists(&vm, SLOT(AS_NORMAL, MANY_FIRST)));
+	delete.entries[MANY - 1].slot = SLOT(AS_NORMAL, NEXT_FIRST - 1);
+	EXPECT_OK(batch_apply(dev, &vm, &delete));
+	EXPECT_LE(cgroup_current(), limit);
+
+	cgroup_limit(CGROUP_NO_LIMIT);
+	tap_note("at its limit after %u more memslots", filled);
+	for (id = MANY_FIRST; id < NEXT_FIRST; id++)
+		if (vm_slot_exists(&vm, SLOT(AS_NORMAL, id)))
+			break;
+	EXPECT_EQ(id, NEXT_FIRST);
+	EXPECT_OK(batch_apply(dev, &vm, &create));
+	cgroup_leave();
+}
+
+#define TRACEFS	    "/sys/kernel/tracing/"
+#define ALLOCATIONS TRACEFS "instances/kvm_vmem_charge/"
+
+static void allocations_write(const char *name, const char *text)
+{
+	if (!tracing_try_write(name, text, O_TRUNC)) {
+		tap_fail(__FILE__, __LINE__, "%s: %s", name, strerror(errno));
+		tap_abort();
+	}
+}
+
+/* Begin to trace what this thread allocates: at the limit it could not. */
+static void allocations_open(void)
+{
+	char filter[64];
+
+	if (access(TRACEFS "instances", W_OK))
+		tap_skip("%s: %s", TRACEFS "instances", strerror(errno));
+	rmdir(ALLOCATIONS);
+	ASSERT_EQ(mkdir(ALLOCATIONS, S_IRWXU), 0);
+	snprintf(filter, sizeof(filter), "common_pid == %d\n", gettid());
+	allocations_write(ALLOCATIONS "events/kmem/kmalloc/filter", filter);
+	allocations_write(ALLOCATIONS "events/kmem/kmalloc/enable", "1\n");
+}
+
+/* How an allocation is asked for, as kmod/gfp.h names it. */
+enum attempt {
+	ATTEMPT_OTHER,
+	ATTEMPT_QUICK,
+	ATTEMPT_HARD,
+	ATTEMPT_SPARE,
+};
+
+static enum attempt parse_attempt(const char *line, uint64_t *size)
+{
+	const char *bytes = strstr(line, " bytes_req=");
+
+	if (!bytes || !strstr(line, "GFP_KERNEL_ACCOUNT") ||
+	    sscanf(bytes, " bytes_req=%" SCNu64, size) != 1)
+		return ATTEMPT_OTHER;
+	if (strstr(line, "__GFP_HIGH|"))
+		return ATTEMPT_SPARE;
+	if (strstr(line, "__GFP_NORETRY"))
+		return ATTEMPT_QUICK;
+	return strstr(line, "__GFP_RETRY_MAYFAIL") ? ATTEMPT_HARD
+						   : ATTEMPT_OTHER;
+}
+
+/**
+ * struct attempts - what became of the allocations of one call
+ * @spare: those that took of the spare
+ * @hard: hard attempts
+ * @first_hard: the first of the spare came after a hard attempt for the same, and
+ *	that after a quick one
+ */
+struct attempts {
+	unsigned int spare;
+	unsigned int hard;
+	bool first_hard;
+};
+
+static void read_attempts(struct attempts *a)
+{
+	enum attempt last[2] = {ATTEMPT_OTHER, ATTEMPT_OTHER}, now;
+	uint64_t size = 0, last_size = 0;
+	char line[512];
+	FILE *f;
+
+	*a = (struct attempts){.first_hard = true};
+	f = fopen(ALLOCATIONS "trace", "re");
+	ASSERT_TRUE(f);
+	while (fgets(line, sizeof(line), f)) {
+		now = parse_attempt(line, &size);
+		if (now == ATTEMPT_OTHER)
+			continue;
+		if (size != last_size)
+			last[0] = last[1] = ATTEMPT_OTHER;
+		if (now == ATTEMPT_SPARE && !a->spare++)
+			a->first_hard = last[0] == ATTEMPT_QUICK &&
+					last[1] == ATTEMPT_HARD;
+		a->hard += now == ATTEMPT_HARD;
+		last[0] = last[1];
+		last[1] = now;
+		last_size = size;
+	}
+	fclose(f);
+	allocations_write(ALLOCATIONS "events/kmem/kmalloc/enable", "0\n");
+	ASSERT_EQ(rmdir(ALLOCATIONS), 0);
+}
+
+/* Memslots that are deleted at the limit: each takes a copy of a memslot. */
+#define DELETES 64U
+
+/*
+ * At the limit memory is asked for quickly, then hard, and only then is the spare
+ * taken: it may be what the machine keeps for emergencies. When it has been taken
+ * for one copy of a memslot, no other is asked for hard.
+ */
+static void the_spare_comes_last(const void *arg)
+{
+	struct attempts attempts;
+	struct batch create, delete;
+	struct backing mem;
+	uint64_t limit;
+	struct vm vm;
+	int dev;
+
+	(void)arg;
+	be_spared();
+	if (!cgroup_enter())
+		tap_skip("no memory cgroup");
+	dev = create_memslots(&vm, &mem, DELETES, &create, &delete);
+	allocations_open();
+	fill_cgroup(&vm, &mem, FILL_FIRST, &limit);
+
+	EXPECT_OK(batch_apply(dev, &vm, &delete));
+	cgroup_limit(CGROUP_NO_LIMIT);
+	read_attempts(&attempts);
+	tap_note("%u of the spare, %u hard attempts", attempts.spare,
+		 attempts.hard);
+	EXPECT_GT(attempts.spare, 1);
+	EXPECT_TRUE(attempts.first_hard);
+	EXPECT_LT(attempts.hard, attempts.spare);
+	cgroup_leave();
+}
+
+/* How often to look: a bound on a failure, as each look takes the kernel long. */
+#define LOOKS 20U
+
+/* What each range of a request would take that a region keeps. */
+#define KEPT_RANGE (2 * sizeof(uint64_t))
+
+/**
+ * struct observer - a process outside of the cgroup, which can open files
+ * @look: it is to enforce the limit anew, and to see what is charged then
+ * @lift: it is to take the limit away
+ * @looked: it has
+ * @lifted: it has
+ * @limit: what the cgroup may be charged
+ * @current: what it was charged
+ */
+struct observer {
+	bool look;
+	bool lift;
+	bool looked;
+	bool lifted;
+	uint64_t limit;
+	uint64_t current;
+};
+
+static void await_flag(const bool *flag)
+{
+	while (!flag_is_set(flag))
+		usleep(TICK_US);
+}
+
+static void __attribute__((noreturn)) observe(struct observer *o)
+{
+	unsigned int i;
+
+	/* Or it would wait on for a case that has failed. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	cgroup_step_out();
+	await_flag(&o->look);
+	/* Set again, it is enforced: what CPUs hold in stock goes back. */
+	for (i = 0; i < LOOKS; i++) {
+		cgroup_limit(o->limit);
+		o->current = cgroup_current();
+		if (o->current <= o->limit)
+			break;
+		usleep(TICK_US);
+	}
+	flag_set(&o->looked);
+	await_flag(&o->lift);
+	cgroup_limit(CGROUP_NO_LIMIT);
+	flag_set(&o->lifted);
+	_exit(0);
+}
+
+static struct observer *observer_start(void)
+{
+	struct observer *o = mmap(NULL, sizeof(*o), PROT_READ | PROT_WRITE,
+				  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pid_t pid;
+
+	ASSERT_TRUE(o != MAP_FAILED);
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid)
+		observe(o);
+	return o;
+}
+
+/* Each of them knows the last request it has carried out. */
+#define NR_REGIONS 32U
+/* A memslot of as many blocks as two requests have ranges. */
+#define SLOT_BLOCKS (2 * KVM_VMEM_MAX_RANGES)
+#define SLOT_SIZE   (SLOT_BLOCKS * GUEST_PAGE)
+
+/* A region of two memslots, of which all of the first is plugged. */
+static void make_region(const struct holder *h, unsigned int i,
+			struct vmem_nl *nl, struct region *r)
+{
+	const uint64_t offset = 2ULL * i * SLOT_SIZE;
+	const struct vmem_nl_range all = {.gpa = GIB(8) + offset,
+					  .size = SLOT_SIZE};
+
+	describe_region(h, r);
+	vmem_nl_close(r->nl);
+	r->nl = nl;
+	r->args.first_slot += 2 * i;
+	r->args.guest_phys_addr = all.gpa;
+	r->args.userspace_addr += offset;
+	r->args.region_size = 2 * SLOT_SIZE;
+	r->args.slot_size = SLOT_SIZE;
+	region_create(r);
+	ASSERT_OK(
+		vmem_nl_plug(nl, VMEM_NL_BY_FD(r->fd), 1, &all, 1, NULL, NULL));
+}
+
+/* Unplug some of every other block of the first memslot, which stays. */
+static int unplug_others(const struct region *r, unsigned int nr)
+{
+	static struct vmem_nl_range ranges[KVM_VMEM_MAX_RANGES];
+	struct vmem_nl_answer answer = {0};
+	unsigned int i;
+	int ret;
+
+	for (i = 0; i < nr; i++)
+		ranges[i] = (struct vmem_nl_range){
+			.gpa = r->args.guest_phys_addr + 2ULL * i * GUEST_PAGE,
+			.size = GUEST_PAGE,
+		};
+	ret = vmem_nl_unplug(r->nl, VMEM_NL_BY_FD(r->fd), 2, ranges, nr,
+			     &answer, NULL);
+	if (!ret)
+		EXPECT_EQ(answer.plugged_size, SLOT_SIZE / 2);
+	return ret;
+}
+
+/* Plug a block of the second memslot. */
+static int plug_second(const struct region *r, struct vmem_nl_error *err)
+{
+	const struct vmem_nl_range range = {
+		.gpa = r->args.guest_phys_addr + SLOT_SIZE, .size = GUEST_PAGE};
+
+	return vmem_nl_plug(r->nl, VMEM_NL_BY_FD(r->fd), 3, &range, 1, NULL,
+			    err);
+}
+
+/*
+ * At the limit blocks can be unplugged, by requests with a number and as many
+ * ranges as there may be, and be plugged no more. The spare that these took is
+ * given back, though the regions know them again.
+ */
+static void a_full_cgroup_can_unplug(const void *arg)
+{
+	static struct region r[NR_REGIONS];
+	const uint64_t kept = NR_REGIONS * KVM_VMEM_MAX_RANGES * KEPT_RANGE;
+	struct vmem_nl *nl = netlink_open();
+	struct observer *observer;
+	struct vmem_nl_error err;
+	unsigned int i, filled;
+	struct holder h;
+
+	(void)arg;
+	be_spared();
+	if (!cgroup_enter())
+		tap_skip("no memory cgroup");
+	observer = observer_start();
+	holder_init(&h);
+	backing_destroy(&h.mem);
+	backing_create(&h.mem, 2ULL * NR_REGIONS * SLOT_SIZE);
+	memset(h.mem.hva, 0, GUEST_PAGE);
+	for (i = 0; i < NR_REGIONS; i++)
+		make_region(&h, i, nl, &r[i]);
+	/* What a long message takes of this process's memory is there then. */
+	ASSERT_OK(unplug_others(&r[0], KVM_VMEM_MAX_RANGES));
+	filled = fill_cgroup(&h.vm, &h.mem, FILL_FIRST, &observer->limit);
+
+	for (i = 1; i < NR_REGIONS; i++)
+		EXPECT_OK(unplug_others(&r[i], KVM_VMEM_MAX_RANGES));
+	flag_set(&observer->look);
+	await_flag(&observer->looked);
+	tap_note("%" PRIi64
+		 " KiB beyond the limit, to keep requests would take %" PRIu64,
+		 (int64_t)(observer->current - observer->limit) / 1024,
+		 kept / 1024);
+	EXPECT_LT((int64_t)(observer->current - observer->limit),
+		  (int64_t)kept / 2);
+	for (i = 1; i < NR_REGIONS; i++) {
+		EXPECT_OK(unplug_others(&r[i], KVM_VMEM_MAX_RANGES));
+		EXPECT_ERR(unplug_others(&r[i], KVM_VMEM_MAX_RANGES - 1),
+			   EINVAL);
+	}
+
+	/* There may be room for a range, and is none for a memslot. */
+	fill_up(&h.vm, &h.mem, FILL_FIRST + filled);
+	EXPECT_ERR(plug_second(&r[1], &err), ENOMEM);
+	EXPECT_TRUE(!err.has_offset);
+	flag_set(&observer->lift);
+	await_flag(&observer->lifted);
+	EXPECT_OK(plug_second(&r[1], NULL));
+	cgroup_leave();
+}
+
+int main(void)
+{
+	static const struct tap_case cases[] = {
+		{.name = "who waits for a VM's lock holds no memory meanwhile",
+		 .run = waiters_hold_no_memory,
+		 .timeout_s = 180},
+		{.name = "who waits for a VM's lock can be killed",
+		 .run = waiters_can_be_killed,
+		 .timeout_s = 180},
+		{.name = "a VMM at the limit of its cgroup can delete memslots",
+		 .run = a_full_cgroup_can_delete,
+		 .timeout_s = 180},
+		{.name = "requests that wait are charged to nobody",
+		 .run = requests_charge_nobody,
+		 .timeout_s = 180},
+		{.name = "a VMM at the limit takes the spare last",
+		 .run = the_spare_comes_last,
+		 .timeout_s = 180},
+		{.name = "a VMM at the limit can unplug, and gives the spare back",
+		 .run = a_full_cgroup_can_unplug,
+		 .timeout_s = 180},
+	};
+
+	return tap_run(cases, ARRAY_SIZE(cases));
+}

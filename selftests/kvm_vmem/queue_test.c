@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * What somebody with a region's descriptor can make the host's workers do is a
+ * share of a CPU, and nobody else waits for who has used it up. Told by the
+ * module's count of what its works take (kvm_vmem:work), which is compared with
+ * the clock: how fast this machine is makes no difference.
+ */
+#include <errno.h>
+#include <libmnl/libmnl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "module.h"
+#include "process.h"
+#include "region.h"
+#include "request.h"
+#include "tap.h"
+#include "thread.h"
+#include "tracing.h"
+
+/* As kmod/queue.c has them. */
+#define CREDIT_NS 1000000000LL
+#define SHARE	  4
+
+/* What a flood is to have taken, so that the share shows beside the credit. */
+#define FLOOD_NS (3 * CREDIT_NS)
+
+/* Memslots that come and go at once, so that one work takes its time. */
+#define NR_SLOTS 4096U
+/* A debt that takes some time to pay: a work takes several times this. */
+#define DEBT_NS 10000000LL
+
+/* The machine may do something else for as long as a debt is paid: try again. */
+#define MAX_ROUNDS 50
+
+/* Emulated, and slowed down by what is tested here. */
+#define TIMEOUT_S 600
+
+/**
+ * struct flood - a VM and a region of it that is plugged and unplugged
+ * @r: both
+ * @works: the module's count
+ * @ran: how many works have run
+ * @taken: CPU time that works have taken in all
+ * @last: the last work
+ * @plugged: it is plugged
+ */
+struct flood {
+	struct region r;
+	FILE *works;
+	unsigned int ran;
+	uint64_t taken;
+	struct tracing_work last;
+	bool plugged;
+};
+
+static void make_args(struct region *r)
+{
+	region_prepare(r);
+	backing_destroy(&r->mem);
+	backing_create(&r->mem, NR_SLOTS * GUEST_PAGE);
+	r->args.first_slot = REGION_FIRST_SLOT;
+	r->args.guest_phys_addr = GIB(8);
+	r->args.region_size = NR_SLOTS * GUEST_PAGE;
+	r->args.userspace_addr = (uintptr_t)r->mem.hva;
+	r->args.block_size = GUEST_PAGE;
+	r->args.slot_size = GUEST_PAGE;
+}
+
+static void flood_init(struct flood *f)
+{
+	memset(f, 0, sizeof(*f));
+	f->works = tracing_open_events("work");
+	make_args(&f->r);
+	region_create(&f->r);
+}
+
+static void flood_destroy(struct flood *f)
+{
+	tracing_close_events(f->works);
+}
+
+/* Count the works that have run. */
+static void count_works(struct flood *f)
+{
+	struct tracing_work work;
+
+	while (tracing_next_work(f->works, &work)) {
+		f->ran++;
+		f->taken += work.ran_ns;
+		f->last = work;
+	}
+}
+
+/*
+ * Wait for the next work to tell of itself, which is after its answer. Its time may
+ * be 0: the clock of a CPU that has lost ticks stands still for a while.
+ */
+static void await_work(struct flood *f)
+{
+	unsigned int before = f->ran;
+
+	for (;;) {
+		count_works(f);
+		if (f->ran != before)
+			return;
+		sched_yield();
+	}
+}
+
+static void change_all(struct flood *f)
+{
+	const struct vmem_nl_name name = VMEM_NL_BY_FD(f->r.fd);
+	struct vmem_nl_range all = {.gpa = f->r.args.guest_phys_addr,
+				    .size = f->r.args.region_size};
+
+	ASSERT_OK(f->plugged ? vmem_nl_unplug_all(f->r.nl, name, 0, NULL, NULL)
+			     : vmem_nl_plug(f->r.nl, name, 0, &all, 1, NULL,
+					    NULL));
+	f->plugged = !f->plugged;
+}
+
+/* Until works have taken so much more than they may. */
+static void run_into_debt(struct flood *f)
+{
+	do {
+		change_all(f);
+		await_work(f);
+	} while (f->last.credit_ns > -DEBT_NS);
+}
+
+static void a_flood_has_a_share(const void *arg)
+{
+	uint64_t start = now_ns(), passed;
+	struct flood f;
+
+	(void)arg;
+	flood_init(&f);
+	while (f.taken < FLOOD_NS) {
+		change_all(&f);
+		count_works(&f);
+	}
+	/* What the last one takes may be more than there was. */
+	passed = now_ns() - start;
+	tap_note("%llu ms of a CPU in %llu ms",
+		 (unsigned long long)f.taken / 1000000,
+		 (unsigned long long)passed / 1000000);
+	EXPECT_LE(f.taken - f.last.ran_ns, CREDIT_NS + passed / SHARE);
+	flood_destroy(&f);
+}
+
+/* A VM of the same process has a queue of its own. */
+static void another_vm_has_its_own(const void *arg)
+{
+	struct region other;
+	struct flood f;
+
+	(void)arg;
+	flood_init(&f);
+	region_init(&other, AS_MASK_NORMAL);
+	run_into_debt(&f);
+	ASSERT_OK(region_plug(&other, 0, 4));
+	await_work(&f);
+	/* It has taken nothing but this. */
+	EXPECT_GE(f.last.credit_ns + (int64_t)f.last.ran_ns, CREDIT_NS);
+	EXPECT_AS_MODEL(&other);
+	flood_destroy(&f);
+}
+
+/* Did a work begin that had no credit? One did, which was the last. */
+static bool began_in_debt(const struct flood *f)
+{
+	return f->last.credit_ns + (int64_t)f->last.ran_ns < 0;
+}
+
+static void prepare_sibling(struct region *r, const struct region *of)
+{
+	*r = *of;
+	r->args.first_slot += NR_SLOTS;
+	r->args.guest_phys_addr += GIB(1);
+	r->args.region_size = 16 * GUEST_PAGE;
+}
+
+/* A region without memslots is closed, another of its VM has used up the share. */
+static void close_does_not_wait(const void *arg)
+{
+	struct region sibling;
+	struct flood f;
+	int round;
+
+	(void)arg;
+	flood_init(&f);
+	for (round = 0; round < MAX_ROUNDS; round++) {
+		prepare_sibling(&sibling, &f.r);
+		region_create(&sibling);
+		run_into_debt(&f);
+		close(sibling.fd);
+		await_work(&f);
+		if (began_in_debt(&f))
+			break;
+	}
+	EXPECT_LT(round, MAX_ROUNDS);
+	flood_destroy(&f);
+}
+
+/* A region is closed that has used up the share, and of which requests wait. */
+static void close_ends_what_waits(const void *arg)
+{
+	struct mnl_socket *socket = request_socket(MNL_SOCKET_AUTOPID);
+	unsigned int cancelled = 0, i;
+	struct flood f;
+	int round, r;
+	bool blames;
+
+	(void)arg;
+	request_explain(socket);
+	flood_init(&f);
+	for (round = 0; round < MAX_ROUNDS && !cancelled; round++) {
+		run_into_debt(&f);
+		for (i = 0; i < 8; i++)
+			request_set(socket, &f.r, i, i);
+		close(f.r.fd);
+		/*
+		 * Each is answered, whether it was its turn or not, and the
+		 * requested size is not to blame.
+		 */
+		for (i = 0; i < 8; i++) {
+			r = request_error(socket, &blames);
+			if (r)
+				EXPECT_EQ(r, -ENODEV);
+			EXPECT_TRUE(!blames);
+			cancelled += r == -ENODEV;
+		}
+		EXPECT_TRUE(!vm_slot_exists(&f.r.vm, REGION_FIRST_SLOT));
+		f.plugged = false;
+		region_create(&f.r);
+	}
+	EXPECT_GT(cancelled, 0);
+	mnl_socket_close(socket);
+	flood_destroy(&f);
+}
+
+/* What a VM has used up is not given back with a new region. */
+static void credit_stays(const void *arg)
+{
+	uint64_t start, passed;
+	struct flood f;
+	int64_t debt;
+
+	(void)arg;
+	flood_init(&f);
+	run_into_debt(&f);
+	/* Before what is counted, so that no less time has passed. */
+	start = now_ns();
+	close(f.r.fd);
+	await_work(&f);
+	debt = f.last.credit_ns;
+	region_create(&f.r);
+	passed = now_ns() - start;
+	tap_note("credit %lld us, a new region after %llu us",
+		 (long long)debt / 1000, (unsigned long long)passed / 1000);
+	/* Who makes a region waits until there is credit. */
+	if (debt < 0)
+		EXPECT_GE(passed, (uint64_t)-debt * SHARE);
+	f.plugged = false;
+	change_all(&f);
+	passed = now_ns() - start;
+	await_work(&f);
+	EXPECT_LE(f.last.credit_ns + (int64_t)f.last.ran_ns,
+		  debt + (int64_t)(passed / SHARE));
+	flood_destroy(&f);
+}
+
+static int create_and_exit(void *arg)
+{
+	struct region r;
+
+	prepare_sibling(&r, arg);
+	region_call_create(r.dev, &r.args);
+	_exit(0);
+}
+
+/* The number of a region that is made now. */
+static uint32_t next_region_id(const struct flood *f)
+{
+	struct region r;
+
+	prepare_sibling(&r, &f->r);
+	region_create(&r);
+	close(r.fd);
+	return r.args.region_id;
+}
+
+/*
+ * Who waits for credit to make a region can be killed, and has not waited to its
+ * end then: no region has been made, and so none has been given a number.
+ */
+static void create_can_be_killed(const void *arg)
+{
+	static char stack[KIB(64)] __attribute__((aligned(16)));
+	struct flood f;
+	int round, status = 0;
+	char process[16], state;
+	uint32_t id, next;
+	pid_t pid;
+
+	(void)arg;
+	flood_init(&f);
+	id = next_region_id(&f);
+	for (round = 0; round < MAX_ROUNDS; round++) {
+		run_into_debt(&f);
+		/* Its descriptors are its own: a region goes with them. */
+		pid = clone(create_and_exit, stack + sizeof(stack),
+			    CLONE_VM | SIGCHLD, &f.r);
+		ASSERT_GT(pid, 0);
+		snprintf(process, sizeof(process), "%d", pid);
+		/* It waits, or it did not have to. */
+		while ((state = process_thread_state(process, process)) !=
+			       'D' &&
+		       state != 'Z')
+			sched_yield();
+		kill(pid, SIGKILL);
+		ASSERT_EQ(waitpid(pid, &status, 0), pid);
+		next = next_region_id(&f);
+		if (WIFSIGNALED(status) && next == id + 1)
+			break;
+		id = next;
+	}
+	EXPECT_LT(round, MAX_ROUNDS);
+	flood_destroy(&f);
+}
+
+/* A queue that has credit to get is there for a while after its VM. */
+static void module_goes_with_queues(const void *arg)
+{
+	struct flood f;
+	int round;
+
+	(void)arg;
+	module_need_reload();
+	for (round = 0; round < 3; round++) {
+		flood_init(&f);
+		run_into_debt(&f);
+		flood_destroy(&f);
+		close(f.r.fd);
+		close(f.r.dev);
+		vmem_nl_close(f.r.nl);
+		vcpu_destroy(&f.r.vcpu);
+		vm_destroy(&f.r.vm);
+		/* The work that ended the region may not have returned. */
+		module_unload_soon();
+		module_load();
+	}
+}
+
+int main(void)
+{
+	static const struct tap_case cases[] = {
+		{.name = "a flood of changes takes a share of a CPU",
+		 .run = a_flood_has_a_share,
+		 .timeout_s = TIMEOUT_S},
+		{.name = "another VM of the process does not wait with it",
+		 .run = another_vm_has_its_own,
+		 .timeout_s = TIMEOUT_S},
+		{.name = "nor does who closes another region of the VM",
+		 .run = close_does_not_wait,
+		 .timeout_s = TIMEOUT_S},
+		{.name = "a region that is closed answers what waits",
+		 .run = close_ends_what_waits,
+		 .timeout_s = TIMEOUT_S},
+		{.name = "a new region has what the one before has left",
+		 .run = credit_stays,
+		 .timeout_s = TIMEOUT_S},
+		{.name = "who waits to make a region can be killed",
+		 .run = create_can_be_killed,
+		 .timeout_s = TIMEOUT_S},
+		{.name = "the module goes while a queue lingers",
+		 .run = module_goes_with_queues,
+		 .timeout_s = TIMEOUT_S},
+	};
+
+	return tap_run(cases, ARRAY_SIZE(cases));
+}

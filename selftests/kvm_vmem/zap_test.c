@@ -1,0 +1,497 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Batches that drop the mappings of what they delete, all of them and no others,
+ * and flush the TLBs a few times, however much they delete: in a VM whose VMM has
+ * switched off KVM's quirk that a delete drops all mappings, and in one where the
+ * batch, or the region, asks for it.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "batch.h"
+#include "kernel.h"
+#include "nested.h"
+#include "probe.h"
+#include "region.h"
+#include "tap.h"
+#include "tracing.h"
+#include "vcpu.h"
+
+#define BASE_GPA GIB(4)
+#define FIRST_ID 8U
+
+/* Memslots that a batch deletes, and some that stay between them. */
+#define MANY	  1024U
+#define KEPT	  64U
+#define SLOT_SIZE (16 * GUEST_PAGE)
+
+/*
+ * Flushes of a batch are not for its memslots, but there is one more each time
+ * that somebody else wants the CPU. Emulated CPUs are slow.
+ */
+#define DELETES_PER_FLUSH 4U
+
+/* A memslot that is unmapped in several chunks, the last one not whole. */
+#define LARGE_SIZE MIB(70)
+
+/**
+ * struct mode - why mappings of other memslots stay
+ * @vm: flags of the VM
+ * @batch: flags of its batches
+ */
+struct mode {
+	unsigned int vm;
+	uint32_t batch;
+};
+
+/* KVM keeps them by itself. */
+static const struct mode by_itself = {.vm = VM_ZAP_SLOTS};
+/* The batch asks for it. */
+static const struct mode asked = {.batch = KVM_VMEM_BATCH_ZAP_RANGES};
+/* They do not. */
+static const struct mode not_asked;
+
+struct fixture {
+	const struct mode *mode;
+	int dev;
+	struct vm vm;
+	struct vcpu vcpu;
+	struct backing mem;
+	struct batch batch;
+};
+
+/* Are mappings in page tables that shadow none of the guest's? */
+static bool tdp_mmu(void)
+{
+	return kvm_nested_paging() && module_parameter("kvm", "tdp_mmu");
+}
+
+/* What a batch is to say if no memslot is shadowed, and it deletes. */
+static uint32_t zapped(const struct fixture *f)
+{
+	return f->mode != &not_asked && tdp_mmu() ? KVM_VMEM_ZAPPED_RANGES
+						  : KVM_VMEM_ZAPPED_BY_KVM;
+}
+
+/* Do mappings of other memslots stay? */
+static bool others_stay(const struct fixture *f)
+{
+	return f->mode->vm & VM_ZAP_SLOTS ||
+	       zapped(f) == KVM_VMEM_ZAPPED_RANGES;
+}
+
+static void fixture_init(struct fixture *f, const void *mode, uint64_t size)
+{
+	f->mode = mode;
+	f->dev = kvm_vmem_open();
+	vm_create(&f->vm, f->mode->vm);
+	vcpu_create(&f->vcpu, &f->vm);
+	backing_create(&f->mem, size);
+	batch_init(&f->batch);
+}
+
+static void fixture_destroy(struct fixture *f)
+{
+	batch_free(&f->batch);
+	backing_destroy(&f->mem);
+	vcpu_destroy(&f->vcpu);
+	vm_destroy(&f->vm);
+	close(f->dev);
+}
+
+static void apply(struct fixture *f)
+{
+	ASSERT_OK(batch_call(f->dev, f->vm.fd, &f->batch, f->mode->batch));
+	batch_reset(&f->batch);
+}
+
+/* Where memslot @i is, both for the guest and in the backing. */
+static uint64_t offset_of(unsigned int i)
+{
+	return i * SLOT_SIZE;
+}
+
+/* Make memslots; the guest reads a page of each, which maps it. */
+static void create_and_map(struct fixture *f, unsigned int nr)
+{
+	uint64_t value;
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		batch_set(&f->batch, FIRST_ID + i, 0, BASE_GPA + offset_of(i),
+			  SLOT_SIZE, f->mem.hva + offset_of(i));
+	apply(f);
+	for (i = 0; i < nr; i++)
+		ASSERT_EQ(guest_read(&f->vcpu, BASE_GPA + offset_of(i), &value),
+			  GUEST_MEMORY);
+}
+
+/* Of KEPT memslots after others; the guest faults no more often than this. */
+static void expect_refaults(struct fixture *f, unsigned int first,
+			    uint64_t wanted)
+{
+	uint64_t value, faults = vm_stat(&f->vm, "pf_fixed");
+	unsigned int i;
+
+	for (i = first; i < first + KEPT; i++)
+		ASSERT_EQ(guest_read(&f->vcpu, BASE_GPA + offset_of(i), &value),
+			  GUEST_MEMORY);
+	faults = vm_stat(&f->vm, "pf_fixed") - faults;
+	tap_note("%llu of %u pages that stay are faulted in again",
+		 (unsigned long long)faults, KEPT);
+	if (wanted)
+		EXPECT_GE(faults, wanted);
+	else
+		EXPECT_EQ(faults, 0);
+}
+
+/*
+ * Of some memslots and KEPT more, the former are deleted. As many mappings go as
+ * there were in these, so none of another memslot is missed by the guest.
+ */
+static void drops_mappings_of_deleted_only(const void *mode, unsigned int nr)
+{
+	struct fixture f;
+	uint64_t mapped;
+	unsigned int i;
+
+	if (!kvm_nested_paging())
+		tap_skip(
+			"with shadow paging no more is mapped than the last page");
+	fixture_init(&f, mode, offset_of(nr + KEPT));
+	create_and_map(&f, nr + KEPT);
+	EXPECT_EQ(f.batch.zapped, 0);
+	mapped = vm_stat(&f.vm, "pages_4k");
+	ASSERT_GE(mapped, nr + KEPT);
+	for (i = 0; i < nr; i++)
+		batch_delete(&f.batch, FIRST_ID + i);
+	apply(&f);
+	EXPECT_EQ(f.batch.zapped, zapped(&f));
+	EXPECT_EQ(vm_stat(&f.vm, "pages_4k"),
+		  others_stay(&f) ? mapped - nr : 0);
+	expect_refaults(&f, nr, others_stay(&f) ? 0 : KEPT);
+	/* Some of those that went, and all that stay. */
+	for (i = nr > KEPT ? nr - KEPT : 0; i < nr + KEPT; i++) {
+		tap_context("memslot %u", i);
+		if (i < nr)
+			EXPECT_GUEST_MMIO(&f.vcpu, BASE_GPA + offset_of(i));
+		else
+			EXPECT_GUEST_MEMORY(&f.vcpu, BASE_GPA + offset_of(i),
+					    f.mem.hva + offset_of(i));
+	}
+	fixture_destroy(&f);
+}
+
+static void drops_mappings_of_one(const void *mode)
+{
+	drops_mappings_of_deleted_only(mode, 1);
+}
+
+static void drops_mappings_of_many(const void *mode)
+{
+	drops_mappings_of_deleted_only(mode, MANY);
+}
+
+static void flushes_for_all_of_them(const void *mode)
+{
+	struct fixture f;
+	uint64_t flushes;
+	unsigned int i;
+
+	if (!tdp_mmu())
+		tap_skip(
+			"without the TDP MMU KVM's hook drops mappings, and flushes");
+	fixture_init(&f, mode, offset_of(MANY));
+	create_and_map(&f, MANY);
+	for (i = 0; i < MANY; i++)
+		batch_delete(&f.batch, FIRST_ID + i);
+	flushes = vm_stat(&f.vm, "remote_tlb_flush_requests");
+	apply(&f);
+	flushes = vm_stat(&f.vm, "remote_tlb_flush_requests") - flushes;
+	tap_note("%llu flushes for %u deletes", (unsigned long long)flushes,
+		 MANY);
+	EXPECT_GE(flushes, 1U);
+	EXPECT_LT(flushes, MANY / DELETES_PER_FLUSH);
+	fixture_destroy(&f);
+}
+
+/* Pages at both sides of every border where a memslot may be cut. */
+static unsigned int border_pages(uint64_t *offsets)
+{
+	unsigned int nr = 0;
+	uint64_t at;
+
+	for (at = 0; at < LARGE_SIZE; at += MIB(2)) {
+		offsets[nr++] = at;
+		offsets[nr++] = at + MIB(2) - GUEST_PAGE;
+	}
+	return nr;
+}
+
+/* What the guest read of a memslot that is gone it reads of it no more. */
+static void leaves_nothing_of_a_large_memslot(const void *mode)
+{
+	uint64_t offsets[2 * LARGE_SIZE / MIB(2)], value;
+	unsigned int nr = border_pages(offsets), round, i;
+	struct fixture f;
+	uint8_t *hva;
+
+	fixture_init(&f, mode, 2 * LARGE_SIZE);
+	for (i = 0; i < nr; i++) {
+		*(uint64_t *)(f.mem.hva + offsets[i]) = i;
+		*(uint64_t *)(f.mem.hva + LARGE_SIZE + offsets[i]) = ~i;
+	}
+	for (round = 0; round < 4; round++) {
+		hva = f.mem.hva + round % 2 * LARGE_SIZE;
+		batch_set(&f.batch, FIRST_ID, 0, BASE_GPA, LARGE_SIZE, hva);
+		apply(&f);
+		for (i = 0; i < nr; i++) {
+			tap_context("round %u, offset %#llx", round,
+				    (unsigned long long)offsets[i]);
+			ASSERT_EQ(guest_read(&f.vcpu, BASE_GPA + offsets[i],
+					     &value),
+				  GUEST_MEMORY);
+			EXPECT_EQ(value, *(uint64_t *)(hva + offsets[i]));
+		}
+		batch_delete(&f.batch, FIRST_ID);
+		apply(&f);
+	}
+	fixture_destroy(&f);
+}
+
+/* Delete a memslot, and return what the batch says of it. */
+static struct tracing_batch delete_traced(struct fixture *f, unsigned int i)
+{
+	struct tracing_batch told = {0};
+
+	batch_delete(&f->batch, FIRST_ID + i);
+	tracing_count_start();
+	apply(f);
+	EXPECT_EQ(tracing_take_batches(&told, 1), 1);
+	tracing_count_stop();
+	EXPECT_EQ(told.deletes, 1);
+	return told;
+}
+
+/*
+ * While page tables of a nested guest are shadowed, KVM's hook drops mappings:
+ * shadow pages of a deleted memslot must not outlive it.
+ */
+static void leaves_shadow_pages_to_kvm(const void *mode)
+{
+	struct tracing_batch told;
+	struct fixture f;
+	bool nests;
+
+	if (!kvm_nested_paging())
+		tap_skip("with shadow paging all page tables are shadowed");
+	f.mode = mode;
+	f.dev = kvm_vmem_open();
+	vm_create(&f.vm, f.mode->vm);
+	nests = nested_vcpu_create(&f.vcpu, &f.vm);
+	backing_create(&f.mem, offset_of(2));
+	batch_init(&f.batch);
+	create_and_map(&f, 2);
+	tracing_open();
+
+	told = delete_traced(&f, 0);
+	EXPECT_EQ(told.unmaps, tdp_mmu());
+	EXPECT_EQ(told.zaps, !tdp_mmu());
+	if (nests) {
+		nested_guest_run(&f.vcpu);
+		told = delete_traced(&f, 1);
+		EXPECT_EQ(told.unmaps, 0);
+		EXPECT_EQ(told.zaps, 1);
+		EXPECT_EQ(f.batch.zapped, KVM_VMEM_ZAPPED_BY_KVM);
+	}
+	EXPECT_GUEST_MMIO(&f.vcpu, BASE_GPA);
+	tracing_close();
+	fixture_destroy(&f);
+}
+
+/* Have KVM know of a device that is assigned to the VM. Return: to be closed. */
+static int assign(const struct fixture *f)
+{
+	struct kvm_create_device device = {.type = KVM_DEV_TYPE_VFIO};
+	int fd = probe_watch(&f->vm), r;
+
+	r = probe_assign(fd);
+	if (r != -EOPNOTSUPP) {
+		ASSERT_OK(r);
+		return fd;
+	}
+	close(fd);
+	if (ioctl(f->vm.fd, KVM_CREATE_DEVICE, &device))
+		tap_skip("KVM_DEV_TYPE_VFIO: %s", strerror(errno));
+	return (int)device.fd;
+}
+
+/* Delete a memslot, and return what the batch says of the mappings. */
+static uint32_t delete_one(struct fixture *f, unsigned int i)
+{
+	batch_delete(&f->batch, FIRST_ID + i);
+	apply(f);
+	return f->batch.zapped;
+}
+
+/*
+ * A batch that asks is not heard as long as the VM has an assigned device; what
+ * KVM does by itself it does with one, too.
+ */
+static void devices_are_left_to_kvm(const void *mode)
+{
+	struct fixture f;
+	int device;
+
+	if (!kvm_nested_paging())
+		tap_skip("with shadow paging all page tables are shadowed");
+	probe_module_load();
+	fixture_init(&f, mode, offset_of(KEPT + 3));
+	create_and_map(&f, KEPT + 3);
+	EXPECT_EQ(delete_one(&f, 0), zapped(&f));
+	device = assign(&f);
+	EXPECT_EQ(delete_one(&f, 1),
+		  mode == &by_itself ? zapped(&f) : KVM_VMEM_ZAPPED_BY_KVM);
+	expect_refaults(&f, 3, mode == &by_itself ? 0 : KEPT);
+	close(device);
+	EXPECT_EQ(delete_one(&f, 2), zapped(&f));
+	expect_refaults(&f, 3, others_stay(&f) ? 0 : KEPT);
+	fixture_destroy(&f);
+	probe_module_unload();
+}
+
+/* Before 6.5 KVM's hook is what tells page trackers: it is called for each. */
+static void trackers_are_told(const void *mode)
+{
+	struct fixture f;
+	uint32_t by_kvm;
+	uint64_t value;
+	int fd, r;
+
+	if (!kvm_nested_paging())
+		tap_skip("with shadow paging all page tables are shadowed");
+	probe_module_load();
+	fixture_init(&f, mode, offset_of(2));
+	create_and_map(&f, 2);
+	fd = probe_watch(&f.vm);
+	r = probe_track(fd);
+	if (r == -EOPNOTSUPP)
+		tap_skip("this KVM has no page trackers of others");
+	ASSERT_OK(r);
+	by_kvm = kernel_is_at_least(6, 5) ? zapped(&f) : KVM_VMEM_ZAPPED_BY_KVM;
+	EXPECT_EQ(delete_one(&f, 0), by_kvm);
+	close(fd);
+	/* There are page tables again. */
+	ASSERT_EQ(guest_read(&f.vcpu, BASE_GPA + offset_of(1), &value),
+		  GUEST_MEMORY);
+	EXPECT_EQ(delete_one(&f, 1), zapped(&f));
+	fixture_destroy(&f);
+	probe_module_unload();
+}
+
+/* What netlink tells of the region. */
+static struct vmem_nl_region state_of(struct region *r)
+{
+	struct vmem_nl_region state;
+
+	ASSERT_OK(
+		vmem_nl_region_get(r->nl, VMEM_NL_BY_FD(r->fd), &state, NULL));
+	return state;
+}
+
+/* The guest touches blocks of the region, and faults so often. */
+static void expect_block_faults(struct region *r, unsigned int first,
+				unsigned int nr, uint64_t wanted)
+{
+	uint64_t value, faults = vm_stat(&r->vm, "pf_fixed");
+	unsigned int i;
+
+	for (i = first; i < first + nr; i++)
+		ASSERT_EQ(guest_read(&r->vcpu, region_block_gpa(r, i), &value),
+			  GUEST_MEMORY);
+	faults = vm_stat(&r->vm, "pf_fixed") - faults;
+	if (wanted)
+		EXPECT_GE(faults, wanted);
+	else
+		EXPECT_EQ(faults, 0);
+}
+
+/* A region that was made so unplugs, and the rest of the guest feels nothing. */
+static void regions_keep_the_rest(const void *mode)
+{
+	const bool asks = mode == &asked, keeps = asks && tdp_mmu();
+	const unsigned int half = 3 * REGION_BLOCKS_PER_SLOT;
+	struct vmem_nl_region state;
+	struct region r;
+
+	if (!kvm_nested_paging())
+		tap_skip("with shadow paging all page tables are shadowed");
+	region_prepare(&r);
+	r.args.flags = asks ? KVM_VMEM_REGION_ZAP_RANGES : 0;
+	region_create(&r);
+	ASSERT_OK(region_plug(&r, 0, REGION_NR_BLOCKS));
+	expect_block_faults(&r, 0, REGION_NR_BLOCKS, REGION_NR_BLOCKS);
+	expect_block_faults(&r, 0, REGION_NR_BLOCKS, 0);
+	state = state_of(&r);
+	EXPECT_EQ(state.zap_ranges, asks);
+	EXPECT_EQ(state.range_zaps + state.zaps_by_kvm, 0);
+
+	ASSERT_OK(region_unplug(&r, 0, half));
+	expect_block_faults(&r, half, REGION_NR_BLOCKS - half,
+			    keeps ? 0 : REGION_NR_BLOCKS - half);
+	state = state_of(&r);
+	EXPECT_EQ(state.range_zaps, keeps);
+	EXPECT_EQ(state.zaps_by_kvm, !keeps);
+	EXPECT_AS_MODEL(&r);
+
+	/* No memslot goes. */
+	ASSERT_OK(region_unplug(&r, half, 1));
+	expect_block_faults(&r, half + 1, 1, 0);
+	ASSERT_OK(region_unplug_all(&r));
+	state = state_of(&r);
+	EXPECT_EQ(state.range_zaps, keeps ? 2 : 0);
+	EXPECT_EQ(state.zaps_by_kvm, keeps ? 0 : 2);
+	EXPECT_AS_MODEL(&r);
+}
+
+/* Emulated machines take their time where KVM does without the TDP MMU. */
+#define TIMEOUT_S 300
+
+#define CASE(text, fn, mode)                             \
+	{                                                \
+		.name = text, .run = fn, .arg = &(mode), \
+		.timeout_s = TIMEOUT_S                   \
+	}
+
+#define CASES(text, fn)                           \
+	CASE(text " (quirk off)", fn, by_itself), \
+		CASE(text " (asked for)", fn, asked)
+
+int main(void)
+{
+	static const struct tap_case cases[] = {
+		CASES("a batch of one drops the mappings of what it deletes only",
+		      drops_mappings_of_one),
+		CASES("a batch drops the mappings of what it deletes only",
+		      drops_mappings_of_many),
+		CASE("a batch that does not ask leaves it to KVM",
+		     drops_mappings_of_one, not_asked),
+		CASES("flushes do not grow with the deletes of a batch",
+		      flushes_for_all_of_them),
+		CASES("nothing stays mapped of a large memslot",
+		      leaves_nothing_of_a_large_memslot),
+		CASES("shadow pages of nested guests are left to KVM",
+		      leaves_shadow_pages_to_kvm),
+		CASES("a VM with an assigned device is left to KVM",
+		      devices_are_left_to_kvm),
+		CASES("page trackers are told", trackers_are_told),
+		CASE("a region that asks keeps the rest of the guest mapped",
+		     regions_keep_the_rest, asked),
+		CASE("a region that does not ask leaves it to KVM",
+		     regions_keep_the_rest, not_asked),
+	};
+
+	return tap_run(cases, ARRAY_SIZE(cases));
+}
