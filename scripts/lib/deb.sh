@@ -27,6 +27,8 @@ deb_cache=${XDG_CACHE_HOME:-${HOME:?}/.cache}/kvm-vmem
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "${BASH_SOURCE[0]}")/debug-kernel.sh"
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "${BASH_SOURCE[0]}")/matrix.sh"
 
 deb_say() {
 	echo "${0##*/}: $*" >&2
@@ -129,6 +131,7 @@ deb_uri() {
 deb_apt_root() {
 	local dir=$1 release=$2 suite uri keyring
 	local final=$deb_cache/apt/$release
+	local suites=("$release")
 
 	keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 	[ -r "$keyring" ] || {
@@ -137,8 +140,10 @@ deb_apt_root() {
 	}
 	mkdir -p "$dir"/{state/lists/partial,cache/archives/partial} || return 1
 	: >"$dir/status"
-	for suite in "$release" "$release-updates" "$release-security" \
-		"$release-backports"; do
+	# What is released has suites of its own for what comes after that.
+	[ "$release" = sid ] ||
+		suites+=("$release-updates" "$release-security" "$release-backports")
+	for suite in "${suites[@]}"; do
 		uri=$(deb_uri "$suite") || return 1
 		echo "deb [signed-by=$keyring] $uri $suite main"
 	done >"$dir/sources.list"
@@ -273,23 +278,62 @@ deb_root_make() {
 	[ ! -e "$dir/usr/bin/mawk" ] || ln -s mawk "$dir/usr/bin/awk"
 }
 
-# deb_kernel_suite RELEASE - where a kernel series is, and its flavour
-# Prints "SUITE FLAVOUR". RELEASE is a series, or a series and "-cloud", or
-# "-debug": no package has that one, it is built from the source.
-deb_kernel_suite() {
-	local flavour=amd64
+# deb_reviewed_series - print the kernel series that the module was reviewed for
+deb_reviewed_series() {
+	sed -n 's/^\t{ \([0-9]*\), \([0-9]*\) },$/\1.\2/p' \
+		"$(dirname "${BASH_SOURCE[0]}")/../../kmod/series.c"
+}
 
-	[[ $1 != *-cloud ]] || flavour=cloud-amd64
-	case ${1%-cloud} in
-	6.1) echo "bookworm $flavour" ;;
-	6.12) echo "bookworm-backports $flavour" ;;
-	7.3) echo "trixie-backports $flavour" ;;
-	6.12-debug) echo "bookworm-backports debug" ;;
-	*)
-		deb_say "kernel $1 is not known here; these are: 6.1 6.12 7.3, each also with -cloud, and 6.12-debug"
-		return 1
-		;;
+# deb_kernel_suite RELEASE - where a kernel series is, and its flavour
+# Prints "SUITE FLAVOUR", from scripts/matrix. RELEASE is a series, or a series
+# and "-cloud", "-rt" or "-debug": no package has the last one, it is built from
+# the source.
+deb_kernel_suite() {
+	local series=${1%%-*} name=${1#*-} flavour suite
+
+	suite=$(matrix_suite "$series")
+	case $1 in
+	"$series") flavour=amd64 ;;
+	*-debug) flavour=debug ;;
+	*) flavour=$name-amd64 ;;
 	esac
+	if [ -z "$suite" ] || { [ "$1" != "$series" ] &&
+		! matrix_has_flavour "$series" "$name"; }; then
+		deb_say "kernel $1 is not known here; these are: $(matrix_releases)"
+		return 1
+	fi
+	echo "$suite $flavour"
+}
+
+# deb_kernel_newest SUITE SERIES FLAVOUR - print the newest version of a series
+# The archive keeps the last series of the backports for a while beside the one
+# that the meta package names. Image and headers are both to be there, in SUITE,
+# for a release also in its security and updates. Prints nothing if the archive
+# has none.
+deb_kernel_newest() {
+	local number='[0-9][0-9.]*(\+[a-z0-9.]+)?(-[0-9]+)?' where=$1 packages
+
+	[[ $1 == *-* ]] || where="$1(-updates|-security)?"
+	deb_update "${1%%-*}" || return 1
+	mapfile -t packages < <(deb_apt "${1%%-*}" apt-cache search --names-only \
+		"^linux-(image|headers)-${2//./\\.}\\.$number-$3\$" | cut -d ' ' -f 1)
+	[ ${#packages[@]} != 0 ] || return 0
+	deb_apt "${1%%-*}" apt-cache madison "${packages[@]}" |
+		sed -nE "s#^ *linux-(image|headers)-([^ ]*) .* $where/.*#\2 \1#p" |
+		sort -uV | cut -d ' ' -f 1 | uniq -d | tail -n 1
+}
+
+# deb_kernel_gone RELEASE - has the archive dropped a kernel that was there?
+# Superseded series leave the backports. Not if it is in the cache, and not if
+# the archive cannot be asked: to fetch it then fails and says why.
+deb_kernel_gone() {
+	local suite flavour version
+
+	[ ! -e "$deb_cache/kernel/$1" ] || return 1
+	read -r suite flavour < <(deb_kernel_suite "$1") || return 1
+	[ "$flavour" != debug ] || return 1
+	version=$(deb_kernel_newest "$suite" "${1%%-*}" "$flavour") || return 1
+	[ -z "$version" ]
 }
 
 # deb_kernel RELEASE - print the folder of an extracted kernel
@@ -322,16 +366,10 @@ deb_kernel_make() {
 		debug_kernel_make "$dir" "${release%-debug}" "$suite"
 		return
 	fi
-	deb_update "${suite%%-*}" || return 1
-	# The meta package names the image that is current.
-	version=$(deb_depends "$suite" "linux-image-$flavour" |
-		sed -n 's/^linux-image-\([0-9]\)/\1/p' | head -n 1)
-	[ -n "$version" ] || {
-		deb_say "$suite has no linux-image-$flavour"
+	version=$(deb_kernel_newest "$suite" "${release%%-*}" "$flavour") ||
 		return 1
-	}
-	[[ $version == "${release%-cloud}".* ]] || {
-		deb_say "$suite has kernel $version now, not $release"
+	[ -n "$version" ] || {
+		deb_say "$suite has no kernel $release any more (flavour $flavour, with headers): the archive drops superseded series"
 		return 1
 	}
 	image=("linux-image-$version")

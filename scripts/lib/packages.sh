@@ -7,7 +7,7 @@
 packages_build() {
 	deb_install build-essential gcc-12 cmake pkg-config acpica-tools \
 		libcap-ng-dev libcmocka-dev libelf1 libjson-c-dev libmd-dev \
-		libmnl-dev libseccomp-dev libsystemd-dev kmod pahole util-linux xz-utils
+		libmnl-dev libnl-genl-3-dev libseccomp-dev libsystemd-dev kmod pahole util-linux xz-utils
 }
 
 # packages_check - install what the style and static checks take besides

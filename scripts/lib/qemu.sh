@@ -1,11 +1,33 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash
 #
-# The emulator that the testbed runs in, to be sourced after deb.sh.
+# QEMU, the testbed's AMD machine, to be sourced after deb.sh.
 #
 # Debian 12's own QEMU 7.2 can inject double faults into newer kernels under
 # TCG, so the backport is used, from the cache. Its shared libraries are those
 # of the machine, which the installed package brings.
+#
+# The testbed has one machine or another, each in a file like this one, and knows
+# of them only these functions, here with qemu_ before their names. What the
+# machine is to be is in the array "machine": cpu, kernel (its name), vmlinuz,
+# initrd and append (kernel parameters), memory, cpus; counted, keep and wake, if
+# those options were given; timeout; began, what SECONDS was
+# then; work, a folder for its files.
+#
+#   refuse	print what of that the machine cannot be, or nothing
+#   prepare	have ready what a run takes
+#   begin	print the words, one a line, that start the emulator. The machine's
+#		first serial port is the file "output" in the folder, with keep
+#		the terminal; its second is the file "console"
+#   look PID	return 0 if the machine goes on, or LOOK_TIMEOUT, or LOOK_STALLED if
+#		the emulator stands still and not the kernel. The testbed looks
+#		every second
+#   stalled_how	print what LOOK_STALLED was seen by
+#   last_words	print what the emulator itself said of a machine that ended
+
+# How often --wake looks, and when it did.
+QEMU_WAKE_S=5
+qemu_woken=$SECONDS
 
 # qemu_command - print the words, one a line, that start the emulator
 qemu_command() {
@@ -100,4 +122,80 @@ qemu_copy() {
 		while read -r library; do
 			cp -L "$library" "$folder/lib/" || return 1
 		done
+}
+
+qemu_refuse() {
+	:
+}
+
+qemu_prepare() {
+	local emulator accel options=qemu_accel
+
+	[ -z "${machine[counted]}" ] || options=qemu_accel_counted
+	emulator=$(qemu_command) && accel=$("$options") || return 1
+	mapfile -t qemu_words <<<"$emulator"$'\n'"-M"$'\n'"q35"$'\n'"$accel"
+}
+
+qemu_begin() {
+	local work=${machine[work]}
+
+	printf '%s\n' "${qemu_words[@]}" \
+		-smp "${machine[cpus]}" -m "${machine[memory]}" \
+		-nodefaults -no-user-config -display none -no-reboot \
+		-kernel "${machine[vmlinuz]}" -initrd "${machine[initrd]}" \
+		-append "${machine[append]}" \
+		-qmp "unix:$work/monitor,server=on,wait=off"
+	if [ -n "${machine[keep]}" ]; then
+		printf '%s\n' -chardev "stdio,id=command,signal=off" \
+			-serial chardev:command
+	else
+		printf '%s\n' -serial "file:$work/output"
+	fi
+	printf '%s\n' -serial "file:$work/console"
+}
+
+# qemu_stalled - is it the emulator that stands still?
+# Its signature: every CPU sleeps, with the timer interrupt pending that ought
+# to wake it. A kernel that hangs either runs or has no interrupt pending, as
+# a CPU takes it in the very instant.
+qemu_stalled() {
+	local _
+
+	for _ in 1 2 3; do
+		"${BASH_SOURCE[0]%/*}/qemu-stalled" "${machine[work]}/monitor" ||
+			return 1
+		sleep 1
+	done
+}
+
+# qemu_wake - make an emulator go on that stands still
+# It has forgotten to tell a CPU of the interrupt; any other one reminds it. A
+# kernel that hangs is not helped by a key.
+qemu_wake() {
+	qemu_stalled 2>/dev/null || return 0
+	deb_say "the emulator stalled; pressing a key"
+	"${BASH_SOURCE[0]%/*}/qemu-stalled" --wake "${machine[work]}/monitor" ||
+		true
+}
+
+qemu_look() {
+	local began=${machine[began]}
+
+	if [ $((SECONDS - began)) -ge "${machine[timeout]}" ]; then
+		! qemu_stalled || return "$LOOK_STALLED"
+		return "$LOOK_TIMEOUT"
+	fi
+	if [ -n "${machine[wake]}" ] &&
+		[ $((SECONDS - qemu_woken)) -ge "$QEMU_WAKE_S" ]; then
+		qemu_wake
+		qemu_woken=$SECONDS
+	fi
+}
+
+qemu_stalled_how() {
+	echo "all CPUs sleep with the timer interrupt pending, for the whole of ${machine[timeout]}s or a part"
+}
+
+qemu_last_words() {
+	: # It said so on stderr.
 }

@@ -2,7 +2,8 @@
 # shellcheck shell=bash
 #
 # The results of a test run, to be sourced: they collect in a file of the lines
-# that lib/tap prints (verdict, test, reason; separated by tabs).
+# that lib/tap prints (verdict, test, reason; separated by tabs), and of one for
+# each part of the run ("part", its name, seconds).
 # $top is the checkout.
 
 # results_begin FILE - start a run
@@ -74,10 +75,21 @@ results_tell() {
 	}'
 }
 
-# results_part NAME - end a part of the run: print its time
+# results_part NAME - end a part of the run: print its time, and keep it
 results_part() {
-	printf '== %s: %d s\n' "$1" $((SECONDS - results_clock))
+	local seconds=$((SECONDS - results_clock))
+
+	printf '== %s: %d s\n' "$1" "$seconds"
+	printf 'part\t%s\t%d\n' "$1" "$seconds" >>"$results"
 	results_clock=$SECONDS
+}
+
+# results_parts - print a table of the parts' times, the longest first
+# Parts that ran side by side took this machine's time from each other.
+results_parts() {
+	echo "parts, in seconds:"
+	awk -F '\t' '$1 == "part" { printf "  %6d  %s\n", $3, $2 }' "$results" |
+		sort -k 1,1nr -s
 }
 
 # results_end - print what failed, and the totals as the last line

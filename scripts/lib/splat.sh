@@ -25,7 +25,7 @@ splat_benign='NMI watchdog: (Enabled|Perf NMI|disabled)|watchdog: (Delayed|Disab
 # the tests that have allocations fail, what that led to.
 splat_refusal=': vmalloc error: size [0-9]+, exceeds total pages'
 splat_injected=': vmalloc error: size [0-9]+, | invoked oom-killer: '
-splat_injecting='testbed: begin ((vmemd_)?fail_nth_test|vmemd_fault_test)$'
+splat_injecting='testbed: begin ((vmemd_)?fail_nth_test|vmemd_fault_test|charge_test)$'
 
 # splat_find LOG - print what is wrong in a kernel log, with the text around it
 # Return: 0 if something was found, 1 if the log is clean
