@@ -5,7 +5,8 @@
 #
 #   kvm-vmem-dkms  sources of the module; DKMS builds it for each kernel
 #   vmemd          vmemd, vmemctl, what systemd and udev need, manual pages
-#   kvm-vmem-dev   headers and netlink specification
+#   libkvmvmem0    the library that VMMs are linked with
+#   kvm-vmem-dev   headers, the library to link with, netlink specification
 
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME kvm-vmem)
@@ -18,6 +19,7 @@ endif()
 set(CPACK_PACKAGE_DESCRIPTION_FILE ${PROJECT_SOURCE_DIR}/README.md)
 set(CPACK_RESOURCE_FILE_LICENSE ${PROJECT_SOURCE_DIR}/COPYING)
 set(CPACK_STRIP_FILES ON)
+set(CPACK_PRE_BUILD_SCRIPTS ${PROJECT_SOURCE_DIR}/packaging/strip.cmake)
 # Files as they would be, below DESTDIR: the unit names the final path.
 set(CPACK_SET_DESTDIR ON)
 set(CPACK_INSTALL_PREFIX /usr)
@@ -27,7 +29,7 @@ set(CPACK_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS
 
 set(CPACK_DEB_COMPONENT_INSTALL ON)
 set(CPACK_COMPONENTS_GROUPING IGNORE)
-set(CPACK_COMPONENTS_ALL dkms vmemd dev)
+set(CPACK_COMPONENTS_ALL dkms vmemd lib dev)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_PRIORITY optional)
 set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
@@ -88,9 +90,32 @@ debian_package(vmemd vmemd admin
 set(CPACK_DEBIAN_VMEMD_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_VMEMD_PACKAGE_RECOMMENDS "kvm-vmem-dkms (>= ${PROJECT_VERSION})")
 
+# What debhelper would make of the symbols file, which dpkg-shlibdeps of other
+# packages reads. A comment in it is dpkg's error.
+set(library_control ${CMAKE_CURRENT_BINARY_DIR}/packaging/libkvmvmem0)
+file(STRINGS packaging/libkvmvmem0.symbols symbols)
+list(FILTER symbols EXCLUDE REGEX "^# ")
+list(JOIN symbols "\n" symbols)
+file(WRITE ${library_control}/symbols "${symbols}\n")
+file(WRITE ${library_control}/shlibs
+	"libkvmvmem 0 libkvmvmem0 (>= ${PROJECT_VERSION})\n")
+file(WRITE ${library_control}/triggers "activate-noawait ldconfig\n")
+debian_package(lib libkvmvmem0 libs
+	"This package has the library that a VMM uses it by.")
+# With SHLIBDEPS, CPack adds scripts that call ldconfig, as Debian had before it
+# had triggers. The C library is all that the library needs.
+execute_process(COMMAND getconf GNU_LIBC_VERSION OUTPUT_VARIABLE libc
+	OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+string(REGEX REPLACE "^glibc " "" libc "${libc}")
+set(CPACK_DEBIAN_LIB_PACKAGE_DEPENDS "libc6 (>= ${libc})")
+set(CPACK_DEBIAN_LIB_PACKAGE_SUGGESTS vmemd)
+list(APPEND CPACK_DEBIAN_LIB_PACKAGE_CONTROL_EXTRA ${library_control}/symbols
+	${library_control}/shlibs ${library_control}/triggers)
+
 debian_package(dev kvm-vmem-dev libdevel
-	"This package has the headers of the module and the netlink specification.")
-set(CPACK_DEBIAN_DEV_PACKAGE_ARCHITECTURE all)
-set(CPACK_DEBIAN_DEV_PACKAGE_DEPENDS linux-libc-dev)
+"This package has the headers of the module and of the library, the library to
+link with, examples, and the netlink specification.")
+set(CPACK_DEBIAN_DEV_PACKAGE_DEPENDS
+	"libkvmvmem0 (= ${PROJECT_VERSION}), linux-libc-dev")
 
 include(CPack)
