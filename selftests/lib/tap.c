@@ -41,16 +41,22 @@ static struct tap_result no_case;
 static struct tap_result *result = &no_case;
 static _Thread_local char context[MESSAGE_LEN];
 
+/* A text of several lines is so many notes: a bare line would be read as TAP. */
 static void vnote(const char *fmt, va_list ap)
 {
-	char line[4 * MESSAGE_LEN];
+	char text[4 * MESSAGE_LEN];
+	const char *line = text, *end;
 
-	vsnprintf(line, sizeof(line), fmt, ap);
-	printf("# %s\n", line);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	do {
+		end = strchrnul(line, '\n');
+		printf("# %.*s\n", (int)(end - line), line);
+		line = end + 1;
+	} while (*end && *line);
 	fflush(stdout);
 }
 
-/** tap_note() - Print a diagnostic line. */
+/** tap_note() - Print a diagnostic, with a mark before each of its lines. */
 void tap_note(const char *fmt, ...)
 {
 	va_list ap;
@@ -100,10 +106,15 @@ void tap_abort(void)
 void tap_skip(const char *fmt, ...)
 {
 	va_list ap;
+	char *at;
 
 	va_start(ap, fmt);
 	vsnprintf(result->reason, sizeof(result->reason), fmt, ap);
 	va_end(ap);
+	/* It ends the case's line, and is to stay on it. */
+	for (at = result->reason; *at; at++)
+		if (*at == '\n')
+			*at = ' ';
 	result->skipped = true;
 	fflush(stdout);
 	_exit(TAP_EXIT_SKIP);
