@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * ACPI tables: hardware-reduced (ACPI 4.1), which spares the PM timer, the
- * SCI and the 8254 and 8259 for the guest. DSDT and SSDT are compiled from
- * dsdt.asl and ssdt.asl.
+ * SCI and the 8254 and 8259 for the guest. The DSDT is compiled from dsdt.asl, an
+ * SSDT for each virtio-mmio device from ssdt*.asl.
  */
 #ifndef ACPI_H
 #define ACPI_H
-
-#include <stdbool.h>
 
 struct memory;
 
@@ -15,9 +13,9 @@ struct memory;
  * acpi_build() - write the tables, RSDP first, at ACPI_GPA
  * @memory: the VM's memory, with boot memory
  * @nr_vcpus: processors to declare
- * @virtio: declare the virtio-mmio device
+ * @nr_devices: virtio-mmio devices to declare, up to MAX_DEVICES
  */
 void acpi_build(const struct memory *memory, unsigned int nr_vcpus,
-		bool virtio);
+		unsigned int nr_devices);
 
 #endif /* ACPI_H */

@@ -15,7 +15,7 @@
  *	0x000ffff0	reset vector		(boot.c)
  *	0x01000000	kernel, then initrd at the top of boot memory
  *	0xc0000000	end of boot memory at most
- *	0xd0000000	virtio-mmio window
+ *	0xd0000000	virtio-mmio windows, one for each device
  *	0xfec00000	IOAPIC, 0xfee00000 local APIC (KVM)
  *	0x100000000	first address a region may have
  */
@@ -40,8 +40,11 @@
 #define BOOT_MEMORY_MAX 0xc0000000
 #define REGION_GPA_MIN	0x100000000
 
-#define VIRTIO_MMIO_GPA	 0xd0000000
+#define VIRTIO_MMIO0_GPA 0xd0000000
+#define VIRTIO_MMIO1_GPA 0xd0001000
 #define VIRTIO_MMIO_SIZE 0x1000
+/* As many as there are ACPI tables for: two show what one cannot. */
+#define MAX_DEVICES 2
 
 #define IOAPIC_GPA 0xfec00000
 #define LAPIC_GPA  0xfee00000
@@ -54,8 +57,9 @@
 #define SERIAL_GSI	 4
 
 /* Pins of the in-kernel IOAPIC, which are GSIs 0 to 23. */
-#define IOAPIC_PINS	24
-#define VIRTIO_MMIO_GSI 16
+#define IOAPIC_PINS	 24
+#define VIRTIO_MMIO0_GSI 16
+#define VIRTIO_MMIO1_GSI 17
 
 /* ACPI sleep control, sleep status and reset registers (ACPI 4.8.3.7). */
 #define SLEEP_CONTROL_PORT 0x600

@@ -24,7 +24,7 @@
  *
  * 3. Hand region fd and memfd to vmemd	[vmemd.c]
  *    and connect a generic vhost-user front end to it: virtio device id 24,
- *    one queue, 56 bytes of configuration space [the enum below; nothing else
+ *    one queue, 56 bytes of configuration space [device.c; nothing else
  *    in this program knows what device it is].
  *    - Either start it: descriptors 3, 4, ... named region, memory,
  *      vhost-user (a connected socket) and control (a listening one) in
@@ -63,27 +63,15 @@
 
 #include "acpi.h"
 #include "boot.h"
+#include "device.h"
 #include "irqchip.h"
 #include "layout.h"
 #include "memory.h"
 #include "options.h"
-#include "probe.h"
 #include "reboot.h"
-#include "reconnect.h"
-#include "region.h"
 #include "serial.h"
 #include "util.h"
 #include "vcpu.h"
-#include "vhost_user.h"
-#include "virtio_mmio.h"
-#include "vmemd.h"
-
-/* All that a front end knows of virtio-mem (virtio 1.2, 5.15). */
-enum {
-	VIRTIO_MEM_ID = 24,
-	VIRTIO_MEM_QUEUES = 1,
-	VIRTIO_MEM_CONFIG_SIZE = 56,
-};
 
 enum exit_status {
 	STATUS_POWERED_OFF = 0,
@@ -96,29 +84,22 @@ enum exit_status {
 enum {
 	POLL_SIGNAL,
 	POLL_END,
-	POLL_VMEMD,
-	POLL_BACKEND,
-	POLL_CHANNEL,
-	POLL_BACK,
 	POLL_REBOOT,
 	POLL_SERIAL,
-	POLL_COUNT = POLL_SERIAL + SERIAL_NR_POLL,
+	POLL_DEVICES = POLL_SERIAL + SERIAL_NR_POLL,
+	POLL_COUNT = POLL_DEVICES + MAX_DEVICES * DEVICE_NR_POLL,
 };
 
 struct vmm {
 	struct options options;
 	int kvm_fd;
 	int vm_fd;
-	int region_fd;
 	int signal_fd;
 	int end_fd;
 	enum guest_end end;
 	struct memory memory;
-	struct vmemd vmemd;
-	struct vhost_user vu;
-	bool has_virtio;
-	struct virtio_mmio virtio;
-	struct reconnect reconnect;
+	struct device devices[MAX_DEVICES];
+	unsigned int nr_devices;
 	bool has_serial;
 	struct serial serial;
 	struct vcpu_machine machine;
@@ -126,7 +107,6 @@ struct vmm {
 	struct vcpu vcpus[MAX_VCPUS];
 	struct irqchip irqchip;
 	struct reboot reboot;
-	struct probe probe;
 };
 
 static void end_guest(void *opaque, enum guest_end end)
@@ -175,12 +155,18 @@ static void handle_mmio(void *opaque, uint64_t gpa, bool is_write, void *data,
 			unsigned int size)
 {
 	struct vmm *vmm = opaque;
+	unsigned int i;
 
-	if (vmm->has_virtio && gpa >= VIRTIO_MMIO_GPA &&
-	    gpa - VIRTIO_MMIO_GPA <= VIRTIO_MMIO_SIZE - size)
-		virtio_mmio_access(&vmm->virtio, gpa - VIRTIO_MMIO_GPA,
+	for (i = 0; i < vmm->nr_devices; i++) {
+		uint64_t start = device_mmio_gpa(&vmm->devices[i]);
+
+		if (gpa < start || gpa - start > VIRTIO_MMIO_SIZE - size)
+			continue;
+		virtio_mmio_access(&vmm->devices[i].virtio, gpa - start,
 				   is_write, data, size);
-	else if (!is_write)
+		return;
+	}
+	if (!is_write)
 		memset(data, 0xff, size);
 }
 
@@ -218,60 +204,51 @@ static int create_vm(struct vmm *vmm)
 	return ret;
 }
 
-/* A vmemd that somebody else runs was lost, and is there again or not. */
-static int connect_again(void *opaque)
+/* All that are to be known to a backend come before the first backend. */
+static int create_devices(struct vmm *vmm, unsigned int phys_bits)
 {
-	const struct vmm *vmm = opaque;
+	uint32_t slot = FIRST_REGION_SLOT;
+	uint64_t gpa = REGION_GPA_MIN;
+	unsigned int i;
+	int ret = 0;
 
-	return vmemd_try_attach(vmm->options.vhost_user, vmm->options.control,
-				vmm->region_fd, vmm->memory.region.fd);
+	for (i = 0; i < vmm->options.nr_devices && !ret; i++) {
+		struct device *device = &vmm->devices[i];
+
+		device_init(device);
+		device->options = &vmm->options;
+		device->config = &vmm->options.devices[i];
+		device->index = i;
+		vmm->nr_devices++;
+		ret = device_place(device, vmm->vm_fd, &vmm->memory, phys_bits,
+				   gpa, slot);
+		if (ret)
+			break;
+		gpa = device->range->gpa + device->range->size;
+		slot += device->nr_slots;
+	}
+	for (i = 0; i < vmm->nr_devices && !ret; i++)
+		ret = device_connect(&vmm->devices[i], vmm->vm_fd,
+				     &vmm->memory);
+	return ret;
 }
 
-/* The three calls, and the device in front of them. */
-static int create_device(struct vmm *vmm)
+/* Each has a vCPU that the guest's tables do not have. */
+static int open_probes(struct vmm *vmm, const struct kvm_cpuid2 *cpuid)
 {
-	const struct options *options = &vmm->options;
-	struct memory_range *region = &vmm->memory.region;
-	int fd, ret;
+	unsigned int i;
+	int ret = 0;
 
-	ret = memory_add_region(&vmm->memory, options->region.gpa,
-				options->region.size,
-				options->region.page_size);
-	if (ret)
-		return ret;
-	vmm->region_fd = region_create(&options->region, vmm->vm_fd,
-				       region->hva, FIRST_REGION_SLOT);
-	if (vmm->region_fd < 0)
-		return vmm->region_fd;
-	if (options->vmemd)
-		fd = vmemd_spawn(&vmm->vmemd, options->vmemd,
-				 options->vmemd_args, options->control_listen,
-				 vmm->region_fd, region->fd);
-	else
-		fd = vmemd_attach(options->vhost_user, options->control,
-				  vmm->region_fd, region->fd);
-	if (fd < 0)
-		return fd;
-	ret = vhost_user_open(&vmm->vu, fd, VIRTIO_MEM_CONFIG_SIZE);
-	if (ret)
-		return ret;
-	ret = vhost_user_set_memory(&vmm->vu, &vmm->memory);
-	if (ret) {
-		error_errno(-ret, "cannot share memory with the backend");
-		return ret;
+	for (i = 0; i < vmm->nr_devices && !ret; i++) {
+		const struct device_options *config = &vmm->options.devices[i];
+
+		if (config->probe)
+			ret = probe_open(&vmm->devices[i].probe, config->probe,
+					 vmm->kvm_fd, vmm->vm_fd, cpuid,
+					 vmm->options.nr_vcpus + i,
+					 &vmm->memory, &config->region);
 	}
-	vmm->has_virtio = true;
-	ret = virtio_mmio_open(&vmm->virtio, vmm->vm_fd, &vmm->memory, &vmm->vu,
-			       VIRTIO_MEM_ID, VIRTIO_MEM_QUEUES,
-			       ~options->features_hidden);
-	if (ret || options->vmemd)
-		return ret;
-	vmm->virtio.comes_back = true;
-	vmm->reconnect.dev = &vmm->virtio;
-	vmm->reconnect.memory = &vmm->memory;
-	vmm->reconnect.connect = connect_again;
-	vmm->reconnect.opaque = vmm;
-	return reconnect_open(&vmm->reconnect);
+	return ret;
 }
 
 static int create_vcpus(struct vmm *vmm, const struct kvm_cpuid2 *cpuid,
@@ -304,7 +281,8 @@ static int prepare_reboot(struct vmm *vmm)
 	vmm->reboot.memory = &vmm->memory;
 	vmm->reboot.irqchip = &vmm->irqchip;
 	vmm->reboot.serial = &vmm->serial;
-	vmm->reboot.virtio = vmm->has_virtio ? &vmm->virtio : NULL;
+	vmm->reboot.devices = vmm->devices;
+	vmm->reboot.nr_devices = vmm->nr_devices;
 	vmm->reboot.control = vmm->options.control
 				      ? vmm->options.control
 				      : vmm->options.control_listen;
@@ -336,33 +314,19 @@ static int create_machine(struct vmm *vmm)
 			  options->console_log);
 	if (ret)
 		goto out;
-	if (options->plan) {
-		ret = vmemd_plan(
-			options->control, &options->region, FIRST_REGION_SLOT,
-			(unsigned int)ioctl(vmm->vm_fd, KVM_CHECK_EXTENSION,
-					    KVM_CAP_NR_MEMSLOTS));
-		if (ret)
-			goto out;
-	}
-	if (options->region.size) {
-		ret = region_place(&options->region, phys_bits);
-		if (!ret)
-			ret = create_device(vmm);
-		if (ret)
-			goto out;
-	}
+	ret = create_devices(vmm, phys_bits);
+	if (ret)
+		goto out;
 	ret = boot_load(&vmm->memory, options->kernel, options->initrd,
 			options->cmdline, &entry_gpa);
 	if (ret)
 		goto out;
-	acpi_build(&vmm->memory, options->nr_vcpus, vmm->has_virtio);
+	acpi_build(&vmm->memory, options->nr_vcpus, vmm->nr_devices);
 	ret = create_vcpus(vmm, cpuid, entry_gpa);
 	if (!ret && options->reboot)
 		ret = prepare_reboot(vmm);
-	if (!ret && options->probe)
-		ret = probe_open(&vmm->probe, options->probe, vmm->kvm_fd,
-				 vmm->vm_fd, cpuid, options->nr_vcpus,
-				 &vmm->memory, &options->region);
+	if (!ret)
+		ret = open_probes(vmm, cpuid);
 out:
 	free(cpuid);
 	return ret;
@@ -397,15 +361,10 @@ static int vmm_create(struct vmm *vmm)
 
 	vmm->kvm_fd = -1;
 	vmm->vm_fd = -1;
-	vmm->region_fd = -1;
 	vmm->signal_fd = -1;
 	vmm->end_fd = -1;
 	memory_init(&vmm->memory);
-	vmemd_init(&vmm->vmemd);
-	vhost_user_init(&vmm->vu);
-	reconnect_init(&vmm->reconnect);
 	reboot_init(&vmm->reboot);
-	probe_init(&vmm->probe);
 	ret = catch_signals(vmm);
 	if (ret)
 		return ret;
@@ -417,23 +376,15 @@ static void vmm_destroy(struct vmm *vmm)
 	unsigned int i;
 
 	/* Nobody may be left waiting for an answer. */
-	vhost_user_shutdown(&vmm->vu);
-	if (vmm->has_virtio)
-		virtio_mmio_give_up(&vmm->virtio);
-	reconnect_close(&vmm->reconnect);
-	vhost_user_shutdown(&vmm->vu);
+	for (i = 0; i < vmm->nr_devices; i++)
+		device_give_up(&vmm->devices[i]);
 	reboot_close(&vmm->reboot);
-	probe_close(&vmm->probe);
 	for (i = 0; i < vmm->nr_vcpus; i++)
 		vcpu_destroy(&vmm->vcpus[i]);
-	if (vmm->has_virtio)
-		virtio_mmio_close(&vmm->virtio);
-	vhost_user_close(&vmm->vu);
-	vmemd_stop(&vmm->vmemd);
+	for (i = 0; i < vmm->nr_devices; i++)
+		device_destroy(&vmm->devices[i]);
 	if (vmm->has_serial)
 		serial_close(&vmm->serial);
-	if (vmm->region_fd >= 0)
-		close(vmm->region_fd);
 	if (vmm->vm_fd >= 0)
 		close(vmm->vm_fd);
 	memory_destroy(&vmm->memory);
@@ -443,48 +394,6 @@ static void vmm_destroy(struct vmm *vmm)
 		close(vmm->end_fd);
 	if (vmm->signal_fd >= 0)
 		close(vmm->signal_fd);
-}
-
-/*
- * The guest goes on without its backend, with the memory it has. Resizing is
- * over, unless somebody else starts the backend again.
- */
-static void backend_lost(struct vmm *vmm, const char *what)
-{
-	error("%s; the guest keeps the memory it has", what);
-	vhost_user_shutdown(&vmm->vu);
-	if (!vmm->virtio.comes_back)
-		virtio_mmio_config_changed(&vmm->virtio);
-}
-
-/* There is nothing more to be had from the connection. */
-static void backend_closed(struct vmm *vmm)
-{
-	backend_lost(vmm, "the backend has closed");
-	if (!vmm->virtio.comes_back)
-		return;
-	/* Its last words on the channel are of no use, and it has a new one. */
-	if (vmm->vu.channel_fd >= 0)
-		close(vmm->vu.channel_fd);
-	vmm->vu.channel_fd = -1;
-	if (reconnect_start(&vmm->reconnect))
-		virtio_mmio_give_up(&vmm->virtio);
-}
-
-static void handle_channel(struct vmm *vmm)
-{
-	bool changed;
-	int ret;
-
-	ret = vhost_user_handle_channel(&vmm->vu, &changed);
-	if (changed)
-		virtio_mmio_config_changed(&vmm->virtio);
-	if (!ret)
-		return;
-	close(vmm->vu.channel_fd);
-	vmm->vu.channel_fd = -1;
-	if (ret != -EPIPE)
-		backend_lost(vmm, "the backend channel is out of order");
 }
 
 static enum guest_end guest_end(const struct vmm *vmm)
@@ -517,11 +426,19 @@ static bool begin_again(struct vmm *vmm)
 	return start_vcpus(vmm);
 }
 
+/* The part of the poll array that is a device's. */
+static struct pollfd *poll_of(struct pollfd fds[POLL_COUNT],
+			      unsigned int device)
+{
+	return &fds[POLL_DEVICES + device * DEVICE_NR_POLL];
+}
+
 static enum exit_status main_loop(struct vmm *vmm)
 {
-	bool backend = vmm->has_virtio, vmemd = vmm->vmemd.pid;
-	bool rebooting = false;
+	nfds_t nr_fds = POLL_DEVICES + vmm->nr_devices * DEVICE_NR_POLL;
 	struct pollfd fds[POLL_COUNT];
+	bool rebooting = false;
+	unsigned int i;
 
 	for (;;) {
 		fds[POLL_SIGNAL] = (struct pollfd){vmm->signal_fd, POLLIN, 0};
@@ -529,16 +446,10 @@ static enum exit_status main_loop(struct vmm *vmm)
 						POLLIN, 0};
 		fds[POLL_REBOOT] =
 			(struct pollfd){vmm->reboot.done_fd, POLLIN, 0};
-		fds[POLL_VMEMD] = (struct pollfd){
-			vmemd ? vmm->vmemd.pid_fd : -1, POLLIN, 0};
-		fds[POLL_BACKEND] = (struct pollfd){backend ? vmm->vu.fd : -1,
-						    POLLRDHUP, 0};
-		fds[POLL_CHANNEL] =
-			(struct pollfd){vmm->vu.channel_fd, POLLIN, 0};
-		fds[POLL_BACK] =
-			(struct pollfd){vmm->reconnect.back_fd, POLLIN, 0};
 		serial_prepare_poll(&vmm->serial, &fds[POLL_SERIAL]);
-		if (poll(fds, POLL_COUNT, -1) < 0) {
+		for (i = 0; i < vmm->nr_devices; i++)
+			device_prepare_poll(&vmm->devices[i], poll_of(fds, i));
+		if (poll(fds, nr_fds, -1) < 0) {
 			if (errno == EINTR)
 				continue;
 			error_errno(errno, "poll");
@@ -561,21 +472,8 @@ static enum exit_status main_loop(struct vmm *vmm)
 				return STATUS_ERROR;
 			rebooting = false;
 		}
-		if (fds[POLL_CHANNEL].revents)
-			handle_channel(vmm);
-		if (fds[POLL_VMEMD].revents) {
-			error("vmemd has ended");
-			vmemd = false;
-		}
-		if (fds[POLL_BACKEND].revents) {
-			backend = false;
-			backend_closed(vmm);
-		}
-		if (fds[POLL_BACK].revents) {
-			error("the backend is back");
-			reconnect_finish(&vmm->reconnect);
-			backend = true;
-		}
+		for (i = 0; i < vmm->nr_devices; i++)
+			device_handle_poll(&vmm->devices[i], poll_of(fds, i));
 	}
 	switch (guest_end(vmm)) {
 	case GUEST_POWERED_OFF:
@@ -589,10 +487,14 @@ static enum exit_status main_loop(struct vmm *vmm)
 
 static enum exit_status vmm_run(struct vmm *vmm)
 {
+	unsigned int i;
+
 	if (!start_vcpus(vmm))
 		return STATUS_ERROR;
-	if (vmm->options.probe && probe_start(&vmm->probe))
-		return STATUS_ERROR;
+	for (i = 0; i < vmm->nr_devices; i++)
+		if (vmm->options.devices[i].probe &&
+		    probe_start(&vmm->devices[i].probe))
+			return STATUS_ERROR;
 	return main_loop(vmm);
 }
 

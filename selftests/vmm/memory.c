@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <linux/memfd.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -24,7 +25,6 @@ void memory_init(struct memory *memory)
 {
 	memset(memory, 0, sizeof(*memory));
 	memory->boot.fd = -1;
-	memory->region.fd = -1;
 }
 
 /* Map @size bytes of @fd at an address that is @gpa modulo HVA_ALIGN. */
@@ -148,10 +148,21 @@ int memory_clear_boot(const struct memory *memory)
 }
 
 int memory_add_region(struct memory *memory, uint64_t gpa, uint64_t size,
-		      uint64_t page_size)
+		      uint64_t page_size, const struct memory_range **range)
 {
-	return range_create(&memory->region, "vmem-region", gpa, size,
-			    page_size);
+	char name[sizeof("vmem-region") + 4];
+	unsigned int nr = memory->nr_regions;
+	int ret;
+
+	if (nr == MAX_DEVICES)
+		return -ENOSPC;
+	/* The first one's has no number, as if it were the only one. */
+	snprintf(name, sizeof(name), nr ? "vmem-region%u" : "vmem-region", nr);
+	ret = range_create(&memory->regions[nr], name, gpa, size, page_size);
+	if (ret)
+		return ret;
+	*range = &memory->regions[memory->nr_regions++];
+	return 0;
 }
 
 static void *range_hva(const struct memory_range *range, uint64_t gpa,
@@ -169,11 +180,14 @@ void *memory_hva(const struct memory *memory, uint64_t gpa, uint64_t size)
 {
 	void *hva = range_hva(&memory->boot, gpa, size);
 
-	return hva ? hva : range_hva(&memory->region, gpa, size);
+	for (unsigned int i = 0; !hva && i < memory->nr_regions; i++)
+		hva = range_hva(&memory->regions[i], gpa, size);
+	return hva;
 }
 
 void memory_destroy(struct memory *memory)
 {
-	range_destroy(&memory->region);
+	while (memory->nr_regions)
+		range_destroy(&memory->regions[--memory->nr_regions]);
 	range_destroy(&memory->boot);
 }

@@ -2,17 +2,19 @@
 /*
  * The guest's memory, as the VMM and its devices see it.
  *
- * Two ranges, each a memfd mapped shared so that a vhost-user backend can map
- * it as well. Boot memory is one KVM memslot that the VMM makes. The region
- * is the virtio-mem device's: it is mapped whole at one address, so that
- * devices may DMA to whatever part of it is plugged, but the VMM makes no
- * memslot for it. kvm_vmem.ko does, for the parts that have plugged blocks.
+ * Each range is a memfd mapped shared so that a vhost-user backend can map it as
+ * well. Boot memory is one KVM memslot that the VMM makes. A region is a
+ * virtio-mem device's: it is mapped whole at one address, so that devices may DMA
+ * to whatever part of it is plugged, but the VMM makes no memslot for it.
+ * kvm_vmem.ko does, for the parts that have plugged blocks.
  */
 #ifndef MEMORY_H
 #define MEMORY_H
 
 #include <stdbool.h>
 #include <stdint.h>
+
+#include "layout.h"
 
 /* KVM's address space number of SMM, in the upper half of a slot id. */
 #define SMM_SLOT (1U << 16)
@@ -37,7 +39,8 @@ struct memory_range {
 
 struct memory {
 	struct memory_range boot;
-	struct memory_range region;
+	struct memory_range regions[MAX_DEVICES];
+	unsigned int nr_regions;
 };
 
 void memory_init(struct memory *memory);
@@ -70,6 +73,9 @@ int memory_clear_boot(const struct memory *memory);
  * @gpa: guest-physical address, a multiple of 4 KiB
  * @size: bytes, a multiple of 4 KiB
  * @page_size: of the host's huge pages, a power of two; 0 for its usual pages
+ * @range: set to what was reserved
+ *
+ * There are at most MAX_DEVICES of them.
  *
  * No page is allocated until the guest, or a device, touches it, not even of the
  * pool of huge pages: when that has none left, who touches it dies.
@@ -77,7 +83,7 @@ int memory_clear_boot(const struct memory *memory);
  * Return: 0 or a negative errno, with a message.
  */
 int memory_add_region(struct memory *memory, uint64_t gpa, uint64_t size,
-		      uint64_t page_size);
+		      uint64_t page_size, const struct memory_range **range);
 
 /**
  * memory_hva() - where guest memory is mapped

@@ -12,7 +12,7 @@
 
 static const char usage[] =
 	"Usage: vmem-vmm --kernel BZIMAGE [OPTION]...\n"
-	"Run a Linux guest with a virtio-mem device whose memslots kvm_vmem.ko keeps.\n"
+	"Run a Linux guest with virtio-mem devices whose memslots kvm_vmem.ko keeps.\n"
 	"\n"
 	"Guest:\n"
 	"  --kernel FILE          bzImage\n"
@@ -26,7 +26,8 @@ static const char usage[] =
 	"  --serial WHERE         console: stdio, unix:PATH or a file (stdio)\n"
 	"  --console-log FILE     also write the console's output to FILE\n"
 	"\n"
-	"Region:\n"
+	"Device, there may be two:\n"
+	"  --device NAME          begin one more, as vmemd's option of that name does\n"
 	"  --region-size SIZE     size of the virtio-mem region (none)\n"
 	"  --slot-size SIZE|auto  of each memslot (128M); auto: as the vmemd of\n"
 	"                         --control plans it\n"
@@ -35,13 +36,14 @@ static const char usage[] =
 	"  --region-pages SIZE    its memory is of huge pages of the host's pool (not)\n"
 	"  --zap-ranges           memslots that go take no other mappings along\n"
 	"  --probe SOCKET         tell at SOCKET which of its memslots exist in KVM\n"
+	"  --vhost-user SOCKET    its vhost-user socket, of a running vmemd\n"
 	"\n"
 	"vmemd, one of:\n"
-	"  --vmemd FILE           start this program for the region, with\n"
+	"  --vmemd FILE           start this program for one device, with\n"
 	"    --vmemd-arg X        an option for it, may be repeated, and\n"
 	"    --control-listen PATH  its control socket\n"
-	"  --vhost-user SOCKET    connect to a running one, together with\n"
-	"    --control SOCKET     its control socket\n"
+	"  --control SOCKET       control socket of a running one, together with\n"
+	"                         --vhost-user for each device\n"
 	"\n"
 	"A SIZE is in bytes, or with a binary suffix K, M, G or T.\n"
 	"Exit status: 0 the guest has powered off, 3 it has reset itself without\n"
@@ -54,6 +56,7 @@ enum option_id {
 	OPT_CONTROL,
 	OPT_CONTROL_LISTEN,
 	OPT_CPUS,
+	OPT_DEVICE,
 	OPT_HELP,
 	OPT_HIDE_FEATURES,
 	OPT_INITRD,
@@ -80,6 +83,7 @@ static const struct option long_options[] = {
 	{"control", required_argument, NULL, OPT_CONTROL},
 	{"control-listen", required_argument, NULL, OPT_CONTROL_LISTEN},
 	{"cpus", required_argument, NULL, OPT_CPUS},
+	{"device", required_argument, NULL, OPT_DEVICE},
 	{"help", no_argument, NULL, OPT_HELP},
 	{"hide-features", required_argument, NULL, OPT_HIDE_FEATURES},
 	{"initrd", required_argument, NULL, OPT_INITRD},
@@ -160,12 +164,78 @@ static int vmemd_arg_option(struct options *options, char *text)
 	return -E2BIG;
 }
 
+static const struct device_options device_defaults = {
+	.region =
+		{
+			.block_size = 2 * MIB,
+			.slot_size = 128 * MIB,
+		},
+};
+
+/* An option of a device is of the last one; of the first if none has begun. */
+static struct device_options *last_device(struct options *options)
+{
+	if (!options->nr_devices)
+		options->devices[options->nr_devices++] = device_defaults;
+	return &options->devices[options->nr_devices - 1];
+}
+
+static int device_option(struct options *options, const char *name)
+{
+	unsigned int nr = options->nr_devices;
+
+	if (!*name || strlen(name) > DEVICE_NAME_MAX || strpbrk(name, "\"\\")) {
+		error("--device: \"%s\" is no name of up to %d bytes", name,
+		      DEVICE_NAME_MAX);
+		return -EINVAL;
+	}
+	if (nr == MAX_DEVICES) {
+		error("--device: more than %d", MAX_DEVICES);
+		return -E2BIG;
+	}
+	options->devices[nr] = device_defaults;
+	options->devices[nr].name = name;
+	options->nr_devices++;
+	return 0;
+}
+
+static int take_device_option(struct options *options, int option,
+			      const char *name, char *text)
+{
+	struct device_options *device = last_device(options);
+
+	switch (option) {
+	case OPT_BLOCK_SIZE:
+		return size_option(name, text, &device->region.block_size);
+	case OPT_PROBE:
+		device->probe = text;
+		return 0;
+	case OPT_REGION_GPA:
+		return size_option(name, text, &device->region.gpa);
+	case OPT_REGION_PAGES:
+		return pages_option(name, text, &device->region.page_size);
+	case OPT_REGION_SIZE:
+		return size_option(name, text, &device->region.size);
+	case OPT_SLOT_SIZE:
+		device->plan = !strcmp(text, "auto");
+		return device->plan ? 0
+				    : size_option(name, text,
+						  &device->region.slot_size);
+	case OPT_VHOST_USER:
+		device->vhost_user = text;
+		return 0;
+	case OPT_ZAP_RANGES:
+		device->region.zap_ranges = true;
+		return 0;
+	default:
+		return -EINVAL; /* getopt_long has said what is wrong */
+	}
+}
+
 static int take_option(struct options *options, int option, const char *name,
 		       char *text)
 {
 	switch (option) {
-	case OPT_BLOCK_SIZE:
-		return size_option(name, text, &options->region.block_size);
 	case OPT_CMDLINE:
 		options->cmdline = text;
 		return 0;
@@ -180,6 +250,8 @@ static int take_option(struct options *options, int option, const char *name,
 		return 0;
 	case OPT_CPUS:
 		return cpus_option(options, text);
+	case OPT_DEVICE:
+		return device_option(options, text);
 	case OPT_HIDE_FEATURES:
 		return mask_option(name, text, &options->features_hidden);
 	case OPT_INITRD:
@@ -190,34 +262,14 @@ static int take_option(struct options *options, int option, const char *name,
 		return 0;
 	case OPT_MEMORY:
 		return size_option(name, text, &options->memory);
-	case OPT_PROBE:
-		options->probe = text;
-		return 0;
 	case OPT_REBOOT:
 		options->reboot = true;
 		return 0;
-	case OPT_REGION_GPA:
-		return size_option(name, text, &options->region.gpa);
-	case OPT_REGION_PAGES:
-		return pages_option(name, text, &options->region.page_size);
-	case OPT_REGION_SIZE:
-		return size_option(name, text, &options->region.size);
 	case OPT_SERIAL:
 		options->serial = text;
 		return 0;
-	case OPT_SLOT_SIZE:
-		options->plan = !strcmp(text, "auto");
-		return options->plan ? 0
-				     : size_option(name, text,
-						   &options->region.slot_size);
 	case OPT_SMM:
 		options->smm = true;
-		return 0;
-	case OPT_ZAP_RANGES:
-		options->region.zap_ranges = true;
-		return 0;
-	case OPT_VHOST_USER:
-		options->vhost_user = text;
 		return 0;
 	case OPT_VMEMD:
 		options->vmemd = text;
@@ -225,14 +277,48 @@ static int take_option(struct options *options, int option, const char *name,
 	case OPT_VMEMD_ARG:
 		return vmemd_arg_option(options, text);
 	default:
-		return -EINVAL; /* getopt_long has said what is wrong */
+		return take_device_option(options, option, name, text);
 	}
+}
+
+static int check_devices(const struct options *options)
+{
+	unsigned int i;
+
+	if (options->vmemd && options->nr_devices > 1) {
+		error("--vmemd is for one device, connect to a running one");
+		return -EINVAL;
+	}
+	if (!options->nr_devices && (options->vmemd || options->control)) {
+		error("--vmemd and --control go with --region-size");
+		return -EINVAL;
+	}
+	for (i = 0; i < options->nr_devices; i++) {
+		const struct device_options *device = &options->devices[i];
+
+		if (!device->region.size ||
+		    (!options->vmemd && !options->control)) {
+			error("a device takes --region-size and a vmemd");
+			return -EINVAL;
+		}
+		if (!device->vhost_user != !options->control) {
+			error("--vhost-user and --control go together, without --vmemd");
+			return -EINVAL;
+		}
+		if (device->plan && !options->control) {
+			error("--slot-size auto goes with --control");
+			return -EINVAL;
+		}
+		if (!device->name && options->nr_devices > 1) {
+			error("two devices need names, by --device");
+			return -EINVAL;
+		}
+	}
+	return 0;
 }
 
 static int check(const struct options *options)
 {
-	bool running = options->vhost_user || options->control;
-
 	if (!options->kernel) {
 		error("--kernel is missing");
 		return -EINVAL;
@@ -247,24 +333,7 @@ static int check(const struct options *options)
 		error("--vmemd-arg and --control-listen go with --vmemd");
 		return -EINVAL;
 	}
-	if (running &&
-	    (options->vmemd || !options->vhost_user || !options->control)) {
-		error("--vhost-user and --control go together, without --vmemd");
-		return -EINVAL;
-	}
-	if (options->plan && !running) {
-		error("--slot-size auto goes with --control");
-		return -EINVAL;
-	}
-	if (options->probe && !options->region.size) {
-		error("--probe goes with --region-size");
-		return -EINVAL;
-	}
-	if (!options->region.size != (!options->vmemd && !running)) {
-		error("a region takes --region-size and a vmemd");
-		return -EINVAL;
-	}
-	return 0;
+	return check_devices(options);
 }
 
 int options_parse(struct options *options, int argc, char **argv)
@@ -275,11 +344,6 @@ int options_parse(struct options *options, int argc, char **argv)
 		.cmdline = "console=ttyS0",
 		.memory = 512 * MIB,
 		.nr_vcpus = 1,
-		.region =
-			{
-				.block_size = 2 * MIB,
-				.slot_size = 128 * MIB,
-			},
 		.serial = "stdio",
 	};
 	for (;;) {
@@ -299,6 +363,8 @@ int options_parse(struct options *options, int argc, char **argv)
 		error("unexpected argument: %s", argv[optind]);
 		return -EINVAL;
 	}
-	options->region.address_spaces = options->smm ? 3 : 1;
+	for (unsigned int i = 0; i < options->nr_devices; i++)
+		options->devices[i].region.address_spaces =
+			options->smm ? 3 : 1;
 	return check(options);
 }

@@ -6,11 +6,28 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "layout.h"
 #include "region.h"
 #include "vmemd.h"
 
 /* APIC ids of 8 bits, and no more guest than a test needs. */
 #define MAX_VCPUS 16
+
+/**
+ * struct device_options - what it asks for of a virtio-mem device
+ * @name: the device's name in vmemd, or NULL
+ * @region: its region
+ * @plan: vmemd is asked for the slot size of @region
+ * @vhost_user: vhost-user socket of a running vmemd, or NULL
+ * @probe: socket that tells which memslots exist, or NULL
+ */
+struct device_options {
+	const char *name;
+	struct region_config region;
+	bool plan;
+	const char *vhost_user;
+	const char *probe;
+};
 
 /**
  * struct options - what the command line asks for
@@ -22,15 +39,12 @@
  * @reboot: reset the machine when the guest asks for it, and go on
  * @features_hidden: virtio feature bits that the driver is not to see
  * @smm: give the guest an SMM address space
- * @region: the virtio-mem region, of size 0 if there is none
- * @plan: vmemd is asked for the slot size of @region
+ * @devices: virtio-mem devices, @nr_devices of them
  * @vmemd: program to start, or NULL
  * @vmemd_args: options for it, NULL-terminated
  * @control_listen: control socket for it to serve, or NULL
- * @vhost_user: vhost-user socket of a running vmemd, or NULL
  * @control: control socket of a running vmemd, or NULL
  * @serial: other end of the console
- * @probe: socket that tells which memslots exist, or NULL
  * @console_log: copy of the console's output, or NULL
  */
 struct options {
@@ -42,16 +56,14 @@ struct options {
 	bool reboot;
 	uint64_t features_hidden;
 	bool smm;
-	struct region_config region;
-	bool plan;
+	struct device_options devices[MAX_DEVICES];
+	unsigned int nr_devices;
 	const char *vmemd;
 	char *vmemd_args[VMEMD_MAX_ARGS + 1];
 	const char *control_listen;
-	const char *vhost_user;
 	const char *control;
 	const char *serial;
 	const char *console_log;
-	const char *probe;
 };
 
 /**

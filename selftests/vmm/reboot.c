@@ -8,11 +8,11 @@
 
 #include "acpi.h"
 #include "boot.h"
+#include "device.h"
 #include "memory.h"
 #include "serial.h"
 #include "util.h"
 #include "vcpu.h"
-#include "virtio_mmio.h"
 #include "vmemd.h"
 
 void reboot_init(struct reboot *reboot)
@@ -56,7 +56,8 @@ static int load(const struct reboot *reboot)
 	ret = boot_load(reboot->memory, options->kernel, options->initrd,
 			options->cmdline, &entry_gpa);
 	if (!ret)
-		acpi_build(reboot->memory, reboot->nr_vcpus, reboot->virtio);
+		acpi_build(reboot->memory, reboot->nr_vcpus,
+			   reboot->nr_devices);
 	return ret;
 }
 
@@ -67,10 +68,10 @@ static int reset(struct reboot *reboot)
 
 	for (i = 0; i < reboot->nr_vcpus; i++)
 		vcpu_stop(&reboot->vcpus[i]);
-	if (reboot->virtio)
-		virtio_mmio_reset(reboot->virtio);
+	for (i = 0; i < reboot->nr_devices; i++)
+		virtio_mmio_reset(&reboot->devices[i].virtio);
 	/* If vmemd cannot just now, the next system's driver can. */
-	if (reboot->virtio && reboot->control)
+	if (reboot->nr_devices && reboot->control)
 		vmemd_system_reset(reboot->control);
 	serial_reset(reboot->serial);
 	ret = irqchip_reset(reboot->irqchip, reboot->vm_fd);

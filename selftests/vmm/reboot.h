@@ -7,7 +7,7 @@
  * which may be waiting for the main loop. Who is reset first, and why:
  *
  * 1. the vCPUs stop: nothing changes any more what is reset next,
- * 2. the virtio device: vmemd lets go of the rings before their memory goes,
+ * 2. the virtio devices: vmemd lets go of the rings before their memory goes,
  * 3. vmemd is told of the system reset and unplugs all, where it can be told;
  *    else the driver of the next system does, when it finds memory plugged,
  * 4. console and interrupt controllers,
@@ -27,10 +27,10 @@
 #include "options.h"
 #include "vcpu_state.h"
 
+struct device;
 struct memory;
 struct serial;
 struct vcpu;
-struct virtio_mmio;
 
 /**
  * struct reboot - what a reset is about; all but the last five set by who opens
@@ -39,7 +39,7 @@ struct virtio_mmio;
  * @memory: its memory
  * @irqchip: its interrupt controllers
  * @serial: its console
- * @virtio: its virtio device, NULL if there is none
+ * @devices: its @nr_devices virtio-mem devices
  * @control: vmemd's control socket, NULL if there is none
  * @vcpus: @nr_vcpus of them, none running yet
  * @states: what they begin with
@@ -53,7 +53,8 @@ struct reboot {
 	const struct memory *memory;
 	const struct irqchip *irqchip;
 	struct serial *serial;
-	struct virtio_mmio *virtio;
+	struct device *devices;
+	unsigned int nr_devices;
 	const char *control;
 	struct vcpu *vcpus;
 	unsigned int nr_vcpus;

@@ -19,17 +19,18 @@
 #define MIN_ALIGN (128 * MIB)
 #define MAX_ALIGN GIB
 
-int region_place(struct region_config *config, unsigned int phys_bits)
+int region_place(struct region_config *config, unsigned int phys_bits,
+		 uint64_t min_gpa)
 {
 	uint64_t align = MIN_ALIGN, last;
 
 	while (align < MAX_ALIGN && align < config->slot_size)
 		align *= 2;
-	if (!config->gpa && !align_up(REGION_GPA_MIN, align, &config->gpa))
+	if (!config->gpa && !align_up(min_gpa, align, &config->gpa))
 		return -ERANGE;
-	if (config->gpa < REGION_GPA_MIN) {
+	if (config->gpa < min_gpa) {
 		error("the region must be at 0x%llx or above",
-		      (unsigned long long)REGION_GPA_MIN);
+		      (unsigned long long)min_gpa);
 		return -EINVAL;
 	}
 	if (__builtin_add_overflow(config->gpa, config->size - 1, &last) ||

@@ -30,10 +30,12 @@ struct region_config {
  * region_place() - choose the address, check that the guest can reach it
  * @config: the region; gpa is filled in if it is 0
  * @phys_bits: width of the guest's physical addresses
+ * @min_gpa: where it may begin
  *
  * Return: 0 or a negative errno, with a message.
  */
-int region_place(struct region_config *config, unsigned int phys_bits);
+int region_place(struct region_config *config, unsigned int phys_bits,
+		 uint64_t min_gpa);
 
 /**
  * region_create() - make the region

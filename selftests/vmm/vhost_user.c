@@ -66,7 +66,8 @@ enum {
  */
 #define REPLY_TIMEOUT_S 60
 
-#define MAX_FDS 2
+/* As many as there is guest memory in pieces. */
+#define MAX_FDS (1 + MAX_DEVICES)
 
 struct mem_region {
 	uint64_t gpa;
@@ -461,8 +462,8 @@ int vhost_user_set_memory(struct vhost_user *vu, const struct memory *memory)
 	int ret;
 
 	ranges[nr++] = &memory->boot;
-	if (memory->region.size)
-		ranges[nr++] = &memory->region;
+	for (i = 0; i < memory->nr_regions; i++)
+		ranges[nr++] = &memory->regions[i];
 	if (!has(vu, PF_CONFIGURE_MEM_SLOTS))
 		return set_mem_table(vu, ranges, nr);
 	ret = get_u64(vu, GET_MAX_MEM_SLOTS, &max);

@@ -27,18 +27,19 @@
 /* Alignment of a packed ring's event suppression areas. */
 #define PACKED_EVENT_ALIGN_SIZE 4
 
-static int assign_fds(int vm_fd, uint32_t index, int kick_fd, int call_fd)
+static int assign_fds(const struct virtio_mmio *dev, int vm_fd, uint32_t index,
+		      int kick_fd, int call_fd)
 {
 	struct kvm_ioeventfd kick = {
 		.datamatch = index,
-		.addr = VIRTIO_MMIO_GPA + VIRTIO_MMIO_QUEUE_NOTIFY,
+		.addr = dev->gpa + VIRTIO_MMIO_QUEUE_NOTIFY,
 		.len = 4,
 		.fd = kick_fd,
 		.flags = KVM_IOEVENTFD_FLAG_DATAMATCH,
 	};
 	struct kvm_irqfd call = {
 		.fd = (uint32_t)call_fd,
-		.gsi = VIRTIO_MMIO_GSI,
+		.gsi = dev->gsi,
 	};
 
 	if (kick_fd >= 0 && ioctl(vm_fd, KVM_IOEVENTFD, &kick))
@@ -48,20 +49,21 @@ static int assign_fds(int vm_fd, uint32_t index, int kick_fd, int call_fd)
 	return 0;
 }
 
-static int open_queue(struct virtio_mmio_queue *queue, int vm_fd,
-		      uint32_t index)
+static int open_queue(struct virtio_mmio *dev, int vm_fd, uint32_t index)
 {
+	struct virtio_mmio_queue *queue = &dev->queues[index];
+
 	queue->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	queue->call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (queue->kick_fd < 0 || queue->call_fd < 0)
 		return -errno;
-	return assign_fds(vm_fd, index, queue->kick_fd, queue->call_fd);
+	return assign_fds(dev, vm_fd, index, queue->kick_fd, queue->call_fd);
 }
 
-int virtio_mmio_open(struct virtio_mmio *dev, int vm_fd,
-		     const struct memory *memory, struct vhost_user *vu,
-		     uint32_t device_id, uint32_t nr_queues,
-		     uint64_t features_mask)
+int virtio_mmio_open(struct virtio_mmio *dev, int vm_fd, uint64_t gpa,
+		     uint32_t gsi, const struct memory *memory,
+		     struct vhost_user *vu, uint32_t device_id,
+		     uint32_t nr_queues, uint64_t features_mask)
 {
 	uint32_t i;
 	int ret;
@@ -69,6 +71,8 @@ int virtio_mmio_open(struct virtio_mmio *dev, int vm_fd,
 	memset(dev, 0, sizeof(*dev));
 	pthread_mutex_init(&dev->lock, NULL);
 	pthread_cond_init(&dev->back, NULL);
+	dev->gpa = gpa;
+	dev->gsi = gsi;
 	dev->memory = memory;
 	dev->vu = vu;
 	dev->device_id = device_id;
@@ -82,9 +86,9 @@ int virtio_mmio_open(struct virtio_mmio *dev, int vm_fd,
 	dev->config_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	ret = dev->config_fd < 0 ? -errno : 0;
 	if (!ret)
-		ret = assign_fds(vm_fd, 0, -1, dev->config_fd);
+		ret = assign_fds(dev, vm_fd, 0, -1, dev->config_fd);
 	for (i = 0; i < nr_queues && !ret; i++)
-		ret = open_queue(&dev->queues[i], vm_fd, i);
+		ret = open_queue(dev, vm_fd, i);
 	if (ret)
 		error_errno(-ret, "cannot make the virtio-mmio device");
 	return ret;

@@ -60,6 +60,8 @@ struct virtio_mmio_queue {
 
 struct virtio_mmio {
 	pthread_mutex_t lock;
+	uint64_t gpa;
+	uint32_t gsi;
 	const struct memory *memory;
 	struct vhost_user *vu;
 	uint32_t device_id;
@@ -83,9 +85,11 @@ struct virtio_mmio {
 };
 
 /**
- * virtio_mmio_open() - make the device, at VIRTIO_MMIO_GPA
+ * virtio_mmio_open() - make the device
  * @dev: the device
  * @vm_fd: the VM
+ * @gpa: where its registers are, VIRTIO_MMIO_SIZE of them
+ * @gsi: its interrupt
  * @memory: its memory
  * @vu: a negotiated backend
  * @device_id: virtio device id
@@ -94,10 +98,10 @@ struct virtio_mmio {
  *
  * Return: 0 or a negative errno, with a message.
  */
-int virtio_mmio_open(struct virtio_mmio *dev, int vm_fd,
-		     const struct memory *memory, struct vhost_user *vu,
-		     uint32_t device_id, uint32_t nr_queues,
-		     uint64_t features_mask);
+int virtio_mmio_open(struct virtio_mmio *dev, int vm_fd, uint64_t gpa,
+		     uint32_t gsi, const struct memory *memory,
+		     struct vhost_user *vu, uint32_t device_id,
+		     uint32_t nr_queues, uint64_t features_mask);
 void virtio_mmio_close(struct virtio_mmio *dev);
 
 /**

@@ -27,6 +27,11 @@
 #define ANSWER_TIMEOUT_S 10
 #define ANSWER_MAX	 4096
 
+/* Room for a device's name in a request: options_parse() has checked it. */
+#define DEVICE_PARAM_MAX (DEVICE_NAME_MAX + 32)
+
+#define ATTACH "{\"id\":1,\"method\":\"attach\",\"params\":{%s}}\n"
+
 void vmemd_init(struct vmemd *vmemd)
 {
 	vmemd->pid = 0;
@@ -172,16 +177,29 @@ out:
 	return ret;
 }
 
-static int send_attach(int fd, int region_fd, int memory_fd)
+/* The parameter that says which device is meant, if that has to be said. */
+static const char *device_param(const char *device, const char *rest,
+				char text[DEVICE_PARAM_MAX])
 {
-	static const char request[] =
-		"{\"id\":1,\"method\":\"attach\",\"params\":{}}\n";
+	text[0] = '\0';
+	if (device)
+		snprintf(text, DEVICE_PARAM_MAX, "\"device\":\"%s\"%s", device,
+			 rest);
+	return text;
+}
+
+static int send_attach(int fd, const char *device, int region_fd, int memory_fd)
+{
+	char request[DEVICE_PARAM_MAX + sizeof(ATTACH)];
+	char param[DEVICE_PARAM_MAX];
+	int len = snprintf(request, sizeof(request), ATTACH,
+			   device_param(device, "", param));
 	union {
 		char buffer[CMSG_SPACE(2 * sizeof(int))];
 		struct cmsghdr align;
 	} control = {.buffer = {0}};
 	const int fds[2] = {region_fd, memory_fd};
-	struct iovec iov = {(void *)request, sizeof(request) - 1};
+	struct iovec iov = {request, (size_t)len};
 	struct msghdr header = {
 		.msg_iov = &iov,
 		.msg_iovlen = 1,
@@ -256,16 +274,18 @@ static int call(const char *control_path, char line[ANSWER_MAX])
 	return ret;
 }
 
-int vmemd_plan(const char *control_path, struct region_config *region,
-	       unsigned int used, unsigned int kvm_limit)
+int vmemd_plan(const char *control_path, const char *device,
+	       struct region_config *region, unsigned int used,
+	       unsigned int kvm_limit)
 {
-	char line[ANSWER_MAX];
+	char line[ANSWER_MAX], param[DEVICE_PARAM_MAX];
 	int ret;
 
 	snprintf(line, sizeof(line),
-		 "{\"id\":1,\"method\":\"plan\",\"params\":{"
+		 "{\"id\":1,\"method\":\"plan\",\"params\":{%s"
 		 "\"region_size\":%llu,\"block_size\":%llu,"
 		 "\"gpa\":%llu,\"used\":%u,\"kvm_limit\":%u}}\n",
+		 device_param(device, ",", param),
 		 (unsigned long long)region->size,
 		 (unsigned long long)region->block_size,
 		 (unsigned long long)region->gpa, used, kvm_limit);
@@ -289,7 +309,7 @@ int vmemd_system_reset(const char *control_path)
 }
 
 int vmemd_try_attach(const char *vhost_user_path, const char *control_path,
-		     int region_fd, int memory_fd)
+		     const char *device, int region_fd, int memory_fd)
 {
 	char line[ANSWER_MAX];
 	int fd, ret;
@@ -297,7 +317,7 @@ int vmemd_try_attach(const char *vhost_user_path, const char *control_path,
 	fd = connect_to(control_path);
 	if (fd < 0)
 		return fd;
-	ret = send_attach(fd, region_fd, memory_fd);
+	ret = send_attach(fd, device, region_fd, memory_fd);
 	if (!ret)
 		ret = receive_answer(fd, line);
 	close(fd);
@@ -305,10 +325,10 @@ int vmemd_try_attach(const char *vhost_user_path, const char *control_path,
 }
 
 int vmemd_attach(const char *vhost_user_path, const char *control_path,
-		 int region_fd, int memory_fd)
+		 const char *device, int region_fd, int memory_fd)
 {
-	int fd = vmemd_try_attach(vhost_user_path, control_path, region_fd,
-				  memory_fd);
+	int fd = vmemd_try_attach(vhost_user_path, control_path, device,
+				  region_fd, memory_fd);
 
 	if (fd < 0)
 		error_errno(-fd, "cannot attach the region at %s and %s",

@@ -12,6 +12,9 @@
 /* Most --vmemd-arg options. */
 #define VMEMD_MAX_ARGS 32
 
+/* Bytes of a device's name: vmemd takes none that is longer. */
+#define DEVICE_NAME_MAX 31
+
 struct region_config;
 
 /**
@@ -48,14 +51,16 @@ int vmemd_spawn(struct vmemd *vmemd, const char *path, char *const *args,
 /**
  * vmemd_plan() - ask a running vmemd how the region is to be cut
  * @control_path: its control socket
+ * @device: the device's name there, NULL if it needs none
  * @region: the region; slot_size is filled in
  * @used: memslots that the VMM has itself
  * @kvm_limit: KVM_CAP_NR_MEMSLOTS
  *
  * Return: 0 or a negative errno, with a message.
  */
-int vmemd_plan(const char *control_path, struct region_config *region,
-	       unsigned int used, unsigned int kvm_limit);
+int vmemd_plan(const char *control_path, const char *device,
+	       struct region_config *region, unsigned int used,
+	       unsigned int kvm_limit);
 
 /**
  * vmemd_system_reset() - tell vmemd that the guest's system is reset
@@ -71,6 +76,7 @@ int vmemd_system_reset(const char *control_path);
  * vmemd_attach() - hand the region to a running vmemd
  * @vhost_user_path: its vhost-user socket
  * @control_path: its control socket
+ * @device: the device's name there, NULL if it needs none
  * @region_fd: the region
  * @memory_fd: memfd of the region's memory
  *
@@ -78,19 +84,20 @@ int vmemd_system_reset(const char *control_path);
  * with a message.
  */
 int vmemd_attach(const char *vhost_user_path, const char *control_path,
-		 int region_fd, int memory_fd);
+		 const char *device, int region_fd, int memory_fd);
 
 /**
  * vmemd_try_attach() - vmemd_attach() without a message if there is no vmemd
  * @vhost_user_path: as there
  * @control_path: as there
+ * @device: as there
  * @region_fd: as there
  * @memory_fd: as there
  *
  * Return: as there.
  */
 int vmemd_try_attach(const char *vhost_user_path, const char *control_path,
-		     int region_fd, int memory_fd);
+		     const char *device, int region_fd, int memory_fd);
 
 /**
  * vmemd_stop() - end a vmemd that was started here, if it still runs

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "device.h"
+
+#include <errno.h>
+#include <linux/kvm.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "layout.h"
+#include "memory.h"
+#include "options.h"
+#include "region.h"
+#include "util.h"
+
+/* All that a front end knows of virtio-mem (virtio 1.2, 5.15). */
+enum {
+	VIRTIO_MEM_ID = 24,
+	VIRTIO_MEM_QUEUES = 1,
+	VIRTIO_MEM_CONFIG_SIZE = 56,
+};
+
+/* As the ACPI tables have it. */
+static const struct {
+	uint64_t gpa;
+	uint32_t gsi;
+} places[MAX_DEVICES] = {
+	{VIRTIO_MMIO0_GPA, VIRTIO_MMIO0_GSI},
+	{VIRTIO_MMIO1_GPA, VIRTIO_MMIO1_GSI},
+};
+
+void device_init(struct device *device)
+{
+	memset(device, 0, sizeof(*device));
+	device->region_fd = -1;
+	vmemd_init(&device->vmemd);
+	vhost_user_init(&device->vu);
+	reconnect_init(&device->reconnect);
+	probe_init(&device->probe);
+}
+
+uint64_t device_mmio_gpa(const struct device *device)
+{
+	return places[device->index].gpa;
+}
+
+int device_place(struct device *device, int vm_fd, struct memory *memory,
+		 unsigned int phys_bits, uint64_t min_gpa, uint32_t first_slot)
+{
+	struct device_options *config = device->config;
+	struct region_config *region = &config->region;
+	int ret = 0;
+
+	if (config->plan) {
+		int limit =
+			ioctl(vm_fd, KVM_CHECK_EXTENSION, KVM_CAP_NR_MEMSLOTS);
+
+		ret = vmemd_plan(device->options->control, config->name, region,
+				 first_slot, (unsigned int)limit);
+	}
+	if (!ret)
+		ret = region_place(region, phys_bits, min_gpa);
+	if (!ret)
+		ret = memory_add_region(memory, region->gpa, region->size,
+					region->page_size, &device->range);
+	if (ret)
+		return ret;
+	device->first_slot = first_slot;
+	device->nr_slots = (uint32_t)(region->size / region->slot_size +
+				      !!(region->size % region->slot_size));
+	return 0;
+}
+
+/* A vmemd that somebody else runs was lost, and is there again or not. */
+static int connect_again(void *opaque)
+{
+	const struct device *device = opaque;
+
+	return vmemd_try_attach(device->config->vhost_user,
+				device->options->control, device->config->name,
+				device->region_fd, device->range->fd);
+}
+
+/* Hand over the region. Return: a socket, or a negative errno. */
+static int find_vmemd(struct device *device)
+{
+	const struct options *options = device->options;
+	int fd;
+
+	if (!options->vmemd)
+		return vmemd_attach(device->config->vhost_user,
+				    options->control, device->config->name,
+				    device->region_fd, device->range->fd);
+	fd = vmemd_spawn(&device->vmemd, options->vmemd, options->vmemd_args,
+			 options->control_listen, device->region_fd,
+			 device->range->fd);
+	device->vmemd_runs = fd >= 0;
+	return fd;
+}
+
+/* The three calls, and the device in front of them. */
+int device_connect(struct device *device, int vm_fd,
+		   const struct memory *memory)
+{
+	int fd, ret;
+
+	device->region_fd =
+		region_create(&device->config->region, vm_fd,
+			      device->range->hva, device->first_slot);
+	if (device->region_fd < 0)
+		return device->region_fd;
+	fd = find_vmemd(device);
+	if (fd < 0)
+		return fd;
+	ret = vhost_user_open(&device->vu, fd, VIRTIO_MEM_CONFIG_SIZE);
+	if (ret)
+		return ret;
+	ret = vhost_user_set_memory(&device->vu, memory);
+	if (ret) {
+		error_errno(-ret, "cannot share memory with the backend");
+		return ret;
+	}
+	device->connected = true;
+	device->has_virtio = true;
+	ret = virtio_mmio_open(&device->virtio, vm_fd, device_mmio_gpa(device),
+			       places[device->index].gsi, memory, &device->vu,
+			       VIRTIO_MEM_ID, VIRTIO_MEM_QUEUES,
+			       ~device->options->features_hidden);
+	if (ret || device->options->vmemd)
+		return ret;
+	device->virtio.comes_back = true;
+	device->reconnect.dev = &device->virtio;
+	device->reconnect.memory = memory;
+	device->reconnect.connect = connect_again;
+	device->reconnect.opaque = device;
+	return reconnect_open(&device->reconnect);
+}
+
+void device_prepare_poll(const struct device *device,
+			 struct pollfd fds[DEVICE_NR_POLL])
+{
+	fds[DEVICE_POLL_VMEMD] = (struct pollfd){
+		device->vmemd_runs ? device->vmemd.pid_fd : -1, POLLIN, 0};
+	fds[DEVICE_POLL_BACKEND] = (struct pollfd){
+		device->connected ? device->vu.fd : -1, POLLRDHUP, 0};
+	fds[DEVICE_POLL_CHANNEL] =
+		(struct pollfd){device->vu.channel_fd, POLLIN, 0};
+	fds[DEVICE_POLL_BACK] =
+		(struct pollfd){device->reconnect.back_fd, POLLIN, 0};
+}
+
+/*
+ * The guest goes on without its backend, with the memory it has. Resizing is
+ * over, unless somebody else starts the backend again.
+ */
+static void backend_lost(struct device *device, const char *what)
+{
+	const char *name = device->config->name;
+
+	error("%s%s%s; the guest keeps the memory it has", name ? name : "",
+	      name ? ": " : "", what);
+	vhost_user_shutdown(&device->vu);
+	if (!device->virtio.comes_back)
+		virtio_mmio_config_changed(&device->virtio);
+}
+
+/* There is nothing more to be had from the connection. */
+static void backend_closed(struct device *device)
+{
+	device->connected = false;
+	backend_lost(device, "the backend has closed");
+	if (!device->virtio.comes_back)
+		return;
+	/* Its last words on the channel are of no use, and it has a new one. */
+	if (device->vu.channel_fd >= 0)
+		close(device->vu.channel_fd);
+	device->vu.channel_fd = -1;
+	if (reconnect_start(&device->reconnect))
+		virtio_mmio_give_up(&device->virtio);
+}
+
+static void handle_channel(struct device *device)
+{
+	bool changed;
+	int ret;
+
+	ret = vhost_user_handle_channel(&device->vu, &changed);
+	if (changed)
+		virtio_mmio_config_changed(&device->virtio);
+	if (!ret)
+		return;
+	close(device->vu.channel_fd);
+	device->vu.channel_fd = -1;
+	if (ret != -EPIPE)
+		backend_lost(device, "the backend channel is out of order");
+}
+
+void device_handle_poll(struct device *device,
+			const struct pollfd fds[DEVICE_NR_POLL])
+{
+	if (fds[DEVICE_POLL_CHANNEL].revents)
+		handle_channel(device);
+	if (fds[DEVICE_POLL_VMEMD].revents) {
+		error("vmemd has ended");
+		device->vmemd_runs = false;
+	}
+	if (fds[DEVICE_POLL_BACKEND].revents)
+		backend_closed(device);
+	if (fds[DEVICE_POLL_BACK].revents) {
+		error("the backend is back");
+		reconnect_finish(&device->reconnect);
+		device->connected = true;
+	}
+}
+
+void device_give_up(struct device *device)
+{
+	vhost_user_shutdown(&device->vu);
+	if (device->has_virtio)
+		virtio_mmio_give_up(&device->virtio);
+	reconnect_close(&device->reconnect);
+	/* It may have made a new one. */
+	vhost_user_shutdown(&device->vu);
+}
+
+void device_destroy(struct device *device)
+{
+	probe_close(&device->probe);
+	if (device->has_virtio)
+		virtio_mmio_close(&device->virtio);
+	vhost_user_close(&device->vu);
+	vmemd_stop(&device->vmemd);
+	if (device->region_fd >= 0)
+		close(device->region_fd);
+	device_init(device);
+}

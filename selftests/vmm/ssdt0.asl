@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Virtio-mmio device 0, in a table of its own so that a VM without it does not
+ * show it. Edge triggered: KVM raises it through irqfds. A resource takes plain
+ * numbers only, so there is a source for each device.
+ */
+#include "layout.h"
+
+DefinitionBlock ("", "SSDT", 2, "KVMVMM", "VMMSSDT0", 1)
+{
+	Scope (\_SB)
+	{
+		Device (VIO0)
+		{
+			Name (_HID, "LNRO0005")
+			Name (_UID, 0)
+			Name (_CCA, 1)
+			Name (_CRS, ResourceTemplate ()
+			{
+				Memory32Fixed (ReadWrite, VIRTIO_MMIO0_GPA,
+					       VIRTIO_MMIO_SIZE)
+				Interrupt (ResourceConsumer, Edge, ActiveHigh,
+					   Exclusive) { VIRTIO_MMIO0_GSI }
+			})
+		}
+	}
+}
