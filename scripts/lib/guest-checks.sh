@@ -5,9 +5,19 @@
 # sourced, after $run (a folder), $console (socket of the guest's console), $vmm
 # (the VMM's process), SLOT_SIZE, STEP_TIMEOUT (a bound for a hang, in seconds)
 # are set; the VMM's probe is to be $run/probe.
+#
+# Where the VM has several devices, $device says which is meant: its name. Its probe
+# is $run/probe-NAME then, and $region the name of its memory.
 
 number=0
 failures=0
+device=
+region=vmem-region
+
+# ctl COMMAND... - vmemctl, of the device that is meant
+ctl() {
+	vmemctl ${device:+--device "$device"} "$@"
+}
 
 # check NAME COMMAND... - one thing that must hold
 check() {
@@ -29,7 +39,7 @@ field() {
 
 # status NAME - a number of vmemd's status
 status() {
-	vmemctl --json status | field "$1"
+	ctl --json status | field "$1"
 }
 
 guest() {
@@ -39,7 +49,7 @@ guest() {
 # same_slots - those of plugged blocks, of the module's dump, of a vCPU's probe
 same_slots() {
 	gpa=$(status gpa)
-	vmemctl --json blocks >"$run/blocks" || return 1
+	ctl --json blocks >"$run/blocks" || return 1
 	grep -o '{[^{}]*"gpa"[^{}]*}' "$run/blocks" | while read -r run_of_blocks; do
 		start=$(echo "$run_of_blocks" | field gpa)
 		size=$(echo "$run_of_blocks" | field size)
@@ -49,9 +59,9 @@ same_slots() {
 			slot=$((slot + 1))
 		done
 	done | uniq >"$run/by-blocks"
-	vmemctl --json slots >"$run/slots" || return 1
+	ctl --json slots >"$run/slots" || return 1
 	grep -o '"gpa":[0-9]*' "$run/slots" | cut -d : -f 2 >"$run/by-slots"
-	vmem-guestctl "$run/probe" --timeout "$STEP_TIMEOUT" listen >"$run/probed" ||
+	vmem-guestctl "$run/probe${device:+-$device}" --timeout "$STEP_TIMEOUT" listen >"$run/probed" ||
 		return 1
 	while read -r start; do
 		echo $((start))
@@ -64,7 +74,7 @@ same_slots() {
 region_memory() {
 	for memory in "/proc/$vmm/fd/"*; do
 		case $(readlink "$memory") in
-		*vmem-region*) echo "$memory" && return ;;
+		*:"$region "*) echo "$memory" && return ;;
 		esac
 	done
 	return 1
@@ -85,7 +95,7 @@ all_given_back() {
 memory_is_of_blocks() {
 	all_given_back && memory=$(region_memory) || return 1
 	gpa=$(status gpa)
-	vmemctl --json blocks >"$run/blocks" || return 1
+	ctl --json blocks >"$run/blocks" || return 1
 	vmem-allocated "$memory" >"$run/allocated" || return 1
 	allocated=$(sed -n 's/^total //p' "$run/allocated")
 	echo "# plugged $(status plugged_size), memory of the region $allocated bytes"
