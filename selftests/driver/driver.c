@@ -128,7 +128,6 @@ void driver_start(struct driver *d)
 				  1ULL << VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE;
 	const struct memory memory = {
 		.boot = {0, MEMORY_SIZE, d->memory, d->memory_fd},
-		.region = {.fd = -1},
 	};
 	const struct vhost_user_queue queue = {
 		.size = DRIVER_QUEUE_SIZE,
