@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
+#
+# The kernel's runner of kselftests, to be sourced after deb.sh: fetched with the
+# kernel's sources and kept in the cache.
+
+# kselftest_runner SERIES - print the folder of a kernel's runner
+# It holds run_kselftest.sh and the folder "kselftest" with what that sources.
+kselftest_runner() {
+	deb_install xz-utils || return 1
+	deb_cached "kselftest-runner/$1" kselftest_runner_make "$1"
+}
+
+kselftest_runner_make() {
+	local dir=$1 series=$2 suite archive
+
+	read -r suite _ < <(deb_kernel_suite "$series") || return 1
+	deb_fetch "$suite" "$dir" "linux-source-$series" || return 1
+	archive=$(echo "$dir"/*.deb)
+	dpkg-deb --fsys-tarfile "$archive" |
+		tar -xO --wildcards "./usr/src/linux-source-$series.tar.*" |
+		tar -xJ -C "$dir" --strip-components=4 --wildcards \
+			'*/tools/testing/selftests/run_kselftest.sh' \
+			'*/tools/testing/selftests/kselftest/*' || return 1
+	rm -f "$archive"
+}
