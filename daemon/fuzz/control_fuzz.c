@@ -17,7 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "control.h"
+#include "control/socket.h"
 #include "fuzz.h"
 #include "fuzz_client.h"
 

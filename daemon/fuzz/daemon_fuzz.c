@@ -20,7 +20,7 @@
  * What must hold, beside what fuzz.c and the sanitizers look at:
  *
  * - Sizes agree with each other, after each turn.
- * - No turn takes more steps than are allowed (work.h).
+ * - No turn takes more steps than are allowed (base/work.h).
  * - Answers of the control socket are one object in a line, one for each
  *   request. Who is told that dirty logging was set is told of what he asked for.
  * - Once all that was asked for has been answered, and timers have run out,
@@ -41,13 +41,13 @@
 
 #include <linux/virtio_mem.h>
 
+#include "daemon.h"
 #include "driver.h"
 #include "fd_message.h"
 #include "fuzz.h"
 #include "fuzz_client.h"
 #include "fuzz_module.h"
-#include "vhost_user_protocol.h"
-#include "vmem.h"
+#include "vhost/protocol.h"
 
 enum {
 	/* The module's region, and that of the front end's memory. */

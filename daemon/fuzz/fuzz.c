@@ -23,9 +23,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "fd_message.h"
 #include "fuzz.h"
-#include "log.h"
 
 /* Descriptors that are looked at: no target has as many. */
 #define FDS_MAX 64

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "vmem_nl.h"
+#include "common/vmem_nl.h"
 
 /* The region. */
 #define FUZZ_MODULE_GPA	      (8ULL << 30)

@@ -12,8 +12,8 @@
 
 #include <linux/virtio_mem.h>
 
+#include "common/save.h"
 #include "fuzz.h"
-#include "save.h"
 
 /* Where a file says how many runs it has, of 16 bytes, after 88. */
 #define NR_RUNS_AT  80

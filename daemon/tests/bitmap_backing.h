@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "backing.h"
+#include "backing/backing.h"
 
 #define BITMAP_LOG_MAX 64
 

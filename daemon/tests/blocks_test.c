@@ -3,8 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "blocks.h"
-#include "size.h"
+#include "base/blocks.h"
+#include "common/size.h"
 #include "unit.h"
 
 /* Not a multiple of a word. */

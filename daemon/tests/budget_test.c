@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "budget.h"
-#include "budget_control.h"
+#include "control/budget_methods.h"
+#include "daemon.h"
+#include "device/budget.h"
 #include "unit.h"
-#include "vmem.h"
 
 #define TEXT_MAX 256
 

@@ -11,9 +11,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "bitmap_backing.h"
-#include "consumer_control.h"
-#include "log.h"
+#include "control/consumer_methods.h"
 #include "unit.h"
 
 #define GPA	    (4 * GIB)

@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "bitmap_backing.h"
-#include "consumer.h"
-#include "log.h"
+#include "device/consumer.h"
 #include "unit.h"
 
 #define GPA	   (4 * GIB)

@@ -15,10 +15,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "control.h"
+#include "base/log.h"
+#include "control/socket.h"
 #include "fd_message.h"
 #include "front_end.h"
-#include "log.h"
 #include "unit.h"
 
 /* Longest answer here. */

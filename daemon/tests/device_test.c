@@ -12,8 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "device.h"
-#include "turn.h"
+#include "base/turn.h"
+#include "device/device.h"
 #include "unit.h"
 
 #define REGION_SIZE (4 * GIB)

@@ -11,9 +11,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "doorbell.h"
-#include "log.h"
+#include "base/log.h"
 #include "unit.h"
+#include "vhost/doorbell.h"
 
 /* An eventfd takes no more, and who writes one waits. */
 #define FULL (UINT64_MAX - 1)

@@ -3,10 +3,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "excess.h"
+#include "device/excess.h"
 #include "unit.h"
 
-/* How many warnings a look leads to: log.c writes to standard error. */
+/* How many warnings a look leads to: base/log.c writes to standard error. */
 static unsigned int warnings(struct excess *excess, uint64_t resident,
 			     uint64_t plugged)
 {

@@ -9,8 +9,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "front_end.h"
-#include "log.h"
 #include "unit.h"
 
 #define GPA   FE_REGION_GPA

@@ -11,7 +11,7 @@
 
 #include <linux/memfd.h>
 
-#include "file_map.h"
+#include "base/file_map.h"
 #include "unit.h"
 
 #define FILE_SIZE (16 * MIB)

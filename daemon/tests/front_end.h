@@ -15,10 +15,10 @@
 #include <systemd/sd-event.h>
 
 #include "bitmap_backing.h"
+#include "device/virtio_mem.h"
 #include "driver.h"
-#include "vhost_user.h"
-#include "vhost_user_protocol.h"
-#include "virtio_mem.h"
+#include "vhost/protocol.h"
+#include "vhost/vhost_user.h"
 
 #define FE_REGION_GPA  (4ULL << 30)
 #define FE_REGION_SIZE (64ULL << 30)

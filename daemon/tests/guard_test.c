@@ -8,8 +8,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "guest_memory.h"
 #include "unit.h"
+#include "vhost/guest_memory.h"
 
 #define HUGE_PAGE (2 * MIB)
 #define UVA	  0x7f0000000000ULL

@@ -15,8 +15,8 @@
 #include <unistd.h>
 
 #include "formats.h"
-#include "inflight.h"
 #include "ring.h"
+#include "vhost/inflight.h"
 
 /* What it is made for; queues are smaller. */
 #define QUEUE_SIZE 32

@@ -24,8 +24,8 @@
 
 #include <seccomp.h>
 
+#include "base/log.h"
 #include "isolation.h"
-#include "log.h"
 #include "unit.h"
 
 /* A user that has nothing. */

@@ -11,8 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "memory.h"
-#include "room.h"
+#include "backing/memory.h"
+#include "backing/room.h"
 #include "unit.h"
 
 #define SIZE (8 * MIB)

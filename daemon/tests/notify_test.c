@@ -9,8 +9,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "fd_message.h"
-#include "log.h"
 #include "notify.h"
 #include "unit.h"
 

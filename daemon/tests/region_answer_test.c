@@ -10,9 +10,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "../fuzz/fuzz.h"
-#include "../fuzz/fuzz_module.h"
-#include "region.h"
+#include "backing/kernel.h"
+#include "fuzz/fuzz.h"
+#include "fuzz/fuzz_module.h"
 #include "unit.h"
 
 #define BLOCK FUZZ_MODULE_BLOCK

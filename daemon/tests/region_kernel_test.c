@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * The region as a backing, with the real module: this program is the VMM of a
- * VM without vCPUs, and the daemon's region.c and virtio_mem.c work on its
- * region. It runs where /dev/kvm and /dev/kvm-vmem are, in the testbed.
+ * VM without vCPUs, and the daemon's backing/kernel.c and device/virtio_mem.c
+ * work on its region. It runs where /dev/kvm and /dev/kvm-vmem are, in the
+ * testbed.
  */
 #include <endian.h>
 #include <errno.h>
@@ -25,11 +26,11 @@
 #include <linux/kvm_vmem.h>
 #include <linux/netlink.h>
 
+#include "backing/kernel.h"
+#include "base/log.h"
+#include "device/virtio_mem.h"
 #include "fd_message.h"
-#include "log.h"
-#include "region.h"
 #include "unit.h"
-#include "virtio_mem.h"
 
 #define GPA	    (4 * GIB)
 #define BLOCK	    (2 * MIB)

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "removed_memory.h"
 #include "unit.h"
+#include "vhost/removed_memory.h"
 
 #define PAGES 64
 #define PAGE  4096ULL

@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "restore.h"
+#include "device/restore.h"
 #include "unit.h"
 
 #define NR	 1024

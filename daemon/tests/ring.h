@@ -10,10 +10,10 @@
 #include <stdint.h>
 
 #include "driver.h"
-#include "guest_memory.h"
 #include "unit.h"
-#include "vring.h"
-#include "vring_packed.h"
+#include "vhost/guest_memory.h"
+#include "vhost/vring.h"
+#include "vhost/vring_packed.h"
 
 #define RING_SIZE   16
 #define RING_MEMORY (64 * KIB)

@@ -16,8 +16,8 @@
 
 #include <seccomp.h>
 
-#include "save.h"
-#include "save_file.h"
+#include "common/save.h"
+#include "common/save_file.h"
 #include "unit.h"
 
 #define GPA   (1024 * GIB)

@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "shmem_state.h"
+#include "backing/vmm_state.h"
 #include "unit.h"
 
 #define BLOCK  (2 * MIB)

@@ -15,9 +15,9 @@
 
 #include <linux/virtio_ring.h>
 
+#include "backing/vmm.h"
 #include "fd_message.h"
 #include "front_end.h"
-#include "shmem.h"
 #include "unit.h"
 
 #define GPA    (15ULL << 40)

@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "size.h"
+#include "common/size.h"
 #include "unit.h"
 
 static void assert_size(const char *text, uint64_t wanted)

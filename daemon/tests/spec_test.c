@@ -16,9 +16,9 @@
 
 #include <linux/virtio_config.h>
 
+#include "base/log.h"
 #include "formats.h"
 #include "front_end.h"
-#include "log.h"
 #include "unit.h"
 
 #define GPA    FE_REGION_GPA

@@ -11,10 +11,10 @@
 
 #include <linux/virtio_config.h>
 
+#include "base/log.h"
 #include "bitmap_backing.h"
-#include "log.h"
+#include "device/virtio_mem.h"
 #include "unit.h"
-#include "virtio_mem.h"
 
 #define GPA	    (4 * GIB)
 #define REGION_SIZE (64 * GIB)

@@ -14,8 +14,8 @@
 #include <libmnl/libmnl.h>
 #include <linux/genetlink.h>
 
+#include "common/vmem_nl.h"
 #include "unit.h"
-#include "vmem_nl.h"
 
 #define FAMILY 0x77
 

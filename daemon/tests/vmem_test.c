@@ -14,11 +14,11 @@
 
 #include <systemd/sd-daemon.h>
 
+#include "backing/vmm.h"
+#include "control/methods.h"
+#include "daemon.h"
 #include "passed_fds.h"
-#include "shmem.h"
 #include "unit.h"
-#include "vmem.h"
-#include "vmem_control.h"
 
 /*
  * The first device's memory is mapped by its front end, so that it has no

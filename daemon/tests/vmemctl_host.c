@@ -9,9 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "common/vm_memslots.h"
+#include "common/vmem_nl.h"
 #include "host_vm.h"
-#include "vm_memslots.h"
-#include "vmem_nl.h"
 
 #define MIB (1ULL << 20)
 

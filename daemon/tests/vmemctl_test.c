@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "save_file.h"
+#include "common/save_file.h"
 #include "unit.h"
 
 #define OUTPUT_MAX 65536

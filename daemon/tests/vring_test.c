@@ -12,9 +12,9 @@
 
 #include <linux/virtio_ring.h>
 
-#include "guest_memory.h"
 #include "unit.h"
-#include "vring.h"
+#include "vhost/guest_memory.h"
+#include "vhost/vring.h"
 
 #define SIZE	16
 #define MEMORY	(64 * KIB)

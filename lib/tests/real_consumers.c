@@ -13,9 +13,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "bitmap_backing.h"
-#include "consumer_control.h"
-#include "log.h"
+#include "control/consumer_methods.h"
 #include "record.h"
 #include "unit.h"
 

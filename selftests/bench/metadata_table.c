@@ -26,13 +26,13 @@
 #include "batch.h"
 #include "cgroup.h"
 #include "clock.h"
+#include "common/vm_memslots.h"
 #include "kernel.h"
 #include "metadata.h"
 #include "nested.h"
 #include "tap.h"
 #include "vcpu.h"
 #include "vm.h"
-#include "vm_memslots.h"
 
 #define REGION_SIZE TIB(1)
 #define TABLE_ID    1U

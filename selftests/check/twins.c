@@ -3,8 +3,8 @@
 
 #include <unistd.h>
 
+#include "common/vm_memslots.h"
 #include "tap.h"
-#include "vm_memslots.h"
 
 static void twin_create(struct twin *twin, unsigned int vm_flags)
 {

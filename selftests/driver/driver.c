@@ -13,10 +13,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../vmm/memory.h"
 #include "batch.h"
 #include "driver.h"
 #include "tap.h"
+#include "vmm/memory.h"
 
 /* Where things are in the driver's memory, which begins at guest address 0. */
 #define DESC	    0x0000

@@ -12,9 +12,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "../vmm/vhost_user.h"
-#include "../vmm/vmemd.h"
 #include "region.h"
+#include "vmm/vhost_user.h"
+#include "vmm/vmemd.h"
 
 /* Requests that may be on their way at the same time. */
 #define DRIVER_QUEUE_SIZE 64

@@ -15,11 +15,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../vmm/vhost_table.h"
 #include "consumer_client.h"
 #include "process.h"
 #include "served_region.h"
 #include "tap.h"
+#include "vmm/vhost_table.h"
 
 #define FIRST_SLOT  (VM_BOOT_SLOT + 1)
 #define GPA	    GIB(4)

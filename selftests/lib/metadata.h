@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "vmem_nl.h"
+#include "common/vmem_nl.h"
 
 /**
  * struct metadata_arrays - bytes of each array of a memslot, 0: there is none

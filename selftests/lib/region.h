@@ -6,9 +6,9 @@
 #ifndef SELFTESTS_REGION_H
 #define SELFTESTS_REGION_H
 
+#include "common/vmem_nl.h"
 #include <linux/kvm_vmem.h>
 #include <stdbool.h>
-#include <vmem_nl.h>
 
 #include "vcpu.h"
 #include "vm.h"

@@ -26,8 +26,8 @@
 #include <sched.h>
 #include <sys/syscall.h>
 
+#include "common/vmem_nl.h"
 #include <asm/kvm_para.h>
-#include <vmem_nl.h>
 
 /* Needs the types of the library's other headers. */
 #include "svm_util.h"

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Clocks of both programs, read by clock_gettime(2) only.
+ *
+ * A machine whose clock the vDSO cannot read, or that has no vDSO, makes a
+ * system call of each reading, which vmemd's filter has to allow. It allows
+ * this one. time() and gettimeofday() would be other calls there.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "common/clocks.h"
+
+#define NSEC_PER_SEC 1000000000ULL
+
+/**
+ * clock_monotonic_ns() - nanoseconds since some time in the past
+ *
+ * The kernel always has this clock. All deadlines are measured by it, so the
+ * program ends if it cannot be read.
+ */
+uint64_t clock_monotonic_ns(void)
+{
+	struct timespec ts;
+
+	if (clock_gettime(CLOCK_MONOTONIC, &ts) < 0)
+		abort();
+	return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
+}
+
+/**
+ * clock_realtime_s() - the time of day, in seconds since 1970
+ *
+ * Return: 0, or a negative errno: the time is not known.
+ */
+int clock_realtime_s(uint64_t *seconds)
+{
+	struct timespec ts;
+
+	if (clock_gettime(CLOCK_REALTIME, &ts) < 0)
+		return -errno;
+	*seconds = (uint64_t)ts.tv_sec;
+	return 0;
+}

@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The state of a device as bytes of a file, and back.
+ *
+ * Saved is what a driver knows of its device and must find again: the geometry,
+ * what it may and shall plug, what it has plugged. How the memory is cut into
+ * memslots is the host's business and is not saved, nor are contents of memory,
+ * which are the VMM's to save.
+ *
+ * The bytes come from a file that anybody may have written. They are judged in
+ * this order, so that the reason given is the true one: is it such a file at
+ * all, of a version that is known here, of the length it says, undamaged, and
+ * does what it says make sense. A file that is taken says in one way only what
+ * it says: formatting it again gives the same bytes.
+ *
+ * Only buffers are dealt with here; save_file.c has files.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <sha2.h>
+
+#include <linux/virtio_mem.h>
+
+#include "common/save.h"
+
+static const char magic[8] = {'k', 'v', 'm', '-', 'v', 'm', 'e', 'm'};
+
+/* The kernel's least block is a page. */
+#define BLOCK_SIZE_MIN 4096
+
+/* How a file begins; all numbers are little-endian. */
+struct file_header {
+	char magic[8];
+	uint32_t version;
+	uint32_t zero;
+	uint64_t gpa;
+	uint64_t region_size;
+	uint64_t block_size;
+	uint64_t usable_region_size;
+	uint64_t requested_size;
+	uint64_t plugged_size;
+	uint64_t features;
+	uint64_t node;
+	uint64_t nr_runs;
+};
+
+struct file_run {
+	uint64_t gpa;
+	uint64_t size;
+};
+
+_Static_assert(sizeof(struct file_header) == 88, "the file's header");
+_Static_assert(sizeof(struct file_run) == 16, "a run in the file");
+_Static_assert(SAVE_CHECKSUM_SIZE == SHA256_DIGEST_LENGTH, "SHA-256");
+
+/* Bytes of a file without its runs. */
+#define FIXED_SIZE (sizeof(struct file_header) + SAVE_CHECKSUM_SIZE)
+
+/* The most runs that a file of SAVE_FILE_MAX has. */
+#define RUNS_MAX ((SAVE_FILE_MAX - FIXED_SIZE) / sizeof(struct file_run))
+
+static int __attribute__((format(printf, 2, 3)))
+wrong(char text[SAVE_TEXT_MAX], const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(text, SAVE_TEXT_MAX, format, ap);
+	va_end(ap);
+	return -EINVAL;
+}
+
+void save_state_free(struct save_state *state)
+{
+	free(state->runs);
+	memset(state, 0, sizeof(*state));
+}
+
+/* Bytes that are plugged; of a state that save_check() has found good. */
+uint64_t save_plugged_size(const struct save_state *state)
+{
+	uint64_t size = 0;
+
+	for (uint64_t i = 0; i < state->nr_runs; i++)
+		size += state->runs[i].size;
+	return size;
+}
+
+static int check_sizes(const struct save_state *state, char text[SAVE_TEXT_MAX])
+{
+	const struct {
+		const char *name;
+		uint64_t value;
+	} multiples[] = {
+		{"guest address", state->gpa},
+		{"region size", state->region_size},
+		{"usable region size", state->usable_region_size},
+		{"requested size", state->requested_size},
+	};
+	uint64_t block_size = state->block_size;
+	uint64_t end;
+
+	if (block_size < BLOCK_SIZE_MIN || block_size & (block_size - 1))
+		return wrong(text,
+			     "the block size, %" PRIu64 ", is not a power of "
+			     "two of at least %d",
+			     block_size, BLOCK_SIZE_MIN);
+	for (size_t i = 0; i < sizeof(multiples) / sizeof(multiples[0]); i++)
+		if (multiples[i].value % block_size)
+			return wrong(text,
+				     "the %s, %" PRIu64
+				     ", is not a multiple of the block size",
+				     multiples[i].name, multiples[i].value);
+	if (!state->region_size ||
+	    __builtin_add_overflow(state->gpa, state->region_size, &end))
+		return wrong(text,
+			     "the region, %" PRIu64 " bytes at 0x%" PRIx64
+			     ", is empty or ends beyond all addresses",
+			     state->region_size, state->gpa);
+	if (state->usable_region_size > state->region_size)
+		return wrong(text,
+			     "the usable region, %" PRIu64
+			     " bytes, is larger than the region",
+			     state->usable_region_size);
+	if (state->requested_size > state->usable_region_size)
+		return wrong(text,
+			     "the requested size, %" PRIu64
+			     " bytes, is more than is usable",
+			     state->requested_size);
+	return 0;
+}
+
+static int check_features(const struct save_state *state,
+			  char text[SAVE_TEXT_MAX])
+{
+	if (state->features & 1ULL << VIRTIO_MEM_F_ACPI_PXM || !state->node)
+		return 0;
+	return wrong(text,
+		     "there is a node, %u, without the feature that "
+		     "tells it",
+		     state->node);
+}
+
+static int check_run(const struct save_state *state, uint64_t i,
+		     char text[SAVE_TEXT_MAX])
+{
+	const struct save_run *run = &state->runs[i];
+	const struct save_run *before = i ? run - 1 : NULL;
+	uint64_t offset = run->gpa - state->gpa;
+
+	if (!run->size || run->size % state->block_size ||
+	    run->gpa % state->block_size)
+		return wrong(text,
+			     "run %" PRIu64 ", %" PRIu64 " bytes at 0x%" PRIx64
+			     ", is not whole blocks",
+			     i, run->size, run->gpa);
+	if (run->gpa < state->gpa || offset >= state->usable_region_size ||
+	    run->size > state->usable_region_size - offset)
+		return wrong(text,
+			     "run %" PRIu64 ", %" PRIu64 " bytes at 0x%" PRIx64
+			     ", is outside of what is usable",
+			     i, run->size, run->gpa);
+	/* That before is inside the region: its end is a number. */
+	if (before && run->gpa < before->gpa + before->size)
+		return wrong(text,
+			     "run %" PRIu64 ", at 0x%" PRIx64
+			     ", overlaps the one before or is out of order",
+			     i, run->gpa);
+	if (before && run->gpa == before->gpa + before->size)
+		return wrong(text,
+			     "run %" PRIu64 ", at 0x%" PRIx64
+			     ", should be part of the one before",
+			     i, run->gpa);
+	return 0;
+}
+
+/**
+ * save_check() - does a state make sense?
+ * @text: why not
+ *
+ * Return: 0, or -EINVAL.
+ */
+int save_check(const struct save_state *state, char text[SAVE_TEXT_MAX])
+{
+	int ret;
+
+	ret = check_sizes(state, text);
+	if (!ret)
+		ret = check_features(state, text);
+	for (uint64_t i = 0; !ret && i < state->nr_runs; i++)
+		ret = check_run(state, i, text);
+	return ret;
+}
+
+/**
+ * save_checksum() - what a file with these bytes before it ends with
+ * @data: header and runs
+ * @size: bytes of them
+ */
+void save_checksum(const uint8_t *data, size_t size,
+		   uint8_t checksum[SAVE_CHECKSUM_SIZE])
+{
+	SHA2_CTX context;
+
+	SHA256Init(&context);
+	SHA256Update(&context, data, size);
+	SHA256Final(checksum, &context);
+}
+
+/**
+ * save_format() - a state as bytes
+ * @data: the bytes, to be freed; @size of them
+ * @text: why not
+ *
+ * Return: 0; -EINVAL a state that makes no sense; -EFBIG too many runs;
+ * -ENOMEM.
+ */
+int save_format(const struct save_state *state, uint8_t **data, size_t *size,
+		char text[SAVE_TEXT_MAX])
+{
+	struct file_header header = {
+		.version = htole32(SAVE_VERSION),
+		.gpa = htole64(state->gpa),
+		.region_size = htole64(state->region_size),
+		.block_size = htole64(state->block_size),
+		.usable_region_size = htole64(state->usable_region_size),
+		.requested_size = htole64(state->requested_size),
+		.features = htole64(state->features),
+		.node = htole64(state->node),
+		.nr_runs = htole64(state->nr_runs),
+	};
+	size_t length;
+	uint8_t *to;
+	int ret;
+
+	ret = save_check(state, text);
+	if (ret)
+		return ret;
+	if (state->nr_runs > RUNS_MAX) {
+		wrong(text, "%" PRIu64 " runs of plugged blocks are too many",
+		      state->nr_runs);
+		return -EFBIG;
+	}
+	length = sizeof(header) + state->nr_runs * sizeof(struct file_run);
+	*data = malloc(length + SAVE_CHECKSUM_SIZE);
+	if (!*data) {
+		wrong(text, "out of memory");
+		return -ENOMEM;
+	}
+	memcpy(header.magic, magic, sizeof(magic));
+	header.plugged_size = htole64(save_plugged_size(state));
+	to = *data;
+	memcpy(to, &header, sizeof(header));
+	to += sizeof(header);
+	for (uint64_t i = 0; i < state->nr_runs; i++) {
+		struct file_run run = {
+			.gpa = htole64(state->runs[i].gpa),
+			.size = htole64(state->runs[i].size),
+		};
+
+		memcpy(to, &run, sizeof(run));
+		to += sizeof(run);
+	}
+	save_checksum(*data, length, to);
+	*size = length + SAVE_CHECKSUM_SIZE;
+	return 0;
+}
+
+/* Is this a whole, undamaged file of a known version? */
+static int check_file(const uint8_t *data, size_t size,
+		      struct file_header *header, char text[SAVE_TEXT_MAX])
+{
+	size_t begin = size < sizeof(magic) ? size : sizeof(magic);
+	uint8_t checksum[SAVE_CHECKSUM_SIZE];
+	uint64_t runs_size;
+	uint32_t version;
+
+	if (!size || memcmp(data, magic, begin))
+		return wrong(text, "not a saved state of vmemd's");
+	if (size >= offsetof(struct file_header, zero)) {
+		memcpy(&version, data + offsetof(struct file_header, version),
+		       sizeof(version));
+		version = le32toh(version);
+		if (version != SAVE_VERSION)
+			return wrong(text,
+				     "of version %" PRIu32 "; version %d is "
+				     "understood here",
+				     version, SAVE_VERSION);
+	}
+	if (size < FIXED_SIZE)
+		return wrong(text,
+			     "cut off: %zu bytes, and the shortest has "
+			     "%zu",
+			     size, FIXED_SIZE);
+	memcpy(header, data, sizeof(*header));
+	if (__builtin_mul_overflow(le64toh(header->nr_runs),
+				   sizeof(struct file_run), &runs_size) ||
+	    runs_size != size - FIXED_SIZE)
+		return wrong(text,
+			     "cut off or damaged: %zu bytes, which %" PRIu64
+			     " runs do not take",
+			     size, le64toh(header->nr_runs));
+	save_checksum(data, size - SAVE_CHECKSUM_SIZE, checksum);
+	if (memcmp(data + size - SAVE_CHECKSUM_SIZE, checksum,
+		   SAVE_CHECKSUM_SIZE))
+		return wrong(text, "damaged: the checksum is wrong");
+	return 0;
+}
+
+static int read_runs(const uint8_t *data, struct save_state *state)
+{
+	struct file_run run;
+
+	if (!state->nr_runs)
+		return 0;
+	/* As many as the file has bytes for. */
+	state->runs = calloc(state->nr_runs, sizeof(*state->runs));
+	if (!state->runs)
+		return -ENOMEM;
+	for (uint64_t i = 0; i < state->nr_runs; i++) {
+		memcpy(&run, data + i * sizeof(run), sizeof(run));
+		state->runs[i].gpa = le64toh(run.gpa);
+		state->runs[i].size = le64toh(run.size);
+	}
+	return 0;
+}
+
+/**
+ * save_parse() - a state from the bytes of a file
+ * @data: any bytes; @size of them
+ * @state: filled on success, to be freed by save_state_free()
+ * @text: what is wrong, to be read after the file's name
+ *
+ * Return: 0; -EINVAL it is refused; -ENOMEM.
+ */
+int save_parse(const uint8_t *data, size_t size, struct save_state *state,
+	       char text[SAVE_TEXT_MAX])
+{
+	struct file_header header;
+	uint64_t node;
+	int ret;
+
+	memset(state, 0, sizeof(*state));
+	ret = check_file(data, size, &header, text);
+	if (ret)
+		return ret;
+	node = le64toh(header.node);
+	if (header.zero || node > UINT16_MAX)
+		return wrong(text, "bytes that are reserved are not zero");
+	state->gpa = le64toh(header.gpa);
+	state->region_size = le64toh(header.region_size);
+	state->block_size = le64toh(header.block_size);
+	state->usable_region_size = le64toh(header.usable_region_size);
+	state->requested_size = le64toh(header.requested_size);
+	state->features = le64toh(header.features);
+	state->node = node;
+	state->nr_runs = le64toh(header.nr_runs);
+	ret = read_runs(data + sizeof(header), state);
+	if (ret) {
+		wrong(text, "out of memory");
+		return ret;
+	}
+	ret = save_check(state, text);
+	if (!ret && save_plugged_size(state) != le64toh(header.plugged_size))
+		ret = wrong(text,
+			    "its runs are not %" PRIu64 " bytes, as it says",
+			    le64toh(header.plugged_size));
+	if (ret)
+		save_state_free(state);
+	return ret;
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* Files of saved states; see output_file.c for how they are written. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/output_file.h"
+#include "common/save_file.h"
+
+static int __attribute__((format(printf, 3, 4)))
+failed(int ret, char text[SAVE_TEXT_MAX], const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(text, SAVE_TEXT_MAX, format, ap);
+	va_end(ap);
+	return ret;
+}
+
+/**
+ * save_file_write() - put a file in place, as a whole or not at all
+ * @path: a regular file there is replaced; anything else is refused, as no
+ *	state can be restored from it
+ * @text: what is wrong
+ *
+ * Return: 0, or an errno. After an errno of the last step, bringing the folder
+ * to the disk, the file is there, but may be gone after a crash of the machine.
+ */
+int save_file_write(const char *path, const uint8_t *data, size_t size,
+		    char text[SAVE_TEXT_MAX])
+{
+	int ret;
+
+	/* For this user alone. */
+	ret = output_file_write(path, 0600, true, data, size);
+	if (ret == -EINVAL)
+		return failed(ret, text,
+			      "something is there that is not a regular file");
+	if (ret)
+		failed(ret, text, "%s", strerror(-ret));
+	return ret;
+}
+
+static int read_all(int fd, uint8_t *data, size_t size)
+{
+	while (size) {
+		ssize_t got = read(fd, data, size);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return -errno;
+		/* Shorter than it was a moment ago. */
+		if (!got)
+			return -EIO;
+		data += got;
+		size -= got;
+	}
+	return 0;
+}
+
+static int read_state(int fd, struct save_state *state,
+		      char text[SAVE_TEXT_MAX])
+{
+	struct stat st;
+	uint8_t *data;
+	int ret;
+
+	if (fstat(fd, &st) < 0) {
+		ret = -errno;
+		return failed(ret, text, "%s", strerror(-ret));
+	}
+	if (!S_ISREG(st.st_mode))
+		return failed(-EINVAL, text, "not a regular file");
+	if ((uint64_t)st.st_size > SAVE_FILE_MAX)
+		return failed(-EFBIG, text,
+			      "too long for a saved state of vmemd's");
+	data = malloc(st.st_size + 1);
+	if (!data)
+		return failed(-ENOMEM, text, "out of memory");
+	ret = read_all(fd, data, st.st_size);
+	if (ret)
+		failed(ret, text, "%s", strerror(-ret));
+	else
+		ret = save_parse(data, st.st_size, state, text);
+	free(data);
+	return ret;
+}
+
+/**
+ * save_file_read() - the state that a file holds
+ * @state: filled on success, to be freed by save_state_free()
+ * @text: what is wrong, to be read after the file's name
+ *
+ * Return: 0; -EINVAL, -EFBIG it is refused; another errno.
+ */
+int save_file_read(const char *path, struct save_state *state,
+		   char text[SAVE_TEXT_MAX])
+{
+	int fd, ret;
+
+	/* O_NONBLOCK: of a pipe nobody is waited for. */
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0) {
+		ret = -errno;
+		return failed(ret, text, "%s", strerror(-ret));
+	}
+	ret = read_state(fd, state, text);
+	close(fd);
+	return ret;
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Files that are there as a whole or not at all; see save_file.c. */
+#ifndef SAVE_FILE_H
+#define SAVE_FILE_H
+
+#include "common/save.h"
+
+int save_file_write(const char *path, const uint8_t *data, size_t size,
+		    char text[SAVE_TEXT_MAX]);
+int save_file_read(const char *path, struct save_state *state,
+		   char text[SAVE_TEXT_MAX]);
+
+#endif /* SAVE_FILE_H */

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Members of what a vmemd answers. Nothing is taken for granted: a member may be
+ * missing, or be of another type, and a text may hold anything.
+ */
+#include <stdlib.h>
+
+#include "common/printable.h"
+#include "vmemctl.h"
+
+/* A member, if there is one of that type. */
+static json_object *get_member(json_object *object, const char *name,
+			       json_type type)
+{
+	json_object *value;
+
+	if (!json_object_is_type(object, json_type_object) ||
+	    !json_object_object_get_ex(object, name, &value) ||
+	    !json_object_is_type(value, type))
+		return NULL;
+	return value;
+}
+
+/* Is there such a size? What is null is not known. */
+bool has_size(json_object *object, const char *name)
+{
+	json_object *value = get_member(object, name, json_type_int);
+
+	return value && json_object_get_int64(value) >= 0;
+}
+
+/* 0 where there is none. */
+uint64_t get_size(json_object *object, const char *name)
+{
+	return has_size(object, name) ? json_object_get_uint64(get_member(
+						object, name, json_type_int))
+				      : 0;
+}
+
+bool get_bool(json_object *object, const char *name)
+{
+	return json_object_get_boolean(
+		get_member(object, name, json_type_boolean));
+}
+
+static bool is_printable(const char *text, size_t length)
+{
+	while (length) {
+		size_t bytes = printable_length(text, length);
+
+		if (!bytes)
+			return false;
+		text += bytes;
+		length -= bytes;
+	}
+	return true;
+}
+
+/*
+ * A text as it may be printed, "" where there is none. What is not printable is
+ * replaced in the object itself, which so owns the text.
+ */
+const char *get_text(json_object *object, const char *name)
+{
+	json_object *value = get_member(object, name, json_type_string);
+	const char *text;
+	size_t length;
+	char *escaped;
+
+	if (!value)
+		return "";
+	text = json_object_get_string(value);
+	length = json_object_get_string_len(value);
+	if (is_printable(text, length))
+		return text;
+	escaped = printable_escape(text, length);
+	if (!escaped || !json_object_set_string(value, escaped)) {
+		free(escaped);
+		return "";
+	}
+	free(escaped);
+	return json_object_get_string(value);
+}
+
+json_object *get_object(json_object *object, const char *name)
+{
+	return get_member(object, name, json_type_object);
+}
+
+json_object *get_array(json_object *object, const char *name)
+{
+	return get_member(object, name, json_type_array);
+}
+
+/* @array: as of get_array(), NULL has no elements */
+size_t array_length(json_object *array)
+{
+	return array ? json_object_array_length(array) : 0;
+}
+
+/* A name that can be printed, and can stand in a label of a metric. */
+static bool is_word(const char *name)
+{
+	if (!*name)
+		return false;
+	for (; *name; name++)
+		if (!(*name >= 'a' && *name <= 'z') &&
+		    !(*name >= '0' && *name <= '9') && *name != '_' &&
+		    *name != '-')
+			return false;
+	return true;
+}
+
+/**
+ * each_member() - the members of an object that a vmemd names
+ * @object: NULL has none
+ */
+void each_member(json_object *object,
+		 void (*visit)(const char *name, json_object *value, void *arg),
+		 void *arg)
+{
+	if (!json_object_is_type(object, json_type_object))
+		return;
+	json_object_object_foreach(object, name, value)
+	{
+		if (is_word(name))
+			visit(name, value, arg);
+	}
+}

@@ -1,0 +1,459 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * One connection for one command. Requests and answers are JSON, an object a
+ * line; lists come in pages. See control/socket.c for the other end.
+ *
+ * Whoever listens is not trusted. All answers of a command have one deadline, so
+ * that many small ones, or one that comes byte by byte, take no longer than one
+ * that does not come; lines and lists have bounds; an answer is that to the
+ * request that was sent last.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "call.h"
+
+/*
+ * How long an answer may take. A resize is answered when the kernel has written
+ * it down, which may have to wait for a change of memslots.
+ */
+#define ANSWER_TIMEOUT_MS (30 * MSEC_PER_SEC)
+
+/* Longest line taken from the daemon; a page of a list has less than 1 MiB. */
+#define LINE_MAX_BYTES (2U << 20)
+
+/* Longest message; a longer one is cut. */
+#define REPORT_MAX 4096
+
+/* What is read from the socket at once. */
+#define READ_SIZE 65536
+
+/* complain(), unless the caller has its own words for what goes wrong. */
+static void __attribute__((format(printf, 2, 3)))
+report(const struct daemon *daemon, const char *format, ...)
+{
+	char text[REPORT_MAX];
+	va_list ap;
+
+	if (daemon->quiet)
+		return;
+	va_start(ap, format);
+	vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
+	complain("%s", text);
+}
+
+/** daemon_not_vmemd() - Return: -EBADMSG, with a message printed. */
+int daemon_not_vmemd(const struct daemon *daemon)
+{
+	report(daemon, "%s: not a vmemd's answer", daemon->path);
+	return -EBADMSG;
+}
+
+/* Return: -ETIME, with a message printed. */
+static int no_answer(const struct daemon *daemon)
+{
+	report(daemon, "%s: vmemd does not answer", daemon->path);
+	return -ETIME;
+}
+
+/**
+ * daemon_begin() - from here on answers have as long as one may take
+ *
+ * It has begun when the connection is opened. A command that waits for something
+ * else, or that asks for the same anew, begins again.
+ */
+void daemon_begin(struct daemon *daemon)
+{
+	daemon->deadline = now_ms() + daemon->timeout_ms;
+}
+
+/** daemon_is_of() - is it this process that listens? */
+bool daemon_is_of(const struct daemon *daemon, pid_t pid)
+{
+	socklen_t size = sizeof(struct ucred);
+	struct ucred peer;
+
+	return !getsockopt(daemon->fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) &&
+	       peer.pid == pid;
+}
+
+static int connect_to(struct daemon *daemon)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int64_t timeout = daemon->timeout_ms;
+	struct timeval limit = {
+		.tv_sec = timeout / MSEC_PER_SEC,
+		/* All 0 would be no limit. */
+		.tv_usec = timeout % MSEC_PER_SEC * USEC_PER_MSEC + 1,
+	};
+	int error;
+
+	if (strlen(daemon->path) >= sizeof(addr.sun_path)) {
+		report(daemon, "%s: the path is too long for a socket",
+		       daemon->path);
+		return -ENAMETOOLONG;
+	}
+	strcpy(addr.sun_path, daemon->path);
+	daemon->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	/* One that does not accept keeps us waiting here, or in sending. */
+	if (daemon->fd >= 0 &&
+	    !setsockopt(daemon->fd, SOL_SOCKET, SO_SNDTIMEO, &limit,
+			sizeof(limit)) &&
+	    !connect(daemon->fd, (struct sockaddr *)&addr, sizeof(addr)))
+		return 0;
+	error = errno;
+	if (error == EAGAIN)
+		return no_answer(daemon);
+	if (error == ENOENT || error == ECONNREFUSED)
+		report(daemon, "%s: no vmemd listens there", daemon->path);
+	else
+		report(daemon, "%s: %s", daemon->path, strerror(error));
+	return error == EACCES ? -EACCES : -EIO;
+}
+
+static int more_room(struct daemon *daemon)
+{
+	size_t size = daemon->size + READ_SIZE;
+	char *grown;
+
+	if (daemon->have + READ_SIZE <= daemon->size)
+		return 0;
+	if (size > LINE_MAX_BYTES) {
+		report(daemon, "an answer of more than %u bytes",
+		       LINE_MAX_BYTES);
+		return -E2BIG;
+	}
+	grown = realloc(daemon->in, size);
+	if (!grown) {
+		complain("out of memory");
+		return -ENOMEM;
+	}
+	daemon->in = grown;
+	daemon->size = size;
+	return 0;
+}
+
+/* Wait for more. Return: 0 there is, or an errno as of daemon_read(). */
+static int await_input(const struct daemon *daemon, int64_t deadline)
+{
+	struct pollfd pfds[] = {
+		{.fd = daemon->fd, .events = POLLIN},
+		/* Negative ones are left out. */
+		{.fd = daemon->wake_fd, .events = POLLIN},
+	};
+	int64_t left = deadline - now_ms();
+	int ret;
+
+	if (deadline >= 0 && left <= 0)
+		return -ETIMEDOUT;
+	ret = poll(pfds, 2, deadline < 0 ? -1 : (int)left);
+	if (ret < 0 && errno != EINTR) {
+		ret = -errno;
+		report(daemon, "poll: %s", strerror(-ret));
+		return ret;
+	}
+	if (ret > 0 && pfds[1].revents)
+		return -EINTR;
+	return ret > 0 ? 0 : -EAGAIN;
+}
+
+/* A line that is whole, with its end cut off. */
+static json_object *parse_line(const char *line, size_t length)
+{
+	struct json_tokener *tokener = json_tokener_new();
+	json_object *object = NULL;
+
+	if (!tokener)
+		return NULL;
+	object = json_tokener_parse_ex(tokener, line, (int)length);
+	/* With a zero byte in it, it ends before its end. */
+	if (json_tokener_get_error(tokener) != json_tokener_success ||
+	    json_tokener_get_parse_end(tokener) < length ||
+	    !json_object_is_type(object, json_type_object)) {
+		json_object_put(object);
+		object = NULL;
+	}
+	json_tokener_free(tokener);
+	return object;
+}
+
+/**
+ * daemon_read() - the next line from the daemon, as an object
+ * @deadline: by now_ms(); negative: none
+ *
+ * Return: 0; -ETIMEDOUT at the deadline; -EINTR @wake_fd can be read; another
+ * errno, with a message printed.
+ */
+int daemon_read(struct daemon *daemon, int64_t deadline, json_object **object)
+{
+	char *end;
+
+	if (daemon->used) {
+		daemon->have -= daemon->used;
+		memmove(daemon->in, daemon->in + daemon->used, daemon->have);
+		daemon->used = 0;
+	}
+	while (!(end = daemon->have ? memchr(daemon->in, '\n', daemon->have)
+				    : NULL)) {
+		ssize_t got;
+		int ret;
+
+		ret = await_input(daemon, deadline);
+		if (ret == -EAGAIN)
+			continue;
+		if (!ret)
+			ret = more_room(daemon);
+		if (ret)
+			return ret;
+		got = read(daemon->fd, daemon->in + daemon->have, READ_SIZE);
+		if (got <= 0) {
+			report(daemon, "%s: vmemd has closed the connection",
+			       daemon->path);
+			return -EPIPE;
+		}
+		daemon->have += got;
+	}
+	*end = '\0';
+	daemon->used = end - daemon->in + 1;
+	*object = parse_line(daemon->in, daemon->used - 1);
+	return *object ? 0 : daemon_not_vmemd(daemon);
+}
+
+/* Send a request. @params is taken over; it may be NULL. */
+static int send_request(struct daemon *daemon, const char *method,
+			json_object *params)
+{
+	json_object *request = json_object_new_object();
+	const char *text;
+	size_t length;
+	int ret = 0;
+
+	json_object_object_add(request, "id",
+			       json_object_new_int64(++daemon->id));
+	json_object_object_add(request, "method",
+			       json_object_new_string(method));
+	if (daemon->device && !params)
+		params = json_object_new_object();
+	if (daemon->device)
+		json_object_object_add(params, "device",
+				       json_object_new_string(daemon->device));
+	if (params)
+		json_object_object_add(request, "params", params);
+	text = json_object_to_json_string_length(
+		request, JSON_C_TO_STRING_PLAIN, &length);
+	if (send(daemon->fd, text, length, MSG_NOSIGNAL | MSG_MORE) < 0 ||
+	    send(daemon->fd, "\n", 1, MSG_NOSIGNAL) < 0) {
+		if (errno == EAGAIN)
+			ret = no_answer(daemon);
+		else if (errno != EPIPE && errno != ECONNRESET)
+			ret = -EIO;
+		/* One that has closed may have said why before: that waits. */
+		if (ret == -EIO)
+			report(daemon, "%s: %s", daemon->path, strerror(errno));
+	}
+	json_object_put(request);
+	return ret;
+}
+
+static int complain_of_error(struct daemon *daemon, json_object *error)
+{
+	const char *text = get_text(error, "message");
+	const char *name = get_text(error, "code");
+
+	report(daemon, "%s (%s)", *text ? text : "no reason given",
+	       *name ? name : "error");
+	snprintf(daemon->refusal, sizeof(daemon->refusal), "%s", name);
+	return -EREMOTEIO;
+}
+
+/* Is it the answer to the last request? One that is refused unread has no id. */
+static bool is_answer(const struct daemon *daemon, json_object *answer,
+		      bool refused)
+{
+	json_object *id;
+
+	if (!json_object_object_get_ex(answer, "id", &id))
+		return false;
+	if (!id)
+		return refused;
+	return json_object_is_type(id, json_type_int) &&
+	       json_object_get_int64(id) == daemon->id;
+}
+
+/*
+ * What a line says. Return: 1 nothing of the last request; 0 and the result; an
+ * errno with a message printed.
+ */
+static int take_answer(struct daemon *daemon, json_object *answer,
+		       json_object **result)
+{
+	json_object *value;
+
+	if (json_object_object_get_ex(answer, "error", &value))
+		return is_answer(daemon, answer, true)
+			       ? complain_of_error(daemon, value)
+			       : 1;
+	if (!json_object_object_get_ex(answer, "result", &value) ||
+	    !is_answer(daemon, answer, false))
+		return 1;
+	if (!json_object_is_type(value, json_type_object))
+		return daemon_not_vmemd(daemon);
+	*result = json_object_get(value);
+	return 0;
+}
+
+/*
+ * Wait for the answer to the last request. Events that come before it are left
+ * out: they describe the past. So are answers to what was asked before.
+ */
+static int read_result(struct daemon *daemon, json_object **result)
+{
+	json_object *answer;
+	int ret;
+
+	do {
+		ret = daemon_read(daemon, daemon->deadline, &answer);
+		if (ret == -ETIMEDOUT)
+			return no_answer(daemon);
+		if (ret)
+			return ret;
+		ret = take_answer(daemon, answer, result);
+		json_object_put(answer);
+	} while (ret == 1);
+	return ret;
+}
+
+/**
+ * daemon_call() - ask for something
+ * @params: taken over; may be NULL
+ * @result: the caller's, on success
+ *
+ * Return: 0; an errno with a message printed.
+ */
+int daemon_call(struct daemon *daemon, const char *method, json_object *params,
+		json_object **result)
+{
+	int ret;
+
+	ret = send_request(daemon, method, params);
+	return ret ? ret : read_result(daemon, result);
+}
+
+/**
+ * daemon_tell() - ask for something to be done
+ * @params: taken over
+ * @json: print the answer, which otherwise says no more than that it is done
+ *
+ * Return: 0; an errno with a message printed.
+ */
+int daemon_tell(struct daemon *daemon, const char *method, json_object *params,
+		bool json)
+{
+	json_object *result;
+	int ret;
+
+	ret = daemon_call(daemon, method, params, &result);
+	if (ret)
+		return ret;
+	if (json)
+		print_json(result);
+	json_object_put(result);
+	return 0;
+}
+
+/* The elements of a page, and where the next one begins. */
+static void add_page(json_object *result, json_object *page, const char *name)
+{
+	json_object *all = get_array(result, name);
+	json_object *more = get_array(page, name);
+
+	for (size_t i = 0; i < array_length(more); i++)
+		json_object_array_add(
+			all,
+			json_object_get(json_object_array_get_idx(more, i)));
+	if (has_size(page, "next"))
+		json_object_object_add(
+			result, "next",
+			json_object_new_uint64(get_size(page, "next")));
+}
+
+/**
+ * daemon_call_pages() - ask for a list, which comes in pages
+ * @result: the first page's object, with the elements of those that follow
+ *	added to its array @name. A list that is too long to be taken as a
+ *	whole has its "next" left
+ *
+ * Return: as of daemon_call().
+ */
+int daemon_call_pages(struct daemon *daemon, const char *method,
+		      const char *name, json_object **result)
+{
+	json_object *page, *params;
+	uint64_t start = 0;
+	int ret;
+
+	ret = daemon_call(daemon, method, NULL, result);
+	if (ret)
+		return ret;
+	while (has_size(*result, "next") &&
+	       array_length(get_array(*result, name)) <= DAEMON_LIST_MAX) {
+		/* Each page begins after the one before, or there is no end. */
+		if (get_size(*result, "next") <= start ||
+		    !get_array(*result, name)) {
+			json_object_put(*result);
+			return daemon_not_vmemd(daemon);
+		}
+		start = get_size(*result, "next");
+		params = json_object_new_object();
+		json_object_object_add(params, "start",
+				       json_object_new_uint64(start));
+		json_object_object_del(*result, "next");
+		ret = daemon_call(daemon, method, params, &page);
+		if (ret) {
+			json_object_put(*result);
+			return ret;
+		}
+		add_page(*result, page, name);
+		json_object_put(page);
+	}
+	return 0;
+}
+
+/**
+ * daemon_open() - connect
+ * @daemon: to be closed in any case
+ *
+ * Return: 0; an errno with a message printed.
+ */
+int daemon_open(struct daemon *daemon, const char *path,
+		const struct ctl_options *options)
+{
+	*daemon = (struct daemon){
+		.path = path,
+		.device = options->device,
+		.quiet = options->quiet,
+		.timeout_ms = ANSWER_TIMEOUT_MS,
+		.fd = -1,
+		.wake_fd = -1,
+	};
+	if (options->has_timeout && options->timeout_ms < ANSWER_TIMEOUT_MS)
+		daemon->timeout_ms = options->timeout_ms;
+	daemon_begin(daemon);
+	return connect_to(daemon);
+}
+
+void daemon_close(struct daemon *daemon)
+{
+	if (daemon->fd >= 0)
+		close(daemon->fd);
+	free(daemon->in);
+}

@@ -1,0 +1,666 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * vmemctl metrics: what vmemds tell of their VMs, for Prometheus and what reads
+ * its formats.
+ *
+ * By default in the text format that node_exporter's textfile collector reads;
+ * with --openmetrics in OpenMetrics 1.0, in which a counter's family is named
+ * without "_total", and the text has an end. A file is replaced by one that is
+ * whole: whoever reads it at the wrong moment must not see half of it.
+ *
+ * Each VM is asked by a thread of its own: a vmemd that hangs, or does not even
+ * accept, costs the page its own lines and the time limit, once.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "call.h"
+#include "common/output_file.h"
+#include "common/printable.h"
+#include "vms.h"
+
+#define NSEC_PER_SEC 1e9
+
+/**
+ * struct vm - a VM as its vmemd tells it; where its devices have names, one of
+ *	them
+ * @labels: that name it
+ * @status: NULL if the vmemd does not tell, or the device has no region
+ * @latencies: how long requests took; NULL likewise
+ */
+struct vm {
+	char *labels;
+	json_object *status;
+	json_object *latencies;
+};
+
+/**
+ * struct page - what is printed
+ * @out: where to
+ * @vms: @nr of them
+ * @openmetrics: in that format
+ */
+struct page {
+	FILE *out;
+	struct vm *vms;
+	size_t nr;
+	bool openmetrics;
+};
+
+/* --- Asking --- */
+
+/*
+ * As a label's value may be; the caller's to free. NULL without memory. It has to
+ * be UTF-8: the reader refuses the whole file otherwise.
+ */
+static char *escape(const char *text)
+{
+	char *valid = printable_escape(text, strlen(text));
+	char *escaped = valid ? malloc(2 * strlen(valid) + 1) : NULL;
+	char *to = escaped;
+
+	for (const char *from = valid; escaped && *from; from++) {
+		if (*from == '\\' || *from == '"')
+			*to++ = '\\';
+		*to++ = *from;
+	}
+	if (escaped)
+		*to = '\0';
+	free(valid);
+	return escaped;
+}
+
+/* By its folder's name; else by its path. */
+static char *new_vm_label(const char *path)
+{
+	char *name = vms_name(path), *label;
+
+	label = escape(name ? name : path);
+	free(name);
+	return label;
+}
+
+/* As it stands in braces. NULL without memory. */
+static char *new_labels(const char *vm, const char *device)
+{
+	char *labels = NULL, *escaped = escape(device);
+	int ret = -1;
+
+	if (escaped)
+		ret = *device ? asprintf(&labels, "vm=\"%s\",device=\"%s\"", vm,
+					 escaped)
+			      : asprintf(&labels, "vm=\"%s\"", vm);
+	free(escaped);
+	return ret < 0 ? NULL : labels;
+}
+
+/*
+ * @status: given away; NULL likewise as in struct vm
+ * @asked: latencies are asked for; false once that has failed
+ */
+static int add_vm(struct page *page, const char *name, struct daemon *daemon,
+		  json_object *status, const char *device, bool *asked)
+{
+	char *labels = new_labels(name, device);
+	struct vm *grown, *vm;
+
+	grown = labels ? reallocarray(page->vms, page->nr + 1, sizeof(*grown))
+		       : NULL;
+	if (!grown) {
+		free(labels);
+		json_object_put(status);
+		return -ENOMEM;
+	}
+	page->vms = grown;
+	vm = &grown[page->nr++];
+	*vm = (struct vm){
+		.labels = labels,
+		.status = status,
+	};
+	daemon->device = *device ? device : NULL;
+	/* After one that was not answered there is no time for another. */
+	if (status && *asked &&
+	    daemon_call(daemon, "latencies", NULL, &vm->latencies)) {
+		vm->latencies = NULL;
+		*asked = false;
+	}
+	daemon->device = NULL;
+	return 0;
+}
+
+static int add_devices(struct page *page, const char *name,
+		       struct daemon *daemon, json_object *devices)
+{
+	bool asked = true;
+	int ret = 0;
+
+	for (size_t i = 0; i < array_length(devices) && !ret; i++) {
+		json_object *status = json_object_array_get_idx(devices, i);
+		bool attached = get_bool(status, "attached");
+
+		ret = add_vm(page, name, daemon,
+			     attached ? json_object_get(status) : NULL,
+			     get_text(status, "device"), &asked);
+	}
+	return ret;
+}
+
+/* One that does not tell is down, and said to be. */
+static int ask(struct page *page, const char *name, const char *path,
+	       const struct ctl_options *options)
+{
+	json_object *status = NULL, *devices;
+	struct daemon daemon;
+	bool asked = true;
+	int ret;
+
+	if (daemon_open(&daemon, path, options) ||
+	    daemon_call(&daemon, "status", NULL, &status))
+		status = NULL;
+	devices = get_array(status, "devices");
+	if (array_length(devices) > DAEMON_DEVICES_MAX) {
+		daemon_not_vmemd(&daemon);
+		json_object_put(status);
+		status = NULL;
+		devices = NULL;
+	}
+	if (devices) {
+		ret = add_devices(page, name, &daemon, devices);
+		json_object_put(status);
+	} else {
+		ret = add_vm(page, name, &daemon, status,
+			     get_text(status, "device"), &asked);
+	}
+	daemon_close(&daemon);
+	return ret;
+}
+
+/* --- Printing --- */
+
+/* Head of a family. @name is without the suffix that a counter's samples have. */
+static void put_head(const struct page *page, const char *name,
+		     const char *type, const char *unit, const char *help)
+{
+	const char *suffix =
+		!page->openmetrics && !strcmp(type, "counter") ? "_total" : "";
+
+	fprintf(page->out, "# HELP %s%s %s\n# TYPE %s%s %s\n", name, suffix,
+		help, name, suffix, type);
+	if (page->openmetrics && *unit)
+		fprintf(page->out, "# UNIT %s %s\n", name, unit);
+}
+
+static void put_up(const struct page *page)
+{
+	put_head(page, "vmem_up", "gauge", "",
+		 "Whether the VM's vmemd answers and has a region.");
+	for (size_t i = 0; i < page->nr; i++)
+		fprintf(page->out, "vmem_up{%s} %d\n", page->vms[i].labels,
+			!!page->vms[i].status);
+}
+
+static void put_sizes(const struct page *page)
+{
+	static const struct {
+		const char *field;
+		const char *name;
+		const char *unit;
+		const char *help;
+	} gauges[] = {
+		{"region_size", "vmem_region_size_bytes", "bytes",
+		 "Size of the region: what the VM can have plugged at most."},
+		{"usable_region_size", "vmem_usable_region_size_bytes", "bytes",
+		 "From the region's start, where the guest may plug."},
+		{"requested_size", "vmem_requested_size_bytes", "bytes",
+		 "What the guest is asked to have plugged."},
+		{"plugged_size", "vmem_plugged_size_bytes", "bytes",
+		 "What the guest has plugged."},
+		{"undiscarded_size", "vmem_undiscarded_size_bytes", "bytes",
+		 "Unplugged memory that is not given back to the host yet."},
+		{"resident_size", "vmem_resident_size_bytes", "bytes",
+		 "Memory that the region has: touched or allocated."},
+		{"excess_size", "vmem_excess_size_bytes", "bytes",
+		 "Of that, what is more than is plugged."},
+		{"nr_slots", "vmem_memslots", "",
+		 "Memslots of the region when all of it is plugged."},
+		{"populated_slots", "vmem_populated_memslots", "",
+		 "Memslots of the region that exist in KVM."},
+		{"longest_turn_steps", "vmem_longest_turn_steps", "",
+		 "Small steps of the vmemd's turn that had most of them: what "
+		 "everybody else may have had to wait for."},
+	};
+
+	for (size_t g = 0; g < sizeof(gauges) / sizeof(gauges[0]); g++) {
+		put_head(page, gauges[g].name, "gauge", gauges[g].unit,
+			 gauges[g].help);
+		for (size_t i = 0; i < page->nr; i++)
+			if (page->vms[i].status)
+				fprintf(page->out, "%s{%s} %" PRIu64 "\n",
+					gauges[g].name, page->vms[i].labels,
+					get_size(page->vms[i].status,
+						 gauges[g].field));
+	}
+}
+
+static void put_punches(const struct page *page)
+{
+	static const struct {
+		const char *field;
+		const char *name;
+		const char *unit;
+		const char *help;
+	} counters[] = {
+		{"punches", "vmem_punches", "",
+		 "How often unplugged blocks had more memory than their cap, "
+		 "and it was taken back."},
+		{"punched_size", "vmem_punched_size_bytes", "bytes",
+		 "How much it was then, in all."},
+	};
+
+	for (size_t c = 0; c < sizeof(counters) / sizeof(counters[0]); c++) {
+		put_head(page, counters[c].name, "counter", counters[c].unit,
+			 counters[c].help);
+		for (size_t i = 0; i < page->nr; i++)
+			if (page->vms[i].status)
+				fprintf(page->out, "%s_total{%s} %" PRIu64 "\n",
+					counters[c].name, page->vms[i].labels,
+					get_size(page->vms[i].status,
+						 counters[c].field));
+	}
+}
+
+static void put_driver(const struct page *page)
+{
+	static const struct {
+		const char *field;
+		const char *name;
+		const char *help;
+	} gauges[] = {
+		{"connected", "vmem_front_end_connected",
+		 "Whether the VMM is connected to vmemd."},
+		{"ready", "vmem_driver_ready",
+		 "Whether the guest has a virtio-mem driver that is ready."},
+	};
+
+	for (size_t g = 0; g < sizeof(gauges) / sizeof(gauges[0]); g++) {
+		put_head(page, gauges[g].name, "gauge", "", gauges[g].help);
+		for (size_t i = 0; i < page->nr; i++)
+			if (page->vms[i].status)
+				fprintf(page->out, "%s{%s} %d\n",
+					gauges[g].name, page->vms[i].labels,
+					get_bool(get_object(page->vms[i].status,
+							    "driver"),
+						 gauges[g].field));
+	}
+}
+
+/**
+ * struct sample - where members of an object are printed
+ * @page: the page
+ * @name: of the family
+ * @labels: of the VM
+ * @request: whose answers they are
+ */
+struct sample {
+	const struct page *page;
+	const char *name;
+	const char *labels;
+	const char *request;
+};
+
+static void put_kind(const char *kind, json_object *value, void *arg)
+{
+	const struct sample *sample = arg;
+
+	/* A sum is the reader's to make. */
+	if (strcmp(kind, "total") != 0 &&
+	    json_object_is_type(value, json_type_int))
+		fprintf(sample->page->out, "%s{%s,kind=\"%s\"} %" PRIu64 "\n",
+			sample->name, sample->labels, kind,
+			json_object_get_uint64(value));
+}
+
+/* One family: metadata by kind, of VMs that know it. */
+static void put_metadata(const struct page *page, const char *field,
+			 const char *name, const char *help)
+{
+	put_head(page, name, "gauge", "bytes", help);
+	for (size_t i = 0; i < page->nr; i++) {
+		struct sample sample = {
+			.page = page,
+			.name = name,
+			.labels = page->vms[i].labels,
+		};
+
+		each_member(get_object(page->vms[i].status, field), put_kind,
+			    &sample);
+	}
+}
+
+static void put_answer(const char *answer, json_object *count, void *arg)
+{
+	const struct sample *sample = arg;
+
+	if (!json_object_is_type(count, json_type_int))
+		return;
+	fprintf(sample->page->out,
+		"vmem_requests_total{%s,request=\"%s\",answer=\"%s\"} %" PRIu64
+		"\n",
+		sample->labels, sample->request, answer,
+		json_object_get_uint64(count));
+}
+
+static void put_request(const char *request, json_object *answers, void *arg)
+{
+	struct sample sample = *(const struct sample *)arg;
+
+	sample.request = request;
+	each_member(answers, put_answer, &sample);
+}
+
+static void put_requests(const struct page *page)
+{
+	put_head(page, "vmem_requests", "counter", "",
+		 "Requests of the guest, by their answers.");
+	for (size_t i = 0; i < page->nr; i++) {
+		struct sample sample = {
+			.page = page,
+			.labels = page->vms[i].labels,
+		};
+
+		each_member(get_object(page->vms[i].status, "requests"),
+			    put_request, &sample);
+	}
+}
+
+/* A histogram: its buckets, each with those before, its sum and count. */
+static void put_histogram(const struct page *page, const char *name,
+			  const char *labels, const char *request,
+			  json_object *latency)
+{
+	json_object *buckets = get_array(latency, "buckets");
+	uint64_t below = 0;
+
+	for (size_t i = 0; i < array_length(buckets); i++) {
+		json_object *bucket = json_object_array_get_idx(buckets, i);
+		double most = (double)get_size(bucket, "most") / NSEC_PER_SEC;
+		char bound[32];
+
+		below += get_size(bucket, "count");
+		snprintf(bound, sizeof(bound), "%g", most);
+		/* In OpenMetrics a bound is written as a float, always. */
+		fprintf(page->out,
+			"%s_bucket{%s,request=\"%s\",le=\"%s%s\"} "
+			"%" PRIu64 "\n",
+			name, labels, request, bound,
+			strpbrk(bound, ".e") ? "" : ".0", below);
+	}
+	fprintf(page->out,
+		"%s_bucket{%s,request=\"%s\",le=\"+Inf\"} %" PRIu64 "\n", name,
+		labels, request, get_size(latency, "count"));
+	fprintf(page->out, "%s_sum{%s,request=\"%s\"} %.9f\n", name, labels,
+		request, (double)get_size(latency, "sum") / NSEC_PER_SEC);
+	fprintf(page->out, "%s_count{%s,request=\"%s\"} %" PRIu64 "\n", name,
+		labels, request, get_size(latency, "count"));
+}
+
+static void put_latency(const char *request, json_object *latency, void *arg)
+{
+	const struct sample *sample = arg;
+
+	put_histogram(sample->page, sample->name, sample->labels, request,
+		      latency);
+}
+
+static void put_latencies(const struct page *page)
+{
+	static const char name[] = "vmem_request_duration_seconds";
+
+	put_head(page, name, "histogram", "seconds",
+		 "Time from when a request of the guest was read to its "
+		 "answer.");
+	for (size_t i = 0; i < page->nr; i++) {
+		struct sample sample = {
+			.page = page,
+			.name = name,
+			.labels = page->vms[i].labels,
+		};
+
+		each_member(get_object(page->vms[i].latencies, "latencies_ns"),
+			    put_latency, &sample);
+	}
+}
+
+static void put_longest_turn(const struct page *page)
+{
+	static const char name[] = "vmem_longest_turn_seconds";
+
+	put_head(
+		page, name, "gauge", "seconds",
+		"The longest time that the vmemd has done one thing, since its "
+		"start.");
+	for (size_t i = 0; i < page->nr; i++)
+		if (page->vms[i].status)
+			fprintf(page->out, "%s{%s} %.9f\n", name,
+				page->vms[i].labels,
+				(double)get_size(page->vms[i].status,
+						 "longest_turn_ns") /
+					NSEC_PER_SEC);
+}
+
+static void put_page(const struct page *page)
+{
+	put_up(page);
+	put_sizes(page);
+	put_punches(page);
+	put_driver(page);
+	put_metadata(page, "metadata", "vmem_metadata_bytes",
+		     "What KVM holds for the region's memslots.");
+	put_metadata(page, "whole_metadata", "vmem_whole_metadata_bytes",
+		     "What KVM would hold if the region were one memslot.");
+	put_requests(page);
+	put_latencies(page);
+	put_longest_turn(page);
+	if (page->openmetrics)
+		fputs("# EOF\n", page->out);
+}
+
+/* --- The command --- */
+
+/* The page to a file, readable for the collector, which is another user. */
+static int write_file(struct page *page, const char *path)
+{
+	char *text = NULL;
+	size_t size = 0;
+	int ret;
+
+	page->out = open_memstream(&text, &size);
+	if (!page->out) {
+		complain("out of memory");
+		return -ENOMEM;
+	}
+	put_page(page);
+	ret = fclose(page->out) ? -errno : 0;
+	if (!ret)
+		ret = output_file_write(path, 0644, false, text, size);
+	if (ret)
+		complain("%s: %s", path, strerror(-ret));
+	free(text);
+	return ret;
+}
+
+/* --- Asking all at once --- */
+
+/*
+ * How long a VM's answers may take, unless --timeout says otherwise. A vmemd
+ * that is well answers in milliseconds, and those who collect metrics wait for
+ * ten seconds or so.
+ */
+#define METRICS_TIMEOUT_MS (5 * MSEC_PER_SEC)
+
+/* Of the thread that waits for a VM; it does nothing deep. */
+#define ASKER_STACK_SIZE (256U << 10)
+
+/**
+ * struct asker - asks one VM, while others ask others
+ * @path: its control socket
+ * @thread: while @started
+ * @page: what the VM told
+ * @ret: 0, or -ENOMEM
+ */
+struct asker {
+	const char *path;
+	const struct ctl_options *options;
+	pthread_t thread;
+	bool started;
+	struct page page;
+	int ret;
+};
+
+static void *run_asker(void *arg)
+{
+	struct asker *asker = arg;
+	char *name = new_vm_label(asker->path);
+
+	asker->ret = name ? ask(&asker->page, name, asker->path, asker->options)
+			  : -ENOMEM;
+	free(name);
+	return NULL;
+}
+
+static void start_asker(struct asker *asker, const pthread_attr_t *attr)
+{
+	asker->started =
+		!pthread_create(&asker->thread, attr, run_asker, asker);
+	/* Then it is asked by itself, and the others after it. */
+	if (!asker->started)
+		run_asker(asker);
+}
+
+static void free_vm(struct vm *vm)
+{
+	free(vm->labels);
+	json_object_put(vm->status);
+	json_object_put(vm->latencies);
+}
+
+/* Samples of the same name are to differ in their labels. */
+static bool is_known(const struct page *page, const char *labels)
+{
+	for (size_t i = 0; i < page->nr; i++)
+		if (!strcmp(page->vms[i].labels, labels))
+			return true;
+	return false;
+}
+
+/* What an asker has found out moves to the page. */
+static int take_answers(struct page *page, struct asker *asker)
+{
+	struct vm *grown;
+	int ret = asker->ret;
+
+	grown = reallocarray(page->vms, page->nr + asker->page.nr + 1,
+			     sizeof(*grown));
+	if (grown)
+		page->vms = grown;
+	else
+		ret = -ENOMEM;
+	for (size_t i = 0; i < asker->page.nr; i++) {
+		struct vm *vm = &asker->page.vms[i];
+		bool known = vm->labels && is_known(page, vm->labels);
+
+		if (known)
+			complain("%s: there are two of {%s}", asker->path,
+				 vm->labels);
+		if (grown && vm->labels && !known)
+			page->vms[page->nr++] = *vm;
+		else
+			free_vm(vm);
+	}
+	free(asker->page.vms);
+	return ret;
+}
+
+/* One that hangs keeps nobody else waiting. */
+static int ask_all(struct page *page, const char *const *paths, size_t nr,
+		   const struct ctl_options *options)
+{
+	struct asker *askers = calloc(nr + 1, sizeof(*askers));
+	pthread_attr_t attr;
+	int ret = 0;
+
+	if (!askers)
+		return -ENOMEM;
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, ASKER_STACK_SIZE);
+	for (size_t i = 0; i < nr; i++) {
+		askers[i].path = paths[i];
+		askers[i].options = options;
+		start_asker(&askers[i], &attr);
+	}
+	pthread_attr_destroy(&attr);
+	for (size_t i = 0; i < nr; i++) {
+		int failed;
+
+		if (askers[i].started)
+			pthread_join(askers[i].thread, NULL);
+		failed = take_answers(page, &askers[i]);
+		ret = ret ? ret : failed;
+	}
+	free(askers);
+	return ret;
+}
+
+/* VMs that have names; one that was not started has nothing to tell. */
+static int ask_found(struct page *page, const struct ctl_options *options)
+{
+	const char **paths;
+	struct vms vms;
+	size_t nr = 0;
+	int ret;
+
+	ret = vms_find(&vms);
+	if (ret)
+		return ret;
+	paths = calloc(vms.nr + 1, sizeof(*paths));
+	for (size_t i = 0; paths && i < vms.nr; i++)
+		if (vms.vms[i].name && !vms.vms[i].idle)
+			paths[nr++] = vms.vms[i].path;
+	ret = paths ? ask_all(page, paths, nr, options) : -ENOMEM;
+	free(paths);
+	vms_free(&vms);
+	return ret;
+}
+
+int ctl_metrics(const struct ctl_options *options)
+{
+	struct page page = {.openmetrics = options->openmetrics};
+	struct ctl_options asking = *options;
+	int ret;
+
+	if (!asking.has_timeout) {
+		asking.has_timeout = true;
+		asking.timeout_ms = METRICS_TIMEOUT_MS;
+	}
+	if (options->nr_control)
+		ret = ask_all(&page, (const char *const *)options->control,
+			      options->nr_control, &asking);
+	else
+		ret = ask_found(&page, &asking);
+	if (ret) {
+		complain("out of memory");
+	} else if (options->output) {
+		ret = write_file(&page, options->output);
+	} else {
+		page.out = stdout;
+		put_page(&page);
+	}
+	for (size_t i = 0; i < page.nr; i++)
+		free_vm(&page.vms[i]);
+	free(page.vms);
+	return ret;
+}

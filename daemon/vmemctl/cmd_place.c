@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * vmemctl place: tell a vmemd whose memory the front end maps where that is in
+ * the guest.
+ *
+ * It is the address of a BAR, which the firmware chooses; no message of
+ * vhost-user tells it. QEMU's monitor does (query-pci), as soon as there is one,
+ * so it is asked until then. From the firmware's choice to the moment when the
+ * guest's driver looks at the device an operating system has to be loaded. Should
+ * that have been faster all the same, the driver has found a device without
+ * memory and given it up; vmemd has noticed, and the machine is reset, after
+ * which the driver finds what we have told. So it does not matter who is first.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <json-c/json_visit.h>
+
+#include "call.h"
+#include "common/size.h"
+
+/* How often the monitor is asked. */
+#define ASK_AGAIN_US 50000
+
+/* How QEMU's vhost-user-test-device-pci with virtio id 24 looks on its bus. */
+#define PCI_VENDOR 0x1af4
+#define PCI_DEVICE (0x1040 + 24)
+
+/**
+ * struct search - for a BAR
+ * @id: of QEMU's device, NULL for the only one
+ * @size: of the BAR
+ * @devices: how many there are that it could be
+ * @gpa: where it is, 0 if it is nowhere yet
+ */
+struct search {
+	const char *id;
+	uint64_t size;
+	unsigned int devices;
+	uint64_t gpa;
+};
+
+/* A command for QEMU's monitor. @result may be NULL, else it is to be put. */
+static int monitor_call(struct daemon *monitor, const char *command,
+			int64_t deadline, json_object **result)
+{
+	char line[64];
+	int length =
+		snprintf(line, sizeof(line), "{\"execute\":\"%s\"}\n", command);
+
+	if (send(monitor->fd, line, (size_t)length, MSG_NOSIGNAL) != length) {
+		complain("%s: %s", monitor->path, strerror(errno));
+		return -EIO;
+	}
+	for (;;) {
+		json_object *reply, *value;
+		int ret;
+
+		ret = daemon_read(monitor, deadline, &reply);
+		if (ret == -ETIMEDOUT)
+			complain("%s: no answer from QEMU", monitor->path);
+		if (ret)
+			return ret == -ETIMEDOUT ? -ETIME : ret;
+		if (json_object_object_get_ex(reply, "return", &value)) {
+			if (result)
+				*result = json_object_get(value);
+			json_object_put(reply);
+			return 0;
+		}
+		value = get_object(reply, "error");
+		if (value) {
+			complain("%s: %s: %s", monitor->path, command,
+				 get_text(value, "desc"));
+			json_object_put(reply);
+			return -EIO;
+		}
+		/* The greeting, or an event. */
+		json_object_put(reply);
+	}
+}
+
+static void look_at_device(struct search *search, json_object *device)
+{
+	json_object *id = get_object(device, "id");
+	json_object *regions = get_array(device, "regions");
+
+	if (get_size(id, "vendor") != PCI_VENDOR ||
+	    get_size(id, "device") != PCI_DEVICE ||
+	    (search->id &&
+	     strcmp(get_text(device, "qdev_id"), search->id) != 0))
+		return;
+	search->devices++;
+	for (size_t i = 0; i < array_length(regions); i++) {
+		json_object *region = json_object_array_get_idx(regions, i);
+
+		/* -1 is nowhere, and no size. */
+		if (get_size(region, "size") == search->size &&
+		    get_size(region, "address"))
+			search->gpa = get_size(region, "address");
+	}
+}
+
+/* Devices are at any depth, behind bridges; only they have regions. */
+static int look_at(json_object *object, int flags,
+		   json_object *parent __attribute__((unused)),
+		   const char *name __attribute__((unused)),
+		   size_t *index __attribute__((unused)), void *arg)
+{
+	if (flags != JSON_C_VISIT_SECOND &&
+	    json_object_is_type(object, json_type_object) &&
+	    get_array(object, "regions"))
+		look_at_device(arg, object);
+	return JSON_C_VISIT_RETURN_CONTINUE;
+}
+
+/* Ask QEMU until the BAR has an address. */
+static int find_bar(struct daemon *monitor, struct search *search,
+		    int64_t deadline)
+{
+	for (;;) {
+		json_object *buses = NULL;
+		int ret;
+
+		ret = monitor_call(monitor, "query-pci", deadline, &buses);
+		if (ret)
+			return ret;
+		search->devices = 0;
+		json_c_visit(buses, 0, look_at, search);
+		json_object_put(buses);
+		if (search->devices != 1) {
+			complain("%s: %u devices that it could be%s",
+				 monitor->path, search->devices,
+				 search->devices ? "; say which by --id" : "");
+			return -ENODEV;
+		}
+		if (search->gpa)
+			return 0;
+		if (now_ms() >= deadline) {
+			complain("%s: no firmware has given the device an "
+				 "address",
+				 monitor->path);
+			return -ETIME;
+		}
+		usleep(ASK_AGAIN_US);
+	}
+}
+
+/* BARs are powers of two. */
+static uint64_t bar_size(uint64_t region_size)
+{
+	uint64_t size = 1;
+
+	while (size < region_size && size <= UINT64_MAX / 2)
+		size <<= 1;
+	return size;
+}
+
+static int tell(struct daemon *daemon, const struct ctl_options *options,
+		uint64_t gpa, bool *early)
+{
+	json_object *params = json_object_new_object(), *result;
+	int ret;
+
+	json_object_object_add(params, "gpa", json_object_new_uint64(gpa));
+	/* QEMU was waited for. */
+	daemon_begin(daemon);
+	ret = daemon_call(daemon, "place", params, &result);
+	if (ret)
+		return ret;
+	*early = get_bool(result, "asked_early");
+	if (options->json)
+		print_json(result);
+	else
+		printf("the region is at 0x%" PRIx64 "%s\n", gpa,
+		       *early ? "; the guest's driver has looked before that"
+			      : "");
+	json_object_put(result);
+	return 0;
+}
+
+/* Find the address by QEMU's monitor, which is connected. */
+static int place_by_monitor(struct daemon *daemon, struct daemon *monitor,
+			    const struct ctl_options *options)
+{
+	struct search search = {.id = options->qmp_device};
+	int64_t deadline = now_ms() + options->timeout_ms;
+	json_object *status;
+	bool early;
+	int ret;
+
+	ret = daemon_call(daemon, "status", NULL, &status);
+	if (ret)
+		return ret;
+	search.size = bar_size(get_size(status, "region_size"));
+	json_object_put(status);
+	ret = monitor_call(monitor, "qmp_capabilities", deadline, NULL);
+	if (!ret)
+		ret = find_bar(monitor, &search, deadline);
+	if (!ret)
+		ret = tell(daemon, options, search.gpa, &early);
+	if (!ret && early)
+		ret = monitor_call(monitor, "system_reset", deadline, NULL);
+	return ret;
+}
+
+/** ctl_place() - vmemctl place */
+int ctl_place(const struct ctl_options *options)
+{
+	struct daemon daemon, monitor;
+	bool early;
+	int ret;
+
+	if (!options->address == !options->qmp) {
+		complain("place takes --address or --qmp");
+		return -EINVAL;
+	}
+	ret = daemon_open(&daemon, options->control[0], options);
+	if (ret)
+		return ret;
+	if (options->qmp) {
+		ret = daemon_open(&monitor, options->qmp, options);
+		if (!ret) {
+			ret = place_by_monitor(&daemon, &monitor, options);
+			daemon_close(&monitor);
+		}
+	} else {
+		ret = tell(&daemon, options, options->address, &early);
+	}
+	daemon_close(&daemon);
+	return ret;
+}

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * vmemctl resize: ask the guest for a size, and wait for it with a bar, or with
+ * a line for each event where nobody looks at a terminal.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cmd_status.h"
+#include "common/size.h"
+#include "common/standard_fds.h"
+#include "screen.h"
+
+/* Without progress for so long, a reason is looked for. */
+#define STALL_MS (3 * MSEC_PER_SEC)
+
+/* Characters of the bar itself: at most, and the least that shows anything. */
+#define BAR_WIDTH 24
+#define BAR_LEAST 4
+
+/* What is around the bar. */
+#define BAR_FRAME 3
+
+/* Room for a line of the bar; a longer one is cut. */
+#define LINE_TEXT_MAX 512
+
+/**
+ * struct progress - of a resize
+ * @size: what was asked for
+ * @start: what was plugged when it was, if @known
+ * @last: the last state that was told
+ * @plugged: what is plugged, and since when
+ * @told: the reason for the present stall was printed
+ * @bar: show a bar, on @screen
+ */
+struct progress {
+	uint64_t size;
+	uint64_t start;
+	bool known;
+	json_object *last;
+	uint64_t plugged;
+	int64_t since_ms;
+	bool told;
+	bool bar;
+	struct screen screen;
+	bool json;
+};
+
+/* Why has the guest not done what it was asked for? */
+static const char *stall_reason(json_object *event, uint64_t size)
+{
+	const char *failure = get_text(event, "last_failure");
+
+	if (!event)
+		return "vmemd tells nothing";
+	if (!get_bool(event, "connected"))
+		return "no VMM is connected to vmemd";
+	if (!get_bool(event, "ready"))
+		return "the guest has no virtio_mem driver that is ready";
+	if (get_bool(event, "state_lost"))
+		return "vmemd's state was lost: the guest must unplug all, or "
+		       "be reset";
+	if (*failure)
+		return failure;
+	if (get_size(event, "plugged_size") > size)
+		return "the guest cannot give back memory that is in use";
+	if (get_bool(event, "given_back"))
+		return "the guest gives back at once what it plugs, as when it "
+		       "has no room to manage more: that takes 1/64 of it";
+	return "the guest does not plug more";
+}
+
+/* How much is done, of @width. */
+static unsigned int filled(const struct progress *progress, unsigned int width)
+{
+	uint64_t from = progress->start, to = progress->size;
+	uint64_t at = progress->plugged, all, done;
+
+	all = from < to ? to - from : from - to;
+	/* A guest may as well go the other way. */
+	if (from < to)
+		done = at > from ? at - from : 0;
+	else
+		done = at < from ? from - at : 0;
+	if (done > all)
+		done = all;
+	return all ? (unsigned int)((double)done / (double)all * width) : width;
+}
+
+/* The bar takes what the words leave of the line. */
+static void print_bar(struct progress *progress)
+{
+	char plugged[SIZE_TEXT_MAX], size[SIZE_TEXT_MAX];
+	char words[LINE_TEXT_MAX];
+	char line[LINE_TEXT_MAX + 2 * BAR_WIDTH + BAR_FRAME + 1];
+	const char *reason =
+		progress->told ? stall_reason(progress->last, progress->size)
+			       : NULL;
+	unsigned int columns = progress->screen.columns, width;
+	int length;
+
+	length = snprintf(words, sizeof(words), "%s of %s%s%s",
+			  size_format(progress->plugged, plugged),
+			  size_format(progress->size, size), reason ? ": " : "",
+			  reason ? reason : "");
+	width = columns > (unsigned int)length + BAR_FRAME
+			? columns - (unsigned int)length - BAR_FRAME - 1
+			: 0;
+	if (width > BAR_WIDTH)
+		width = BAR_WIDTH;
+	if (width < BAR_LEAST) {
+		screen_line(&progress->screen, words);
+		return;
+	}
+	snprintf(line, sizeof(line), "[%.*s%.*s] %s",
+		 (int)filled(progress, width), "########################",
+		 (int)(width - filled(progress, width)),
+		 "........................", words);
+	screen_line(&progress->screen, line);
+}
+
+static void complain_of_stall(const struct progress *progress)
+{
+	char plugged[SIZE_TEXT_MAX], size[SIZE_TEXT_MAX];
+
+	complain("stalled at %s of %s: %s",
+		 size_format(progress->plugged, plugged),
+		 size_format(progress->size, size),
+		 stall_reason(progress->last, progress->size));
+}
+
+/* Nothing was told for a while. */
+static void note_stall(struct progress *progress)
+{
+	if (progress->told || now_ms() - progress->since_ms < STALL_MS)
+		return;
+	progress->told = true;
+	if (progress->bar)
+		print_bar(progress);
+	else
+		complain_of_stall(progress);
+	standard_output_flush();
+}
+
+/* Return: 1 reached, 0 not yet, or an errno with a message printed. */
+static int note_event(struct progress *progress, json_object *event)
+{
+	uint64_t plugged = get_size(event, "plugged_size");
+	uint64_t requested = get_size(event, "requested_size");
+	char wanted[SIZE_TEXT_MAX];
+
+	json_object_put(progress->last);
+	progress->last = event;
+	if (!progress->known || plugged != progress->plugged) {
+		progress->since_ms = now_ms();
+		progress->told = false;
+	}
+	if (!progress->known)
+		progress->start = plugged;
+	progress->known = true;
+	progress->plugged = plugged;
+	if (progress->bar)
+		print_bar(progress);
+	else if (progress->json)
+		print_json(event);
+	else
+		print_event(event);
+	if (requested != progress->size) {
+		if (progress->bar)
+			putchar('\n');
+		complain("the guest was asked for %s meanwhile",
+			 size_format(requested, wanted));
+		progress->bar = false;
+		return -ECANCELED;
+	}
+	return plugged == progress->size;
+}
+
+/* An event, unless the stall is to be looked at first. As note_event(). */
+static int next_event(struct progress *progress, struct daemon *daemon,
+		      int64_t deadline)
+{
+	int64_t next =
+		progress->told ? deadline : progress->since_ms + STALL_MS;
+	json_object *event;
+	int ret;
+
+	if (next > deadline)
+		next = deadline;
+	ret = daemon_read(daemon, next, &event);
+	if (ret == -EINTR) {
+		screen_resized(&progress->screen);
+		print_bar(progress);
+		standard_output_flush();
+		return 0;
+	}
+	if (ret == -ETIMEDOUT && next < deadline) {
+		note_stall(progress);
+		return 0;
+	}
+	if (ret)
+		return ret;
+	if (strcmp(get_text(event, "event"), "state") != 0) {
+		json_object_put(event);
+		return 0;
+	}
+	ret = note_event(progress, event);
+	/* The guest is waited for all the same; the end reports it. */
+	standard_output_flush();
+	return ret;
+}
+
+static int wait_for(struct daemon *daemon, const struct ctl_options *options,
+		    uint64_t size)
+{
+	int64_t deadline = now_ms() + options->timeout_ms;
+	struct progress progress = {
+		.size = size,
+		.json = options->json,
+		.bar = !options->json && isatty(STDOUT_FILENO),
+		.screen.resize_fd = -1,
+		.since_ms = now_ms(),
+	};
+	json_object *event;
+	int ret;
+
+	/* The first event after "watch" is the state as it is. */
+	ret = daemon_call(daemon, "watch", NULL, &event);
+	if (ret)
+		return ret;
+	json_object_put(event);
+	if (progress.bar) {
+		screen_open(&progress.screen);
+		daemon->wake_fd = progress.screen.resize_fd;
+	}
+	do
+		ret = next_event(&progress, daemon, deadline);
+	while (!ret);
+	if (progress.bar)
+		putchar('\n');
+	if (ret == -ETIMEDOUT)
+		complain_of_stall(&progress);
+	daemon->wake_fd = -1;
+	screen_close(&progress.screen);
+	json_object_put(progress.last);
+	return ret < 0 ? ret : 0;
+}
+
+/* What an amount comes to for the device as it is now. */
+static int resolve_size(struct daemon *daemon,
+			const struct ctl_options *options, uint64_t *size)
+{
+	const struct size_amount *amount = &options->amount;
+	char requested[SIZE_TEXT_MAX];
+	json_object *status, *devices, *device;
+	int ret;
+
+	*size = amount->value;
+	if (!size_depends(amount))
+		return 0;
+	ret = status_ask(daemon, &status);
+	if (ret)
+		return ret;
+	devices = get_array(status, "devices");
+	device = array_length(devices) ? json_object_array_get_idx(devices, 0)
+				       : NULL;
+	if (array_length(devices) != 1) {
+		complain("resize is of one device: say which by --device");
+		ret = -EINVAL;
+	} else if (!has_size(device, "requested_size") ||
+		   !has_size(device, "region_size")) {
+		ret = daemon_not_vmemd(daemon);
+	} else if (size_resolve(amount, get_size(device, "requested_size"),
+				get_size(device, "region_size"),
+				get_size(device, "block_size"), size)) {
+		complain("resize %s: less than nothing, or more than there "
+			 "can be; %s are requested now",
+			 options->argument + strspn(options->argument, " "),
+			 size_format_exact(get_size(device, "requested_size"),
+					   requested));
+		ret = -ERANGE;
+	}
+	json_object_put(status);
+	return ret;
+}
+
+int ctl_resize(const struct ctl_options *options)
+{
+	json_object *params;
+	struct daemon daemon;
+	uint64_t size;
+	int ret;
+
+	ret = daemon_open(&daemon, options->control[0], options);
+	if (!ret)
+		ret = resolve_size(&daemon, options, &size);
+	if (!ret) {
+		params = json_object_new_object();
+		json_object_object_add(params, "size",
+				       json_object_new_uint64(size));
+		ret = daemon_tell(&daemon, "resize", params,
+				  options->json && !options->wait);
+	}
+	if (!ret && options->wait)
+		ret = wait_for(&daemon, options, size);
+	daemon_close(&daemon);
+	return ret;
+}

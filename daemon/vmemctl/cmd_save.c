@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * vmemctl save: the state of a device, as vmemd tells it, to a file.
+ *
+ * It is checked before it is written, by what checks it before it is restored:
+ * a file that is there can be used.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "call.h"
+#include "common/save_file.h"
+#include "vmemctl.h"
+
+/* How often a state that changes while it is read is read again. */
+#define SAVE_TRIES 16
+
+/* More runs than that no file has. */
+#define RUNS_MAX (SAVE_FILE_MAX / sizeof(struct save_run))
+
+/* Add the runs of a page. */
+static int add_runs(const struct daemon *daemon, struct save_state *state,
+		    json_object *page)
+{
+	json_object *runs = get_array(page, "runs");
+	size_t nr = array_length(runs);
+	struct save_run *grown;
+
+	if (!nr)
+		return 0;
+	if (nr > RUNS_MAX - state->nr_runs)
+		return daemon_not_vmemd(daemon);
+	grown = reallocarray(state->runs, state->nr_runs + nr, sizeof(*grown));
+	if (!grown) {
+		complain("out of memory");
+		return -ENOMEM;
+	}
+	state->runs = grown;
+	for (size_t i = 0; i < nr; i++) {
+		json_object *run = json_object_array_get_idx(runs, i);
+
+		grown[state->nr_runs++] = (struct save_run){
+			.gpa = get_size(run, "gpa"),
+			.size = get_size(run, "size"),
+		};
+	}
+	return 0;
+}
+
+static void take_fields(struct save_state *state, json_object *page)
+{
+	state->gpa = get_size(page, "gpa");
+	state->region_size = get_size(page, "region_size");
+	state->block_size = get_size(page, "block_size");
+	state->usable_region_size = get_size(page, "usable_region_size");
+	state->requested_size = get_size(page, "requested_size");
+	state->features = get_size(page, "features");
+	state->node = get_size(page, "node");
+}
+
+/* Page by page. Return: 0; -EAGAIN it has changed; another errno. */
+static int read_state(struct daemon *daemon, struct save_state *state)
+{
+	uint64_t changes = 0, start = 0;
+	bool more = true;
+	json_object *page;
+	int ret = 0;
+
+	for (bool first = true; !ret && more; first = false) {
+		json_object *params = json_object_new_object();
+
+		json_object_object_add(params, "start",
+				       json_object_new_uint64(start));
+		ret = daemon_call(daemon, "save", params, &page);
+		if (ret)
+			return ret;
+		if (first) {
+			take_fields(state, page);
+			changes = get_size(page, "changes");
+		}
+		if (get_size(page, "changes") != changes)
+			ret = -EAGAIN;
+		else
+			ret = add_runs(daemon, state, page);
+		more = has_size(page, "next");
+		/* Each page begins after the one before, or there is no end. */
+		if (!ret && more && get_size(page, "next") <= start)
+			ret = daemon_not_vmemd(daemon);
+		start = get_size(page, "next");
+		json_object_put(page);
+	}
+	return ret;
+}
+
+static int write_state(const struct save_state *state, const char *path)
+{
+	char text[SAVE_TEXT_MAX];
+	uint8_t *data;
+	size_t size;
+	int ret;
+
+	ret = save_format(state, &data, &size, text);
+	if (ret) {
+		complain("what vmemd tells cannot be saved: %s", text);
+		return ret;
+	}
+	ret = save_file_write(path, data, size, text);
+	if (ret)
+		complain("%s: %s", path, text);
+	free(data);
+	return ret;
+}
+
+int ctl_save(const struct ctl_options *options)
+{
+	struct save_state state = {0};
+	struct daemon daemon;
+	int ret;
+
+	ret = daemon_open(&daemon, options->control[0], options);
+	if (ret)
+		goto out;
+	ret = -EAGAIN;
+	for (int i = 0; i < SAVE_TRIES && ret == -EAGAIN; i++) {
+		save_state_free(&state);
+		daemon_begin(&daemon);
+		ret = read_state(&daemon, &state);
+	}
+	if (ret == -EAGAIN)
+		complain("blocks change all the time: hold the device before "
+			 "(vmemctl hold on)");
+	else if (!ret)
+		ret = write_state(&state, options->argument);
+out:
+	save_state_free(&state);
+	daemon_close(&daemon);
+	return ret;
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * vmemctl slots, blocks, consumers and watch: what a vmemd says, as tables for
+ * people, or with --json as it said it.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "call.h"
+#include "cmd_status.h"
+#include "common/size.h"
+#include "common/standard_fds.h"
+
+static void print_slots(json_object *result)
+{
+	json_object *slots = get_array(result, "slots");
+	char size[SIZE_TEXT_MAX], plugged[SIZE_TEXT_MAX];
+	char text[SIZE_TEXT_MAX];
+
+	printf("%5s  %-18s %12s %12s %12s\n", "id", "guest address", "size",
+	       "plugged", "metadata");
+	for (size_t i = 0; i < array_length(slots); i++) {
+		json_object *slot = json_object_array_get_idx(slots, i);
+		json_object *metadata = get_object(slot, "metadata");
+
+		strcpy(text, "not known");
+		if (metadata)
+			size_format(get_size(metadata, "total"), text);
+		/* The VMM's memslots have ids that only it knows. */
+		if (has_size(slot, "id"))
+			printf("%5" PRIu64, get_size(slot, "id"));
+		else
+			printf("%5s", "-");
+		printf("  0x%-16" PRIx64 " %12s %12s %12s%s\n",
+		       get_size(slot, "gpa"),
+		       size_format(get_size(slot, "size"), size),
+		       size_format(get_size(slot, "plugged_size"), plugged),
+		       text, get_bool(slot, "stale") ? "  stale" : "");
+	}
+}
+
+static void print_blocks(json_object *result)
+{
+	json_object *runs = get_array(result, "runs");
+	uint64_t block_size = get_size(result, "block_size");
+	char size[SIZE_TEXT_MAX];
+
+	printf("%-18s %12s %8s\n", "guest address", "size", "blocks");
+	for (size_t i = 0; i < array_length(runs); i++) {
+		json_object *run = json_object_array_get_idx(runs, i);
+
+		printf("0x%-16" PRIx64 " %12s %8" PRIu64 "\n",
+		       get_size(run, "gpa"),
+		       size_format(get_size(run, "size"), size),
+		       block_size ? get_size(run, "size") / block_size : 0);
+	}
+}
+
+static const char *consumer_state(json_object *consumer)
+{
+	if (!get_bool(consumer, "subscribed"))
+		return "being told what is there";
+	return get_bool(consumer, "waiting") ? "has not answered yet" : "ready";
+}
+
+static void print_consumers(json_object *result)
+{
+	json_object *consumers = get_array(result, "consumers");
+	char size[SIZE_TEXT_MAX], limit[24];
+
+	printf("%-24s %8s %12s %8s %8s  %s\n", "name", "memslots", "mapped",
+	       "answers", "refusals", "state");
+	for (size_t i = 0; i < array_length(consumers); i++) {
+		json_object *consumer = json_object_array_get_idx(consumers, i);
+
+		strcpy(limit, "any");
+		if (get_size(consumer, "memslots"))
+			snprintf(limit, sizeof(limit), "%" PRIu64,
+				 get_size(consumer, "memslots"));
+		printf("%-24s %8s %12s %8" PRIu64 " %8" PRIu64 "  %s\n",
+		       get_text(consumer, "name"), limit,
+		       size_format(get_size(consumer, "populated_size"), size),
+		       get_size(consumer, "answers"),
+		       get_size(consumer, "refusals"),
+		       consumer_state(consumer));
+	}
+}
+
+/* An event as a line. */
+void print_event(json_object *event)
+{
+	char plugged[SIZE_TEXT_MAX], requested[SIZE_TEXT_MAX];
+	const char *failure = get_text(event, "last_failure");
+	const char *name = get_text(event, "event");
+	const char *device = get_text(event, "device");
+
+	if (*device)
+		printf("%s: ", device);
+	if (!strcmp(name, "lost")) {
+		printf("%" PRIu64 " events lost\n", get_size(event, "count"));
+	} else if (!strcmp(name, "state")) {
+		printf("plugged %s of %s requested, %" PRIu64
+		       " slots, %s%s%s\n",
+		       size_format(get_size(event, "plugged_size"), plugged),
+		       size_format(get_size(event, "requested_size"),
+				   requested),
+		       get_size(event, "populated_slots"), driver_text(event),
+		       *failure ? ", last failure: " : "", failure);
+	} else {
+		puts(name);
+	}
+}
+
+/* --- Commands --- */
+
+/* @list: the name of what comes in pages */
+static int show(const struct ctl_options *options, const char *method,
+		const char *list, void (*print)(json_object *result))
+{
+	json_object *result;
+	struct daemon daemon;
+	int ret;
+
+	ret = daemon_open(&daemon, options->control[0], options);
+	if (!ret)
+		ret = list ? daemon_call_pages(&daemon, method, list, &result)
+			   : daemon_call(&daemon, method, NULL, &result);
+	if (!ret) {
+		if (options->json)
+			print_json(result);
+		else
+			print(result);
+		if (list && has_size(result, "next")) {
+			complain("%s: the list is longer: only the first %zu "
+				 "are shown",
+				 options->control[0],
+				 array_length(get_array(result, list)));
+			ret = -E2BIG;
+		}
+		json_object_put(result);
+	}
+	daemon_close(&daemon);
+	return ret;
+}
+
+int ctl_slots(const struct ctl_options *options)
+{
+	return show(options, "slots", "slots", print_slots);
+}
+
+int ctl_blocks(const struct ctl_options *options)
+{
+	return show(options, "blocks", "runs", print_blocks);
+}
+
+int ctl_consumers(const struct ctl_options *options)
+{
+	return show(options, "consumers", NULL, print_consumers);
+}
+
+int ctl_watch(const struct ctl_options *options)
+{
+	json_object *object;
+	struct daemon daemon;
+	int ret;
+
+	ret = daemon_open(&daemon, options->control[0], options);
+	if (!ret)
+		ret = daemon_call(&daemon, "watch", NULL, &object);
+	while (!ret) {
+		json_object_put(object);
+		ret = daemon_read(&daemon, -1, &object);
+		if (ret)
+			break;
+		if (options->json)
+			print_json(object);
+		else
+			print_event(object);
+		/* With nobody to read it, it would not end. */
+		ret = standard_output_flush();
+	}
+	daemon_close(&daemon);
+	return ret;
+}

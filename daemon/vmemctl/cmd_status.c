@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * vmemctl status: a vmemd's devices, one after the other, for people; or with
+ * --json in one shape, however many devices there are and whatever the vmemd
+ * leaves out.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "call.h"
+#include "cmd_status.h"
+#include "common/size.h"
+
+/* Where the kernel has the module's version. */
+#define MODULE_VERSION_PATH "/sys/module/kvm_vmem/version"
+
+/* Longest version. */
+#define VERSION_MAX 64
+
+/* Members of each device; null where a vmemd does not know, or say. */
+static const char *const members[] = {
+	"device",
+	"attached",
+	"backing",
+	"region_id",
+	"gpa",
+	"region_size",
+	"block_size",
+	"slot_size",
+	"usable_region_size",
+	"requested_size",
+	"plugged_size",
+	"nr_slots",
+	"first_slot",
+	"populated_slots",
+	"address_spaces",
+	"dirty_log",
+	"budget",
+	"metadata",
+	"whole_metadata",
+	"memory",
+	"page_size",
+	"resident_size",
+	"excess_size",
+	"unplugged_cap",
+	"punches",
+	"punched_size",
+	"map_size",
+	"map_size_wanted",
+	"prealloc",
+	"vmm_pid",
+	"node",
+	"driver",
+	"requests",
+	"last_failure",
+	"held",
+	"held_since",
+	"given_back",
+	"undiscarded_size",
+	"asked_early",
+	"state_lost",
+};
+
+/* --- One shape --- */
+
+/* The version of the module that is loaded, or NULL. */
+static json_object *module_version(void)
+{
+	FILE *f = fopen(MODULE_VERSION_PATH, "re");
+	char version[VERSION_MAX];
+	json_object *object = NULL;
+
+	if (!f)
+		return NULL;
+	if (fgets(version, sizeof(version), f)) {
+		version[strcspn(version, "\n")] = '\0';
+		object = json_object_new_string(version);
+	}
+	fclose(f);
+	return object;
+}
+
+/* @device: a reference that is given away */
+static void add_device(json_object *devices, json_object *device, bool attached)
+{
+	json_object *value;
+
+	if (!json_object_object_get_ex(device, "attached", &value))
+		json_object_object_add(device, "attached",
+				       json_object_new_boolean(attached));
+	for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++)
+		if (!json_object_object_get_ex(device, members[i], &value))
+			json_object_object_add(device, members[i], NULL);
+	json_object_array_add(devices, device);
+}
+
+/**
+ * status_new() - the status of a vmemd, in one shape
+ * @result: what it answered; given away
+ *
+ * Return: an object with "version", "module_version" and "devices", each of
+ * which has all members.
+ */
+json_object *status_new(json_object *result)
+{
+	json_object *status = json_object_new_object();
+	json_object *devices = json_object_new_array();
+	json_object *several = get_array(result, "devices");
+	json_object *version = NULL;
+
+	if (json_object_object_get_ex(result, "version", &version))
+		json_object_get(version);
+	json_object_object_add(status, "version", version);
+	json_object_object_add(status, "module_version", module_version());
+	json_object_object_add(status, "devices", devices);
+	if (!several) {
+		/* It has one device, which the result is about. */
+		json_object_object_del(result, "version");
+		add_device(devices, result, true);
+		return status;
+	}
+	for (size_t i = 0; i < array_length(several); i++) {
+		json_object *device = json_object_array_get_idx(several, i);
+
+		if (json_object_is_type(device, json_type_object))
+			add_device(devices, json_object_get(device), true);
+	}
+	json_object_put(result);
+	return status;
+}
+
+/**
+ * status_ask() - ask a vmemd for its status
+ * @status: as of status_new(), the caller's
+ *
+ * Return: as of daemon_call().
+ */
+int status_ask(struct daemon *daemon, json_object **status)
+{
+	json_object *result;
+	int ret;
+
+	ret = daemon_call(daemon, "status", NULL, &result);
+	if (ret)
+		return ret;
+	if (array_length(get_array(result, "devices")) > DAEMON_DEVICES_MAX) {
+		json_object_put(result);
+		return daemon_not_vmemd(daemon);
+	}
+	*status = status_new(result);
+	return 0;
+}
+
+/* --- For people --- */
+
+/* A size, which is not 0 where it is not known. */
+static void print_size(const char *label, json_object *object, const char *name)
+{
+	char text[SIZE_TEXT_MAX] = "not known";
+
+	if (has_size(object, name))
+		size_format(get_size(object, name), text);
+	printf("%-18s %12s\n", label, text);
+}
+
+/* Requests that were not acknowledged, and how many were. */
+static void print_request(const char *name, json_object *answers,
+			  void *arg __attribute__((unused)))
+{
+	printf("%-18s %8" PRIu64 " ack %6" PRIu64 " nack %6" PRIu64
+	       " busy %6" PRIu64 " error\n",
+	       name, get_size(answers, "ack"), get_size(answers, "nack"),
+	       get_size(answers, "busy"), get_size(answers, "error"));
+}
+
+/* Of "driver", and of an event. */
+const char *driver_text(json_object *driver)
+{
+	if (!get_bool(driver, "connected"))
+		return "no VMM connected";
+	if (get_bool(driver, "broken"))
+		return "broke its queue";
+	return get_bool(driver, "ready") ? "ready" : "not ready";
+}
+
+static void print_metadata(json_object *metadata)
+{
+	if (!metadata) {
+		printf("%-18s %12s\n", "metadata", "not known");
+		return;
+	}
+	print_size("metadata", metadata, "total");
+	print_size("  memslot", metadata, "memslot");
+	print_size("  rmap", metadata, "rmap");
+	print_size("  lpage_info", metadata, "lpage_info");
+	print_size("  gfn_track", metadata, "gfn_track");
+	print_size("  dirty_bitmap", metadata, "dirty_bitmap");
+}
+
+/* Less than as one memslot; more, where all is plugged. */
+static void print_saved(json_object *status)
+{
+	json_object *metadata = get_object(status, "metadata");
+	json_object *whole = get_object(status, "whole_metadata");
+	char text[SAVED_TEXT_MAX];
+
+	if (metadata && whole)
+		printf("%-18s %12s\n", "  saved",
+		       saved_format(get_size(whole, "total"),
+				    get_size(metadata, "total"), text));
+}
+
+/* Why the memslots are as they are, and what they cost when all is plugged. */
+static void print_budget(json_object *budget)
+{
+	char all[SIZE_TEXT_MAX], nested[SIZE_TEXT_MAX];
+
+	if (!budget)
+		return;
+	printf("%-18s   %s\n", "  chosen", get_text(budget, "reason"));
+	printf("%-18s %12s, nested guests %s\n", "  when all plugged",
+	       size_format(get_size(budget, "metadata"), all),
+	       size_format(get_size(budget, "metadata_nested"), nested));
+}
+
+/* Of which kind, how KVM maps it, and how much there is. */
+static void print_memory(json_object *status)
+{
+	uint64_t mapped = get_size(status, "map_size");
+	char page[SIZE_TEXT_MAX], map[SIZE_TEXT_MAX], size[SIZE_TEXT_MAX];
+
+	printf("%-18s   %s, pages of %s", "memory", get_text(status, "memory"),
+	       size_format(get_size(status, "page_size"), page));
+	/* Memory that the VMM maps itself is mapped as it likes. */
+	if (mapped)
+		printf(", mapped by %s at most%s", size_format(mapped, map),
+		       mapped < get_size(status, "map_size_wanted")
+			       ? ": addresses or memslots do not fit"
+			       : "");
+	puts(get_bool(status, "prealloc") ? ", allocated before" : "");
+	print_size("  resident", status, "resident_size");
+	if (get_size(status, "excess_size"))
+		print_size("  beyond plugged", status, "excess_size");
+	if (get_size(status, "punches"))
+		printf("%-18s %12s, %" PRIu64 " times more than the cap\n",
+		       "  taken back",
+		       size_format(get_size(status, "punched_size"), size),
+		       get_size(status, "punches"));
+}
+
+static void print_migration(json_object *status)
+{
+	time_t since = (time_t)get_size(status, "held_since");
+	char text[32] = "a time that is not known";
+	struct tm tm;
+
+	if (get_bool(status, "dirty_log"))
+		printf("%-18s %12s\n", "dirty logging", "on");
+	if (!get_bool(status, "held"))
+		return;
+	if (since && localtime_r(&since, &tm))
+		strftime(text, sizeof(text), "%F %T", &tm);
+	printf("%-18s %12s since %s: nothing is plugged or unplugged\n", "held",
+	       "", text);
+}
+
+static void print_device(json_object *status)
+{
+	const char *failure = get_text(status, "last_failure");
+	const char *device = get_text(status, "device");
+
+	if (*device)
+		printf("%-18s %8s %s\n", "device", "", device);
+	if (has_size(status, "gpa"))
+		printf("%-18s   0x%" PRIx64 "\n", "guest address",
+		       get_size(status, "gpa"));
+	else
+		printf("%-18s   %s\n", "guest address", "not told yet");
+	print_size("region", status, "region_size");
+	print_size("block", status, "block_size");
+	print_size("slot", status, "slot_size");
+	print_size("usable", status, "usable_region_size");
+	print_size("requested", status, "requested_size");
+	print_size("plugged", status, "plugged_size");
+	print_memory(status);
+	printf("%-18s %8" PRIu64 " of %" PRIu64 "%s\n", "populated slots",
+	       get_size(status, "populated_slots"),
+	       get_size(status, "nr_slots"),
+	       get_size(status, "address_spaces") & 2
+		       ? ", in two address spaces"
+		       : "");
+	print_budget(get_object(status, "budget"));
+	print_metadata(get_object(status, "metadata"));
+	print_saved(status);
+	print_migration(status);
+	printf("%-18s %8s %s\n", "driver", "",
+	       driver_text(get_object(status, "driver")));
+	if (get_size(status, "vmm_pid"))
+		printf("%-18s %8" PRIu64 "\n", "VMM process",
+		       get_size(status, "vmm_pid"));
+	else
+		printf("%-18s %12s\n", "VMM process", "not known");
+	each_member(get_object(status, "requests"), print_request, NULL);
+	if (*failure)
+		printf("%-18s %s\n", "last failure", failure);
+	if (get_bool(status, "state_lost"))
+		printf("%-18s %s\n", "state lost",
+		       "plugged is what the guest may have at most; nothing is "
+		       "plugged or unplugged until it unplugs all or is reset");
+	if (get_bool(status, "given_back"))
+		printf("%-18s %s\n", "guest",
+		       "gives back at once what it plugs");
+}
+
+/* The versions, then one device after the other. */
+static void print_status(json_object *status)
+{
+	json_object *devices = get_array(status, "devices");
+	const char *version = get_text(status, "version");
+	const char *module = get_text(status, "module_version");
+
+	printf("%-18s %12s\n", "vmemd", *version ? version : "not known");
+	printf("%-18s %12s\n", "kvm_vmem", *module ? module : "not loaded");
+	for (size_t i = 0; i < array_length(devices); i++) {
+		json_object *device = json_object_array_get_idx(devices, i);
+
+		if (array_length(devices) > 1)
+			putchar('\n');
+		if (get_bool(device, "attached"))
+			print_device(device);
+		else
+			printf("%-18s %8s %s\n%-18s %8s no region yet\n",
+			       "device", "", get_text(device, "device"),
+			       "region", "");
+	}
+}
+
+int ctl_status(const struct ctl_options *options)
+{
+	json_object *status;
+	struct daemon daemon;
+	int ret;
+
+	ret = daemon_open(&daemon, options->control[0], options);
+	if (!ret)
+		ret = status_ask(&daemon, &status);
+	if (!ret) {
+		if (options->json)
+			print_json(status);
+		else
+			print_status(status);
+		json_object_put(status);
+	}
+	daemon_close(&daemon);
+	return ret;
+}

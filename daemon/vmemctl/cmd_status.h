@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The status of a vmemd, in one shape. */
+#ifndef VMEMCTL_STATUS_H
+#define VMEMCTL_STATUS_H
+
+#include "call.h"
+
+json_object *status_new(json_object *result);
+int status_ask(struct daemon *daemon, json_object **status);
+const char *driver_text(json_object *driver);
+
+#endif /* VMEMCTL_STATUS_H */

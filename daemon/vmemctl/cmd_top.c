@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * vmemctl top: the regions of all VMs of this host, what they hold and what they
+ * save, looked at again and again. It asks the module, which knows them all, and
+ * no vmemd.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/clocks.h"
+#include "common/size.h"
+#include "common/standard_fds.h"
+#include "common/vmem_nl.h"
+#include "host_vm.h"
+#include "screen.h"
+#include "table.h"
+#include "vmemctl.h"
+
+/* Rows of a terminal that are not for regions: heads, the sum, the cursor. */
+#define ROWS_BESIDES 4
+
+static const struct table_column columns[] = {
+	{.head = "region", .width = 6},
+	{.head = "process", .width = 8, .rank = 3},
+	{.head = " command", .width = 16, .rank = 4, .text = true},
+	{.head = "size", .width = 10, .rank = 5},
+	{.head = "requested", .width = 10, .rank = 2},
+	{.head = "plugged", .width = 10},
+	{.head = "populated", .width = 13, .rank = 6},
+	{.head = "metadata", .width = 10},
+	{.head = "saved", .width = 10, .rank = 1},
+};
+
+/* The one that says "in all" of the sum. */
+#define COMMAND_COLUMN 2
+
+#define NR_COLUMNS (sizeof(columns) / sizeof(columns[0]))
+
+/* Room for a cell of "populated", and for a command with a blank. */
+#define CELL_MAX 48
+
+/* Room for the time of day. */
+#define TIME_TEXT_MAX 32
+
+/**
+ * struct regions - of the host
+ * @regions: @nr of them, by their ids
+ */
+struct regions {
+	struct vmem_nl_region *regions;
+	size_t nr;
+};
+
+static int keep(const struct vmem_nl_region *region, void *arg)
+{
+	struct regions *all = arg;
+	struct vmem_nl_region *grown;
+
+	grown = reallocarray(all->regions, all->nr + 1, sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	all->regions = grown;
+	all->regions[all->nr++] = *region;
+	return 0;
+}
+
+static int by_id(const void *a, const void *b)
+{
+	const struct vmem_nl_region *left = a, *right = b;
+
+	return (left->id > right->id) - (left->id < right->id);
+}
+
+static void free_regions(struct regions *all)
+{
+	free(all->regions);
+	*all = (struct regions){0};
+}
+
+/* Not known of a VM that is just ending. */
+static bool has_saved(const struct vmem_nl_region *region)
+{
+	return region->has_metadata && region->has_whole_metadata;
+}
+
+static json_object *region_to_json(const struct vmem_nl_region *region)
+{
+	json_object *object = json_object_new_object();
+	char command[COMMAND_MAX];
+
+	json_object_object_add(object, "region_id",
+			       json_object_new_int64(region->id));
+	json_object_object_add(object, "pid",
+			       json_object_new_int64(region->pid));
+	process_command((pid_t)region->pid, command);
+	json_object_object_add(object, "command",
+			       json_object_new_string(command));
+	json_object_object_add(object, "region_size",
+			       json_object_new_uint64(region->size));
+	json_object_object_add(object, "requested_size",
+			       json_object_new_uint64(region->requested_size));
+	json_object_object_add(object, "plugged_size",
+			       json_object_new_uint64(region->plugged_size));
+	json_object_object_add(object, "populated_slots",
+			       json_object_new_int64(region->populated_slots));
+	json_object_object_add(object, "nr_slots",
+			       json_object_new_int64(region->nr_slots));
+	json_object_object_add(
+		object, "metadata",
+		region->has_metadata
+			? json_object_new_uint64(region->metadata.total)
+			: NULL);
+	json_object_object_add(
+		object, "saved",
+		has_saved(region)
+			? json_object_new_int64(
+				  (int64_t)(region->whole_metadata.total -
+					    region->metadata.total))
+			: NULL);
+	return object;
+}
+
+static void print_all_json(const struct regions *all)
+{
+	json_object *object = json_object_new_object();
+	json_object *array = json_object_new_array();
+
+	for (size_t i = 0; i < all->nr; i++)
+		json_object_array_add(array, region_to_json(&all->regions[i]));
+	json_object_object_add(object, "regions", array);
+	print_json(object);
+	json_object_put(object);
+}
+
+/* Numbers of a line: of a region, or the sum. */
+static void print_line(const struct table *table, const char *id,
+		       const char *pid, const char *command,
+		       const struct vmem_nl_region *r, uint64_t populated,
+		       uint64_t slots, const char *saved)
+{
+	char size[SIZE_TEXT_MAX], requested[SIZE_TEXT_MAX];
+	char plugged[SIZE_TEXT_MAX], metadata[SIZE_TEXT_MAX] = "-";
+	char slots_cell[CELL_MAX], command_cell[CELL_MAX];
+
+	if (r->has_metadata)
+		size_format(r->metadata.total, metadata);
+	snprintf(slots_cell, sizeof(slots_cell), "%" PRIu64 "/%-6" PRIu64,
+		 populated, slots);
+	snprintf(command_cell, sizeof(command_cell), " %s", command);
+	table_row(table, (const char *[NR_COLUMNS]){
+				 id,
+				 pid,
+				 command_cell,
+				 size_format(r->size, size),
+				 size_format(r->requested_size, requested),
+				 size_format(r->plugged_size, plugged),
+				 slots_cell,
+				 metadata,
+				 saved,
+			 });
+}
+
+static void print_region(const struct table *table,
+			 const struct vmem_nl_region *region)
+{
+	char less[SAVED_TEXT_MAX] = "-", id[16], pid[16];
+	char command[COMMAND_MAX];
+
+	process_command((pid_t)region->pid, command);
+	if (has_saved(region))
+		saved_format(region->whole_metadata.total,
+			     region->metadata.total, less);
+	snprintf(id, sizeof(id), "%" PRIu32, region->id);
+	snprintf(pid, sizeof(pid), "%" PRIu32, region->pid);
+	print_line(table, id, pid, command, region, region->populated_slots,
+		   region->nr_slots, less);
+}
+
+static void print_sum(const struct table *table, const struct regions *all)
+{
+	struct vmem_nl_region sum = {.has_metadata = true};
+	uint64_t populated = 0, slots = 0;
+	uint64_t whole = 0, held = 0;
+	char less[SAVED_TEXT_MAX], number[24];
+
+	for (size_t i = 0; i < all->nr; i++) {
+		const struct vmem_nl_region *r = &all->regions[i];
+
+		sum.size += r->size;
+		sum.requested_size += r->requested_size;
+		sum.plugged_size += r->plugged_size;
+		sum.metadata.total += r->metadata.total;
+		populated += r->populated_slots;
+		slots += r->nr_slots;
+		if (has_saved(r)) {
+			whole += r->whole_metadata.total;
+			held += r->metadata.total;
+		}
+	}
+	snprintf(number, sizeof(number), "%zu", all->nr);
+	/* Where nothing says that it is the sum, it looked like a region. */
+	if (!(table->shown & (1U << COMMAND_COLUMN)))
+		strcpy(number, "all");
+	print_line(table, number, "", "in all", &sum, populated, slots,
+		   saved_format(whole, held, less));
+}
+
+static void print_clock(const struct regions *all, size_t shown,
+			unsigned int columns_there)
+{
+	char text[TIME_TEXT_MAX] = "--:--:--";
+	char line[TIME_TEXT_MAX + 64];
+	uint64_t seconds = 0;
+	struct tm tm;
+	time_t now;
+
+	if (!clock_realtime_s(&seconds)) {
+		now = (time_t)seconds;
+		if (localtime_r(&now, &tm))
+			strftime(text, sizeof(text), "%H:%M:%S", &tm);
+	}
+	snprintf(line, sizeof(line), "%s  %zu regions%s", text, all->nr,
+		 shown < all->nr ? ", more than fit" : "");
+	/* From the upper left corner, over what was there. */
+	printf("\033[H\033[J%.*s\n", (int)columns_there - 1, line);
+}
+
+/* Those that a screen has room for; @screen is NULL where there is none. */
+static void print_all(const struct regions *all, struct screen *screen)
+{
+	size_t shown = all->nr;
+	struct table table;
+
+	if (screen) {
+		size_t room = screen->rows > ROWS_BESIDES
+				      ? screen->rows - ROWS_BESIDES
+				      : 0;
+
+		if (shown > room)
+			shown = room;
+		print_clock(all, shown, screen->columns);
+	}
+	table_init(&table, columns, NR_COLUMNS,
+		   screen ? screen->columns - 1 : 0);
+	table_head(&table);
+	for (size_t i = 0; i < shown; i++)
+		print_region(&table, &all->regions[i]);
+	print_sum(&table, all);
+}
+
+static int complain_of_module(int ret, const struct vmem_nl_error *err)
+{
+	if (ret == -EPERM)
+		complain("top: looking at all regions takes CAP_NET_ADMIN, as "
+			 "root has it on the host, outside of containers");
+	else
+		complain("%s", err->text);
+	return ret;
+}
+
+static int look(struct vmem_nl *nl, struct regions *all)
+{
+	struct vmem_nl_error err;
+	int ret;
+
+	free_regions(all);
+	ret = vmem_nl_region_dump(nl, keep, all, &err);
+	if (ret)
+		return complain_of_module(ret, &err);
+	if (all->nr)
+		qsort(all->regions, all->nr, sizeof(*all->regions), by_id);
+	return 0;
+}
+
+/*
+ * Until the next look. What was seen is drawn again where the terminal gets
+ * another size. Return: false if nobody reads us any more.
+ */
+static bool pause_ms(int64_t ms, const struct regions *all,
+		     struct screen *screen)
+{
+	int64_t until = now_ms() + ms, left = ms;
+	struct pollfd pfds[] = {
+		{.fd = STDOUT_FILENO},
+		{.fd = screen ? screen->resize_fd : -1, .events = POLLIN},
+	};
+
+	for (; left > 0; left = until - now_ms()) {
+		if (poll(pfds, 2, (int)left) <= 0)
+			continue;
+		if (!pfds[1].revents)
+			return false;
+		screen_resized(screen);
+		print_all(all, screen);
+		if (standard_output_flush())
+			return false;
+	}
+	return true;
+}
+
+int ctl_top(const struct ctl_options *options)
+{
+	bool on_screen =
+		isatty(STDOUT_FILENO) && !options->json && options->count != 1;
+	struct screen terminal = {.resize_fd = -1};
+	struct screen *screen = on_screen ? &terminal : NULL;
+	/* Who is no terminal wants one look, if it does not say otherwise. */
+	int count = options->count || on_screen || options->interval_ms
+			    ? options->count
+			    : 1;
+	int64_t interval =
+		options->interval_ms ? options->interval_ms : 2 * MSEC_PER_SEC;
+	struct regions all = {0};
+	struct vmem_nl_error err;
+	struct vmem_nl *nl;
+	int ret;
+
+	ret = vmem_nl_open(&nl, &err);
+	if (ret)
+		return complain_of_module(ret, &err);
+	if (screen)
+		screen_open(screen);
+	for (int i = 0; !count || i < count; i++) {
+		if (i && !pause_ms(interval, &all, screen))
+			break;
+		ret = look(nl, &all);
+		if (ret)
+			break;
+		if (options->json)
+			print_all_json(&all);
+		else
+			print_all(&all, screen);
+		if (standard_output_flush())
+			break;
+	}
+	screen_close(&terminal);
+	free_regions(&all);
+	vmem_nl_close(nl);
+	return ret;
+}

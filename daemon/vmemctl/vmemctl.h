@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the parts of vmemctl share. */
+#ifndef VMEMCTL_H
+#define VMEMCTL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <json-c/json.h>
+
+#include "common/size.h"
+
+#define MSEC_PER_SEC  1000
+#define NSEC_PER_MSEC 1000000
+#define USEC_PER_MSEC 1000
+
+/**
+ * struct ctl_options - the command line
+ * @control: control sockets, @nr_control of them; they are its own
+ * @device: which device of the VM, as vmemd calls it; NULL: not said
+ * @json: print JSON
+ * @help: print the help, and do nothing
+ * @has_timeout: @timeout_ms is of the command line
+ * @timeout_ms: how long an answer, or the guest, may take
+ * @amount: for "resize"
+ * @quiet: no messages of what goes wrong with a vmemd
+ * @force: "system-reset" though a driver is in use
+ * @wait: "resize" waits for the guest
+ * @pid: "metadata" of the VMs of this process, if not 0
+ * @fd: "metadata" of the VM of this descriptor, if @has_fd
+ * @top: "metadata" of all VMs of the host
+ * @memslots: "metadata" of each memslot
+ * @interval_ms: "top" looks again after so long
+ * @count: "top" looks so often; 0: until stopped
+ * @output: "metrics" go to this file, not to standard output
+ * @openmetrics: "metrics" in that format
+ * @argument: the command's, as it was given
+ * @address: "place" the region there, if not 0
+ * @qmp: "place" it where QEMU's monitor at this path says
+ * @qmp_device: QEMU's id of the device, NULL for the only one
+ */
+struct ctl_options {
+	char **control;
+	size_t nr_control;
+	const char *device;
+	bool json;
+	bool help;
+	bool has_timeout;
+	int64_t timeout_ms;
+	struct size_amount amount;
+	bool quiet;
+	bool wait;
+	bool force;
+	pid_t pid;
+	int fd;
+	bool has_fd;
+	bool top;
+	bool memslots;
+	int64_t interval_ms;
+	int count;
+	const char *output;
+	bool openmetrics;
+	const char *argument;
+	uint64_t address;
+	const char *qmp;
+	const char *qmp_device;
+};
+
+/*
+ * Commands. Return: 0, or an errno with a message printed; -ETIMEDOUT the guest
+ * has not done it in time, -ETIME vmemd does not answer in time; of "check",
+ * -ENOTRECOVERABLE it cannot run here.
+ */
+int ctl_list(const struct ctl_options *options);
+int ctl_status(const struct ctl_options *options);
+int ctl_place(const struct ctl_options *options);
+int ctl_slots(const struct ctl_options *options);
+int ctl_save(const struct ctl_options *options);
+int ctl_hold(const struct ctl_options *options);
+int ctl_dirty_log(const struct ctl_options *options);
+int ctl_blocks(const struct ctl_options *options);
+int ctl_consumers(const struct ctl_options *options);
+int ctl_watch(const struct ctl_options *options);
+int ctl_resize(const struct ctl_options *options);
+int ctl_system_reset(const struct ctl_options *options);
+int ctl_metadata(const struct ctl_options *options);
+int ctl_top(const struct ctl_options *options);
+int ctl_metrics(const struct ctl_options *options);
+int ctl_check(const struct ctl_options *options);
+
+void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+int64_t now_ms(void);
+
+/* Room for any saved_format(): a size with a sign. */
+#define SAVED_TEXT_MAX (SIZE_TEXT_MAX + 1)
+
+const char *saved_format(uint64_t whole, uint64_t held,
+			 char text[SAVED_TEXT_MAX]);
+
+void print_json(json_object *object);
+void print_event(json_object *event);
+
+/*
+ * Members of what a vmemd answers; what is missing, or of another type, is 0,
+ * false, "" or NULL. See answer.c.
+ */
+bool has_size(json_object *object, const char *name);
+uint64_t get_size(json_object *object, const char *name);
+bool get_bool(json_object *object, const char *name);
+const char *get_text(json_object *object, const char *name);
+json_object *get_object(json_object *object, const char *name);
+json_object *get_array(json_object *object, const char *name);
+size_t array_length(json_object *array);
+void each_member(json_object *object,
+		 void (*visit)(const char *name, json_object *value, void *arg),
+		 void *arg);
+
+#endif /* VMEMCTL_H */

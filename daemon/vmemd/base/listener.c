@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * A listening socket in the event loop.
+ *
+ * A connection that cannot be accepted, because there is no descriptor or no
+ * memory left for it, stays where it is, and the socket stays readable. Instead
+ * of being called for it again and again, we look the other way for a while.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/listener.h"
+
+/* For how long. */
+#define AGAIN_USEC 1000000ULL
+
+void listener_init(struct listener *listener, const char *name,
+		   void (*accepted)(void *arg, int fd), void *arg)
+{
+	memset(listener, 0, sizeof(*listener));
+	listener->name = name;
+	listener->fd = -1;
+	listener->accepted = accepted;
+	listener->arg = arg;
+}
+
+static int on_connect(sd_event_source *source, int fd,
+		      uint32_t revents __attribute__((unused)), void *arg)
+{
+	struct listener *listener = arg;
+	int connection;
+
+	connection = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (connection >= 0) {
+		listener->accepted(listener->arg, connection);
+		return 0;
+	}
+	if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
+		return 0;
+	log_limited(&listener->limit, LOG_LEVEL_ERR, listener->label,
+		    "%s: accept: %s", listener->name, strerror(errno));
+	sd_event_source_set_enabled(source, SD_EVENT_OFF);
+	sd_event_source_set_time_relative(listener->again_source, AGAIN_USEC);
+	sd_event_source_set_enabled(listener->again_source, SD_EVENT_ONESHOT);
+	return 0;
+}
+
+static int on_again(sd_event_source *source __attribute__((unused)),
+		    uint64_t usec __attribute__((unused)), void *arg)
+{
+	struct listener *listener = arg;
+
+	listener_enable(listener, listener->on);
+	return 0;
+}
+
+/**
+ * listener_start() - accept connections
+ * @fd: listening stream socket; owned from here, also on error
+ *
+ * Return: 0; an errno of fcntl(2) or sd-event's.
+ */
+int listener_start(struct listener *listener, sd_event *event, int fd)
+{
+	int flags, ret;
+
+	listener->fd = fd;
+	listener->on = true;
+	flags = fcntl(fd, F_GETFL);
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+		return -errno;
+	ret = sd_event_add_time_relative(event, &listener->again_source,
+					 CLOCK_MONOTONIC, 0, 0, on_again,
+					 listener);
+	if (ret >= 0)
+		ret = sd_event_source_set_enabled(listener->again_source,
+						  SD_EVENT_OFF);
+	if (ret >= 0)
+		ret = sd_event_add_io(event, &listener->source, fd, EPOLLIN,
+				      on_connect, listener);
+	return ret < 0 ? ret : 0;
+}
+
+/* While it is off, connections wait in the socket's backlog. */
+void listener_enable(struct listener *listener, bool on)
+{
+	listener->on = on;
+	if (!listener->source)
+		return;
+	sd_event_source_set_enabled(listener->source,
+				    on ? SD_EVENT_ON : SD_EVENT_OFF);
+	sd_event_source_set_enabled(listener->again_source, SD_EVENT_OFF);
+}
+
+void listener_stop(struct listener *listener)
+{
+	listener->source = sd_event_source_disable_unref(listener->source);
+	listener->again_source =
+		sd_event_source_disable_unref(listener->again_source);
+	if (listener->fd >= 0)
+		close(listener->fd);
+	listener->fd = -1;
+}

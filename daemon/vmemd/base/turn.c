@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Going on later, when all others had their turn.
+ *
+ * Of what is ready and of the same priority, sd-event takes first what has
+ * been ready for longest. A deferred source counts as ready since it was made,
+ * however often it was switched off and on: one that switches itself on again
+ * each time is always the first, and nothing else is served until it has no
+ * more to do. So each turn is a new source, which is the last in the line.
+ */
+#include <stddef.h>
+
+#include "base/turn.h"
+
+/**
+ * turn_init() - prepare
+ * @handler: of a deferred source; called once for each turn_take()
+ *
+ * Return: 0; an errno of sd-event's.
+ */
+int turn_init(struct turn *turn, sd_event *event, sd_event_handler_t handler,
+	      void *arg)
+{
+	int ret;
+
+	turn->event = event;
+	turn->handler = handler;
+	turn->arg = arg;
+	turn->source = NULL;
+	/* One is always there, see turn_take(). */
+	ret = sd_event_add_defer(event, &turn->source, handler, arg);
+	if (ret >= 0)
+		ret = sd_event_source_set_enabled(turn->source, SD_EVENT_OFF);
+	return ret < 0 ? ret : 0;
+}
+
+/* From the loop, once the others had theirs. Who is in the line stays there. */
+void turn_take(struct turn *turn)
+{
+	sd_event_source *source = NULL;
+
+	if (!turn->source || sd_event_source_get_enabled(turn->source, NULL))
+		return;
+	/* Without memory it is unfair, but goes on. */
+	if (sd_event_add_defer(turn->event, &source, turn->handler, turn->arg) <
+	    0) {
+		sd_event_source_set_enabled(turn->source, SD_EVENT_ONESHOT);
+		return;
+	}
+	sd_event_source_disable_unref(turn->source);
+	turn->source = source;
+}
+
+/* Not to go on, for now. */
+void turn_drop(struct turn *turn)
+{
+	if (turn->source)
+		sd_event_source_set_enabled(turn->source, SD_EVENT_OFF);
+}
+
+/* Also before turn_init(), in zeroed memory. */
+void turn_end(struct turn *turn)
+{
+	turn->source = sd_event_source_disable_unref(turn->source);
+}

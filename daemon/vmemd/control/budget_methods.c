@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The memslot budget on the control socket.
+ *
+ * A VMM makes its region itself, with a memslot size, before it attaches it. So
+ * it may ask first what the size should be:
+ *
+ *	-> {"id":1,"method":"plan","params":{"gpa":4294967296,
+ *	    "region_size":1099511627776,"block_size":2097152,"used":6,
+ *	    "kvm_limit":32764}}
+ *	<- {"id":1,"result":{"slot_size":134217728,"nr_slots":8192,
+ *	    "reason":"...","metadata":..,"metadata_nested":..}}
+ *
+ * "used" are memslots of the VMM's own. Those of the regions of other devices
+ * are known here, and counted as reserved whether they are populated or not.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "common/json_member.h"
+#include "control/budget_methods.h"
+
+/* Numbers that a VMM tells. Return: 0; -EINVAL with a message. */
+static int get_numbers(struct control_call *call,
+		       struct budget_request *request)
+{
+	const struct {
+		const char *name;
+		uint64_t *value;
+		bool needed;
+	} numbers[] = {
+		{"region_size", &request->region_size, true},
+		{"block_size", &request->block_size, true},
+		{"kvm_limit", &request->kvm_limit, true},
+		{"gpa", &request->gpa, false},
+		{"total_size", &request->total_size, false},
+		{"used", &request->used, false},
+		{"reserved", &request->reserved, false},
+		{"consumer_limit", &request->consumer_limit, false},
+	};
+
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+		int ret = control_get_size(call, numbers[i].name,
+					   numbers[i].value);
+
+		if (!ret || (ret == -ENOENT && !numbers[i].needed))
+			continue;
+		snprintf(call->message, sizeof(call->message),
+			 "\"%s\" is a number%s", numbers[i].name,
+			 numbers[i].needed ? ", and needed" : "");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static uint64_t add(uint64_t a, uint64_t b)
+{
+	uint64_t sum;
+
+	return __builtin_add_overflow(a, b, &sum) ? UINT64_MAX : sum;
+}
+
+/* Memslots that a device may come to, as far as is known before it attaches. */
+static uint64_t most_slots(const struct vmem_device *device)
+{
+	if (!device->attached)
+		return device->budget.nr_slots;
+	return device->vmm ? device->shmem.nr_slots
+			   : device->region.state.nr_slots;
+}
+
+/**
+ * budget_control_others() - memslots that the other devices may come to
+ * @device: the one that is not counted
+ */
+uint64_t budget_control_others(const struct vmem *vmem,
+			       const struct vmem_device *device)
+{
+	uint64_t slots = 0;
+
+	for (unsigned int i = 0; i < vmem->nr_devices; i++)
+		if (&vmem->devices[i] != device)
+			slots = add(slots, most_slots(&vmem->devices[i]));
+	return slots;
+}
+
+/* What consumers of any device have said, and what other regions take. */
+static void add_devices(const struct vmem *vmem,
+			const struct vmem_device *device,
+			struct budget_request *request)
+{
+	for (unsigned int i = 0; i < vmem->nr_devices; i++) {
+		const struct vmem_device *other = &vmem->devices[i];
+		uint64_t limit = other->attached
+					 ? consumers_limit(&other->consumers)
+					 : 0;
+
+		if (limit && (!request->consumer_limit ||
+			      limit < request->consumer_limit))
+			request->consumer_limit = limit;
+	}
+	request->reserved =
+		add(request->reserved, budget_control_others(vmem, device));
+}
+
+static json_object *new_budget(const struct budget *budget)
+{
+	json_object *object = json_object_new_object();
+
+	json_add_size(object, "slot_size", budget->slot_size);
+	json_add_size(object, "nr_slots", budget->nr_slots);
+	json_add_text(object, "reason", budget->reason);
+	json_add_size(object, "metadata", budget->metadata);
+	json_add_size(object, "metadata_nested", budget->metadata_nested);
+	return object;
+}
+
+/** budget_control_plan() - method "plan" of a device */
+int budget_control_plan(struct control_call *call, const struct vmem *vmem,
+			struct vmem_device *device)
+{
+	struct budget_request request = {0};
+	struct budget budget;
+	int ret;
+
+	if (device->attached) {
+		snprintf(call->message, sizeof(call->message),
+			 "there is a region already");
+		return -EBUSY;
+	}
+	ret = get_numbers(call, &request);
+	if (ret)
+		return ret;
+	add_devices(vmem, device, &request);
+	ret = budget_plan(&device->options->budget, &request, &budget,
+			  call->message, sizeof(call->message));
+	if (ret)
+		return ret;
+	device->budget = budget;
+	call->result = new_budget(&budget);
+	return 0;
+}
+
+/**
+ * budget_control_attach() - may a region be attached, for "attach"
+ * @device: that has none yet
+ * @region_fd: of the region
+ *
+ * A VMM need not ask for a plan, nor follow it. Consumers of the other devices
+ * were let in with fewer memslots to come.
+ *
+ * Return: 0, also if it is no region, which others find out; -ENOSPC with a
+ * message: a consumer could take part no more.
+ */
+int budget_control_attach(struct control_call *call, const struct vmem *vmem,
+			  const struct vmem_device *device, int region_fd)
+{
+	struct vmem_nl_region region;
+	int ret = 0;
+
+	if (vmem_nl_region_get(device->nl.read, VMEM_NL_BY_FD(region_fd),
+			       &region, NULL))
+		return 0;
+	for (unsigned int i = 0; !ret && i < vmem->nr_devices; i++) {
+		const struct vmem_device *other = &vmem->devices[i];
+		uint64_t others = budget_control_others(vmem, other);
+
+		if (!other->attached || other->vmm)
+			continue;
+		/* As many as it has, not as many as were planned. */
+		others -= most_slots(device);
+		ret = consumers_check(&other->consumers,
+				      add(others, region.nr_slots),
+				      call->message, sizeof(call->message));
+	}
+	return ret;
+}
+
+/** budget_control_status() - how the region is cut, and why, for "status" */
+json_object *budget_control_status(const struct vmem_device *device)
+{
+	return new_budget(&device->budget);
+}

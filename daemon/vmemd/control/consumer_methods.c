@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Consumers on the control socket: a client that subscribes is one, as long as
+ * its connection lasts.
+ *
+ *	-> {"id":1,"method":"subscribe","params":{"name":"vhost-net0",
+ *	    "memslots":509,"used":6}}
+ *	<- {"id":1,"result":{"gpa":..,"size":..,"block_size":..,"slot_size":..,
+ *	    "first_slot":..,"answer_ms":10000}}
+ *	<- {"event":"populate","seq":7,"gpa":..,"size":..,"offset":..,
+ *	    "memslots":{"first":..,"count":..,"gpa":..,"size":..,"offset":..}}
+ *	-> {"id":2,"method":"done","params":{"seq":7,"ok":true}}
+ *	<- {"id":2,"result":{}}
+ *	<- {"event":"subscribed"}
+ *
+ * "memslots" is how many memslots of the VM it can have, without: any number. Of
+ * these "used" are the VMM's own, and "reserved" what it will need besides.
+ * Those of devices of this daemon are known here.
+ *
+ * An event "discard" has the same members. "offset" is where in the region's
+ * memory it is; "memslots" is null if none comes or goes. "done" with "ok":false
+ * refuses, for the reason that "reason" tells. {"event":"closed","reason":..}
+ * is the last line to a consumer that is one no more.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/json_member.h"
+#include "control/consumer_methods.h"
+
+/**
+ * struct subscription - a client that is a consumer
+ */
+struct subscription {
+	struct control_client *client;
+	struct consumer *consumer;
+	uint64_t region_gpa;
+};
+
+static void add_range(json_object *object,
+		      const struct subscription *subscription, uint64_t gpa,
+		      uint64_t size)
+{
+	json_add_size(object, "gpa", gpa);
+	json_add_size(object, "size", size);
+	json_add_size(object, "offset", gpa - subscription->region_gpa);
+}
+
+static void send_event(void *arg, const struct consumer_event *event)
+{
+	const struct subscription *subscription = arg;
+	json_object *object = json_object_new_object(), *slots = NULL;
+
+	json_add_text(object, "event",
+		      event->populate ? "populate" : "discard");
+	json_add_size(object, "seq", event->seq);
+	add_range(object, subscription, event->gpa, event->size);
+	if (event->nr_slots) {
+		slots = json_object_new_object();
+		json_add_size(slots, "first", event->slot);
+		json_add_size(slots, "count", event->nr_slots);
+		add_range(slots, subscription, event->slots_gpa,
+			  event->slots_size);
+	}
+	json_object_object_add(object, "memslots", slots);
+	control_send(subscription->client, object);
+}
+
+static void send_subscribed(void *arg)
+{
+	const struct subscription *subscription = arg;
+	json_object *object = json_object_new_object();
+
+	json_add_text(object, "event", "subscribed");
+	control_send(subscription->client, object);
+}
+
+static void send_close(void *arg, const char *reason)
+{
+	struct subscription *subscription = arg;
+	json_object *object = json_object_new_object();
+
+	json_add_text(object, "event", "closed");
+	json_add_text(object, "reason", reason);
+	control_close(subscription->client, object);
+	free(subscription);
+}
+
+static const struct consumer_ops consumer_ops = {
+	.tell = send_event,
+	.subscribed = send_subscribed,
+	.close = send_close,
+};
+
+/* The connection has ended. */
+static void on_gone(void *arg)
+{
+	struct subscription *subscription = arg;
+
+	consumer_gone(subscription->consumer);
+	free(subscription);
+}
+
+/* A string of @params. Return: NULL: it is not there, or something else. */
+static const char *get_text(const struct control_call *call, const char *name)
+{
+	json_object *value;
+
+	if (!call->params ||
+	    !json_object_object_get_ex(call->params, name, &value) ||
+	    !json_object_is_type(value, json_type_string))
+		return NULL;
+	return json_object_get_string(value);
+}
+
+/* Names are shown in terminals and logs. */
+static bool is_name(const char *text)
+{
+	size_t length = text ? strlen(text) : 0;
+
+	if (!length || length >= CONSUMER_NAME_MAX)
+		return false;
+	for (; *text; text++)
+		if (*text <= ' ' || *text > '~')
+			return false;
+	return true;
+}
+
+/* Numbers of memslots. Return: 0; -EINVAL with a message. */
+static int get_memslots(struct control_call *call,
+			struct consumer_memslots *memslots)
+{
+	int ret = control_get_size(call, "memslots", &memslots->limit);
+
+	if (ret == -EINVAL || (!ret && !memslots->limit)) {
+		snprintf(call->message, sizeof(call->message),
+			 "\"memslots\" is how many it can have");
+		return -EINVAL;
+	}
+	if (control_get_size(call, "used", &memslots->used) == -EINVAL ||
+	    control_get_size(call, "reserved", &memslots->reserved) ==
+		    -EINVAL) {
+		snprintf(call->message, sizeof(call->message),
+			 "\"used\" and \"reserved\" are how many of its "
+			 "memslots others take");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/**
+ * consumer_control_subscribe() - method "subscribe" of a device's consumers
+ * @others: memslots that the daemon's other devices may come to
+ */
+int consumer_control_subscribe(struct control_call *call,
+			       struct consumers *consumers, uint64_t others)
+{
+	const char *name = get_text(call, "name");
+	struct subscription *subscription;
+	struct consumer_memslots memslots = {0};
+	int ret;
+
+	if (!is_name(name)) {
+		snprintf(call->message, sizeof(call->message),
+			 "\"name\" is 1 to %d letters without spaces",
+			 CONSUMER_NAME_MAX - 1);
+		return -EINVAL;
+	}
+	ret = get_memslots(call, &memslots);
+	if (ret)
+		return ret;
+	if (control_held(call->client, on_gone)) {
+		snprintf(call->message, sizeof(call->message),
+			 "this connection is a consumer already");
+		return -EBUSY;
+	}
+	subscription = calloc(1, sizeof(*subscription));
+	if (!subscription) {
+		snprintf(call->message, sizeof(call->message), "out of memory");
+		return -ENOMEM;
+	}
+	subscription->client = call->client;
+	ret = consumer_new(&subscription->consumer, consumers, name, &memslots,
+			   others, &consumer_ops, subscription, call->message,
+			   sizeof(call->message));
+	if (ret) {
+		free(subscription);
+		return ret;
+	}
+	subscription->region_gpa = consumers->backing->gpa;
+	control_hold(call->client, on_gone, subscription);
+	call->result = json_object_new_object();
+	json_add_size(call->result, "gpa", consumers->backing->gpa);
+	json_add_size(call->result, "size", consumers->backing->size);
+	json_add_size(call->result, "block_size",
+		      consumers->backing->block_size);
+	json_add_size(call->result, "slot_size", consumers->slot_size);
+	json_add_size(call->result, "first_slot", consumers->first_slot);
+	json_add_size(call->result, "answer_ms", consumers->answer_usec / 1000);
+	return 0;
+}
+
+/* A consumer's own words, for logs: what is no letter becomes a question. */
+static void copy_reason(char to[CONSUMER_REASON_MAX], const char *from)
+{
+	snprintf(to, CONSUMER_REASON_MAX, "%s", from ? from : "no reason");
+	for (; *to; to++)
+		if (*to < ' ' || *to > '~')
+			*to = '?';
+}
+
+/** consumer_control_done() - method "done" of a consumer */
+int consumer_control_done(struct control_call *call)
+{
+	struct subscription *subscription = control_held(call->client, on_gone);
+	char reason[CONSUMER_REASON_MAX];
+	uint64_t seq;
+	bool ok;
+	int ret;
+
+	if (!subscription) {
+		snprintf(call->message, sizeof(call->message),
+			 "this connection is no consumer");
+		return -EINVAL;
+	}
+	if (control_get_size(call, "seq", &seq) ||
+	    json_get_bool(call->params, "ok", &ok)) {
+		snprintf(call->message, sizeof(call->message),
+			 "\"seq\" is the event's, \"ok\" is true or false");
+		return -EINVAL;
+	}
+	copy_reason(reason, get_text(call, "reason"));
+	ret = consumer_answer(subscription->consumer, seq, ok, reason);
+	if (ret) {
+		snprintf(call->message, sizeof(call->message),
+			 "event %" PRIu64 " is not to be answered", seq);
+		return ret;
+	}
+	call->result = json_object_new_object();
+	return 0;
+}
+
+/** consumer_control_list() - an array of what is known of each consumer */
+json_object *consumer_control_list(const struct consumers *consumers)
+{
+	json_object *list = json_object_new_array();
+	const struct consumer *consumer;
+
+	for (consumer = consumers->list; consumer; consumer = consumer->next) {
+		json_object *object;
+
+		if (consumer->ended)
+			continue;
+		object = json_object_new_object();
+		json_add_text(object, "name", consumer->name);
+		json_object_object_add(
+			object, "memslots",
+			consumer->memslots.limit
+				? json_object_new_uint64(
+					  consumer->memslots.limit)
+				: NULL);
+		json_add_size(object, "populated_size",
+			      consumer->told.set *
+				      consumers->backing->block_size);
+		json_add_bool(object, "subscribed", consumer->subscribed);
+		json_add_bool(object, "waiting", consumer->out);
+		json_add_size(object, "answers", consumer->answers);
+		json_add_size(object, "refusals", consumer->refusals);
+		json_object_array_add(list, object);
+	}
+	return list;
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Consumers on the control socket; see consumer_methods.c. */
+#ifndef CONSUMER_CONTROL_H
+#define CONSUMER_CONTROL_H
+
+#include <json-c/json.h>
+
+#include "control/socket.h"
+#include "device/consumer.h"
+
+int consumer_control_subscribe(struct control_call *call,
+			       struct consumers *consumers, uint64_t others);
+int consumer_control_done(struct control_call *call);
+json_object *consumer_control_list(const struct consumers *consumers);
+
+#endif /* CONSUMER_CONTROL_H */

@@ -1,0 +1,931 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * What vmemd answers on its control socket, and tells those who watch.
+ *
+ * Sizes are in bytes, addresses are the guest's. What is not known is null, not
+ * 0. vmemctl(1) is the client; its --json prints these objects as they are.
+ *
+ * A call is about the device that its parameter "device" names, or about the
+ * only one. Where the command line has no names, nothing here has.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/json_member.h"
+#include "control/budget_methods.h"
+#include "control/consumer_methods.h"
+#include "control/methods.h"
+#include "control/vmm_methods.h"
+
+/* The feature bits that are a device's own, not the transport's. */
+#define DEVICE_FEATURES ((1ULL << 24) - 1)
+
+/* Elements of one answer to "slots" or "blocks"; the rest is asked for next. */
+#define PAGE_MAX 256
+
+/* Where there are names, what an object is about is said. */
+static void add_device(json_object *object, const struct vmem_device *device)
+{
+	if (device->named)
+		json_add_text(object, "device", device->name);
+}
+
+/* The sizes, for answers and events. */
+json_object *vmem_control_sizes(const struct vmem_device *device)
+{
+	json_object *object = json_object_new_object();
+
+	add_device(object, device);
+	json_add_size(object, "requested_size", device->dev.requested_size);
+	json_add_size(object, "plugged_size", vmem_device_plugged_size(device));
+	json_add_size(object, "usable_region_size",
+		      device->dev.usable_region_size);
+	json_add_size(object, "populated_slots",
+		      vmem_device_populated_slots(device));
+	return object;
+}
+
+static void add_held_since(json_object *object,
+			   const struct vmem_device *device)
+{
+	if (device->dev.held && device->held_since)
+		json_add_size(object, "held_since", device->held_since);
+	else
+		json_object_object_add(object, "held_since", NULL);
+}
+
+/* How far it is ready for a migration, for answers. */
+json_object *vmem_control_migration(const struct vmem_device *device)
+{
+	json_object *object = json_object_new_object();
+
+	json_add_bool(object, "held", device->dev.held);
+	add_held_since(object, device);
+	json_add_bool(object, "dirty_log", device->region.state.dirty_log);
+	return object;
+}
+
+/* What is not known is null, not 0. */
+static json_object *new_metadata(bool known,
+				 const struct vmem_nl_metadata *metadata)
+{
+	json_object *object;
+
+	if (!known)
+		return NULL;
+	object = json_object_new_object();
+	json_add_size(object, "memslot", metadata->memslot);
+	json_add_size(object, "rmap", metadata->rmap);
+	json_add_size(object, "lpage_info", metadata->lpage_info);
+	json_add_size(object, "gfn_track", metadata->gfn_track);
+	json_add_size(object, "dirty_bitmap", metadata->dirty_bitmap);
+	json_add_size(object, "total", metadata->total);
+	return object;
+}
+
+static void __attribute__((format(printf, 3, 4)))
+name_devices(const struct vmem *vmem, struct control_call *call,
+	     const char *format, ...)
+{
+	size_t at, size = sizeof(call->message);
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(call->message, size, format, ap);
+	va_end(ap);
+	for (unsigned int i = 0; i < vmem->nr_devices; i++) {
+		at = strlen(call->message);
+		snprintf(call->message + at, size - at, "%s%s", i ? ", " : " ",
+			 vmem->devices[i].name);
+	}
+}
+
+/*
+ * Which device is a call about? By "device", its name or its number; without,
+ * the only one, or NULL where there are several.
+ */
+static int find_device(struct vmem *vmem, struct control_call *call,
+		       struct vmem_device **device)
+{
+	json_object *value;
+	const char *name;
+
+	*device = vmem->nr_devices == 1 ? &vmem->devices[0] : NULL;
+	if (!call->params ||
+	    !json_object_object_get_ex(call->params, "device", &value))
+		return 0;
+	*device = NULL;
+	name = json_object_get_string(value);
+	for (unsigned int i = 0; i < vmem->nr_devices; i++) {
+		char number[16];
+
+		snprintf(number, sizeof(number), "%u", i);
+		if (name && (!strcmp(name, vmem->devices[i].name) ||
+			     !strcmp(name, number)))
+			*device = &vmem->devices[i];
+	}
+	if (*device)
+		return 0;
+	name_devices(vmem, call,
+		     "no device \"%.40s\"; there are:", name ? name : "null");
+	return -ENOENT;
+}
+
+/* The one that a call is about, which it must say where there are several. */
+static int need_device(struct vmem *vmem, struct control_call *call,
+		       struct vmem_device **device)
+{
+	int ret;
+
+	ret = find_device(vmem, call, device);
+	if (ret)
+		return ret;
+	if (!*device) {
+		name_devices(vmem, call, "\"device\" is needed, one of:");
+		return -EINVAL;
+	}
+	call->subject = (*device)->index;
+	return 0;
+}
+
+/* And which has a region. */
+static int need_region(struct vmem *vmem, struct control_call *call,
+		       struct vmem_device **device)
+{
+	int ret;
+
+	ret = need_device(vmem, call, device);
+	if (ret || (*device)->attached)
+		return ret;
+	snprintf(call->message, sizeof(call->message),
+		 "no region yet: the VMM has not attached one");
+	return -ENODEV;
+}
+
+static json_object *new_counters(const struct virtio_mem *dev)
+{
+	json_object *requests = json_object_new_object();
+
+	for (int i = 0; i < VIRTIO_MEM_NR_REQUESTS; i++) {
+		json_object *answers = json_object_new_object();
+
+		for (int j = 0; j < VIRTIO_MEM_NR_ANSWERS; j++)
+			json_add_size(answers, virtio_mem_answer_name(j),
+				      dev->answers[i][j]);
+		json_object_object_add(requests, virtio_mem_request_name(i),
+				       answers);
+	}
+	return requests;
+}
+
+/* Bounds and sums in nanoseconds; each bucket counts from the one before. */
+static json_object *new_latency(const struct latency *latency)
+{
+	json_object *object = json_object_new_object();
+	json_object *buckets = json_object_new_array();
+
+	for (size_t i = 0; i < LATENCY_NR_BUCKETS; i++) {
+		json_object *bucket = json_object_new_object();
+
+		json_add_size(bucket, "most", latency_bounds_ns[i]);
+		json_add_size(bucket, "count", latency->buckets[i]);
+		json_object_array_add(buckets, bucket);
+	}
+	json_object_object_add(object, "buckets", buckets);
+	json_add_size(object, "count", latency->count);
+	json_add_size(object, "sum", latency->sum_ns);
+	return object;
+}
+
+static json_object *new_latencies(const struct virtio_mem *dev)
+{
+	json_object *latencies = json_object_new_object();
+
+	for (int i = 0; i < VIRTIO_MEM_NR_REQUESTS; i++)
+		json_object_object_add(latencies, virtio_mem_request_name(i),
+				       new_latency(&dev->latencies[i]));
+	return latencies;
+}
+
+static json_object *new_driver(const struct vhost_user *vu)
+{
+	json_object *driver = json_object_new_object();
+
+	json_add_bool(driver, "connected", vhost_user_connected(vu));
+	json_add_bool(driver, "ready", vhost_user_driver_ready(vu));
+	json_add_bool(driver, "broken", vu->vring.broken);
+	json_add_size(driver, "features", vu->features);
+	json_add_size(driver, "protocol_features", vu->protocol_features);
+	json_add_size(driver, "status", vu->status);
+	return driver;
+}
+
+/* What there is of memory; what cannot be told is left out. */
+static void add_memory(json_object *status, struct vmem_device *device)
+{
+	const struct memory *memory =
+		device->vmm ? &device->shmem.memory : &device->region.memory;
+	uint64_t resident;
+
+	json_add_text(status, "memory", memory_kind_name(memory->kind));
+	json_add_size(status, "page_size", memory->page_size);
+	if (!vmem_device_resident(device, &resident))
+		json_add_size(status, "resident_size", resident);
+	json_add_size(status, "excess_size", device->excess.now);
+	if (device->excess.has_cap)
+		json_add_size(status, "unplugged_cap", device->excess.cap);
+	json_add_size(status, "punches", device->excess.punches);
+	json_add_size(status, "punched_size", device->excess.punched_size);
+}
+
+/* What the device model and the queue know, whatever the backing. */
+static void add_model(json_object *status, const struct vmem_device *device)
+{
+	const struct virtio_mem *dev = &device->dev;
+
+	/* Of the loop, which is the same for all devices. */
+	json_add_size(status, "longest_turn_ns", dev->work_done->most_ns);
+	json_add_size(status, "longest_turn_steps", dev->work_done->most_steps);
+
+	json_add_size(status, "usable_region_size", dev->usable_region_size);
+	if (dev->has_node)
+		json_add_size(status, "node", dev->node_id);
+	json_object_object_add(status, "driver", new_driver(&device->vu));
+	json_object_object_add(status, "requests", new_counters(dev));
+	json_add_text(status, "last_failure", dev->last_failure);
+	json_add_bool(status, "held", dev->held);
+	add_held_since(status, device);
+	json_add_bool(status, "given_back", dev->given_back);
+	json_add_size(status, "undiscarded_size",
+		      virtio_mem_undiscarded_size(dev));
+}
+
+/* Of a device that has a region; NULL with a message. */
+static int new_status(struct vmem_device *device, json_object **statusp,
+		      struct control_call *call)
+{
+	struct vmem_nl_region state;
+	struct vmem_nl_error err;
+	json_object *status;
+	int ret;
+
+	if (device->vmm) {
+		status = json_object_new_object();
+		add_device(status, device);
+		shmem_control_status(device, status);
+		add_memory(status, device);
+		add_model(status, device);
+		*statusp = status;
+		return 0;
+	}
+	ret = vmem_nl_region_get(device->nl.read,
+				 VMEM_NL_BY_FD(device->region.fd), &state,
+				 &err);
+	if (ret) {
+		snprintf(call->message, sizeof(call->message), "%s", err.text);
+		return ret;
+	}
+	status = json_object_new_object();
+	add_device(status, device);
+	json_add_size(status, "region_id", state.id);
+	json_add_size(status, "gpa", state.gpa);
+	json_add_size(status, "region_size", state.size);
+	json_add_size(status, "block_size", state.block_size);
+	json_add_size(status, "slot_size", state.slot_size);
+	json_add_size(status, "requested_size", state.requested_size);
+	json_add_size(status, "plugged_size", state.plugged_size);
+	json_add_size(status, "nr_slots", state.nr_slots);
+	json_add_size(status, "first_slot", state.first_slot);
+	json_add_size(status, "populated_slots", state.populated_slots);
+	json_add_size(status, "address_spaces", state.address_spaces);
+	json_add_bool(status, "dirty_log", state.dirty_log);
+	json_object_object_add(status, "budget", budget_control_status(device));
+	json_object_object_add(
+		status, "metadata",
+		new_metadata(state.has_metadata, &state.metadata));
+	json_object_object_add(
+		status, "whole_metadata",
+		new_metadata(state.has_whole_metadata, &state.whole_metadata));
+	add_memory(status, device);
+	json_add_size(status, "map_size",
+		      memory_map_size(&device->region.memory, state.gpa,
+				      state.hva, state.slot_size));
+	json_add_size(status, "map_size_wanted",
+		      memory_map_wanted(&device->region.memory));
+	json_add_bool(status, "prealloc", device->region.prealloc);
+	json_add_size(status, "vmm_pid", state.pid);
+	add_model(status, device);
+	*statusp = status;
+	return 0;
+}
+
+/* Of all devices, also of those that wait for a region. */
+static int new_all_status(struct vmem *vmem, struct control_call *call)
+{
+	json_object *all = json_object_new_array();
+	json_object *status;
+	int ret;
+
+	call->result = json_object_new_object();
+	json_object_object_add(call->result, "devices", all);
+	for (unsigned int i = 0; i < vmem->nr_devices; i++) {
+		struct vmem_device *device = &vmem->devices[i];
+
+		if (device->attached) {
+			ret = new_status(device, &status, call);
+			if (ret)
+				return ret;
+		} else {
+			status = json_object_new_object();
+			add_device(status, device);
+		}
+		json_add_bool(status, "attached", device->attached);
+		json_object_array_add(all, status);
+	}
+	return 0;
+}
+
+static int handle_status(struct control_call *call, void *arg)
+{
+	struct vmem_device *device;
+	int ret;
+
+	ret = find_device(arg, call, &device);
+	if (ret)
+		return ret;
+	if (!device) {
+		ret = new_all_status(arg, call);
+	} else {
+		ret = need_region(arg, call, &device);
+		if (!ret)
+			ret = new_status(device, &call->result, call);
+	}
+	if (!ret)
+		json_add_text(call->result, "version", VMEM_VERSION);
+	return ret;
+}
+
+static int handle_latencies(struct control_call *call, void *arg)
+{
+	struct vmem_device *device;
+	int ret;
+
+	ret = need_device(arg, call, &device);
+	if (ret)
+		return ret;
+	call->result = json_object_new_object();
+	json_object_object_add(call->result, "latencies_ns",
+			       new_latencies(&device->dev));
+	return 0;
+}
+
+static int handle_resize(struct control_call *call, void *arg)
+{
+	struct vmem_device *device;
+	uint64_t size;
+	int ret;
+
+	ret = need_region(arg, call, &device);
+	if (ret)
+		return ret;
+	if (control_get_size(call, "size", &size)) {
+		snprintf(call->message, sizeof(call->message),
+			 "\"size\" is a number of bytes");
+		return -EINVAL;
+	}
+	ret = vmem_device_set_requested(device, size, call->message,
+					sizeof(call->message));
+	if (ret == -EINPROGRESS)
+		return control_wait(call, &device->resize_token);
+	if (!ret)
+		call->result = vmem_control_sizes(device);
+	return ret;
+}
+
+/* Only with memory that the front end maps; see backing/vmm.c. */
+static int handle_place(struct control_call *call, void *arg)
+{
+	struct vmem_device *device;
+	uint64_t gpa;
+	int ret;
+
+	ret = need_region(arg, call, &device);
+	if (ret)
+		return ret;
+	if (control_get_size(call, "gpa", &gpa)) {
+		snprintf(call->message, sizeof(call->message),
+			 "\"gpa\" is a guest address");
+		return -EINVAL;
+	}
+	ret = vmem_device_place(device, gpa, call->message,
+				sizeof(call->message));
+	if (ret)
+		return ret;
+	call->result = json_object_new_object();
+	json_add_size(call->result, "gpa", gpa);
+	json_add_bool(call->result, "asked_early", device->dev.asked_early);
+	return 0;
+}
+
+static int handle_system_reset(struct control_call *call, void *arg)
+{
+	struct vmem_device *device;
+	bool force = false;
+	int ret;
+
+	ret = need_region(arg, call, &device);
+	if (ret)
+		return ret;
+	if (json_get_bool(call->params, "force", &force) == -EINVAL) {
+		snprintf(call->message, sizeof(call->message),
+			 "\"force\" is true or false");
+		return -EINVAL;
+	}
+	ret = vmem_device_system_reset(device, force, call->message,
+				       sizeof(call->message));
+	if (ret == -EINPROGRESS || (ret == -EALREADY && device->reset_token))
+		return control_wait(call, &device->reset_token);
+	if (!ret)
+		call->result = vmem_control_sizes(device);
+	return ret;
+}
+
+/* Where a page of a list begins: "start", a guest address, or the region's. */
+static int get_start(const struct vmem_device *device,
+		     struct control_call *call, uint64_t *start)
+{
+	*start = device->dev.backing->gpa;
+	if (control_get_size(call, "start", start) != -EINVAL)
+		return 0;
+	snprintf(call->message, sizeof(call->message),
+		 "\"start\" is a guest address");
+	return -EINVAL;
+}
+
+static void drop_slots(struct vmem_device *device)
+{
+	free(device->slots);
+	device->slots = NULL;
+	device->nr_slots = 0;
+}
+
+static int keep_slot(const struct vmem_nl_slot *slot, void *arg)
+{
+	struct vmem_device *device = arg;
+	size_t nr = device->nr_slots;
+	struct vmem_nl_slot *grown;
+
+	if (nr >= device->region.state.nr_slots)
+		return -EBADMSG;
+	/* Room doubles. */
+	if (!(nr & (nr - 1))) {
+		grown = reallocarray(device->slots, nr ? 2 * nr : 1,
+				     sizeof(*grown));
+		if (!grown)
+			return -ENOMEM;
+		device->slots = grown;
+	}
+	device->slots[device->nr_slots++] = *slot;
+	return 0;
+}
+
+static json_object *new_slot(const struct vmem_nl_slot *slot)
+{
+	json_object *object = json_object_new_object();
+
+	json_add_size(object, "id", slot->id);
+	json_add_size(object, "gpa", slot->gpa);
+	json_add_size(object, "size", slot->size);
+	json_add_size(object, "hva", slot->hva);
+	json_add_size(object, "plugged_size", slot->plugged_size);
+	json_add_bool(object, "stale", slot->stale);
+	json_object_object_add(
+		object, "metadata",
+		new_metadata(slot->has_metadata, &slot->metadata));
+	return object;
+}
+
+/*
+ * The kernel is asked for the first page only, and what it said is kept until
+ * the last one: to ask it for each would take a time that grows by the square.
+ */
+static int handle_slots(struct control_call *call, void *arg)
+{
+	struct vmem_device *device;
+	struct vmem_nl_error err;
+	json_object *slots;
+	uint64_t start;
+	size_t i = 0;
+	int ret;
+
+	ret = need_region(arg, call, &device);
+	if (!ret)
+		ret = get_start(device, call, &start);
+	if (ret)
+		return ret;
+	if (device->vmm) {
+		call->result = json_object_new_object();
+		json_object_object_add(call->result, "slots",
+				       shmem_control_slots(device, start));
+		return 0;
+	}
+	if (!device->slots || start <= device->region.backing.gpa) {
+		drop_slots(device);
+		ret = vmem_nl_slot_dump(device->nl.read,
+					VMEM_NL_BY_FD(device->region.fd),
+					keep_slot, device, &err);
+		if (ret) {
+			drop_slots(device);
+			snprintf(call->message, sizeof(call->message), "%s",
+				 err.text);
+			return ret;
+		}
+	}
+	slots = json_object_new_array();
+	call->result = json_object_new_object();
+	json_object_object_add(call->result, "slots", slots);
+	while (i < device->nr_slots && device->slots[i].gpa < start)
+		i++;
+	for (; i < device->nr_slots; i++) {
+		if (json_object_array_length(slots) >= PAGE_MAX) {
+			json_add_size(call->result, "next",
+				      device->slots[i].gpa);
+			return 0;
+		}
+		json_object_array_add(slots, new_slot(&device->slots[i]));
+	}
+	drop_slots(device);
+	return 0;
+}
+
+/* Runs of plugged blocks from @start on, and where the next page begins. */
+static void add_runs(json_object *result, const struct backing *backing,
+		     uint64_t start)
+{
+	const struct blocks *plugged = &backing->plugged;
+	json_object *runs = json_object_new_array();
+	uint64_t at = 0;
+
+	if (start > backing->gpa)
+		at = (start - backing->gpa) / backing->block_size;
+	json_object_object_add(result, "runs", runs);
+	while ((at = blocks_next(plugged, at, true)) < plugged->nr) {
+		uint64_t end = blocks_next(plugged, at, false);
+		uint64_t gpa = backing->gpa + at * backing->block_size;
+		json_object *run;
+
+		if (json_object_array_length(runs) >= PAGE_MAX) {
+			json_add_size(result, "next", gpa);
+			break;
+		}
+		run = json_object_new_object();
+		json_add_size(run, "gpa", gpa);
+		json_add_size(run, "size", (end - at) * backing->block_size);
+		json_object_array_add(runs, run);
+		at = end;
+	}
+}
+
+static int handle_blocks(struct control_call *call, void *arg)
+{
+	struct vmem_device *device;
+	uint64_t start;
+	int ret;
+
+	ret = need_region(arg, call, &device);
+	if (ret)
+		return ret;
+	ret = get_start(device, call, &start);
+	if (ret)
+		return ret;
+	call->result = json_object_new_object();
+	json_add_size(call->result, "block_size",
+		      device->dev.backing->block_size);
+	add_runs(call->result, device->dev.backing, start);
+	return 0;
+}
+
+/* The parameter "on", which is needed. Return: 0; -EINVAL with a message. */
+static int get_on(struct control_call *call, bool *on)
+{
+	if (!json_get_bool(call->params, "on", on))
+		return 0;
+	snprintf(call->message, sizeof(call->message),
+		 "\"on\" is true or false");
+	return -EINVAL;
+}
+
+/* And it is the kernel's: what the kernel alone can do needs that. */
+static int need_kernel_region(struct vmem *vmem, struct control_call *call,
+			      struct vmem_device **device)
+{
+	int ret = need_region(vmem, call, device);
+
+	if (ret || !(*device)->vmm)
+		return ret;
+	snprintf(call->message, sizeof(call->message),
+		 "not with --backing vmm");
+	return -EOPNOTSUPP;
+}
+
+/* Those who wait for the kernel, and want the same, get the same answer. */
+static int handle_dirty_log(struct control_call *call, void *arg)
+{
+	struct vmem *vmem = arg;
+	struct vmem_device *device;
+	uint64_t token;
+	bool on;
+	int ret;
+
+	ret = need_kernel_region(vmem, call, &device);
+	if (ret)
+		return ret;
+	ret = get_on(call, &on);
+	if (ret)
+		return ret;
+	token = device->log_token;
+	if (token && device->log_on != on) {
+		device->log_token = 0;
+		control_answer(&vmem->control, token, -ECANCELED, NULL,
+			       "dirty logging was asked to be otherwise "
+			       "meanwhile");
+	}
+	device->log_on = on;
+	ret = vmem_device_set_dirty_log(device, on, call->message,
+					sizeof(call->message));
+	if (ret == -EINPROGRESS)
+		return control_wait(call, &device->log_token);
+	return ret;
+}
+
+/*
+ * Answered when it holds: when the request that is being carried out has been
+ * answered, if there is one.
+ */
+static int handle_hold(struct control_call *call, void *arg)
+{
+	struct vmem *vmem = arg;
+	struct vmem_device *device;
+	uint64_t token;
+	bool on;
+	int ret;
+
+	ret = need_region(vmem, call, &device);
+	if (ret)
+		return ret;
+	ret = get_on(call, &on);
+	if (ret)
+		return ret;
+	vmem_device_hold(device, on);
+	if (on && virtio_mem_busy(&device->dev))
+		return control_wait(call, &device->hold_token);
+	token = device->hold_token;
+	device->hold_token = 0;
+	if (token)
+		control_answer(&vmem->control, token, -ECANCELED, NULL,
+			       "the hold was ended before it was complete");
+	call->result = vmem_control_migration(device);
+	return 0;
+}
+
+/* What a driver must find again, see common/save.h; runs follow in pages. */
+static void add_saved(json_object *result, const struct vmem_device *device)
+{
+	const struct virtio_mem *dev = &device->dev;
+	const struct backing *backing = &device->region.backing;
+
+	json_add_size(result, "gpa", backing->gpa);
+	json_add_size(result, "region_size", backing->size);
+	json_add_size(result, "block_size", backing->block_size);
+	json_add_size(result, "usable_region_size", dev->usable_region_size);
+	json_add_size(result, "requested_size", dev->requested_size);
+	json_add_size(result, "features",
+		      virtio_mem_features(dev) & DEVICE_FEATURES);
+	json_add_size(result, "node", dev->has_node ? dev->node_id : 0);
+}
+
+/*
+ * A state, as of one moment: the first page is of what the kernel has now, and
+ * all pages tell its count of changes. If that differs between two pages, the
+ * client begins again.
+ */
+static int handle_save(struct control_call *call, void *arg)
+{
+	struct vmem_device *device;
+	struct backing *backing;
+	uint64_t start;
+	int ret;
+
+	ret = need_kernel_region(arg, call, &device);
+	if (ret)
+		return ret;
+	ret = get_start(device, call, &start);
+	if (ret)
+		return ret;
+	backing = &device->region.backing;
+	if (virtio_mem_busy(&device->dev)) {
+		snprintf(call->message, sizeof(call->message),
+			 "a request of the guest is being carried out");
+		return -EBUSY;
+	}
+	if (start <= backing->gpa) {
+		ret = device->dev.backing->ops->verify(device->dev.backing);
+		if (ret < 0) {
+			snprintf(call->message, sizeof(call->message), "%s",
+				 backing->reason);
+			return ret;
+		}
+	}
+	call->result = json_object_new_object();
+	add_saved(call->result, device);
+	json_add_size(call->result, "changes", device->region.changes);
+	add_runs(call->result, backing, start);
+	return 0;
+}
+
+/*
+ * A VMM whose vmemd has ended and was started again attaches its region again,
+ * and need not know that the service manager has kept it.
+ */
+static int attach_again(struct vmem *vmem, struct vmem_device *device,
+			struct control_call *call)
+{
+	if (vmem_device_of_region(vmem, device->nl.read, call->fds[0]) ==
+	    device)
+		return 0;
+	snprintf(call->message, sizeof(call->message),
+		 "there is another region already");
+	return -EBUSY;
+}
+
+static int handle_attach(struct control_call *call, void *arg)
+{
+	struct vmem *vmem = arg;
+	struct vmem_device *device;
+	char name[PASSED_FD_NAME_MAX];
+	int region_fd, memory_fd, ret;
+
+	ret = need_device(vmem, call, &device);
+	if (ret)
+		return ret;
+	if (call->nr_fds != 2) {
+		snprintf(call->message, sizeof(call->message),
+			 "two descriptors are needed, region and memory, "
+			 "%zu came",
+			 call->nr_fds);
+		return -EINVAL;
+	}
+	if (device->vmm) {
+		snprintf(call->message, sizeof(call->message),
+			 "with --backing vmm vmemd makes the memory itself");
+		return -EOPNOTSUPP;
+	}
+	if (device->attached) {
+		ret = attach_again(vmem, device, call);
+	} else {
+		ret = budget_control_attach(call, vmem, device, call->fds[0]);
+		if (ret)
+			return ret;
+		region_fd = call->fds[0];
+		memory_fd = call->fds[1];
+		call->fds[0] = -1;
+		call->fds[1] = -1;
+		ret = vmem_attach(vmem, device, region_fd, memory_fd,
+				  call->message, sizeof(call->message));
+		if (!ret) {
+			notify_store(
+				&vmem->notify,
+				passed_fd_name(device->options, "region", name),
+				region_fd);
+			notify_store(
+				&vmem->notify,
+				passed_fd_name(device->options, "memory", name),
+				memory_fd);
+		}
+	}
+	if (ret)
+		return ret;
+	call->result = json_object_new_object();
+	json_add_size(call->result, "region_id", device->region.state.id);
+	return 0;
+}
+
+static unsigned int nr_subjects(void *arg)
+{
+	const struct vmem *vmem = arg;
+
+	return vmem->nr_devices;
+}
+
+static int handle_watch(struct control_call *call, void *arg)
+{
+	struct vmem_device *device;
+	int ret;
+
+	ret = find_device(arg, call, &device);
+	if (!ret)
+		call->subject = device ? device->index : CONTROL_ALL_SUBJECTS;
+	return ret;
+}
+
+static json_object *new_event(unsigned int subject, void *arg)
+{
+	struct vmem *vmem = arg;
+	struct vmem_device *device = &vmem->devices[subject];
+	json_object *event;
+
+	if (!device->attached) {
+		event = json_object_new_object();
+		add_device(event, device);
+		json_add_text(event, "event", "no-region");
+		return event;
+	}
+	event = vmem_control_sizes(device);
+	json_add_text(event, "event", "state");
+	json_add_bool(event, "connected", vhost_user_connected(&device->vu));
+	json_add_bool(event, "ready", vhost_user_driver_ready(&device->vu));
+	json_add_text(event, "last_failure", device->dev.last_failure);
+	json_add_bool(event, "given_back", device->dev.given_back);
+	json_add_bool(event, "state_lost", virtio_mem_lost(&device->dev));
+	return event;
+}
+
+static int reached(unsigned int subject, uint64_t size, void *arg)
+{
+	const struct vmem *vmem = arg;
+	const struct vmem_device *device = &vmem->devices[subject];
+
+	if (device->dev.requested_size != size)
+		return -ECANCELED;
+	return vmem_device_plugged_size(device) == size;
+}
+
+static int handle_subscribe(struct control_call *call, void *arg)
+{
+	struct vmem_device *device;
+	int ret;
+
+	ret = need_region(arg, call, &device);
+	if (ret)
+		return ret;
+	if (device->vmm) {
+		snprintf(call->message, sizeof(call->message),
+			 "with --backing vmm it is the VMM that tells its "
+			 "devices of memory");
+		return -EOPNOTSUPP;
+	}
+	return consumer_control_subscribe(call, &device->consumers,
+					  budget_control_others(arg, device));
+}
+
+static int handle_done(struct control_call *call,
+		       void *arg __attribute__((unused)))
+{
+	return consumer_control_done(call);
+}
+
+static int handle_consumers(struct control_call *call, void *arg)
+{
+	struct vmem_device *device;
+	int ret;
+
+	ret = need_region(arg, call, &device);
+	if (ret)
+		return ret;
+	call->result = json_object_new_object();
+	json_object_object_add(call->result, "consumers",
+			       consumer_control_list(&device->consumers));
+	return 0;
+}
+
+static int handle_plan(struct control_call *call, void *arg)
+{
+	struct vmem_device *device;
+	int ret;
+
+	ret = need_device(arg, call, &device);
+	return ret ? ret : budget_control_plan(call, arg, device);
+}
+
+static const struct control_method control_methods[] = {
+	{"plan", handle_plan},		 {"status", handle_status},
+	{"latencies", handle_latencies}, {"resize", handle_resize},
+	{"place", handle_place},	 {"system-reset", handle_system_reset},
+	{"slots", handle_slots},	 {"blocks", handle_blocks},
+	{"save", handle_save},		 {"hold", handle_hold},
+	{"dirty-log", handle_dirty_log}, {"subscribe", handle_subscribe},
+	{"done", handle_done},		 {"consumers", handle_consumers},
+	{"attach", handle_attach},	 {},
+};
+
+const struct control_ops vmem_control_ops = {
+	.methods = control_methods,
+	.nr_subjects = nr_subjects,
+	.watch = handle_watch,
+	.event = new_event,
+	.reached = reached,
+};

@@ -1,0 +1,955 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The control socket: requests and answers as JSON, one object per line.
+ *
+ *	{"id":1,"method":"resize","params":{"size":1073741824}}
+ *	{"id":1,"result":{...}}
+ *	{"id":1,"error":{"code":"EINVAL","message":"..."}}
+ *
+ * "id" is the client's, a number or a string, and comes back with the answer.
+ * After {"method":"watch"} there are lines {"event":...} as well, whenever the
+ * state has changed; changes in quick succession make one event. A "resize"
+ * with "wait":true is answered when the guest has reached the size, or has
+ * been asked for another.
+ *
+ * A method may keep the client that called it (control_hold()): it can send it
+ * lines of its own from then on, and is told when it ends.
+ *
+ * The end of a client. A client is never freed where its end is noticed: that
+ * may be deep in a call by somebody who walks the list, and the end of one
+ * client may cause an answer to another. end_client() marks it. The loop then
+ * calls reap(), which frees it and reports its end to whoever keeps it. A client
+ * that is marked is sent nothing and counts no more.
+ *
+ * A client must be the superuser or of the daemon's own user.
+ *
+ * Nobody can make the daemon wait or grow. Requests have a bounded length.
+ * Clients have a bounded number; one that is idle makes room for another. Some
+ * places are the superuser's alone, and nobody else makes its clients go.
+ * While answers to a client are unsent, no more of its requests are read.
+ * However many a client sends, CONTROL_TURN_REQUESTS are answered at a time,
+ * and no more are read until those that were read are answered: then all that
+ * is ready has its turn, other clients and the guests' requests. All of it has
+ * the same priority in the loop, which takes it in the order in which it became
+ * ready: neither operators nor guests can keep the others out. There is no
+ * limit by time. Who fills his turns slows the others down by as many requests
+ * as there are clients, and is refused nothing.
+ * A client that watches and does not read misses events, and is told how many
+ * when it reads again: {"event":"lost","count":N}.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/turn.h"
+#include "control/socket.h"
+
+/**
+ * struct control_client - a connection
+ * @source: its socket
+ * @turn: more of the lines that have come are to be handled
+ * @line: bytes of a line that is not yet complete, or not yet handled
+ * @have: how many
+ * @used: how many the line has that is being handled
+ * @fds: descriptors that came with the byte at @fds_at of @line, and belong to
+ *	the line that it is in
+ * @out: what is to be sent, from @out_sent to @out_size
+ * @watching: events are wanted, of @watch_subject
+ * @lost: events that were left out
+ * @waiting: a "resize" is to be answered when @wait_size is reached by
+ *	@wait_subject
+ * @token: of the request whose method is not done, 0 if there is none
+ * @late_id: its id
+ * @late_wait: it is a "resize" that waits, for @wait_size
+ * @closing: to be closed when all is sent
+ * @ended: to be freed from the loop
+ * @root: the superuser's
+ * @gone: somebody is to be told, with @gone_arg, when it ends; or NULL
+ */
+struct control_client {
+	struct control *control;
+	struct control_client *next;
+	sd_event_source *source;
+	struct turn turn;
+	int fd;
+	char line[CONTROL_LINE_MAX];
+	size_t have;
+	size_t used;
+	int fds[CONTROL_MAX_FDS];
+	size_t nr_fds;
+	size_t fds_at;
+	char *out;
+	size_t out_size;
+	size_t out_sent;
+	bool watching;
+	unsigned int watch_subject;
+	uint64_t lost;
+	bool waiting;
+	unsigned int wait_subject;
+	uint64_t wait_size;
+	json_object *wait_id;
+	json_object *wait_result;
+	uint64_t token;
+	json_object *late_id;
+	bool late_wait;
+	bool closing;
+	bool ended;
+	bool root;
+	void (*gone)(void *arg);
+	void *gone_arg;
+};
+
+static void drop_fds(struct control_client *client)
+{
+	for (size_t i = 0; i < client->nr_fds; i++)
+		if (client->fds[i] >= 0)
+			close(client->fds[i]);
+	client->nr_fds = 0;
+}
+
+static void free_client(struct control_client *client)
+{
+	struct control *control = client->control;
+	struct control_client **at = &control->clients;
+
+	while (*at != client)
+		at = &(*at)->next;
+	*at = client->next;
+	if (!client->ended)
+		control->nr_clients--;
+	sd_event_source_disable_unref(client->source);
+	turn_end(&client->turn);
+	drop_fds(client);
+	json_object_put(client->wait_id);
+	json_object_put(client->wait_result);
+	json_object_put(client->late_id);
+	free(client->out);
+	close(client->fd);
+	if (client->gone)
+		client->gone(client->gone_arg);
+	free(client);
+}
+
+/* From here on nothing is received from the client, nor sent to it. */
+static void end_client(struct control_client *client)
+{
+	struct control *control = client->control;
+
+	if (client->ended)
+		return;
+	client->ended = true;
+	client->token = 0;
+	client->waiting = false;
+	client->watching = false;
+	control->nr_clients--;
+	sd_event_source_set_enabled(client->source, SD_EVENT_OFF);
+	turn_drop(&client->turn);
+	sd_event_source_set_enabled(control->reap_source, SD_EVENT_ONESHOT);
+}
+
+/* What ends meanwhile is reaped in the next turn. */
+static int reap(sd_event_source *source __attribute__((unused)), void *arg)
+{
+	struct control *control = arg;
+	struct control_client *client = control->clients;
+
+	while (client && !client->ended)
+		client = client->next;
+	if (!client)
+		return 0;
+	sd_event_source_set_enabled(control->reap_source, SD_EVENT_ONESHOT);
+	free_client(client);
+	return 0;
+}
+
+/* The client was heard of. */
+static void note_use(struct control_client *client)
+{
+	struct control *control = client->control;
+	struct control_client **at = &control->clients;
+
+	while (*at != client)
+		at = &(*at)->next;
+	*at = client->next;
+	client->next = control->clients;
+	control->clients = client;
+}
+
+static size_t backlog(const struct control_client *client)
+{
+	return client->out_size - client->out_sent;
+}
+
+/* Send what the socket takes. Return: 0, or an error: the client is to end. */
+static int flush(struct control_client *client)
+{
+	while (backlog(client)) {
+		ssize_t sent =
+			send(client->fd, client->out + client->out_sent,
+			     backlog(client), MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (sent < 0 && errno == EINTR)
+			continue;
+		if (sent < 0 && errno == EAGAIN)
+			return 0;
+		if (sent < 0)
+			return -errno;
+		client->out_sent += sent;
+	}
+	free(client->out);
+	client->out = NULL;
+	client->out_size = 0;
+	client->out_sent = 0;
+	return 0;
+}
+
+/* Queue one line. Without memory for it, the client is to be closed. */
+static void put_line(struct control_client *client, json_object *object)
+{
+	size_t length;
+	const char *text;
+	char *grown;
+
+	/* It has had its last line. */
+	if (client->closing || client->ended)
+		return;
+	text = json_object_to_json_string_length(
+		object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE,
+		&length);
+	if (client->out_sent) {
+		client->out_size -= client->out_sent;
+		memmove(client->out, client->out + client->out_sent,
+			client->out_size);
+		client->out_sent = 0;
+	}
+	grown = text ? realloc(client->out, client->out_size + length + 1)
+		     : NULL;
+	if (!grown) {
+		client->closing = true;
+		return;
+	}
+	client->out = grown;
+	memcpy(grown + client->out_size, text, length);
+	grown[client->out_size + length] = '\n';
+	client->out_size += length + 1;
+}
+
+/* Both take over @id and @result. */
+static void put_result(struct control_client *client, json_object *id,
+		       json_object *result)
+{
+	json_object *answer = json_object_new_object();
+
+	json_object_object_add(answer, "id", id);
+	json_object_object_add(answer, "result", result);
+	put_line(client, answer);
+	json_object_put(answer);
+}
+
+static void put_error(struct control_client *client, json_object *id, int error,
+		      const char *message)
+{
+	json_object *answer = json_object_new_object();
+	json_object *body = json_object_new_object();
+	const char *code = strerrorname_np(-error);
+
+	log_limited(&client->control->limit, LOG_LEVEL_INFO, NULL,
+		    "control: refused: %s (%s)", message, code ? code : "EIO");
+	json_object_object_add(body, "code",
+			       json_object_new_string(code ? code : "EIO"));
+	json_object_object_add(body, "message",
+			       json_object_new_string(message));
+	json_object_object_add(answer, "id", id);
+	json_object_object_add(answer, "error", body);
+	put_line(client, answer);
+	json_object_put(answer);
+}
+
+/* Is this client to be told of the subject? */
+static bool watches(const struct control_client *client, unsigned int subject)
+{
+	return client->watching &&
+	       (client->watch_subject == CONTROL_ALL_SUBJECTS ||
+		client->watch_subject == subject);
+}
+
+static void put_event(struct control_client *client, unsigned int subject)
+{
+	struct control *control = client->control;
+	json_object *event;
+
+	if (backlog(client) > CONTROL_WATCH_BACKLOG) {
+		client->lost++;
+		return;
+	}
+	if (client->lost) {
+		event = json_object_new_object();
+		json_object_object_add(event, "event",
+				       json_object_new_string("lost"));
+		json_object_object_add(event, "count",
+				       json_object_new_uint64(client->lost));
+		put_line(client, event);
+		json_object_put(event);
+		client->lost = 0;
+	}
+	event = control->ops->event(subject, control->arg);
+	put_line(client, event);
+	json_object_put(event);
+}
+
+/* Answer a "resize" that waits, if there is an answer now. */
+static void check_wait(struct control_client *client)
+{
+	struct control *control = client->control;
+	int ret;
+
+	if (!client->waiting)
+		return;
+	ret = control->ops->reached(client->wait_subject, client->wait_size,
+				    control->arg);
+	if (!ret)
+		return;
+	client->waiting = false;
+	if (ret > 0) {
+		put_result(client, client->wait_id, client->wait_result);
+	} else {
+		put_error(client, client->wait_id, ret,
+			  "the guest was asked for another size meanwhile");
+		json_object_put(client->wait_result);
+	}
+	client->wait_id = NULL;
+	client->wait_result = NULL;
+}
+
+/**
+ * control_get_size() - a parameter that is a number of bytes, or an address
+ *
+ * Return: 0; -ENOENT it is not there; -EINVAL it is not such a number.
+ */
+int control_get_size(const struct control_call *call, const char *name,
+		     uint64_t *value)
+{
+	json_object *object;
+
+	if (!call->params ||
+	    !json_object_object_get_ex(call->params, name, &object))
+		return -ENOENT;
+	if (!json_object_is_type(object, json_type_int))
+		return -EINVAL;
+	/* Negative numbers become 0 as unsigned ones, so look at the sign. */
+	if (json_object_get_int64(object) < 0)
+		return -EINVAL;
+	*value = json_object_get_uint64(object);
+	return 0;
+}
+
+static bool wants_wait(const struct control_call *call, int *error)
+{
+	json_object *object;
+
+	*error = 0;
+	if (!call->params ||
+	    !json_object_object_get_ex(call->params, "wait", &object))
+		return false;
+	if (!json_object_is_type(object, json_type_boolean))
+		*error = -EINVAL;
+	return json_object_get_boolean(object);
+}
+
+/* A method is done; takes over @id and @result. */
+static void finish_call(struct control_client *client, json_object *id,
+			bool wait, int ret, json_object *result,
+			const char *message)
+{
+	if (ret) {
+		json_object_put(result);
+		put_error(client, id, ret, message);
+	} else if (wait) {
+		client->waiting = true;
+		client->wait_id = id;
+		client->wait_result = result;
+		check_wait(client);
+	} else {
+		put_result(client, id, result);
+	}
+}
+
+static void call_method(struct control_client *client,
+			const struct control_method *method, json_object *id,
+			json_object *params)
+{
+	struct control *control = client->control;
+	/* Of several lines that came at once, a later one may have them. */
+	bool mine = client->fds_at < client->used;
+	struct control_call call = {
+		.client = client,
+		.params = params,
+		.fds = client->fds,
+		.nr_fds = mine ? client->nr_fds : 0,
+		.token = ++control->last_token,
+	};
+	bool wait = false;
+	int ret = 0;
+
+	if (!strcmp(method->name, "resize"))
+		wait = wants_wait(&call, &ret);
+	if (ret) {
+		put_error(client, id, ret, "\"wait\" is true or false");
+		return;
+	}
+	if (wait && client->waiting) {
+		put_error(client, id, -EBUSY,
+			  "this connection waits for a resize already");
+		return;
+	}
+	if (wait)
+		control_get_size(&call, "size", &client->wait_size);
+	ret = method->handle(&call, control->arg);
+	if (wait)
+		client->wait_subject = call.subject;
+	if (ret == -EINPROGRESS) {
+		client->token = call.token;
+		client->late_id = id;
+		client->late_wait = wait;
+		return;
+	}
+	finish_call(client, id, wait, ret, call.result, call.message);
+}
+
+/* From here on it is told; first of all what there is. */
+static void watch(struct control_client *client, json_object *id,
+		  json_object *params)
+{
+	struct control *control = client->control;
+	struct control_call call = {.params = params};
+	int ret;
+
+	ret = control->ops->watch(&call, control->arg);
+	if (ret) {
+		put_error(client, id, ret, call.message);
+		return;
+	}
+	client->watching = true;
+	client->watch_subject = call.subject;
+	put_result(client, id, json_object_new_object());
+	for (unsigned int i = 0; i < control->ops->nr_subjects(control->arg);
+	     i++)
+		if (watches(client, i))
+			put_event(client, i);
+}
+
+static void call_by_name(struct control_client *client, const char *name,
+			 json_object *id, json_object *params)
+{
+	const struct control_method *method = client->control->ops->methods;
+	char message[CONTROL_TEXT_MAX];
+
+	if (!strcmp(name, "watch")) {
+		watch(client, id, params);
+		return;
+	}
+	for (; method->name; method++) {
+		if (!strcmp(name, method->name)) {
+			call_method(client, method, id, params);
+			return;
+		}
+	}
+	snprintf(message, sizeof(message), "no method \"%.64s\"", name);
+	put_error(client, id, -EOPNOTSUPP, message);
+}
+
+static void handle_request(struct control_client *client, json_object *request)
+{
+	json_object *id = NULL, *method, *params = NULL;
+
+	if (!json_object_is_type(request, json_type_object)) {
+		put_error(client, NULL, -EINVAL, "a request is a JSON object");
+		return;
+	}
+	json_object_object_get_ex(request, "id", &id);
+	if (id && !json_object_is_type(id, json_type_int) &&
+	    !json_object_is_type(id, json_type_string)) {
+		put_error(client, NULL, -EINVAL,
+			  "\"id\" is a number or a string");
+		return;
+	}
+	json_object_get(id);
+	if (!json_object_object_get_ex(request, "method", &method) ||
+	    !json_object_is_type(method, json_type_string)) {
+		put_error(client, id, -EINVAL, "\"method\" is a string");
+		return;
+	}
+	json_object_object_get_ex(request, "params", &params);
+	if (params && !json_object_is_type(params, json_type_object)) {
+		put_error(client, id, -EINVAL, "\"params\" is an object");
+		return;
+	}
+	call_by_name(client, json_object_get_string(method), id, params);
+}
+
+static void handle_line(struct control_client *client, const char *line,
+			size_t length)
+{
+	struct json_tokener *tokener;
+	json_object *request;
+
+	while (length && (line[length - 1] == ' ' || line[length - 1] == '\r'))
+		length--;
+
+	tokener = json_tokener_new_ex(CONTROL_JSON_DEPTH);
+	if (!tokener) {
+		client->closing = true;
+		return;
+	}
+	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
+	request = json_tokener_parse_ex(tokener, line, length);
+	if (json_tokener_get_error(tokener) != json_tokener_success ||
+	    json_tokener_get_parse_end(tokener) < length) {
+		put_error(client, NULL, -EBADMSG, "not a line of JSON");
+	} else {
+		handle_request(client, request);
+	}
+	json_object_put(request);
+	json_tokener_free(tokener);
+}
+
+/* Has a line come that is not handled, and may be now? */
+static bool has_line(const struct control_client *client)
+{
+	return !backlog(client) && !client->closing && !client->token &&
+	       memchr(client->line, '\n', client->have);
+}
+
+static void handle_next_line(struct control_client *client)
+{
+	char *end = memchr(client->line, '\n', client->have);
+	size_t used = end - client->line + 1;
+
+	client->used = used;
+	handle_line(client, client->line, used - 1);
+	if (client->fds_at < used)
+		drop_fds(client);
+	else
+		client->fds_at -= used;
+	memmove(client->line, client->line + used, client->have - used);
+	client->have -= used;
+}
+
+/*
+ * Handle the lines of one turn, until an answer is not taken. Return: 0, or an
+ * error: the client is to end.
+ */
+static int handle_lines(struct control_client *client)
+{
+	int ret;
+
+	for (int i = 0; i < CONTROL_TURN_REQUESTS && has_line(client); i++) {
+		handle_next_line(client);
+		ret = flush(client);
+		if (ret)
+			return ret;
+	}
+	if (client->have == sizeof(client->line) && !client->closing &&
+	    !client->token && !memchr(client->line, '\n', client->have)) {
+		put_error(client, NULL, -E2BIG, "the line is too long");
+		client->closing = true;
+	}
+	return flush(client);
+}
+
+/* After anything was queued or sent: what to wait for, or whether to end. */
+static void settle(struct control_client *client)
+{
+	uint32_t events = 0;
+
+	if (client->ended)
+		return;
+	if (flush(client) || (client->closing && !backlog(client))) {
+		end_client(client);
+		return;
+	}
+	if (backlog(client))
+		events |= EPOLLOUT;
+	else if (has_line(client))
+		turn_take(&client->turn);
+	else if (!client->token)
+		events |= EPOLLIN;
+	sd_event_source_set_io_events(client->source, events);
+}
+
+static void keep_fds(struct control_client *client, struct msghdr *mh)
+{
+	struct cmsghdr *cmsg;
+
+	if (!client->nr_fds)
+		client->fds_at = client->have;
+
+	for (cmsg = CMSG_FIRSTHDR(mh); cmsg; cmsg = CMSG_NXTHDR(mh, cmsg)) {
+		size_t nr = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		if (cmsg->cmsg_level != SOL_SOCKET ||
+		    cmsg->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t i = 0; i < nr; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(fd),
+			       sizeof(fd));
+			if (client->nr_fds < CONTROL_MAX_FDS)
+				client->fds[client->nr_fds++] = fd;
+			else
+				close(fd);
+		}
+	}
+}
+
+/* Return: 1 something came, 0 nothing yet, or an error, -ENODATA at the end. */
+static int receive(struct control_client *client)
+{
+	union {
+		char space[CMSG_SPACE(CONTROL_MAX_FDS * sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov = {
+		.iov_base = client->line + client->have,
+		.iov_len = sizeof(client->line) - client->have,
+	};
+	struct msghdr mh = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+	ssize_t got;
+
+	got = recvmsg(client->fd, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	if (got < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+	keep_fds(client, &mh);
+	if (!got)
+		return -ENODATA;
+	/* Some of what it sent was lost, and it cannot be told which. */
+	if (mh.msg_flags & MSG_CTRUNC)
+		return -EPROTO;
+	client->have += got;
+	note_use(client);
+	return 1;
+}
+
+/* @ret: of what was done so far; the client ends after an error. */
+static void go_on(struct control_client *client, int ret)
+{
+	if (ret >= 0)
+		ret = handle_lines(client);
+	if (ret == -EPROTO) {
+		put_error(client, NULL, ret, "too many descriptors");
+		client->closing = true;
+		ret = 0;
+	}
+	if (ret < 0)
+		end_client(client);
+	else
+		settle(client);
+}
+
+static int on_client(sd_event_source *source __attribute__((unused)),
+		     int fd __attribute__((unused)), uint32_t revents,
+		     void *arg)
+{
+	struct control_client *client = arg;
+	int ret = 0;
+
+	/* A client whose request is not done is not read from. */
+	if (revents & EPOLLERR || (revents & EPOLLHUP && client->token))
+		ret = -ECONNRESET;
+	if (!ret && revents & EPOLLOUT)
+		ret = flush(client);
+	if (!ret && revents & (EPOLLIN | EPOLLHUP) && !backlog(client) &&
+	    !has_line(client))
+		ret = receive(client);
+	go_on(client, ret);
+	return 0;
+}
+
+static int on_turn(sd_event_source *source __attribute__((unused)), void *arg)
+{
+	go_on(arg, 0);
+	return 0;
+}
+
+/* May this peer tell the daemon what to do? @root: it is the superuser. */
+static bool may_control(int fd, bool *root)
+{
+	struct ucred cred;
+	socklen_t size = sizeof(cred);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size) < 0)
+		return false;
+	*root = cred.uid == 0;
+	return *root || cred.uid == geteuid();
+}
+
+static void refuse(int fd, const char *code, const char *message)
+{
+	char line[CONTROL_TEXT_MAX];
+	int length;
+
+	length = snprintf(line, sizeof(line),
+			  "{\"id\":null,\"error\":{\"code\":\"%s\","
+			  "\"message\":\"%s\"}}\n",
+			  code, message);
+	/* A fresh socket takes one line. */
+	if (send(fd, line, length, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		log_debug("control: %s", strerror(errno));
+	close(fd);
+}
+
+/* Is the client waiting for something, or taking something? */
+static bool is_idle(const struct control_client *client)
+{
+	return !client->ended && !client->watching && !client->waiting &&
+	       !client->token && !client->gone && !backlog(client);
+}
+
+/*
+ * Those who have not asked for anything for longest make room; the superuser's
+ * only for the superuser.
+ */
+static bool make_room(struct control *control, bool root)
+{
+	struct control_client *client, *longest = NULL;
+
+	/* In the order in which they were last heard of, see note_use(). */
+	for (client = control->clients; client; client = client->next)
+		if (is_idle(client) && (root || !client->root))
+			longest = client;
+	if (!longest)
+		return false;
+	end_client(longest);
+	return true;
+}
+
+static bool has_place(const struct control *control, bool root)
+{
+	return control->nr_clients <
+	       CONTROL_MAX_CLIENTS + (root ? CONTROL_ROOT_CLIENTS : 0);
+}
+
+/* Once, with the first client. */
+static int add_reaper(struct control *control)
+{
+	int ret;
+
+	if (control->reap_source)
+		return 0;
+	ret = sd_event_add_defer(control->event, &control->reap_source, reap,
+				 control);
+	if (ret >= 0)
+		ret = sd_event_source_set_enabled(control->reap_source,
+						  SD_EVENT_OFF);
+	return ret < 0 ? ret : 0;
+}
+
+/**
+ * control_add_client() - serve a connected client
+ * @fd: UNIX stream socket; owned from here, also on error
+ *
+ * Return: 0; -EPERM, -EUSERS refused; -ENOMEM; an errno of sd-event's.
+ */
+int control_add_client(struct control *control, int fd)
+{
+	struct control_client *client;
+	bool root = false;
+	int ret;
+
+	if (!may_control(fd, &root)) {
+		refuse(fd, "EPERM", "not root and not the user of vmemd");
+		return -EPERM;
+	}
+	if (!has_place(control, root) && !make_room(control, root)) {
+		refuse(fd, "EUSERS", "too many clients of vmemd");
+		return -EUSERS;
+	}
+	ret = add_reaper(control);
+	client = ret ? NULL : calloc(1, sizeof(*client));
+	if (!client) {
+		close(fd);
+		return ret ? ret : -ENOMEM;
+	}
+	client->control = control;
+	client->root = root;
+	client->fd = fd;
+	client->next = control->clients;
+	control->clients = client;
+	control->nr_clients++;
+	ret = sd_event_add_io(control->event, &client->source, fd, EPOLLIN,
+			      on_client, client);
+	if (ret >= 0)
+		ret = turn_init(&client->turn, control->event, on_turn, client);
+	if (ret < 0) {
+		free_client(client);
+		return ret;
+	}
+	return 0;
+}
+
+static void on_operator(void *arg, int fd)
+{
+	control_add_client(arg, fd);
+}
+
+/* Prepare; does nothing yet. Neither @event nor @ops are owned. */
+void control_init(struct control *control, sd_event *event,
+		  const struct control_ops *ops, void *arg)
+{
+	memset(control, 0, sizeof(*control));
+	control->event = event;
+	listener_init(&control->listener, "control", on_operator, control);
+	control->ops = ops;
+	control->arg = arg;
+}
+
+/* Accept clients on a listening socket, which is owned from here. */
+int control_listen(struct control *control, int fd)
+{
+	return listener_start(&control->listener, control->event, fd);
+}
+
+static struct control_client *find_waiting(const struct control *control,
+					   uint64_t token)
+{
+	struct control_client *client = control->clients;
+
+	while (client && client->token != token)
+		client = client->next;
+	return client;
+}
+
+/**
+ * control_answer() - answer requests whose methods had returned -EINPROGRESS
+ * @token: their calls'
+ * @result: as of a method, given away; @message: likewise
+ *
+ * The clients may have left.
+ */
+void control_answer(struct control *control, uint64_t token, int ret,
+		    json_object *result, const char *message)
+{
+	struct control_client *client;
+	json_object *id;
+
+	/* An answered client may be gone: each search begins anew. */
+	while ((client = find_waiting(control, token))) {
+		id = client->late_id;
+		client->late_id = NULL;
+		client->token = 0;
+		finish_call(client, id, client->late_wait, ret,
+			    json_object_get(result), message);
+		/* Lines that have come meanwhile are handled now. */
+		go_on(client, flush(client));
+	}
+	json_object_put(result);
+}
+
+/**
+ * control_wait() - return -EINPROGRESS from a method
+ * @token: what control_answer() will be called with; 0 if no call waits for
+ *	that answer yet. Calls that wait for the same thing get the same answer.
+ */
+int control_wait(struct control_call *call, uint64_t *token)
+{
+	if (*token)
+		call->token = *token;
+	else
+		*token = call->token;
+	return -EINPROGRESS;
+}
+
+/* A subject's state has changed: tell those who watch it or wait for it. */
+void control_publish(struct control *control, unsigned int subject)
+{
+	struct control_client *client;
+
+	for (client = control->clients; client; client = client->next) {
+		if (!watches(client, subject) && !client->waiting)
+			continue;
+		check_wait(client);
+		if (watches(client, subject))
+			put_event(client, subject);
+		settle(client);
+	}
+}
+
+/**
+ * control_hold() - keep a client
+ * @gone: called with @arg from the loop when it has ended; it is the client's no
+ *	more then
+ */
+void control_hold(struct control_client *client, void (*gone)(void *arg),
+		  void *arg)
+{
+	client->gone = gone;
+	client->gone_arg = arg;
+}
+
+/* What the client was kept for with this @gone, or NULL. */
+void *control_held(const struct control_client *client, void (*gone)(void *arg))
+{
+	return client->gone == gone ? client->gone_arg : NULL;
+}
+
+/* Send a line now. If nobody takes it, the client ends from the loop. */
+static void push(struct control_client *client, json_object *object)
+{
+	put_line(client, object);
+	json_object_put(object);
+	if (flush(client)) {
+		client->out_sent = client->out_size;
+		client->closing = true;
+	}
+}
+
+/* Whoever it is that is calling: the loop settles what is left to do. */
+static void settle_later(struct control_client *client)
+{
+	if (!client->ended && (backlog(client) || client->closing))
+		sd_event_source_set_io_events(client->source, EPOLLOUT);
+}
+
+/**
+ * control_send() - send a client that was kept a line of its own
+ * @object: given away
+ *
+ * The client is there when this returns.
+ */
+void control_send(struct control_client *client, json_object *object)
+{
+	push(client, object);
+	settle_later(client);
+}
+
+/* The last line for a client that was kept; nobody is told of its end. */
+void control_close(struct control_client *client, json_object *object)
+{
+	client->gone = NULL;
+	push(client, object);
+	client->closing = true;
+	settle_later(client);
+}
+
+void control_stop(struct control *control)
+{
+	while (control->clients)
+		free_client(control->clients);
+	control->reap_source =
+		sd_event_source_disable_unref(control->reap_source);
+	listener_stop(&control->listener);
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * What the control socket answers of memory that front ends map: members as the
+ * kernel's region has them, so that whoever reads them need not care; null what
+ * only the VMM and its kernel know.
+ */
+#include <sys/socket.h>
+
+#include "common/json_member.h"
+#include "control/vmm_methods.h"
+
+/* The process that has connected, 0 if there is none. */
+static uint64_t front_end_pid(const struct vhost_user *vu)
+{
+	struct ucred peer;
+	socklen_t size = sizeof(peer);
+
+	if (vu->fd < 0 ||
+	    getsockopt(vu->fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
+		return 0;
+	return (uint64_t)peer.pid;
+}
+
+/* What is not of the device model, and not of the kernel. */
+void shmem_control_status(const struct vmem_device *device, json_object *status)
+{
+	const struct shmem *shmem = &device->shmem;
+	const struct backing *backing = &shmem->backing;
+
+	json_add_text(status, "backing", "vmm");
+	json_object_object_add(
+		status, "gpa",
+		backing->placed ? json_object_new_uint64(backing->gpa) : NULL);
+	json_add_bool(status, "asked_early", device->dev.asked_early);
+	json_add_bool(status, "state_lost", backing->lost);
+	json_add_size(status, "region_size", backing->size);
+	json_add_size(status, "block_size", backing->block_size);
+	json_add_size(status, "slot_size", shmem->slots[0].size);
+	json_add_size(status, "requested_size", device->dev.requested_size);
+	json_add_size(status, "plugged_size", vmem_device_plugged_size(device));
+	json_add_size(status, "nr_slots", shmem->nr_slots);
+	json_add_size(status, "populated_slots",
+		      vmem_device_populated_slots(device));
+	json_object_object_add(status, "metadata", NULL);
+	json_object_object_add(status, "whole_metadata", NULL);
+	json_add_size(status, "vmm_pid", front_end_pid(&device->vu));
+}
+
+/* Slots that are mapped, from guest address @start on. */
+json_object *shmem_control_slots(const struct vmem_device *device,
+				 uint64_t start)
+{
+	const struct shmem *shmem = &device->shmem;
+	json_object *slots = json_object_new_array();
+
+	for (unsigned int i = 0; i < shmem->nr_slots; i++) {
+		const struct shmem_slot *slot = &shmem->slots[i];
+		uint64_t gpa = shmem->backing.gpa + slot->offset;
+		json_object *object;
+
+		if (!slot->mapped || gpa < start)
+			continue;
+		object = json_object_new_object();
+		json_object_object_add(object, "id", NULL);
+		json_add_size(object, "gpa", gpa);
+		json_add_size(object, "size", slot->size);
+		json_add_size(object, "plugged_size",
+			      shmem_slot_plugged(shmem, i));
+		json_object_object_add(object, "metadata", NULL);
+		json_object_array_add(slots, object);
+	}
+	return slots;
+}

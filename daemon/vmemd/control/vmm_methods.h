@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the control socket answers of memory that front ends map. */
+#ifndef SHMEM_CONTROL_H
+#define SHMEM_CONTROL_H
+
+#include <json-c/json.h>
+
+#include "device/device.h"
+
+void shmem_control_status(const struct vmem_device *device,
+			  json_object *status);
+json_object *shmem_control_slots(const struct vmem_device *device,
+				 uint64_t start);
+
+#endif /* SHMEM_CONTROL_H */

@@ -1,0 +1,620 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The daemon: devices, see device/device.c, and a control socket.
+ *
+ * One thread, one event loop. Everything happens in its turn: a request of the
+ * guest's, a message of the front end's, a line of an operator's. What takes
+ * time is done while others have their turn: a change of memslots by the
+ * kernel, whose answer is an event; memory being given back, a part at a time.
+ *
+ * Start: descriptors and sockets, then the regions, then isolation.c, then the
+ * loop. A region that comes later, by "attach", is taken over from inside the
+ * loop.
+ *
+ * What changes is noted by note_change(), and told PUBLISH_DELAY_USEC later,
+ * however much it was by then: to those who watch, to those who wait for a
+ * resize, and to the service manager.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-event.h>
+
+#include "base/log.h"
+#include "common/size.h"
+#include "control/methods.h"
+#include "daemon.h"
+#include "footprint.h"
+#include "isolation.h"
+
+/* Front ends and operators that may wait to be accepted. */
+#define LISTEN_BACKLOG 16
+
+/*
+ * Changes within this time are told as one: short for a person, long for a
+ * guest that plugs a thousand blocks.
+ */
+#define PUBLISH_DELAY_USEC 10000
+
+/* --- Telling of changes --- */
+
+/* The call that has waited for the device is answered, if there is one. */
+static void answer(struct vmem *vmem, const struct vmem_device *device,
+		   uint64_t *token, int result, const char *text,
+		   json_object *(*describe)(const struct vmem_device *device))
+{
+	uint64_t asked = *token;
+
+	*token = 0;
+	if (asked)
+		control_answer(&vmem->control, asked, result,
+			       result ? NULL : describe(device), text);
+}
+
+/* The request that a "hold" has waited for is answered. */
+static void answer_hold(struct vmem *vmem, struct vmem_device *device)
+{
+	if (!virtio_mem_busy(&device->dev))
+		answer(vmem, device, &device->hold_token, 0, "",
+		       vmem_control_migration);
+}
+
+static void note_change(struct vmem_device *device, void *arg)
+{
+	struct vmem *vmem = arg;
+	int enabled;
+
+	device->untold = true;
+	answer_hold(vmem, device);
+	if (!vmem->publish_source ||
+	    sd_event_source_get_enabled(vmem->publish_source, &enabled) < 0 ||
+	    enabled != SD_EVENT_OFF)
+		return;
+	sd_event_source_set_time_relative(vmem->publish_source,
+					  PUBLISH_DELAY_USEC);
+	sd_event_source_set_enabled(vmem->publish_source, SD_EVENT_ONESHOT);
+}
+
+/* All devices in one line. */
+static void tell_manager(struct vmem *vmem)
+{
+	char plugged_text[SIZE_TEXT_MAX], requested_text[SIZE_TEXT_MAX];
+	uint64_t plugged = 0, requested = 0;
+	unsigned int connected = 0;
+
+	for (unsigned int i = 0; i < vmem->nr_devices; i++) {
+		const struct vmem_device *device = &vmem->devices[i];
+
+		if (!device->attached)
+			return;
+		plugged += vmem_device_plugged_size(device);
+		requested += device->dev.requested_size;
+		connected += vhost_user_connected(&device->vu);
+	}
+	size_format(plugged, plugged_text);
+	size_format(requested, requested_text);
+	if (vmem->nr_devices == 1)
+		notify_status(&vmem->notify,
+			      "%s plugged, %s requested, front end %s",
+			      plugged_text, requested_text,
+			      connected ? "connected" : "absent");
+	else
+		notify_status(&vmem->notify,
+			      "%s plugged, %s requested, %u of %u front "
+			      "ends connected",
+			      plugged_text, requested_text, connected,
+			      vmem->nr_devices);
+}
+
+static int on_publish(sd_event_source *source __attribute__((unused)),
+		      uint64_t usec __attribute__((unused)), void *arg)
+{
+	struct vmem *vmem = arg;
+	uint64_t resident;
+
+	tell_manager(vmem);
+	for (unsigned int i = 0; i < vmem->nr_devices; i++) {
+		struct vmem_device *device = &vmem->devices[i];
+
+		if (!device->untold)
+			continue;
+		device->untold = false;
+		if (device->attached)
+			vmem_device_resident(device, &resident);
+		control_publish(&vmem->control, i);
+	}
+	return 0;
+}
+
+/* --- Devices --- */
+
+static void on_log_set(struct vmem_device *device, int result, const char *text,
+		       void *arg)
+{
+	answer(arg, device, &device->log_token, result, text,
+	       vmem_control_migration);
+}
+
+static void on_size_set(struct vmem_device *device, int result,
+			const char *text, void *arg)
+{
+	answer(arg, device, &device->resize_token, result, text,
+	       vmem_control_sizes);
+}
+
+static void on_system_reset(struct vmem_device *device, int result,
+			    const char *text, void *arg)
+{
+	answer(arg, device, &device->reset_token, result, text,
+	       vmem_control_sizes);
+}
+
+static void on_gone(struct vmem_device *device __attribute__((unused)),
+		    void *arg)
+{
+	struct vmem *vmem = arg;
+
+	log_info("the VM is gone");
+	sd_event_exit(vmem->event, 0);
+}
+
+static const struct vmem_device_ops device_ops = {
+	.changed = note_change,
+	.size_set = on_size_set,
+	.system_reset = on_system_reset,
+	.log_set = on_log_set,
+	.gone = on_gone,
+};
+
+/* Has every device its region? */
+static bool complete(const struct vmem *vmem)
+{
+	for (unsigned int i = 0; i < vmem->nr_devices; i++)
+		if (!vmem->devices[i].attached)
+			return false;
+	return true;
+}
+
+/**
+ * vmem_device_of_region() - which device has the region of a descriptor
+ * @nl: to ask the kernel by: that of any device with a region of the kernel
+ *
+ * Return: the device, or NULL if none has.
+ */
+struct vmem_device *vmem_device_of_region(struct vmem *vmem, struct vmem_nl *nl,
+					  int region_fd)
+{
+	struct vmem_nl_region state;
+
+	if (vmem_nl_region_get(nl, VMEM_NL_BY_FD(region_fd), &state, NULL))
+		return NULL;
+	for (unsigned int i = 0; i < vmem->nr_devices; i++) {
+		struct vmem_device *device = &vmem->devices[i];
+
+		if (device->attached && !device->vmm &&
+		    device->region.state.id == state.id)
+			return device;
+	}
+	return NULL;
+}
+
+/**
+ * vmem_attach() - let a device take over a region
+ *
+ * As vmem_device_attach(); -EBUSY if another device has it, -EOPNOTSUPP if the
+ * device's memory is mapped by the front end. The daemon is ready with the last
+ * one.
+ */
+int vmem_attach(struct vmem *vmem, struct vmem_device *device, int region_fd,
+		int memory_fd, char *text, size_t text_size)
+{
+	const struct vmem_device *other;
+	int ret;
+
+	/* Only devices with a region of the kernel's have netlink handles. */
+	if (!device->nl.read) {
+		snprintf(text, text_size,
+			 "with --backing vmm vmemd makes the memory itself");
+		close(region_fd);
+		close(memory_fd);
+		return -EOPNOTSUPP;
+	}
+	other = vmem_device_of_region(vmem, device->nl.read, region_fd);
+	if (other) {
+		snprintf(text, text_size, "the region is that of device %s",
+			 other->name);
+		close(region_fd);
+		close(memory_fd);
+		return -EBUSY;
+	}
+	ret = vmem_device_attach(device, region_fd, memory_fd, text, text_size);
+	if (!ret && vmem->isolated && complete(vmem))
+		notify_ready(&vmem->notify);
+	return ret;
+}
+
+/* --- Start and end --- */
+
+/*
+ * Listen at a path. A socket that a daemon before us has left there, and that
+ * nobody listens on, is replaced.
+ */
+static int listen_at(const char *path)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	struct stat st;
+	mode_t mask;
+	int fd, ret;
+
+	if (strlen(path) >= sizeof(addr.sun_path)) {
+		log_err("%s: the path is too long for a socket", path);
+		return -ENAMETOOLONG;
+	}
+	strcpy(addr.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		goto failed;
+	if (!lstat(path, &st) && S_ISSOCK(st.st_mode)) {
+		/* One whose backlog is full listens all the same: EAGAIN. */
+		if (!connect(fd, (struct sockaddr *)&addr, sizeof(addr)) ||
+		    errno != ECONNREFUSED) {
+			errno = EADDRINUSE;
+			goto failed;
+		}
+		unlink(path);
+	}
+	/* For this user alone; who is to have more may change the mode. */
+	mask = umask(0177);
+	ret = bind(fd, (struct sockaddr *)&addr, sizeof(addr));
+	umask(mask);
+	if (ret < 0 || listen(fd, LISTEN_BACKLOG) < 0)
+		goto failed;
+	return fd;
+
+failed:
+	ret = -errno;
+	log_err("%s: %s", path, strerror(-ret));
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+/*
+ * A socket that was passed is used, else one at the path is made. @option and
+ * @name: what they are called.
+ */
+static int open_socket(int *fd, const char *path, const char *option,
+		       const char *name)
+{
+	if (*fd >= 0 && path) {
+		log_err("--%s, and a descriptor \"%s\" as well", option, name);
+		return -EINVAL;
+	}
+	if (*fd >= 0) {
+		if (sd_is_socket(*fd, AF_UNIX, SOCK_STREAM, -1) > 0)
+			return 0;
+		log_err("\"%s\" descriptor: not a UNIX stream socket", name);
+		return -EINVAL;
+	}
+	if (!path)
+		return 0;
+	*fd = listen_at(path);
+	return *fd < 0 ? *fd : 0;
+}
+
+/* Where a device's front end and its region come from. */
+static int open_device(struct vmem *vmem, struct vmem_device *device,
+		       struct device_fds *fds, bool may_attach)
+{
+	char name[PASSED_FD_NAME_MAX];
+	int fd, ret;
+
+	passed_fd_name(device->options, "vhost-user", name);
+	ret = open_socket(&fds->vhost_user, device->options->vhost_user_path,
+			  "vhost-user", name);
+	if (ret)
+		return ret;
+	if (fds->vhost_user < 0) {
+		log_err("no --vhost-user, and no descriptor \"%s\"", name);
+		return -EINVAL;
+	}
+	if (device->vmm && fds->region >= 0) {
+		log_err("a \"region\" descriptor, and --backing vmm");
+		return -EINVAL;
+	}
+	if (!device->vmm && fds->state >= 0) {
+		log_err("a \"state\" descriptor, which is for --backing vmm");
+		return -EINVAL;
+	}
+	if (!device->vmm && fds->region < 0 && !may_attach) {
+		log_err("no \"%s\" descriptor, and no --control where one "
+			"could come",
+			passed_fd_name(device->options, "region", name));
+		return -EINVAL;
+	}
+	fd = fds->vhost_user;
+	fds->vhost_user = -1;
+	return vmem_device_open(device, vmem->event, fd);
+}
+
+static int open_control(struct vmem *vmem, struct passed_fds *fds)
+{
+	int ret;
+
+	ret = open_socket(&fds->control, vmem->options.control_path, "control",
+			  "control");
+	if (ret || fds->control < 0)
+		return ret;
+	if (sd_is_socket_unix(fds->control, SOCK_STREAM, 1, NULL, 0) <= 0) {
+		log_err("\"control\" descriptor: not listening");
+		return -EINVAL;
+	}
+	ret = control_listen(&vmem->control, fds->control);
+	fds->control = -1;
+	if (ret)
+		log_err("control socket: %s", strerror(-ret));
+	return ret;
+}
+
+static int add_sources(struct vmem *vmem)
+{
+	sigset_t signals;
+	int ret;
+
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	if (sigprocmask(SIG_BLOCK, &signals, NULL) < 0)
+		return -errno;
+	/* Without a handler these end the loop. */
+	ret = sd_event_add_signal(vmem->event, NULL, SIGTERM, NULL, NULL);
+	if (ret >= 0)
+		ret = sd_event_add_signal(vmem->event, NULL, SIGINT, NULL,
+					  NULL);
+	if (ret >= 0)
+		ret = sd_event_add_time_relative(
+			vmem->event, &vmem->publish_source, CLOCK_MONOTONIC, 0,
+			PUBLISH_DELAY_USEC, on_publish, vmem);
+	if (ret >= 0)
+		ret = sd_event_source_set_enabled(vmem->publish_source,
+						  SD_EVENT_OFF);
+	return ret < 0 ? ret : 0;
+}
+
+/*
+ * A device whose memory the front end maps: from files that were handed over,
+ * or from new ones, which the service manager is to keep. The memory is kept
+ * first: alone it is of no use, and without contents as good as none.
+ */
+static int attach_shmem(struct vmem *vmem, struct vmem_device *device,
+			struct device_fds *fds)
+{
+	bool new_memory = fds->memory < 0, new_state = fds->state < 0;
+	int memory_fd =
+		new_memory ? shmem_make_file("vmemd-memory") : fds->memory;
+	int state_fd = new_state ? shmem_make_file("vmemd-state") : fds->state;
+	char text[CONTROL_TEXT_MAX];
+	char name[PASSED_FD_NAME_MAX];
+	int ret;
+
+	fds->memory = -1;
+	fds->state = -1;
+	if (memory_fd < 0 || state_fd < 0) {
+		log_err_of(device->label, "memory: %s",
+			   strerror(memory_fd < 0 ? -memory_fd : -state_fd));
+		if (memory_fd >= 0)
+			close(memory_fd);
+		if (state_fd >= 0)
+			close(state_fd);
+		return memory_fd < 0 ? memory_fd : state_fd;
+	}
+	ret = vmem_device_attach_shmem(device, memory_fd, state_fd, text,
+				       sizeof(text));
+	if (ret) {
+		log_err_of(device->label, "%s", text);
+		return ret;
+	}
+	if (new_memory)
+		notify_store(&vmem->notify,
+			     passed_fd_name(device->options, "memory", name),
+			     memory_fd);
+	if (new_state)
+		notify_store(&vmem->notify,
+			     passed_fd_name(device->options, "state", name),
+			     state_fd);
+	return 0;
+}
+
+/*
+ * A device whose region was handed over at the start. Return: 0; 1 the VM has
+ * gone while we were being started, which is as if it had been later; an errno
+ * with a message printed.
+ */
+static int attach_passed(struct vmem *vmem, struct vmem_device *device,
+			 struct device_fds *fds)
+{
+	int region_fd = fds->region, memory_fd = fds->memory;
+	char text[CONTROL_TEXT_MAX];
+	int ret;
+
+	if (device->vmm)
+		return attach_shmem(vmem, device, fds);
+	if (region_fd < 0)
+		return 0;
+	fds->region = -1;
+	fds->memory = -1;
+	ret = vmem_attach(vmem, device, region_fd, memory_fd, text,
+			  sizeof(text));
+	if (ret == -ENODEV)
+		return 1;
+	if (ret)
+		log_err_of(device->label, "%s", text);
+	return ret;
+}
+
+/* Where --prealloc looks before it allocates. */
+static void open_room(struct vmem *vmem)
+{
+	char text[ROOM_TEXT_MAX];
+	bool wanted = false;
+
+	for (unsigned int i = 0; i < vmem->nr_devices; i++)
+		wanted |= vmem->options.devices[i].prealloc;
+	if (!wanted)
+		return;
+	if (room_open(&vmem->room, text))
+		log_warning("--prealloc: %s; where they are reached a process "
+			    "is killed",
+			    text);
+	for (unsigned int i = 0; i < vmem->nr_devices; i++)
+		vmem->devices[i].room = &vmem->room;
+}
+
+/* Everything up to the isolation. Descriptors taken are -1 in @fds. */
+static int start(struct vmem *vmem, struct passed_fds *fds)
+{
+	bool may_attach = fds->control >= 0 || vmem->options.control_path;
+	bool gone = false;
+	int ret;
+
+	ret = sd_event_new(&vmem->event);
+	if (ret >= 0)
+		ret = add_sources(vmem);
+	if (ret < 0) {
+		log_err("event loop: %s", strerror(-ret));
+		return ret;
+	}
+	/* A manager that cannot be told is no reason not to serve. */
+	ret = notify_open(&vmem->notify, vmem->event);
+	if (ret)
+		log_warning("NOTIFY_SOCKET: %s", strerror(-ret));
+	open_room(vmem);
+	for (unsigned int i = 0; i < vmem->nr_devices; i++) {
+		ret = open_device(vmem, &vmem->devices[i], &fds->devices[i],
+				  may_attach);
+		if (ret)
+			return ret;
+	}
+	vmem->control.event = vmem->event;
+	ret = open_control(vmem, fds);
+	if (ret)
+		return ret;
+	for (unsigned int i = 0; i < vmem->nr_devices && !gone; i++) {
+		ret = attach_passed(vmem, &vmem->devices[i], &fds->devices[i]);
+		if (ret < 0)
+			return ret;
+		gone = ret;
+	}
+	if (gone)
+		log_info("the VM is gone");
+	else if (!complete(vmem))
+		notify_status(&vmem->notify, "waiting for a region");
+	ret = isolate(vmem->control.listener.fd >= 0);
+	if (ret)
+		return ret;
+	room_start(&vmem->room);
+	vmem->isolated = true;
+	footprint_trim();
+	if (complete(vmem) || gone)
+		notify_ready(&vmem->notify);
+	return gone ? sd_event_exit(vmem->event, 0) : 0;
+}
+
+/**
+ * vmem_new() - start the daemon, up to its loop
+ * @vmemp: the daemon, on success
+ * @options: command line; strings are not copied
+ * @fds: taken over, also on error
+ *
+ * Return: 0, or a negative errno with a message printed.
+ */
+int vmem_new(struct vmem **vmemp, const struct options *options,
+	     struct passed_fds *fds)
+{
+	bool named = options->devices[0].name || options->nr_devices > 1;
+	struct vmem *vmem;
+	int ret;
+
+	vmem = calloc(1, sizeof(*vmem));
+	if (!vmem) {
+		log_err("out of memory");
+		passed_fds_close(fds);
+		return -ENOMEM;
+	}
+	vmem->options = *options;
+	vmem->notify.fd = -1;
+	vmem->room.meminfo = -1;
+	vmem->room.membership = -1;
+	vmem->nr_devices = options->nr_devices;
+	for (unsigned int i = 0; i < vmem->nr_devices; i++) {
+		vmem_device_init(&vmem->devices[i], i, named,
+				 &vmem->options.devices[i], &vmem->access,
+				 &device_ops, vmem);
+	}
+	control_init(&vmem->control, NULL, &vmem_control_ops, vmem);
+
+	ret = start(vmem, fds);
+	passed_fds_close(fds);
+	if (ret) {
+		vmem_free(vmem);
+		return ret;
+	}
+	*vmemp = vmem;
+	return 0;
+}
+
+/* One turn: what is ready is done, and how long that takes is noted. */
+static int take_turn(struct vmem *vmem)
+{
+	uint64_t began;
+	int ret;
+
+	ret = sd_event_prepare(vmem->event);
+	if (!ret)
+		ret = sd_event_wait(vmem->event, UINT64_MAX);
+	if (ret <= 0)
+		return ret;
+	began = latency_now_ns();
+	work_begin_turn(&vmem->access.work);
+	ret = sd_event_dispatch(vmem->event);
+	work_end_turn(&vmem->access.work, latency_now_ns() - began);
+	return ret;
+}
+
+/* Serve until a signal, or until the VM is gone. Return: 0, or an error. */
+int vmem_run(struct vmem *vmem)
+{
+	int ret = 0;
+
+	while (ret >= 0 && sd_event_get_state(vmem->event) != SD_EVENT_FINISHED)
+		ret = take_turn(vmem);
+	if (ret >= 0)
+		sd_event_get_exit_code(vmem->event, &ret);
+	if (ret < 0)
+		log_err("event loop: %s", strerror(-ret));
+	notify_send(&vmem->notify, "STOPPING=1");
+	return ret;
+}
+
+void vmem_free(struct vmem *vmem)
+{
+	/* They have last words for some of control's clients. */
+	for (unsigned int i = 0; i < vmem->nr_devices; i++)
+		vmem_device_close(&vmem->devices[i]);
+	control_stop(&vmem->control);
+	vmem->publish_source =
+		sd_event_source_disable_unref(vmem->publish_source);
+	notify_close(&vmem->notify);
+	room_close(&vmem->room);
+	guest_access_stop(&vmem->access);
+	sd_event_unref(vmem->event);
+	free(vmem);
+}

@@ -1,0 +1,892 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Consumers: who else maps a device's memory, and must know before the guest.
+ *
+ * A vhost device in the kernel has a table of the guest's memory, VFIO pins
+ * what a device may reach, a VMM may have maps of its own. Memory that the
+ * guest is told of before them is memory that a device cannot reach, and memory
+ * that they keep after it is gone is not given back, or is another owner's.
+ *
+ * Place. struct consumers stands between the device and its backing: it takes
+ * the place of the backing's operations, and the device's callback. Neither
+ * knows of it. Without consumers every operation is passed on as it is.
+ *
+ *	plug:	backing plugs -> all are told -> the guest is answered
+ *	unplug:	all let go -> backing unplugs -> the guest is answered
+ *
+ * One rule. Each consumer has a set of blocks, @told, that he has been told of
+ * and has taken. There is one set that all are to have: what is plugged, less
+ * the blocks of a request that are on their way out (the hole). Whatever has
+ * happened - a request, a refusal, a change by others, a consumer that is new -
+ * a consumer is told of the first difference, answers, and is told of the next,
+ * until there is none. He has one event to answer at a time. What is to go
+ * comes before what is to come. So undoing is not a case of its own: the set is
+ * what it was, and consumers come back to it.
+ *
+ * Refusal. One who refuses to populate has the plug undone: the others let go,
+ * the backing unplugs, the guest is answered BUSY. One who refuses to let go
+ * has the unplug end before the backing was asked: the others populate again,
+ * then the guest is answered BUSY, since it may use the memory after that. What
+ * was done by others, UNPLUG_ALL, what must be undone, and what was there when
+ * he came cannot be refused: he is closed instead. The device's owner is told
+ * by the reason of the answer.
+ *
+ * Where a plug cannot be undone, as the backing fails, it stands: the consumer
+ * that refused is closed, and the guest is answered ACK. The other way round
+ * the guest would be told that it has no memory which it has.
+ *
+ * Time. One who does not answer in @answer_usec is closed, and counts as having
+ * refused: he may still have maps. One who has gone is waited for no longer,
+ * and what he was asked for goes on: his maps have gone with him, as those of
+ * a process that ends have.
+ *
+ * A consumer that is new is told of all that is there first, an event for each
+ * run of blocks. Meanwhile requests do not wait until he has it, but they do
+ * wait until he has let go. A daemon that was restarted has no consumers; they
+ * subscribe again, and what they are not told of then has gone meanwhile.
+ *
+ * The end of a consumer. It may be noticed anywhere, also while the list is
+ * walked. So it is marked, and freed by reap() from the loop. One that is marked
+ * is told nothing and has nothing.
+ *
+ * Where the next difference is looked for. A guest chooses how many runs of
+ * blocks there are, and there is an event for each. So a consumer remembers up
+ * to where there is no difference, of each kind, and recheck() goes back to
+ * where something has changed.
+ *
+ * Memslots. An event has the blocks, and the memslots that have come or will go
+ * by it: VFIO maps the former, vhost the latter, which have unplugged blocks as
+ * well. Memslots are reckoned by what the consumer has, so that each comes once
+ * and goes once for him.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "device/budget.h"
+#include "device/consumer.h"
+
+static struct consumers *to_consumers(const struct backing *backing)
+{
+	return (struct consumers *)((char *)backing->ops -
+				    offsetof(struct consumers, ops));
+}
+
+static uint64_t block_of(const struct consumers *consumers, uint64_t gpa)
+{
+	const struct backing *backing = consumers->backing;
+
+	return (gpa - backing->gpa) / backing->block_size;
+}
+
+static uint64_t gpa_of(const struct consumers *consumers, uint64_t block)
+{
+	const struct backing *backing = consumers->backing;
+
+	return backing->gpa + block * backing->block_size;
+}
+
+static uint64_t min(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* --- The set that all are to have --- */
+
+/* First block from @from on that is in it. */
+static uint64_t next_wanted(const struct consumers *consumers, uint64_t from)
+{
+	const struct blocks *plugged = &consumers->backing->plugged;
+	uint64_t end = consumers->first + consumers->nr;
+	uint64_t next = blocks_next(plugged, from, true);
+
+	if (!consumers->hole || next < consumers->first || next >= end)
+		return next;
+	return blocks_next(plugged, end, true);
+}
+
+/* First block from @from on that is not in it. */
+static uint64_t next_unwanted(const struct consumers *consumers, uint64_t from)
+{
+	const struct blocks *plugged = &consumers->backing->plugged;
+	uint64_t next = blocks_next(plugged, from, false);
+
+	if (!consumers->hole || from >= consumers->first + consumers->nr)
+		return next;
+	return min(next, from > consumers->first ? from : consumers->first);
+}
+
+static bool is_wanted(const struct consumers *consumers, uint64_t block)
+{
+	return next_wanted(consumers, block) == block;
+}
+
+/* From block @from on the set has changed, or what a consumer has of it. */
+static void recheck_one(struct consumer *consumer, uint64_t from)
+{
+	consumer->discard_from = min(consumer->discard_from, from);
+	consumer->populate_from = min(consumer->populate_from, from);
+}
+
+static void recheck(struct consumers *consumers, uint64_t from)
+{
+	struct consumer *consumer;
+
+	for (consumer = consumers->list; consumer; consumer = consumer->next)
+		recheck_one(consumer, from);
+}
+
+static bool overlaps(const struct consumers *consumers,
+		     const struct consumer_event *event)
+{
+	uint64_t first = block_of(consumers, event->gpa);
+	uint64_t nr = event->size / consumers->backing->block_size;
+
+	return first < consumers->first + consumers->nr &&
+	       consumers->first < first + nr;
+}
+
+/* --- Telling --- */
+
+/*
+ * First block from @from on that one set has and the other has not. Of the hole
+ * nobody is to have anything: @in_hole, what is found there counts, else not.
+ */
+static uint64_t next_difference(const struct consumers *consumers,
+				const struct blocks *has,
+				const struct blocks *has_not, uint64_t from,
+				bool in_hole)
+{
+	uint64_t hole = consumers->hole ? consumers->first : has->nr;
+	uint64_t end = consumers->hole ? hole + consumers->nr : has->nr;
+	uint64_t at = from;
+
+	if (at < hole)
+		at = blocks_next_missing(has, has_not, at, hole);
+	if (at < hole)
+		return at;
+	if (at < end && in_hole)
+		at = blocks_next_until(has, at, end, true);
+	else if (at < end)
+		at = end;
+	return at < end ? at : blocks_next_missing(has, has_not, at, has->nr);
+}
+
+/* A run that is to go: it begins and ends with blocks that are there. */
+static bool find_discard(struct consumer *consumer, uint64_t *first,
+			 uint64_t *end)
+{
+	const struct consumers *consumers = consumer->consumers;
+	const struct blocks *told = &consumer->told;
+	uint64_t at =
+		next_difference(consumers, told, &consumers->backing->plugged,
+				consumer->discard_from, true);
+
+	consumer->discard_from = at;
+	if (at == told->nr)
+		return false;
+	*first = at;
+	*end = blocks_end_before(told, next_wanted(consumers, at));
+	return true;
+}
+
+/* A run that is to come: nothing of it is there. */
+static bool find_populate(struct consumer *consumer, uint64_t *first,
+			  uint64_t *end)
+{
+	const struct consumers *consumers = consumer->consumers;
+	const struct blocks *told = &consumer->told;
+	uint64_t at = next_difference(consumers, &consumers->backing->plugged,
+				      told, consumer->populate_from, false);
+
+	consumer->populate_from = at;
+	if (at == told->nr)
+		return false;
+	*first = at;
+	*end = min(next_unwanted(consumers, at), blocks_next(told, at, true));
+	return true;
+}
+
+/*
+ * The memslots of which blocks @first to @end - 1 are all that the consumer
+ * has, or will have. The outer two may have others of his.
+ */
+static void find_slots(const struct consumer *consumer, uint64_t first,
+		       uint64_t end, struct consumer_event *event)
+{
+	const struct consumers *consumers = consumer->consumers;
+	const struct backing *backing = consumers->backing;
+	const struct blocks *told = &consumer->told;
+	uint64_t per_slot = consumers->slot_size / backing->block_size;
+	uint64_t slot = first / per_slot;
+	uint64_t slots_end = (end - 1) / per_slot + 1;
+	uint64_t until = min(slots_end * per_slot, told->nr);
+
+	if (blocks_count(told, end, until - end))
+		slots_end--;
+	if (blocks_count(told, slot * per_slot, first - slot * per_slot))
+		slot++;
+	if (slot >= slots_end)
+		return;
+	event->nr_slots = slots_end - slot;
+	event->slot = consumers->first_slot + slot;
+	event->slots_gpa = backing->gpa + slot * consumers->slot_size;
+	event->slots_size =
+		min(slots_end * consumers->slot_size, backing->size) -
+		slot * consumers->slot_size;
+}
+
+/* Tell of the next difference. Return: whether there is none, nor was. */
+static bool tell(struct consumer *consumer)
+{
+	struct consumers *consumers = consumer->consumers;
+	struct consumer_event *event = &consumer->event;
+	uint64_t first, end;
+	bool populate;
+
+	if (consumer->out)
+		return false;
+	populate = !find_discard(consumer, &first, &end);
+	if (populate && !find_populate(consumer, &first, &end)) {
+		if (!consumer->subscribed) {
+			consumer->subscribed = true;
+			log_limited(&consumers->limit, LOG_LEVEL_INFO,
+				    consumers->label, "consumer %s takes part",
+				    consumer->name);
+			consumer->ops->subscribed(consumer->arg);
+		}
+		return true;
+	}
+	*event = (struct consumer_event){
+		.seq = ++consumers->last_seq,
+		.populate = populate,
+		.gpa = gpa_of(consumers, first),
+		.size = (end - first) * consumers->backing->block_size,
+	};
+	find_slots(consumer, first, end, event);
+	consumer->out = true;
+	sd_event_source_set_time_relative(consumer->timer,
+					  consumers->answer_usec);
+	sd_event_source_set_enabled(consumer->timer, SD_EVENT_ONESHOT);
+	consumer->ops->tell(consumer->arg, event);
+	return false;
+}
+
+/* Does a consumer have blocks of the range, or may be taking some just now? */
+static bool holds(const struct consumer *consumer, uint64_t first, uint64_t nr)
+{
+	const struct consumers *consumers = consumer->consumers;
+	const struct consumer_event *event = &consumer->event;
+	uint64_t event_first, event_nr;
+
+	if (consumer->ended)
+		return false;
+	if (blocks_count(&consumer->told, first, nr))
+		return true;
+	if (!consumer->out)
+		return false;
+	event_first = block_of(consumers, event->gpa);
+	event_nr = event->size / consumers->backing->block_size;
+	return event_first < first + nr && first < event_first + event_nr;
+}
+
+/* Tell all. Return: whether the request need not wait for any. */
+static bool tell_all(struct consumers *consumers)
+{
+	struct consumer *consumer;
+	bool settled = true;
+
+	for (consumer = consumers->list; consumer; consumer = consumer->next) {
+		if (consumer->ended || tell(consumer))
+			continue;
+		if (consumer->subscribed ||
+		    (consumers->hole &&
+		     holds(consumer, consumers->first, consumers->nr)))
+			settled = false;
+	}
+	return settled;
+}
+
+/* --- The request --- */
+
+static void free_consumer(struct consumer *consumer)
+{
+	struct consumers *consumers = consumer->consumers;
+	struct consumer **at = &consumers->list;
+
+	while (*at != consumer)
+		at = &(*at)->next;
+	*at = consumer->next;
+	sd_event_source_disable_unref(consumer->timer);
+	blocks_free(&consumer->told);
+	free(consumer);
+}
+
+static void kick(struct consumers *consumers)
+{
+	sd_event_source_set_enabled(consumers->kick, SD_EVENT_ONESHOT);
+}
+
+/* From here on it is told nothing, and waited for no longer. */
+static void end_consumer(struct consumer *consumer)
+{
+	struct consumers *consumers = consumer->consumers;
+
+	consumer->ended = true;
+	consumer->out = false;
+	consumers->nr_consumers--;
+	if (consumers->refuser == consumer)
+		consumers->refuser = NULL;
+	sd_event_source_set_enabled(consumer->timer, SD_EVENT_OFF);
+	kick(consumers);
+}
+
+/* From the loop, where nobody walks the list. */
+static void reap(struct consumers *consumers)
+{
+	struct consumer *consumer = consumers->list, *next;
+
+	for (; consumer; consumer = next) {
+		next = consumer->next;
+		if (consumer->ended)
+			free_consumer(consumer);
+	}
+}
+
+static void close_consumer(struct consumer *consumer, const char *reason)
+{
+	struct consumers *consumers = consumer->consumers;
+
+	log_limited(&consumers->limit, LOG_LEVEL_WARNING, consumers->label,
+		    "consumer %s is one no more: %s", consumer->name, reason);
+	consumer->ops->close(consumer->arg, reason);
+	end_consumer(consumer);
+}
+
+static int do_change(struct consumers *consumers)
+{
+	struct backing *backing = consumers->backing;
+	uint64_t gpa = gpa_of(consumers, consumers->first);
+	uint64_t size = consumers->nr * backing->block_size;
+
+	switch (consumers->change) {
+	case CONSUMERS_PLUG:
+		return consumers->inner->plug(backing, gpa, size);
+	case CONSUMERS_UNPLUG:
+		return consumers->inner->unplug(backing, gpa, size);
+	default:
+		return consumers->inner->unplug_all(backing);
+	}
+}
+
+/* The backing has tried to make the device's change, with this result. */
+static void changed(struct consumers *consumers, int ret)
+{
+	consumers->hole = false;
+	/* What is plugged was not as believed, anywhere. */
+	recheck(consumers, ret == -EAGAIN ? 0 : consumers->first);
+	consumers->result = ret;
+	consumers->step = ret || consumers->change != CONSUMERS_PLUG
+				  ? CONSUMERS_RESTORING
+				  : CONSUMERS_TELLING;
+}
+
+/* The backing has tried to undo a plug. */
+static void undone(struct consumers *consumers, int ret)
+{
+	const struct blocks *plugged = &consumers->backing->plugged;
+
+	consumers->hole = false;
+	recheck(consumers, ret == -EAGAIN ? 0 : consumers->first);
+	consumers->step = CONSUMERS_RESTORING;
+	if (!ret || !blocks_count(plugged, consumers->first, consumers->nr))
+		return;
+	log_limited(&consumers->limit, LOG_LEVEL_WARNING, consumers->label,
+		    "a plug that %s cannot be undone: %s; it stands",
+		    consumers->reason, consumers->backing->reason);
+	consumers->result = 0;
+	if (consumers->refuser)
+		close_consumer(consumers->refuser,
+			       "what it refused cannot be undone");
+}
+
+/*
+ * Go on with the request, and tell consumers of whatever there is.
+ *
+ * Return: -EINPROGRESS, or its result. It is no more then.
+ */
+static int go_on(struct consumers *consumers)
+{
+	struct backing *backing = consumers->backing;
+	bool settled;
+	int ret;
+
+	for (;;) {
+		settled = tell_all(consumers);
+		if (!settled && consumers->step != CONSUMERS_CHANGING &&
+		    consumers->step != CONSUMERS_UNDOING)
+			return -EINPROGRESS;
+		switch (consumers->step) {
+		case CONSUMERS_LETTING_GO:
+			consumers->step = CONSUMERS_CHANGING;
+			ret = do_change(consumers);
+			if (ret == -EINPROGRESS)
+				return ret;
+			changed(consumers, ret);
+			break;
+		case CONSUMERS_RETRACTING:
+			consumers->step = CONSUMERS_UNDOING;
+			ret = consumers->inner->unplug(
+				backing, gpa_of(consumers, consumers->first),
+				consumers->nr * backing->block_size);
+			if (ret == -EINPROGRESS)
+				return ret;
+			undone(consumers, ret);
+			break;
+		case CONSUMERS_TELLING:
+		case CONSUMERS_RESTORING:
+			consumers->step = CONSUMERS_IDLE;
+			consumers->refuser = NULL;
+			if (consumers->result && consumers->reason[0])
+				snprintf(backing->reason,
+					 sizeof(backing->reason), "%s",
+					 consumers->reason);
+			return consumers->result;
+		default:
+			/* The backing has it, or there is no request. */
+			return -EINPROGRESS;
+		}
+	}
+}
+
+/* Go on outside of the device's call. */
+static void advance(struct consumers *consumers)
+{
+	int ret = go_on(consumers);
+
+	if (ret != -EINPROGRESS && consumers->done)
+		consumers->done(consumers->arg, ret);
+}
+
+static void on_inner_done(void *arg, int result)
+{
+	struct consumers *consumers = arg;
+
+	if (consumers->step == CONSUMERS_UNDOING)
+		undone(consumers, result);
+	else
+		changed(consumers, result);
+	advance(consumers);
+}
+
+static int on_kick(sd_event_source *source __attribute__((unused)), void *arg)
+{
+	reap(arg);
+	advance(arg);
+	return 0;
+}
+
+/* --- What the device calls --- */
+
+static void begin(struct consumers *consumers, enum consumers_change change,
+		  uint64_t gpa, uint64_t size)
+{
+	consumers->change = change;
+	consumers->first = block_of(consumers, gpa);
+	consumers->nr = size / consumers->backing->block_size;
+	consumers->result = 0;
+	consumers->reason[0] = '\0';
+}
+
+static int begin_unplug(struct consumers *consumers)
+{
+	consumers->hole = true;
+	recheck(consumers, consumers->first);
+	consumers->step = CONSUMERS_LETTING_GO;
+	return go_on(consumers);
+}
+
+static int begin_plug(struct consumers *consumers, int ret)
+{
+	if (ret == -EINPROGRESS)
+		return ret;
+	changed(consumers, ret);
+	return go_on(consumers);
+}
+
+static int consumers_plug(struct backing *backing, uint64_t gpa, uint64_t size)
+{
+	struct consumers *consumers = to_consumers(backing);
+
+	begin(consumers, CONSUMERS_PLUG, gpa, size);
+	consumers->step = CONSUMERS_CHANGING;
+	return begin_plug(consumers, do_change(consumers));
+}
+
+static int consumers_unplug(struct backing *backing, uint64_t gpa,
+			    uint64_t size)
+{
+	struct consumers *consumers = to_consumers(backing);
+
+	begin(consumers, CONSUMERS_UNPLUG, gpa, size);
+	return begin_unplug(consumers);
+}
+
+static int consumers_unplug_all(struct backing *backing)
+{
+	struct consumers *consumers = to_consumers(backing);
+
+	begin(consumers, CONSUMERS_UNPLUG_ALL, backing->gpa, backing->size);
+	return begin_unplug(consumers);
+}
+
+/* It is carried out already; but consumers may not have been told. */
+static int consumers_repeat(struct backing *backing, bool plug, uint64_t gpa,
+			    uint64_t size)
+{
+	struct consumers *consumers = to_consumers(backing);
+
+	begin(consumers, plug ? CONSUMERS_PLUG : CONSUMERS_UNPLUG, gpa, size);
+	consumers->step = CONSUMERS_CHANGING;
+	return begin_plug(consumers,
+			  consumers->inner->repeat(backing, plug, gpa, size));
+}
+
+static int consumers_verify(struct backing *backing)
+{
+	struct consumers *consumers = to_consumers(backing);
+	int ret = consumers->inner->verify(backing);
+
+	if (ret > 0)
+		consumers_changed(consumers);
+	return ret;
+}
+
+/* Memory that somebody still has is not to be taken from under him. */
+static int consumers_discard(struct backing *backing, uint64_t gpa,
+			     uint64_t size)
+{
+	struct consumers *consumers = to_consumers(backing);
+	const struct consumer *consumer;
+	int ret;
+
+	for (consumer = consumers->list; consumer; consumer = consumer->next) {
+		if (!holds(consumer, block_of(consumers, gpa),
+			   size / backing->block_size))
+			continue;
+		snprintf(backing->reason, sizeof(backing->reason),
+			 "discard: consumer %s has not let go yet",
+			 consumer->name);
+		return -EBUSY;
+	}
+	ret = consumers->inner->discard(backing, gpa, size);
+	if (ret == -EAGAIN)
+		consumers_changed(consumers);
+	return ret;
+}
+
+static uint64_t consumers_next_memory(struct backing *backing, uint64_t from)
+{
+	const struct backing_ops *inner = to_consumers(backing)->inner;
+
+	return inner->next_memory ? inner->next_memory(backing, from) : from;
+}
+
+static void consumers_answer_lost(struct backing *backing)
+{
+	to_consumers(backing)->inner->answer_lost(backing);
+}
+
+/* --- What consumers say --- */
+
+/*
+ * One has refused an event, which is not out any more: what becomes of the
+ * request. Return: whether the consumer may stay.
+ */
+static bool refuse(struct consumers *consumers, struct consumer *consumer,
+		   const char *reason)
+{
+	const struct consumer_event *event = &consumer->event;
+
+	/* It is not asked for any more: another has refused before him. */
+	if (is_wanted(consumers, block_of(consumers, event->gpa)) !=
+	    event->populate)
+		return true;
+	if (!consumer->subscribed || !overlaps(consumers, event))
+		return false;
+	if (event->populate && consumers->step == CONSUMERS_TELLING)
+		consumers->step = CONSUMERS_RETRACTING;
+	else if (!event->populate && consumers->step == CONSUMERS_LETTING_GO &&
+		 consumers->change == CONSUMERS_UNPLUG)
+		consumers->step = CONSUMERS_RESTORING;
+	else
+		return false;
+	consumers->hole = event->populate;
+	recheck(consumers, consumers->first);
+	consumers->result = -EBUSY;
+	consumers->refuser = consumer;
+	snprintf(consumers->reason, sizeof(consumers->reason),
+		 "consumer %s refuses to %s: %.*s", consumer->name,
+		 event->populate ? "populate" : "discard",
+		 CONSUMER_REASON_MAX - 1, reason);
+	return true;
+}
+
+static int on_timeout(sd_event_source *source __attribute__((unused)),
+		      uint64_t usec __attribute__((unused)), void *arg)
+{
+	struct consumer *consumer = arg;
+	struct consumers *consumers = consumer->consumers;
+
+	consumer->out = false;
+	refuse(consumers, consumer, "it has not answered");
+	close_consumer(consumer, "it has not answered in time");
+	advance(consumers);
+	return 0;
+}
+
+/**
+ * consumer_answer() - a consumer's answer
+ * @seq: of the event
+ * @ok: it has done it
+ * @reason: why not, up to CONSUMER_REASON_MAX
+ *
+ * The consumer may have been closed when this returns.
+ *
+ * Return: 0; -ENOENT: no event of that number is to be answered.
+ */
+int consumer_answer(struct consumer *consumer, uint64_t seq, bool ok,
+		    const char *reason)
+{
+	struct consumers *consumers = consumer->consumers;
+	const struct consumer_event *event = &consumer->event;
+	uint64_t block_size = consumers->backing->block_size;
+	char text[CONSUMER_REASON_MAX + 64];
+
+	if (!consumer->out || event->seq != seq)
+		return -ENOENT;
+	consumer->out = false;
+	sd_event_source_set_enabled(consumer->timer, SD_EVENT_OFF);
+	consumer->answers++;
+	if (ok) {
+		(event->populate ? blocks_set : blocks_clear)(
+			&consumer->told, block_of(consumers, event->gpa),
+			event->size / block_size);
+		recheck_one(consumer, block_of(consumers, event->gpa));
+	} else {
+		consumer->refusals++;
+		if (!refuse(consumers, consumer, reason)) {
+			snprintf(text, sizeof(text),
+				 "it refuses what cannot be refused: %s",
+				 reason);
+			close_consumer(consumer, text);
+		}
+	}
+	advance(consumers);
+	return 0;
+}
+
+/*
+ * A consumer has ended, and with it what it has of the memory. What has waited
+ * for it goes on from the loop.
+ */
+void consumer_gone(struct consumer *consumer)
+{
+	struct consumers *consumers = consumer->consumers;
+
+	log_limited(&consumers->limit, LOG_LEVEL_INFO, consumers->label,
+		    "consumer %s has gone", consumer->name);
+	end_consumer(consumer);
+}
+
+/* Others have plugged or unplugged blocks: consumers are told soon. */
+void consumers_changed(struct consumers *consumers)
+{
+	if (!consumers->backing)
+		return;
+	recheck(consumers, 0);
+	kick(consumers);
+}
+
+/*
+ * Can he have all the memslots that may come, those of this device and of
+ * @others with it?
+ */
+static int check_memslots(const struct consumers *consumers, const char *name,
+			  const struct consumer_memslots *memslots,
+			  uint64_t others, char *text, size_t text_size)
+{
+	uint64_t reserved =
+		(consumers->backing->size - 1) / consumers->slot_size + 1;
+
+	if (__builtin_add_overflow(reserved, others, &reserved) ||
+	    __builtin_add_overflow(reserved, memslots->reserved, &reserved))
+		reserved = UINT64_MAX;
+	return budget_check_consumer(name, memslots->limit, memslots->used,
+				     reserved, text, text_size);
+}
+
+/**
+ * consumers_check() - could all of them take part with these devices besides?
+ * @others: memslots that the daemon's other devices may come to
+ * @text: who could not, and why, on error
+ *
+ * Return: 0; -ENOSPC.
+ */
+int consumers_check(const struct consumers *consumers, uint64_t others,
+		    char *text, size_t text_size)
+{
+	const struct consumer *consumer;
+	int ret = 0;
+
+	for (consumer = consumers->list; !ret && consumer;
+	     consumer = consumer->next)
+		if (!consumer->ended)
+			ret = check_memslots(consumers, consumer->name,
+					     &consumer->memslots, others, text,
+					     text_size);
+	return ret;
+}
+
+/* Memslots that the one with the fewest can have; 0: none has a limit. */
+uint64_t consumers_limit(const struct consumers *consumers)
+{
+	const struct consumer *consumer;
+	uint64_t least = 0;
+
+	for (consumer = consumers->list; consumer; consumer = consumer->next)
+		if (!consumer->ended && consumer->memslots.limit &&
+		    (!least || consumer->memslots.limit < least))
+			least = consumer->memslots.limit;
+	return least;
+}
+
+/**
+ * consumer_new() - one more consumer
+ * @consumerp: the consumer, until it is closed or has gone
+ * @name: cut if it is longer than CONSUMER_NAME_MAX
+ * @memslots: that he has room for
+ * @others: memslots that the daemon's other devices may come to
+ * @ops: stays the caller's; @arg: for it
+ * @text: what is wrong, on error
+ *
+ * He is told of what is there later, not before this returns.
+ *
+ * Return: 0; -ENODEV there is no device; -ENOSPC he could not take part;
+ * -EUSERS there are too many; -ENOMEM; an errno of sd-event's.
+ */
+int consumer_new(struct consumer **consumerp, struct consumers *consumers,
+		 const char *name, const struct consumer_memslots *memslots,
+		 uint64_t others, const struct consumer_ops *ops, void *arg,
+		 char *text, size_t text_size)
+{
+	struct consumer *consumer;
+	int ret;
+
+	if (!consumers->backing) {
+		snprintf(text, text_size, "there is no device");
+		return -ENODEV;
+	}
+	ret = check_memslots(consumers, name, memslots, others, text,
+			     text_size);
+	if (ret)
+		return ret;
+	if (consumers->nr_consumers >= CONSUMERS_MAX) {
+		snprintf(text, text_size, "%u consumers are all there can be",
+			 CONSUMERS_MAX);
+		return -EUSERS;
+	}
+	consumer = calloc(1, sizeof(*consumer));
+	if (!consumer ||
+	    blocks_init(&consumer->told, consumers->backing->plugged.nr)) {
+		snprintf(text, text_size, "out of memory");
+		free(consumer);
+		return -ENOMEM;
+	}
+	ret = sd_event_add_time_relative(consumers->event, &consumer->timer,
+					 CLOCK_MONOTONIC, 0, 0, on_timeout,
+					 consumer);
+	if (ret < 0) {
+		snprintf(text, text_size, "event loop: %s", strerror(-ret));
+		blocks_free(&consumer->told);
+		free(consumer);
+		return ret;
+	}
+	sd_event_source_set_enabled(consumer->timer, SD_EVENT_OFF);
+	consumer->told.work = consumers->backing->plugged.work;
+	snprintf(consumer->name, sizeof(consumer->name), "%s", name);
+	consumer->consumers = consumers;
+	consumer->memslots = *memslots;
+	consumer->ops = ops;
+	consumer->arg = arg;
+	consumer->next = consumers->list;
+	consumers->list = consumer;
+	consumers->nr_consumers++;
+	kick(consumers);
+	*consumerp = consumer;
+	return 0;
+}
+
+/**
+ * consumers_start() - stand before a device's backing
+ * @consumers: zeroed
+ * @backing: with the device's callback set; stays the caller's
+ * @slot_size: a multiple of the block size; the region's last may be shorter
+ * @first_slot: id of the first in KVM
+ *
+ * Return: 0, or an errno of sd-event's.
+ */
+int consumers_start(struct consumers *consumers, sd_event *event,
+		    struct backing *backing, uint64_t slot_size,
+		    uint32_t first_slot)
+{
+	int ret;
+
+	ret = sd_event_add_defer(event, &consumers->kick, on_kick, consumers);
+	if (ret < 0)
+		return ret;
+	sd_event_source_set_enabled(consumers->kick, SD_EVENT_OFF);
+	consumers->ops = (struct backing_ops){
+		.plug = consumers_plug,
+		.unplug = consumers_unplug,
+		.unplug_all = consumers_unplug_all,
+		.repeat = consumers_repeat,
+		.verify = consumers_verify,
+		.discard = consumers_discard,
+		.answer_lost = consumers_answer_lost,
+		.next_memory = consumers_next_memory,
+	};
+	consumers->event = event;
+	consumers->slot_size = slot_size;
+	consumers->first_slot = first_slot;
+	consumers->answer_usec = CONSUMER_ANSWER_USEC;
+	consumers->inner = backing->ops;
+	consumers->done = backing->done;
+	consumers->arg = backing->arg;
+	backing->ops = &consumers->ops;
+	backing->done = on_inner_done;
+	backing->arg = consumers;
+	consumers->backing = backing;
+	return 0;
+}
+
+/* Stand there no longer. Consumers are closed; a request is not answered. */
+void consumers_stop(struct consumers *consumers)
+{
+	if (!consumers->backing)
+		return;
+	while (consumers->list) {
+		if (!consumers->list->ended)
+			consumers->list->ops->close(consumers->list->arg,
+						    "the device ends");
+		free_consumer(consumers->list);
+	}
+	consumers->kick = sd_event_source_disable_unref(consumers->kick);
+	consumers->backing->ops = consumers->inner;
+	consumers->backing->done = NULL;
+	consumers->backing->arg = NULL;
+	memset(consumers, 0, sizeof(*consumers));
+}

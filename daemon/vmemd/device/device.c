@@ -1,0 +1,779 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * One virtio-mem device of the daemon: the region that it manages, the model
+ * that the guest talks to, and the front end between the two.
+ *
+ *	guest -> vring -> virtio_mem -> region -> kvm_vmem.ko
+ *	VMM   -> vhost_user          -> shmem  -> VMM
+ *
+ * A device is opened before the daemon gives up its rights, since it needs
+ * netlink sockets, and has a region from then on or later, by "attach". Without
+ * one its front end is not looked at: there is nothing to show to it.
+ *
+ * Devices share the loop and nothing else. Each has netlink sockets of its own,
+ * so that an answer is always to its own request, and one whose change KVM
+ * holds up keeps no other waiting.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "common/clocks.h"
+#include "common/save_file.h"
+#include "common/size.h"
+#include "device/device.h"
+#include "device/restore.h"
+
+/* Memory block of Linux on x86-64, unless it has more than 64 GiB at boot. */
+#define LINUX_SECTION_SIZE (128ULL << 20)
+
+/*
+ * How long after memory could not be given back it is tried again, when nobody
+ * wants it before.
+ */
+#define WORK_AGAIN_USEC (10 * 1000000ULL)
+
+uint64_t vmem_device_plugged_size(const struct vmem_device *device)
+{
+	return virtio_mem_plugged_size(&device->dev);
+}
+
+static void want_work(void *arg)
+{
+	struct vmem_device *device = arg;
+
+	turn_take(&device->work);
+}
+
+/* --- The memory --- */
+
+/**
+ * vmem_device_resident() - how much memory there is, and is it too much?
+ * @size: as memory_resident() tells it
+ *
+ * Return: 0, or an errno.
+ */
+int vmem_device_resident(struct vmem_device *device, uint64_t *size)
+{
+	struct virtio_mem *dev = &device->dev;
+	int ret;
+
+	ret = memory_resident(device->vmm ? &device->shmem.memory
+					  : &device->region.memory,
+			      size);
+	if (ret)
+		return ret;
+	if (excess_look(&device->excess, *size,
+			vmem_device_plugged_size(device),
+			virtio_mem_owed_size(dev), virtio_mem_sweeping(dev)))
+		virtio_mem_sweep(dev);
+	return 0;
+}
+
+static int on_excess(sd_event_source *source,
+		     uint64_t usec __attribute__((unused)), void *arg)
+{
+	struct vmem_device *device = arg;
+	uint64_t size;
+	int ret;
+
+	vmem_device_resident(device, &size);
+	ret = sd_event_source_set_time_relative(source, EXCESS_CHECK_USEC);
+	return ret < 0 ? ret
+		       : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+/* What an operator should know of the memory before it is too late. */
+static void warn_of_memory(const struct vmem_device *device)
+{
+	const struct memory *memory = &device->region.memory;
+	const struct vmem_nl_region *state = &device->region.state;
+	char can[SIZE_TEXT_MAX], could[SIZE_TEXT_MAX];
+	uint64_t wanted = memory_map_wanted(memory);
+	uint64_t mapped = memory_map_size(memory, state->gpa, state->hva,
+					  state->slot_size);
+
+	if (mapped < wanted)
+		log_warning_of(
+			device->label,
+			"KVM maps the memory in pages of %s at most, not of "
+			"%s, which makes the guest slower: %s",
+			size_format(mapped, can), size_format(wanted, could),
+			state->slot_size < wanted
+				? "memslots are smaller"
+				: "guest address and host address differ "
+				  "modulo that");
+	if (memory->kind == MEMORY_HUGETLB && !device->options->prealloc)
+		log_warning_of(
+			device->label,
+			"hugetlb memory without --prealloc: if the host has "
+			"no free pages when the guest first touches what "
+			"it has plugged, the VMM gets a SIGBUS, unless it "
+			"has reserved them");
+}
+
+/*
+ * Linux adds memory in whole sections, from a multiple of their size on. What is
+ * before the first and after the last one it never asks for, and a resize to all
+ * of the region stops short of it.
+ */
+static void warn_of_sections(const struct vmem_device *device, uint64_t gpa,
+			     uint64_t size)
+{
+	uint64_t first = gpa + (LINUX_SECTION_SIZE - 1), last = gpa + size;
+	char lost[SIZE_TEXT_MAX], section[SIZE_TEXT_MAX];
+	uint64_t usable;
+
+	first -= first % LINUX_SECTION_SIZE;
+	last -= last % LINUX_SECTION_SIZE;
+	usable = last > first ? last - first : 0;
+	if (usable < size)
+		log_warning_of(device->label,
+			       "a Linux guest cannot use %s of the region: it "
+			       "adds memory in aligned blocks of %s",
+			       size_format_exact(size - usable, lost),
+			       size_format(LINUX_SECTION_SIZE, section));
+}
+
+static void note_change(void *arg)
+{
+	struct vmem_device *device = arg;
+
+	device->ops->changed(device, device->arg);
+}
+
+/* --- The device model --- */
+
+static void config_changed(void *arg)
+{
+	struct vmem_device *device = arg;
+
+	vhost_user_config_changed(&device->vu);
+}
+
+static int on_work(sd_event_source *source __attribute__((unused)), void *arg)
+{
+	struct vmem_device *device = arg;
+	int ret;
+
+	ret = virtio_mem_work(&device->dev);
+	if (ret > 0) {
+		want_work(device);
+	} else if (ret < 0) {
+		sd_event_source_set_time_relative(device->work_again_source,
+						  WORK_AGAIN_USEC);
+		sd_event_source_set_enabled(device->work_again_source,
+					    SD_EVENT_ONESHOT);
+	}
+	return 0;
+}
+
+static int on_work_again(sd_event_source *source,
+			 uint64_t usec __attribute__((unused)), void *arg)
+{
+	return on_work(source, arg);
+}
+
+static bool answered(void *arg, const struct virtio_mem_resp *resp)
+{
+	struct vmem_device *device = arg;
+
+	return vhost_user_answered(&device->vu, resp);
+}
+
+/* --- The region --- */
+
+static int on_region(sd_event_source *source __attribute__((unused)),
+		     int fd __attribute__((unused)), uint32_t revents,
+		     void *arg)
+{
+	struct vmem_device *device = arg;
+	bool others;
+	int ret;
+
+	ret = region_read_changes(&device->region, &others);
+	if (ret == -ENODEV || revents & EPOLLHUP) {
+		device->ops->gone(device, device->arg);
+		return 0;
+	}
+	if (ret) {
+		log_err_of(device->label, "reading the region: %s",
+			   strerror(-ret));
+		return sd_event_exit(device->event, ret);
+	}
+	if (others)
+		region_recheck(&device->region);
+	return 0;
+}
+
+/* Others have changed the region. */
+static void on_news(void *arg)
+{
+	struct vmem_device *device = arg;
+
+	log_debug_of(device->label, "the region was changed by others");
+	virtio_mem_set_requested(&device->dev,
+				 device->region.state.requested_size);
+	consumers_changed(&device->consumers);
+	virtio_mem_backing_changed(&device->dev);
+}
+
+/* May this be the requested size? @text gets what is wrong. */
+static int check_requested(const struct vmem_device *device, uint64_t size,
+			   char *text, size_t text_size)
+{
+	const struct backing *backing = device->dev.backing;
+	char pretty[SIZE_TEXT_MAX], limit[SIZE_TEXT_MAX];
+
+	if (size > backing->size) {
+		snprintf(text, text_size, "%s is more than the region has (%s)",
+			 size_format_exact(size, pretty),
+			 size_format_exact(backing->size, limit));
+		return -ERANGE;
+	}
+	if (size % backing->block_size) {
+		snprintf(text, text_size,
+			 "%" PRIu64 " bytes is not a multiple of the block "
+			 "size (%s)",
+			 size, size_format(backing->block_size, limit));
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/**
+ * vmem_device_set_requested() - set the requested size where it lasts
+ * @size: bytes
+ * @text: what is wrong, on error
+ *
+ * The guest is told when the kernel has answered.
+ *
+ * Return: -EINPROGRESS; 0 it is done; or an errno.
+ */
+int vmem_device_set_requested(struct vmem_device *device, uint64_t size,
+			      char *text, size_t text_size)
+{
+	struct vmem_nl_error err;
+	int ret;
+
+	ret = check_requested(device, size, text, text_size);
+	if (ret)
+		return ret;
+	if (device->vmm) {
+		shmem_set_requested(&device->shmem, size);
+		virtio_mem_set_requested(&device->dev, size);
+		return 0;
+	}
+	ret = region_set_requested(&device->region, size, &err);
+	if (ret != -EINPROGRESS)
+		snprintf(text, text_size, "%s", err.text);
+	return ret;
+}
+
+static void on_size_set(void *arg, int result, const char *text)
+{
+	struct vmem_device *device = arg;
+
+	if (result)
+		log_limited(&device->limit, LOG_LEVEL_WARNING, device->label,
+			    "the requested size cannot be set: %s", text);
+	/* Also on an error: the kernel may have taken an earlier size. */
+	virtio_mem_set_requested(&device->dev,
+				 device->region.state.requested_size);
+	device->ops->size_set(device, result, text, device->arg);
+}
+
+/**
+ * vmem_device_system_reset() - the guest's system is reset: unplug all
+ * @force: also while a driver works on its queue
+ * @text: what is wrong, on error
+ *
+ * A VMM resets its devices when the system is reset, and then says so here;
+ * a driver that is ready is that of a system which runs and uses its memory.
+ *
+ * Return: 0; -EINPROGRESS, and ops->system_reset() will be called; -EBUSY a
+ * driver is there, or the host cannot now; -EALREADY.
+ */
+int vmem_device_system_reset(struct vmem_device *device, bool force, char *text,
+			     size_t text_size)
+{
+	int ret;
+
+	if (!force && vhost_user_driver_ready(&device->vu)) {
+		snprintf(
+			text, text_size,
+			"the guest's driver is in use: reset the device first");
+		return -EBUSY;
+	}
+	ret = virtio_mem_system_reset(&device->dev);
+	if (ret == -EBUSY)
+		snprintf(text, text_size, "%s", device->dev.backing->reason);
+	else if (ret == -EALREADY)
+		snprintf(text, text_size,
+			 "a reset of the system is being carried out");
+	return ret;
+}
+
+static void on_system_reset(void *arg, int result)
+{
+	struct vmem_device *device = arg;
+
+	device->ops->system_reset(device, result,
+				  result ? device->dev.backing->reason : "",
+				  device->arg);
+	/* Requests of the new system's driver may have waited for it. */
+	vhost_user_go_on(&device->vu);
+}
+
+/**
+ * vmem_device_set_dirty_log() - log dirty pages of the region, or do not
+ * @text: what is wrong, on error
+ *
+ * Return: -EINPROGRESS, or an errno.
+ */
+int vmem_device_set_dirty_log(struct vmem_device *device, bool on, char *text,
+			      size_t text_size)
+{
+	struct vmem_nl_error err;
+	int ret;
+
+	ret = region_set_dirty_log(&device->region, on, &err);
+	if (ret != -EINPROGRESS)
+		snprintf(text, text_size, "%s", err.text);
+	return ret;
+}
+
+static void on_log_set(void *arg, int result, const char *text)
+{
+	struct vmem_device *device = arg;
+
+	if (result)
+		log_limited(&device->limit, LOG_LEVEL_WARNING, device->label,
+			    "dirty logging cannot be set: %s", text);
+	device->ops->log_set(device, result, text, device->arg);
+}
+
+/* Plug and unplug nothing, or go on. */
+void vmem_device_hold(struct vmem_device *device, bool on)
+{
+	if (on == device->dev.held)
+		return;
+	/* 0 is also a time that is not known. */
+	if (!on || clock_realtime_s(&device->held_since))
+		device->held_since = 0;
+	log_limited(&device->limit, LOG_LEVEL_INFO, device->label,
+		    on ? "held: nothing is plugged or unplugged"
+		       : "held no longer");
+	virtio_mem_hold(&device->dev, on);
+}
+
+/*
+ * The region is to be as it was saved, and the device with it. Return: 0 it is,
+ * 1 it is as it was left, an errno.
+ */
+static int restore(struct vmem_device *device, char *text, size_t text_size)
+{
+	const struct save_state *saved = &device->saved;
+	struct region *region = &device->region;
+	char plugged[SIZE_TEXT_MAX];
+	int ret;
+
+	if (!saved->block_size)
+		return 1;
+	ret = restore_check(saved, region, &device->dev, text, text_size);
+	if (!ret)
+		ret = restore_region(region, saved, text, text_size);
+	if (ret > 0)
+		log_info_of(device->label,
+			    "the region was served before: %s is not restored",
+			    device->options->restore_path);
+	if (ret)
+		return ret;
+	/* How large its usable region can have been is known. */
+	region->used_before = false;
+	log_info_of(device->label, "restored: %s in %" PRIu64 " runs",
+		    size_format(save_plugged_size(saved), plugged),
+		    saved->nr_runs);
+	return 0;
+}
+
+/* The region is there: let a front end see the device. */
+static int serve_vhost_user(struct vmem_device *device)
+{
+	int listening = 0;
+	socklen_t size = sizeof(listening);
+	int fd = device->vhost_user_fd;
+	int ret;
+
+	device->vhost_user_fd = -1;
+	if (fd < 0)
+		return 0;
+	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) < 0)
+		listening = 0;
+	ret = listening ? vhost_user_listen(&device->vu, fd)
+			: vhost_user_adopt(&device->vu, fd);
+	if (ret)
+		log_err_of(device->label, "vhost-user socket: %s",
+			   strerror(-ret));
+	return ret;
+}
+
+/**
+ * vmem_device_attach() - take over a region and become its device
+ * @region_fd: owned from here, also on error
+ * @memory_fd: likewise
+ * @text: what is wrong, on error
+ */
+int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
+		       char *text, size_t text_size)
+{
+	const struct device_options *options = device->options;
+	struct region *region = &device->region;
+	char size[SIZE_TEXT_MAX], plugged[SIZE_TEXT_MAX];
+	struct vmem_nl_error err;
+	bool restored;
+	int ret;
+
+	ret = region_attach(region, device->event, &device->nl, region_fd,
+			    memory_fd, &err);
+	if (ret) {
+		snprintf(text, text_size, "%s", err.text);
+		close(region_fd);
+		close(memory_fd);
+		return ret;
+	}
+	ret = budget_check(&options->budget, region->state.slot_size,
+			   region->state.block_size, region->state.nr_slots,
+			   text, text_size);
+	if (ret) {
+		region_detach(region);
+		return ret;
+	}
+	budget_note(&device->budget, region->state.gpa, region->state.size,
+		    region->state.slot_size, region->state.nr_slots);
+	region->label = device->label;
+	region->prealloc = options->prealloc;
+	region->memory.room = device->room;
+	ret = restore(device, text, text_size);
+	if (ret < 0) {
+		region_detach(region);
+		return ret;
+	}
+	restored = !ret;
+	virtio_mem_start(&device->dev, &region->backing,
+			 region->state.requested_size, region->used_before);
+	if (restored)
+		virtio_mem_keep_usable(&device->dev,
+				       device->saved.usable_region_size);
+	device->consumers.label = device->label;
+	ret = consumers_start(&device->consumers, device->event,
+			      &region->backing, region->state.slot_size,
+			      region->state.first_slot);
+	if (ret) {
+		snprintf(text, text_size, "the event loop: %s", strerror(-ret));
+		goto stop_device;
+	}
+	region->news = on_news;
+	region->size_set = on_size_set;
+	region->log_set = on_log_set;
+	region->arg = device;
+	if (options->has_requested_size && !restored && !region->used_before &&
+	    !region->state.requested_size) {
+		ret = vmem_device_set_requested(device, options->requested_size,
+						text, text_size);
+		if (ret != -EINPROGRESS)
+			goto stop_device;
+	}
+	ret = sd_event_add_io(device->event, &device->region_source, region_fd,
+			      EPOLLIN, on_region, device);
+	if (ret < 0) {
+		snprintf(text, text_size, "the region cannot be polled: %s",
+			 strerror(-ret));
+		goto stop_device;
+	}
+	device->attached = true;
+	if (device->excess.has_cap)
+		sd_event_source_set_enabled(device->excess_source,
+					    SD_EVENT_ONESHOT);
+	ret = serve_vhost_user(device);
+	if (ret) {
+		snprintf(text, text_size, "the vhost-user socket is no good");
+		goto forget;
+	}
+	log_info_of(device->label, "region %u: %s at 0x%" PRIx64 ", %s plugged",
+		    region->state.id, size_format(region->backing.size, size),
+		    region->backing.gpa,
+		    size_format(vmem_device_plugged_size(device), plugged));
+	save_state_free(&device->saved);
+	warn_of_memory(device);
+	warn_of_sections(device, region->backing.gpa, region->backing.size);
+	/* A migration may be under way, and have held the vmemd before us. */
+	if (region->state.dirty_log) {
+		log_info_of(device->label,
+			    "dirty pages are logged: held as for a migration");
+		vmem_device_hold(device, true);
+	}
+	note_change(device);
+	return 0;
+
+forget:
+	device->attached = false;
+	sd_event_source_set_enabled(device->excess_source, SD_EVENT_OFF);
+	device->region_source =
+		sd_event_source_disable_unref(device->region_source);
+stop_device:
+	virtio_mem_stop(&device->dev);
+	consumers_stop(&device->consumers);
+	region_detach(region);
+	return ret;
+}
+
+/* Memslots that there are, as far as is known. */
+uint64_t vmem_device_populated_slots(const struct vmem_device *device)
+{
+	uint64_t nr = 0;
+
+	if (!device->vmm)
+		return device->region.state.populated_slots;
+	for (unsigned int i = 0; i < device->shmem.nr_slots; i++)
+		nr += device->shmem.slots[i].mapped;
+	return nr;
+}
+
+/**
+ * vmem_device_place() - tell where the region is in the guest
+ * @gpa: guest address
+ * @text: what is wrong, on error
+ *
+ * Return: 0, or an errno of shmem_place(); -EOPNOTSUPP the kernel knows.
+ */
+int vmem_device_place(struct vmem_device *device, uint64_t gpa, char *text,
+		      size_t text_size)
+{
+	int ret;
+
+	if (!device->vmm) {
+		snprintf(text, text_size,
+			 "the kernel knows where the region is; only with "
+			 "--backing vmm vmemd has to be told");
+		return -EOPNOTSUPP;
+	}
+	ret = shmem_place(&device->shmem, gpa, text, text_size);
+	if (!ret) {
+		log_limited(&device->limit, LOG_LEVEL_INFO, device->label,
+			    "the region is at 0x%" PRIx64 " in the guest", gpa);
+		warn_of_sections(device, gpa, device->shmem.backing.size);
+		config_changed(device);
+		note_change(device);
+	}
+	return ret;
+}
+
+/**
+ * vmem_device_attach_shmem() - become the device of memory that the front end
+ *	maps
+ * @memory_fd: owned from here, also on error
+ * @state_fd: likewise
+ * @text: what is wrong, on error
+ */
+int vmem_device_attach_shmem(struct vmem_device *device, int memory_fd,
+			     int state_fd, char *text, size_t text_size)
+{
+	const struct device_options *options = device->options;
+	struct shmem *shmem = &device->shmem;
+	struct backing *backing = &shmem->backing;
+	char size[SIZE_TEXT_MAX], plugged[SIZE_TEXT_MAX];
+	int ret;
+
+	ret = shmem_attach(shmem, device->event, &device->vu, memory_fd,
+			   state_fd, options->region_size, options->block_size,
+			   options->slot_size, text, text_size);
+	if (ret)
+		return ret;
+	virtio_mem_start(&device->dev, backing, shmem->state.was.requested_size,
+			 shmem->state.was.used);
+	if (options->has_requested_size && !shmem->state.found)
+		ret = vmem_device_set_requested(device, options->requested_size,
+						text, text_size);
+	if (!ret && options->gpa && !backing->placed)
+		ret = shmem_place(shmem, options->gpa, text, text_size);
+	if (ret)
+		goto stop_device;
+	device->attached = true;
+	if (device->excess.has_cap)
+		sd_event_source_set_enabled(device->excess_source,
+					    SD_EVENT_ONESHOT);
+	ret = serve_vhost_user(device);
+	if (ret) {
+		snprintf(text, text_size, "the vhost-user socket is no good");
+		goto forget;
+	}
+	log_info_of(device->label, "memory of %s in %u slots, %s plugged",
+		    size_format(backing->size, size), shmem->nr_slots,
+		    size_format(vmem_device_plugged_size(device), plugged));
+	if (backing->placed)
+		warn_of_sections(device, backing->gpa, backing->size);
+	note_change(device);
+	return 0;
+
+forget:
+	device->attached = false;
+	sd_event_source_set_enabled(device->excess_source, SD_EVENT_OFF);
+stop_device:
+	virtio_mem_stop(&device->dev);
+	shmem_detach(shmem);
+	return ret;
+}
+
+/* --- Start and end --- */
+
+/**
+ * vmem_device_init() - prepare; does nothing yet
+ * @index: its number among the daemon's
+ * @named: people are to be told which device it is
+ * @options: not owned
+ * @access: what the daemon may touch of the guest's memory, not owned
+ * @ops: not owned, with @arg
+ */
+void vmem_device_init(struct vmem_device *device, unsigned int index,
+		      bool named, const struct device_options *options,
+		      struct guest_access *access,
+		      const struct vmem_device_ops *ops, void *arg)
+{
+	*device = (struct vmem_device){
+		.index = index,
+		.named = named,
+		.options = options,
+		.vmm = options->vmm,
+		.ops = ops,
+		.arg = arg,
+		.vhost_user_fd = -1,
+		.excess =
+			{
+				.label = device->label,
+				.has_cap = options->has_unplugged_cap,
+				.cap = options->unplugged_cap,
+			},
+		.dev =
+			{
+				.label = device->label,
+				.has_node = options->has_node,
+				.node_id = options->node,
+				.config_changed = config_changed,
+				.changed = note_change,
+				.work = want_work,
+				.answered = answered,
+				.system_reset = on_system_reset,
+				.arg = device,
+			},
+	};
+	if (options->name)
+		snprintf(device->name, sizeof(device->name), "%s",
+			 options->name);
+	else
+		snprintf(device->name, sizeof(device->name), "%u", index);
+	if (named)
+		snprintf(device->label, sizeof(device->label),
+			 "%s: ", device->name);
+	/* There is room for as many as there can be devices. */
+	guest_access_add(access, &device->dev);
+	device->dev.work_done = &access->work;
+	vhost_user_init(&device->vu, NULL, &device->dev, access);
+	vhost_user_set_label(&device->vu, device->label);
+	device->vu.offer_packed = options->packed;
+	device->vu.changed = note_change;
+	device->vu.arg = device;
+}
+
+static int add_sources(struct vmem_device *device)
+{
+	int ret;
+
+	ret = turn_init(&device->work, device->event, on_work, device);
+	if (ret >= 0)
+		ret = sd_event_add_time_relative(
+			device->event, &device->work_again_source,
+			CLOCK_MONOTONIC, 0, 0, on_work_again, device);
+	if (ret >= 0)
+		ret = sd_event_source_set_enabled(device->work_again_source,
+						  SD_EVENT_OFF);
+	if (ret >= 0)
+		ret = sd_event_add_time_relative(
+			device->event, &device->excess_source, CLOCK_MONOTONIC,
+			EXCESS_CHECK_USEC, 0, on_excess, device);
+	if (ret >= 0)
+		ret = sd_event_source_set_enabled(device->excess_source,
+						  SD_EVENT_OFF);
+	if (ret < 0)
+		log_err_of(device->label, "event loop: %s", strerror(-ret));
+	return ret < 0 ? ret : 0;
+}
+
+/**
+ * vmem_device_open() - get all that takes rights
+ * @vhost_user_fd: where its front end comes; owned from here, also on error
+ *
+ * Return: 0, or a negative errno with a message printed.
+ */
+int vmem_device_open(struct vmem_device *device, sd_event *event,
+		     int vhost_user_fd)
+{
+	const char *path = device->options->restore_path;
+	char text[SAVE_TEXT_MAX];
+	struct vmem_nl_error err;
+	int ret;
+
+	device->event = event;
+	device->vu.event = event;
+	device->vhost_user_fd = vhost_user_fd;
+	vhost_user_prepare(&device->vu);
+	ret = add_sources(device);
+	if (ret)
+		return ret;
+	if (device->vmm)
+		return 0;
+	ret = region_nl_open(&device->nl, &err);
+	if (ret) {
+		log_err_of(device->label, "%s", err.text);
+		return ret;
+	}
+	if (!path)
+		return 0;
+	ret = save_file_read(path, &device->saved, text);
+	if (ret)
+		log_err_of(device->label, "--restore %s: %s", path, text);
+	return ret;
+}
+
+/* Blocks stay as they are: they are the kernel's, or the state's. */
+void vmem_device_close(struct vmem_device *device)
+{
+	vhost_user_stop(&device->vu);
+	if (device->vhost_user_fd >= 0)
+		close(device->vhost_user_fd);
+	device->region_source =
+		sd_event_source_disable_unref(device->region_source);
+	if (device->attached) {
+		virtio_mem_stop(&device->dev);
+		if (device->vmm) {
+			shmem_detach(&device->shmem);
+		} else {
+			consumers_stop(&device->consumers);
+			region_detach(&device->region);
+		}
+	}
+	turn_end(&device->work);
+	device->work_again_source =
+		sd_event_source_disable_unref(device->work_again_source);
+	device->excess_source =
+		sd_event_source_disable_unref(device->excess_source);
+	free(device->slots);
+	save_state_free(&device->saved);
+	region_nl_close(&device->nl);
+}

@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Bringing a region to a saved state, before a driver sees its device.
+ *
+ * All memslots are made in one batch. One message to the kernel is one batch,
+ * and has KVM_VMEM_MAX_RANGES ranges at most: as long as the saved runs are no
+ * more than that, they are plugged by one message, all or none. If they are
+ * more, what costs is the same: memslots. So the gaps between runs are plugged
+ * along, where that takes no memslot which the runs do not take, which leaves one
+ * range for each group of neighbouring memslots; and then the gaps are
+ * unplugged again, which empties no memslot and so changes none. Only where
+ * there are more groups than ranges, as with memslots as small as blocks and a
+ * state in tatters, there are more batches.
+ *
+ * Contents of memory are not touched: the VMM may have put them there before,
+ * or puts them there later. Nothing is owed of the blocks that are plugged here.
+ *
+ * Nothing is half done. On a failure all is unplugged again. A daemon that is
+ * killed meanwhile and started again goes on: the last step, and only that, has
+ * a request id, which the kernel remembers; without one, blocks that are plugged
+ * are taken for what we have left if they are all of the saved ones and none but
+ * the gaps between. A region that knows a request id has been served since, and
+ * is left as it is: after a restart with the same command line it is ahead of
+ * the file.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "common/size.h"
+#include "device/restore.h"
+
+/*
+ * Id of the last request of a restore. A region that has had a request is never
+ * restored again, so what was set since survives the daemon.
+ */
+#define REQUEST_ID 1
+
+/**
+ * restore_check() - is this a state of such a device?
+ * @dev: what it offers
+ * @text: why not
+ *
+ * Return: 0, or -EINVAL.
+ */
+int restore_check(const struct save_state *saved, const struct region *region,
+		  const struct virtio_mem *dev, char *text, size_t text_size)
+{
+	const struct vmem_nl_region *state = &region->state;
+	uint64_t missing = saved->features & ~virtio_mem_features(dev);
+	char was[SIZE_TEXT_MAX], is[SIZE_TEXT_MAX];
+
+	if (saved->gpa != state->gpa) {
+		snprintf(text, text_size,
+			 "the saved region is at 0x%" PRIx64
+			 ", this one at 0x%" PRIx64,
+			 saved->gpa, state->gpa);
+		return -EINVAL;
+	}
+	if (saved->region_size != state->size) {
+		snprintf(text, text_size,
+			 "the saved region has %s, this one %s",
+			 size_format_exact(saved->region_size, was),
+			 size_format_exact(state->size, is));
+		return -EINVAL;
+	}
+	if (saved->block_size != state->block_size) {
+		snprintf(text, text_size,
+			 "the saved region has blocks of %s, this one of %s",
+			 size_format_exact(saved->block_size, was),
+			 size_format_exact(state->block_size, is));
+		return -EINVAL;
+	}
+	if (missing) {
+		snprintf(text, text_size,
+			 "the saved device offers features that this one does "
+			 "not: 0x%" PRIx64 "%s",
+			 missing,
+			 missing & 1ULL << VIRTIO_MEM_F_ACPI_PXM
+				 ? " (it has a --node)"
+				 : "");
+		return -EINVAL;
+	}
+	if (saved->features & 1ULL << VIRTIO_MEM_F_ACPI_PXM &&
+	    saved->node != dev->node_id) {
+		snprintf(text, text_size,
+			 "the saved device belongs to node %u, this one to %u",
+			 saved->node, dev->node_id);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static uint64_t nr_runs(const struct blocks *blocks)
+{
+	uint64_t at = 0, nr = 0;
+
+	while ((at = blocks_next(blocks, at, true)) < blocks->nr) {
+		at = blocks_next(blocks, at, false);
+		nr++;
+	}
+	return nr;
+}
+
+static int copy(struct blocks *to, const struct blocks *from)
+{
+	int ret = blocks_init(to, from->nr);
+
+	if (!ret)
+		blocks_add(to, from);
+	return ret;
+}
+
+/**
+ * restore_cover() - wanted blocks, and gaps between them that take no memslot
+ * @cover: set up on success
+ *
+ * Return: 0, or -ENOMEM.
+ */
+int restore_cover(const struct blocks *wanted, uint64_t blocks_per_slot,
+		  struct blocks *cover)
+{
+	uint64_t gap, next, at = 0;
+	int ret;
+
+	ret = copy(cover, wanted);
+	if (ret)
+		return ret;
+	at = blocks_next(wanted, 0, true);
+	while (at < wanted->nr) {
+		gap = blocks_next(wanted, at, false);
+		next = blocks_next(wanted, gap, true);
+		/* Not a whole memslot between the two that they are in. */
+		if (next < wanted->nr &&
+		    next / blocks_per_slot - (gap - 1) / blocks_per_slot <= 1)
+			blocks_set(cover, gap, next - gap);
+		at = next;
+	}
+	return 0;
+}
+
+static struct vmem_nl_name name_of(const struct region *region)
+{
+	return VMEM_NL_BY_FD(region->fd);
+}
+
+/* As many runs as one message takes; @at goes on. Return: how many. */
+static size_t next_ranges(const struct backing *backing,
+			  const struct blocks *blocks, uint64_t *at,
+			  struct vmem_nl_range *ranges)
+{
+	size_t nr = 0;
+
+	while (nr < KVM_VMEM_MAX_RANGES &&
+	       (*at = blocks_next(blocks, *at, true)) < blocks->nr) {
+		uint64_t end = blocks_next(blocks, *at, false);
+
+		ranges[nr++] = (struct vmem_nl_range){
+			.gpa = backing->gpa + *at * backing->block_size,
+			.size = (end - *at) * backing->block_size,
+		};
+		*at = end;
+	}
+	*at = blocks_next(blocks, *at, true);
+	return nr;
+}
+
+/**
+ * change() - plug or unplug blocks by as few messages as it takes
+ * @last: this is the last step
+ */
+static int change(struct region *region, bool plug, const struct blocks *blocks,
+		  bool last, struct vmem_nl_error *err)
+{
+	struct vmem_nl_range *ranges;
+	uint64_t at = 0, id;
+	int ret = 0;
+	size_t nr;
+
+	ranges = calloc(KVM_VMEM_MAX_RANGES, sizeof(*ranges));
+	if (!ranges) {
+		snprintf(err->text, sizeof(err->text), "out of memory");
+		return -ENOMEM;
+	}
+	while (!ret && at < blocks->nr) {
+		nr = next_ranges(&region->backing, blocks, &at, ranges);
+		if (!nr)
+			break;
+		id = last && at >= blocks->nr ? REQUEST_ID : 0;
+		ret = plug ? vmem_nl_plug(region->nl, name_of(region), id,
+					  ranges, nr, NULL, err)
+			   : vmem_nl_unplug(region->nl, name_of(region), id,
+					    ranges, nr, NULL, err);
+	}
+	free(ranges);
+	return ret;
+}
+
+/* The blocks of a saved state. */
+static int saved_blocks(const struct backing *backing,
+			const struct save_state *saved, struct blocks *blocks)
+{
+	int ret = blocks_init(blocks, backing->plugged.nr);
+
+	for (uint64_t i = 0; !ret && i < saved->nr_runs; i++)
+		blocks_set(blocks,
+			   (saved->runs[i].gpa - backing->gpa) /
+				   backing->block_size,
+			   saved->runs[i].size / backing->block_size);
+	return ret;
+}
+
+/* Are all of @part in @whole? An errno if that cannot be told. */
+static int contains(const struct blocks *whole, const struct blocks *part)
+{
+	struct blocks rest;
+	int ret;
+
+	ret = copy(&rest, part);
+	if (ret)
+		return ret;
+	blocks_remove(&rest, whole);
+	ret = !rest.set;
+	blocks_free(&rest);
+	return ret;
+}
+
+/* Memory before blocks, as for a plug of the guest's. */
+static int allocate(const struct region *region, const struct save_state *saved,
+		    struct vmem_nl_error *err)
+{
+	char text[MEMORY_TEXT_MAX];
+	int ret = 0;
+
+	for (uint64_t i = 0; !ret && i < saved->nr_runs; i++)
+		ret = memory_allocate(&region->memory,
+				      saved->runs[i].gpa - region->backing.gpa,
+				      saved->runs[i].size, text);
+	if (ret)
+		snprintf(err->text, sizeof(err->text), "%s", text);
+	return ret;
+}
+
+/* Record in the kernel that the restore is complete: nothing is plugged. */
+static int plug_nothing(struct region *region, struct vmem_nl_error *err)
+{
+	return vmem_nl_unplug_all(region->nl, name_of(region), REQUEST_ID, NULL,
+				  err);
+}
+
+/* From nothing plugged. */
+static int plug_cover(struct region *region, const struct blocks *wanted,
+		      const struct blocks *cover, struct vmem_nl_error *err)
+{
+	uint64_t runs = nr_runs(cover);
+
+	if (runs > KVM_VMEM_MAX_RANGES)
+		log_info_of(region->label,
+			    "restoring %" PRIu64
+			    " groups of memslots takes more "
+			    "than one batch: %d at a time",
+			    runs, KVM_VMEM_MAX_RANGES);
+	return change(region, true, cover, cover->set == wanted->set, err);
+}
+
+/* From all that is wanted, and gaps. */
+static int unplug_gaps(struct region *region, const struct blocks *wanted,
+		       struct vmem_nl_error *err)
+{
+	struct blocks gaps;
+	int ret;
+
+	ret = region_reload(region, err);
+	if (ret)
+		return ret;
+	ret = copy(&gaps, &region->backing.plugged);
+	if (ret) {
+		snprintf(err->text, sizeof(err->text), "out of memory");
+		return ret;
+	}
+	blocks_remove(&gaps, wanted);
+	if (gaps.set)
+		ret = change(region, false, &gaps, true, err);
+	blocks_free(&gaps);
+	return ret ? ret : region_reload(region, err);
+}
+
+static int bring_to(struct region *region, const struct save_state *saved,
+		    const struct blocks *wanted, const struct blocks *cover,
+		    struct vmem_nl_error *err)
+{
+	const struct blocks *plugged = &region->backing.plugged;
+	bool from_nothing = !plugged->set;
+	struct vmem_nl_error undo;
+	int ret = 0;
+
+	if (!from_nothing &&
+	    (contains(plugged, wanted) != 1 || contains(cover, plugged) != 1)) {
+		snprintf(err->text, sizeof(err->text),
+			 "the region has other blocks plugged than the saved "
+			 "ones");
+		return -EEXIST;
+	}
+	if (region->state.requested_size != saved->requested_size)
+		ret = vmem_nl_region_set(
+			region->nl, name_of(region), VMEM_NL_SET_REQUESTED_SIZE,
+			saved->requested_size, false, NULL, err);
+	if (!ret && region->prealloc)
+		ret = allocate(region, saved, err);
+	if (!ret && from_nothing)
+		ret = wanted->set ? plug_cover(region, wanted, cover, err)
+				  : plug_nothing(region, err);
+	if (!ret)
+		ret = unplug_gaps(region, wanted, err);
+	if (ret && from_nothing &&
+	    vmem_nl_unplug_all(region->nl, name_of(region), 0, NULL, &undo))
+		log_err_of(region->label,
+			   "what was restored cannot be unplugged again: %s",
+			   undo.text);
+	return ret;
+}
+
+/**
+ * restore_region() - plug what was plugged, and ask for what was asked for
+ * @region: attached, with no device yet
+ * @saved: restore_check() has found it fit
+ * @text: why not, on error
+ *
+ * Return: 0; 1 the region was served before, and was left as it is; -EEXIST it
+ * has other blocks plugged; an errno of netlink's. On an error nothing is
+ * plugged that was not before.
+ */
+int restore_region(struct region *region, const struct save_state *saved,
+		   char *text, size_t text_size)
+{
+	uint64_t per_slot = region->state.slot_size / region->state.block_size;
+	struct blocks wanted, cover;
+	struct vmem_nl_error err;
+	int ret;
+
+	if (region->state.request_id)
+		return 1;
+	ret = saved_blocks(&region->backing, saved, &wanted);
+	if (ret)
+		goto no_memory;
+	if (saved->nr_runs <= KVM_VMEM_MAX_RANGES)
+		ret = copy(&cover, &wanted);
+	else
+		ret = restore_cover(&wanted, per_slot, &cover);
+	if (ret)
+		goto free_wanted;
+	ret = bring_to(region, saved, &wanted, &cover, &err);
+	if (ret)
+		snprintf(text, text_size, "restore: %s", err.text);
+	blocks_free(&cover);
+	blocks_free(&wanted);
+	return ret;
+
+free_wanted:
+	blocks_free(&wanted);
+no_memory:
+	snprintf(text, text_size, "restore: out of memory");
+	return ret;
+}

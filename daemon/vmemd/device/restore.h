@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Bringing a region to a saved state, see restore.c. */
+#ifndef RESTORE_H
+#define RESTORE_H
+
+#include <stddef.h>
+
+#include "backing/kernel.h"
+#include "common/save.h"
+#include "device/virtio_mem.h"
+
+int restore_check(const struct save_state *saved, const struct region *region,
+		  const struct virtio_mem *dev, char *text, size_t text_size);
+int restore_region(struct region *region, const struct save_state *saved,
+		   char *text, size_t text_size);
+
+int restore_cover(const struct blocks *wanted, uint64_t blocks_per_slot,
+		  struct blocks *cover);
+
+#endif /* RESTORE_H */

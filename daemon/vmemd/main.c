@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include <signal.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "common/standard_fds.h"
+#include "daemon.h"
+#include "options.h"
+#include "passed_fds.h"
+
+/* The command line is wrong. */
+#define EXIT_USAGE 2
+
+int main(int argc, char **argv)
+{
+	struct options options;
+	struct passed_fds fds;
+	struct vmem *vmem;
+	int ret;
+
+	if (standard_fds_open())
+		return EXIT_FAILURE;
+	ret = options_parse(&options, argc, argv);
+	if (ret < 0)
+		return EXIT_USAGE;
+	if (ret)
+		return standard_output_close("vmemd") ? EXIT_FAILURE
+						      : EXIT_SUCCESS;
+	/*
+	 * Whoever is at the other end of a descriptor, the standard error's
+	 * too, may leave: that is EPIPE, not the end of the daemon.
+	 */
+	signal(SIGPIPE, SIG_IGN);
+	/* Nor is that a terminal is closed, or that a manager reloads all. */
+	signal(SIGHUP, SIG_IGN);
+	log_init(options.log_level);
+	if (passed_fds_take(&fds, &options))
+		return EXIT_FAILURE;
+	if (vmem_new(&vmem, &options, &fds))
+		return EXIT_FAILURE;
+	ret = vmem_run(vmem);
+	vmem_free(vmem);
+	return ret ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Leaving the system's namespaces for empty ones.
+ *
+ * vmemd works on descriptors that it has by then. What it could still reach by
+ * name is cut off: its root is an empty file system that nothing can be made
+ * in, its network has no interface, its System V IPC no objects. Sockets that
+ * are open stay in the namespaces they were made in, those of netlink too.
+ *
+ * It takes CAP_SYS_ADMIN, or a user namespace to have it in. There our own user
+ * is the only one that has a number: the kernel lets us map no other. Then the
+ * superuser could not be told from anybody else on the control socket, which is
+ * to serve him, so with a control socket and without the capability everything
+ * stays as it is. The service manager can do all of this before (PrivateUsers=
+ * and more), as the unit that comes with vmemd asks for.
+ *
+ * The process namespace is kept. A new one would be for children, of which there
+ * are none, and there the VMM would have no number to be shown by.
+ *
+ * None of it is what keeps vmemd in its place: the system call filter is. So
+ * where the kernel, or the container around us, refuses, we go on.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "namespaces.h"
+
+/* Of a root that is there to be empty; one inode is the root itself. */
+#define ROOT_FLAGS   (MS_NOSUID | MS_NODEV | MS_NOEXEC)
+#define ROOT_OPTIONS "mode=0555,nr_inodes=1"
+
+static const struct {
+	const char *name;
+	int flag;
+} kinds[] = {
+	{"network", CLONE_NEWNET},
+	{"ipc", CLONE_NEWIPC},
+	{"uts", CLONE_NEWUTS},
+	{"cgroup", CLONE_NEWCGROUP},
+};
+
+/* Our own number stays ours; without /proc it does not, and is not needed. */
+static void map_id(const char *path, unsigned int id)
+{
+	char line[64];
+	int length, fd;
+
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	length = snprintf(line, sizeof(line), "%u %u 1\n", id, id);
+	if (write(fd, line, length) != length)
+		log_debug("%s: %s", path, strerror(errno));
+	close(fd);
+}
+
+static int leave_users(void)
+{
+	unsigned int uid = geteuid(), gid = getegid();
+	int fd;
+
+	if (unshare(CLONE_NEWUSER) < 0)
+		return -errno;
+	fd = open("/proc/self/setgroups", O_WRONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		if (write(fd, "deny", 4) != 4)
+			log_debug("setgroups: %s", strerror(errno));
+		close(fd);
+	}
+	map_id("/proc/self/uid_map", uid);
+	map_id("/proc/self/gid_map", gid);
+	return 0;
+}
+
+/*
+ * An empty file system goes over the root, and is then found above it. An
+ * initramfs cannot be taken away, so chroot(2) has to do there; nobody is left
+ * with the capability, or a descriptor of a folder, to get out of it.
+ */
+static int empty_root(void)
+{
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    mount("none", "/", "tmpfs", ROOT_FLAGS, ROOT_OPTIONS) < 0 ||
+	    chdir("/..") < 0)
+		return -errno;
+	if (!syscall(SYS_pivot_root, ".", ".") && umount2(".", MNT_DETACH) < 0)
+		return -errno;
+	if (chroot(".") < 0 || chdir("/") < 0 ||
+	    mount(NULL, "/", NULL,
+		  MS_REMOUNT | MS_BIND | MS_RDONLY | ROOT_FLAGS, NULL) < 0)
+		return -errno;
+	return 0;
+}
+
+/**
+ * namespaces_leave() - reach nothing by name any more, as far as that goes
+ * @tell_users_apart: peers' user numbers are needed from here on
+ *
+ * To be called with capabilities that are to be given up, before they are.
+ */
+void namespaces_leave(bool tell_users_apart)
+{
+	int ret = unshare(CLONE_NEWNS) < 0 ? -errno : 0;
+
+	if (ret == -EPERM && !tell_users_apart) {
+		ret = leave_users();
+		if (!ret && unshare(CLONE_NEWNS) < 0)
+			ret = -errno;
+	}
+	if (!ret)
+		ret = empty_root();
+	if (ret) {
+		log_info("the file system stays in sight: %s", strerror(-ret));
+		if (ret == -EPERM)
+			return;
+	}
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if (unshare(kinds[i].flag) < 0)
+			log_info("no %s namespace of our own: %s",
+				 kinds[i].name, strerror(errno));
+}

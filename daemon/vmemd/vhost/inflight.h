@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Memory of requests in flight that outlives the daemon; see inflight.c. */
+#ifndef INFLIGHT_H
+#define INFLIGHT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/file_map.h"
+#include "vhost/vring.h"
+
+/**
+ * struct inflight - the inflight region of the one queue
+ * @guard: guards the mapping, with @lost; NULL: it is not guarded. Not owned
+ * @map: where it is mapped, NULL without one
+ * @file: the mapping that it is in
+ * @queue_size: entries it has room for
+ * @counter: for the next chain that is taken
+ * @taken: a chain is marked, by us or by the daemon before us
+ * @entry: its entry
+ * @last: packed: the last of its entries
+ * @free_head: packed: first entry of the free list
+ */
+struct inflight {
+	struct guard *guard;
+	volatile bool *lost;
+	void *map;
+	struct file_map file;
+	uint16_t queue_size;
+	uint64_t counter;
+	bool taken;
+	uint16_t entry;
+	uint16_t last;
+	uint16_t free_head;
+};
+
+/* inflight_start(): what was in the region was of another queue. */
+#define INFLIGHT_ANEW 1
+
+uint64_t inflight_size(uint16_t queue_size);
+int inflight_create(uint16_t queue_size, const char **reason);
+int inflight_open(struct inflight *inflight, int fd, uint64_t offset,
+		  uint64_t size, uint16_t queue_size, const char **reason);
+void inflight_close(struct inflight *inflight);
+
+int inflight_start(struct inflight *inflight, struct vring_queue *vring,
+		   const char **reason);
+void inflight_forget(struct inflight *inflight);
+void inflight_take(struct inflight *inflight, const struct vring_queue *vring,
+		   const struct vring_chain *chain);
+void inflight_push(struct inflight *inflight, struct vring_queue *vring,
+		   const struct vring_chain *chain, size_t written);
+
+#endif /* INFLIGHT_H */

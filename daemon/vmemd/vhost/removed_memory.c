@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Guest memory that a front end has taken back.
+ *
+ * A front end changes what it shares while the guest runs. QEMU removes a region
+ * and adds it again, perhaps split or merged, when something was mapped over
+ * part of it, and between the two messages the guest's memory is not shared. A
+ * request that is in such memory waits; one that is where there never was any
+ * memory is the driver's fault. So what was removed is remembered until it is
+ * back.
+ *
+ * The oldest range is forgotten if there are too many. A request there is then
+ * taken for the driver's fault.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "vhost/removed_memory.h"
+
+static void drop(struct removed_memory *removed, size_t i)
+{
+	removed->nr--;
+	memmove(&removed->ranges[i], &removed->ranges[i + 1],
+		(removed->nr - i) * sizeof(removed->ranges[0]));
+}
+
+/* A region is no longer shared. Its range does not wrap. */
+void removed_memory_add(struct removed_memory *removed, uint64_t gpa,
+			uint64_t size)
+{
+	if (!removed->ranges)
+		removed->ranges =
+			calloc(REMOVED_MEMORY_MAX, sizeof(removed->ranges[0]));
+	/* Out of memory: as if nothing had been there. */
+	if (!removed->ranges)
+		return;
+	removed_memory_back(removed, gpa, size);
+	if (removed->nr == REMOVED_MEMORY_MAX)
+		drop(removed, 0);
+	removed->ranges[removed->nr++] = (struct removed_range){gpa, size};
+}
+
+/* A region is shared: what it overlaps has come back, in parts or whole. */
+void removed_memory_back(struct removed_memory *removed, uint64_t gpa,
+			 uint64_t size)
+{
+	uint64_t last = gpa + (size - 1);
+
+	for (size_t i = 0; i < removed->nr;) {
+		struct removed_range *range = &removed->ranges[i];
+		uint64_t range_last = range->gpa + (range->size - 1);
+
+		if (range_last < gpa || range->gpa > last) {
+			i++;
+		} else if (range->gpa < gpa) {
+			/* What is behind the part that is back comes next. */
+			range->size = gpa - range->gpa;
+			if (range_last > last &&
+			    removed->nr < REMOVED_MEMORY_MAX)
+				removed->ranges[removed->nr++] =
+					(struct removed_range){
+						last + 1, range_last - last};
+			i++;
+		} else if (range_last > last) {
+			range->size = range_last - last;
+			range->gpa = last + 1;
+			i++;
+		} else {
+			drop(removed, i);
+		}
+	}
+}
+
+bool removed_memory_has(const struct removed_memory *removed, uint64_t gpa)
+{
+	for (size_t i = 0; i < removed->nr; i++)
+		if (gpa >= removed->ranges[i].gpa &&
+		    gpa - removed->ranges[i].gpa < removed->ranges[i].size)
+			return true;
+	return false;
+}
+
+void removed_memory_clear(struct removed_memory *removed)
+{
+	free(removed->ranges);
+	*removed = (struct removed_memory){};
+}

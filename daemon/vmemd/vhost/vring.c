@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The device's side of a virtqueue (virtio 1.3, 2.6 to 2.8). The two formats
+ * are in vring_split.c and vring_packed.c, and chains of descriptors, which
+ * are the same in both, in vring_chain.c.
+ *
+ * The rings and everything they point to are in memory that the guest writes
+ * at any time. So every value is read once, into a variable of ours, checked
+ * there and used from there; and a chain is walked once, what the driver has
+ * written being copied out and what it lets us write being translated on the
+ * way. A chain that breaks a rule breaks the queue: which of the driver's
+ * data to believe after that is not known.
+ *
+ * Chains are answered in the order they are taken, one after the other: there
+ * is never more than one that is taken and not answered. virtio-mem's requests
+ * are made in an order and mean something else in another.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <string.h>
+
+#include "vhost/vring.h"
+#include "vhost/vring_locate.h"
+#include "vhost/vring_packed.h"
+#include "vhost/vring_split.h"
+
+static bool is_packed(const struct vring_queue *vring)
+{
+	return vring_has(vring, VIRTIO_F_RING_PACKED);
+}
+
+/* What a queue is before it is set up. */
+void vring_reset(struct vring_queue *vring)
+{
+	*vring = (struct vring_queue){.avail_wrap = true, .used_wrap = true};
+}
+
+bool vring_valid_size(uint32_t size, bool packed)
+{
+	return size && size <= VRING_MAX_SIZE &&
+	       (packed || !(size & (size - 1)));
+}
+
+/*
+ * Where the device is in its queue, in the protocol's form: for a split queue
+ * the index in the available ring, since that in the used one is in memory; for
+ * a packed one both, each with its wrap counter as bit 15.
+ */
+uint32_t vring_base(const struct vring_queue *vring)
+{
+	if (!is_packed(vring))
+		return vring->last_avail;
+	return vring->last_avail | (uint32_t)vring->avail_wrap << 15 |
+	       (uint32_t)vring->used_index << 16 |
+	       (uint32_t)vring->used_wrap << 31;
+}
+
+/**
+ * vring_set_base() - note a position in the form of vring_base()
+ *
+ * It is what vring_base() returns until the queue starts. Where a queue goes on
+ * is found in the queue; see vring_locate.c.
+ *
+ * Return: 0, or -EINVAL: a split queue has 16 bits.
+ */
+int vring_set_base(struct vring_queue *vring, uint32_t base)
+{
+	if (!is_packed(vring) && base > UINT16_MAX)
+		return -EINVAL;
+	vring->last_avail = base;
+	vring->used_index = base;
+	if (!is_packed(vring))
+		return 0;
+	vring->last_avail &= VRING_PACKED_INDEX_MASK;
+	vring->avail_wrap = base >> VRING_PACKED_EVENT_F_WRAP_CTR & 1;
+	vring->used_index = base >> 16 & VRING_PACKED_INDEX_MASK;
+	vring->used_wrap = base >> 31;
+	return 0;
+}
+
+/**
+ * vring_find() - find the rings in memory
+ * @reason: what is wrong, on error
+ *
+ * To be called each time before the rings are touched: the blocks of memory
+ * that they are in may have been unplugged.
+ *
+ * Return: 0; -EINVAL misaligned; -EFAULT not in memory.
+ */
+int vring_find(struct vring_queue *vring, const struct guest_memory *memory,
+	       const char **reason)
+{
+	if (is_packed(vring))
+		return vring_packed_find(vring, memory, reason);
+	return vring_split_find(vring, memory, reason);
+}
+
+/**
+ * vring_map() - start to work with the rings
+ *
+ * Called when all of size, addresses and memory are there, and again when the
+ * memory changes. The first call after vring_stop() finds the position.
+ *
+ * Return: as vring_find().
+ */
+int vring_map(struct vring_queue *vring, const struct guest_memory *memory,
+	      const char **reason)
+{
+	int ret;
+
+	vring->mapped = false;
+	/* The format may have been chosen after these. */
+	if (!vring_valid_size(vring->size, is_packed(vring))) {
+		*reason = "a size that the queue's format cannot have";
+		return -EINVAL;
+	}
+	ret = vring_find(vring, memory, reason);
+	if (ret)
+		return ret;
+	if (!vring->located)
+		vring_locate(vring);
+	vring->located = true;
+	vring->tell = true;
+	vring->mapped = true;
+	return 0;
+}
+
+/* The next start finds the position anew: another daemon may come in between. */
+void vring_stop(struct vring_queue *vring)
+{
+	vring->started = false;
+	vring->broken = false;
+	vring->mapped = false;
+	vring->located = false;
+	memset(&vring->split, 0, sizeof(vring->split));
+}
+
+/**
+ * vring_pop() - take the next chain that the driver has made available
+ * @request: the chain, on return of 1
+ * @reason: what is wrong with the queue, on error
+ *
+ * Return: 1; 0 there is none, and the driver will kick when there is;
+ * -EINVAL, -EFAULT, -ELOOP the driver broke a rule, and the queue is marked
+ * broken.
+ */
+int vring_pop(struct vring_queue *vring, const struct guest_memory *memory,
+	      struct vring_request *request, const char **reason)
+{
+	int ret;
+
+	if (is_packed(vring))
+		ret = vring_packed_pop(vring, memory, request, reason);
+	else
+		ret = vring_split_pop(vring, memory, request, reason);
+	if (ret < 0)
+		vring->broken = true;
+	return ret;
+}
+
+/* Leave the chain that was taken last to whoever goes on with the queue. */
+void vring_unpop(struct vring_queue *vring, const struct vring_chain *chain)
+{
+	if (is_packed(vring))
+		vring_packed_unpop(vring, chain);
+	else
+		vring->last_avail--;
+}
+
+/**
+ * vring_again() - take the chain apart again that was taken last
+ *
+ * A chain that waited for its answer is walked again before it is written to:
+ * memory may have come and gone meanwhile.
+ *
+ * Return: 0; an error of vring_pop(), and the queue is marked broken.
+ */
+int vring_again(struct vring_queue *vring, const struct guest_memory *memory,
+		const struct vring_chain *chain, struct vring_request *request,
+		const char **reason)
+{
+	int ret;
+
+	if (is_packed(vring))
+		ret = vring_packed_walk(vring, memory, chain->index, request,
+					reason);
+	else
+		ret = vring_split_walk(vring, memory, chain->id, request,
+				       reason);
+	/* Where the next one begins was told by how long this one was. */
+	if (!ret && (request->chain.nr != chain->nr ||
+		     request->chain.id != chain->id)) {
+		*reason = "a chain that was changed after it was taken";
+		ret = -EINVAL;
+	}
+	if (ret)
+		vring->broken = true;
+	return ret;
+}
+
+/**
+ * vring_write() - write to the writable part of a chain, from its start
+ *
+ * Return: bytes written, less than @size if there is less room.
+ */
+size_t vring_write(struct vring_request *request, const void *data, size_t size)
+{
+	size_t done = 0;
+
+	for (size_t i = 0; i < request->nr_write && done < size; i++) {
+		const struct iovec *iov = &request->write[i];
+		size_t part = iov->iov_len;
+
+		if (part > size - done)
+			part = size - done;
+		memcpy(iov->iov_base, (const uint8_t *)data + done, part);
+		done += part;
+	}
+	return done;
+}
+
+/* Give a chain back to the driver, with @written bytes written to it. */
+void vring_push(struct vring_queue *vring, const struct vring_chain *chain,
+		size_t written)
+{
+	if (is_packed(vring))
+		vring_packed_push(vring, chain, written);
+	else
+		vring_split_push(vring, chain, written);
+	vring->untold += chain->nr;
+}
+
+/* Does the driver want to be told of what was used since it was asked last? */
+bool vring_wants_interrupt(struct vring_queue *vring)
+{
+	uint16_t used = vring->untold;
+	bool tell = vring->tell;
+	bool wants;
+
+	/* Our store to the ring is visible before its flags are read. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (is_packed(vring))
+		wants = vring_packed_wants_interrupt(vring, used);
+	else
+		wants = vring_split_wants_interrupt(vring, used);
+	vring->untold = 0;
+	vring->tell = false;
+	return wants || (tell && vring_has(vring, VIRTIO_RING_F_EVENT_IDX));
+}

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Walking a descriptor chain (virtio 1.3, 2.7.5 and 2.8.5 to 2.8.7): what both
+ * formats have in common.
+ *
+ * The caller reads the descriptors of its ring and adds them one by one. One
+ * that is indirect stands for a table of descriptors anywhere in the guest's
+ * memory, which is walked here. A table is memory like any buffer: it may lie
+ * over two shared regions, and may be in a block that was unplugged, where it
+ * is not touched. It is the end of its chain, and has no tables in it, so a
+ * chain is bounded by the queue's size and one table's.
+ *
+ * In a table of the split format descriptors are linked by "next"; in one of
+ * the packed format they follow each other, all of them, and flags other than
+ * "write" mean nothing but "indirect", which must not be.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <string.h>
+
+#include "vhost/vring_chain.h"
+
+#define OUTSIDE "a descriptor outside the guest's memory"
+
+void vring_walk_begin(struct vring_walk *walk, const struct vring_queue *vring,
+		      const struct guest_memory *memory,
+		      struct vring_request *request, const char **reason)
+{
+	*walk = (struct vring_walk){
+		.memory = memory,
+		.request = request,
+		.reason = reason,
+		.features = vring->features,
+		.max_table = vring->size > VRING_MAX_TABLE ? vring->size
+							   : VRING_MAX_TABLE,
+	};
+	request->read_size = 0;
+	request->nr_write = 0;
+	request->write_size = 0;
+}
+
+static int refuse(const struct vring_walk *walk, int error, const char *reason)
+{
+	*walk->reason = reason;
+	return error;
+}
+
+static int fault(const struct vring_walk *walk, uint64_t gpa,
+		 const char *reason)
+{
+	walk->request->fault = gpa;
+	return refuse(walk, -EFAULT, reason);
+}
+
+static int take_readable(struct vring_walk *walk, uint64_t gpa, uint32_t size)
+{
+	struct vring_request *request = walk->request;
+
+	while (size) {
+		size_t room = VRING_READ_MAX - request->read_size;
+		uint64_t left;
+		void *from =
+			guest_memory_at_gpa(walk->memory, gpa, size, &left);
+
+		if (!from)
+			return fault(walk, gpa, OUTSIDE);
+		memcpy(request->read + request->read_size, from,
+		       left < room ? left : room);
+		request->read_size += left < room ? left : room;
+		size -= left;
+		gpa += left;
+	}
+	return 0;
+}
+
+static int take_writable(struct vring_walk *walk, uint64_t gpa, uint32_t size)
+{
+	struct vring_request *request = walk->request;
+
+	while (size) {
+		size_t room = VRING_WRITE_MAX - request->write_size;
+		uint64_t left;
+		void *to = guest_memory_at_gpa(walk->memory, gpa, size, &left);
+
+		if (!to)
+			return fault(walk, gpa, OUTSIDE);
+		if (room) {
+			/* Each takes a byte at least: there are enough. */
+			struct iovec *iov = &request->write[request->nr_write];
+
+			iov->iov_base = to;
+			iov->iov_len = left < room ? left : room;
+			request->write_size += iov->iov_len;
+			request->nr_write++;
+		}
+		size -= left;
+		gpa += left;
+	}
+	return 0;
+}
+
+/* Take a buffer. */
+static int add_buffer(struct vring_walk *walk,
+		      const struct vring_element *element)
+{
+	work_add(walk->memory->work, 1);
+	if (++walk->nr > VRING_CHAIN_MAX)
+		return refuse(walk, -ELOOP, "a chain of too many descriptors");
+	/* Also bounds the time that a chain may take. */
+	if (__builtin_add_overflow(walk->total, element->size, &walk->total))
+		return refuse(walk, -EINVAL,
+			      "a descriptor chain of 4 GiB or more");
+	if (element->size && element->gpa > UINT64_MAX - (element->size - 1))
+		return fault(walk, UINT64_MAX, OUTSIDE);
+	if (element->flags & VRING_DESC_F_WRITE) {
+		walk->writable = true;
+		return take_writable(walk, element->gpa, element->size);
+	}
+	if (walk->writable)
+		return refuse(walk, -EINVAL,
+			      "a readable descriptor after a writable one");
+	return take_readable(walk, element->gpa, element->size);
+}
+
+/*
+ * Copy a table's descriptor, each byte once: whatever else the compiler makes
+ * of a memcpy(), it must not look at the guest's memory again.
+ */
+static int read_entry(struct vring_walk *walk, uint64_t gpa,
+		      struct vring_desc *desc)
+{
+	uint8_t *to = (uint8_t *)desc;
+	size_t size = sizeof(*desc);
+
+	while (size) {
+		const volatile uint8_t *from;
+		uint64_t left;
+
+		from = guest_memory_at_gpa(walk->memory, gpa, size, &left);
+		if (!from)
+			return fault(walk, gpa,
+				     "an indirect table outside the guest's "
+				     "memory");
+		size -= left;
+		gpa += left;
+		while (left--)
+			*to++ = *from++;
+	}
+	return 0;
+}
+
+static int add_entry(struct vring_walk *walk, const struct vring_desc *desc)
+{
+	/* Both formats have these three; "id" and "flags" are swapped. */
+	const struct vring_packed_desc *packed =
+		(const struct vring_packed_desc *)desc;
+	bool is_packed = walk->features & 1ULL << VIRTIO_F_RING_PACKED;
+	const struct vring_element element = {
+		.gpa = le64toh(desc->addr),
+		.size = le32toh(desc->len),
+		.flags = le16toh(is_packed ? packed->flags : desc->flags),
+	};
+
+	if (element.flags & VRING_DESC_F_INDIRECT)
+		return refuse(walk, -EINVAL,
+			      "an indirect table in an indirect table");
+	return add_buffer(walk, &element);
+}
+
+static int add_table(struct vring_walk *walk, uint64_t gpa, uint32_t nr)
+{
+	bool packed = walk->features & 1ULL << VIRTIO_F_RING_PACKED;
+	uint32_t index = 0;
+
+	for (uint32_t steps = 0; steps < nr; steps++) {
+		struct vring_desc desc;
+		int ret;
+
+		ret = read_entry(walk, gpa + index * sizeof(desc), &desc);
+		if (!ret)
+			ret = add_entry(walk, &desc);
+		if (ret)
+			return ret;
+		if (packed) {
+			index++;
+			continue;
+		}
+		if (!(le16toh(desc.flags) & VRING_DESC_F_NEXT))
+			return 0;
+		index = le16toh(desc.next);
+		if (index >= nr)
+			return refuse(walk, -EINVAL,
+				      "a descriptor index outside the table");
+	}
+	return packed ? 0 : refuse(walk, -ELOOP, "a loop of descriptors");
+}
+
+static int add_indirect(struct vring_walk *walk,
+			const struct vring_element *element)
+{
+	const uint32_t unit = sizeof(struct vring_desc);
+
+	if (!(walk->features & 1ULL << VIRTIO_RING_F_INDIRECT_DESC))
+		return refuse(walk, -EINVAL,
+			      "an indirect descriptor, not negotiated");
+	if (element->flags & VRING_DESC_F_NEXT)
+		return refuse(walk, -EINVAL,
+			      "an indirect descriptor that is not the last");
+	if (!element->size || element->size % unit)
+		return refuse(walk, -EINVAL,
+			      "an indirect table of no whole descriptors");
+	if (element->size / unit > walk->max_table)
+		return refuse(walk, -EINVAL, "too long an indirect table");
+	if (element->gpa > UINT64_MAX - (element->size - 1))
+		return fault(walk, UINT64_MAX,
+			     "an indirect table outside the guest's memory");
+	return add_table(walk, element->gpa, element->size / unit);
+}
+
+/**
+ * vring_walk_add() - go on to the next descriptor
+ *
+ * Return: 0; -EINVAL, -EFAULT, -ELOOP with a reason: the driver broke a rule.
+ */
+int vring_walk_add(struct vring_walk *walk, const struct vring_element *element)
+{
+	/* "write" means nothing where there is a table. */
+	if (element->flags & VRING_DESC_F_INDIRECT)
+		return add_indirect(walk, element);
+	return add_buffer(walk, element);
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Split virtqueues (virtio 1.3, 2.7): a table of descriptors, a ring in which
+ * the driver makes chains available, and one in which the device gives them
+ * back. Both rings have an index that runs freely and an event index at their
+ * end, which, where it was negotiated, says when the other side wants to be
+ * told.
+ */
+#include <endian.h>
+#include <errno.h>
+
+#include "vhost/vring_chain.h"
+#include "vhost/vring_split.h"
+
+/* The event indexes are behind the last entries. */
+static uint16_t *used_event(const struct vring_queue *vring)
+{
+	return &vring->split.avail->ring[vring->size];
+}
+
+static uint16_t *avail_event(const struct vring_queue *vring)
+{
+	return (uint16_t *)&vring->split.used->ring[vring->size];
+}
+
+int vring_split_find(struct vring_queue *vring,
+		     const struct guest_memory *memory, const char **reason)
+{
+	struct vring_split *split = &vring->split;
+	size_t size = vring->size;
+
+	if (vring->desc_uva % VRING_DESC_ALIGN_SIZE ||
+	    vring->avail_uva % VRING_AVAIL_ALIGN_SIZE ||
+	    vring->used_uva % VRING_USED_ALIGN_SIZE) {
+		*reason = "a misaligned ring";
+		return -EINVAL;
+	}
+	/* The last uint16_t of each is the event index, used or not. */
+	split->desc = guest_memory_at_uva(memory, vring->desc_uva,
+					  size * sizeof(*split->desc));
+	split->avail = guest_memory_at_uva(
+		memory, vring->avail_uva,
+		sizeof(*split->avail) + (size + 1) * sizeof(uint16_t));
+	split->used = guest_memory_at_uva(
+		memory, vring->used_uva,
+		sizeof(*split->used) + size * sizeof(struct vring_used_elem) +
+			sizeof(uint16_t));
+	if (!split->desc || !split->avail || !split->used) {
+		*reason = "a ring outside the guest's memory";
+		return -EFAULT;
+	}
+	/* Our own mapping may be less aligned than the front end's. */
+	if ((uintptr_t)split->desc % VRING_DESC_ALIGN_SIZE ||
+	    (uintptr_t)split->avail % VRING_AVAIL_ALIGN_SIZE ||
+	    (uintptr_t)split->used % VRING_USED_ALIGN_SIZE) {
+		*reason = "a ring in a misaligned memory region";
+		return -EINVAL;
+	}
+	return 0;
+}
+
+int vring_split_walk(struct vring_queue *vring,
+		     const struct guest_memory *memory, uint16_t head,
+		     struct vring_request *request, const char **reason)
+{
+	uint16_t index = head, steps;
+	struct vring_walk walk;
+
+	vring_walk_begin(&walk, vring, memory, request, reason);
+	request->chain = (struct vring_chain){.id = head, .nr = 1};
+	for (steps = 0;; steps++) {
+		const volatile struct vring_desc *desc;
+		struct vring_element element;
+		int ret;
+
+		if (index >= vring->size) {
+			*reason = "a descriptor index outside the queue";
+			return -EINVAL;
+		}
+		if (steps >= vring->size) {
+			*reason = "a loop of descriptors";
+			return -ELOOP;
+		}
+		desc = &vring->split.desc[index];
+		element.gpa = le64toh(desc->addr);
+		element.size = le32toh(desc->len);
+		element.flags = le16toh(desc->flags);
+		index = le16toh(desc->next);
+		ret = vring_walk_add(&walk, &element);
+		if (ret)
+			return ret;
+		if (!(element.flags & VRING_DESC_F_NEXT))
+			return 0;
+	}
+}
+
+static uint16_t available(const struct vring_queue *vring)
+{
+	uint16_t index = le16toh(
+		__atomic_load_n(&vring->split.avail->idx, __ATOMIC_ACQUIRE));
+
+	return index - vring->last_avail;
+}
+
+/*
+ * There is nothing: have the driver tell us of the next chain. A back end
+ * before us may have wanted not to be told.
+ */
+static void want_kick(const struct vring_queue *vring)
+{
+	if (vring_has(vring, VIRTIO_RING_F_EVENT_IDX))
+		__atomic_store_n(avail_event(vring), htole16(vring->last_avail),
+				 __ATOMIC_RELAXED);
+	else
+		__atomic_store_n(&vring->split.used->flags, 0,
+				 __ATOMIC_RELAXED);
+	/* Seen before the driver's index is read again. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+int vring_split_pop(struct vring_queue *vring,
+		    const struct guest_memory *memory,
+		    struct vring_request *request, const char **reason)
+{
+	uint16_t nr = available(vring), index, head;
+	int ret;
+
+	if (!nr) {
+		want_kick(vring);
+		nr = available(vring);
+		if (!nr)
+			return 0;
+	}
+	if (nr > vring->size) {
+		*reason =
+			"more chains available than the queue has descriptors";
+		return -EINVAL;
+	}
+	index = vring->last_avail & (vring->size - 1);
+	head = le16toh(__atomic_load_n(&vring->split.avail->ring[index],
+				       __ATOMIC_RELAXED));
+	ret = vring_split_walk(vring, memory, head, request, reason);
+	if (ret)
+		return ret;
+	vring->last_avail++;
+	return 1;
+}
+
+void vring_split_push(struct vring_queue *vring,
+		      const struct vring_chain *chain, uint32_t written)
+{
+	uint16_t index = vring->used_index & (vring->size - 1);
+	struct vring_used_elem *elem = &vring->split.used->ring[index];
+
+	elem->id = htole32(chain->id);
+	elem->len = htole32(written);
+	vring->used_index++;
+	__atomic_store_n(&vring->split.used->idx, htole16(vring->used_index),
+			 __ATOMIC_RELEASE);
+}
+
+/* @used: entries since it was asked last */
+bool vring_split_wants_interrupt(const struct vring_queue *vring, uint16_t used)
+{
+	uint16_t event;
+
+	if (!vring_has(vring, VIRTIO_RING_F_EVENT_IDX))
+		return !(le16toh(__atomic_load_n(&vring->split.avail->flags,
+						 __ATOMIC_RELAXED)) &
+			 VRING_AVAIL_F_NO_INTERRUPT);
+	event = le16toh(__atomic_load_n(used_event(vring), __ATOMIC_RELAXED));
+	return vring_need_event(event, vring->used_index,
+				vring->used_index - used);
+}
