@@ -19,6 +19,7 @@
 #include <systemd/sd-daemon.h>
 
 #include "base/log.h"
+#include "common/fd.h"
 #include "notify.h"
 
 static int connect_to(const char *path)
@@ -190,28 +191,13 @@ void notify_send(const struct notify *notify, const char *format, ...)
 void notify_store(const struct notify *notify, const char *name, int fd)
 {
 	char text[NOTIFY_TEXT_MAX];
-	union {
-		char space[CMSG_SPACE(sizeof(fd))];
-		struct cmsghdr align;
-	} control = {0};
 	struct iovec iov = {.iov_base = text};
-	struct msghdr mh = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = &control,
-		.msg_controllen = sizeof(control),
-	};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&mh);
 
 	if (notify->fd < 0)
 		return;
 	snprintf(text, sizeof(text), "FDSTORE=1\nFDPOLL=0\nFDNAME=%s", name);
 	iov.iov_len = strlen(text);
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(fd));
-	memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
-	if (sendmsg(notify->fd, &mh, MSG_NOSIGNAL) < 0)
+	if (fd_send(notify->fd, &iov, 1, fd, 0) < 0)
 		log_warning("service manager: \"%s\" is not stored: %s", name,
 			    strerror(errno));
 }

@@ -16,6 +16,7 @@
 #include <systemd/sd-daemon.h>
 
 #include "base/log.h"
+#include "common/fd.h"
 #include "passed_fds.h"
 
 /**
@@ -141,20 +142,13 @@ int passed_fds_take(struct passed_fds *fds, const struct options *options)
 	return ret;
 }
 
-static void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
-}
-
 void passed_fds_close(struct passed_fds *fds)
 {
-	close_fd(&fds->control);
+	fd_close(&fds->control);
 	for (size_t i = 0; i < VMEM_MAX_DEVICES; i++) {
-		close_fd(&fds->devices[i].region);
-		close_fd(&fds->devices[i].memory);
-		close_fd(&fds->devices[i].state);
-		close_fd(&fds->devices[i].vhost_user);
+		fd_close(&fds->devices[i].region);
+		fd_close(&fds->devices[i].memory);
+		fd_close(&fds->devices[i].state);
+		fd_close(&fds->devices[i].vhost_user);
 	}
 }

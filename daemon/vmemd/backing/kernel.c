@@ -38,7 +38,6 @@
  * there, and nothing that it does can use it up again.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -49,6 +48,7 @@
 
 #include "backing/kernel.h"
 #include "base/log.h"
+#include "common/fd.h"
 
 /* How often blocks that change while they are read are read again. */
 #define BLOCK_DUMP_TRIES 16
@@ -914,7 +914,7 @@ int region_attach(struct region *region, sd_event *event,
 	struct vmem_nl_region *state = &region->state;
 	struct vmem_nl_region found;
 	char text[MEMORY_TEXT_MAX];
-	int flags, ret;
+	int ret;
 
 	memset(region, 0, sizeof(*region));
 	region->nl = nl->read;
@@ -933,9 +933,8 @@ int region_attach(struct region *region, sd_event *event,
 		set_text(err, "%s", text);
 		return ret;
 	}
-	flags = fcntl(fd, F_GETFL);
-	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
-		ret = -errno;
+	ret = fd_set_nonblock(fd);
+	if (ret) {
 		set_text(err, "region descriptor: %s", strerror(-ret));
 		return ret;
 	}

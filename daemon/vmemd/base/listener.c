@@ -7,13 +7,13 @@
  * of being called for it again and again, we look the other way for a while.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/listener.h"
+#include "common/fd.h"
 
 /* For how long. */
 #define AGAIN_USEC 1000000ULL
@@ -66,13 +66,13 @@ static int on_again(sd_event_source *source __attribute__((unused)),
  */
 int listener_start(struct listener *listener, sd_event *event, int fd)
 {
-	int flags, ret;
+	int ret;
 
 	listener->fd = fd;
 	listener->on = true;
-	flags = fcntl(fd, F_GETFL);
-	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
-		return -errno;
+	ret = fd_set_nonblock(fd);
+	if (ret)
+		return ret;
 	ret = sd_event_add_time_relative(event, &listener->again_source,
 					 CLOCK_MONOTONIC, 0, 0, on_again,
 					 listener);

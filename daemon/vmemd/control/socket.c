@@ -50,6 +50,7 @@
 
 #include "base/log.h"
 #include "base/turn.h"
+#include "common/fd.h"
 #include "control/socket.h"
 
 /**
@@ -585,32 +586,6 @@ static void settle(struct control_client *client)
 	sd_event_source_set_io_events(client->source, events);
 }
 
-static void keep_fds(struct control_client *client, struct msghdr *mh)
-{
-	struct cmsghdr *cmsg;
-
-	if (!client->nr_fds)
-		client->fds_at = client->have;
-
-	for (cmsg = CMSG_FIRSTHDR(mh); cmsg; cmsg = CMSG_NXTHDR(mh, cmsg)) {
-		size_t nr = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-
-		if (cmsg->cmsg_level != SOL_SOCKET ||
-		    cmsg->cmsg_type != SCM_RIGHTS)
-			continue;
-		for (size_t i = 0; i < nr; i++) {
-			int fd;
-
-			memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(fd),
-			       sizeof(fd));
-			if (client->nr_fds < CONTROL_MAX_FDS)
-				client->fds[client->nr_fds++] = fd;
-			else
-				close(fd);
-		}
-	}
-}
-
 /* Return: 1 something came, 0 nothing yet, or an error, -ENODATA at the end. */
 static int receive(struct control_client *client)
 {
@@ -633,7 +608,9 @@ static int receive(struct control_client *client)
 	got = recvmsg(client->fd, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	if (got < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
-	keep_fds(client, &mh);
+	if (!client->nr_fds)
+		client->fds_at = client->have;
+	fd_keep(&mh, client->fds, &client->nr_fds, CONTROL_MAX_FDS);
 	if (!got)
 		return -ENODATA;
 	/* Some of what it sent was lost, and it cannot be told which. */

@@ -36,7 +36,6 @@
  * reset; see device/virtio_mem.c on system reset.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -46,6 +45,7 @@
 
 #include <linux/virtio_config.h>
 
+#include "common/fd.h"
 #include "vhost/vhost_user.h"
 
 #define BIT(n) (1ULL << (n))
@@ -96,26 +96,10 @@ static int on_message(sd_event_source *source, int fd, uint32_t revents,
 		      void *arg);
 static void send_config_change(struct vhost_user *vu);
 
-static void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
-}
-
 static void changed(struct vhost_user *vu)
 {
 	if (vu->changed)
 		vu->changed(vu->arg);
-}
-
-static int set_nonblock(int fd)
-{
-	int flags = fcntl(fd, F_GETFL);
-
-	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
-		return -errno;
-	return 0;
 }
 
 static int fail(struct vhost_user *vu, int error, const char *reason)
@@ -139,7 +123,7 @@ static int take_fd(struct vhost_user *vu)
 static void drop_fds(struct vhost_user_incoming *in)
 {
 	for (size_t i = 0; i < in->nr_fds; i++)
-		close_fd(&in->fds[i]);
+		fd_close(&in->fds[i]);
 	in->nr_fds = 0;
 	in->lacking = false;
 }
@@ -467,7 +451,7 @@ static int memory_changed(struct vhost_user *vu)
 static void leave_ring(struct vhost_user *vu)
 {
 	vu->kick_source = sd_event_source_disable_unref(vu->kick_source);
-	close_fd(&vu->kick_fd);
+	fd_close(&vu->kick_fd);
 	/* Whoever goes on with the ring finds the request in it again. */
 	if (vu->waiting)
 		vring_unpop(&vu->vring, &vu->waiting_chain);
@@ -510,7 +494,7 @@ static void drop_backend_channel(struct vhost_user *vu)
 	if (vu->shmem_started)
 		turn_take(&vu->more);
 	vu->backend_source = sd_event_source_disable_unref(vu->backend_source);
-	close_fd(&vu->backend_fd);
+	fd_close(&vu->backend_fd);
 	vu->config_pending = false;
 	vu->reply.have = 0;
 }
@@ -518,15 +502,15 @@ static void drop_backend_channel(struct vhost_user *vu)
 static void end_connection(struct vhost_user *vu)
 {
 	vu->source = sd_event_source_disable_unref(vu->source);
-	close_fd(&vu->fd);
+	fd_close(&vu->fd);
 	drop_fds(&vu->in);
 	vu->in.have = 0;
 	/* What is in flight stays marked, for the next front end. */
 	leave_ring(vu);
 	inflight_close(&vu->inflight);
 	reset_device(vu);
-	close_fd(&vu->call_fd);
-	close_fd(&vu->err_fd);
+	fd_close(&vu->call_fd);
+	fd_close(&vu->err_fd);
 	drop_backend_channel(vu);
 	guest_memory_clear(&vu->memory);
 	removed_memory_clear(&vu->removed);
@@ -647,30 +631,15 @@ int vhost_user_ask(struct vhost_user *vu, uint32_t request, const void *payload,
 		.flags = VHOST_USER_FLAGS_VERSION | VHOST_USER_FLAGS_NEED_REPLY,
 		.size = size,
 	};
-	union {
-		char space[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = {};
 	struct iovec iov[] = {
 		{.iov_base = &header, .iov_len = sizeof(header)},
 		{.iov_base = (void *)payload, .iov_len = size},
 	};
-	struct msghdr mh = {.msg_iov = iov, .msg_iovlen = 2};
-	struct cmsghdr *cmsg;
 	ssize_t sent;
 
 	if (vu->backend_fd < 0)
 		return -ENOTCONN;
-	if (fd >= 0) {
-		mh.msg_control = &control;
-		mh.msg_controllen = sizeof(control);
-		cmsg = CMSG_FIRSTHDR(&mh);
-		cmsg->cmsg_level = SOL_SOCKET;
-		cmsg->cmsg_type = SCM_RIGHTS;
-		cmsg->cmsg_len = CMSG_LEN(sizeof(fd));
-		memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
-	}
-	sent = sendmsg(vu->backend_fd, &mh, MSG_DONTWAIT | MSG_NOSIGNAL);
+	sent = fd_send(vu->backend_fd, iov, 2, fd, MSG_DONTWAIT);
 	if (sent == (ssize_t)(sizeof(header) + size))
 		return 0;
 	if (sent < 0 && (errno == EAGAIN || errno == EINTR))
@@ -1068,12 +1037,12 @@ static int vring_fd(struct vhost_user *vu, const struct vhost_user_message *msg,
 	if (*fd < 0)
 		return 0;
 	if (!like_eventfd(*fd)) {
-		close_fd(fd);
+		fd_close(fd);
 		return fail(vu, -EINVAL, "not an eventfd");
 	}
-	ret = set_nonblock(*fd);
+	ret = fd_set_nonblock(*fd);
 	if (ret) {
-		close_fd(fd);
+		fd_close(fd);
 		return fail(vu, ret, "the descriptor cannot be set up");
 	}
 	return 0;
@@ -1102,7 +1071,7 @@ static int set_vring_kick(struct vhost_user *vu, struct vhost_user_message *msg)
 	if (fd < 0)
 		return fail(vu, -EOPNOTSUPP, "polling of the queue");
 	vu->kick_source = sd_event_source_disable_unref(vu->kick_source);
-	close_fd(&vu->kick_fd);
+	fd_close(&vu->kick_fd);
 	vu->kick_fd = fd;
 	ret = sd_event_add_io(vu->event, &vu->kick_source, fd,
 			      EPOLLIN | EPOLLET, on_kick, vu);
@@ -1125,7 +1094,7 @@ static int set_vring_call(struct vhost_user *vu, struct vhost_user_message *msg)
 	ret = vring_fd(vu, msg, &fd);
 	if (ret)
 		return ret;
-	close_fd(&vu->call_fd);
+	fd_close(&vu->call_fd);
 	vu->call_fd = fd;
 	/* What was used while there was nobody to tell. */
 	if (ring_runs(vu))
@@ -1140,7 +1109,7 @@ static int set_vring_err(struct vhost_user *vu, struct vhost_user_message *msg)
 	ret = vring_fd(vu, msg, &fd);
 	if (ret)
 		return ret;
-	close_fd(&vu->err_fd);
+	fd_close(&vu->err_fd);
 	vu->err_fd = fd;
 	return HANDLED;
 }
@@ -1452,27 +1421,11 @@ static int send_reply(struct vhost_user *vu)
 		{.iov_base = &msg->header, .iov_len = sizeof(msg->header)},
 		{.iov_base = &msg->payload, .iov_len = msg->header.size},
 	};
-	union {
-		char space[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = {};
-	struct msghdr mh = {.msg_iov = iov, .msg_iovlen = 2};
 	ssize_t sent;
 
-	if (vu->reply_fd >= 0) {
-		mh.msg_control = &control;
-		mh.msg_controllen = sizeof(control);
-		*CMSG_FIRSTHDR(&mh) = (struct cmsghdr){
-			.cmsg_len = CMSG_LEN(sizeof(int)),
-			.cmsg_level = SOL_SOCKET,
-			.cmsg_type = SCM_RIGHTS,
-		};
-		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&mh)), &vu->reply_fd,
-		       sizeof(int));
-	}
 	msg->header.flags = VHOST_USER_FLAGS_VERSION | VHOST_USER_FLAGS_REPLY;
-	sent = sendmsg(vu->fd, &mh, MSG_DONTWAIT | MSG_NOSIGNAL);
-	close_fd(&vu->reply_fd);
+	sent = fd_send(vu->fd, iov, 2, vu->reply_fd, MSG_DONTWAIT);
+	fd_close(&vu->reply_fd);
 	if (sent != (ssize_t)(sizeof(msg->header) + msg->header.size))
 		return fail(vu, -EPIPE,
 			    "the front end does not take the reply");
@@ -1532,29 +1485,10 @@ static int dispatch(struct vhost_user *vu)
 static int keep_fds(struct vhost_user *vu, struct msghdr *mh)
 {
 	struct vhost_user_incoming *in = &vu->in;
-	struct cmsghdr *cmsg;
 	size_t before = in->nr_fds;
-	bool too_many = false;
+	bool too_many;
 
-	for (cmsg = CMSG_FIRSTHDR(mh); cmsg; cmsg = CMSG_NXTHDR(mh, cmsg)) {
-		size_t nr = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-
-		if (cmsg->cmsg_level != SOL_SOCKET ||
-		    cmsg->cmsg_type != SCM_RIGHTS)
-			continue;
-		for (size_t i = 0; i < nr; i++) {
-			int fd;
-
-			memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(fd),
-			       sizeof(fd));
-			if (in->nr_fds < VHOST_USER_MAX_FDS) {
-				in->fds[in->nr_fds++] = fd;
-			} else {
-				close(fd);
-				too_many = true;
-			}
-		}
-	}
+	too_many = !fd_keep(mh, in->fds, &in->nr_fds, VHOST_USER_MAX_FDS);
 	/*
 	 * The kernel also cuts descriptors off when this process has no room
 	 * for them; those that came did not fill the buffer then.

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+
+/* Close a descriptor, if it is one, and forget it. */
+void fd_close(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+/* Return: 0, or an errno of fcntl(2). */
+int fd_set_nonblock(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+		return -errno;
+	return 0;
+}
+
+/**
+ * fd_send() - send a message, and a descriptor with it
+ * @fd: stays the sender's; -1 for none
+ * @flags: as of sendmsg(2), which gets MSG_NOSIGNAL too
+ *
+ * Return: as sendmsg(2).
+ */
+ssize_t fd_send(int to, const struct iovec *iov, size_t nr_iov, int fd,
+		int flags)
+{
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = {};
+	struct msghdr mh = {
+		.msg_iov = (struct iovec *)iov,
+		.msg_iovlen = nr_iov,
+	};
+	struct cmsghdr *cmsg;
+
+	if (fd >= 0) {
+		mh.msg_control = &control;
+		mh.msg_controllen = sizeof(control);
+		cmsg = CMSG_FIRSTHDR(&mh);
+		cmsg->cmsg_level = SOL_SOCKET;
+		cmsg->cmsg_type = SCM_RIGHTS;
+		cmsg->cmsg_len = CMSG_LEN(sizeof(fd));
+		memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
+	}
+	return sendmsg(to, &mh, flags | MSG_NOSIGNAL);
+}
+
+/**
+ * fd_keep() - keep the descriptors that came with a message
+ * @fds: room for @max, of which @nr_fds are there already
+ *
+ * Return: false if there was no room for some, which are closed.
+ */
+bool fd_keep(struct msghdr *mh, int *fds, size_t *nr_fds, size_t max)
+{
+	struct cmsghdr *cmsg;
+	bool all = true;
+
+	for (cmsg = CMSG_FIRSTHDR(mh); cmsg; cmsg = CMSG_NXTHDR(mh, cmsg)) {
+		size_t nr = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		if (cmsg->cmsg_level != SOL_SOCKET ||
+		    cmsg->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t i = 0; i < nr; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(fd),
+			       sizeof(fd));
+			if (*nr_fds < max) {
+				fds[(*nr_fds)++] = fd;
+			} else {
+				close(fd);
+				all = false;
+			}
+		}
+	}
+	return all;
+}
