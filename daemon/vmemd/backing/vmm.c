@@ -504,7 +504,7 @@ static void advance(struct shmem *shmem)
 			finish(shmem);
 		if (!shmem->ready) {
 			shmem->ready = true;
-			vhost_user_resume(shmem->vu);
+			vhost_user_go_on(shmem->vu);
 		}
 		return;
 	}

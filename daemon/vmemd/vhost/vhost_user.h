@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The device as a vhost-user back end; see vhost_user.c. */
+/* The device as a vhost-user back end; see connection.c. */
 #ifndef VHOST_USER_H
 #define VHOST_USER_H
 
@@ -51,7 +51,7 @@ struct vhost_user_incoming {
  *	asked for
  * @table: the same, while a driver works the queue
  * @replied: the front end has answered what it was asked for: yes or no
- * @ready: may the queue be served? Until vhost_user_resume() not again, if not
+ * @ready: may the queue be served? Until vhost_user_go_on() not again, if not
  */
 struct vhost_user_shmem_ops {
 	void (*started)(void *arg);
@@ -165,7 +165,6 @@ void vhost_user_use_shmem(struct vhost_user *vu, uint64_t size,
 			  const struct vhost_user_shmem_ops *ops, void *arg);
 int vhost_user_ask(struct vhost_user *vu, uint32_t request, const void *payload,
 		   uint32_t size, int fd);
-void vhost_user_resume(struct vhost_user *vu);
 
 bool vhost_user_answered(struct vhost_user *vu,
 			 const struct virtio_mem_resp *resp);

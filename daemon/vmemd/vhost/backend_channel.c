@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The backend channel: what the device asks of its front end, and says to it.
+ *
+ * It is a socket of its own, which the front end sends when BACKEND_REQ was
+ * negotiated; some send it after they have enabled the queue. A front end learns
+ * there that the configuration space has changed. With SHMEM it is asked there to
+ * map memory, and a device that needs that does not serve its queue without the
+ * channel.
+ *
+ * Nothing waits for a front end that does not read: news of a change are kept
+ * until they can be sent, and a channel that does not take a question is closed.
+ */
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "common/fd.h"
+#include "vhost/backend_channel.h"
+#include "vhost/connection.h"
+#include "vhost/queue.h"
+
+/*
+ * What was asked for on it gets no reply. That is dealt with in the next turn,
+ * since whoever asks may be the one who finds the channel broken.
+ */
+void vhost_channel_drop(struct vhost_user *vu)
+{
+	if (vu->shmem_started)
+		turn_take(&vu->more);
+	vu->backend_source = sd_event_source_disable_unref(vu->backend_source);
+	fd_close(&vu->backend_fd);
+	vu->config_pending = false;
+	vu->reply.have = 0;
+}
+
+/* Replies come to those who ask. */
+static uint32_t backend_events(const struct vhost_user *vu)
+{
+	return vu->shmem ? EPOLLIN : 0;
+}
+
+static void channel_full(struct vhost_user *vu)
+{
+	log_limited(&vu->limit, LOG_LEVEL_WARNING, vu->label,
+		    "vhost-user: the backend channel does not take messages; "
+		    "channel closed");
+	vhost_channel_drop(vu);
+}
+
+static void send_config_change(struct vhost_user *vu)
+{
+	struct vhost_user_header header = {
+		.request = VHOST_USER_BACKEND_CONFIG_CHANGE_MSG,
+		.flags = VHOST_USER_FLAGS_VERSION,
+	};
+	ssize_t sent;
+
+	/*
+	 * Front ends that have SHMEM crash on it while no driver is there. Linux
+	 * takes over a plugged size that differs from what it has plugged: it is
+	 * to look when it is known.
+	 */
+	if (vu->shmem && (!vu->shmem_started || virtio_mem_lost(vu->dev))) {
+		vu->config_pending = true;
+		sd_event_source_set_io_events(vu->backend_source,
+					      backend_events(vu));
+		return;
+	}
+	sent = send(vu->backend_fd, &header, sizeof(header),
+		    MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (sent == sizeof(header)) {
+		vu->config_pending = false;
+	} else if (sent < 0 && (errno == EAGAIN || errno == EINTR)) {
+		/* One message tells of any number of changes. */
+		vu->config_pending = true;
+	} else {
+		channel_full(vu);
+		return;
+	}
+	sd_event_source_set_io_events(
+		vu->backend_source,
+		backend_events(vu) | (vu->config_pending ? EPOLLOUT : 0));
+}
+
+/*
+ * The front end cannot be asked any more. A request that waits for it is taken
+ * again by whoever can ask.
+ */
+void vhost_channel_leave(struct vhost_user *vu)
+{
+	if (!vu->shmem_started)
+		return;
+	if (vu->waiting)
+		vring_unpop(&vu->vring, &vu->waiting_chain);
+	vu->waiting = false;
+	vu->shmem_started = false;
+	vu->shmem->stopped(vu->shmem_arg);
+}
+
+/*
+ * May requests be carried out, as far as memory goes that is to be mapped? Not
+ * before the channel is there on which the front end is asked.
+ */
+bool vhost_channel_ready(struct vhost_user *vu)
+{
+	if (!vu->shmem)
+		return true;
+	if (vu->backend_fd < 0) {
+		vhost_channel_leave(vu);
+		return false;
+	}
+	if (vhost_queue_runs(vu) && !vu->shmem_started) {
+		vu->shmem_started = true;
+		vu->shmem->started(vu->shmem_arg);
+		if (vu->config_pending)
+			send_config_change(vu);
+	}
+	return vu->shmem->ready(vu->shmem_arg);
+}
+
+/**
+ * vhost_user_ask() - ask something of the front end
+ * @request: of enum vhost_user_backend_request
+ * @payload: @size bytes of it
+ * @fd: descriptor that goes with it, or -1
+ *
+ * The ops of vhost_user_use_shmem() are told the reply.
+ *
+ * Return: 0; -ENOTCONN there is no channel; -EAGAIN it is full.
+ */
+int vhost_user_ask(struct vhost_user *vu, uint32_t request, const void *payload,
+		   uint32_t size, int fd)
+{
+	struct vhost_user_header header = {
+		.request = request,
+		.flags = VHOST_USER_FLAGS_VERSION | VHOST_USER_FLAGS_NEED_REPLY,
+		.size = size,
+	};
+	struct iovec iov[] = {
+		{.iov_base = &header, .iov_len = sizeof(header)},
+		{.iov_base = (void *)payload, .iov_len = size},
+	};
+	ssize_t sent;
+
+	if (vu->backend_fd < 0)
+		return -ENOTCONN;
+	sent = fd_send(vu->backend_fd, iov, 2, fd, MSG_DONTWAIT);
+	if (sent == (ssize_t)(sizeof(header) + size))
+		return 0;
+	if (sent < 0 && (errno == EAGAIN || errno == EINTR))
+		return -EAGAIN;
+	channel_full(vu);
+	return -ENOTCONN;
+}
+
+/* Return: 1 a reply is complete; 0 not yet; -EPROTO it is none. */
+static int receive_reply(struct vhost_user *vu)
+{
+	struct vhost_user_reply *reply = &vu->reply;
+	struct vhost_user_header header;
+	ssize_t got;
+
+	got = recv(vu->backend_fd, (uint8_t *)&reply->message + reply->have,
+		   sizeof(reply->message) - reply->have, MSG_DONTWAIT);
+	if (got < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -EPROTO;
+	if (!got)
+		return -EPROTO;
+	reply->have += got;
+	if (reply->have < sizeof(reply->message))
+		return 0;
+	reply->have = 0;
+	header = reply->message.header;
+	if (header.size != sizeof(reply->message.value) ||
+	    !(header.flags & VHOST_USER_FLAGS_REPLY))
+		return -EPROTO;
+	return 1;
+}
+
+/* Replies on the backend channel. Only those who ask get any. */
+static void on_reply(struct vhost_user *vu)
+{
+	const struct vhost_user_reply *reply = &vu->reply;
+	int ret;
+
+	ret = receive_reply(vu);
+	if (ret < 0) {
+		vu->reason = "no reply, on the backend channel";
+		vhost_connection_end_with(vu, NULL);
+	} else if (ret && vu->shmem_started) {
+		vu->shmem->replied(vu->shmem_arg, reply->message.header.request,
+				   !reply->message.value);
+	}
+}
+
+/**
+ * vhost_user_use_shmem() - have a shared memory region
+ * @size: bytes
+ * @ops: of whoever asks for memory to be mapped there
+ *
+ * Before the first front end. Front ends that cannot do that are refused.
+ */
+void vhost_user_use_shmem(struct vhost_user *vu, uint64_t size,
+			  const struct vhost_user_shmem_ops *ops, void *arg)
+{
+	vu->shmem_size = size;
+	vu->shmem = ops;
+	vu->shmem_arg = arg;
+}
+
+static int on_backend_channel(sd_event_source *source __attribute__((unused)),
+			      int fd __attribute__((unused)), uint32_t revents,
+			      void *arg)
+{
+	struct vhost_user *vu = arg;
+
+	if (revents & (EPOLLHUP | EPOLLERR))
+		vhost_channel_drop(vu);
+	else if (revents & EPOLLIN)
+		on_reply(vu);
+	else if (vu->config_pending && vu->vring.started)
+		send_config_change(vu);
+	else
+		sd_event_source_set_io_events(vu->backend_source,
+					      backend_events(vu));
+	return 0;
+}
+
+/*
+ * Not while the queue is stopped: the device is suspended then, and must send
+ * nothing. A driver that starts it anew has read the configuration itself.
+ */
+void vhost_channel_tell_config(struct vhost_user *vu)
+{
+	if (vu->config_pending && vu->backend_fd >= 0 && vu->vring.started)
+		send_config_change(vu);
+}
+
+/* The device's configuration space has changed: tell the driver. */
+void vhost_user_config_changed(struct vhost_user *vu)
+{
+	vu->config_pending = true;
+	vhost_channel_tell_config(vu);
+}
+
+/**
+ * vhost_channel_open() - the front end has sent a channel, in the place of another
+ * @fd: owned from here, also on error
+ *
+ * Return: 0, or an errno after vhost_connection_fail().
+ */
+int vhost_channel_open(struct vhost_user *vu, int fd)
+{
+	int ret;
+
+	vhost_channel_drop(vu);
+	vhost_channel_leave(vu);
+	vu->backend_fd = fd;
+	ret = sd_event_add_io(vu->event, &vu->backend_source, vu->backend_fd,
+			      backend_events(vu), on_backend_channel, vu);
+	if (ret < 0)
+		return vhost_connection_fail(vu, ret,
+					     "the channel cannot be polled");
+	/*
+	 * What has changed while there was no channel, or before a restart,
+	 * nobody was told of. To a driver, news of no change does no harm.
+	 */
+	vu->config_pending = true;
+	vhost_channel_tell_config(vu);
+	return 0;
+}

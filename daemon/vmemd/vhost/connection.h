@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the parts of the back end have in common; see connection.c. */
+#ifndef VHOST_CONNECTION_H
+#define VHOST_CONNECTION_H
+
+#include "vhost/vhost_user.h"
+
+#define BIT(n) (1ULL << (n))
+
+void vhost_connection_changed(struct vhost_user *vu);
+int vhost_connection_fail(struct vhost_user *vu, int error, const char *reason);
+void vhost_connection_end_with(struct vhost_user *vu, const char *request);
+void vhost_connection_reset(struct vhost_user *vu);
+
+#endif /* VHOST_CONNECTION_H */

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The messages of a front end; see messages.c. */
+#ifndef VHOST_MESSAGES_H
+#define VHOST_MESSAGES_H
+
+#include "vhost/vhost_user.h"
+
+/**
+ * enum vhost_message_handled - what a handler returns, besides a negative errno
+ * @VHOST_MESSAGE_HANDLED: it is acknowledged if the front end asked for that
+ * @VHOST_MESSAGE_REFUSED: the same, with a non-zero value
+ * @VHOST_MESSAGE_REPLY: the message now holds the reply
+ */
+enum vhost_message_handled {
+	VHOST_MESSAGE_HANDLED,
+	VHOST_MESSAGE_REFUSED,
+	VHOST_MESSAGE_REPLY,
+};
+
+struct vhost_message_handler {
+	const char *name;
+	int (*handle)(struct vhost_user *vu, struct vhost_user_message *msg);
+	uint32_t min_size;
+	uint32_t max_size;
+	uint8_t min_fds;
+	uint8_t max_fds;
+	/* Protocol features that must have been negotiated. */
+	uint64_t needs;
+};
+
+const struct vhost_message_handler *vhost_message_handler(uint32_t request);
+int vhost_message_reply_u64(struct vhost_user_message *msg, uint64_t value);
+
+#endif /* VHOST_MESSAGES_H */

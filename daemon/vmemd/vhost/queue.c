@@ -1,0 +1,381 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The device's queue: requests of the guest are taken from it, carried out, and
+ * answered into it.
+ *
+ * It is worked on only when the front end has started and enabled it and the
+ * driver has accepted the features that the device cannot do without. Kicks say
+ * that there is something in it; a turn goes on with it after as much as one turn
+ * may take, or after what it waited for: its memory, the answer of the device, the
+ * reply of a front end that maps memory.
+ *
+ * A queue whose rings are not in shared memory waits, and so does a request that
+ * is in memory which was removed. Both go on when memory is added. See
+ * removed_memory.c.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "common/fd.h"
+#include "vhost/backend_channel.h"
+#include "vhost/connection.h"
+#include "vhost/queue.h"
+
+static bool protocol_negotiated(const struct vhost_user *vu)
+{
+	return vu->features & BIT(VHOST_USER_F_PROTOCOL_FEATURES);
+}
+
+bool vhost_queue_runs(const struct vhost_user *vu)
+{
+	const struct vring_queue *vring = &vu->vring;
+
+	return vring->started && vring->mapped && !vring->broken &&
+	       (vring->enabled || !protocol_negotiated(vu)) &&
+	       virtio_mem_features_ok(vu->features);
+}
+
+static void ring_broken(struct vhost_user *vu, const char *reason)
+{
+	vu->vring.broken = true;
+	log_limited(&vu->limit, LOG_LEVEL_WARNING, vu->label,
+		    "the guest's driver broke its queue: %s", reason);
+	doorbell_ring(&vu->bell, vu->err_fd);
+	vhost_connection_changed(vu);
+}
+
+/* Stop all work on memory that was taken away under our hands. */
+static bool memory_lost(struct vhost_user *vu)
+{
+	if (!vu->memory.lost)
+		return false;
+	/* The connection is ended from the loop: handlers still use it. */
+	vu->vring.broken = true;
+	if (vu->lost_source)
+		sd_event_source_set_enabled(vu->lost_source, SD_EVENT_ONESHOT);
+	return true;
+}
+
+/*
+ * Is a request in memory that the front end has removed, or that a device does
+ * not know yet to be the guest's? It waits then.
+ * @error: of taking its chain apart
+ * @gpa: where that failed, VRING_NO_FAULT if it was not there
+ */
+static bool must_wait(struct vhost_user *vu, int error, uint64_t gpa)
+{
+	bool unread;
+
+	if (error != -EFAULT || gpa == VRING_NO_FAULT)
+		return false;
+	unread = guest_access_unread(vu->access, gpa);
+	if (!unread && !removed_memory_has(&vu->removed, gpa))
+		return false;
+	/* It is there still, and not the driver's fault. */
+	vu->vring.broken = false;
+	log_limited(&vu->limit, LOG_LEVEL_WARNING, vu->label,
+		    "vhost-user: a request at 0x%" PRIx64
+		    " waits for memory that %s",
+		    gpa,
+		    unread ? "no front end has listed yet"
+			   : "the front end has removed");
+	return true;
+}
+
+/*
+ * Give the answer to a chain back to the driver. Where it is to be
+ * written is looked up anew: the request may have taken long, and unplugged the
+ * very memory.
+ */
+static bool answer(struct vhost_user *vu, const struct vring_chain *chain,
+		   const struct virtio_mem_resp *resp)
+{
+	struct vring_request request = {.fault = VRING_NO_FAULT};
+	const char *reason;
+	int ret;
+
+	if (!vu->vring.mapped) {
+		vring_unpop(&vu->vring, chain);
+		return false;
+	}
+	ret = vring_find(&vu->vring, &vu->memory, &reason);
+	if (!ret)
+		ret = vring_again(&vu->vring, &vu->memory, chain, &request,
+				  &reason);
+	if (must_wait(vu, ret, request.fault)) {
+		/* It is taken again, and the backing repeats its answer. */
+		vring_unpop(&vu->vring, chain);
+		return false;
+	}
+	if (ret) {
+		ring_broken(vu, reason);
+		return false;
+	}
+	if (request.write_size < sizeof(*resp)) {
+		ring_broken(vu, "too little room for a response");
+		return false;
+	}
+	inflight_push(&vu->inflight, &vu->vring, chain,
+		      vring_write(&request, resp, sizeof(*resp)));
+	return true;
+}
+
+/* Carry out one request. Return: whether there was one, and is an answer. */
+static bool handle_request(struct vhost_user *vu)
+{
+	struct vring_request request = {.fault = VRING_NO_FAULT};
+	struct virtio_mem_req req = {};
+	struct virtio_mem_resp resp;
+	const char *reason;
+	int ret;
+
+	ret = vring_find(&vu->vring, &vu->memory, &reason);
+	if (!ret)
+		ret = vring_pop(&vu->vring, &vu->memory, &request, &reason);
+	if (must_wait(vu, ret, request.fault))
+		return false;
+	if (ret < 0)
+		ring_broken(vu, reason);
+	if (ret <= 0)
+		return false;
+	if (request.read_size < sizeof(req)) {
+		ring_broken(vu, "a request that is too short");
+		return false;
+	}
+	if (request.write_size < sizeof(resp)) {
+		ring_broken(vu, "too little room for a response");
+		return false;
+	}
+	inflight_take(&vu->inflight, &vu->vring, &request.chain);
+	memcpy(&req, request.read, sizeof(req));
+	if (!virtio_mem_handle(vu->dev, &req, &resp)) {
+		vu->waiting = true;
+		vu->waiting_chain = request.chain;
+		return false;
+	}
+	return answer(vu, &request.chain, &resp);
+}
+
+static void tell_used(struct vhost_user *vu)
+{
+	const char *reason;
+
+	if (!vring_find(&vu->vring, &vu->memory, &reason) &&
+	    vring_wants_interrupt(&vu->vring))
+		doorbell_ring(&vu->bell, vu->call_fd);
+}
+
+/*
+ * While the device carries out a request, of this connection's or of one that
+ * is gone, the next ones stay in the ring.
+ */
+void vhost_queue_process(struct vhost_user *vu)
+{
+	bool enough = false;
+	int done;
+
+	if (memory_lost(vu) || !vhost_channel_ready(vu))
+		return;
+
+	for (done = 0; done < VHOST_USER_BUDGET && vhost_queue_runs(vu) &&
+		       !virtio_mem_busy(vu->dev);
+	     done++) {
+		enough = work_enough(vu->memory.work);
+		if (enough || !handle_request(vu))
+			break;
+	}
+	if (done)
+		tell_used(vu);
+	if (memory_lost(vu))
+		return;
+	/* There may be more; others have their turn first. */
+	if (done == VHOST_USER_BUDGET || enough)
+		turn_take(&vu->more);
+}
+
+/*
+ * The device can take requests again. Not from here: it is not done with what
+ * kept it from that.
+ */
+void vhost_user_go_on(struct vhost_user *vu)
+{
+	turn_take(&vu->more);
+}
+
+/**
+ * vhost_user_answered() - the device has the answer to the request that waits
+ *
+ * Return: whether there is still a ring to put it into.
+ */
+bool vhost_user_answered(struct vhost_user *vu,
+			 const struct virtio_mem_resp *resp)
+{
+	bool told = false;
+
+	if (vu->waiting) {
+		vu->waiting = false;
+		told = answer(vu, &vu->waiting_chain, resp) && !memory_lost(vu);
+		if (told)
+			tell_used(vu);
+	}
+	vhost_user_go_on(vu);
+	return told;
+}
+
+/* The position of a queue that was started is known: is something in flight? */
+static int resume_inflight(struct vhost_user *vu)
+{
+	const char *reason;
+	int ret;
+
+	ret = inflight_start(&vu->inflight, &vu->vring, &reason);
+	if (ret < 0)
+		return vhost_connection_fail(vu, ret, reason);
+	if (ret == INFLIGHT_ANEW)
+		log_limited(&vu->limit, LOG_LEVEL_INFO, vu->label,
+			    "vhost-user: the inflight region is of another "
+			    "queue; begun anew");
+	if (vu->inflight.taken)
+		log_limited(&vu->limit, LOG_LEVEL_INFO, vu->label,
+			    "vhost-user: a request is in flight");
+	return 0;
+}
+
+/*
+ * Map a started ring, when it or the memory was changed. Without its memory it
+ * waits; the front end is expected to share it, or to share it again.
+ */
+int vhost_queue_remap(struct vhost_user *vu)
+{
+	bool first = !vu->vring.located;
+	const char *reason;
+	int ret;
+
+	if (!vu->vring.started)
+		return 0;
+	if (!vu->vring.size || !vu->vring.has_addresses)
+		return vhost_connection_fail(
+			vu, -EINVAL,
+			"a ring started without size or addresses");
+	ret = vring_map(&vu->vring, &vu->memory, &reason);
+	if (ret == -EFAULT)
+		return 0;
+	if (ret)
+		return vhost_connection_fail(vu, ret, reason);
+	return first ? resume_inflight(vu) : 0;
+}
+
+int vhost_queue_on_more(sd_event_source *source __attribute__((unused)),
+			void *arg)
+{
+	struct vhost_user *vu = arg;
+
+	/* It may be in blocks of which a device did not know before. */
+	if (vu->vring.started && !vu->vring.mapped) {
+		if (vhost_queue_remap(vu)) {
+			vhost_connection_end_with(vu, NULL);
+			return 0;
+		}
+		if (vu->vring.mapped)
+			vhost_connection_changed(vu);
+	}
+	vhost_queue_process(vu);
+	return 0;
+}
+
+/* There is other memory: what has waited for it goes on from the loop. */
+int vhost_queue_memory_changed(struct vhost_user *vu)
+{
+	int ret;
+
+	/* It may say which memory the guest has, where the ring may be. */
+	if (vu->shmem)
+		vu->shmem->memory(vu->shmem_arg);
+	ret = vhost_queue_remap(vu);
+	if (ret)
+		return ret;
+	vhost_connection_changed(vu);
+	if (vu->vring.started)
+		turn_take(&vu->more);
+	if (vu->shmem && vu->shmem_started)
+		vu->shmem->table(vu->shmem_arg);
+	return 0;
+}
+
+/* The ring's front end is lost, or stops it. */
+void vhost_queue_leave(struct vhost_user *vu)
+{
+	vu->kick_source = sd_event_source_disable_unref(vu->kick_source);
+	fd_close(&vu->kick_fd);
+	/* Whoever goes on with the ring finds the request in it again. */
+	if (vu->waiting)
+		vring_unpop(&vu->vring, &vu->waiting_chain);
+	vu->waiting = false;
+	vring_stop(&vu->vring);
+	turn_drop(&vu->more);
+	if (vu->shmem_started) {
+		vu->shmem_started = false;
+		vu->shmem->stopped(vu->shmem_arg);
+	}
+}
+
+/* The front end stops it, and knows from where to go on. */
+void vhost_queue_stop(struct vhost_user *vu)
+{
+	vhost_queue_leave(vu);
+	inflight_forget(&vu->inflight);
+}
+
+/*
+ * Each kick is an edge. The count is left where it is: to read it would be to
+ * wait for the next kick, should the front end have read it and O_NONBLOCK be
+ * gone, since the open file is the front end's too.
+ */
+static int on_kick(sd_event_source *source __attribute__((unused)),
+		   int fd __attribute__((unused)), uint32_t revents, void *arg)
+{
+	struct vhost_user *vu = arg;
+
+	if (revents & (EPOLLHUP | EPOLLERR)) {
+		vu->reason = "the kick descriptor is no good";
+		vhost_connection_end_with(vu, NULL);
+		return 0;
+	}
+	if (!vu->vring.mapped)
+		log_limited(&vu->limit, LOG_LEVEL_WARNING, vu->label,
+			    "vhost-user: the driver uses its queue, whose "
+			    "memory the front end does not share; it waits");
+	vhost_queue_process(vu);
+	return 0;
+}
+
+/**
+ * vhost_queue_start() - a front end has started the queue, or has another kick
+ * @kick_fd: owned from here, also on error
+ *
+ * Return: 0, or an errno after vhost_connection_fail().
+ */
+int vhost_queue_start(struct vhost_user *vu, int kick_fd)
+{
+	int ret;
+
+	vu->kick_source = sd_event_source_disable_unref(vu->kick_source);
+	fd_close(&vu->kick_fd);
+	vu->kick_fd = kick_fd;
+	ret = sd_event_add_io(vu->event, &vu->kick_source, kick_fd,
+			      EPOLLIN | EPOLLET, on_kick, vu);
+	if (ret < 0)
+		return vhost_connection_fail(vu, ret,
+					     "the descriptor cannot be polled");
+	vu->vring.started = true;
+	vu->vring.broken = false;
+	return vhost_queue_remap(vu);
+}
+
+/* Does a driver that has accepted our features work its queue? */
+bool vhost_user_driver_ready(const struct vhost_user *vu)
+{
+	return vhost_queue_runs(vu);
+}
