@@ -121,7 +121,7 @@ bool bitmap_backing_finish(struct bitmap_backing *bitmap)
 		return false;
 	bitmap->waits = false;
 	ret = carry_out(bitmap, waiting->call, waiting->gpa, waiting->size);
-	backing->done(backing->arg, ret);
+	backing_ended(backing, ret);
 	return true;
 }
 

@@ -194,8 +194,7 @@ static int subscribe(struct fixture *f)
 
 static int plug(struct fixture *f, uint64_t first, uint64_t nr)
 {
-	return f->backing->ops->plug(f->backing, GPA + first * BLOCK,
-				     nr * BLOCK);
+	return backing_plug(f->backing, GPA + first * BLOCK, nr * BLOCK);
 }
 
 static void a_client_that_subscribes_is_told(void **state)
@@ -221,7 +220,7 @@ static void a_client_that_subscribes_is_told(void **state)
 	assert_int_equal(f->nr_done, 0);
 	answer(f, fd, seq_of(text), "true");
 	assert_int_equal(f->nr_done, 1);
-	assert_int_equal(f->backing->ops->unplug_all(f->backing), -EINPROGRESS);
+	assert_int_equal(backing_unplug_all(f->backing), -EINPROGRESS);
 	text = take(f, fd);
 	assert_non_null(strstr(text, "{\"event\":\"discard\",\"seq\":3,"));
 	answer(f, fd, seq_of(text), "true");
@@ -325,8 +324,7 @@ static void a_client_that_reads_late_gets_all(void **state)
 			assert_int_equal(send(fd, list, strlen(list), 0),
 					 strlen(list));
 		run(f);
-		assert_int_equal(
-			f->backing->ops->discard(f->backing, GPA, BLOCK), 0);
+		assert_int_equal(backing_discard(f->backing, GPA, BLOCK), 0);
 		f->nr_done = 0;
 		assert_int_equal(plug(f, 0, 1), -EINPROGRESS);
 		do
@@ -337,7 +335,7 @@ static void a_client_that_reads_late_gets_all(void **state)
 		assert_int_equal(f->nr_done, 1);
 		close(fd);
 		run(f);
-		assert_int_equal(f->backing->ops->unplug_all(f->backing), 0);
+		assert_int_equal(backing_unplug_all(f->backing), 0);
 	}
 }
 

@@ -220,18 +220,16 @@ static int plug(struct fixture *f, uint64_t first, uint64_t nr)
 {
 	for (uint64_t i = first; i < first + nr; i++)
 		if (f->bitmap.dirty[i])
-			assert_int_equal(
-				f->backing->ops->discard(
-					f->backing, GPA + i * BLOCK, BLOCK),
-				0);
-	return f->backing->ops->plug(f->backing, GPA + first * BLOCK,
-				     nr * BLOCK);
+			assert_int_equal(backing_discard(f->backing,
+							 GPA + i * BLOCK,
+							 BLOCK),
+					 0);
+	return backing_plug(f->backing, GPA + first * BLOCK, nr * BLOCK);
 }
 
 static int unplug(struct fixture *f, uint64_t first, uint64_t nr)
 {
-	return f->backing->ops->unplug(f->backing, GPA + first * BLOCK,
-				       nr * BLOCK);
+	return backing_unplug(f->backing, GPA + first * BLOCK, nr * BLOCK);
 }
 
 static void expect_event(const struct mapper *mapper, bool populate,
@@ -268,15 +266,14 @@ static void without_consumers_all_is_passed_on(void **state)
 	assert_string_equal(f->backing->reason, "the test wants it");
 	f->bitmap.fail = 0;
 	f->bitmap.repeated = true;
-	assert_int_equal(f->backing->ops->repeat(f->backing, true, GPA, BLOCK),
-			 0);
+	assert_int_equal(backing_repeat(f->backing, true, GPA, BLOCK), 0);
 	f->bitmap.later = true;
-	assert_int_equal(f->backing->ops->unplug_all(f->backing), -EINPROGRESS);
+	assert_int_equal(backing_unplug_all(f->backing), -EINPROGRESS);
 	assert_true(bitmap_backing_finish(&f->bitmap));
 	assert_int_equal(f->nr_done, 1);
 	assert_int_equal(f->result, 0);
 	assert_int_equal(f->backing->plugged.set, 0);
-	f->backing->ops->answer_lost(f->backing);
+	backing_answer_lost(f->backing);
 	assert_int_equal(f->bitmap.lost, 1);
 }
 
@@ -320,14 +317,13 @@ static void memory_goes_when_all_have_let_go(void **state)
 	assert_int_equal(f->backing->plugged.set, 10);
 	accept_event(a);
 	assert_int_equal(f->backing->plugged.set, 10);
-	assert_int_equal(
-		f->backing->ops->discard(f->backing, GPA + 40 * BLOCK, BLOCK),
-		0);
+	assert_int_equal(backing_discard(f->backing, GPA + 40 * BLOCK, BLOCK),
+			 0);
 	accept_event(b);
 	assert_int_equal(f->backing->plugged.set, 4);
 	assert_int_equal(f->nr_done, 1);
 	assert_int_equal(f->result, 0);
-	assert_int_equal(f->backing->ops->unplug_all(f->backing), -EINPROGRESS);
+	assert_int_equal(backing_unplug_all(f->backing), -EINPROGRESS);
 	expect_event(a, false, 0, 10, 0, 3);
 	accept_event(a);
 	accept_event(b);
@@ -437,7 +433,7 @@ static void unplug_all_cannot_be_refused(void **state)
 	assert_int_equal(plug(f, 5, 4), 0);
 	a = add_mapper(f, 0);
 	accept_event(a);
-	assert_int_equal(f->backing->ops->unplug_all(f->backing), -EINPROGRESS);
+	assert_int_equal(backing_unplug_all(f->backing), -EINPROGRESS);
 	refuse_event(a);
 	assert_null(a->consumer);
 	assert_non_null(strstr(a->closed, "it is full"));
@@ -550,13 +546,12 @@ static void a_repeated_request_waits_for_them_too(void **state)
 	/* As after a restart: plugged, and nobody was told. */
 	backing_note_plugged(f->backing, GPA, BLOCK);
 	f->bitmap.repeated = true;
-	assert_int_equal(f->backing->ops->repeat(f->backing, true, GPA, BLOCK),
+	assert_int_equal(backing_repeat(f->backing, true, GPA, BLOCK),
 			 -EINPROGRESS);
 	accept_event(a);
 	assert_int_equal(f->nr_done, 1);
 	assert_int_equal(f->result, 0);
-	assert_int_equal(f->backing->ops->repeat(f->backing, true, GPA, BLOCK),
-			 -EINVAL);
+	assert_int_equal(backing_repeat(f->backing, true, GPA, BLOCK), -EINVAL);
 }
 
 /* Whatever the request before it was. */
@@ -566,13 +561,12 @@ static void a_repeated_request_can_be_refused(void **state)
 	struct mapper *a;
 
 	assert_int_equal(plug(f, 8, 2), 0);
-	assert_int_equal(
-		f->backing->ops->unplug(f->backing, GPA + 8 * BLOCK, 2 * BLOCK),
-		0);
+	assert_int_equal(backing_unplug(f->backing, GPA + 8 * BLOCK, 2 * BLOCK),
+			 0);
 	a = add_mapper(f, 0);
 	backing_note_plugged(f->backing, GPA, BLOCK);
 	f->bitmap.repeated = true;
-	assert_int_equal(f->backing->ops->repeat(f->backing, true, GPA, BLOCK),
+	assert_int_equal(backing_repeat(f->backing, true, GPA, BLOCK),
 			 -EINPROGRESS);
 	refuse_event(a);
 	assert_int_equal(f->nr_done, 1);
@@ -600,16 +594,14 @@ static void what_others_change_is_told_and_not_asked(void **state)
 	backing_note_unplugged(f->backing, GPA + 2 * BLOCK, BLOCK);
 	consumers_changed(&f->consumers);
 	/* Not from under it. */
-	assert_int_equal(
-		f->backing->ops->discard(f->backing, GPA + 2 * BLOCK, BLOCK),
-		-EBUSY);
+	assert_int_equal(backing_discard(f->backing, GPA + 2 * BLOCK, BLOCK),
+			 -EBUSY);
 	assert_non_null(strstr(f->backing->reason, "mapper0"));
 	run(f);
 	expect_event(a, false, 2, 1, 0, 0);
 	accept_event(a);
-	assert_int_equal(
-		f->backing->ops->discard(f->backing, GPA + 2 * BLOCK, BLOCK),
-		0);
+	assert_int_equal(backing_discard(f->backing, GPA + 2 * BLOCK, BLOCK),
+			 0);
 	assert_int_equal(f->nr_done, 0);
 }
 
@@ -621,11 +613,11 @@ static void verify_tells_them_what_it_found(void **state)
 
 	f->bitmap.truth = truth;
 	f->bitmap.stale = true;
-	assert_int_equal(f->backing->ops->verify(f->backing), 1);
+	assert_int_equal(backing_verify(f->backing), 1);
 	run(f);
 	expect_event(a, true, 7, 1, 1, 1);
 	accept_event(a);
-	assert_int_equal(f->backing->ops->verify(f->backing), 0);
+	assert_int_equal(backing_verify(f->backing), 0);
 	run(f);
 	assert_false(a->waits);
 }
@@ -781,7 +773,7 @@ static void begin_random(struct fixture *f, struct model *m)
 		m->first = 0;
 		m->nr = NR_BLOCKS;
 		m->plug = false;
-		ret = f->backing->ops->unplug_all(f->backing);
+		ret = backing_unplug_all(f->backing);
 	} else if (!in) {
 		m->plug = true;
 		ret = plug(f, first, nr);
@@ -951,8 +943,7 @@ static void one_that_ends_while_all_are_told_is_freed_later(void **state)
 	struct mapper *stays = add_mapper(f, 0), *leaves = add_mapper(f, 1);
 
 	leaves->consumer->ops = &leaving_ops;
-	assert_int_equal(f->backing->ops->plug(f->backing, GPA, BLOCK),
-			 -EINPROGRESS);
+	assert_int_equal(backing_plug(f->backing, GPA, BLOCK), -EINPROGRESS);
 	assert_null(leaves->consumer);
 	assert_int_equal(f->consumers.nr_consumers, 1);
 	accept_event(stays);

@@ -122,14 +122,14 @@ static int plug(struct fixture *f, uint64_t first, uint64_t nr)
 {
 	struct backing *backing = &f->region.backing;
 
-	return backing->ops->plug(backing, GPA + first * BLOCK, nr * BLOCK);
+	return backing_plug(backing, GPA + first * BLOCK, nr * BLOCK);
 }
 
 static int unplug(struct fixture *f, uint64_t first, uint64_t nr)
 {
 	struct backing *backing = &f->region.backing;
 
-	return backing->ops->unplug(backing, GPA + first * BLOCK, nr * BLOCK);
+	return backing_unplug(backing, GPA + first * BLOCK, nr * BLOCK);
 }
 
 static void finish(struct fixture *f)
@@ -316,16 +316,16 @@ static void a_change_of_before_is_repeated_once(void **state)
 
 	assert_int_equal(plug(f, 0, 2), 0);
 	/* The guest was answered. */
-	assert_int_equal(backing->ops->repeat(backing, true, GPA, 2 * BLOCK),
+	assert_int_equal(backing_repeat(backing, true, GPA, 2 * BLOCK),
 			 -EINVAL);
-	backing->ops->answer_lost(backing);
+	backing_answer_lost(backing);
 	fuzz_module_set(FUZZ_MODULE_LATER);
-	assert_int_equal(backing->ops->repeat(backing, true, GPA, 2 * BLOCK),
+	assert_int_equal(backing_repeat(backing, true, GPA, 2 * BLOCK),
 			 -EINPROGRESS);
 	finish(f);
 	assert_told(&f->done, 1, 0);
 	assert_int_equal(backing->plugged.set, 2);
-	assert_int_equal(backing->ops->repeat(backing, true, GPA, 2 * BLOCK),
+	assert_int_equal(backing_repeat(backing, true, GPA, 2 * BLOCK),
 			 -EINVAL);
 }
 

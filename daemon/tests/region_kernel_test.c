@@ -227,7 +227,7 @@ static int plug_in(struct fixture *f, struct region *region, unsigned int first,
 		   unsigned int nr)
 {
 	struct backing *backing = &region->backing;
-	int ret = backing->ops->plug(backing, GPA + first * BLOCK, nr * BLOCK);
+	int ret = backing_plug(backing, GPA + first * BLOCK, nr * BLOCK);
 
 	return ret == -EINPROGRESS ? wait_done(f) : ret;
 }
@@ -240,8 +240,7 @@ static int plug(struct fixture *f, unsigned int first, unsigned int nr)
 static int unplug(struct fixture *f, unsigned int first, unsigned int nr)
 {
 	struct backing *backing = &f->region.backing;
-	int ret =
-		backing->ops->unplug(backing, GPA + first * BLOCK, nr * BLOCK);
+	int ret = backing_unplug(backing, GPA + first * BLOCK, nr * BLOCK);
 
 	return ret == -EINPROGRESS ? wait_done(f) : ret;
 }
@@ -249,7 +248,7 @@ static int unplug(struct fixture *f, unsigned int first, unsigned int nr)
 static int unplug_all(struct fixture *f)
 {
 	struct backing *backing = &f->region.backing;
-	int ret = backing->ops->unplug_all(backing);
+	int ret = backing_unplug_all(backing);
 
 	return ret == -EINPROGRESS ? wait_done(f) : ret;
 }
@@ -268,8 +267,8 @@ static bool repeated(struct fixture *f, bool plugging, unsigned int first,
 
 	int ret;
 
-	ret = backing->ops->repeat(backing, plugging, GPA + first * BLOCK,
-				   nr * BLOCK);
+	ret = backing_repeat(backing, plugging, GPA + first * BLOCK,
+			     nr * BLOCK);
 	if (ret == -EINPROGRESS)
 		ret = wait_done(f);
 	assert_true(!ret || ret == -EINVAL);
@@ -406,7 +405,7 @@ static void discarded_memory_is_given_back(void **state)
 	struct stat st;
 
 	memset(f->memory, 1, 4 * BLOCK);
-	assert_int_equal(backing->ops->discard(backing, GPA + BLOCK, BLOCK), 0);
+	assert_int_equal(backing_discard(backing, GPA + BLOCK, BLOCK), 0);
 	assert_int_equal(fstat(f->memory_fd, &st), 0);
 	assert_int_equal(st.st_blocks * 512, 3 * BLOCK);
 	assert_int_equal(st.st_size, REGION_SIZE);
@@ -583,7 +582,7 @@ static void a_request_in_flight_over_a_restart_is_found(void **state)
 	/* A connection that ended does the same. */
 	assert_int_equal(plug(f, 32, 4), 0);
 	assert_false(repeated(f, true, 32, 4));
-	f->region.backing.ops->answer_lost(&f->region.backing);
+	backing_answer_lost(&f->region.backing);
 	assert_true(repeated(f, true, 32, 4));
 }
 
@@ -682,11 +681,10 @@ static void nobody_waits_for_a_change(void **state)
 	struct backing *backing = &f->region.backing;
 
 	answers_to_delay = 1;
-	assert_int_equal(backing->ops->plug(backing, GPA, BLOCK), -EINPROGRESS);
+	assert_int_equal(backing_plug(backing, GPA, BLOCK), -EINPROGRESS);
 	assert_int_equal(answers_to_delay, 0);
 	/* There is one at a time; the mirror is as it was until the answer. */
-	assert_int_equal(backing->ops->plug(backing, GPA + BLOCK, BLOCK),
-			 -EBUSY);
+	assert_int_equal(backing_plug(backing, GPA + BLOCK, BLOCK), -EBUSY);
 	assert_int_equal(backing->plugged.set, 0);
 	assert_int_equal(region_set_requested(&f->region, 32 * MIB, &f->err),
 			 -EINPROGRESS);
@@ -764,13 +762,12 @@ static void what_others_plugged_is_not_discarded(void **state)
 	/* Plugged again, with contents, before we know of it. */
 	plug_by_other(f, 2, 1, 0);
 	f->memory[2 * BLOCK] = 9;
-	assert_int_equal(backing->ops->discard(backing, GPA, 4 * BLOCK),
-			 -EAGAIN);
+	assert_int_equal(backing_discard(backing, GPA, 4 * BLOCK), -EAGAIN);
 	assert_int_equal(f->memory[2 * BLOCK], 9);
 	assert_int_equal(backing->owed.set, 3);
 	assert_int_equal(f->news, 1);
 	assert_mirror(f);
-	assert_int_equal(backing->ops->discard(backing, GPA, 2 * BLOCK), 0);
+	assert_int_equal(backing_discard(backing, GPA, 2 * BLOCK), 0);
 }
 
 static void a_memslot_in_the_way_is_busy(void **state)
@@ -904,7 +901,7 @@ static void the_end_of_the_vm_is_seen(void **state)
 	backing->arg = f;
 	/* In another process than the VM's: the descriptor is the authority. */
 	answers_to_delay = 1;
-	assert_int_equal(backing->ops->plug(backing, GPA, BLOCK), -EINPROGRESS);
+	assert_int_equal(backing_plug(backing, GPA, BLOCK), -EINPROGRESS);
 	assert_int_equal(wait_done(f), 0);
 	assert_int_equal(region_read_changes(&region, &others), 0);
 

@@ -847,7 +847,7 @@ static void blocks_that_others_unplug_are_discarded(void **state)
 	f->bitmap.truth = truth;
 	f->bitmap.stale = true;
 	f->bitmap.nr_log = 0;
-	f->bitmap.backing.ops->verify(&f->bitmap.backing);
+	backing_verify(&f->bitmap.backing);
 	virtio_mem_backing_changed(&f->dev);
 	assert_true(f->wants_work);
 	while (virtio_mem_work(&f->dev))

@@ -51,7 +51,7 @@ static void discard_unplugged(struct served *s)
 
 	for (uint64_t i = 0; i < RECORD_BLOCKS; i++)
 		if (!blocks_count(&b->plugged, i, 1))
-			b->ops->discard(b, RECORD_GPA + i * RECORD_BLOCK,
+			backing_discard(b, RECORD_GPA + i * RECORD_BLOCK,
 					RECORD_BLOCK);
 }
 
@@ -88,7 +88,7 @@ static int handle_plug(struct control_call *call, void *arg)
 	struct backing *b = &s->bitmap.backing;
 
 	return handle_guest(call, s,
-			    b->ops->plug(b,
+			    backing_plug(b,
 					 RECORD_GPA + blocks_at(call, "first"),
 					 blocks_at(call, "nr")));
 }
@@ -100,7 +100,7 @@ static int handle_unplug(struct control_call *call, void *arg)
 
 	return handle_guest(
 		call, s,
-		b->ops->unplug(b, RECORD_GPA + blocks_at(call, "first"),
+		backing_unplug(b, RECORD_GPA + blocks_at(call, "first"),
 			       blocks_at(call, "nr")));
 }
 
@@ -109,7 +109,7 @@ static int handle_unplug_all(struct control_call *call, void *arg)
 	struct served *s = arg;
 	struct backing *b = &s->bitmap.backing;
 
-	return handle_guest(call, s, b->ops->unplug_all(b));
+	return handle_guest(call, s, backing_unplug_all(b));
 }
 
 static int handle_plugged(struct control_call *call, void *arg)
@@ -174,7 +174,7 @@ static void serve(int listen_fd, uint32_t plugged, bool attached)
 			    RECORD_BLOCK);
 	for (unsigned int i = 0; i < RECORD_BLOCKS; i++)
 		if (plugged >> i & 1)
-			b->ops->plug(b, RECORD_GPA + i * RECORD_BLOCK,
+			backing_plug(b, RECORD_GPA + i * RECORD_BLOCK,
 				     RECORD_BLOCK);
 	b->done = on_done;
 	b->arg = &s;

@@ -35,6 +35,66 @@ int backing_init(struct backing *backing, const struct backing_ops *ops,
 	return 0;
 }
 
+/* Stand between the device and the backing, or no longer. */
+void backing_set_filter(struct backing *backing,
+			const struct backing_filter *filter, void *arg)
+{
+	backing->filter = filter;
+	backing->filter_arg = arg;
+}
+
+int backing_plug(struct backing *backing, uint64_t gpa, uint64_t size)
+{
+	return (backing->filter ? backing->filter->plug
+				: backing->ops->plug)(backing, gpa, size);
+}
+
+int backing_unplug(struct backing *backing, uint64_t gpa, uint64_t size)
+{
+	return (backing->filter ? backing->filter->unplug
+				: backing->ops->unplug)(backing, gpa, size);
+}
+
+int backing_unplug_all(struct backing *backing)
+{
+	return (backing->filter ? backing->filter->unplug_all
+				: backing->ops->unplug_all)(backing);
+}
+
+int backing_repeat(struct backing *backing, bool plug, uint64_t gpa,
+		   uint64_t size)
+{
+	return (backing->filter
+			? backing->filter->repeat
+			: backing->ops->repeat)(backing, plug, gpa, size);
+}
+
+int backing_verify(struct backing *backing)
+{
+	return (backing->filter ? backing->filter->verify
+				: backing->ops->verify)(backing);
+}
+
+int backing_discard(struct backing *backing, uint64_t gpa, uint64_t size)
+{
+	return (backing->filter ? backing->filter->discard
+				: backing->ops->discard)(backing, gpa, size);
+}
+
+void backing_answer_lost(struct backing *backing)
+{
+	backing->ops->answer_lost(backing);
+}
+
+/* An operation of the backing's has ended that was -EINPROGRESS. */
+void backing_ended(struct backing *backing, int result)
+{
+	if (backing->filter)
+		backing->filter->ended(backing, result);
+	else if (backing->done)
+		backing->done(backing->arg, result);
+}
+
 /* Count what is looked at of the sets of blocks. @work: not owned */
 void backing_count(struct backing *backing, struct work *work)
 {

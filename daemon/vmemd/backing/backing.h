@@ -42,8 +42,8 @@ struct backing;
  *	number of blocks. NULL: any may
  *
  * Ranges are whole blocks inside the region: the device has checked. The first
- * four may take long. They return -EINPROGRESS then, and @done of the backing
- * is called with the result; there is one at a time. An errno means that
+ * four may take long. They return -EINPROGRESS then, and backing_ended() is
+ * called with the result; there is one at a time. An errno means that
  * nothing was changed (@discard: maybe some), and has @reason set. -EAGAIN:
  * @plugged was not true and has been brought up to date; judge again.
  */
@@ -57,6 +57,24 @@ struct backing_ops {
 	int (*discard)(struct backing *backing, uint64_t gpa, uint64_t size);
 	void (*answer_lost)(struct backing *backing);
 	uint64_t (*next_memory)(struct backing *backing, uint64_t from);
+};
+
+/**
+ * struct backing_filter - what stands between a device and its backing
+ * @plug, @unplug, @unplug_all, @repeat, @verify, @discard: as of struct
+ *	backing_ops, which it calls in turn, or not
+ * @ended: what it had the backing begin has this result; it calls @done of the
+ *	backing when the device's own request has ended
+ */
+struct backing_filter {
+	int (*plug)(struct backing *backing, uint64_t gpa, uint64_t size);
+	int (*unplug)(struct backing *backing, uint64_t gpa, uint64_t size);
+	int (*unplug_all)(struct backing *backing);
+	int (*repeat)(struct backing *backing, bool plug, uint64_t gpa,
+		      uint64_t size);
+	int (*verify)(struct backing *backing);
+	int (*discard)(struct backing *backing, uint64_t gpa, uint64_t size);
+	void (*ended)(struct backing *backing, int result);
 };
 
 /*
@@ -73,6 +91,8 @@ struct backing_ops {
 
 /**
  * struct backing - what carries out changes
+ * @filter: what stands before it, NULL for nothing; with @filter_arg. See
+ *	backing_set_filter()
  * @placed: it is known where the region is in the guest; else @gpa means nothing,
  *	and the device says that it has no memory
  * @lost_at_reset: memory that is populated is not kept over a system reset,
@@ -92,6 +112,8 @@ struct backing_ops {
  */
 struct backing {
 	const struct backing_ops *ops;
+	const struct backing_filter *filter;
+	void *filter_arg;
 	bool placed;
 	bool lost_at_reset;
 	bool lost;
@@ -111,6 +133,8 @@ struct backing {
 
 int backing_init(struct backing *backing, const struct backing_ops *ops,
 		 uint64_t gpa, uint64_t size, uint64_t block_size);
+void backing_set_filter(struct backing *backing,
+			const struct backing_filter *filter, void *arg);
 void backing_count(struct backing *backing, struct work *work);
 int backing_note_file(struct backing *backing, int fd);
 void backing_free(struct backing *backing);
@@ -119,5 +143,18 @@ void backing_note_unplugged(struct backing *backing, uint64_t gpa,
 			    uint64_t size);
 void backing_adopt(struct backing *backing, struct blocks *plugged);
 void backing_owe(struct backing *backing, uint64_t gpa, uint64_t size);
+
+/* What a device calls. */
+int backing_plug(struct backing *backing, uint64_t gpa, uint64_t size);
+int backing_unplug(struct backing *backing, uint64_t gpa, uint64_t size);
+int backing_unplug_all(struct backing *backing);
+int backing_repeat(struct backing *backing, bool plug, uint64_t gpa,
+		   uint64_t size);
+int backing_verify(struct backing *backing);
+int backing_discard(struct backing *backing, uint64_t gpa, uint64_t size);
+void backing_answer_lost(struct backing *backing);
+
+/* What a backing calls. */
+void backing_ended(struct backing *backing, int result);
 
 #endif /* BACKING_H */

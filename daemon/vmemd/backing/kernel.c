@@ -604,8 +604,7 @@ static int on_answer(sd_event_source *source __attribute__((unused)),
 		return 0;
 	}
 	ret = end_blocks(region, ret, &changed, &err);
-	if (backing->done)
-		backing->done(backing->arg, ret);
+	backing_ended(backing, ret);
 	return 0;
 }
 
@@ -707,8 +706,7 @@ static int on_allocate(sd_event_source *source __attribute__((unused)),
 		return 0;
 	if (ret)
 		backing_owe(backing, range.gpa, range.size);
-	if (backing->done)
-		backing->done(backing->arg, ret);
+	backing_ended(backing, ret);
 	return 0;
 }
 

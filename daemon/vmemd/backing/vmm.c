@@ -429,8 +429,8 @@ static void finish(struct shmem *shmem)
 		change->result = 0;
 	}
 	change->active = false;
-	if (!shmem->inside && backing->done)
-		backing->done(backing->arg, change->result);
+	if (!shmem->inside)
+		backing_ended(backing, change->result);
 	if (known)
 		lost_changed(shmem);
 }

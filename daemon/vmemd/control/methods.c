@@ -733,7 +733,7 @@ static int handle_save(struct control_call *call, void *arg)
 		return -EBUSY;
 	}
 	if (start <= backing->gpa) {
-		ret = device->dev.backing->ops->verify(device->dev.backing);
+		ret = backing_verify(device->dev.backing);
 		if (ret < 0) {
 			snprintf(call->message, sizeof(call->message), "%s",
 				 backing->reason);

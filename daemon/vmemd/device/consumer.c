@@ -7,9 +7,9 @@
  * guest is told of before them is memory that a device cannot reach, and memory
  * that they keep after it is gone is not given back, or is another owner's.
  *
- * Place. struct consumers stands between the device and its backing: it takes
- * the place of the backing's operations, and the device's callback. Neither
- * knows of it. Without consumers every operation is passed on as it is.
+ * Place. struct consumers stands between the device and its backing, as the
+ * backing's filter (backing.h). Neither knows of it. Without consumers every
+ * operation is passed on as it is.
  *
  *	plug:	backing plugs -> all are told -> the guest is answered
  *	unplug:	all let go -> backing unplugs -> the guest is answered
@@ -71,8 +71,7 @@
 
 static struct consumers *to_consumers(const struct backing *backing)
 {
-	return (struct consumers *)((char *)backing->ops -
-				    offsetof(struct consumers, ops));
+	return backing->filter_arg;
 }
 
 static uint64_t block_of(const struct consumers *consumers, uint64_t gpa)
@@ -374,11 +373,11 @@ static int do_change(struct consumers *consumers)
 
 	switch (consumers->change) {
 	case CONSUMERS_PLUG:
-		return consumers->inner->plug(backing, gpa, size);
+		return backing->ops->plug(backing, gpa, size);
 	case CONSUMERS_UNPLUG:
-		return consumers->inner->unplug(backing, gpa, size);
+		return backing->ops->unplug(backing, gpa, size);
 	default:
-		return consumers->inner->unplug_all(backing);
+		return backing->ops->unplug_all(backing);
 	}
 }
 
@@ -439,7 +438,7 @@ static int go_on(struct consumers *consumers)
 			break;
 		case CONSUMERS_RETRACTING:
 			consumers->step = CONSUMERS_UNDOING;
-			ret = consumers->inner->unplug(
+			ret = backing->ops->unplug(
 				backing, gpa_of(consumers, consumers->first),
 				consumers->nr * backing->block_size);
 			if (ret == -EINPROGRESS)
@@ -465,15 +464,16 @@ static int go_on(struct consumers *consumers)
 /* Go on outside of the device's call. */
 static void advance(struct consumers *consumers)
 {
+	const struct backing *backing = consumers->backing;
 	int ret = go_on(consumers);
 
-	if (ret != -EINPROGRESS && consumers->done)
-		consumers->done(consumers->arg, ret);
+	if (ret != -EINPROGRESS && backing->done)
+		backing->done(backing->arg, ret);
 }
 
-static void on_inner_done(void *arg, int result)
+static void consumers_ended(struct backing *backing, int result)
 {
-	struct consumers *consumers = arg;
+	struct consumers *consumers = to_consumers(backing);
 
 	if (consumers->step == CONSUMERS_UNDOING)
 		undone(consumers, result);
@@ -552,13 +552,13 @@ static int consumers_repeat(struct backing *backing, bool plug, uint64_t gpa,
 	begin(consumers, plug ? CONSUMERS_PLUG : CONSUMERS_UNPLUG, gpa, size);
 	consumers->step = CONSUMERS_CHANGING;
 	return begin_plug(consumers,
-			  consumers->inner->repeat(backing, plug, gpa, size));
+			  backing->ops->repeat(backing, plug, gpa, size));
 }
 
 static int consumers_verify(struct backing *backing)
 {
 	struct consumers *consumers = to_consumers(backing);
-	int ret = consumers->inner->verify(backing);
+	int ret = backing->ops->verify(backing);
 
 	if (ret > 0)
 		consumers_changed(consumers);
@@ -582,23 +582,21 @@ static int consumers_discard(struct backing *backing, uint64_t gpa,
 			 consumer->name);
 		return -EBUSY;
 	}
-	ret = consumers->inner->discard(backing, gpa, size);
+	ret = backing->ops->discard(backing, gpa, size);
 	if (ret == -EAGAIN)
 		consumers_changed(consumers);
 	return ret;
 }
 
-static uint64_t consumers_next_memory(struct backing *backing, uint64_t from)
-{
-	const struct backing_ops *inner = to_consumers(backing)->inner;
-
-	return inner->next_memory ? inner->next_memory(backing, from) : from;
-}
-
-static void consumers_answer_lost(struct backing *backing)
-{
-	to_consumers(backing)->inner->answer_lost(backing);
-}
+static const struct backing_filter consumers_filter = {
+	.plug = consumers_plug,
+	.unplug = consumers_unplug,
+	.unplug_all = consumers_unplug_all,
+	.repeat = consumers_repeat,
+	.verify = consumers_verify,
+	.discard = consumers_discard,
+	.ended = consumers_ended,
+};
 
 /* --- What consumers say --- */
 
@@ -833,7 +831,7 @@ int consumer_new(struct consumer **consumerp, struct consumers *consumers,
 /**
  * consumers_start() - stand before a device's backing
  * @consumers: zeroed
- * @backing: with the device's callback set; stays the caller's
+ * @backing: stays the caller's
  * @slot_size: a multiple of the block size; the region's last may be shorter
  * @first_slot: id of the first in KVM
  *
@@ -849,27 +847,12 @@ int consumers_start(struct consumers *consumers, sd_event *event,
 	if (ret < 0)
 		return ret;
 	sd_event_source_set_enabled(consumers->kick, SD_EVENT_OFF);
-	consumers->ops = (struct backing_ops){
-		.plug = consumers_plug,
-		.unplug = consumers_unplug,
-		.unplug_all = consumers_unplug_all,
-		.repeat = consumers_repeat,
-		.verify = consumers_verify,
-		.discard = consumers_discard,
-		.answer_lost = consumers_answer_lost,
-		.next_memory = consumers_next_memory,
-	};
 	consumers->event = event;
 	consumers->slot_size = slot_size;
 	consumers->first_slot = first_slot;
 	consumers->answer_usec = CONSUMER_ANSWER_USEC;
-	consumers->inner = backing->ops;
-	consumers->done = backing->done;
-	consumers->arg = backing->arg;
-	backing->ops = &consumers->ops;
-	backing->done = on_inner_done;
-	backing->arg = consumers;
 	consumers->backing = backing;
+	backing_set_filter(backing, &consumers_filter, consumers);
 	return 0;
 }
 
@@ -885,8 +868,6 @@ void consumers_stop(struct consumers *consumers)
 		free_consumer(consumers->list);
 	}
 	consumers->kick = sd_event_source_disable_unref(consumers->kick);
-	consumers->backing->ops = consumers->inner;
-	consumers->backing->done = NULL;
-	consumers->backing->arg = NULL;
+	backing_set_filter(consumers->backing, NULL, NULL);
 	memset(consumers, 0, sizeof(*consumers));
 }

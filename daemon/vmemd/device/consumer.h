@@ -140,10 +140,7 @@ enum consumers_change {
  * @label: for messages, see base/log.h; set by the user before
  *	consumers_start(), not owned
  * @limit: for messages that others can cause
- * @ops: what the device calls; its address leads here
  * @backing: what it stands before, NULL if it does not
- * @inner: operations of that
- * @done, @arg: of the device
  * @slot_size: bytes of a memslot; @first_slot: its id in KVM
  * @answer_usec: CONSUMER_ANSWER_USEC; shorter in tests
  * @kick: on while consumers are to be told of what has changed by itself, or
@@ -159,11 +156,7 @@ enum consumers_change {
 struct consumers {
 	const char *label;
 	struct log_limit limit;
-	struct backing_ops ops;
 	struct backing *backing;
-	const struct backing_ops *inner;
-	void (*done)(void *arg, int result);
-	void *arg;
 	sd_event *event;
 	uint64_t slot_size;
 	uint32_t first_slot;

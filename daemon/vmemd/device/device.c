@@ -3,8 +3,17 @@
  * One virtio-mem device of the daemon: the region that it manages, the model
  * that the guest talks to, and the front end between the two.
  *
- *	guest -> vring -> virtio_mem -> region -> kvm_vmem.ko
- *	VMM   -> vhost_user          -> shmem  -> VMM
+ *	guest -> vhost/queue -> virtio_mem -> consumer -> backing/kernel -> KVM
+ *	VMM   -> vhost/messages                  |
+ *	                                         +-> consumers (control/)
+ * or
+ *	guest -> vhost/queue -> virtio_mem -> backing/vmm -> VMM
+ *	VMM   -> vhost/messages               (vhost/backend_channel)
+ *
+ * A request goes from left to right, each calling the next one, and its answer
+ * comes back by their callbacks. start_chain() puts them together. Consumers are
+ * the filter of a backing, see backing.h. A VMM that maps memory for the device
+ * informs its other devices itself: there are no consumers then.
  *
  * A device is opened before the daemon gives up its rights, since it needs
  * netlink sockets, and has a region from then on or later, by "attach". Without
@@ -403,6 +412,26 @@ static int restore(struct vmem_device *device, char *text, size_t text_size)
 	return 0;
 }
 
+/* Put together what a request goes through, for a backing that is there. */
+static int start_chain(struct vmem_device *device, struct backing *backing,
+		       uint64_t requested_size, bool used_before)
+{
+	const struct vmem_nl_region *state = &device->region.state;
+
+	virtio_mem_start(&device->dev, backing, requested_size, used_before);
+	if (backing != &device->region.backing)
+		return 0;
+	device->consumers.label = device->label;
+	return consumers_start(&device->consumers, device->event, backing,
+			       state->slot_size, state->first_slot);
+}
+
+static void stop_chain(struct vmem_device *device)
+{
+	virtio_mem_stop(&device->dev);
+	consumers_stop(&device->consumers);
+}
+
 /* The region is there: let a front end see the device. */
 static int serve_vhost_user(struct vmem_device *device)
 {
@@ -466,19 +495,15 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 		return ret;
 	}
 	restored = !ret;
-	virtio_mem_start(&device->dev, &region->backing,
-			 region->state.requested_size, region->used_before);
+	ret = start_chain(device, &region->backing,
+			  region->state.requested_size, region->used_before);
+	if (ret) {
+		snprintf(text, text_size, "the event loop: %s", strerror(-ret));
+		goto stop_chain;
+	}
 	if (restored)
 		virtio_mem_keep_usable(&device->dev,
 				       device->saved.usable_region_size);
-	device->consumers.label = device->label;
-	ret = consumers_start(&device->consumers, device->event,
-			      &region->backing, region->state.slot_size,
-			      region->state.first_slot);
-	if (ret) {
-		snprintf(text, text_size, "the event loop: %s", strerror(-ret));
-		goto stop_device;
-	}
 	region->news = on_news;
 	region->size_set = on_size_set;
 	region->log_set = on_log_set;
@@ -488,14 +513,14 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 		ret = vmem_device_set_requested(device, options->requested_size,
 						text, text_size);
 		if (ret != -EINPROGRESS)
-			goto stop_device;
+			goto stop_chain;
 	}
 	ret = sd_event_add_io(device->event, &device->region_source, region_fd,
 			      EPOLLIN, on_region, device);
 	if (ret < 0) {
 		snprintf(text, text_size, "the region cannot be polled: %s",
 			 strerror(-ret));
-		goto stop_device;
+		goto stop_chain;
 	}
 	device->attached = true;
 	if (device->excess.has_cap)
@@ -527,9 +552,8 @@ forget:
 	sd_event_source_set_enabled(device->excess_source, SD_EVENT_OFF);
 	device->region_source =
 		sd_event_source_disable_unref(device->region_source);
-stop_device:
-	virtio_mem_stop(&device->dev);
-	consumers_stop(&device->consumers);
+stop_chain:
+	stop_chain(device);
 	region_detach(region);
 	return ret;
 }
@@ -596,15 +620,15 @@ int vmem_device_attach_shmem(struct vmem_device *device, int memory_fd,
 			   options->slot_size, text, text_size);
 	if (ret)
 		return ret;
-	virtio_mem_start(&device->dev, backing, shmem->state.was.requested_size,
-			 shmem->state.was.used);
-	if (options->has_requested_size && !shmem->state.found)
+	ret = start_chain(device, backing, shmem->state.was.requested_size,
+			  shmem->state.was.used);
+	if (!ret && options->has_requested_size && !shmem->state.found)
 		ret = vmem_device_set_requested(device, options->requested_size,
 						text, text_size);
 	if (!ret && options->gpa && !backing->placed)
 		ret = shmem_place(shmem, options->gpa, text, text_size);
 	if (ret)
-		goto stop_device;
+		goto stop_chain;
 	device->attached = true;
 	if (device->excess.has_cap)
 		sd_event_source_set_enabled(device->excess_source,
@@ -625,8 +649,8 @@ int vmem_device_attach_shmem(struct vmem_device *device, int memory_fd,
 forget:
 	device->attached = false;
 	sd_event_source_set_enabled(device->excess_source, SD_EVENT_OFF);
-stop_device:
-	virtio_mem_stop(&device->dev);
+stop_chain:
+	stop_chain(device);
 	shmem_detach(shmem);
 	return ret;
 }
@@ -760,13 +784,11 @@ void vmem_device_close(struct vmem_device *device)
 	device->region_source =
 		sd_event_source_disable_unref(device->region_source);
 	if (device->attached) {
-		virtio_mem_stop(&device->dev);
-		if (device->vmm) {
+		stop_chain(device);
+		if (device->vmm)
 			shmem_detach(&device->shmem);
-		} else {
-			consumers_stop(&device->consumers);
+		else
 			region_detach(&device->region);
-		}
 	}
 	turn_end(&device->work);
 	device->work_again_source =

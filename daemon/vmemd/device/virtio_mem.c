@@ -259,7 +259,7 @@ static int discard_blocks(struct virtio_mem *dev, uint64_t *at, uint64_t end,
 			return -EINPROGRESS;
 		stop = end - first > budget ? first + budget : end;
 		next = blocks_next_until(&backing->owed, first, stop, false);
-		ret = backing->ops->discard(
+		ret = backing_discard(
 			backing, backing->gpa + first * backing->block_size,
 			(next - first) * backing->block_size);
 		work_add(dev->work_done,
@@ -636,7 +636,7 @@ static int contradicted(struct virtio_mem *dev, bool all)
 	int ret;
 
 	if (!current->verified) {
-		ret = backing->ops->verify(backing);
+		ret = backing_verify(backing);
 		if (ret < 0)
 			return ret;
 		current->verified = true;
@@ -649,9 +649,8 @@ static int contradicted(struct virtio_mem *dev, bool all)
 	if (!all)
 		return VIRTIO_MEM_ERROR;
 	current->step = VIRTIO_MEM_REPEATING;
-	return backing->ops->repeat(backing,
-				    current->request == VIRTIO_MEM_PLUG,
-				    current->gpa, current->size);
+	return backing_repeat(backing, current->request == VIRTIO_MEM_PLUG,
+			      current->gpa, current->size);
 }
 
 /* Blocks were plugged or unplugged, as the current request wanted. */
@@ -726,7 +725,7 @@ static int plug(struct virtio_mem *dev)
 	if (ret)
 		return ret;
 	current->step = VIRTIO_MEM_CHANGING;
-	return backing->ops->plug(backing, current->gpa, current->size);
+	return backing_plug(backing, current->gpa, current->size);
 }
 
 static int unplug(struct virtio_mem *dev)
@@ -747,7 +746,7 @@ static int unplug(struct virtio_mem *dev)
 	if (ret)
 		return ret;
 	current->step = VIRTIO_MEM_CHANGING;
-	return backing->ops->unplug(backing, current->gpa, current->size);
+	return backing_unplug(backing, current->gpa, current->size);
 }
 
 static int unplug_all(struct virtio_mem *dev)
@@ -757,7 +756,7 @@ static int unplug_all(struct virtio_mem *dev)
 	int ret;
 
 	if (!backing->plugged.set && !current->verified) {
-		ret = backing->ops->verify(backing);
+		ret = backing_verify(backing);
 		if (ret < 0)
 			return ret;
 		current->verified = true;
@@ -770,7 +769,7 @@ static int unplug_all(struct virtio_mem *dev)
 	current->step = VIRTIO_MEM_CHANGING;
 	if (!backing->plugged.set)
 		return 0;
-	return backing->ops->unplug_all(backing);
+	return backing_unplug_all(backing);
 }
 
 static int judge(struct virtio_mem *dev)
@@ -929,7 +928,7 @@ static void advance(struct virtio_mem *dev, int ret)
 	}
 	respond(dev, (enum virtio_mem_answer)ret, 0, &resp);
 	if (!dev->answered || !dev->answered(dev->arg, &resp))
-		dev->backing->ops->answer_lost(dev->backing);
+		backing_answer_lost(dev->backing);
 	reset_if_wanted(dev);
 }
 
