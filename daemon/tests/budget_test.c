@@ -326,10 +326,11 @@ static void all_other_devices_count(void **state)
 	devices[0].budget.nr_slots = 1;
 	devices[1].attached = true;
 	devices[1].budget.nr_slots = 1000;
-	devices[1].region.state.nr_slots = 20;
+	devices[1].dev.backing = &devices[1].region.backing;
+	devices[1].dev.backing->nr_slots = 20;
 	devices[2].attached = true;
-	devices[2].vmm = true;
-	devices[2].shmem.nr_slots = 6;
+	devices[2].dev.backing = &devices[2].shmem.backing;
+	devices[2].dev.backing->nr_slots = 6;
 	assert_int_equal(budget_control_others(vmem, &devices[0]), 26);
 	assert_int_equal(budget_control_others(vmem, &devices[1]), 7);
 	assert_int_equal(budget_control_others(vmem, &devices[2]), 21);
@@ -376,7 +377,8 @@ static void a_plan_is_for_one_device_beside_others(void **state)
 	assert_non_null(vmem);
 	vmem->nr_devices = 2;
 	vmem->devices[0].attached = true;
-	vmem->devices[0].region.state.nr_slots = 200;
+	vmem->devices[0].dev.backing = &vmem->devices[0].region.backing;
+	vmem->devices[0].dev.backing->nr_slots = 200;
 	device = &vmem->devices[1];
 	device->options = &options;
 	assert_int_equal(ask_plan(vmem, device,

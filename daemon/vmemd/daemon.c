@@ -198,9 +198,9 @@ struct vmem_device *vmem_device_of_region(struct vmem *vmem, struct vmem_nl *nl,
 		return NULL;
 	for (unsigned int i = 0; i < vmem->nr_devices; i++) {
 		struct vmem_device *device = &vmem->devices[i];
+		const struct region *region = vmem_device_region(device);
 
-		if (device->attached && !device->vmm &&
-		    device->region.state.id == state.id)
+		if (device->attached && region && region->state.id == state.id)
 			return device;
 	}
 	return NULL;
@@ -326,15 +326,15 @@ static int open_device(struct vmem *vmem, struct vmem_device *device,
 		log_err("no --vhost-user, and no descriptor \"%s\"", name);
 		return -EINVAL;
 	}
-	if (device->vmm && fds->region >= 0) {
+	if (device->options->vmm && fds->region >= 0) {
 		log_err("a \"region\" descriptor, and --backing vmm");
 		return -EINVAL;
 	}
-	if (!device->vmm && fds->state >= 0) {
+	if (!device->options->vmm && fds->state >= 0) {
 		log_err("a \"state\" descriptor, which is for --backing vmm");
 		return -EINVAL;
 	}
-	if (!device->vmm && fds->region < 0 && !may_attach) {
+	if (!device->options->vmm && fds->region < 0 && !may_attach) {
 		log_err("no \"%s\" descriptor, and no --control where one "
 			"could come",
 			passed_fd_name(device->options, "region", name));
@@ -445,7 +445,7 @@ static int attach_passed(struct vmem *vmem, struct vmem_device *device,
 	char text[CONTROL_TEXT_MAX];
 	int ret;
 
-	if (device->vmm)
+	if (device->options->vmm)
 		return attach_shmem(vmem, device, fds);
 	if (region_fd < 0)
 		return 0;

@@ -19,6 +19,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "backing/memory.h"
 #include "base/blocks.h"
 
 struct backing;
@@ -40,6 +41,11 @@ struct backing;
  * @answer_lost: the guest was not told of the last change
  * @next_memory: first block from a number on whose memory may be there, or the
  *	number of blocks. NULL: any may
+ * @set_requested: keep the requested size where it lasts. -EINPROGRESS: the user
+ *	of that backing is told the result
+ * @place: the region is at @gpa in the guest. NULL: the backing knows
+ * @populated_slots: memslots that there are, as far as is known
+ * @detach: the backing is not used any more. Blocks stay as they are
  *
  * Ranges are whole blocks inside the region: the device has checked. The first
  * four may take long. They return -EINPROGRESS then, and backing_ended() is
@@ -57,6 +63,12 @@ struct backing_ops {
 	int (*discard)(struct backing *backing, uint64_t gpa, uint64_t size);
 	void (*answer_lost)(struct backing *backing);
 	uint64_t (*next_memory)(struct backing *backing, uint64_t from);
+	int (*set_requested)(struct backing *backing, uint64_t size, char *text,
+			     size_t text_size);
+	int (*place)(struct backing *backing, uint64_t gpa, char *text,
+		     size_t text_size);
+	uint64_t (*populated_slots)(const struct backing *backing);
+	void (*detach)(struct backing *backing);
 };
 
 /**
@@ -101,6 +113,8 @@ struct backing_filter {
  *	may have. Only all of them can be unplugged, which ends it
  * @unread: whether it has any is not known yet, since no front end has said
  *	what it has mapped
+ * @nr_slots: memslots that there can be
+ * @memory: what it is of, the backing's own
  * @memory_dev, @memory_ino: the file that the memory is of, as it is found in a
  *	memory table; see backing_note_file()
  * @plugged: blocks that the guest has
@@ -118,6 +132,8 @@ struct backing {
 	bool lost_at_reset;
 	bool lost;
 	bool unread;
+	uint64_t nr_slots;
+	const struct memory *memory;
 	dev_t memory_dev;
 	ino_t memory_ino;
 	uint64_t gpa;

@@ -800,6 +800,28 @@ static uint64_t region_next_memory(struct backing *backing, uint64_t from)
 	       backing->block_size;
 }
 
+static int region_keep_requested(struct backing *backing, uint64_t size,
+				 char *text, size_t text_size)
+{
+	struct vmem_nl_error err;
+	int ret;
+
+	ret = region_set_requested(to_region(backing), size, &err);
+	if (ret != -EINPROGRESS)
+		snprintf(text, text_size, "%s", err.text);
+	return ret;
+}
+
+static uint64_t region_populated_slots(const struct backing *backing)
+{
+	return to_region((struct backing *)backing)->state.populated_slots;
+}
+
+static void region_drop(struct backing *backing)
+{
+	region_detach(to_region(backing));
+}
+
 static const struct backing_ops region_ops = {
 	.plug = region_plug,
 	.unplug = region_unplug,
@@ -809,6 +831,9 @@ static const struct backing_ops region_ops = {
 	.discard = region_discard,
 	.answer_lost = region_answer_lost,
 	.next_memory = region_next_memory,
+	.set_requested = region_keep_requested,
+	.populated_slots = region_populated_slots,
+	.detach = region_drop,
 };
 
 /* Open the handles. Return: 0, or an errno with @err filled. */
@@ -943,6 +968,8 @@ int region_attach(struct region *region, sd_event *event,
 		set_text(err, "out of memory");
 		return ret;
 	}
+	region->backing.nr_slots = state->nr_slots;
+	region->backing.memory = &region->memory;
 	ret = backing_note_file(&region->backing, memory_fd);
 	if (ret) {
 		set_text(err, "memory descriptor: %s", strerror(-ret));

@@ -763,20 +763,12 @@ static void shmem_answer_lost(struct backing *backing)
 	to_shmem(backing)->may_repeat = true;
 }
 
-static const struct backing_ops backing_ops = {
-	.plug = shmem_plug,
-	.unplug = shmem_unplug,
-	.unplug_all = shmem_unplug_all,
-	.repeat = shmem_repeat,
-	.verify = shmem_verify,
-	.discard = shmem_discard,
-	.answer_lost = shmem_answer_lost,
-	.next_memory = shmem_next_memory,
-};
-
-void shmem_set_requested(struct shmem *shmem, uint64_t size)
+static int shmem_set_requested(struct backing *backing, uint64_t size,
+			       char *text __attribute__((unused)),
+			       size_t text_size __attribute__((unused)))
 {
-	shmem_state_set(&shmem->state.header->requested_size, size);
+	shmem_state_set(&to_shmem(backing)->state.header->requested_size, size);
+	return 0;
 }
 
 /**
@@ -967,6 +959,42 @@ static void read_blocks(struct shmem *shmem)
 			blocks_set(plugged, i, 1);
 }
 
+static int shmem_place_at(struct backing *backing, uint64_t gpa, char *text,
+			  size_t text_size)
+{
+	return shmem_place(to_shmem(backing), gpa, text, text_size);
+}
+
+static uint64_t shmem_populated_slots(const struct backing *backing)
+{
+	const struct shmem *shmem = to_shmem((struct backing *)backing);
+	uint64_t nr = 0;
+
+	for (unsigned int i = 0; i < shmem->nr_slots; i++)
+		nr += shmem->slots[i].mapped;
+	return nr;
+}
+
+static void shmem_drop(struct backing *backing)
+{
+	shmem_detach(to_shmem(backing));
+}
+
+static const struct backing_ops backing_ops = {
+	.plug = shmem_plug,
+	.unplug = shmem_unplug,
+	.unplug_all = shmem_unplug_all,
+	.repeat = shmem_repeat,
+	.verify = shmem_verify,
+	.discard = shmem_discard,
+	.answer_lost = shmem_answer_lost,
+	.next_memory = shmem_next_memory,
+	.set_requested = shmem_set_requested,
+	.place = shmem_place_at,
+	.populated_slots = shmem_populated_slots,
+	.detach = shmem_drop,
+};
+
 /**
  * shmem_attach() - become the backing of memory that front ends map
  * @vu: where they come
@@ -1015,6 +1043,8 @@ int shmem_attach(struct shmem *shmem, sd_event *event, struct vhost_user *vu,
 	shmem->backing.unread = !shmem->backing.plugged.set;
 	shmem->may_repeat = shmem->state.found;
 	lay_out(shmem, slot_size);
+	shmem->backing.nr_slots = shmem->nr_slots;
+	shmem->backing.memory = &shmem->memory;
 	vhost_user_use_shmem(vu, region_size, &shmem_ops, shmem);
 	return 0;
 

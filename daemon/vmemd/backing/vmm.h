@@ -135,7 +135,6 @@ void shmem_detach(struct shmem *shmem);
 
 int shmem_place(struct shmem *shmem, uint64_t gpa, char *text,
 		size_t text_size);
-void shmem_set_requested(struct shmem *shmem, uint64_t size);
 uint64_t shmem_slot_plugged(const struct shmem *shmem, unsigned int slot);
 
 #endif /* SHMEM_H */

@@ -66,8 +66,7 @@ static uint64_t most_slots(const struct vmem_device *device)
 {
 	if (!device->attached)
 		return device->budget.nr_slots;
-	return device->vmm ? device->shmem.nr_slots
-			   : device->region.state.nr_slots;
+	return device->dev.backing->nr_slots;
 }
 
 /**
@@ -166,7 +165,8 @@ int budget_control_attach(struct control_call *call, const struct vmem *vmem,
 		const struct vmem_device *other = &vmem->devices[i];
 		uint64_t others = budget_control_others(vmem, other);
 
-		if (!other->attached || other->vmm)
+		/* Others than the kernel's have no consumers. */
+		if (!other->attached)
 			continue;
 		/* As many as it has, not as many as were planned. */
 		others -= most_slots(device);

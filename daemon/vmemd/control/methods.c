@@ -227,8 +227,7 @@ static json_object *new_driver(const struct vhost_user *vu)
 /* What there is of memory; what cannot be told is left out. */
 static void add_memory(json_object *status, struct vmem_device *device)
 {
-	const struct memory *memory =
-		device->vmm ? &device->shmem.memory : &device->region.memory;
+	const struct memory *memory = device->dev.backing->memory;
 	uint64_t resident;
 
 	json_add_text(status, "memory", memory_kind_name(memory->kind));
@@ -273,7 +272,7 @@ static int new_status(struct vmem_device *device, json_object **statusp,
 	json_object *status;
 	int ret;
 
-	if (device->vmm) {
+	if (!vmem_device_region(device)) {
 		status = json_object_new_object();
 		add_device(status, device);
 		shmem_control_status(device, status);
@@ -527,7 +526,7 @@ static int handle_slots(struct control_call *call, void *arg)
 		ret = get_start(device, call, &start);
 	if (ret)
 		return ret;
-	if (device->vmm) {
+	if (!vmem_device_region(device)) {
 		call->result = json_object_new_object();
 		json_object_object_add(call->result, "slots",
 				       shmem_control_slots(device, start));
@@ -625,7 +624,7 @@ static int need_kernel_region(struct vmem *vmem, struct control_call *call,
 {
 	int ret = need_region(vmem, call, device);
 
-	if (ret || !(*device)->vmm)
+	if (ret || vmem_device_region(*device))
 		return ret;
 	snprintf(call->message, sizeof(call->message),
 		 "not with --backing vmm");
@@ -779,7 +778,7 @@ static int handle_attach(struct control_call *call, void *arg)
 			 call->nr_fds);
 		return -EINVAL;
 	}
-	if (device->vmm) {
+	if (!vmem_device_region(device)) {
 		snprintf(call->message, sizeof(call->message),
 			 "with --backing vmm vmemd makes the memory itself");
 		return -EOPNOTSUPP;
@@ -872,7 +871,7 @@ static int handle_subscribe(struct control_call *call, void *arg)
 	ret = need_region(arg, call, &device);
 	if (ret)
 		return ret;
-	if (device->vmm) {
+	if (!vmem_device_region(device)) {
 		snprintf(call->message, sizeof(call->message),
 			 "with --backing vmm it is the VMM that tells its "
 			 "devices of memory");

@@ -73,9 +73,7 @@ int vmem_device_resident(struct vmem_device *device, uint64_t *size)
 	struct virtio_mem *dev = &device->dev;
 	int ret;
 
-	ret = memory_resident(device->vmm ? &device->shmem.memory
-					  : &device->region.memory,
-			      size);
+	ret = memory_resident(dev->backing->memory, size);
 	if (ret)
 		return ret;
 	if (excess_look(&device->excess, *size,
@@ -268,20 +266,15 @@ static int check_requested(const struct vmem_device *device, uint64_t size,
 int vmem_device_set_requested(struct vmem_device *device, uint64_t size,
 			      char *text, size_t text_size)
 {
-	struct vmem_nl_error err;
+	struct backing *backing = device->dev.backing;
 	int ret;
 
 	ret = check_requested(device, size, text, text_size);
 	if (ret)
 		return ret;
-	if (device->vmm) {
-		shmem_set_requested(&device->shmem, size);
+	ret = backing->ops->set_requested(backing, size, text, text_size);
+	if (!ret)
 		virtio_mem_set_requested(&device->dev, size);
-		return 0;
-	}
-	ret = region_set_requested(&device->region, size, &err);
-	if (ret != -EINPROGRESS)
-		snprintf(text, text_size, "%s", err.text);
 	return ret;
 }
 
@@ -558,16 +551,18 @@ stop_chain:
 	return ret;
 }
 
+/* The region in the kernel, NULL where the front end maps the memory. */
+struct region *vmem_device_region(struct vmem_device *device)
+{
+	return device->vmm ? NULL : &device->region;
+}
+
 /* Memslots that there are, as far as is known. */
 uint64_t vmem_device_populated_slots(const struct vmem_device *device)
 {
-	uint64_t nr = 0;
+	const struct backing *backing = device->dev.backing;
 
-	if (!device->vmm)
-		return device->region.state.populated_slots;
-	for (unsigned int i = 0; i < device->shmem.nr_slots; i++)
-		nr += device->shmem.slots[i].mapped;
-	return nr;
+	return backing ? backing->ops->populated_slots(backing) : 0;
 }
 
 /**
@@ -580,19 +575,20 @@ uint64_t vmem_device_populated_slots(const struct vmem_device *device)
 int vmem_device_place(struct vmem_device *device, uint64_t gpa, char *text,
 		      size_t text_size)
 {
+	struct backing *backing = device->dev.backing;
 	int ret;
 
-	if (!device->vmm) {
+	if (!backing->ops->place) {
 		snprintf(text, text_size,
 			 "the kernel knows where the region is; only with "
 			 "--backing vmm vmemd has to be told");
 		return -EOPNOTSUPP;
 	}
-	ret = shmem_place(&device->shmem, gpa, text, text_size);
+	ret = backing->ops->place(backing, gpa, text, text_size);
 	if (!ret) {
 		log_limited(&device->limit, LOG_LEVEL_INFO, device->label,
 			    "the region is at 0x%" PRIx64 " in the guest", gpa);
-		warn_of_sections(device, gpa, device->shmem.backing.size);
+		warn_of_sections(device, gpa, backing->size);
 		config_changed(device);
 		note_change(device);
 	}
@@ -778,17 +774,17 @@ int vmem_device_open(struct vmem_device *device, sd_event *event,
 /* Blocks stay as they are: they are the kernel's, or the state's. */
 void vmem_device_close(struct vmem_device *device)
 {
+	struct backing *backing;
+
 	vhost_user_stop(&device->vu);
 	if (device->vhost_user_fd >= 0)
 		close(device->vhost_user_fd);
 	device->region_source =
 		sd_event_source_disable_unref(device->region_source);
 	if (device->attached) {
+		backing = device->dev.backing;
 		stop_chain(device);
-		if (device->vmm)
-			shmem_detach(&device->shmem);
-		else
-			region_detach(&device->region);
+		backing->ops->detach(backing);
 	}
 	turn_end(&device->work);
 	device->work_again_source =

@@ -132,6 +132,7 @@ int vmem_device_attach_shmem(struct vmem_device *device, int memory_fd,
 			     int state_fd, char *text, size_t text_size);
 int vmem_device_place(struct vmem_device *device, uint64_t gpa, char *text,
 		      size_t text_size);
+struct region *vmem_device_region(struct vmem_device *device);
 uint64_t vmem_device_populated_slots(const struct vmem_device *device);
 int vmem_device_set_requested(struct vmem_device *device, uint64_t size,
 			      char *text, size_t text_size);
