@@ -481,8 +481,8 @@ int vmem_nl_transact(struct vmem_nl *nl, struct nlmsghdr *nlh,
 }
 
 /* Start a request in @buf, which has room for what is put into it. */
-static struct nlmsghdr *begin(struct vmem_nl *nl, void *buf, uint8_t cmd,
-			      uint16_t flags)
+static struct nlmsghdr *begin_message(struct vmem_nl *nl, void *buf,
+				      uint8_t cmd, uint16_t flags)
 {
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
 	struct genlmsghdr *genl;
@@ -519,7 +519,8 @@ int vmem_nl_region_get(struct vmem_nl *nl, struct vmem_nl_name name,
 		       struct vmem_nl_region *region, struct vmem_nl_error *err)
 {
 	char buf[REQUEST_SIZE];
-	struct nlmsghdr *nlh = begin(nl, buf, KVM_VMEM_CMD_REGION_GET, 0);
+	struct nlmsghdr *nlh =
+		begin_message(nl, buf, KVM_VMEM_CMD_REGION_GET, 0);
 
 	memset(region, 0, sizeof(*region));
 	put_name(nlh, name, KVM_VMEM_A_REGION_FD, KVM_VMEM_A_REGION_ID);
@@ -534,7 +535,7 @@ int vmem_nl_region_dump(struct vmem_nl *nl, vmem_nl_region_fn fn, void *arg,
 	char buf[REQUEST_SIZE];
 	struct nlmsghdr *nlh;
 
-	nlh = begin(nl, buf, KVM_VMEM_CMD_REGION_GET, NLM_F_DUMP);
+	nlh = begin_message(nl, buf, KVM_VMEM_CMD_REGION_GET, NLM_F_DUMP);
 	return vmem_nl_transact(nl, nlh, dump_region, &dump, err);
 }
 
@@ -551,7 +552,8 @@ int vmem_nl_region_set(struct vmem_nl *nl, struct vmem_nl_name name,
 		       struct vmem_nl_error *err)
 {
 	char buf[REQUEST_SIZE];
-	struct nlmsghdr *nlh = begin(nl, buf, KVM_VMEM_CMD_REGION_SET, 0);
+	struct nlmsghdr *nlh =
+		begin_message(nl, buf, KVM_VMEM_CMD_REGION_SET, 0);
 
 	put_name(nlh, name, KVM_VMEM_A_REGION_FD, KVM_VMEM_A_REGION_ID);
 	if (what & VMEM_NL_SET_REQUESTED_SIZE)
@@ -603,7 +605,7 @@ static int change_blocks(struct vmem_nl *nl, uint8_t cmd,
 		}
 	}
 
-	nlh = begin(nl, buf, cmd, 0);
+	nlh = begin_message(nl, buf, cmd, 0);
 	put_name(nlh, name, KVM_VMEM_A_BLOCK_REGION_FD,
 		 KVM_VMEM_A_BLOCK_REGION_ID);
 	if (request_id)
@@ -681,7 +683,8 @@ int vmem_nl_send(struct vmem_nl *nl, struct vmem_nl_name name,
 	struct nlmsghdr *nlh;
 
 	/* No NLM_F_ACK: the reply, or the error, is the answer. */
-	nlh = begin(nl, nl->sent, change_commands[change->type], NLM_F_REQUEST);
+	nlh = begin_message(nl, nl->sent, change_commands[change->type],
+			    NLM_F_REQUEST);
 	if (change->type == VMEM_NL_SET) {
 		put_name(nlh, name, KVM_VMEM_A_REGION_FD, KVM_VMEM_A_REGION_ID);
 		if (change->set & VMEM_NL_SET_REQUESTED_SIZE)
@@ -768,7 +771,7 @@ int vmem_nl_block_dump(struct vmem_nl *nl, struct vmem_nl_name name,
 	char buf[REQUEST_SIZE];
 	struct nlmsghdr *nlh;
 
-	nlh = begin(nl, buf, KVM_VMEM_CMD_BLOCK_GET, NLM_F_DUMP);
+	nlh = begin_message(nl, buf, KVM_VMEM_CMD_BLOCK_GET, NLM_F_DUMP);
 	put_name(nlh, name, KVM_VMEM_A_BLOCK_REGION_FD,
 		 KVM_VMEM_A_BLOCK_REGION_ID);
 	return vmem_nl_transact(nl, nlh, dump_ranges, &dump, err);
@@ -782,7 +785,7 @@ int vmem_nl_slot_dump(struct vmem_nl *nl, struct vmem_nl_name name,
 	char buf[REQUEST_SIZE];
 	struct nlmsghdr *nlh;
 
-	nlh = begin(nl, buf, KVM_VMEM_CMD_SLOT_GET, NLM_F_DUMP);
+	nlh = begin_message(nl, buf, KVM_VMEM_CMD_SLOT_GET, NLM_F_DUMP);
 	put_name(nlh, name, KVM_VMEM_A_SLOT_REGION_FD,
 		 KVM_VMEM_A_SLOT_REGION_ID);
 	return vmem_nl_transact(nl, nlh, dump_slot, &dump, err);
@@ -827,7 +830,7 @@ static int resolve_family(struct vmem_nl *nl, struct vmem_nl_error *err)
 	int ret;
 
 	nl->family = GENL_ID_CTRL;
-	nlh = begin(nl, buf, CTRL_CMD_GETFAMILY, 0);
+	nlh = begin_message(nl, buf, CTRL_CMD_GETFAMILY, 0);
 	mnl_attr_put_strz(nlh, CTRL_ATTR_FAMILY_NAME, KVM_VMEM_FAMILY_NAME);
 	ret = vmem_nl_transact(nl, nlh, take_family, nl, err);
 	if (ret == -ENOENT)

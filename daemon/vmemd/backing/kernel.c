@@ -310,7 +310,7 @@ static int on_again(sd_event_source *source __attribute__((unused)),
 }
 
 /* Ask for request->change. Return: 0, or an errno with a reason. */
-static int begin(struct region_request *request, bool repeat)
+static int ask_kernel(struct region_request *request, bool repeat)
 {
 	struct backing *backing = &request->region->backing;
 	struct vmem_nl_error err;
@@ -514,7 +514,7 @@ static int begin_setting(struct region *region)
 		.requested_size = region->wanted_size,
 		.dirty_log = region->wanted_log,
 	};
-	ret = begin(&region->size, false);
+	ret = ask_kernel(&region->size, false);
 	if (!ret)
 		await_answer(&region->size);
 	return ret;
@@ -616,7 +616,7 @@ static int begin_blocks(struct region *region, bool repeat)
 	bool others;
 	int ret;
 
-	ret = begin(&region->blocks, repeat);
+	ret = ask_kernel(&region->blocks, repeat);
 	if (ret)
 		return ret;
 	if (take_answer(&region->blocks, true, &ret, &changed, &err)) {

@@ -482,7 +482,7 @@ static int ask_for_next(struct shmem *shmem)
 }
 
 /* Ask for the next mapping that is not as it should be, or be done. */
-static void advance(struct shmem *shmem)
+static void advance_mapping(struct shmem *shmem)
 {
 	int enabled = SD_EVENT_OFF;
 
@@ -520,7 +520,7 @@ static void not_done(struct shmem *shmem)
 		 "the VMM does not %s memory that it said it would",
 		 shmem->message.map ? "list" : "give up");
 	failed(shmem, -EIO);
-	advance(shmem);
+	advance_mapping(shmem);
 }
 
 /* Has what was asked for come about? */
@@ -548,7 +548,7 @@ static void check_message(struct shmem *shmem)
 			 shmem->found_gpa, backing->gpa);
 		failed(shmem, -EADDRNOTAVAIL);
 	}
-	advance(shmem);
+	advance_mapping(shmem);
 }
 
 /* --- What the front end does --- */
@@ -560,7 +560,7 @@ static void on_started(void *arg)
 	shmem_state_set(&shmem->state.header->used, 1);
 	shmem->running = true;
 	read_table(shmem);
-	advance(shmem);
+	advance_mapping(shmem);
 }
 
 /* No driver, or no front end: nobody can be asked any more. */
@@ -604,7 +604,7 @@ static void on_table(void *arg)
 	if (shmem->message.out)
 		check_message(shmem);
 	else
-		advance(shmem);
+		advance_mapping(shmem);
 }
 
 static void on_replied(void *arg, uint32_t request, bool ok)
@@ -630,7 +630,7 @@ static void on_replied(void *arg, uint32_t request, bool ok)
 		 "the VMM refuses to %s memory; see its messages",
 		 message->map ? "map" : "unmap");
 	failed(shmem, -EIO);
-	advance(shmem);
+	advance_mapping(shmem);
 }
 
 static bool is_ready(void *arg)
@@ -656,7 +656,7 @@ static int on_timer(sd_event_source *source __attribute__((unused)),
 	int ret;
 
 	if (!shmem->message.out) {
-		advance(shmem);
+		advance_mapping(shmem);
 		return 0;
 	}
 	/*
@@ -679,8 +679,8 @@ static int on_timer(sd_event_source *source __attribute__((unused)),
 
 /* --- What the device does --- */
 
-static int begin(struct backing *backing, bool plug, uint64_t gpa,
-		 uint64_t size)
+static int begin_mapping(struct backing *backing, bool plug, uint64_t gpa,
+			 uint64_t size)
 {
 	struct shmem *shmem = to_shmem(backing);
 	struct shmem_change *change = &shmem->change;
@@ -697,24 +697,24 @@ static int begin(struct backing *backing, bool plug, uint64_t gpa,
 		.nr = block_of(shmem, size),
 	};
 	shmem->inside = true;
-	advance(shmem);
+	advance_mapping(shmem);
 	shmem->inside = false;
 	return change->active ? -EINPROGRESS : change->result;
 }
 
 static int shmem_plug(struct backing *backing, uint64_t gpa, uint64_t size)
 {
-	return begin(backing, true, gpa, size);
+	return begin_mapping(backing, true, gpa, size);
 }
 
 static int shmem_unplug(struct backing *backing, uint64_t gpa, uint64_t size)
 {
-	return begin(backing, false, gpa, size);
+	return begin_mapping(backing, false, gpa, size);
 }
 
 static int shmem_unplug_all(struct backing *backing)
 {
-	return begin(backing, false, backing->gpa, backing->size);
+	return begin_mapping(backing, false, backing->gpa, backing->size);
 }
 
 static int shmem_repeat(struct backing *backing, bool plug, uint64_t gpa,

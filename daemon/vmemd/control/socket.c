@@ -622,7 +622,7 @@ static int receive(struct control_client *client)
 }
 
 /* @ret: of what was done so far; the client ends after an error. */
-static void go_on(struct control_client *client, int ret)
+static void serve_on(struct control_client *client, int ret)
 {
 	if (ret >= 0)
 		ret = handle_lines(client);
@@ -652,13 +652,13 @@ static int on_client(sd_event_source *source __attribute__((unused)),
 	if (!ret && revents & (EPOLLIN | EPOLLHUP) && !backlog(client) &&
 	    !has_line(client))
 		ret = receive(client);
-	go_on(client, ret);
+	serve_on(client, ret);
 	return 0;
 }
 
 static int on_turn(sd_event_source *source __attribute__((unused)), void *arg)
 {
-	go_on(arg, 0);
+	serve_on(arg, 0);
 	return 0;
 }
 
@@ -674,7 +674,7 @@ static bool may_control(int fd, bool *root)
 	return *root || cred.uid == geteuid();
 }
 
-static void refuse(int fd, const char *code, const char *message)
+static void refuse_client(int fd, const char *code, const char *message)
 {
 	char line[CONTROL_TEXT_MAX];
 	int length;
@@ -748,11 +748,12 @@ int control_add_client(struct control *control, int fd)
 	int ret;
 
 	if (!may_control(fd, &root)) {
-		refuse(fd, "EPERM", "not root and not the user of vmemd");
+		refuse_client(fd, "EPERM",
+			      "not root and not the user of vmemd");
 		return -EPERM;
 	}
 	if (!has_place(control, root) && !make_room(control, root)) {
-		refuse(fd, "EUSERS", "too many clients of vmemd");
+		refuse_client(fd, "EUSERS", "too many clients of vmemd");
 		return -EUSERS;
 	}
 	ret = add_reaper(control);
@@ -831,7 +832,7 @@ void control_answer(struct control *control, uint64_t token, int ret,
 		finish_call(client, id, client->late_wait, ret,
 			    json_object_get(result), message);
 		/* Lines that have come meanwhile are handled now. */
-		go_on(client, flush(client));
+		serve_on(client, flush(client));
 	}
 	json_object_put(result);
 }

@@ -382,7 +382,7 @@ static int do_change(struct consumers *consumers)
 }
 
 /* The backing has tried to make the device's change, with this result. */
-static void changed(struct consumers *consumers, int ret)
+static void change_ended(struct consumers *consumers, int ret)
 {
 	consumers->hole = false;
 	/* What is plugged was not as believed, anywhere. */
@@ -394,7 +394,7 @@ static void changed(struct consumers *consumers, int ret)
 }
 
 /* The backing has tried to undo a plug. */
-static void undone(struct consumers *consumers, int ret)
+static void undo_ended(struct consumers *consumers, int ret)
 {
 	const struct blocks *plugged = &consumers->backing->plugged;
 
@@ -417,7 +417,7 @@ static void undone(struct consumers *consumers, int ret)
  *
  * Return: -EINPROGRESS, or its result. It is no more then.
  */
-static int go_on(struct consumers *consumers)
+static int go_on_request(struct consumers *consumers)
 {
 	struct backing *backing = consumers->backing;
 	bool settled;
@@ -434,7 +434,7 @@ static int go_on(struct consumers *consumers)
 			ret = do_change(consumers);
 			if (ret == -EINPROGRESS)
 				return ret;
-			changed(consumers, ret);
+			change_ended(consumers, ret);
 			break;
 		case CONSUMERS_RETRACTING:
 			consumers->step = CONSUMERS_UNDOING;
@@ -443,7 +443,7 @@ static int go_on(struct consumers *consumers)
 				consumers->nr * backing->block_size);
 			if (ret == -EINPROGRESS)
 				return ret;
-			undone(consumers, ret);
+			undo_ended(consumers, ret);
 			break;
 		case CONSUMERS_TELLING:
 		case CONSUMERS_RESTORING:
@@ -462,10 +462,10 @@ static int go_on(struct consumers *consumers)
 }
 
 /* Go on outside of the device's call. */
-static void advance(struct consumers *consumers)
+static void advance_request(struct consumers *consumers)
 {
 	const struct backing *backing = consumers->backing;
-	int ret = go_on(consumers);
+	int ret = go_on_request(consumers);
 
 	if (ret != -EINPROGRESS && backing->done)
 		backing->done(backing->arg, ret);
@@ -476,23 +476,24 @@ static void consumers_ended(struct backing *backing, int result)
 	struct consumers *consumers = to_consumers(backing);
 
 	if (consumers->step == CONSUMERS_UNDOING)
-		undone(consumers, result);
+		undo_ended(consumers, result);
 	else
-		changed(consumers, result);
-	advance(consumers);
+		change_ended(consumers, result);
+	advance_request(consumers);
 }
 
 static int on_kick(sd_event_source *source __attribute__((unused)), void *arg)
 {
 	reap(arg);
-	advance(arg);
+	advance_request(arg);
 	return 0;
 }
 
 /* --- What the device calls --- */
 
-static void begin(struct consumers *consumers, enum consumers_change change,
-		  uint64_t gpa, uint64_t size)
+static void begin_request(struct consumers *consumers,
+			  enum consumers_change change, uint64_t gpa,
+			  uint64_t size)
 {
 	consumers->change = change;
 	consumers->first = block_of(consumers, gpa);
@@ -506,22 +507,22 @@ static int begin_unplug(struct consumers *consumers)
 	consumers->hole = true;
 	recheck(consumers, consumers->first);
 	consumers->step = CONSUMERS_LETTING_GO;
-	return go_on(consumers);
+	return go_on_request(consumers);
 }
 
 static int begin_plug(struct consumers *consumers, int ret)
 {
 	if (ret == -EINPROGRESS)
 		return ret;
-	changed(consumers, ret);
-	return go_on(consumers);
+	change_ended(consumers, ret);
+	return go_on_request(consumers);
 }
 
 static int consumers_plug(struct backing *backing, uint64_t gpa, uint64_t size)
 {
 	struct consumers *consumers = to_consumers(backing);
 
-	begin(consumers, CONSUMERS_PLUG, gpa, size);
+	begin_request(consumers, CONSUMERS_PLUG, gpa, size);
 	consumers->step = CONSUMERS_CHANGING;
 	return begin_plug(consumers, do_change(consumers));
 }
@@ -531,7 +532,7 @@ static int consumers_unplug(struct backing *backing, uint64_t gpa,
 {
 	struct consumers *consumers = to_consumers(backing);
 
-	begin(consumers, CONSUMERS_UNPLUG, gpa, size);
+	begin_request(consumers, CONSUMERS_UNPLUG, gpa, size);
 	return begin_unplug(consumers);
 }
 
@@ -539,7 +540,8 @@ static int consumers_unplug_all(struct backing *backing)
 {
 	struct consumers *consumers = to_consumers(backing);
 
-	begin(consumers, CONSUMERS_UNPLUG_ALL, backing->gpa, backing->size);
+	begin_request(consumers, CONSUMERS_UNPLUG_ALL, backing->gpa,
+		      backing->size);
 	return begin_unplug(consumers);
 }
 
@@ -549,7 +551,8 @@ static int consumers_repeat(struct backing *backing, bool plug, uint64_t gpa,
 {
 	struct consumers *consumers = to_consumers(backing);
 
-	begin(consumers, plug ? CONSUMERS_PLUG : CONSUMERS_UNPLUG, gpa, size);
+	begin_request(consumers, plug ? CONSUMERS_PLUG : CONSUMERS_UNPLUG, gpa,
+		      size);
 	consumers->step = CONSUMERS_CHANGING;
 	return begin_plug(consumers,
 			  backing->ops->repeat(backing, plug, gpa, size));
@@ -604,8 +607,8 @@ static const struct backing_filter consumers_filter = {
  * One has refused an event, which is not out any more: what becomes of the
  * request. Return: whether the consumer may stay.
  */
-static bool refuse(struct consumers *consumers, struct consumer *consumer,
-		   const char *reason)
+static bool refuse_event(struct consumers *consumers, struct consumer *consumer,
+			 const char *reason)
 {
 	const struct consumer_event *event = &consumer->event;
 
@@ -640,9 +643,9 @@ static int on_timeout(sd_event_source *source __attribute__((unused)),
 	struct consumers *consumers = consumer->consumers;
 
 	consumer->out = false;
-	refuse(consumers, consumer, "it has not answered");
+	refuse_event(consumers, consumer, "it has not answered");
 	close_consumer(consumer, "it has not answered in time");
-	advance(consumers);
+	advance_request(consumers);
 	return 0;
 }
 
@@ -676,14 +679,14 @@ int consumer_answer(struct consumer *consumer, uint64_t seq, bool ok,
 		recheck_one(consumer, block_of(consumers, event->gpa));
 	} else {
 		consumer->refusals++;
-		if (!refuse(consumers, consumer, reason)) {
+		if (!refuse_event(consumers, consumer, reason)) {
 			snprintf(text, sizeof(text),
 				 "it refuses what cannot be refused: %s",
 				 reason);
 			close_consumer(consumer, text);
 		}
 	}
-	advance(consumers);
+	advance_request(consumers);
 	return 0;
 }
 

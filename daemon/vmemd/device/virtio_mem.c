@@ -214,7 +214,7 @@ static bool grow_usable(struct virtio_mem *dev)
 	return true;
 }
 
-static void changed(struct virtio_mem *dev)
+static void note_changed(struct virtio_mem *dev)
 {
 	if (dev->changed)
 		dev->changed(dev->arg);
@@ -224,7 +224,7 @@ static void config_changed(struct virtio_mem *dev)
 {
 	if (dev->config_changed)
 		dev->config_changed(dev->arg);
-	changed(dev);
+	note_changed(dev);
 }
 
 static void want_work(struct virtio_mem *dev)
@@ -553,7 +553,7 @@ void virtio_mem_hold(struct virtio_mem *dev, bool on)
 		return;
 	dev->held = on;
 	if (on)
-		changed(dev);
+		note_changed(dev);
 	else
 		config_changed(dev);
 }
@@ -564,7 +564,7 @@ void virtio_mem_backing_changed(struct virtio_mem *dev)
 	if (grow_usable(dev))
 		config_changed(dev);
 	else
-		changed(dev);
+		note_changed(dev);
 	if (owes(dev))
 		want_work(dev);
 }
@@ -790,7 +790,7 @@ static int judge(struct virtio_mem *dev)
  *
  * Return: an enum virtio_mem_answer, or -EINPROGRESS.
  */
-static int go_on(struct virtio_mem *dev, int ret)
+static int go_on_current(struct virtio_mem *dev, int ret)
 {
 	struct virtio_mem_current *current = &dev->current;
 
@@ -871,7 +871,7 @@ static void respond(struct virtio_mem *dev, enum virtio_mem_answer answer,
 		return;
 	if (answer == VIRTIO_MEM_ACK)
 		dev->last_failure[0] = '\0';
-	changed(dev);
+	note_changed(dev);
 	if (owes(dev))
 		want_work(dev);
 }
@@ -901,7 +901,7 @@ static int end_reset(struct virtio_mem *dev, enum virtio_mem_answer answer)
 			    "the system was reset: all blocks are unplugged");
 		config_changed(dev);
 	} else {
-		changed(dev);
+		note_changed(dev);
 	}
 	if (owes(dev))
 		want_work(dev);
@@ -909,12 +909,12 @@ static int end_reset(struct virtio_mem *dev, enum virtio_mem_answer answer)
 }
 
 /* After a step of the current request. */
-static void advance(struct virtio_mem *dev, int ret)
+static void advance_current(struct virtio_mem *dev, int ret)
 {
 	struct virtio_mem_current *current = &dev->current;
 	struct virtio_mem_resp resp;
 
-	ret = go_on(dev, ret);
+	ret = go_on_current(dev, ret);
 	if (ret == -EINPROGRESS) {
 		if (current->step == VIRTIO_MEM_JUDGING)
 			want_work(dev);
@@ -941,7 +941,7 @@ static int begin_reset(struct virtio_mem *dev)
 		.system_reset = true,
 		.request = VIRTIO_MEM_UNPLUG_ALL,
 	};
-	ret = go_on(dev, judge(dev));
+	ret = go_on_current(dev, judge(dev));
 	if (ret == -EINPROGRESS)
 		return ret;
 	return end_reset(dev, (enum virtio_mem_answer)ret);
@@ -970,7 +970,7 @@ int virtio_mem_system_reset(struct virtio_mem *dev)
 /* The backing has carried out what the current request waited for. */
 static void on_done(void *arg, int result)
 {
-	advance(arg, result);
+	advance_current(arg, result);
 }
 
 /* What the guest has is not known any more, or again. */
@@ -981,7 +981,7 @@ static void on_lost_changed(void *arg)
 	/* How much was usable before is not known either. */
 	if (dev->backing->lost) {
 		dev->usable_region_size = dev->backing->size;
-		changed(dev);
+		note_changed(dev);
 	} else {
 		config_changed(dev);
 		if (owes(dev))
@@ -1007,7 +1007,7 @@ int virtio_mem_work(struct virtio_mem *dev)
 	if (dev->current.active) {
 		/* Then the request itself is the work, or the backing has it. */
 		if (dev->current.step == VIRTIO_MEM_JUDGING)
-			advance(dev, judge(dev));
+			advance_current(dev, judge(dev));
 		return 0;
 	}
 	/* An error has it called again much later: both have their share before. */
@@ -1074,7 +1074,7 @@ bool virtio_mem_handle(struct virtio_mem *dev, const struct virtio_mem_req *req,
 	};
 	ret = check_placed(dev);
 	if (ret && current->request != VIRTIO_MEM_STATE)
-		ret = go_on(dev, ret);
+		ret = go_on_current(dev, ret);
 	else if (current->request != VIRTIO_MEM_UNPLUG_ALL &&
 		 !valid_range(dev, current->gpa, current->nr_blocks,
 			      &current->size))
@@ -1082,7 +1082,7 @@ bool virtio_mem_handle(struct virtio_mem *dev, const struct virtio_mem_req *req,
 	else if (current->request == VIRTIO_MEM_STATE)
 		ret = state(dev, &result);
 	else
-		ret = go_on(dev, judge(dev));
+		ret = go_on_current(dev, judge(dev));
 	if (ret == -EINPROGRESS) {
 		if (current->step == VIRTIO_MEM_JUDGING)
 			want_work(dev);

@@ -39,7 +39,8 @@ void vring_walk_begin(struct vring_walk *walk, const struct vring_queue *vring,
 	request->write_size = 0;
 }
 
-static int refuse(const struct vring_walk *walk, int error, const char *reason)
+static int refuse_chain(const struct vring_walk *walk, int error,
+			const char *reason)
 {
 	*walk->reason = reason;
 	return error;
@@ -49,7 +50,7 @@ static int fault(const struct vring_walk *walk, uint64_t gpa,
 		 const char *reason)
 {
 	walk->request->fault = gpa;
-	return refuse(walk, -EFAULT, reason);
+	return refuse_chain(walk, -EFAULT, reason);
 }
 
 static int take_readable(struct vring_walk *walk, uint64_t gpa, uint32_t size)
@@ -105,11 +106,12 @@ static int add_buffer(struct vring_walk *walk,
 {
 	work_add(walk->memory->work, 1);
 	if (++walk->nr > VRING_CHAIN_MAX)
-		return refuse(walk, -ELOOP, "a chain of too many descriptors");
+		return refuse_chain(walk, -ELOOP,
+				    "a chain of too many descriptors");
 	/* Also bounds the time that a chain may take. */
 	if (__builtin_add_overflow(walk->total, element->size, &walk->total))
-		return refuse(walk, -EINVAL,
-			      "a descriptor chain of 4 GiB or more");
+		return refuse_chain(walk, -EINVAL,
+				    "a descriptor chain of 4 GiB or more");
 	if (element->size && element->gpa > UINT64_MAX - (element->size - 1))
 		return fault(walk, UINT64_MAX, OUTSIDE);
 	if (element->flags & VRING_DESC_F_WRITE) {
@@ -117,8 +119,9 @@ static int add_buffer(struct vring_walk *walk,
 		return take_writable(walk, element->gpa, element->size);
 	}
 	if (walk->writable)
-		return refuse(walk, -EINVAL,
-			      "a readable descriptor after a writable one");
+		return refuse_chain(
+			walk, -EINVAL,
+			"a readable descriptor after a writable one");
 	return take_readable(walk, element->gpa, element->size);
 }
 
@@ -162,8 +165,8 @@ static int add_entry(struct vring_walk *walk, const struct vring_desc *desc)
 	};
 
 	if (element.flags & VRING_DESC_F_INDIRECT)
-		return refuse(walk, -EINVAL,
-			      "an indirect table in an indirect table");
+		return refuse_chain(walk, -EINVAL,
+				    "an indirect table in an indirect table");
 	return add_buffer(walk, &element);
 }
 
@@ -189,10 +192,11 @@ static int add_table(struct vring_walk *walk, uint64_t gpa, uint32_t nr)
 			return 0;
 		index = le16toh(desc.next);
 		if (index >= nr)
-			return refuse(walk, -EINVAL,
-				      "a descriptor index outside the table");
+			return refuse_chain(
+				walk, -EINVAL,
+				"a descriptor index outside the table");
 	}
-	return packed ? 0 : refuse(walk, -ELOOP, "a loop of descriptors");
+	return packed ? 0 : refuse_chain(walk, -ELOOP, "a loop of descriptors");
 }
 
 static int add_indirect(struct vring_walk *walk,
@@ -201,16 +205,19 @@ static int add_indirect(struct vring_walk *walk,
 	const uint32_t unit = sizeof(struct vring_desc);
 
 	if (!(walk->features & 1ULL << VIRTIO_RING_F_INDIRECT_DESC))
-		return refuse(walk, -EINVAL,
-			      "an indirect descriptor, not negotiated");
+		return refuse_chain(walk, -EINVAL,
+				    "an indirect descriptor, not negotiated");
 	if (element->flags & VRING_DESC_F_NEXT)
-		return refuse(walk, -EINVAL,
-			      "an indirect descriptor that is not the last");
+		return refuse_chain(
+			walk, -EINVAL,
+			"an indirect descriptor that is not the last");
 	if (!element->size || element->size % unit)
-		return refuse(walk, -EINVAL,
-			      "an indirect table of no whole descriptors");
+		return refuse_chain(
+			walk, -EINVAL,
+			"an indirect table of no whole descriptors");
 	if (element->size / unit > walk->max_table)
-		return refuse(walk, -EINVAL, "too long an indirect table");
+		return refuse_chain(walk, -EINVAL,
+				    "too long an indirect table");
 	if (element->gpa > UINT64_MAX - (element->size - 1))
 		return fault(walk, UINT64_MAX,
 			     "an indirect table outside the guest's memory");

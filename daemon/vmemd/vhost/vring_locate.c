@@ -89,8 +89,8 @@ static uint16_t id_at(const struct vring_queue *vring, uint16_t index)
 				       __ATOMIC_RELAXED));
 }
 
-static void advance(const struct vring_queue *vring, struct place *place,
-		    uint16_t nr)
+static void advance_place(const struct vring_queue *vring, struct place *place,
+			  uint16_t nr)
 {
 	vring_packed_advance(vring, &place->index, &place->wrap, nr);
 }
@@ -167,7 +167,7 @@ static struct group group_at(const struct vring_queue *vring,
 				 writable >= sizeof(struct virtio_mem_resp));
 			return group;
 		}
-		advance(vring, &place, 1);
+		advance_place(vring, &place, 1);
 	}
 	/* No end: nothing that the driver has made available. */
 	return (struct group){};
@@ -184,12 +184,12 @@ static struct packed_place locate_packed(const struct vring_queue *vring)
 		return (struct packed_place){{0, true}, {0, true}};
 	first = marked ? mark : where_the_counter_changes(vring);
 	if (marked)
-		advance(vring, &first, 1);
+		advance_place(vring, &first, 1);
 	group = group_at(vring, first);
 	if (!group.nr || (marked && group.id != id_at(vring, mark.index)))
 		return (struct packed_place){first, first};
 	after = first;
-	advance(vring, &after, group.nr);
+	advance_place(vring, &after, group.nr);
 	if (!group.whole || (marked && !indirect))
 		return (struct packed_place){after, after};
 	return (struct packed_place){first, marked ? after : first};
