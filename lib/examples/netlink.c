@@ -60,7 +60,7 @@ int main(int argc, char **argv)
 	struct nl_sock *sock = nl_socket_alloc();
 	struct nl_msg *msg = nlmsg_alloc();
 	const int one = 1;
-	int family, group;
+	int family, group, err;
 
 	setlinebuf(stdout);
 	if (!sock || !msg || genl_connect(sock))
@@ -68,8 +68,10 @@ int main(int argc, char **argv)
 	family = genl_ctrl_resolve(sock, KVM_VMEM_FAMILY_NAME);
 	group = genl_ctrl_resolve_grp(sock, KVM_VMEM_FAMILY_NAME,
 				      KVM_VMEM_MCGRP_EVENTS);
-	if (family < 0 || group < 0)
-		return EXIT_FAILURE; /* The module is not loaded. */
+	if (family < 0 || group < 0) {
+		fprintf(stderr, "is kvm_vmem.ko loaded?\n");
+		return EXIT_FAILURE;
+	}
 	setsockopt(nl_socket_get_fd(sock), SOL_NETLINK, NETLINK_EXT_ACK, &one,
 		   sizeof(one));
 	/* Events have no sequence number, and may come before the answer. */
@@ -86,9 +88,12 @@ int main(int argc, char **argv)
 	if (argc > 1)
 		nla_put_u32(msg, KVM_VMEM_A_REGION_ID,
 			    (uint32_t)strtoul(argv[1], NULL, 0));
-	if (nl_send_auto(sock, msg) < 0)
-		return EXIT_FAILURE;
-	while (nl_recvmsgs_default(sock) >= 0)
-		;
+	do {
+		err = nl_send_auto(sock, msg);
+		while (err >= 0)
+			err = nl_recvmsgs_default(sock);
+		/* A list that has changed meanwhile, or events that were lost. */
+	} while (err == -NLE_DUMP_INTR || err == -NLE_NOMEM);
+	fprintf(stderr, "netlink: %s\n", nl_geterror(err));
 	return EXIT_FAILURE;
 }

@@ -6,17 +6,17 @@
 # (the VMM's process), SLOT_SIZE, STEP_TIMEOUT (a bound for a hang, in seconds)
 # are set; the VMM's probe is to be $run/probe.
 #
-# Where the VM has several devices, $device says which is meant: its name. Its probe
-# is $run/probe-NAME then, and $region the name of its memory.
+# Where the VM has several devices, $vmem_device says which is meant: its name. Its
+# probe is $run/probe-NAME then, and $region the name of its memory.
 
 number=0
 failures=0
-device=
+vmem_device=
 region=vmem-region
 
 # ctl COMMAND... - vmemctl, of the device that is meant
 ctl() {
-	vmemctl ${device:+--device "$device"} "$@"
+	vmemctl ${vmem_device:+--device "$vmem_device"} "$@"
 }
 
 # check NAME COMMAND... - one thing that must hold
@@ -61,7 +61,7 @@ same_slots() {
 	done | uniq >"$run/by-blocks"
 	ctl --json slots >"$run/slots" || return 1
 	grep -o '"gpa":[0-9]*' "$run/slots" | cut -d : -f 2 >"$run/by-slots"
-	vmem-guestctl "$run/probe${device:+-$device}" --timeout "$STEP_TIMEOUT" listen >"$run/probed" ||
+	vmem-guestctl "$run/probe${vmem_device:+-$vmem_device}" --timeout "$STEP_TIMEOUT" listen >"$run/probed" ||
 		return 1
 	while read -r start; do
 		echo $((start))

@@ -45,7 +45,8 @@ uint64_t device_mmio_gpa(const struct device *device)
 }
 
 int device_place(struct device *device, int vm_fd, struct memory *memory,
-		 unsigned int phys_bits, uint64_t min_gpa, uint32_t first_slot)
+		 unsigned int phys_bits, uint64_t min_gpa, uint32_t first_slot,
+		 uint32_t used)
 {
 	struct device_options *config = device->config;
 	struct region_config *region = &config->region;
@@ -56,7 +57,7 @@ int device_place(struct device *device, int vm_fd, struct memory *memory,
 			ioctl(vm_fd, KVM_CHECK_EXTENSION, KVM_CAP_NR_MEMSLOTS);
 
 		ret = vmemd_plan(device->options->control, config->name, region,
-				 first_slot, (unsigned int)limit);
+				 used, (unsigned int)limit);
 	}
 	if (!ret)
 		ret = region_place(region, phys_bits, min_gpa);
@@ -143,8 +144,9 @@ void device_prepare_poll(const struct device *device,
 		device->vmemd_runs ? device->vmemd.pid_fd : -1, POLLIN, 0};
 	fds[DEVICE_POLL_BACKEND] = (struct pollfd){
 		device->connected ? device->vu.fd : -1, POLLRDHUP, 0};
-	fds[DEVICE_POLL_CHANNEL] =
-		(struct pollfd){device->vu.channel_fd, POLLIN, 0};
+	/* Another thread makes the next connection, and says when it is there. */
+	fds[DEVICE_POLL_CHANNEL] = (struct pollfd){
+		device->connected ? device->vu.channel_fd : -1, POLLIN, 0};
 	fds[DEVICE_POLL_BACK] =
 		(struct pollfd){device->reconnect.back_fd, POLLIN, 0};
 }
@@ -218,8 +220,12 @@ void device_give_up(struct device *device)
 	vhost_user_shutdown(&device->vu);
 	if (device->has_virtio)
 		virtio_mmio_give_up(&device->virtio);
+}
+
+void device_join(struct device *device)
+{
 	reconnect_close(&device->reconnect);
-	/* It may have made a new one. */
+	/* It may have made a new connection. */
 	vhost_user_shutdown(&device->vu);
 }
 

@@ -47,7 +47,7 @@ enum device_poll {
  * @vmemd: the daemon, if it was started for the device
  * @vmemd_runs: that one has not ended
  * @vu: the connection
- * @connected: nobody has hung up yet
+ * @connected: there is a backend, as far as is known
  * @has_virtio: @virtio is open
  * @virtio: the registers
  * @reconnect: the way back to a vmemd of others
@@ -81,6 +81,7 @@ void device_init(struct device *device);
  * @phys_bits: width of the guest's physical addresses
  * @min_gpa: the region begins there or above
  * @first_slot: id of the first memslot that is free
+ * @used: memslots of the VM that vmemd has not planned
  *
  * All devices have theirs before one is connected: each backend has to know the
  * memory of all.
@@ -88,7 +89,8 @@ void device_init(struct device *device);
  * Return: 0 or a negative errno, with a message.
  */
 int device_place(struct device *device, int vm_fd, struct memory *memory,
-		 unsigned int phys_bits, uint64_t min_gpa, uint32_t first_slot);
+		 unsigned int phys_bits, uint64_t min_gpa, uint32_t first_slot,
+		 uint32_t used);
 
 /**
  * device_connect() - make the region, hand it to vmemd, open the registers
@@ -112,10 +114,15 @@ void device_handle_poll(struct device *device,
 /**
  * device_give_up() - nobody shall wait for the backend any more
  * @device: the device; vCPUs and other threads may be waiting for an answer
+ *
+ * Waits for nobody: all devices are given up before one is joined.
  */
 void device_give_up(struct device *device);
 
-/** device_destroy() - with no vCPU running; the device was given up */
+/** device_join() - wait for the threads of a device that was given up */
+void device_join(struct device *device);
+
+/** device_destroy() - with no vCPU running, after device_join() */
 void device_destroy(struct device *device);
 
 #endif /* DEVICE_H */

@@ -207,7 +207,7 @@ static int create_vm(struct vmm *vmm)
 /* All that are to be known to a backend come before the first backend. */
 static int create_devices(struct vmm *vmm, unsigned int phys_bits)
 {
-	uint32_t slot = FIRST_REGION_SLOT;
+	uint32_t slot = FIRST_REGION_SLOT, used = FIRST_REGION_SLOT;
 	uint64_t gpa = REGION_GPA_MIN;
 	unsigned int i;
 	int ret = 0;
@@ -221,11 +221,13 @@ static int create_devices(struct vmm *vmm, unsigned int phys_bits)
 		device->index = i;
 		vmm->nr_devices++;
 		ret = device_place(device, vmm->vm_fd, &vmm->memory, phys_bits,
-				   gpa, slot);
+				   gpa, slot, used);
 		if (ret)
 			break;
 		gpa = device->range->gpa + device->range->size;
 		slot += device->nr_slots;
+		if (!device->config->plan)
+			used += device->nr_slots;
 	}
 	for (i = 0; i < vmm->nr_devices && !ret; i++)
 		ret = device_connect(&vmm->devices[i], vmm->vm_fd,
@@ -378,6 +380,8 @@ static void vmm_destroy(struct vmm *vmm)
 	/* Nobody may be left waiting for an answer. */
 	for (i = 0; i < vmm->nr_devices; i++)
 		device_give_up(&vmm->devices[i]);
+	for (i = 0; i < vmm->nr_devices; i++)
+		device_join(&vmm->devices[i]);
 	reboot_close(&vmm->reboot);
 	for (i = 0; i < vmm->nr_vcpus; i++)
 		vcpu_destroy(&vmm->vcpus[i]);

@@ -184,10 +184,21 @@ static int device_option(struct options *options, const char *name)
 {
 	unsigned int nr = options->nr_devices;
 
-	if (!*name || strlen(name) > DEVICE_NAME_MAX || strpbrk(name, "\"\\")) {
-		error("--device: \"%s\" is no name of up to %d bytes", name,
-		      DEVICE_NAME_MAX);
+	/* As vmemd has it, and nothing that JSON would have to quote. */
+	if (!*name || strlen(name) > DEVICE_NAME_MAX ||
+	    strspn(name, "abcdefghijklmnopqrstuvwxyz"
+			 "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+			 "0123456789-_.") != strlen(name)) {
+		error("--device: \"%s\" is not up to %d letters, digits, dashes, underscores and dots",
+		      name, DEVICE_NAME_MAX);
 		return -EINVAL;
+	}
+	for (unsigned int i = 0; i < nr; i++) {
+		if (options->devices[i].name &&
+		    !strcmp(options->devices[i].name, name)) {
+			error("--device: there are two of the name %s", name);
+			return -EINVAL;
+		}
 	}
 	if (nr == MAX_DEVICES) {
 		error("--device: more than %d", MAX_DEVICES);
@@ -285,6 +296,10 @@ static int check_devices(const struct options *options)
 {
 	unsigned int i;
 
+	if (options->vmemd && options->control) {
+		error("--vmemd and --control exclude each other");
+		return -EINVAL;
+	}
 	if (options->vmemd && options->nr_devices > 1) {
 		error("--vmemd is for one device, connect to a running one");
 		return -EINVAL;
@@ -303,6 +318,10 @@ static int check_devices(const struct options *options)
 		}
 		if (!device->vhost_user != !options->control) {
 			error("--vhost-user and --control go together, without --vmemd");
+			return -EINVAL;
+		}
+		if (!device->plan && !device->region.slot_size) {
+			error("--slot-size: 0 is no size");
 			return -EINVAL;
 		}
 		if (device->plan && !options->control) {

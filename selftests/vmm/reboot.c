@@ -10,6 +10,7 @@
 #include "boot.h"
 #include "device.h"
 #include "memory.h"
+#include "options.h"
 #include "serial.h"
 #include "util.h"
 #include "vcpu.h"
@@ -68,11 +69,15 @@ static int reset(struct reboot *reboot)
 
 	for (i = 0; i < reboot->nr_vcpus; i++)
 		vcpu_stop(&reboot->vcpus[i]);
-	for (i = 0; i < reboot->nr_devices; i++)
+	for (i = 0; i < reboot->nr_devices; i++) {
+		const struct device *device = &reboot->devices[i];
+
 		virtio_mmio_reset(&reboot->devices[i].virtio);
-	/* If vmemd cannot just now, the next system's driver can. */
-	if (reboot->nr_devices && reboot->control)
-		vmemd_system_reset(reboot->control);
+		/* If vmemd cannot just now, the next system's driver can. */
+		if (reboot->control)
+			vmemd_system_reset(reboot->control,
+					   device->config->name);
+	}
 	serial_reset(reboot->serial);
 	ret = irqchip_reset(reboot->irqchip, reboot->vm_fd);
 	if (ret) {

@@ -297,11 +297,14 @@ int vmemd_plan(const char *control_path, const char *device,
 	return ret;
 }
 
-int vmemd_system_reset(const char *control_path)
+int vmemd_system_reset(const char *control_path, const char *device)
 {
-	char line[ANSWER_MAX] = "{\"id\":1,\"method\":\"system-reset\"}\n";
+	char line[ANSWER_MAX], param[DEVICE_PARAM_MAX];
 	int ret;
 
+	snprintf(line, sizeof(line),
+		 "{\"id\":1,\"method\":\"system-reset\",\"params\":{%s}}\n",
+		 device_param(device, "", param));
 	ret = call(control_path, line);
 	if (ret)
 		error_errno(-ret, "no system reset by %s", control_path);

@@ -63,14 +63,15 @@ int vmemd_plan(const char *control_path, const char *device,
 	       unsigned int kvm_limit);
 
 /**
- * vmemd_system_reset() - tell vmemd that the guest's system is reset
+ * vmemd_system_reset() - report to vmemd that the guest's system is reset
  * @control_path: its control socket
+ * @device: the device's name there, NULL if it needs none
  *
  * The device must have been reset. On return nothing is plugged any more.
  *
  * Return: 0 or a negative errno, with a message.
  */
-int vmemd_system_reset(const char *control_path);
+int vmemd_system_reset(const char *control_path, const char *device);
 
 /**
  * vmemd_attach() - hand the region to a running vmemd
