@@ -41,6 +41,7 @@
 
 #include <linux/virtio_mem.h>
 
+#include "common/fd.h"
 #include "daemon.h"
 #include "driver.h"
 #include "fd_message.h"
@@ -446,23 +447,16 @@ static void send_table(struct peer *peer)
 		     fds, table.nr);
 }
 
-static void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
-}
-
 /* What it has mapped the VMM keeps. */
 static void hang_up(struct peer *peer)
 {
-	close_fd(&peer->fd);
-	close_fd(&peer->channel);
+	fd_close(&peer->fd);
+	fd_close(&peer->channel);
 }
 
 static void drop_mappings(struct peer *peer)
 {
-	close_fd(&peer->mapped_fd);
+	fd_close(&peer->mapped_fd);
 	memset(peer->mapped, 0, sizeof(peer->mapped));
 }
 
@@ -502,7 +496,7 @@ static void set_up(struct peer *peer, uint8_t how)
 	memset(peer->memory, 0, MEMORY_SIZE);
 	driver_init(&peer->driver, peer->memory, MEMORY_GPA, &layout, features,
 		    QUEUE_SIZE);
-	close_fd(&peer->channel);
+	fd_close(&peer->channel);
 	fuzz_require(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
 	peer->channel = pair[0];
 	set(peer, VHOST_USER_SET_FEATURES, features, -1);
@@ -640,7 +634,7 @@ static bool serve_channel(struct peer *peer, uint8_t how)
 	if (got != sizeof(header))
 		return false;
 	for (size_t i = 0; i < nr_fds; i++) {
-		close_fd(&peer->mapped_fd);
+		fd_close(&peer->mapped_fd);
 		peer->mapped_fd = fds[i];
 	}
 	if (header.size) {

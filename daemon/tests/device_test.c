@@ -328,6 +328,20 @@ static void a_size_is_one_that_the_region_can_have(void **state)
 	assert_int_equal(kept->requested_size, REGION_SIZE);
 }
 
+/* At the end the control socket serves until all devices are closed. */
+static void a_closed_device_has_no_region(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_true(f->device.attached);
+	vmem_device_close(&f->device);
+	assert_false(f->device.attached);
+	assert_null(f->device.dev.backing);
+	/* For tear_down(). */
+	vmem_device_init(&f->device, 0, false, &f->options, &f->access, &ops,
+			 f);
+}
+
 #define T(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -340,6 +354,7 @@ int main(void)
 		T(a_large_plug_in_a_sweep_ends),
 		T(a_discard_that_fails_is_tried_again),
 		T(a_size_is_one_that_the_region_can_have),
+		T(a_closed_device_has_no_region),
 	};
 
 	log_init(LOG_LEVEL_ERR);

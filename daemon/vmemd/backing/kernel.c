@@ -807,7 +807,7 @@ static int region_keep_requested(struct backing *backing, uint64_t size,
 	int ret;
 
 	ret = region_set_requested(to_region(backing), size, &err);
-	if (ret != -EINPROGRESS)
+	if (ret && ret != -EINPROGRESS)
 		snprintf(text, text_size, "%s", err.text);
 	return ret;
 }

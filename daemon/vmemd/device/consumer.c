@@ -8,8 +8,8 @@
  * that they keep after it is gone is not given back, or is another owner's.
  *
  * Place. struct consumers stands between the device and its backing, as the
- * backing's filter (backing.h). Neither knows of it. Without consumers every
- * operation is passed on as it is.
+ * backing's filter (backing.h). Neither knows what the filter does. Without
+ * consumers every operation is passed on as it is.
  *
  *	plug:	backing plugs -> all are told -> the guest is answered
  *	unplug:	all let go -> backing unplugs -> the guest is answered

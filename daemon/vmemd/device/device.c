@@ -505,7 +505,7 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 	    !region->state.requested_size) {
 		ret = vmem_device_set_requested(device, options->requested_size,
 						text, text_size);
-		if (ret != -EINPROGRESS)
+		if (ret && ret != -EINPROGRESS)
 			goto stop_chain;
 	}
 	ret = sd_event_add_io(device->event, &device->region_source, region_fd,
@@ -782,6 +782,8 @@ void vmem_device_close(struct vmem_device *device)
 	device->region_source =
 		sd_event_source_disable_unref(device->region_source);
 	if (device->attached) {
+		/* The control socket still serves, and looks at all devices. */
+		device->attached = false;
 		backing = device->dev.backing;
 		stop_chain(device);
 		backing->ops->detach(backing);
