@@ -98,6 +98,16 @@ static struct front_end *new_device(const struct front_end *first, uint64_t gpa,
 	return fe;
 }
 
+/* The daemon keeps all devices to its end; a test may end one before. */
+static void leave_access(struct front_end *fe)
+{
+	struct guest_access *access = fe->access;
+
+	for (size_t i = 0; i < access->nr; i++)
+		if (access->devices[i] == &fe->dev)
+			access->devices[i--] = access->devices[--access->nr];
+}
+
 static void free_device(struct front_end *fe)
 {
 	front_end_close(fe);
@@ -106,6 +116,8 @@ static void free_device(struct front_end *fe)
 	bitmap_backing_free(&fe->bitmap);
 	if (fe->access == &fe->own)
 		guest_access_stop(fe->access);
+	else
+		leave_access(fe);
 	sd_event_unref(fe->event);
 	munmap(fe->memory, FE_MEMORY);
 	close(fe->memory_fd);
