@@ -39,7 +39,6 @@
 /**
  * struct vmm - a front end that maps memory
  * @files: memory and state, as whoever starts the daemon keeps them
- * @other: another device of the daemon, if a test has made it
  * @left: memory of a daemon whose files nobody has kept, -1 if there was none
  * @mapped: offsets of mappings; @nr_mapped of them, of which the first @nr_left
  *	are of @left
@@ -49,7 +48,6 @@
  */
 struct vmm {
 	struct front_end *fe;
-	struct front_end *other;
 	struct shmem shmem;
 	int files[2];
 	int left;
@@ -117,9 +115,6 @@ static int tear_down(void **state)
 	void *fe = vmm->fe;
 
 	end_daemon(vmm);
-	/* A device is looked at until the last connection has ended. */
-	if (vmm->other)
-		front_end_free(vmm->other);
 	close(vmm->files[0]);
 	close(vmm->files[1]);
 	if (vmm->left >= 0)
@@ -1063,7 +1058,6 @@ static struct front_end *add_other(struct vmm *vmm)
 	struct front_end *other =
 		front_end_add(vmm->fe, GPA + 2 * REGION, GIB, BLOCK);
 
-	vmm->other = other;
 	virtio_mem_set_requested(&other->dev, GIB);
 	front_end_connect(other);
 	front_end_negotiate(other);
@@ -1115,6 +1109,7 @@ static void a_ring_in_unknown_blocks_waits_for_them(void **state)
 	start(vmm);
 	assert_true(vmm->shmem.backing.lost);
 	expect_other_answered(other);
+	front_end_free(other);
 }
 
 /* Have the request that was put be at @gpa. */
@@ -1158,6 +1153,7 @@ static void a_request_in_unknown_blocks_waits_for_them(void **state)
 
 	assert_true(vmm->shmem.backing.lost);
 	expect_other_answered(other);
+	front_end_free(other);
 }
 
 /* Then it is the guest's fault. */
@@ -1168,6 +1164,7 @@ static void a_request_in_no_blocks_breaks_its_queue_later(void **state)
 
 	assert_false(vmm->shmem.backing.lost);
 	assert_true(other->vu.vring.broken);
+	front_end_free(other);
 }
 
 /* A place that is wrong may be another device's. */
@@ -1183,6 +1180,7 @@ static void memory_of_other_devices_is_not_left(void **state)
 	start(vmm);
 	assert_false(vmm->shmem.backing.lost);
 	assert_int_equal(plugged(vmm), 0);
+	front_end_free(other);
 }
 
 static void unplug_all_makes_them_known(void **state)
