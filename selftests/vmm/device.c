@@ -67,8 +67,6 @@ int device_place(struct device *device, int vm_fd, struct memory *memory,
 	if (ret)
 		return ret;
 	device->first_slot = first_slot;
-	device->nr_slots = (uint32_t)(region->size / region->slot_size +
-				      !!(region->size % region->slot_size));
 	return 0;
 }
 

@@ -43,7 +43,6 @@ enum device_poll {
  * @range: its memory
  * @region_fd: the region, -1 if there is none
  * @first_slot: id of its first memslot
- * @nr_slots: how many ids it has from there on
  * @vmemd: the daemon, if it was started for the device
  * @vmemd_runs: that one has not ended
  * @vu: the connection
@@ -60,7 +59,6 @@ struct device {
 	const struct memory_range *range;
 	int region_fd;
 	uint32_t first_slot;
-	uint32_t nr_slots;
 	struct vmemd vmemd;
 	bool vmemd_runs;
 	struct vhost_user vu;

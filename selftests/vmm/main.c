@@ -207,7 +207,7 @@ static int create_vm(struct vmm *vmm)
 /* All that are to be known to a backend come before the first backend. */
 static int create_devices(struct vmm *vmm, unsigned int phys_bits)
 {
-	uint32_t slot = FIRST_REGION_SLOT, used = FIRST_REGION_SLOT;
+	uint32_t slot = FIRST_REGION_SLOT, used = FIRST_REGION_SLOT, nr;
 	uint64_t gpa = REGION_GPA_MIN;
 	unsigned int i;
 	int ret = 0;
@@ -225,9 +225,10 @@ static int create_devices(struct vmm *vmm, unsigned int phys_bits)
 		if (ret)
 			break;
 		gpa = device->range->gpa + device->range->size;
-		slot += device->nr_slots;
+		nr = (uint32_t)region_nr_slots(&device->config->region);
+		slot += nr;
 		if (!device->config->plan)
-			used += device->nr_slots;
+			used += nr;
 	}
 	for (i = 0; i < vmm->nr_devices && !ret; i++)
 		ret = device_connect(&vmm->devices[i], vmm->vm_fd,

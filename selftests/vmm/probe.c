@@ -107,8 +107,7 @@ int probe_open(struct probe *probe, const char *path, int kvm_fd, int vm_fd,
 	int ret;
 
 	probe->region = *region;
-	probe->nr_slots = region->size / region->slot_size +
-			  !!(region->size % region->slot_size);
+	probe->nr_slots = region_nr_slots(region);
 	probe->absent = calloc(probe->nr_slots, sizeof(probe->absent[0]));
 	if (!probe->absent) {
 		error_errno(errno, "probe");

@@ -19,6 +19,12 @@
 #define MIN_ALIGN (128 * MIB)
 #define MAX_ALIGN GIB
 
+uint64_t region_nr_slots(const struct region_config *config)
+{
+	return config->size / config->slot_size +
+	       !!(config->size % config->slot_size);
+}
+
 int region_place(struct region_config *config, unsigned int phys_bits,
 		 uint64_t min_gpa)
 {

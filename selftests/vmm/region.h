@@ -26,6 +26,9 @@ struct region_config {
 	bool zap_ranges;
 };
 
+/** region_nr_slots() - how many memslots it has; the last may be shorter */
+uint64_t region_nr_slots(const struct region_config *config);
+
 /**
  * region_place() - choose the address, check that the guest can reach it
  * @config: the region; gpa is filled in if it is 0
