@@ -9,8 +9,8 @@
 #include <string.h>
 #include <sys/utsname.h>
 
+#include "command_line.h"
 #include "module_check.h"
-#include "vmemctl.h"
 
 /**
  * struct check_report - what "--json" prints
@@ -91,7 +91,7 @@ static int check_json(void)
 }
 
 /* Return: of a command; -ENOTRECOVERABLE if the checks cannot run. */
-int ctl_check(const struct ctl_options *options)
+static int ctl_check(const struct ctl_options *options)
 {
 	char reason[MODULE_CHECK_REASON_MAX];
 
@@ -105,3 +105,11 @@ int ctl_check(const struct ctl_options *options)
 		       ? -EBADMSG
 		       : 0;
 }
+
+const struct ctl_command check_commands[] = {
+	{.name = "check",
+	 .help = "prove the module on this host, in VMs made for that; other\n"
+		 "VMs are not touched. In TAP; without vmemd",
+	 .run = ctl_check},
+	{},
+};

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "cmd_status.h"
+#include "command_line.h"
 #include "common/printable.h"
 #include "screen.h"
 #include "table.h"
@@ -231,7 +232,7 @@ static void print_vms(json_object *vms)
 		print_vm(&table, json_object_array_get_idx(vms, i));
 }
 
-int ctl_list(const struct ctl_options *options)
+static int ctl_list(const struct ctl_options *options)
 {
 	json_object *list, *array;
 	int64_t strangers;
@@ -263,3 +264,11 @@ out:
 	vms_free(&vms);
 	return ret;
 }
+
+const struct ctl_command list_commands[] = {
+	{.name = "list",
+	 .scope = CTL_VMEMDS,
+	 .help = "the VMs of this host by name, with what they have plugged",
+	 .run = ctl_list},
+	{},
+};

@@ -10,10 +10,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "command_line.h"
 #include "common/size.h"
 #include "common/vm_memslots.h"
 #include "host_vm.h"
-#include "vmemctl.h"
 
 static const char *const address_space_names[VM_ADDRESS_SPACES] = {
 	"normal",
@@ -340,7 +340,7 @@ static int find_vms(const struct ctl_options *options, struct host_vms *vms)
 {
 	int ret;
 
-	if (options->has_fd)
+	if (options->fd >= 0)
 		return take_fd(vms, options->fd);
 	if (options->pid) {
 		ret = host_vms_of(vms, options->pid);
@@ -362,7 +362,7 @@ static int find_vms(const struct ctl_options *options, struct host_vms *vms)
 	return ret;
 }
 
-int ctl_metadata(const struct ctl_options *options)
+static int ctl_metadata(const struct ctl_options *options)
 {
 	struct vm_report *reports = NULL;
 	struct host_vms vms = {0};
@@ -386,7 +386,7 @@ int ctl_metadata(const struct ctl_options *options)
 		ret = make_report(&reports[nr], device, address_spaces,
 				  &vms.vms[i]);
 		/* Since it was found, its process put another file there. */
-		if (ret == -EINVAL && !options->has_fd)
+		if (ret == -EINVAL && options->fd < 0)
 			continue;
 		if (ret) {
 			complain_of_vm(&vms.vms[i], ret);
@@ -408,3 +408,49 @@ out:
 	close(device);
 	return ret;
 }
+
+static int check_metadata(const struct ctl_options *options)
+{
+	if (!!options->pid + (options->fd >= 0) + options->top != 1) {
+		complain("metadata takes one of --pid, --fd and --top");
+		return -EINVAL;
+	}
+	if (options->top && options->memslots) {
+		complain("--memslots is for metadata of one VM");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static const struct ctl_option metadata_options[] = {
+	{.name = "pid",
+	 .value = "PID",
+	 .complete = "process",
+	 .parse = ctl_parse_number,
+	 .offset = offsetof(struct ctl_options, pid),
+	 .least = 1,
+	 .help = "of the VMs of a process"},
+	{.name = "fd",
+	 .value = "N",
+	 .parse = ctl_parse_number,
+	 .offset = offsetof(struct ctl_options, fd),
+	 .help = "of the VM whose descriptor vmemctl was started with"},
+	{.name = "top",
+	 .parse = ctl_parse_flag,
+	 .offset = offsetof(struct ctl_options, top),
+	 .help = "of all VMs of this host, the most costly first"},
+	{.name = "memslots",
+	 .parse = ctl_parse_flag,
+	 .offset = offsetof(struct ctl_options, memslots),
+	 .help = "with --pid or --fd: also of each memslot"},
+	{},
+};
+
+const struct ctl_command metadata_commands[] = {
+	{.name = "metadata",
+	 .help = "what KVM holds for the memslots of any VM; without vmemd",
+	 .options = metadata_options,
+	 .check = check_metadata,
+	 .run = ctl_metadata},
+	{},
+};

@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "call.h"
+#include "command_line.h"
 #include "common/output_file.h"
 #include "common/printable.h"
 #include "vms.h"
@@ -636,7 +637,7 @@ static int ask_found(struct page *page, const struct ctl_options *options)
 	return ret;
 }
 
-int ctl_metrics(const struct ctl_options *options)
+static int ctl_metrics(const struct ctl_options *options)
 {
 	struct page page = {.openmetrics = options->openmetrics};
 	struct ctl_options asking = *options;
@@ -664,3 +665,28 @@ int ctl_metrics(const struct ctl_options *options)
 	free(page.vms);
 	return ret;
 }
+
+static const struct ctl_option metrics_options[] = {
+	{.name = "output",
+	 .value = "FILE",
+	 .complete = "file",
+	 .parse = ctl_parse_text,
+	 .offset = offsetof(struct ctl_options, output),
+	 .help = "replace FILE, as for node_exporter's textfile collector"},
+	{.name = "openmetrics",
+	 .parse = ctl_parse_flag,
+	 .offset = offsetof(struct ctl_options, openmetrics),
+	 .help = "in the OpenMetrics format"},
+	{},
+};
+
+const struct ctl_command metrics_commands[] = {
+	{.name = "metrics",
+	 .no_json = true,
+	 .scope = CTL_VMEMDS,
+	 .help = "for Prometheus, of the VMs that are given; else of all that\n"
+		 "\"list\" finds by name",
+	 .options = metrics_options,
+	 .run = ctl_metrics},
+	{},
+};

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -21,6 +22,7 @@
 #include <json-c/json_visit.h>
 
 #include "call.h"
+#include "command_line.h"
 #include "common/size.h"
 
 /* How often the monitor is asked. */
@@ -207,8 +209,7 @@ static int place_by_monitor(struct daemon *daemon, struct daemon *monitor,
 	return ret;
 }
 
-/** ctl_place() - vmemctl place */
-int ctl_place(const struct ctl_options *options)
+static int ctl_place(const struct ctl_options *options)
 {
 	struct daemon daemon, monitor;
 	bool early;
@@ -233,3 +234,47 @@ int ctl_place(const struct ctl_options *options)
 	daemon_close(&daemon);
 	return ret;
 }
+
+static int parse_address(struct ctl_options *options,
+			 const struct ctl_option *option, const char *text)
+{
+	char *end;
+
+	errno = 0;
+	options->address = strtoull(text, &end, 0);
+	if (*text < '0' || *text > '9' || *end || errno || !options->address) {
+		complain("--%s %s: not a guest address", option->name, text);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static const struct ctl_option place_options[] = {
+	{.name = "address",
+	 .value = "GPA",
+	 .parse = parse_address,
+	 .help = "the address of the device's shared memory region"},
+	{.name = "qmp",
+	 .value = "PATH",
+	 .complete = "file",
+	 .parse = ctl_parse_text,
+	 .offset = offsetof(struct ctl_options, qmp),
+	 .help = "ask QEMU's monitor for it, as soon as there is one; if\n"
+		 "the driver was faster, reset the machine"},
+	{.name = "id",
+	 .value = "ID",
+	 .parse = ctl_parse_text,
+	 .offset = offsetof(struct ctl_options, qmp_device),
+	 .help = "with --qmp: QEMU's id of the device, if there are several"},
+	{},
+};
+
+const struct ctl_command place_commands[] = {
+	{.name = "place",
+	 .scope = CTL_ONE_VMEMD,
+	 .help = "tell a vmemd whose memory the VMM maps where that is in the\n"
+		 "guest, before the guest's driver looks",
+	 .options = place_options,
+	 .run = ctl_place},
+	{},
+};

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "cmd_status.h"
+#include "command_line.h"
 #include "common/size.h"
 #include "common/standard_fds.h"
 #include "screen.h"
@@ -286,7 +287,7 @@ static int resolve_size(struct daemon *daemon,
 	return ret;
 }
 
-int ctl_resize(const struct ctl_options *options)
+static int ctl_resize(const struct ctl_options *options)
 {
 	json_object *params;
 	struct daemon daemon;
@@ -308,3 +309,27 @@ int ctl_resize(const struct ctl_options *options)
 	daemon_close(&daemon);
 	return ret;
 }
+
+static const struct ctl_option resize_options[] = {
+	{.name = "wait",
+	 .parse = ctl_parse_flag,
+	 .offset = offsetof(struct ctl_options, wait),
+	 .help = "wait until it has, and show how far it is and why it\n"
+		 "stalls"},
+	/* The common one. */
+	{.name = "timeout",
+	 .value = "S",
+	 .help = "with --wait: give up after S seconds; default: 60.\n"
+		 "The guest stays asked"},
+	{},
+};
+
+const struct ctl_command resize_commands[] = {
+	{.name = "resize",
+	 .argument = CTL_SIZE,
+	 .scope = CTL_ONE_VMEMD,
+	 .help = "ask the guest to have SIZE of the region plugged",
+	 .options = resize_options,
+	 .run = ctl_resize},
+	{},
+};

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 
 #include "call.h"
+#include "command_line.h"
 #include "common/save_file.h"
-#include "vmemctl.h"
 
 /* How often a state that changes while it is read is read again. */
 #define SAVE_TRIES 16
@@ -111,7 +111,7 @@ static int write_state(const struct save_state *state, const char *path)
 	return ret;
 }
 
-int ctl_save(const struct ctl_options *options)
+static int ctl_save(const struct ctl_options *options)
 {
 	struct save_state state = {0};
 	struct daemon daemon;
@@ -136,3 +136,13 @@ out:
 	daemon_close(&daemon);
 	return ret;
 }
+
+const struct ctl_command save_commands[] = {
+	{.name = "save",
+	 .argument = CTL_FILE,
+	 .no_json = true,
+	 .scope = CTL_ONE_VMEMD,
+	 .help = "write the state of the device to FILE, for vmemd --restore",
+	 .run = ctl_save},
+	{},
+};

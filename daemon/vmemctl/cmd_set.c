@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "call.h"
-#include "vmemctl.h"
+#include "command_line.h"
 
 static int set(const struct ctl_options *options, const char *method,
 	       const char *name, bool value)
@@ -26,18 +26,46 @@ static int set(const struct ctl_options *options, const char *method,
 	return ret;
 }
 
-int ctl_hold(const struct ctl_options *options)
+static int ctl_hold(const struct ctl_options *options)
 {
 	return set(options, "hold", "on", !strcmp(options->argument, "on"));
 }
 
-int ctl_dirty_log(const struct ctl_options *options)
+static int ctl_dirty_log(const struct ctl_options *options)
 {
 	return set(options, "dirty-log", "on",
 		   !strcmp(options->argument, "on"));
 }
 
-int ctl_system_reset(const struct ctl_options *options)
+static int ctl_system_reset(const struct ctl_options *options)
 {
 	return set(options, "system-reset", "force", options->force);
 }
+
+static const struct ctl_option reset_options[] = {
+	{.name = "force",
+	 .parse = ctl_parse_flag,
+	 .offset = offsetof(struct ctl_options, force),
+	 .help = "even then"},
+	{},
+};
+
+const struct ctl_command set_commands[] = {
+	{.name = "system-reset",
+	 .scope = CTL_ONE_VMEMD,
+	 .help = "unplug all, for a system that was reset or has ended: what\n"
+		 "is in the memory is lost. Refused while a driver is in use",
+	 .options = reset_options,
+	 .run = ctl_system_reset},
+	{.name = "hold",
+	 .argument = CTL_SWITCH,
+	 .scope = CTL_ONE_VMEMD,
+	 .help = "for a migration: plug and unplug nothing, or go on",
+	 .run = ctl_hold},
+	{.name = "dirty-log",
+	 .argument = CTL_SWITCH,
+	 .scope = CTL_ONE_VMEMD,
+	 .help = "log dirty pages of all memslots of the region, or do not",
+	 .run = ctl_dirty_log},
+	{},
+};

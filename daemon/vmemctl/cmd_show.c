@@ -10,6 +10,7 @@
 
 #include "call.h"
 #include "cmd_status.h"
+#include "command_line.h"
 #include "common/size.h"
 #include "common/standard_fds.h"
 
@@ -145,22 +146,22 @@ static int show(const struct ctl_options *options, const char *method,
 	return ret;
 }
 
-int ctl_slots(const struct ctl_options *options)
+static int ctl_slots(const struct ctl_options *options)
 {
 	return show(options, "slots", "slots", print_slots);
 }
 
-int ctl_blocks(const struct ctl_options *options)
+static int ctl_blocks(const struct ctl_options *options)
 {
 	return show(options, "blocks", "runs", print_blocks);
 }
 
-int ctl_consumers(const struct ctl_options *options)
+static int ctl_consumers(const struct ctl_options *options)
 {
 	return show(options, "consumers", NULL, print_consumers);
 }
 
-int ctl_watch(const struct ctl_options *options)
+static int ctl_watch(const struct ctl_options *options)
 {
 	json_object *object;
 	struct daemon daemon;
@@ -184,3 +185,23 @@ int ctl_watch(const struct ctl_options *options)
 	daemon_close(&daemon);
 	return ret;
 }
+
+const struct ctl_command show_commands[] = {
+	{.name = "slots",
+	 .scope = CTL_ONE_VMEMD,
+	 .help = "memslots of the region that exist in KVM",
+	 .run = ctl_slots},
+	{.name = "blocks",
+	 .scope = CTL_ONE_VMEMD,
+	 .help = "plugged blocks, as runs",
+	 .run = ctl_blocks},
+	{.name = "consumers",
+	 .scope = CTL_ONE_VMEMD,
+	 .help = "who else maps the memory, and is told before the guest",
+	 .run = ctl_consumers},
+	{.name = "watch",
+	 .scope = CTL_ONE_VMEMD,
+	 .help = "print a line whenever something changes, until stopped",
+	 .run = ctl_watch},
+	{},
+};

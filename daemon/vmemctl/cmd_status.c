@@ -12,6 +12,7 @@
 
 #include "call.h"
 #include "cmd_status.h"
+#include "command_line.h"
 #include "common/size.h"
 
 /* Where the kernel has the module's version. */
@@ -338,7 +339,7 @@ static void print_status(json_object *status)
 	}
 }
 
-int ctl_status(const struct ctl_options *options)
+static int ctl_status(const struct ctl_options *options)
 {
 	json_object *status;
 	struct daemon daemon;
@@ -357,3 +358,11 @@ int ctl_status(const struct ctl_options *options)
 	daemon_close(&daemon);
 	return ret;
 }
+
+const struct ctl_command status_commands[] = {
+	{.name = "status",
+	 .scope = CTL_ONE_VMEMD,
+	 .help = "sizes, memslots, and what KVM holds for them",
+	 .run = ctl_status},
+	{},
+};

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "command_line.h"
 #include "common/clocks.h"
 #include "common/size.h"
 #include "common/standard_fds.h"
@@ -21,7 +22,6 @@
 #include "host_vm.h"
 #include "screen.h"
 #include "table.h"
-#include "vmemctl.h"
 
 /* Rows of a terminal that are not for regions: heads, the sum, the cursor. */
 #define ROWS_BESIDES 4
@@ -305,7 +305,7 @@ static bool pause_ms(int64_t ms, const struct regions *all,
 	return true;
 }
 
-int ctl_top(const struct ctl_options *options)
+static int ctl_top(const struct ctl_options *options)
 {
 	bool on_screen =
 		isatty(STDOUT_FILENO) && !options->json && options->count != 1;
@@ -345,3 +345,27 @@ int ctl_top(const struct ctl_options *options)
 	vmem_nl_close(nl);
 	return ret;
 }
+
+static const struct ctl_option top_options[] = {
+	{.name = "interval",
+	 .value = "S",
+	 .parse = ctl_parse_seconds,
+	 .offset = offsetof(struct ctl_options, interval_ms),
+	 .help = "look again after S seconds; default: 2"},
+	{.name = "count",
+	 .value = "N",
+	 .parse = ctl_parse_number,
+	 .offset = offsetof(struct ctl_options, count),
+	 .least = 1,
+	 .help = "stop after N times"},
+	{},
+};
+
+const struct ctl_command top_commands[] = {
+	{.name = "top",
+	 .help = "the regions of all VMs of this host, and what they save,\n"
+		 "again and again on a terminal; without vmemd",
+	 .options = top_options,
+	 .run = ctl_top},
+	{},
+};

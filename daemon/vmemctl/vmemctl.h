@@ -22,6 +22,8 @@
  * @device: which device of the VM, as vmemd calls it; NULL: not said
  * @json: print JSON
  * @help: print the help, and do nothing
+ * @version: print the version, and do nothing
+ * @table: print the table of commands, and do nothing
  * @has_timeout: @timeout_ms is of the command line
  * @timeout_ms: how long an answer, or the guest, may take
  * @amount: for "resize"
@@ -29,7 +31,7 @@
  * @force: "system-reset" though a driver is in use
  * @wait: "resize" waits for the guest
  * @pid: "metadata" of the VMs of this process, if not 0
- * @fd: "metadata" of the VM of this descriptor, if @has_fd
+ * @fd: "metadata" of the VM of this descriptor, if not -1
  * @top: "metadata" of all VMs of the host
  * @memslots: "metadata" of each memslot
  * @interval_ms: "top" looks again after so long
@@ -47,6 +49,8 @@ struct ctl_options {
 	const char *device;
 	bool json;
 	bool help;
+	bool version;
+	bool table;
 	bool has_timeout;
 	int64_t timeout_ms;
 	struct size_amount amount;
@@ -55,7 +59,6 @@ struct ctl_options {
 	bool force;
 	pid_t pid;
 	int fd;
-	bool has_fd;
 	bool top;
 	bool memslots;
 	int64_t interval_ms;
@@ -68,27 +71,78 @@ struct ctl_options {
 	const char *qmp_device;
 };
 
-/*
- * Commands. Return: 0, or an errno with a message printed; -ETIMEDOUT the guest
- * has not done it in time, -ETIME vmemd does not answer in time; of "check",
- * -ENOTRECOVERABLE it cannot run here.
+/**
+ * struct ctl_option - an option
+ * @name: without its dashes
+ * @letter: its short form, or 0
+ * @value: what the help calls its value; NULL: it has none
+ * @complete: how bash completes the value: "file", "vm", "device", "process";
+ *	NULL: not at all
+ * @parse: take @text, which is NULL without a value; complains of what is wrong
+ * @offset: of struct ctl_options, for @parse
+ * @least: the least number, for ctl_parse_number()
+ * @scope: of one that is common: commands of this scope and of a narrower one take
+ *	it
+ * @help: lines of the help
  */
-int ctl_list(const struct ctl_options *options);
-int ctl_status(const struct ctl_options *options);
-int ctl_place(const struct ctl_options *options);
-int ctl_slots(const struct ctl_options *options);
-int ctl_save(const struct ctl_options *options);
-int ctl_hold(const struct ctl_options *options);
-int ctl_dirty_log(const struct ctl_options *options);
-int ctl_blocks(const struct ctl_options *options);
-int ctl_consumers(const struct ctl_options *options);
-int ctl_watch(const struct ctl_options *options);
-int ctl_resize(const struct ctl_options *options);
-int ctl_system_reset(const struct ctl_options *options);
-int ctl_metadata(const struct ctl_options *options);
-int ctl_top(const struct ctl_options *options);
-int ctl_metrics(const struct ctl_options *options);
-int ctl_check(const struct ctl_options *options);
+struct ctl_option {
+	const char *name;
+	char letter;
+	const char *value;
+	const char *complete;
+	int (*parse)(struct ctl_options *options,
+		     const struct ctl_option *option, const char *text);
+	size_t offset;
+	int least;
+	enum ctl_scope {
+		CTL_NO_VMEMD,
+		CTL_VMEMDS,
+		CTL_ONE_VMEMD,
+	} scope;
+	const char *help;
+};
+
+/* Values for @parse. */
+int ctl_parse_flag(struct ctl_options *options, const struct ctl_option *option,
+		   const char *text);
+int ctl_parse_text(struct ctl_options *options, const struct ctl_option *option,
+		   const char *text);
+int ctl_parse_seconds(struct ctl_options *options,
+		      const struct ctl_option *option, const char *text);
+int ctl_parse_number(struct ctl_options *options,
+		     const struct ctl_option *option, const char *text);
+
+/**
+ * struct ctl_command - a command: a row of the table
+ * @name: of the command
+ * @argument: it has one argument of this kind
+ * @optional: which may be left out
+ * @no_json: it has a format of its own
+ * @scope: which vmemds it asks: none, several, or one, which has to be given
+ * @help: lines of the help
+ * @options: its own, up to an empty one; NULL: none
+ * @check: of all options together, instead of the number of VMs, or NULL
+ * @run: Return: 0, or an errno with a message printed; -ETIMEDOUT the guest has
+ *	not done it in time, -ETIME vmemd does not answer in time, -ENOTRECOVERABLE
+ *	the checks of "check" cannot run here
+ */
+struct ctl_command {
+	const char *name;
+	enum ctl_argument {
+		CTL_NO_ARGUMENT,
+		CTL_SIZE,
+		CTL_SWITCH,
+		CTL_FILE,
+		CTL_COMMAND,
+	} argument;
+	bool optional;
+	bool no_json;
+	enum ctl_scope scope;
+	const char *help;
+	const struct ctl_option *options;
+	int (*check)(const struct ctl_options *options);
+	int (*run)(const struct ctl_options *options);
+};
 
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int64_t now_ms(void);

@@ -1,0 +1,697 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The command line of vmemctl.
+ *
+ * Every command is a row of a table, which stands beside the command's function.
+ * From the rows come the parser, the help, and what "vmemctl --table" prints: bash
+ * completion reads that, and scripts/test-docs checks the manual against it.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "command_line.h"
+#include "common/standard_fds.h"
+#include "vms.h"
+
+/* Most seconds of an option: their milliseconds fit an int for poll(2). */
+#define SECONDS_MAX 86400
+
+/* How long the guest may take, if nothing is said. */
+#define WAIT_TIMEOUT_MS (60 * MSEC_PER_SEC)
+
+/* Room for the options of all commands, which are few. */
+#define OPTIONS_MAX 48
+
+/* getopt(3) returns this and more for the options, and letters below it. */
+#define OPTION_BASE 256
+
+static const struct ctl_command help_commands[];
+
+/* In the order of the help. */
+static const struct ctl_command *const tables[] = {
+	list_commands,	status_commands,   resize_commands, set_commands,
+	place_commands, show_commands,	   save_commands,   metrics_commands,
+	top_commands,	metadata_commands, check_commands,  help_commands,
+};
+
+#define NR_TABLES (sizeof(tables) / sizeof(tables[0]))
+
+/* Each command, in the order of the help. */
+#define for_each_command(table, command)                  \
+	for ((table) = 0; (table) < NR_TABLES; (table)++) \
+		for ((command) = tables[table]; (command)->name; (command)++)
+
+/**
+ * struct argument - a kind of argument that commands have
+ * @usage: in the help
+ * @what: in a message
+ * @complete: how it is completed: a kind, or the words that there are
+ */
+static const struct argument {
+	const char *usage;
+	const char *what;
+	const char *complete;
+} arguments[] = {
+	[CTL_NO_ARGUMENT] = {"", "", "none"},
+	[CTL_SIZE] = {"SIZE", "the size", "size"},
+	[CTL_SWITCH] = {"on|off", "on or off", "on off"},
+	[CTL_FILE] = {"FILE", "a file", "file"},
+	[CTL_COMMAND] = {"COMMAND", "a command", "command"},
+};
+
+static const struct ctl_command *find_command(const char *name)
+{
+	const struct ctl_command *command;
+	size_t table;
+
+	for_each_command(
+		table,
+		command) if (!strcmp(name, command->name)) return command;
+	return NULL;
+}
+
+/* --- Options --- */
+
+static void *member(struct ctl_options *options,
+		    const struct ctl_option *option)
+{
+	return (char *)options + option->offset;
+}
+
+int ctl_parse_flag(struct ctl_options *options, const struct ctl_option *option,
+		   const char *text)
+{
+	(void)text;
+	*(bool *)member(options, option) = true;
+	return 0;
+}
+
+int ctl_parse_text(struct ctl_options *options, const struct ctl_option *option,
+		   const char *text)
+{
+	*(const char **)member(options, option) = text;
+	return 0;
+}
+
+static int parse_seconds(const struct ctl_option *option, const char *text,
+			 int64_t least_ms, int64_t *ms)
+{
+	double seconds;
+	char *end;
+
+	seconds = strtod(text, &end);
+	if (end == text || *end || !(seconds >= 0) || seconds > SECONDS_MAX ||
+	    (int64_t)(seconds * MSEC_PER_SEC) < least_ms) {
+		complain("--%s %s: not a number of seconds from %g to %d",
+			 option->name, text, (double)least_ms / MSEC_PER_SEC,
+			 SECONDS_MAX);
+		return -EINVAL;
+	}
+	*ms = (int64_t)(seconds * MSEC_PER_SEC);
+	return 0;
+}
+
+int ctl_parse_seconds(struct ctl_options *options,
+		      const struct ctl_option *option, const char *text)
+{
+	return parse_seconds(option, text, 1, member(options, option));
+}
+
+static int parse_timeout(struct ctl_options *options,
+			 const struct ctl_option *option, const char *text)
+{
+	options->has_timeout = true;
+	return parse_seconds(option, text, 0, &options->timeout_ms);
+}
+
+int ctl_parse_number(struct ctl_options *options,
+		     const struct ctl_option *option, const char *text)
+{
+	int *number = member(options, option);
+	char *end;
+	long value;
+
+	errno = 0;
+	value = strtol(text, &end, 10);
+	if (end == text || *end || errno || value < option->least ||
+	    value > INT_MAX) {
+		complain("--%s %s: not a number from %d to %d", option->name,
+			 text, option->least, INT_MAX);
+		return -EINVAL;
+	}
+	*number = (int)value;
+	return 0;
+}
+
+/* @path: given away. One that is given twice counts once. */
+static int add_control(struct ctl_options *options, char *path)
+{
+	char **grown;
+
+	for (size_t i = 0; path && i < options->nr_control; i++) {
+		if (!strcmp(options->control[i], path)) {
+			free(path);
+			return 0;
+		}
+	}
+	grown = path ? reallocarray(options->control, options->nr_control + 1,
+				    sizeof(*grown))
+		     : NULL;
+	if (!grown) {
+		complain("out of memory");
+		free(path);
+		return -ENOMEM;
+	}
+	options->control = grown;
+	options->control[options->nr_control++] = path;
+	return 0;
+}
+
+static int parse_control(struct ctl_options *options,
+			 const struct ctl_option *option, const char *text)
+{
+	(void)option;
+	return add_control(options, strdup(text));
+}
+
+static int parse_vm(struct ctl_options *options,
+		    const struct ctl_option *option, const char *text)
+{
+	char *path;
+	int ret;
+
+	(void)option;
+	ret = vms_path(text, &path);
+	return ret ? ret : add_control(options, path);
+}
+
+/* Options that are not of one command. Those of @scope are for those that ask a
+ * vmemd. */
+static const struct ctl_option common_options[] = {
+	{.name = "vm",
+	 .letter = 'V',
+	 .value = "NAME",
+	 .complete = "vm",
+	 .parse = parse_vm,
+	 .help = "the VM of that name, as \"list\" has it"},
+	{.name = "control",
+	 .value = "PATH",
+	 .complete = "file",
+	 .parse = parse_control,
+	 .help = "control socket of vmemd; default: VMEMD_CONTROL of\n"
+		 "the environment"},
+	{.name = "device",
+	 .value = "NAME",
+	 .complete = "device",
+	 .parse = ctl_parse_text,
+	 .offset = offsetof(struct ctl_options, device),
+	 .scope = CTL_ONE_VMEMD,
+	 .help = "which device of the VM, where vmemd has several: by its\n"
+		 "name, or its number from 0; status and watch are of\n"
+		 "all of them without"},
+	{.name = "timeout",
+	 .value = "S",
+	 .parse = parse_timeout,
+	 .scope = CTL_VMEMDS,
+	 .help = "give vmemd up that does not answer within S seconds;\n"
+		 "default: 30, and 2 of \"list\""},
+	{.name = "json",
+	 .parse = ctl_parse_flag,
+	 .offset = offsetof(struct ctl_options, json),
+	 .help = "print JSON: the daemon's result object, and for\n"
+		 "watch and resize --wait one event per line"},
+	{.name = "version",
+	 .parse = ctl_parse_flag,
+	 .offset = offsetof(struct ctl_options, version),
+	 .help = "print the version"},
+	{.name = "help",
+	 .letter = 'h',
+	 .parse = ctl_parse_flag,
+	 .offset = offsetof(struct ctl_options, help),
+	 .help = "print this, or only what is of the command"},
+	/* For scripts that follow the table; not a part of the interface. */
+	{.name = "table",
+	 .parse = ctl_parse_flag,
+	 .offset = offsetof(struct ctl_options, table)},
+	{},
+};
+
+/* Is an option one of the common ones that are for a command? */
+static bool takes_common(const struct ctl_command *command,
+			 const struct ctl_option *option)
+{
+	return option->scope <= command->scope;
+}
+
+static bool is_common(const struct ctl_option *option)
+{
+	return option >= common_options &&
+	       option < common_options + sizeof(common_options) /
+						 sizeof(common_options[0]);
+}
+
+static bool takes_own(const struct ctl_command *command,
+		      const struct ctl_option *option)
+{
+	for (const struct ctl_option *own = command->options; own && own->name;
+	     own++)
+		if (own == option)
+			return true;
+	return false;
+}
+
+/* --- Help --- */
+
+/* Columns where the text begins: of a command, its options, and common ones. */
+#define COMMAND_COLUMN 15
+#define OWN_COLUMN     19
+#define COMMON_COLUMN  22
+
+/* A head, and a text beside it, or below a head that is too long. */
+static void put_entry(const char *head, int column, const char *text)
+{
+	bool below = (int)strlen(head) + 2 > column;
+	const char *end;
+
+	for (standard_output_put(head); *text; text = end + !!*end) {
+		char line[128];
+
+		end = text + strcspn(text, "\n");
+		snprintf(line, sizeof(line), "%s%*s%.*s\n", below ? "\n" : "",
+			 column - (below ? 0 : (int)strlen(head)), "",
+			 (int)(end - text), text);
+		standard_output_put(line);
+		below = false;
+		head = "";
+	}
+}
+
+static void put_option(const struct ctl_option *option, int column)
+{
+	char head[64], letter[] = "-x, ";
+
+	letter[1] = option->letter;
+	snprintf(head, sizeof(head), "  %s--%s%s%s",
+		 option->letter		   ? letter
+		 : column == COMMON_COLUMN ? "    "
+					   : "  ",
+		 option->name, option->value ? " " : "",
+		 option->value ? option->value : "");
+	put_entry(head, column, option->help);
+}
+
+static void put_command(const struct ctl_command *command)
+{
+	char head[64];
+
+	snprintf(head, sizeof(head), "  %s%s%s", command->name,
+		 command->argument ? " " : "",
+		 arguments[command->argument].usage);
+	put_entry(head, COMMAND_COLUMN, command->help);
+	for (const struct ctl_option *own = command->options; own && own->name;
+	     own++)
+		put_option(own, OWN_COLUMN);
+}
+
+static const char usage[] =
+	"Usage: vmemctl [-V NAME | --control PATH] [--device NAME] [--json] "
+	"COMMAND\n"
+	"\n"
+	"Show and change the memory of a virtual machine whose virtio-mem devices\n"
+	"are served by vmemd.\n"
+	"\n"
+	"Commands:\n";
+
+static const char more[] =
+	"\n"
+	"SIZE is in bytes, or has a suffix K, M, G or T for powers of 1024, as 512M,\n"
+	"1.5G or \"10.88 GiB\"; a multiple of the block size, at most the region's\n"
+	"size. +SIZE and -SIZE are more and less than what is requested now, N% is a\n"
+	"part of the region. With decimals or as a part it is rounded to a block.\n"
+	"\n"
+	"Exit status:\n"
+	"  0  done\n"
+	"  1  the daemon is not there, or refused; output was lost; a list is longer\n"
+	"     than is shown; metadata and top: the module or the VM is not there,\n"
+	"     or may not be looked into; check: one has failed\n"
+	"  2  the command line is wrong\n"
+	"  3  resize --wait: the guest has not reached the size in time\n"
+	"  4  the daemon is there and does not answer in time\n"
+	"  5  check: it cannot run here\n";
+
+/* Of one command, or NULL for all. */
+static void print_help(const struct ctl_command *one)
+{
+	const struct ctl_command *command;
+	size_t table;
+
+	if (one) {
+		standard_output_put("Usage: vmemctl [OPTION]... COMMAND\n\n");
+		put_command(one);
+	} else {
+		standard_output_put(usage);
+		for_each_command(table, command) put_command(command);
+	}
+	standard_output_put("\nOptions:\n");
+	for (const struct ctl_option *option = common_options; option->name;
+	     option++)
+		if (option->help)
+			put_option(option, COMMON_COLUMN);
+	standard_output_put(more);
+}
+
+/* It was found before; see check_argument(). */
+static int ctl_help(const struct ctl_options *options)
+{
+	print_help(options->argument ? find_command(options->argument) : NULL);
+	return 0;
+}
+
+static const struct ctl_command help_commands[] = {
+	{.name = "help",
+	 .help = "print this, or only what is of COMMAND",
+	 .argument = CTL_COMMAND,
+	 .optional = true,
+	 .no_json = true,
+	 .run = ctl_help},
+	{},
+};
+
+static void print_option_row(const char *command,
+			     const struct ctl_option *option)
+{
+	printf("%s --%s %s\n", command, option->name,
+	       option->complete ? option->complete
+	       : option->value	? "none"
+				: "flag");
+	if (option->letter)
+		printf("%s -%c %s\n", command, option->letter,
+		       option->value ? option->complete : "flag");
+}
+
+/*
+ * A line for each command, "command NAME KIND", and one for each option: "option
+ * --NAME KIND" for all commands, "common COMMAND --NAME KIND" of one that asks a
+ * vmemd, and "own COMMAND --NAME KIND".
+ */
+static void print_table(void)
+{
+	const struct ctl_command *command;
+	const struct ctl_option *option;
+	char owner[64];
+	size_t table;
+
+	for (option = common_options; option->name; option++)
+		if (option->help && !option->scope)
+			print_option_row("option", option);
+	for_each_command(table, command)
+	{
+		printf("command %s %s\n", command->name,
+		       arguments[command->argument].complete);
+		snprintf(owner, sizeof(owner), "common %s", command->name);
+		for (option = common_options; option->name; option++)
+			if (option->scope && takes_common(command, option))
+				print_option_row(owner, option);
+		snprintf(owner, sizeof(owner), "own %s", command->name);
+		for (option = command->options; option && option->name;
+		     option++)
+			print_option_row(owner, option);
+	}
+}
+
+/* --- Parsing --- */
+
+/**
+ * struct parser - of a command line
+ * @long_options: of all commands, for getopt_long()
+ * @rows: of each of them
+ * @nr: how many
+ * @given: it was
+ * @letters: for getopt_long()
+ */
+struct parser {
+	struct option long_options[OPTIONS_MAX + 1];
+	const struct ctl_option *rows[OPTIONS_MAX];
+	size_t nr;
+	bool given[OPTIONS_MAX];
+	char letters[16];
+};
+
+/* One name has one meaning: a command may have help of its own for a common one. */
+static void add_options(struct parser *parser, const struct ctl_option *option)
+{
+	for (; option && option->name; option++) {
+		size_t i = 0;
+
+		while (i < parser->nr &&
+		       strcmp(parser->rows[i]->name, option->name) != 0)
+			i++;
+		if (i < parser->nr || i == OPTIONS_MAX)
+			continue;
+		parser->rows[i] = option;
+		parser->long_options[i] = (struct option){
+			.name = option->name,
+			.has_arg =
+				option->value ? required_argument : no_argument,
+			.val = OPTION_BASE + (int)i,
+		};
+		parser->nr++;
+		if (option->letter)
+			snprintf(parser->letters + strlen(parser->letters), 3,
+				 "%c%s", option->letter,
+				 option->value ? ":" : "");
+	}
+}
+
+static void add_all_options(struct parser *parser)
+{
+	const struct ctl_command *command;
+	size_t table;
+
+	add_options(parser, common_options);
+	for_each_command(table, command) add_options(parser, command->options);
+}
+
+/* Return: of the option that getopt_long() has found, or -1. */
+static int row_of(const struct parser *parser, int opt)
+{
+	if (opt >= OPTION_BASE)
+		return opt - OPTION_BASE;
+	for (size_t i = 0; i < parser->nr; i++)
+		if (parser->rows[i]->letter && parser->rows[i]->letter == opt)
+			return (int)i;
+	return -1;
+}
+
+static int parse_options(struct parser *parser, struct ctl_options *options,
+			 int argc, char **argv)
+{
+	int opt, ret;
+
+	while (!options->version &&
+	       (opt = getopt_long(argc, argv, parser->letters,
+				  parser->long_options, NULL)) != -1) {
+		int i = row_of(parser, opt);
+
+		if (i < 0) {
+			fputs("Try 'vmemctl --help'.\n", stderr);
+			return -EINVAL;
+		}
+		ret = parser->rows[i]->parse(options, parser->rows[i], optarg);
+		if (ret)
+			return ret;
+		parser->given[i] = true;
+	}
+	return 0;
+}
+
+/* What a command takes, and what it was given. */
+static int check_options(const struct ctl_command *command,
+			 const struct parser *parser,
+			 const struct ctl_options *options)
+{
+	for (size_t i = 0; i < parser->nr; i++) {
+		const struct ctl_option *option = parser->rows[i];
+
+		if (!parser->given[i] || takes_own(command, option) ||
+		    (is_common(option) && takes_common(command, option)))
+			continue;
+		complain("--%s is not for %s", option->name, command->name);
+		return -EINVAL;
+	}
+	if (options->json && command->no_json) {
+		complain("--json is not for %s", command->name);
+		return -EINVAL;
+	}
+	if (command->check)
+		return command->check(options);
+	if (command->scope < CTL_ONE_VMEMD)
+		return 0;
+	if (options->nr_control > 1) {
+		complain("%s is for one VM", command->name);
+		return -EINVAL;
+	}
+	if (!options->nr_control) {
+		complain("no VM: give -V NAME or --control PATH, or set "
+			 "VMEMD_CONTROL; see 'vmemctl list'");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* Is a command's argument what it takes? */
+static int check_argument(const struct ctl_command *command,
+			  struct ctl_options *options)
+{
+	const char *text = options->argument;
+
+	if (!text)
+		return 0;
+	if (command->argument == CTL_COMMAND && !find_command(text)) {
+		complain("no command \"%s\"; try 'vmemctl help'", text);
+		return -EINVAL;
+	}
+	/* A blank may be there, see number_arguments(). */
+	if (command->argument == CTL_SIZE &&
+	    size_parse_amount(text + strspn(text, " "), &options->amount)) {
+		complain("%s %s: not a size", command->name,
+			 text + strspn(text, " "));
+		return -EINVAL;
+	}
+	if (command->argument == CTL_SWITCH && strcmp(text, "on") != 0 &&
+	    strcmp(text, "off") != 0) {
+		complain("%s %s: not on or off", command->name, text);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* What is left when options are taken. Return: NULL with a message printed. */
+static const struct ctl_command *parse_command(struct ctl_options *options,
+					       int argc, char **argv)
+{
+	const struct ctl_command *command;
+
+	if (!argc) {
+		complain("no command; try 'vmemctl --help'");
+		return NULL;
+	}
+	command = find_command(argv[0]);
+	if (!command) {
+		complain("no command \"%s\"; try 'vmemctl --help'", argv[0]);
+		return NULL;
+	}
+	if (argc > 1 + !!command->argument ||
+	    (argc < 2 && command->argument && !command->optional)) {
+		complain("%s takes %s%s", command->name,
+			 command->argument ? "one argument, " : "no argument",
+			 arguments[command->argument].what);
+		return NULL;
+	}
+	options->argument = argc > 1 ? argv[1] : NULL;
+	return check_argument(command, options) ? NULL : command;
+}
+
+/* Does an option take the word that follows it? */
+static bool takes_next(const struct parser *parser, const char *word)
+{
+	for (size_t i = 0; i < parser->nr; i++) {
+		const struct ctl_option *option = parser->rows[i];
+
+		if (option->letter && word[0] == '-' &&
+		    word[1] == option->letter && !word[2])
+			return option->value;
+		if (!strncmp(word, "--", 2) && !strcmp(word + 2, option->name))
+			return option->value;
+	}
+	return false;
+}
+
+static bool is_size_command(const char *word)
+{
+	const struct ctl_command *command = find_command(word);
+
+	return command && command->argument == CTL_SIZE;
+}
+
+/*
+ * A negative number is no option, behind a command that takes a size. getopt(3) takes no word for
+ * one that begins with a blank, so it gets one.
+ */
+static int number_arguments(const struct parser *parser, int argc, char **argv)
+{
+	bool size = false;
+
+	for (int i = 1; i < argc; i++) {
+		char *word;
+
+		size = size || is_size_command(argv[i]);
+		if (!size || *argv[i] != '-' ||
+		    takes_next(parser, argv[i - 1]) ||
+		    !strchr("0123456789.", argv[i][1]) || !argv[i][1])
+			continue;
+		if (asprintf(&word, " %s", argv[i]) < 0)
+			return -ENOMEM;
+		argv[i] = word;
+	}
+	return 0;
+}
+
+/* Those that print something and run no command. Return: whether it was one. */
+static bool print_instead(const struct ctl_options *options, int argc,
+			  char **argv)
+{
+	if (options->version)
+		puts("vmemctl " VMEM_VERSION);
+	else if (options->table)
+		print_table();
+	else if (options->help)
+		print_help(argc ? find_command(argv[0]) : NULL);
+	else
+		return false;
+	return true;
+}
+
+/**
+ * command_line_parse() - read the command line
+ * @options: filled; the caller calls command_line_free() in any case
+ * @command: the command, or NULL if all is done
+ *
+ * Return: 0, -EINVAL with a message printed if the command line is wrong, or
+ * another errno.
+ */
+int command_line_parse(struct ctl_options *options, int argc, char **argv,
+		       const struct ctl_command **command)
+{
+	const char *control = getenv("VMEMD_CONTROL");
+	struct parser parser = {0};
+	int ret;
+
+	*command = NULL;
+	options->timeout_ms = WAIT_TIMEOUT_MS;
+	options->fd = -1;
+	add_all_options(&parser);
+	if (number_arguments(&parser, argc, argv))
+		return -ENOMEM;
+	ret = parse_options(&parser, options, argc, argv);
+	if (ret || print_instead(options, argc - optind, argv + optind))
+		return ret;
+	if (!options->nr_control && control && *control) {
+		ret = add_control(options, strdup(control));
+		if (ret)
+			return ret;
+	}
+	*command = parse_command(options, argc - optind, argv + optind);
+	return *command ? check_options(*command, &parser, options) : -EINVAL;
+}
+
+void command_line_free(struct ctl_options *options)
+{
+	for (size_t i = 0; i < options->nr_control; i++)
+		free(options->control[i]);
+	free(options->control);
+}
