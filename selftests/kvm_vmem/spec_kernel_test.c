@@ -3,7 +3,7 @@
  * What the virtio-mem section of the specification (virtio 1.3, 5.15) says of
  * memory, of vmemd, the program, with a real region: by a driver of our own
  * that sends requests, and a vCPU that reads and writes where it is told to.
- * daemon/tests/spec_test.c has all that can be seen without memory, and
+ * selftests/unit/spec_test.c has all that can be seen without memory, and
  * doc/virtio-mem-spec.md the statements.
  */
 #include <stdio.h>
