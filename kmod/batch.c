@@ -26,31 +26,30 @@
  * page tracker. It then gives them to the memslots in the active sets, under
  * slots_arch_lock. Should that happen during step 3, when the lock was not held,
  * the creates of step 2 lack what every visible memslot has been given. They
- * are thrown away and prepared once more, under the same hold of the lock in
- * which they are linked. If memory runs out there, of all places, the batch
- * swaps the originals back in; the generation has then advanced, as it does
- * when KVM itself gives up a delete.
+ * are discarded and prepared again under the same hold of the lock in which they
+ * are linked. If that allocation fails, the batch swaps the originals back in. The
+ * generation has then advanced, as it does when KVM itself gives up a delete.
  *
  * Locks are described in memslot.c. Everything here may sleep.
  *
- * Memory. Entries, operations and memslots are as many as the caller likes, so
- * all of them are charged to its memory cgroup. Nothing is allocated before
- * slots_lock is held: a vCPU whose page faults wait for userspace can make
- * others wait for that lock without end, and what they held meanwhile would add
- * up. So there is one batch's memory for each VM at a time. The wait is
- * killable, as is the first one for slots_arch_lock. The waits that follow
- * cannot be given up: the grace period after a swap, which an SRCU reader holds
- * up (a vCPU that faults), and before it the invalidations in progress, which
- * end without userspace. KVM's own calls wait there in the same way.
+ * Memory. The caller chooses the number of entries, so all entries, operations and
+ * memslots are charged to its memory cgroup. Nothing is allocated before slots_lock
+ * is held. A vCPU whose page faults wait for userspace can delay the lock without
+ * bound, and memory held by all waiters would add up. With this order, each VM has
+ * the memory of at most one batch at a time. The wait for slots_lock is killable,
+ * as is the first wait for slots_arch_lock. Later waits cannot be interrupted: the
+ * grace period after a swap, which a faulting vCPU (an SRCU reader) delays, and
+ * before it the mmu notifier invalidations in progress, which end without
+ * userspace. KVM's own calls wait in the same places.
  *
- * A delete must be possible for a VMM that is at the limit of its cgroup, as it
- * is the way down. A batch that only deletes therefore has a spare: it may be
- * charged beyond the limit, without the OOM killer, but only for its arrays and
- * if it has no more than SPARE_ENTRIES entries, and for SPARE_COPIES INVALID
- * copies. If there are fewer copies than memslots to delete, they are deleted in
- * parts (steps 3 and 4 for as many as there are copies, then for the next). All
- * have been judged by then and nothing else can fail, so it is still all or
- * nothing. A larger batch gets ENOMEM where there is no room for its arrays.
+ * A VMM at the limit of its cgroup must still be able to delete memslots, since
+ * that frees memory. A batch that only deletes may therefore be charged beyond the
+ * limit, without invoking the OOM killer: for its arrays, if it has at most
+ * SPARE_ENTRIES entries, and for SPARE_COPIES INVALID copies. If there are fewer
+ * copies than memslots to delete, the memslots are deleted in parts: steps 3 and 4
+ * run for as many as there are copies, and repeat for the rest. All entries have
+ * been judged by then and nothing else can fail, so the batch is still all or
+ * nothing. A larger batch fails with ENOMEM if its arrays cannot be charged.
  */
 #include <linux/ktime.h>
 #include <linux/minmax.h>
@@ -138,7 +137,7 @@ struct as_state {
  * @as: state of each address space
  * @delete_mask: address spaces in which memslots are deleted
  * @change_mask: address spaces in which anything changes
- * @gone: set when nobody wants the result any more, or NULL
+ * @gone: set when the result is no longer wanted, or NULL
  * @bad_index: first entry that was refused
  * @only_deletes: nothing that stays is allocated; it has the spare
  * @zap_ranges: only what is mapped of deleted memslots is to go
@@ -979,7 +978,7 @@ static void free_ops(struct batch *b)
 }
 
 /**
- * vmem_batch_lock - become the one who changes the memslots of a VM
+ * vmem_batch_lock - take the locks for changing the memslots of a VM
  * @kvm: the VM; the caller holds a reference and no lock of it
  *
  * To be called before anything is allocated whose size a user chooses.

@@ -2,11 +2,11 @@
 /*
  * /dev/kvm-vmem and its ioctls, which linux/kvm_vmem.h describes.
  *
- * A table tells the size of each call's structure. It is copied in once, as
- * copy_struct_from_user() does for callers older or newer than the module;
- * handlers see kernel memory only and hand back what the caller has room for.
- * The command's type and number tell which call it is, its size bits do not:
- * they differ between versions of the header.
+ * A table has the size of each call's structure. The structure is copied in once,
+ * by the rules of copy_struct_from_user(), so callers may be older or newer than
+ * the module. Handlers see kernel memory only, and return as much as the caller has
+ * room for. The type and number of a command identify the call. Its size bits do
+ * not, as they differ between versions of the header.
  */
 #include <linux/capability.h>
 #include <linux/file.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * How memory is asked for whose amount a caller chooses.
+ * Flags for allocations whose size a caller chooses.
  *
  * All of it is charged to a memory cgroup, the current task's or the one that a
  * work has made active. At its limit a call fails with ENOMEM, rather than that

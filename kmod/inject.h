@@ -8,7 +8,7 @@
  * has it for as long as it works for that sender (vmem_inject_begin()) and
  * gives back what is left (vmem_inject_end()) before the sender is answered.
  * So whoever counts sees one allocation after the other, as if it were all one
- * task. Nobody else writes the count of a task but itself and its /proc file,
+ * task. Only the task itself and its /proc file write the count of a task,
  * and the sender, having none meanwhile, does not.
  *
  * Elsewhere this compiles to nothing.

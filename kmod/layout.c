@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Is the KVM that runs laid out as the headers said that this was built with?
+ * Checks that the structures of the running KVM have the layout of the headers
+ * that the module was built with.
  *
- * Nothing exported to modules covers the insides of struct kvm and its
- * memslots, so modversions do not, and a kernel may be built without them. The
- * kernel's type information (BTF) knows the structures as kvm.ko was compiled:
- * the size of each one touched, and place and size of each member, must agree.
+ * Modversions do not cover the internals of struct kvm and its memslots, as no
+ * exported symbol uses them, and a kernel may be built without modversions. The
+ * kernel's type information (BTF) describes the structures as kvm.ko was compiled.
+ * The size of each structure that the module touches must agree, and the offset and
+ * size of each member.
  *
- * Without BTF for KVM in the kernel there is nothing to compare with; that is
- * said and the module loads, as it then was built for just this kernel.
+ * If the kernel has no BTF for KVM, there is nothing to compare with. The module
+ * logs that and loads, since it was then built for exactly this kernel.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 

@@ -2,10 +2,10 @@
 /*
  * kvm_vmem: KVM metadata only for memslots that are populated.
  *
- * series.c	refuses kernel series that nobody has reviewed
+ * series.c	refuses kernel series that were not reviewed
  * symbols.c	finds the KVM functions that are not exported
  * layout.c	checks that KVM's structures are as they were when this was built
- * memslot.c	the surgery on KVM's memslots
+ * memslot.c	all access to the internals of KVM's memslots
  * batch.c	many memslot changes as one step
  * queue.c	the workers' turns, and their share of a CPU
  * region.c	block state of a virtio-mem device, and its memslots

@@ -1,34 +1,35 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Surgery on KVM's memslots: every touch of their internals is here.
+ * All access to the internals of KVM's memslots.
  *
- * KVM keeps two sets of memslots for each address space. One is active: vCPUs
- * and everybody else find it through kvm->memslots[] under kvm->srcu. The
- * other is inactive, and nobody but the holder of slots_lock looks at it.
- * Both hold the same memslots, each linked by node number node_idx of the set.
- * So a change is made in the inactive set, the pointer is swapped, a grace
- * period passes after which nobody uses what is now the inactive set, and the
- * change is made there too. See virt/kvm/kvm_main.c; the functions here are
- * like the ones there of similar name, but that one swap takes any number of
- * changes in any number of address spaces.
+ * KVM keeps two sets of memslots for each address space. The active set is found
+ * through kvm->memslots[] under kvm->srcu, by vCPUs and all other readers. Only the
+ * holder of slots_lock accesses the inactive set. Both contain the same memslots,
+ * each linked by the node of index node_idx of the set. A change is made in the
+ * inactive set, and the pointer is swapped. After a grace period the set that is
+ * now inactive has no readers left, and the change is repeated there. See
+ * virt/kvm/kvm_main.c. The functions here resemble the ones of similar name there,
+ * except that one swap covers any number of changes in any number of address
+ * spaces.
  *
  * Locks, outermost first:
  *
- *   slots_lock		mutex. Serializes all changes. Held by the caller
- *			throughout, for everything here, but that kvm->srcu will
- *			do for who only looks: vmem_memslot_find*(),
- *			vmem_memslot_is*() and vmem_memslot_*_metadata().
- *			vmem_memslot_list() enters it itself.
- *   slots_arch_lock	mutex. The arch part of active memslots (lazily
- *			allocated rmaps) changes under it alone, from vCPUs
- *			inside kvm->srcu. Whoever copies that part into memslots
- *			that will replace them holds it from the copy until the
- *			pointers are assigned; and drops it before the grace
- *			period, which would never end with a vCPU waiting for
- *			the lock inside.
- *   mn_invalidate_lock	spinlock. The pointers change under it and only while
- *			no mmu notifier invalidation is between its start and
- *			its end, as those count on finding the same memslots.
+ *   slots_lock		mutex. Serializes all changes. The caller holds it for
+ *			all functions here. Readers may hold kvm->srcu instead:
+ *			vmem_memslot_find*(), vmem_memslot_is*() and
+ *			vmem_memslot_*_metadata(). vmem_memslot_list() enters
+ *			kvm->srcu itself.
+ *   slots_arch_lock	mutex. Protects the arch part of active memslots (lazily
+ *			allocated rmaps), which vCPUs inside kvm->srcu change.
+ *			A copy of that part into a memslot that replaces another
+ *			is made under this lock, which is held until the
+ *			pointers are assigned. It must be dropped before the
+ *			grace period: a vCPU that waits for it inside kvm->srcu
+ *			would prevent the grace period from ending.
+ *   mn_invalidate_lock	spinlock. The pointers change only under this lock, and
+ *			only while no mmu notifier invalidation is in progress:
+ *			the end of an invalidation must find the memslots of its
+ *			start.
  *
  * Everything here may sleep.
  */
@@ -124,7 +125,7 @@ bool vmem_memslot_is(const struct kvm_memory_slot *slot,
 /*
  * vmem_memslot_is_plain() - is it so, and as the module makes them?
  *
- * That is, with no flag but that for dirty logging, which the VMM may change.
+ * It may have the flag for dirty logging, which the VMM may change, and no other.
  */
 bool vmem_memslot_is_plain(const struct kvm_memory_slot *slot,
 			   const struct kvm_userspace_memory_region *mem)
@@ -339,7 +340,7 @@ static void assign_memslots(struct kvm *kvm, unsigned long as_mask)
  * vmem_memslot_swap() - make the inactive sets of address spaces active
  * @as_mask: the address spaces
  *
- * Called with slots_arch_lock held, which is dropped. On return nobody uses
+ * Called with slots_arch_lock held, which is dropped. On return no reader uses
  * the sets that were active.
  */
 void vmem_memslot_swap(struct kvm *kvm, unsigned long as_mask)
@@ -561,10 +562,10 @@ static const struct kvm_memory_slot *any_memslot(struct kvm *kvm)
  *
  * Inside kvm->srcu. Which kinds there are depends on the kernel, its MMU and on
  * what the VM has done, as KVM allocates some late; all of a VM's memslots have
- * them or none has. So any one of them tells at any time, and sums of all kinds
+ * them or none has. So any one of them shows it at any time, and sums of all kinds
  * never go stale.
  *
- * Return: false if there is no memslot to tell.
+ * Return: false if there is no memslot to ask.
  */
 bool vmem_memslot_present_metadata(struct kvm *kvm, bool dirty_log,
 				   struct vmem_metadata *m)

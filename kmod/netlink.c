@@ -1,36 +1,37 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The generic netlink family: it translates, region.c does the work. Policies
- * and operations are in genl.c, generated from uapi/kvm_vmem.yaml.
+ * The generic netlink family. This file translates messages, region.c carries out
+ * the requests. Policies and operations are in genl.c, which is generated from
+ * uapi/kvm_vmem.yaml.
  *
- * A request names its region by a descriptor of the sender. It is looked up in
- * the context of the sender, which handlers and the start of dumps run in; the
- * later rounds of a dump may run in another process, and use the reference
- * taken at its start.
+ * A request names its region by a file descriptor of the sender. The descriptor is
+ * looked up in the context of the sender, in which handlers and the start of dumps
+ * run. Later rounds of a dump may run in another process. They use the reference
+ * taken at the start.
  *
- * Who may read what:
+ * Permission to read:
  *
  *   by descriptor	everything, from any namespace: the descriptor is the
  *			authority.
  *   by id, and all	CAP_NET_ADMIN in the initial user namespace, and a socket
  *			of the initial network namespace. Regions belong to the
  *			host and to no network namespace. A container that shares
- *			the host's user namespace may well have CAP_NET_ADMIN,
- *			but for a network of its own.
- *   events		the same. The membership of the group is checked by generic
- *			netlink. That a socket of another namespace does not
- *			receive them, although it may ask for all namespaces'
- *			multicasts, is up to may_not_hear().
- *   addresses of the	the descriptor, or CAP_SYS_PTRACE beside what the above
- *   VMM (hva)		takes: they are worth something to who attacks the VMM,
- *			and nothing to who watches. Events never have them.
+ *			the host's user namespace may have CAP_NET_ADMIN for a
+ *			network of its own, which is not enough.
+ *   events		the same. Generic netlink checks the permission to join
+ *			the group. A socket of another namespace may subscribe to
+ *			the multicasts of all namespaces; may_not_hear() excludes
+ *			it.
+ *   addresses of the	the descriptor, or CAP_SYS_PTRACE in addition to the
+ *   VMM (hva)		above: they help an attacker of the VMM, and monitoring
+ *			does not need them. Events never contain them.
  *
- * Handlers run under a lock of all of generic netlink (cb_lock), and a change
- * may have to wait for KVM for long. So a handler of a change checks what it was
- * sent, allocates the reply and queues a job; the job makes the change and sends
- * the reply, or the error, and then the acknowledgment if one was asked for. To
- * the sender it looks the same. Nobody else waits. A reader waits for nobody
- * either, see region.c.
+ * Handlers run under a lock of all of generic netlink (cb_lock), and a change may
+ * wait for KVM for a long time. The handler of a change therefore only checks the
+ * message, allocates the reply and queues a job. The job makes the change and sends
+ * the reply or the error, then the acknowledgment if one was requested. The sender
+ * sees no difference, and other senders do not wait. Readers do not wait either,
+ * see region.c.
  */
 #include <linux/capability.h>
 #include <linux/pid.h>
@@ -178,7 +179,7 @@ static int put_region_metadata(struct sk_buff *skb, struct vmem_region *region)
 }
 
 /**
- * struct reader - who a state is put together for
+ * struct reader - the recipient of a state
  * @pid_ns: where it sees processes
  * @sees_hva: it may see addresses of the VMM
  */
@@ -261,10 +262,10 @@ static int may_not_hear(struct sock *listener, struct sk_buff *skb, void *data)
 }
 
 /*
- * vmem_netlink_notify() - tell the group of a change
+ * vmem_netlink_notify() - notify the group of a change
  * @cmd: KVM_VMEM_CMD_REGION_*_NTF
  *
- * Under region->vm_lock, so that notifications have the order of what they tell;
+ * Under region->vm_lock, so that notifications have the order of the changes;
  * not under region->lock, for which netlink's handlers would wait with it.
  */
 void vmem_netlink_notify(struct vmem_region *region, int cmd)
@@ -403,7 +404,7 @@ static struct sk_buff *copy_message(const struct sk_buff *skb,
 	if (!copy)
 		return NULL;
 	skb_put_data(copy, nlh, nlh->nlmsg_len);
-	/* Who sent it, for netlink_ack(). */
+	/* The sender, for netlink_ack(). */
 	NETLINK_CB(copy).sk = NETLINK_CB(skb).sk;
 	NETLINK_CB(copy).portid = NETLINK_CB(skb).portid;
 	return copy;
@@ -490,7 +491,7 @@ static void job_work(struct vmem_work *work)
 	int r = -ENOMEM;
 
 	vmem_inject_begin(&job->inject);
-	/* Before the change, which is not to be made if it cannot be told. */
+	/* Before the change, which must not be made if no reply can be sent. */
 	job->reply = genlmsg_new(GENLMSG_DEFAULT_SIZE, GFP_KERNEL);
 	if (job->reply)
 		r = job->run(job);
@@ -922,7 +923,7 @@ static void *put_part_header(struct sk_buff *skb, struct netlink_callback *cb,
 }
 
 /*
- * A reader is told (NLM_F_DUMP_INTR) if the region changed during the dump:
+ * NLM_F_DUMP_INTR is set if the region changed during the dump:
  * each message is compared with the one before, the last one included, which
  * says that the dump is done.
  */

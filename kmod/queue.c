@@ -1,49 +1,49 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Queues: what the host does for the regions of a VM, one thing at a time, and
- * no more of it than a share of a CPU.
+ * Queues: the works of all regions of a VM run one at a time, and use at most a
+ * share of one CPU.
  *
- * A change of a region is made by a worker, see region.c. The worker is the
- * host's: its CPU time is in nobody's cgroup, so nothing but this file bounds
- * what somebody with a region's descriptor makes it do. All regions of a VM have
- * one queue. It runs one work after the other, those of a region (its lane) in
- * the order in which they came, those of different regions in turn.
+ * A worker changes regions, see region.c. It is a kernel thread whose CPU time no
+ * cgroup accounts for. This file is therefore the only bound on the CPU time that
+ * the holder of a region's descriptor can use. All regions of a VM share one queue.
+ * It runs the works of a region (its lane) in order, and alternates between
+ * regions.
  *
- * The share. A queue has credit, CPU time that its works may take. A VM begins
- * with the most there can be, CREDIT_MAX_NS, which no device uses up as its
- * guest grows or shrinks; each work is taken off it, and a SHARE-th of the time
- * that passes is added. Without credit no work begins: the queue's timer waits
- * until there is some again, and nobody holds a lock or memory of KVM's
- * meanwhile. A work that has begun is not interrupted, so the credit may fall
- * below 0 by what one work takes. What KVM makes others do for a change, such as
- * the callbacks of a grace period, goes with the number of works and is not
- * counted.
+ * Share. A queue has credit: the CPU time that its works may use. A VM begins with
+ * the maximum, CREDIT_MAX_NS, which is more than a device needs while its guest
+ * grows or shrinks. The CPU time of each work is subtracted, and a SHARE-th of the
+ * time that passes is added. Without credit no work begins. The queue's timer
+ * expires when there is credit again, and no lock or memory of KVM is held until
+ * then. A work that has begun is not interrupted, so the credit may fall below 0 by
+ * the time of one work. Work that KVM causes elsewhere, such as the callbacks of a
+ * grace period, is proportional to the number of works and is not counted.
  *
- * Not all works wait for credit. A lane is hurried when its region ends or its
- * VM does, as somebody waits for the end or as it frees memory. That takes
- * credit all the same, and leaves less to the VM's other regions. What it costs
- * is bounded: region.c carries out no request in a hurried lane if there is no
- * credit, and does not make a region until there is.
+ * Some works do not wait for credit. A lane is hurried when its region or its VM
+ * ends, since a process waits for the end and memory is freed by it. Its works
+ * still use credit, which leaves less to other regions of the VM. The cost is
+ * bounded: without credit, region.c carries out no request in a hurried lane and
+ * makes no new region.
  *
  * Life. A queue is found by VM and mm, so that a region that is made anew finds
  * the queue of the one before. When its last user has gone, a queue lingers
  * until its credit is full: until then a new queue would have more credit than
- * this one. By that time KVM may have given the memory of struct kvm to another
- * VM of the process, which then begins with what the queue has. Another process
- * has another mm, which the queue holds on to so that its address stays taken. A
- * queue lingers for LINGER_MIN at least, so that a caller who makes regions that
- * are refused does not make a workqueue for each.
+ * this one. By that time KVM may have reused the memory of struct kvm for another
+ * VM of the process, which then begins with the credit of the queue. Another
+ * process has another mm; the queue holds a reference to its mm so that the address
+ * is not reused. A queue lingers for at least LINGER_MIN, so that regions that are
+ * refused do not create a workqueue each.
  *
- * The share is a VM's. A process that makes VMs has it once for each, as it has
- * all else that KVM does for a VM outside of cgroups.
+ * The share belongs to a VM. A process with several VMs has one share for each, as
+ * with all other work that KVM does outside of cgroups.
  *
- * Workers. Each queue has a workqueue of its own. The kernel's shared ones, and
- * any that VMs would share, run only so many works at once, and a work can be
- * held up for as long as a vCPU's page fault takes: a few VMs could take all of
- * the places. These workqueues have no rescuer. It would be a thread for each VM
- * that no cgroup counts. And a work may drop the last reference to a VM: KVM then
- * waits for works of its own on workqueues without one. The VM of a process that
- * the OOM killer ends goes by a task work, which needs no worker, see region.c.
+ * Workers. Each queue has a workqueue of its own. A workqueue limits the number of
+ * works that run at once, and a work can be blocked for as long as a vCPU's page
+ * fault takes: on a shared workqueue, a few VMs could block all others. These
+ * workqueues have no rescuer, which would be one thread for each VM that no cgroup
+ * accounts for. It would not help either: a work may drop the last reference to a
+ * VM, and KVM then waits for works of its own on workqueues without a rescuer. The
+ * VM of a process that the OOM killer ends is dropped by a task work, which needs
+ * no worker, see region.c.
  *
  * Locks, outermost first:
  *
@@ -212,7 +212,7 @@ static void linger_work(struct work_struct *work)
 		return;
 	}
 	hash_del(&queue->node);
-	/* Nobody queues it from here on, but somebody may have meanwhile. */
+	/* It is not queued from here on, but may have been in between. */
 	cancel_delayed_work(&queue->linger_work);
 	spin_unlock(&queues_lock);
 	free_queue(queue);

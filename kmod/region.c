@@ -8,36 +8,36 @@
  * bits and the memslots together or neither: the batch goes first, and what
  * follows it cannot fail.
  *
- * Memslots are found in KVM by id each time and never remembered. The VMM can
- * change them behind our back; a request that meets one which is not as it was
- * made gets ESTALE. A request looks at all memslots its blocks lie in, also at
- * those it leaves alone.
+ * Memslots are looked up in KVM by id each time. The VMM can change them without
+ * the module's knowledge. A request fails with ESTALE if a memslot is not as the
+ * region made it. It checks all memslots that contain its blocks, including those
+ * that it does not change.
  *
- * Works. A change waits for KVM: for slots_lock, which others may hold, and for
- * grace periods, which a vCPU delays for as long as a page it faulted on takes
- * to come, and userspace decides that (userfaultfd). Nobody else should wait
- * with it, least of all netlink, whose handlers run under a lock of all of
- * generic netlink. So all that changes a region is done by works on the queue of
- * its VM, see queue.c: requests in the order they came in, the end of the VM,
- * the end of the region. They need no lock against each other, and take
- * region->lock just to update what readers see. Readers look at KVM's memslots
- * as vCPUs do, inside kvm->srcu, which takes no lock of KVM's and no wait: they
- * see the memslots as they are, also amid a change. During a change they cannot
- * know who removed a memslot, the change or the VMM. So no memslot is reported
- * as stale while region->changing is set.
+ * Works. A change waits for KVM: for slots_lock, and for grace periods. A vCPU
+ * delays a grace period until a page fault of its is resolved, and userspace may
+ * resolve it (userfaultfd). Others must not wait for that, in particular netlink,
+ * whose handlers run under a lock of all of generic netlink. All changes of a region
+ * are therefore made by works on the queue of its VM, see queue.c: requests in the
+ * order in which they arrive, the end of the VM, and the end of the region. Works
+ * of one queue do not run in parallel. They take region->lock only to update the
+ * state that readers see. Readers access KVM's memslots inside kvm->srcu, like
+ * vCPUs, without a lock of KVM: they see the current memslots, even in the middle
+ * of a change. They cannot distinguish then whether the change or the VMM has
+ * removed a memslot. So no memslot is reported as stale while region->changing is
+ * set.
  *
- * Nothing that grows with blocks or slots is done under region->lock, which
- * netlink's handlers take, nor by a handler before it has something to send. Sums
- * are kept by the works that change them. Metadata is a sum by geometry of all
- * kinds that KVM can have; which of them it has now is asked of one memslot. The
- * bitmaps and counts are written without the lock. A reader who may have seen
- * half a change learns of it by vmem_region_dump_seq().
+ * Work proportional to the number of blocks or slots is never done under
+ * region->lock, which netlink's handlers take, nor by a handler before it has data
+ * to send. The works that change sums maintain them. Metadata is the sum, by
+ * geometry, of all kinds that KVM can have; one memslot shows which of them KVM has
+ * now. The bitmaps and counts are written without the lock. A reader detects a
+ * concurrent change by vmem_region_dump_seq().
  *
- * Memory. What a work allocates is charged to the VMM's memory cgroup, for the
- * memslots are the VMM's. What a request brings along while it waits is charged
- * to nobody, and is bounded for each VM: to charge it can take long, and would
- * be done under netlink's lock. A work takes slots_lock first, see batch.c: so
- * the works of all regions of a VM have one batch's memory among them.
+ * Memory. Allocations of a work are charged to the VMM's memory cgroup, as the
+ * memslots belong to the VMM. The memory of a queued request is not charged, but
+ * bounded for each VM: charging can take long, and would happen under netlink's
+ * lock. A work takes slots_lock first, see batch.c, so the works of all regions of
+ * a VM use the memory of one batch at a time.
  *
  * Life. The file descriptor holds the reference that makes a region exist; a
  * netlink message holds another for as long as it takes, a dump too. A region
@@ -52,7 +52,7 @@
  * release itself must not wait and must not drop the VM: if that were the last
  * reference, KVM would wait for the very notifier calls that it is dropped
  * from, and until the release returns, every task on the host that unregisters
- * a notifier waits with it. So the release leaves word and adds a task work. An
+ * a notifier waits with it. So the release sets a flag and adds a task work. An
  * exiting task runs its task works when it has closed its files, before its
  * parent can reap it; KVM's own release of the VM's file runs there too. The
  * task work takes vm_lock, which a work of the region holds for as long as it
@@ -65,34 +65,34 @@
  *
  * Something else may use the mm for longer than the VMM: an asynchronous page
  * fault of KVM's, a reader of /proc. As a rule the VMM has a descriptor of the
- * region, too, and closes it as it exits, with the same effect. One that has
- * not, as it handed over its only one, has its VM for as long as the mm. If the
- * mm's last user is a kernel thread then, a work of the region drops the VM, and
- * nobody waits. A process that shares the mm (CLONE_VM) is not something else: the
- * VM is its own as well, and stays.
+ * region, too, and closes it as it exits, with the same effect. If the VMM has
+ * passed on its only descriptor, the VM lives as long as the mm. If the last user
+ * of the mm is then a kernel thread, a work of the region drops the VM, and no task
+ * waits. A process that shares the mm (CLONE_VM) counts as the VMM: the VM is its
+ * own as well, and stays.
  *
- * The end. Whoever drops the last reference to the file may be a stranger: the
- * worker of all delayed fput()s, or who happens to collect the garbage of unix
- * sockets. So vmem_region_end() only hides the region from netlink and queues
- * end_work; just the VMM waits, which is to find its memslots gone, and whose
- * KVM it is. end_work removes the memslots, then lets others have their range
- * and ids, then drops the VM. It is the last work of the region but for
- * gone_work, and neither waits for credit, nor do the requests before it. Those
- * are not carried out any more if there is no credit. From vmem_region_end() to
- * the end of end_work the region holds the module; that end_work has returned
- * when the module's code goes is up to vmem_queue_exit().
+ * The end. The last reference to the file may be dropped by an unrelated task: by
+ * the worker of delayed fput()s, or by the garbage collection of unix sockets.
+ * vmem_region_end() therefore only hides the region from netlink and queues
+ * end_work. Only the VMM waits for it, since it owns the VM and expects its memslots
+ * to be gone. end_work removes the memslots, then releases their range and ids to
+ * others, then drops the VM. Only gone_work follows it. Neither waits for credit,
+ * and the requests before them do not either; without credit they are not carried
+ * out. From vmem_region_end() to the end of end_work the region holds a reference
+ * to the module. vmem_queue_exit() ensures that end_work has returned before the
+ * module's code is freed.
  *
  * Locks, outermost first:
  *
- *   region->vm_lock	mutex. That the VM does not end: held by works that use it,
- *			and by whoever drops it, until it is dropped. Events
- *			have the order in which it is taken.
+ *   region->vm_lock	mutex. Keeps the VM from ending: held by works that use it,
+ *			and by the task that drops it. Events are sent in the
+ *			order in which it is taken.
  *   slots_lock	KVM's mutex, of the VM: held by a work throughout a change.
  *			See memslot.c for this and KVM's other locks.
  *   members_lock	mutex, of the VM's queue: its regions, which do not overlap.
  *   region->lock	mutex. State of one region, for readers.
- *   kvm->srcu		read side. KVM's memslots, for readers. Nobody who waits
- *			for its readers holds region->lock.
+ *   kvm->srcu		read side. KVM's memslots, for readers. No task waits for
+ *			its grace period with region->lock held.
  */
 #include <linux/bitmap.h>
 #include <linux/completion.h>
@@ -561,7 +561,7 @@ static void end_work(struct vmem_work *work)
 	if (region->published)
 		vmem_netlink_notify(region, KVM_VMEM_CMD_REGION_DEL_NTF);
 	mutex_unlock(&region->vm_lock);
-	/* Who does not count it any more has been told all there is to tell. */
+	/* A reader that does not count it any more has seen all its changes. */
 	atomic_dec(&nr_regions);
 	complete_all(&region->end_done);
 
@@ -805,14 +805,14 @@ static int register_notifier(struct vmem_region *region)
 }
 
 /*
- * vmem_region_create() - make a region that nobody sees yet
+ * vmem_region_create() - make a region that is not visible yet
  * @vm_file: its VM, whose mm is current's
  * @args: what the user asked for
  * @result: out: the region
  *
  * vmem_region_publish() or vmem_region_end() must follow.
  *
- * Return: 0; an error as KVM_VMEM_CREATE_REGION tells.
+ * Return: 0, or an error of KVM_VMEM_CREATE_REGION.
  */
 int vmem_region_create(struct file *vm_file,
 		       const struct kvm_vmem_create_region *args,
@@ -874,7 +874,7 @@ out_drop_vm:
 }
 
 /*
- * vmem_region_publish() - let netlink find a region, and tell of it
+ * vmem_region_publish() - let netlink find a region, and notify the group
  */
 void vmem_region_publish(struct vmem_region *region)
 {
@@ -1480,9 +1480,9 @@ out:
  * @region: the region
  * @req: what to do, its ranges checked to lie in the region
  * @answer: out: the state after it
- * @f: out, on error: what to tell the sender
+ * @f: out, on error: the reason, for the sender
  *
- * Return: 0; an error as block-plug and block-unplug in kvm_vmem.yaml tell.
+ * Return: 0, or an error of block-plug and block-unplug in kvm_vmem.yaml.
  */
 int vmem_region_request(struct vmem_region *region,
 			const struct vmem_request *req,
@@ -1560,9 +1560,9 @@ static int do_set(struct vmem_region *region, const u64 *requested_size,
  *	a work of the region
  * @requested_size: bytes, or NULL
  * @dirty_log: on or off for all populated slots and those to come, or NULL
- * @f: out, on error: what to tell the sender
+ * @f: out, on error: the reason, for the sender
  *
- * Return: 0; an error as region-set in kvm_vmem.yaml tells, nothing changed.
+ * Return: 0, or an error of region-set in kvm_vmem.yaml, with nothing changed.
  */
 int vmem_region_set(struct vmem_region *region, const u64 *requested_size,
 		    const bool *dirty_log, struct vmem_fault *f)
@@ -1657,7 +1657,7 @@ bool vmem_region_whole_metadata(struct vmem_region *region,
 }
 
 /*
- * vmem_region_dump_seq() - what tells a reader of blocks or slots of a change
+ * vmem_region_dump_seq() - number by which a dump detects a change
  * @last: what was returned before, 0 at first
  *
  * Asked for before and after each look. Not 0, and never the same twice while a

@@ -39,7 +39,7 @@ enum vmem_request_type {
 /**
  * struct vmem_request - a change of block state
  * @type: what to do
- * @id: chosen by the sender to tell a repetition, 0 for none
+ * @id: chosen by the sender to detect a repetition, 0 for none
  * @nr: how many ranges; 0 for unplug-all
  * @ranges: the blocks, kvmalloc'ed
  */
@@ -96,7 +96,7 @@ struct vmem_region {
 	bool zap_ranges;
 	struct pid *pid;
 	struct mmu_notifier mn;
-	/* Netlink was told that it is there. */
+	/* It was announced to the netlink group. */
 	bool published;
 
 	/* Of the VM, and the region's place there. */
@@ -108,7 +108,7 @@ struct vmem_region {
 	/* Instead of @gone_work, where a task can run it. */
 	struct callback_head gone_task_work;
 	struct vmem_work end_work;
-	/* On vmem_free_wq, when nobody has a reference. */
+	/* On vmem_free_wq, after the last reference was dropped. */
 	struct work_struct dealloc_work;
 	struct completion end_done;
 	/* Of whoever ends the region, for @end_work. */
@@ -116,14 +116,14 @@ struct vmem_region {
 
 	/* Held while @kvm is used by a work, or is being dropped. */
 	struct mutex vm_lock;
-	/* Never held by who waits for KVM. */
+	/* Never held while waiting for KVM. */
 	struct mutex lock;
 	/* Works that senders have queued; no more of them once @ended. */
 	u32 nr_queued;
 	bool ended;
 	/* The cgroup in which the region was made. */
 	struct mem_cgroup *memcg;
-	/* Whom a work charges while it changes memslots; the work's. */
+	/* The cgroup that a work charges while it changes memslots; the work's. */
 	struct mem_cgroup *payer;
 	/* NULL once the VM is gone; keeps @vm_module. */
 	struct kvm *kvm;
@@ -165,7 +165,7 @@ struct vmem_region {
 	bool gone;
 	/* Set when the reference to the VM has been put. */
 	bool vm_dropped;
-	/* Counts changes; what read() has returned; who waits for either. */
+	/* Number of changes, as of the last read(), and waiters for either. */
 	atomic64_t changes;
 	atomic64_t changes_read;
 	wait_queue_head_t wait;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The file descriptor of a region: whoever holds it has the authority over the
- * region, and the region lives as long as somebody does. It polls and reads as
- * linux/kvm_vmem.h tells.
+ * The file descriptor of a region. Its holder has the authority over the region,
+ * and the region exists until the last reference to the file is dropped.
+ * linux/kvm_vmem.h describes poll() and read().
  */
 #include <linux/anon_inodes.h>
 #include <linux/file.h>

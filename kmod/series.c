@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Was this module reviewed against the KVM that runs?
+ * Checks that the module was reviewed for the kernel series that runs.
  *
- * layout.c finds a structure that has changed. It cannot find a change of
- * meaning: KVM may begin to compare a count, to send a request or to take a lock
- * in a function that the module does the work of. Only a reader finds that, so
- * the module runs on the kernel series whose KVM was read line by line, and
- * refuses others unless unreviewed_kernel=1 says otherwise.
+ * layout.c detects a structure that has changed. It cannot detect a change of
+ * behaviour: KVM may start to compare a count, to send a request or to take a lock
+ * in a function that the module replaces. Only a review finds that. The module
+ * therefore loads on kernel series whose KVM was read line by line, and on others
+ * only with unreviewed_kernel=1.
  *
- * A series is a version as kernel.org maintains it, 6.12.y: stable updates are
- * small, and distributions that follow them have their own few patches on top.
- * A tree that stays at 6.12.0 for years is another matter: it takes KVM from
- * newer series as it sees fit. Its sublevel is 0, and it is not reviewed.
+ * A series is a version that kernel.org maintains, such as 6.12.y. Stable updates
+ * are small, and distributions that follow them add few patches. A tree that stays
+ * at 6.12.0 for years backports KVM from newer series. Its sublevel is 0, and it
+ * counts as not reviewed.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 

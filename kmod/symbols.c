@@ -2,21 +2,21 @@
 /*
  * Finding the functions of KVM, and a few of the kernel, that are not exported.
  *
- * kallsyms_lookup_name() knows every symbol of kvm.ko and is itself not
- * exported, but a kprobe can be put on it and then knows its address. With
- * IBT a function begins with an ENDBR and the kprobe lands behind it, so what
- * sprint_symbol() says the offset is gets taken off again.
+ * kallsyms_lookup_name() finds every symbol of kvm.ko. It is not exported either,
+ * but a kprobe on it yields its address. With IBT a function begins with ENDBR and
+ * the kprobe is placed behind that, so the offset that sprint_symbol() reports is
+ * subtracted.
  *
- * All of them are called through static calls, which patch a direct call into
- * the text. Function pointers would not do: the kernel seals the ENDBR of
- * functions whose address nobody takes, and an indirect call to such a function
- * faults on hardware with IBT. As static calls have the type of the function
- * they are named after, the compiler checks each call against the prototype in
- * the headers that the module is built with.
+ * All functions are called through static calls, which patch a direct call into the
+ * text. Function pointers would fail: the kernel seals the ENDBR of functions whose
+ * address is never taken, and an indirect call to such a function faults on hardware
+ * with IBT. A static call has the type of the function that it is named after, so
+ * the compiler checks each call against the prototype in the headers that the
+ * module is built with.
  *
- * The module imports kvm_get_kvm() and kvm_put_kvm() the ordinary way, which
- * makes modprobe load kvm.ko first and keeps it loaded, so an address once
- * found stays good.
+ * The module imports kvm_get_kvm() and kvm_put_kvm() in the usual way. modprobe
+ * therefore loads kvm.ko first, and kvm.ko cannot be unloaded: addresses stay
+ * valid.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -66,7 +66,7 @@ static int find_kallsyms_lookup_name(unsigned long *addr)
 	sprint_symbol(name, *addr);
 	plus = strchr(name, '+');
 	if (!plus || sscanf(plus, "+0x%lx/", &offset) != 1) {
-		pr_err("cannot tell the offset of %s\n", name);
+		pr_err("cannot determine the offset of %s\n", name);
 		return -ENOENT;
 	}
 	*addr -= offset;

@@ -2,10 +2,10 @@
 /*
  * Tracepoints: /sys/kernel/tracing/events/kvm_vmem.
  *
- * batch tells of each batch that got as far as being judged: what it was to
+ * batch reports each batch that reached the judging step: what it was to
  * do, where its time went, and what came of it.
  *
- * work tells of each work of a queue, by the process whose VM it is for: the CPU
+ * work reports each work of a queue, by the process whose VM it is for: the CPU
  * time that it took, and what credit the VM has now.
  */
 #undef TRACE_SYSTEM

@@ -13,24 +13,24 @@
  * mapping, and KVM's hook does that once. For these VMs single ranges are unmapped
  * only if the caller asks for it: the VM keeps the mappings of its other memory.
  *
- * KVM itself once dropped single memslots' mappings (4e103134b862, 5.1) and went
- * back to all, as a VM with an assigned GPU broke. Why was never found. So the
- * request is ignored for a VM with an assigned device, and on kernels that were not
- * reviewed. That is a precaution, not a condition for what follows: nothing here
- * depends on devices. It is decided for each part of a batch that is carried out in
- * parts, and once for any other. A device that is assigned a moment later meets
- * what it would have met if the batch had come before. Where the VMM has switched the
- * quirk off, devices make no difference, as they make none to KVM.
+ * KVM once dropped the mappings of single memslots (4e103134b862, 5.1), and reverted
+ * to dropping all because a VM with an assigned GPU broke. The cause was never
+ * found. As a precaution the request is ignored for a VM with an assigned device,
+ * and on kernels that were not reviewed. The argument below does not depend on
+ * devices. The decision is made once for a batch, or once for each part if the batch
+ * is carried out in parts. For a device that is assigned later, the batch happened
+ * before. If the VMM has switched the quirk off, devices make no difference, as in
+ * KVM.
  *
- * Why it is safe, and why what vmem_zap_is_safe() has found stays so:
+ * Why this is safe, and why the result of vmem_zap_is_safe() stays valid:
  *
  *  - The caller holds slots_lock from before the INVALID copies are linked. No
  *    other memslot changes. All mappings are dropped at the same time only as the
  *    mm ends (KVM's release notifier), which leaves nothing to find.
  *  - The INVALID copies are in the active sets and a grace period of kvm->srcu
  *    has passed. A vCPU stays inside kvm->srcu from the look-up of a memslot
- *    until the page is mapped. So nobody maps a page of these memslots any more,
- *    and nobody starts to shadow a guest's page table that lies in them.
+ *    until the page is mapped. So no page of these memslots is mapped any more,
+ *    and no guest page table inside them becomes shadowed.
  *  - Freeing a shadow page updates the metadata of the memslot that has the
  *    guest's page table. A shadow page that outlives its memslot is a
  *    use-after-free. Such pages are on active_mmu_pages, those of the TDP MMU
@@ -38,10 +38,10 @@
  *    these memslots; and by the point before none will, even if a nested guest
  *    starts while mmu_lock is dropped for others.
  *  - The quirk, once off, stays off; and a request is the batch's own.
- *  - Before 6.5 KVM's hook is also what tells page trackers of a memslot that goes.
- *    Where there are others than KVM's own, the hook is called. They are looked at
- *    where the hook would be called, so one that registers later is told as little
- *    as by KVM.
+ *  - Before 6.5 KVM's hook also notifies page trackers of a deleted memslot. If there
+ *    are trackers other than KVM's own, the hook is called. The check is made where
+ *    the hook would be called, so a tracker that registers later misses the same
+ *    notifications as with KVM.
  *
  * mmu_lock is a spinning lock, and is taken for write. It is dropped between
  * chunks if others want it or the CPU, but never with a flush still due: an mmu
