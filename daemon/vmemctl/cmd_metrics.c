@@ -274,6 +274,32 @@ static void put_punches(const struct page *page)
 	}
 }
 
+/* Only those of a module's region; a VMM drops mappings as it likes. */
+static void put_zaps(const struct page *page)
+{
+	static const char name[] = "vmem_zaps";
+	static const struct {
+		const char *field, *of;
+	} kinds[] = {
+		{"range_zaps", "memslots"},
+		{"zaps_by_kvm", "vm"},
+	};
+
+	put_head(page, name, "counter", "",
+		 "Batches that deleted memslots, by whose mappings they "
+		 "dropped: those of the memslots, or all of the VM's.");
+	for (size_t i = 0; i < page->nr; i++) {
+		json_object *status = page->vms[i].status;
+
+		for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++)
+			if (status && has_size(status, kinds[k].field))
+				fprintf(page->out,
+					"%s_total{%s,of=\"%s\"} %" PRIu64 "\n",
+					name, page->vms[i].labels, kinds[k].of,
+					get_size(status, kinds[k].field));
+	}
+}
+
 static void put_driver(const struct page *page)
 {
 	static const struct {
@@ -463,6 +489,7 @@ static void put_page(const struct page *page)
 		     "What KVM holds for the region's memslots.");
 	put_metadata(page, "whole_metadata", "vmem_whole_metadata_bytes",
 		     "What KVM would hold if the region were one memslot.");
+	put_zaps(page);
 	put_requests(page);
 	put_latencies(page);
 	put_longest_turn(page);

@@ -42,6 +42,9 @@ static const char *const members[] = {
 	"budget",
 	"metadata",
 	"whole_metadata",
+	"zap_ranges",
+	"range_zaps",
+	"zaps_by_kvm",
 	"memory",
 	"page_size",
 	"resident_size",
@@ -252,6 +255,21 @@ static void print_memory(json_object *status)
 		       get_size(status, "punches"));
 }
 
+/*
+ * What deleting memslots costs the guest: the mappings of these memslots, or those
+ * of all its memory, which KVM drops by itself.
+ */
+static void print_zaps(json_object *status)
+{
+	if (!has_size(status, "range_zaps"))
+		return;
+	printf("%-18s %12" PRIu64 " of deleted memslots only%s, %" PRIu64
+	       " of all memory\n",
+	       "mappings dropped", get_size(status, "range_zaps"),
+	       get_bool(status, "zap_ranges") ? "" : " (not asked for)",
+	       get_size(status, "zaps_by_kvm"));
+}
+
 static void print_migration(json_object *status)
 {
 	time_t since = (time_t)get_size(status, "held_since");
@@ -296,6 +314,7 @@ static void print_device(json_object *status)
 	print_budget(get_object(status, "budget"));
 	print_metadata(get_object(status, "metadata"));
 	print_saved(status);
+	print_zaps(status);
 	print_migration(status);
 	printf("%-18s %8s %s\n", "driver", "",
 	       driver_text(get_object(status, "driver")));

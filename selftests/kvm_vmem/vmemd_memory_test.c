@@ -21,6 +21,7 @@
 
 #include "cgroup.h"
 #include "driver.h"
+#include "kernel.h"
 #include "region.h"
 #include "tap.h"
 #include "vmemctl_run.h"
@@ -367,7 +368,32 @@ static void more_than_the_cap_is_taken_back(const void *arg)
 	driver_stop(&m.d);
 }
 
-/* --- How KVM can map it --- */
+/* --- How KVM maps it --- */
+
+/* @arg: not NULL: the region asks that other memory's mappings stay */
+static void what_an_unplug_drops_is_reported(const void *arg)
+{
+	const bool asks = arg, keeps = asks && kvm_nested_paging();
+	struct machine m;
+
+	vmemd_program();
+	region_prepare(&m.r);
+	m.r.args.flags = asks ? KVM_VMEM_REGION_ZAP_RANGES : 0;
+	region_create(&m.r);
+	snprintf(m.control, sizeof(m.control), "/tmp/vmemd-memory-%d",
+		 (int)getpid());
+	START(&m, "--requested-size", "1M");
+	await_status(&m, "requested_size", MIB(1));
+	EXPECT_EQ(plug(&m, 0, 1), VIRTIO_MEM_RESP_ACK);
+	EXPECT_EQ(status_of(&m, "range_zaps"), 0);
+	EXPECT_EQ(status_of(&m, "zaps_by_kvm"), 0);
+	EXPECT_EQ(unplug(&m, 0, 1), VIRTIO_MEM_RESP_ACK);
+	EXPECT_EQ(status_of(&m, "range_zaps"), keeps);
+	EXPECT_EQ(status_of(&m, "zaps_by_kvm"), !keeps);
+	EXPECT_EQ(RUN("--control", m.control, "status"), 0);
+	EXPECT_EQ(!strstr(output, " (not asked for)"), asks);
+	driver_stop(&m.d);
+}
 
 static void addresses_that_do_not_fit_are_told(const void *arg)
 {
@@ -508,6 +534,11 @@ int main(void)
 		 .run = what_unplugged_blocks_have_is_told},
 		{.name = "more than the cap is taken back",
 		 .run = more_than_the_cap_is_taken_back},
+		{.name = "what an unplug drops of mappings is reported",
+		 .run = what_an_unplug_drops_is_reported},
+		{.name = "also in a region that keeps those of other memory",
+		 .run = what_an_unplug_drops_is_reported,
+		 .arg = ""},
 		{.name = "addresses that do not fit are told",
 		 .run = addresses_that_do_not_fit_are_told},
 		{.name = "a file on persistent memory (DAX) is memory",

@@ -497,6 +497,7 @@ static void metadata_of_a_process_is_by_address_space(void **state)
 	"\"populated_slots\":4,\"undiscarded_size\":0,"                     \
 	"\"metadata\":{\"memslot\":2048,\"rmap\":0,\"total\":2048},"        \
 	"\"whole_metadata\":null,"                                          \
+	"\"zap_ranges\":true,\"range_zaps\":3,\"zaps_by_kvm\":1,"           \
 	"\"driver\":{\"connected\":true,\"ready\":false},"                  \
 	"\"requests\":{\"plug\":{\"ack\":7,\"busy\":1}},"                   \
 	"\"latencies_ns\":{\"plug\":{\"buckets\":["                         \
@@ -543,6 +544,8 @@ static void metrics_are_what_the_daemon_tells(void **state)
 	assert_null(strstr(f->output, "kind=\"total\""));
 	/* Not known is not 0. */
 	assert_null(strstr(f->output, "vmem_whole_metadata_bytes{"));
+	assert_line(f, "vmem_zaps_total{vm=\"%s\",of=\"memslots\"} 3", vm);
+	assert_line(f, "vmem_zaps_total{vm=\"%s\",of=\"vm\"} 1", vm);
 	assert_line(f, "# TYPE vmem_requests_total counter");
 	assert_line(f,
 		    "vmem_requests_total{vm=\"%s\",request=\"plug\","
