@@ -5,7 +5,7 @@
 
 #include <sys/types.h>
 
-#include "error.h"
+#include "fail.h"
 
 /**
  * struct kvmvmem_spawn - what to start, and with what

@@ -22,7 +22,7 @@ static json_object *get_member(json_object *object, const char *name,
 }
 
 /* Is there such a size? What is null is not known. */
-bool has_size(json_object *object, const char *name)
+bool answer_has_size(json_object *object, const char *name)
 {
 	json_object *value = get_member(object, name, json_type_int);
 
@@ -30,14 +30,15 @@ bool has_size(json_object *object, const char *name)
 }
 
 /* 0 where there is none. */
-uint64_t get_size(json_object *object, const char *name)
+uint64_t answer_size(json_object *object, const char *name)
 {
-	return has_size(object, name) ? json_object_get_uint64(get_member(
-						object, name, json_type_int))
-				      : 0;
+	return answer_has_size(object, name)
+		       ? json_object_get_uint64(
+				 get_member(object, name, json_type_int))
+		       : 0;
 }
 
-bool get_bool(json_object *object, const char *name)
+bool answer_bool(json_object *object, const char *name)
 {
 	return json_object_get_boolean(
 		get_member(object, name, json_type_boolean));
@@ -60,7 +61,7 @@ static bool is_printable(const char *text, size_t length)
  * A text as it may be printed, "" where there is none. What is not printable is
  * replaced in the object itself, which so owns the text.
  */
-const char *get_text(json_object *object, const char *name)
+const char *answer_text(json_object *object, const char *name)
 {
 	json_object *value = get_member(object, name, json_type_string);
 	const char *text;
@@ -82,18 +83,18 @@ const char *get_text(json_object *object, const char *name)
 	return json_object_get_string(value);
 }
 
-json_object *get_object(json_object *object, const char *name)
+json_object *answer_object(json_object *object, const char *name)
 {
 	return get_member(object, name, json_type_object);
 }
 
-json_object *get_array(json_object *object, const char *name)
+json_object *answer_array(json_object *object, const char *name)
 {
 	return get_member(object, name, json_type_array);
 }
 
-/* @array: as of get_array(), NULL has no elements */
-size_t array_length(json_object *array)
+/* @array: as of answer_array(), NULL has no elements */
+size_t answer_array_length(json_object *array)
 {
 	return array ? json_object_array_length(array) : 0;
 }
@@ -112,12 +113,13 @@ static bool is_word(const char *name)
 }
 
 /**
- * each_member() - the members of an object that a vmemd names
+ * answer_each_member() - the members of an object that a vmemd names
  * @object: NULL has none
  */
-void each_member(json_object *object,
-		 void (*visit)(const char *name, json_object *value, void *arg),
-		 void *arg)
+void answer_each_member(json_object *object,
+			void (*visit)(const char *name, json_object *value,
+				      void *arg),
+			void *arg)
 {
 	if (!json_object_is_type(object, json_type_object))
 		return;

@@ -81,9 +81,9 @@ static int check_json(void)
 				       json_object_new_int(report.count[i]));
 	json_object_object_add(object, "checks", report.checks);
 	if (ret)
-		complain("check: %s", strerror(-ret));
+		ctl_complain("check: %s", strerror(-ret));
 	else
-		print_json(object);
+		ctl_print_json(object);
 	json_object_put(object);
 	if (ret)
 		return -ENOTRECOVERABLE;
@@ -96,7 +96,7 @@ static int ctl_check(const struct ctl_options *options)
 	char reason[MODULE_CHECK_REASON_MAX];
 
 	if (module_check_possible(reason)) {
-		complain("check: %s", reason);
+		ctl_complain("check: %s", reason);
 		return -ENOTRECOVERABLE;
 	}
 	if (options->json)

@@ -50,12 +50,12 @@ static json_object *sum(json_object *devices, const char *name)
 {
 	uint64_t total = 0;
 
-	for (size_t i = 0; i < array_length(devices); i++) {
+	for (size_t i = 0; i < answer_array_length(devices); i++) {
 		json_object *device = json_object_array_get_idx(devices, i);
 
-		if (!has_size(device, name))
+		if (!answer_has_size(device, name))
 			return NULL;
-		total += get_size(device, name);
+		total += answer_size(device, name);
 	}
 	return devices ? json_object_new_uint64(total) : NULL;
 }
@@ -63,16 +63,16 @@ static json_object *sum(json_object *devices, const char *name)
 /* What the devices are, as one word for all. */
 static const char *state_of(json_object *devices)
 {
-	for (size_t i = 0; i < array_length(devices); i++)
-		if (!get_bool(json_object_array_get_idx(devices, i),
-			      "attached"))
+	for (size_t i = 0; i < answer_array_length(devices); i++)
+		if (!answer_bool(json_object_array_get_idx(devices, i),
+				 "attached"))
 			return "no region";
-	for (size_t i = 0; i < array_length(devices); i++) {
+	for (size_t i = 0; i < answer_array_length(devices); i++) {
 		json_object *device = json_object_array_get_idx(devices, i);
 
-		if (!get_bool(get_object(device, "driver"), "connected"))
+		if (!answer_bool(answer_object(device, "driver"), "connected"))
 			return "no VMM";
-		if (!get_bool(get_object(device, "driver"), "ready"))
+		if (!answer_bool(answer_object(device, "driver"), "ready"))
 			return "no driver";
 	}
 	return "ready";
@@ -112,7 +112,7 @@ static int ask(struct daemon *daemon, const struct vm_place *vm,
 }
 
 /*
- * @strangers: by now_ms(), until when those without a name may be waited for
+ * @strangers: by ctl_now_ms(), until when those without a name may be waited for
  *
  * Return: a VM as an object; NULL if it is none.
  */
@@ -123,7 +123,7 @@ static json_object *describe(const struct vm_place *vm,
 	struct ctl_options options = *given;
 	const char *state = "not started";
 	struct daemon daemon = {.fd = -1};
-	int64_t left = strangers - now_ms();
+	int64_t left = strangers - ctl_now_ms();
 	int ret = -ETIME;
 
 	options.quiet = true;
@@ -137,7 +137,7 @@ static json_object *describe(const struct vm_place *vm,
 		if (!vm->pid || left > 0)
 			ret = ask(&daemon, vm, &options, &status);
 		if (!ret)
-			devices = get_array(status, "devices");
+			devices = answer_array(status, "devices");
 		state = ret ? state_of_error(&daemon, ret) : state_of(devices);
 	}
 	if (ret == -ESRCH) {
@@ -149,10 +149,11 @@ static json_object *describe(const struct vm_place *vm,
 	json_object_object_add(object, "control", new_text(vm->path));
 	json_object_object_add(object, "state", new_text(state));
 	json_object_object_add(object, "version",
-			       new_text(get_text(status, "version")));
+			       new_text(answer_text(status, "version")));
 	json_object_object_add(
 		object, "nr_devices",
-		devices ? json_object_new_uint64(array_length(devices)) : NULL);
+		devices ? json_object_new_uint64(answer_array_length(devices))
+			: NULL);
 	json_object_object_add(object, "region_size",
 			       sum(devices, "region_size"));
 	json_object_object_add(object, "requested_size",
@@ -168,8 +169,8 @@ static const char *size_cell(json_object *vm, const char *name,
 			     char text[SIZE_TEXT_MAX])
 {
 	strcpy(text, "-");
-	if (has_size(vm, name))
-		size_format(get_size(vm, name), text);
+	if (answer_has_size(vm, name))
+		size_format(answer_size(vm, name), text);
 	return text;
 }
 
@@ -177,17 +178,17 @@ static void print_vm(const struct table *table, json_object *vm)
 {
 	char requested[SIZE_TEXT_MAX], plugged[SIZE_TEXT_MAX];
 	char region[SIZE_TEXT_MAX], devices[SIZE_TEXT_MAX] = "-";
-	const char *name = get_text(vm, "name");
-	const char *version = get_text(vm, "version");
+	const char *name = answer_text(vm, "name");
+	const char *version = answer_text(vm, "version");
 	char control[CONTROL_TEXT_MAX];
 
-	if (has_size(vm, "nr_devices"))
+	if (answer_has_size(vm, "nr_devices"))
 		snprintf(devices, sizeof(devices), "%" PRIu64,
-			 get_size(vm, "nr_devices"));
-	snprintf(control, sizeof(control), " %s", get_text(vm, "control"));
+			 answer_size(vm, "nr_devices"));
+	snprintf(control, sizeof(control), " %s", answer_text(vm, "control"));
 	table_row(table, (const char *[NR_COLUMNS]){
 				 *name ? name : control + 1,
-				 get_text(vm, "state"),
+				 answer_text(vm, "state"),
 				 size_cell(vm, "requested_size", requested),
 				 size_cell(vm, "plugged_size", plugged),
 				 size_cell(vm, "region_size", region),
@@ -204,9 +205,9 @@ static unsigned int name_width(json_object *vms, unsigned int room)
 		room && room / 3 < NAME_WIDTH_MAX ? room / 3 : NAME_WIDTH_MAX;
 	size_t width = columns[0].width;
 
-	for (size_t i = 0; i < array_length(vms); i++) {
+	for (size_t i = 0; i < answer_array_length(vms); i++) {
 		size_t length = printable_width(
-			get_text(json_object_array_get_idx(vms, i), "name"));
+			answer_text(json_object_array_get_idx(vms, i), "name"));
 
 		if (length > width)
 			width = length;
@@ -228,7 +229,7 @@ static void print_vms(json_object *vms)
 	sized[0].width = name_width(vms, screen.columns);
 	table_init(&table, sized, NR_COLUMNS, screen.columns);
 	table_head(&table);
-	for (size_t i = 0; i < array_length(vms); i++)
+	for (size_t i = 0; i < answer_array_length(vms); i++)
 		print_vm(&table, json_object_array_get_idx(vms, i));
 }
 
@@ -245,7 +246,7 @@ static int ctl_list(const struct ctl_options *options)
 	list = json_object_new_object();
 	array = json_object_new_array();
 	json_object_object_add(list, "vms", array);
-	strangers = now_ms() + LIST_STRANGERS_MS;
+	strangers = ctl_now_ms() + LIST_STRANGERS_MS;
 	for (size_t i = 0; i < vms.nr; i++) {
 		json_object *vm = describe(&vms.vms[i], options, strangers);
 
@@ -253,7 +254,7 @@ static int ctl_list(const struct ctl_options *options)
 			json_object_array_add(array, vm);
 	}
 	if (options->json)
-		print_json(list);
+		ctl_print_json(list);
 	else
 		print_vms(array);
 	json_object_put(list);

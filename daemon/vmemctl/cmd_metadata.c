@@ -82,33 +82,33 @@ static int by_metadata(const void *a, const void *b)
 static int complain_of_device(int ret)
 {
 	if (ret == -ENOENT || ret == -ENXIO || ret == -ENODEV)
-		complain("/dev/kvm-vmem is not there: is kvm_vmem loaded?");
+		ctl_complain("/dev/kvm-vmem is not there: is kvm_vmem loaded?");
 	else
-		complain("/dev/kvm-vmem: %s", strerror(-ret));
+		ctl_complain("/dev/kvm-vmem: %s", strerror(-ret));
 	return ret;
 }
 
 static int complain_of_process(pid_t pid, int ret)
 {
 	if (ret == -ESRCH)
-		complain("there is no process %d", (int)pid);
+		ctl_complain("there is no process %d", (int)pid);
 	else if (ret == -EPERM || ret == -EACCES)
-		complain("process %d: looking into it takes the rights of "
-			 "ptrace(2), as root has them",
-			 (int)pid);
+		ctl_complain("process %d: looking into it takes the rights of "
+			     "ptrace(2), as root has them",
+			     (int)pid);
 	else
-		complain("process %d: %s", (int)pid, strerror(-ret));
+		ctl_complain("process %d: %s", (int)pid, strerror(-ret));
 	return ret;
 }
 
 static int complain_of_vm(const struct host_vm *vm, int ret)
 {
 	if (ret == -ENOTTY)
-		complain("the kvm_vmem that is loaded is too old for this");
+		ctl_complain("the kvm_vmem that is loaded is too old for this");
 	else if (ret == -EBADF || ret == -EINVAL)
-		complain("descriptor %d is not a KVM VM", vm->number);
+		ctl_complain("descriptor %d is not a KVM VM", vm->number);
 	else
-		complain("descriptor %d: %s", vm->number, strerror(-ret));
+		ctl_complain("descriptor %d: %s", vm->number, strerror(-ret));
 	return ret;
 }
 
@@ -258,8 +258,9 @@ static void print_report(const struct vm_report *report, bool memslots)
 	for (unsigned int as = 0; as < report->address_spaces; as++) {
 		print_sum(address_space_names[as], &report->metadata[as]);
 		if (report->memslots[as].changing)
-			complain("memslots change all the time: what was told "
-				 "is of more than one moment");
+			ctl_complain(
+				"memslots change all the time: what was told "
+				"is of more than one moment");
 	}
 	print_sum("both", &report->total);
 	if (memslots)
@@ -310,7 +311,7 @@ static void print_reports(const struct ctl_options *options,
 		json_object_array_add(
 			array, report_to_json(&reports[i], options->memslots));
 	json_object_object_add(object, "vms", array);
-	print_json(object);
+	ctl_print_json(object);
 	json_object_put(object);
 }
 
@@ -321,7 +322,7 @@ static int take_fd(struct host_vms *vms, int fd)
 {
 	*vms = (struct host_vms){.vms = calloc(1, sizeof(*vms->vms))};
 	if (!vms->vms) {
-		complain("out of memory");
+		ctl_complain("out of memory");
 		return -ENOMEM;
 	}
 	vms->vms[0] = (struct host_vm){
@@ -329,7 +330,7 @@ static int take_fd(struct host_vms *vms, int fd)
 		.fd = dup(fd),
 	};
 	if (vms->vms[0].fd < 0) {
-		complain("descriptor %d: %s", fd, strerror(errno));
+		ctl_complain("descriptor %d: %s", fd, strerror(errno));
 		return -EBADF;
 	}
 	vms->nr = 1;
@@ -343,22 +344,24 @@ static int find_vms(const struct ctl_options *options, struct host_vms *vms)
 	if (options->fd >= 0)
 		return take_fd(vms, options->fd);
 	if (options->pid) {
-		ret = host_vms_of(vms, options->pid);
+		ret = host_vm_of(vms, options->pid);
 		if (ret)
 			return complain_of_process(options->pid, ret);
 		if (!vms->nr) {
-			complain("process %d has no KVM VM", (int)options->pid);
+			ctl_complain("process %d has no KVM VM",
+				     (int)options->pid);
 			return -ENOENT;
 		}
 		return 0;
 	}
-	ret = host_vms_all(vms);
+	ret = host_vm_all(vms);
 	if (ret)
-		complain("looking for VMs: %s", strerror(-ret));
+		ctl_complain("looking for VMs: %s", strerror(-ret));
 	if (vms->refused)
-		complain("%zu processes were not looked into: that takes the "
-			 "rights of ptrace(2)",
-			 vms->refused);
+		ctl_complain(
+			"%zu processes were not looked into: that takes the "
+			"rights of ptrace(2)",
+			vms->refused);
 	return ret;
 }
 
@@ -378,7 +381,7 @@ static int ctl_metadata(const struct ctl_options *options)
 		goto out;
 	reports = calloc(vms.nr + 1, sizeof(*reports));
 	if (!reports) {
-		complain("out of memory");
+		ctl_complain("out of memory");
 		ret = -ENOMEM;
 		goto out;
 	}
@@ -396,7 +399,7 @@ static int ctl_metadata(const struct ctl_options *options)
 	}
 	ret = 0;
 	/* Printing may take as long as a pager likes. */
-	host_vms_close(&vms);
+	host_vm_close(&vms);
 	if (options->top)
 		qsort(reports, nr, sizeof(*reports), by_metadata);
 	print_reports(options, reports, nr);
@@ -404,7 +407,7 @@ out:
 	while (nr)
 		free_report(&reports[--nr]);
 	free(reports);
-	host_vms_free(&vms);
+	host_vm_free(&vms);
 	close(device);
 	return ret;
 }
@@ -412,11 +415,11 @@ out:
 static int check_metadata(const struct ctl_options *options)
 {
 	if (!!options->pid + (options->fd >= 0) + options->top != 1) {
-		complain("metadata takes one of --pid, --fd and --top");
+		ctl_complain("metadata takes one of --pid, --fd and --top");
 		return -EINVAL;
 	}
 	if (options->top && options->memslots) {
-		complain("--memslots is for metadata of one VM");
+		ctl_complain("--memslots is for metadata of one VM");
 		return -EINVAL;
 	}
 	return 0;

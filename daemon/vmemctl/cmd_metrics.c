@@ -18,10 +18,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "call.h"
 #include "command_line.h"
 #include "common/output_file.h"
 #include "common/printable.h"
+#include "daemon_call.h"
 #include "vms.h"
 
 #define NSEC_PER_SEC 1e9
@@ -139,13 +139,13 @@ static int add_devices(struct page *page, const char *name,
 	bool asked = true;
 	int ret = 0;
 
-	for (size_t i = 0; i < array_length(devices) && !ret; i++) {
+	for (size_t i = 0; i < answer_array_length(devices) && !ret; i++) {
 		json_object *status = json_object_array_get_idx(devices, i);
-		bool attached = get_bool(status, "attached");
+		bool attached = answer_bool(status, "attached");
 
 		ret = add_vm(page, name, daemon,
 			     attached ? json_object_get(status) : NULL,
-			     get_text(status, "device"), &asked);
+			     answer_text(status, "device"), &asked);
 	}
 	return ret;
 }
@@ -162,8 +162,8 @@ static int ask(struct page *page, const char *name, const char *path,
 	if (daemon_open(&daemon, path, options) ||
 	    daemon_call(&daemon, "status", NULL, &status))
 		status = NULL;
-	devices = get_array(status, "devices");
-	if (array_length(devices) > DAEMON_DEVICES_MAX) {
+	devices = answer_array(status, "devices");
+	if (answer_array_length(devices) > DAEMON_DEVICES_MAX) {
 		daemon_not_vmemd(&daemon);
 		json_object_put(status);
 		status = NULL;
@@ -174,7 +174,7 @@ static int ask(struct page *page, const char *name, const char *path,
 		json_object_put(status);
 	} else {
 		ret = add_vm(page, name, &daemon, status,
-			     get_text(status, "device"), &asked);
+			     answer_text(status, "device"), &asked);
 	}
 	daemon_close(&daemon);
 	return ret;
@@ -242,8 +242,8 @@ static void put_sizes(const struct page *page)
 			if (page->vms[i].status)
 				fprintf(page->out, "%s{%s} %" PRIu64 "\n",
 					gauges[g].name, page->vms[i].labels,
-					get_size(page->vms[i].status,
-						 gauges[g].field));
+					answer_size(page->vms[i].status,
+						    gauges[g].field));
 	}
 }
 
@@ -269,8 +269,8 @@ static void put_punches(const struct page *page)
 			if (page->vms[i].status)
 				fprintf(page->out, "%s_total{%s} %" PRIu64 "\n",
 					counters[c].name, page->vms[i].labels,
-					get_size(page->vms[i].status,
-						 counters[c].field));
+					answer_size(page->vms[i].status,
+						    counters[c].field));
 	}
 }
 
@@ -319,9 +319,10 @@ static void put_driver(const struct page *page)
 			if (page->vms[i].status)
 				fprintf(page->out, "%s{%s} %d\n",
 					gauges[g].name, page->vms[i].labels,
-					get_bool(get_object(page->vms[i].status,
+					answer_bool(answer_object(
+							    page->vms[i].status,
 							    "driver"),
-						 gauges[g].field));
+						    gauges[g].field));
 	}
 }
 
@@ -363,8 +364,8 @@ static void put_metadata(const struct page *page, const char *field,
 			.labels = page->vms[i].labels,
 		};
 
-		each_member(get_object(page->vms[i].status, field), put_kind,
-			    &sample);
+		answer_each_member(answer_object(page->vms[i].status, field),
+				   put_kind, &sample);
 	}
 }
 
@@ -386,7 +387,7 @@ static void put_request(const char *request, json_object *answers, void *arg)
 	struct sample sample = *(const struct sample *)arg;
 
 	sample.request = request;
-	each_member(answers, put_answer, &sample);
+	answer_each_member(answers, put_answer, &sample);
 }
 
 static void put_requests(const struct page *page)
@@ -399,8 +400,9 @@ static void put_requests(const struct page *page)
 			.labels = page->vms[i].labels,
 		};
 
-		each_member(get_object(page->vms[i].status, "requests"),
-			    put_request, &sample);
+		answer_each_member(
+			answer_object(page->vms[i].status, "requests"),
+			put_request, &sample);
 	}
 }
 
@@ -409,15 +411,16 @@ static void put_histogram(const struct page *page, const char *name,
 			  const char *labels, const char *request,
 			  json_object *latency)
 {
-	json_object *buckets = get_array(latency, "buckets");
+	json_object *buckets = answer_array(latency, "buckets");
 	uint64_t below = 0;
 
-	for (size_t i = 0; i < array_length(buckets); i++) {
+	for (size_t i = 0; i < answer_array_length(buckets); i++) {
 		json_object *bucket = json_object_array_get_idx(buckets, i);
-		double most = (double)get_size(bucket, "most") / NSEC_PER_SEC;
+		double most =
+			(double)answer_size(bucket, "most") / NSEC_PER_SEC;
 		char bound[32];
 
-		below += get_size(bucket, "count");
+		below += answer_size(bucket, "count");
 		snprintf(bound, sizeof(bound), "%g", most);
 		/* In OpenMetrics a bound is written as a float, always. */
 		fprintf(page->out,
@@ -428,11 +431,11 @@ static void put_histogram(const struct page *page, const char *name,
 	}
 	fprintf(page->out,
 		"%s_bucket{%s,request=\"%s\",le=\"+Inf\"} %" PRIu64 "\n", name,
-		labels, request, get_size(latency, "count"));
+		labels, request, answer_size(latency, "count"));
 	fprintf(page->out, "%s_sum{%s,request=\"%s\"} %.9f\n", name, labels,
-		request, (double)get_size(latency, "sum") / NSEC_PER_SEC);
+		request, (double)answer_size(latency, "sum") / NSEC_PER_SEC);
 	fprintf(page->out, "%s_count{%s,request=\"%s\"} %" PRIu64 "\n", name,
-		labels, request, get_size(latency, "count"));
+		labels, request, answer_size(latency, "count"));
 }
 
 static void put_latency(const char *request, json_object *latency, void *arg)
@@ -457,8 +460,9 @@ static void put_latencies(const struct page *page)
 			.labels = page->vms[i].labels,
 		};
 
-		each_member(get_object(page->vms[i].latencies, "latencies_ns"),
-			    put_latency, &sample);
+		answer_each_member(
+			answer_object(page->vms[i].latencies, "latencies_ns"),
+			put_latency, &sample);
 	}
 }
 
@@ -474,8 +478,8 @@ static void put_longest_turn(const struct page *page)
 		if (page->vms[i].status)
 			fprintf(page->out, "%s{%s} %.9f\n", name,
 				page->vms[i].labels,
-				(double)get_size(page->vms[i].status,
-						 "longest_turn_ns") /
+				(double)answer_size(page->vms[i].status,
+						    "longest_turn_ns") /
 					NSEC_PER_SEC);
 }
 
@@ -508,7 +512,7 @@ static int write_file(struct page *page, const char *path)
 
 	page->out = open_memstream(&text, &size);
 	if (!page->out) {
-		complain("out of memory");
+		ctl_complain("out of memory");
 		return -ENOMEM;
 	}
 	put_page(page);
@@ -516,7 +520,7 @@ static int write_file(struct page *page, const char *path)
 	if (!ret)
 		ret = output_file_write(path, 0644, false, text, size);
 	if (ret)
-		complain("%s: %s", path, strerror(-ret));
+		ctl_complain("%s: %s", path, strerror(-ret));
 	free(text);
 	return ret;
 }
@@ -602,8 +606,8 @@ static int take_answers(struct page *page, struct asker *asker)
 		bool known = vm->labels && is_known(page, vm->labels);
 
 		if (known)
-			complain("%s: there are two of {%s}", asker->path,
-				 vm->labels);
+			ctl_complain("%s: there are two of {%s}", asker->path,
+				     vm->labels);
 		if (grown && vm->labels && !known)
 			page->vms[page->nr++] = *vm;
 		else
@@ -680,7 +684,7 @@ static int ctl_metrics(const struct ctl_options *options)
 	else
 		ret = ask_found(&page, &asking);
 	if (ret) {
-		complain("out of memory");
+		ctl_complain("out of memory");
 	} else if (options->output) {
 		ret = write_file(&page, options->output);
 	} else {

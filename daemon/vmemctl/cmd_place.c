@@ -21,9 +21,9 @@
 
 #include <json-c/json_visit.h>
 
-#include "call.h"
 #include "command_line.h"
 #include "common/size.h"
+#include "daemon_call.h"
 
 /* How often the monitor is asked. */
 #define ASK_AGAIN_US 50000
@@ -55,7 +55,7 @@ static int monitor_call(struct daemon *monitor, const char *command,
 		snprintf(line, sizeof(line), "{\"execute\":\"%s\"}\n", command);
 
 	if (send(monitor->fd, line, (size_t)length, MSG_NOSIGNAL) != length) {
-		complain("%s: %s", monitor->path, strerror(errno));
+		ctl_complain("%s: %s", monitor->path, strerror(errno));
 		return -EIO;
 	}
 	for (;;) {
@@ -64,7 +64,7 @@ static int monitor_call(struct daemon *monitor, const char *command,
 
 		ret = daemon_read(monitor, deadline, &reply);
 		if (ret == -ETIMEDOUT)
-			complain("%s: no answer from QEMU", monitor->path);
+			ctl_complain("%s: no answer from QEMU", monitor->path);
 		if (ret)
 			return ret == -ETIMEDOUT ? -ETIME : ret;
 		if (json_object_object_get_ex(reply, "return", &value)) {
@@ -73,10 +73,10 @@ static int monitor_call(struct daemon *monitor, const char *command,
 			json_object_put(reply);
 			return 0;
 		}
-		value = get_object(reply, "error");
+		value = answer_object(reply, "error");
 		if (value) {
-			complain("%s: %s: %s", monitor->path, command,
-				 get_text(value, "desc"));
+			ctl_complain("%s: %s: %s", monitor->path, command,
+				     answer_text(value, "desc"));
 			json_object_put(reply);
 			return -EIO;
 		}
@@ -87,22 +87,22 @@ static int monitor_call(struct daemon *monitor, const char *command,
 
 static void look_at_device(struct search *search, json_object *device)
 {
-	json_object *id = get_object(device, "id");
-	json_object *regions = get_array(device, "regions");
+	json_object *id = answer_object(device, "id");
+	json_object *regions = answer_array(device, "regions");
 
-	if (get_size(id, "vendor") != PCI_VENDOR ||
-	    get_size(id, "device") != PCI_DEVICE ||
+	if (answer_size(id, "vendor") != PCI_VENDOR ||
+	    answer_size(id, "device") != PCI_DEVICE ||
 	    (search->id &&
-	     strcmp(get_text(device, "qdev_id"), search->id) != 0))
+	     strcmp(answer_text(device, "qdev_id"), search->id) != 0))
 		return;
 	search->devices++;
-	for (size_t i = 0; i < array_length(regions); i++) {
+	for (size_t i = 0; i < answer_array_length(regions); i++) {
 		json_object *region = json_object_array_get_idx(regions, i);
 
 		/* -1 is nowhere, and no size. */
-		if (get_size(region, "size") == search->size &&
-		    get_size(region, "address"))
-			search->gpa = get_size(region, "address");
+		if (answer_size(region, "size") == search->size &&
+		    answer_size(region, "address"))
+			search->gpa = answer_size(region, "address");
 	}
 }
 
@@ -114,7 +114,7 @@ static int look_at(json_object *object, int flags,
 {
 	if (flags != JSON_C_VISIT_SECOND &&
 	    json_object_is_type(object, json_type_object) &&
-	    get_array(object, "regions"))
+	    answer_array(object, "regions"))
 		look_at_device(arg, object);
 	return JSON_C_VISIT_RETURN_CONTINUE;
 }
@@ -134,17 +134,18 @@ static int find_bar(struct daemon *monitor, struct search *search,
 		json_c_visit(buses, 0, look_at, search);
 		json_object_put(buses);
 		if (search->devices != 1) {
-			complain("%s: %u devices that it could be%s",
-				 monitor->path, search->devices,
-				 search->devices ? "; say which by --id" : "");
+			ctl_complain("%s: %u devices that it could be%s",
+				     monitor->path, search->devices,
+				     search->devices ? "; say which by --id"
+						     : "");
 			return -ENODEV;
 		}
 		if (search->gpa)
 			return 0;
-		if (now_ms() >= deadline) {
-			complain("%s: no firmware has given the device an "
-				 "address",
-				 monitor->path);
+		if (ctl_now_ms() >= deadline) {
+			ctl_complain("%s: no firmware has given the device an "
+				     "address",
+				     monitor->path);
 			return -ETIME;
 		}
 		usleep(ASK_AGAIN_US);
@@ -173,9 +174,9 @@ static int tell(struct daemon *daemon, const struct ctl_options *options,
 	ret = daemon_call(daemon, "place", params, &result);
 	if (ret)
 		return ret;
-	*early = get_bool(result, "asked_early");
+	*early = answer_bool(result, "asked_early");
 	if (options->json)
-		print_json(result);
+		ctl_print_json(result);
 	else
 		printf("the region is at 0x%" PRIx64 "%s\n", gpa,
 		       *early ? "; the guest's driver has looked before that"
@@ -189,7 +190,7 @@ static int place_by_monitor(struct daemon *daemon, struct daemon *monitor,
 			    const struct ctl_options *options)
 {
 	struct search search = {.id = options->qmp_device};
-	int64_t deadline = now_ms() + options->timeout_ms;
+	int64_t deadline = ctl_now_ms() + options->timeout_ms;
 	json_object *status;
 	bool early;
 	int ret;
@@ -197,7 +198,7 @@ static int place_by_monitor(struct daemon *daemon, struct daemon *monitor,
 	ret = daemon_call(daemon, "status", NULL, &status);
 	if (ret)
 		return ret;
-	search.size = bar_size(get_size(status, "region_size"));
+	search.size = bar_size(answer_size(status, "region_size"));
 	json_object_put(status);
 	ret = monitor_call(monitor, "qmp_capabilities", deadline, NULL);
 	if (!ret)
@@ -216,7 +217,7 @@ static int ctl_place(const struct ctl_options *options)
 	int ret;
 
 	if (!options->address == !options->qmp) {
-		complain("place takes --address or --qmp");
+		ctl_complain("place takes --address or --qmp");
 		return -EINVAL;
 	}
 	ret = daemon_open(&daemon, options->control[0], options);
@@ -243,7 +244,8 @@ static int parse_address(struct ctl_options *options,
 	errno = 0;
 	options->address = strtoull(text, &end, 0);
 	if (*text < '0' || *text > '9' || *end || errno || !options->address) {
-		complain("--%s %s: not a guest address", option->name, text);
+		ctl_complain("--%s %s: not a guest address", option->name,
+			     text);
 		return -EINVAL;
 	}
 	return 0;

@@ -52,22 +52,22 @@ struct progress {
 /* Why has the guest not done what it was asked for? */
 static const char *stall_reason(json_object *event, uint64_t size)
 {
-	const char *failure = get_text(event, "last_failure");
+	const char *failure = answer_text(event, "last_failure");
 
 	if (!event)
 		return "vmemd tells nothing";
-	if (!get_bool(event, "connected"))
+	if (!answer_bool(event, "connected"))
 		return "no VMM is connected to vmemd";
-	if (!get_bool(event, "ready"))
+	if (!answer_bool(event, "ready"))
 		return "the guest has no virtio_mem driver that is ready";
-	if (get_bool(event, "state_lost"))
+	if (answer_bool(event, "state_lost"))
 		return "vmemd's state was lost: the guest must unplug all, or "
 		       "be reset";
 	if (*failure)
 		return failure;
-	if (get_size(event, "plugged_size") > size)
+	if (answer_size(event, "plugged_size") > size)
 		return "the guest cannot give back memory that is in use";
-	if (get_bool(event, "given_back"))
+	if (answer_bool(event, "given_back"))
 		return "the guest gives back at once what it plugs, as when it "
 		       "has no room to manage more: that takes 1/64 of it";
 	return "the guest does not plug more";
@@ -126,16 +126,16 @@ static void complain_of_stall(const struct progress *progress)
 {
 	char plugged[SIZE_TEXT_MAX], size[SIZE_TEXT_MAX];
 
-	complain("stalled at %s of %s: %s",
-		 size_format(progress->plugged, plugged),
-		 size_format(progress->size, size),
-		 stall_reason(progress->last, progress->size));
+	ctl_complain("stalled at %s of %s: %s",
+		     size_format(progress->plugged, plugged),
+		     size_format(progress->size, size),
+		     stall_reason(progress->last, progress->size));
 }
 
 /* Nothing was told for a while. */
 static void note_stall(struct progress *progress)
 {
-	if (progress->told || now_ms() - progress->since_ms < STALL_MS)
+	if (progress->told || ctl_now_ms() - progress->since_ms < STALL_MS)
 		return;
 	progress->told = true;
 	if (progress->bar)
@@ -148,14 +148,14 @@ static void note_stall(struct progress *progress)
 /* Return: 1 reached, 0 not yet, or an errno with a message printed. */
 static int note_event(struct progress *progress, json_object *event)
 {
-	uint64_t plugged = get_size(event, "plugged_size");
-	uint64_t requested = get_size(event, "requested_size");
+	uint64_t plugged = answer_size(event, "plugged_size");
+	uint64_t requested = answer_size(event, "requested_size");
 	char wanted[SIZE_TEXT_MAX];
 
 	json_object_put(progress->last);
 	progress->last = event;
 	if (!progress->known || plugged != progress->plugged) {
-		progress->since_ms = now_ms();
+		progress->since_ms = ctl_now_ms();
 		progress->told = false;
 	}
 	if (!progress->known)
@@ -165,14 +165,14 @@ static int note_event(struct progress *progress, json_object *event)
 	if (progress->bar)
 		print_bar(progress);
 	else if (progress->json)
-		print_json(event);
+		ctl_print_json(event);
 	else
-		print_event(event);
+		show_print_event(event);
 	if (requested != progress->size) {
 		if (progress->bar)
 			putchar('\n');
-		complain("the guest was asked for %s meanwhile",
-			 size_format(requested, wanted));
+		ctl_complain("the guest was asked for %s meanwhile",
+			     size_format(requested, wanted));
 		progress->bar = false;
 		return -ECANCELED;
 	}
@@ -203,7 +203,7 @@ static int next_event(struct progress *progress, struct daemon *daemon,
 	}
 	if (ret)
 		return ret;
-	if (strcmp(get_text(event, "event"), "state") != 0) {
+	if (strcmp(answer_text(event, "event"), "state") != 0) {
 		json_object_put(event);
 		return 0;
 	}
@@ -216,13 +216,13 @@ static int next_event(struct progress *progress, struct daemon *daemon,
 static int wait_for(struct daemon *daemon, const struct ctl_options *options,
 		    uint64_t size)
 {
-	int64_t deadline = now_ms() + options->timeout_ms;
+	int64_t deadline = ctl_now_ms() + options->timeout_ms;
 	struct progress progress = {
 		.size = size,
 		.json = options->json,
 		.bar = !options->json && isatty(STDOUT_FILENO),
 		.screen.resize_fd = -1,
-		.since_ms = now_ms(),
+		.since_ms = ctl_now_ms(),
 	};
 	json_object *event;
 	int ret;
@@ -264,23 +264,25 @@ static int resolve_size(struct daemon *daemon,
 	ret = status_ask(daemon, &status);
 	if (ret)
 		return ret;
-	devices = get_array(status, "devices");
-	device = array_length(devices) ? json_object_array_get_idx(devices, 0)
-				       : NULL;
-	if (array_length(devices) != 1) {
-		complain("resize is of one device: say which by --device");
+	devices = answer_array(status, "devices");
+	device = answer_array_length(devices)
+			 ? json_object_array_get_idx(devices, 0)
+			 : NULL;
+	if (answer_array_length(devices) != 1) {
+		ctl_complain("resize is of one device: say which by --device");
 		ret = -EINVAL;
-	} else if (!has_size(device, "requested_size") ||
-		   !has_size(device, "region_size")) {
+	} else if (!answer_has_size(device, "requested_size") ||
+		   !answer_has_size(device, "region_size")) {
 		ret = daemon_not_vmemd(daemon);
-	} else if (size_resolve(amount, get_size(device, "requested_size"),
-				get_size(device, "region_size"),
-				get_size(device, "block_size"), size)) {
-		complain("resize %s: less than nothing, or more than there "
-			 "can be; %s are requested now",
-			 options->argument + strspn(options->argument, " "),
-			 size_format_exact(get_size(device, "requested_size"),
-					   requested));
+	} else if (size_resolve(amount, answer_size(device, "requested_size"),
+				answer_size(device, "region_size"),
+				answer_size(device, "block_size"), size)) {
+		ctl_complain(
+			"resize %s: less than nothing, or more than there "
+			"can be; %s are requested now",
+			options->argument + strspn(options->argument, " "),
+			size_format_exact(answer_size(device, "requested_size"),
+					  requested));
 		ret = -ERANGE;
 	}
 	json_object_put(status);

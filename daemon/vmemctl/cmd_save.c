@@ -8,9 +8,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "call.h"
 #include "command_line.h"
 #include "common/save_file.h"
+#include "daemon_call.h"
 
 /* How often a state that changes while it is read is read again. */
 #define SAVE_TRIES 16
@@ -22,8 +22,8 @@
 static int add_runs(const struct daemon *daemon, struct save_state *state,
 		    json_object *page)
 {
-	json_object *runs = get_array(page, "runs");
-	size_t nr = array_length(runs);
+	json_object *runs = answer_array(page, "runs");
+	size_t nr = answer_array_length(runs);
 	struct save_run *grown;
 
 	if (!nr)
@@ -32,7 +32,7 @@ static int add_runs(const struct daemon *daemon, struct save_state *state,
 		return daemon_not_vmemd(daemon);
 	grown = reallocarray(state->runs, state->nr_runs + nr, sizeof(*grown));
 	if (!grown) {
-		complain("out of memory");
+		ctl_complain("out of memory");
 		return -ENOMEM;
 	}
 	state->runs = grown;
@@ -40,8 +40,8 @@ static int add_runs(const struct daemon *daemon, struct save_state *state,
 		json_object *run = json_object_array_get_idx(runs, i);
 
 		grown[state->nr_runs++] = (struct save_run){
-			.gpa = get_size(run, "gpa"),
-			.size = get_size(run, "size"),
+			.gpa = answer_size(run, "gpa"),
+			.size = answer_size(run, "size"),
 		};
 	}
 	return 0;
@@ -49,13 +49,13 @@ static int add_runs(const struct daemon *daemon, struct save_state *state,
 
 static void take_fields(struct save_state *state, json_object *page)
 {
-	state->gpa = get_size(page, "gpa");
-	state->region_size = get_size(page, "region_size");
-	state->block_size = get_size(page, "block_size");
-	state->usable_region_size = get_size(page, "usable_region_size");
-	state->requested_size = get_size(page, "requested_size");
-	state->features = get_size(page, "features");
-	state->node = get_size(page, "node");
+	state->gpa = answer_size(page, "gpa");
+	state->region_size = answer_size(page, "region_size");
+	state->block_size = answer_size(page, "block_size");
+	state->usable_region_size = answer_size(page, "usable_region_size");
+	state->requested_size = answer_size(page, "requested_size");
+	state->features = answer_size(page, "features");
+	state->node = answer_size(page, "node");
 }
 
 /* Page by page. Return: 0; -EAGAIN it has changed; another errno. */
@@ -76,17 +76,17 @@ static int read_state(struct daemon *daemon, struct save_state *state)
 			return ret;
 		if (first) {
 			take_fields(state, page);
-			changes = get_size(page, "changes");
+			changes = answer_size(page, "changes");
 		}
-		if (get_size(page, "changes") != changes)
+		if (answer_size(page, "changes") != changes)
 			ret = -EAGAIN;
 		else
 			ret = add_runs(daemon, state, page);
-		more = has_size(page, "next");
+		more = answer_has_size(page, "next");
 		/* Each page begins after the one before, or there is no end. */
-		if (!ret && more && get_size(page, "next") <= start)
+		if (!ret && more && answer_size(page, "next") <= start)
 			ret = daemon_not_vmemd(daemon);
-		start = get_size(page, "next");
+		start = answer_size(page, "next");
 		json_object_put(page);
 	}
 	return ret;
@@ -101,12 +101,12 @@ static int write_state(const struct save_state *state, const char *path)
 
 	ret = save_format(state, &data, &size, text);
 	if (ret) {
-		complain("what vmemd tells cannot be saved: %s", text);
+		ctl_complain("what vmemd tells cannot be saved: %s", text);
 		return ret;
 	}
 	ret = save_file_write(path, data, size, text);
 	if (ret)
-		complain("%s: %s", path, text);
+		ctl_complain("%s: %s", path, text);
 	free(data);
 	return ret;
 }
@@ -127,8 +127,9 @@ static int ctl_save(const struct ctl_options *options)
 		ret = read_state(&daemon, &state);
 	}
 	if (ret == -EAGAIN)
-		complain("blocks change all the time: hold the device before "
-			 "(vmemctl hold on)");
+		ctl_complain(
+			"blocks change all the time: hold the device before "
+			"(vmemctl hold on)");
 	else if (!ret)
 		ret = write_state(&state, options->argument);
 out:

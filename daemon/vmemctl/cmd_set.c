@@ -5,8 +5,8 @@
  */
 #include <string.h>
 
-#include "call.h"
 #include "command_line.h"
+#include "daemon_call.h"
 
 static int set(const struct ctl_options *options, const char *method,
 	       const char *name, bool value)

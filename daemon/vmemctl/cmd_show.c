@@ -8,106 +8,110 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "call.h"
 #include "cmd_status.h"
 #include "command_line.h"
 #include "common/size.h"
 #include "common/standard_fds.h"
+#include "daemon_call.h"
 
 static void print_slots(json_object *result)
 {
-	json_object *slots = get_array(result, "slots");
+	json_object *slots = answer_array(result, "slots");
 	char size[SIZE_TEXT_MAX], plugged[SIZE_TEXT_MAX];
 	char text[SIZE_TEXT_MAX];
 
 	printf("%5s  %-18s %12s %12s %12s\n", "id", "guest address", "size",
 	       "plugged", "metadata");
-	for (size_t i = 0; i < array_length(slots); i++) {
+	for (size_t i = 0; i < answer_array_length(slots); i++) {
 		json_object *slot = json_object_array_get_idx(slots, i);
-		json_object *metadata = get_object(slot, "metadata");
+		json_object *metadata = answer_object(slot, "metadata");
 
 		strcpy(text, "not known");
 		if (metadata)
-			size_format(get_size(metadata, "total"), text);
+			size_format(answer_size(metadata, "total"), text);
 		/* The VMM's memslots have ids that only it knows. */
-		if (has_size(slot, "id"))
-			printf("%5" PRIu64, get_size(slot, "id"));
+		if (answer_has_size(slot, "id"))
+			printf("%5" PRIu64, answer_size(slot, "id"));
 		else
 			printf("%5s", "-");
 		printf("  0x%-16" PRIx64 " %12s %12s %12s%s\n",
-		       get_size(slot, "gpa"),
-		       size_format(get_size(slot, "size"), size),
-		       size_format(get_size(slot, "plugged_size"), plugged),
-		       text, get_bool(slot, "stale") ? "  stale" : "");
+		       answer_size(slot, "gpa"),
+		       size_format(answer_size(slot, "size"), size),
+		       size_format(answer_size(slot, "plugged_size"), plugged),
+		       text, answer_bool(slot, "stale") ? "  stale" : "");
 	}
 }
 
 static void print_blocks(json_object *result)
 {
-	json_object *runs = get_array(result, "runs");
-	uint64_t block_size = get_size(result, "block_size");
+	json_object *runs = answer_array(result, "runs");
+	uint64_t block_size = answer_size(result, "block_size");
 	char size[SIZE_TEXT_MAX];
 
 	printf("%-18s %12s %8s\n", "guest address", "size", "blocks");
-	for (size_t i = 0; i < array_length(runs); i++) {
+	for (size_t i = 0; i < answer_array_length(runs); i++) {
 		json_object *run = json_object_array_get_idx(runs, i);
 
 		printf("0x%-16" PRIx64 " %12s %8" PRIu64 "\n",
-		       get_size(run, "gpa"),
-		       size_format(get_size(run, "size"), size),
-		       block_size ? get_size(run, "size") / block_size : 0);
+		       answer_size(run, "gpa"),
+		       size_format(answer_size(run, "size"), size),
+		       block_size ? answer_size(run, "size") / block_size : 0);
 	}
 }
 
 static const char *consumer_state(json_object *consumer)
 {
-	if (!get_bool(consumer, "subscribed"))
+	if (!answer_bool(consumer, "subscribed"))
 		return "being told what is there";
-	return get_bool(consumer, "waiting") ? "has not answered yet" : "ready";
+	return answer_bool(consumer, "waiting") ? "has not answered yet"
+						: "ready";
 }
 
 static void print_consumers(json_object *result)
 {
-	json_object *consumers = get_array(result, "consumers");
+	json_object *consumers = answer_array(result, "consumers");
 	char size[SIZE_TEXT_MAX], limit[24];
 
 	printf("%-24s %8s %12s %8s %8s  %s\n", "name", "memslots", "mapped",
 	       "answers", "refusals", "state");
-	for (size_t i = 0; i < array_length(consumers); i++) {
+	for (size_t i = 0; i < answer_array_length(consumers); i++) {
 		json_object *consumer = json_object_array_get_idx(consumers, i);
 
 		strcpy(limit, "any");
-		if (get_size(consumer, "memslots"))
+		if (answer_size(consumer, "memslots"))
 			snprintf(limit, sizeof(limit), "%" PRIu64,
-				 get_size(consumer, "memslots"));
+				 answer_size(consumer, "memslots"));
 		printf("%-24s %8s %12s %8" PRIu64 " %8" PRIu64 "  %s\n",
-		       get_text(consumer, "name"), limit,
-		       size_format(get_size(consumer, "populated_size"), size),
-		       get_size(consumer, "answers"),
-		       get_size(consumer, "refusals"),
+		       answer_text(consumer, "name"), limit,
+		       size_format(answer_size(consumer, "populated_size"),
+				   size),
+		       answer_size(consumer, "answers"),
+		       answer_size(consumer, "refusals"),
 		       consumer_state(consumer));
 	}
 }
 
 /* An event as a line. */
-void print_event(json_object *event)
+void show_print_event(json_object *event)
 {
 	char plugged[SIZE_TEXT_MAX], requested[SIZE_TEXT_MAX];
-	const char *failure = get_text(event, "last_failure");
-	const char *name = get_text(event, "event");
-	const char *device = get_text(event, "device");
+	const char *failure = answer_text(event, "last_failure");
+	const char *name = answer_text(event, "event");
+	const char *device = answer_text(event, "device");
 
 	if (*device)
 		printf("%s: ", device);
 	if (!strcmp(name, "lost")) {
-		printf("%" PRIu64 " events lost\n", get_size(event, "count"));
+		printf("%" PRIu64 " events lost\n",
+		       answer_size(event, "count"));
 	} else if (!strcmp(name, "state")) {
 		printf("plugged %s of %s requested, %" PRIu64
 		       " slots, %s%s%s\n",
-		       size_format(get_size(event, "plugged_size"), plugged),
-		       size_format(get_size(event, "requested_size"),
+		       size_format(answer_size(event, "plugged_size"), plugged),
+		       size_format(answer_size(event, "requested_size"),
 				   requested),
-		       get_size(event, "populated_slots"), driver_text(event),
+		       answer_size(event, "populated_slots"),
+		       status_driver_text(event),
 		       *failure ? ", last failure: " : "", failure);
 	} else {
 		puts(name);
@@ -130,14 +134,16 @@ static int show(const struct ctl_options *options, const char *method,
 			   : daemon_call(&daemon, method, NULL, &result);
 	if (!ret) {
 		if (options->json)
-			print_json(result);
+			ctl_print_json(result);
 		else
 			print(result);
-		if (list && has_size(result, "next")) {
-			complain("%s: the list is longer: only the first %zu "
-				 "are shown",
-				 options->control[0],
-				 array_length(get_array(result, list)));
+		if (list && answer_has_size(result, "next")) {
+			ctl_complain(
+				"%s: the list is longer: only the first %zu "
+				"are shown",
+				options->control[0],
+				answer_array_length(
+					answer_array(result, list)));
 			ret = -E2BIG;
 		}
 		json_object_put(result);
@@ -176,9 +182,9 @@ static int ctl_watch(const struct ctl_options *options)
 		if (ret)
 			break;
 		if (options->json)
-			print_json(object);
+			ctl_print_json(object);
 		else
-			print_event(object);
+			show_print_event(object);
 		/* With nobody to read it, it would not end. */
 		ret = standard_output_flush();
 	}

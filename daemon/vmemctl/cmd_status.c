@@ -10,10 +10,10 @@
 #include <string.h>
 #include <time.h>
 
-#include "call.h"
 #include "cmd_status.h"
 #include "command_line.h"
 #include "common/size.h"
+#include "daemon_call.h"
 
 /* Where the kernel has the module's version. */
 #define MODULE_VERSION_PATH "/sys/module/kvm_vmem/version"
@@ -112,7 +112,7 @@ json_object *status_new(json_object *result)
 {
 	json_object *status = json_object_new_object();
 	json_object *devices = json_object_new_array();
-	json_object *several = get_array(result, "devices");
+	json_object *several = answer_array(result, "devices");
 	json_object *version = NULL;
 
 	if (json_object_object_get_ex(result, "version", &version))
@@ -126,7 +126,7 @@ json_object *status_new(json_object *result)
 		add_device(devices, result, true);
 		return status;
 	}
-	for (size_t i = 0; i < array_length(several); i++) {
+	for (size_t i = 0; i < answer_array_length(several); i++) {
 		json_object *device = json_object_array_get_idx(several, i);
 
 		if (json_object_is_type(device, json_type_object))
@@ -150,7 +150,8 @@ int status_ask(struct daemon *daemon, json_object **status)
 	ret = daemon_call(daemon, "status", NULL, &result);
 	if (ret)
 		return ret;
-	if (array_length(get_array(result, "devices")) > DAEMON_DEVICES_MAX) {
+	if (answer_array_length(answer_array(result, "devices")) >
+	    DAEMON_DEVICES_MAX) {
 		json_object_put(result);
 		return daemon_not_vmemd(daemon);
 	}
@@ -165,8 +166,8 @@ static void print_size(const char *label, json_object *object, const char *name)
 {
 	char text[SIZE_TEXT_MAX] = "not known";
 
-	if (has_size(object, name))
-		size_format(get_size(object, name), text);
+	if (answer_has_size(object, name))
+		size_format(answer_size(object, name), text);
 	printf("%-18s %12s\n", label, text);
 }
 
@@ -176,18 +177,18 @@ static void print_request(const char *name, json_object *answers,
 {
 	printf("%-18s %8" PRIu64 " ack %6" PRIu64 " nack %6" PRIu64
 	       " busy %6" PRIu64 " error\n",
-	       name, get_size(answers, "ack"), get_size(answers, "nack"),
-	       get_size(answers, "busy"), get_size(answers, "error"));
+	       name, answer_size(answers, "ack"), answer_size(answers, "nack"),
+	       answer_size(answers, "busy"), answer_size(answers, "error"));
 }
 
 /* Of "driver", and of an event. */
-const char *driver_text(json_object *driver)
+const char *status_driver_text(json_object *driver)
 {
-	if (!get_bool(driver, "connected"))
+	if (!answer_bool(driver, "connected"))
 		return "no VMM connected";
-	if (get_bool(driver, "broken"))
+	if (answer_bool(driver, "broken"))
 		return "broke its queue";
-	return get_bool(driver, "ready") ? "ready" : "not ready";
+	return answer_bool(driver, "ready") ? "ready" : "not ready";
 }
 
 static void print_metadata(json_object *metadata)
@@ -207,14 +208,14 @@ static void print_metadata(json_object *metadata)
 /* Less than as one memslot; more, where all is plugged. */
 static void print_saved(json_object *status)
 {
-	json_object *metadata = get_object(status, "metadata");
-	json_object *whole = get_object(status, "whole_metadata");
+	json_object *metadata = answer_object(status, "metadata");
+	json_object *whole = answer_object(status, "whole_metadata");
 	char text[SAVED_TEXT_MAX];
 
 	if (metadata && whole)
 		printf("%-18s %12s\n", "  saved",
-		       saved_format(get_size(whole, "total"),
-				    get_size(metadata, "total"), text));
+		       ctl_format_saved(answer_size(whole, "total"),
+					answer_size(metadata, "total"), text));
 }
 
 /* Why the memslots are as they are, and what they cost when all is plugged. */
@@ -224,35 +225,36 @@ static void print_budget(json_object *budget)
 
 	if (!budget)
 		return;
-	printf("%-18s   %s\n", "  chosen", get_text(budget, "reason"));
+	printf("%-18s   %s\n", "  chosen", answer_text(budget, "reason"));
 	printf("%-18s %12s, nested guests %s\n", "  when all plugged",
-	       size_format(get_size(budget, "metadata"), all),
-	       size_format(get_size(budget, "metadata_nested"), nested));
+	       size_format(answer_size(budget, "metadata"), all),
+	       size_format(answer_size(budget, "metadata_nested"), nested));
 }
 
 /* Of which kind, how KVM maps it, and how much there is. */
 static void print_memory(json_object *status)
 {
-	uint64_t mapped = get_size(status, "map_size");
+	uint64_t mapped = answer_size(status, "map_size");
 	char page[SIZE_TEXT_MAX], map[SIZE_TEXT_MAX], size[SIZE_TEXT_MAX];
 
-	printf("%-18s   %s, pages of %s", "memory", get_text(status, "memory"),
-	       size_format(get_size(status, "page_size"), page));
+	printf("%-18s   %s, pages of %s", "memory",
+	       answer_text(status, "memory"),
+	       size_format(answer_size(status, "page_size"), page));
 	/* Memory that the VMM maps itself is mapped as it likes. */
 	if (mapped)
 		printf(", mapped by %s at most%s", size_format(mapped, map),
-		       mapped < get_size(status, "map_size_wanted")
+		       mapped < answer_size(status, "map_size_wanted")
 			       ? ": addresses or memslots do not fit"
 			       : "");
-	puts(get_bool(status, "prealloc") ? ", allocated before" : "");
+	puts(answer_bool(status, "prealloc") ? ", allocated before" : "");
 	print_size("  resident", status, "resident_size");
-	if (get_size(status, "excess_size"))
+	if (answer_size(status, "excess_size"))
 		print_size("  beyond plugged", status, "excess_size");
-	if (get_size(status, "punches"))
+	if (answer_size(status, "punches"))
 		printf("%-18s %12s, %" PRIu64 " times more than the cap\n",
 		       "  taken back",
-		       size_format(get_size(status, "punched_size"), size),
-		       get_size(status, "punches"));
+		       size_format(answer_size(status, "punched_size"), size),
+		       answer_size(status, "punches"));
 }
 
 /*
@@ -272,13 +274,13 @@ static void print_zaps(json_object *status)
 
 static void print_migration(json_object *status)
 {
-	time_t since = (time_t)get_size(status, "held_since");
+	time_t since = (time_t)answer_size(status, "held_since");
 	char text[32] = "a time that is not known";
 	struct tm tm;
 
-	if (get_bool(status, "dirty_log"))
+	if (answer_bool(status, "dirty_log"))
 		printf("%-18s %12s\n", "dirty logging", "on");
-	if (!get_bool(status, "held"))
+	if (!answer_bool(status, "held"))
 		return;
 	if (since && localtime_r(&since, &tm))
 		strftime(text, sizeof(text), "%F %T", &tm);
@@ -288,14 +290,14 @@ static void print_migration(json_object *status)
 
 static void print_device(json_object *status)
 {
-	const char *failure = get_text(status, "last_failure");
-	const char *device = get_text(status, "device");
+	const char *failure = answer_text(status, "last_failure");
+	const char *device = answer_text(status, "device");
 
 	if (*device)
 		printf("%-18s %8s %s\n", "device", "", device);
-	if (has_size(status, "gpa"))
+	if (answer_has_size(status, "gpa"))
 		printf("%-18s   0x%" PRIx64 "\n", "guest address",
-		       get_size(status, "gpa"));
+		       answer_size(status, "gpa"));
 	else
 		printf("%-18s   %s\n", "guest address", "not told yet");
 	print_size("region", status, "region_size");
@@ -306,31 +308,32 @@ static void print_device(json_object *status)
 	print_size("plugged", status, "plugged_size");
 	print_memory(status);
 	printf("%-18s %8" PRIu64 " of %" PRIu64 "%s\n", "populated slots",
-	       get_size(status, "populated_slots"),
-	       get_size(status, "nr_slots"),
-	       get_size(status, "address_spaces") & 2
+	       answer_size(status, "populated_slots"),
+	       answer_size(status, "nr_slots"),
+	       answer_size(status, "address_spaces") & 2
 		       ? ", in two address spaces"
 		       : "");
-	print_budget(get_object(status, "budget"));
-	print_metadata(get_object(status, "metadata"));
+	print_budget(answer_object(status, "budget"));
+	print_metadata(answer_object(status, "metadata"));
 	print_saved(status);
 	print_zaps(status);
 	print_migration(status);
 	printf("%-18s %8s %s\n", "driver", "",
-	       driver_text(get_object(status, "driver")));
-	if (get_size(status, "vmm_pid"))
+	       status_driver_text(answer_object(status, "driver")));
+	if (answer_size(status, "vmm_pid"))
 		printf("%-18s %8" PRIu64 "\n", "VMM process",
-		       get_size(status, "vmm_pid"));
+		       answer_size(status, "vmm_pid"));
 	else
 		printf("%-18s %12s\n", "VMM process", "not known");
-	each_member(get_object(status, "requests"), print_request, NULL);
+	answer_each_member(answer_object(status, "requests"), print_request,
+			   NULL);
 	if (*failure)
 		printf("%-18s %s\n", "last failure", failure);
-	if (get_bool(status, "state_lost"))
+	if (answer_bool(status, "state_lost"))
 		printf("%-18s %s\n", "state lost",
 		       "plugged is what the guest may have at most; nothing is "
 		       "plugged or unplugged until it unplugs all or is reset");
-	if (get_bool(status, "given_back"))
+	if (answer_bool(status, "given_back"))
 		printf("%-18s %s\n", "guest",
 		       "gives back at once what it plugs");
 }
@@ -338,22 +341,22 @@ static void print_device(json_object *status)
 /* The versions, then one device after the other. */
 static void print_status(json_object *status)
 {
-	json_object *devices = get_array(status, "devices");
-	const char *version = get_text(status, "version");
-	const char *module = get_text(status, "module_version");
+	json_object *devices = answer_array(status, "devices");
+	const char *version = answer_text(status, "version");
+	const char *module = answer_text(status, "module_version");
 
 	printf("%-18s %12s\n", "vmemd", *version ? version : "not known");
 	printf("%-18s %12s\n", "kvm_vmem", *module ? module : "not loaded");
-	for (size_t i = 0; i < array_length(devices); i++) {
+	for (size_t i = 0; i < answer_array_length(devices); i++) {
 		json_object *device = json_object_array_get_idx(devices, i);
 
-		if (array_length(devices) > 1)
+		if (answer_array_length(devices) > 1)
 			putchar('\n');
-		if (get_bool(device, "attached"))
+		if (answer_bool(device, "attached"))
 			print_device(device);
 		else
 			printf("%-18s %8s %s\n%-18s %8s no region yet\n",
-			       "device", "", get_text(device, "device"),
+			       "device", "", answer_text(device, "device"),
 			       "region", "");
 	}
 }
@@ -369,7 +372,7 @@ static int ctl_status(const struct ctl_options *options)
 		ret = status_ask(&daemon, &status);
 	if (!ret) {
 		if (options->json)
-			print_json(status);
+			ctl_print_json(status);
 		else
 			print_status(status);
 		json_object_put(status);

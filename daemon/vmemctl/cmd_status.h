@@ -3,10 +3,10 @@
 #ifndef VMEMCTL_STATUS_H
 #define VMEMCTL_STATUS_H
 
-#include "call.h"
+#include "daemon_call.h"
 
 json_object *status_new(json_object *result);
 int status_ask(struct daemon *daemon, json_object **status);
-const char *driver_text(json_object *driver);
+const char *status_driver_text(json_object *driver);
 
 #endif /* VMEMCTL_STATUS_H */

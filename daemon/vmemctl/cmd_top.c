@@ -99,7 +99,7 @@ static json_object *region_to_json(const struct vmem_nl_region *region)
 			       json_object_new_int64(region->id));
 	json_object_object_add(object, "pid",
 			       json_object_new_int64(region->pid));
-	process_command((pid_t)region->pid, command);
+	host_vm_command((pid_t)region->pid, command);
 	json_object_object_add(object, "command",
 			       json_object_new_string(command));
 	json_object_object_add(object, "region_size",
@@ -135,7 +135,7 @@ static void print_all_json(const struct regions *all)
 	for (size_t i = 0; i < all->nr; i++)
 		json_object_array_add(array, region_to_json(&all->regions[i]));
 	json_object_object_add(object, "regions", array);
-	print_json(object);
+	ctl_print_json(object);
 	json_object_put(object);
 }
 
@@ -173,10 +173,10 @@ static void print_region(const struct table *table,
 	char less[SAVED_TEXT_MAX] = "-", id[16], pid[16];
 	char command[COMMAND_MAX];
 
-	process_command((pid_t)region->pid, command);
+	host_vm_command((pid_t)region->pid, command);
 	if (has_saved(region))
-		saved_format(region->whole_metadata.total,
-			     region->metadata.total, less);
+		ctl_format_saved(region->whole_metadata.total,
+				 region->metadata.total, less);
 	snprintf(id, sizeof(id), "%" PRIu32, region->id);
 	snprintf(pid, sizeof(pid), "%" PRIu32, region->pid);
 	print_line(table, id, pid, command, region, region->populated_slots,
@@ -209,7 +209,7 @@ static void print_sum(const struct table *table, const struct regions *all)
 	if (!(table->shown & (1U << COMMAND_COLUMN)))
 		strcpy(number, "all");
 	print_line(table, number, "", "in all", &sum, populated, slots,
-		   saved_format(whole, held, less));
+		   ctl_format_saved(whole, held, less));
 }
 
 static void print_clock(const struct regions *all, size_t shown,
@@ -258,10 +258,11 @@ static void print_all(const struct regions *all, struct screen *screen)
 static int complain_of_module(int ret, const struct vmem_nl_error *err)
 {
 	if (ret == -EPERM)
-		complain("top: looking at all regions takes CAP_NET_ADMIN, as "
-			 "root has it on the host, outside of containers");
+		ctl_complain(
+			"top: looking at all regions takes CAP_NET_ADMIN, as "
+			"root has it on the host, outside of containers");
 	else
-		complain("%s", err->text);
+		ctl_complain("%s", err->text);
 	return ret;
 }
 
@@ -286,13 +287,13 @@ static int look(struct vmem_nl *nl, struct regions *all)
 static bool pause_ms(int64_t ms, const struct regions *all,
 		     struct screen *screen)
 {
-	int64_t until = now_ms() + ms, left = ms;
+	int64_t until = ctl_now_ms() + ms, left = ms;
 	struct pollfd pfds[] = {
 		{.fd = STDOUT_FILENO},
 		{.fd = screen ? screen->resize_fd : -1, .events = POLLIN},
 	};
 
-	for (; left > 0; left = until - now_ms()) {
+	for (; left > 0; left = until - ctl_now_ms()) {
 		if (poll(pfds, 2, (int)left) <= 0)
 			continue;
 		if (!pfds[1].revents)

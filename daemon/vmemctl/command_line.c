@@ -106,9 +106,9 @@ static int parse_seconds(const struct ctl_option *option, const char *text,
 	seconds = strtod(text, &end);
 	if (end == text || *end || !(seconds >= 0) || seconds > SECONDS_MAX ||
 	    (int64_t)(seconds * MSEC_PER_SEC) < least_ms) {
-		complain("--%s %s: not a number of seconds from %g to %d",
-			 option->name, text, (double)least_ms / MSEC_PER_SEC,
-			 SECONDS_MAX);
+		ctl_complain("--%s %s: not a number of seconds from %g to %d",
+			     option->name, text,
+			     (double)least_ms / MSEC_PER_SEC, SECONDS_MAX);
 		return -EINVAL;
 	}
 	*ms = (int64_t)(seconds * MSEC_PER_SEC);
@@ -139,8 +139,8 @@ int ctl_parse_number(struct ctl_options *options,
 	value = strtol(text, &end, 10);
 	if (end == text || *end || errno || value < option->least ||
 	    value > INT_MAX) {
-		complain("--%s %s: not a number from %d to %d", option->name,
-			 text, option->least, INT_MAX);
+		ctl_complain("--%s %s: not a number from %d to %d",
+			     option->name, text, option->least, INT_MAX);
 		return -EINVAL;
 	}
 	*number = (int)value;
@@ -162,7 +162,7 @@ static int add_control(struct ctl_options *options, char *path)
 				    sizeof(*grown))
 		     : NULL;
 	if (!grown) {
-		complain("out of memory");
+		ctl_complain("out of memory");
 		free(path);
 		return -ENOMEM;
 	}
@@ -520,11 +520,11 @@ static int check_options(const struct ctl_command *command,
 		if (!parser->given[i] || takes_own(command, option) ||
 		    (is_common(option) && takes_common(command, option)))
 			continue;
-		complain("--%s is not for %s", option->name, command->name);
+		ctl_complain("--%s is not for %s", option->name, command->name);
 		return -EINVAL;
 	}
 	if (options->json && command->no_json) {
-		complain("--json is not for %s", command->name);
+		ctl_complain("--json is not for %s", command->name);
 		return -EINVAL;
 	}
 	if (command->check)
@@ -532,12 +532,12 @@ static int check_options(const struct ctl_command *command,
 	if (command->scope < CTL_ONE_VMEMD)
 		return 0;
 	if (options->nr_control > 1) {
-		complain("%s is for one VM", command->name);
+		ctl_complain("%s is for one VM", command->name);
 		return -EINVAL;
 	}
 	if (!options->nr_control) {
-		complain("no VM: give -V NAME or --control PATH, or set "
-			 "VMEMD_CONTROL; see 'vmemctl list'");
+		ctl_complain("no VM: give -V NAME or --control PATH, or set "
+			     "VMEMD_CONTROL; see 'vmemctl list'");
 		return -EINVAL;
 	}
 	return 0;
@@ -552,19 +552,19 @@ static int check_argument(const struct ctl_command *command,
 	if (!text)
 		return 0;
 	if (command->argument == CTL_COMMAND && !find_command(text)) {
-		complain("no command \"%s\"; try 'vmemctl help'", text);
+		ctl_complain("no command \"%s\"; try 'vmemctl help'", text);
 		return -EINVAL;
 	}
 	/* A blank may be there, see number_arguments(). */
 	if (command->argument == CTL_SIZE &&
 	    size_parse_amount(text + strspn(text, " "), &options->amount)) {
-		complain("%s %s: not a size", command->name,
-			 text + strspn(text, " "));
+		ctl_complain("%s %s: not a size", command->name,
+			     text + strspn(text, " "));
 		return -EINVAL;
 	}
 	if (command->argument == CTL_SWITCH && strcmp(text, "on") != 0 &&
 	    strcmp(text, "off") != 0) {
-		complain("%s %s: not on or off", command->name, text);
+		ctl_complain("%s %s: not on or off", command->name, text);
 		return -EINVAL;
 	}
 	return 0;
@@ -577,19 +577,21 @@ static const struct ctl_command *parse_command(struct ctl_options *options,
 	const struct ctl_command *command;
 
 	if (!argc) {
-		complain("no command; try 'vmemctl --help'");
+		ctl_complain("no command; try 'vmemctl --help'");
 		return NULL;
 	}
 	command = find_command(argv[0]);
 	if (!command) {
-		complain("no command \"%s\"; try 'vmemctl --help'", argv[0]);
+		ctl_complain("no command \"%s\"; try 'vmemctl --help'",
+			     argv[0]);
 		return NULL;
 	}
 	if (argc > 1 + !!command->argument ||
 	    (argc < 2 && command->argument && !command->optional)) {
-		complain("%s takes %s%s", command->name,
-			 command->argument ? "one argument, " : "no argument",
-			 arguments[command->argument].what);
+		ctl_complain("%s takes %s%s", command->name,
+			     command->argument ? "one argument, "
+					       : "no argument",
+			     arguments[command->argument].what);
 		return NULL;
 	}
 	options->argument = argc > 1 ? argv[1] : NULL;

@@ -30,11 +30,11 @@ static bool is_number(const char *text)
 }
 
 /**
- * process_command() - the name of a process, "?" if it cannot be had
+ * host_vm_command() - the name of a process, "?" if it cannot be had
  *
  * Anybody may name a process anything; this goes to terminals.
  */
-void process_command(pid_t pid, char command[COMMAND_MAX])
+void host_vm_command(pid_t pid, char command[COMMAND_MAX])
 {
 	char path[PROC_PATH_MAX];
 	FILE *f;
@@ -100,7 +100,7 @@ static int consider(struct host_vms *vms, pid_t pid, int pidfd, int number)
 		/* Closed meanwhile is as good as never there. */
 		return errno == EBADF || errno == ESRCH ? 0 : -errno;
 	if (!is_known(vms, vm.fd)) {
-		process_command(vm.pid, vm.command);
+		host_vm_command(vm.pid, vm.command);
 		ret = add(vms, &vm);
 		if (!ret)
 			return 0;
@@ -137,13 +137,13 @@ out_pidfd:
 }
 
 /**
- * host_vms_of() - the VMs of a process
- * @vms: out, for host_vms_free(); also on error
+ * host_vm_of() - the VMs of a process
+ * @vms: out, for host_vm_free(); also on error
  *
  * Return: 0; -ESRCH no such process; -EACCES, -EPERM it may not be looked into;
  * another errno.
  */
-int host_vms_of(struct host_vms *vms, pid_t pid)
+int host_vm_of(struct host_vms *vms, pid_t pid)
 {
 	*vms = (struct host_vms){0};
 	return add_process(vms, pid);
@@ -203,12 +203,12 @@ static void raise_limit(void)
 }
 
 /**
- * host_vms_all() - the VMs of all processes that may be looked into
- * @vms: out, for host_vms_free(); also on error
+ * host_vm_all() - the VMs of all processes that may be looked into
+ * @vms: out, for host_vm_free(); also on error
  *
  * Return: 0 or a negative errno.
  */
-int host_vms_all(struct host_vms *vms)
+int host_vm_all(struct host_vms *vms)
 {
 	pid_t *pids;
 	size_t nr;
@@ -228,8 +228,8 @@ int host_vms_all(struct host_vms *vms)
 	return ret;
 }
 
-/** host_vms_close() - let the VMs go, which our descriptors keep */
-void host_vms_close(struct host_vms *vms)
+/** host_vm_close() - let the VMs go, which our descriptors keep */
+void host_vm_close(struct host_vms *vms)
 {
 	for (size_t i = 0; i < vms->nr; i++) {
 		if (vms->vms[i].fd >= 0)
@@ -238,9 +238,9 @@ void host_vms_close(struct host_vms *vms)
 	}
 }
 
-void host_vms_free(struct host_vms *vms)
+void host_vm_free(struct host_vms *vms)
 {
-	host_vms_close(vms);
+	host_vm_close(vms);
 	free(vms->vms);
 	*vms = (struct host_vms){0};
 }

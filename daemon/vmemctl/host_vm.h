@@ -14,7 +14,7 @@
  * @pid: the process; of several, the first
  * @command: its name
  * @number: the VM's descriptor there
- * @fd: a descriptor of our own, -1 after host_vms_close()
+ * @fd: a descriptor of our own, -1 after host_vm_close()
  */
 struct host_vm {
 	pid_t pid;
@@ -34,11 +34,11 @@ struct host_vms {
 	size_t refused;
 };
 
-void process_command(pid_t pid, char command[COMMAND_MAX]);
+void host_vm_command(pid_t pid, char command[COMMAND_MAX]);
 
-int host_vms_of(struct host_vms *vms, pid_t pid);
-int host_vms_all(struct host_vms *vms);
-void host_vms_close(struct host_vms *vms);
-void host_vms_free(struct host_vms *vms);
+int host_vm_of(struct host_vms *vms, pid_t pid);
+int host_vm_all(struct host_vms *vms);
+void host_vm_close(struct host_vms *vms);
+void host_vm_free(struct host_vms *vms);
 
 #endif /* HOST_VM_H */

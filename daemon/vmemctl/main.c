@@ -25,11 +25,11 @@ enum exit_status {
 };
 
 /**
- * complain() - print a line of words on stderr
+ * ctl_complain() - print a line of words on stderr
  *
  * It may have words of a peer in it, which must not steer a terminal.
  */
-void complain(const char *format, ...)
+void ctl_complain(const char *format, ...)
 {
 	char *text, *line = NULL;
 	va_list ap;
@@ -46,14 +46,14 @@ void complain(const char *format, ...)
 	free(line);
 }
 
-int64_t now_ms(void)
+int64_t ctl_now_ms(void)
 {
 	return (int64_t)(clock_monotonic_ns() / NSEC_PER_MSEC);
 }
 
-/** saved_format() - what is held less than as one memslot; with a sign if more */
-const char *saved_format(uint64_t whole, uint64_t held,
-			 char text[SAVED_TEXT_MAX])
+/** ctl_format_saved() - what is held less than as one memslot; with a sign if more */
+const char *ctl_format_saved(uint64_t whole, uint64_t held,
+			     char text[SAVED_TEXT_MAX])
 {
 	if (whole >= held)
 		return size_format(whole - held, text);
@@ -62,8 +62,8 @@ const char *saved_format(uint64_t whole, uint64_t held,
 	return text;
 }
 
-/** print_json() - print an object as a line, as complain() does */
-void print_json(json_object *object)
+/** ctl_print_json() - print an object as a line, as ctl_complain() does */
+void ctl_print_json(json_object *object)
 {
 	const char *text;
 	size_t length;
@@ -76,7 +76,7 @@ void print_json(json_object *object)
 	if (line)
 		puts(line);
 	else
-		complain("out of memory");
+		ctl_complain("out of memory");
 	free(line);
 }
 

@@ -144,31 +144,33 @@ struct ctl_command {
 	int (*run)(const struct ctl_options *options);
 };
 
-void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
-int64_t now_ms(void);
+void ctl_complain(const char *format, ...)
+	__attribute__((format(printf, 1, 2)));
+int64_t ctl_now_ms(void);
 
-/* Room for any saved_format(): a size with a sign. */
+/* Room for any ctl_format_saved(): a size with a sign. */
 #define SAVED_TEXT_MAX (SIZE_TEXT_MAX + 1)
 
-const char *saved_format(uint64_t whole, uint64_t held,
-			 char text[SAVED_TEXT_MAX]);
+const char *ctl_format_saved(uint64_t whole, uint64_t held,
+			     char text[SAVED_TEXT_MAX]);
 
-void print_json(json_object *object);
-void print_event(json_object *event);
+void ctl_print_json(json_object *object);
+void show_print_event(json_object *event);
 
 /*
  * Members of what a vmemd answers; what is missing, or of another type, is 0,
  * false, "" or NULL. See answer.c.
  */
-bool has_size(json_object *object, const char *name);
-uint64_t get_size(json_object *object, const char *name);
-bool get_bool(json_object *object, const char *name);
-const char *get_text(json_object *object, const char *name);
-json_object *get_object(json_object *object, const char *name);
-json_object *get_array(json_object *object, const char *name);
-size_t array_length(json_object *array);
-void each_member(json_object *object,
-		 void (*visit)(const char *name, json_object *value, void *arg),
-		 void *arg);
+bool answer_has_size(json_object *object, const char *name);
+uint64_t answer_size(json_object *object, const char *name);
+bool answer_bool(json_object *object, const char *name);
+const char *answer_text(json_object *object, const char *name);
+json_object *answer_object(json_object *object, const char *name);
+json_object *answer_array(json_object *object, const char *name);
+size_t answer_array_length(json_object *array);
+void answer_each_member(json_object *object,
+			void (*visit)(const char *name, json_object *value,
+				      void *arg),
+			void *arg);
 
 #endif /* VMEMCTL_H */

@@ -75,11 +75,11 @@ int vms_path(const char *name, char **path)
 	int ret = -ENOENT;
 
 	if (!is_name(name)) {
-		complain("--vm %s: not a name", name);
+		ctl_complain("--vm %s: not a name", name);
 		return -EINVAL;
 	}
 	if (find_dirs(dirs)) {
-		complain("out of memory");
+		ctl_complain("out of memory");
 		return -ENOMEM;
 	}
 	for (size_t i = 0; i < DIRS_MAX && dirs[i] && ret == -ENOENT; i++) {
@@ -87,21 +87,21 @@ int vms_path(const char *name, char **path)
 
 		if (asprintf(path, "%s/%s/" CONTROL_NAME, dirs[i], name) < 0) {
 			ret = -ENOMEM;
-			complain("out of memory");
+			ctl_complain("out of memory");
 		} else if (!lstat(*path, &st)) {
 			ret = 0;
 		} else if (errno != ENOENT && errno != ENOTDIR) {
 			ret = -errno;
-			complain("%s: %s", *path, strerror(errno));
+			ctl_complain("%s: %s", *path, strerror(errno));
 			free(*path);
 		} else {
 			free(*path);
 		}
 	}
 	if (ret == -ENOENT)
-		complain("no VM \"%s\" below %s%s%s: see 'vmemctl list'", name,
-			 dirs[0], dirs[1] ? " and " : "",
-			 dirs[1] ? dirs[1] : "");
+		ctl_complain("no VM \"%s\" below %s%s%s: see 'vmemctl list'",
+			     name, dirs[0], dirs[1] ? " and " : "",
+			     dirs[1] ? dirs[1] : "");
 	free_dirs(dirs);
 	return ret;
 }
@@ -221,7 +221,7 @@ static int add_dir(struct vms *vms, const char *dir)
 		/* What is not there has no VMs. */
 		vms->hidden |= errno == EACCES;
 		if (errno == EACCES)
-			complain("%s: %s", dir, strerror(errno));
+			ctl_complain("%s: %s", dir, strerror(errno));
 		return 0;
 	}
 	while (!ret && (entry = readdir(folder)))
@@ -378,7 +378,7 @@ int vms_find(struct vms *vms)
 	if (!ret)
 		ret = add_processes(vms);
 	if (ret)
-		complain("out of memory");
+		ctl_complain("out of memory");
 	else if (vms->nr)
 		qsort(vms->vms, vms->nr, sizeof(*vms->vms), by_name);
 	return ret;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The daemon: devices, see device/device.c, and a control socket.
+ * The daemon: devices, see device/vmem_device.c, and a control socket.
  *
  * One thread, one event loop. Everything happens in its turn: a request of the
  * guest's, a message of the front end's, a line of an operator's. What takes
@@ -64,7 +64,7 @@ static void answer_hold(struct vmem *vmem, struct vmem_device *device)
 {
 	if (!virtio_mem_busy(&device->dev))
 		answer(vmem, device, &device->hold_token, 0, "",
-		       vmem_control_migration);
+		       methods_migration);
 }
 
 static void note_change(struct vmem_device *device, void *arg)
@@ -140,21 +140,19 @@ static void on_log_set(struct vmem_device *device, int result, const char *text,
 		       void *arg)
 {
 	answer(arg, device, &device->log_token, result, text,
-	       vmem_control_migration);
+	       methods_migration);
 }
 
 static void on_size_set(struct vmem_device *device, int result,
 			const char *text, void *arg)
 {
-	answer(arg, device, &device->resize_token, result, text,
-	       vmem_control_sizes);
+	answer(arg, device, &device->resize_token, result, text, methods_sizes);
 }
 
 static void on_system_reset(struct vmem_device *device, int result,
 			    const char *text, void *arg)
 {
-	answer(arg, device, &device->reset_token, result, text,
-	       vmem_control_sizes);
+	answer(arg, device, &device->reset_token, result, text, methods_sizes);
 }
 
 static void on_gone(struct vmem_device *device __attribute__((unused)),
@@ -184,13 +182,13 @@ static bool complete(const struct vmem *vmem)
 }
 
 /**
- * vmem_device_of_region() - which device has the region of a descriptor
+ * daemon_device_of_region() - which device has the region of a descriptor
  * @nl: to ask the kernel by: that of any device with a region of the kernel
  *
  * Return: the device, or NULL if none has.
  */
-struct vmem_device *vmem_device_of_region(struct vmem *vmem, struct vmem_nl *nl,
-					  int region_fd)
+struct vmem_device *daemon_device_of_region(struct vmem *vmem,
+					    struct vmem_nl *nl, int region_fd)
 {
 	struct vmem_nl_region state;
 
@@ -207,14 +205,14 @@ struct vmem_device *vmem_device_of_region(struct vmem *vmem, struct vmem_nl *nl,
 }
 
 /**
- * vmem_attach() - let a device take over a region
+ * daemon_attach() - let a device take over a region
  *
  * As vmem_device_attach(); -EBUSY if another device has it, -EOPNOTSUPP if the
  * device's memory is mapped by the front end. The daemon is ready with the last
  * one.
  */
-int vmem_attach(struct vmem *vmem, struct vmem_device *device, int region_fd,
-		int memory_fd, char *text, size_t text_size)
+int daemon_attach(struct vmem *vmem, struct vmem_device *device, int region_fd,
+		  int memory_fd, char *text, size_t text_size)
 {
 	const struct vmem_device *other;
 	int ret;
@@ -227,7 +225,7 @@ int vmem_attach(struct vmem *vmem, struct vmem_device *device, int region_fd,
 		close(memory_fd);
 		return -EOPNOTSUPP;
 	}
-	other = vmem_device_of_region(vmem, device->nl.read, region_fd);
+	other = daemon_device_of_region(vmem, device->nl.read, region_fd);
 	if (other) {
 		snprintf(text, text_size, "the region is that of device %s",
 			 other->name);
@@ -399,8 +397,8 @@ static int attach_shmem(struct vmem *vmem, struct vmem_device *device,
 {
 	bool new_memory = fds->memory < 0, new_state = fds->state < 0;
 	int memory_fd =
-		new_memory ? shmem_make_file("vmemd-memory") : fds->memory;
-	int state_fd = new_state ? shmem_make_file("vmemd-state") : fds->state;
+		new_memory ? vmm_make_file("vmemd-memory") : fds->memory;
+	int state_fd = new_state ? vmm_make_file("vmemd-state") : fds->state;
 	char text[CONTROL_TEXT_MAX];
 	char name[PASSED_FD_NAME_MAX];
 	int ret;
@@ -451,8 +449,8 @@ static int attach_passed(struct vmem *vmem, struct vmem_device *device,
 		return 0;
 	fds->region = -1;
 	fds->memory = -1;
-	ret = vmem_attach(vmem, device, region_fd, memory_fd, text,
-			  sizeof(text));
+	ret = daemon_attach(vmem, device, region_fd, memory_fd, text,
+			    sizeof(text));
 	if (ret == -ENODEV)
 		return 1;
 	if (ret)
@@ -517,7 +515,7 @@ static int start(struct vmem *vmem, struct passed_fds *fds)
 		log_info("the VM is gone");
 	else if (!complete(vmem))
 		notify_status(&vmem->notify, "waiting for a region");
-	ret = isolate(vmem->control.listener.fd >= 0);
+	ret = isolation_enter(vmem->control.listener.fd >= 0);
 	if (ret)
 		return ret;
 	room_start(&vmem->room);
@@ -529,15 +527,15 @@ static int start(struct vmem *vmem, struct passed_fds *fds)
 }
 
 /**
- * vmem_new() - start the daemon, up to its loop
+ * daemon_new() - start the daemon, up to its loop
  * @vmemp: the daemon, on success
  * @options: command line; strings are not copied
  * @fds: taken over, also on error
  *
  * Return: 0, or a negative errno with a message printed.
  */
-int vmem_new(struct vmem **vmemp, const struct options *options,
-	     struct passed_fds *fds)
+int daemon_new(struct vmem **vmemp, const struct options *options,
+	       struct passed_fds *fds)
 {
 	bool named = options->devices[0].name || options->nr_devices > 1;
 	struct vmem *vmem;
@@ -559,12 +557,12 @@ int vmem_new(struct vmem **vmemp, const struct options *options,
 				 &vmem->options.devices[i], &vmem->access,
 				 &device_ops, vmem);
 	}
-	control_init(&vmem->control, NULL, &vmem_control_ops, vmem);
+	control_init(&vmem->control, NULL, &methods_ops, vmem);
 
 	ret = start(vmem, fds);
 	passed_fds_close(fds);
 	if (ret) {
-		vmem_free(vmem);
+		daemon_free(vmem);
 		return ret;
 	}
 	*vmemp = vmem;
@@ -590,7 +588,7 @@ static int take_turn(struct vmem *vmem)
 }
 
 /* Serve until a signal, or until the VM is gone. Return: 0, or an error. */
-int vmem_run(struct vmem *vmem)
+int daemon_run(struct vmem *vmem)
 {
 	int ret = 0;
 
@@ -604,7 +602,7 @@ int vmem_run(struct vmem *vmem)
 	return ret;
 }
 
-void vmem_free(struct vmem *vmem)
+void daemon_free(struct vmem *vmem)
 {
 	/* They have last words for some of control's clients. */
 	for (unsigned int i = 0; i < vmem->nr_devices; i++)

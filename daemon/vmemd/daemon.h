@@ -10,7 +10,7 @@
 
 #include "backing/room.h"
 #include "control/socket.h"
-#include "device/device.h"
+#include "device/vmem_device.h"
 #include "notify.h"
 #include "options.h"
 #include "passed_fds.h"
@@ -40,15 +40,15 @@ struct vmem {
 	sd_event_source *publish_source;
 };
 
-int vmem_new(struct vmem **vmemp, const struct options *options,
-	     struct passed_fds *fds);
-int vmem_run(struct vmem *vmem);
-void vmem_free(struct vmem *vmem);
+int daemon_new(struct vmem **vmemp, const struct options *options,
+	       struct passed_fds *fds);
+int daemon_run(struct vmem *vmem);
+void daemon_free(struct vmem *vmem);
 
 /* For the control methods. */
-struct vmem_device *vmem_device_of_region(struct vmem *vmem, struct vmem_nl *nl,
-					  int region_fd);
-int vmem_attach(struct vmem *vmem, struct vmem_device *device, int region_fd,
-		int memory_fd, char *text, size_t text_size);
+struct vmem_device *daemon_device_of_region(struct vmem *vmem,
+					    struct vmem_nl *nl, int region_fd);
+int daemon_attach(struct vmem *vmem, struct vmem_device *device, int region_fd,
+		  int memory_fd, char *text, size_t text_size);
 
 #endif /* VMEM_H */

@@ -77,7 +77,7 @@ static int add_rules(scmp_filter_ctx filter)
 }
 
 /* Load the filter. Return: 0, or a negative errno. */
-int isolate_system_calls(void)
+int isolation_filter_calls(void)
 {
 	scmp_filter_ctx filter;
 	int ret;
@@ -103,12 +103,12 @@ static int drop_capabilities(void)
 }
 
 /**
- * isolate() - give up everything that is not needed from here on
+ * isolation_enter() - give up everything that is not needed from here on
  * @tell_users_apart: but the user numbers of peers are
  *
  * Return: 0, or a negative errno with a message printed. Not to go on then.
  */
-int isolate(bool tell_users_apart)
+int isolation_enter(bool tell_users_apart)
 {
 	int ret;
 
@@ -136,7 +136,7 @@ int isolate(bool tell_users_apart)
 	log_warning("built with sanitizers: no namespaces and no system call "
 		    "filter");
 #else
-	ret = isolate_system_calls();
+	ret = isolation_filter_calls();
 	if (ret) {
 		log_err("system call filter: %s", strerror(-ret));
 		return ret;

@@ -5,9 +5,9 @@
 
 #include <stdbool.h>
 
-int isolate(bool tell_users_apart);
+int isolation_enter(bool tell_users_apart);
 
-/* The last step of isolate(), for its test. */
-int isolate_system_calls(void);
+/* The last step of isolation_enter(), for its test. */
+int isolation_filter_calls(void);
 
 #endif /* ISOLATION_H */

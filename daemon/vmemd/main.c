@@ -36,9 +36,9 @@ int main(int argc, char **argv)
 	log_init(options.log_level);
 	if (passed_fds_take(&fds, &options))
 		return EXIT_FAILURE;
-	if (vmem_new(&vmem, &options, &fds))
+	if (daemon_new(&vmem, &options, &fds))
 		return EXIT_FAILURE;
-	ret = vmem_run(vmem);
-	vmem_free(vmem);
+	ret = daemon_run(vmem);
+	daemon_free(vmem);
 	return ret ? EXIT_FAILURE : EXIT_SUCCESS;
 }

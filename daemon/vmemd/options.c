@@ -267,8 +267,8 @@ static int complete_vmm(struct device_options *device)
 		return not_of_use("--region-size is a multiple of the block "
 				  "size, 256T at most");
 	if (!device->slot_size)
-		device->slot_size = shmem_default_slot(device->region_size,
-						       device->block_size);
+		device->slot_size = vmm_default_slot(device->region_size,
+						     device->block_size);
 	else if (!power_of_two(device->slot_size) ||
 		 device->slot_size < device->block_size)
 		return not_of_use("--slot-size is a power of two, the block "

@@ -130,7 +130,7 @@ static int handle_subscribe(struct control_call *call, void *arg)
 {
 	struct served *s = arg;
 
-	return consumer_control_subscribe(call, &s->consumers, 0);
+	return consumer_methods_subscribe(call, &s->consumers, 0);
 }
 
 static int handle_subscribe_without(struct control_call *call,
@@ -143,7 +143,7 @@ static int handle_subscribe_without(struct control_call *call,
 static int handle_done(struct control_call *call,
 		       void *arg __attribute__((unused)))
 {
-	return consumer_control_done(call);
+	return consumer_methods_done(call);
 }
 
 static const struct control_method methods[] = {

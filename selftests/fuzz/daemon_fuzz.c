@@ -7,9 +7,9 @@
  * module that is late, refuses, loses answers, or has its VM end; a daemon that
  * is killed and started again.
  *
- * All of the daemon is what vmemd links, from vmem_new() to vmem_free(), but for
+ * All of the daemon is what vmemd links, from daemon_new() to daemon_free(), but for
  * the netlink client, whose place the module's has (fuzz_module.c), and
- * isolate(), which would be this process's end. Doorbells are kept from run to
+ * isolation_enter(), which would be this process's end. Doorbells are kept from run to
  * run, as the kernel takes a tenth of a second to end two. Control methods are
  * the daemon's own. Timers run out when the input says so, and never by
  * themselves.
@@ -152,14 +152,14 @@ static int control_listener;
 static const char control_name[] = "control";
 static int region_memory;
 static int shmem_memory;
-static int shmem_state;
+static int vmm_state;
 static sd_event_source *timers[NR_TIMERS];
 static struct doorbell doorbells[NR_DEVICES];
 static size_t nr_doorbells;
 
 /* --- Timers, and what is left out of the daemon --- */
 
-int __wrap_isolate(bool control);
+int __wrap_isolation_enter(bool control);
 void __wrap_footprint_trim(void);
 int __real_doorbell_open(struct doorbell *bell);
 int __wrap_doorbell_open(struct doorbell *bell);
@@ -206,7 +206,7 @@ void __wrap_doorbell_close(struct doorbell *bell)
 }
 
 /* The system calls of a fuzzer are not the daemon's. */
-int __wrap_isolate(bool control __attribute__((unused)))
+int __wrap_isolation_enter(bool control __attribute__((unused)))
 {
 	return 0;
 }
@@ -317,9 +317,9 @@ static void start_daemon(bool attached)
 		fds.devices[DEVICE_REGION].memory = copy_of(region_memory);
 	}
 	fds.devices[DEVICE_SHMEM].memory = copy_of(shmem_memory);
-	fds.devices[DEVICE_SHMEM].state = copy_of(shmem_state);
+	fds.devices[DEVICE_SHMEM].state = copy_of(vmm_state);
 	fuzz_require(!sigprocmask(SIG_SETMASK, NULL, &signals));
-	if (vmem_new(&vmem, &options, &fds))
+	if (daemon_new(&vmem, &options, &fds))
 		vmem = NULL;
 	/* Signals are the fuzzer's. */
 	fuzz_require(!sigprocmask(SIG_SETMASK, &signals, NULL));
@@ -328,7 +328,7 @@ static void start_daemon(bool attached)
 static void stop_daemon(void)
 {
 	if (vmem)
-		vmem_free(vmem);
+		daemon_free(vmem);
 	vmem = NULL;
 }
 
@@ -527,7 +527,7 @@ static void send_any(struct fuzz_input *in, struct peer *peer)
 	uint8_t bytes[sizeof(struct vhost_user_header) + 256];
 	uint8_t request = fuzz_u8(in), how = fuzz_u8(in);
 	const int kinds[] = {peer->memory_fd, peer->kick,   peer->call,
-			     region_memory,   shmem_memory, shmem_state};
+			     region_memory,   shmem_memory, vmm_state};
 	size_t nr_fds = how >> 4, size = fuzz_u8(in);
 	int fds[FUZZ_FDS_MAX];
 	struct vhost_user_header header = {
@@ -808,9 +808,9 @@ static void restart(uint8_t how)
 	stop_daemon();
 	if (how & 1) {
 		close(shmem_memory);
-		close(shmem_state);
+		close(vmm_state);
 		shmem_memory = new_file(0);
-		shmem_state = new_file(0);
+		vmm_state = new_file(0);
 	}
 	start_daemon(!(how & 2));
 }
@@ -963,7 +963,7 @@ static void begin_run(struct fuzz_input *in)
 	fuzz_module_start();
 	region_memory = new_file(FUZZ_MODULE_SIZE);
 	shmem_memory = new_file(0);
-	shmem_state = new_file(0);
+	vmm_state = new_file(0);
 	start_daemon(how & 64);
 }
 
@@ -996,7 +996,7 @@ static void end_run(void)
 	fuzz_module_stop();
 	close(region_memory);
 	close(shmem_memory);
-	close(shmem_state);
+	close(vmm_state);
 	drop_connections(control_listener);
 	for (size_t i = 0; i < NR_DEVICES; i++) {
 		drop_connections(peers[i].listener);

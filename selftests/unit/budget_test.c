@@ -331,13 +331,13 @@ static void all_other_devices_count(void **state)
 	devices[2].attached = true;
 	devices[2].dev.backing = &devices[2].shmem.backing;
 	devices[2].dev.backing->nr_slots = 6;
-	assert_int_equal(budget_control_others(vmem, &devices[0]), 26);
-	assert_int_equal(budget_control_others(vmem, &devices[1]), 7);
-	assert_int_equal(budget_control_others(vmem, &devices[2]), 21);
-	assert_int_equal(budget_control_others(vmem, NULL), 27);
+	assert_int_equal(budget_methods_others(vmem, &devices[0]), 26);
+	assert_int_equal(budget_methods_others(vmem, &devices[1]), 7);
+	assert_int_equal(budget_methods_others(vmem, &devices[2]), 21);
+	assert_int_equal(budget_methods_others(vmem, NULL), 27);
 	/* No sum is smaller than a part of it. */
 	devices[0].budget.nr_slots = UINT64_MAX;
-	assert_int_equal(budget_control_others(vmem, &devices[1]), UINT64_MAX);
+	assert_int_equal(budget_methods_others(vmem, &devices[1]), UINT64_MAX);
 	free(vmem);
 }
 
@@ -348,7 +348,7 @@ static int ask_plan(const struct vmem *vmem, struct vmem_device *device,
 
 	*call = (struct control_call){.params = json_tokener_parse(params)};
 	assert_non_null(call->params);
-	ret = budget_control_plan(call, vmem, device);
+	ret = budget_methods_plan(call, vmem, device);
 	json_object_put(call->params);
 	return ret;
 }

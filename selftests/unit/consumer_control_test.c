@@ -53,20 +53,20 @@ static int handle_subscribe(struct control_call *call, void *arg)
 {
 	struct fixture *f = arg;
 
-	return consumer_control_subscribe(call, &f->consumers, f->others);
+	return consumer_methods_subscribe(call, &f->consumers, f->others);
 }
 
 static int handle_done(struct control_call *call,
 		       void *arg __attribute__((unused)))
 {
-	return consumer_control_done(call);
+	return consumer_methods_done(call);
 }
 
 static int handle_consumers(struct control_call *call, void *arg)
 {
 	struct fixture *f = arg;
 
-	call->result = consumer_control_list(&f->consumers);
+	call->result = consumer_methods_list(&f->consumers);
 	return 0;
 }
 

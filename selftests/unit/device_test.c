@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "base/turn.h"
-#include "device/device.h"
+#include "device/vmem_device.h"
 #include "unit.h"
 
 #define REGION_SIZE (4 * GIB)
@@ -80,10 +80,10 @@ static int set_up(void **state)
 		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
 	f->front_end = fds[0];
 	assert_int_equal(vmem_device_open(&f->device, f->event, fds[1]), 0);
-	f->memory_fd = shmem_make_file("memory");
+	f->memory_fd = vmm_make_file("memory");
 	assert_true(f->memory_fd >= 0);
 	if (vmem_device_attach_shmem(&f->device, dup(f->memory_fd),
-				     shmem_make_file("state"), text,
+				     vmm_make_file("state"), text,
 				     sizeof(text)))
 		fail_msg("%s", text);
 	f->memory = mmap(NULL, REGION_SIZE, PROT_READ | PROT_WRITE,

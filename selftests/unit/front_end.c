@@ -19,7 +19,7 @@ static void config_changed(void *arg)
 {
 	struct front_end *fe = arg;
 
-	vhost_user_config_changed(&fe->vu);
+	vhost_channel_config_changed(&fe->vu);
 }
 
 static bool answered(void *arg, const struct virtio_mem_resp *resp)

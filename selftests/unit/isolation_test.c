@@ -44,9 +44,9 @@ static int in_child_of(uid_t uid, void (*fn)(void))
 	if (!child) {
 		if (uid != getuid() && setresuid(uid, uid, uid))
 			_exit(101);
-		/* As isolate() does first. */
+		/* As isolation_enter() does first. */
 		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
-		    isolate_system_calls())
+		    isolation_filter_calls())
 			_exit(100);
 		fn();
 		_exit(0);
@@ -287,7 +287,7 @@ static void isolation_leaves_no_privileges(void **state)
 		if (!child) {
 			int fd = open("/proc/self/status", O_RDONLY);
 
-			expect(!isolate(true), 1);
+			expect(!isolation_enter(true), 1);
 			expect(status_has(fd, lines[i]), 2);
 			_exit(0);
 		}
@@ -313,7 +313,7 @@ static void isolated_is_not_dumpable(void **state)
 		if (!getuid())
 			expect(!setresuid(NOBODY, NOBODY, NOBODY), 1);
 		expect(!prctl(PR_SET_DUMPABLE, 1), 2);
-		expect(!isolate(true), 3);
+		expect(!isolation_enter(true), 3);
 		expect(write(to_child[1], "r", 1) == 1, 4);
 		expect(read(to_child[1], &byte, 1) == 1, 5);
 		_exit(0);
@@ -349,7 +349,7 @@ static pid_t isolated_child(uid_t uid, bool tell_users_apart, int *release)
 			expect(!setresgid(uid, uid, uid) &&
 				       !setresuid(uid, uid, uid),
 			       1);
-		expect(!isolate(tell_users_apart), 2);
+		expect(!isolation_enter(tell_users_apart), 2);
 		expect(write(pair[1], "r", 1) == 1, 3);
 		expect(read(pair[1], &byte, 1) == 1, 4);
 		_exit(0);

@@ -86,8 +86,8 @@ static int set_up(void **state)
 	assert_int_equal(ftruncate(memory, FUZZ_MODULE_SIZE), 0);
 	assert_true(sd_event_new(&f->event) >= 0);
 	fuzz_module_start();
-	assert_int_equal(region_nl_open(&f->nl, &err), 0);
-	if (region_attach(&f->region, f->event, &f->nl,
+	assert_int_equal(kernel_nl_open(&f->nl, &err), 0);
+	if (kernel_attach(&f->region, f->event, &f->nl,
 			  dup(fuzz_module_region()), memory, &err))
 		fail_msg("%s", err.text);
 	f->region.label = "";
@@ -104,8 +104,8 @@ static int tear_down(void **state)
 {
 	struct fixture *f = *state;
 
-	region_detach(&f->region);
-	region_nl_close(&f->nl);
+	kernel_detach(&f->region);
+	kernel_nl_close(&f->nl);
 	fuzz_module_stop();
 	sd_event_unref(f->event);
 	free(f);
@@ -215,7 +215,7 @@ static void a_size_is_no_answer_to_a_plug(void **state)
 	struct vmem_nl_error err;
 
 	fuzz_module_set(FUZZ_MODULE_LATER);
-	assert_int_equal(region_set_requested(&f->region, 4 * BLOCK, &err),
+	assert_int_equal(kernel_set_requested(&f->region, 4 * BLOCK, &err),
 			 -EINPROGRESS);
 	run(f);
 	assert_told(&f->size, 0, 0);
@@ -225,7 +225,7 @@ static void a_size_is_no_answer_to_a_plug(void **state)
 	assert_int_equal(f->region.state.requested_size, 4 * BLOCK);
 	/* Both on their way. */
 	assert_int_equal(plug(f, 0, 2), -EINPROGRESS);
-	assert_int_equal(region_set_requested(&f->region, 2 * BLOCK, &err),
+	assert_int_equal(kernel_set_requested(&f->region, 2 * BLOCK, &err),
 			 -EINPROGRESS);
 	finish(f);
 	assert_told(&f->size, 2, 0);
@@ -234,7 +234,7 @@ static void a_size_is_no_answer_to_a_plug(void **state)
 	assert_int_equal(f->region.state.requested_size, 2 * BLOCK);
 	/* And one that is refused. */
 	fuzz_module_set(FUZZ_MODULE_LATER | NO_MEMORY);
-	assert_int_equal(region_set_requested(&f->region, BLOCK, &err),
+	assert_int_equal(kernel_set_requested(&f->region, BLOCK, &err),
 			 -EINPROGRESS);
 	finish(f);
 	assert_told(&f->size, 3, -ENOMEM);
@@ -250,9 +250,9 @@ static void the_last_of_several_sizes_counts(void **state)
 	fuzz_module_set(FUZZ_MODULE_LATER);
 	for (uint64_t nr = 1; nr <= 3; nr++)
 		assert_int_equal(
-			region_set_requested(&f->region, nr * BLOCK, &err),
+			kernel_set_requested(&f->region, nr * BLOCK, &err),
 			-EINPROGRESS);
-	assert_int_equal(region_set_dirty_log(&f->region, true, &err),
+	assert_int_equal(kernel_set_dirty_log(&f->region, true, &err),
 			 -EINPROGRESS);
 	/* The first one, which a later one has replaced. */
 	finish(f);

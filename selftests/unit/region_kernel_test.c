@@ -175,7 +175,7 @@ static int attach(struct fixture *f)
 {
 	int ret;
 
-	ret = region_attach(&f->region, f->event, &f->nl, dup(f->fd),
+	ret = kernel_attach(&f->region, f->event, &f->nl, dup(f->fd),
 			    dup(f->memory_fd), &f->err);
 	take_over(f);
 	f->region.news = on_news;
@@ -192,7 +192,7 @@ static int set_up(void **state)
 	assert_non_null(f);
 	create_vm(f);
 	assert_true(sd_event_new(&f->event) >= 0);
-	assert_int_equal(region_nl_open(&f->nl, &f->err), 0);
+	assert_int_equal(kernel_nl_open(&f->nl, &f->err), 0);
 	assert_int_equal(vmem_nl_open(&f->other_nl, &f->err), 0);
 	assert_int_equal(attach(f), 0);
 	*state = f;
@@ -203,8 +203,8 @@ static int tear_down(void **state)
 {
 	struct fixture *f = *state;
 
-	region_detach(&f->region);
-	region_nl_close(&f->nl);
+	kernel_detach(&f->region);
+	kernel_nl_close(&f->nl);
 	sd_event_unref(f->event);
 	vmem_nl_close(f->other_nl);
 	munmap(f->memory, REGION_SIZE);
@@ -218,7 +218,7 @@ static int tear_down(void **state)
 /* The daemon is killed and started again: its memory is gone, fds are not. */
 static void restart(struct fixture *f)
 {
-	region_detach(&f->region);
+	kernel_detach(&f->region);
 	assert_int_equal(attach(f), 0);
 }
 
@@ -255,7 +255,7 @@ static int unplug_all(struct fixture *f)
 
 static int set_requested(struct fixture *f, uint64_t size)
 {
-	assert_int_equal(region_set_requested(&f->region, size, &f->err),
+	assert_int_equal(kernel_set_requested(&f->region, size, &f->err),
 			 -EINPROGRESS);
 	return wait_done(f);
 }
@@ -326,7 +326,7 @@ static bool others_changed(struct fixture *f)
 	/* Ours may have been read already. */
 	if (!poll(&pfd, 1, 0))
 		return false;
-	assert_int_equal(region_read_changes(&f->region, &others), 0);
+	assert_int_equal(kernel_read_changes(&f->region, &others), 0);
 	return others;
 }
 
@@ -356,22 +356,22 @@ static void memory_that_does_not_fit_is_refused(void **state)
 	assert_int_equal(ftruncate(sealed, REGION_SIZE), 0);
 	assert_int_equal(fcntl(sealed, F_ADD_SEALS, F_SEAL_WRITE), 0);
 	assert_int_equal(
-		region_attach(&region, f->event, &f->nl, f->fd, small, &f->err),
+		kernel_attach(&region, f->event, &f->nl, f->fd, small, &f->err),
 		-EINVAL);
-	assert_int_equal(region_attach(&region, f->event, &f->nl, f->fd, sealed,
+	assert_int_equal(kernel_attach(&region, f->event, &f->nl, f->fd, sealed,
 				       &f->err),
 			 -EPERM);
 	assert_int_equal(
-		region_attach(&region, f->event, &f->nl, f->fd, null, &f->err),
+		kernel_attach(&region, f->event, &f->nl, f->fd, null, &f->err),
 		-EINVAL);
 	assert_int_equal(
-		region_attach(&region, f->event, &f->nl, f->fd, -1, &f->err),
+		kernel_attach(&region, f->event, &f->nl, f->fd, -1, &f->err),
 		-EBADF);
 	/* No region. */
-	assert_int_equal(region_attach(&region, f->event, &f->nl, null,
+	assert_int_equal(kernel_attach(&region, f->event, &f->nl, null,
 				       f->memory_fd, &f->err),
 			 -EBADF);
-	assert_int_equal(region_attach(&region, f->event, &f->nl, f->vm_fd,
+	assert_int_equal(kernel_attach(&region, f->event, &f->nl, f->vm_fd,
 				       f->memory_fd, &f->err),
 			 -EBADF);
 	assert_true(f->err.from_kernel);
@@ -485,7 +485,7 @@ static void own_changes_are_told_from_others(void **state)
 
 	plug_by_other(f, 40, 2, 0);
 	assert_true(others_changed(f));
-	region_recheck(&f->region);
+	kernel_recheck(&f->region);
 	assert_false(f->region.recheck);
 	assert_int_equal(f->news, 1);
 	assert_mirror(f);
@@ -498,7 +498,7 @@ static void own_changes_are_told_from_others(void **state)
 	plug_by_other(f, 54, 2, 0);
 	assert_int_equal(unplug(f, 60, 1), 0);
 	assert_true(others_changed(f));
-	region_recheck(&f->region);
+	kernel_recheck(&f->region);
 	assert_mirror(f);
 
 	assert_int_equal(vmem_nl_region_set(f->other_nl, VMEM_NL_BY_FD(f->fd),
@@ -506,7 +506,7 @@ static void own_changes_are_told_from_others(void **state)
 					    64 * MIB, false, NULL, &f->err),
 			 0);
 	assert_true(others_changed(f));
-	region_recheck(&f->region);
+	kernel_recheck(&f->region);
 	assert_false(f->region.recheck);
 	assert_int_equal(f->region.state.requested_size, 64 * MIB);
 	assert_mirror(f);
@@ -526,7 +526,7 @@ static void others_are_told_from_a_late_answer(void **state)
 	assert_int_equal(answers_to_delay, 0);
 	assert_int_equal(f->news, 0);
 	assert_true(others_changed(f));
-	region_recheck(&f->region);
+	kernel_recheck(&f->region);
 	assert_false(f->region.recheck);
 	assert_int_equal(f->news, 1);
 	assert_mirror(f);
@@ -566,18 +566,18 @@ static void a_request_in_flight_over_a_restart_is_found(void **state)
 	assert_int_equal(plug(f, 0, 4), 0);
 	restart(f);
 	plug_by_other(f, 8, 4, f->region.state.request_id + 1);
-	region_recheck(&f->region);
+	kernel_recheck(&f->region);
 	assert_mirror(f);
 	assert_false(repeated(f, true, 0, 4));
 	restart(f);
 	plug_by_other(f, 16, 4, f->region.state.request_id + 1);
-	region_recheck(&f->region);
+	kernel_recheck(&f->region);
 	assert_true(repeated(f, true, 16, 4));
 	/* Before the news of it: what is asked for is the same request. */
 	restart(f);
 	plug_by_other(f, 24, 4, f->region.state.request_id + 1);
 	assert_int_equal(plug(f, 24, 4), 0);
-	region_recheck(&f->region);
+	kernel_recheck(&f->region);
 	assert_mirror(f);
 	/* A connection that ended does the same. */
 	assert_int_equal(plug(f, 32, 4), 0);
@@ -686,7 +686,7 @@ static void nobody_waits_for_a_change(void **state)
 	/* There is one at a time; the mirror is as it was until the answer. */
 	assert_int_equal(backing_plug(backing, GPA + BLOCK, BLOCK), -EBUSY);
 	assert_int_equal(backing->plugged.set, 0);
-	assert_int_equal(region_set_requested(&f->region, 32 * MIB, &f->err),
+	assert_int_equal(kernel_set_requested(&f->region, 32 * MIB, &f->err),
 			 -EINPROGRESS);
 	/* In the order they were asked for. */
 	assert_int_equal(wait_done(f), 0);
@@ -712,11 +712,11 @@ static void the_last_setting_wins(void **state)
 
 	for (unsigned int i = 1; i <= 4; i++)
 		assert_int_equal(
-			region_set_requested(&f->region, i * 16 * MIB, &f->err),
+			kernel_set_requested(&f->region, i * 16 * MIB, &f->err),
 			-EINPROGRESS);
-	assert_int_equal(region_set_dirty_log(&f->region, false, &f->err),
+	assert_int_equal(kernel_set_dirty_log(&f->region, false, &f->err),
 			 -EINPROGRESS);
-	assert_int_equal(region_set_dirty_log(&f->region, true, &f->err),
+	assert_int_equal(kernel_set_dirty_log(&f->region, true, &f->err),
 			 -EINPROGRESS);
 	/* One report for each setting, of its last value. */
 	assert_int_equal(wait_done(f), 0);
@@ -735,15 +735,15 @@ static void a_setting_that_fails_holds_up_none(void **state)
 {
 	struct fixture *f = *state;
 
-	assert_int_equal(region_set_requested(&f->region, 1, &f->err),
+	assert_int_equal(kernel_set_requested(&f->region, 1, &f->err),
 			 -EINPROGRESS);
-	assert_int_equal(region_set_requested(&f->region, 16 * MIB, &f->err),
+	assert_int_equal(kernel_set_requested(&f->region, 16 * MIB, &f->err),
 			 -EINPROGRESS);
 	assert_int_equal(wait_done(f), 0);
 	assert_int_equal(requested_in_kernel(f), 16 * MIB);
-	assert_int_equal(region_set_requested(&f->region, 32 * MIB, &f->err),
+	assert_int_equal(kernel_set_requested(&f->region, 32 * MIB, &f->err),
 			 -EINPROGRESS);
-	assert_int_equal(region_set_requested(&f->region, 1, &f->err),
+	assert_int_equal(kernel_set_requested(&f->region, 1, &f->err),
 			 -EINPROGRESS);
 	assert_int_equal(wait_done(f), -EINVAL);
 	/* The first one was taken, and is known to be. */
@@ -893,9 +893,9 @@ static void the_end_of_the_vm_is_seen(void **state)
 			pause();
 	}
 	receive_fds(pair[0], fds);
-	assert_int_equal(region_nl_open(&nl, &f->err), 0);
+	assert_int_equal(kernel_nl_open(&nl, &f->err), 0);
 	assert_int_equal(
-		region_attach(&region, f->event, &nl, fds[0], fds[1], &f->err),
+		kernel_attach(&region, f->event, &nl, fds[0], fds[1], &f->err),
 		0);
 	backing->done = on_done;
 	backing->arg = f;
@@ -903,7 +903,7 @@ static void the_end_of_the_vm_is_seen(void **state)
 	answers_to_delay = 1;
 	assert_int_equal(backing_plug(backing, GPA, BLOCK), -EINPROGRESS);
 	assert_int_equal(wait_done(f), 0);
-	assert_int_equal(region_read_changes(&region, &others), 0);
+	assert_int_equal(kernel_read_changes(&region, &others), 0);
 
 	assert_int_equal(kill(vmm, SIGKILL), 0);
 	assert_int_equal(waitpid(vmm, NULL, 0), vmm);
@@ -911,12 +911,12 @@ static void the_end_of_the_vm_is_seen(void **state)
 	assert_int_equal(poll(&pfd, 1, GONE_TIMEOUT_MS), 1);
 	assert_true(pfd.revents & POLLHUP);
 	/* The end is itself a change, which is read before it. */
-	assert_int_equal(region_read_changes(&region, &others), 0);
+	assert_int_equal(kernel_read_changes(&region, &others), 0);
 	assert_true(others);
-	assert_int_equal(region_read_changes(&region, &others), -ENODEV);
+	assert_int_equal(kernel_read_changes(&region, &others), -ENODEV);
 	assert_int_equal(plug_in(f, &region, 1, 1), -ENODEV);
-	region_detach(&region);
-	region_nl_close(&nl);
+	kernel_detach(&region);
+	kernel_nl_close(&nl);
 	close(pair[0]);
 	close(pair[1]);
 }

@@ -31,21 +31,20 @@ static int make_file(void)
 	return fd;
 }
 
-static void open_state(struct shmem_state *state, int fd)
+static void open_state(struct vmm_state *state, int fd)
 {
 	char text[256] = "";
 
-	if (shmem_state_open(state, fd, REGION, BLOCK, SLOT, text,
-			     sizeof(text)))
+	if (vmm_state_open(state, fd, REGION, BLOCK, SLOT, text, sizeof(text)))
 		fail_msg("%s", text);
 }
 
-static uint64_t count(const struct shmem_state *state)
+static uint64_t count(const struct vmm_state *state)
 {
 	uint64_t nr = 0;
 
 	for (uint64_t i = 0; i < NR; i++)
-		nr += shmem_state_plugged(state, i);
+		nr += vmm_state_plugged(state, i);
 	return nr;
 }
 
@@ -53,91 +52,91 @@ static uint64_t count(const struct shmem_state *state)
 static void a_state_keeps_its_size(void **unused __attribute__((unused)))
 {
 	int fd = memfd_create("state", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	struct shmem_state state;
+	struct vmm_state state;
 
 	assert_true(fd >= 0);
 	open_state(&state, fd);
 	assert_true(ftruncate(fd, 0) < 0);
-	shmem_state_close(&state);
+	vmm_state_close(&state);
 	close(fd);
 }
 
 static void a_new_file_becomes_a_state(void **unused __attribute__((unused)))
 {
-	struct shmem_state state;
+	struct vmm_state state;
 	int fd = make_file();
 
 	open_state(&state, fd);
 	assert_false(state.found);
 	assert_int_equal(state.header->gpa, 0);
-	assert_int_equal(shmem_state_last(&state)->nr, 0);
+	assert_int_equal(vmm_state_last(&state)->nr, 0);
 	assert_int_equal(count(&state), 0);
-	shmem_state_close(&state);
+	vmm_state_close(&state);
 	open_state(&state, fd);
 	assert_true(state.found);
-	shmem_state_close(&state);
+	vmm_state_close(&state);
 	close(fd);
 }
 
 static void blocks_and_numbers_are_found_again(void **unused
 					       __attribute__((unused)))
 {
-	struct shmem_state state;
+	struct vmm_state state;
 	int fd = make_file();
 
 	open_state(&state, fd);
-	shmem_state_set(&state.header->gpa, 15ULL << 40);
-	shmem_state_commit(&state, 3, 200, true);
-	shmem_state_commit(&state, 64, 64, false);
-	shmem_state_commit(&state, NR - 1, 1, true);
-	shmem_state_close(&state);
+	vmm_state_set(&state.header->gpa, 15ULL << 40);
+	vmm_state_commit(&state, 3, 200, true);
+	vmm_state_commit(&state, 64, 64, false);
+	vmm_state_commit(&state, NR - 1, 1, true);
+	vmm_state_close(&state);
 	open_state(&state, fd);
 	assert_int_equal(state.header->gpa, 15ULL << 40);
 	for (uint64_t i = 0; i < NR; i++)
-		assert_int_equal(shmem_state_plugged(&state, i),
+		assert_int_equal(vmm_state_plugged(&state, i),
 				 (i >= 3 && i < 64) || (i >= 128 && i < 203) ||
 					 i == NR - 1);
-	assert_int_equal(shmem_state_last(&state)->first, NR - 1);
-	assert_int_equal(shmem_state_last(&state)->nr, 1);
-	assert_int_equal(shmem_state_last(&state)->plug, true);
-	shmem_state_close(&state);
+	assert_int_equal(vmm_state_last(&state)->first, NR - 1);
+	assert_int_equal(vmm_state_last(&state)->nr, 1);
+	assert_int_equal(vmm_state_last(&state)->plug, true);
+	vmm_state_close(&state);
 	close(fd);
 }
 
 static void a_change_that_was_cut_off_is_completed(void **unused
 						   __attribute__((unused)))
 {
-	struct shmem_state state;
+	struct vmm_state state;
 	int fd = make_file();
 
 	open_state(&state, fd);
-	shmem_state_commit(&state, 0, 1000, true);
+	vmm_state_commit(&state, 0, 1000, true);
 	/* As if killed after some bits of it. */
 	state.map[5] = 0;
 	state.map[6] = 0xff;
-	shmem_state_close(&state);
+	vmm_state_close(&state);
 	open_state(&state, fd);
 	assert_int_equal(count(&state), 1000);
-	shmem_state_close(&state);
+	vmm_state_close(&state);
 	close(fd);
 }
 
 static void a_change_that_had_not_begun_is_none(void **unused
 						__attribute__((unused)))
 {
-	struct shmem_state state;
+	struct vmm_state state;
 	int fd = make_file();
 
 	open_state(&state, fd);
-	shmem_state_commit(&state, 0, 10, true);
+	vmm_state_commit(&state, 0, 10, true);
 	/* As if killed before it was made current. */
 	state.header->records[!(state.header->current & 1)] =
 		(struct shmem_record){50, 50, true};
-	shmem_state_close(&state);
+	vmm_state_close(&state);
 	open_state(&state, fd);
 	assert_int_equal(count(&state), 10);
-	assert_int_equal(shmem_state_last(&state)->nr, 10);
-	shmem_state_close(&state);
+	assert_int_equal(vmm_state_last(&state)->nr, 10);
+	vmm_state_close(&state);
 	close(fd);
 }
 
@@ -145,7 +144,7 @@ static void a_change_that_had_not_begun_is_none(void **unused
 static void a_kill_at_any_moment_leaves_all_or_nothing(void **unused
 						       __attribute__((unused)))
 {
-	struct shmem_state state;
+	struct vmm_state state;
 	unsigned int seen[2] = {};
 	int fd = make_file();
 	/* Xorshift: any seed but 0. */
@@ -170,7 +169,7 @@ static void a_kill_at_any_moment_leaves_all_or_nothing(void **unused
 			if (write(ready[1], "", 1) != 1)
 				_exit(1);
 			for (bool plug = true;; plug = !plug)
-				shmem_state_commit(&state, 0, NR, plug);
+				vmm_state_commit(&state, 0, NR, plug);
 		}
 		assert_int_equal(read(ready[0], &byte, 1), 1);
 		nanosleep(&moment, NULL);
@@ -181,9 +180,9 @@ static void a_kill_at_any_moment_leaves_all_or_nothing(void **unused
 		open_state(&state, fd);
 		plugged = count(&state);
 		assert_true(plugged == 0 || plugged == NR);
-		assert_int_equal(!!plugged, shmem_state_last(&state)->plug);
+		assert_int_equal(!!plugged, vmm_state_last(&state)->plug);
 		seen[!!plugged]++;
-		shmem_state_close(&state);
+		vmm_state_close(&state);
 	}
 	assert_int_equal(seen[0] + seen[1], KILLS);
 	close(fd);
@@ -192,16 +191,16 @@ static void a_kill_at_any_moment_leaves_all_or_nothing(void **unused
 /* One value of the file is not what vmemd stores. */
 static void expect_damaged(size_t offset, uint64_t value)
 {
-	struct shmem_state state;
+	struct vmm_state state;
 	char text[256] = "";
 	int fd = make_file();
 
 	open_state(&state, fd);
-	shmem_state_commit(&state, 3, 200, true);
+	vmm_state_commit(&state, 3, 200, true);
 	memcpy((char *)state.header + offset, &value, sizeof(value));
-	shmem_state_close(&state);
-	assert_int_equal(shmem_state_open(&state, fd, REGION, BLOCK, SLOT, text,
-					  sizeof(text)),
+	vmm_state_close(&state);
+	assert_int_equal(vmm_state_open(&state, fd, REGION, BLOCK, SLOT, text,
+					sizeof(text)),
 			 -EINVAL);
 	assert_non_null(strstr(text, "damaged"));
 	close(fd);
@@ -228,23 +227,23 @@ static void a_damaged_file_is_refused(void **unused __attribute__((unused)))
 static void what_is_not_for_this_region_is_refused(void **unused
 						   __attribute__((unused)))
 {
-	struct shmem_state state;
+	struct vmm_state state;
 	char text[256];
 	int fd = make_file();
 
 	open_state(&state, fd);
-	shmem_state_close(&state);
-	assert_int_equal(shmem_state_open(&state, fd, REGION, BLOCK, 2 * SLOT,
-					  text, sizeof(text)),
+	vmm_state_close(&state);
+	assert_int_equal(vmm_state_open(&state, fd, REGION, BLOCK, 2 * SLOT,
+					text, sizeof(text)),
 			 -EINVAL);
 	assert_non_null(strstr(text, "slot size"));
-	assert_int_equal(shmem_state_open(&state, fd, 2 * REGION, BLOCK, SLOT,
-					  text, sizeof(text)),
+	assert_int_equal(vmm_state_open(&state, fd, 2 * REGION, BLOCK, SLOT,
+					text, sizeof(text)),
 			 -EINVAL);
 	assert_non_null(strstr(text, "empty or of"));
 	/* Of the same length all the same. */
-	assert_int_equal(shmem_state_open(&state, fd, REGION + BLOCK, BLOCK,
-					  SLOT, text, sizeof(text)),
+	assert_int_equal(vmm_state_open(&state, fd, REGION + BLOCK, BLOCK, SLOT,
+					text, sizeof(text)),
 			 -EINVAL);
 	assert_non_null(strstr(text, "region size"));
 	close(fd);

@@ -64,9 +64,9 @@ static void begin_daemon(struct vmm *vmm)
 	struct front_end *fe = vmm->fe;
 	char text[256];
 
-	if (shmem_attach(&vmm->shmem, fe->event, &fe->vu, dup(vmm->files[0]),
-			 dup(vmm->files[1]), REGION, BLOCK, SLOT, text,
-			 sizeof(text)))
+	if (vmm_attach(&vmm->shmem, fe->event, &fe->vu, dup(vmm->files[0]),
+		       dup(vmm->files[1]), REGION, BLOCK, SLOT, text,
+		       sizeof(text)))
 		fail_msg("%s", text);
 	virtio_mem_start(&fe->dev, &vmm->shmem.backing,
 			 vmm->shmem.state.header->requested_size,
@@ -81,7 +81,7 @@ static void end_daemon(struct vmm *vmm)
 {
 	front_end_close(vmm->fe);
 	virtio_mem_stop(&vmm->fe->dev);
-	shmem_detach(&vmm->shmem);
+	vmm_detach(&vmm->shmem);
 }
 
 static int set_up(void **state)
@@ -95,7 +95,7 @@ static int set_up(void **state)
 	vmm->fe->features &= ~(1ULL << VIRTIO_MEM_F_PERSISTENT_SUSPEND);
 	virtio_mem_stop(&vmm->fe->dev);
 	for (int i = 0; i < 2; i++) {
-		vmm->files[i] = shmem_make_file("test");
+		vmm->files[i] = vmm_make_file("test");
 		assert_true(vmm->files[i] >= 0);
 	}
 	vmm->left = -1;
@@ -103,7 +103,7 @@ static int set_up(void **state)
 	vmm->refuse = UINT64_MAX;
 	vmm->own = 1;
 	begin_daemon(vmm);
-	assert_int_equal(shmem_place(&vmm->shmem, GPA, NULL, 0), 0);
+	assert_int_equal(vmm_place(&vmm->shmem, GPA, NULL, 0), 0);
 	virtio_mem_set_requested(&vmm->fe->dev, REGION);
 	*state = vmm;
 	return 0;
@@ -351,11 +351,11 @@ static void slots_grow_up_to_the_end(void **state)
 		offset += vmm->shmem.slots[i].size;
 		assert_int_equal(offset, ends[i] * GIB);
 	}
-	assert_int_equal(shmem_default_slot(1024 * GIB, BLOCK), GIB);
-	assert_int_equal(shmem_default_slot(1025 * GIB, BLOCK), 2 * GIB);
-	assert_int_equal(shmem_default_slot(GIB, BLOCK), 128ULL << 20);
-	assert_int_equal(shmem_default_slot(64ULL << 20, BLOCK), 64ULL << 20);
-	assert_int_equal(shmem_default_slot(64 * GIB, GIB), GIB);
+	assert_int_equal(vmm_default_slot(1024 * GIB, BLOCK), GIB);
+	assert_int_equal(vmm_default_slot(1025 * GIB, BLOCK), 2 * GIB);
+	assert_int_equal(vmm_default_slot(GIB, BLOCK), 128ULL << 20);
+	assert_int_equal(vmm_default_slot(64ULL << 20, BLOCK), 64ULL << 20);
+	assert_int_equal(vmm_default_slot(64 * GIB, GIB), GIB);
 }
 
 static void the_region_is_offered_as_shared_memory(void **state)
@@ -592,7 +592,7 @@ static void without_a_place_there_is_no_memory(void **state)
 
 	end_daemon(vmm);
 	close(vmm->files[1]);
-	vmm->files[1] = shmem_make_file("test");
+	vmm->files[1] = vmm_make_file("test");
 	begin_daemon(vmm);
 	vmm->fe->dev.requested_size = GIB;
 	negotiate(vmm, PROTOCOL_FEATURES);
@@ -602,24 +602,23 @@ static void without_a_place_there_is_no_memory(void **state)
 	assert_int_equal(config.requested_size, 0);
 	assert_int_equal(le64toh(config.block_size), BLOCK);
 	assert_true(vmm->fe->dev.asked_early);
-	assert_int_equal(shmem_place(&vmm->shmem, GPA + 1, text, sizeof(text)),
+	assert_int_equal(vmm_place(&vmm->shmem, GPA + 1, text, sizeof(text)),
 			 -EINVAL);
 	assert_int_equal(
-		shmem_place(&vmm->shmem, -REGION + BLOCK, text, sizeof(text)),
+		vmm_place(&vmm->shmem, -REGION + BLOCK, text, sizeof(text)),
 		-EINVAL);
-	assert_int_equal(shmem_place(&vmm->shmem, GPA, text, sizeof(text)), 0);
+	assert_int_equal(vmm_place(&vmm->shmem, GPA, text, sizeof(text)), 0);
 	config_of(vmm, &config);
 	assert_int_equal(le64toh(config.addr), GPA);
 	assert_int_equal(le64toh(config.region_size), REGION);
 	assert_int_equal(le64toh(config.requested_size), GIB);
 	/* It may be another while nobody uses it. */
-	assert_int_equal(
-		shmem_place(&vmm->shmem, GPA + GIB, text, sizeof(text)), 0);
-	assert_int_equal(shmem_place(&vmm->shmem, GPA, text, sizeof(text)), 0);
+	assert_int_equal(vmm_place(&vmm->shmem, GPA + GIB, text, sizeof(text)),
+			 0);
+	assert_int_equal(vmm_place(&vmm->shmem, GPA, text, sizeof(text)), 0);
 	start_driver(vmm);
-	assert_int_equal(
-		shmem_place(&vmm->shmem, GPA + GIB, text, sizeof(text)),
-		-EBUSY);
+	assert_int_equal(vmm_place(&vmm->shmem, GPA + GIB, text, sizeof(text)),
+			 -EBUSY);
 	/* And it lasts. */
 	end_daemon(vmm);
 	begin_daemon(vmm);
@@ -752,9 +751,9 @@ static void refuse_files(struct vmm *vmm, int memory_fd, int state_fd,
 	struct front_end *fe = vmm->fe;
 	char text[256] = "";
 
-	assert_int_equal(shmem_attach(&vmm->shmem, fe->event, &fe->vu,
-				      memory_fd, state_fd, REGION, BLOCK, SLOT,
-				      text, sizeof(text)),
+	assert_int_equal(vmm_attach(&vmm->shmem, fe->event, &fe->vu, memory_fd,
+				    state_fd, REGION, BLOCK, SLOT, text,
+				    sizeof(text)),
 			 -EINVAL);
 	assert_non_null(strstr(text, why));
 }
@@ -763,7 +762,7 @@ static void refuse_files(struct vmm *vmm, int memory_fd, int state_fd,
 static void half_of_the_files_is_refused(void **state)
 {
 	struct vmm *vmm = *state;
-	int new[] = {shmem_make_file("test"), shmem_make_file("test")};
+	int new[] = {vmm_make_file("test"), vmm_make_file("test")};
 	unsigned int fds;
 	char text[4] = "";
 
@@ -796,12 +795,12 @@ static void files_without_contents_are_new(void **state)
 
 	end_daemon(vmm);
 	close(vmm->files[1]);
-	vmm->files[1] = shmem_make_file("test");
+	vmm->files[1] = vmm_make_file("test");
 	begin_daemon(vmm);
 	assert_false(vmm->shmem.state.found);
 	end_daemon(vmm);
 	close(vmm->files[0]);
-	vmm->files[0] = shmem_make_file("test");
+	vmm->files[0] = vmm_make_file("test");
 	begin_daemon(vmm);
 	assert_true(vmm->shmem.state.found);
 }
@@ -958,7 +957,7 @@ static void lose_files(struct vmm *vmm)
 	vmm->nr_left = vmm->nr_mapped;
 	close(vmm->files[1]);
 	for (int i = 0; i < 2; i++)
-		vmm->files[i] = shmem_make_file("test");
+		vmm->files[i] = vmm_make_file("test");
 	begin_daemon(vmm);
 }
 
@@ -970,7 +969,7 @@ static void lose_blocks(struct vmm *vmm)
 	request(vmm, VIRTIO_MEM_REQ_PLUG, END_0, 8, VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(pwrite(vmm->files[0], "used", 4, BLOCK), 4);
 	lose_files(vmm);
-	assert_int_equal(shmem_place(&vmm->shmem, GPA, NULL, 0), 0);
+	assert_int_equal(vmm_place(&vmm->shmem, GPA, NULL, 0), 0);
 	assert_int_equal(plugged(vmm), 0);
 }
 
@@ -1472,15 +1471,15 @@ static void a_region_of_unknown_blocks_can_be_moved(void **state)
 	send_table(vmm);
 	assert_lost(vmm, END_1);
 	assert_int_equal(
-		shmem_place(&vmm->shmem, GPA + REGION, text, sizeof(text)), 0);
+		vmm_place(&vmm->shmem, GPA + REGION, text, sizeof(text)), 0);
 	assert_false(vmm->shmem.backing.lost);
 	assert_int_equal(plugged(vmm), 0);
-	assert_int_equal(shmem_place(&vmm->shmem, GPA, text, sizeof(text)), 0);
+	assert_int_equal(vmm_place(&vmm->shmem, GPA, text, sizeof(text)), 0);
 	assert_lost(vmm, END_1);
 	/* But not under a driver. */
 	start_driver(vmm);
 	assert_int_equal(
-		shmem_place(&vmm->shmem, GPA + REGION, text, sizeof(text)),
+		vmm_place(&vmm->shmem, GPA + REGION, text, sizeof(text)),
 		-EBUSY);
 	assert_lost(vmm, END_1);
 }
@@ -1492,7 +1491,7 @@ static void a_state_that_is_there_is_not_lost(void **state)
 
 	start(vmm);
 	request(vmm, VIRTIO_MEM_REQ_PLUG, END_0, 8, VIRTIO_MEM_RESP_ACK);
-	vmm->left = shmem_make_file("other");
+	vmm->left = vmm_make_file("other");
 	assert_int_equal(ftruncate(vmm->left, (off_t)REGION), 0);
 	vmm->mapped[1] = vmm->mapped[0];
 	vmm->mapped[0] = (struct vhost_user_mmap){.len = GIB};
@@ -1520,7 +1519,7 @@ static void without_a_place_requests_wait(void **state)
 	request(vmm, VIRTIO_MEM_REQ_UNPLUG, 0, 8, VIRTIO_MEM_RESP_BUSY);
 	request(vmm, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0, VIRTIO_MEM_RESP_BUSY);
 	assert_int_equal(vmm->nr_mapped, 1);
-	assert_int_equal(shmem_place(&vmm->shmem, GPA, NULL, 0), 0);
+	assert_int_equal(vmm_place(&vmm->shmem, GPA, NULL, 0), 0);
 	assert_true(vmm->shmem.backing.lost);
 	assert_int_equal(plugged(vmm), END_0);
 	request(vmm, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0, VIRTIO_MEM_RESP_ACK);

@@ -37,16 +37,16 @@ static void a_region_beside_memory_that_a_front_end_maps(void **state)
 	vmem->devices[0].vmm = true;
 	vmem->devices[0].attached = true;
 	/* Without the module there is no family: then the refusal is another. */
-	if (!region_nl_open(&vmem->devices[1].nl, &err)) {
+	if (!kernel_nl_open(&vmem->devices[1].nl, &err)) {
 		assert_int_equal(pipe(fds), 0);
-		assert_true(vmem_attach(vmem, &vmem->devices[1], fds[0], fds[1],
-					text, sizeof(text)) < 0);
-		region_nl_close(&vmem->devices[1].nl);
+		assert_true(daemon_attach(vmem, &vmem->devices[1], fds[0],
+					  fds[1], text, sizeof(text)) < 0);
+		kernel_nl_close(&vmem->devices[1].nl);
 	}
 	/* And one that has none itself. */
 	assert_int_equal(pipe(fds), 0);
-	assert_int_equal(vmem_attach(vmem, &vmem->devices[0], fds[0], fds[1],
-				     text, sizeof(text)),
+	assert_int_equal(daemon_attach(vmem, &vmem->devices[0], fds[0], fds[1],
+				       text, sizeof(text)),
 			 -EOPNOTSUPP);
 	assert_non_null(strstr(text, "--backing vmm"));
 	/* They were taken over. */
@@ -63,7 +63,7 @@ static void a_region_beside_memory_that_a_front_end_maps(void **state)
 static int call_method(struct vmem *vmem, struct control_call *call,
 		       const char *name, const char *device)
 {
-	const struct control_method *method = vmem_control_ops.methods;
+	const struct control_method *method = methods_ops.methods;
 	int ret;
 
 	while (method->name && strcmp(method->name, name))
@@ -141,7 +141,7 @@ static void a_call_is_about_the_device_that_it_names(void **state)
 		struct vmem *vmem = new_vmem(nr);
 		struct control_call call = {};
 
-		assert_int_equal(vmem_control_ops.watch(&call, vmem), 0);
+		assert_int_equal(methods_ops.watch(&call, vmem), 0);
 		assert_int_equal(call.subject,
 				 nr == 1 ? 0 : CONTROL_ALL_SUBJECTS);
 		free(vmem);
@@ -188,7 +188,7 @@ static int take_one(const char *name, const struct options *options)
 
 	assert_true(child >= 0);
 	if (!child) {
-		int fd = shmem_make_file("test");
+		int fd = vmm_make_file("test");
 
 		snprintf(pid, sizeof(pid), "%d", getpid());
 		if (fd < 0 ||
@@ -221,7 +221,7 @@ static void memory_may_come_without_its_state(void **state)
 #define KEPT_SIZE  (256ULL << 20)
 #define KEPT_BLOCK (2ULL << 20)
 
-/* A daemon that has memory and no state. Return: as of vmem_new(). */
+/* A daemon that has memory and no state. Return: as of daemon_new(). */
 static int start_without_state(int memory_fd, const char *manager)
 {
 	struct options options = {
@@ -249,7 +249,7 @@ static int start_without_state(int memory_fd, const char *manager)
 		return -ENOTRECOVERABLE;
 	fds.devices[0].vhost_user = fd;
 	fds.devices[0].memory = memory_fd;
-	return vmem_new(&vmem, &options, &fds);
+	return daemon_new(&vmem, &options, &fds);
 }
 
 /* What a manager is told to keep, one name in a line. */
@@ -277,7 +277,7 @@ static void kept_names(int manager, char *names, size_t size)
 static void memory_without_contents_gets_a_state(void **state)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	int memory_fd = shmem_make_file("test");
+	int memory_fd = vmm_make_file("test");
 	int manager = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	socklen_t size = sizeof(addr.sun_family);
 	char path[sizeof(addr.sun_path) + 1] = "", names[256];

@@ -25,9 +25,9 @@ int __wrap_vmem_nl_region_dump(struct vmem_nl *nl, vmem_nl_region_fn fn,
 int __wrap_vm_memslots_open(unsigned int *address_spaces);
 int __wrap_vm_memslots_read(int device, int vm_fd, unsigned int address_space,
 			    struct vm_memslots *memslots);
-int __wrap_host_vms_of(struct host_vms *vms, pid_t pid);
-int __wrap_host_vms_all(struct host_vms *vms);
-void __wrap_process_command(pid_t pid, char command[COMMAND_MAX]);
+int __wrap_host_vm_of(struct host_vms *vms, pid_t pid);
+int __wrap_host_vm_all(struct host_vms *vms);
+void __wrap_host_vm_command(pid_t pid, char command[COMMAND_MAX]);
 
 int __wrap_vmem_nl_open(struct vmem_nl **nlp, struct vmem_nl_error *err)
 {
@@ -137,7 +137,7 @@ static void add_vm(struct host_vms *vms, pid_t pid)
 	snprintf(vm->command, sizeof(vm->command), "vm%d", (int)pid);
 }
 
-int __wrap_host_vms_of(struct host_vms *vms, pid_t pid)
+int __wrap_host_vm_of(struct host_vms *vms, pid_t pid)
 {
 	vms->vms = calloc(1, sizeof(*vms->vms));
 	if (!vms->vms)
@@ -146,7 +146,7 @@ int __wrap_host_vms_of(struct host_vms *vms, pid_t pid)
 	return 0;
 }
 
-int __wrap_host_vms_all(struct host_vms *vms)
+int __wrap_host_vm_all(struct host_vms *vms)
 {
 	static const pid_t pids[] = {30, 10, 20};
 
@@ -158,7 +158,7 @@ int __wrap_host_vms_all(struct host_vms *vms)
 	return 0;
 }
 
-void __wrap_process_command(pid_t pid, char command[COMMAND_MAX])
+void __wrap_host_vm_command(pid_t pid, char command[COMMAND_MAX])
 {
 	snprintf(command, COMMAND_MAX, "vm%d", (int)pid);
 }

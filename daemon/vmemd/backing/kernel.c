@@ -209,7 +209,7 @@ static int read_all(struct region *region, struct vmem_nl_error *err)
 }
 
 /* Read all anew, whether it has changed or not. Not while changes are out. */
-int region_reload(struct region *region, struct vmem_nl_error *err)
+int kernel_reload(struct region *region, struct vmem_nl_error *err)
 {
 	return read_all(region, err);
 }
@@ -243,11 +243,11 @@ static void arm(sd_event_source *source, uint64_t usec)
 }
 
 /**
- * region_recheck() - find out what others have changed, and tell of it
+ * kernel_recheck() - find out what others have changed, and tell of it
  *
  * When that is not possible now, it is done later.
  */
-void region_recheck(struct region *region)
+void kernel_recheck(struct region *region)
 {
 	struct vmem_nl_error err;
 
@@ -267,7 +267,7 @@ void region_recheck(struct region *region)
 static int on_recheck(sd_event_source *source __attribute__((unused)),
 		      uint64_t usec __attribute__((unused)), void *arg)
 {
-	region_recheck(arg);
+	kernel_recheck(arg);
 	return 0;
 }
 
@@ -474,7 +474,7 @@ static int end_blocks(struct region *region, int ret,
 	region->seen = 0;
 	if (region->recheck) {
 		region->fresh = 0;
-		region_recheck(region);
+		kernel_recheck(region);
 	}
 	return ret;
 }
@@ -625,7 +625,7 @@ static int begin_blocks(struct region *region, bool repeat)
 		 * memory will be discarded that reads it, later.
 		 */
 		if (region->blocks.change.type == VMEM_NL_PLUG)
-			region_read_changes(region, &others);
+			kernel_read_changes(region, &others);
 		return end_blocks(region, ret, &changed, &err);
 	}
 	if (region->blocks.asked == 1)
@@ -754,7 +754,7 @@ static bool is_fresh(struct region *region)
 	bool others;
 
 	return region->fresh && region->fresh == loop_turn(region) &&
-	       !region_read_changes(region, &others) && !others;
+	       !kernel_read_changes(region, &others) && !others;
 }
 
 static int region_verify(struct backing *backing)
@@ -806,7 +806,7 @@ static int region_keep_requested(struct backing *backing, uint64_t size,
 	struct vmem_nl_error err;
 	int ret;
 
-	ret = region_set_requested(to_region(backing), size, &err);
+	ret = kernel_set_requested(to_region(backing), size, &err);
 	if (ret && ret != -EINPROGRESS)
 		snprintf(text, text_size, "%s", err.text);
 	return ret;
@@ -819,7 +819,7 @@ static uint64_t region_populated_slots(const struct backing *backing)
 
 static void region_drop(struct backing *backing)
 {
-	region_detach(to_region(backing));
+	kernel_detach(to_region(backing));
 }
 
 static const struct backing_ops region_ops = {
@@ -837,7 +837,7 @@ static const struct backing_ops region_ops = {
 };
 
 /* Open the handles. Return: 0, or an errno with @err filled. */
-int region_nl_open(struct region_nl *nl, struct vmem_nl_error *err)
+int kernel_nl_open(struct region_nl *nl, struct vmem_nl_error *err)
 {
 	int ret;
 
@@ -849,11 +849,11 @@ int region_nl_open(struct region_nl *nl, struct vmem_nl_error *err)
 	if (!ret)
 		ret = vmem_nl_open(&nl->size, err);
 	if (ret)
-		region_nl_close(nl);
+		kernel_nl_close(nl);
 	return ret;
 }
 
-void region_nl_close(struct region_nl *nl)
+void kernel_nl_close(struct region_nl *nl)
 {
 	vmem_nl_close(nl->read);
 	vmem_nl_close(nl->blocks);
@@ -918,7 +918,7 @@ static void drop_sources(struct region *region)
 }
 
 /**
- * region_attach() - take over a region
+ * kernel_attach() - take over a region
  * @region: filled on success, but for @prealloc, @news, @size_set, @log_set and @arg; owns
  *	@fd and @memory_fd then
  * @event: where the kernel's answers come
@@ -930,7 +930,7 @@ static void drop_sources(struct region *region)
  * Return: 0; -ENODEV the VM is gone; an errno of netlink's; -EINVAL, -EPERM,
  * -EOPNOTSUPP memory that does not fit.
  */
-int region_attach(struct region *region, sd_event *event,
+int kernel_attach(struct region *region, sd_event *event,
 		  const struct region_nl *nl, int fd, int memory_fd,
 		  struct vmem_nl_error *err)
 {
@@ -994,7 +994,7 @@ free_backing:
 	return ret;
 }
 
-void region_detach(struct region *region)
+void kernel_detach(struct region *region)
 {
 	drop_sources(region);
 	backing_free(&region->backing);
@@ -1020,7 +1020,7 @@ static int want_setting(struct region *region, unsigned int setting,
 }
 
 /**
- * region_set_requested() - record the requested size in the kernel
+ * kernel_set_requested() - record the requested size in the kernel
  * @size: bytes
  *
  * A size that is set before the kernel has answered an earlier one replaces it:
@@ -1028,7 +1028,7 @@ static int want_setting(struct region *region, unsigned int setting,
  *
  * Return: -EINPROGRESS, and region->size_set() will be called; an errno.
  */
-int region_set_requested(struct region *region, uint64_t size,
+int kernel_set_requested(struct region *region, uint64_t size,
 			 struct vmem_nl_error *err)
 {
 	region->wanted_size = size;
@@ -1036,14 +1036,14 @@ int region_set_requested(struct region *region, uint64_t size,
 }
 
 /**
- * region_set_dirty_log() - turn dirty logging of all populated slots on or off
+ * kernel_set_dirty_log() - turn dirty logging of all populated slots on or off
  *
  * The kernel does it in one batch. Slots that are populated later have what was
  * set last.
  *
- * Return: as of region_set_requested(), with region->log_set().
+ * Return: as of kernel_set_requested(), with region->log_set().
  */
-int region_set_dirty_log(struct region *region, bool on,
+int kernel_set_dirty_log(struct region *region, bool on,
 			 struct vmem_nl_error *err)
 {
 	region->wanted_log = on;
@@ -1051,14 +1051,14 @@ int region_set_dirty_log(struct region *region, bool on,
 }
 
 /**
- * region_read_changes() - consume the kernel's change count
+ * kernel_read_changes() - consume the kernel's change count
  * @others: somebody else has changed the region; only then need it be read
  *
  * After this the descriptor polls for the next change.
  *
  * Return: 0; -ENODEV the VM is gone; an errno of read(2).
  */
-int region_read_changes(struct region *region, bool *others)
+int kernel_read_changes(struct region *region, bool *others)
 {
 	uint64_t changes;
 	ssize_t got;

@@ -74,8 +74,8 @@ struct region_request {
  * @recheck: others may have changed something; verify as soon as possible
  * @recheck_source: a timer for when that has failed
  * @news: others have changed something, and it is in @backing and @state
- * @size_set: the result of region_set_requested(): 0, or an errno with text
- * @log_set: the answer to region_set_dirty_log(), likewise
+ * @size_set: the result of kernel_set_requested(): 0, or an errno with text
+ * @log_set: the answer to kernel_set_dirty_log(), likewise
  * @arg: for all three
  */
 struct region {
@@ -108,20 +108,20 @@ struct region {
 	void *arg;
 };
 
-int region_nl_open(struct region_nl *nl, struct vmem_nl_error *err);
-void region_nl_close(struct region_nl *nl);
+int kernel_nl_open(struct region_nl *nl, struct vmem_nl_error *err);
+void kernel_nl_close(struct region_nl *nl);
 
-int region_attach(struct region *region, sd_event *event,
+int kernel_attach(struct region *region, sd_event *event,
 		  const struct region_nl *nl, int fd, int memory_fd,
 		  struct vmem_nl_error *err);
-void region_detach(struct region *region);
+void kernel_detach(struct region *region);
 
-int region_set_requested(struct region *region, uint64_t size,
+int kernel_set_requested(struct region *region, uint64_t size,
 			 struct vmem_nl_error *err);
-int region_set_dirty_log(struct region *region, bool on,
+int kernel_set_dirty_log(struct region *region, bool on,
 			 struct vmem_nl_error *err);
-void region_recheck(struct region *region);
-int region_reload(struct region *region, struct vmem_nl_error *err);
-int region_read_changes(struct region *region, bool *others);
+void kernel_recheck(struct region *region);
+int kernel_reload(struct region *region, struct vmem_nl_error *err);
+int kernel_read_changes(struct region *region, bool *others);
 
 #endif /* REGION_H */

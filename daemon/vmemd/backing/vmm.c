@@ -12,7 +12,7 @@
  * memory as of any other.
  *
  * Where the region is in the guest. The BAR's address is the choice of firmware
- * or guest, and no message tells it; see shmem_place(). Until it is known the
+ * or guest, and no message tells it; see vmm_place(). Until it is known the
  * device says that it has no memory. The memory table, in which the front end
  * lists each mapping with its guest address, shows whether it is true.
  *
@@ -139,7 +139,7 @@ static bool wanted(const struct shmem *shmem, unsigned int i)
 }
 
 /* Bytes of a slot that are plugged. */
-uint64_t shmem_slot_plugged(const struct shmem *shmem, unsigned int slot)
+uint64_t vmm_slot_plugged(const struct shmem *shmem, unsigned int slot)
 {
 	const struct shmem_slot *s = &shmem->slots[slot];
 
@@ -368,10 +368,11 @@ static int ask(struct shmem *shmem, uint64_t offset, uint64_t size,
 			 SHMEM_TABLE_SIZE);
 		return -ENOSPC;
 	}
-	ret = vhost_user_ask(shmem->vu,
-			     map ? VHOST_USER_BACKEND_SHMEM_MAP
-				 : VHOST_USER_BACKEND_SHMEM_UNMAP,
-			     &mmap, sizeof(mmap), map ? shmem->memory.fd : -1);
+	ret = vhost_channel_ask(shmem->vu,
+				map ? VHOST_USER_BACKEND_SHMEM_MAP
+				    : VHOST_USER_BACKEND_SHMEM_UNMAP,
+				&mmap, sizeof(mmap),
+				map ? shmem->memory.fd : -1);
 	if (ret) {
 		snprintf(backing->reason, sizeof(backing->reason),
 			 "the backend channel: %s", strerror(-ret));
@@ -419,8 +420,8 @@ static void finish(struct shmem *shmem)
 		/* Only all blocks can be unplugged of what is not known. */
 		known = backing->lost;
 		backing->lost = false;
-		shmem_state_commit(&shmem->state, change->first, change->nr,
-				   change->plug);
+		vmm_state_commit(&shmem->state, change->first, change->nr,
+				 change->plug);
 		shmem->may_repeat = false;
 		if (change->plug)
 			backing_note_plugged(backing, gpa, size);
@@ -557,7 +558,7 @@ static void on_started(void *arg)
 {
 	struct shmem *shmem = arg;
 
-	shmem_state_set(&shmem->state.header->used, 1);
+	vmm_state_set(&shmem->state.header->used, 1);
 	shmem->running = true;
 	read_table(shmem);
 	advance_mapping(shmem);
@@ -668,8 +669,8 @@ static int on_timer(sd_event_source *source __attribute__((unused)),
 		return 0;
 	}
 	/* News of no change do no harm to a driver. */
-	ret = vhost_user_ask(shmem->vu, VHOST_USER_BACKEND_CONFIG_CHANGE_MSG,
-			     NULL, 0, -1);
+	ret = vhost_channel_ask(shmem->vu, VHOST_USER_BACKEND_CONFIG_CHANGE_MSG,
+				NULL, 0, -1);
 	if (ret)
 		set_timer(shmem, TABLE_USEC);
 	else
@@ -721,7 +722,7 @@ static int shmem_repeat(struct backing *backing, bool plug, uint64_t gpa,
 			uint64_t size)
 {
 	struct shmem *shmem = to_shmem(backing);
-	const struct shmem_record *last = shmem_state_last(&shmem->state);
+	const struct shmem_record *last = vmm_state_last(&shmem->state);
 	bool may = shmem->may_repeat;
 
 	shmem->may_repeat = false;
@@ -767,12 +768,12 @@ static int shmem_set_requested(struct backing *backing, uint64_t size,
 			       char *text __attribute__((unused)),
 			       size_t text_size __attribute__((unused)))
 {
-	shmem_state_set(&to_shmem(backing)->state.header->requested_size, size);
+	vmm_state_set(&to_shmem(backing)->state.header->requested_size, size);
 	return 0;
 }
 
 /**
- * shmem_place() - tell where the region is in the guest
+ * vmm_place() - tell where the region is in the guest
  * @gpa: the address of the front end's shared memory region, multiple of the
  *	block size
  * @text: what is wrong, on error
@@ -782,12 +783,11 @@ static int shmem_set_requested(struct backing *backing, uint64_t size,
  *
  * Return: 0; -EINVAL; -EBUSY it is known to be elsewhere, and in use.
  */
-int shmem_place(struct shmem *shmem, uint64_t gpa, char *text, size_t text_size)
+int vmm_place(struct shmem *shmem, uint64_t gpa, char *text, size_t text_size)
 {
 	struct backing *backing = &shmem->backing;
 
-	if (!gpa ||
-	    !shmem_state_fits(gpa, backing->size, backing->block_size)) {
+	if (!gpa || !vmm_state_fits(gpa, backing->size, backing->block_size)) {
 		snprintf(text, text_size,
 			 "0x%" PRIx64 " is not where a region of blocks of "
 			 "%" PRIu64 " bytes can be",
@@ -804,7 +804,7 @@ int shmem_place(struct shmem *shmem, uint64_t gpa, char *text, size_t text_size)
 	}
 	backing->gpa = gpa;
 	backing->placed = true;
-	shmem_state_set(&shmem->state.header->gpa, gpa);
+	vmm_state_set(&shmem->state.header->gpa, gpa);
 	find_left(shmem, true);
 	guest_access_known(shmem->vu->access);
 	return 0;
@@ -813,7 +813,7 @@ int shmem_place(struct shmem *shmem, uint64_t gpa, char *text, size_t text_size)
 /* --- Start and end --- */
 
 /* The size of a first slot with which SHMEM_MAX_SLOTS reach the region's end. */
-uint64_t shmem_default_slot(uint64_t region_size, uint64_t block_size)
+uint64_t vmm_default_slot(uint64_t region_size, uint64_t block_size)
 {
 	uint64_t slot =
 		block_size > SHMEM_SLOT_MIN ? block_size : SHMEM_SLOT_MIN;
@@ -845,12 +845,12 @@ static void lay_out(struct shmem *shmem, uint64_t slot_size)
 }
 
 /**
- * shmem_make_file() - make an empty file in memory
+ * vmm_make_file() - make an empty file in memory
  * @name: for people
  *
  * Return: a descriptor, or an errno of memfd_create(2).
  */
-int shmem_make_file(const char *name)
+int vmm_make_file(const char *name)
 {
 	int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
@@ -897,10 +897,10 @@ static bool has_contents(int fd, const struct stat *st)
 	       (lseek(fd, 0, SEEK_DATA) >= 0 || errno != ENXIO);
 }
 
-static bool any_plugged(const struct shmem_state *state, uint64_t nr)
+static bool any_plugged(const struct vmm_state *state, uint64_t nr)
 {
 	for (uint64_t i = 0; i < nr; i++)
-		if (shmem_state_plugged(state, i))
+		if (vmm_state_plugged(state, i))
 			return true;
 	return false;
 }
@@ -922,7 +922,7 @@ static int open_files(struct shmem *shmem, int memory_fd, uint64_t size,
 			 strerror(-ret));
 		return ret;
 	}
-	if (!shmem_state_is_there(shmem->state_fd) &&
+	if (!vmm_state_is_there(shmem->state_fd) &&
 	    has_contents(memory_fd, &st)) {
 		snprintf(text, text_size,
 			 "\"memory\" descriptor: it has contents, and no state "
@@ -930,8 +930,8 @@ static int open_files(struct shmem *shmem, int memory_fd, uint64_t size,
 			 "neither");
 		return -EINVAL;
 	}
-	ret = shmem_state_open(&shmem->state, shmem->state_fd, size, block_size,
-			       slot_size, text, text_size);
+	ret = vmm_state_open(&shmem->state, shmem->state_fd, size, block_size,
+			     slot_size, text, text_size);
 	if (ret)
 		return ret;
 	if (!st.st_size && any_plugged(&shmem->state, size / block_size)) {
@@ -945,7 +945,7 @@ static int open_files(struct shmem *shmem, int memory_fd, uint64_t size,
 				  text_size);
 	}
 	if (ret)
-		shmem_state_close(&shmem->state);
+		vmm_state_close(&shmem->state);
 	return ret;
 }
 
@@ -955,14 +955,14 @@ static void read_blocks(struct shmem *shmem)
 	struct blocks *plugged = &shmem->backing.plugged;
 
 	for (uint64_t i = 0; i < plugged->nr; i++)
-		if (shmem_state_plugged(&shmem->state, i))
+		if (vmm_state_plugged(&shmem->state, i))
 			blocks_set(plugged, i, 1);
 }
 
 static int shmem_place_at(struct backing *backing, uint64_t gpa, char *text,
 			  size_t text_size)
 {
-	return shmem_place(to_shmem(backing), gpa, text, text_size);
+	return vmm_place(to_shmem(backing), gpa, text, text_size);
 }
 
 static uint64_t shmem_populated_slots(const struct backing *backing)
@@ -977,7 +977,7 @@ static uint64_t shmem_populated_slots(const struct backing *backing)
 
 static void shmem_drop(struct backing *backing)
 {
-	shmem_detach(to_shmem(backing));
+	vmm_detach(to_shmem(backing));
 }
 
 static const struct backing_ops backing_ops = {
@@ -996,7 +996,7 @@ static const struct backing_ops backing_ops = {
 };
 
 /**
- * shmem_attach() - become the backing of memory that front ends map
+ * vmm_attach() - become the backing of memory that front ends map
  * @vu: where they come
  * @memory_fd: a file, empty or with what was there before; owned from here, also
  *	on error
@@ -1008,10 +1008,10 @@ static const struct backing_ops backing_ops = {
  *
  * Return: 0, or an errno.
  */
-int shmem_attach(struct shmem *shmem, sd_event *event, struct vhost_user *vu,
-		 int memory_fd, int state_fd, uint64_t region_size,
-		 uint64_t block_size, uint64_t slot_size, char *text,
-		 size_t text_size)
+int vmm_attach(struct shmem *shmem, sd_event *event, struct vhost_user *vu,
+	       int memory_fd, int state_fd, uint64_t region_size,
+	       uint64_t block_size, uint64_t slot_size, char *text,
+	       size_t text_size)
 {
 	int ret;
 
@@ -1045,13 +1045,13 @@ int shmem_attach(struct shmem *shmem, sd_event *event, struct vhost_user *vu,
 	lay_out(shmem, slot_size);
 	shmem->backing.nr_slots = shmem->nr_slots;
 	shmem->backing.memory = &shmem->memory;
-	vhost_user_use_shmem(vu, region_size, &shmem_ops, shmem);
+	vhost_channel_use_shmem(vu, region_size, &shmem_ops, shmem);
 	return 0;
 
 free_backing:
 	backing_free(&shmem->backing);
 	shmem->timer = sd_event_source_disable_unref(shmem->timer);
-	shmem_state_close(&shmem->state);
+	vmm_state_close(&shmem->state);
 close_files:
 	close(memory_fd);
 	close(state_fd);
@@ -1059,10 +1059,10 @@ close_files:
 }
 
 /* The front end must be gone. Memory and state stay, with who else has them. */
-void shmem_detach(struct shmem *shmem)
+void vmm_detach(struct shmem *shmem)
 {
 	shmem->timer = sd_event_source_disable_unref(shmem->timer);
-	shmem_state_close(&shmem->state);
+	vmm_state_close(&shmem->state);
 	backing_free(&shmem->backing);
 	close(shmem->memory.fd);
 	close(shmem->state_fd);

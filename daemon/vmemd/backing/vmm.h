@@ -105,7 +105,7 @@ struct shmem_left {
  */
 struct shmem {
 	struct backing backing;
-	struct shmem_state state;
+	struct vmm_state state;
 	int state_fd;
 	struct memory memory;
 	struct vhost_user *vu;
@@ -125,16 +125,15 @@ struct shmem {
 	struct log_limit limit;
 };
 
-uint64_t shmem_default_slot(uint64_t region_size, uint64_t block_size);
-int shmem_make_file(const char *name);
-int shmem_attach(struct shmem *shmem, sd_event *event, struct vhost_user *vu,
-		 int memory_fd, int state_fd, uint64_t region_size,
-		 uint64_t block_size, uint64_t slot_size, char *text,
-		 size_t text_size);
-void shmem_detach(struct shmem *shmem);
+uint64_t vmm_default_slot(uint64_t region_size, uint64_t block_size);
+int vmm_make_file(const char *name);
+int vmm_attach(struct shmem *shmem, sd_event *event, struct vhost_user *vu,
+	       int memory_fd, int state_fd, uint64_t region_size,
+	       uint64_t block_size, uint64_t slot_size, char *text,
+	       size_t text_size);
+void vmm_detach(struct shmem *shmem);
 
-int shmem_place(struct shmem *shmem, uint64_t gpa, char *text,
-		size_t text_size);
-uint64_t shmem_slot_plugged(const struct shmem *shmem, unsigned int slot);
+int vmm_place(struct shmem *shmem, uint64_t gpa, char *text, size_t text_size);
+uint64_t vmm_slot_plugged(const struct shmem *shmem, unsigned int slot);
 
 #endif /* SHMEM_H */

@@ -38,7 +38,7 @@
 #define WORD_BITS 64
 
 /* Store one number of the state; it is there at once, or not at all. */
-void shmem_state_set(volatile uint64_t *field, uint64_t value)
+void vmm_state_set(volatile uint64_t *field, uint64_t value)
 {
 	/* Where a process ends, what its processor has stored is in order. */
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
@@ -46,17 +46,17 @@ void shmem_state_set(volatile uint64_t *field, uint64_t value)
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
-const struct shmem_record *shmem_state_last(const struct shmem_state *state)
+const struct shmem_record *vmm_state_last(const struct vmm_state *state)
 {
 	return &state->header->records[state->header->current & 1];
 }
 
-bool shmem_state_plugged(const struct shmem_state *state, uint64_t block)
+bool vmm_state_plugged(const struct vmm_state *state, uint64_t block)
 {
 	return state->map[block / WORD_BITS] >> block % WORD_BITS & 1;
 }
 
-static void carry_out(struct shmem_state *state,
+static void carry_out(struct vmm_state *state,
 		      const struct shmem_record *record)
 {
 	uint64_t end = record->first + record->nr;
@@ -77,23 +77,23 @@ static void carry_out(struct shmem_state *state,
 }
 
 /**
- * shmem_state_commit() - blocks were plugged or unplugged
+ * vmm_state_commit() - blocks were plugged or unplugged
  * @first: number of the first block
  * @nr: how many, at least one
  */
-void shmem_state_commit(struct shmem_state *state, uint64_t first, uint64_t nr,
-			bool plug)
+void vmm_state_commit(struct vmm_state *state, uint64_t first, uint64_t nr,
+		      bool plug)
 {
 	struct shmem_header *header = state->header;
 	uint64_t next = !(header->current & 1);
 
 	header->records[next] = (struct shmem_record){first, nr, plug};
-	shmem_state_set(&header->current, next);
+	vmm_state_set(&header->current, next);
 	carry_out(state, &header->records[next]);
 }
 
 /* A file that is new, or was being made when its maker was killed. */
-static void create(struct shmem_state *state, uint64_t region_size,
+static void create(struct vmm_state *state, uint64_t region_size,
 		   uint64_t block_size, uint64_t slot_size)
 {
 	struct shmem_header *header = state->header;
@@ -103,14 +103,14 @@ static void create(struct shmem_state *state, uint64_t region_size,
 	header->region_size = region_size;
 	header->block_size = block_size;
 	header->slot_size = slot_size;
-	shmem_state_set(&header->magic, MAGIC);
+	vmm_state_set(&header->magic, MAGIC);
 }
 
 /**
- * shmem_state_fits() - can a region be at this guest address?
+ * vmm_state_fits() - can a region be at this guest address?
  * @gpa: multiple of the block size, with room for the region behind it
  */
-bool shmem_state_fits(uint64_t gpa, uint64_t region_size, uint64_t block_size)
+bool vmm_state_fits(uint64_t gpa, uint64_t region_size, uint64_t block_size)
 {
 	return gpa % block_size == 0 && gpa <= UINT64_MAX - region_size;
 }
@@ -131,7 +131,7 @@ static bool is_damaged(const struct shmem_header *header)
 		    record->plug > 1)
 			return true;
 	}
-	return !shmem_state_fits(header->gpa, size, block) ||
+	return !vmm_state_fits(header->gpa, size, block) ||
 	       header->requested_size > size ||
 	       header->requested_size % block || header->used > 1 ||
 	       header->current > 1;
@@ -176,7 +176,7 @@ static int check(const struct shmem_header *header, uint64_t region_size,
 }
 
 /* Is there a state in a file? Nothing is changed. */
-bool shmem_state_is_there(int fd)
+bool vmm_state_is_there(int fd)
 {
 	uint64_t magic;
 
@@ -186,16 +186,16 @@ bool shmem_state_is_there(int fd)
 }
 
 /**
- * shmem_state_open() - map the state, and make it if the file is new
+ * vmm_state_open() - map the state, and make it if the file is new
  * @fd: a regular file that may be written, empty if it is new; not kept
  * @region_size, @block_size, @slot_size: bytes; what it has to be for
  * @text: what is wrong, on error
  *
  * Return: 0; -EINVAL it is another's; an errno of ftruncate(2) or mmap(2).
  */
-int shmem_state_open(struct shmem_state *state, int fd, uint64_t region_size,
-		     uint64_t block_size, uint64_t slot_size, char *text,
-		     size_t text_size)
+int vmm_state_open(struct vmm_state *state, int fd, uint64_t region_size,
+		   uint64_t block_size, uint64_t slot_size, char *text,
+		   size_t text_size)
 {
 	uint64_t words = region_size / block_size / WORD_BITS + 1;
 	struct stat st;
@@ -244,14 +244,14 @@ int shmem_state_open(struct shmem_state *state, int fd, uint64_t region_size,
 	ret = check(&state->was, region_size, block_size, slot_size, text,
 		    text_size);
 	if (ret) {
-		shmem_state_close(state);
+		vmm_state_close(state);
 		return ret;
 	}
 	carry_out(state, &state->was.records[state->was.current]);
 	return 0;
 }
 
-void shmem_state_close(struct shmem_state *state)
+void vmm_state_close(struct vmm_state *state)
 {
 	file_map_close(&state->file);
 	memset(state, 0, sizeof(*state));

@@ -47,7 +47,7 @@ struct shmem_header {
 };
 
 /**
- * struct shmem_state - the file, mapped
+ * struct vmm_state - the file, mapped
  * @header: its beginning
  * @map: one bit for each block, set if it is plugged
  * @size: of the file
@@ -55,7 +55,7 @@ struct shmem_header {
  * @found: it was there, with a state in it
  * @was: what the beginning was then, checked; others may write to the file
  */
-struct shmem_state {
+struct vmm_state {
 	struct shmem_header *header;
 	uint64_t *map;
 	size_t size;
@@ -64,18 +64,18 @@ struct shmem_state {
 	struct shmem_header was;
 };
 
-bool shmem_state_is_there(int fd);
-int shmem_state_open(struct shmem_state *state, int fd, uint64_t region_size,
-		     uint64_t block_size, uint64_t slot_size, char *text,
-		     size_t text_size);
-void shmem_state_close(struct shmem_state *state);
-bool shmem_state_fits(uint64_t gpa, uint64_t region_size, uint64_t block_size);
+bool vmm_state_is_there(int fd);
+int vmm_state_open(struct vmm_state *state, int fd, uint64_t region_size,
+		   uint64_t block_size, uint64_t slot_size, char *text,
+		   size_t text_size);
+void vmm_state_close(struct vmm_state *state);
+bool vmm_state_fits(uint64_t gpa, uint64_t region_size, uint64_t block_size);
 
-void shmem_state_commit(struct shmem_state *state, uint64_t first, uint64_t nr,
-			bool plug);
-const struct shmem_record *shmem_state_last(const struct shmem_state *state);
-bool shmem_state_plugged(const struct shmem_state *state, uint64_t block);
+void vmm_state_commit(struct vmm_state *state, uint64_t first, uint64_t nr,
+		      bool plug);
+const struct shmem_record *vmm_state_last(const struct vmm_state *state);
+bool vmm_state_plugged(const struct vmm_state *state, uint64_t block);
 
-void shmem_state_set(volatile uint64_t *field, uint64_t value);
+void vmm_state_set(volatile uint64_t *field, uint64_t value);
 
 #endif /* SHMEM_STATE_H */

@@ -70,10 +70,10 @@ static uint64_t most_slots(const struct vmem_device *device)
 }
 
 /**
- * budget_control_others() - memslots that the other devices may come to
+ * budget_methods_others() - memslots that the other devices may come to
  * @device: the one that is not counted
  */
-uint64_t budget_control_others(const struct vmem *vmem,
+uint64_t budget_methods_others(const struct vmem *vmem,
 			       const struct vmem_device *device)
 {
 	uint64_t slots = 0;
@@ -100,7 +100,7 @@ static void add_devices(const struct vmem *vmem,
 			request->consumer_limit = limit;
 	}
 	request->reserved =
-		add(request->reserved, budget_control_others(vmem, device));
+		add(request->reserved, budget_methods_others(vmem, device));
 }
 
 static json_object *new_budget(const struct budget *budget)
@@ -115,8 +115,8 @@ static json_object *new_budget(const struct budget *budget)
 	return object;
 }
 
-/** budget_control_plan() - method "plan" of a device */
-int budget_control_plan(struct control_call *call, const struct vmem *vmem,
+/** budget_methods_plan() - method "plan" of a device */
+int budget_methods_plan(struct control_call *call, const struct vmem *vmem,
 			struct vmem_device *device)
 {
 	struct budget_request request = {0};
@@ -142,7 +142,7 @@ int budget_control_plan(struct control_call *call, const struct vmem *vmem,
 }
 
 /**
- * budget_control_attach() - may a region be attached, for "attach"
+ * budget_methods_attach() - may a region be attached, for "attach"
  * @device: that has none yet
  * @region_fd: of the region
  *
@@ -152,7 +152,7 @@ int budget_control_plan(struct control_call *call, const struct vmem *vmem,
  * Return: 0, also if it is no region, which others find out; -ENOSPC with a
  * message: a consumer could take part no more.
  */
-int budget_control_attach(struct control_call *call, const struct vmem *vmem,
+int budget_methods_attach(struct control_call *call, const struct vmem *vmem,
 			  const struct vmem_device *device, int region_fd)
 {
 	struct vmem_nl_region region;
@@ -163,7 +163,7 @@ int budget_control_attach(struct control_call *call, const struct vmem *vmem,
 		return 0;
 	for (unsigned int i = 0; !ret && i < vmem->nr_devices; i++) {
 		const struct vmem_device *other = &vmem->devices[i];
-		uint64_t others = budget_control_others(vmem, other);
+		uint64_t others = budget_methods_others(vmem, other);
 
 		/* Others than the kernel's have no consumers. */
 		if (!other->attached)
@@ -177,8 +177,8 @@ int budget_control_attach(struct control_call *call, const struct vmem *vmem,
 	return ret;
 }
 
-/** budget_control_status() - how the region is cut, and why, for "status" */
-json_object *budget_control_status(const struct vmem_device *device)
+/** budget_methods_status() - how the region is cut, and why, for "status" */
+json_object *budget_methods_status(const struct vmem_device *device)
 {
 	return new_budget(&device->budget);
 }

@@ -5,12 +5,12 @@
 
 #include "daemon.h"
 
-int budget_control_plan(struct control_call *call, const struct vmem *vmem,
+int budget_methods_plan(struct control_call *call, const struct vmem *vmem,
 			struct vmem_device *device);
-int budget_control_attach(struct control_call *call, const struct vmem *vmem,
+int budget_methods_attach(struct control_call *call, const struct vmem *vmem,
 			  const struct vmem_device *device, int region_fd);
-uint64_t budget_control_others(const struct vmem *vmem,
+uint64_t budget_methods_others(const struct vmem *vmem,
 			       const struct vmem_device *device);
-json_object *budget_control_status(const struct vmem_device *device);
+json_object *budget_methods_status(const struct vmem_device *device);
 
 #endif /* BUDGET_CONTROL_H */

@@ -152,10 +152,10 @@ static int get_memslots(struct control_call *call,
 }
 
 /**
- * consumer_control_subscribe() - method "subscribe" of a device's consumers
+ * consumer_methods_subscribe() - method "subscribe" of a device's consumers
  * @others: memslots that the daemon's other devices may come to
  */
-int consumer_control_subscribe(struct control_call *call,
+int consumer_methods_subscribe(struct control_call *call,
 			       struct consumers *consumers, uint64_t others)
 {
 	const char *name = get_text(call, "name");
@@ -212,8 +212,8 @@ static void copy_reason(char to[CONSUMER_REASON_MAX], const char *from)
 			*to = '?';
 }
 
-/** consumer_control_done() - method "done" of a consumer */
-int consumer_control_done(struct control_call *call)
+/** consumer_methods_done() - method "done" of a consumer */
+int consumer_methods_done(struct control_call *call)
 {
 	struct subscription *subscription = control_held(call->client, on_gone);
 	char reason[CONSUMER_REASON_MAX];
@@ -243,8 +243,8 @@ int consumer_control_done(struct control_call *call)
 	return 0;
 }
 
-/** consumer_control_list() - an array of what is known of each consumer */
-json_object *consumer_control_list(const struct consumers *consumers)
+/** consumer_methods_list() - an array of what is known of each consumer */
+json_object *consumer_methods_list(const struct consumers *consumers)
 {
 	json_object *list = json_object_new_array();
 	const struct consumer *consumer;

@@ -8,9 +8,9 @@
 #include "control/socket.h"
 #include "device/consumer.h"
 
-int consumer_control_subscribe(struct control_call *call,
+int consumer_methods_subscribe(struct control_call *call,
 			       struct consumers *consumers, uint64_t others);
-int consumer_control_done(struct control_call *call);
-json_object *consumer_control_list(const struct consumers *consumers);
+int consumer_methods_done(struct control_call *call);
+json_object *consumer_methods_list(const struct consumers *consumers);
 
 #endif /* CONSUMER_CONTROL_H */

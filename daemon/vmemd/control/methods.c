@@ -35,7 +35,7 @@ static void add_device(json_object *object, const struct vmem_device *device)
 }
 
 /* The sizes, for answers and events. */
-json_object *vmem_control_sizes(const struct vmem_device *device)
+json_object *methods_sizes(const struct vmem_device *device)
 {
 	json_object *object = json_object_new_object();
 
@@ -59,7 +59,7 @@ static void add_held_since(json_object *object,
 }
 
 /* How far it is ready for a migration, for answers. */
-json_object *vmem_control_migration(const struct vmem_device *device)
+json_object *methods_migration(const struct vmem_device *device)
 {
 	json_object *object = json_object_new_object();
 
@@ -275,7 +275,7 @@ static int new_status(struct vmem_device *device, json_object **statusp,
 	if (!vmem_device_region(device)) {
 		status = json_object_new_object();
 		add_device(status, device);
-		shmem_control_status(device, status);
+		vmm_methods_status(device, status);
 		add_memory(status, device);
 		add_model(status, device);
 		*statusp = status;
@@ -302,7 +302,7 @@ static int new_status(struct vmem_device *device, json_object **statusp,
 	json_add_size(status, "populated_slots", state.populated_slots);
 	json_add_size(status, "address_spaces", state.address_spaces);
 	json_add_bool(status, "dirty_log", state.dirty_log);
-	json_object_object_add(status, "budget", budget_control_status(device));
+	json_object_object_add(status, "budget", budget_methods_status(device));
 	json_object_object_add(
 		status, "metadata",
 		new_metadata(state.has_metadata, &state.metadata));
@@ -404,7 +404,7 @@ static int handle_resize(struct control_call *call, void *arg)
 	if (ret == -EINPROGRESS)
 		return control_wait(call, &device->resize_token);
 	if (!ret)
-		call->result = vmem_control_sizes(device);
+		call->result = methods_sizes(device);
 	return ret;
 }
 
@@ -452,7 +452,7 @@ static int handle_system_reset(struct control_call *call, void *arg)
 	if (ret == -EINPROGRESS || (ret == -EALREADY && device->reset_token))
 		return control_wait(call, &device->reset_token);
 	if (!ret)
-		call->result = vmem_control_sizes(device);
+		call->result = methods_sizes(device);
 	return ret;
 }
 
@@ -532,7 +532,7 @@ static int handle_slots(struct control_call *call, void *arg)
 	if (!vmem_device_region(device)) {
 		call->result = json_object_new_object();
 		json_object_object_add(call->result, "slots",
-				       shmem_control_slots(device, start));
+				       vmm_methods_slots(device, start));
 		return 0;
 	}
 	if (!device->slots || start <= device->region.backing.gpa) {
@@ -690,7 +690,7 @@ static int handle_hold(struct control_call *call, void *arg)
 	if (token)
 		control_answer(&vmem->control, token, -ECANCELED, NULL,
 			       "the hold was ended before it was complete");
-	call->result = vmem_control_migration(device);
+	call->result = methods_migration(device);
 	return 0;
 }
 
@@ -756,7 +756,7 @@ static int handle_save(struct control_call *call, void *arg)
 static int attach_again(struct vmem *vmem, struct vmem_device *device,
 			struct control_call *call)
 {
-	if (vmem_device_of_region(vmem, device->nl.read, call->fds[0]) ==
+	if (daemon_device_of_region(vmem, device->nl.read, call->fds[0]) ==
 	    device)
 		return 0;
 	snprintf(call->message, sizeof(call->message),
@@ -789,15 +789,15 @@ static int handle_attach(struct control_call *call, void *arg)
 	if (device->attached) {
 		ret = attach_again(vmem, device, call);
 	} else {
-		ret = budget_control_attach(call, vmem, device, call->fds[0]);
+		ret = budget_methods_attach(call, vmem, device, call->fds[0]);
 		if (ret)
 			return ret;
 		region_fd = call->fds[0];
 		memory_fd = call->fds[1];
 		call->fds[0] = -1;
 		call->fds[1] = -1;
-		ret = vmem_attach(vmem, device, region_fd, memory_fd,
-				  call->message, sizeof(call->message));
+		ret = daemon_attach(vmem, device, region_fd, memory_fd,
+				    call->message, sizeof(call->message));
 		if (!ret) {
 			notify_store(
 				&vmem->notify,
@@ -846,7 +846,7 @@ static json_object *new_event(unsigned int subject, void *arg)
 		json_add_text(event, "event", "no-region");
 		return event;
 	}
-	event = vmem_control_sizes(device);
+	event = methods_sizes(device);
 	json_add_text(event, "event", "state");
 	json_add_bool(event, "connected", vhost_user_connected(&device->vu));
 	json_add_bool(event, "ready", vhost_user_driver_ready(&device->vu));
@@ -880,14 +880,14 @@ static int handle_subscribe(struct control_call *call, void *arg)
 			 "devices of memory");
 		return -EOPNOTSUPP;
 	}
-	return consumer_control_subscribe(call, &device->consumers,
-					  budget_control_others(arg, device));
+	return consumer_methods_subscribe(call, &device->consumers,
+					  budget_methods_others(arg, device));
 }
 
 static int handle_done(struct control_call *call,
 		       void *arg __attribute__((unused)))
 {
-	return consumer_control_done(call);
+	return consumer_methods_done(call);
 }
 
 static int handle_consumers(struct control_call *call, void *arg)
@@ -900,7 +900,7 @@ static int handle_consumers(struct control_call *call, void *arg)
 		return ret;
 	call->result = json_object_new_object();
 	json_object_object_add(call->result, "consumers",
-			       consumer_control_list(&device->consumers));
+			       consumer_methods_list(&device->consumers));
 	return 0;
 }
 
@@ -910,7 +910,7 @@ static int handle_plan(struct control_call *call, void *arg)
 	int ret;
 
 	ret = need_device(arg, call, &device);
-	return ret ? ret : budget_control_plan(call, arg, device);
+	return ret ? ret : budget_methods_plan(call, arg, device);
 }
 
 static const struct control_method control_methods[] = {
@@ -924,7 +924,7 @@ static const struct control_method control_methods[] = {
 	{"attach", handle_attach},	 {},
 };
 
-const struct control_ops vmem_control_ops = {
+const struct control_ops methods_ops = {
 	.methods = control_methods,
 	.nr_subjects = nr_subjects,
 	.watch = handle_watch,

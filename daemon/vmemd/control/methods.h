@@ -5,9 +5,9 @@
 
 #include "daemon.h"
 
-extern const struct control_ops vmem_control_ops;
+extern const struct control_ops methods_ops;
 
-json_object *vmem_control_migration(const struct vmem_device *device);
-json_object *vmem_control_sizes(const struct vmem_device *device);
+json_object *methods_migration(const struct vmem_device *device);
+json_object *methods_sizes(const struct vmem_device *device);
 
 #endif /* VMEM_CONTROL_H */

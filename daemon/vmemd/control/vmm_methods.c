@@ -22,7 +22,7 @@ static uint64_t front_end_pid(const struct vhost_user *vu)
 }
 
 /* What is not of the device model, and not of the kernel. */
-void shmem_control_status(const struct vmem_device *device, json_object *status)
+void vmm_methods_status(const struct vmem_device *device, json_object *status)
 {
 	const struct shmem *shmem = &device->shmem;
 	const struct backing *backing = &shmem->backing;
@@ -47,8 +47,7 @@ void shmem_control_status(const struct vmem_device *device, json_object *status)
 }
 
 /* Slots that are mapped, from guest address @start on. */
-json_object *shmem_control_slots(const struct vmem_device *device,
-				 uint64_t start)
+json_object *vmm_methods_slots(const struct vmem_device *device, uint64_t start)
 {
 	const struct shmem *shmem = &device->shmem;
 	json_object *slots = json_object_new_array();
@@ -65,7 +64,7 @@ json_object *shmem_control_slots(const struct vmem_device *device,
 		json_add_size(object, "gpa", gpa);
 		json_add_size(object, "size", slot->size);
 		json_add_size(object, "plugged_size",
-			      shmem_slot_plugged(shmem, i));
+			      vmm_slot_plugged(shmem, i));
 		json_object_object_add(object, "metadata", NULL);
 		json_object_array_add(slots, object);
 	}

@@ -5,11 +5,10 @@
 
 #include <json-c/json.h>
 
-#include "device/device.h"
+#include "device/vmem_device.h"
 
-void shmem_control_status(const struct vmem_device *device,
-			  json_object *status);
-json_object *shmem_control_slots(const struct vmem_device *device,
-				 uint64_t start);
+void vmm_methods_status(const struct vmem_device *device, json_object *status);
+json_object *vmm_methods_slots(const struct vmem_device *device,
+			       uint64_t start);
 
 #endif /* SHMEM_CONTROL_H */

@@ -273,7 +273,7 @@ static int unplug_gaps(struct region *region, const struct blocks *wanted,
 	struct blocks gaps;
 	int ret;
 
-	ret = region_reload(region, err);
+	ret = kernel_reload(region, err);
 	if (ret)
 		return ret;
 	ret = copy(&gaps, &region->backing.plugged);
@@ -285,7 +285,7 @@ static int unplug_gaps(struct region *region, const struct blocks *wanted,
 	if (gaps.set)
 		ret = change(region, false, &gaps, true, err);
 	blocks_free(&gaps);
-	return ret ? ret : region_reload(region, err);
+	return ret ? ret : kernel_reload(region, err);
 }
 
 static int bring_to(struct region *region, const struct save_state *saved,

@@ -19,7 +19,7 @@
 #include "common/fd.h"
 #include "vhost/backend_channel.h"
 #include "vhost/connection.h"
-#include "vhost/queue.h"
+#include "vhost/vhost_queue.h"
 
 /*
  * What was asked for on it gets no reply. That is dealt with in the next turn,
@@ -121,17 +121,17 @@ bool vhost_channel_ready(struct vhost_user *vu)
 }
 
 /**
- * vhost_user_ask() - ask something of the front end
+ * vhost_channel_ask() - ask something of the front end
  * @request: of enum vhost_user_backend_request
  * @payload: @size bytes of it
  * @fd: descriptor that goes with it, or -1
  *
- * The ops of vhost_user_use_shmem() are told the reply.
+ * The ops of vhost_channel_use_shmem() are told the reply.
  *
  * Return: 0; -ENOTCONN there is no channel; -EAGAIN it is full.
  */
-int vhost_user_ask(struct vhost_user *vu, uint32_t request, const void *payload,
-		   uint32_t size, int fd)
+int vhost_channel_ask(struct vhost_user *vu, uint32_t request,
+		      const void *payload, uint32_t size, int fd)
 {
 	struct vhost_user_header header = {
 		.request = request,
@@ -196,14 +196,14 @@ static void on_reply(struct vhost_user *vu)
 }
 
 /**
- * vhost_user_use_shmem() - have a shared memory region
+ * vhost_channel_use_shmem() - have a shared memory region
  * @size: bytes
  * @ops: of whoever asks for memory to be mapped there
  *
  * Before the first front end. Front ends that cannot do that are refused.
  */
-void vhost_user_use_shmem(struct vhost_user *vu, uint64_t size,
-			  const struct vhost_user_shmem_ops *ops, void *arg)
+void vhost_channel_use_shmem(struct vhost_user *vu, uint64_t size,
+			     const struct vhost_user_shmem_ops *ops, void *arg)
 {
 	vu->shmem_size = size;
 	vu->shmem = ops;
@@ -239,7 +239,7 @@ void vhost_channel_tell_config(struct vhost_user *vu)
 }
 
 /* The device's configuration space has changed: tell the driver. */
-void vhost_user_config_changed(struct vhost_user *vu)
+void vhost_channel_config_changed(struct vhost_user *vu)
 {
 	vu->config_pending = true;
 	vhost_channel_tell_config(vu);

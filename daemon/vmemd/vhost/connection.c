@@ -21,7 +21,7 @@
  * not known then. The next front end is accepted after that. The device's
  * blocks are not touched by any of it.
  *
- * The queue is queue.c, what the device asks of the front end in turn is
+ * The queue is vhost_queue.c, what the device asks of the front end in turn is
  * backend_channel.c. A device whose memory the front end maps needs that channel
  * before it serves the queue.
  *
@@ -38,7 +38,7 @@
 #include "vhost/backend_channel.h"
 #include "vhost/connection.h"
 #include "vhost/messages.h"
-#include "vhost/queue.h"
+#include "vhost/vhost_queue.h"
 
 void vhost_connection_changed(struct vhost_user *vu)
 {

@@ -19,7 +19,7 @@
 #include "vhost/backend_channel.h"
 #include "vhost/connection.h"
 #include "vhost/messages.h"
-#include "vhost/queue.h"
+#include "vhost/vhost_queue.h"
 
 #define PROTOCOL_FEATURES                                 \
 	(BIT(VHOST_USER_PROTOCOL_F_MQ) |                  \

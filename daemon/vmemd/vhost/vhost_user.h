@@ -161,15 +161,15 @@ int vhost_user_listen(struct vhost_user *vu, int fd);
 int vhost_user_adopt(struct vhost_user *vu, int fd);
 void vhost_user_stop(struct vhost_user *vu);
 
-void vhost_user_use_shmem(struct vhost_user *vu, uint64_t size,
-			  const struct vhost_user_shmem_ops *ops, void *arg);
-int vhost_user_ask(struct vhost_user *vu, uint32_t request, const void *payload,
-		   uint32_t size, int fd);
+void vhost_channel_use_shmem(struct vhost_user *vu, uint64_t size,
+			     const struct vhost_user_shmem_ops *ops, void *arg);
+int vhost_channel_ask(struct vhost_user *vu, uint32_t request,
+		      const void *payload, uint32_t size, int fd);
 
 bool vhost_user_answered(struct vhost_user *vu,
 			 const struct virtio_mem_resp *resp);
 void vhost_user_go_on(struct vhost_user *vu);
-void vhost_user_config_changed(struct vhost_user *vu);
+void vhost_channel_config_changed(struct vhost_user *vu);
 bool vhost_user_connected(const struct vhost_user *vu);
 bool vhost_user_driver_ready(const struct vhost_user *vu);
 

@@ -19,7 +19,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "call.h"
+#include "daemon_call.h"
 
 /*
  * How long an answer may take. A resize is answered when the kernel has written
@@ -36,7 +36,7 @@
 /* What is read from the socket at once. */
 #define READ_SIZE 65536
 
-/* complain(), unless the caller has its own words for what goes wrong. */
+/* ctl_complain(), unless the caller has its own words for what goes wrong. */
 static void __attribute__((format(printf, 2, 3)))
 report(const struct daemon *daemon, const char *format, ...)
 {
@@ -48,7 +48,7 @@ report(const struct daemon *daemon, const char *format, ...)
 	va_start(ap, format);
 	vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
-	complain("%s", text);
+	ctl_complain("%s", text);
 }
 
 /** daemon_not_vmemd() - Return: -EBADMSG, with a message printed. */
@@ -73,7 +73,7 @@ static int no_answer(const struct daemon *daemon)
  */
 void daemon_begin(struct daemon *daemon)
 {
-	daemon->deadline = now_ms() + daemon->timeout_ms;
+	daemon->deadline = ctl_now_ms() + daemon->timeout_ms;
 }
 
 /** daemon_is_of() - is it this process that listens? */
@@ -134,7 +134,7 @@ static int more_room(struct daemon *daemon)
 	}
 	grown = realloc(daemon->in, size);
 	if (!grown) {
-		complain("out of memory");
+		ctl_complain("out of memory");
 		return -ENOMEM;
 	}
 	daemon->in = grown;
@@ -150,7 +150,7 @@ static int await_input(const struct daemon *daemon, int64_t deadline)
 		/* Negative ones are left out. */
 		{.fd = daemon->wake_fd, .events = POLLIN},
 	};
-	int64_t left = deadline - now_ms();
+	int64_t left = deadline - ctl_now_ms();
 	int ret;
 
 	if (deadline >= 0 && left <= 0)
@@ -188,7 +188,7 @@ static json_object *parse_line(const char *line, size_t length)
 
 /**
  * daemon_read() - the next line from the daemon, as an object
- * @deadline: by now_ms(); negative: none
+ * @deadline: by ctl_now_ms(); negative: none
  *
  * Return: 0; -ETIMEDOUT at the deadline; -EINTR @wake_fd can be read; another
  * errno, with a message printed.
@@ -266,8 +266,8 @@ static int send_request(struct daemon *daemon, const char *method,
 
 static int complain_of_error(struct daemon *daemon, json_object *error)
 {
-	const char *text = get_text(error, "message");
-	const char *name = get_text(error, "code");
+	const char *text = answer_text(error, "message");
+	const char *name = answer_text(error, "code");
 
 	report(daemon, "%s (%s)", *text ? text : "no reason given",
 	       *name ? name : "error");
@@ -365,7 +365,7 @@ int daemon_tell(struct daemon *daemon, const char *method, json_object *params,
 	if (ret)
 		return ret;
 	if (json)
-		print_json(result);
+		ctl_print_json(result);
 	json_object_put(result);
 	return 0;
 }
@@ -373,17 +373,17 @@ int daemon_tell(struct daemon *daemon, const char *method, json_object *params,
 /* The elements of a page, and where the next one begins. */
 static void add_page(json_object *result, json_object *page, const char *name)
 {
-	json_object *all = get_array(result, name);
-	json_object *more = get_array(page, name);
+	json_object *all = answer_array(result, name);
+	json_object *more = answer_array(page, name);
 
-	for (size_t i = 0; i < array_length(more); i++)
+	for (size_t i = 0; i < answer_array_length(more); i++)
 		json_object_array_add(
 			all,
 			json_object_get(json_object_array_get_idx(more, i)));
-	if (has_size(page, "next"))
+	if (answer_has_size(page, "next"))
 		json_object_object_add(
 			result, "next",
-			json_object_new_uint64(get_size(page, "next")));
+			json_object_new_uint64(answer_size(page, "next")));
 }
 
 /**
@@ -404,15 +404,16 @@ int daemon_call_pages(struct daemon *daemon, const char *method,
 	ret = daemon_call(daemon, method, NULL, result);
 	if (ret)
 		return ret;
-	while (has_size(*result, "next") &&
-	       array_length(get_array(*result, name)) <= DAEMON_LIST_MAX) {
+	while (answer_has_size(*result, "next") &&
+	       answer_array_length(answer_array(*result, name)) <=
+		       DAEMON_LIST_MAX) {
 		/* Each page begins after the one before, or there is no end. */
-		if (get_size(*result, "next") <= start ||
-		    !get_array(*result, name)) {
+		if (answer_size(*result, "next") <= start ||
+		    !answer_array(*result, name)) {
 			json_object_put(*result);
 			return daemon_not_vmemd(daemon);
 		}
-		start = get_size(*result, "next");
+		start = answer_size(*result, "next");
 		params = json_object_new_object();
 		json_object_object_add(params, "start",
 				       json_object_new_uint64(start));

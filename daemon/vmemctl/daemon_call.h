@@ -32,7 +32,7 @@
  * @path: control socket
  * @device: which of its devices requests are about; NULL: not said
  * @timeout_ms: how long an answer may take
- * @deadline: of the answers up to daemon_begin(), by now_ms()
+ * @deadline: of the answers up to daemon_begin(), by ctl_now_ms()
  * @quiet: print no messages of what goes wrong
  * @refusal: code of the last answer that was an error
  * @fd: connected, or -1

@@ -36,8 +36,8 @@
 #include "common/clocks.h"
 #include "common/save_file.h"
 #include "common/size.h"
-#include "device/device.h"
 #include "device/restore.h"
+#include "device/vmem_device.h"
 
 /* Memory block of Linux on x86-64, unless it has more than 64 GiB at boot. */
 #define LINUX_SECTION_SIZE (128ULL << 20)
@@ -161,7 +161,7 @@ static void config_changed(void *arg)
 {
 	struct vmem_device *device = arg;
 
-	vhost_user_config_changed(&device->vu);
+	vhost_channel_config_changed(&device->vu);
 }
 
 static int on_work(sd_event_source *source __attribute__((unused)), void *arg)
@@ -204,7 +204,7 @@ static int on_region(sd_event_source *source __attribute__((unused)),
 	bool others;
 	int ret;
 
-	ret = region_read_changes(&device->region, &others);
+	ret = kernel_read_changes(&device->region, &others);
 	if (ret == -ENODEV || revents & EPOLLHUP) {
 		device->ops->gone(device, device->arg);
 		return 0;
@@ -215,7 +215,7 @@ static int on_region(sd_event_source *source __attribute__((unused)),
 		return sd_event_exit(device->event, ret);
 	}
 	if (others)
-		region_recheck(&device->region);
+		kernel_recheck(&device->region);
 	return 0;
 }
 
@@ -345,7 +345,7 @@ int vmem_device_set_dirty_log(struct vmem_device *device, bool on, char *text,
 	struct vmem_nl_error err;
 	int ret;
 
-	ret = region_set_dirty_log(&device->region, on, &err);
+	ret = kernel_set_dirty_log(&device->region, on, &err);
 	if (ret != -EINPROGRESS)
 		snprintf(text, text_size, "%s", err.text);
 	return ret;
@@ -462,7 +462,7 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 	bool restored;
 	int ret;
 
-	ret = region_attach(region, device->event, &device->nl, region_fd,
+	ret = kernel_attach(region, device->event, &device->nl, region_fd,
 			    memory_fd, &err);
 	if (ret) {
 		snprintf(text, text_size, "%s", err.text);
@@ -474,7 +474,7 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 			   region->state.block_size, region->state.nr_slots,
 			   text, text_size);
 	if (ret) {
-		region_detach(region);
+		kernel_detach(region);
 		return ret;
 	}
 	budget_note(&device->budget, region->state.gpa, region->state.size,
@@ -484,7 +484,7 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 	region->memory.room = device->room;
 	ret = restore(device, text, text_size);
 	if (ret < 0) {
-		region_detach(region);
+		kernel_detach(region);
 		return ret;
 	}
 	restored = !ret;
@@ -547,7 +547,7 @@ forget:
 		sd_event_source_disable_unref(device->region_source);
 stop_chain:
 	stop_chain(device);
-	region_detach(region);
+	kernel_detach(region);
 	return ret;
 }
 
@@ -570,7 +570,7 @@ uint64_t vmem_device_populated_slots(const struct vmem_device *device)
  * @gpa: guest address
  * @text: what is wrong, on error
  *
- * Return: 0, or an errno of shmem_place(); -EOPNOTSUPP the kernel knows.
+ * Return: 0, or an errno of vmm_place(); -EOPNOTSUPP the kernel knows.
  */
 int vmem_device_place(struct vmem_device *device, uint64_t gpa, char *text,
 		      size_t text_size)
@@ -611,9 +611,9 @@ int vmem_device_attach_shmem(struct vmem_device *device, int memory_fd,
 	char size[SIZE_TEXT_MAX], plugged[SIZE_TEXT_MAX];
 	int ret;
 
-	ret = shmem_attach(shmem, device->event, &device->vu, memory_fd,
-			   state_fd, options->region_size, options->block_size,
-			   options->slot_size, text, text_size);
+	ret = vmm_attach(shmem, device->event, &device->vu, memory_fd, state_fd,
+			 options->region_size, options->block_size,
+			 options->slot_size, text, text_size);
 	if (ret)
 		return ret;
 	ret = start_chain(device, backing, shmem->state.was.requested_size,
@@ -622,7 +622,7 @@ int vmem_device_attach_shmem(struct vmem_device *device, int memory_fd,
 		ret = vmem_device_set_requested(device, options->requested_size,
 						text, text_size);
 	if (!ret && options->gpa && !backing->placed)
-		ret = shmem_place(shmem, options->gpa, text, text_size);
+		ret = vmm_place(shmem, options->gpa, text, text_size);
 	if (ret)
 		goto stop_chain;
 	device->attached = true;
@@ -647,7 +647,7 @@ forget:
 	sd_event_source_set_enabled(device->excess_source, SD_EVENT_OFF);
 stop_chain:
 	stop_chain(device);
-	shmem_detach(shmem);
+	vmm_detach(shmem);
 	return ret;
 }
 
@@ -758,7 +758,7 @@ int vmem_device_open(struct vmem_device *device, sd_event *event,
 		return ret;
 	if (device->vmm)
 		return 0;
-	ret = region_nl_open(&device->nl, &err);
+	ret = kernel_nl_open(&device->nl, &err);
 	if (ret) {
 		log_err_of(device->label, "%s", err.text);
 		return ret;
@@ -795,5 +795,5 @@ void vmem_device_close(struct vmem_device *device)
 		sd_event_source_disable_unref(device->excess_source);
 	free(device->slots);
 	save_state_free(&device->saved);
-	region_nl_close(&device->nl);
+	kernel_nl_close(&device->nl);
 }

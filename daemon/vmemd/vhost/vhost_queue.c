@@ -21,7 +21,7 @@
 #include "common/fd.h"
 #include "vhost/backend_channel.h"
 #include "vhost/connection.h"
-#include "vhost/queue.h"
+#include "vhost/vhost_queue.h"
 
 static bool protocol_negotiated(const struct vhost_user *vu)
 {

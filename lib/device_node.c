@@ -6,7 +6,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "error.h"
+#include "fail.h"
 
 #define DEVICE_PATH "/dev/kvm-vmem"
 

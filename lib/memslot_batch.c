@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 
-#include "error.h"
+#include "fail.h"
 
 /* Entries for which there is room at first; it doubles. */
 #define FIRST_ROOM 64
