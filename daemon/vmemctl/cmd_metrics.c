@@ -292,11 +292,11 @@ static void put_zaps(const struct page *page)
 		json_object *status = page->vms[i].status;
 
 		for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++)
-			if (status && has_size(status, kinds[k].field))
+			if (status && answer_has_size(status, kinds[k].field))
 				fprintf(page->out,
 					"%s_total{%s,of=\"%s\"} %" PRIu64 "\n",
 					name, page->vms[i].labels, kinds[k].of,
-					get_size(status, kinds[k].field));
+					answer_size(status, kinds[k].field));
 	}
 }
 

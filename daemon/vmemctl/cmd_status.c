@@ -263,13 +263,13 @@ static void print_memory(json_object *status)
  */
 static void print_zaps(json_object *status)
 {
-	if (!has_size(status, "range_zaps"))
+	if (!answer_has_size(status, "range_zaps"))
 		return;
 	printf("%-18s %12" PRIu64 " of deleted memslots only%s, %" PRIu64
 	       " of all memory\n",
-	       "mappings dropped", get_size(status, "range_zaps"),
-	       get_bool(status, "zap_ranges") ? "" : " (not asked for)",
-	       get_size(status, "zaps_by_kvm"));
+	       "mappings dropped", answer_size(status, "range_zaps"),
+	       answer_bool(status, "zap_ranges") ? "" : " (not asked for)",
+	       answer_size(status, "zaps_by_kvm"));
 }
 
 static void print_migration(json_object *status)
