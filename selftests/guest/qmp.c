@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * vmem-qmp: one request to QEMU's monitor, or the same one until its answer is
+ * the one that is waited for.
+ */
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "lines.h"
+
+#define HELLO "{\"execute\":\"qmp_capabilities\"}\n"
+
+/* How often to ask again. */
+#define LOOK_NS 50000000
+
+static const char usage[] =
+	"Usage: vmem-qmp SOCKET SECONDS REQUEST [--until TEXT | --event NAME]\n"
+	"Send a request to a monitor of QEMU, and print what it returns. With --until,\n"
+	"ask again until that has TEXT; with --event, wait for the event after it.\n"
+	"Exit status: 0 done, 1 refused, or not in time, 2 wrong usage.\n";
+
+static bool read_until(struct lines *monitor, time_t deadline, const char *text,
+		       char *line)
+{
+	while (lines_read(monitor, deadline, line)) {
+		if (strstr(line, text))
+			return true;
+		if (strstr(line, "\"error\":"))
+			return false;
+	}
+	return false;
+}
+
+static bool ask(struct lines *monitor, time_t deadline, const char *request,
+		char *line)
+{
+	return lines_send(monitor, request) && lines_send(monitor, "\n") &&
+	       read_until(monitor, deadline, "\"return\":", line);
+}
+
+int main(int argc, char **argv)
+{
+	const struct timespec look = {.tv_nsec = LOOK_NS};
+	const char *until = NULL, *event = NULL;
+	struct lines monitor;
+	char line[LINES_MAX];
+	time_t deadline;
+	bool done;
+
+	if (argc == 6 && !strcmp(argv[4], "--until"))
+		until = argv[5];
+	else if (argc == 6 && !strcmp(argv[4], "--event"))
+		event = argv[5];
+	else if (argc != 4) {
+		fputs(usage, stderr);
+		return 2;
+	}
+	deadline = lines_now() + (time_t)strtoul(argv[2], NULL, 10);
+	if (!lines_connect(&monitor, argv[1])) {
+		fprintf(stderr, "vmem-qmp: %s: %s\n", argv[1], strerror(errno));
+		return 1;
+	}
+	*line = '\0';
+	done = lines_send(&monitor, HELLO) &&
+	       read_until(&monitor, deadline, "\"return\":", line) &&
+	       ask(&monitor, deadline, argv[3], line);
+	while (done && until && !strstr(line, until)) {
+		nanosleep(&look, NULL);
+		done = ask(&monitor, deadline, argv[3], line);
+	}
+	if (done && event)
+		done = read_until(&monitor, deadline, event, line);
+	puts(line);
+	lines_close(&monitor);
+	return done ? 0 : 1;
+}
