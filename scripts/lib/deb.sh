@@ -246,6 +246,36 @@ deb_fetch_extract() {
 	rmdir "$dir/.debs"
 }
 
+# deb_fetch_source SUITE DIR PACKAGE - download a source package and extract it
+# To DIR, which is made, with Debian's patches. It is the newest of the release, its
+# security and updates, or of the backports with SUITE naming them; where that has
+# left the archive, the one before.
+deb_fetch_source() {
+	local suite=$1 release=${1%%-*} dir=$2 package=$3 own=$2.apt version apt
+
+	deb_install dpkg-dev xz-utils && deb_update "$release" &&
+		mkdir -p "$own/lists/partial" || return 1
+	awk -v suite="$suite" -v backports="$release-backports" '
+		$(NF - 1) == suite || (suite !~ /-/ && $(NF - 1) != backports) {
+			$1 = "deb-src"
+			print
+		}' "$deb_cache/apt/$release/sources.list" >"$own/sources.list"
+	apt=(-q -q -o Dir::Etc::sourcelist="$own/sources.list"
+		-o Dir::State::Lists="$own/lists" -o Dir::Cache="$own")
+	deb_say "fetching the source of $package ($suite)"
+	deb_apt "$release" apt-get "${apt[@]}" update >&2 || return 1
+	while read -r version; do
+		(cd "$own" && deb_apt "$release" apt-get "${apt[@]}" \
+			--download-only source "$package=$version" >&2) || continue
+		dpkg-source -q --no-check -x "$own/$package"_*.dsc "$dir" >&2 &&
+			rm -rf "$own"
+		return
+	done < <(deb_apt "$release" apt-cache "${apt[@]}" showsrc "$package" |
+		sed -n 's/^Version: //p' | sort -rVu)
+	deb_say "cannot fetch the source of $package from $suite"
+	return 1
+}
+
 # deb_root SUITE PACKAGE... - print a root with packages and all they depend on
 # Extracted only: no script of theirs runs, and what is not depended on, as
 # essential as it may be, is not there. All is below usr; see root.sh for how to

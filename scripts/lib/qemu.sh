@@ -109,13 +109,13 @@ qemu_with_shmem() {
 		qemu-system-data seabios
 }
 
-# qemu_copy ROOT FOLDER - copy that QEMU, without what does not run it
-# FOLDER gets "qemu" and "lib", with the loader.
+# qemu_copy ROOT FOLDER [PROGRAM] - copy that QEMU, without what does not run it
+# FOLDER gets "qemu", which is ROOT's or PROGRAM, and "lib", with the loader.
 qemu_copy() {
 	local root=$1 folder=$2 libraries=$1/usr/lib/x86_64-linux-gnu library
 	local loader=$1/usr/lib64/ld-linux-x86-64.so.2
 
-	cp "$root/usr/bin/qemu-system-x86_64" "$folder/qemu" &&
+	cp "${3-$root/usr/bin/qemu-system-x86_64}" "$folder/qemu" &&
 		cp -L "$loader" "$folder/lib/" || return 1
 	"$loader" --library-path "$libraries:$libraries/pulseaudio" --list \
 		"$folder/qemu" | grep -o "$root/[^ ]*" | sort -u |

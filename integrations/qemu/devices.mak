@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# The devices that the tests' QEMU has, for --with-devices-x86_64.
+CONFIG_Q35=y
+CONFIG_SERIAL_ISA=y
+CONFIG_VIRTIO_PCI=y
+CONFIG_VIRTIO_BLK=y
+CONFIG_VIRTIO_MEM=y
+# hv-balloon is the other device that hotplugs parts of its memory.
+CONFIG_HYPERV=y
+CONFIG_VMBUS=y
+CONFIG_HV_BALLOON=y
+# DMA, for tests by hand.
+CONFIG_EDU=y
