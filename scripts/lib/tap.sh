@@ -24,3 +24,13 @@ tap_run() {
 	done
 	return "$bad"
 }
+
+# tap_cases [HELPER]... - print the functions of the script, without its helpers
+tap_cases() {
+	sed -n 's/^\([a-zA-Z_]*\)() {$/\1/p' "$0" | tap_without "$@"
+}
+
+# tap_without [NAME]... - print the names on stdin but these
+tap_without() {
+	grep -vxF "${@/#/-e}" -e ''
+}
