@@ -18,7 +18,6 @@
 #include <endian.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,17 +64,6 @@ _Static_assert(SAVE_CHECKSUM_SIZE == SHA256_DIGEST_LENGTH, "SHA-256");
 /* The most runs that a file of SAVE_FILE_MAX has. */
 #define RUNS_MAX ((SAVE_FILE_MAX - FIXED_SIZE) / sizeof(struct file_run))
 
-static int __attribute__((format(printf, 2, 3)))
-wrong(char text[SAVE_TEXT_MAX], const char *format, ...)
-{
-	va_list ap;
-
-	va_start(ap, format);
-	vsnprintf(text, SAVE_TEXT_MAX, format, ap);
-	va_end(ap);
-	return -EINVAL;
-}
-
 void save_state_free(struct save_state *state)
 {
 	free(state->runs);
@@ -92,7 +80,7 @@ uint64_t save_plugged_size(const struct save_state *state)
 	return size;
 }
 
-static int check_sizes(const struct save_state *state, char text[SAVE_TEXT_MAX])
+static int check_sizes(const struct save_state *state, struct error *err)
 {
 	const struct {
 		const char *name;
@@ -107,48 +95,49 @@ static int check_sizes(const struct save_state *state, char text[SAVE_TEXT_MAX])
 	uint64_t end;
 
 	if (block_size < BLOCK_SIZE_MIN || block_size & (block_size - 1))
-		return wrong(text,
-			     "the block size, %" PRIu64 ", is not a power of "
-			     "two of at least %d",
-			     block_size, BLOCK_SIZE_MIN);
+		return error_set(err, -EINVAL,
+				 "the block size, %" PRIu64
+				 ", is not a power of "
+				 "two of at least %d",
+				 block_size, BLOCK_SIZE_MIN);
 	for (size_t i = 0; i < sizeof(multiples) / sizeof(multiples[0]); i++)
 		if (multiples[i].value % block_size)
-			return wrong(text,
-				     "the %s, %" PRIu64
-				     ", is not a multiple of the block size",
-				     multiples[i].name, multiples[i].value);
+			return error_set(
+				err, -EINVAL,
+				"the %s, %" PRIu64
+				", is not a multiple of the block size",
+				multiples[i].name, multiples[i].value);
 	if (!state->region_size ||
 	    __builtin_add_overflow(state->gpa, state->region_size, &end))
-		return wrong(text,
-			     "the region, %" PRIu64 " bytes at 0x%" PRIx64
-			     ", is empty or ends beyond all addresses",
-			     state->region_size, state->gpa);
+		return error_set(err, -EINVAL,
+				 "the region, %" PRIu64 " bytes at 0x%" PRIx64
+				 ", is empty or ends beyond all addresses",
+				 state->region_size, state->gpa);
 	if (state->usable_region_size > state->region_size)
-		return wrong(text,
-			     "the usable region, %" PRIu64
-			     " bytes, is larger than the region",
-			     state->usable_region_size);
+		return error_set(err, -EINVAL,
+				 "the usable region, %" PRIu64
+				 " bytes, is larger than the region",
+				 state->usable_region_size);
 	if (state->requested_size > state->usable_region_size)
-		return wrong(text,
-			     "the requested size, %" PRIu64
-			     " bytes, is more than is usable",
-			     state->requested_size);
+		return error_set(err, -EINVAL,
+				 "the requested size, %" PRIu64
+				 " bytes, is more than is usable",
+				 state->requested_size);
 	return 0;
 }
 
-static int check_features(const struct save_state *state,
-			  char text[SAVE_TEXT_MAX])
+static int check_features(const struct save_state *state, struct error *err)
 {
 	if (state->features & 1ULL << VIRTIO_MEM_F_ACPI_PXM || !state->node)
 		return 0;
-	return wrong(text,
-		     "there is a node, %u, without the feature that "
-		     "tells it",
-		     state->node);
+	return error_set(err, -EINVAL,
+			 "there is a node, %u, without the feature that "
+			 "tells it",
+			 state->node);
 }
 
 static int check_run(const struct save_state *state, uint64_t i,
-		     char text[SAVE_TEXT_MAX])
+		     struct error *err)
 {
 	const struct save_run *run = &state->runs[i];
 	const struct save_run *before = i ? run - 1 : NULL;
@@ -156,45 +145,46 @@ static int check_run(const struct save_state *state, uint64_t i,
 
 	if (!run->size || run->size % state->block_size ||
 	    run->gpa % state->block_size)
-		return wrong(text,
-			     "run %" PRIu64 ", %" PRIu64 " bytes at 0x%" PRIx64
-			     ", is not whole blocks",
-			     i, run->size, run->gpa);
+		return error_set(err, -EINVAL,
+				 "run %" PRIu64 ", %" PRIu64
+				 " bytes at 0x%" PRIx64 ", is not whole blocks",
+				 i, run->size, run->gpa);
 	if (run->gpa < state->gpa || offset >= state->usable_region_size ||
 	    run->size > state->usable_region_size - offset)
-		return wrong(text,
-			     "run %" PRIu64 ", %" PRIu64 " bytes at 0x%" PRIx64
-			     ", is outside of what is usable",
-			     i, run->size, run->gpa);
+		return error_set(err, -EINVAL,
+				 "run %" PRIu64 ", %" PRIu64
+				 " bytes at 0x%" PRIx64
+				 ", is outside of what is usable",
+				 i, run->size, run->gpa);
 	/* That before is inside the region: its end is a number. */
 	if (before && run->gpa < before->gpa + before->size)
-		return wrong(text,
-			     "run %" PRIu64 ", at 0x%" PRIx64
-			     ", overlaps the one before or is out of order",
-			     i, run->gpa);
+		return error_set(err, -EINVAL,
+				 "run %" PRIu64 ", at 0x%" PRIx64
+				 ", overlaps the one before or is out of order",
+				 i, run->gpa);
 	if (before && run->gpa == before->gpa + before->size)
-		return wrong(text,
-			     "run %" PRIu64 ", at 0x%" PRIx64
-			     ", should be part of the one before",
-			     i, run->gpa);
+		return error_set(err, -EINVAL,
+				 "run %" PRIu64 ", at 0x%" PRIx64
+				 ", should be part of the one before",
+				 i, run->gpa);
 	return 0;
 }
 
 /**
  * save_check() - does a state make sense?
- * @text: why not
+ * @err: why not
  *
  * Return: 0, or -EINVAL.
  */
-int save_check(const struct save_state *state, char text[SAVE_TEXT_MAX])
+int save_check(const struct save_state *state, struct error *err)
 {
 	int ret;
 
-	ret = check_sizes(state, text);
+	ret = check_sizes(state, err);
 	if (!ret)
-		ret = check_features(state, text);
+		ret = check_features(state, err);
 	for (uint64_t i = 0; !ret && i < state->nr_runs; i++)
-		ret = check_run(state, i, text);
+		ret = check_run(state, i, err);
 	return ret;
 }
 
@@ -216,13 +206,13 @@ void save_checksum(const uint8_t *data, size_t size,
 /**
  * save_format() - a state as bytes
  * @data: the bytes, to be freed; @size of them
- * @text: why not
+ * @err: why not
  *
  * Return: 0; -EINVAL a state that makes no sense; -EFBIG too many runs;
  * -ENOMEM.
  */
 int save_format(const struct save_state *state, uint8_t **data, size_t *size,
-		char text[SAVE_TEXT_MAX])
+		struct error *err)
 {
 	struct file_header header = {
 		.version = htole32(SAVE_VERSION),
@@ -239,18 +229,19 @@ int save_format(const struct save_state *state, uint8_t **data, size_t *size,
 	uint8_t *to;
 	int ret;
 
-	ret = save_check(state, text);
+	ret = save_check(state, err);
 	if (ret)
 		return ret;
 	if (state->nr_runs > RUNS_MAX) {
-		wrong(text, "%" PRIu64 " runs of plugged blocks are too many",
-		      state->nr_runs);
+		error_set(err, -EFBIG,
+			  "%" PRIu64 " runs of plugged blocks are too many",
+			  state->nr_runs);
 		return -EFBIG;
 	}
 	length = sizeof(header) + state->nr_runs * sizeof(struct file_run);
 	*data = malloc(length + SAVE_CHECKSUM_SIZE);
 	if (!*data) {
-		wrong(text, "out of memory");
+		error_set(err, -ENOMEM, "out of memory");
 		return -ENOMEM;
 	}
 	memcpy(header.magic, magic, sizeof(magic));
@@ -274,7 +265,7 @@ int save_format(const struct save_state *state, uint8_t **data, size_t *size,
 
 /* Is this a whole, undamaged file of a known version? */
 static int check_file(const uint8_t *data, size_t size,
-		      struct file_header *header, char text[SAVE_TEXT_MAX])
+		      struct file_header *header, struct error *err)
 {
 	size_t begin = size < sizeof(magic) ? size : sizeof(magic);
 	uint8_t checksum[SAVE_CHECKSUM_SIZE];
@@ -282,34 +273,36 @@ static int check_file(const uint8_t *data, size_t size,
 	uint32_t version;
 
 	if (!size || memcmp(data, magic, begin))
-		return wrong(text, "not a saved state of vmemd's");
+		return error_set(err, -EINVAL, "not a saved state of vmemd's");
 	if (size >= offsetof(struct file_header, zero)) {
 		memcpy(&version, data + offsetof(struct file_header, version),
 		       sizeof(version));
 		version = le32toh(version);
 		if (version != SAVE_VERSION)
-			return wrong(text,
-				     "of version %" PRIu32 "; version %d is "
-				     "understood here",
-				     version, SAVE_VERSION);
+			return error_set(err, -EINVAL,
+					 "of version %" PRIu32
+					 "; version %d is "
+					 "understood here",
+					 version, SAVE_VERSION);
 	}
 	if (size < FIXED_SIZE)
-		return wrong(text,
-			     "cut off: %zu bytes, and the shortest has "
-			     "%zu",
-			     size, FIXED_SIZE);
+		return error_set(err, -EINVAL,
+				 "cut off: %zu bytes, and the shortest has "
+				 "%zu",
+				 size, FIXED_SIZE);
 	memcpy(header, data, sizeof(*header));
 	if (__builtin_mul_overflow(le64toh(header->nr_runs),
 				   sizeof(struct file_run), &runs_size) ||
 	    runs_size != size - FIXED_SIZE)
-		return wrong(text,
-			     "cut off or damaged: %zu bytes, which %" PRIu64
-			     " runs do not take",
-			     size, le64toh(header->nr_runs));
+		return error_set(err, -EINVAL,
+				 "cut off or damaged: %zu bytes, which %" PRIu64
+				 " runs do not take",
+				 size, le64toh(header->nr_runs));
 	save_checksum(data, size - SAVE_CHECKSUM_SIZE, checksum);
 	if (memcmp(data + size - SAVE_CHECKSUM_SIZE, checksum,
 		   SAVE_CHECKSUM_SIZE))
-		return wrong(text, "damaged: the checksum is wrong");
+		return error_set(err, -EINVAL,
+				 "damaged: the checksum is wrong");
 	return 0;
 }
 
@@ -335,24 +328,25 @@ static int read_runs(const uint8_t *data, struct save_state *state)
  * save_parse() - a state from the bytes of a file
  * @data: any bytes; @size of them
  * @state: filled on success, to be freed by save_state_free()
- * @text: what is wrong, to be read after the file's name
+ * @err: what is wrong, to be read after the file's name
  *
  * Return: 0; -EINVAL it is refused; -ENOMEM.
  */
 int save_parse(const uint8_t *data, size_t size, struct save_state *state,
-	       char text[SAVE_TEXT_MAX])
+	       struct error *err)
 {
 	struct file_header header;
 	uint64_t node;
 	int ret;
 
 	memset(state, 0, sizeof(*state));
-	ret = check_file(data, size, &header, text);
+	ret = check_file(data, size, &header, err);
 	if (ret)
 		return ret;
 	node = le64toh(header.node);
 	if (header.zero || node > UINT16_MAX)
-		return wrong(text, "bytes that are reserved are not zero");
+		return error_set(err, -EINVAL,
+				 "bytes that are reserved are not zero");
 	state->gpa = le64toh(header.gpa);
 	state->region_size = le64toh(header.region_size);
 	state->block_size = le64toh(header.block_size);
@@ -363,14 +357,15 @@ int save_parse(const uint8_t *data, size_t size, struct save_state *state,
 	state->nr_runs = le64toh(header.nr_runs);
 	ret = read_runs(data + sizeof(header), state);
 	if (ret) {
-		wrong(text, "out of memory");
+		error_set(err, -ENOMEM, "out of memory");
 		return ret;
 	}
-	ret = save_check(state, text);
+	ret = save_check(state, err);
 	if (!ret && save_plugged_size(state) != le64toh(header.plugged_size))
-		ret = wrong(text,
-			    "its runs are not %" PRIu64 " bytes, as it says",
-			    le64toh(header.plugged_size));
+		ret = error_set(err, -EINVAL,
+				"its runs are not %" PRIu64
+				" bytes, as it says",
+				le64toh(header.plugged_size));
 	if (ret)
 		save_state_free(state);
 	return ret;

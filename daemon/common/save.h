@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/error.h"
+
 /* The version that is written, and the only one that is read. */
 #define SAVE_VERSION 1
 
@@ -21,7 +23,6 @@
 #define SAVE_FILE_MAX (64ULL << 20)
 
 /* Why a state or a file is no good, for people. */
-#define SAVE_TEXT_MAX 192
 
 /* Adjacent plugged blocks: guest address and bytes. */
 struct save_run {
@@ -56,11 +57,11 @@ struct save_state {
 void save_state_free(struct save_state *state);
 uint64_t save_plugged_size(const struct save_state *state);
 
-int save_check(const struct save_state *state, char text[SAVE_TEXT_MAX]);
+int save_check(const struct save_state *state, struct error *err);
 int save_format(const struct save_state *state, uint8_t **data, size_t *size,
-		char text[SAVE_TEXT_MAX]);
+		struct error *err);
 int save_parse(const uint8_t *data, size_t size, struct save_state *state,
-	       char text[SAVE_TEXT_MAX]);
+	       struct error *err);
 void save_checksum(const uint8_t *data, size_t size,
 		   uint8_t checksum[SAVE_CHECKSUM_SIZE]);
 

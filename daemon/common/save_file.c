@@ -2,7 +2,6 @@
 /* Files of saved states; see output_file.c for how they are written. */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,38 +11,28 @@
 #include "common/output_file.h"
 #include "common/save_file.h"
 
-static int __attribute__((format(printf, 3, 4)))
-failed(int ret, char text[SAVE_TEXT_MAX], const char *format, ...)
-{
-	va_list ap;
-
-	va_start(ap, format);
-	vsnprintf(text, SAVE_TEXT_MAX, format, ap);
-	va_end(ap);
-	return ret;
-}
-
 /**
  * save_file_write() - put a file in place, as a whole or not at all
  * @path: a regular file there is replaced; anything else is refused, as no
  *	state can be restored from it
- * @text: what is wrong
+ * @err: what is wrong
  *
  * Return: 0, or an errno. After an errno of the last step, bringing the folder
  * to the disk, the file is there, but may be gone after a crash of the machine.
  */
 int save_file_write(const char *path, const uint8_t *data, size_t size,
-		    char text[SAVE_TEXT_MAX])
+		    struct error *err)
 {
 	int ret;
 
 	/* For this user alone. */
 	ret = output_file_write(path, 0600, true, data, size);
 	if (ret == -EINVAL)
-		return failed(ret, text,
-			      "something is there that is not a regular file");
+		return error_set(
+			err, ret,
+			"something is there that is not a regular file");
 	if (ret)
-		failed(ret, text, "%s", strerror(-ret));
+		error_set(err, ret, "%s", strerror(-ret));
 	return ret;
 }
 
@@ -65,8 +54,7 @@ static int read_all(int fd, uint8_t *data, size_t size)
 	return 0;
 }
 
-static int read_state(int fd, struct save_state *state,
-		      char text[SAVE_TEXT_MAX])
+static int read_state(int fd, struct save_state *state, struct error *err)
 {
 	struct stat st;
 	uint8_t *data;
@@ -74,21 +62,21 @@ static int read_state(int fd, struct save_state *state,
 
 	if (fstat(fd, &st) < 0) {
 		ret = -errno;
-		return failed(ret, text, "%s", strerror(-ret));
+		return error_set(err, ret, "%s", strerror(-ret));
 	}
 	if (!S_ISREG(st.st_mode))
-		return failed(-EINVAL, text, "not a regular file");
+		return error_set(err, -EINVAL, "not a regular file");
 	if ((uint64_t)st.st_size > SAVE_FILE_MAX)
-		return failed(-EFBIG, text,
-			      "too long for a saved state of vmemd's");
+		return error_set(err, -EFBIG,
+				 "too long for a saved state of vmemd's");
 	data = malloc(st.st_size + 1);
 	if (!data)
-		return failed(-ENOMEM, text, "out of memory");
+		return error_set(err, -ENOMEM, "out of memory");
 	ret = read_all(fd, data, st.st_size);
 	if (ret)
-		failed(ret, text, "%s", strerror(-ret));
+		error_set(err, ret, "%s", strerror(-ret));
 	else
-		ret = save_parse(data, st.st_size, state, text);
+		ret = save_parse(data, st.st_size, state, err);
 	free(data);
 	return ret;
 }
@@ -96,12 +84,12 @@ static int read_state(int fd, struct save_state *state,
 /**
  * save_file_read() - the state that a file holds
  * @state: filled on success, to be freed by save_state_free()
- * @text: what is wrong, to be read after the file's name
+ * @err: what is wrong, to be read after the file's name
  *
  * Return: 0; -EINVAL, -EFBIG it is refused; another errno.
  */
 int save_file_read(const char *path, struct save_state *state,
-		   char text[SAVE_TEXT_MAX])
+		   struct error *err)
 {
 	int fd, ret;
 
@@ -109,9 +97,9 @@ int save_file_read(const char *path, struct save_state *state,
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0) {
 		ret = -errno;
-		return failed(ret, text, "%s", strerror(-ret));
+		return error_set(err, ret, "%s", strerror(-ret));
 	}
-	ret = read_state(fd, state, text);
+	ret = read_state(fd, state, err);
 	close(fd);
 	return ret;
 }

@@ -3,11 +3,12 @@
 #ifndef SAVE_FILE_H
 #define SAVE_FILE_H
 
+#include "common/error.h"
 #include "common/save.h"
 
 int save_file_write(const char *path, const uint8_t *data, size_t size,
-		    char text[SAVE_TEXT_MAX]);
+		    struct error *err);
 int save_file_read(const char *path, struct save_state *state,
-		   char text[SAVE_TEXT_MAX]);
+		   struct error *err);
 
 #endif /* SAVE_FILE_H */

@@ -23,10 +23,12 @@
 #include <linux/kvm_vmem_netlink.h>
 #include <linux/netlink.h>
 
+#include "common/error.h"
+
 struct vmem_nl;
 
 /* Longer than any message of the kernel's (its own limit is one string). */
-#define VMEM_NL_TEXT_MAX 192
+#define VMEM_NL_TEXT_MAX ERROR_TEXT_MAX
 
 /**
  * struct vmem_nl_error - why a request failed

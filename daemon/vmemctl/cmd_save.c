@@ -94,19 +94,19 @@ static int read_state(struct daemon *daemon, struct save_state *state)
 
 static int write_state(const struct save_state *state, const char *path)
 {
-	char text[SAVE_TEXT_MAX];
+	struct error err;
 	uint8_t *data;
 	size_t size;
 	int ret;
 
-	ret = save_format(state, &data, &size, text);
+	ret = save_format(state, &data, &size, &err);
 	if (ret) {
-		ctl_complain("what vmemd tells cannot be saved: %s", text);
+		ctl_complain("what vmemd tells cannot be saved: %s", err.text);
 		return ret;
 	}
-	ret = save_file_write(path, data, size, text);
+	ret = save_file_write(path, data, size, &err);
 	if (ret)
-		ctl_complain("%s: %s", path, text);
+		ctl_complain("%s: %s", path, err.text);
 	free(data);
 	return ret;
 }

@@ -212,28 +212,27 @@ struct vmem_device *daemon_device_of_region(struct vmem *vmem,
  * one.
  */
 int daemon_attach(struct vmem *vmem, struct vmem_device *device, int region_fd,
-		  int memory_fd, char *text, size_t text_size)
+		  int memory_fd, struct error *err)
 {
 	const struct vmem_device *other;
 	int ret;
 
 	/* Only devices with a region of the kernel's have netlink handles. */
 	if (!device->nl.read) {
-		snprintf(text, text_size,
-			 "with --backing vmm vmemd makes the memory itself");
+		error_text(err,
+			   "with --backing vmm vmemd makes the memory itself");
 		close(region_fd);
 		close(memory_fd);
 		return -EOPNOTSUPP;
 	}
 	other = daemon_device_of_region(vmem, device->nl.read, region_fd);
 	if (other) {
-		snprintf(text, text_size, "the region is that of device %s",
-			 other->name);
+		error_text(err, "the region is that of device %s", other->name);
 		close(region_fd);
 		close(memory_fd);
 		return -EBUSY;
 	}
-	ret = vmem_device_attach(device, region_fd, memory_fd, text, text_size);
+	ret = vmem_device_attach(device, region_fd, memory_fd, err);
 	if (!ret && vmem->isolated && complete(vmem))
 		notify_ready(&vmem->notify);
 	return ret;
@@ -399,7 +398,7 @@ static int attach_shmem(struct vmem *vmem, struct vmem_device *device,
 	int memory_fd =
 		new_memory ? vmm_make_file("vmemd-memory") : fds->memory;
 	int state_fd = new_state ? vmm_make_file("vmemd-state") : fds->state;
-	char text[CONTROL_TEXT_MAX];
+	struct error err;
 	char name[PASSED_FD_NAME_MAX];
 	int ret;
 
@@ -414,10 +413,9 @@ static int attach_shmem(struct vmem *vmem, struct vmem_device *device,
 			close(state_fd);
 		return memory_fd < 0 ? memory_fd : state_fd;
 	}
-	ret = vmem_device_attach_shmem(device, memory_fd, state_fd, text,
-				       sizeof(text));
+	ret = vmem_device_attach_shmem(device, memory_fd, state_fd, &err);
 	if (ret) {
-		log_err_of(device->label, "%s", text);
+		log_err_of(device->label, "%s", err.text);
 		return ret;
 	}
 	if (new_memory)
@@ -440,7 +438,7 @@ static int attach_passed(struct vmem *vmem, struct vmem_device *device,
 			 struct device_fds *fds)
 {
 	int region_fd = fds->region, memory_fd = fds->memory;
-	char text[CONTROL_TEXT_MAX];
+	struct error err;
 	int ret;
 
 	if (device->options->vmm)
@@ -449,29 +447,28 @@ static int attach_passed(struct vmem *vmem, struct vmem_device *device,
 		return 0;
 	fds->region = -1;
 	fds->memory = -1;
-	ret = daemon_attach(vmem, device, region_fd, memory_fd, text,
-			    sizeof(text));
+	ret = daemon_attach(vmem, device, region_fd, memory_fd, &err);
 	if (ret == -ENODEV)
 		return 1;
 	if (ret)
-		log_err_of(device->label, "%s", text);
+		log_err_of(device->label, "%s", err.text);
 	return ret;
 }
 
 /* Where --prealloc looks before it allocates. */
 static void open_room(struct vmem *vmem)
 {
-	char text[ROOM_TEXT_MAX];
+	struct error err;
 	bool wanted = false;
 
 	for (unsigned int i = 0; i < vmem->nr_devices; i++)
 		wanted |= vmem->options.devices[i].prealloc;
 	if (!wanted)
 		return;
-	if (room_open(&vmem->room, text))
+	if (room_open(&vmem->room, &err))
 		log_warning("--prealloc: %s; where they are reached a process "
 			    "is killed",
-			    text);
+			    err.text);
 	for (unsigned int i = 0; i < vmem->nr_devices; i++)
 		vmem->devices[i].room = &vmem->room;
 }

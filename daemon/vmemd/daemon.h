@@ -9,6 +9,7 @@
 #include <systemd/sd-event.h>
 
 #include "backing/room.h"
+#include "common/error.h"
 #include "control/socket.h"
 #include "device/vmem_device.h"
 #include "notify.h"
@@ -49,6 +50,6 @@ void daemon_free(struct vmem *vmem);
 struct vmem_device *daemon_device_of_region(struct vmem *vmem,
 					    struct vmem_nl *nl, int region_fd);
 int daemon_attach(struct vmem *vmem, struct vmem_device *device, int region_fd,
-		  int memory_fd, char *text, size_t text_size);
+		  int memory_fd, struct error *err);
 
 #endif /* VMEM_H */

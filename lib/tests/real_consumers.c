@@ -136,7 +136,7 @@ static int handle_subscribe(struct control_call *call, void *arg)
 static int handle_subscribe_without(struct control_call *call,
 				    void *arg __attribute__((unused)))
 {
-	snprintf(call->message, sizeof(call->message), "no region yet");
+	error_text(&call->error, "no region yet");
 	return -ENODEV;
 }
 

@@ -72,7 +72,7 @@ static int handle_resize(struct control_call *call,
 	int ret = control_get_size(call, "size", &size);
 
 	if (ret) {
-		strcpy(call->message, "\"size\" is a number of bytes");
+		strcpy(call->error.text, "\"size\" is a number of bytes");
 		return ret;
 	}
 	requested = size;
@@ -91,7 +91,7 @@ static int handle_attach(struct control_call *call,
 	for (size_t i = 0; i < call->nr_fds; i++)
 		fuzz_require(fcntl(call->fds[i], F_GETFD) >= 0);
 	if (!call->nr_fds) {
-		strcpy(call->message, "no descriptors");
+		strcpy(call->error.text, "no descriptors");
 		return -EINVAL;
 	}
 	close(call->fds[0]);

@@ -34,25 +34,26 @@ void fuzz_set_up(void)
 {
 }
 
-static void check_text(const char text[SAVE_TEXT_MAX])
+static void check_text(const struct error *err)
 {
-	size_t length = strnlen(text, SAVE_TEXT_MAX);
+	size_t length = strnlen(err->text, ERROR_TEXT_MAX);
 
-	fuzz_require(length && length < SAVE_TEXT_MAX);
+	fuzz_require(err->code < 0);
+	fuzz_require(length && length < ERROR_TEXT_MAX);
 	for (size_t i = 0; i < length; i++)
-		fuzz_require(text[i] >= ' ' && text[i] < 0x7f);
+		fuzz_require(err->text[i] >= ' ' && err->text[i] < 0x7f);
 }
 
 static void check_taken(const struct save_state *state, const uint8_t *data,
 			size_t size)
 {
-	char text[SAVE_TEXT_MAX] = "";
+	struct error err = {0};
 	size_t again_size;
 	uint8_t *again;
 
-	fuzz_require(!save_check(state, text));
+	fuzz_require(!save_check(state, &err));
 	fuzz_require(save_plugged_size(state) <= state->usable_region_size);
-	fuzz_require(!save_format(state, &again, &again_size, text));
+	fuzz_require(!save_format(state, &again, &again_size, &err));
 	fuzz_require(again_size == size && !memcmp(again, data, size));
 	free(again);
 }
@@ -60,15 +61,15 @@ static void check_taken(const struct save_state *state, const uint8_t *data,
 static void parse(const uint8_t *data, size_t size)
 {
 	static const struct save_state nothing;
-	char text[SAVE_TEXT_MAX] = "";
+	struct error err = {0};
 	struct save_state state;
 
-	if (!save_parse(data, size, &state, text)) {
+	if (!save_parse(data, size, &state, &err)) {
 		check_taken(&state, data, size);
 		save_state_free(&state);
 		return;
 	}
-	check_text(text);
+	check_text(&err);
 	fuzz_require(!memcmp(&state, &nothing, sizeof(state)));
 }
 
@@ -111,7 +112,7 @@ static uint64_t choose_size(struct fuzz_input *in, uint64_t block_size)
 static void format_state(struct fuzz_input *in)
 {
 	struct save_run runs[RUNS_MAX];
-	char text[SAVE_TEXT_MAX] = "";
+	struct error err = {0};
 	struct save_state state = {
 		.block_size = 1ULL << fuzz_u8(in) % 64,
 		.runs = runs,
@@ -136,17 +137,17 @@ static void format_state(struct fuzz_input *in)
 		runs[i].size = choose_size(in, state.block_size);
 		at += runs[i].size;
 	}
-	ret = save_check(&state, text);
+	ret = save_check(&state, &err);
 	if (ret) {
-		check_text(text);
+		check_text(&err);
 		return;
 	}
-	fuzz_require(!save_format(&state, &data, &size, text));
+	fuzz_require(!save_format(&state, &data, &size, &err));
 	parse(data, size);
 	/* Damage of any byte is noticed. */
 	data[fuzz_u32(in) % size] ^= 1U << fuzz_u8(in) % 8;
-	fuzz_require(save_parse(data, size, &state, text));
-	check_text(text);
+	fuzz_require(save_parse(data, size, &state, &err));
+	check_text(&err);
 	free(data);
 }
 

@@ -9,8 +9,6 @@
 #include "device/budget.h"
 #include "unit.h"
 
-#define TEXT_MAX 256
-
 /* KVM_CAP_NR_MEMSLOTS of x86-64. */
 #define KVM_LIMIT 32764
 
@@ -26,10 +24,10 @@ static struct budget plan(const struct budget_policy *policy,
 {
 	static const struct budget_policy automatic;
 	struct budget budget = {0};
-	char text[TEXT_MAX];
+	struct error err;
 
 	assert_int_equal(budget_plan(policy ? policy : &automatic, request,
-				     &budget, text, sizeof(text)),
+				     &budget, &err),
 			 0);
 	return budget;
 }
@@ -38,14 +36,13 @@ static int refusal(const struct budget_policy *policy,
 		   const struct budget_request *request, const char *part)
 {
 	static const struct budget_policy automatic;
-	char text[TEXT_MAX] = "";
+	struct error err = {0};
 	struct budget budget;
 	int ret;
 
-	ret = budget_plan(policy ? policy : &automatic, request, &budget, text,
-			  sizeof(text));
-	if (!strstr(text, part))
-		fail_msg("no \"%s\" in \"%s\"", part, text);
+	ret = budget_plan(policy ? policy : &automatic, request, &budget, &err);
+	if (!strstr(err.text, part))
+		fail_msg("no \"%s\" in \"%s\"", part, err.text);
 	return ret;
 }
 
@@ -157,7 +154,7 @@ static void the_operator_may_say(void **state)
 	const struct budget_policy three = {.most = 3};
 	const struct budget_policy thousand = {.most = 1000};
 	struct budget_request request = TYPICAL;
-	char text[TEXT_MAX] = "";
+	struct error err = {0};
 	struct budget budget;
 
 	(void)state;
@@ -169,20 +166,18 @@ static void the_operator_may_say(void **state)
 	assert_int_equal(plan(&thousand, &request).nr_slots, 512);
 	request.consumer_limit = 300;
 	assert_int_equal(plan(&thousand, &request).nr_slots, 256);
-	assert_int_equal(
-		budget_check(&three, 128 * MIB, 2 * MIB, 3, text, sizeof(text)),
-		0);
-	assert_int_equal(
-		budget_check(&three, 128 * MIB, 2 * MIB, 4, text, sizeof(text)),
-		-ENOSPC);
-	assert_non_null(strstr(text, "has 4 memslots, --memslots allows 3"));
+	assert_int_equal(budget_check(&three, 128 * MIB, 2 * MIB, 3, &err), 0);
+	assert_int_equal(budget_check(&three, 128 * MIB, 2 * MIB, 4, &err),
+			 -ENOSPC);
+	assert_non_null(
+		strstr(err.text, "has 4 memslots, --memslots allows 3"));
 }
 
 static void isolated_blocks_have_a_memslot_each(void **state)
 {
 	const struct budget_policy isolate = {.isolate = true};
 	struct budget_request request = TYPICAL;
-	char text[TEXT_MAX] = "";
+	struct error err = {0};
 
 	(void)state;
 	request.region_size = 8 * GIB;
@@ -192,13 +187,11 @@ static void isolated_blocks_have_a_memslot_each(void **state)
 	request.region_size = 1024 * GIB;
 	assert_int_equal(refusal(&isolate, &request, "takes 524288 memslots"),
 			 -ENOSPC);
-	assert_int_equal(budget_check(&isolate, 2 * MIB, 2 * MIB, 4096, text,
-				      sizeof(text)),
+	assert_int_equal(budget_check(&isolate, 2 * MIB, 2 * MIB, 4096, &err),
 			 0);
-	assert_int_equal(budget_check(&isolate, 4 * MIB, 2 * MIB, 2048, text,
-				      sizeof(text)),
+	assert_int_equal(budget_check(&isolate, 4 * MIB, 2 * MIB, 2048, &err),
 			 -EINVAL);
-	assert_non_null(strstr(text, "of 4 MiB, its blocks of 2 MiB"));
+	assert_non_null(strstr(err.text, "of 4 MiB, its blocks of 2 MiB"));
 }
 
 /* As README has it measured, on 6.1. */
@@ -406,14 +399,14 @@ static void a_plan_is_for_one_device_beside_others(void **state)
 	assert_int_equal(
 		ask_plan(vmem, device, "{" REGION_OF_16_GIB "}", &call),
 		-EINVAL);
-	assert_string_equal(call.message,
+	assert_string_equal(call.error.text,
 			    "\"kvm_limit\" is a number, and needed");
 	assert_int_equal(ask_plan(vmem, device,
 				  "{" REGION_OF_16_GIB
 				  ",\"kvm_limit\":400,\"used\":\"six\"}",
 				  &call),
 			 -EINVAL);
-	assert_string_equal(call.message, "\"used\" is a number");
+	assert_string_equal(call.error.text, "\"used\" is a number");
 	device->attached = true;
 	assert_int_equal(ask_plan(vmem, device,
 				  "{" REGION_OF_16_GIB ",\"kvm_limit\":400}",

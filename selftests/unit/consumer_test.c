@@ -141,13 +141,13 @@ static struct mapper *add_mapper(struct fixture *f, int i)
 {
 	struct mapper *mapper = &f->mappers[i];
 	const struct consumer_memslots any = {0};
-	char name[] = "mapper0", text[256];
+	char name[] = "mapper0";
+	struct error err;
 
 	name[6] += i;
 	memset(mapper, 0, sizeof(*mapper));
 	assert_int_equal(consumer_new(&mapper->consumer, &f->consumers, name,
-				      &any, 0, &ops, mapper, text,
-				      sizeof(text)),
+				      &any, 0, &ops, mapper, &err),
 			 0);
 	/* Not before its subscription was answered. */
 	assert_false(mapper->waits);
@@ -649,40 +649,38 @@ static void who_could_not_take_part_is_refused(void **state)
 	};
 	const struct consumer_memslots fits = {NR_SLOTS + 10, 6, 1}, any = {0};
 	struct consumer *consumer;
-	char text[256];
+	struct error err;
 
 	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
 		assert_int_equal(
 			consumer_new(&consumer, &f->consumers, "vhost-net0",
 				     &refused[i].memslots, refused[i].others,
-				     &ops, NULL, text, sizeof(text)),
+				     &ops, NULL, &err),
 			-ENOSPC);
-		assert_int_equal(strncmp(text, "vhost-net0 can have ", 20), 0);
-		assert_non_null(strstr(text, refused[i].text));
+		assert_int_equal(strncmp(err.text, "vhost-net0 can have ", 20),
+				 0);
+		assert_non_null(strstr(err.text, refused[i].text));
 	}
 	for (int i = 0; i < CONSUMERS_MAX; i++)
 		assert_int_equal(consumer_new(&consumer, &f->consumers, "x",
 					      i ? &fits : &any, 3, &ops,
-					      &f->mappers[0], text,
-					      sizeof(text)),
+					      &f->mappers[0], &err),
 				 0);
 	assert_int_equal(consumer_new(&consumer, &f->consumers, "x", &any, 0,
-				      &ops, NULL, text, sizeof(text)),
+				      &ops, NULL, &err),
 			 -EUSERS);
 	f->mappers[0].consumer = consumer;
 	/* A device that comes later must leave room for all of them. */
-	assert_int_equal(consumers_check(&f->consumers, 3, text, sizeof(text)),
-			 0);
-	assert_int_equal(consumers_check(&f->consumers, 4, text, sizeof(text)),
-			 -ENOSPC);
-	assert_string_equal(text, "x can have 26 memslots, 6 are used and 21 "
-				  "reserved");
+	assert_int_equal(consumers_check(&f->consumers, 3, &err), 0);
+	assert_int_equal(consumers_check(&f->consumers, 4, &err), -ENOSPC);
+	assert_string_equal(err.text,
+			    "x can have 26 memslots, 6 are used and 21 "
+			    "reserved");
 	while (f->consumers.list) {
 		consumer_gone(f->consumers.list);
 		run(f);
 	}
-	assert_int_equal(consumers_check(&f->consumers, 4, text, sizeof(text)),
-			 0);
+	assert_int_equal(consumers_check(&f->consumers, 4, &err), 0);
 }
 
 static void answers_to_nothing_are_refused(void **state)
@@ -888,7 +886,7 @@ static void an_event_costs_as_much_however_many_there_are(void **state)
 	struct work work = {};
 	sd_event *loop;
 	uint64_t most;
-	char text[256];
+	struct error err;
 
 	(void)state;
 	assert_true(sd_event_new(&loop) >= 0);
@@ -900,7 +898,7 @@ static void an_event_costs_as_much_however_many_there_are(void **state)
 		consumers_start(&consumers, loop, backing, SLOT, FIRST_SLOT),
 		0);
 	assert_int_equal(consumer_new(&consumer, &consumers, "many", &any, 0,
-				      &many_ops, &event, text, sizeof(text)),
+				      &many_ops, &event, &err),
 			 0);
 	assert_true(sd_event_run(loop, 0) > 0);
 	assert_int_equal(answer_all(consumer, &event, &work, &most), MANY / 2);

@@ -76,8 +76,7 @@ static int handle_resize(struct control_call *call, void *arg)
 	call->subject = subject_of(call);
 	ret = control_get_size(call, "size", &f->requested[call->subject]);
 	if (ret) {
-		snprintf(call->message, sizeof(call->message), "bad size");
-		return ret;
+		return error_set(&call->error, ret, "bad size");
 	}
 	if (f->later)
 		return control_wait(call, &f->token);
@@ -127,8 +126,7 @@ static int handle_watch(struct control_call *call,
 		call->subject = CONTROL_ALL_SUBJECTS;
 	if (call->subject != 9)
 		return 0;
-	snprintf(call->message, sizeof(call->message), "none");
-	return -ENOENT;
+	return error_set(&call->error, -ENOENT, "none");
 }
 
 static json_object *new_event(unsigned int subject, void *arg)

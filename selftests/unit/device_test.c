@@ -60,7 +60,7 @@ static int on_flood(sd_event_source *source __attribute__((unused)), void *arg)
 static int set_up(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	char text[256];
+	struct error err;
 	int fds[2];
 
 	assert_non_null(f);
@@ -83,9 +83,8 @@ static int set_up(void **state)
 	f->memory_fd = vmm_make_file("memory");
 	assert_true(f->memory_fd >= 0);
 	if (vmem_device_attach_shmem(&f->device, dup(f->memory_fd),
-				     vmm_make_file("state"), text,
-				     sizeof(text)))
-		fail_msg("%s", text);
+				     vmm_make_file("state"), &err))
+		fail_msg("%s", err.text);
 	f->memory = mmap(NULL, REGION_SIZE, PROT_READ | PROT_WRITE,
 			 MAP_SHARED | MAP_NORESERVE, f->memory_fd, 0);
 	assert_ptr_not_equal(f->memory, MAP_FAILED);
@@ -296,13 +295,12 @@ static void a_discard_that_fails_is_tried_again(void **state)
 static void assert_no_size(struct fixture *f, uint64_t size, int error,
 			   const char *why)
 {
-	char text[256] = "";
+	struct error err = {0};
 
-	assert_int_equal(
-		vmem_device_set_requested(&f->device, size, text, sizeof(text)),
-		error);
-	if (!strstr(text, why))
-		fail_msg("\"%s\" does not say \"%s\"", text, why);
+	assert_int_equal(vmem_device_set_requested(&f->device, size, &err),
+			 error);
+	if (!strstr(err.text, why))
+		fail_msg("\"%s\" does not say \"%s\"", err.text, why);
 }
 
 static void a_size_is_one_that_the_region_can_have(void **state)
@@ -310,11 +308,9 @@ static void a_size_is_one_that_the_region_can_have(void **state)
 	struct fixture *f = *state;
 	struct vmem_device *device = &f->device;
 	const struct shmem_header *kept = device->shmem.state.header;
-	char text[256];
+	struct error err;
 
-	assert_int_equal(vmem_device_set_requested(device, 3 * BLOCK, text,
-						   sizeof(text)),
-			 0);
+	assert_int_equal(vmem_device_set_requested(device, 3 * BLOCK, &err), 0);
 	assert_int_equal(device->dev.requested_size, 3 * BLOCK);
 	assert_int_equal(kept->requested_size, 3 * BLOCK);
 	assert_no_size(f, REGION_SIZE + BLOCK, -ERANGE,
@@ -322,8 +318,7 @@ static void a_size_is_one_that_the_region_can_have(void **state)
 	assert_no_size(f, 3 * BLOCK + 4096, -EINVAL, "2 MiB");
 	assert_int_equal(device->dev.requested_size, 3 * BLOCK);
 	assert_int_equal(kept->requested_size, 3 * BLOCK);
-	assert_int_equal(vmem_device_set_requested(device, REGION_SIZE, text,
-						   sizeof(text)),
+	assert_int_equal(vmem_device_set_requested(device, REGION_SIZE, &err),
 			 0);
 	assert_int_equal(kept->requested_size, REGION_SIZE);
 }

@@ -29,22 +29,22 @@ static int new_memfd(unsigned int flags, uint64_t size)
 static void assert_refused(int fd, uint64_t block_size, int error,
 			   const char *why)
 {
-	char text[MEMORY_TEXT_MAX] = "";
+	struct error err = {0};
 	struct memory memory;
 
-	assert_int_equal(memory_init(&memory, fd, SIZE, block_size, text),
+	assert_int_equal(memory_init(&memory, fd, SIZE, block_size, &err),
 			 error);
-	if (!strstr(text, why))
-		fail_msg("\"%s\" does not say \"%s\"", text, why);
+	if (!strstr(err.text, why))
+		fail_msg("\"%s\" does not say \"%s\"", err.text, why);
 }
 
 static struct memory taken(int fd, uint64_t block_size)
 {
-	char text[MEMORY_TEXT_MAX] = "";
+	struct error err = {0};
 	struct memory memory;
 
-	if (memory_init(&memory, fd, SIZE, block_size, text))
-		fail_msg("%s", text);
+	if (memory_init(&memory, fd, SIZE, block_size, &err))
+		fail_msg("%s", err.text);
 	return memory;
 }
 
@@ -109,7 +109,7 @@ static void a_block_is_whole_pages(void **state)
 static void a_file_is_memory_too(void **state)
 {
 	char path[] = "memory_test.XXXXXX";
-	char text[MEMORY_TEXT_MAX];
+	struct error err;
 	struct memory memory;
 	int fd, ret;
 
@@ -118,9 +118,9 @@ static void a_file_is_memory_too(void **state)
 	assert_true(fd >= 0);
 	unlink(path);
 	assert_int_equal(ftruncate(fd, SIZE), 0);
-	ret = memory_init(&memory, fd, SIZE, 2 * MIB, text);
+	ret = memory_init(&memory, fd, SIZE, 2 * MIB, &err);
 	if (ret == -EOPNOTSUPP)
-		assert_non_null(strstr(text, "cannot give back"));
+		assert_non_null(strstr(err.text, "cannot give back"));
 	else
 		assert_int_equal(ret, 0);
 	close(fd);
@@ -129,7 +129,7 @@ static void a_file_is_memory_too(void **state)
 /* ramfs has no fallocate(2). Exit status of a child: 255 not to be done here. */
 static int file_on_ramfs(void)
 {
-	char text[MEMORY_TEXT_MAX];
+	struct error err;
 	struct memory memory;
 	int fd;
 
@@ -140,8 +140,8 @@ static int file_on_ramfs(void)
 	fd = open("/tmp/file", O_CREAT | O_RDWR, 0600);
 	if (fd < 0 || ftruncate(fd, SIZE))
 		return 255;
-	return memory_init(&memory, fd, SIZE, 2 * MIB, text) != -EOPNOTSUPP ||
-	       !strstr(text, "FALLOC_FL_PUNCH_HOLE");
+	return memory_init(&memory, fd, SIZE, 2 * MIB, &err) != -EOPNOTSUPP ||
+	       !strstr(err.text, "FALLOC_FL_PUNCH_HOLE");
 }
 
 static void a_file_system_without_holes_is_refused(void **state)
@@ -163,7 +163,7 @@ static void a_file_system_without_holes_is_refused(void **state)
 
 static void what_is_punched_is_given_back_and_reads_zero(void **state)
 {
-	char text[MEMORY_TEXT_MAX];
+	struct error err;
 	struct memory memory;
 	int fd = new_memfd(0, SIZE);
 	uint8_t *map;
@@ -175,7 +175,7 @@ static void what_is_punched_is_given_back_and_reads_zero(void **state)
 	assert_int_equal(resident(&memory), 0);
 	memset(map, 0x5a, SIZE);
 	assert_int_equal(resident(&memory), SIZE);
-	assert_int_equal(memory_punch(&memory, 2 * MIB, 4 * MIB, text), 0);
+	assert_int_equal(memory_punch(&memory, 2 * MIB, 4 * MIB, &err), 0);
 	assert_int_equal(resident(&memory), SIZE - 4 * MIB);
 	assert_int_equal(map[2 * MIB - 1], 0x5a);
 	assert_int_equal(map[2 * MIB], 0);
@@ -187,7 +187,7 @@ static void what_is_punched_is_given_back_and_reads_zero(void **state)
 
 static void what_is_allocated_is_there_and_keeps_contents(void **state)
 {
-	char text[MEMORY_TEXT_MAX];
+	struct error err;
 	struct memory memory;
 	int fd = new_memfd(0, SIZE);
 	uint8_t byte = 0x5a;
@@ -195,7 +195,7 @@ static void what_is_allocated_is_there_and_keeps_contents(void **state)
 	(void)state;
 	memory = taken(fd, 2 * MIB);
 	assert_int_equal(pwrite(fd, &byte, 1, 2 * MIB), 1);
-	assert_int_equal(memory_allocate(&memory, 2 * MIB, 2 * MIB, text), 0);
+	assert_int_equal(memory_allocate(&memory, 2 * MIB, 2 * MIB, &err), 0);
 	assert_int_equal(resident(&memory), 2 * MIB);
 	byte = 0;
 	assert_int_equal(pread(fd, &byte, 1, 2 * MIB), 1);
@@ -221,7 +221,7 @@ static long free_huge_pages(void)
 
 static void a_host_without_pages_says_so(void **state)
 {
-	char text[MEMORY_TEXT_MAX] = "";
+	struct error err = {0};
 	struct memory memory;
 	int fd;
 
@@ -230,8 +230,8 @@ static void a_host_without_pages_says_so(void **state)
 		skip();
 	fd = new_memfd(MFD_HUGETLB | MFD_HUGE_2MB, SIZE);
 	memory = taken(fd, 2 * MIB);
-	assert_int_equal(memory_allocate(&memory, 0, 2 * MIB, text), -ENOSPC);
-	assert_non_null(strstr(text, "no free pages of 2 MiB"));
+	assert_int_equal(memory_allocate(&memory, 0, 2 * MIB, &err), -ENOSPC);
+	assert_non_null(strstr(err.text, "no free pages of 2 MiB"));
 	close(fd);
 }
 
@@ -260,17 +260,17 @@ static void a_process_that_was_moved_allocates_nothing(void **state)
 {
 	static const char before[] = "0::/\n", after[] = "0::/../other\n";
 	struct room room = {.meminfo = -1, .membership = new_memfd(0, 0)};
-	char text[ROOM_TEXT_MAX];
+	struct error err;
 
 	(void)state;
 	assert_int_equal(pwrite(room.membership, before, strlen(before), 0),
 			 strlen(before));
 	room_start(&room);
-	assert_int_equal(room_check(&room, MIB, text), 0);
+	assert_int_equal(room_check(&room, MIB, &err), 0);
 	assert_int_equal(pwrite(room.membership, after, strlen(after), 0),
 			 strlen(after));
-	assert_int_equal(room_check(&room, MIB, text), -ENOMEM);
-	assert_non_null(strstr(text, "another cgroup"));
+	assert_int_equal(room_check(&room, MIB, &err), -ENOMEM);
+	assert_non_null(strstr(err.text, "another cgroup"));
 	room_close(&room);
 }
 

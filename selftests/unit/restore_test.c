@@ -100,12 +100,11 @@ static void assert_unfit(const struct save_state *saved,
 			 const struct region *region,
 			 const struct virtio_mem *dev, const char *why)
 {
-	char text[200] = "";
+	struct error err = {0};
 
-	assert_int_equal(restore_check(saved, region, dev, text, sizeof(text)),
-			 -EINVAL);
-	if (!strstr(text, why))
-		fail_msg("\"%s\" does not say \"%s\"", text, why);
+	assert_int_equal(restore_check(saved, region, dev, &err), -EINVAL);
+	if (!strstr(err.text, why))
+		fail_msg("\"%s\" does not say \"%s\"", err.text, why);
 }
 
 static void another_geometry_is_refused(void **state)
@@ -117,12 +116,11 @@ static void another_geometry_is_refused(void **state)
 				   .region_size = GIB,
 				   .block_size = 2 * MIB,
 				   .node = 3};
-	char text[200];
+	struct error err;
 
 	(void)state;
 	saved.features = virtio_mem_features(&dev);
-	assert_int_equal(
-		restore_check(&saved, &region, &dev, text, sizeof(text)), 0);
+	assert_int_equal(restore_check(&saved, &region, &dev, &err), 0);
 	saved.gpa = 5 * GIB;
 	assert_unfit(&saved, &region, &dev, "at 0x140000000");
 	saved.gpa = 4 * GIB;
@@ -143,8 +141,7 @@ static void another_geometry_is_refused(void **state)
 	saved.features = 1ULL << VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE;
 	saved.node = 0;
 	dev.has_node = true;
-	assert_int_equal(
-		restore_check(&saved, &region, &dev, text, sizeof(text)), 0);
+	assert_int_equal(restore_check(&saved, &region, &dev, &err), 0);
 }
 
 int main(void)

@@ -57,22 +57,22 @@ static struct save_state good(void)
 
 static uint8_t *format(const struct save_state *save, size_t *size)
 {
-	char text[SAVE_TEXT_MAX] = "";
+	struct error err = {0};
 	uint8_t *data;
 
-	if (save_format(save, &data, size, text))
-		fail_msg("%s", text);
+	if (save_format(save, &data, size, &err))
+		fail_msg("%s", err.text);
 	return data;
 }
 
 static void assert_refused(const uint8_t *data, size_t size, const char *why)
 {
 	struct save_state save;
-	char text[SAVE_TEXT_MAX] = "";
+	struct error err = {0};
 
-	assert_int_equal(save_parse(data, size, &save, text), -EINVAL);
-	if (!strstr(text, why))
-		fail_msg("\"%s\" does not say \"%s\"", text, why);
+	assert_int_equal(save_parse(data, size, &save, &err), -EINVAL);
+	if (!strstr(err.text, why))
+		fail_msg("\"%s\" does not say \"%s\"", err.text, why);
 }
 
 /* As a writer that wants it so would have it. */
@@ -100,13 +100,13 @@ static void assert_same(const struct save_state *a, const struct save_state *b)
 static void a_state_comes_back(void **state)
 {
 	struct save_state save = good(), back;
-	char text[SAVE_TEXT_MAX];
+	struct error err;
 	uint8_t *data, *again;
 	size_t size, again_size;
 
 	(void)state;
 	data = format(&save, &size);
-	assert_int_equal(save_parse(data, size, &back, text), 0);
+	assert_int_equal(save_parse(data, size, &back, &err), 0);
 	assert_same(&save, &back);
 	assert_int_equal(save_plugged_size(&back), 68 * BLOCK);
 	again = format(&back, &again_size);
@@ -120,7 +120,7 @@ static void a_state_comes_back(void **state)
 static void nothing_plugged_is_a_state(void **state)
 {
 	struct save_state save = good(), back;
-	char text[SAVE_TEXT_MAX];
+	struct error err;
 	uint8_t *data;
 	size_t size;
 
@@ -129,7 +129,7 @@ static void nothing_plugged_is_a_state(void **state)
 	save.usable_region_size = 0;
 	save.requested_size = 0;
 	data = format(&save, &size);
-	assert_int_equal(save_parse(data, size, &back, text), 0);
+	assert_int_equal(save_parse(data, size, &back, &err), 0);
 	assert_same(&save, &back);
 	free(data);
 	save_state_free(&back);
@@ -138,7 +138,7 @@ static void nothing_plugged_is_a_state(void **state)
 static void a_file_cut_anywhere_is_refused(void **state)
 {
 	struct save_state save = good(), back;
-	char text[SAVE_TEXT_MAX];
+	struct error err;
 	uint8_t *data, *cut;
 	size_t size;
 
@@ -149,9 +149,9 @@ static void a_file_cut_anywhere_is_refused(void **state)
 		cut = malloc(i + !i);
 		assert_non_null(cut);
 		memcpy(cut, data, i);
-		text[0] = '\0';
-		assert_int_equal(save_parse(cut, i, &back, text), -EINVAL);
-		assert_string_not_equal(text, "");
+		err.text[0] = '\0';
+		assert_int_equal(save_parse(cut, i, &back, &err), -EINVAL);
+		assert_string_not_equal(err.text, "");
 		free(cut);
 	}
 	assert_refused(data, 0, "not a saved state");
@@ -180,7 +180,7 @@ static void a_longer_file_is_refused(void **state)
 static void each_changed_byte_is_found(void **state)
 {
 	struct save_state save = good(), back;
-	char text[SAVE_TEXT_MAX];
+	struct error err;
 	uint8_t *data;
 	size_t size;
 
@@ -189,7 +189,7 @@ static void each_changed_byte_is_found(void **state)
 	for (size_t i = 0; i < size; i++) {
 		for (int bit = 0; bit < 8; bit++) {
 			data[i] ^= 1 << bit;
-			assert_int_equal(save_parse(data, size, &back, text),
+			assert_int_equal(save_parse(data, size, &back, &err),
 					 -EINVAL);
 			data[i] ^= 1 << bit;
 		}
@@ -255,14 +255,14 @@ static void assert_senseless(const struct save_state *save, const char *why)
 {
 	struct save_state ok = good();
 	struct save_run run = {GPA, BLOCK};
-	char text[SAVE_TEXT_MAX] = "";
+	struct error err = {0};
 	uint64_t values[8], plugged = 0;
 	uint8_t *data;
 	size_t size, nr;
 
-	assert_int_equal(save_format(save, &data, &size, text), -EINVAL);
-	if (!strstr(text, why))
-		fail_msg("\"%s\" does not say \"%s\"", text, why);
+	assert_int_equal(save_format(save, &data, &size, &err), -EINVAL);
+	if (!strstr(err.text, why))
+		fail_msg("\"%s\" does not say \"%s\"", err.text, why);
 
 	ok.nr_runs = 0;
 	data = format(&ok, &size);
@@ -408,18 +408,18 @@ static void free_two(struct two *two)
 
 static int write_one(const struct two *two, const char *path, int which)
 {
-	char text[SAVE_TEXT_MAX];
+	struct error err;
 
-	return save_file_write(path, two->data[which], two->size[which], text);
+	return save_file_write(path, two->data[which], two->size[which], &err);
 }
 
 static void assert_has(const struct two *two, const char *path, int which)
 {
-	char text[SAVE_TEXT_MAX] = "";
+	struct error err = {0};
 	struct save_state back;
 
-	if (save_file_read(path, &back, text))
-		fail_msg("%s", text);
+	if (save_file_read(path, &back, &err))
+		fail_msg("%s", err.text);
 	assert_same(&two->states[which], &back);
 	save_state_free(&back);
 }
@@ -447,7 +447,7 @@ static void what_is_no_file_is_refused(void **state)
 {
 	char *pipe_path = in_folder("pipe"), *none = in_folder("none/none");
 	char *large = in_folder("large");
-	char text[SAVE_TEXT_MAX];
+	struct error err;
 	struct save_state save;
 	struct two two;
 	int fd;
@@ -458,14 +458,14 @@ static void what_is_no_file_is_refused(void **state)
 	assert_int_equal(write_one(&two, pipe_path, 0), -EINVAL);
 	assert_int_equal(write_one(&two, folder, 0), -EINVAL);
 	assert_int_equal(write_one(&two, none, 0), -ENOENT);
-	assert_int_equal(save_file_read(pipe_path, &save, text), -EINVAL);
-	assert_int_equal(save_file_read(folder, &save, text), -EINVAL);
-	assert_int_equal(save_file_read(none, &save, text), -ENOENT);
+	assert_int_equal(save_file_read(pipe_path, &save, &err), -EINVAL);
+	assert_int_equal(save_file_read(folder, &save, &err), -EINVAL);
+	assert_int_equal(save_file_read(none, &save, &err), -ENOENT);
 	fd = open(large, O_CREAT | O_WRONLY, 0600);
 	assert_true(fd >= 0);
 	assert_int_equal(ftruncate(fd, SAVE_FILE_MAX + 1), 0);
 	close(fd);
-	assert_int_equal(save_file_read(large, &save, text), -EFBIG);
+	assert_int_equal(save_file_read(large, &save, &err), -EFBIG);
 	free_two(&two);
 	free(large);
 	free(pipe_path);

@@ -33,10 +33,10 @@ static int make_file(void)
 
 static void open_state(struct vmm_state *state, int fd)
 {
-	char text[256] = "";
+	struct error err = {0};
 
-	if (vmm_state_open(state, fd, REGION, BLOCK, SLOT, text, sizeof(text)))
-		fail_msg("%s", text);
+	if (vmm_state_open(state, fd, REGION, BLOCK, SLOT, &err))
+		fail_msg("%s", err.text);
 }
 
 static uint64_t count(const struct vmm_state *state)
@@ -192,17 +192,16 @@ static void a_kill_at_any_moment_leaves_all_or_nothing(void **unused
 static void expect_damaged(size_t offset, uint64_t value)
 {
 	struct vmm_state state;
-	char text[256] = "";
+	struct error err = {0};
 	int fd = make_file();
 
 	open_state(&state, fd);
 	vmm_state_commit(&state, 3, 200, true);
 	memcpy((char *)state.header + offset, &value, sizeof(value));
 	vmm_state_close(&state);
-	assert_int_equal(vmm_state_open(&state, fd, REGION, BLOCK, SLOT, text,
-					sizeof(text)),
+	assert_int_equal(vmm_state_open(&state, fd, REGION, BLOCK, SLOT, &err),
 			 -EINVAL);
-	assert_non_null(strstr(text, "damaged"));
+	assert_non_null(strstr(err.text, "damaged"));
 	close(fd);
 }
 
@@ -228,24 +227,24 @@ static void what_is_not_for_this_region_is_refused(void **unused
 						   __attribute__((unused)))
 {
 	struct vmm_state state;
-	char text[256];
+	struct error err;
 	int fd = make_file();
 
 	open_state(&state, fd);
 	vmm_state_close(&state);
-	assert_int_equal(vmm_state_open(&state, fd, REGION, BLOCK, 2 * SLOT,
-					text, sizeof(text)),
-			 -EINVAL);
-	assert_non_null(strstr(text, "slot size"));
-	assert_int_equal(vmm_state_open(&state, fd, 2 * REGION, BLOCK, SLOT,
-					text, sizeof(text)),
-			 -EINVAL);
-	assert_non_null(strstr(text, "empty or of"));
+	assert_int_equal(
+		vmm_state_open(&state, fd, REGION, BLOCK, 2 * SLOT, &err),
+		-EINVAL);
+	assert_non_null(strstr(err.text, "slot size"));
+	assert_int_equal(
+		vmm_state_open(&state, fd, 2 * REGION, BLOCK, SLOT, &err),
+		-EINVAL);
+	assert_non_null(strstr(err.text, "empty or of"));
 	/* Of the same length all the same. */
-	assert_int_equal(vmm_state_open(&state, fd, REGION + BLOCK, BLOCK, SLOT,
-					text, sizeof(text)),
-			 -EINVAL);
-	assert_non_null(strstr(text, "region size"));
+	assert_int_equal(
+		vmm_state_open(&state, fd, REGION + BLOCK, BLOCK, SLOT, &err),
+		-EINVAL);
+	assert_non_null(strstr(err.text, "region size"));
 	close(fd);
 }
 

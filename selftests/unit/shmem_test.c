@@ -62,12 +62,11 @@ struct vmm {
 static void begin_daemon(struct vmm *vmm)
 {
 	struct front_end *fe = vmm->fe;
-	char text[256];
+	struct error err;
 
 	if (vmm_attach(&vmm->shmem, fe->event, &fe->vu, dup(vmm->files[0]),
-		       dup(vmm->files[1]), REGION, BLOCK, SLOT, text,
-		       sizeof(text)))
-		fail_msg("%s", text);
+		       dup(vmm->files[1]), REGION, BLOCK, SLOT, &err))
+		fail_msg("%s", err.text);
 	virtio_mem_start(&fe->dev, &vmm->shmem.backing,
 			 vmm->shmem.state.header->requested_size,
 			 vmm->shmem.state.header->used);
@@ -103,7 +102,7 @@ static int set_up(void **state)
 	vmm->refuse = UINT64_MAX;
 	vmm->own = 1;
 	begin_daemon(vmm);
-	assert_int_equal(vmm_place(&vmm->shmem, GPA, NULL, 0), 0);
+	assert_int_equal(vmm_place(&vmm->shmem, GPA, NULL), 0);
 	virtio_mem_set_requested(&vmm->fe->dev, REGION);
 	*state = vmm;
 	return 0;
@@ -588,7 +587,7 @@ static void without_a_place_there_is_no_memory(void **state)
 {
 	struct vmm *vmm = *state;
 	struct virtio_mem_config config;
-	char text[256];
+	struct error err;
 
 	end_daemon(vmm);
 	close(vmm->files[1]);
@@ -602,23 +601,19 @@ static void without_a_place_there_is_no_memory(void **state)
 	assert_int_equal(config.requested_size, 0);
 	assert_int_equal(le64toh(config.block_size), BLOCK);
 	assert_true(vmm->fe->dev.asked_early);
-	assert_int_equal(vmm_place(&vmm->shmem, GPA + 1, text, sizeof(text)),
+	assert_int_equal(vmm_place(&vmm->shmem, GPA + 1, &err), -EINVAL);
+	assert_int_equal(vmm_place(&vmm->shmem, -REGION + BLOCK, &err),
 			 -EINVAL);
-	assert_int_equal(
-		vmm_place(&vmm->shmem, -REGION + BLOCK, text, sizeof(text)),
-		-EINVAL);
-	assert_int_equal(vmm_place(&vmm->shmem, GPA, text, sizeof(text)), 0);
+	assert_int_equal(vmm_place(&vmm->shmem, GPA, &err), 0);
 	config_of(vmm, &config);
 	assert_int_equal(le64toh(config.addr), GPA);
 	assert_int_equal(le64toh(config.region_size), REGION);
 	assert_int_equal(le64toh(config.requested_size), GIB);
 	/* It may be another while nobody uses it. */
-	assert_int_equal(vmm_place(&vmm->shmem, GPA + GIB, text, sizeof(text)),
-			 0);
-	assert_int_equal(vmm_place(&vmm->shmem, GPA, text, sizeof(text)), 0);
+	assert_int_equal(vmm_place(&vmm->shmem, GPA + GIB, &err), 0);
+	assert_int_equal(vmm_place(&vmm->shmem, GPA, &err), 0);
 	start_driver(vmm);
-	assert_int_equal(vmm_place(&vmm->shmem, GPA + GIB, text, sizeof(text)),
-			 -EBUSY);
+	assert_int_equal(vmm_place(&vmm->shmem, GPA + GIB, &err), -EBUSY);
 	/* And it lasts. */
 	end_daemon(vmm);
 	begin_daemon(vmm);
@@ -749,13 +744,12 @@ static void refuse_files(struct vmm *vmm, int memory_fd, int state_fd,
 			 const char *why)
 {
 	struct front_end *fe = vmm->fe;
-	char text[256] = "";
+	struct error err = {0};
 
 	assert_int_equal(vmm_attach(&vmm->shmem, fe->event, &fe->vu, memory_fd,
-				    state_fd, REGION, BLOCK, SLOT, text,
-				    sizeof(text)),
+				    state_fd, REGION, BLOCK, SLOT, &err),
 			 -EINVAL);
-	assert_non_null(strstr(text, why));
+	assert_non_null(strstr(err.text, why));
 }
 
 /* The guest has blocks of it, and nothing says which, or no contents of them. */
@@ -969,7 +963,7 @@ static void lose_blocks(struct vmm *vmm)
 	request(vmm, VIRTIO_MEM_REQ_PLUG, END_0, 8, VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(pwrite(vmm->files[0], "used", 4, BLOCK), 4);
 	lose_files(vmm);
-	assert_int_equal(vmm_place(&vmm->shmem, GPA, NULL, 0), 0);
+	assert_int_equal(vmm_place(&vmm->shmem, GPA, NULL), 0);
 	assert_int_equal(plugged(vmm), 0);
 }
 
@@ -1464,23 +1458,20 @@ static void other_memory_is_not_taken_for_blocks(void **state)
 static void a_region_of_unknown_blocks_can_be_moved(void **state)
 {
 	struct vmm *vmm = *state;
-	char text[256];
+	struct error err;
 
 	lose_blocks(vmm);
 	negotiate(vmm, PROTOCOL_FEATURES);
 	send_table(vmm);
 	assert_lost(vmm, END_1);
-	assert_int_equal(
-		vmm_place(&vmm->shmem, GPA + REGION, text, sizeof(text)), 0);
+	assert_int_equal(vmm_place(&vmm->shmem, GPA + REGION, &err), 0);
 	assert_false(vmm->shmem.backing.lost);
 	assert_int_equal(plugged(vmm), 0);
-	assert_int_equal(vmm_place(&vmm->shmem, GPA, text, sizeof(text)), 0);
+	assert_int_equal(vmm_place(&vmm->shmem, GPA, &err), 0);
 	assert_lost(vmm, END_1);
 	/* But not under a driver. */
 	start_driver(vmm);
-	assert_int_equal(
-		vmm_place(&vmm->shmem, GPA + REGION, text, sizeof(text)),
-		-EBUSY);
+	assert_int_equal(vmm_place(&vmm->shmem, GPA + REGION, &err), -EBUSY);
 	assert_lost(vmm, END_1);
 }
 
@@ -1519,7 +1510,7 @@ static void without_a_place_requests_wait(void **state)
 	request(vmm, VIRTIO_MEM_REQ_UNPLUG, 0, 8, VIRTIO_MEM_RESP_BUSY);
 	request(vmm, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0, VIRTIO_MEM_RESP_BUSY);
 	assert_int_equal(vmm->nr_mapped, 1);
-	assert_int_equal(vmm_place(&vmm->shmem, GPA, NULL, 0), 0);
+	assert_int_equal(vmm_place(&vmm->shmem, GPA, NULL), 0);
 	assert_true(vmm->shmem.backing.lost);
 	assert_int_equal(plugged(vmm), END_0);
 	request(vmm, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0, VIRTIO_MEM_RESP_ACK);

@@ -28,7 +28,7 @@ static void a_region_beside_memory_that_a_front_end_maps(void **state)
 {
 	struct vmem *vmem = calloc(1, sizeof(*vmem));
 	struct vmem_nl_error err;
-	char text[CONTROL_TEXT_MAX] = "";
+	struct error error = {0};
 	int fds[2];
 
 	(void)state;
@@ -40,15 +40,15 @@ static void a_region_beside_memory_that_a_front_end_maps(void **state)
 	if (!kernel_nl_open(&vmem->devices[1].nl, &err)) {
 		assert_int_equal(pipe(fds), 0);
 		assert_true(daemon_attach(vmem, &vmem->devices[1], fds[0],
-					  fds[1], text, sizeof(text)) < 0);
+					  fds[1], &error) < 0);
 		kernel_nl_close(&vmem->devices[1].nl);
 	}
 	/* And one that has none itself. */
 	assert_int_equal(pipe(fds), 0);
-	assert_int_equal(daemon_attach(vmem, &vmem->devices[0], fds[0], fds[1],
-				       text, sizeof(text)),
-			 -EOPNOTSUPP);
-	assert_non_null(strstr(text, "--backing vmm"));
+	assert_int_equal(
+		daemon_attach(vmem, &vmem->devices[0], fds[0], fds[1], &error),
+		-EOPNOTSUPP);
+	assert_non_null(strstr(error.text, "--backing vmm"));
 	/* They were taken over. */
 	assert_true(close(fds[0]) < 0);
 	assert_true(close(fds[1]) < 0);
@@ -71,7 +71,7 @@ static int call_method(struct vmem *vmem, struct control_call *call,
 	assert_non_null(method->name);
 	call->params = json_object_new_object();
 	call->subject = UINT_MAX;
-	call->message[0] = '\0';
+	call->error.text[0] = '\0';
 	if (device)
 		json_object_object_add(call->params, "device",
 				       json_tokener_parse(device));
@@ -133,7 +133,7 @@ static void a_call_is_about_the_device_that_it_names(void **state)
 			call_method(vmem, &call, "latencies", calls[i].device),
 			calls[i].ret);
 		assert_int_equal(call.subject, calls[i].subject);
-		assert_string_equal(call.message, calls[i].message);
+		assert_string_equal(call.error.text, calls[i].message);
 		free(vmem);
 	}
 	/* Without parameters at all. */
@@ -161,14 +161,14 @@ static void attach_takes_two_descriptors(void **state)
 			continue;
 		assert_int_equal(call_method(vmem, &call, "attach", "0"),
 				 -EINVAL);
-		assert_non_null(strstr(call.message, "two descriptors"));
+		assert_non_null(strstr(call.error.text, "two descriptors"));
 	}
 	call.nr_fds = 2;
 	assert_int_equal(call_method(vmem, &call, "attach", NULL), -EINVAL);
-	assert_non_null(strstr(call.message, "\"device\" is needed"));
+	assert_non_null(strstr(call.error.text, "\"device\" is needed"));
 	vmem->devices[1].vmm = true;
 	assert_int_equal(call_method(vmem, &call, "attach", "1"), -EOPNOTSUPP);
-	assert_non_null(strstr(call.message, "--backing vmm"));
+	assert_non_null(strstr(call.error.text, "--backing vmm"));
 	/* They are the caller's still. */
 	assert_int_equal(fds[0], 0);
 	assert_int_equal(fds[1], 0);

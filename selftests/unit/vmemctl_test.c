@@ -653,7 +653,8 @@ static void a_daemon_that_is_not_there_is_down(void **state)
 static void a_state_is_saved(void **state)
 {
 	struct fixture *f = *state;
-	char file[64], text[SAVE_TEXT_MAX];
+	struct error err;
+	char file[64];
 	struct save_state saved;
 
 	snprintf(file, sizeof(file), "%s/state", f->dir);
@@ -662,7 +663,7 @@ static void a_state_is_saved(void **state)
 		    "{\"gpa\":4303355904,\"size\":2097152}]}}\n";
 	assert_int_equal(RUN(f, "save", file), 0);
 	assert_string_equal(f->output, "");
-	assert_int_equal(save_file_read(file, &saved, text), 0);
+	assert_int_equal(save_file_read(file, &saved, &err), 0);
 	assert_int_equal(saved.gpa, 4 * GIB);
 	assert_int_equal(saved.region_size, GIB);
 	assert_int_equal(saved.block_size, 2 * MIB);
@@ -680,7 +681,7 @@ static void a_state_is_saved(void **state)
 		    "{\"gpa\":4294967296,\"size\":4096}]}}\n";
 	assert_int_equal(RUN(f, "save", file), 1);
 	assert_non_null(strstr(f->output, "cannot be saved"));
-	assert_int_equal(save_file_read(file, &saved, text), 0);
+	assert_int_equal(save_file_read(file, &saved, &err), 0);
 	assert_int_equal(saved.nr_runs, 2);
 	save_state_free(&saved);
 	unlink(file);

@@ -21,11 +21,12 @@
 
 #include "backing/memory.h"
 #include "base/blocks.h"
+#include "common/error.h"
 
 struct backing;
 
 /* Why the last operation failed, for people. */
-#define BACKING_REASON_MAX 192
+#define BACKING_REASON_MAX (ERROR_TEXT_MAX + 16)
 
 /**
  * struct backing_ops - operations of a backing
@@ -63,10 +64,9 @@ struct backing_ops {
 	int (*discard)(struct backing *backing, uint64_t gpa, uint64_t size);
 	void (*answer_lost)(struct backing *backing);
 	uint64_t (*next_memory)(struct backing *backing, uint64_t from);
-	int (*set_requested)(struct backing *backing, uint64_t size, char *text,
-			     size_t text_size);
-	int (*place)(struct backing *backing, uint64_t gpa, char *text,
-		     size_t text_size);
+	int (*set_requested)(struct backing *backing, uint64_t size,
+			     struct error *err);
+	int (*place)(struct backing *backing, uint64_t gpa, struct error *err);
 	uint64_t (*populated_slots)(const struct backing *backing);
 	void (*detach)(struct backing *backing);
 };

@@ -665,7 +665,7 @@ static int allocate_more(struct region *region)
 	struct backing *backing = &region->backing;
 	uint64_t left = region->allocating.size - region->allocated;
 	uint64_t part = MEMORY_ALLOCATE_MAX;
-	char text[MEMORY_TEXT_MAX];
+	struct error err;
 	int ret;
 
 	if (part < region->memory.page_size)
@@ -675,10 +675,10 @@ static int allocate_more(struct region *region)
 	ret = memory_allocate(&region->memory,
 			      region->allocating.gpa - backing->gpa +
 				      region->allocated,
-			      part, text);
+			      part, &err);
 	if (ret) {
 		snprintf(backing->reason, sizeof(backing->reason), "plug: %s",
-			 text);
+			 err.text);
 		return ret;
 	}
 	region->allocated += part;
@@ -778,7 +778,7 @@ static int region_verify(struct backing *backing)
 static int region_discard(struct backing *backing, uint64_t gpa, uint64_t size)
 {
 	struct region *region = to_region(backing);
-	char text[MEMORY_TEXT_MAX];
+	struct error err;
 	int changed = 0, ret;
 
 	if (!is_fresh(region))
@@ -786,9 +786,10 @@ static int region_discard(struct backing *backing, uint64_t gpa, uint64_t size)
 	region->fresh = 0;
 	if (changed)
 		return changed < 0 ? changed : -EAGAIN;
-	ret = memory_punch(&region->memory, gpa - backing->gpa, size, text);
+	ret = memory_punch(&region->memory, gpa - backing->gpa, size, &err);
 	if (ret)
-		snprintf(backing->reason, sizeof(backing->reason), "%s", text);
+		snprintf(backing->reason, sizeof(backing->reason), "%s",
+			 err.text);
 	return ret;
 }
 
@@ -801,14 +802,14 @@ static uint64_t region_next_memory(struct backing *backing, uint64_t from)
 }
 
 static int region_keep_requested(struct backing *backing, uint64_t size,
-				 char *text, size_t text_size)
+				 struct error *err)
 {
-	struct vmem_nl_error err;
+	struct vmem_nl_error nl_err;
 	int ret;
 
-	ret = kernel_set_requested(to_region(backing), size, &err);
+	ret = kernel_set_requested(to_region(backing), size, &nl_err);
 	if (ret && ret != -EINPROGRESS)
-		snprintf(text, text_size, "%s", err.text);
+		error_set(err, ret, "%s", nl_err.text);
 	return ret;
 }
 
@@ -936,7 +937,7 @@ int kernel_attach(struct region *region, sd_event *event,
 {
 	struct vmem_nl_region *state = &region->state;
 	struct vmem_nl_region found;
-	char text[MEMORY_TEXT_MAX];
+	struct error error;
 	int ret;
 
 	memset(region, 0, sizeof(*region));
@@ -951,9 +952,9 @@ int kernel_attach(struct region *region, sd_event *event,
 	}
 	*state = found;
 	ret = memory_init(&region->memory, memory_fd, state->size,
-			  state->block_size, text);
+			  state->block_size, &error);
 	if (ret) {
-		set_text(err, "%s", text);
+		set_text(err, "%s", error.text);
 		return ret;
 	}
 	ret = fd_set_nonblock(fd);

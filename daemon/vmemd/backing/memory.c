@@ -24,7 +24,6 @@
 #include <inttypes.h>
 #include <linux/falloc.h>
 #include <linux/magic.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -47,17 +46,6 @@
 #define SMALL_PAGE 4096ULL
 #define LARGE_PAGE (2ULL << 20)
 #define HUGE_PAGE  (1ULL << 30)
-
-static int __attribute__((format(printf, 3, 4)))
-failed(int ret, char text[MEMORY_TEXT_MAX], const char *format, ...)
-{
-	va_list ap;
-
-	va_start(ap, format);
-	vsnprintf(text, MEMORY_TEXT_MAX, format, ap);
-	va_end(ap);
-	return ret;
-}
 
 const char *memory_kind_name(enum memory_kind kind)
 {
@@ -99,29 +87,30 @@ static int recognize(struct memory *memory)
 }
 
 /* A file as long as the region. */
-static int check_file(int fd, uint64_t size, char text[MEMORY_TEXT_MAX])
+static int check_file(int fd, uint64_t size, struct error *err)
 {
 	struct stat st;
 
 	if (fstat(fd, &st) < 0) {
 		int ret = -errno;
 
-		return failed(ret, text, "memory descriptor: %s",
-			      strerror(-ret));
+		return error_set(err, ret, "memory descriptor: %s",
+				 strerror(-ret));
 	}
 	if (!S_ISREG(st.st_mode))
-		return failed(-EINVAL, text,
-			      "memory descriptor: not a memfd or regular file");
+		return error_set(
+			err, -EINVAL,
+			"memory descriptor: not a memfd or regular file");
 	if ((uint64_t)st.st_size < size)
-		return failed(-EINVAL, text,
-			      "memory descriptor: %" PRIu64
-			      " bytes, the region has %" PRIu64,
-			      (uint64_t)st.st_size, size);
+		return error_set(err, -EINVAL,
+				 "memory descriptor: %" PRIu64
+				 " bytes, the region has %" PRIu64,
+				 (uint64_t)st.st_size, size);
 	return 0;
 }
 
 /* Writable, not sealed, on a file system that can punch holes. */
-static int check_punch(const struct memory *memory, char text[MEMORY_TEXT_MAX])
+static int check_punch(const struct memory *memory, struct error *err)
 {
 	struct stat st;
 	off_t behind;
@@ -129,14 +118,15 @@ static int check_punch(const struct memory *memory, char text[MEMORY_TEXT_MAX])
 
 	ret = fcntl(memory->fd, F_GETFL);
 	if (ret < 0 || (ret & O_ACCMODE) == O_RDONLY)
-		return failed(-EPERM, text,
-			      "memory descriptor: read-only, memory cannot be "
-			      "given back");
+		return error_set(
+			err, -EPERM,
+			"memory descriptor: read-only, memory cannot be "
+			"given back");
 	ret = fcntl(memory->fd, F_GET_SEALS);
 	if (ret >= 0 && ret & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE))
-		return failed(-EPERM, text,
-			      "memory descriptor: sealed, memory cannot be "
-			      "given back");
+		return error_set(err, -EPERM,
+				 "memory descriptor: sealed, memory cannot be "
+				 "given back");
 	/* There is nothing behind the end; but is it understood? */
 	if (fstat(memory->fd, &st) < 0)
 		return -errno;
@@ -144,9 +134,10 @@ static int check_punch(const struct memory *memory, char text[MEMORY_TEXT_MAX])
 	if (fallocate(memory->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 		      behind, memory->page_size) < 0 &&
 	    errno == EOPNOTSUPP)
-		return failed(-EOPNOTSUPP, text,
-			      "memory descriptor: its file system cannot give "
-			      "back memory (no FALLOC_FL_PUNCH_HOLE)");
+		return error_set(
+			err, -EOPNOTSUPP,
+			"memory descriptor: its file system cannot give "
+			"back memory (no FALLOC_FL_PUNCH_HOLE)");
 	return 0;
 }
 
@@ -156,32 +147,33 @@ static int check_punch(const struct memory *memory, char text[MEMORY_TEXT_MAX])
  * @fd: the VMM's memory
  * @size: bytes of the region
  * @block_size: bytes of a block
- * @text: why not
+ * @err: why not
  *
  * Return: 0; -EINVAL, -EPERM, -EOPNOTSUPP it does not fit; another errno.
  */
 int memory_init(struct memory *memory, int fd, uint64_t size,
-		uint64_t block_size, char text[MEMORY_TEXT_MAX])
+		uint64_t block_size, struct error *err)
 {
 	char pages[SIZE_TEXT_MAX], blocks[SIZE_TEXT_MAX];
 	int ret;
 
 	memory->fd = fd;
 	memory->room = NULL;
-	ret = check_file(fd, size, text);
+	ret = check_file(fd, size, err);
 	if (ret)
 		return ret;
 	ret = recognize(memory);
 	if (ret)
-		return failed(ret, text, "memory descriptor: %s",
-			      strerror(-ret));
+		return error_set(err, ret, "memory descriptor: %s",
+				 strerror(-ret));
 	if (block_size % memory->page_size)
-		return failed(-EINVAL, text,
-			      "memory descriptor: pages of %s, and the block "
-			      "size, %s, is not a multiple of that",
-			      size_format(memory->page_size, pages),
-			      size_format(block_size, blocks));
-	return check_punch(memory, text);
+		return error_set(
+			err, -EINVAL,
+			"memory descriptor: pages of %s, and the block "
+			"size, %s, is not a multiple of that",
+			size_format(memory->page_size, pages),
+			size_format(block_size, blocks));
+	return check_punch(memory, err);
 }
 
 static int change(const struct memory *memory, int mode, uint64_t offset,
@@ -197,25 +189,25 @@ static int change(const struct memory *memory, int mode, uint64_t offset,
 /**
  * memory_punch() - give memory back to the host; it reads zero from then on
  * @offset: where in the region; whole pages
- * @text: why not
+ * @err: why not
  *
  * Return: 0, or an errno: some may be given back then.
  */
 int memory_punch(const struct memory *memory, uint64_t offset, uint64_t size,
-		 char text[MEMORY_TEXT_MAX])
+		 struct error *err)
 {
 	int ret = change(memory, FALLOC_FL_PUNCH_HOLE, offset, size);
 
-	return ret ? failed(ret, text, "discard: %s", strerror(-ret)) : 0;
+	return ret ? error_set(err, ret, "discard: %s", strerror(-ret)) : 0;
 }
 
 /* Allocate a part, if there is room. Return: 0; -ENOMEM with a reason; an errno. */
 static int allocate_step(const struct memory *memory, uint64_t offset,
-			 uint64_t size, char why[ROOM_TEXT_MAX])
+			 uint64_t size, struct error *err)
 {
 	/* A file of another kind fails when its pool or disk has no more. */
 	if (memory->room && memory->kind == MEMORY_SHMEM &&
-	    room_check(memory->room, size, why))
+	    room_check(memory->room, size, err))
 		return -ENOMEM;
 	return change(memory, 0, offset, size);
 }
@@ -223,7 +215,7 @@ static int allocate_step(const struct memory *memory, uint64_t offset,
 /**
  * memory_allocate() - get memory from the host, where there is none yet
  * @offset: where in the region; whole pages
- * @text: why not
+ * @err: why not
  *
  * Contents stay. Memory that is new reads zero.
  *
@@ -231,26 +223,27 @@ static int allocate_step(const struct memory *memory, uint64_t offset,
  * allocated then.
  */
 int memory_allocate(const struct memory *memory, uint64_t offset, uint64_t size,
-		    char text[MEMORY_TEXT_MAX])
+		    struct error *err)
 {
 	uint64_t step = memory->kind == MEMORY_SHMEM ? ALLOCATE_STEP : size;
-	char pages[SIZE_TEXT_MAX], why[ROOM_TEXT_MAX] = "";
+	char pages[SIZE_TEXT_MAX];
+	struct error error = {0};
 	int ret = 0;
 
 	for (uint64_t done = 0; !ret && done < size; done += step) {
 		if (step > size - done)
 			step = size - done;
-		ret = allocate_step(memory, offset + done, step, why);
+		ret = allocate_step(memory, offset + done, step, &error);
 	}
-	if (*why)
-		return failed(ret, text, "no memory: %s", why);
+	if (*error.text)
+		return error_set(err, ret, "no memory: %s", error.text);
 	if (ret == -ENOSPC && memory->kind == MEMORY_HUGETLB)
-		return failed(ret, text, "the host has no free pages of %s",
-			      size_format(memory->page_size, pages));
+		return error_set(err, ret, "the host has no free pages of %s",
+				 size_format(memory->page_size, pages));
 	if (ret == -ENOSPC || ret == -ENOMEM)
-		return failed(ret, text, "the host has no memory (%s)",
-			      strerrorname_np(-ret));
-	return ret ? failed(ret, text, "allocate: %s", strerror(-ret)) : 0;
+		return error_set(err, ret, "the host has no memory (%s)",
+				 strerrorname_np(-ret));
+	return ret ? error_set(err, ret, "allocate: %s", strerror(-ret)) : 0;
 }
 
 /* Return: an offset; -errno. The file's position is as it was: others share it. */

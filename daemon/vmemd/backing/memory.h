@@ -6,10 +6,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/error.h"
+
 struct room;
 
 /* Why something failed, for people. */
-#define MEMORY_TEXT_MAX 160
 
 /*
  * Memory that is allocated before other work gets its turn: to clear it takes
@@ -47,13 +48,13 @@ struct memory {
 };
 
 int memory_init(struct memory *memory, int fd, uint64_t size,
-		uint64_t block_size, char text[MEMORY_TEXT_MAX]);
+		uint64_t block_size, struct error *err);
 const char *memory_kind_name(enum memory_kind kind);
 
 int memory_punch(const struct memory *memory, uint64_t offset, uint64_t size,
-		 char text[MEMORY_TEXT_MAX]);
+		 struct error *err);
 int memory_allocate(const struct memory *memory, uint64_t offset, uint64_t size,
-		    char text[MEMORY_TEXT_MAX]);
+		    struct error *err);
 uint64_t memory_next_data(const struct memory *memory, uint64_t offset,
 			  uint64_t size);
 int memory_resident(const struct memory *memory, uint64_t *size);

@@ -224,12 +224,12 @@ static int add_cgroups(struct room *room, const char *mount, char *path)
 /**
  * room_open() - find the files that say what is left
  * @room: filled, also on error: room_close() is needed
- * @text: what is not known, on error
+ * @err: what is not known, on error
  *
  * Return: 0; -EOPNOTSUPP the memory controller is of version 1; an errno. What
  * could be opened is heeded all the same.
  */
-int room_open(struct room *room, char text[ROOM_TEXT_MAX])
+int room_open(struct room *room, struct error *err)
 {
 	char mount[PATH_MAX], path[PATH_MAX];
 	bool v1;
@@ -239,18 +239,16 @@ int room_open(struct room *room, char text[ROOM_TEXT_MAX])
 	room->meminfo = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
 	if (room->meminfo < 0) {
 		ret = -errno;
-		snprintf(text, ROOM_TEXT_MAX, "/proc/meminfo: %s",
-			 strerror(-ret));
-		return ret;
+		return error_set(err, ret, "/proc/meminfo: %s", strerror(-ret));
 	}
 	ret = find_cgroup(path, &v1);
 	/* A kernel without cgroups has no limits either. */
 	if (ret == -ENOENT && !v1)
 		return 0;
 	if (v1) {
-		snprintf(text, ROOM_TEXT_MAX,
-			 "limits of memory cgroups of version 1 are not known");
-		return -EOPNOTSUPP;
+		return error_set(
+			err, -EOPNOTSUPP,
+			"limits of memory cgroups of version 1 are not known");
 	}
 	if (!ret)
 		ret = find_mount(mount);
@@ -263,9 +261,9 @@ int room_open(struct room *room, char text[ROOM_TEXT_MAX])
 	if (!ret && room->membership < 0)
 		ret = -errno;
 	if (ret)
-		snprintf(text, ROOM_TEXT_MAX,
-			 "limits of the memory cgroup are not known: %s",
-			 strerror(-ret));
+		error_set(err, ret,
+			  "limits of the memory cgroup are not known: %s",
+			  strerror(-ret));
 	return ret;
 }
 
@@ -339,31 +337,29 @@ static int host_left(const struct room *room, uint64_t *left)
 
 /* Is that enough? -ENOMEM with the reason if it is not. */
 static int judge(int ret, const char *of, uint64_t left, uint64_t reserve,
-		 uint64_t size, char text[ROOM_TEXT_MAX])
+		 uint64_t size, struct error *err)
 {
 	char pretty[SIZE_TEXT_MAX];
 
 	if (ret) {
-		snprintf(text, ROOM_TEXT_MAX,
-			 "what %s has left is not known: %s", of,
-			 strerror(-ret));
-		return -ENOMEM;
+		return error_set(err, -ENOMEM,
+				 "what %s has left is not known: %s", of,
+				 strerror(-ret));
 	}
 	if (left >= reserve && left - reserve >= size)
 		return 0;
-	snprintf(text, ROOM_TEXT_MAX, "%s has only %s left", of,
-		 size_format(left, pretty));
-	return -ENOMEM;
+	return error_set(err, -ENOMEM, "%s has only %s left", of,
+			 size_format(left, pretty));
 }
 
 /**
  * room_check() - can so much be allocated without anybody being killed for it?
  * @size: bytes
- * @text: what is short, on error
+ * @err: what is short, on error
  *
  * Return: 0, or -ENOMEM.
  */
-int room_check(const struct room *room, uint64_t size, char text[ROOM_TEXT_MAX])
+int room_check(const struct room *room, uint64_t size, struct error *err)
 {
 	char member[ROOM_MEMBER_MAX];
 	uint64_t left = 0;
@@ -372,21 +368,21 @@ int room_check(const struct room *room, uint64_t size, char text[ROOM_TEXT_MAX])
 	if (room->membership >= 0) {
 		read_membership(room, member);
 		if (strcmp(member, room->member)) {
-			snprintf(text, ROOM_TEXT_MAX,
-				 "vmemd was moved to another cgroup, whose "
-				 "limits it cannot read");
-			return -ENOMEM;
+			return error_set(
+				err, -ENOMEM,
+				"vmemd was moved to another cgroup, whose "
+				"limits it cannot read");
 		}
 	}
 	for (size_t i = 0; i < room->nr_cgroups; i++) {
 		ret = cgroup_left(&room->cgroups[i], &left);
 		ret = judge(ret, "the memory cgroup", left, CGROUP_RESERVE,
-			    size, text);
+			    size, err);
 		if (ret)
 			return ret;
 	}
 	if (room->meminfo < 0)
 		return 0;
 	ret = host_left(room, &left);
-	return judge(ret, "the host", left, HOST_RESERVE, size, text);
+	return judge(ret, "the host", left, HOST_RESERVE, size, err);
 }

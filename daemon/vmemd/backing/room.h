@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/error.h"
+
 /* Cgroups above each other that may have a limit. systemd nests five or six. */
 #define ROOM_MAX_CGROUPS 16
 
@@ -14,7 +16,6 @@
 #define ROOM_MEMBER_MAX 512
 
 /* Why there is no room, for people. */
-#define ROOM_TEXT_MAX 128
 
 /**
  * struct room_cgroup - files of one memory cgroup
@@ -45,10 +46,9 @@ struct room {
 	char member[ROOM_MEMBER_MAX];
 };
 
-int room_open(struct room *room, char text[ROOM_TEXT_MAX]);
+int room_open(struct room *room, struct error *err);
 void room_start(struct room *room);
 void room_close(struct room *room);
-int room_check(const struct room *room, uint64_t size,
-	       char text[ROOM_TEXT_MAX]);
+int room_check(const struct room *room, uint64_t size, struct error *err);
 
 #endif /* ROOM_H */

@@ -742,13 +742,14 @@ static int shmem_verify(struct backing *backing __attribute__((unused)))
 
 static int shmem_discard(struct backing *backing, uint64_t gpa, uint64_t size)
 {
-	char text[MEMORY_TEXT_MAX];
+	struct error err;
 	int ret;
 
 	ret = memory_punch(&to_shmem(backing)->memory, gpa - backing->gpa, size,
-			   text);
+			   &err);
 	if (ret)
-		snprintf(backing->reason, sizeof(backing->reason), "%s", text);
+		snprintf(backing->reason, sizeof(backing->reason), "%s",
+			 err.text);
 	return ret;
 }
 
@@ -765,8 +766,7 @@ static void shmem_answer_lost(struct backing *backing)
 }
 
 static int shmem_set_requested(struct backing *backing, uint64_t size,
-			       char *text __attribute__((unused)),
-			       size_t text_size __attribute__((unused)))
+			       struct error *err __attribute__((unused)))
 {
 	vmm_state_set(&to_shmem(backing)->state.header->requested_size, size);
 	return 0;
@@ -776,31 +776,31 @@ static int shmem_set_requested(struct backing *backing, uint64_t size,
  * vmm_place() - tell where the region is in the guest
  * @gpa: the address of the front end's shared memory region, multiple of the
  *	block size
- * @text: what is wrong, on error
+ * @err: what is wrong, on error
  *
  * What was found at a place before may have been another's memory: without a
  * driver, a region can be moved whose blocks are not known.
  *
  * Return: 0; -EINVAL; -EBUSY it is known to be elsewhere, and in use.
  */
-int vmm_place(struct shmem *shmem, uint64_t gpa, char *text, size_t text_size)
+int vmm_place(struct shmem *shmem, uint64_t gpa, struct error *err)
 {
 	struct backing *backing = &shmem->backing;
 
 	if (!gpa || !vmm_state_fits(gpa, backing->size, backing->block_size)) {
-		snprintf(text, text_size,
-			 "0x%" PRIx64 " is not where a region of blocks of "
-			 "%" PRIu64 " bytes can be",
-			 gpa, backing->block_size);
-		return -EINVAL;
+		return error_set(err, -EINVAL,
+				 "0x%" PRIx64
+				 " is not where a region of blocks of "
+				 "%" PRIu64 " bytes can be",
+				 gpa, backing->block_size);
 	}
 	if (backing->placed && gpa == backing->gpa)
 		return 0;
 	if (backing->placed &&
 	    ((backing->plugged.set && !backing->lost) || shmem->running)) {
-		snprintf(text, text_size, "the region is in use at 0x%" PRIx64,
-			 backing->gpa);
-		return -EBUSY;
+		return error_set(err, -EBUSY,
+				 "the region is in use at 0x%" PRIx64,
+				 backing->gpa);
 	}
 	backing->gpa = gpa;
 	backing->placed = true;
@@ -859,29 +859,27 @@ int vmm_make_file(const char *name)
 
 /* The memory has its size, and keeps it where files can be sealed. */
 static int open_memory(struct shmem *shmem, int fd, uint64_t size,
-		       uint64_t block_size, char *text, size_t text_size)
+		       uint64_t block_size, struct error *err)
 {
-	char why[MEMORY_TEXT_MAX];
+	struct error error;
 	struct stat st;
 	int ret;
 
 	if (fstat(fd, &st) < 0 ||
 	    (!st.st_size && ftruncate(fd, (off_t)size) < 0)) {
 		ret = -errno;
-		snprintf(text, text_size, "\"memory\" descriptor: %s",
-			 strerror(-ret));
-		return ret;
+		return error_set(err, ret, "\"memory\" descriptor: %s",
+				 strerror(-ret));
 	}
 	if (st.st_size && (uint64_t)st.st_size != size) {
-		snprintf(text, text_size,
-			 "\"memory\" descriptor: neither empty nor of the "
-			 "region's size");
-		return -EINVAL;
+		return error_set(
+			err, -EINVAL,
+			"\"memory\" descriptor: neither empty nor of the "
+			"region's size");
 	}
-	ret = memory_init(&shmem->memory, fd, size, block_size, why);
+	ret = memory_init(&shmem->memory, fd, size, block_size, &error);
 	if (ret) {
-		snprintf(text, text_size, "%s", why);
-		return ret;
+		return error_set(err, ret, "%s", error.text);
 	}
 	/* Files of file systems cannot be sealed. */
 	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
@@ -910,39 +908,37 @@ static bool any_plugged(const struct vmm_state *state, uint64_t nr)
  * as it is: whoever passes it may do so again.
  */
 static int open_files(struct shmem *shmem, int memory_fd, uint64_t size,
-		      uint64_t block_size, uint64_t slot_size, char *text,
-		      size_t text_size)
+		      uint64_t block_size, uint64_t slot_size,
+		      struct error *err)
 {
 	struct stat st;
 	int ret;
 
 	if (fstat(memory_fd, &st) < 0) {
 		ret = -errno;
-		snprintf(text, text_size, "\"memory\" descriptor: %s",
-			 strerror(-ret));
-		return ret;
+		return error_set(err, ret, "\"memory\" descriptor: %s",
+				 strerror(-ret));
 	}
 	if (!vmm_state_is_there(shmem->state_fd) &&
 	    has_contents(memory_fd, &st)) {
-		snprintf(text, text_size,
-			 "\"memory\" descriptor: it has contents, and no state "
-			 "says of which blocks: pass its \"state\" as well, or "
-			 "neither");
-		return -EINVAL;
+		return error_set(
+			err, -EINVAL,
+			"\"memory\" descriptor: it has contents, and no state "
+			"says of which blocks: pass its \"state\" as well, or "
+			"neither");
 	}
 	ret = vmm_state_open(&shmem->state, shmem->state_fd, size, block_size,
-			     slot_size, text, text_size);
+			     slot_size, err);
 	if (ret)
 		return ret;
 	if (!st.st_size && any_plugged(&shmem->state, size / block_size)) {
-		snprintf(text, text_size,
-			 "\"state\" descriptor: blocks are plugged, and the "
-			 "memory is new: pass its \"memory\" as well, or "
-			 "neither");
+		error_text(err,
+			   "\"state\" descriptor: blocks are plugged, and the "
+			   "memory is new: pass its \"memory\" as well, or "
+			   "neither");
 		ret = -EINVAL;
 	} else {
-		ret = open_memory(shmem, memory_fd, size, block_size, text,
-				  text_size);
+		ret = open_memory(shmem, memory_fd, size, block_size, err);
 	}
 	if (ret)
 		vmm_state_close(&shmem->state);
@@ -959,10 +955,10 @@ static void read_blocks(struct shmem *shmem)
 			blocks_set(plugged, i, 1);
 }
 
-static int shmem_place_at(struct backing *backing, uint64_t gpa, char *text,
-			  size_t text_size)
+static int shmem_place_at(struct backing *backing, uint64_t gpa,
+			  struct error *err)
 {
-	return vmm_place(to_shmem(backing), gpa, text, text_size);
+	return vmm_place(to_shmem(backing), gpa, err);
 }
 
 static uint64_t shmem_populated_slots(const struct backing *backing)
@@ -1004,14 +1000,13 @@ static const struct backing_ops backing_ops = {
  * @region_size: bytes, multiple of the block size
  * @block_size: power of two, at least a page
  * @slot_size: of the first slot: power of two, multiple of the block size
- * @text: what is wrong, on error
+ * @err: what is wrong, on error
  *
  * Return: 0, or an errno.
  */
 int vmm_attach(struct shmem *shmem, sd_event *event, struct vhost_user *vu,
 	       int memory_fd, int state_fd, uint64_t region_size,
-	       uint64_t block_size, uint64_t slot_size, char *text,
-	       size_t text_size)
+	       uint64_t block_size, uint64_t slot_size, struct error *err)
 {
 	int ret;
 
@@ -1019,7 +1014,7 @@ int vmm_attach(struct shmem *shmem, sd_event *event, struct vhost_user *vu,
 	shmem->state_fd = state_fd;
 	shmem->vu = vu;
 	ret = open_files(shmem, memory_fd, region_size, block_size, slot_size,
-			 text, text_size);
+			 err);
 	if (ret)
 		goto close_files;
 	ret = sd_event_add_time_relative(event, &shmem->timer, CLOCK_MONOTONIC,
@@ -1033,7 +1028,7 @@ int vmm_attach(struct shmem *shmem, sd_event *event, struct vhost_user *vu,
 	if (ret >= 0)
 		ret = backing_note_file(&shmem->backing, memory_fd);
 	if (ret < 0) {
-		snprintf(text, text_size, "%s", strerror(-ret));
+		error_text(err, "%s", strerror(-ret));
 		goto free_backing;
 	}
 	shmem->backing.placed = shmem->backing.gpa;

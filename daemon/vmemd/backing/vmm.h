@@ -14,6 +14,7 @@
 #include "backing/memory.h"
 #include "backing/vmm_state.h"
 #include "base/log.h"
+#include "common/error.h"
 #include "vhost/vhost_user.h"
 
 /* Entries of a memory table, by the protocol: what QEMU sends at most. */
@@ -129,11 +130,10 @@ uint64_t vmm_default_slot(uint64_t region_size, uint64_t block_size);
 int vmm_make_file(const char *name);
 int vmm_attach(struct shmem *shmem, sd_event *event, struct vhost_user *vu,
 	       int memory_fd, int state_fd, uint64_t region_size,
-	       uint64_t block_size, uint64_t slot_size, char *text,
-	       size_t text_size);
+	       uint64_t block_size, uint64_t slot_size, struct error *err);
 void vmm_detach(struct shmem *shmem);
 
-int vmm_place(struct shmem *shmem, uint64_t gpa, char *text, size_t text_size);
+int vmm_place(struct shmem *shmem, uint64_t gpa, struct error *err);
 uint64_t vmm_slot_plugged(const struct shmem *shmem, unsigned int slot);
 
 #endif /* SHMEM_H */

@@ -139,8 +139,7 @@ static bool is_damaged(const struct shmem_header *header)
 
 /* Is what was found there for the device that we are to be? */
 static int check(const struct shmem_header *header, uint64_t region_size,
-		 uint64_t block_size, uint64_t slot_size, char *text,
-		 size_t text_size)
+		 uint64_t block_size, uint64_t slot_size, struct error *err)
 {
 	const struct {
 		const char *what;
@@ -153,24 +152,21 @@ static int check(const struct shmem_header *header, uint64_t region_size,
 	};
 
 	if (header->version != VERSION) {
-		snprintf(text, text_size,
-			 "\"state\" descriptor: layout %" PRIu64
-			 ", this vmemd knows %d",
-			 header->version, VERSION);
-		return -EINVAL;
+		return error_set(err, -EINVAL,
+				 "\"state\" descriptor: layout %" PRIu64
+				 ", this vmemd knows %d",
+				 header->version, VERSION);
 	}
 	for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++) {
 		if (same[i].is == same[i].wanted)
 			continue;
-		snprintf(text, text_size,
-			 "\"state\" descriptor: %s size %" PRIu64
-			 ", not %" PRIu64,
-			 same[i].what, same[i].is, same[i].wanted);
-		return -EINVAL;
+		return error_set(err, -EINVAL,
+				 "\"state\" descriptor: %s size %" PRIu64
+				 ", not %" PRIu64,
+				 same[i].what, same[i].is, same[i].wanted);
 	}
 	if (is_damaged(header)) {
-		snprintf(text, text_size, "\"state\" descriptor: damaged");
-		return -EINVAL;
+		return error_set(err, -EINVAL, "\"state\" descriptor: damaged");
 	}
 	return 0;
 }
@@ -189,13 +185,12 @@ bool vmm_state_is_there(int fd)
  * vmm_state_open() - map the state, and make it if the file is new
  * @fd: a regular file that may be written, empty if it is new; not kept
  * @region_size, @block_size, @slot_size: bytes; what it has to be for
- * @text: what is wrong, on error
+ * @err: what is wrong, on error
  *
  * Return: 0; -EINVAL it is another's; an errno of ftruncate(2) or mmap(2).
  */
 int vmm_state_open(struct vmm_state *state, int fd, uint64_t region_size,
-		   uint64_t block_size, uint64_t slot_size, char *text,
-		   size_t text_size)
+		   uint64_t block_size, uint64_t slot_size, struct error *err)
 {
 	uint64_t words = region_size / block_size / WORD_BITS + 1;
 	struct stat st;
@@ -205,31 +200,28 @@ int vmm_state_open(struct vmm_state *state, int fd, uint64_t region_size,
 	state->size = SHMEM_STATE_HEADER + words * sizeof(uint64_t);
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ||
 	    (st.st_size && (uint64_t)st.st_size != state->size)) {
-		snprintf(text, text_size,
-			 "\"state\" descriptor: not a file that is empty or of "
-			 "%zu bytes",
-			 state->size);
-		return -EINVAL;
+		return error_set(
+			err, -EINVAL,
+			"\"state\" descriptor: not a file that is empty or of "
+			"%zu bytes",
+			state->size);
 	}
 	if (!st.st_size && ftruncate(fd, (off_t)state->size) < 0) {
 		ret = -errno;
-		snprintf(text, text_size, "\"state\" descriptor: %s",
-			 strerror(-ret));
-		return ret;
+		return error_set(err, ret, "\"state\" descriptor: %s",
+				 strerror(-ret));
 	}
 	/* A mapping beyond a file's end is a SIGBUS. Not all files can be sealed. */
 	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
 		log_debug("the state is not sealed: %s", strerror(errno));
 	if (fstat(fd, &st) < 0 || (uint64_t)st.st_size != state->size) {
-		snprintf(text, text_size,
-			 "\"state\" descriptor: its size changes");
-		return -EINVAL;
+		return error_set(err, -EINVAL,
+				 "\"state\" descriptor: its size changes");
 	}
 	ret = file_map_open(&state->file, fd, 0, state->size, 0);
 	if (ret) {
-		snprintf(text, text_size, "\"state\" descriptor: %s",
-			 strerror(-ret));
-		return ret;
+		return error_set(err, ret, "\"state\" descriptor: %s",
+				 strerror(-ret));
 	}
 	state->header = state->file.at;
 	state->map = (uint64_t *)((char *)state->file.at + SHMEM_STATE_HEADER);
@@ -241,8 +233,7 @@ int vmm_state_open(struct vmm_state *state, int fd, uint64_t region_size,
 	}
 	/* Read once: what was checked is what is used. */
 	memcpy(&state->was, state->header, sizeof(state->was));
-	ret = check(&state->was, region_size, block_size, slot_size, text,
-		    text_size);
+	ret = check(&state->was, region_size, block_size, slot_size, err);
 	if (ret) {
 		vmm_state_close(state);
 		return ret;

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/file_map.h"
+#include "common/error.h"
 
 /* Where the bitmap begins in the file. */
 #define SHMEM_STATE_HEADER 4096
@@ -66,8 +67,7 @@ struct vmm_state {
 
 bool vmm_state_is_there(int fd);
 int vmm_state_open(struct vmm_state *state, int fd, uint64_t region_size,
-		   uint64_t block_size, uint64_t slot_size, char *text,
-		   size_t text_size);
+		   uint64_t block_size, uint64_t slot_size, struct error *err);
 void vmm_state_close(struct vmm_state *state);
 bool vmm_state_fits(uint64_t gpa, uint64_t region_size, uint64_t block_size);
 

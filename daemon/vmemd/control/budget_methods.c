@@ -46,10 +46,9 @@ static int get_numbers(struct control_call *call,
 
 		if (!ret || (ret == -ENOENT && !numbers[i].needed))
 			continue;
-		snprintf(call->message, sizeof(call->message),
-			 "\"%s\" is a number%s", numbers[i].name,
-			 numbers[i].needed ? ", and needed" : "");
-		return -EINVAL;
+		return error_set(&call->error, -EINVAL, "\"%s\" is a number%s",
+				 numbers[i].name,
+				 numbers[i].needed ? ", and needed" : "");
 	}
 	return 0;
 }
@@ -124,16 +123,15 @@ int budget_methods_plan(struct control_call *call, const struct vmem *vmem,
 	int ret;
 
 	if (device->attached) {
-		snprintf(call->message, sizeof(call->message),
-			 "there is a region already");
-		return -EBUSY;
+		return error_set(&call->error, -EBUSY,
+				 "there is a region already");
 	}
 	ret = get_numbers(call, &request);
 	if (ret)
 		return ret;
 	add_devices(vmem, device, &request);
 	ret = budget_plan(&device->options->budget, &request, &budget,
-			  call->message, sizeof(call->message));
+			  &call->error);
 	if (ret)
 		return ret;
 	device->budget = budget;
@@ -172,7 +170,7 @@ int budget_methods_attach(struct control_call *call, const struct vmem *vmem,
 		others -= most_slots(device);
 		ret = consumers_check(&other->consumers,
 				      add(others, region.nr_slots),
-				      call->message, sizeof(call->message));
+				      &call->error);
 	}
 	return ret;
 }

@@ -136,17 +136,16 @@ static int get_memslots(struct control_call *call,
 	int ret = control_get_size(call, "memslots", &memslots->limit);
 
 	if (ret == -EINVAL || (!ret && !memslots->limit)) {
-		snprintf(call->message, sizeof(call->message),
-			 "\"memslots\" is how many it can have");
-		return -EINVAL;
+		return error_set(&call->error, -EINVAL,
+				 "\"memslots\" is how many it can have");
 	}
 	if (control_get_size(call, "used", &memslots->used) == -EINVAL ||
 	    control_get_size(call, "reserved", &memslots->reserved) ==
 		    -EINVAL) {
-		snprintf(call->message, sizeof(call->message),
-			 "\"used\" and \"reserved\" are how many of its "
-			 "memslots others take");
-		return -EINVAL;
+		return error_set(
+			&call->error, -EINVAL,
+			"\"used\" and \"reserved\" are how many of its "
+			"memslots others take");
 	}
 	return 0;
 }
@@ -164,28 +163,24 @@ int consumer_methods_subscribe(struct control_call *call,
 	int ret;
 
 	if (!is_name(name)) {
-		snprintf(call->message, sizeof(call->message),
-			 "\"name\" is 1 to %d letters without spaces",
-			 CONSUMER_NAME_MAX - 1);
-		return -EINVAL;
+		return error_set(&call->error, -EINVAL,
+				 "\"name\" is 1 to %d letters without spaces",
+				 CONSUMER_NAME_MAX - 1);
 	}
 	ret = get_memslots(call, &memslots);
 	if (ret)
 		return ret;
 	if (control_held(call->client, on_gone)) {
-		snprintf(call->message, sizeof(call->message),
-			 "this connection is a consumer already");
-		return -EBUSY;
+		return error_set(&call->error, -EBUSY,
+				 "this connection is a consumer already");
 	}
 	subscription = calloc(1, sizeof(*subscription));
 	if (!subscription) {
-		snprintf(call->message, sizeof(call->message), "out of memory");
-		return -ENOMEM;
+		return error_set(&call->error, -ENOMEM, "out of memory");
 	}
 	subscription->client = call->client;
 	ret = consumer_new(&subscription->consumer, consumers, name, &memslots,
-			   others, &consumer_ops, subscription, call->message,
-			   sizeof(call->message));
+			   others, &consumer_ops, subscription, &call->error);
 	if (ret) {
 		free(subscription);
 		return ret;
@@ -222,22 +217,21 @@ int consumer_methods_done(struct control_call *call)
 	int ret;
 
 	if (!subscription) {
-		snprintf(call->message, sizeof(call->message),
-			 "this connection is no consumer");
-		return -EINVAL;
+		return error_set(&call->error, -EINVAL,
+				 "this connection is no consumer");
 	}
 	if (control_get_size(call, "seq", &seq) ||
 	    json_get_bool(call->params, "ok", &ok)) {
-		snprintf(call->message, sizeof(call->message),
-			 "\"seq\" is the event's, \"ok\" is true or false");
-		return -EINVAL;
+		return error_set(
+			&call->error, -EINVAL,
+			"\"seq\" is the event's, \"ok\" is true or false");
 	}
 	copy_reason(reason, get_text(call, "reason"));
 	ret = consumer_answer(subscription->consumer, seq, ok, reason);
 	if (ret) {
-		snprintf(call->message, sizeof(call->message),
-			 "event %" PRIu64 " is not to be answered", seq);
-		return ret;
+		return error_set(&call->error, ret,
+				 "event %" PRIu64 " is not to be answered",
+				 seq);
 	}
 	call->result = json_object_new_object();
 	return 0;

@@ -91,16 +91,16 @@ static void __attribute__((format(printf, 3, 4)))
 name_devices(const struct vmem *vmem, struct control_call *call,
 	     const char *format, ...)
 {
-	size_t at, size = sizeof(call->message);
+	size_t at, size = sizeof(call->error.text);
 	va_list ap;
 
 	va_start(ap, format);
-	vsnprintf(call->message, size, format, ap);
+	vsnprintf(call->error.text, size, format, ap);
 	va_end(ap);
 	for (unsigned int i = 0; i < vmem->nr_devices; i++) {
-		at = strlen(call->message);
-		snprintf(call->message + at, size - at, "%s%s", i ? ", " : " ",
-			 vmem->devices[i].name);
+		at = strlen(call->error.text);
+		snprintf(call->error.text + at, size - at, "%s%s",
+			 i ? ", " : " ", vmem->devices[i].name);
 	}
 }
 
@@ -161,9 +161,8 @@ static int need_region(struct vmem *vmem, struct control_call *call,
 	ret = need_device(vmem, call, device);
 	if (ret || (*device)->attached)
 		return ret;
-	snprintf(call->message, sizeof(call->message),
-		 "no region yet: the VMM has not attached one");
-	return -ENODEV;
+	return error_set(&call->error, -ENODEV,
+			 "no region yet: the VMM has not attached one");
 }
 
 static json_object *new_counters(const struct virtio_mem *dev)
@@ -285,8 +284,7 @@ static int new_status(struct vmem_device *device, json_object **statusp,
 				 VMEM_NL_BY_FD(device->region.fd), &state,
 				 &err);
 	if (ret) {
-		snprintf(call->message, sizeof(call->message), "%s", err.text);
-		return ret;
+		return error_set(&call->error, ret, "%s", err.text);
 	}
 	status = json_object_new_object();
 	add_device(status, device);
@@ -395,12 +393,10 @@ static int handle_resize(struct control_call *call, void *arg)
 	if (ret)
 		return ret;
 	if (control_get_size(call, "size", &size)) {
-		snprintf(call->message, sizeof(call->message),
-			 "\"size\" is a number of bytes");
-		return -EINVAL;
+		return error_set(&call->error, -EINVAL,
+				 "\"size\" is a number of bytes");
 	}
-	ret = vmem_device_set_requested(device, size, call->message,
-					sizeof(call->message));
+	ret = vmem_device_set_requested(device, size, &call->error);
 	if (ret == -EINPROGRESS)
 		return control_wait(call, &device->resize_token);
 	if (!ret)
@@ -419,12 +415,10 @@ static int handle_place(struct control_call *call, void *arg)
 	if (ret)
 		return ret;
 	if (control_get_size(call, "gpa", &gpa)) {
-		snprintf(call->message, sizeof(call->message),
-			 "\"gpa\" is a guest address");
-		return -EINVAL;
+		return error_set(&call->error, -EINVAL,
+				 "\"gpa\" is a guest address");
 	}
-	ret = vmem_device_place(device, gpa, call->message,
-				sizeof(call->message));
+	ret = vmem_device_place(device, gpa, &call->error);
 	if (ret)
 		return ret;
 	call->result = json_object_new_object();
@@ -443,12 +437,10 @@ static int handle_system_reset(struct control_call *call, void *arg)
 	if (ret)
 		return ret;
 	if (json_get_bool(call->params, "force", &force) == -EINVAL) {
-		snprintf(call->message, sizeof(call->message),
-			 "\"force\" is true or false");
-		return -EINVAL;
+		return error_set(&call->error, -EINVAL,
+				 "\"force\" is true or false");
 	}
-	ret = vmem_device_system_reset(device, force, call->message,
-				       sizeof(call->message));
+	ret = vmem_device_system_reset(device, force, &call->error);
 	if (ret == -EINPROGRESS || (ret == -EALREADY && device->reset_token))
 		return control_wait(call, &device->reset_token);
 	if (!ret)
@@ -463,9 +455,7 @@ static int get_start(const struct vmem_device *device,
 	*start = device->dev.backing->gpa;
 	if (control_get_size(call, "start", start) != -EINVAL)
 		return 0;
-	snprintf(call->message, sizeof(call->message),
-		 "\"start\" is a guest address");
-	return -EINVAL;
+	return error_set(&call->error, -EINVAL, "\"start\" is a guest address");
 }
 
 static void drop_slots(struct vmem_device *device)
@@ -542,9 +532,7 @@ static int handle_slots(struct control_call *call, void *arg)
 					keep_slot, device, &err);
 		if (ret) {
 			drop_slots(device);
-			snprintf(call->message, sizeof(call->message), "%s",
-				 err.text);
-			return ret;
+			return error_set(&call->error, ret, "%s", err.text);
 		}
 	}
 	slots = json_object_new_array();
@@ -616,9 +604,7 @@ static int get_on(struct control_call *call, bool *on)
 {
 	if (!json_get_bool(call->params, "on", on))
 		return 0;
-	snprintf(call->message, sizeof(call->message),
-		 "\"on\" is true or false");
-	return -EINVAL;
+	return error_set(&call->error, -EINVAL, "\"on\" is true or false");
 }
 
 /* And it is the kernel's: what the kernel alone can do needs that. */
@@ -629,9 +615,7 @@ static int need_kernel_region(struct vmem *vmem, struct control_call *call,
 
 	if (ret || vmem_device_region(*device))
 		return ret;
-	snprintf(call->message, sizeof(call->message),
-		 "not with --backing vmm");
-	return -EOPNOTSUPP;
+	return error_set(&call->error, -EOPNOTSUPP, "not with --backing vmm");
 }
 
 /* Those who wait for the kernel, and want the same, get the same answer. */
@@ -657,8 +641,7 @@ static int handle_dirty_log(struct control_call *call, void *arg)
 			       "meanwhile");
 	}
 	device->log_on = on;
-	ret = vmem_device_set_dirty_log(device, on, call->message,
-					sizeof(call->message));
+	ret = vmem_device_set_dirty_log(device, on, &call->error);
 	if (ret == -EINPROGRESS)
 		return control_wait(call, &device->log_token);
 	return ret;
@@ -730,16 +713,14 @@ static int handle_save(struct control_call *call, void *arg)
 		return ret;
 	backing = &device->region.backing;
 	if (virtio_mem_busy(&device->dev)) {
-		snprintf(call->message, sizeof(call->message),
-			 "a request of the guest is being carried out");
-		return -EBUSY;
+		return error_set(&call->error, -EBUSY,
+				 "a request of the guest is being carried out");
 	}
 	if (start <= backing->gpa) {
 		ret = backing_verify(device->dev.backing);
 		if (ret < 0) {
-			snprintf(call->message, sizeof(call->message), "%s",
-				 backing->reason);
-			return ret;
+			return error_set(&call->error, ret, "%s",
+					 backing->reason);
 		}
 	}
 	call->result = json_object_new_object();
@@ -759,9 +740,8 @@ static int attach_again(struct vmem *vmem, struct vmem_device *device,
 	if (daemon_device_of_region(vmem, device->nl.read, call->fds[0]) ==
 	    device)
 		return 0;
-	snprintf(call->message, sizeof(call->message),
-		 "there is another region already");
-	return -EBUSY;
+	return error_set(&call->error, -EBUSY,
+			 "there is another region already");
 }
 
 static int handle_attach(struct control_call *call, void *arg)
@@ -775,16 +755,16 @@ static int handle_attach(struct control_call *call, void *arg)
 	if (ret)
 		return ret;
 	if (call->nr_fds != 2) {
-		snprintf(call->message, sizeof(call->message),
-			 "two descriptors are needed, region and memory, "
-			 "%zu came",
-			 call->nr_fds);
-		return -EINVAL;
+		return error_set(
+			&call->error, -EINVAL,
+			"two descriptors are needed, region and memory, "
+			"%zu came",
+			call->nr_fds);
 	}
 	if (!vmem_device_region(device)) {
-		snprintf(call->message, sizeof(call->message),
-			 "with --backing vmm vmemd makes the memory itself");
-		return -EOPNOTSUPP;
+		return error_set(
+			&call->error, -EOPNOTSUPP,
+			"with --backing vmm vmemd makes the memory itself");
 	}
 	if (device->attached) {
 		ret = attach_again(vmem, device, call);
@@ -797,7 +777,7 @@ static int handle_attach(struct control_call *call, void *arg)
 		call->fds[0] = -1;
 		call->fds[1] = -1;
 		ret = daemon_attach(vmem, device, region_fd, memory_fd,
-				    call->message, sizeof(call->message));
+				    &call->error);
 		if (!ret) {
 			notify_store(
 				&vmem->notify,
@@ -875,10 +855,10 @@ static int handle_subscribe(struct control_call *call, void *arg)
 	if (ret)
 		return ret;
 	if (!vmem_device_region(device)) {
-		snprintf(call->message, sizeof(call->message),
-			 "with --backing vmm it is the VMM that tells its "
-			 "devices of memory");
-		return -EOPNOTSUPP;
+		return error_set(
+			&call->error, -EOPNOTSUPP,
+			"with --backing vmm it is the VMM that tells its "
+			"devices of memory");
 	}
 	return consumer_methods_subscribe(call, &device->consumers,
 					  budget_methods_others(arg, device));

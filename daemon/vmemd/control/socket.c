@@ -422,7 +422,7 @@ static void call_method(struct control_client *client,
 		client->late_wait = wait;
 		return;
 	}
-	finish_call(client, id, wait, ret, call.result, call.message);
+	finish_call(client, id, wait, ret, call.result, call.error.text);
 }
 
 /* From here on it is told; first of all what there is. */
@@ -435,7 +435,7 @@ static void watch(struct control_client *client, json_object *id,
 
 	ret = control->ops->watch(&call, control->arg);
 	if (ret) {
-		put_error(client, id, ret, call.message);
+		put_error(client, id, ret, call.error.text);
 		return;
 	}
 	client->watching = true;

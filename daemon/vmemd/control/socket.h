@@ -13,6 +13,7 @@
 
 #include "base/listener.h"
 #include "base/log.h"
+#include "common/error.h"
 
 /* Clients at the same time: operators' commands, not a service to many. */
 #define CONTROL_MAX_CLIENTS 16
@@ -60,7 +61,7 @@ struct control_client;
  * @subject: to be set by the method: which of the things that have a state of
  *	their own it is about
  * @result: to be set by the method: an object, given away
- * @message: to be set by the method on error
+ * @error: to be set by the method on error
  */
 struct control_call {
 	struct control_client *client;
@@ -70,7 +71,7 @@ struct control_call {
 	uint64_t token;
 	unsigned int subject;
 	json_object *result;
-	char message[CONTROL_TEXT_MAX];
+	struct error error;
 };
 
 /**

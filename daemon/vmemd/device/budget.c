@@ -31,17 +31,6 @@
 #define LARGE_PAGE (2ULL << 20)
 #define HUGE_PAGE  (1ULL << 30)
 
-static int __attribute__((format(printf, 4, 5)))
-refuse(int error, char *text, size_t text_size, const char *format, ...)
-{
-	va_list ap;
-
-	va_start(ap, format);
-	vsnprintf(text, text_size, format, ap);
-	va_end(ap);
-	return error;
-}
-
 static void __attribute__((format(printf, 2, 3)))
 say(struct budget *budget, const char *format, ...)
 {
@@ -129,40 +118,43 @@ void budget_predict(uint64_t gpa, uint64_t region_size, struct budget *budget)
  * Return: 0; -ENOSPC with a text.
  */
 int budget_check_consumer(const char *name, uint64_t limit, uint64_t used,
-			  uint64_t reserved, char *text, size_t text_size)
+			  uint64_t reserved, struct error *err)
 {
 	if (!limit || (limit >= used && limit - used >= reserved))
 		return 0;
-	return refuse(-ENOSPC, text, text_size,
-		      "%s can have %" PRIu64 " memslots, %" PRIu64
-		      " are used and %" PRIu64 " reserved",
-		      name, limit, used, reserved);
+	return error_set(err, -ENOSPC,
+			 "%s can have %" PRIu64 " memslots, %" PRIu64
+			 " are used and %" PRIu64 " reserved",
+			 name, limit, used, reserved);
 }
 
-static int check_request(const struct budget_request *request, char *text,
-			 size_t text_size)
+static int check_request(const struct budget_request *request,
+			 struct error *err)
 {
 	uint64_t block = request->block_size, size = request->region_size;
 
 	if (block < PAGE_BYTES || block & (block - 1))
-		return refuse(-EINVAL, text, text_size,
-			      "block_size is a power of two, at least 4 KiB");
+		return error_set(
+			err, -EINVAL,
+			"block_size is a power of two, at least 4 KiB");
 	if (!size || size % block || size > BUDGET_REGION_MAX)
-		return refuse(-EINVAL, text, text_size,
-			      "region_size is a multiple of block_size, at "
-			      "most 4 PiB");
+		return error_set(err, -EINVAL,
+				 "region_size is a multiple of block_size, at "
+				 "most 4 PiB");
 	if (request->gpa % block || request->gpa > BUDGET_REGION_MAX)
-		return refuse(-EINVAL, text, text_size,
-			      "gpa is a multiple of block_size, at most 4 PiB");
+		return error_set(
+			err, -EINVAL,
+			"gpa is a multiple of block_size, at most 4 PiB");
 	if (request->kvm_limit > BUDGET_KVM_LIMIT_MAX)
-		return refuse(-EINVAL, text, text_size,
-			      "kvm_limit is what KVM_CAP_NR_MEMSLOTS tells, at "
-			      "most 65536");
+		return error_set(
+			err, -EINVAL,
+			"kvm_limit is what KVM_CAP_NR_MEMSLOTS tells, at "
+			"most 65536");
 	if (request->total_size && (request->total_size < size ||
 				    request->total_size > BUDGET_REGION_MAX))
-		return refuse(-EINVAL, text, text_size,
-			      "total_size is at least region_size, at most "
-			      "4 PiB");
+		return error_set(err, -EINVAL,
+				 "total_size is at least region_size, at most "
+				 "4 PiB");
 	return 0;
 }
 
@@ -224,44 +216,43 @@ static uint64_t most_slots(const struct budget_policy *policy,
 /**
  * budget_plan() - cut a region into memslots
  * @budget: how, on success
- * @text: what is wrong, on error
+ * @err: what is wrong, on error
  *
  * Return: 0; -EINVAL the request is wrong; -ENOSPC there is no room for what
  * is wanted.
  */
 int budget_plan(const struct budget_policy *policy,
 		const struct budget_request *request, struct budget *budget,
-		char *text, size_t text_size)
+		struct error *err)
 {
 	uint64_t limit = request->kvm_limit, slot, most, others;
 	int ret;
 
-	ret = check_request(request, text, text_size);
+	ret = check_request(request, err);
 	if (ret)
 		return ret;
 	ret = budget_check_consumer("a consumer", request->consumer_limit,
-				    request->used, request->reserved, text,
-				    text_size);
+				    request->used, request->reserved, err);
 	if (ret)
 		return ret;
 	if (request->consumer_limit && request->consumer_limit < limit)
 		limit = request->consumer_limit;
 	if (__builtin_add_overflow(request->used, request->reserved, &others) ||
 	    others >= limit)
-		return refuse(-ENOSPC, text, text_size,
-			      "no memslot is free: of %" PRIu64 ", %" PRIu64
-			      " are used and %" PRIu64 " reserved",
-			      limit, request->used, request->reserved);
+		return error_set(err, -ENOSPC,
+				 "no memslot is free: of %" PRIu64 ", %" PRIu64
+				 " are used and %" PRIu64 " reserved",
+				 limit, request->used, request->reserved);
 	most = most_slots(policy, request, limit - others, budget);
 	slot = policy->isolate || request->block_size > BUDGET_SLOT_SIZE
 		       ? request->block_size
 		       : BUDGET_SLOT_SIZE;
 	if (policy->isolate && slots_of(request->region_size, slot) > most)
-		return refuse(-ENOSPC, text, text_size,
-			      "--isolate takes %" PRIu64 " memslots; there are "
-			      "%s",
-			      slots_of(request->region_size, slot),
-			      budget->reason);
+		return error_set(
+			err, -ENOSPC,
+			"--isolate takes %" PRIu64 " memslots; there are "
+			"%s",
+			slots_of(request->region_size, slot), budget->reason);
 	if (policy->isolate)
 		say(budget, "a memslot for each block, by --isolate");
 	else if (slots_of(request->region_size, slot) <= most)
@@ -269,10 +260,10 @@ int budget_plan(const struct budget_policy *policy,
 	while (slots_of(request->region_size, slot) > most)
 		slot *= 2;
 	if (slot > BUDGET_SLOT_MAX && request->region_size > BUDGET_SLOT_MAX)
-		return refuse(-ENOSPC, text, text_size,
-			      "a memslot would be larger than KVM's may be; "
-			      "there are %s",
-			      budget->reason);
+		return error_set(err, -ENOSPC,
+				 "a memslot would be larger than KVM's may be; "
+				 "there are %s",
+				 budget->reason);
 	budget->slot_size = slot;
 	budget->nr_slots = slots_of(request->region_size, slot);
 	budget_predict(request->gpa, request->region_size, budget);
@@ -283,27 +274,28 @@ int budget_plan(const struct budget_policy *policy,
  * budget_check() - is a region cut as the operator wants?
  * @slot_size, @block_size: bytes
  * @nr_slots: when all is plugged
- * @text: what is wrong, on error
+ * @err: what is wrong, on error
  *
  * Return: 0; -EINVAL; -ENOSPC.
  */
 int budget_check(const struct budget_policy *policy, uint64_t slot_size,
-		 uint64_t block_size, uint64_t nr_slots, char *text,
-		 size_t text_size)
+		 uint64_t block_size, uint64_t nr_slots, struct error *err)
 {
 	char slot[SIZE_TEXT_MAX], block[SIZE_TEXT_MAX];
 
 	if (policy->most && nr_slots > policy->most)
-		return refuse(-ENOSPC, text, text_size,
-			      "the region has %" PRIu64 " memslots, --memslots "
-			      "allows %" PRIu32,
-			      nr_slots, policy->most);
+		return error_set(err, -ENOSPC,
+				 "the region has %" PRIu64
+				 " memslots, --memslots "
+				 "allows %" PRIu32,
+				 nr_slots, policy->most);
 	if (policy->isolate && slot_size != block_size)
-		return refuse(-EINVAL, text, text_size,
-			      "the region's memslots are of %s, its blocks of "
-			      "%s; --isolate needs a memslot for each block",
-			      size_format(slot_size, slot),
-			      size_format(block_size, block));
+		return error_set(
+			err, -EINVAL,
+			"the region's memslots are of %s, its blocks of "
+			"%s; --isolate needs a memslot for each block",
+			size_format(slot_size, slot),
+			size_format(block_size, block));
 	return 0;
 }
 

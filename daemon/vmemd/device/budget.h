@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/error.h"
 #include "common/size.h"
 
 /*
@@ -85,12 +86,11 @@ struct budget {
 
 int budget_plan(const struct budget_policy *policy,
 		const struct budget_request *request, struct budget *budget,
-		char *text, size_t text_size);
+		struct error *err);
 int budget_check(const struct budget_policy *policy, uint64_t slot_size,
-		 uint64_t block_size, uint64_t nr_slots, char *text,
-		 size_t text_size);
+		 uint64_t block_size, uint64_t nr_slots, struct error *err);
 int budget_check_consumer(const char *name, uint64_t limit, uint64_t used,
-			  uint64_t reserved, char *text, size_t text_size);
+			  uint64_t reserved, struct error *err);
 void budget_note(struct budget *budget, uint64_t gpa, uint64_t region_size,
 		 uint64_t slot_size, uint64_t nr_slots);
 void budget_predict(uint64_t gpa, uint64_t region_size, struct budget *budget);

@@ -718,7 +718,7 @@ void consumers_changed(struct consumers *consumers)
  */
 static int check_memslots(const struct consumers *consumers, const char *name,
 			  const struct consumer_memslots *memslots,
-			  uint64_t others, char *text, size_t text_size)
+			  uint64_t others, struct error *err)
 {
 	uint64_t reserved =
 		(consumers->backing->size - 1) / consumers->slot_size + 1;
@@ -727,18 +727,18 @@ static int check_memslots(const struct consumers *consumers, const char *name,
 	    __builtin_add_overflow(reserved, memslots->reserved, &reserved))
 		reserved = UINT64_MAX;
 	return budget_check_consumer(name, memslots->limit, memslots->used,
-				     reserved, text, text_size);
+				     reserved, err);
 }
 
 /**
  * consumers_check() - could all of them take part with these devices besides?
  * @others: memslots that the daemon's other devices may come to
- * @text: who could not, and why, on error
+ * @err: who could not, and why, on error
  *
  * Return: 0; -ENOSPC.
  */
 int consumers_check(const struct consumers *consumers, uint64_t others,
-		    char *text, size_t text_size)
+		    struct error *err)
 {
 	const struct consumer *consumer;
 	int ret = 0;
@@ -747,8 +747,7 @@ int consumers_check(const struct consumers *consumers, uint64_t others,
 	     consumer = consumer->next)
 		if (!consumer->ended)
 			ret = check_memslots(consumers, consumer->name,
-					     &consumer->memslots, others, text,
-					     text_size);
+					     &consumer->memslots, others, err);
 	return ret;
 }
 
@@ -772,7 +771,7 @@ uint64_t consumers_limit(const struct consumers *consumers)
  * @memslots: that he has room for
  * @others: memslots that the daemon's other devices may come to
  * @ops: stays the caller's; @arg: for it
- * @text: what is wrong, on error
+ * @err: what is wrong, on error
  *
  * He is told of what is there later, not before this returns.
  *
@@ -782,28 +781,26 @@ uint64_t consumers_limit(const struct consumers *consumers)
 int consumer_new(struct consumer **consumerp, struct consumers *consumers,
 		 const char *name, const struct consumer_memslots *memslots,
 		 uint64_t others, const struct consumer_ops *ops, void *arg,
-		 char *text, size_t text_size)
+		 struct error *err)
 {
 	struct consumer *consumer;
 	int ret;
 
 	if (!consumers->backing) {
-		snprintf(text, text_size, "there is no device");
-		return -ENODEV;
+		return error_set(err, -ENODEV, "there is no device");
 	}
-	ret = check_memslots(consumers, name, memslots, others, text,
-			     text_size);
+	ret = check_memslots(consumers, name, memslots, others, err);
 	if (ret)
 		return ret;
 	if (consumers->nr_consumers >= CONSUMERS_MAX) {
-		snprintf(text, text_size, "%u consumers are all there can be",
-			 CONSUMERS_MAX);
-		return -EUSERS;
+		return error_set(err, -EUSERS,
+				 "%u consumers are all there can be",
+				 CONSUMERS_MAX);
 	}
 	consumer = calloc(1, sizeof(*consumer));
 	if (!consumer ||
 	    blocks_init(&consumer->told, consumers->backing->plugged.nr)) {
-		snprintf(text, text_size, "out of memory");
+		error_text(err, "out of memory");
 		free(consumer);
 		return -ENOMEM;
 	}
@@ -811,7 +808,7 @@ int consumer_new(struct consumer **consumerp, struct consumers *consumers,
 					 CLOCK_MONOTONIC, 0, 0, on_timeout,
 					 consumer);
 	if (ret < 0) {
-		snprintf(text, text_size, "event loop: %s", strerror(-ret));
+		error_text(err, "event loop: %s", strerror(-ret));
 		blocks_free(&consumer->told);
 		free(consumer);
 		return ret;

@@ -12,6 +12,7 @@
 #include "backing/backing.h"
 #include "base/blocks.h"
 #include "base/log.h"
+#include "common/error.h"
 
 /* Of one device: a VMM, and its vhost and VFIO devices. */
 #define CONSUMERS_MAX 8
@@ -182,12 +183,12 @@ void consumers_stop(struct consumers *consumers);
 void consumers_changed(struct consumers *consumers);
 uint64_t consumers_limit(const struct consumers *consumers);
 int consumers_check(const struct consumers *consumers, uint64_t others,
-		    char *text, size_t text_size);
+		    struct error *err);
 
 int consumer_new(struct consumer **consumerp, struct consumers *consumers,
 		 const char *name, const struct consumer_memslots *memslots,
 		 uint64_t others, const struct consumer_ops *ops, void *arg,
-		 char *text, size_t text_size);
+		 struct error *err);
 int consumer_answer(struct consumer *consumer, uint64_t seq, bool ok,
 		    const char *reason);
 void consumer_gone(struct consumer *consumer);

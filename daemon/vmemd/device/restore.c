@@ -42,54 +42,52 @@
 /**
  * restore_check() - is this a state of such a device?
  * @dev: what it offers
- * @text: why not
+ * @err: why not
  *
  * Return: 0, or -EINVAL.
  */
 int restore_check(const struct save_state *saved, const struct region *region,
-		  const struct virtio_mem *dev, char *text, size_t text_size)
+		  const struct virtio_mem *dev, struct error *err)
 {
 	const struct vmem_nl_region *state = &region->state;
 	uint64_t missing = saved->features & ~virtio_mem_features(dev);
 	char was[SIZE_TEXT_MAX], is[SIZE_TEXT_MAX];
 
 	if (saved->gpa != state->gpa) {
-		snprintf(text, text_size,
-			 "the saved region is at 0x%" PRIx64
-			 ", this one at 0x%" PRIx64,
-			 saved->gpa, state->gpa);
-		return -EINVAL;
+		return error_set(err, -EINVAL,
+				 "the saved region is at 0x%" PRIx64
+				 ", this one at 0x%" PRIx64,
+				 saved->gpa, state->gpa);
 	}
 	if (saved->region_size != state->size) {
-		snprintf(text, text_size,
-			 "the saved region has %s, this one %s",
-			 size_format_exact(saved->region_size, was),
-			 size_format_exact(state->size, is));
-		return -EINVAL;
+		return error_set(err, -EINVAL,
+				 "the saved region has %s, this one %s",
+				 size_format_exact(saved->region_size, was),
+				 size_format_exact(state->size, is));
 	}
 	if (saved->block_size != state->block_size) {
-		snprintf(text, text_size,
-			 "the saved region has blocks of %s, this one of %s",
-			 size_format_exact(saved->block_size, was),
-			 size_format_exact(state->block_size, is));
-		return -EINVAL;
+		return error_set(
+			err, -EINVAL,
+			"the saved region has blocks of %s, this one of %s",
+			size_format_exact(saved->block_size, was),
+			size_format_exact(state->block_size, is));
 	}
 	if (missing) {
-		snprintf(text, text_size,
-			 "the saved device offers features that this one does "
-			 "not: 0x%" PRIx64 "%s",
-			 missing,
-			 missing & 1ULL << VIRTIO_MEM_F_ACPI_PXM
-				 ? " (it has a --node)"
-				 : "");
-		return -EINVAL;
+		return error_set(
+			err, -EINVAL,
+			"the saved device offers features that this one does "
+			"not: 0x%" PRIx64 "%s",
+			missing,
+			missing & 1ULL << VIRTIO_MEM_F_ACPI_PXM
+				? " (it has a --node)"
+				: "");
 	}
 	if (saved->features & 1ULL << VIRTIO_MEM_F_ACPI_PXM &&
 	    saved->node != dev->node_id) {
-		snprintf(text, text_size,
-			 "the saved device belongs to node %u, this one to %u",
-			 saved->node, dev->node_id);
-		return -EINVAL;
+		return error_set(
+			err, -EINVAL,
+			"the saved device belongs to node %u, this one to %u",
+			saved->node, dev->node_id);
 	}
 	return 0;
 }
@@ -232,15 +230,15 @@ static int contains(const struct blocks *whole, const struct blocks *part)
 static int allocate(const struct region *region, const struct save_state *saved,
 		    struct vmem_nl_error *err)
 {
-	char text[MEMORY_TEXT_MAX];
+	struct error error;
 	int ret = 0;
 
 	for (uint64_t i = 0; !ret && i < saved->nr_runs; i++)
 		ret = memory_allocate(&region->memory,
 				      saved->runs[i].gpa - region->backing.gpa,
-				      saved->runs[i].size, text);
+				      saved->runs[i].size, &error);
 	if (ret)
-		snprintf(err->text, sizeof(err->text), "%s", text);
+		snprintf(err->text, sizeof(err->text), "%s", error.text);
 	return ret;
 }
 
@@ -327,18 +325,18 @@ static int bring_to(struct region *region, const struct save_state *saved,
  * restore_region() - plug what was plugged, and ask for what was asked for
  * @region: attached, with no device yet
  * @saved: restore_check() has found it fit
- * @text: why not, on error
+ * @err: why not, on error
  *
  * Return: 0; 1 the region was served before, and was left as it is; -EEXIST it
  * has other blocks plugged; an errno of netlink's. On an error nothing is
  * plugged that was not before.
  */
 int restore_region(struct region *region, const struct save_state *saved,
-		   char *text, size_t text_size)
+		   struct error *err)
 {
 	uint64_t per_slot = region->state.slot_size / region->state.block_size;
 	struct blocks wanted, cover;
-	struct vmem_nl_error err;
+	struct vmem_nl_error nl_err;
 	int ret;
 
 	if (region->state.request_id)
@@ -352,9 +350,9 @@ int restore_region(struct region *region, const struct save_state *saved,
 		ret = restore_cover(&wanted, per_slot, &cover);
 	if (ret)
 		goto free_wanted;
-	ret = bring_to(region, saved, &wanted, &cover, &err);
+	ret = bring_to(region, saved, &wanted, &cover, &nl_err);
 	if (ret)
-		snprintf(text, text_size, "restore: %s", err.text);
+		error_text(err, "restore: %s", nl_err.text);
 	blocks_free(&cover);
 	blocks_free(&wanted);
 	return ret;
@@ -362,6 +360,5 @@ int restore_region(struct region *region, const struct save_state *saved,
 free_wanted:
 	blocks_free(&wanted);
 no_memory:
-	snprintf(text, text_size, "restore: out of memory");
-	return ret;
+	return error_set(err, ret, "restore: out of memory");
 }

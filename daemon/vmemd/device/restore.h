@@ -6,13 +6,14 @@
 #include <stddef.h>
 
 #include "backing/kernel.h"
+#include "common/error.h"
 #include "common/save.h"
 #include "device/virtio_mem.h"
 
 int restore_check(const struct save_state *saved, const struct region *region,
-		  const struct virtio_mem *dev, char *text, size_t text_size);
+		  const struct virtio_mem *dev, struct error *err);
 int restore_region(struct region *region, const struct save_state *saved,
-		   char *text, size_t text_size);
+		   struct error *err);
 
 int restore_cover(const struct blocks *wanted, uint64_t blocks_per_slot,
 		  struct blocks *cover);

@@ -231,25 +231,25 @@ static void on_news(void *arg)
 	virtio_mem_backing_changed(&device->dev);
 }
 
-/* May this be the requested size? @text gets what is wrong. */
+/* May this be the requested size? @err says what is wrong. */
 static int check_requested(const struct vmem_device *device, uint64_t size,
-			   char *text, size_t text_size)
+			   struct error *err)
 {
 	const struct backing *backing = device->dev.backing;
 	char pretty[SIZE_TEXT_MAX], limit[SIZE_TEXT_MAX];
 
 	if (size > backing->size) {
-		snprintf(text, text_size, "%s is more than the region has (%s)",
-			 size_format_exact(size, pretty),
-			 size_format_exact(backing->size, limit));
-		return -ERANGE;
+		return error_set(err, -ERANGE,
+				 "%s is more than the region has (%s)",
+				 size_format_exact(size, pretty),
+				 size_format_exact(backing->size, limit));
 	}
 	if (size % backing->block_size) {
-		snprintf(text, text_size,
-			 "%" PRIu64 " bytes is not a multiple of the block "
-			 "size (%s)",
-			 size, size_format(backing->block_size, limit));
-		return -EINVAL;
+		return error_set(err, -EINVAL,
+				 "%" PRIu64
+				 " bytes is not a multiple of the block "
+				 "size (%s)",
+				 size, size_format(backing->block_size, limit));
 	}
 	return 0;
 }
@@ -257,22 +257,22 @@ static int check_requested(const struct vmem_device *device, uint64_t size,
 /**
  * vmem_device_set_requested() - set the requested size where it lasts
  * @size: bytes
- * @text: what is wrong, on error
+ * @err: what is wrong, on error
  *
  * The guest is told when the kernel has answered.
  *
  * Return: -EINPROGRESS; 0 it is done; or an errno.
  */
 int vmem_device_set_requested(struct vmem_device *device, uint64_t size,
-			      char *text, size_t text_size)
+			      struct error *err)
 {
 	struct backing *backing = device->dev.backing;
 	int ret;
 
-	ret = check_requested(device, size, text, text_size);
+	ret = check_requested(device, size, err);
 	if (ret)
 		return ret;
-	ret = backing->ops->set_requested(backing, size, text, text_size);
+	ret = backing->ops->set_requested(backing, size, err);
 	if (!ret)
 		virtio_mem_set_requested(&device->dev, size);
 	return ret;
@@ -294,7 +294,7 @@ static void on_size_set(void *arg, int result, const char *text)
 /**
  * vmem_device_system_reset() - the guest's system is reset: unplug all
  * @force: also while a driver works on its queue
- * @text: what is wrong, on error
+ * @err: what is wrong, on error
  *
  * A VMM resets its devices when the system is reset, and then says so here;
  * a driver that is ready is that of a system which runs and uses its memory.
@@ -302,23 +302,22 @@ static void on_size_set(void *arg, int result, const char *text)
  * Return: 0; -EINPROGRESS, and ops->system_reset() will be called; -EBUSY a
  * driver is there, or the host cannot now; -EALREADY.
  */
-int vmem_device_system_reset(struct vmem_device *device, bool force, char *text,
-			     size_t text_size)
+int vmem_device_system_reset(struct vmem_device *device, bool force,
+			     struct error *err)
 {
 	int ret;
 
 	if (!force && vhost_user_driver_ready(&device->vu)) {
-		snprintf(
-			text, text_size,
+		return error_set(
+			err, -EBUSY,
 			"the guest's driver is in use: reset the device first");
-		return -EBUSY;
 	}
 	ret = virtio_mem_system_reset(&device->dev);
 	if (ret == -EBUSY)
-		snprintf(text, text_size, "%s", device->dev.backing->reason);
+		error_text(err, "%s", device->dev.backing->reason);
 	else if (ret == -EALREADY)
-		snprintf(text, text_size,
-			 "a reset of the system is being carried out");
+		error_set(err, ret,
+			  "a reset of the system is being carried out");
 	return ret;
 }
 
@@ -335,19 +334,19 @@ static void on_system_reset(void *arg, int result)
 
 /**
  * vmem_device_set_dirty_log() - log dirty pages of the region, or do not
- * @text: what is wrong, on error
+ * @err: what is wrong, on error
  *
  * Return: -EINPROGRESS, or an errno.
  */
-int vmem_device_set_dirty_log(struct vmem_device *device, bool on, char *text,
-			      size_t text_size)
+int vmem_device_set_dirty_log(struct vmem_device *device, bool on,
+			      struct error *err)
 {
-	struct vmem_nl_error err;
+	struct vmem_nl_error nl_err;
 	int ret;
 
-	ret = kernel_set_dirty_log(&device->region, on, &err);
+	ret = kernel_set_dirty_log(&device->region, on, &nl_err);
 	if (ret != -EINPROGRESS)
-		snprintf(text, text_size, "%s", err.text);
+		error_set(err, ret, "%s", nl_err.text);
 	return ret;
 }
 
@@ -379,7 +378,7 @@ void vmem_device_hold(struct vmem_device *device, bool on)
  * The region is to be as it was saved, and the device with it. Return: 0 it is,
  * 1 it is as it was left, an errno.
  */
-static int restore(struct vmem_device *device, char *text, size_t text_size)
+static int restore(struct vmem_device *device, struct error *err)
 {
 	const struct save_state *saved = &device->saved;
 	struct region *region = &device->region;
@@ -388,9 +387,9 @@ static int restore(struct vmem_device *device, char *text, size_t text_size)
 
 	if (!saved->block_size)
 		return 1;
-	ret = restore_check(saved, region, &device->dev, text, text_size);
+	ret = restore_check(saved, region, &device->dev, err);
 	if (!ret)
-		ret = restore_region(region, saved, text, text_size);
+		ret = restore_region(region, saved, err);
 	if (ret > 0)
 		log_info_of(device->label,
 			    "the region was served before: %s is not restored",
@@ -450,29 +449,29 @@ static int serve_vhost_user(struct vmem_device *device)
  * vmem_device_attach() - take over a region and become its device
  * @region_fd: owned from here, also on error
  * @memory_fd: likewise
- * @text: what is wrong, on error
+ * @err: what is wrong, on error
  */
 int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
-		       char *text, size_t text_size)
+		       struct error *err)
 {
 	const struct device_options *options = device->options;
 	struct region *region = &device->region;
 	char size[SIZE_TEXT_MAX], plugged[SIZE_TEXT_MAX];
-	struct vmem_nl_error err;
+	struct vmem_nl_error nl_err;
 	bool restored;
 	int ret;
 
 	ret = kernel_attach(region, device->event, &device->nl, region_fd,
-			    memory_fd, &err);
+			    memory_fd, &nl_err);
 	if (ret) {
-		snprintf(text, text_size, "%s", err.text);
+		error_text(err, "%s", nl_err.text);
 		close(region_fd);
 		close(memory_fd);
 		return ret;
 	}
 	ret = budget_check(&options->budget, region->state.slot_size,
 			   region->state.block_size, region->state.nr_slots,
-			   text, text_size);
+			   err);
 	if (ret) {
 		kernel_detach(region);
 		return ret;
@@ -482,7 +481,7 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 	region->label = device->label;
 	region->prealloc = options->prealloc;
 	region->memory.room = device->room;
-	ret = restore(device, text, text_size);
+	ret = restore(device, err);
 	if (ret < 0) {
 		kernel_detach(region);
 		return ret;
@@ -491,7 +490,7 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 	ret = start_chain(device, &region->backing,
 			  region->state.requested_size, region->used_before);
 	if (ret) {
-		snprintf(text, text_size, "the event loop: %s", strerror(-ret));
+		error_text(err, "the event loop: %s", strerror(-ret));
 		goto stop_chain;
 	}
 	if (restored)
@@ -504,15 +503,15 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 	if (options->has_requested_size && !restored && !region->used_before &&
 	    !region->state.requested_size) {
 		ret = vmem_device_set_requested(device, options->requested_size,
-						text, text_size);
+						err);
 		if (ret && ret != -EINPROGRESS)
 			goto stop_chain;
 	}
 	ret = sd_event_add_io(device->event, &device->region_source, region_fd,
 			      EPOLLIN, on_region, device);
 	if (ret < 0) {
-		snprintf(text, text_size, "the region cannot be polled: %s",
-			 strerror(-ret));
+		error_text(err, "the region cannot be polled: %s",
+			   strerror(-ret));
 		goto stop_chain;
 	}
 	device->attached = true;
@@ -521,7 +520,7 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 					    SD_EVENT_ONESHOT);
 	ret = serve_vhost_user(device);
 	if (ret) {
-		snprintf(text, text_size, "the vhost-user socket is no good");
+		error_text(err, "the vhost-user socket is no good");
 		goto forget;
 	}
 	log_info_of(device->label, "region %u: %s at 0x%" PRIx64 ", %s plugged",
@@ -568,23 +567,23 @@ uint64_t vmem_device_populated_slots(const struct vmem_device *device)
 /**
  * vmem_device_place() - tell where the region is in the guest
  * @gpa: guest address
- * @text: what is wrong, on error
+ * @err: what is wrong, on error
  *
  * Return: 0, or an errno of vmm_place(); -EOPNOTSUPP the kernel knows.
  */
-int vmem_device_place(struct vmem_device *device, uint64_t gpa, char *text,
-		      size_t text_size)
+int vmem_device_place(struct vmem_device *device, uint64_t gpa,
+		      struct error *err)
 {
 	struct backing *backing = device->dev.backing;
 	int ret;
 
 	if (!backing->ops->place) {
-		snprintf(text, text_size,
-			 "the kernel knows where the region is; only with "
-			 "--backing vmm vmemd has to be told");
-		return -EOPNOTSUPP;
+		return error_set(
+			err, -EOPNOTSUPP,
+			"the kernel knows where the region is; only with "
+			"--backing vmm vmemd has to be told");
 	}
-	ret = backing->ops->place(backing, gpa, text, text_size);
+	ret = backing->ops->place(backing, gpa, err);
 	if (!ret) {
 		log_limited(&device->limit, LOG_LEVEL_INFO, device->label,
 			    "the region is at 0x%" PRIx64 " in the guest", gpa);
@@ -600,10 +599,10 @@ int vmem_device_place(struct vmem_device *device, uint64_t gpa, char *text,
  *	maps
  * @memory_fd: owned from here, also on error
  * @state_fd: likewise
- * @text: what is wrong, on error
+ * @err: what is wrong, on error
  */
 int vmem_device_attach_shmem(struct vmem_device *device, int memory_fd,
-			     int state_fd, char *text, size_t text_size)
+			     int state_fd, struct error *err)
 {
 	const struct device_options *options = device->options;
 	struct shmem *shmem = &device->shmem;
@@ -613,16 +612,16 @@ int vmem_device_attach_shmem(struct vmem_device *device, int memory_fd,
 
 	ret = vmm_attach(shmem, device->event, &device->vu, memory_fd, state_fd,
 			 options->region_size, options->block_size,
-			 options->slot_size, text, text_size);
+			 options->slot_size, err);
 	if (ret)
 		return ret;
 	ret = start_chain(device, backing, shmem->state.was.requested_size,
 			  shmem->state.was.used);
 	if (!ret && options->has_requested_size && !shmem->state.found)
 		ret = vmem_device_set_requested(device, options->requested_size,
-						text, text_size);
+						err);
 	if (!ret && options->gpa && !backing->placed)
-		ret = vmm_place(shmem, options->gpa, text, text_size);
+		ret = vmm_place(shmem, options->gpa, err);
 	if (ret)
 		goto stop_chain;
 	device->attached = true;
@@ -631,7 +630,7 @@ int vmem_device_attach_shmem(struct vmem_device *device, int memory_fd,
 					    SD_EVENT_ONESHOT);
 	ret = serve_vhost_user(device);
 	if (ret) {
-		snprintf(text, text_size, "the vhost-user socket is no good");
+		error_text(err, "the vhost-user socket is no good");
 		goto forget;
 	}
 	log_info_of(device->label, "memory of %s in %u slots, %s plugged",
@@ -745,8 +744,8 @@ int vmem_device_open(struct vmem_device *device, sd_event *event,
 		     int vhost_user_fd)
 {
 	const char *path = device->options->restore_path;
-	char text[SAVE_TEXT_MAX];
-	struct vmem_nl_error err;
+	struct vmem_nl_error nl_err;
+	struct error err;
 	int ret;
 
 	device->event = event;
@@ -758,16 +757,16 @@ int vmem_device_open(struct vmem_device *device, sd_event *event,
 		return ret;
 	if (device->vmm)
 		return 0;
-	ret = kernel_nl_open(&device->nl, &err);
+	ret = kernel_nl_open(&device->nl, &nl_err);
 	if (ret) {
-		log_err_of(device->label, "%s", err.text);
+		log_err_of(device->label, "%s", nl_err.text);
 		return ret;
 	}
 	if (!path)
 		return 0;
-	ret = save_file_read(path, &device->saved, text);
+	ret = save_file_read(path, &device->saved, &err);
 	if (ret)
-		log_err_of(device->label, "--restore %s: %s", path, text);
+		log_err_of(device->label, "--restore %s: %s", path, err.text);
 	return ret;
 }
 

@@ -12,6 +12,7 @@
 #include "backing/kernel.h"
 #include "backing/vmm.h"
 #include "base/turn.h"
+#include "common/error.h"
 #include "common/save.h"
 #include "common/vmem_nl.h"
 #include "device/budget.h"
@@ -127,19 +128,19 @@ int vmem_device_open(struct vmem_device *device, sd_event *event,
 void vmem_device_close(struct vmem_device *device);
 
 int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
-		       char *text, size_t text_size);
+		       struct error *err);
 int vmem_device_attach_shmem(struct vmem_device *device, int memory_fd,
-			     int state_fd, char *text, size_t text_size);
-int vmem_device_place(struct vmem_device *device, uint64_t gpa, char *text,
-		      size_t text_size);
+			     int state_fd, struct error *err);
+int vmem_device_place(struct vmem_device *device, uint64_t gpa,
+		      struct error *err);
 struct region *vmem_device_region(struct vmem_device *device);
 uint64_t vmem_device_populated_slots(const struct vmem_device *device);
 int vmem_device_set_requested(struct vmem_device *device, uint64_t size,
-			      char *text, size_t text_size);
-int vmem_device_system_reset(struct vmem_device *device, bool force, char *text,
-			     size_t text_size);
-int vmem_device_set_dirty_log(struct vmem_device *device, bool on, char *text,
-			      size_t text_size);
+			      struct error *err);
+int vmem_device_system_reset(struct vmem_device *device, bool force,
+			     struct error *err);
+int vmem_device_set_dirty_log(struct vmem_device *device, bool on,
+			      struct error *err);
 void vmem_device_hold(struct vmem_device *device, bool on);
 uint64_t vmem_device_plugged_size(const struct vmem_device *device);
 int vmem_device_resident(struct vmem_device *device, uint64_t *size);

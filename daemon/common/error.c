@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "common/error.h"
+
+/**
+ * error_set() - fill an error
+ * @err: filled; NULL: the caller is not interested
+ * @code: negative errno
+ *
+ * Return: @code, so that a function can return it.
+ */
+int error_set(struct error *err, int code, const char *format, ...)
+{
+	va_list ap;
+
+	if (!err)
+		return code;
+	err->code = code;
+	va_start(ap, format);
+	vsnprintf(err->text, sizeof(err->text), format, ap);
+	va_end(ap);
+	return code;
+}
+
+/** error_text() - fill the text of an error whose code is returned elsewhere */
+void error_text(struct error *err, const char *format, ...)
+{
+	va_list ap;
+
+	if (!err)
+		return;
+	err->code = 0;
+	va_start(ap, format);
+	vsnprintf(err->text, sizeof(err->text), format, ap);
+	va_end(ap);
+}
