@@ -2,9 +2,9 @@
 /*
  * Clocks of both programs, read by clock_gettime(2) only.
  *
- * A machine whose clock the vDSO cannot read, or that has no vDSO, makes a
- * system call of each reading, which vmemd's filter has to allow. It allows
- * this one. time() and gettimeofday() would be other calls there.
+ * If the vDSO cannot read the clock, or there is no vDSO, each reading is a system
+ * call, which vmemd's filter must allow. It allows clock_gettime(). time() and
+ * gettimeofday() would be other system calls.
  */
 #include <errno.h>
 #include <stdlib.h>

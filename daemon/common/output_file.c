@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The one writer of files whose name a person gives.
+ * Writes all files whose names a user gives.
  *
  * A regular file is written beside the place it is for, under another name,
  * brought to the disk, and renamed; then the folder is brought to the disk.
- * Whatever happens on the way, at that place is the old file or the new one,
- * and once the writer says that it is written, it stays. A writer that is
- * killed may leave the other name behind, PATH.XXXXXX.
+ * At any time the place has the old file or the new one, complete. After success the
+ * new file survives a crash of the machine. A writer that is killed may leave a file
+ * of the other name, PATH.XXXXXX.
  *
  * Anything else is written to as it is, and stays what it is: a device, a FIFO,
  * or what /dev/stdout stands for. Behind a symbolic link the file that it

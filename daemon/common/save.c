@@ -2,18 +2,17 @@
 /*
  * The state of a device as bytes of a file, and back.
  *
- * Saved is what a driver knows of its device and must find again: the geometry,
- * what it may and shall plug, what it has plugged. How the memory is cut into
- * memslots is the host's business and is not saved, nor are contents of memory,
- * which are the VMM's to save.
+ * The saved state is what a driver knows of its device and must find again: the
+ * geometry, the usable and the requested size, and the plugged blocks. The division
+ * of memory into memslots belongs to the host and is not saved. The VMM saves the
+ * contents of memory.
  *
- * The bytes come from a file that anybody may have written. They are judged in
- * this order, so that the reason given is the true one: is it such a file at
- * all, of a version that is known here, of the length it says, undamaged, and
- * does what it says make sense. A file that is taken says in one way only what
- * it says: formatting it again gives the same bytes.
+ * The file is untrusted. Checks are made in this order, so that the reported reason
+ * is the cause: the file type, a known version, the length, the checksum, and then
+ * consistency. The encoding is canonical: formatting an accepted state again gives
+ * the same bytes.
  *
- * Only buffers are dealt with here; save_file.c has files.
+ * This file works on buffers only; save_file.c reads and writes files.
  */
 #include <endian.h>
 #include <errno.h>

@@ -2,18 +2,18 @@
 /*
  * The daemon: devices, see device/vmem_device.c, and a control socket.
  *
- * One thread, one event loop. Everything happens in its turn: a request of the
- * guest's, a message of the front end's, a line of an operator's. What takes
- * time is done while others have their turn: a change of memslots by the
- * kernel, whose answer is an event; memory being given back, a part at a time.
+ * One thread runs one event loop, which dispatches requests of the guest, messages of
+ * the front end, and lines of operators. Long operations do not block it: the kernel
+ * changes memslots in the background, and its answer is an event; memory is
+ * discarded in parts.
  *
  * Start: descriptors and sockets, then the regions, then isolation.c, then the
  * loop. A region that comes later, by "attach", is taken over from inside the
  * loop.
  *
- * What changes is noted by note_change(), and told PUBLISH_DELAY_USEC later,
- * however much it was by then: to those who watch, to those who wait for a
- * resize, and to the service manager.
+ * note_change() records a change. All changes of the next PUBLISH_DELAY_USEC are
+ * published together: to watchers, to clients that wait for a resize, and to the
+ * service manager.
  */
 #include <errno.h>
 #include <signal.h>

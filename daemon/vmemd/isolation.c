@@ -2,11 +2,11 @@
 /*
  * Giving up what the daemon does not need.
  *
- * vmemd reads what a guest, a VMM and operators write. Should one of them find
- * a hole in it, what can be done from inside is bounded here, in one step,
- * after the start and before the first byte of theirs is looked at. All that
- * needs more - paths, the netlink socket, the service manager's environment -
- * is done by then.
+ * vmemd parses data of a guest, a VMM and operators. If one of them exploits a
+ * vulnerability in it, the isolation bounds the damage. It is entered in one step,
+ * after the start and before the first byte of such data is read. Everything that
+ * needs more privileges is done before: opening paths, the netlink socket, reading
+ * the service manager's environment.
  *
  * 1. No new privileges: nothing that might be executed gains any.
  * 2. Nothing can be reached by name any more, as far as the kernel allows that;
@@ -17,8 +17,7 @@
  * 4. Not dumpable: no other process of the same user attaches, and no core
  *    file holds guest memory.
  * 5. A system call filter. Allowed is what syscalls.list has, with the reason
- *    for each; a test traces the daemon and tells what is missing there and
- *    what nobody needs. Mappings that are executable are not allowed, nor
+ *    for each; a test traces the daemon and reports missing and unused entries. Mappings that are executable are not allowed, nor
  *    sockets: what the daemon talks to is connected by then, or connects to
  *    it. Everything else fails with ENOSYS, which the C library has fallbacks
  *    for where a newer one tries newer calls. Calls that nothing here ever

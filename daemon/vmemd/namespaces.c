@@ -2,23 +2,23 @@
 /*
  * Leaving the system's namespaces for empty ones.
  *
- * vmemd works on descriptors that it has by then. What it could still reach by
- * name is cut off: its root is an empty file system that nothing can be made
- * in, its network has no interface, its System V IPC no objects. Sockets that
- * are open stay in the namespaces they were made in, those of netlink too.
+ * vmemd works on descriptors that are open by then. Objects that it could reach by
+ * name become inaccessible: its root is an empty read-only file system, its network
+ * has no interface, and its System V IPC has no objects. Open sockets stay in the
+ * namespaces in which they were created, including those of netlink.
  *
  * It takes CAP_SYS_ADMIN, or a user namespace to have it in. There our own user
- * is the only one that has a number: the kernel lets us map no other. Then the
- * superuser could not be told from anybody else on the control socket, which is
- * to serve him, so with a control socket and without the capability everything
- * stays as it is. The service manager can do all of this before (PrivateUsers=
+ * is the only one that has a number: the kernel lets us map no other. The control
+ * socket could then not distinguish the superuser, which it must serve, from other
+ * users. So with a control socket and without the capability the namespaces are
+ * kept. The service manager can do all of this before (PrivateUsers=
  * and more), as the unit that comes with vmemd asks for.
  *
  * The process namespace is kept. A new one would be for children, of which there
  * are none, and there the VMM would have no number to be shown by.
  *
- * None of it is what keeps vmemd in its place: the system call filter is. So
- * where the kernel, or the container around us, refuses, we go on.
+ * This is an additional layer; the system call filter is the main one. If the kernel
+ * or a container refuses, vmemd continues without it.
  */
 #include <errno.h>
 #include <fcntl.h>

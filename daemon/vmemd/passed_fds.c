@@ -4,8 +4,8 @@
  *
  * A descriptor of a device is named by its kind, "region", "memory",
  * "state" or "vhost-user"; of a device that has a name, by that as well, "region-NAME".
- * The first device's may always go without: whoever starts one device need not
- * think of names.
+ * The name may be left out for the first device, so that a single device needs no
+ * name.
  */
 #include <errno.h>
 #include <stdio.h>

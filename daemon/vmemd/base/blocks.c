@@ -2,14 +2,13 @@
 /*
  * A set of block numbers: a bit each, and counts above them.
  *
- * A guest chooses which blocks it plugs, and then has the set searched with each
- * request. A region of 4 TiB in blocks of 4 KiB has 16 million words of bits, and
- * a search that looks at all of them would keep everybody else waiting. So the
- * bits are the lowest of several levels. Each count above them is of 64 words or
- * of 64 counts of the level below, and a search passes over a count that cannot
- * have what it looks for: there is nothing in the set, or nothing that is not.
- * Whatever the size and the contents, a search looks at 64 entries of a level
- * at most, on its way up and again on its way down.
+ * A guest chooses the blocks that it plugs, and each request searches the set. A
+ * region of 4 TiB in blocks of 4 KiB has 16 million words of bits, and a search of
+ * all of them would delay all other work of the daemon. So the bits are the lowest
+ * of several levels. Each count above them covers 64 words, or 64 counts of the
+ * level below. A search skips a count if all of its blocks are in the set, or none
+ * is, and it looks for the opposite. Regardless of size and contents, a search reads
+ * at most 64 entries of a level on its way up, and again on its way down.
  *
  * Memory is touched only where blocks are or were in the set.
  */

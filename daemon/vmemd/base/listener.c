@@ -2,9 +2,9 @@
 /*
  * A listening socket in the event loop.
  *
- * A connection that cannot be accepted, because there is no descriptor or no
- * memory left for it, stays where it is, and the socket stays readable. Instead
- * of being called for it again and again, we look the other way for a while.
+ * If a connection cannot be accepted for lack of descriptors or memory, it stays
+ * queued and the socket stays readable. The event loop would then call the handler
+ * without a pause, so the socket is ignored for a while.
  */
 #include <errno.h>
 #include <string.h>

@@ -3,14 +3,13 @@
  * Messages to standard error. Each is one write of one line: nothing is
  * buffered, so that nothing is lost when the process is killed.
  *
- * Nobody is waited for either. Who reads standard error may have stopped - the
- * VMM that started us, a terminal that is held - and is no reason not to serve
- * others: a message that finds no room is left out, and the next one that does
- * comes with their number. Who fills a pipe at that very moment can still make
- * us wait.
+ * Logging does not block. The reader of standard error may have stopped: the VMM
+ * that started vmemd, or a suspended terminal. A message for which there is no room
+ * is dropped, and the next message that is written has the number of dropped ones.
+ * Another writer that fills the pipe at that moment can still cause a wait.
  *
- * The level belongs to the process, as standard error does; it is the one
- * thing in this program that is not in a context structure.
+ * The level belongs to the process, as standard error does. It is the only state of
+ * this program outside of a context structure.
  */
 #include <errno.h>
 #include <poll.h>

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Going on later, when all others had their turn.
+ * Continuing later, after all other event sources that are ready.
  *
- * Of what is ready and of the same priority, sd-event takes first what has
- * been ready for longest. A deferred source counts as ready since it was made,
- * however often it was switched off and on: one that switches itself on again
- * each time is always the first, and nothing else is served until it has no
- * more to do. So each turn is a new source, which is the last in the line.
+ * Among sources that are ready and have the same priority, sd-event dispatches the
+ * one first that has been ready for longest. A deferred source counts as ready since
+ * it was created, no matter how often it was disabled and enabled. One that enables
+ * itself again is always the first, and no other source is served until it has no
+ * more work. So each turn is a new source, which is the last in the queue.
  */
 #include <stddef.h>
 

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The backend channel: what the device asks of its front end, and says to it.
+ * The backend channel: requests and notifications from the device to its front end.
  *
- * It is a socket of its own, which the front end sends when BACKEND_REQ was
- * negotiated; some send it after they have enabled the queue. A front end learns
- * there that the configuration space has changed. With SHMEM it is asked there to
- * map memory, and a device that needs that does not serve its queue without the
- * channel.
+ * The channel is a separate socket, which the front end sends if BACKEND_REQ was
+ * negotiated. Some front ends send it after they have enabled the queue. It carries
+ * notifications that the configuration space has changed and, with SHMEM, requests
+ * to map memory. A device that needs such requests does not serve its queue without
+ * the channel.
  *
- * Nothing waits for a front end that does not read: news of a change are kept
- * until they can be sent, and a channel that does not take a question is closed.
+ * The device never waits for a front end that does not read. A notification is kept
+ * until it can be sent. A channel that does not accept a request is closed.
  */
 #include <errno.h>
 #include <sys/epoll.h>

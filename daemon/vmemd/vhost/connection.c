@@ -4,9 +4,10 @@
  *
  * A front end is a VMM's generic vhost-user code: it knows the device's id
  * (24), one queue, and 56 bytes of configuration space. It connects, shares
- * the guest's memory, sets up the queue, and from then on the guest's requests
- * come by the kick descriptor, which KVM signals, and are answered by the call
- * descriptor, which KVM turns into an interrupt. The front end is out of it.
+ * the guest's memory and sets up the queue. From then on the guest's requests
+ * arrive by the kick descriptor, which KVM signals, and answers are signalled by
+ * the call descriptor, which KVM turns into an interrupt. The front end is not
+ * involved.
  *
  * Nothing here blocks, whatever the front end does to the descriptors that it
  * shares with us: the kick's is never read, and the others are signalled by
@@ -17,11 +18,11 @@
  * What a front end sends is checked twice: its size, its number of
  * descriptors and that its feature was negotiated, by the table in messages.c;
  * its contents, by its handler there. A message that fails ends the connection
- * with the reason in the log, since what the front end believes to be set up is
- * not known then. The next front end is accepted after that. The device's
- * blocks are not touched by any of it.
+ * with the reason in the log, since the state that the front end assumes is unknown
+ * then. The next front end is accepted after that. None of this changes the
+ * device's blocks.
  *
- * The queue is vhost_queue.c, what the device asks of the front end in turn is
+ * The queue is in vhost_queue.c, requests to the front end are in
  * backend_channel.c. A device whose memory the front end maps needs that channel
  * before it serves the queue.
  *

@@ -1,26 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Signalling eventfds of somebody who is not trusted.
+ * Signalling eventfds of an untrusted process.
  *
- * The VMM passes an eventfd to be interrupted by, and its open file stays the
- * VMM's as much as ours. A VMM may clear O_NONBLOCK at any moment, and fill
- * the counter: a write(2) of ours would wait then until the VMM has read it,
- * and with it everybody else whom this one thread serves. To look before
- * writing does not help, as what was seen may have changed since.
+ * The VMM passes an eventfd for interrupts, and shares its open file with vmemd. A
+ * VMM may clear O_NONBLOCK at any time and fill the counter. A write(2) would then
+ * block until the VMM reads the eventfd, and this one thread could serve no other
+ * device or client. A check before the write does not help, as the state may change
+ * after it.
  *
- * The kernel itself adds to an eventfd without ever waiting: a counter that is
- * full stays so. One of the kernel's calls does that for us, the end of an
- * asynchronous read that is to be told by an eventfd (io_submit(2),
- * IOCB_FLAG_RESFD). So a read at the end of an empty file of ours, which is
- * done by the time that io_submit() returns, is what signals. The same call
- * refuses what is no eventfd. Nobody wants the results of these reads: they
- * are taken out when there is no room for more.
+ * The kernel itself adds to an eventfd without waiting: a full counter stays full.
+ * An asynchronous read that signals an eventfd at its end does that on behalf of
+ * vmemd (io_submit(2), IOCB_FLAG_RESFD). The doorbell therefore submits a read at
+ * the end of an empty file of its own, which completes before io_submit() returns.
+ * The same call refuses a descriptor that is no eventfd. The results of these reads
+ * are not used, and are removed when there is no room for more.
  *
- * Where there is no asynchronous I/O - the kernel is built without, or the
- * host's fs.aio-max-nr is used up - what is left is to look and then to write.
- * A VMM that has filled its counter is not written to then; one that fills it
- * between the two calls makes its own vmemd wait until it reads it, or is
- * killed. vmemd.8 has that.
+ * Without asynchronous I/O - the kernel is built without it, or fs.aio-max-nr of
+ * the host is exhausted - the doorbell checks the eventfd and then writes to it. A
+ * full counter is not written to. A VMM that fills its counter between the two
+ * calls blocks its own vmemd until it reads the counter or is killed. vmemd.8
+ * documents that.
  */
 #include <errno.h>
 #include <poll.h>

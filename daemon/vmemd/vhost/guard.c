@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Mappings of files that somebody else can truncate.
+ * Mappings of files that another process can truncate.
  *
  * The VMM shares its memory as files, and can truncate them at any time. An
  * access behind the new end of a file faults with SIGBUS. A seal would prevent
@@ -8,9 +8,9 @@
  * hugetlb file faults as well when the host has no free huge page.
  *
  * The signal handler replaces the whole mapping by zero pages and sets the
- * mapping's flag. The access goes on, and whoever made it looks at the flag
- * afterwards. The replacement covers the mapping as it was made: part of a
- * mapping of huge pages cannot be replaced.
+ * mapping's flag. The access continues, and its caller checks the flag afterwards.
+ * The replacement covers the whole mapping, since part of a mapping of huge pages
+ * cannot be replaced.
  *
  * A signal handler belongs to the process, and so does the list of guards. The
  * daemon has one guard for all of its devices. The process has one thread, and

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What the daemon may touch of its guest's memory.
+ * Which parts of its guest's memory the daemon may access.
  *
  * A VMM shares all guest memory with each of the daemon's devices, the regions
  * of the others included. A guest can point a ring, an indirect table or a
@@ -8,10 +8,9 @@
  * access there would allocate memory that no device has granted. So the
  * unplugged blocks of all devices are out of bounds for all queues.
  *
- * A device that knows of no plugged blocks may be told of some by its first memory
- * table, see backing/vmm.c. Until then a request in its region is neither
- * carried out nor taken for the guest's fault: it waits, also one of another
- * device's queue.
+ * A device without plugged blocks may learn of some by its first memory table, see
+ * backing/vmm.c. Until then a request in its region waits, including one of another
+ * device's queue: it is neither carried out nor treated as an error of the guest.
  *
  * Files that the VMM shares can be truncated under the daemon: see guard.c. One
  * guard has the mappings of all devices.

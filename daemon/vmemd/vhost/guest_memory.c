@@ -2,16 +2,16 @@
 /*
  * Guest memory, mapped from the front end's descriptors.
  *
- * Every number here is the front end's to choose. A region is taken only if
- * its guest and front end ranges do not wrap and overlap no other's, and if
- * the file is as long as the region says: beyond its end a mapping faults.
- * Ranges are compared by their inclusive last byte, so that one that ends with
- * the address space is no special case.
+ * The front end chooses every number here. A region is accepted only if its guest
+ * and front end ranges neither wrap nor overlap others, and if the file is at least
+ * as long as the region: a mapping faults beyond the end of its file. Ranges are
+ * compared by their last byte, inclusive, so that a range that ends with the
+ * address space is no special case.
  *
- * What is shared may not be touched all the same: a front end shares all of a
- * virtio-mem device's region, and a write to an unplugged block of it would
- * allocate memory that nobody gives back, and be seen by the guest when the
- * block is plugged. So each look-up asks what is accessible: guest_access.c.
+ * Not all shared memory may be accessed. A front end shares the whole region of a
+ * virtio-mem device. A write to an unplugged block would allocate memory that is
+ * never freed, and the guest would find the data when the block is plugged. So each
+ * look-up checks that the memory is accessible: guest_access.c.
  *
  * A file can be truncated at any time: see guard.c. Mappings have whole pages of
  * their file: see base/file_map.c.

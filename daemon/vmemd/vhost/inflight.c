@@ -5,31 +5,31 @@
  * and for packed queues. The back end makes it, the front end keeps it, and
  * gives it to the next back end.
  *
- * What it is good for. When a daemon dies, or a connection ends, there is at
- * most one request of the guest's that was taken from the queue and not
- * answered. Whoever goes on has two questions, which have their answers
- * elsewhere.
+ * Purpose. When a daemon dies, or a connection ends, at most one request of the
+ * guest was taken from the queue and not answered. The next daemon, or connection,
+ * has two questions. Both are answered elsewhere.
  *
  * - Which chain is it, and where does the queue go on? The device takes and
  *   answers chains one after the other, so what was taken and not answered is
  *   what comes next after what was used, and the ring shows that; see
  *   vring_locate.c. The region helps where a packed ring can be read in two
- *   ways. A region that contradicts the ring is of a driver before: it is
- *   begun anew.
- * - Was it carried out? In the kernel. The region's last request id comes with
- *   its answer, see backing/kernel.c: a request that finds its blocks as it
- *   wants them has the kernel repeat that. Here it is not known: between the
- *   kernel's change and our mark of it there is always a moment to die in.
+ *   ways. A region that contradicts the ring belongs to an earlier driver, and is
+ *   initialized again.
+ * - Was it carried out? The kernel knows. It keeps the last request id of the
+ *   region with its answer, see backing/kernel.c: if the blocks are already as a
+ *   request wants them, the kernel is asked to repeat that answer. The inflight
+ *   region cannot show it, as the daemon may die between the kernel's change and
+ *   the mark for it.
  *
- * So a chain that is marked is not answered from here; it is taken again, like
- * any other, and handled. The kernel's answer, had before or not, is given to
- * it, and the mark goes. A daemon without any region does the same with the
- * chain after the last used one. That it may have the last answer repeated does
- * not depend on the mark: it is conservative to allow it once after a start,
- * since a front end need not use the region, or may begin to.
+ * So a marked chain is not answered from the inflight region. It is taken again,
+ * like any other, and handled. The answer is the kernel's, whether it was received
+ * before or not, and the mark is removed. A daemon without an inflight region does
+ * the same with the chain after the last used one. Permission to repeat the last
+ * answer does not depend on the mark: it is granted once after a start, as a front
+ * end may not use the region, or may start to use it.
  *
- * At any moment. Each store below is made after the one before it, and what a
- * next daemon finds after each is one of these:
+ * Crash consistency. The stores below are made in order. After each of them, the
+ * next daemon finds one of these states:
  * - no mark: the chain was not handled, and is found in the queue;
  * - a mark, and the queue's used index is where the region says: the chain was
  *   perhaps handled, and has no answer;
@@ -39,15 +39,13 @@
  *   wrap counters are in one word, and change at once.
  * The answer itself is one store to the ring, after which the guest goes on.
  *
- * When the front end takes the queue back in an orderly manner nothing is in
- * flight: the chain that was taken is left to it, as if it had not been. The
- * region is marked unused then.
+ * When the front end stops the queue in an orderly manner, nothing is in flight: a
+ * chain that was taken is returned to the queue. The region is then marked unused.
  *
- * Not to be trusted. The front end, and who else it gives the descriptor to,
- * may write the region at any time. Indexes are checked, each after it was read
- * once, and positions by the ring.
- * The file is sealed so that it cannot become shorter, and one that is not is
- * refused.
+ * Trust. The front end, and any process that it passes the descriptor to, may write
+ * the region at any time. Each index is read once and then checked, and positions
+ * are compared with the ring. The file is sealed so that it cannot shrink, and a
+ * file that is not sealed is refused.
  */
 #include <endian.h>
 #include <errno.h>

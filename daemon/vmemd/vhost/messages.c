@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What the messages of a front end do: a handler for each, and a table of them.
+ * Handlers of the messages of a front end, and a table of them.
  *
- * The table says what is checked before a handler is called: the message's size,
- * its number of descriptors, and which feature must have been negotiated. What is
- * in the message the handler checks. It returns enum vhost_message_handled, or a
- * negative errno after vhost_connection_fail(), which ends the connection.
+ * The table has what is checked before a handler is called: the message's size, its
+ * number of descriptors, and the feature that must have been negotiated. The
+ * handler checks the contents. It returns enum vhost_message_handled, or a negative
+ * errno after vhost_connection_fail(), which ends the connection.
  */
 #include <errno.h>
 #include <string.h>

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Guest memory that a front end has taken back.
+ * Guest memory that a front end has removed.
  *
- * A front end changes what it shares while the guest runs. QEMU removes a region
- * and adds it again, perhaps split or merged, when something was mapped over
- * part of it, and between the two messages the guest's memory is not shared. A
- * request that is in such memory waits; one that is where there never was any
- * memory is the driver's fault. So what was removed is remembered until it is
- * back.
+ * A front end changes the memory that it shares while the guest runs. QEMU removes
+ * a region and adds it again, perhaps split or merged, when something is mapped
+ * over part of it. Between the two messages this memory is not shared. A request
+ * in such memory waits, while a request in memory that never existed is an error of
+ * the driver. Removed ranges are therefore recorded until they are added again.
  *
- * The oldest range is forgotten if there are too many. A request there is then
- * taken for the driver's fault.
+ * If there are too many, the oldest range is dropped. A request there is then
+ * treated as an error of the driver.
  */
 #include <stdlib.h>
 #include <string.h>

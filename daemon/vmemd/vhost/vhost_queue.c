@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The device's queue: requests of the guest are taken from it, carried out, and
- * answered into it.
+ * The device's queue: the guest's requests are taken from it, carried out, and their
+ * responses written back.
  *
- * It is worked on only when the front end has started and enabled it and the
- * driver has accepted the features that the device cannot do without. Kicks say
- * that there is something in it; a turn goes on with it after as much as one turn
- * may take, or after what it waited for: its memory, the answer of the device, the
- * reply of a front end that maps memory.
+ * The queue is processed only if the front end has started and enabled it and the
+ * driver has accepted the features that the device requires. A kick announces new
+ * requests. Processing stops after the work of one turn, or to wait for memory, for
+ * the device's answer, or for the reply of a front end that maps memory. It
+ * continues in a later turn.
  *
- * A queue whose rings are not in shared memory waits, and so does a request that
- * is in memory which was removed. Both go on when memory is added. See
+ * A queue whose rings are not in shared memory waits, and so does a request in
+ * memory that was removed. Both continue when memory is added. See
  * removed_memory.c.
  */
 #include <errno.h>

@@ -4,16 +4,15 @@
  * are in vring_split.c and vring_packed.c, and chains of descriptors, which
  * are the same in both, in vring_chain.c.
  *
- * The rings and everything they point to are in memory that the guest writes
- * at any time. So every value is read once, into a variable of ours, checked
- * there and used from there; and a chain is walked once, what the driver has
- * written being copied out and what it lets us write being translated on the
- * way. A chain that breaks a rule breaks the queue: which of the driver's
- * data to believe after that is not known.
+ * The guest may write the rings, and all memory that they point to, at any time. So
+ * each value is read once into a local variable, and checked and used there. A
+ * chain is walked once: device-readable buffers are copied, and device-writable ones
+ * translated. A chain that breaks a rule breaks the queue, since no later data of
+ * the driver can be trusted.
  *
- * Chains are answered in the order they are taken, one after the other: there
- * is never more than one that is taken and not answered. virtio-mem's requests
- * are made in an order and mean something else in another.
+ * Chains are answered in the order in which they are taken. At most one chain is
+ * taken and not answered. The order matters, as the meaning of virtio-mem requests
+ * depends on it.
  */
 #include <endian.h>
 #include <errno.h>

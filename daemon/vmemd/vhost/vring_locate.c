@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Where the device is in a queue that starts, by the queue itself.
+ * Finding the device's position in a queue that starts, from the ring itself.
  *
- * SET_VRING_BASE gives a position, and it cannot be relied on. A front end
- * whose back end was killed never got GET_VRING_BASE's answer. Some then send
- * the driver's index, which skips the requests that wait; some send what they
- * sent before, which replays requests that were answered; a packed queue has no
- * index in memory that a front end could read. The queue belongs to the guest,
- * outlives the daemon and moves with the guest, so the position is read there.
- * The base is a default for GET_VRING_BASE before the first start, no more.
+ * The position that SET_VRING_BASE sets is not reliable. A front end whose back end
+ * was killed never received the answer to GET_VRING_BASE. Some front ends then send
+ * the driver's index, which skips waiting requests. Some send their last base again,
+ * which replays requests that were answered. A packed queue has no index in memory
+ * that a front end could read. The queue is part of guest memory, which outlives
+ * the daemon and migrates with the guest, so the position is read there. The base
+ * is only the default for GET_VRING_BASE before the first start.
  *
  * This works because the device answers chains in the order it takes them, and
  * answers one before it takes the next: no chain before the position lacks an
@@ -37,8 +37,8 @@
  * request themselves. That is read as a next chain. An inflight region knows
  * better; its position is taken if it is one of the two.
  *
- * A guest that writes other marks misleads its own device, nobody else. All
- * loops are bounded by the size of the queue.
+ * A guest that writes other marks affects only its own device. All loops are
+ * bounded by the size of the queue.
  */
 #include <endian.h>
 

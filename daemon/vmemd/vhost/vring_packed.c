@@ -15,8 +15,8 @@
  * next after that. So a chain's descriptors stay in the ring until it is
  * answered, and the one that is overwritten is its own first.
  *
- * Whether all descriptors of a chain are marked available is not looked at: the
- * driver marks the first one last, and one that lies harms nobody but itself.
+ * Only the first descriptor of a chain is checked for being available: the driver
+ * marks it last, and a driver that breaks this rule affects only its own device.
  */
 #include <endian.h>
 #include <errno.h>

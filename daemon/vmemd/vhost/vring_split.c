@@ -3,8 +3,7 @@
  * Split virtqueues (virtio 1.3, 2.7): a table of descriptors, a ring in which
  * the driver makes chains available, and one in which the device gives them
  * back. Both rings have an index that runs freely and an event index at their
- * end, which, where it was negotiated, says when the other side wants to be
- * told.
+ * end, which, if negotiated, says when the other side wants a notification.
  */
 #include <endian.h>
 #include <errno.h>
