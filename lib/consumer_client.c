@@ -11,10 +11,8 @@
  * The middle of an event. Units that an event has changed are in @touched. If one
  * of them fails, the others are changed back, vmemd is answered no, and all is as
  * before. If that fails as well, the device does not have what vmemd believes:
- * the consumer is closed, and nothing but unmapping all of it mends that.
- *
- *	populate: refuse, so that the guest is not told of it; then close
- *	discard: close without an answer, so that the guest lets go of it
+ * vmemd is answered no, so that the guest's memory stays as it is, and the
+ * consumer is closed. Nothing but unmapping all of it mends that.
  *
  * Resumption. If vmemd dies, memory stays plugged and mapped, and the device goes
  * on. @told is emptied with the connection, @mapped is kept. The next vmemd tells
@@ -23,8 +21,12 @@
  * unmapped. A memslot that loses a block before that stays, as its other blocks
  * may not have been told yet.
  *
- * Who is closed, by vmemd or by the above, has maps of memory that may be another
- * block's by now. They are unmapped before it subscribes again.
+ * vmemd keeps the memory that a consumer may map when the connection is lost, or
+ * closed, and answers the guest busy. So the consumer unsubscribes at its end, by
+ * another connection if it has none.
+ *
+ * Who is closed, by vmemd or by the above, has maps that are not what it believes.
+ * They are unmapped before it subscribes again.
  *
  * The descriptor is an epoll instance of the connection and of a timer, for the
  * next attempt to connect and for a vmemd that does not answer.
@@ -54,9 +56,16 @@
 #define FIRST_CONFIG \
 	(offsetof(struct kvmvmem_consumer_config, arg) + sizeof(void *))
 
-/* Ids of requests. An answer to "done" says nothing. */
-#define SUBSCRIBE_ID 1
-#define DONE_ID	     2
+/* Ids of requests. An answer to "done" or "unsubscribe" says nothing. */
+#define SUBSCRIBE_ID   1
+#define DONE_ID	       2
+#define UNSUBSCRIBE_ID 3
+
+/*
+ * How long the end of a subscription may take: a turn of vmemd's. Without an
+ * answer vmemd waits for the end of this process instead.
+ */
+#define UNSUBSCRIBE_MS 2000
 
 /**
  * struct layout - the region, as "subscribe" is answered
@@ -557,14 +566,12 @@ static int on_change(struct kvmvmem_consumer *consumer, bool populate,
 		return not_vmemd(error, "an event beyond the region");
 	ret = do_event(consumer, populate, first, end, &lost);
 	kvmvmem_text_of(-ret, text, sizeof(text));
-	if (!lost || populate) {
-		kvmvmem_request_begin(out, DONE_ID, "done");
-		kvmvmem_request_size(out, "seq", seq);
-		kvmvmem_request_bool(out, "ok", !ret);
-		if (ret)
-			kvmvmem_request_text(out, "reason", text);
-		send_out(consumer);
-	}
+	kvmvmem_request_begin(out, DONE_ID, "done");
+	kvmvmem_request_size(out, "seq", seq);
+	kvmvmem_request_bool(out, "ok", !ret);
+	if (ret)
+		kvmvmem_request_text(out, "reason", text);
+	send_out(consumer);
 	if (!lost)
 		return 0;
 	return kvmvmem_fail(error, -EIO,
@@ -821,11 +828,67 @@ int kvmvmem_consumer_new(struct kvmvmem_consumer **consumerp,
 	return 0;
 }
 
+/* Is there a connection by which vmemd knows the consumer? */
+static bool is_connected(const struct kvmvmem_consumer *consumer)
+{
+	return consumer->fd >= 0 && !consumer->subscribing;
+}
+
+/*
+ * Say that nothing is mapped any more. vmemd reads that before it sees the end of
+ * the connection, unless something is left to be read here: then the kernel says
+ * that the connection was reset, and the rest is lost.
+ */
+static void unsubscribe(struct kvmvmem_consumer *consumer)
+{
+	int64_t deadline = kvmvmem_now_ms() + UNSUBSCRIBE_MS, left;
+	struct kvmvmem_request *out = &consumer->out;
+	bool by_name = !is_connected(consumer);
+	struct pollfd ready;
+	char rest[512];
+	ssize_t got = 1;
+
+	if (by_name) {
+		struct epoll_event event = {.events = 0};
+
+		disconnect(consumer);
+		consumer->fd =
+			kvmvmem_connect(consumer->config.control_path, NULL);
+		if (consumer->fd < 0 ||
+		    epoll_ctl(consumer->epoll_fd, EPOLL_CTL_ADD, consumer->fd,
+			      &event))
+			return;
+	}
+	ready.fd = consumer->fd;
+	for (;;) {
+		ready.events = out->length ? POLLOUT : 0;
+		left = deadline - kvmvmem_now_ms();
+		if (!out->length || left <= 0 ||
+		    poll(&ready, 1, kvmvmem_poll_ms(left)) < 0)
+			break;
+		flush(consumer);
+	}
+	if (out->length)
+		return;
+	kvmvmem_request_begin(out, UNSUBSCRIBE_ID, "unsubscribe");
+	kvmvmem_request_text(out, "device", consumer->config.device);
+	kvmvmem_request_text(out, "name", consumer->config.name);
+	send_out(consumer);
+	if (out->length || shutdown(consumer->fd, SHUT_WR))
+		return;
+	ready.events = POLLIN;
+	while (got > 0 && (left = deadline - kvmvmem_now_ms()) > 0 &&
+	       poll(&ready, 1, kvmvmem_poll_ms(left)) > 0)
+		got = recv(consumer->fd, rest, sizeof(rest), MSG_DONTWAIT);
+}
+
 void kvmvmem_consumer_free(struct kvmvmem_consumer *consumer)
 {
 	if (!consumer)
 		return;
-	unmap_all(consumer);
+	/* What is still mapped vmemd may not give back. */
+	if (!unmap_all(consumer) && consumer->layout.size)
+		unsubscribe(consumer);
 	free_consumer(consumer);
 }
 

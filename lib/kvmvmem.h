@@ -401,7 +401,10 @@ int kvmvmem_consumer_new(struct kvmvmem_consumer **consumer,
 /**
  * kvmvmem_consumer_free() - unmap all that is mapped, then end the subscription
  *
- * In this order: vmemd takes the end for the end of what it has mapped.
+ * In this order: vmemd takes the end of the subscription for the end of what is
+ * mapped. It may block for 2 s, if vmemd does not answer. If something cannot be
+ * unmapped, or vmemd cannot be told, vmemd keeps the memory until this process
+ * ends, and answers the guest busy.
  */
 void kvmvmem_consumer_free(struct kvmvmem_consumer *consumer);
 

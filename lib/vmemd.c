@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -26,8 +27,8 @@
 /* Most words of a command line; a device has some 15 options. */
 #define OPTIONS_MAX 512
 
-/* Of a device: region, memory, vhost-user; and the control socket. */
-#define FDS_MAX (3 * DEVICES_MAX + 1)
+/* Of a device: region, memory, consumers, vhost-user; and the control socket. */
+#define FDS_MAX (4 * DEVICES_MAX + 1)
 
 /* Size of the first version. */
 #define FIRST_PLAN                               \
@@ -41,12 +42,15 @@
  * struct device - a device of a vmemd that is started here
  * @name: "" for the only device
  * @region_fd, @memory_fd: the caller's
+ * @consumers_fd: file in which vmemd notes who is a consumer, for the next one;
+ *	-1: none was started yet
  * @back_end, @front_end: vhost-user, while it is started and until it is taken
  */
 struct device {
 	char name[NAME_MAX_BYTES];
 	int region_fd;
 	int memory_fd;
+	int consumers_fd;
 	int back_end;
 	int front_end;
 };
@@ -72,6 +76,13 @@ struct kvmvmem_vmemd {
 	bool bound;
 };
 
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
 int kvmvmem_vmemd_new(struct kvmvmem_vmemd **vmemdp, const char *control_path,
 		      struct kvmvmem_error *error)
 {
@@ -94,6 +105,8 @@ void kvmvmem_vmemd_free(struct kvmvmem_vmemd *vmemd)
 	if (!vmemd)
 		return;
 	kvmvmem_vmemd_stop(vmemd);
+	for (unsigned int i = 0; i < vmemd->nr_devices; i++)
+		close_fd(&vmemd->devices[i].consumers_fd);
 	for (unsigned int i = 0; i < vmemd->nr_options; i++)
 		free(vmemd->options[i]);
 	free(vmemd->path);
@@ -169,6 +182,7 @@ int kvmvmem_vmemd_add_device(struct kvmvmem_vmemd *vmemd, const char *device,
 	*added = (struct device){
 		.region_fd = region_fd,
 		.memory_fd = memory_fd,
+		.consumers_fd = -1,
 		.back_end = -1,
 		.front_end = -1,
 	};
@@ -203,19 +217,18 @@ static void hand(struct handed *handed, const char *kind, const char *device,
 	handed->fds[handed->nr++] = fd;
 }
 
-static void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
-}
-
-static int open_sockets(struct kvmvmem_vmemd *vmemd, struct handed *handed)
+static int open_fds(struct kvmvmem_vmemd *vmemd, struct handed *handed)
 {
 	for (unsigned int i = 0; i < vmemd->nr_devices; i++) {
 		struct device *device = &vmemd->devices[i];
 		int pair[2];
 
+		if (device->consumers_fd < 0)
+			device->consumers_fd =
+				memfd_create("vmemd-consumers",
+					     MFD_CLOEXEC | MFD_ALLOW_SEALING);
+		if (device->consumers_fd < 0)
+			return -errno;
 		close_fd(&device->front_end);
 		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
 			return -errno;
@@ -223,6 +236,7 @@ static int open_sockets(struct kvmvmem_vmemd *vmemd, struct handed *handed)
 		device->back_end = pair[1];
 		hand(handed, "region", device->name, device->region_fd);
 		hand(handed, "memory", device->name, device->memory_fd);
+		hand(handed, "consumers", device->name, device->consumers_fd);
 		hand(handed, "vhost-user", device->name, device->back_end);
 	}
 	return 0;
@@ -232,6 +246,7 @@ static int open_sockets(struct kvmvmem_vmemd *vmemd, struct handed *handed)
 static int listen_at(struct kvmvmem_vmemd *vmemd)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct stat st;
 	int fd, ret;
 
 	if (strlen(vmemd->path) >= sizeof(address.sun_path))
@@ -240,6 +255,11 @@ static int listen_at(struct kvmvmem_vmemd *vmemd)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
+	/* What a process that was killed has left there. */
+	if (!lstat(vmemd->path, &st) && S_ISSOCK(st.st_mode) &&
+	    connect(fd, (struct sockaddr *)&address, sizeof(address)) &&
+	    errno == ECONNREFUSED)
+		unlink(vmemd->path);
 	if (!bind(fd, (struct sockaddr *)&address, sizeof(address))) {
 		vmemd->bound = true;
 		if (!listen(fd, SOMAXCONN))
@@ -293,9 +313,9 @@ int kvmvmem_vmemd_spawn(struct kvmvmem_vmemd *vmemd, const char *program,
 	if (vmemd->pid && !poll(&ended, 1, 0))
 		return kvmvmem_fail(error, -EBUSY, "vmemd runs already");
 	kvmvmem_vmemd_stop(vmemd);
-	ret = open_sockets(vmemd, &handed);
+	ret = open_fds(vmemd, &handed);
 	if (ret)
-		kvmvmem_fail(error, ret, "socketpair: %s",
+		kvmvmem_fail(error, ret, "descriptors: %s",
 			     kvmvmem_text_of(-ret, text, sizeof(text)));
 	if (!ret && vmemd->path) {
 		control_fd = listen_at(vmemd);

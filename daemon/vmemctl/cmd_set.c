@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vmemctl hold, dirty-log and system-reset: vmemd is told of what the VMM does,
- * and answers when it has done its part.
+ * vmemctl hold, dirty-log, system-reset and forget-consumer: vmemd is told of what
+ * the VMM does, or has done, and answers when it has done its part.
  */
 #include <string.h>
 
 #include "command_line.h"
 #include "daemon_call.h"
 
-static int set(const struct ctl_options *options, const char *method,
-	       const char *name, bool value)
+static int tell(const struct ctl_options *options, const char *method,
+		const char *name, json_object *value)
 {
 	json_object *params;
 	struct daemon daemon;
@@ -18,12 +18,24 @@ static int set(const struct ctl_options *options, const char *method,
 	ret = daemon_open(&daemon, options->control[0], options);
 	if (!ret) {
 		params = json_object_new_object();
-		json_object_object_add(params, name,
-				       json_object_new_boolean(value));
+		json_object_object_add(params, name, json_object_get(value));
 		ret = daemon_tell(&daemon, method, params, options->json);
 	}
 	daemon_close(&daemon);
+	json_object_put(value);
 	return ret;
+}
+
+static int set(const struct ctl_options *options, const char *method,
+	       const char *name, bool value)
+{
+	return tell(options, method, name, json_object_new_boolean(value));
+}
+
+static int ctl_forget_consumer(const struct ctl_options *options)
+{
+	return tell(options, "forget-consumer", "name",
+		    json_object_new_string(options->argument));
 }
 
 static int ctl_hold(const struct ctl_options *options)
@@ -67,5 +79,11 @@ const struct ctl_command set_commands[] = {
 	 .scope = CTL_ONE_VMEMD,
 	 .help = "log dirty pages of all memslots of the region, or do not",
 	 .run = ctl_dirty_log},
+	{.name = "forget-consumer",
+	 .argument = CTL_CONSUMER,
+	 .scope = CTL_ONE_VMEMD,
+	 .help = "the consumer of that name, which is away, has nothing mapped:\n"
+		 "vmemd waits for it no longer",
+	 .run = ctl_forget_consumer},
 	{},
 };

@@ -61,6 +61,8 @@ static void print_blocks(json_object *result)
 
 static const char *consumer_state(json_object *consumer)
 {
+	if (answer_bool(consumer, "away"))
+		return "away, and may still map memory";
 	if (!answer_bool(consumer, "subscribed"))
 		return "being told what is there";
 	return answer_bool(consumer, "waiting") ? "has not answered yet"

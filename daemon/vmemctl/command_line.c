@@ -60,6 +60,7 @@ static const struct argument {
 	[CTL_SIZE] = {"SIZE", "the size", "size"},
 	[CTL_SWITCH] = {"on|off", "on or off", "on off"},
 	[CTL_FILE] = {"FILE", "a file", "file"},
+	[CTL_CONSUMER] = {"NAME", "a name", "none"},
 	[CTL_COMMAND] = {"COMMAND", "a command", "command"},
 };
 

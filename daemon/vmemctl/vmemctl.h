@@ -133,6 +133,7 @@ struct ctl_command {
 		CTL_SIZE,
 		CTL_SWITCH,
 		CTL_FILE,
+		CTL_CONSUMER,
 		CTL_COMMAND,
 	} argument;
 	bool optional;

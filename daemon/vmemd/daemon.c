@@ -209,12 +209,13 @@ struct vmem_device *daemon_device_of_region(struct vmem *vmem,
  *
  * As vmem_device_attach(); -EBUSY if another device has it, -EOPNOTSUPP if the
  * device's memory is mapped by the front end. The daemon is ready with the last
- * one.
+ * one. The service manager is to keep the file of consumers.
  */
 int daemon_attach(struct vmem *vmem, struct vmem_device *device, int region_fd,
 		  int memory_fd, struct error *err)
 {
 	const struct vmem_device *other;
+	char name[PASSED_FD_NAME_MAX];
 	int ret;
 
 	/* Only devices with a region of the kernel's have netlink handles. */
@@ -233,6 +234,12 @@ int daemon_attach(struct vmem *vmem, struct vmem_device *device, int region_fd,
 		return -EBUSY;
 	}
 	ret = vmem_device_attach(device, region_fd, memory_fd, err);
+	if (!ret && device->consumers_new)
+		notify_store(&vmem->notify,
+			     passed_fd_name(device->options, "consumers", name),
+			     device->consumers_fd);
+	if (!ret)
+		device->consumers_new = false;
 	if (!ret && vmem->isolated && complete(vmem))
 		notify_ready(&vmem->notify);
 	return ret;
@@ -312,7 +319,7 @@ static int open_device(struct vmem *vmem, struct vmem_device *device,
 		       struct device_fds *fds, bool may_attach)
 {
 	char name[PASSED_FD_NAME_MAX];
-	int fd, ret;
+	int fd, consumers_fd, ret;
 
 	passed_fd_name(device->options, "vhost-user", name);
 	ret = open_socket(&fds->vhost_user, device->options->vhost_user_path,
@@ -338,8 +345,10 @@ static int open_device(struct vmem *vmem, struct vmem_device *device,
 		return -EINVAL;
 	}
 	fd = fds->vhost_user;
+	consumers_fd = fds->consumers;
 	fds->vhost_user = -1;
-	return vmem_device_open(device, vmem->event, fd);
+	fds->consumers = -1;
+	return vmem_device_open(device, vmem->event, fd, consumers_fd);
 }
 
 static int open_control(struct vmem *vmem, struct passed_fds *fds)

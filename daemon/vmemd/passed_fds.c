@@ -2,10 +2,11 @@
 /*
  * Descriptors that were handed over by the socket activation protocol.
  *
- * A descriptor of a device is named by its kind, "region", "memory",
- * "state" or "vhost-user"; of a device that has a name, by that as well, "region-NAME".
- * The name may be left out for the first device, so that a single device needs no
- * name.
+ * A descriptor of a device is named by its kind, "region", "memory", "state",
+ * "consumers" or "vhost-user"; of a device that has a name, by that as well,
+ * "region-NAME".
+ * The first device's may always go without: whoever starts one device need not
+ * think of names.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -21,7 +22,7 @@
 
 /**
  * passed_fd_name() - by which name a device's descriptor comes
- * @kind: "region", "memory", "state" or "vhost-user"
+ * @kind: "region", "memory", "state", "consumers" or "vhost-user"
  * @name: filled
  *
  * Return: @name.
@@ -61,6 +62,8 @@ static int *find_place(struct passed_fds *fds, const struct options *options,
 			return &device->memory;
 		if (is_named(name, "state", options, i))
 			return &device->state;
+		if (is_named(name, "consumers", options, i))
+			return &device->consumers;
 		if (is_named(name, "vhost-user", options, i))
 			return &device->vhost_user;
 	}
@@ -122,7 +125,7 @@ int passed_fds_take(struct passed_fds *fds, const struct options *options)
 
 	fds->control = -1;
 	for (size_t i = 0; i < VMEM_MAX_DEVICES; i++)
-		fds->devices[i] = (struct device_fds){-1, -1, -1, -1};
+		fds->devices[i] = (struct device_fds){-1, -1, -1, -1, -1};
 	nr = sd_listen_fds_with_names(1, &names);
 	if (nr < 0) {
 		log_err("descriptors by LISTEN_FDS: %s", strerror(-nr));
@@ -149,6 +152,7 @@ void passed_fds_close(struct passed_fds *fds)
 		fd_close(&fds->devices[i].region);
 		fd_close(&fds->devices[i].memory);
 		fd_close(&fds->devices[i].state);
+		fd_close(&fds->devices[i].consumers);
 		fd_close(&fds->devices[i].vhost_user);
 	}
 }

@@ -13,6 +13,7 @@ struct device_fds {
 	int region;
 	int memory;
 	int state;
+	int consumers;
 	int vhost_user;
 };
 

@@ -260,12 +260,14 @@ static void what_cannot_be_undone_closes(void **state)
 	f->record.map_fails = 1;
 	real_consumers_ask(&f->real, "unplug", 0, 4);
 	assert_int_equal(dispatch_until_error(f), -EIO);
-	/* It is not waited for, and the guest lets go. */
-	assert_int_equal(real_consumers_answer(&f->real, HANG_MS), 0);
+	/* The guest keeps it until all is in order again. */
+	assert_int_equal(real_consumers_answer(&f->real, HANG_MS), -EBUSY);
 	f->record.map_fails = -1;
 	f->record.unmap_fails = -1;
 	assert_int_equal(kvmvmem_consumer_resume(f->consumer, &f->error), 0);
 	dispatch_until(f, KVMVMEM_SUBSCRIBED);
+	assert_int_equal(record_mask(&f->record), 15);
+	assert_int_equal(request(f, "unplug", 0, 4), 0);
 	assert_int_equal(record_mask(&f->record), 0);
 }
 
@@ -376,6 +378,24 @@ static void its_end_unmaps_all(void **state)
 	real_consumers_ask(&f->real, "plug", 8, 1);
 	assert_int_equal(real_consumers_answer(&f->real, HANG_MS), 0);
 	kvmvmem_consumer_free(NULL);
+}
+
+/* Also if it has no connection any more. */
+static void its_end_is_said_by_another_connection(void **state)
+{
+	struct fixture *f = *state;
+
+	start(f, KVMVMEM_BLOCK_RUNS, 0xff);
+	dispatch_until(f, KVMVMEM_SUBSCRIBED);
+	f->record.unmap_fails = 0;
+	real_consumers_ask(&f->real, "unplug-all", 0, 0);
+	assert_int_equal(dispatch_until_error(f), -ECONNABORTED);
+	assert_int_equal(real_consumers_answer(&f->real, HANG_MS), -EBUSY);
+	f->record.unmap_fails = -1;
+	kvmvmem_consumer_free(f->consumer);
+	f->consumer = NULL;
+	real_consumers_ask(&f->real, "unplug", 0, 8);
+	assert_int_equal(real_consumers_answer(&f->real, HANG_MS), 0);
 }
 
 static void one_that_could_not_take_part_is_refused(void **state)
@@ -508,6 +528,7 @@ int main(void)
 		T(vmemd_may_end_at_any_time),
 		T(what_has_gone_and_cannot_be_unmapped_closes),
 		T(its_end_unmaps_all),
+		T(its_end_is_said_by_another_connection),
 		T(one_that_could_not_take_part_is_refused),
 		T(whatever_happens_what_is_plugged_is_mapped),
 	};

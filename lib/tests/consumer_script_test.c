@@ -99,7 +99,9 @@ static void what_it_says_is_the_protocol(void **state)
 		"\"device\":\"node0\",\"name\":\"test\",\"memslots\":509,"
 		"\"used\":3}}\n"
 		"{\"id\":2,\"method\":\"done\",\"params\":{\"seq\":7,"
-		"\"ok\":true}}\n");
+		"\"ok\":true}}\n"
+		"{\"id\":3,\"method\":\"unsubscribe\",\"params\":{"
+		"\"device\":\"node0\",\"name\":\"test\"}}\n");
 	assert_int_equal(record_mask(&f.record), 0);
 	stop(&f);
 }

@@ -146,6 +146,13 @@ static int handle_done(struct control_call *call,
 	return consumer_methods_done(call);
 }
 
+static int handle_unsubscribe(struct control_call *call, void *arg)
+{
+	struct served *s = arg;
+
+	return consumer_methods_unsubscribe(call, &s->consumers);
+}
+
 static const struct control_method methods[] = {
 	{"plug", handle_plug},
 	{"unplug", handle_unplug},
@@ -153,6 +160,7 @@ static const struct control_method methods[] = {
 	{"plugged", handle_plugged},
 	{"subscribe", handle_subscribe},
 	{"done", handle_done},
+	{"unsubscribe", handle_unsubscribe},
 	{},
 };
 

@@ -153,18 +153,19 @@ static void it_gets_what_is_its_own_and_nothing_else(void **state)
 	read_report(f);
 	assert_non_null(strstr(
 		f->report,
-		"LISTEN_FDNAMES=region-node0:memory-node0:vhost-user-node0:"
-		"region-node1:memory-node1:vhost-user-node1:control\n"));
-	assert_non_null(strstr(f->report, "LISTEN_FDS=7\n"));
+		"LISTEN_FDNAMES=region-node0:memory-node0:consumers-node0:"
+		"vhost-user-node0:region-node1:memory-node1:consumers-node1:"
+		"vhost-user-node1:control\n"));
+	assert_non_null(strstr(f->report, "LISTEN_FDS=9\n"));
 	assert_int_equal(count(f->report, "LISTEN_"), 3);
 	assert_null(strstr(f->report, "NOTIFY"));
 	assert_null(strstr(f->report, "WATCHDOG"));
 	assert_non_null(strstr(f->report, "KEPT=yes\n"));
 	/* Character device, file and sockets, in the order of the names. */
 	assert_non_null(strstr(f->report,
-			       "fd 3 2\nfd 4 8\nfd 5 12\nfd 6 2\nfd 7 8\n"
-			       "fd 8 12\nfd 9 12\n"));
-	assert_int_equal(count(f->report, "fd "), 3 + 7);
+			       "fd 3 2\nfd 4 8\nfd 5 8\nfd 6 12\nfd 7 2\n"
+			       "fd 8 8\nfd 9 8\nfd 10 12\nfd 11 12\n"));
+	assert_int_equal(count(f->report, "fd "), 3 + 9);
 	assert_non_null(strstr(f->report,
 			       "argument --log-level\nargument --device\n"
 			       "argument node0\nargument --node\n"

@@ -122,6 +122,13 @@ void consumer_subscribe(struct consumer_client *c, const char *path,
 	control_ask(c, line, answer, size);
 }
 
+/** consumer_unsubscribe() - be a consumer no more; nothing is mapped */
+void consumer_unsubscribe(struct consumer_client *c)
+{
+	control_ask(c, "{\"id\":3,\"method\":\"unsubscribe\"}\n", NULL, 0);
+	control_close(c);
+}
+
 /** consumer_next() - wait for the next event */
 void consumer_next(struct consumer_client *c, struct consumer_event *event)
 {

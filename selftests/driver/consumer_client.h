@@ -49,6 +49,7 @@ struct consumer_client {
 
 void control_connect(struct consumer_client *c, const char *path);
 void control_close(struct consumer_client *c);
+void consumer_unsubscribe(struct consumer_client *c);
 void control_write(const struct consumer_client *c, const char *line);
 void control_ask(struct consumer_client *c, const char *line, char *answer,
 		 size_t size);

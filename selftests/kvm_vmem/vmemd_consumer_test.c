@@ -27,6 +27,7 @@
 #define PER_SLOT    2
 #define NR_SLOTS    128
 #define SLOT_SIZE   (PER_SLOT * BLOCK)
+#define NR_BLOCKS   (NR_SLOTS * PER_SLOT)
 #define REGION_SIZE (NR_SLOTS * SLOT_SIZE)
 
 /* Above what vmemd gives a consumer to answer. */
@@ -122,7 +123,7 @@ static void it_is_told_before_the_guest(const void *arg)
 	EXPECT_EQ(nr_memslots(&f), 2);
 
 	/* One that comes later is told of what is there. */
-	control_close(&c);
+	consumer_unsubscribe(&c);
 	consumer_subscribe(&c, f.path, "late", NR_SLOTS, NULL, 0);
 	expect_event(&c, "populate", 1, 1, &event);
 	consumer_done(&c, event.seq, true, "");
@@ -244,7 +245,19 @@ static void one_that_does_not_answer_is_closed(const void *arg)
 	consumer_next(&c, &event);
 	EXPECT_EQ(strcmp(event.name, "closed"), 0);
 	EXPECT_TRUE(strstr(event.reason, "not answered in time"));
+	control_close(&c);
+	/* It may have mapped it, until it says that it has not. */
 	put(&f, true, 0, 1);
+	EXPECT_EQ(driver_wait(&f.d), VIRTIO_MEM_RESP_BUSY);
+	expect_status(&f, "consumer test has not let go yet");
+	consumer_subscribe(&c, f.path, "test", 0, NULL, 0);
+	expect_event(&c, "discard", 0, 1, &event);
+	consumer_done(&c, event.seq, true, "");
+	consumer_next(&c, &event);
+	EXPECT_EQ(strcmp(event.name, "subscribed"), 0);
+	put(&f, true, 0, 1);
+	expect_event(&c, "populate", 0, 1, &event);
+	consumer_done(&c, event.seq, true, "");
 	EXPECT_EQ(driver_wait(&f.d), VIRTIO_MEM_RESP_ACK);
 	served_region_stop(&f);
 }
@@ -265,13 +278,18 @@ static void vmemd_is_killed_while_it_is_told(const void *arg)
 	control_close(&c);
 	EXPECT_EQ(nr_memslots(&f), 1);
 	served_region_respawn(&f);
-	/* The guest asks again; by then it is a consumer again. */
+	/* The guest asks again, and waits for who was a consumer. */
+	driver_start(&f.d);
+	expect_status(&f, "\"plugged_size\":131072");
+	expect_no_answer(&f);
 	consumer_subscribe(&c, f.path, "test", 0, NULL, 0);
+	expect_event(&c, "discard", 2, NR_BLOCKS - 2, &event);
+	consumer_done(&c, event.seq, true, "");
 	expect_event(&c, "populate", 0, 2, &event);
+	expect_no_answer(&f);
 	consumer_done(&c, event.seq, true, "");
 	consumer_next(&c, &event);
 	EXPECT_EQ(strcmp(event.name, "subscribed"), 0);
-	driver_start(&f.d);
 	EXPECT_EQ(driver_wait(&f.d), VIRTIO_MEM_RESP_ACK);
 	EXPECT_EQ(nr_memslots(&f), 1);
 	served_region_stop(&f);

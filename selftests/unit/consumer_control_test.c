@@ -32,6 +32,8 @@
 	"\"block_size\":2097152,\"slot_size\":8388608,"               \
 	"\"first_slot\":100,\"answer_ms\":10000}}\n"
 
+#define UNSUBSCRIBE "{\"id\":4,\"method\":\"unsubscribe\"}\n"
+
 /**
  * struct fixture - a control socket before a device's consumers
  * @others: memslots of other devices
@@ -70,11 +72,24 @@ static int handle_consumers(struct control_call *call, void *arg)
 	return 0;
 }
 
+static int handle_unsubscribe(struct control_call *call, void *arg)
+{
+	struct fixture *f = arg;
+
+	return consumer_methods_unsubscribe(call, &f->consumers);
+}
+
+static int handle_forget(struct control_call *call, void *arg)
+{
+	struct fixture *f = arg;
+
+	return consumer_methods_forget(call, &f->consumers);
+}
+
 static const struct control_method methods[] = {
-	{"subscribe", handle_subscribe},
-	{"done", handle_done},
-	{"consumers", handle_consumers},
-	{},
+	{"subscribe", handle_subscribe},    {"done", handle_done},
+	{"consumers", handle_consumers},    {"unsubscribe", handle_unsubscribe},
+	{"forget-consumer", handle_forget}, {},
 };
 
 static const struct control_ops ops = {.methods = methods};
@@ -246,22 +261,73 @@ static void a_refusal_is_told_with_its_reason(void **state)
 		ask(f, fd, "{\"id\":3,\"method\":\"consumers\"}\n"),
 		"{\"id\":3,\"result\":[{\"name\":\"vhost-net0\","
 		"\"memslots\":64,\"populated_size\":0,\"subscribed\":true,"
-		"\"waiting\":false,\"answers\":1,\"refusals\":1}]}\n");
+		"\"waiting\":false,\"away\":false,\"answers\":1,"
+		"\"refusals\":1}]}\n");
 	close(fd);
 }
 
-static void a_client_that_leaves_is_none(void **state)
+/* The last it says is still read when its connection has ended. */
+static void a_client_that_unsubscribes_is_none(void **state)
 {
 	struct fixture *f = *state;
 	int fd = subscribe(f);
 
 	assert_int_equal(plug(f, 0, 1), -EINPROGRESS);
+	take(f, fd);
+	assert_int_equal(send(fd, UNSUBSCRIBE, strlen(UNSUBSCRIBE), 0),
+			 strlen(UNSUBSCRIBE));
 	close(fd);
 	run(f);
 	assert_int_equal(f->nr_done, 1);
 	assert_int_equal(f->result, 0);
 	assert_int_equal(f->consumers.nr_consumers, 0);
 	assert_int_equal(f->control.nr_clients, 0);
+	/* And may subscribe again by the same connection. */
+	fd = new_client(f);
+	assert_non_null(strstr(ask(f, fd, SUBSCRIBE), "\"populate\""));
+	assert_string_equal(ask(f, fd, UNSUBSCRIBE),
+			    "{\"id\":4,\"result\":{}}\n");
+	assert_non_null(strstr(ask(f, fd, UNSUBSCRIBE), "is no consumer"));
+	assert_non_null(strstr(ask(f, fd, SUBSCRIBE), "\"populate\""));
+	assert_int_equal(f->consumers.nr_consumers, 1);
+	close(fd);
+}
+
+/* Its maps do not go with its connection. */
+static void a_client_that_just_leaves_is_away(void **state)
+{
+	static const char by_name[] =
+		"{\"id\":5,\"method\":\"unsubscribe\",\"params\":{"
+		"\"name\":\"vhost-net0\"}}\n";
+	static const char forget[] =
+		"{\"id\":6,\"method\":\"forget-consumer\",\"params\":{"
+		"\"name\":\"vhost-net0\"}}\n";
+	static const char list[] = "{\"id\":3,\"method\":\"consumers\"}\n";
+	struct fixture *f = *state;
+	int fd = subscribe(f), other = new_client(f);
+
+	assert_int_equal(plug(f, 0, 1), -EINPROGRESS);
+	assert_non_null(strstr(ask(f, other, forget), "EBUSY"));
+	close(fd);
+	run(f);
+	assert_int_equal(f->nr_done, 0);
+	assert_non_null(strstr(ask(f, other, list), "\"away\":true"));
+	assert_string_equal(ask(f, other, forget),
+			    "{\"id\":6,\"result\":{}}\n");
+	assert_int_equal(f->nr_done, 1);
+	assert_int_equal(f->result, 0);
+	assert_non_null(strstr(ask(f, other, forget), "ENOENT"));
+	/* It is back and gone again, and says by another that it has let go. */
+	fd = new_client(f);
+	answer(f, fd, seq_of(ask(f, fd, SUBSCRIBE)), "true");
+	close(fd);
+	run(f);
+	assert_int_equal(f->consumers.nr_consumers, 1);
+	assert_string_equal(ask(f, other, by_name),
+			    "{\"id\":5,\"result\":{}}\n");
+	assert_int_equal(f->consumers.nr_consumers, 0);
+	assert_non_null(strstr(ask(f, other, by_name), "ENOENT"));
+	close(other);
 }
 
 /* Its last line says why; what it is answered afterwards is not said. */
@@ -333,6 +399,7 @@ static void a_client_that_reads_late_gets_all(void **state)
 		answer(f, fd, seq_of(text), "true");
 		run(f);
 		assert_int_equal(f->nr_done, 1);
+		ask(f, fd, UNSUBSCRIBE);
 		close(fd);
 		run(f);
 		assert_int_equal(backing_unplug_all(f->backing), 0);
@@ -388,6 +455,11 @@ static void nonsense_is_refused(void **state)
 		{"{\"method\":\"subscribe\",\"params\":{\"name\":\"a\","
 		 "\"reserved\":\"1\"}}\n",
 		 "EINVAL"},
+		{"{\"method\":\"unsubscribe\"}\n", "EINVAL"},
+		{"{\"method\":\"unsubscribe\",\"params\":{\"name\":\"a b\"}}"
+		 "\n",
+		 "EINVAL"},
+		{"{\"method\":\"forget-consumer\"}\n", "EINVAL"},
 		{"{\"method\":\"done\",\"params\":{\"seq\":1,\"ok\":true}}\n",
 		 "EINVAL"},
 	};
@@ -415,7 +487,8 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		T(a_client_that_subscribes_is_told),
 		T(a_refusal_is_told_with_its_reason),
-		T(a_client_that_leaves_is_none),
+		T(a_client_that_unsubscribes_is_none),
+		T(a_client_that_just_leaves_is_away),
 		T(a_consumer_that_is_closed_knows_why),
 		T(a_consumer_does_not_make_room_for_others),
 		T(a_client_that_reads_late_gets_all),

@@ -4,9 +4,14 @@
  * becomes of a request that one of them refuses, or does not answer.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "bitmap_backing.h"
@@ -28,9 +33,10 @@
 
 /**
  * struct mapper - a consumer that maps what it is told
- * @consumer: NULL: it is none
+ * @consumer: NULL: it is none, or away
  * @waits: @event is to be answered
- * @has: blocks; @slots: memslots
+ * @has: blocks; @slots: memslots. It may have both while it is away
+ * @repeating: it is back, and told again what it may have
  * @subscribed: how often it was told that it is
  * @closed: why
  */
@@ -40,6 +46,7 @@ struct mapper {
 	struct consumer_event event;
 	bool has[NR_BLOCKS];
 	bool slots[NR_SLOTS];
+	bool repeating;
 	unsigned int subscribed;
 	char closed[192];
 };
@@ -105,11 +112,26 @@ static void take_event(void *arg, const struct consumer_event *event)
 	mapper->event = *event;
 }
 
+/* It has the memslots of its blocks, and no other. */
+static void expect_slots(const struct mapper *mapper)
+{
+	for (uint64_t i = 0; i < NR_SLOTS; i++) {
+		bool used = false;
+
+		for (uint64_t j = 0; j < PER_SLOT; j++)
+			used |= i * PER_SLOT + j < NR_BLOCKS &&
+				mapper->has[i * PER_SLOT + j];
+		assert_int_equal(mapper->slots[i], used);
+	}
+}
+
 static void take_subscribed(void *arg)
 {
 	struct mapper *mapper = arg;
 
 	mapper->subscribed++;
+	mapper->repeating = false;
+	expect_slots(mapper);
 }
 
 static void take_close(void *arg, const char *reason)
@@ -120,8 +142,6 @@ static void take_close(void *arg, const char *reason)
 	snprintf(mapper->closed, sizeof(mapper->closed), "%s", reason);
 	mapper->consumer = NULL;
 	mapper->waits = false;
-	memset(mapper->has, 0, sizeof(mapper->has));
-	memset(mapper->slots, 0, sizeof(mapper->slots));
 }
 
 static const struct consumer_ops ops = {
@@ -137,25 +157,51 @@ static void run(struct fixture *f)
 		;
 }
 
+/* Return: as of consumer_new(). */
+static int subscribe(struct fixture *f, struct mapper *mapper, const char *name,
+		     const struct peer *peer)
+{
+	const struct consumer_config config = {.name = name, .peer = *peer};
+	struct error err;
+	int ret;
+
+	ret = consumer_new(&mapper->consumer, &f->consumers, &config, &ops,
+			   mapper, &err);
+	/* Not before its subscription was answered. */
+	assert_false(mapper->waits);
+	return ret;
+}
+
+/* What it has mapped it still has. */
+static void come_back(struct fixture *f, int i)
+{
+	struct mapper *mapper = &f->mappers[i];
+	char name[] = "mapper0";
+
+	name[6] += i;
+	mapper->closed[0] = '\0';
+	mapper->repeating = true;
+	memset(mapper->slots, 0, sizeof(mapper->slots));
+	assert_int_equal(subscribe(f, mapper, name, &PEER_UNKNOWN), 0);
+	run(f);
+}
+
 static struct mapper *add_mapper(struct fixture *f, int i)
 {
 	struct mapper *mapper = &f->mappers[i];
-	const struct consumer_memslots any = {0};
 	char name[] = "mapper0";
-	struct error err;
 
 	name[6] += i;
 	memset(mapper, 0, sizeof(*mapper));
-	assert_int_equal(consumer_new(&mapper->consumer, &f->consumers, name,
-				      &any, 0, &ops, mapper, &err),
-			 0);
-	/* Not before its subscription was answered. */
-	assert_false(mapper->waits);
+	assert_int_equal(subscribe(f, mapper, name, &PEER_UNKNOWN), 0);
 	run(f);
 	return mapper;
 }
 
-/* Blocks and memslots as the event says; each comes once and goes once. */
+/*
+ * Blocks and memslots as the event says; each comes once and goes once, but for
+ * what is repeated.
+ */
 static void do_event(struct mapper *mapper)
 {
 	const struct consumer_event *event = &mapper->event;
@@ -165,26 +211,21 @@ static void do_event(struct mapper *mapper)
 
 	assert_true(event->size && !(event->size % BLOCK) && end <= NR_BLOCKS);
 	for (uint64_t i = first; i < end; i++) {
-		assert_false(event->populate && mapper->has[i]);
+		assert_false(event->populate && mapper->has[i] &&
+			     !mapper->repeating);
 		mapper->has[i] = event->populate;
 	}
 	if (event->nr_slots)
 		assert_int_equal(event->slots_gpa, GPA + slot * SLOT);
 	for (uint64_t i = slot; i < slot + event->nr_slots; i++) {
-		assert_false(event->populate && mapper->slots[i]);
+		assert_false(event->populate && mapper->slots[i] &&
+			     !mapper->repeating);
 		mapper->slots[i] = event->populate;
 		slots_size += i == NR_SLOTS - 1 ? REGION_SIZE % SLOT : SLOT;
 	}
 	assert_int_equal(event->slots_size, slots_size);
-	/* It has the memslots of its blocks, and no other. */
-	for (uint64_t i = 0; i < NR_SLOTS; i++) {
-		bool used = false;
-
-		for (uint64_t j = 0; j < PER_SLOT; j++)
-			used |= i * PER_SLOT + j < NR_BLOCKS &&
-				mapper->has[i * PER_SLOT + j];
-		assert_int_equal(mapper->slots[i], used);
-	}
+	if (!mapper->repeating)
+		expect_slots(mapper);
 }
 
 static void accept_event(struct mapper *mapper)
@@ -206,11 +247,22 @@ static void refuse_event(struct mapper *mapper)
 			 0);
 }
 
+/* It lets go of all, and is one no more. */
 static void leave(struct fixture *f, struct mapper *mapper)
 {
 	struct consumer *consumer = mapper->consumer;
 
-	take_close(mapper, "it left");
+	memset(mapper, 0, sizeof(*mapper));
+	consumer_unsubscribe(consumer);
+	run(f);
+}
+
+/* Its connection ends, and its maps do not. */
+static void lose(struct fixture *f, struct mapper *mapper)
+{
+	struct consumer *consumer = mapper->consumer;
+
+	take_close(mapper, "its connection has ended");
 	consumer_gone(consumer);
 	run(f);
 }
@@ -219,11 +271,9 @@ static void leave(struct fixture *f, struct mapper *mapper)
 static int plug(struct fixture *f, uint64_t first, uint64_t nr)
 {
 	for (uint64_t i = first; i < first + nr; i++)
-		if (f->bitmap.dirty[i])
-			assert_int_equal(backing_discard(f->backing,
-							 GPA + i * BLOCK,
-							 BLOCK),
-					 0);
+		if (f->bitmap.dirty[i] &&
+		    backing_discard(f->backing, GPA + i * BLOCK, BLOCK))
+			return -EBUSY;
 	return backing_plug(f->backing, GPA + first * BLOCK, nr * BLOCK);
 }
 
@@ -253,6 +303,17 @@ static void expect_true(const struct fixture *f, const struct mapper *mapper)
 	for (uint64_t i = 0; i < NR_BLOCKS; i++)
 		assert_int_equal(mapper->has[i],
 				 blocks_count(&f->backing->plugged, i, 1));
+}
+
+#define AWAY(name) "consumer " name " is away and may still map memory"
+
+/* As an operator does. */
+static void forget(struct fixture *f, const char *name)
+{
+	struct error err;
+
+	assert_int_equal(consumers_forget(&f->consumers, name, NULL, &err), 0);
+	run(f);
 }
 
 static void without_consumers_all_is_passed_on(void **state)
@@ -437,9 +498,11 @@ static void unplug_all_cannot_be_refused(void **state)
 	refuse_event(a);
 	assert_null(a->consumer);
 	assert_non_null(strstr(a->closed, "it is full"));
+	/* But what it has is not taken from it either. */
 	assert_int_equal(f->nr_done, 1);
-	assert_int_equal(f->result, 0);
-	assert_int_equal(f->backing->plugged.set, 0);
+	assert_int_equal(f->result, -EBUSY);
+	assert_string_equal(f->backing->reason, AWAY("mapper0"));
+	assert_int_equal(f->backing->plugged.set, 4);
 }
 
 static void who_has_gone_is_not_waited_for(void **state)
@@ -487,7 +550,12 @@ static void who_does_not_answer_has_refused_and_is_closed(void **state)
 	accept_event(a);
 	assert_int_equal(f->result, -EBUSY);
 	assert_int_equal(f->backing->plugged.set, 0);
+	/* It may have mapped them. */
+	assert_int_equal(plug(f, 0, 4), -EBUSY);
+	assert_int_equal(plug(f, 8, 4), -EBUSY);
+	assert_string_equal(f->backing->reason, AWAY("mapper1"));
 	/* Without it, the guest's next try does it. */
+	forget(f, "mapper1");
 	assert_int_equal(plug(f, 0, 4), -EINPROGRESS);
 	accept_event(a);
 	assert_int_equal(f->nr_done, 2);
@@ -648,26 +716,41 @@ static void who_could_not_take_part_is_refused(void **state)
 		 "0 are used and 18446744073709551615 reserved"},
 	};
 	const struct consumer_memslots fits = {NR_SLOTS + 10, 6, 1}, any = {0};
+	struct consumer_config config = {.name = "vhost-net0",
+					 .peer = PEER_UNKNOWN};
 	struct consumer *consumer;
 	struct error err;
 
 	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
-		assert_int_equal(
-			consumer_new(&consumer, &f->consumers, "vhost-net0",
-				     &refused[i].memslots, refused[i].others,
-				     &ops, NULL, &err),
-			-ENOSPC);
+		config.memslots = refused[i].memslots;
+		config.others = refused[i].others;
+		assert_int_equal(consumer_new(&consumer, &f->consumers, &config,
+					      &ops, NULL, &err),
+				 -ENOSPC);
 		assert_int_equal(strncmp(err.text, "vhost-net0 can have ", 20),
 				 0);
 		assert_non_null(strstr(err.text, refused[i].text));
 	}
-	for (int i = 0; i < CONSUMERS_MAX; i++)
-		assert_int_equal(consumer_new(&consumer, &f->consumers, "x",
-					      i ? &fits : &any, 3, &ops,
-					      &f->mappers[0], &err),
+	config.name = "x";
+	config.others = 3;
+	for (int i = 0; i < CONSUMERS_MAX; i++) {
+		config.memslots = i ? fits : any;
+		assert_int_equal(consumer_new(&consumer, &f->consumers, &config,
+					      &ops, &f->mappers[0], &err),
 				 0);
-	assert_int_equal(consumer_new(&consumer, &f->consumers, "x", &any, 0,
-				      &ops, NULL, &err),
+	}
+	config.memslots = any;
+	assert_int_equal(consumer_new(&consumer, &f->consumers, &config, &ops,
+				      NULL, &err),
+			 -EUSERS);
+	/* The superuser's have places of their own. */
+	config.peer.uid = 0;
+	for (int i = 0; i < CONSUMERS_ROOT; i++)
+		assert_int_equal(consumer_new(&consumer, &f->consumers, &config,
+					      &ops, &f->mappers[0], &err),
+				 0);
+	assert_int_equal(consumer_new(&consumer, &f->consumers, &config, &ops,
+				      NULL, &err),
 			 -EUSERS);
 	f->mappers[0].consumer = consumer;
 	/* A device that comes later must leave room for all of them. */
@@ -714,10 +797,12 @@ static unsigned int below(struct fixture *f, unsigned int n)
 /**
  * struct model - what a request must come to
  * @active: it has no answer
+ * @awaiting: it is not judged yet
  * @plug, @first, @nr: it
  */
 struct model {
 	bool active;
+	bool awaiting;
 	bool plug;
 	bool before[NR_BLOCKS];
 	uint64_t first;
@@ -748,9 +833,19 @@ static void check_answer(struct fixture *f, struct model *m, int result)
 		m->nr_acks++;
 	}
 	for (int i = 0; i < NR_MAPPERS; i++)
-		if (f->mappers[i].consumer && f->mappers[i].subscribed)
+		if (f->mappers[i].consumer && f->mappers[i].subscribed &&
+		    !f->mappers[i].repeating)
 			expect_true(f, &f->mappers[i]);
 	m->active = false;
+}
+
+/* Memory that one has mapped is there, whatever has become of it. */
+static void expect_no_stale_maps(const struct fixture *f)
+{
+	for (int i = 0; i < NR_MAPPERS; i++)
+		for (uint64_t b = 0; b < NR_BLOCKS; b++)
+			assert_false(f->mappers[i].has[b] &&
+				     !f->bitmap.dirty[b]);
 }
 
 static void begin_random(struct fixture *f, struct model *m)
@@ -761,6 +856,11 @@ static void begin_random(struct fixture *f, struct model *m)
 	uint64_t in = blocks_count(&f->backing->plugged, first, nr);
 	int ret;
 
+	if (!m->awaiting && backing_await(f->backing) == -EINPROGRESS) {
+		m->awaiting = true;
+		return;
+	}
+	m->awaiting = false;
 	f->bitmap.later = below(f, 2);
 	f->bitmap.nr_log = 0;
 	m->first = first;
@@ -787,14 +887,26 @@ static void begin_random(struct fixture *f, struct model *m)
 		check_answer(f, m, ret);
 }
 
+/* What is owed, as the device does it between requests. */
+static void discard_random(struct fixture *f)
+{
+	uint64_t block = below(f, NR_BLOCKS);
+
+	if (f->bitmap.dirty[block] &&
+	    !blocks_count(&f->backing->plugged, block, 1))
+		backing_discard(f->backing, GPA + block * BLOCK, BLOCK);
+}
+
 static void step_mapper(struct fixture *f, int i)
 {
 	struct mapper *mapper = &f->mappers[i];
 
 	if (!mapper->consumer)
-		add_mapper(f, i);
-	else if (!below(f, 40))
+		come_back(f, i);
+	else if (!below(f, 80))
 		leave(f, mapper);
+	else if (!below(f, 40))
+		lose(f, mapper);
 	else if (mapper->waits && !below(f, 6))
 		refuse_event(mapper);
 	else if (mapper->waits)
@@ -813,16 +925,23 @@ static void random_requests_are_done_by_all_or_not_at_all(void **state)
 		/* Not where a plug is undone: that is a case of its own. */
 		if (!below(f, 10) && f->consumers.step == CONSUMERS_CHANGING)
 			f->bitmap.fail = -ENOMEM;
-		if (!m.active)
+		/* One that is away is to come back between two answers. */
+		if (!m.active && !m.awaiting && below(f, 2))
 			begin_random(f, &m);
 		else if (!below(f, 4))
 			bitmap_backing_finish(&f->bitmap);
 		else
 			step_mapper(f, below(f, NR_MAPPERS));
+		if (!below(f, 8))
+			discard_random(f);
+		expect_no_stale_maps(f);
 		if (f->nr_done == nr_done)
 			continue;
 		assert_int_equal(f->nr_done, nr_done + 1);
-		check_answer(f, &m, f->result);
+		if (m.awaiting)
+			begin_random(f, &m);
+		else
+			check_answer(f, &m, f->result);
 	}
 	/* It was not all of one kind. */
 	assert_true(m.nr_acks > NR_STEPS / 100);
@@ -877,7 +996,8 @@ static void an_event_costs_as_much_however_many_there_are(void **state)
 		.subscribed = no_word,
 		.close = no_reason,
 	};
-	const struct consumer_memslots any = {0};
+	const struct consumer_config config = {.name = "many",
+					       .peer = PEER_UNKNOWN};
 	struct consumers consumers = {};
 	struct bitmap_backing bitmap;
 	struct backing *backing = &bitmap.backing;
@@ -897,8 +1017,8 @@ static void an_event_costs_as_much_however_many_there_are(void **state)
 	assert_int_equal(
 		consumers_start(&consumers, loop, backing, SLOT, FIRST_SLOT),
 		0);
-	assert_int_equal(consumer_new(&consumer, &consumers, "many", &any, 0,
-				      &many_ops, &event, &err),
+	assert_int_equal(consumer_new(&consumer, &consumers, &config, &many_ops,
+				      &event, &err),
 			 0);
 	assert_true(sd_event_run(loop, 0) > 0);
 	assert_int_equal(answer_all(consumer, &event, &work, &most), MANY / 2);
@@ -910,7 +1030,8 @@ static void an_event_costs_as_much_however_many_there_are(void **state)
 	work_begin_turn(&work);
 	assert_true(sd_event_run(loop, 0) > 0);
 	assert_in_range(work.steps, 1, 2048);
-	assert_int_equal(answer_all(consumer, &event, &work, &most), 2);
+	assert_int_equal(answer_all(consumer, &event, &work, &most),
+			 MANY * BLOCK / CONSUMER_EVENT_MAX + 1);
 	assert_in_range(most, 1, 2048);
 	assert_int_equal(consumer->told.set, 1);
 	consumers_stop(&consumers);
@@ -925,7 +1046,7 @@ static void leave_when_told(void *arg, const struct consumer_event *event)
 	struct mapper *mapper = arg;
 
 	(void)event;
-	consumer_gone(mapper->consumer);
+	consumer_unsubscribe(mapper->consumer);
 	mapper->consumer = NULL;
 }
 
@@ -949,6 +1070,404 @@ static void one_that_ends_while_all_are_told_is_freed_later(void **state)
 	assert_int_equal(f->nr_done, 1);
 	assert_int_equal(f->result, 0);
 	assert_null(f->consumers.list->next);
+}
+
+/* --- Away --- */
+
+/* As soon as grace ends, which the test makes short. */
+static void wait_for_done(struct fixture *f, unsigned int nr_done)
+{
+	while (f->nr_done < nr_done)
+		assert_true(sd_event_run(f->event, UINT64_MAX) >= 0);
+}
+
+static void accept_all(struct mapper *mapper)
+{
+	while (mapper->waits)
+		accept_event(mapper);
+}
+
+/* A mapper that has blocks 0 to 3, and whose connection has ended. */
+static struct mapper *lose_mapper(struct fixture *f, uint64_t grace_usec)
+{
+	struct mapper *a = add_mapper(f, 0);
+
+	assert_int_equal(plug(f, 0, 4), -EINPROGRESS);
+	accept_event(a);
+	assert_int_equal(f->result, 0);
+	f->consumers.answer_usec = grace_usec;
+	lose(f, a);
+	f->consumers.answer_usec = CONSUMER_ANSWER_USEC;
+	return a;
+}
+
+static void one_that_is_away_keeps_what_it_may_have(void **state)
+{
+	struct fixture *f = *state;
+	struct mapper *a = lose_mapper(f, 1000);
+
+	/* Who was there a moment ago is waited for. */
+	assert_int_equal(backing_await(f->backing), -EINPROGRESS);
+	wait_for_done(f, 2);
+	assert_int_equal(unplug(f, 1, 1), -EBUSY);
+	assert_string_equal(f->backing->reason, AWAY("mapper0"));
+	assert_int_equal(backing_unplug_all(f->backing), -EBUSY);
+	assert_int_equal(plug(f, 8, 1), -EBUSY);
+	assert_string_equal(f->backing->reason, AWAY("mapper0"));
+	assert_int_equal(f->backing->plugged.set, 4);
+	/* By others: it is not discarded, nor plugged again. */
+	backing_note_unplugged(f->backing, GPA + BLOCK, BLOCK);
+	consumers_changed(&f->consumers);
+	run(f);
+	assert_int_equal(backing_discard(f->backing, GPA + BLOCK, BLOCK),
+			 -EBUSY);
+	assert_int_equal(plug(f, 1, 1), -EBUSY);
+	/* Back, it lets go of what has gone, and is told the rest again. */
+	come_back(f, 0);
+	expect_event(a, false, 1, 1, 0, 0);
+	accept_event(a);
+	assert_int_equal(backing_discard(f->backing, GPA + BLOCK, BLOCK), 0);
+	expect_event(a, true, 0, 1, 0, 1);
+	accept_event(a);
+	expect_event(a, true, 2, 2, 0, 0);
+	accept_event(a);
+	assert_int_equal(a->subscribed, 2);
+	expect_true(f, a);
+	assert_int_equal(unplug(f, 2, 1), -EINPROGRESS);
+	accept_event(a);
+	assert_int_equal(f->result, 0);
+	assert_int_equal(plug(f, 1, 1), -EINPROGRESS);
+	accept_event(a);
+	assert_int_equal(f->result, 0);
+}
+
+/* One that is back before its time is up, and the request goes on. */
+static void a_request_waits_for_one_that_comes_back(void **state)
+{
+	struct fixture *f = *state;
+	struct mapper *a = lose_mapper(f, CONSUMER_ANSWER_USEC);
+
+	assert_int_equal(backing_await(f->backing), -EINPROGRESS);
+	come_back(f, 0);
+	assert_int_equal(f->nr_done, 1);
+	accept_all(a);
+	run(f);
+	assert_int_equal(f->nr_done, 2);
+	assert_int_equal(f->result, 0);
+	assert_int_equal(backing_await(f->backing), 0);
+	/* In the middle of an unplug: it is asked again. */
+	assert_int_equal(unplug(f, 0, 4), -EINPROGRESS);
+	lose(f, a);
+	assert_int_equal(f->nr_done, 2);
+	come_back(f, 0);
+	expect_event(a, false, 0, 4, 0, 1);
+	accept_event(a);
+	assert_int_equal(f->nr_done, 3);
+	assert_int_equal(f->result, 0);
+	assert_int_equal(f->backing->plugged.set, 0);
+	/* And of a plug. */
+	assert_int_equal(plug(f, 4, 2), -EINPROGRESS);
+	lose(f, a);
+	assert_int_equal(f->nr_done, 3);
+	come_back(f, 0);
+	accept_all(a);
+	assert_int_equal(f->nr_done, 4);
+	assert_int_equal(f->result, 0);
+	expect_true(f, a);
+}
+
+/* A plug that one was lost over is undone, and is memory that it may have. */
+static void a_plug_that_one_is_lost_over_is_undone(void **state)
+{
+	struct fixture *f = *state;
+	struct mapper *a = add_mapper(f, 0), *b = add_mapper(f, 1);
+
+	assert_int_equal(plug(f, 0, 4), -EINPROGRESS);
+	accept_event(a);
+	f->consumers.answer_usec = 1000;
+	/* Not for long. */
+	do_event(b);
+	lose(f, b);
+	f->consumers.answer_usec = CONSUMER_ANSWER_USEC;
+	while (!a->waits)
+		assert_true(sd_event_run(f->event, UINT64_MAX) >= 0);
+	expect_event(a, false, 0, 4, 0, 1);
+	accept_event(a);
+	assert_int_equal(f->nr_done, 1);
+	assert_int_equal(f->result, -EBUSY);
+	assert_int_equal(f->backing->plugged.set, 0);
+	assert_int_equal(backing_discard(f->backing, GPA, 4 * BLOCK), -EBUSY);
+	come_back(f, 1);
+	expect_event(b, false, 0, 4, 0, 1);
+	accept_event(b);
+	assert_int_equal(backing_discard(f->backing, GPA, 4 * BLOCK), 0);
+}
+
+/* One that has nothing mapped leaves nothing behind. */
+static void one_that_has_nothing_is_not_away(void **state)
+{
+	struct fixture *f = *state;
+	struct mapper *a = add_mapper(f, 0);
+
+	lose(f, a);
+	assert_null(f->consumers.list);
+	assert_int_equal(backing_await(f->backing), 0);
+	assert_int_equal(plug(f, 0, 4), 0);
+}
+
+static pid_t start_process(int *pidfd)
+{
+	struct peer peer = PEER_UNKNOWN;
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (!pid) {
+		pause();
+		_exit(0);
+	}
+	peer.pid = pid;
+	assert_int_equal(peer_find(&peer), 0);
+	assert_true(peer.pidfd >= 0);
+	*pidfd = peer.pidfd;
+	return pid;
+}
+
+static void end_process(pid_t pid)
+{
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+/* Its maps are gone when its process is; its connection may be before. */
+static void the_end_of_its_process_is_its_end(void **state)
+{
+	struct fixture *f = *state;
+	struct mapper *a = &f->mappers[0];
+	struct peer peer = {.uid = 1000};
+
+	peer.pid = start_process(&peer.pidfd);
+	assert_int_equal(plug(f, 0, 4), 0);
+	assert_int_equal(subscribe(f, a, "mapper0", &peer), 0);
+	run(f);
+	accept_all(a);
+	assert_int_equal(unplug(f, 0, 4), -EINPROGRESS);
+	lose(f, a);
+	assert_int_equal(f->nr_done, 0);
+	assert_int_equal(f->backing->plugged.set, 4);
+	end_process(peer.pid);
+	wait_for_done(f, 1);
+	assert_int_equal(f->result, 0);
+	assert_int_equal(f->backing->plugged.set, 0);
+	run(f);
+	assert_null(f->consumers.list);
+}
+
+/* Nobody else takes up its claim. */
+static void another_of_its_name_is_not_it(void **state)
+{
+	struct fixture *f = *state;
+	struct mapper *a = &f->mappers[0], *b = &f->mappers[1];
+	struct peer first = {.uid = 1000}, second = {.uid = 1000};
+	const struct peer stranger = {.uid = 1001, .pidfd = -1};
+	struct error err;
+
+	first.pid = start_process(&first.pidfd);
+	second.pid = start_process(&second.pidfd);
+	assert_int_equal(plug(f, 0, 4), 0);
+	assert_int_equal(subscribe(f, a, "mapper0", &first), 0);
+	run(f);
+	accept_all(a);
+	lose(f, a);
+	assert_int_equal(subscribe(f, b, "mapper0", &second), 0);
+	run(f);
+	accept_all(b);
+	assert_int_equal(f->consumers.nr_consumers, 2);
+	assert_int_equal(
+		consumers_forget(&f->consumers, "mapper0", &second, &err),
+		-EBUSY);
+	assert_int_equal(
+		consumers_forget(&f->consumers, "mapper0", &stranger, &err),
+		-EBUSY);
+	assert_int_equal(consumers_forget(&f->consumers, "mapper1", NULL, &err),
+			 -ENOENT);
+	assert_int_equal(f->consumers.nr_consumers, 2);
+	assert_int_equal(
+		consumers_forget(&f->consumers, "mapper0", &first, &err), 0);
+	assert_int_equal(f->consumers.nr_consumers, 1);
+	assert_non_null(b->consumer);
+	end_process(first.pid);
+	end_process(second.pid);
+}
+
+/* It is waited for once, not each time that it goes. */
+static void coming_and_going_holds_up_nobody(void **state)
+{
+	struct fixture *f = *state;
+	struct mapper *a = lose_mapper(f, 1000);
+
+	assert_int_equal(backing_await(f->backing), -EINPROGRESS);
+	while (f->nr_done < 2) {
+		come_back(f, 0);
+		lose(f, a);
+	}
+	assert_int_equal(f->result, 0);
+	assert_int_equal(backing_await(f->backing), 0);
+	assert_int_equal(unplug(f, 0, 1), -EBUSY);
+}
+
+static void an_event_is_not_larger_than_can_be_done_in_time(void **state)
+{
+	const uint64_t most = CONSUMER_EVENT_MAX / BLOCK;
+	struct consumers consumers = {};
+	struct mapper mapper = {};
+	const struct consumer_config config = {.name = "slow",
+					       .peer = PEER_UNKNOWN};
+	struct bitmap_backing bitmap;
+	sd_event *loop;
+	struct error err;
+
+	(void)state;
+	assert_true(sd_event_new(&loop) >= 0);
+	bitmap_backing_init(&bitmap, GPA, 3 * CONSUMER_EVENT_MAX, BLOCK);
+	blocks_set(&bitmap.backing.plugged, 1, 2 * most);
+	assert_int_equal(consumers_start(&consumers, loop, &bitmap.backing,
+					 SLOT, FIRST_SLOT),
+			 0);
+	assert_int_equal(consumer_new(&mapper.consumer, &consumers, &config,
+				      &ops, &mapper, &err),
+			 0);
+	for (uint64_t i = 0; i < 4; i++) {
+		const bool populate = i < 2;
+
+		if (i == 2)
+			assert_int_equal(backing_unplug_all(&bitmap.backing),
+					 -EINPROGRESS);
+		while (!mapper.waits)
+			assert_true(sd_event_run(loop, 0) > 0);
+		assert_int_equal(mapper.event.populate, populate);
+		assert_int_equal(mapper.event.gpa,
+				 GPA + BLOCK + i % 2 * CONSUMER_EVENT_MAX);
+		assert_int_equal(mapper.event.size, CONSUMER_EVENT_MAX);
+		mapper.waits = false;
+		assert_int_equal(consumer_answer(mapper.consumer,
+						 mapper.event.seq, true, ""),
+				 0);
+	}
+	assert_false(mapper.waits);
+	assert_int_equal(bitmap.backing.plugged.set, 0);
+	consumers_stop(&consumers);
+	sd_event_unref(loop);
+	bitmap_backing_free(&bitmap);
+}
+
+/* --- The next daemon --- */
+
+static const struct claims_region claims_region = {7, GPA, REGION_SIZE};
+
+static int keep(struct fixture *f, int fd, uint64_t region_id)
+{
+	struct claims_region region = claims_region;
+	struct error err;
+
+	region.region_id = region_id;
+	return consumers_keep(&f->consumers, fd, &region, peer_namespace(),
+			      &err);
+}
+
+/* The daemon ends, and the next one starts. */
+static void restart(struct fixture *f, int fd, uint64_t region_id)
+{
+	consumers_stop(&f->consumers);
+	assert_int_equal(consumers_start(&f->consumers, f->event, f->backing,
+					 SLOT, FIRST_SLOT),
+			 0);
+	assert_int_equal(keep(f, fd, region_id), 0);
+}
+
+static void the_next_daemon_knows_who_was_there(void **state)
+{
+	struct fixture *f = *state;
+	int fd = memfd_create("claims", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	struct mapper *a = &f->mappers[0], *b = &f->mappers[1], *c;
+	struct peer self = {.uid = 1000, .pid = getpid(), .pidfd = -1};
+	struct peer other = {.uid = 1000};
+
+	assert_int_equal(keep(f, fd, 7), 0);
+	assert_int_equal(plug(f, 0, 4), 0);
+	other.pid = start_process(&other.pidfd);
+	assert_int_equal(subscribe(f, a, "mapper0", &self), 0);
+	assert_int_equal(subscribe(f, b, "mapper1", &other), 0);
+	c = add_mapper(f, 2);
+	accept_all(a);
+	accept_all(b);
+	accept_all(c);
+	/* One that ends properly, and one that just ends. */
+	leave(f, c);
+	end_process(other.pid);
+	restart(f, fd, 7);
+	assert_int_equal(f->consumers.nr_consumers, 1);
+	assert_string_equal(f->consumers.list->name, "mapper0");
+	/* It may have any block, and nothing is answered before it is back. */
+	assert_int_equal(backing_await(f->backing), -EINPROGRESS);
+	assert_int_equal(backing_discard(f->backing, GPA + 40 * BLOCK, BLOCK),
+			 -EBUSY);
+	a->repeating = true;
+	memset(a->slots, 0, sizeof(a->slots));
+	assert_int_equal(subscribe(f, a, "mapper0", &self), 0);
+	run(f);
+	expect_event(a, false, 4, NR_BLOCKS - 4, 1, NR_SLOTS - 1);
+	accept_event(a);
+	assert_int_equal(backing_discard(f->backing, GPA + 40 * BLOCK, BLOCK),
+			 0);
+	expect_event(a, true, 0, 4, 0, 1);
+	assert_int_equal(f->nr_done, 0);
+	accept_event(a);
+	run(f);
+	assert_int_equal(f->nr_done, 1);
+	assert_int_equal(f->result, 0);
+	/* Of another region it says nothing. */
+	restart(f, fd, 8);
+	assert_int_equal(f->consumers.nr_consumers, 0);
+	close(fd);
+}
+
+/* Whoever holds the file may write to it. */
+static void a_file_that_is_no_good_is_refused(void **state)
+{
+	struct fixture *f = *state;
+	int fd = memfd_create("claims", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	const uint64_t bad = ~0ULL;
+	int pipes[2];
+
+	assert_int_equal(pipe(pipes), 0);
+	assert_int_equal(keep(f, pipes[0], 7), -EINVAL);
+	close(pipes[0]);
+	close(pipes[1]);
+	assert_int_equal(keep(f, fd, 7), 0);
+	add_mapper(f, 0);
+	consumers_stop(&f->consumers);
+	/* All of it, word by word; what is found is refused or taken. */
+	for (off_t at = 0; at < CLAIMS_SIZE; at += sizeof(bad)) {
+		uint64_t was;
+
+		assert_int_equal(pread(fd, &was, sizeof(was), at), sizeof(was));
+		assert_int_equal(pwrite(fd, &bad, sizeof(bad), at),
+				 sizeof(bad));
+		assert_int_equal(consumers_start(&f->consumers, f->event,
+						 f->backing, SLOT, FIRST_SLOT),
+				 0);
+		keep(f, fd, 7);
+		consumers_stop(&f->consumers);
+		assert_int_equal(pwrite(fd, &was, sizeof(was), at),
+				 sizeof(was));
+	}
+	assert_int_equal(consumers_start(&f->consumers, f->event, f->backing,
+					 SLOT, FIRST_SLOT),
+			 0);
+	assert_int_equal(pwrite(fd, &bad, sizeof(bad), 8), sizeof(bad));
+	assert_int_equal(keep(f, fd, 7), -EINVAL);
+	assert_int_equal(ftruncate(fd, 1), -1);
+	close(fd);
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -976,6 +1495,17 @@ int main(void)
 		T(answers_to_nothing_are_refused),
 		cmocka_unit_test(an_event_costs_as_much_however_many_there_are),
 		T(one_that_ends_while_all_are_told_is_freed_later),
+		T(one_that_is_away_keeps_what_it_may_have),
+		T(a_request_waits_for_one_that_comes_back),
+		T(a_plug_that_one_is_lost_over_is_undone),
+		T(one_that_has_nothing_is_not_away),
+		T(the_end_of_its_process_is_its_end),
+		T(another_of_its_name_is_not_it),
+		T(coming_and_going_holds_up_nobody),
+		cmocka_unit_test(
+			an_event_is_not_larger_than_can_be_done_in_time),
+		T(the_next_daemon_knows_who_was_there),
+		T(a_file_that_is_no_good_is_refused),
 		T(random_requests_are_done_by_all_or_not_at_all),
 	};
 

@@ -79,7 +79,7 @@ static int set_up(void **state)
 	assert_int_equal(
 		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
 	f->front_end = fds[0];
-	assert_int_equal(vmem_device_open(&f->device, f->event, fds[1]), 0);
+	assert_int_equal(vmem_device_open(&f->device, f->event, fds[1], -1), 0);
 	f->memory_fd = vmm_make_file("memory");
 	assert_true(f->memory_fd >= 0);
 	if (vmem_device_attach_shmem(&f->device, dup(f->memory_fd),

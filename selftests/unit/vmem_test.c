@@ -240,7 +240,7 @@ static int start_without_state(int memory_fd, const char *manager)
 	int fd;
 
 	for (size_t i = 0; i < VMEM_MAX_DEVICES; i++)
-		fds.devices[i] = (struct device_fds){-1, -1, -1, -1};
+		fds.devices[i] = (struct device_fds){-1, -1, -1, -1, -1};
 	/* Any address will do. */
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0 ||

@@ -822,6 +822,9 @@ static void what_is_told_is_what_was_said(void **state)
 		 "\"method\":\"hold\",\"params\":{\"on\":true}}\n"},
 		{{"hold", "off"},
 		 "\"method\":\"hold\",\"params\":{\"on\":false}}\n"},
+		{{"forget-consumer", "vfio0"},
+		 "\"method\":\"forget-consumer\",\"params\":{\"name\":"
+		 "\"vfio0\"}}\n"},
 		{{"dirty-log", "on"},
 		 "\"method\":\"dirty-log\",\"params\":{\"on\":true}}\n"},
 		{{"system-reset"},

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -20,7 +21,7 @@
 
 /* sd_listen_fds(3): the descriptors begin at 3, in the order of the names. */
 #define FIRST_FD 3
-#define MAX_FDS	 4
+#define MAX_FDS	 5
 
 /* How long vmemd may take to end, or to answer, before it counts as hung. */
 #define STOP_TIMEOUT_MS	 10000
@@ -32,11 +33,17 @@
 
 #define ATTACH "{\"id\":1,\"method\":\"attach\",\"params\":{%s}}\n"
 
-void vmemd_init(struct vmemd *vmemd)
+static void forget_process(struct vmemd *vmemd)
 {
 	vmemd->pid = 0;
 	vmemd->pid_fd = -1;
 	vmemd->control_path = NULL;
+}
+
+void vmemd_init(struct vmemd *vmemd)
+{
+	forget_process(vmemd);
+	vmemd->consumers_fd = -1;
 }
 
 static int fill_address(struct sockaddr_un *address, const char *path)
@@ -129,16 +136,24 @@ err:
 int vmemd_spawn(struct vmemd *vmemd, const char *path, char *const *args,
 		const char *control_path, int region_fd, int memory_fd)
 {
-	int fds[MAX_FDS] = {region_fd, memory_fd, -1, -1};
+	int fds[MAX_FDS] = {region_fd, memory_fd, -1, -1, -1};
 	int sockets[2] = {-1, -1};
-	unsigned int nr_fds = 3;
+	unsigned int nr_fds = 4;
 	int ret;
 
+	if (vmemd->consumers_fd < 0)
+		vmemd->consumers_fd = memfd_create(
+			"vmemd-consumers", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (vmemd->consumers_fd < 0) {
+		ret = -errno;
+		goto out;
+	}
+	fds[2] = vmemd->consumers_fd;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets)) {
 		ret = -errno;
 		goto out;
 	}
-	fds[2] = sockets[1];
+	fds[3] = sockets[1];
 	if (control_path) {
 		ret = listen_at(control_path);
 		if (ret < 0) {
@@ -155,9 +170,11 @@ int vmemd_spawn(struct vmemd *vmemd, const char *path, char *const *args,
 		goto out;
 	}
 	if (!vmemd->pid)
-		exec_vmemd(path, args, fds, nr_fds,
-			   control_path ? "region:memory:vhost-user:control"
-					: "region:memory:vhost-user");
+		exec_vmemd(
+			path, args, fds, nr_fds,
+			control_path
+				? "region:memory:consumers:vhost-user:control"
+				: "region:memory:consumers:vhost-user");
 	vmemd->pid_fd = (int)syscall(SYS_pidfd_open, vmemd->pid, 0);
 	if (vmemd->pid_fd < 0) {
 		ret = -errno;
@@ -168,8 +185,8 @@ int vmemd_spawn(struct vmemd *vmemd, const char *path, char *const *args,
 out:
 	if (ret < 0)
 		error_errno(-ret, "cannot start %s", path);
-	if (fds[3] >= 0)
-		close(fds[3]);
+	if (fds[4] >= 0)
+		close(fds[4]);
 	if (sockets[1] >= 0)
 		close(sockets[1]);
 	if (sockets[0] >= 0)
@@ -355,5 +372,5 @@ void vmemd_stop(struct vmemd *vmemd)
 		close(vmemd->pid_fd);
 	if (vmemd->control_path)
 		unlink(vmemd->control_path);
-	vmemd_init(vmemd);
+	forget_process(vmemd);
 }

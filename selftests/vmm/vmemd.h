@@ -22,11 +22,14 @@ struct region_config;
  * @pid: process we started, 0 if it is not ours
  * @pid_fd: polls readable when that process has ended
  * @control_path: control socket we made, to be unlinked
+ * @consumers_fd: file in which it notes its consumers, and which the next one
+ *	gets; -1: none was started yet
  */
 struct vmemd {
 	pid_t pid;
 	int pid_fd;
 	const char *control_path;
+	int consumers_fd;
 };
 
 void vmemd_init(struct vmemd *vmemd);

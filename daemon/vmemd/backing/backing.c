@@ -43,6 +43,16 @@ void backing_set_filter(struct backing *backing,
 	backing->filter_arg = arg;
 }
 
+/**
+ * backing_await() - before a request is judged
+ *
+ * Return: 0; -EINPROGRESS: @done will be called with 0, then go on.
+ */
+int backing_await(struct backing *backing)
+{
+	return backing->filter ? backing->filter->await(backing) : 0;
+}
+
 int backing_plug(struct backing *backing, uint64_t gpa, uint64_t size)
 {
 	return (backing->filter ? backing->filter->plug

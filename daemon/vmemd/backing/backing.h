@@ -75,6 +75,8 @@ struct backing_ops {
  * struct backing_filter - what stands between a device and its backing
  * @plug, @unplug, @unplug_all, @repeat, @verify, @discard: as of struct
  *	backing_ops, which it calls in turn, or not
+ * @await: may a request be begun? Return: 0; -EINPROGRESS not yet: it calls
+ *	@done of the backing with 0 when it may
  * @ended: what it had the backing begin has this result; it calls @done of the
  *	backing when the device's own request has ended
  */
@@ -86,6 +88,7 @@ struct backing_filter {
 		      uint64_t size);
 	int (*verify)(struct backing *backing);
 	int (*discard)(struct backing *backing, uint64_t gpa, uint64_t size);
+	int (*await)(struct backing *backing);
 	void (*ended)(struct backing *backing, int result);
 };
 
@@ -122,7 +125,9 @@ struct backing_filter {
  *	it is not zero
  * @done: an operation has ended; set by the user of the backing
  * @lost_changed: @lost has changed, or @plugged where it is set; likewise
- * @arg: for both
+ * @released: memory that the filter has kept from being discarded may be now;
+ *	likewise
+ * @arg: for all three
  */
 struct backing {
 	const struct backing_ops *ops;
@@ -144,6 +149,7 @@ struct backing {
 	char reason[BACKING_REASON_MAX];
 	void (*done)(void *arg, int result);
 	void (*lost_changed)(void *arg);
+	void (*released)(void *arg);
 	void *arg;
 };
 
@@ -161,6 +167,7 @@ void backing_adopt(struct backing *backing, struct blocks *plugged);
 void backing_owe(struct backing *backing, uint64_t gpa, uint64_t size);
 
 /* What a device calls. */
+int backing_await(struct backing *backing);
 int backing_plug(struct backing *backing, uint64_t gpa, uint64_t size);
 int backing_unplug(struct backing *backing, uint64_t gpa, uint64_t size);
 int backing_unplug_all(struct backing *backing);

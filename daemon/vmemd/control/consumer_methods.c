@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Consumers on the control socket: a client that subscribes is one, as long as
- * its connection lasts.
+ * Consumers on the control socket: a client that subscribes is one, until it
+ * unsubscribes or its process ends. If its connection ends before, vmemd waits for
+ * it to subscribe again.
  *
  *	-> {"id":1,"method":"subscribe","params":{"name":"vhost-net0",
  *	    "memslots":509,"used":6}}
@@ -12,6 +13,8 @@
  *	-> {"id":2,"method":"done","params":{"seq":7,"ok":true}}
  *	<- {"id":2,"result":{}}
  *	<- {"event":"subscribed"}
+ *	-> {"id":3,"method":"unsubscribe"}
+ *	<- {"id":3,"result":{}}
  *
  * "memslots" is how many memslots of the VM it can have, without: any number. Of
  * these "used" are the VMM's own, and "reserved" what it will need besides.
@@ -20,7 +23,9 @@
  * An event "discard" has the same members. "offset" is where in the region's
  * memory it is; "memslots" is null if none comes or goes. "done" with "ok":false
  * refuses, for the reason that "reason" tells. {"event":"closed","reason":..}
- * is the last line to a consumer that is one no more.
+ * is the last line to a consumer that was closed. "unsubscribe" says that it has
+ * let go of all. A process whose consumer has lost its connection says so with the
+ * consumer's "name", by any connection.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -129,6 +134,15 @@ static bool is_name(const char *text)
 	return true;
 }
 
+static int check_name(struct control_call *call, const char *name)
+{
+	if (is_name(name))
+		return 0;
+	error_text(&call->error, "\"name\" is 1 to %d letters without spaces",
+		   CONSUMER_NAME_MAX - 1);
+	return -EINVAL;
+}
+
 /* Numbers of memslots. Return: 0; -EINVAL with a message. */
 static int get_memslots(struct control_call *call,
 			struct consumer_memslots *memslots)
@@ -158,16 +172,13 @@ int consumer_methods_subscribe(struct control_call *call,
 			       struct consumers *consumers, uint64_t others)
 {
 	const char *name = get_text(call, "name");
+	struct consumer_config config = {.name = name, .others = others};
 	struct subscription *subscription;
-	struct consumer_memslots memslots = {0};
 	int ret;
 
-	if (!is_name(name)) {
-		return error_set(&call->error, -EINVAL,
-				 "\"name\" is 1 to %d letters without spaces",
-				 CONSUMER_NAME_MAX - 1);
-	}
-	ret = get_memslots(call, &memslots);
+	ret = check_name(call, name);
+	if (!ret)
+		ret = get_memslots(call, &config.memslots);
 	if (ret)
 		return ret;
 	if (control_held(call->client, on_gone)) {
@@ -179,9 +190,15 @@ int consumer_methods_subscribe(struct control_call *call,
 		return error_set(&call->error, -ENOMEM, "out of memory");
 	}
 	subscription->client = call->client;
-	ret = consumer_new(&subscription->consumer, consumers, name, &memslots,
-			   others, &consumer_ops, subscription, &call->error);
+	ret = control_peer(call->client, &config.peer);
+	if (ret)
+		error_text(&call->error, "who has connected is not known: %s",
+			   strerror(-ret));
+	else
+		ret = consumer_new(&subscription->consumer, consumers, &config,
+				   &consumer_ops, subscription, &call->error);
 	if (ret) {
+		peer_close(&config.peer);
 		free(subscription);
 		return ret;
 	}
@@ -237,6 +254,56 @@ int consumer_methods_done(struct control_call *call)
 	return 0;
 }
 
+/**
+ * consumer_methods_unsubscribe() - method "unsubscribe"
+ *
+ * Without a name it is about the consumer that this connection is.
+ */
+int consumer_methods_unsubscribe(struct control_call *call,
+				 struct consumers *consumers)
+{
+	struct subscription *subscription = control_held(call->client, on_gone);
+	const char *name = get_text(call, "name");
+	struct peer peer;
+	int ret;
+
+	if (subscription) {
+		control_hold(call->client, NULL, NULL);
+		consumer_unsubscribe(subscription->consumer);
+		free(subscription);
+		call->result = json_object_new_object();
+		return 0;
+	}
+	if (!name) {
+		error_text(&call->error, "this connection is no consumer");
+		return -EINVAL;
+	}
+	ret = check_name(call, name);
+	if (!ret)
+		ret = control_peer(call->client, &peer);
+	if (ret)
+		return ret;
+	ret = consumers_forget(consumers, name, &peer, &call->error);
+	peer_close(&peer);
+	if (!ret)
+		call->result = json_object_new_object();
+	return ret;
+}
+
+/** consumer_methods_forget() - method "forget-consumer", an operator's */
+int consumer_methods_forget(struct control_call *call,
+			    struct consumers *consumers)
+{
+	const char *name = get_text(call, "name");
+	int ret = check_name(call, name);
+
+	if (!ret)
+		ret = consumers_forget(consumers, name, NULL, &call->error);
+	if (!ret)
+		call->result = json_object_new_object();
+	return ret;
+}
+
 /** consumer_methods_list() - an array of what is known of each consumer */
 json_object *consumer_methods_list(const struct consumers *consumers)
 {
@@ -261,6 +328,7 @@ json_object *consumer_methods_list(const struct consumers *consumers)
 				      consumers->backing->block_size);
 		json_add_bool(object, "subscribed", consumer->subscribed);
 		json_add_bool(object, "waiting", consumer->out);
+		json_add_bool(object, "away", consumer->away);
 		json_add_size(object, "answers", consumer->answers);
 		json_add_size(object, "refusals", consumer->refusals);
 		json_object_array_add(list, object);

@@ -11,6 +11,10 @@
 int consumer_methods_subscribe(struct control_call *call,
 			       struct consumers *consumers, uint64_t others);
 int consumer_methods_done(struct control_call *call);
+int consumer_methods_unsubscribe(struct control_call *call,
+				 struct consumers *consumers);
+int consumer_methods_forget(struct control_call *call,
+			    struct consumers *consumers);
 json_object *consumer_methods_list(const struct consumers *consumers);
 
 #endif /* CONSUMER_CONTROL_H */

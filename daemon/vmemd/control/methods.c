@@ -846,22 +846,49 @@ static int reached(unsigned int subject, uint64_t size, void *arg)
 	return vmem_device_plugged_size(device) == size;
 }
 
+/* A device that has consumers. */
+static int need_consumers(struct vmem *vmem, struct control_call *call,
+			  struct vmem_device **device)
+{
+	int ret = need_region(vmem, call, device);
+
+	if (ret || vmem_device_region(*device))
+		return ret;
+	error_text(&call->error,
+		   "with --backing vmm it is the VMM that tells its devices of "
+		   "memory");
+	return -EOPNOTSUPP;
+}
+
 static int handle_subscribe(struct control_call *call, void *arg)
 {
 	struct vmem_device *device;
 	int ret;
 
-	ret = need_region(arg, call, &device);
-	if (ret)
-		return ret;
-	if (!vmem_device_region(device)) {
-		return error_set(
-			&call->error, -EOPNOTSUPP,
-			"with --backing vmm it is the VMM that tells its "
-			"devices of memory");
-	}
-	return consumer_methods_subscribe(call, &device->consumers,
-					  budget_methods_others(arg, device));
+	ret = need_consumers(arg, call, &device);
+	return ret ? ret
+		   : consumer_methods_subscribe(
+			     call, &device->consumers,
+			     budget_methods_others(arg, device));
+}
+
+static int handle_unsubscribe(struct control_call *call, void *arg)
+{
+	struct vmem_device *device;
+	int ret;
+
+	ret = need_consumers(arg, call, &device);
+	return ret ? ret
+		   : consumer_methods_unsubscribe(call, &device->consumers);
+}
+
+static int handle_forget_consumer(struct control_call *call, void *arg)
+{
+	struct vmem_device *device;
+	int ret;
+
+	ret = need_consumers(arg, call, &device);
+	return ret ? ret : consumer_methods_forget(call, &device->consumers);
 }
 
 static int handle_done(struct control_call *call,
@@ -894,14 +921,24 @@ static int handle_plan(struct control_call *call, void *arg)
 }
 
 static const struct control_method control_methods[] = {
-	{"plan", handle_plan},		 {"status", handle_status},
-	{"latencies", handle_latencies}, {"resize", handle_resize},
-	{"place", handle_place},	 {"system-reset", handle_system_reset},
-	{"slots", handle_slots},	 {"blocks", handle_blocks},
-	{"save", handle_save},		 {"hold", handle_hold},
-	{"dirty-log", handle_dirty_log}, {"subscribe", handle_subscribe},
-	{"done", handle_done},		 {"consumers", handle_consumers},
-	{"attach", handle_attach},	 {},
+	{"plan", handle_plan},
+	{"status", handle_status},
+	{"latencies", handle_latencies},
+	{"resize", handle_resize},
+	{"place", handle_place},
+	{"system-reset", handle_system_reset},
+	{"slots", handle_slots},
+	{"blocks", handle_blocks},
+	{"save", handle_save},
+	{"hold", handle_hold},
+	{"dirty-log", handle_dirty_log},
+	{"subscribe", handle_subscribe},
+	{"done", handle_done},
+	{"consumers", handle_consumers},
+	{"unsubscribe", handle_unsubscribe},
+	{"forget-consumer", handle_forget_consumer},
+	{"attach", handle_attach},
+	{},
 };
 
 const struct control_ops methods_ops = {

@@ -884,6 +884,15 @@ void *control_held(const struct control_client *client, void (*gone)(void *arg))
 	return client->gone == gone ? client->gone_arg : NULL;
 }
 
+/**
+ * control_peer() - whose client it is
+ * @peer: to be closed by peer_close(), also on error
+ */
+int control_peer(const struct control_client *client, struct peer *peer)
+{
+	return peer_of_socket(peer, client->fd);
+}
+
 /* Send a line now. If nobody takes it, the client ends from the loop. */
 static void push(struct control_client *client, json_object *object)
 {

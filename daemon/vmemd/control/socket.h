@@ -13,6 +13,7 @@
 
 #include "base/listener.h"
 #include "base/log.h"
+#include "base/peer.h"
 #include "common/error.h"
 
 /* Clients at the same time: operators' commands, not a service to many. */
@@ -136,6 +137,7 @@ void control_hold(struct control_client *client, void (*gone)(void *arg),
 		  void *arg);
 void *control_held(const struct control_client *client,
 		   void (*gone)(void *arg));
+int control_peer(const struct control_client *client, struct peer *peer);
 void control_send(struct control_client *client, json_object *object);
 void control_close(struct control_client *client, json_object *object);
 

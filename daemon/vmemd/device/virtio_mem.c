@@ -435,6 +435,7 @@ static bool owes(const struct virtio_mem *dev)
 
 static void on_done(void *arg, int result);
 static void on_lost_changed(void *arg);
+static void on_released(void *arg);
 
 /**
  * virtio_mem_start() - make the device of a backing
@@ -449,6 +450,7 @@ void virtio_mem_start(struct virtio_mem *dev, struct backing *backing,
 	dev->backing = backing;
 	backing->done = on_done;
 	backing->lost_changed = on_lost_changed;
+	backing->released = on_released;
 	backing->arg = dev;
 	dev->sweep = 0;
 	dev->first_sweep = true;
@@ -476,6 +478,7 @@ void virtio_mem_stop(struct virtio_mem *dev)
 	if (dev->backing) {
 		dev->backing->done = NULL;
 		dev->backing->lost_changed = NULL;
+		dev->backing->released = NULL;
 	}
 	dev->backing = NULL;
 	memset(&dev->current, 0, sizeof(dev->current));
@@ -774,6 +777,16 @@ static int unplug_all(struct virtio_mem *dev)
 
 static int judge(struct virtio_mem *dev)
 {
+	int ret;
+
+	/* What is found while somebody is waited for may not be so afterwards. */
+	if (!dev->current.awaited) {
+		dev->current.step = VIRTIO_MEM_AWAITING;
+		ret = backing_await(dev->backing);
+		if (ret)
+			return ret;
+		dev->current.awaited = true;
+	}
 	dev->current.step = VIRTIO_MEM_JUDGING;
 	switch (dev->current.request) {
 	case VIRTIO_MEM_PLUG:
@@ -794,6 +807,10 @@ static int go_on_current(struct virtio_mem *dev, int ret)
 {
 	struct virtio_mem_current *current = &dev->current;
 
+	if (!ret && current->step == VIRTIO_MEM_AWAITING) {
+		current->awaited = true;
+		ret = judge(dev);
+	}
 	while (ret == -EAGAIN && !current->again) {
 		current->again = true;
 		ret = judge(dev);
@@ -987,6 +1004,15 @@ static void on_lost_changed(void *arg)
 		if (owes(dev))
 			want_work(dev);
 	}
+}
+
+/* What could not be discarded before may be now. */
+static void on_released(void *arg)
+{
+	struct virtio_mem *dev = arg;
+
+	if (owes(dev))
+		want_work(dev);
 }
 
 /**

@@ -44,11 +44,13 @@ enum virtio_mem_answer {
 /**
  * enum virtio_mem_step - what a request waits for
  * @VIRTIO_MEM_JUDGING: its range's memory is to be discarded
+ * @VIRTIO_MEM_AWAITING: the backing is not ready for a request
  * @VIRTIO_MEM_REPEATING: the backing is to tell whether it was answered before
  * @VIRTIO_MEM_CHANGING: the backing is to carry it out
  */
 enum virtio_mem_step {
 	VIRTIO_MEM_JUDGING,
+	VIRTIO_MEM_AWAITING,
 	VIRTIO_MEM_REPEATING,
 	VIRTIO_MEM_CHANGING,
 };
@@ -56,6 +58,7 @@ enum virtio_mem_step {
 /**
  * struct virtio_mem_current - the request that is being carried out
  * @active: there is one
+ * @awaited: the backing was ready for it
  * @verified: what is plugged was verified for it
  * @again: it was judged again, once
  * @swept: what a sweep had still to come to of its range is owed
@@ -65,6 +68,7 @@ enum virtio_mem_step {
  */
 struct virtio_mem_current {
 	bool active;
+	bool awaited;
 	bool verified;
 	bool again;
 	bool swept;

@@ -418,6 +418,29 @@ static int start_chain(struct vmem_device *device, struct backing *backing,
 			       state->slot_size, state->first_slot);
 }
 
+/* Who was a consumer before, and who is one from now on. */
+static int keep_consumers(struct vmem_device *device, struct error *err)
+{
+	const struct vmem_nl_region *state = &device->region.state;
+	const struct claims_region region = {
+		.region_id = state->id,
+		.gpa = state->gpa,
+		.size = state->size,
+	};
+
+	if (device->consumers_fd < 0) {
+		device->consumers_fd = vmm_make_file("vmemd-consumers");
+		device->consumers_new = true;
+	}
+	if (device->consumers_fd < 0) {
+		error_text(err, "a file for consumers: %s",
+			   strerror(-device->consumers_fd));
+		return device->consumers_fd;
+	}
+	return consumers_keep(&device->consumers, device->consumers_fd, &region,
+			      device->pid_namespace, err);
+}
+
 static void stop_chain(struct vmem_device *device)
 {
 	virtio_mem_stop(&device->dev);
@@ -493,6 +516,9 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 		error_text(err, "the event loop: %s", strerror(-ret));
 		goto stop_chain;
 	}
+	ret = keep_consumers(device, err);
+	if (ret)
+		goto stop_chain;
 	if (restored)
 		virtio_mem_keep_usable(&device->dev,
 				       device->saved.usable_region_size);
@@ -673,6 +699,7 @@ void vmem_device_init(struct vmem_device *device, unsigned int index,
 		.ops = ops,
 		.arg = arg,
 		.vhost_user_fd = -1,
+		.consumers_fd = -1,
 		.excess =
 			{
 				.label = device->label,
@@ -737,11 +764,12 @@ static int add_sources(struct vmem_device *device)
 /**
  * vmem_device_open() - get all that takes rights
  * @vhost_user_fd: where its front end comes; owned from here, also on error
+ * @consumers_fd: file of its consumers' claims, likewise; -1: there is none yet
  *
  * Return: 0, or a negative errno with a message printed.
  */
 int vmem_device_open(struct vmem_device *device, sd_event *event,
-		     int vhost_user_fd)
+		     int vhost_user_fd, int consumers_fd)
 {
 	const char *path = device->options->restore_path;
 	struct vmem_nl_error nl_err;
@@ -751,6 +779,9 @@ int vmem_device_open(struct vmem_device *device, sd_event *event,
 	device->event = event;
 	device->vu.event = event;
 	device->vhost_user_fd = vhost_user_fd;
+	device->consumers_fd = consumers_fd;
+	/* While it can be seen. */
+	device->pid_namespace = peer_namespace();
 	vhost_user_prepare(&device->vu);
 	ret = add_sources(device);
 	if (ret)
@@ -778,6 +809,8 @@ void vmem_device_close(struct vmem_device *device)
 	vhost_user_stop(&device->vu);
 	if (device->vhost_user_fd >= 0)
 		close(device->vhost_user_fd);
+	if (device->consumers_fd >= 0)
+		close(device->consumers_fd);
 	device->region_source =
 		sd_event_source_disable_unref(device->region_source);
 	if (device->attached) {

@@ -63,6 +63,9 @@ struct vmem_device_ops {
  * @vmm: the front end maps memory: @shmem carries out changes, else @region
  * @region, @shmem: what carries out changes
  * @consumers: who else maps its memory, between that and @dev
+ * @consumers_fd: file of their claims, -1: none yet
+ * @consumers_new: it was made here, and nobody keeps it yet
+ * @pid_namespace: of peer_namespace()
  * @dev: what the guest sees
  * @saved: what to restore, until that is done; nothing if @saved.block_size is 0
  * @excess: memory beyond what is plugged
@@ -99,6 +102,9 @@ struct vmem_device {
 	struct region region;
 	struct shmem shmem;
 	struct consumers consumers;
+	int consumers_fd;
+	bool consumers_new;
+	uint64_t pid_namespace;
 	struct virtio_mem dev;
 	struct save_state saved;
 	struct excess excess;
@@ -124,7 +130,7 @@ void vmem_device_init(struct vmem_device *device, unsigned int index,
 		      struct guest_access *access,
 		      const struct vmem_device_ops *ops, void *arg);
 int vmem_device_open(struct vmem_device *device, sd_event *event,
-		     int vhost_user_fd);
+		     int vhost_user_fd, int consumers_fd);
 void vmem_device_close(struct vmem_device *device);
 
 int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
