@@ -57,6 +57,8 @@ bochs_run() {
 bochs_refuse() {
 	if [ "${machine[cpus]}" != 1 ]; then
 		echo "Bochs's machine has one CPU"
+	elif [ "${machine[devices]}" != 0 ]; then
+		echo "--device is for QEMU"
 	elif [ -n "${machine[wake]}" ]; then
 		echo "--wake is for QEMU: Bochs loses no interrupts"
 	elif [ -n "${machine[keep]}" ] && ! tty >/dev/null; then

@@ -1,0 +1,435 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * A consumer with a real device behind a real IOMMU, as far as QEMU's are: what
+ * the device can reach is what is plugged, and never memory that is another
+ * owner's, whoever of vmemd, consumer and guest is late, or dies, or comes first.
+ */
+#include <inttypes.h>
+#include <linux/virtio_mem.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "consumer_client.h"
+#include "process.h"
+#include "served_region.h"
+#include "tap.h"
+#include "vfio_edu.h"
+
+#define GPA	  GIB(4)
+#define BLOCK	  MIB(2)
+#define PER_SLOT  4
+#define NR_BLOCKS 128
+#define SLOT_SIZE (PER_SLOT * BLOCK)
+
+#define REGION_SIZE ((uint64_t)NR_BLOCKS * BLOCK)
+
+/* Pages of the test's own that the device reaches, below the region. */
+#define OWN_IOVA MIB(1)
+
+/* Most of an event, as vmemd(8) has it. */
+#define EVENT_MAX MIB(128)
+
+/* Pinning is slow in an emulated machine, and some cases wait for a timeout. */
+#define CASE_TIMEOUT_S 240
+
+/**
+ * struct mapper - a consumer that maps blocks for a device
+ * @own: a page of our own that the device reaches
+ * @has: blocks that are mapped
+ */
+struct mapper {
+	struct served_region f;
+	struct consumer_client c;
+	struct vfio_edu edu;
+	uint8_t *own;
+	bool has[NR_BLOCKS];
+};
+
+static uint64_t gpa_of(unsigned int block)
+{
+	return GPA + (uint64_t)block * BLOCK;
+}
+
+static uint8_t *hva_of(struct mapper *m, unsigned int block)
+{
+	return (uint8_t *)m->f.r.mem.hva + (uint64_t)block * BLOCK;
+}
+
+static void set_up(struct mapper *m)
+{
+	memset(m, 0, sizeof(*m));
+	vfio_edu_open(&m->edu);
+	ASSERT_EQ(posix_memalign((void **)&m->own, EDU_BUFFER_SIZE,
+				 EDU_BUFFER_SIZE),
+		  0);
+	ASSERT_OK(vfio_edu_map(&m->edu, OWN_IOVA, m->own, EDU_BUFFER_SIZE));
+	served_region_start(&m->f, GPA, REGION_SIZE, BLOCK, SLOT_SIZE);
+}
+
+static void subscribe(struct mapper *m)
+{
+	consumer_subscribe(&m->c, m->f.path, "vfio0", 0, NULL, 0);
+}
+
+/* What it has of it already it keeps, and what it has not is not let go. */
+static void map(struct mapper *m, const struct consumer_event *event)
+{
+	unsigned int first = (unsigned int)((event->gpa - GPA) / BLOCK);
+	unsigned int end = first + (unsigned int)(event->size / BLOCK);
+	bool on = !strcmp(event->name, "populate");
+
+	EXPECT_TRUE(on || !strcmp(event->name, "discard"));
+	for (unsigned int i = first; i < end; i++) {
+		if (m->has[i] == on)
+			continue;
+		if (on)
+			EXPECT_OK(vfio_edu_map(&m->edu, gpa_of(i), hva_of(m, i),
+					       BLOCK));
+		else
+			EXPECT_OK(vfio_edu_unmap(&m->edu, gpa_of(i), BLOCK));
+		m->has[i] = on;
+	}
+}
+
+static void serve(struct mapper *m)
+{
+	struct consumer_event event;
+
+	consumer_next(&m->c, &event);
+	map(m, &event);
+	consumer_done(&m->c, event.seq, true, "");
+}
+
+/* Until it is told that it has all. */
+static void catch_up(struct mapper *m)
+{
+	struct consumer_event event;
+
+	for (;;) {
+		consumer_next(&m->c, &event);
+		if (!strcmp(event.name, "subscribed"))
+			return;
+		map(m, &event);
+		consumer_done(&m->c, event.seq, true, "");
+	}
+}
+
+static void put(struct mapper *m, bool plug, unsigned int block, uint16_t nr)
+{
+	driver_put(&m->f.d, plug ? VIRTIO_MEM_REQ_PLUG : VIRTIO_MEM_REQ_UNPLUG,
+		   gpa_of(block), nr);
+}
+
+/* With as many events as it takes. */
+static void request(struct mapper *m, bool plug, unsigned int block,
+		    uint16_t nr)
+{
+	put(m, plug, block, nr);
+	for (uint64_t told = 0; told < nr * BLOCK; told += EVENT_MAX)
+		serve(m);
+	EXPECT_EQ(driver_wait(&m->f.d), VIRTIO_MEM_RESP_ACK);
+}
+
+/* Without the consumer, which has no connection. */
+static void expect_busy(struct mapper *m, bool plug, unsigned int block)
+{
+	put(m, plug, block, 1);
+	EXPECT_EQ(driver_wait(&m->f.d), VIRTIO_MEM_RESP_BUSY);
+}
+
+static uint64_t resident_blocks(const struct mapper *m)
+{
+	struct stat st;
+
+	ASSERT_EQ(fstat(m->f.r.mem.fd, &st), 0);
+	/* Whole blocks that have any memory. */
+	return ((uint64_t)st.st_blocks * 512 + BLOCK - 1) / BLOCK;
+}
+
+/* Does the device write where the guest reads, and read what the guest writes? */
+static bool reaches(struct mapper *m, unsigned int block)
+{
+	/* The block's last bytes. */
+	uint64_t offset = BLOCK - EDU_BUFFER_SIZE;
+	uint8_t *at = hva_of(m, block) + offset;
+	static uint8_t value;
+
+	value = (uint8_t)(value + 1) ? (uint8_t)(value + 1) : 1;
+	memset(m->own, value, EDU_BUFFER_SIZE);
+	memset(at, 0, EDU_BUFFER_SIZE);
+	vfio_edu_read(&m->edu, OWN_IOVA);
+	vfio_edu_write(&m->edu, gpa_of(block) + offset);
+	if (memcmp(m->own, at, EDU_BUFFER_SIZE) != 0)
+		return false;
+	memset(at, ~value, EDU_BUFFER_SIZE);
+	vfio_edu_read(&m->edu, gpa_of(block) + offset);
+	vfio_edu_write(&m->edu, OWN_IOVA);
+	return memcmp(m->own, at, EDU_BUFFER_SIZE) == 0;
+}
+
+/* All that is mapped, and nothing else, is reached; it is the file's memory. */
+static void expect_reach(struct mapper *m, unsigned int nr)
+{
+	for (unsigned int i = 0; i < nr; i++)
+		if (m->has[i] && !reaches(m, i))
+			tap_fail(
+				__FILE__, __LINE__,
+				"block %u: the device has other memory than the guest",
+				i);
+}
+
+static void it_reaches_what_is_plugged(const void *arg)
+{
+	struct mapper m;
+	uint8_t *unplugged;
+
+	(void)arg;
+	set_up(&m);
+	subscribe(&m);
+	catch_up(&m);
+	request(&m, true, 0, 4);
+	expect_reach(&m, 4);
+	request(&m, false, 1, 2);
+	expect_reach(&m, 4);
+	EXPECT_EQ(resident_blocks(&m), 2);
+	/* The IOMMU refuses it, and no memory comes of it. */
+	memset(m.own, 0xee, EDU_BUFFER_SIZE);
+	vfio_edu_read(&m.edu, OWN_IOVA);
+	vfio_edu_write(&m.edu, gpa_of(1));
+	EXPECT_EQ(resident_blocks(&m), 2);
+	unplugged = hva_of(&m, 1);
+	for (unsigned int i = 0; i < EDU_BUFFER_SIZE; i++)
+		ASSERT_EQ(unplugged[i], 0);
+	served_region_stop(&m.f);
+}
+
+/* Plugged again meanwhile, a block would have other memory than it has mapped. */
+static void expect_nothing_changes(struct mapper *m)
+{
+	expect_busy(m, false, 1);
+	expect_busy(m, true, 8);
+	EXPECT_EQ(resident_blocks(m), 4);
+	expect_reach(m, 4);
+}
+
+static void expect_all_is_well(struct mapper *m)
+{
+	catch_up(m);
+	expect_reach(m, 4);
+	request(m, false, 1, 1);
+	EXPECT_EQ(resident_blocks(m), 3);
+	request(m, true, 1, 1);
+	expect_reach(m, 4);
+}
+
+static void one_that_was_late_comes_back(const void *arg)
+{
+	struct consumer_event event;
+	struct mapper m;
+
+	(void)arg;
+	set_up(&m);
+	subscribe(&m);
+	catch_up(&m);
+	request(&m, true, 0, 4);
+	put(&m, false, 1, 1);
+	consumer_next(&m.c, &event);
+	EXPECT_EQ(driver_wait(&m.f.d), VIRTIO_MEM_RESP_BUSY);
+	consumer_next(&m.c, &event);
+	EXPECT_EQ(strcmp(event.name, "closed"), 0);
+	control_close(&m.c);
+	expect_nothing_changes(&m);
+	subscribe(&m);
+	expect_all_is_well(&m);
+	served_region_stop(&m.f);
+}
+
+static void one_whose_connection_ended_comes_back(const void *arg)
+{
+	struct mapper m;
+
+	(void)arg;
+	set_up(&m);
+	subscribe(&m);
+	catch_up(&m);
+	request(&m, true, 0, 4);
+	control_close(&m.c);
+	expect_nothing_changes(&m);
+	subscribe(&m);
+	expect_all_is_well(&m);
+	served_region_stop(&m.f);
+}
+
+/* The guest's driver is there again before the consumer is. */
+static void the_guest_is_first_after_a_restart(const void *arg)
+{
+	struct mapper m;
+
+	(void)arg;
+	set_up(&m);
+	subscribe(&m);
+	catch_up(&m);
+	request(&m, true, 0, 4);
+	for (int late = 0; late < 2; late++) {
+		driver_lose(&m.f.d);
+		control_close(&m.c);
+		/* Nobody is there, and the device goes on. */
+		expect_reach(&m, 4);
+		served_region_respawn(&m.f);
+		driver_start(&m.f.d);
+		if (late)
+			expect_nothing_changes(&m);
+		else
+			put(&m, true, 8, 1);
+		subscribe(&m);
+		if (late) {
+			expect_all_is_well(&m);
+			continue;
+		}
+		/* In time, it is waited for. */
+		catch_up(&m);
+		serve(&m);
+		EXPECT_EQ(driver_wait(&m.f.d), VIRTIO_MEM_RESP_ACK);
+		request(&m, false, 8, 1);
+	}
+	served_region_stop(&m.f);
+}
+
+static void much_is_told_in_parts(const void *arg)
+{
+	struct consumer_event event;
+	unsigned int nr = 0;
+	struct mapper m;
+
+	(void)arg;
+	set_up(&m);
+	put(&m, true, 0, NR_BLOCKS);
+	EXPECT_EQ(driver_wait(&m.f.d), VIRTIO_MEM_RESP_ACK);
+	subscribe(&m);
+	for (;; nr++) {
+		consumer_next(&m.c, &event);
+		if (strcmp(event.name, "subscribed") == 0)
+			break;
+		EXPECT_TRUE(event.size <= EVENT_MAX);
+		map(&m, &event);
+		consumer_done(&m.c, event.seq, true, "");
+	}
+	EXPECT_EQ(nr, REGION_SIZE / EVENT_MAX);
+	expect_reach(&m, 1);
+	request(&m, false, 0, NR_BLOCKS);
+	EXPECT_EQ(resident_blocks(&m), 0);
+	served_region_stop(&m.f);
+}
+
+/* What a plug that was undone has left mapped is given back when it is not. */
+static void what_is_mapped_too_late_is_given_back(const void *arg)
+{
+	struct consumer_event event;
+	struct mapper m;
+
+	(void)arg;
+	set_up(&m);
+	subscribe(&m);
+	catch_up(&m);
+	put(&m, true, 0, 8);
+	consumer_next(&m.c, &event);
+	EXPECT_EQ(driver_wait(&m.f.d), VIRTIO_MEM_RESP_BUSY);
+	map(&m, &event);
+	EXPECT_EQ(resident_blocks(&m), 8);
+	control_close(&m.c);
+	expect_busy(&m, true, 0);
+	subscribe(&m);
+	catch_up(&m);
+	for (unsigned int i = 0; i < 8; i++)
+		EXPECT_TRUE(!m.has[i]);
+	/* In a turn of vmemd's, which may be after its answer. */
+	while (resident_blocks(&m))
+		;
+	request(&m, true, 0, 8);
+	expect_reach(&m, 8);
+	served_region_stop(&m.f);
+}
+
+/*
+ * Its descriptors are closed in the order of their numbers: the connection last,
+ * or first, and what the container has pinned before or after.
+ */
+static void nothing_is_pinned_when_its_process_has_ended(const void *arg)
+{
+	static const uint16_t part = 32;
+	struct mapper m;
+	uint64_t before;
+	int pair[2];
+	pid_t pid;
+
+	for (int socket_first = 0; socket_first < 2; socket_first++) {
+		memset(&m, 0, sizeof(m));
+		served_region_start(&m.f, GPA, REGION_SIZE, BLOCK, SLOT_SIZE);
+		process_pair(pair);
+		pid = fork();
+		ASSERT_GE(pid, 0);
+		if (!pid) {
+			struct consumer_event event;
+
+			if (socket_first)
+				subscribe(&m);
+			vfio_edu_open(&m.edu);
+			if (!socket_first)
+				subscribe(&m);
+			catch_up(&m);
+			send_byte(pair[1]);
+			for (unsigned int i = 0; i < NR_BLOCKS / part; i++)
+				serve(&m);
+			consumer_next(&m.c, &event);
+			send_byte(pair[1]);
+			pause();
+			_exit(0);
+		}
+		receive_byte(pair[0]);
+		before = vfio_pinned_pages();
+		for (unsigned int i = 0; i < NR_BLOCKS; i += part) {
+			put(&m, true, i, part);
+			EXPECT_EQ(driver_wait(&m.f.d), VIRTIO_MEM_RESP_ACK);
+		}
+		EXPECT_TRUE(vfio_pinned_pages() - before >=
+			    REGION_SIZE / EDU_BUFFER_SIZE);
+		put(&m, false, 0, NR_BLOCKS);
+		receive_byte(pair[0]);
+		ASSERT_EQ(kill(pid, SIGKILL), 0);
+		EXPECT_EQ(driver_wait(&m.f.d), VIRTIO_MEM_RESP_ACK);
+		EXPECT_EQ(vfio_pinned_pages(), before);
+		ASSERT_EQ(waitpid(pid, NULL, 0), pid);
+		served_region_stop(&m.f);
+	}
+	(void)arg;
+}
+
+#define CASE(text, function)                                               \
+	{                                                                  \
+		.name = text, .run = function, .timeout_s = CASE_TIMEOUT_S \
+	}
+
+int main(void)
+{
+	static const struct tap_case cases[] = {
+		CASE("a device reaches what is plugged, and nothing else",
+		     it_reaches_what_is_plugged),
+		CASE("a consumer that was closed for being late comes back",
+		     one_that_was_late_comes_back),
+		CASE("a consumer whose connection ended comes back",
+		     one_whose_connection_ended_comes_back),
+		CASE("the guest is first after a restart of vmemd",
+		     the_guest_is_first_after_a_restart),
+		CASE("what is there is told in parts", much_is_told_in_parts),
+		CASE("what is mapped too late is given back",
+		     what_is_mapped_too_late_is_given_back),
+		CASE("nothing is pinned when a consumer's process has ended",
+		     nothing_is_pinned_when_its_process_has_ended),
+	};
+
+	return tap_run(cases, ARRAY_SIZE(cases));
+}
