@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include <errno.h>
+#include <inttypes.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
 #include <poll.h>
@@ -47,13 +48,21 @@ const char *vmemd_program(void)
 	tap_skip("no vmemd");
 }
 
-/** driver_region() - a VM without vCPUs, and a region of its */
+/**
+ * driver_region() - a VM without vCPUs, and a region of its
+ *
+ * The test is skipped where the CPU has too few bits of physical address.
+ */
 void driver_region(struct region *r, uint64_t gpa, uint64_t size,
 		   uint64_t block_size, uint64_t slot_size)
 {
 	memset(r, 0, sizeof(*r));
 	r->dev = kvm_vmem_open();
 	vm_create(&r->vm, 0);
+	if (vm_max_gpa(&r->vm) < gpa + size)
+		tap_skip("the CPU reaches %" PRIu64
+			 " GiB of guest memory, the region ends at %" PRIu64,
+			 vm_max_gpa(&r->vm) >> 30, (gpa + size) >> 30);
 	backing_create(&r->mem, size);
 	r->args = (struct kvm_vmem_create_region){
 		.size = sizeof(r->args),

@@ -16,7 +16,7 @@
 #define BLOCK	  MIB(2)
 #define SLOT_SIZE MIB(128)
 
-/* The bound, with the pages of shared libraries. */
+/* What a host has for each VM, with the pages of shared libraries. */
 #define RSS_MAX KIB(3072)
 
 /* What is measured is that nothing happens: it takes time. */
