@@ -23,16 +23,3 @@ int error_set(struct error *err, int code, const char *format, ...)
 	va_end(ap);
 	return code;
 }
-
-/** error_text() - fill the text of an error whose code is returned elsewhere */
-void error_text(struct error *err, const char *format, ...)
-{
-	va_list ap;
-
-	if (!err)
-		return;
-	err->code = 0;
-	va_start(ap, format);
-	vsnprintf(err->text, sizeof(err->text), format, ap);
-	va_end(ap);
-}

@@ -7,9 +7,9 @@
 #define ERROR_TEXT_MAX 256
 
 /**
- * struct error - the last error
- * @code: negative errno; 0 if only a text was set, by error_text()
- * @text: a terminated string without a newline
+ * struct error - why a function failed
+ * @code: the negative errno that the function returns
+ * @text: the reason, for people: a terminated string without a newline
  */
 struct error {
 	int code;
@@ -18,7 +18,5 @@ struct error {
 
 int error_set(struct error *err, int code, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
-void error_text(struct error *err, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
 
 #endif /* COMMON_ERROR_H */

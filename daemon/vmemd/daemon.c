@@ -220,18 +220,16 @@ int daemon_attach(struct vmem *vmem, struct vmem_device *device, int region_fd,
 
 	/* Only devices with a region of the kernel's have netlink handles. */
 	if (!device->nl.read) {
-		error_text(err,
-			   "with --backing vmm vmemd makes the memory itself");
-		close(region_fd);
-		close(memory_fd);
-		return -EOPNOTSUPP;
+		ret = error_set(
+			err, -EOPNOTSUPP,
+			"with --backing vmm vmemd makes the memory itself");
+		goto close_fds;
 	}
 	other = daemon_device_of_region(vmem, device->nl.read, region_fd);
 	if (other) {
-		error_text(err, "the region is that of device %s", other->name);
-		close(region_fd);
-		close(memory_fd);
-		return -EBUSY;
+		ret = error_set(err, -EBUSY, "the region is that of device %s",
+				other->name);
+		goto close_fds;
 	}
 	ret = vmem_device_attach(device, region_fd, memory_fd, err);
 	if (!ret && device->consumers_new)
@@ -242,6 +240,11 @@ int daemon_attach(struct vmem *vmem, struct vmem_device *device, int region_fd,
 		device->consumers_new = false;
 	if (!ret && vmem->isolated && complete(vmem))
 		notify_ready(&vmem->notify);
+	return ret;
+
+close_fds:
+	close(region_fd);
+	close(memory_fd);
 	return ret;
 }
 

@@ -136,8 +136,7 @@ static int handle_subscribe(struct control_call *call, void *arg)
 static int handle_subscribe_without(struct control_call *call,
 				    void *arg __attribute__((unused)))
 {
-	error_text(&call->error, "no region yet");
-	return -ENODEV;
+	return error_set(&call->error, -ENODEV, "no region yet");
 }
 
 static int handle_done(struct control_call *call,

@@ -932,11 +932,11 @@ static int open_files(struct shmem *shmem, int memory_fd, uint64_t size,
 	if (ret)
 		return ret;
 	if (!st.st_size && any_plugged(&shmem->state, size / block_size)) {
-		error_text(err,
-			   "\"state\" descriptor: blocks are plugged, and the "
-			   "memory is new: pass its \"memory\" as well, or "
-			   "neither");
-		ret = -EINVAL;
+		ret = error_set(
+			err, -EINVAL,
+			"\"state\" descriptor: blocks are plugged, and the "
+			"memory is new: pass its \"memory\" as well, or "
+			"neither");
 	} else {
 		ret = open_memory(shmem, memory_fd, size, block_size, err);
 	}
@@ -1028,7 +1028,7 @@ int vmm_attach(struct shmem *shmem, sd_event *event, struct vhost_user *vu,
 	if (ret >= 0)
 		ret = backing_note_file(&shmem->backing, memory_fd);
 	if (ret < 0) {
-		error_text(err, "%s", strerror(-ret));
+		error_set(err, ret, "%s", strerror(-ret));
 		goto free_backing;
 	}
 	shmem->backing.placed = shmem->backing.gpa;

@@ -138,9 +138,9 @@ static int check_name(struct control_call *call, const char *name)
 {
 	if (is_name(name))
 		return 0;
-	error_text(&call->error, "\"name\" is 1 to %d letters without spaces",
-		   CONSUMER_NAME_MAX - 1);
-	return -EINVAL;
+	return error_set(&call->error, -EINVAL,
+			 "\"name\" is 1 to %d letters without spaces",
+			 CONSUMER_NAME_MAX - 1);
 }
 
 /* Numbers of memslots. Return: 0; -EINVAL with a message. */
@@ -192,8 +192,8 @@ int consumer_methods_subscribe(struct control_call *call,
 	subscription->client = call->client;
 	ret = control_peer(call->client, &config.peer);
 	if (ret)
-		error_text(&call->error, "who has connected is not known: %s",
-			   strerror(-ret));
+		error_set(&call->error, ret,
+			  "who has connected is not known: %s", strerror(-ret));
 	else
 		ret = consumer_new(&subscription->consumer, consumers, &config,
 				   &consumer_ops, subscription, &call->error);
@@ -274,10 +274,9 @@ int consumer_methods_unsubscribe(struct control_call *call,
 		call->result = json_object_new_object();
 		return 0;
 	}
-	if (!name) {
-		error_text(&call->error, "this connection is no consumer");
-		return -EINVAL;
-	}
+	if (!name)
+		return error_set(&call->error, -EINVAL,
+				 "this connection is no consumer");
 	ret = check_name(call, name);
 	if (!ret)
 		ret = control_peer(call->client, &peer);

@@ -10,7 +10,6 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,21 +86,19 @@ static json_object *new_metadata(bool known,
 	return object;
 }
 
-static void __attribute__((format(printf, 3, 4)))
-name_devices(const struct vmem *vmem, struct control_call *call,
-	     const char *format, ...)
+/* The names of all devices, for an error; cut off where its text ends. */
+static const char *device_names(const struct vmem *vmem,
+				char names[ERROR_TEXT_MAX])
 {
-	size_t at, size = sizeof(call->error.text);
-	va_list ap;
+	size_t at = 0;
 
-	va_start(ap, format);
-	vsnprintf(call->error.text, size, format, ap);
-	va_end(ap);
+	names[0] = '\0';
 	for (unsigned int i = 0; i < vmem->nr_devices; i++) {
-		at = strlen(call->error.text);
-		snprintf(call->error.text + at, size - at, "%s%s",
-			 i ? ", " : " ", vmem->devices[i].name);
+		snprintf(names + at, ERROR_TEXT_MAX - at, "%s%s", i ? ", " : "",
+			 vmem->devices[i].name);
+		at = strlen(names);
 	}
+	return names;
 }
 
 /*
@@ -111,6 +108,7 @@ name_devices(const struct vmem *vmem, struct control_call *call,
 static int find_device(struct vmem *vmem, struct control_call *call,
 		       struct vmem_device **device)
 {
+	char names[ERROR_TEXT_MAX];
 	json_object *value;
 	const char *name;
 
@@ -130,24 +128,25 @@ static int find_device(struct vmem *vmem, struct control_call *call,
 	}
 	if (*device)
 		return 0;
-	name_devices(vmem, call,
-		     "no device \"%.40s\"; there are:", name ? name : "null");
-	return -ENOENT;
+	return error_set(&call->error, -ENOENT,
+			 "no device \"%.40s\"; there are: %s",
+			 name ? name : "null", device_names(vmem, names));
 }
 
 /* The one that a call is about, which it must say where there are several. */
 static int need_device(struct vmem *vmem, struct control_call *call,
 		       struct vmem_device **device)
 {
+	char names[ERROR_TEXT_MAX];
 	int ret;
 
 	ret = find_device(vmem, call, device);
 	if (ret)
 		return ret;
-	if (!*device) {
-		name_devices(vmem, call, "\"device\" is needed, one of:");
-		return -EINVAL;
-	}
+	if (!*device)
+		return error_set(&call->error, -EINVAL,
+				 "\"device\" is needed, one of: %s",
+				 device_names(vmem, names));
 	call->subject = (*device)->index;
 	return 0;
 }
@@ -854,10 +853,10 @@ static int need_consumers(struct vmem *vmem, struct control_call *call,
 
 	if (ret || vmem_device_region(*device))
 		return ret;
-	error_text(&call->error,
-		   "with --backing vmm it is the VMM that tells its devices of "
-		   "memory");
-	return -EOPNOTSUPP;
+	return error_set(
+		&call->error, -EOPNOTSUPP,
+		"with --backing vmm it is the VMM that tells its devices of "
+		"memory");
 }
 
 static int handle_subscribe(struct control_call *call, void *arg)

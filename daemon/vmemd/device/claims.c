@@ -86,12 +86,10 @@ static bool is_damaged(const struct claim *claim)
 static int read_claims(struct claims *claims, struct error *err)
 {
 	memcpy(claims->was, claims->file->claims, sizeof(claims->was));
-	for (size_t i = 0; i < CLAIMS_MAX; i++) {
-		if (!claims->was[i].used || !is_damaged(&claims->was[i]))
-			continue;
-		error_text(err, "\"consumers\" descriptor: damaged");
-		return -EINVAL;
-	}
+	for (size_t i = 0; i < CLAIMS_MAX; i++)
+		if (claims->was[i].used && is_damaged(&claims->was[i]))
+			return error_set(err, -EINVAL,
+					 "\"consumers\" descriptor: damaged");
 	return 0;
 }
 
@@ -114,13 +112,12 @@ int claims_open(struct claims *claims, int fd,
 	memset(claims, 0, sizeof(*claims));
 	claims->pid_namespace = pid_namespace;
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ||
-	    (st.st_size && st.st_size != CLAIMS_SIZE)) {
-		error_text(err,
-			   "\"consumers\" descriptor: not a file that is empty "
-			   "or of %d bytes",
-			   CLAIMS_SIZE);
-		return -EINVAL;
-	}
+	    (st.st_size && st.st_size != CLAIMS_SIZE))
+		return error_set(
+			err, -EINVAL,
+			"\"consumers\" descriptor: not a file that is empty "
+			"or of %d bytes",
+			CLAIMS_SIZE);
 	if (!st.st_size && ftruncate(fd, CLAIMS_SIZE) < 0) {
 		ret = -errno;
 		goto failed;
@@ -145,19 +142,18 @@ int claims_open(struct claims *claims, int fd,
 	if (claims->file->version == VERSION) {
 		ret = read_claims(claims, err);
 	} else {
-		error_text(err,
-			   "\"consumers\" descriptor: layout %" PRIu64
-			   ", this vmemd knows %d",
-			   claims->file->version, VERSION);
-		ret = -EINVAL;
+		ret = error_set(err, -EINVAL,
+				"\"consumers\" descriptor: layout %" PRIu64
+				", this vmemd knows %d",
+				claims->file->version, VERSION);
 	}
 	if (ret)
 		claims_close(claims);
 	return ret;
 
 failed:
-	error_text(err, "\"consumers\" descriptor: %s", strerror(-ret));
-	return ret;
+	return error_set(err, ret, "\"consumers\" descriptor: %s",
+			 strerror(-ret));
 }
 
 /* What is in the file stays. */

@@ -1021,11 +1021,8 @@ int consumers_forget(struct consumers *consumers, const char *name,
 	}
 	if (forgotten)
 		return 0;
-	error_text(err,
-		   there ? "consumer %s is connected"
-			 : "no consumer %s is away",
-		   name);
-	return there ? -EBUSY : -ENOENT;
+	return there ? error_set(err, -EBUSY, "consumer %s is connected", name)
+		     : error_set(err, -ENOENT, "no consumer %s is away", name);
 }
 
 /* Others have plugged or unplugged blocks: consumers are told soon. */
@@ -1143,9 +1140,8 @@ static int make_consumer(struct consumer **consumerp,
 	snprintf(consumer->name, sizeof(consumer->name), "%s", name);
 	ret = add_sources(consumer);
 	if (ret) {
-		error_text(err, "event loop: %s", strerror(-ret));
 		release_consumer(consumer);
-		return ret;
+		return error_set(err, ret, "event loop: %s", strerror(-ret));
 	}
 	if (blocks_init(&consumer->told, consumers->backing->plugged.nr)) {
 		release_consumer(consumer);
@@ -1157,8 +1153,7 @@ static int make_consumer(struct consumer **consumerp,
 	return 0;
 
 no_memory:
-	error_text(err, "out of memory");
-	return -ENOMEM;
+	return error_set(err, -ENOMEM, "out of memory");
 }
 
 static void list_consumer(struct consumers *consumers,
@@ -1259,7 +1254,7 @@ int consumers_keep(struct consumers *consumers, int fd,
 		await_consumer(consumer);
 		ret = watch_process(consumer);
 		if (ret)
-			error_text(err, "event loop: %s", strerror(-ret));
+			error_set(err, ret, "event loop: %s", strerror(-ret));
 		log_info_of(consumers->label,
 			    "consumer %s was there, and is waited for",
 			    consumer->name);
@@ -1300,21 +1295,19 @@ int consumer_new(struct consumer **consumerp, struct consumers *consumers,
 		resume(*consumerp, config, ops, arg);
 		return 0;
 	}
-	if (consumers->nr_consumers >= most) {
-		error_text(err, "%u consumers are all there can be", most);
-		return -EUSERS;
-	}
+	if (consumers->nr_consumers >= most)
+		return error_set(err, -EUSERS,
+				 "%u consumers are all there can be", most);
 	ret = make_consumer(&consumer, consumers, config->name, err);
 	if (ret)
 		return ret;
 	consumer->peer = config->peer;
 	ret = watch_process(consumer);
 	if (ret) {
-		error_text(err, "event loop: %s", strerror(-ret));
 		/* Which stays the caller's. */
 		consumer->peer = PEER_UNKNOWN;
 		release_consumer(consumer);
-		return ret;
+		return error_set(err, ret, "event loop: %s", strerror(-ret));
 	}
 	consumer->memslots = config->memslots;
 	consumer->ops = ops;

@@ -352,7 +352,7 @@ int restore_region(struct region *region, const struct save_state *saved,
 		goto free_wanted;
 	ret = bring_to(region, saved, &wanted, &cover, &nl_err);
 	if (ret)
-		error_text(err, "restore: %s", nl_err.text);
+		error_set(err, ret, "restore: %s", nl_err.text);
 	blocks_free(&cover);
 	blocks_free(&wanted);
 	return ret;

@@ -314,7 +314,7 @@ int vmem_device_system_reset(struct vmem_device *device, bool force,
 	}
 	ret = virtio_mem_system_reset(&device->dev);
 	if (ret == -EBUSY)
-		error_text(err, "%s", device->dev.backing->reason);
+		error_set(err, ret, "%s", device->dev.backing->reason);
 	else if (ret == -EALREADY)
 		error_set(err, ret,
 			  "a reset of the system is being carried out");
@@ -432,11 +432,10 @@ static int keep_consumers(struct vmem_device *device, struct error *err)
 		device->consumers_fd = vmm_make_file("vmemd-consumers");
 		device->consumers_new = true;
 	}
-	if (device->consumers_fd < 0) {
-		error_text(err, "a file for consumers: %s",
-			   strerror(-device->consumers_fd));
-		return device->consumers_fd;
-	}
+	if (device->consumers_fd < 0)
+		return error_set(err, device->consumers_fd,
+				 "a file for consumers: %s",
+				 strerror(-device->consumers_fd));
 	return consumers_keep(&device->consumers, device->consumers_fd, &region,
 			      device->pid_namespace, err);
 }
@@ -487,7 +486,7 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 	ret = kernel_attach(region, device->event, &device->nl, region_fd,
 			    memory_fd, &nl_err);
 	if (ret) {
-		error_text(err, "%s", nl_err.text);
+		error_set(err, ret, "%s", nl_err.text);
 		close(region_fd);
 		close(memory_fd);
 		return ret;
@@ -513,7 +512,7 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 	ret = start_chain(device, &region->backing,
 			  region->state.requested_size, region->used_before);
 	if (ret) {
-		error_text(err, "the event loop: %s", strerror(-ret));
+		error_set(err, ret, "the event loop: %s", strerror(-ret));
 		goto stop_chain;
 	}
 	ret = keep_consumers(device, err);
@@ -536,8 +535,8 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 	ret = sd_event_add_io(device->event, &device->region_source, region_fd,
 			      EPOLLIN, on_region, device);
 	if (ret < 0) {
-		error_text(err, "the region cannot be polled: %s",
-			   strerror(-ret));
+		error_set(err, ret, "the region cannot be polled: %s",
+			  strerror(-ret));
 		goto stop_chain;
 	}
 	device->attached = true;
@@ -546,7 +545,7 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 					    SD_EVENT_ONESHOT);
 	ret = serve_vhost_user(device);
 	if (ret) {
-		error_text(err, "the vhost-user socket is no good");
+		error_set(err, ret, "the vhost-user socket is no good");
 		goto forget;
 	}
 	log_info_of(device->label, "region %u: %s at 0x%" PRIx64 ", %s plugged",
@@ -656,7 +655,7 @@ int vmem_device_attach_shmem(struct vmem_device *device, int memory_fd,
 					    SD_EVENT_ONESHOT);
 	ret = serve_vhost_user(device);
 	if (ret) {
-		error_text(err, "the vhost-user socket is no good");
+		error_set(err, ret, "the vhost-user socket is no good");
 		goto forget;
 	}
 	log_info_of(device->label, "memory of %s in %u slots, %s plugged",
