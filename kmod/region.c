@@ -14,17 +14,17 @@
  * that it does not change.
  *
  * Works. A change waits for KVM: for slots_lock, and for grace periods. A vCPU
- * delays a grace period until a page fault of its is resolved, and userspace may
+ * delays a grace period until one of its page faults is resolved, and userspace may
  * resolve it (userfaultfd). Others must not wait for that, in particular netlink,
  * whose handlers run under a lock of all of generic netlink. All changes of a region
  * are therefore made by works on the queue of its VM, see queue.c: requests in the
  * order in which they arrive, the end of the VM, and the end of the region. Works
  * of one queue do not run in parallel. They take region->lock only to update the
  * state that readers see. Readers access KVM's memslots inside kvm->srcu, like
- * vCPUs, without a lock of KVM: they see the current memslots, even in the middle
- * of a change. They cannot distinguish then whether the change or the VMM has
- * removed a memslot. So no memslot is reported as stale while region->changing is
- * set.
+ * vCPUs. They take no lock of KVM and never wait for a change, so they see the
+ * current memslots, even in the middle of a change. They cannot distinguish then
+ * whether the change or the VMM has removed a memslot. So no memslot is reported as
+ * stale while region->changing is set.
  *
  * Work proportional to the number of blocks or slots is never done under
  * region->lock, which netlink's handlers take, nor by a handler before it has data

@@ -165,7 +165,10 @@ struct vmem_region {
 	bool gone;
 	/* Set when the reference to the VM has been put. */
 	bool vm_dropped;
-	/* Number of changes, as of the last read(), and waiters for either. */
+	/*
+	 * Number of changes; that number at the last read(); who waits for a change
+	 * or for the end.
+	 */
 	atomic64_t changes;
 	atomic64_t changes_read;
 	wait_queue_head_t wait;
