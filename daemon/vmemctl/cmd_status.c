@@ -258,8 +258,8 @@ static void print_memory(json_object *status)
 }
 
 /*
- * What deleting memslots costs the guest: the mappings of these memslots, or those
- * of all its memory, which KVM drops by itself.
+ * Batches that deleted memslots, by what they cost the guest: the mappings of these
+ * memslots, or those of all its memory, which KVM drops by itself.
  */
 static void print_zaps(json_object *status)
 {
@@ -267,7 +267,7 @@ static void print_zaps(json_object *status)
 		return;
 	printf("%-18s %12" PRIu64 " of deleted memslots only%s, %" PRIu64
 	       " of all memory\n",
-	       "mappings dropped", answer_size(status, "range_zaps"),
+	       "batches with zaps", answer_size(status, "range_zaps"),
 	       answer_bool(status, "zap_ranges") ? "" : " (not asked for)",
 	       answer_size(status, "zaps_by_kvm"));
 }
