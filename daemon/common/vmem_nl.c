@@ -181,6 +181,9 @@ static int get_region(const struct nlmsghdr *nlh, struct vmem_nl_region *region)
 	region->alive = get_uint(&attrs, KVM_VMEM_A_REGION_ALIVE);
 	region->request_id = get_uint(&attrs, KVM_VMEM_A_REGION_REQUEST_ID);
 	region->changes = get_uint(&attrs, KVM_VMEM_A_REGION_CHANGES);
+	region->has_zaps = attrs.at[KVM_VMEM_A_REGION_ZAP_RANGES] &&
+			   attrs.at[KVM_VMEM_A_REGION_RANGE_ZAPS] &&
+			   attrs.at[KVM_VMEM_A_REGION_ZAPS_BY_KVM];
 	region->zap_ranges = get_uint(&attrs, KVM_VMEM_A_REGION_ZAP_RANGES);
 	region->range_zaps = get_uint(&attrs, KVM_VMEM_A_REGION_RANGE_ZAPS);
 	region->zaps_by_kvm = get_uint(&attrs, KVM_VMEM_A_REGION_ZAPS_BY_KVM);

@@ -82,7 +82,7 @@ struct vmem_nl_metadata {
 
 /*
  * State of a region; the fields are the specification's attributes. @hva is 0
- * for who may not see it.
+ * for who may not see it. An older module does not count zaps: see has_zaps.
  */
 struct vmem_nl_region {
 	uint32_t id;
@@ -104,6 +104,7 @@ struct vmem_nl_region {
 	uint64_t zaps_by_kvm;
 	bool dirty_log;
 	bool alive;
+	bool has_zaps;
 	bool zap_ranges;
 	bool has_metadata;
 	bool has_whole_metadata;

@@ -565,6 +565,46 @@ static void what_was_sent_is_answered_later(void **state)
 	assert_int_equal(kernel.next, kernel.nr);
 }
 
+static bool counts_zaps;
+
+/* Of a module that is older than the counters of zaps, or not. */
+static void answer_region(void)
+{
+	struct nlmsghdr *nlh = put(FAMILY, 0);
+	struct genlmsghdr *genl =
+		mnl_nlmsg_put_extra_header(nlh, sizeof(*genl));
+
+	genl->cmd = KVM_VMEM_CMD_REGION_GET;
+	mnl_attr_put_u32(nlh, KVM_VMEM_A_REGION_ID, 5);
+	if (counts_zaps) {
+		mnl_attr_put_u8(nlh, KVM_VMEM_A_REGION_ZAP_RANGES, 1);
+		mnl_attr_put_u64(nlh, KVM_VMEM_A_REGION_RANGE_ZAPS, 0);
+		mnl_attr_put_u64(nlh, KVM_VMEM_A_REGION_ZAPS_BY_KVM, 7);
+	}
+	end(nlh);
+	put_ack();
+}
+
+static void zaps_that_are_not_counted_are_not_known(void **state)
+{
+	struct vmem_nl_region region;
+
+	(void)state;
+	kernel.answer = answer_region;
+	counts_zaps = false;
+	assert_int_equal(
+		vmem_nl_region_get(nl, VMEM_NL_BY_FD(3), &region, NULL), 0);
+	assert_int_equal(region.id, 5);
+	assert_false(region.has_zaps);
+	counts_zaps = true;
+	assert_int_equal(
+		vmem_nl_region_get(nl, VMEM_NL_BY_FD(3), &region, NULL), 0);
+	assert_true(region.has_zaps);
+	assert_true(region.zap_ranges);
+	assert_int_equal(region.range_zaps, 0);
+	assert_int_equal(region.zaps_by_kvm, 7);
+}
+
 static void refuse_family(void)
 {
 	end(put_error(-ENOENT, NLM_F_CAPPED));
@@ -596,6 +636,7 @@ int main(void)
 		CASE(what_is_not_the_answer_is_passed_over),
 		CASE(an_answer_that_is_lost_is_not_known),
 		CASE(what_was_sent_is_answered_later),
+		CASE(zaps_that_are_not_counted_are_not_known),
 		CASE(without_the_module_there_is_no_family),
 	};
 

@@ -306,9 +306,12 @@ static int new_status(struct vmem_device *device, json_object **statusp,
 	json_object_object_add(
 		status, "whole_metadata",
 		new_metadata(state.has_whole_metadata, &state.whole_metadata));
-	json_add_bool(status, "zap_ranges", state.zap_ranges);
-	json_add_size(status, "range_zaps", state.range_zaps);
-	json_add_size(status, "zaps_by_kvm", state.zaps_by_kvm);
+	/* An older module does not count them, which is not 0. */
+	if (state.has_zaps) {
+		json_add_bool(status, "zap_ranges", state.zap_ranges);
+		json_add_size(status, "range_zaps", state.range_zaps);
+		json_add_size(status, "zaps_by_kvm", state.zaps_by_kvm);
+	}
 	add_memory(status, device);
 	json_add_size(status, "map_size",
 		      memory_map_size(&device->region.memory, state.gpa,
