@@ -128,8 +128,11 @@ static int check_punch(const struct memory *memory, struct error *err)
 				 "memory descriptor: sealed, memory cannot be "
 				 "given back");
 	/* There is nothing behind the end; but is it understood? */
-	if (fstat(memory->fd, &st) < 0)
-		return -errno;
+	if (fstat(memory->fd, &st) < 0) {
+		ret = -errno;
+		return error_set(err, ret, "memory descriptor: %s",
+				 strerror(-ret));
+	}
 	behind = st.st_size + (-st.st_size & (memory->page_size - 1));
 	if (fallocate(memory->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 		      behind, memory->page_size) < 0 &&
