@@ -231,18 +231,15 @@ int save_format(const struct save_state *state, uint8_t **data, size_t *size,
 	ret = save_check(state, err);
 	if (ret)
 		return ret;
-	if (state->nr_runs > RUNS_MAX) {
-		error_set(err, -EFBIG,
-			  "%" PRIu64 " runs of plugged blocks are too many",
-			  state->nr_runs);
-		return -EFBIG;
-	}
+	if (state->nr_runs > RUNS_MAX)
+		return error_set(err, -EFBIG,
+				 "%" PRIu64
+				 " runs of plugged blocks are too many",
+				 state->nr_runs);
 	length = sizeof(header) + state->nr_runs * sizeof(struct file_run);
 	*data = malloc(length + SAVE_CHECKSUM_SIZE);
-	if (!*data) {
-		error_set(err, -ENOMEM, "out of memory");
-		return -ENOMEM;
-	}
+	if (!*data)
+		return error_set(err, -ENOMEM, "out of memory");
 	memcpy(header.magic, magic, sizeof(magic));
 	header.plugged_size = htole64(save_plugged_size(state));
 	to = *data;
@@ -355,10 +352,8 @@ int save_parse(const uint8_t *data, size_t size, struct save_state *state,
 	state->node = node;
 	state->nr_runs = le64toh(header.nr_runs);
 	ret = read_runs(data + sizeof(header), state);
-	if (ret) {
-		error_set(err, -ENOMEM, "out of memory");
-		return ret;
-	}
+	if (ret)
+		return error_set(err, ret, "out of memory");
 	ret = save_check(state, err);
 	if (!ret && save_plugged_size(state) != le64toh(header.plugged_size))
 		ret = error_set(err, -EINVAL,

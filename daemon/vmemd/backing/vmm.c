@@ -861,7 +861,6 @@ int vmm_make_file(const char *name)
 static int open_memory(struct shmem *shmem, int fd, uint64_t size,
 		       uint64_t block_size, struct error *err)
 {
-	struct error error;
 	struct stat st;
 	int ret;
 
@@ -877,10 +876,9 @@ static int open_memory(struct shmem *shmem, int fd, uint64_t size,
 			"\"memory\" descriptor: neither empty nor of the "
 			"region's size");
 	}
-	ret = memory_init(&shmem->memory, fd, size, block_size, &error);
-	if (ret) {
-		return error_set(err, ret, "%s", error.text);
-	}
+	ret = memory_init(&shmem->memory, fd, size, block_size, err);
+	if (ret)
+		return ret;
 	/* Files of file systems cannot be sealed. */
 	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
 		log_debug_of(shmem->vu->label, "the memory is not sealed: %s",
