@@ -22,8 +22,6 @@
  */
 #define SAVE_FILE_MAX (64ULL << 20)
 
-/* Why a state or a file is no good, for people. */
-
 /* Adjacent plugged blocks: guest address and bytes. */
 struct save_run {
 	uint64_t gpa;

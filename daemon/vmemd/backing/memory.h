@@ -10,8 +10,6 @@
 
 struct room;
 
-/* Why something failed, for people. */
-
 /*
  * Memory that is allocated before other work gets its turn: to clear it takes
  * some tens of milliseconds. A page of 1 GiB takes longer, and is one step.

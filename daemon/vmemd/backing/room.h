@@ -15,8 +15,6 @@
 /* Longest text of a process's cgroups that is compared, with its end. */
 #define ROOM_MEMBER_MAX 512
 
-/* Why there is no room, for people. */
-
 /**
  * struct room_cgroup - files of one memory cgroup
  * @max: memory.max

@@ -451,7 +451,7 @@ static void call_by_name(struct control_client *client, const char *name,
 			 json_object *id, json_object *params)
 {
 	const struct control_method *method = client->control->ops->methods;
-	char message[CONTROL_TEXT_MAX];
+	char message[ERROR_TEXT_MAX];
 
 	if (!strcmp(name, "watch")) {
 		watch(client, id, params);
@@ -676,7 +676,7 @@ static bool may_control(int fd, bool *root)
 
 static void refuse_client(int fd, const char *code, const char *message)
 {
-	char line[CONTROL_TEXT_MAX];
+	char line[ERROR_TEXT_MAX];
 	int length;
 
 	length = snprintf(line, sizeof(line),

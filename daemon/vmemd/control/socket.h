@@ -47,9 +47,6 @@
 /* All that have a state of their own. */
 #define CONTROL_ALL_SUBJECTS UINT_MAX
 
-/* Longest error message. */
-#define CONTROL_TEXT_MAX 256
-
 struct control_client;
 
 /**
