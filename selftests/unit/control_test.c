@@ -75,9 +75,8 @@ static int handle_resize(struct control_call *call, void *arg)
 	f->calls++;
 	call->subject = subject_of(call);
 	ret = control_get_size(call, "size", &f->requested[call->subject]);
-	if (ret) {
+	if (ret)
 		return error_set(&call->error, ret, "bad size");
-	}
 	if (f->later)
 		return control_wait(call, &f->token);
 	call->result = json_object_new_object();

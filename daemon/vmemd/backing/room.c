@@ -245,11 +245,10 @@ int room_open(struct room *room, struct error *err)
 	/* A kernel without cgroups has no limits either. */
 	if (ret == -ENOENT && !v1)
 		return 0;
-	if (v1) {
+	if (v1)
 		return error_set(
 			err, -EOPNOTSUPP,
 			"limits of memory cgroups of version 1 are not known");
-	}
 	if (!ret)
 		ret = find_mount(mount);
 	/* Not mounted, and this process is in the root. */
@@ -341,11 +340,10 @@ static int judge(int ret, const char *of, uint64_t left, uint64_t reserve,
 {
 	char pretty[SIZE_TEXT_MAX];
 
-	if (ret) {
+	if (ret)
 		return error_set(err, -ENOMEM,
 				 "what %s has left is not known: %s", of,
 				 strerror(-ret));
-	}
 	if (left >= reserve && left - reserve >= size)
 		return 0;
 	return error_set(err, -ENOMEM, "%s has only %s left", of,
@@ -367,12 +365,11 @@ int room_check(const struct room *room, uint64_t size, struct error *err)
 
 	if (room->membership >= 0) {
 		read_membership(room, member);
-		if (strcmp(member, room->member)) {
+		if (strcmp(member, room->member))
 			return error_set(
 				err, -ENOMEM,
 				"vmemd was moved to another cgroup, whose "
 				"limits it cannot read");
-		}
 	}
 	for (size_t i = 0; i < room->nr_cgroups; i++) {
 		ret = cgroup_left(&room->cgroups[i], &left);

@@ -787,21 +787,19 @@ int vmm_place(struct shmem *shmem, uint64_t gpa, struct error *err)
 {
 	struct backing *backing = &shmem->backing;
 
-	if (!gpa || !vmm_state_fits(gpa, backing->size, backing->block_size)) {
+	if (!gpa || !vmm_state_fits(gpa, backing->size, backing->block_size))
 		return error_set(err, -EINVAL,
 				 "0x%" PRIx64
 				 " is not where a region of blocks of "
 				 "%" PRIu64 " bytes can be",
 				 gpa, backing->block_size);
-	}
 	if (backing->placed && gpa == backing->gpa)
 		return 0;
 	if (backing->placed &&
-	    ((backing->plugged.set && !backing->lost) || shmem->running)) {
+	    ((backing->plugged.set && !backing->lost) || shmem->running))
 		return error_set(err, -EBUSY,
 				 "the region is in use at 0x%" PRIx64,
 				 backing->gpa);
-	}
 	backing->gpa = gpa;
 	backing->placed = true;
 	vmm_state_set(&shmem->state.header->gpa, gpa);
@@ -870,12 +868,11 @@ static int open_memory(struct shmem *shmem, int fd, uint64_t size,
 		return error_set(err, ret, "\"memory\" descriptor: %s",
 				 strerror(-ret));
 	}
-	if (st.st_size && (uint64_t)st.st_size != size) {
+	if (st.st_size && (uint64_t)st.st_size != size)
 		return error_set(
 			err, -EINVAL,
 			"\"memory\" descriptor: neither empty nor of the "
 			"region's size");
-	}
 	ret = memory_init(&shmem->memory, fd, size, block_size, err);
 	if (ret)
 		return ret;
@@ -918,13 +915,12 @@ static int open_files(struct shmem *shmem, int memory_fd, uint64_t size,
 				 strerror(-ret));
 	}
 	if (!vmm_state_is_there(shmem->state_fd) &&
-	    has_contents(memory_fd, &st)) {
+	    has_contents(memory_fd, &st))
 		return error_set(
 			err, -EINVAL,
 			"\"memory\" descriptor: it has contents, and no state "
 			"says of which blocks: pass its \"state\" as well, or "
 			"neither");
-	}
 	ret = vmm_state_open(&shmem->state, shmem->state_fd, size, block_size,
 			     slot_size, err);
 	if (ret)

@@ -151,12 +151,11 @@ static int check(const struct shmem_header *header, uint64_t region_size,
 		{"slot", header->slot_size, slot_size},
 	};
 
-	if (header->version != VERSION) {
+	if (header->version != VERSION)
 		return error_set(err, -EINVAL,
 				 "\"state\" descriptor: layout %" PRIu64
 				 ", this vmemd knows %d",
 				 header->version, VERSION);
-	}
 	for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++) {
 		if (same[i].is == same[i].wanted)
 			continue;
@@ -165,9 +164,8 @@ static int check(const struct shmem_header *header, uint64_t region_size,
 				 ", not %" PRIu64,
 				 same[i].what, same[i].is, same[i].wanted);
 	}
-	if (is_damaged(header)) {
+	if (is_damaged(header))
 		return error_set(err, -EINVAL, "\"state\" descriptor: damaged");
-	}
 	return 0;
 }
 
@@ -199,13 +197,12 @@ int vmm_state_open(struct vmm_state *state, int fd, uint64_t region_size,
 	memset(state, 0, sizeof(*state));
 	state->size = SHMEM_STATE_HEADER + words * sizeof(uint64_t);
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ||
-	    (st.st_size && (uint64_t)st.st_size != state->size)) {
+	    (st.st_size && (uint64_t)st.st_size != state->size))
 		return error_set(
 			err, -EINVAL,
 			"\"state\" descriptor: not a file that is empty or of "
 			"%zu bytes",
 			state->size);
-	}
 	if (!st.st_size && ftruncate(fd, (off_t)state->size) < 0) {
 		ret = -errno;
 		return error_set(err, ret, "\"state\" descriptor: %s",
@@ -214,15 +211,13 @@ int vmm_state_open(struct vmm_state *state, int fd, uint64_t region_size,
 	/* A mapping beyond a file's end is a SIGBUS. Not all files can be sealed. */
 	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
 		log_debug("the state is not sealed: %s", strerror(errno));
-	if (fstat(fd, &st) < 0 || (uint64_t)st.st_size != state->size) {
+	if (fstat(fd, &st) < 0 || (uint64_t)st.st_size != state->size)
 		return error_set(err, -EINVAL,
 				 "\"state\" descriptor: its size changes");
-	}
 	ret = file_map_open(&state->file, fd, 0, state->size, 0);
-	if (ret) {
+	if (ret)
 		return error_set(err, ret, "\"state\" descriptor: %s",
 				 strerror(-ret));
-	}
 	state->header = state->file.at;
 	state->map = (uint64_t *)((char *)state->file.at + SHMEM_STATE_HEADER);
 	state->found = state->header->magic == MAGIC;

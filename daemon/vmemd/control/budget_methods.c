@@ -122,10 +122,9 @@ int budget_methods_plan(struct control_call *call, const struct vmem *vmem,
 	struct budget budget;
 	int ret;
 
-	if (device->attached) {
+	if (device->attached)
 		return error_set(&call->error, -EBUSY,
 				 "there is a region already");
-	}
 	ret = get_numbers(call, &request);
 	if (ret)
 		return ret;

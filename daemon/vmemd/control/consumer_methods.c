@@ -149,18 +149,15 @@ static int get_memslots(struct control_call *call,
 {
 	int ret = control_get_size(call, "memslots", &memslots->limit);
 
-	if (ret == -EINVAL || (!ret && !memslots->limit)) {
+	if (ret == -EINVAL || (!ret && !memslots->limit))
 		return error_set(&call->error, -EINVAL,
 				 "\"memslots\" is how many it can have");
-	}
 	if (control_get_size(call, "used", &memslots->used) == -EINVAL ||
-	    control_get_size(call, "reserved", &memslots->reserved) ==
-		    -EINVAL) {
+	    control_get_size(call, "reserved", &memslots->reserved) == -EINVAL)
 		return error_set(
 			&call->error, -EINVAL,
 			"\"used\" and \"reserved\" are how many of its "
 			"memslots others take");
-	}
 	return 0;
 }
 
@@ -181,14 +178,12 @@ int consumer_methods_subscribe(struct control_call *call,
 		ret = get_memslots(call, &config.memslots);
 	if (ret)
 		return ret;
-	if (control_held(call->client, on_gone)) {
+	if (control_held(call->client, on_gone))
 		return error_set(&call->error, -EBUSY,
 				 "this connection is a consumer already");
-	}
 	subscription = calloc(1, sizeof(*subscription));
-	if (!subscription) {
+	if (!subscription)
 		return error_set(&call->error, -ENOMEM, "out of memory");
-	}
 	subscription->client = call->client;
 	ret = control_peer(call->client, &config.peer);
 	if (ret)
@@ -233,23 +228,20 @@ int consumer_methods_done(struct control_call *call)
 	bool ok;
 	int ret;
 
-	if (!subscription) {
+	if (!subscription)
 		return error_set(&call->error, -EINVAL,
 				 "this connection is no consumer");
-	}
 	if (control_get_size(call, "seq", &seq) ||
-	    json_get_bool(call->params, "ok", &ok)) {
+	    json_get_bool(call->params, "ok", &ok))
 		return error_set(
 			&call->error, -EINVAL,
 			"\"seq\" is the event's, \"ok\" is true or false");
-	}
 	copy_reason(reason, get_text(call, "reason"));
 	ret = consumer_answer(subscription->consumer, seq, ok, reason);
-	if (ret) {
+	if (ret)
 		return error_set(&call->error, ret,
 				 "event %" PRIu64 " is not to be answered",
 				 seq);
-	}
 	call->result = json_object_new_object();
 	return 0;
 }

@@ -282,9 +282,8 @@ static int new_status(struct vmem_device *device, json_object **statusp,
 	ret = vmem_nl_region_get(device->nl.read,
 				 VMEM_NL_BY_FD(device->region.fd), &state,
 				 &err);
-	if (ret) {
+	if (ret)
 		return error_set(&call->error, ret, "%s", err.text);
-	}
 	status = json_object_new_object();
 	add_device(status, device);
 	json_add_size(status, "region_id", state.id);
@@ -394,10 +393,9 @@ static int handle_resize(struct control_call *call, void *arg)
 	ret = need_region(arg, call, &device);
 	if (ret)
 		return ret;
-	if (control_get_size(call, "size", &size)) {
+	if (control_get_size(call, "size", &size))
 		return error_set(&call->error, -EINVAL,
 				 "\"size\" is a number of bytes");
-	}
 	ret = vmem_device_set_requested(device, size, &call->error);
 	if (ret == -EINPROGRESS)
 		return control_wait(call, &device->resize_token);
@@ -416,10 +414,9 @@ static int handle_place(struct control_call *call, void *arg)
 	ret = need_region(arg, call, &device);
 	if (ret)
 		return ret;
-	if (control_get_size(call, "gpa", &gpa)) {
+	if (control_get_size(call, "gpa", &gpa))
 		return error_set(&call->error, -EINVAL,
 				 "\"gpa\" is a guest address");
-	}
 	ret = vmem_device_place(device, gpa, &call->error);
 	if (ret)
 		return ret;
@@ -438,10 +435,9 @@ static int handle_system_reset(struct control_call *call, void *arg)
 	ret = need_region(arg, call, &device);
 	if (ret)
 		return ret;
-	if (json_get_bool(call->params, "force", &force) == -EINVAL) {
+	if (json_get_bool(call->params, "force", &force) == -EINVAL)
 		return error_set(&call->error, -EINVAL,
 				 "\"force\" is true or false");
-	}
 	ret = vmem_device_system_reset(device, force, &call->error);
 	if (ret == -EINPROGRESS || (ret == -EALREADY && device->reset_token))
 		return control_wait(call, &device->reset_token);
@@ -714,16 +710,14 @@ static int handle_save(struct control_call *call, void *arg)
 	if (ret)
 		return ret;
 	backing = &device->region.backing;
-	if (virtio_mem_busy(&device->dev)) {
+	if (virtio_mem_busy(&device->dev))
 		return error_set(&call->error, -EBUSY,
 				 "a request of the guest is being carried out");
-	}
 	if (start <= backing->gpa) {
 		ret = backing_verify(device->dev.backing);
-		if (ret < 0) {
+		if (ret < 0)
 			return error_set(&call->error, ret, "%s",
 					 backing->reason);
-		}
 	}
 	call->result = json_object_new_object();
 	add_saved(call->result, device);
@@ -756,13 +750,12 @@ static int handle_attach(struct control_call *call, void *arg)
 	ret = need_device(vmem, call, &device);
 	if (ret)
 		return ret;
-	if (call->nr_fds != 2) {
+	if (call->nr_fds != 2)
 		return error_set(
 			&call->error, -EINVAL,
 			"two descriptors are needed, region and memory, "
 			"%zu came",
 			call->nr_fds);
-	}
 	if (!vmem_device_region(device)) {
 		return error_set(
 			&call->error, -EOPNOTSUPP,

@@ -1283,9 +1283,8 @@ int consumer_new(struct consumer **consumerp, struct consumers *consumers,
 	struct consumer *consumer;
 	int ret;
 
-	if (!consumers->backing) {
+	if (!consumers->backing)
 		return error_set(err, -ENODEV, "there is no device");
-	}
 	ret = check_memslots(consumers, config->name, &config->memslots,
 			     config->others, err);
 	if (ret)

@@ -53,25 +53,23 @@ int restore_check(const struct save_state *saved, const struct region *region,
 	uint64_t missing = saved->features & ~virtio_mem_features(dev);
 	char was[SIZE_TEXT_MAX], is[SIZE_TEXT_MAX];
 
-	if (saved->gpa != state->gpa) {
+	if (saved->gpa != state->gpa)
 		return error_set(err, -EINVAL,
 				 "the saved region is at 0x%" PRIx64
 				 ", this one at 0x%" PRIx64,
 				 saved->gpa, state->gpa);
-	}
 	if (saved->region_size != state->size) {
 		return error_set(err, -EINVAL,
 				 "the saved region has %s, this one %s",
 				 size_format_exact(saved->region_size, was),
 				 size_format_exact(state->size, is));
 	}
-	if (saved->block_size != state->block_size) {
+	if (saved->block_size != state->block_size)
 		return error_set(
 			err, -EINVAL,
 			"the saved region has blocks of %s, this one of %s",
 			size_format_exact(saved->block_size, was),
 			size_format_exact(state->block_size, is));
-	}
 	if (missing) {
 		return error_set(
 			err, -EINVAL,
@@ -83,12 +81,11 @@ int restore_check(const struct save_state *saved, const struct region *region,
 				: "");
 	}
 	if (saved->features & 1ULL << VIRTIO_MEM_F_ACPI_PXM &&
-	    saved->node != dev->node_id) {
+	    saved->node != dev->node_id)
 		return error_set(
 			err, -EINVAL,
 			"the saved device belongs to node %u, this one to %u",
 			saved->node, dev->node_id);
-	}
 	return 0;
 }
 

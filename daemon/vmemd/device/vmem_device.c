@@ -238,12 +238,11 @@ static int check_requested(const struct vmem_device *device, uint64_t size,
 	const struct backing *backing = device->dev.backing;
 	char pretty[SIZE_TEXT_MAX], limit[SIZE_TEXT_MAX];
 
-	if (size > backing->size) {
+	if (size > backing->size)
 		return error_set(err, -ERANGE,
 				 "%s is more than the region has (%s)",
 				 size_format_exact(size, pretty),
 				 size_format_exact(backing->size, limit));
-	}
 	if (size % backing->block_size) {
 		return error_set(err, -EINVAL,
 				 "%" PRIu64
@@ -307,11 +306,10 @@ int vmem_device_system_reset(struct vmem_device *device, bool force,
 {
 	int ret;
 
-	if (!force && vhost_user_driver_ready(&device->vu)) {
+	if (!force && vhost_user_driver_ready(&device->vu))
 		return error_set(
 			err, -EBUSY,
 			"the guest's driver is in use: reset the device first");
-	}
 	ret = virtio_mem_system_reset(&device->dev);
 	if (ret == -EBUSY)
 		error_set(err, ret, "%s", device->dev.backing->reason);
