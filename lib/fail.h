@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Errors as the library's functions return them: a number and a text. */
-#ifndef KVMVMEM_ERROR_H
-#define KVMVMEM_ERROR_H
+#ifndef KVMVMEM_FAIL_H
+#define KVMVMEM_FAIL_H
 
 #include <stddef.h>
 
@@ -12,4 +12,4 @@ int kvmvmem_fail(struct kvmvmem_error *error, int number, const char *format,
 int kvmvmem_errno_of(const char *name);
 const char *kvmvmem_text_of(int number, char *text, size_t size);
 
-#endif /* KVMVMEM_ERROR_H */
+#endif /* KVMVMEM_FAIL_H */

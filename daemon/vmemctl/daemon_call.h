@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A connection to a vmemd's control socket. */
-#ifndef VMEMCTL_DAEMON_H
-#define VMEMCTL_DAEMON_H
+#ifndef VMEMCTL_DAEMON_CALL_H
+#define VMEMCTL_DAEMON_CALL_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -74,4 +74,4 @@ int daemon_tell(struct daemon *daemon, const char *method, json_object *params,
 		bool json);
 int daemon_read(struct daemon *daemon, int64_t deadline, json_object **object);
 
-#endif /* VMEMCTL_DAEMON_H */
+#endif /* VMEMCTL_DAEMON_CALL_H */

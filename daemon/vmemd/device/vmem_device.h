@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* One virtio-mem device of the daemon, with all that it needs; see device.c. */
-#ifndef DEVICE_H
-#define DEVICE_H
+/* One virtio-mem device of the daemon, with all that it needs; see vmem_device.c. */
+#ifndef VMEM_DEVICE_H
+#define VMEM_DEVICE_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -151,4 +151,4 @@ void vmem_device_hold(struct vmem_device *device, bool on);
 uint64_t vmem_device_plugged_size(const struct vmem_device *device);
 int vmem_device_resident(struct vmem_device *device, uint64_t *size);
 
-#endif /* DEVICE_H */
+#endif /* VMEM_DEVICE_H */

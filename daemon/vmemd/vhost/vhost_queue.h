@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The device's queue; see queue.c. */
+/* The device's queue; see vhost_queue.c. */
 #ifndef VHOST_QUEUE_H
 #define VHOST_QUEUE_H
 
