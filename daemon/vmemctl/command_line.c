@@ -190,8 +190,10 @@ static int parse_vm(struct ctl_options *options,
 	return ret ? ret : add_control(options, path);
 }
 
-/* Options that are not of one command. Those of @scope are for those that ask a
- * vmemd. */
+/*
+ * Options that are not of one command. Those with a scope are for commands that ask a
+ * vmemd.
+ */
 static const struct ctl_option common_options[] = {
 	{.name = "vm",
 	 .letter = 'V',
@@ -622,8 +624,8 @@ static bool is_size_command(const char *word)
 }
 
 /*
- * A negative number is no option, behind a command that takes a size. getopt(3) takes no word for
- * one that begins with a blank, so it gets one.
+ * Behind a command that takes a size, a negative number is no option. getopt(3) takes
+ * a word that begins with a blank for none, so the number gets a blank.
  */
 static int number_arguments(const struct parser *parser, int argc, char **argv)
 {

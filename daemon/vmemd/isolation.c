@@ -4,9 +4,10 @@
  *
  * vmemd parses data of a guest, a VMM and operators. If one of them exploits a
  * vulnerability in it, the isolation bounds the damage. It is entered in one step,
- * after the start and before the first byte of such data is read. Everything that
- * needs more privileges is done before: opening paths, the netlink socket, reading
- * the service manager's environment.
+ * after the start and before the first byte of such data is read. Exceptions are the
+ * file of --restore and the state that is passed at the start, which the start parses.
+ * Everything that needs more privileges is done before: opening paths, the netlink
+ * socket, reading the service manager's environment.
  *
  * 1. No new privileges: nothing that might be executed gains any.
  * 2. Nothing can be reached by name any more, as far as the kernel allows that;
@@ -17,13 +18,14 @@
  * 4. Not dumpable: no other process of the same user attaches, and no core
  *    file holds guest memory.
  * 5. A system call filter. Allowed is what syscalls.list has, with the reason
- *    for each; a test traces the daemon and reports missing and unused entries. Mappings that are executable are not allowed, nor
- *    sockets: what the daemon talks to is connected by then, or connects to
- *    it. Everything else fails with ENOSYS, which the C library has fallbacks
- *    for where a newer one tries newer calls. Calls that nothing here ever
- *    makes and that an intruder would want first - run a program, look into
- *    another process - kill the daemon instead, which leaves a trace, and so
- *    does any call of another architecture. The VM goes on without it.
+ *    for each; a test traces the daemon and reports missing and unused entries.
+ *    Mappings that are executable are not allowed, nor sockets: what the daemon
+ *    talks to is connected by then, or connects to it. Everything else fails with
+ *    ENOSYS, which the C library has fallbacks for where a newer one tries newer
+ *    calls. Calls that nothing here ever makes and that an intruder would want
+ *    first - run a program, look into another process - kill the daemon instead,
+ *    which leaves a trace, and so does any call of another architecture. The VM
+ *    goes on without it.
  */
 #include <errno.h>
 #include <stdbool.h>

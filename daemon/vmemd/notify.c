@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Notifications of the service manager: the messages of sd_notify(3), over a socket
+ * Notifications to the service manager: the messages of sd_notify(3), over a socket
  * that is opened and connected once, at the start. sd_notify() itself opens one
  * for each message, and so does the watchdog of sd-event; the filter of system
  * calls would have to allow sockets to be opened and connected, to any path

@@ -920,8 +920,8 @@ static void drop_sources(struct region *region)
 
 /**
  * kernel_attach() - take over a region
- * @region: filled on success, but for @prealloc, @news, @size_set, @log_set and @arg; owns
- *	@fd and @memory_fd then
+ * @region: filled on success, but for @prealloc, @news, @size_set, @log_set and @arg;
+ *	owns @fd and @memory_fd then
  * @event: where the kernel's answers come
  * @nl: stays the caller's, as open as long as the region is attached
  * @err: why not, on error

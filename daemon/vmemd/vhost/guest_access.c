@@ -8,8 +8,8 @@
  * access there would allocate memory that no device has granted. So the
  * unplugged blocks of all devices are out of bounds for all queues.
  *
- * A device without plugged blocks may learn of some by its first memory table, see
- * backing/vmm.c. Until then a request in its region waits, including one of another
+ * A device that does not know of plugged blocks yet may learn of some by its first
+ * memory table, see backing/vmm.c. Until then a request in its region waits, including one of another
  * device's queue: it is neither carried out nor treated as an error of the guest.
  *
  * Files that the VMM shares can be truncated under the daemon: see guard.c. One
