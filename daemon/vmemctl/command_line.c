@@ -444,17 +444,28 @@ struct parser {
 	char letters[16];
 };
 
-/* One name has one meaning: a command may have help of its own for a common one. */
+/*
+ * One name has one meaning: a command may have help of its own for a common one. An
+ * option that does not fit or has no parser is a mistake in the tables. It ends any
+ * run, also of a build with NDEBUG, in which assert() does nothing.
+ */
 static void add_options(struct parser *parser, const struct ctl_option *option)
 {
 	for (; option && option->name; option++) {
-		size_t i = 0;
+		size_t i = 0, length = strlen(parser->letters);
 
 		while (i < parser->nr &&
 		       strcmp(parser->rows[i]->name, option->name) != 0)
 			i++;
-		if (i < parser->nr || i == OPTIONS_MAX)
+		if (i < parser->nr)
 			continue;
+		/* A letter, a colon and the end. */
+		if (i == OPTIONS_MAX || !option->parse ||
+		    (option->letter && length + 3 > sizeof(parser->letters))) {
+			fprintf(stderr, "vmemctl: no room or no parser: --%s\n",
+				option->name);
+			abort();
+		}
 		parser->rows[i] = option;
 		parser->long_options[i] = (struct option){
 			.name = option->name,
@@ -464,9 +475,8 @@ static void add_options(struct parser *parser, const struct ctl_option *option)
 		};
 		parser->nr++;
 		if (option->letter)
-			snprintf(parser->letters + strlen(parser->letters), 3,
-				 "%c%s", option->letter,
-				 option->value ? ":" : "");
+			snprintf(parser->letters + length, 3, "%c%s",
+				 option->letter, option->value ? ":" : "");
 	}
 }
 
