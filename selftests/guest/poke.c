@@ -361,6 +361,11 @@ int main(int argc, char **argv)
 		count = number(argv[3]);
 	if (argc == 6)
 		last = number(argv[5]);
+	/* A request has 16 bits for its number of blocks. */
+	if (!memory && last > UINT16_MAX) {
+		fputs(usage, stderr);
+		return 2;
+	}
 	open_device(&device);
 	gpa = device.config->addr + (all ? 0 : number(argv[2]));
 	if (memory || zero) {

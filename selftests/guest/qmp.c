@@ -18,9 +18,11 @@
 #define LOOK_NS 50000000
 
 static const char usage[] =
-	"Usage: vmem-qmp SOCKET SECONDS REQUEST [--until TEXT | --event NAME]\n"
+	"Usage: vmem-qmp SOCKET SECONDS REQUEST [--until TEXT [--unless TEXT] |\n"
+	"       --event NAME]\n"
 	"Send a request to a monitor of QEMU, and print what it returns. With --until,\n"
-	"ask again until that has TEXT; with --event, wait for the event after it.\n"
+	"ask again until that has TEXT, or give up when it has that of --unless; with\n"
+	"--event, wait for the event after it.\n"
 	"Exit status: 0 done, 1 refused, or not in time, 2 wrong usage.\n";
 
 static bool read_until(struct lines *monitor, time_t deadline, const char *text,
@@ -45,17 +47,19 @@ static bool ask(struct lines *monitor, time_t deadline, const char *request,
 int main(int argc, char **argv)
 {
 	const struct timespec look = {.tv_nsec = LOOK_NS};
-	const char *until = NULL, *event = NULL;
+	const char *until = NULL, *unless = NULL, *event = NULL;
 	struct lines monitor;
 	char line[LINES_MAX];
 	time_t deadline;
 	bool done;
 
-	if (argc == 6 && !strcmp(argv[4], "--until"))
+	if ((argc == 6 || (argc == 8 && !strcmp(argv[6], "--unless"))) &&
+	    !strcmp(argv[4], "--until")) {
 		until = argv[5];
-	else if (argc == 6 && !strcmp(argv[4], "--event"))
+		unless = argc == 8 ? argv[7] : NULL;
+	} else if (argc == 6 && !strcmp(argv[4], "--event")) {
 		event = argv[5];
-	else if (argc != 4) {
+	} else if (argc != 4) {
 		fputs(usage, stderr);
 		return 2;
 	}
@@ -69,6 +73,10 @@ int main(int argc, char **argv)
 	       read_until(&monitor, deadline, "\"return\":", line) &&
 	       ask(&monitor, deadline, argv[3], line);
 	while (done && until && !strstr(line, until)) {
+		if (unless && strstr(line, unless)) {
+			done = false;
+			break;
+		}
 		nanosleep(&look, NULL);
 		done = ask(&monitor, deadline, argv[3], line);
 	}
