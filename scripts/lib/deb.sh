@@ -265,9 +265,11 @@ deb_fetch_source() {
 	deb_say "fetching the source of $package ($suite)"
 	deb_apt "$release" apt-get "${apt[@]}" update >&2 || return 1
 	while read -r version; do
+		# Of a version that was not fetched in whole, the .dsc may be here.
+		rm -f "$own"/*.dsc
 		(cd "$own" && deb_apt "$release" apt-get "${apt[@]}" \
 			--download-only source "$package=$version" >&2) || continue
-		dpkg-source -q --no-check -x "$own/$package"_*.dsc "$dir" >&2 &&
+		dpkg-source -q --no-check --no-copy -x "$own/$package"_*.dsc "$dir" >&2 &&
 			rm -rf "$own"
 		return
 	done < <(deb_apt "$release" apt-cache "${apt[@]}" showsrc "$package" |
