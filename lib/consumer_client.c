@@ -566,6 +566,16 @@ static int on_change(struct kvmvmem_consumer *consumer, bool populate,
 		return not_vmemd(error, "an event beyond the region");
 	ret = do_event(consumer, populate, first, end, &lost);
 	kvmvmem_text_of(-ret, text, sizeof(text));
+	/*
+	 * A "no" says that nothing of the event is mapped, and vmemd discards the
+	 * memory. Without an answer the end of the connection says that all of it
+	 * may be: vmemd keeps it until it is unmapped.
+	 */
+	if (lost && populate)
+		return kvmvmem_fail(error, -EIO,
+				    "cannot map, and cannot undo what was "
+				    "done: %s",
+				    text);
 	kvmvmem_request_begin(out, DONE_ID, "done");
 	kvmvmem_request_size(out, "seq", seq);
 	kvmvmem_request_bool(out, "ok", !ret);
@@ -575,8 +585,8 @@ static int on_change(struct kvmvmem_consumer *consumer, bool populate,
 	if (!lost)
 		return 0;
 	return kvmvmem_fail(error, -EIO,
-			    "cannot %s, and cannot undo what was done: %s",
-			    populate ? "map" : "unmap", text);
+			    "cannot unmap, and cannot undo what was done: %s",
+			    text);
 }
 
 static int on_event(struct kvmvmem_consumer *consumer, struct kvmvmem_json line,

@@ -271,6 +271,32 @@ static void what_cannot_be_undone_closes(void **state)
 	assert_int_equal(record_mask(&f->record), 0);
 }
 
+/* The first plug of a consumer that has nothing else to be known by. */
+static void what_is_mapped_half_is_claimed(void **state)
+{
+	struct fixture *f = *state;
+
+	start(f, KVMVMEM_EACH_BLOCK, 0);
+	dispatch_until(f, KVMVMEM_SUBSCRIBED);
+	f->record.map_fails = 2;
+	f->record.unmap_fails = 1;
+	real_consumers_ask(&f->real, "plug", 1, 4);
+	assert_int_equal(dispatch_until_error(f), -EIO);
+	assert_int_equal(real_consumers_answer(&f->real, HANG_MS), -EBUSY);
+	assert_int_not_equal(record_mask(&f->record), 0);
+	/* No other memory may take the place of what is mapped. */
+	real_consumers_ask(&f->real, "plug", 1, 4);
+	assert_int_equal(real_consumers_answer(&f->real, HANG_MS), -EBUSY);
+	assert_int_equal(real_consumers_plugged(&f->real), 0);
+	f->record.map_fails = -1;
+	f->record.unmap_fails = -1;
+	assert_int_equal(kvmvmem_consumer_resume(f->consumer, &f->error), 0);
+	assert_int_equal(record_mask(&f->record), 0);
+	dispatch_until(f, KVMVMEM_SUBSCRIBED);
+	assert_int_equal(request(f, "plug", 1, 4), 0);
+	assert_int_equal(record_mask(&f->record), 30);
+}
+
 /* What was there before cannot be refused. */
 static void one_that_is_closed_knows_why_and_may_come_again(void **state)
 {
@@ -523,6 +549,7 @@ int main(void)
 		T(memslots_come_first_and_go_last),
 		T(a_refusal_in_the_middle_changes_nothing),
 		T(what_cannot_be_undone_closes),
+		T(what_is_mapped_half_is_claimed),
 		T(one_that_is_closed_knows_why_and_may_come_again),
 		T(what_is_mapped_outlives_vmemd),
 		T(vmemd_may_end_at_any_time),

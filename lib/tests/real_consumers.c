@@ -65,6 +65,12 @@ static void on_done(void *arg, int result)
 	control_answer(&s->control, token, 0, new_result(result), "");
 }
 
+/* A consumer has let go of memory that was kept for it. */
+static void on_released(void *arg)
+{
+	discard_unplugged(arg);
+}
+
 static int handle_guest(struct control_call *call, struct served *s, int ret)
 {
 	if (ret == -EINPROGRESS)
@@ -184,6 +190,7 @@ static void serve(int listen_fd, uint32_t plugged, bool attached)
 			backing_plug(b, RECORD_GPA + i * RECORD_BLOCK,
 				     RECORD_BLOCK);
 	b->done = on_done;
+	b->released = on_released;
 	b->arg = &s;
 	assert_true(sd_event_new(&s.event) >= 0);
 	assert_int_equal(consumers_start(&s.consumers, s.event, b,
