@@ -344,7 +344,9 @@ struct kvmvmem_range {
  * @unit: enum kvmvmem_unit
  * @control_path: control socket of vmemd
  * @device: name of the virtio-mem device; NULL: the only one
- * @name: of the consumer, for people: 1 to 63 letters without spaces
+ * @name: of the consumer: 1 to 63 letters without spaces. Each consumer of a process
+ *	has another: it comes back by its name, and takes the place of one that
+ *	seems to be connected
  * @memslots: how many memslots it can have; 0: any number
  * @used: how many of them the VMM has for itself
  * @reserved: how many the VMM will need besides

@@ -1283,9 +1283,6 @@ static void another_of_its_name_is_not_it(void **state)
 	accept_all(b);
 	assert_int_equal(f->consumers.nr_consumers, 2);
 	assert_int_equal(
-		consumers_forget(&f->consumers, "mapper0", &second, &err),
-		-EBUSY);
-	assert_int_equal(
 		consumers_forget(&f->consumers, "mapper0", &stranger, &err),
 		-EBUSY);
 	assert_int_equal(consumers_forget(&f->consumers, "mapper1", NULL, &err),
@@ -1295,8 +1292,42 @@ static void another_of_its_name_is_not_it(void **state)
 		consumers_forget(&f->consumers, "mapper0", &first, &err), 0);
 	assert_int_equal(f->consumers.nr_consumers, 1);
 	assert_non_null(b->consumer);
+	/* It has let go of all, and the end of its connection is not known yet. */
+	assert_int_equal(
+		consumers_forget(&f->consumers, "mapper0", &second, &err), 0);
+	assert_int_equal(f->consumers.nr_consumers, 0);
+	assert_null(b->consumer);
 	end_process(first.pid);
 	end_process(second.pid);
+}
+
+/* Its process may be faster than the end of its first connection. */
+static void it_is_one_with_two_connections(void **state)
+{
+	struct fixture *f = *state;
+	struct mapper *a = &f->mappers[0], *b = &f->mappers[1];
+	struct peer first = {.uid = 1000}, again;
+
+	first.pid = start_process(&first.pidfd);
+	again = first;
+	again.pidfd = dup(first.pidfd);
+	assert_true(again.pidfd >= 0);
+	assert_int_equal(plug(f, 0, 4), 0);
+	assert_int_equal(subscribe(f, a, "mapper0", &first), 0);
+	run(f);
+	accept_all(a);
+	assert_int_equal(subscribe(f, b, "mapper0", &again), 0);
+	assert_int_equal(f->consumers.nr_consumers, 1);
+	assert_null(a->consumer);
+	assert_non_null(strstr(a->closed, "another connection"));
+	run(f);
+	accept_all(b);
+	assert_int_equal(f->consumers.nr_consumers, 1);
+	assert_int_equal(unplug(f, 0, 4), -EINPROGRESS);
+	accept_all(b);
+	wait_for_done(f, 1);
+	assert_int_equal(f->result, 0);
+	end_process(first.pid);
 }
 
 /* It is waited for once, not each time that it goes. */
@@ -1436,7 +1467,9 @@ static void a_file_that_is_no_good_is_refused(void **state)
 {
 	struct fixture *f = *state;
 	int fd = memfd_create("claims", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	static uint8_t page[CLAIMS_SIZE];
 	const uint64_t bad = ~0ULL;
+	unsigned int refused = 0;
 	int pipes[2];
 
 	assert_int_equal(pipe(pipes), 0);
@@ -1446,21 +1479,27 @@ static void a_file_that_is_no_good_is_refused(void **state)
 	assert_int_equal(keep(f, fd, 7), 0);
 	add_mapper(f, 0);
 	consumers_stop(&f->consumers);
+	assert_int_equal(pread(fd, page, CLAIMS_SIZE, 0), CLAIMS_SIZE);
 	/* All of it, word by word; what is found is refused or taken. */
 	for (off_t at = 0; at < CLAIMS_SIZE; at += sizeof(bad)) {
-		uint64_t was;
+		int ret;
 
-		assert_int_equal(pread(fd, &was, sizeof(was), at), sizeof(was));
 		assert_int_equal(pwrite(fd, &bad, sizeof(bad), at),
 				 sizeof(bad));
 		assert_int_equal(consumers_start(&f->consumers, f->event,
 						 f->backing, SLOT, FIRST_SLOT),
 				 0);
-		keep(f, fd, 7);
+		ret = keep(f, fd, 7);
+		if (ret)
+			assert_int_equal(ret, -EINVAL);
+		refused += ret != 0;
+		if (at < 2 * (off_t)sizeof(bad))
+			assert_int_equal(ret, -EINVAL);
 		consumers_stop(&f->consumers);
-		assert_int_equal(pwrite(fd, &was, sizeof(was), at),
-				 sizeof(was));
+		assert_int_equal(pwrite(fd, page, CLAIMS_SIZE, 0), CLAIMS_SIZE);
 	}
+	/* Magic, version, each "used"; and of the claim its process and its state. */
+	assert_true(refused >= 2 + CLAIMS_MAX + 3);
 	assert_int_equal(consumers_start(&f->consumers, f->event, f->backing,
 					 SLOT, FIRST_SLOT),
 			 0);
@@ -1501,6 +1540,7 @@ int main(void)
 		T(one_that_has_nothing_is_not_away),
 		T(the_end_of_its_process_is_its_end),
 		T(another_of_its_name_is_not_it),
+		T(it_is_one_with_two_connections),
 		T(coming_and_going_holds_up_nobody),
 		cmocka_unit_test(
 			an_event_is_not_larger_than_can_be_done_in_time),

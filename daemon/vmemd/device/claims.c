@@ -134,18 +134,24 @@ int claims_open(struct claims *claims, int fd,
 	if (ret)
 		goto failed;
 	claims->file = claims->map.at;
-	if (claims->file->magic != MAGIC ||
-	    memcmp(&claims->file->region, region, sizeof(*region))) {
+	/* A file without magic is new, or its creator was killed. */
+	if (!claims->file->magic) {
 		create(claims->file, region);
-		return 0;
-	}
-	if (claims->file->version == VERSION) {
-		ret = read_claims(claims, err);
-	} else {
+		ret = 0;
+	} else if (claims->file->magic != MAGIC) {
+		ret = error_set(err, -EINVAL,
+				"\"consumers\" descriptor: not a file of "
+				"consumers");
+	} else if (claims->file->version != VERSION) {
 		ret = error_set(err, -EINVAL,
 				"\"consumers\" descriptor: layout %" PRIu64
 				", this vmemd knows %d",
 				claims->file->version, VERSION);
+	} else if (memcmp(&claims->file->region, region, sizeof(*region))) {
+		create(claims->file, region);
+		ret = 0;
+	} else {
+		ret = read_claims(claims, err);
 	}
 	if (ret)
 		claims_close(claims);

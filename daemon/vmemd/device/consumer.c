@@ -992,9 +992,44 @@ static bool is_same(const struct consumer *consumer, const struct peer *peer)
 	       peer_may_be(&consumer->peer, peer);
 }
 
+/* Is the process known to be that of a consumer? */
+static bool is_process(const struct consumer *consumer, const struct peer *peer)
+{
+	return peer->pid && consumer->peer.pid == peer->pid &&
+	       is_same(consumer, peer);
+}
+
+/*
+ * One that seems to be connected, while its process speaks for it on another
+ * connection: the end of the first has not been read yet.
+ */
+static struct consumer *find_present(const struct consumers *consumers,
+				     const char *name, const struct peer *peer)
+{
+	struct consumer *consumer = consumers->list;
+
+	while (consumer &&
+	       (consumer->ended || consumer->away ||
+		strcmp(consumer->name, name) || !is_process(consumer, peer)))
+		consumer = consumer->next;
+	return consumer;
+}
+
+/* Its process speaks for it on another connection from now on. */
+static void leave_for_another(struct consumers *consumers, const char *name,
+			      const struct peer *peer)
+{
+	struct consumer *consumer = find_present(consumers, name, peer);
+
+	if (consumer)
+		close_consumer(consumer,
+			       "its process has another connection for it");
+}
+
 /**
  * consumers_forget() - those of this name that are away have nothing mapped
- * @peer: their process says so; NULL: an operator does
+ * @peer: their process says so, also of one whose connection has not ended;
+ *	NULL: an operator does
  * @err: what is wrong, on error
  *
  * Return: 0; -ENOENT none is; -EBUSY one is there.
@@ -1005,6 +1040,8 @@ int consumers_forget(struct consumers *consumers, const char *name,
 	struct consumer *consumer;
 	bool there = false, forgotten = false;
 
+	if (peer)
+		leave_for_another(consumers, name, peer);
 	for (consumer = consumers->list; consumer; consumer = consumer->next) {
 		if (consumer->ended || strcmp(consumer->name, name))
 			continue;
@@ -1289,6 +1326,7 @@ int consumer_new(struct consumer **consumerp, struct consumers *consumers,
 			     config->others, err);
 	if (ret)
 		return ret;
+	leave_for_another(consumers, config->name, &config->peer);
 	*consumerp = find_away(consumers, config->name, &config->peer);
 	if (*consumerp) {
 		resume(*consumerp, config, ops, arg);
