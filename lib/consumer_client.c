@@ -874,7 +874,8 @@ static void unsubscribe(struct kvmvmem_consumer *consumer)
 		ready.events = out->length ? POLLOUT : 0;
 		left = deadline - kvmvmem_now_ms();
 		if (!out->length || left <= 0 ||
-		    poll(&ready, 1, kvmvmem_poll_ms(left)) < 0)
+		    (poll(&ready, 1, kvmvmem_poll_ms(left)) < 0 &&
+		     errno != EINTR))
 			break;
 		flush(consumer);
 	}
@@ -887,9 +888,16 @@ static void unsubscribe(struct kvmvmem_consumer *consumer)
 	if (out->length || shutdown(consumer->fd, SHUT_WR))
 		return;
 	ready.events = POLLIN;
-	while (got > 0 && (left = deadline - kvmvmem_now_ms()) > 0 &&
-	       poll(&ready, 1, kvmvmem_poll_ms(left)) > 0)
-		got = recv(consumer->fd, rest, sizeof(rest), MSG_DONTWAIT);
+	/* A signal is no reason to leave what would reset the connection. */
+	while (got > 0 && (left = deadline - kvmvmem_now_ms()) > 0) {
+		int nr = poll(&ready, 1, kvmvmem_poll_ms(left));
+
+		if (!nr || (nr < 0 && errno != EINTR))
+			break;
+		if (nr > 0)
+			got = recv(consumer->fd, rest, sizeof(rest),
+				   MSG_DONTWAIT);
+	}
 }
 
 void kvmvmem_consumer_free(struct kvmvmem_consumer *consumer)

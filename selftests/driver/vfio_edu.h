@@ -25,6 +25,7 @@ struct vfio_edu {
 	volatile uint8_t *registers;
 };
 
+void vfio_edu_need(void);
 void vfio_edu_open(struct vfio_edu *edu);
 
 /* Return: 0, or an errno of the ioctl. */
