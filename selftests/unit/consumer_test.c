@@ -4,6 +4,7 @@
  * becomes of a request that one of them refuses, or does not answer.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -1301,6 +1302,40 @@ static void another_of_its_name_is_not_it(void **state)
 	end_process(second.pid);
 }
 
+static void *wait_for_end(void *arg)
+{
+	const int *pipes = arg;
+	const pid_t tid = gettid();
+	char end;
+
+	(void)!write(pipes[1], &tid, sizeof(tid));
+	(void)!read(pipes[2], &end, 1);
+	return NULL;
+}
+
+/* Numbers are used again, also for threads, which are no process. */
+static void a_number_that_is_a_threads_is_no_process(void **state)
+{
+	struct peer peer = PEER_UNKNOWN;
+	pthread_t thread;
+	int pipes[4];
+
+	(void)state;
+	assert_int_equal(pipe(pipes), 0);
+	assert_int_equal(pipe(pipes + 2), 0);
+	assert_int_equal(pthread_create(&thread, NULL, wait_for_end, pipes), 0);
+	assert_int_equal(read(pipes[0], &peer.pid, sizeof(peer.pid)),
+			 sizeof(peer.pid));
+	assert_int_equal(peer_find(&peer), -ESRCH);
+	assert_int_equal(write(pipes[3], "", 1), 1);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	for (int i = 0; i < 4; i++)
+		close(pipes[i]);
+	peer.pid = getpid();
+	assert_int_equal(peer_find(&peer), 0);
+	peer_close(&peer);
+}
+
 /* Its process may be faster than the end of its first connection. */
 static void it_is_one_with_two_connections(void **state)
 {
@@ -1541,6 +1576,7 @@ int main(void)
 		T(the_end_of_its_process_is_its_end),
 		T(another_of_its_name_is_not_it),
 		T(it_is_one_with_two_connections),
+		cmocka_unit_test(a_number_that_is_a_threads_is_no_process),
 		T(coming_and_going_holds_up_nobody),
 		cmocka_unit_test(
 			an_event_is_not_larger_than_can_be_done_in_time),

@@ -75,6 +75,15 @@ int peer_of_socket(struct peer *peer, int fd)
 	return 0;
 }
 
+/*
+ * Does an error of pidfd_open(2) say that no process has the number? It may be a
+ * thread's now: EINVAL, and ENOENT since Linux 6.9.
+ */
+static bool number_is_free(int error)
+{
+	return error == ESRCH || error == EINVAL || error == ENOENT;
+}
+
 /**
  * peer_find() - the process of a peer that is known by its numbers
  * @peer: its @pid is of our PID namespace; gets a @pidfd if there is one
@@ -87,7 +96,7 @@ int peer_find(struct peer *peer)
 
 	peer->pidfd = peer->pid ? open_pid(peer->pid) : -1;
 	if (peer->pidfd < 0)
-		return peer->pid && errno == ESRCH ? -ESRCH : 0;
+		return peer->pid && number_is_free(errno) ? -ESRCH : 0;
 	id = id_of(peer->pidfd);
 	if (!peer->id || !id || peer->id == id)
 		return 0;
