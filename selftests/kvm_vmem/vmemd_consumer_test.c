@@ -38,13 +38,19 @@ static void set_up(struct served_region *f)
 	served_region_start(f, GPA, REGION_SIZE, BLOCK, SLOT_SIZE);
 }
 
-static void subscribe(const struct served_region *f, struct consumer_client *c)
+static void subscribe_as(const struct served_region *f,
+			 struct consumer_client *c, const char *name)
 {
 	struct consumer_event event;
 
-	consumer_subscribe(c, f->path, "test", 0, NULL, 0);
+	consumer_subscribe(c, f->path, name, 0, NULL, 0);
 	consumer_next(c, &event);
 	EXPECT_EQ(strcmp(event.name, "subscribed"), 0);
+}
+
+static void subscribe(const struct served_region *f, struct consumer_client *c)
+{
+	subscribe_as(f, c, "test");
 }
 
 static void put(struct served_region *f, bool plug, unsigned int block,
@@ -148,7 +154,7 @@ static void what_it_refuses_has_not_been(const void *arg)
 
 	(void)arg;
 	set_up(&f);
-	subscribe(&f, &a);
+	subscribe_as(&f, &a, "other");
 	subscribe(&f, &b);
 	put(&f, true, 0, 6);
 	expect_event(&a, "populate", 0, 6, &event);

@@ -143,10 +143,12 @@ static int need_device(struct vmem *vmem, struct control_call *call,
 	ret = find_device(vmem, call, device);
 	if (ret)
 		return ret;
-	if (!*device)
-		return error_set(&call->error, -EINVAL,
-				 "\"device\" is needed, one of: %s",
-				 device_names(vmem, names));
+	if (!*device) {
+		error_set(&call->error, -EINVAL,
+			  "\"device\" is needed, one of: %s",
+			  device_names(vmem, names));
+		return -EINVAL;
+	}
 	call->subject = (*device)->index;
 	return 0;
 }

@@ -1178,7 +1178,8 @@ static int make_consumer(struct consumer **consumerp,
 	ret = add_sources(consumer);
 	if (ret) {
 		release_consumer(consumer);
-		return error_set(err, ret, "event loop: %s", strerror(-ret));
+		error_set(err, ret, "event loop: %s", strerror(-ret));
+		return ret;
 	}
 	if (blocks_init(&consumer->told, consumers->backing->plugged.nr)) {
 		release_consumer(consumer);
@@ -1190,7 +1191,8 @@ static int make_consumer(struct consumer **consumerp,
 	return 0;
 
 no_memory:
-	return error_set(err, -ENOMEM, "out of memory");
+	error_set(err, -ENOMEM, "out of memory");
+	return -ENOMEM;
 }
 
 static void list_consumer(struct consumers *consumers,
