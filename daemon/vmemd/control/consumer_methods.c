@@ -121,22 +121,9 @@ static const char *get_text(const struct control_call *call, const char *name)
 	return json_object_get_string(value);
 }
 
-/* Names are shown in terminals and logs. */
-static bool is_name(const char *text)
-{
-	size_t length = text ? strlen(text) : 0;
-
-	if (!length || length >= CONSUMER_NAME_MAX)
-		return false;
-	for (; *text; text++)
-		if (*text <= ' ' || *text > '~')
-			return false;
-	return true;
-}
-
 static int check_name(struct control_call *call, const char *name)
 {
-	if (is_name(name))
+	if (name && claims_is_name(name))
 		return 0;
 	return error_set(&call->error, -EINVAL,
 			 "\"name\" is 1 to %d letters without spaces",

@@ -62,8 +62,13 @@ static void create(struct claims_file *file, const struct claims_region *region)
 	store(&file->magic, MAGIC);
 }
 
-/* Names are shown in terminals and logs. */
-static bool is_name(const char name[CONSUMER_NAME_MAX])
+/**
+ * claims_is_name() - can a consumer have this name?
+ * @name: ends where it is CONSUMER_NAME_MAX long, if not before
+ *
+ * Names are shown in terminals and logs.
+ */
+bool claims_is_name(const char *name)
 {
 	size_t length = strnlen(name, CONSUMER_NAME_MAX);
 
@@ -79,7 +84,7 @@ static bool is_damaged(const struct claim *claim)
 {
 	return claim->used > 1 || claim->subscribed > 1 ||
 	       claim->uid > UINT32_MAX || claim->pid > INT_MAX ||
-	       !is_name(claim->name);
+	       !claims_is_name(claim->name);
 }
 
 /* Return: 0; -EINVAL with a text. */

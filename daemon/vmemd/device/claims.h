@@ -66,6 +66,7 @@ struct claims {
 	struct claim was[CLAIMS_MAX];
 };
 
+bool claims_is_name(const char *name);
 int claims_open(struct claims *claims, int fd,
 		const struct claims_region *region, uint64_t pid_namespace,
 		struct error *err);
