@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include <errno.h>
-#include <inttypes.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
 #include <poll.h>
@@ -59,10 +58,7 @@ void driver_region(struct region *r, uint64_t gpa, uint64_t size,
 	memset(r, 0, sizeof(*r));
 	r->dev = kvm_vmem_open();
 	vm_create(&r->vm, 0);
-	if (vm_max_gpa(&r->vm) < gpa + size)
-		tap_skip("the CPU reaches %" PRIu64
-			 " GiB of guest memory, the region ends at %" PRIu64,
-			 vm_max_gpa(&r->vm) >> 30, (gpa + size) >> 30);
+	vm_need_gpa(&r->vm, gpa + size);
 	backing_create(&r->mem, size);
 	r->args = (struct kvm_vmem_create_region){
 		.size = sizeof(r->args),

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,6 +116,17 @@ uint64_t vm_max_gpa(const struct vm *vm)
 	ASSERT_GT(max, 0U);
 	ASSERT_LE(max, 1ULL << MAX_PHYS_BITS);
 	return max;
+}
+
+/** vm_need_gpa() - skip the test where the CPU does not reach up to @end */
+void vm_need_gpa(const struct vm *vm, uint64_t end)
+{
+	const uint64_t max = vm_max_gpa(vm);
+
+	if (max < end)
+		tap_skip("the CPU reaches %" PRIu64
+			 " GiB of guest memory, the region ends at %" PRIu64,
+			 max >> 30, end >> 30);
 }
 
 /** vm_set_region() - KVM's own call for one memslot. Return: 0 or -errno. */

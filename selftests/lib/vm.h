@@ -76,6 +76,7 @@ void vm_create(struct vm *vm, unsigned int flags);
 void vm_destroy(struct vm *vm);
 int vm_check_extension(const struct vm *vm, long cap);
 uint64_t vm_max_gpa(const struct vm *vm);
+void vm_need_gpa(const struct vm *vm, uint64_t end);
 
 int vm_set_region(const struct vm *vm, uint32_t slot, uint32_t flags,
 		  uint64_t gpa, uint64_t size, const void *hva);
