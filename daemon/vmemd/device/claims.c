@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Which consumers may map a region's memory, in a file that outlives vmemd.
+ * A file of the consumers that may map a region's memory. It outlives vmemd.
  *
- * A consumer's maps outlive vmemd, and the connection by which vmemd knows of
- * them does not. So the next vmemd has to know who was there before it changes
- * anything. The file is a memfd of one page, which is passed as "consumers": by
- * a VMM that starts vmemd, or by the service manager, which keeps it.
+ * A consumer's mappings outlive vmemd; its connection does not. A restarted
+ * vmemd must know the consumers before it changes any memory. The file is a
+ * memfd of one page. The VMM or the service manager holds it and passes it to
+ * each vmemd as the descriptor "consumers".
  *
- * What a consumer maps is not in it. One that was there may map any block.
+ * The file does not record which blocks a consumer maps. After a restart, a
+ * recorded consumer is assumed to map any block.
  *
- * The file is mapped, and a store to it is there as soon as it is made. Each
- * entry has a member that is stored last and makes it valid. Others may hold the
- * file, so it is read once, and believed as little as a message.
+ * The file is mapped, so a store survives a kill of vmemd at any point. Each
+ * entry has a member that is stored last and makes the entry valid. Other
+ * processes may write to the file. It is therefore read once, into a copy, and
+ * the copy is checked like a message from a client.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,14 +28,16 @@
 #include "base/log.h"
 #include "device/claims.h"
 
-/* "vmemclms", and the layout of struct claims_file. */
+/* "vmemclms"; VERSION is the layout of struct claims_file. */
 #define MAGIC	0x766d656d636c6d73ULL
 #define VERSION 1
 
 /**
- * struct claims_file - the file
- * @magic: written last, so that a file without it is a new one
- * @version: of this layout
+ * struct claims_file - contents of the file
+ * @magic: written last; a file without it counts as new
+ * @version: version of this layout
+ * @region: region that the claims refer to
+ * @claims: an entry per consumer
  */
 struct claims_file {
 	uint64_t magic;
@@ -45,7 +49,7 @@ struct claims_file {
 _Static_assert(sizeof(struct claims_file) <= CLAIMS_SIZE,
 	       "the file has room for all");
 
-/* It is there at once, and in the order of the program. */
+/* The fences keep the compiler from reordering stores to the file. */
 static void store(volatile uint64_t *field, uint64_t value)
 {
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
@@ -63,10 +67,13 @@ static void create(struct claims_file *file, const struct claims_region *region)
 }
 
 /**
- * claims_is_name() - can a consumer have this name?
- * @name: ends where it is CONSUMER_NAME_MAX long, if not before
+ * claims_is_name() - check the name of a consumer
+ * @name: read up to CONSUMER_NAME_MAX bytes
  *
- * Names are shown in terminals and logs.
+ * Terminals and logs show names, so only printable ASCII without spaces is
+ * accepted.
+ *
+ * Return: whether the name is valid.
  */
 bool claims_is_name(const char *name)
 {
@@ -87,7 +94,7 @@ static bool is_damaged(const struct claim *claim)
 	       !claims_is_name(claim->name);
 }
 
-/* Return: 0; -EINVAL with a text. */
+/* Copy the entries and check them. Return: 0; -EINVAL with @err set. */
 static int read_claims(struct claims *claims, struct error *err)
 {
 	memcpy(claims->was, claims->file->claims, sizeof(claims->was));
@@ -99,13 +106,15 @@ static int read_claims(struct claims *claims, struct error *err)
 }
 
 /**
- * claims_open() - map the file, and make it if it is new
- * @fd: a regular file that may be written, empty if it is new; not kept
- * @region: what it has to be of; of another region it is as good as new
- * @pid_namespace: of peer_namespace()
- * @err: what is wrong, on error
+ * claims_open() - map the file and initialise it if it is new
+ * @claims: to be closed by claims_close()
+ * @fd: a writable regular file, empty if it is new; the caller keeps it
+ * @region: the region; claims for another region are dropped
+ * @pid_namespace: result of peer_namespace()
+ * @err: set on error
  *
- * Return: 0; -EINVAL it is another's; an errno of ftruncate(2) or mmap(2).
+ * Return: 0; -EINVAL: the file is not a claims file, or damaged; an errno of
+ * ftruncate(2) or mmap(2).
  */
 int claims_open(struct claims *claims, int fd,
 		const struct claims_region *region, uint64_t pid_namespace,
@@ -127,7 +136,7 @@ int claims_open(struct claims *claims, int fd,
 		ret = -errno;
 		goto failed;
 	}
-	/* A mapping beyond a file's end is a SIGBUS. Not all files can be sealed. */
+	/* Shrinking the file would cause SIGBUS. Not all files can be sealed. */
 	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
 		log_debug("the consumers' file is not sealed: %s",
 			  strerror(errno));
@@ -139,7 +148,7 @@ int claims_open(struct claims *claims, int fd,
 	if (ret)
 		goto failed;
 	claims->file = claims->map.at;
-	/* A file without magic is new, or its creator was killed. */
+	/* Without magic the file is new, or vmemd was killed in create(). */
 	if (!claims->file->magic) {
 		create(claims->file, region);
 		ret = 0;
@@ -167,7 +176,7 @@ failed:
 			 strerror(-ret));
 }
 
-/* What is in the file stays. */
+/* Unmap the file. Its contents stay. */
 void claims_close(struct claims *claims)
 {
 	file_map_close(&claims->map);
@@ -175,9 +184,12 @@ void claims_close(struct claims *claims)
 }
 
 /**
- * claims_add() - one more consumer
+ * claims_add() - record a consumer
+ * @claims: the file
+ * @name: the consumer's name
+ * @peer: the consumer's process
  *
- * Return: its index; CLAIMS_NONE: there is no file, or no room.
+ * Return: its index; CLAIMS_NONE: there is no file, or the file is full.
  */
 int claims_add(struct claims *claims, const char *name, const struct peer *peer)
 {
@@ -214,12 +226,14 @@ void claims_remove(struct claims *claims, int index)
 }
 
 /**
- * claims_peer() - the process of a claim that was found
+ * claims_peer() - find the process of a claim
+ * @claims: the file
+ * @claim: an entry of @claims->was
  * @peer: to be closed by peer_close()
  *
- * A number of another PID namespace says nothing of who is there.
+ * A PID of another PID namespace is ignored; the process is unknown then.
  *
- * Return: 0, also if it is not known; -ESRCH it has ended.
+ * Return: 0, also if the process is unknown; -ESRCH: the process has ended.
  */
 int claims_peer(const struct claims *claims, const struct claim *claim,
 		struct peer *peer)

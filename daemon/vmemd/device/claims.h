@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Which consumers may map a region's memory, in a file; see claims.c. */
+/* A file of the consumers that may map a region's memory; see claims.c. */
 #ifndef CLAIMS_H
 #define CLAIMS_H
 
@@ -11,22 +11,23 @@
 #include "base/peer.h"
 #include "common/error.h"
 
-/* Longest name of a consumer, with its end. */
+/* Size of a consumer's name, including the NUL. */
 #define CONSUMER_NAME_MAX 64
 
-/* As many as there can be consumers, see consumer.h. */
+/* The maximum number of consumers, see consumer.h. */
 #define CLAIMS_MAX 10
 
-/* Of the file: a page has room for all. */
+/* Size of the file: one page. */
 #define CLAIMS_SIZE 4096
 
-/* Not in the file. */
+/* Index of a consumer that is not in the file. */
 #define CLAIMS_NONE (-1)
 
 /**
- * struct claims_region - what the claims are of
- * @region_id: the kernel's, of which no two regions have the same
- * @gpa, @size: bytes
+ * struct claims_region - the region that the claims refer to
+ * @region_id: unique id given by the kernel
+ * @gpa: start of the region
+ * @size: bytes
  */
 struct claims_region {
 	uint64_t region_id;
@@ -36,10 +37,13 @@ struct claims_region {
 
 /**
  * struct claim - a consumer that may map the memory
- * @used: there is one here; written last
- * @subscribed: it took part in requests
- * @uid, @pid, @process_id: as of struct peer
- * @pid_namespace: that @pid is of; 0: not known
+ * @used: the entry is valid; written last
+ * @subscribed: requests waited for this consumer
+ * @uid: user of the process
+ * @pid: see struct peer
+ * @process_id: id in struct peer
+ * @pid_namespace: PID namespace of @pid; 0: unknown
+ * @name: chosen by the consumer
  */
 struct claim {
 	uint64_t used;
@@ -54,10 +58,12 @@ struct claim {
 struct claims_file;
 
 /**
- * struct claims - the file, mapped
- * @file: NULL: there is none
- * @pid_namespace: ours, 0 if it is not known
- * @was: what was found there, checked; @was[i].used tells where there is one
+ * struct claims - a mapped claims file
+ * @file: the mapping; NULL: there is no file
+ * @map: see base/file_map.h
+ * @pid_namespace: PID namespace of vmemd; 0: unknown
+ * @was: checked copy of the entries that were found in the file; @was[i].used
+ *	says whether entry i was valid
  */
 struct claims {
 	struct claims_file *file;

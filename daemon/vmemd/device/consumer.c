@@ -1,82 +1,84 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Consumers: who else maps a device's memory, and must know before the guest.
+ * Consumers: processes other than the guest that map a device's memory.
  *
- * A vhost device in the kernel has a table of the guest's memory, VFIO pins
- * what a device may reach, a VMM may have maps of its own. Memory that the
- * guest is told of before them is memory that a device cannot reach, and memory
- * that they keep after it is gone is not given back, or is another owner's.
+ * A vhost device in the kernel has a table of guest memory, VFIO pins the
+ * memory that a device may access, and a VMM may have its own mappings. A
+ * consumer must map a block before the guest uses it, or the device cannot
+ * access the block. A consumer must unmap a block before it is unplugged and
+ * discarded, or the memory is not freed, or its next owner's data is exposed
+ * to the device.
  *
- * Place. struct consumers stands between the device and its backing, as the
- * backing's filter (backing.h). Neither knows what the filter does. Without
- * consumers every operation is passed on as it is.
+ * Placement. struct consumers is the filter (backing.h) between a device and
+ * its backing. Without consumers, it passes each operation on unchanged.
  *
- *	plug:	backing plugs -> all are told -> the guest is answered
- *	unplug:	all let go -> backing unplugs -> the guest is answered
+ *	plug:	backing plugs -> consumers populate -> guest gets the answer
+ *	unplug:	consumers discard -> backing unplugs -> guest gets the answer
  *
- * One rule. Each consumer has a set of blocks, @told, that he has been told of
- * and has taken. There is one set that all are to have: what is plugged, less
- * the blocks of a request that are on their way out (the hole). Whatever has
- * happened - a request, a refusal, a change by others, a consumer that is new -
- * a consumer is told of the first difference, answers, and is told of the next,
- * until there is none. He has one event to answer at a time. What is to go
- * comes before what is to come. So undoing is not a case of its own: the set is
- * what it was, and consumers come back to it.
+ * Synchronisation. @told is the set of blocks that a consumer has populated.
+ * The wanted set is the same for all consumers: the plugged blocks, less the
+ * blocks of the current request while they are being unplugged (the hole). A
+ * consumer gets an event for the first difference between the two sets, answers
+ * it, and gets the next event, until the sets are equal. Discards are sent
+ * before populates. One event at a time is outstanding per consumer. Requests,
+ * refusals, changes by other processes and new consumers are all handled this
+ * way. To undo a change, the wanted set is changed back.
  *
- * Away. What a consumer has mapped does not go with its connection, nor with
- * vmemd: a VMM may restart a thread, or vmemd be killed. A device that can reach
- * memory which was given back writes into somebody else's. So a consumer that has
- * been told of blocks and whose connection ends, or that was closed, keeps its
- * claim on them. It is away, until one of these:
+ * Away. A consumer's mappings may outlive its connection and vmemd: a VMM may
+ * restart a thread, vmemd may be killed. A device that still maps freed memory
+ * can corrupt its next owner's data. So a consumer that may have blocks keeps
+ * its claim on them when its connection ends or is closed. It is away until one
+ * of these:
  *
- *	- it is back: the same process subscribes by the same name. It is told to
- *	  let go of what it may have and is not to have, and then again of all
- *	  that it is to have. From then on what it has is known.
- *	- it unsubscribes, which says that it has let go of all
- *	- its process has ended, and its maps with it, see base/peer.c
- *	- an operator says that it has gone
+ *	- The same process subscribes with the same name. It is sent discards
+ *	  for the blocks that it may have and must not have, then populates for
+ *	  all wanted blocks. After that @told is certain again.
+ *	- The consumer unsubscribes, which states that it maps nothing.
+ *	- Its process ends, which removes its mappings; see base/peer.c.
+ *	- An operator states that the consumer is gone.
  *
- * Requests wait for one that has just gone away, @answer_usec long. Then what
- * it would have to be told of is answered BUSY: a plug, and an unplug of what it
- * may have. What it may have is not discarded.
+ * Requests wait up to @answer_usec for a consumer that has just gone away.
+ * After that, plugs, and unplugs of blocks that the consumer may have, are
+ * answered BUSY. Blocks that the consumer may have are not discarded.
  *
- * A daemon that is started again finds the claims in a file (claims.c). Who has
- * one is away, and may have any block.
+ * A restarted daemon reads the consumers from a file (claims.c). Each of them
+ * is away, and may have any block.
  *
- * Refusal. One who refuses to populate has the plug undone: the others let go,
- * the backing unplugs, the guest is answered BUSY. One who refuses to let go
- * has the unplug end before the backing was asked: the others populate again,
- * then the guest is answered BUSY, since it may use the memory after that. What
- * was done by others, UNPLUG_ALL, what must be undone, and what was there when
- * he came cannot be refused: he is closed instead, and away. The device's owner
- * is told by the reason of the answer.
+ * Refusal. If a consumer refuses a populate, the plug is undone: the other
+ * consumers discard, the backing unplugs, and the guest gets BUSY. If a
+ * consumer refuses a discard, the unplug ends before it reaches the backing:
+ * the other consumers populate again, and then the guest gets BUSY, because it
+ * may use the memory after the answer. The answer's reason names the consumer.
+ * These cannot be refused: changes by other processes, UNPLUG_ALL, the undoing
+ * of a change, and blocks that were plugged before the consumer subscribed. A
+ * consumer that refuses one of them is closed, and is away.
  *
- * Where a plug cannot be undone, as the backing fails, it stands: the consumer
- * that refused is closed, and the guest is answered ACK. The other way round
- * the guest would be told that it has no memory which it has.
+ * If the backing fails to undo a plug, the plug stands: the consumer that
+ * refused is closed, and the guest gets ACK. With any other answer the guest
+ * would not know about memory that it has.
  *
- * Time. One who does not answer in @answer_usec is closed, and counts as having
- * refused: he is away, as he may still have maps. Events have a bounded size, so
- * that one who has much to do answers many.
+ * Timeout. A consumer that does not answer within @answer_usec is closed. This
+ * counts as a refusal. The consumer is away, since it may still have mappings.
+ * The size of an event is bounded, so that a long operation is answered in
+ * parts.
  *
- * A consumer that is new is told of all that is there first, an event for each
- * run of blocks. Meanwhile requests do not wait until he has it, but they do
- * wait until he has let go. One that is back is told of all again, and what he
- * is not told of then has gone meanwhile.
+ * A new consumer first gets an event for each run of plugged blocks. Until it
+ * has them all, requests do not wait for its populates, but they do wait for
+ * its discards. A consumer that is back gets all wanted blocks again; any other
+ * block was unplugged meanwhile.
  *
- * The end of a consumer. It may be noticed anywhere, also while the list is
- * walked. So it is marked, and freed by reap() from the loop. One that is marked
- * is told nothing and has nothing.
+ * Lifetime. A consumer may end while the list is being walked. So it is only
+ * marked (@ended), and reap() frees it from the event loop. A marked consumer
+ * gets no events and has no blocks.
  *
- * Where the next difference is looked for. A guest chooses how many runs of
- * blocks there are, and there is an event for each. So a consumer remembers up
- * to where there is no difference, of each kind, and recheck() goes back to
- * where something has changed.
+ * Cost. The guest chooses the number of runs of blocks, and each run is an
+ * event. So each consumer has a position per direction below which there is no
+ * difference, and recheck() moves the positions back to a change.
  *
- * Memslots. An event has the blocks, and the memslots that have come or will go
- * by it: VFIO maps the former, vhost the latter, which have unplugged blocks as
- * well. Memslots are reckoned by what the consumer has, so that each comes once
- * and goes once for him.
+ * Memslots. An event has the blocks, which VFIO maps, and the memslots that it
+ * adds or removes, which vhost maps and which include unplugged blocks. The
+ * memslots are derived from @told, so that a consumer sees each of them added
+ * and removed once.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -117,9 +119,9 @@ static uint64_t min(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-/* --- The set that all are to have --- */
+/* --- The wanted set --- */
 
-/* First block from @from on that is in it. */
+/* First wanted block at or after @from, or the number of blocks. */
 static uint64_t next_wanted(const struct consumers *consumers, uint64_t from)
 {
 	const struct blocks *plugged = &consumers->backing->plugged;
@@ -131,7 +133,7 @@ static uint64_t next_wanted(const struct consumers *consumers, uint64_t from)
 	return blocks_next(plugged, end, true);
 }
 
-/* First block from @from on that is not in it. */
+/* First block at or after @from that is not wanted. */
 static uint64_t next_unwanted(const struct consumers *consumers, uint64_t from)
 {
 	const struct blocks *plugged = &consumers->backing->plugged;
@@ -147,7 +149,7 @@ static bool is_wanted(const struct consumers *consumers, uint64_t block)
 	return next_wanted(consumers, block) == block;
 }
 
-/* From block @from on the set has changed, or what a consumer has of it. */
+/* The wanted set, or the consumer's set, may have changed from @from on. */
 static void recheck_one(struct consumer *consumer, uint64_t from)
 {
 	consumer->discard_from = min(consumer->discard_from, from);
@@ -172,11 +174,12 @@ static bool overlaps(const struct consumers *consumers,
 	       consumers->first < first + nr;
 }
 
-/* --- Telling --- */
+/* --- Events --- */
 
 /*
- * First block from @from on that one set has and the other has not. Of the hole
- * nobody is to have anything: @in_hole, what is found there counts, else not.
+ * First block at or after @from that is in @has and not in @has_not.
+ * @in_hole: within the hole, each block of @has counts as a difference; false:
+ * none does
  */
 static uint64_t next_difference(const struct consumers *consumers,
 				const struct blocks *has,
@@ -198,7 +201,7 @@ static uint64_t next_difference(const struct consumers *consumers,
 	return at < end ? at : blocks_next_missing(has, has_not, at, has->nr);
 }
 
-/* Where an event ends that begins with block @first. */
+/* End of an event for the run @first to @end, cut at the maximum size. */
 static uint64_t limit_event(const struct consumers *consumers, uint64_t first,
 			    uint64_t end)
 {
@@ -207,7 +210,7 @@ static uint64_t limit_event(const struct consumers *consumers, uint64_t first,
 	return min(end, first + (most ? most : 1));
 }
 
-/* A run that is to go: it begins and ends with blocks that are there. */
+/* The next run to discard: the consumer has its first and its last block. */
 static bool find_discard(struct consumer *consumer, uint64_t *first,
 			 uint64_t *end)
 {
@@ -226,7 +229,10 @@ static bool find_discard(struct consumer *consumer, uint64_t *first,
 	return true;
 }
 
-/* A run that is to come: nothing of it is there, or it is to be repeated. */
+/*
+ * The next run to populate. Below @repeat_from, it has only blocks that the
+ * consumer does not have.
+ */
 static bool find_populate(struct consumer *consumer, uint64_t *first,
 			  uint64_t *end)
 {
@@ -249,9 +255,10 @@ static bool find_populate(struct consumer *consumer, uint64_t *first,
 }
 
 /*
- * The memslots of which blocks @first to @end - 1 are all that the consumer
- * has, or will have. The outer two may have others of his. What is still to be
- * repeated to him he may not have.
+ * The memslots in which the consumer has no blocks besides @first to @end - 1.
+ * Only the first and the last memslot of the range can have others. For a
+ * populate, blocks from @repeat_from on do not count: the consumer may not have
+ * them.
  */
 static void find_slots(const struct consumer *consumer, uint64_t first,
 		       uint64_t end, struct consumer_event *event)
@@ -286,7 +293,7 @@ static void wait_no_more(struct consumer *consumer)
 	sd_event_source_set_enabled(consumer->grace, SD_EVENT_OFF);
 }
 
-/* It has all that is there, and nothing else. */
+/* The consumer's set equals the wanted set. */
 static void take_part(struct consumer *consumer)
 {
 	struct consumers *consumers = consumer->consumers;
@@ -302,8 +309,10 @@ static void take_part(struct consumer *consumer)
 }
 
 /*
- * Tell of the next difference. Return: whether there is none, nor was; of one
- * that is away, whether it is waited for no more.
+ * Send an event for the next difference, unless one is outstanding.
+ *
+ * Return: true if the consumer is in sync; if it is away, true once requests no
+ * longer wait for it.
  */
 static bool tell(struct consumer *consumer)
 {
@@ -337,7 +346,7 @@ static bool tell(struct consumer *consumer)
 	return false;
 }
 
-/* Does a consumer have blocks of the range, or may be taking some just now? */
+/* May the consumer map blocks of the range? An outstanding event counts. */
 static bool holds(const struct consumer *consumer, uint64_t first, uint64_t nr)
 {
 	const struct consumers *consumers = consumer->consumers;
@@ -355,7 +364,7 @@ static bool holds(const struct consumer *consumer, uint64_t first, uint64_t nr)
 	return event_first < first + nr && first < event_first + event_nr;
 }
 
-/* Tell all. Return: whether the request need not wait for any. */
+/* Send events. Return: whether the request need not wait for a consumer. */
 static bool tell_all(struct consumers *consumers)
 {
 	struct consumer *consumer;
@@ -374,7 +383,7 @@ static bool tell_all(struct consumers *consumers)
 
 /* --- The request --- */
 
-/* One that is in no list. */
+/* Free a consumer that is in no list. */
 static void release_consumer(struct consumer *consumer)
 {
 	sd_event_source_disable_unref(consumer->timer);
@@ -410,8 +419,8 @@ static void note_released(const struct consumers *consumers)
 }
 
 /*
- * It has nothing mapped. From here on it is told nothing, and waited for no
- * longer.
+ * The consumer maps nothing any more: drop its claim, send no events, and do
+ * not wait for it.
  */
 static void end_consumer(struct consumer *consumer)
 {
@@ -432,7 +441,7 @@ static void end_consumer(struct consumer *consumer)
 	note_released(consumers);
 }
 
-/* Requests wait for it from now on, but not for long. */
+/* Requests wait for the consumer, for @answer_usec at most. */
 static void await_consumer(struct consumer *consumer)
 {
 	consumer->awaited = true;
@@ -442,11 +451,12 @@ static void await_consumer(struct consumer *consumer)
 }
 
 /*
- * There is no way to it any more. What it was asked to take it may have taken,
- * and what it was asked to let go it may have kept. One that has nothing has
- * ended.
- * @awaited: requests wait for it; but not again for one that has not caught up
- *	since it was away last: coming and going does not hold up a guest
+ * The connection is gone. The consumer may have executed an outstanding
+ * populate, and may not have executed an outstanding discard. A consumer
+ * without blocks ends.
+ * @awaited: requests wait for the consumer to return. They do not wait again
+ *	unless it was in sync since it was last away, so that a consumer which
+ *	reconnects repeatedly cannot stall the guest.
  */
 static void leave(struct consumer *consumer, bool awaited)
 {
@@ -477,7 +487,7 @@ static void leave(struct consumer *consumer, bool awaited)
 	kick(consumers);
 }
 
-/* From the loop, where nobody walks the list. */
+/* Free ended consumers. Runs from the event loop, outside any list walk. */
 static void reap(struct consumers *consumers)
 {
 	struct consumer *consumer = consumers->list, *next;
@@ -499,7 +509,7 @@ static void close_consumer(struct consumer *consumer, const char *reason)
 	leave(consumer, false);
 }
 
-/* One that is away and is waited for no more. */
+/* The next absent consumer that is not awaited, from @consumer on. */
 static const struct consumer *next_away(const struct consumer *consumer)
 {
 	while (consumer &&
@@ -508,7 +518,7 @@ static const struct consumer *next_away(const struct consumer *consumer)
 	return consumer;
 }
 
-/* One that would have to be told of a plug, and cannot be. */
+/* An absent consumer that would have to populate a plug. */
 static const struct consumer *find_untold(const struct consumers *consumers)
 {
 	const struct consumer *consumer = next_away(consumers->list);
@@ -518,7 +528,7 @@ static const struct consumer *find_untold(const struct consumers *consumers)
 	return consumer;
 }
 
-/* One that may have blocks of the request, and cannot be told to let go. */
+/* An absent consumer that may have blocks of the request. */
 static const struct consumer *find_holder(const struct consumers *consumers)
 {
 	const struct consumer *consumer = next_away(consumers->list);
@@ -528,7 +538,7 @@ static const struct consumer *find_holder(const struct consumers *consumers)
 	return consumer;
 }
 
-/* Why a request is answered BUSY. */
+/* Set the reason for answering BUSY. */
 static void note_away(char reason[BACKING_REASON_MAX],
 		      const struct consumer *consumer)
 {
@@ -537,7 +547,7 @@ static void note_away(char reason[BACKING_REASON_MAX],
 		 consumer->name);
 }
 
-/* Is one to come back soon, or to be told of all again? */
+/* Is any consumer awaited? */
 static bool is_awaited(const struct consumers *consumers)
 {
 	const struct consumer *consumer = consumers->list;
@@ -563,11 +573,11 @@ static int do_change(struct consumers *consumers)
 	}
 }
 
-/* The backing has tried to make the device's change, with this result. */
+/* The backing has executed the request, or failed to. */
 static void change_ended(struct consumers *consumers, int ret)
 {
 	consumers->hole = false;
-	/* What is plugged was not as believed, anywhere. */
+	/* -EAGAIN: any block of @plugged may have changed. */
 	recheck(consumers, ret == -EAGAIN ? 0 : consumers->first);
 	consumers->result = ret;
 	consumers->step = ret || consumers->change != CONSUMERS_PLUG
@@ -575,7 +585,7 @@ static void change_ended(struct consumers *consumers, int ret)
 				  : CONSUMERS_TELLING;
 }
 
-/* The backing has tried to undo a plug. */
+/* The backing has undone a plug, or failed to. */
 static void undo_ended(struct consumers *consumers, int ret)
 {
 	const struct blocks *plugged = &consumers->backing->plugged;
@@ -595,8 +605,8 @@ static void undo_ended(struct consumers *consumers, int ret)
 }
 
 /*
- * Nobody is to be waited for. One that is away cannot take part: the request
- * ends, and what was done of it is undone.
+ * All connected consumers have answered. If the request also needs an absent
+ * one, the request fails, and a plug is undone.
  */
 static void give_up_on_away(struct consumers *consumers)
 {
@@ -608,7 +618,7 @@ static void give_up_on_away(struct consumers *consumers)
 		away = find_holder(consumers);
 	if (!away)
 		return;
-	/* What it may have of a plug that is undone is owed until it lets go. */
+	/* Undone blocks stay owed while the absent consumer may have them. */
 	consumers->hole = consumers->step == CONSUMERS_TELLING;
 	consumers->step =
 		consumers->hole ? CONSUMERS_RETRACTING : CONSUMERS_RESTORING;
@@ -618,9 +628,9 @@ static void give_up_on_away(struct consumers *consumers)
 }
 
 /*
- * Go on with the request, and tell consumers of whatever there is.
+ * Send events and advance the request as far as possible.
  *
- * Return: -EINPROGRESS, or its result. It is no more then.
+ * Return: -EINPROGRESS, or the result of the request, which has ended then.
  */
 static int go_on_request(struct consumers *consumers)
 {
@@ -640,7 +650,7 @@ static int go_on_request(struct consumers *consumers)
 		    step != CONSUMERS_UNDOING)
 			return -EINPROGRESS;
 		give_up_on_away(consumers);
-		/* Others are to be told of that first. */
+		/* The wanted set has changed: send events first. */
 		if (consumers->step != step)
 			continue;
 		switch (step) {
@@ -670,13 +680,13 @@ static int go_on_request(struct consumers *consumers)
 					 consumers->reason);
 			return consumers->result;
 		default:
-			/* The backing has it, or there is no request. */
+			/* The backing is busy with it, or there is no request. */
 			return -EINPROGRESS;
 		}
 	}
 }
 
-/* Go on outside of the device's call. */
+/* Advance the request from outside the device's call. */
 static void advance_request(struct consumers *consumers)
 {
 	const struct backing *backing = consumers->backing;
@@ -733,7 +743,7 @@ static int begin_plug(struct consumers *consumers, int ret)
 	return go_on_request(consumers);
 }
 
-/* Requests that change anything are not judged before who was there is back. */
+/* Requests that change blocks do not start while a consumer is awaited. */
 static int consumers_await(struct backing *backing)
 {
 	struct consumers *consumers = to_consumers(backing);
@@ -776,7 +786,7 @@ static int consumers_unplug_all(struct backing *backing)
 	return begin_unplug(consumers);
 }
 
-/* It is carried out already; but consumers may not have been told. */
+/* The backing has executed the request before; consumers may not have. */
 static int consumers_repeat(struct backing *backing, bool plug, uint64_t gpa,
 			    uint64_t size)
 {
@@ -799,7 +809,7 @@ static int consumers_verify(struct backing *backing)
 	return ret;
 }
 
-/* Memory that somebody still has is not to be taken from under him. */
+/* Memory that a consumer may still map must not be discarded. */
 static int consumers_discard(struct backing *backing, uint64_t gpa,
 			     uint64_t size)
 {
@@ -833,18 +843,19 @@ static const struct backing_filter consumers_filter = {
 	.ended = consumers_ended,
 };
 
-/* --- What consumers say --- */
+/* --- What consumers call --- */
 
 /*
- * One has refused an event, which is not out any more: what becomes of the
- * request. Return: whether the consumer may stay.
+ * Apply a consumer's refusal of its event to the request.
+ *
+ * Return: whether the consumer may stay connected.
  */
 static bool refuse_event(struct consumers *consumers, struct consumer *consumer,
 			 const char *reason)
 {
 	const struct consumer_event *event = &consumer->event;
 
-	/* It is not asked for any more: another has refused before him. */
+	/* Another consumer has refused before: the event is obsolete. */
 	if (is_wanted(consumers, block_of(consumers, event->gpa)) !=
 	    event->populate)
 		return true;
@@ -880,7 +891,7 @@ static int on_timeout(sd_event_source *source __attribute__((unused)),
 	return 0;
 }
 
-/* It was away for long. */
+/* Requests stop waiting for the consumer. */
 static int on_grace(sd_event_source *source __attribute__((unused)),
 		    uint64_t usec __attribute__((unused)), void *arg)
 {
@@ -898,7 +909,7 @@ static int on_grace(sd_event_source *source __attribute__((unused)),
 	return 0;
 }
 
-/* The process of one that is away has ended, and its maps with it. */
+/* The process of an absent consumer has ended, and so have its mappings. */
 static int on_process_end(sd_event_source *source __attribute__((unused)),
 			  int fd __attribute__((unused)),
 			  uint32_t revents __attribute__((unused)), void *arg)
@@ -913,14 +924,13 @@ static int on_process_end(sd_event_source *source __attribute__((unused)),
 }
 
 /**
- * consumer_answer() - a consumer's answer
- * @seq: of the event
- * @ok: it has done it
- * @reason: why not, up to CONSUMER_REASON_MAX
+ * consumer_answer() - handle a consumer's answer to its event
+ * @consumer: the consumer; may have been closed on return
+ * @seq: sequence number of the event
+ * @ok: the consumer has executed the event; false: it refuses
+ * @reason: reason of a refusal; cut at CONSUMER_REASON_MAX
  *
- * The consumer may have been closed when this returns.
- *
- * Return: 0; -ENOENT: no event of that number is to be answered.
+ * Return: 0; -ENOENT: the event @seq is not outstanding.
  */
 int consumer_answer(struct consumer *consumer, uint64_t seq, bool ok,
 		    const char *reason)
@@ -939,7 +949,7 @@ int consumer_answer(struct consumer *consumer, uint64_t seq, bool ok,
 	if (ok) {
 		(event->populate ? blocks_set : blocks_clear)(
 			&consumer->told, first, event->size / block_size);
-		/* Repeats come in order, and all before is as it is to be. */
+		/* Repeats are sent in order, so @told is certain up to here. */
 		if (event->populate && first >= consumer->repeat_from)
 			consumer->repeat_from =
 				first + event->size / block_size;
@@ -960,8 +970,8 @@ int consumer_answer(struct consumer *consumer, uint64_t seq, bool ok,
 }
 
 /*
- * The connection of a consumer has ended, and what it maps may not have. What has
- * waited for it goes on from the loop.
+ * The connection of a consumer has ended. Its mappings may still exist. A
+ * request that waits for the consumer continues from the event loop.
  */
 void consumer_gone(struct consumer *consumer)
 {
@@ -972,7 +982,7 @@ void consumer_gone(struct consumer *consumer)
 	leave(consumer, true);
 }
 
-/* A consumer has let go of all, and is one no more. */
+/* A consumer states that it maps nothing and ends its subscription. */
 void consumer_unsubscribe(struct consumer *consumer)
 {
 	struct consumers *consumers = consumer->consumers;
@@ -983,8 +993,8 @@ void consumer_unsubscribe(struct consumer *consumer)
 }
 
 /*
- * Is this the process of a consumer that was there? Another user's can say what
- * it wants.
+ * May @peer act as this absent consumer? Processes of other users, except root,
+ * may not.
  */
 static bool is_same(const struct consumer *consumer, const struct peer *peer)
 {
@@ -992,7 +1002,7 @@ static bool is_same(const struct consumer *consumer, const struct peer *peer)
 	       peer_may_be(&consumer->peer, peer);
 }
 
-/* Is the process known to be that of a consumer? */
+/* Is @peer known to be the consumer's process, as far as PIDs can show? */
 static bool is_process(const struct consumer *consumer, const struct peer *peer)
 {
 	return peer->pid && consumer->peer.pid == peer->pid &&
@@ -1000,8 +1010,8 @@ static bool is_process(const struct consumer *consumer, const struct peer *peer)
 }
 
 /*
- * One that seems to be connected, while its process speaks for it on another
- * connection: the end of the first has not been read yet.
+ * A consumer that counts as connected, although its process has opened another
+ * connection for it: the end of the first connection has not been read yet.
  */
 static struct consumer *find_present(const struct consumers *consumers,
 				     const char *name, const struct peer *peer)
@@ -1015,7 +1025,7 @@ static struct consumer *find_present(const struct consumers *consumers,
 	return consumer;
 }
 
-/* Its process speaks for it on another connection from now on. */
+/* Close the old connection of a consumer that its process replaces. */
 static void leave_for_another(struct consumers *consumers, const char *name,
 			      const struct peer *peer)
 {
@@ -1027,12 +1037,16 @@ static void leave_for_another(struct consumers *consumers, const char *name,
 }
 
 /**
- * consumers_forget() - those of this name that are away have nothing mapped
- * @peer: their process says so, also of one whose connection has not ended;
- *	NULL: an operator does
- * @err: what is wrong, on error
+ * consumers_forget() - end the absent consumers of a name
+ * @consumers: the device's consumers
+ * @name: the name
+ * @peer: the process that states that it maps nothing; the process's old
+ *	connection is closed if it still counts as connected. NULL: an operator
+ *	states that the consumer is gone.
+ * @err: set on error
  *
- * Return: 0; -ENOENT none is; -EBUSY one is there.
+ * Return: 0; -ENOENT: no consumer of that name is away; -EBUSY: one is
+ * connected.
  */
 int consumers_forget(struct consumers *consumers, const char *name,
 		     const struct peer *peer, struct error *err)
@@ -1062,7 +1076,7 @@ int consumers_forget(struct consumers *consumers, const char *name,
 		     : error_set(err, -ENOENT, "no consumer %s is away", name);
 }
 
-/* Others have plugged or unplugged blocks: consumers are told soon. */
+/* Another process has plugged or unplugged blocks: send events soon. */
 void consumers_changed(struct consumers *consumers)
 {
 	if (!consumers->backing)
@@ -1072,8 +1086,8 @@ void consumers_changed(struct consumers *consumers)
 }
 
 /*
- * Can he have all the memslots that may come, those of this device and of
- * @others with it?
+ * Can the consumer handle all memslots of this device, those of @others, and
+ * the ones that it has reserved?
  */
 static int check_memslots(const struct consumers *consumers, const char *name,
 			  const struct consumer_memslots *memslots,
@@ -1090,11 +1104,12 @@ static int check_memslots(const struct consumers *consumers, const char *name,
 }
 
 /**
- * consumers_check() - could all of them take part with these devices besides?
- * @others: memslots that the daemon's other devices may come to
- * @err: who could not, and why, on error
+ * consumers_check() - check each consumer's limit of memslots
+ * @consumers: the device's consumers
+ * @others: most memslots that the daemon's other devices may use
+ * @err: set on error; names the consumer
  *
- * Return: 0; -ENOSPC.
+ * Return: 0; -ENOSPC: a consumer could not handle that many.
  */
 int consumers_check(const struct consumers *consumers, uint64_t others,
 		    struct error *err)
@@ -1110,7 +1125,7 @@ int consumers_check(const struct consumers *consumers, uint64_t others,
 	return ret;
 }
 
-/* Memslots that the one with the fewest can have; 0: none has a limit. */
+/* The lowest limit of memslots of any consumer; 0: no limit. */
 uint64_t consumers_limit(const struct consumers *consumers)
 {
 	const struct consumer *consumer;
@@ -1144,7 +1159,7 @@ static int add_sources(struct consumer *consumer)
 	return ret < 0 ? ret : 0;
 }
 
-/* Notice the end of its process, when it is away. Return: 0, or an errno. */
+/* Watch for the end of the process, while away. Return: 0, or an errno. */
 static int watch_process(struct consumer *consumer)
 {
 	int ret;
@@ -1161,7 +1176,7 @@ static int watch_process(struct consumer *consumer)
 	return ret < 0 ? ret : 0;
 }
 
-/* Make one that has nothing yet. Return: 0, or an errno with a text. */
+/* Make a consumer without blocks. Return: 0, or an errno with @err set. */
 static int make_consumer(struct consumer **consumerp,
 			 struct consumers *consumers, const char *name,
 			 struct error *err)
@@ -1215,7 +1230,7 @@ static struct consumer *find_away(const struct consumers *consumers,
 	return consumer;
 }
 
-/* It is back. What it has is not known: it is told all again. */
+/* An absent consumer is back. Its set is uncertain: repeat all blocks. */
 static void resume(struct consumer *consumer,
 		   const struct consumer_config *config,
 		   const struct consumer_ops *ops, void *arg)
@@ -1233,7 +1248,7 @@ static void resume(struct consumer *consumer,
 	consumer->arg = arg;
 	if (consumer->process)
 		sd_event_source_set_enabled(consumer->process, SD_EVENT_OFF);
-	/* It may have been one of another PID namespace that was looked for. */
+	/* A claim of another PID namespace has no process until now. */
 	if (consumer->peer.pidfd < 0 && config->peer.pidfd >= 0) {
 		consumer->peer = config->peer;
 		claims_remove(&consumers->claims, consumer->claim);
@@ -1253,10 +1268,12 @@ static void resume(struct consumer *consumer,
 }
 
 /**
- * consumers_keep() - note who is a consumer in a file, and find who was one
- * @fd: of the file; not kept
- * @region, @pid_namespace: as of claims_open()
- * @err: what is wrong, on error
+ * consumers_keep() - record consumers in a file and load those found in it
+ * @consumers: the device's consumers
+ * @fd: the file; the caller keeps it
+ * @region: see claims_open()
+ * @pid_namespace: see claims_open()
+ * @err: set on error
  *
  * Return: 0; an errno of claims_open(); -ENOMEM; an errno of sd-event's.
  */
@@ -1302,16 +1319,20 @@ int consumers_keep(struct consumers *consumers, int fd,
 }
 
 /**
- * consumer_new() - one more consumer, or one that is back
- * @consumerp: the consumer, until it is closed or has gone
- * @config: who it is; not owned but for its peer, on success
- * @ops: stays the caller's; @arg: for it
- * @err: what is wrong, on error
+ * consumer_new() - add a consumer, or reconnect an absent one
+ * @consumerp: set to the consumer; valid until @ops->close() or
+ *	consumer_gone()
+ * @consumers: the device's consumers
+ * @config: parameters; its peer is taken over on success
+ * @ops: the transport; stays the caller's
+ * @arg: for @ops
+ * @err: set on error
  *
- * He is told of what is there later, not before this returns.
+ * Events are sent from the event loop, not before this returns.
  *
- * Return: 0; -ENODEV there is no device; -ENOSPC he could not take part;
- * -EUSERS there are too many; -ENOMEM; an errno of sd-event's.
+ * Return: 0; -ENODEV: there is no device; -ENOSPC: the consumer cannot handle
+ * enough memslots; -EUSERS: too many consumers; -ENOMEM; an errno of
+ * sd-event's.
  */
 int consumer_new(struct consumer **consumerp, struct consumers *consumers,
 		 const struct consumer_config *config,
@@ -1343,7 +1364,7 @@ int consumer_new(struct consumer **consumerp, struct consumers *consumers,
 	consumer->peer = config->peer;
 	ret = watch_process(consumer);
 	if (ret) {
-		/* Which stays the caller's. */
+		/* The caller keeps the peer. */
 		consumer->peer = PEER_UNKNOWN;
 		release_consumer(consumer);
 		return error_set(err, ret, "event loop: %s", strerror(-ret));
@@ -1360,11 +1381,13 @@ int consumer_new(struct consumer **consumerp, struct consumers *consumers,
 }
 
 /**
- * consumers_start() - stand before a device's backing
- * @consumers: zeroed
- * @backing: stays the caller's
- * @slot_size: a multiple of the block size; the region's last may be shorter
- * @first_slot: id of the first in KVM
+ * consumers_start() - become the filter of a device's backing
+ * @consumers: zeroed, except for @label
+ * @event: the event loop
+ * @backing: the backing; stays the caller's
+ * @slot_size: bytes per memslot, a multiple of the block size; the region's
+ *	last memslot may be shorter
+ * @first_slot: KVM's id of the region's first memslot
  *
  * Return: 0, or an errno of sd-event's.
  */
@@ -1388,8 +1411,8 @@ int consumers_start(struct consumers *consumers, sd_event *event,
 }
 
 /*
- * Stand there no longer. Consumers are closed, and their claims stay in the file;
- * a request is not answered.
+ * Stop filtering. Consumers are closed; their claims stay in the file. A
+ * request in progress is not answered.
  */
 void consumers_stop(struct consumers *consumers)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Who else maps the memory of a device, and is told first; see consumer.c. */
+/* Consumers: other processes that map a device's memory; see consumer.c. */
 #ifndef CONSUMER_H
 #define CONSUMER_H
 
@@ -15,39 +15,44 @@
 #include "base/peer.h"
 #include "device/claims.h"
 
-/* Of one device: a VMM, and its vhost and VFIO devices. */
+/* Consumers per device: enough for a VMM and its vhost and VFIO devices. */
 #define CONSUMERS_MAX 8
 
 /*
- * More of the superuser's: others that are away and keep their places do not
- * keep it out.
+ * Additional places for root, so that absent consumers of other users, which
+ * keep their places, cannot lock root out.
  */
 #define CONSUMERS_ROOT 2
 
-/* Longest reason of a consumer's that is kept, with its end. */
+/* Size of a consumer's reason, including the NUL; the rest is cut off. */
 #define CONSUMER_REASON_MAX 96
 
 /*
- * How long a consumer may take to answer: long for a few ioctls, short for a
- * guest, which waits for it.
+ * Time limit for a consumer's answer. It is long for a few ioctls, and short
+ * enough for the guest, whose request waits meanwhile.
  */
 #define CONSUMER_ANSWER_USEC (10 * 1000000ULL)
 
 /*
- * Most of an event. To pin it takes a part of the time that a consumer has, and
- * an answer to it is a sign of life: emulated machines pin 50 MiB a second.
+ * Maximum size of an event. Pinning this much takes a fraction of
+ * CONSUMER_ANSWER_USEC even in an emulated machine, which pins 50 MiB/s; each
+ * answer shows that the consumer is alive.
  */
 #define CONSUMER_EVENT_MAX (128ULL << 20)
 
 /**
- * struct consumer_event - what a consumer is told
- * @seq: of its answer
- * @populate: the range is there now; else: let go of all that is there of it
- * @gpa, @size: whole blocks. What is populated was not there before. What is
- *	discarded may have parts that were not there.
- * @nr_slots: memslots that have come, or will go, by this; 0: none
- * @slot: id of the first in KVM; the others follow it, and it in memory
- * @slots_gpa, @slots_size: what they cover; the region's last may be short
+ * struct consumer_event - a populate or discard that is sent to a consumer
+ * @seq: sequence number, repeated in the answer
+ * @populate: true: the range is populated now and the consumer may map it;
+ *	false: the consumer must unmap all of the range
+ * @gpa: start of the range, which is whole blocks
+ * @size: bytes. A range to populate has no block that the consumer already
+ *	has, unless the event is a repeat. A range to discard may include
+ *	blocks that the consumer does not have.
+ * @nr_slots: number of memslots that this event adds or removes
+ * @slot: KVM's id of the first memslot; ids and addresses of the others follow
+ * @slots_gpa: start of the first memslot
+ * @slots_size: bytes in these memslots; the region's last may be shorter
  */
 struct consumer_event {
 	uint64_t seq;
@@ -61,10 +66,10 @@ struct consumer_event {
 };
 
 /**
- * struct consumer_memslots - memslots of the VM that a consumer has room for
- * @limit: that he can have; 0: any number
- * @used: of them, for what is no device of this daemon
- * @reserved: that will be needed besides, for what is no device of this daemon
+ * struct consumer_memslots - how many memslots a consumer can handle
+ * @limit: maximum number; 0: no limit
+ * @used: memslots in use for memory other than this daemon's devices
+ * @reserved: further memslots that such other memory will need
  */
 struct consumer_memslots {
 	uint64_t limit;
@@ -73,11 +78,11 @@ struct consumer_memslots {
 };
 
 /**
- * struct consumer_config - who wants to be a consumer
- * @name: its own choice, for people; cut if it is longer than CONSUMER_NAME_MAX
- * @memslots: that it has room for
- * @others: memslots that the daemon's other devices may come to
- * @peer: its process; the consumer's from then on, if it becomes one
+ * struct consumer_config - parameters of consumer_new()
+ * @name: chosen by the consumer; cut if it is longer than CONSUMER_NAME_MAX
+ * @memslots: how many memslots the consumer can handle
+ * @others: most memslots that the daemon's other devices may use
+ * @peer: the consumer's process; consumer_new() takes it over on success
  */
 struct consumer_config {
 	const char *name;
@@ -89,12 +94,13 @@ struct consumer_config {
 struct consumer;
 
 /**
- * struct consumer_ops - the way to a consumer
- * @tell: it has to answer, by consumer_answer()
- * @subscribed: it has all that is there, and takes part from here on
- * @close: it is a consumer no more, for this reason; @arg is not used again
+ * struct consumer_ops - the transport of a connected consumer
+ * @tell: send an event, which consumer_answer() will answer
+ * @subscribed: report that the consumer has all populated blocks, and that
+ *	requests wait for it from now on
+ * @close: close the connection for this reason; @arg is not used afterwards
  *
- * They do not call back.
+ * These functions must not call into consumer.c.
  */
 struct consumer_ops {
 	void (*tell)(void *arg, const struct consumer_event *event);
@@ -103,27 +109,34 @@ struct consumer_ops {
 };
 
 /**
- * struct consumer - somebody who maps the memory
- * @name: his own choice, for people
- * @memslots: that he has room for
- * @peer: his process
- * @process: its end, on while he is away; NULL if it cannot be noticed
- * @claim: index of his entry in the file of claims
- * @told: blocks that he has, or may have
- * @repeat_from: from this block on, what he has of @told is not known since he
- *	was away, and he is told of it again
- * @discard_from: no block before it is to go
- * @populate_from: no block before it is to come
- * @subscribed: he had all that was there once
- * @in_sync: he was told so since he has come, or come back
- * @away: his connection has ended, and what he maps may not have: there is no
- *	way to him
- * @awaited: he was away a short time ago: requests wait for him
- * @grace: for that
- * @out: he has not answered @event yet
- * @timer: for that
- * @answers: how many he has given; @refusals: how many of them were no
- * @ended: he is one no more, and to be freed from the loop
+ * struct consumer - a process that maps the device's memory
+ * @consumers: all consumers of the device
+ * @next: next in the list of @consumers
+ * @name: chosen by the consumer
+ * @memslots: how many memslots the consumer can handle
+ * @ops: its transport, NULL while it is away
+ * @arg: for @ops
+ * @peer: its process
+ * @process: event source for the end of the process, enabled while the
+ *	consumer is away; NULL without a pidfd
+ * @claim: index of its entry in the claims file, or CLAIMS_NONE
+ * @told: blocks that the consumer has, or may have, mapped
+ * @repeat_from: @told is uncertain from this block on, because the consumer
+ *	was away; these blocks are sent again
+ * @discard_from: no block below this one has to be discarded
+ * @populate_from: no block below this one has to be populated
+ * @subscribed: the consumer has had all populated blocks at some time, so
+ *	requests wait for it
+ * @in_sync: the same since it connected last
+ * @away: its connection has ended, but its mappings may still exist
+ * @awaited: requests wait until it is in sync again, or @grace expires
+ * @grace: timer of @awaited
+ * @out: @event has not been answered yet
+ * @event: the last event sent
+ * @timer: limits the time to answer @event
+ * @answers: number of answers, for the status
+ * @refusals: number of answers that were refusals
+ * @ended: no longer a consumer; reap() frees it
  */
 struct consumer {
 	struct consumers *consumers;
@@ -153,15 +166,15 @@ struct consumer {
 };
 
 /**
- * enum consumers_step - how far the device's request is
- * @CONSUMERS_IDLE: there is none
- * @CONSUMERS_AWAITING: one is to come, when consumers that are away are back
- * @CONSUMERS_LETTING_GO: consumers let go of what is to be unplugged
- * @CONSUMERS_CHANGING: the backing carries it out
- * @CONSUMERS_TELLING: consumers are told what was plugged
- * @CONSUMERS_RETRACTING: one refused it; those who have it let go
- * @CONSUMERS_UNDOING: the backing unplugs it again
- * @CONSUMERS_RESTORING: consumers are told what is still there
+ * enum consumers_step - state of the device's request
+ * @CONSUMERS_IDLE: no request
+ * @CONSUMERS_AWAITING: the request starts once no consumer is awaited
+ * @CONSUMERS_LETTING_GO: consumers discard the blocks to unplug
+ * @CONSUMERS_CHANGING: the backing plugs or unplugs
+ * @CONSUMERS_TELLING: consumers populate the plugged blocks
+ * @CONSUMERS_RETRACTING: a consumer refused the plug; the others discard it
+ * @CONSUMERS_UNDOING: the backing unplugs the refused plug
+ * @CONSUMERS_RESTORING: consumers populate again what is still plugged
  */
 enum consumers_step {
 	CONSUMERS_IDLE,
@@ -181,23 +194,29 @@ enum consumers_change {
 };
 
 /**
- * struct consumers - the consumers of one device, before its backing
- * @label: for messages, see base/log.h; set by the user before
+ * struct consumers - the consumers of one device: a filter of its backing
+ * @label: prefix of messages, see base/log.h; set by the caller before
  *	consumers_start(), not owned
- * @limit: for messages that others can cause
- * @claims: where they are noted for the next daemon
- * @backing: what it stands before, NULL if it does not
- * @slot_size: bytes of a memslot; @first_slot: its id in KVM
- * @answer_usec: CONSUMER_ANSWER_USEC; shorter in tests
- * @kick: on while consumers are to be told of what has changed by itself, or
- *	have ended
- * @list: also those that have ended, until they are reaped
- * @nr_consumers: those that have not; also those that are away
- * @first, @nr: blocks of the request
- * @hole: they are not to be with any consumer, whatever is plugged
- * @result: of the request, as known so far
- * @reason: why not, where a consumer is the reason
- * @refuser: who it was, NULL if he has gone
+ * @limit: rate limit for messages that a client can cause
+ * @claims: file in which consumers are recorded for the next daemon
+ * @backing: the device's backing; NULL before consumers_start()
+ * @event: the event loop
+ * @slot_size: bytes per memslot
+ * @first_slot: KVM's id of the region's first memslot
+ * @answer_usec: CONSUMER_ANSWER_USEC, or less in tests
+ * @kick: deferred call of on_kick(), which frees ended consumers and sends
+ *	events
+ * @list: all consumers, including ended ones that are not freed yet
+ * @nr_consumers: consumers that have not ended, including absent ones
+ * @last_seq: sequence number of the last event
+ * @step: state of the device's request
+ * @change: kind of request
+ * @first: first block of the request
+ * @nr: number of blocks of the request
+ * @hole: no consumer may have the request's blocks, even if they are plugged
+ * @result: result of the request so far
+ * @reason: reason of @result, if a consumer caused it
+ * @refuser: consumer that refused; NULL once it is away or has ended
  */
 struct consumers {
 	const char *label;
