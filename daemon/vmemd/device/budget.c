@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * How many memslots a region is cut into. This is arithmetic: it asks nobody
- * and changes nothing.
+ * Number and size of a region's memslots. The functions here only compute.
  *
- * Many small memslots save most metadata, as only populated ones exist. KVM has
- * room for 32,764, and a batch makes thousands at once, so as long as nobody
- * objects there are as many as give memslots of BUDGET_SLOT_SIZE. Those who
- * object are consumers: a vhost device has a table of its own for the memslots
- * of the VM, often a short one. With them the rules are QEMU's:
+ * Many small memslots need the least metadata, because only populated ones
+ * exist. KVM allows 32,764 memslots, and a batch creates thousands at once. So
+ * memslots have BUDGET_SLOT_SIZE unless a consumer has a limit: a vhost device
+ * has its own table of the VM's memslots, which is often short. With such a
+ * consumer, the rules are QEMU's:
  *
- * - what the VM uses and what others have reserved is theirs;
- * - with a limit below 509, one memslot;
- * - at most 256 over all devices, and one if others have taken these;
- * - of several regions each gets its share by size.
+ * - memslots that are in use or reserved elsewhere are subtracted first;
+ * - with a limit below 509, there is one memslot;
+ * - there are at most 256 over all devices, and one if these are used up;
+ * - several regions share the memslots by size.
  *
- * The operator may name a number, which is then the most, whatever the rules
- * say; but there is no way past the limits of KVM and of consumers.
+ * The operator can set a maximum number, which replaces these rules. The limits
+ * of KVM and of consumers always apply.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -24,7 +23,7 @@
 
 #include "device/budget.h"
 
-/* struct kvm_memory_slot has 264 to 280 bytes; kmalloc() serves that by 512. */
+/* struct kvm_memory_slot has 264 to 280 bytes; kmalloc() rounds up to 512. */
 #define MEMSLOT_BYTES 512
 
 #define PAGE_BYTES 4096ULL
@@ -46,23 +45,23 @@ static uint64_t slots_of(uint64_t region_size, uint64_t slot_size)
 	return (region_size - 1) / slot_size + 1;
 }
 
-/* --- What it costs --- */
+/* --- Metadata --- */
 
-/* Pages of a size that a memslot touches. */
+/* Number of pages of size @page that a memslot overlaps. */
 static uint64_t pages_touched(uint64_t gpa, uint64_t size, uint64_t page)
 {
 	return (gpa + size - 1) / page - gpa / page + 1;
 }
 
-/* Arrays are vmalloc'ed. */
+/* Round up to whole pages, since KVM allocates arrays with vmalloc(). */
 static uint64_t whole_pages(uint64_t bytes)
 {
 	return (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
 }
 
 /*
- * lpage_info has 4 bytes for each large page, gfn_track 2 for each small one,
- * and rmaps, which are @nested, 8 for each page of any size.
+ * lpage_info has 4 bytes per large page, gfn_track has 2 per small page. rmaps,
+ * which only exist if @nested, have 8 per page of each size.
  */
 static uint64_t slot_cost(uint64_t gpa, uint64_t size, bool nested)
 {
@@ -79,14 +78,16 @@ static uint64_t slot_cost(uint64_t gpa, uint64_t size, bool nested)
 }
 
 /**
- * budget_predict() - what a region costs when all of it is plugged
- * @gpa, @region_size: of the region, bytes
- * @budget: its slot_size, a power of two, and nr_slots are used, both costs are
- *	filled in
+ * budget_predict() - compute the metadata of a fully plugged region
+ * @gpa: guest address of the region
+ * @region_size: bytes
+ * @budget: slot_size, a power of two, and nr_slots are input; metadata and
+ *	metadata_nested are set
  *
- * All memslots but the last cost the same. A memslot that is larger than a page
- * size has whole pages of it, in each the same place. One that is smaller
- * touches one page or two, and the arrays for either take one page.
+ * All memslots except the last need the same amount. If a memslot is larger
+ * than a page size, its offset to pages of this size is the same for each
+ * memslot. If it is smaller, it overlaps one or two pages, and the arrays for
+ * either need one page.
  */
 void budget_predict(uint64_t gpa, uint64_t region_size, struct budget *budget)
 {
@@ -106,16 +107,17 @@ void budget_predict(uint64_t gpa, uint64_t region_size, struct budget *budget)
 		full * slot_cost(gpa, size, true) + slot_cost(last, left, true);
 }
 
-/* --- How many --- */
+/* --- Number of memslots --- */
 
 /**
- * budget_check_consumer() - can a consumer of this limit take part at all?
- * @name: of whom the text tells
- * @limit: memslots that it can have; 0: any number
- * @used: memslots of the VM
- * @reserved: memslots that may come, of regions and others
+ * budget_check_consumer() - check a consumer's limit
+ * @name: name of the consumer for @err
+ * @limit: maximum number of memslots; 0: no limit
+ * @used: memslots in use in the VM
+ * @reserved: memslots that may be added, for regions and others
+ * @err: set on error
  *
- * Return: 0; -ENOSPC with a text.
+ * Return: 0; -ENOSPC: the limit is too low.
  */
 int budget_check_consumer(const char *name, uint64_t limit, uint64_t used,
 			  uint64_t reserved, struct error *err)
@@ -158,7 +160,7 @@ static int check_request(const struct budget_request *request,
 	return 0;
 }
 
-/* The part of @slots that this region gets, rounded down; at least one. */
+/* This region's share of @slots, rounded down, but at least one. */
 static uint64_t share(const struct budget_request *request, uint64_t slots)
 {
 	unsigned __int128 part = slots;
@@ -169,7 +171,7 @@ static uint64_t share(const struct budget_request *request, uint64_t slots)
 	return part ? (uint64_t)part : 1;
 }
 
-/* How many there may be, by the rules, and why, of the @free that there are. */
+/* Maximum number of memslots by the rules. @free: those not in use. */
 static uint64_t most_slots(const struct budget_policy *policy,
 			   const struct budget_request *request, uint64_t free,
 			   struct budget *budget)
@@ -214,12 +216,13 @@ static uint64_t most_slots(const struct budget_policy *policy,
 }
 
 /**
- * budget_plan() - cut a region into memslots
- * @budget: how, on success
- * @err: what is wrong, on error
+ * budget_plan() - plan the memslots of a region
+ * @policy: settings of the operator
+ * @request: the region, and memslots used elsewhere
+ * @budget: set on success
+ * @err: set on error
  *
- * Return: 0; -EINVAL the request is wrong; -ENOSPC there is no room for what
- * is wanted.
+ * Return: 0; -EINVAL: @request is invalid; -ENOSPC: too few memslots.
  */
 int budget_plan(const struct budget_policy *policy,
 		const struct budget_request *request, struct budget *budget,
@@ -271,12 +274,14 @@ int budget_plan(const struct budget_policy *policy,
 }
 
 /**
- * budget_check() - is a region cut as the operator wants?
- * @slot_size, @block_size: bytes
- * @nr_slots: when all is plugged
- * @err: what is wrong, on error
+ * budget_check() - check a region's memslots against the operator's settings
+ * @policy: settings of the operator
+ * @slot_size: bytes per memslot
+ * @block_size: bytes per block
+ * @nr_slots: number of memslots when all blocks are plugged
+ * @err: set on error
  *
- * Return: 0; -EINVAL; -ENOSPC.
+ * Return: 0; -EINVAL: a memslot has several blocks; -ENOSPC: too many memslots.
  */
 int budget_check(const struct budget_policy *policy, uint64_t slot_size,
 		 uint64_t block_size, uint64_t nr_slots, struct error *err)
@@ -300,10 +305,13 @@ int budget_check(const struct budget_policy *policy, uint64_t slot_size,
 }
 
 /**
- * budget_note() - a region came, cut like this
- * @budget: of the plan, if there was one; its reason stays if it was followed
- *
- * A plan is forgotten by a daemon that is started again; the region is there.
+ * budget_note() - record the memslots of an attached region
+ * @budget: the plan, if any. Its reason stays if the region follows it. A
+ *	restarted daemon has no plan.
+ * @gpa: guest address of the region
+ * @region_size: bytes
+ * @slot_size: bytes per memslot
+ * @nr_slots: number of memslots when all blocks are plugged
  */
 void budget_note(struct budget *budget, uint64_t gpa, uint64_t region_size,
 		 uint64_t slot_size, uint64_t nr_slots)

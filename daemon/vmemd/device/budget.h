@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* How many memslots a region is cut into; see budget.c. */
+/* Number and size of a region's memslots; see budget.c. */
 #ifndef BUDGET_H
 #define BUDGET_H
 
@@ -11,33 +11,34 @@
 #include "common/size.h"
 
 /*
- * Memslots over all devices where a consumer has a limit, and the least limit
- * with which there is more than one: what QEMU uses, so that a consumer that
- * goes with QEMU's devices goes with these. 509 is what vhost and vhost-user
- * offer that can take part at all; others have 8 or 32.
+ * If a consumer has a limit: the maximum number of memslots over all devices,
+ * and the smallest limit that allows more than one memslot per device. The
+ * values are QEMU's, so that a consumer which works with QEMU's devices works
+ * with these. 509 is the limit of kernel vhost and of capable vhost-user back
+ * ends; others have 8 or 32.
  */
 #define BUDGET_CONSUMERS_MAX   256
 #define BUDGET_CONSUMERS_LIMIT 509
 
-/* Least memslot, unless more isolation is wanted: what Linux plugs at a time. */
+/* Smallest memslot without --isolate: the size that Linux plugs at a time. */
 #define BUDGET_SLOT_SIZE (128ULL << 20)
 
-/* Most of a memslot: KVM counts its pages in 31 bits. */
+/* Largest memslot: KVM's page count has 31 bits. */
 #define BUDGET_SLOT_MAX (((1ULL << 31) - 1) * 4096)
 
-/* Most that KVM_CAP_NR_MEMSLOTS can tell: a memslot's number has 16 bits. */
+/* Largest KVM_CAP_NR_MEMSLOTS: a memslot's id has 16 bits. */
 #define BUDGET_KVM_LIMIT_MAX (1ULL << 16)
 
-/* Regions are not larger: guest addresses have 52 bits. */
+/* Largest region: guest addresses have up to 52 bits. */
 #define BUDGET_REGION_MAX (1ULL << 52)
 
-/* Longest reason, with its end. */
+/* Size of a reason, including the NUL. */
 #define BUDGET_REASON_MAX 160
 
 /**
- * struct budget_policy - what the operator wants
- * @most: memslots of this device at most; 0: as many as there should be
- * @isolate: a memslot for each block, so that no unplugged one can be touched
+ * struct budget_policy - settings of the operator
+ * @most: maximum number of memslots of this device; 0: by the rules
+ * @isolate: one memslot per block, so that unplugged blocks are inaccessible
  */
 struct budget_policy {
 	uint32_t most;
@@ -45,16 +46,16 @@ struct budget_policy {
 };
 
 /**
- * struct budget_request - what a region is to be cut for
- * @gpa: where it begins, bytes
+ * struct budget_request - input of budget_plan()
+ * @gpa: guest address of the region
  * @region_size: bytes
  * @block_size: bytes, a power of two; @region_size is a multiple of it
- * @total_size: bytes of all regions that are still to be cut, with this one, of
- *	which it gets its share of memslots; 0: it is the only one
- * @used: memslots that there are in the VM, of others than regions
- * @reserved: memslots that others will need, other regions for example
+ * @total_size: bytes in all regions that are still to be planned, including
+ *	this one, which share the memslots by size; 0: only this one
+ * @used: memslots in use in the VM, except those of regions
+ * @reserved: memslots that will be needed elsewhere, e.g. for other regions
  * @kvm_limit: KVM_CAP_NR_MEMSLOTS
- * @consumer_limit: the least that a consumer can have; 0: none has a limit
+ * @consumer_limit: lowest limit of any consumer; 0: no consumer has a limit
  */
 struct budget_request {
 	uint64_t gpa;
@@ -68,13 +69,14 @@ struct budget_request {
 };
 
 /**
- * struct budget - how it is cut
- * @slot_size: bytes, a power of two
- * @nr_slots: when all is plugged
- * @metadata: bytes that KVM 6.1 with the TDP MMU holds then, in one address
- *	space, without dirty logging
- * @metadata_nested: bytes when a nested guest has run, or without the TDP MMU
- * @reason: why so, for people
+ * struct budget - the memslots of a region
+ * @slot_size: bytes per memslot, a power of two
+ * @nr_slots: number of memslots when all blocks are plugged
+ * @metadata: bytes of KVM's metadata for them: Linux 6.1, TDP MMU, one address
+ *	space, no dirty logging
+ * @metadata_nested: the same once a nested guest has run, or without the TDP
+ *	MMU
+ * @reason: explanation, as text
  */
 struct budget {
 	uint64_t slot_size;

@@ -1,29 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory that there is beyond what is plugged.
+ * Excess: memory in use beyond the plugged size.
  *
- * A memslot shows the guest all of its blocks, also those that are not plugged,
- * and a guest that breaks the rules can touch them: then the host has memory for
- * them that nobody has granted. The same does a device of the VMM's that the
- * guest points there. It does not get more than the populated memslots have, and
- * vmemd sees it: the memory file has more than is plugged.
+ * A memslot makes all of its blocks accessible to the guest, including
+ * unplugged ones. A guest that breaks the rules can touch unplugged blocks, or
+ * let a device of the VMM write to them, and so use memory that was not
+ * granted. It cannot use more than the populated memslots have. vmemd can see
+ * the excess: more of the memory file is resident than is plugged.
  *
- * How much more is a bound from below of what the guest has taken, as it may
- * have left plugged blocks untouched; and it is exactly what the host has to
- * find beyond what it has granted. Memory of blocks that were unplugged, and that
- * vmemd has still to give back, counts as granted. So it is judged at any time: a
- * guest that keeps vmemd busy, with debts or requests, gains nothing.
+ * The excess is a lower bound of the memory that the guest has taken, because
+ * the guest may have left plugged blocks untouched. It is exactly the memory
+ * that the host provides beyond what was granted. Unplugged blocks that vmemd
+ * still has to discard count as granted. So the excess can be checked at any
+ * time, and a guest cannot hide it by keeping vmemd busy.
  *
- * It is warned of, once until it has gone. With a cap, all unplugged blocks are
- * discarded when it is more, as after an unplug: the guest loses what it wrote
- * there, and it was told that nothing is there. A guest that is quick has more
- * than the cap until that is done, and again after; what bounds it at every
- * moment is the memory controller of the VMM's cgroup, or memslots as small as
- * blocks.
+ * Excess causes one warning, until it has gone. With a cap, excess above the
+ * cap causes all unplugged blocks to be discarded, as after an unplug. The
+ * guest loses what it wrote to them, which the specification permits. A fast
+ * guest can exceed the cap until the discard is complete, and again afterwards.
+ * A hard limit needs the memory controller of the VMM's cgroup, or memslots of
+ * one block.
  *
- * Looking costs a system call. It is done when changes are told, which is once
- * after many requests, when somebody asks for status, and by a timer only with a
- * cap: an idle daemon without one does not wake up for it.
+ * A check costs a system call. It is done when changes are reported, which is
+ * once for many requests, when a client asks for the status, and by a timer if
+ * there is a cap. Without a cap, an idle daemon does not wake up.
  */
 #include "device/excess.h"
 #include "common/size.h"
@@ -44,13 +44,14 @@ static void warn(struct excess *excess, uint64_t resident, uint64_t plugged)
 }
 
 /**
- * excess_look() - judge how much memory there is
- * @resident: bytes of memory
- * @plugged: bytes that are plugged
- * @owed: bytes of blocks that are not plugged, and that we have to give back
- * @taking: it is being taken back already
+ * excess_look() - check for excess
+ * @excess: the device's excess
+ * @resident: bytes of resident memory
+ * @plugged: the plugged size
+ * @owed: bytes in unplugged blocks that vmemd still has to discard
+ * @taking: all unplugged blocks are being discarded already
  *
- * Return: whether all unplugged blocks are to be discarded.
+ * Return: whether the caller must discard all unplugged blocks.
  */
 bool excess_look(struct excess *excess, uint64_t resident, uint64_t plugged,
 		 uint64_t owed, bool taking)

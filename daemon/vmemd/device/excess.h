@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Memory that there is beyond what is plugged, see excess.c. */
+/* Memory in use beyond the plugged size, see excess.c. */
 #ifndef EXCESS_H
 #define EXCESS_H
 
@@ -9,24 +9,25 @@
 #include "base/log.h"
 
 /*
- * More than this is warned of; a warning is due again once it was less than
- * half of it. Below, it may be a page here and there that the kernel has made
- * larger than was asked for.
+ * Excess above this limit causes a warning. The warning is armed again once the
+ * excess is at most half of it. Less excess may come from the kernel, which may
+ * use larger pages than requested.
  */
 #define EXCESS_WARN (64ULL << 20)
 
-/* How often it is looked for, where it has a cap: see excess.c. */
+/* Interval of checks if there is a cap, see excess.c. */
 #define EXCESS_CHECK_USEC 1000000ULL
 
 /**
- * struct excess - memory that there is beyond what is plugged
- * @label: for messages, see base/log.h; not owned
- * @cap: bytes that are borne, where @has_cap
- * @now: bytes when it was looked at last
- * @warned: it was warned of, and has not gone since
- * @punches: how often it was taken back
- * @punched_size: bytes that it was then, in all
- * @limit: for messages that a guest can cause
+ * struct excess - memory in use beyond the plugged size
+ * @label: prefix of messages, see base/log.h; not owned
+ * @cap: tolerated bytes, if @has_cap
+ * @has_cap: excess above @cap is discarded
+ * @now: bytes at the last check
+ * @warned: the warning has been logged and is not armed again yet
+ * @punches: number of times that excess was discarded
+ * @punched_size: total excess at these times, in bytes
+ * @limit: rate limit for messages that a guest can cause
  */
 struct excess {
 	const char *label;

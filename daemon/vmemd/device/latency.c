@@ -17,13 +17,13 @@ const uint64_t latency_bounds_ns[LATENCY_NR_BUCKETS] = {
 	10 * NSEC_PER_SEC,
 };
 
-/* Time that only goes forward, since some beginning. */
+/* Monotonic time. */
 uint64_t latency_now_ns(void)
 {
 	return clock_monotonic_ns();
 }
 
-/* Something took @ns. */
+/* Record a latency of @ns. */
 void latency_add(struct latency *latency, uint64_t ns)
 {
 	latency->count++;

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* How long things took, as a histogram. */
+/* Latencies as a histogram. */
 #ifndef LATENCY_H
 #define LATENCY_H
 
 #include <stdint.h>
 
 /*
- * Upper bounds of the buckets, in nanoseconds. From what answers a request that
- * needs no memslot, 0.1 ms, to what makes the guest's operator look at the
- * host, 10 s; about 2.5 times from one to the next. What took longer than the
- * last is counted in the total alone.
+ * Upper bounds of the buckets, in nanoseconds. They reach from 0.1 ms, a
+ * request that changes no memslot, to 10 s, and grow by a factor of about 2.5.
+ * Longer latencies are only counted in the total.
  */
 #define LATENCY_NR_BUCKETS 16
 
@@ -17,9 +16,9 @@ extern const uint64_t latency_bounds_ns[LATENCY_NR_BUCKETS];
 
 /**
  * struct latency - a histogram
- * @buckets: how many took at most so long, and longer than the bucket before
- * @count: how many in all
- * @sum_ns: how long all of them together
+ * @buckets: number of latencies per bucket, not cumulative
+ * @count: number of all latencies
+ * @sum_ns: sum of all latencies
  */
 struct latency {
 	uint64_t buckets[LATENCY_NR_BUCKETS];

@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Bringing a region to a saved state, before a driver sees its device.
+ * Restoring a region from a saved state, before a driver uses the device.
  *
- * All memslots are made in one batch. One message to the kernel is one batch,
- * and has KVM_VMEM_MAX_RANGES ranges at most: as long as the saved runs are no
- * more than that, they are plugged by one message, all or none. If they are
- * more, what costs is the same: memslots. So the gaps between runs are plugged
- * along, where that takes no memslot which the runs do not take, which leaves one
- * range for each group of neighbouring memslots; and then the gaps are
- * unplugged again, which empties no memslot and so changes none. Only where
- * there are more groups than ranges, as with memslots as small as blocks and a
- * state in tatters, there are more batches.
+ * Batches. Creating memslots is expensive, so all are created in one batch if
+ * possible. One message to the kernel is one batch of at most
+ * KVM_VMEM_MAX_RANGES ranges. Up to this number of saved runs are plugged
+ * atomically by one message. If there are more runs, gaps between runs are
+ * plugged as well, if that needs no further memslot. This leaves one range per
+ * group of adjacent memslots. Then the gaps are unplugged again, which empties
+ * no memslot and so changes none. More batches are only needed if there are
+ * more groups than KVM_VMEM_MAX_RANGES, which takes small memslots and a very
+ * fragmented state.
  *
- * Contents of memory are not touched: the VMM may have put them there before,
- * or puts them there later. Nothing is owed of the blocks that are plugged here.
+ * Contents. The contents of memory are not touched: the VMM restores them
+ * before or after this. The blocks that are plugged here are not owed.
  *
- * Nothing is half done. On a failure all is unplugged again. A daemon that is
- * killed meanwhile and started again goes on: the last step, and only that, has
- * a request id, which the kernel remembers; without one, blocks that are plugged
- * are taken for what we have left if they are all of the saved ones and none but
- * the gaps between. A region that knows a request id has been served since, and
- * is left as it is: after a restart with the same command line it is ahead of
+ * Failures. On a failure all blocks are unplugged again. If the daemon is
+ * killed during a restore, the next daemon continues. Only the last step has a
+ * request id, which the kernel stores. Without a request id, plugged blocks are
+ * accepted as an interrupted restore if they include all saved blocks, and
+ * otherwise only gaps. A region with a request id has been served since and is
+ * left as it is: after a restart with the same command line, it is newer than
  * the file.
  */
 #include <errno.h>
@@ -34,15 +34,17 @@
 #include "device/restore.h"
 
 /*
- * Id of the last request of a restore. A region that has had a request is never
- * restored again, so what was set since survives the daemon.
+ * Request id of the last step of a restore. A region with a request id is not
+ * restored again, so later changes survive a restart of the daemon.
  */
 #define REQUEST_ID 1
 
 /**
- * restore_check() - is this a state of such a device?
- * @dev: what it offers
- * @err: why not
+ * restore_check() - check that a saved state fits a region and its device
+ * @saved: the saved state
+ * @region: the region
+ * @dev: the device
+ * @err: set on error
  *
  * Return: 0, or -EINVAL.
  */
@@ -110,8 +112,10 @@ static int copy(struct blocks *to, const struct blocks *from)
 }
 
 /**
- * restore_cover() - wanted blocks, and gaps between them that take no memslot
- * @cover: set up on success
+ * restore_cover() - merge runs of blocks across gaps that need no memslot
+ * @wanted: blocks to restore
+ * @blocks_per_slot: blocks per memslot
+ * @cover: initialised on success: @wanted and the gaps
  *
  * Return: 0, or -ENOMEM.
  */
@@ -128,7 +132,7 @@ int restore_cover(const struct blocks *wanted, uint64_t blocks_per_slot,
 	while (at < wanted->nr) {
 		gap = blocks_next(wanted, at, false);
 		next = blocks_next(wanted, gap, true);
-		/* Not a whole memslot between the two that they are in. */
+		/* The gap contains no whole memslot. */
 		if (next < wanted->nr &&
 		    next / blocks_per_slot - (gap - 1) / blocks_per_slot <= 1)
 			blocks_set(cover, gap, next - gap);
@@ -142,7 +146,7 @@ static struct vmem_nl_name name_of(const struct region *region)
 	return VMEM_NL_BY_FD(region->fd);
 }
 
-/* As many runs as one message takes; @at goes on. Return: how many. */
+/* Up to one message's number of runs from @at on. Return: their number. */
 static size_t next_ranges(const struct backing *backing,
 			  const struct blocks *blocks, uint64_t *at,
 			  struct vmem_nl_range *ranges)
@@ -163,9 +167,9 @@ static size_t next_ranges(const struct backing *backing,
 	return nr;
 }
 
-/**
- * change() - plug or unplug blocks by as few messages as it takes
- * @last: this is the last step
+/*
+ * Plug or unplug blocks with as few messages as possible.
+ * @last: this is the last step of the restore
  */
 static int change(struct region *region, bool plug, const struct blocks *blocks,
 		  bool last, struct vmem_nl_error *err)
@@ -208,7 +212,7 @@ static int saved_blocks(const struct backing *backing,
 	return ret;
 }
 
-/* Are all of @part in @whole? An errno if that cannot be told. */
+/* Is @part a subset of @whole? Return: 1, 0, or an errno. */
 static int contains(const struct blocks *whole, const struct blocks *part)
 {
 	struct blocks rest;
@@ -223,7 +227,7 @@ static int contains(const struct blocks *whole, const struct blocks *part)
 	return ret;
 }
 
-/* Memory before blocks, as for a plug of the guest's. */
+/* Allocate the memory before plugging, as for a plug by the guest. */
 static int allocate(const struct region *region, const struct save_state *saved,
 		    struct vmem_nl_error *err)
 {
@@ -239,14 +243,14 @@ static int allocate(const struct region *region, const struct save_state *saved,
 	return ret;
 }
 
-/* Record in the kernel that the restore is complete: nothing is plugged. */
+/* Complete the restore of a state without plugged blocks. */
 static int plug_nothing(struct region *region, struct vmem_nl_error *err)
 {
 	return vmem_nl_unplug_all(region->nl, name_of(region), REQUEST_ID, NULL,
 				  err);
 }
 
-/* From nothing plugged. */
+/* First step: plug all wanted blocks, and gaps if needed. */
 static int plug_cover(struct region *region, const struct blocks *wanted,
 		      const struct blocks *cover, struct vmem_nl_error *err)
 {
@@ -261,7 +265,7 @@ static int plug_cover(struct region *region, const struct blocks *wanted,
 	return change(region, true, cover, cover->set == wanted->set, err);
 }
 
-/* From all that is wanted, and gaps. */
+/* Second step: unplug the gaps. */
 static int unplug_gaps(struct region *region, const struct blocks *wanted,
 		       struct vmem_nl_error *err)
 {
@@ -319,14 +323,15 @@ static int bring_to(struct region *region, const struct save_state *saved,
 }
 
 /**
- * restore_region() - plug what was plugged, and ask for what was asked for
- * @region: attached, with no device yet
- * @saved: restore_check() has found it fit
- * @err: why not, on error
+ * restore_region() - restore plugged blocks and requested size of a region
+ * @region: attached, without a device
+ * @saved: the saved state, checked by restore_check()
+ * @err: set on error
  *
- * Return: 0; 1 the region was served before, and was left as it is; -EEXIST it
- * has other blocks plugged; an errno of netlink's. On an error nothing is
- * plugged that was not before.
+ * On an error, the blocks that this function plugged are unplugged again.
+ *
+ * Return: 0; 1: the region was served before and was left as it is; -EEXIST:
+ * other blocks are plugged; an errno of netlink's.
  */
 int restore_region(struct region *region, const struct save_state *saved,
 		   struct error *err)

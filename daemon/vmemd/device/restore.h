@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Bringing a region to a saved state, see restore.c. */
+/* Restoring a region from a saved state, see restore.c. */
 #ifndef RESTORE_H
 #define RESTORE_H
 

@@ -1,91 +1,92 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * The virtio-mem device model (virtio 1.3, section 5.15): configuration space,
- * and the four requests with their answers. It knows nothing of queues,
- * sockets or the kernel; struct backing carries out what it decides.
+ * and the four requests with their answers. It does not depend on queues,
+ * sockets or the kernel; struct backing executes its decisions.
  *
- * Answers. ERROR is for a guest that breaks the specification, and only for
- * that: the Linux driver gives the device up for good on ERROR. A host that
- * cannot carry out a valid request answers BUSY, and the guest tries again
- * later. NACK is for a plug beyond the requested size, and only for that: the
+ * Answers. ERROR means that the guest broke the specification, and nothing
+ * else: the Linux driver stops using the device on ERROR. If the host cannot
+ * execute a valid request, the answer is BUSY, and the guest tries again later.
+ * NACK means that a plug exceeds the requested size, and nothing else: the
  * driver tries again at once.
  *
- * The usable region is what the guest may choose blocks from: the requested
- * size and VIRTIO_MEM_USABLE_EXTRA, at most the region. It grows at once when
- * the requested size does. It must not shrink under a driver that counts on
- * it, so it does only when all blocks are unplugged on the driver's request.
- * How far it had grown is not written down anywhere but here; after a restart
- * on a region that was in use the whole region is usable, which is the one
- * size that cannot have been larger before.
+ * Usable region. The guest may plug blocks in the usable region: the requested
+ * size plus VIRTIO_MEM_USABLE_EXTRA, at most the region. The usable region
+ * grows with the requested size. It must not shrink while a driver relies on
+ * it, so it only shrinks when all blocks are unplugged: by UNPLUG_ALL or a
+ * reset of the system. Its size is not stored persistently. After a restart on
+ * a region that was in use, the whole region is usable, since any smaller size
+ * could be a shrink.
  *
- * Requests. There is one at a time, and it may wait: for the backing, or for
- * memory to be discarded. virtio_mem_handle() returns without an answer then,
- * and dev->answered() is called with it. What a request contradicts is judged
- * by what we believe to be plugged, and that may be out of date: others may
- * hold the region. So before the guest is told that it was wrong, and before
- * nothing is done because there is nothing to do, the backing verifies it.
+ * Requests. One request is in progress at a time. It may wait for the backing,
+ * or for memory to be discarded. Then virtio_mem_handle() returns without an
+ * answer, and dev->answered() is called later. A request may contradict the set
+ * of plugged blocks that the backing knows. This set may be out of date, since
+ * other processes may hold the region. So the backing verifies the set before
+ * the answer is ERROR, and before a request is ignored as already executed.
  *
- * Memory. A block that is unplugged loses its memslot (where it was the last
- * in it) before its memory is given back, so that the guest cannot fault the
- * memory back in between. Until it is given back, the block is in the backing's
- * set of blocks that are owed; it is discarded before it is plugged again,
- * since a plugged block must not show old contents of another owner. Most is
- * discarded at once, before the guest is answered; the rest, and what could not
- * be, by virtio_mem_work(), a part at a time, which has its turn however many
- * requests a guest has. It goes round and round, so that a guest which always
- * owes the same blocks anew keeps no others waiting.
+ * Memory. When a block is unplugged, its memslot is removed (if no other block
+ * of the memslot is plugged) before its memory is discarded, so that the guest
+ * cannot fault the memory in again. Until the memory is discarded, the block is
+ * in the backing's set of owed blocks. An owed block is discarded before it is
+ * plugged again, because a plugged block must not expose old contents. Most
+ * memory is discarded before the guest gets its answer. virtio_mem_work()
+ * discards the rest in slices, including blocks for which discarding failed. It
+ * gets its turn regardless of the number of requests, and it proceeds round
+ * robin, so that a guest which keeps unplugging the same blocks does not delay
+ * others.
  *
- * A sweep gives back the memory of all unplugged blocks, also of those that are
- * not known to have any. It has a part of each turn of the work for itself. One
- * begins at the start, since a daemon that was killed in between has left some
- * behind.
+ * A sweep discards the memory of all unplugged blocks, whether or not they are
+ * known to have any. It has its own share of each turn of virtio_mem_work(). A
+ * sweep starts with the device, because an earlier daemon may have been killed
+ * between unplugging and discarding.
  *
- * Blocks that somebody else has unplugged are owed as well. It would be his to
- * discard them, but we are the ones who tell the guest that a block it plugs
- * reads zero. Whoever plugs blocks with contents is not harmed: the backing looks
- * at the kernel's state before it discards. What is restored from a file is
- * plugged before the device starts, and never owed.
+ * Blocks that another process has unplugged are owed as well. That process
+ * should discard them, but this device guarantees that a newly plugged block
+ * reads zero. A process that plugs blocks with contents is safe: the backing
+ * checks the kernel's state before it discards. Blocks that are restored from a
+ * file are plugged before the device starts and are never owed.
  *
- * A guest that plugs a range, and then unplugs just that, though it was asked
- * for more, could not use it: a driver plugs before it adds the memory to its
- * system, and takes the plug back if that fails. Nothing tells the device why;
- * it is noted for those who wonder why nothing goes on.
+ * A guest may plug a range and unplug the same range right away, although more
+ * memory is requested. This means that it could not use the memory: the driver
+ * plugs blocks before it adds them to Linux, and unplugs them if adding fails.
+ * The device does not learn the cause. It records the event for the status
+ * (@given_back).
  *
- * Suspend. A driver that suspends its system resets the device, and sets it up
- * again when the system wakes: what is said of a reset below holds, and only
- * requests of a driver, or of whoever else holds the region, plug and unplug.
- * So nothing has to be known of suspend, and PERSISTENT_SUSPEND is offered:
- * Linux from 6.10 does not suspend to RAM without it while it has plugged
- * memory. There is no option to withhold it, since there is nothing that a VMM
- * would have to do for it but to leave the VM and its region there, and not to
- * take waking up for a reset of the system. It is not offered where the front
- * end maps the memory: QEMU drops the mappings when the guest wakes up, which to
- * QEMU is a reset, so the kernel that resumes would find its memory gone.
- * Suspend to idle resets nothing and works with any backing.
+ * Suspend. A driver resets the device when its system suspends, and sets it up
+ * again on wakeup. A reset of the device changes no block (see below), so no
+ * further support for suspend is needed, and PERSISTENT_SUSPEND is always
+ * offered for a region in the kernel. Without this feature, Linux 6.10 and
+ * later does not suspend to RAM while memory is plugged. The VMM only has to
+ * keep the VM and its region, and must not report the wakeup as a reset of the
+ * system. The feature is not offered if the front end maps the memory: QEMU
+ * treats a wakeup as a reset and drops the mappings, so the resuming kernel
+ * would lose its memory. Suspend to idle resets nothing and works with any
+ * backing.
  *
- * Holding. While a VM is migrated, its VMM copies what is plugged, and the blocks
- * and memslots must stay as they are: valid requests are answered BUSY then, both
- * to plug and to unplug. Requests that change nothing are answered as ever.
+ * Hold. During a migration the VMM copies the plugged blocks, so blocks and
+ * memslots must not change. Valid requests to plug or unplug are answered BUSY
+ * then. Requests that change nothing are answered as usual.
  *
- * Losing the state. A backing may come to a guest that has blocks, and not know
- * which. Nothing that could be answered then is right but BUSY: what the guest
- * plugs it may have, and what it unplugs may be all it has. The plugged size
- * includes all that it may have, so that the driver of a new system unplugs all,
- * after which it is known that there is none; a reset of the system does as well.
- * Nobody says meanwhile that the configuration has changed: Linux would look at
- * the plugged size, warn that it is not what it has plugged, and believe it. The
- * requested size may be changed, and is heard of after that.
+ * Lost state. A backing may be attached to a guest that has blocks, without
+ * knowing which. BUSY is the only correct answer then: the guest may already
+ * have the blocks that it plugs, and a block that it unplugs may be in any
+ * state. The plugged size includes all blocks that the guest may have, so that
+ * the driver of a new system sends UNPLUG_ALL. UNPLUG_ALL and a reset of the
+ * system end this state. Until then no configuration change is notified: Linux
+ * would read the plugged size, warn that it differs from its own, and adopt it.
+ * The requested size can be changed; the guest is notified of it afterwards.
  *
  * Reset. A reset of the device changes no block. A reset of the system unplugs
- * all and shrinks the usable region, like UNPLUG_ALL, but nobody is answered
- * and the driver, if there is one, is notified. vhost-user has no message for
- * it, so only a VMM that says so (virtio_mem_system_reset()) has it before the
- * new system runs. Without, the driver of the new system finds plugged_size
- * != 0 and sends UNPLUG_ALL itself, as the specification has it.
+ * all blocks and shrinks the usable region, like UNPLUG_ALL, but there is no
+ * answer, and the driver, if any, is notified. vhost-user has no message for
+ * it, so blocks are only unplugged before the new system runs if the VMM
+ * reports the reset (virtio_mem_system_reset()). Otherwise the driver of the
+ * new system finds plugged_size != 0 and sends UNPLUG_ALL, as specified.
  *
- * A reset of the system is the current request while it goes on, and waits for
- * one that does; requests wait for it in the ring. The geometry could change
- * with it by the specification; ours is the region's, and does not.
+ * A reset of the system is handled as the current request. It waits for a
+ * request in progress, and new requests wait in the ring. The specification
+ * allows the geometry to change with it; the geometry of a region is fixed.
  */
 #include <endian.h>
 #include <errno.h>
@@ -126,7 +127,7 @@ uint64_t virtio_mem_plugged_size(const struct virtio_mem *dev)
 	return dev->backing->plugged.set * dev->backing->block_size;
 }
 
-/* Is it not known which blocks the guest has? */
+/* Is the set of blocks that the guest has plugged unknown? */
 bool virtio_mem_lost(const struct virtio_mem *dev)
 {
 	return dev->backing && dev->backing->lost;
@@ -139,10 +140,13 @@ static uint64_t block_of(const struct virtio_mem *dev, uint64_t gpa)
 }
 
 /**
- * virtio_mem_accessible() - memory that the guest has, as opposed to what is
- *	shared
+ * virtio_mem_accessible() - length of guest memory without unplugged blocks
+ * @dev: the device
+ * @gpa: start of the range, inside the region or not
+ * @size: bytes in the range
  *
- * Return: how many of @size bytes from @gpa on are in no unplugged block.
+ * Return: number of bytes from @gpa on, up to @size, before the first unplugged
+ * block.
  */
 uint64_t virtio_mem_accessible(const struct virtio_mem *dev, uint64_t gpa,
 			       uint64_t size)
@@ -150,11 +154,11 @@ uint64_t virtio_mem_accessible(const struct virtio_mem *dev, uint64_t gpa,
 	const struct backing *backing = dev->backing;
 	uint64_t offset, end, left;
 
-	/* Until it is known where the region is, nobody has blocks of it. */
+	/* Nothing can be plugged before the region's address is known. */
 	if (!backing || !backing->placed)
 		return size;
 	if (gpa < backing->gpa) {
-		/* What is behind the region's start is asked for next. */
+		/* The caller asks again from the region's start on. */
 		left = backing->gpa - gpa;
 		return size < left ? size : left;
 	}
@@ -163,7 +167,7 @@ uint64_t virtio_mem_accessible(const struct virtio_mem *dev, uint64_t gpa,
 		return size;
 	if (size > backing->size - offset)
 		size = backing->size - offset;
-	/* No more blocks are looked at than are asked for. */
+	/* Search only the blocks of the range. */
 	end = (offset + size - 1) / backing->block_size + 1;
 	end = blocks_next_until(&backing->plugged, block_of(dev, gpa), end,
 				false);
@@ -172,7 +176,7 @@ uint64_t virtio_mem_accessible(const struct virtio_mem *dev, uint64_t gpa,
 	return size < left ? size : left;
 }
 
-/* Is memory in the region, and not known yet whether the guest has it? */
+/* Is @gpa in the region, and unknown whether the guest has plugged it? */
 bool virtio_mem_unread(const struct virtio_mem *dev, uint64_t gpa)
 {
 	const struct backing *backing = dev->backing;
@@ -182,9 +186,8 @@ bool virtio_mem_unread(const struct virtio_mem *dev, uint64_t gpa)
 }
 
 /*
- * What the usable region must have at least, by the present state. The last
- * block that VIRTIO_MEM_USABLE_EXTRA reaches into is usable as a whole: sizes
- * are multiples of the block size, and so is the region's.
+ * The smallest usable region that is allowed now: the requested size with
+ * VIRTIO_MEM_USABLE_EXTRA, rounded up to whole blocks, and all plugged blocks.
  */
 static uint64_t usable_minimum(const struct virtio_mem *dev)
 {
@@ -234,13 +237,13 @@ static void want_work(struct virtio_mem *dev)
 }
 
 /*
- * Discard what is owed of blocks, but not for long.
- * @at: the first; where the next look is to begin, on return. One that could not
- *	be discarded is passed over: others are not to wait for it
- * @end: behind the last
- * @most: bytes
+ * Discard owed blocks, for a limited time.
+ * @at: first block; on return, the block at which to continue. A block that
+ *	could not be discarded is skipped, so that it does not delay others
+ * @end: end of the blocks, exclusive
+ * @most: maximum number of bytes
  *
- * Return: 0 nothing is owed any more; -EINPROGRESS some is; an errno.
+ * Return: 0: no block is owed any more; -EINPROGRESS: some are; an errno.
  */
 static int discard_blocks(struct virtio_mem *dev, uint64_t *at, uint64_t end,
 			  uint64_t most)
@@ -276,7 +279,7 @@ static int discard_blocks(struct virtio_mem *dev, uint64_t *at, uint64_t end,
 	return 0;
 }
 
-/* The same for a range, of which something waits for all of it. */
+/* The same for the range of a request, which waits for all of it. */
 static int discard_owed(struct virtio_mem *dev, uint64_t gpa, uint64_t size,
 			uint64_t most)
 {
@@ -287,9 +290,9 @@ static int discard_owed(struct virtio_mem *dev, uint64_t gpa, uint64_t size,
 }
 
 /*
- * A slice of what is owed, from where the last one ended.
+ * Discard a slice of the owed blocks, starting where the last slice ended.
  *
- * Return: as of discard_blocks(), of all blocks.
+ * Return: see discard_blocks(); applies to all blocks.
  */
 static int discard_slice(struct virtio_mem *dev)
 {
@@ -300,7 +303,7 @@ static int discard_slice(struct virtio_mem *dev)
 		dev->next_owed = 0;
 	ret = discard_blocks(dev, &dev->next_owed, owed->nr,
 			     BACKING_DISCARD_SLICE);
-	/* What is left is before that: in the next turn. */
+	/* Owed blocks before the start have to wait for the next turn. */
 	return ret || !owed->set ? ret : -EINPROGRESS;
 }
 
@@ -321,9 +324,7 @@ static void discard(struct virtio_mem *dev, uint64_t gpa, uint64_t size)
 		complain_of_owed(dev);
 }
 
-/*
- * What a sweep has still to come to of a range that is unplugged is owed now.
- */
+/* Add the unswept blocks of an unplugged range to the owed ones. */
 static void sweep_range(struct virtio_mem *dev, uint64_t gpa, uint64_t size)
 {
 	struct backing *backing = dev->backing;
@@ -337,10 +338,11 @@ static void sweep_range(struct virtio_mem *dev, uint64_t gpa, uint64_t size)
 }
 
 /*
- * First unplugged block from @from on that may have memory. Only the first sweep
- * asks where there is some, so that a large region of which little was used is
- * not gone through. Where memory was allocated and never written a file says
- * that there is none; what a guest takes so, a later sweep gives back as well.
+ * First unplugged block at or after @from that may have memory. The first sweep
+ * skips holes of the memory file, so that it does not visit all of a large
+ * region of which little was used. A file reports a hole also for memory that
+ * was allocated and never written. A guest can allocate memory this way, so
+ * later sweeps do not skip holes.
  */
 static uint64_t next_unplugged(const struct virtio_mem *dev, uint64_t from)
 {
@@ -356,7 +358,7 @@ static uint64_t next_unplugged(const struct virtio_mem *dev, uint64_t from)
 }
 
 /*
- * A slice of a sweep. What cannot be discarded is owed.
+ * A slice of a sweep. Blocks that cannot be discarded now become owed.
  *
  * Return: 0, or an errno.
  */
@@ -380,15 +382,16 @@ static int sweep_slice(struct virtio_mem *dev)
 		budget -= end - first;
 		ret = discard_blocks(dev, &first, end, BACKING_DISCARD_SLICE);
 	}
-	/* What a turn has no room for is owed like anything else. */
+	/* Blocks beyond the limits of this turn stay owed. */
 	return ret == -EINPROGRESS || ret == -EAGAIN ? 0 : ret;
 }
 
 /**
- * virtio_mem_sweep() - give back all memory of unplugged blocks
+ * virtio_mem_sweep() - start to discard the memory of all unplugged blocks
+ * @dev: the device
  *
- * Whether they have any is not known. It is done by virtio_mem_work(), a part at
- * a time; a block that is plugged before is discarded first.
+ * virtio_mem_work() executes the sweep in slices. A block that is to be plugged
+ * before the sweep reaches it is discarded first.
  */
 void virtio_mem_sweep(struct virtio_mem *dev)
 {
@@ -402,7 +405,7 @@ bool virtio_mem_sweeping(const struct virtio_mem *dev)
 	return dev->backing && dev->sweep < dev->backing->plugged.nr;
 }
 
-/* Bytes of unplugged blocks that may have memory which is ours to give back. */
+/* Bytes in unplugged blocks that still have to be discarded. */
 uint64_t virtio_mem_undiscarded_size(const struct virtio_mem *dev)
 {
 	const struct backing *backing = dev->backing;
@@ -416,7 +419,7 @@ uint64_t virtio_mem_undiscarded_size(const struct virtio_mem *dev)
 	return nr * backing->block_size;
 }
 
-/* The same, with what a request that is carried out may have allocated. */
+/* The same, plus the memory that a plug in progress may have allocated. */
 uint64_t virtio_mem_owed_size(const struct virtio_mem *dev)
 {
 	const struct virtio_mem_current *current = &dev->current;
@@ -427,7 +430,7 @@ uint64_t virtio_mem_owed_size(const struct virtio_mem *dev)
 	return size;
 }
 
-/* Is there memory to be given back? */
+/* Is there memory to discard? */
 static bool owes(const struct virtio_mem *dev)
 {
 	return dev->backing->owed.set || virtio_mem_sweeping(dev);
@@ -438,11 +441,12 @@ static void on_lost_changed(void *arg);
 static void on_released(void *arg);
 
 /**
- * virtio_mem_start() - make the device of a backing
- * @dev: zeroed but for @node_id, @has_node and the callbacks
- * @backing: geometry and present state
- * @requested_size: multiple of the block size, at most the region's
- * @used_before: a driver may have seen the device already
+ * virtio_mem_start() - start the device on a backing
+ * @dev: zeroed except for what its owner sets: label, node, callbacks and
+ *	@work_done
+ * @backing: geometry and current state
+ * @requested_size: a multiple of the block size, at most the region's size
+ * @used_before: a driver may have used the device already
  */
 void virtio_mem_start(struct virtio_mem *dev, struct backing *backing,
 		      uint64_t requested_size, bool used_before)
@@ -463,9 +467,10 @@ void virtio_mem_start(struct virtio_mem *dev, struct backing *backing,
 }
 
 /**
- * virtio_mem_keep_usable() - the usable region was larger before
- * @size: multiple of the block size, at most the region's; a driver may count
- *	on it
+ * virtio_mem_keep_usable() - set the lower bound of a restored usable region
+ * @dev: the device
+ * @size: bytes that a driver may rely on; a multiple of the block size, at most
+ *	the region's size
  */
 void virtio_mem_keep_usable(struct virtio_mem *dev, uint64_t size)
 {
@@ -485,13 +490,13 @@ void virtio_mem_stop(struct virtio_mem *dev)
 	dev->reset_wanted = false;
 }
 
-/* Device-specific and VIRTIO_F_VERSION_1 feature bits that are offered. */
+/* Offered feature bits: the device-specific ones and VIRTIO_F_VERSION_1. */
 uint64_t virtio_mem_features(const struct virtio_mem *dev)
 {
 	uint64_t features = 1ULL << VIRTIO_F_VERSION_1 |
 			    1ULL << VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE;
 
-	/* A device that is to be restored has no backing yet: the kernel's. */
+	/* Without a backing: a device to be restored, always in the kernel. */
 	if (!dev->backing || !dev->backing->lost_at_reset)
 		features |= 1ULL << VIRTIO_MEM_F_PERSISTENT_SUSPEND;
 	if (dev->has_node)
@@ -512,8 +517,9 @@ bool virtio_mem_features_ok(uint64_t features)
 }
 
 /*
- * The configuration space as it is now, little-endian. While nobody knows where
- * the region is, it is one without memory, which the Linux driver refuses.
+ * The current configuration space, little-endian. As long as the region's
+ * address is unknown, it describes a device without memory, which the Linux
+ * driver refuses to probe.
  */
 void virtio_mem_config(const struct virtio_mem *dev,
 		       struct virtio_mem_config *config)
@@ -531,8 +537,9 @@ void virtio_mem_config(const struct virtio_mem *dev,
 }
 
 /**
- * virtio_mem_set_requested() - ask the guest for another size
- * @requested_size: multiple of the block size, at most the region's
+ * virtio_mem_set_requested() - change the requested size
+ * @dev: the device
+ * @requested_size: a multiple of the block size, at most the region's size
  */
 void virtio_mem_set_requested(struct virtio_mem *dev, uint64_t requested_size)
 {
@@ -545,10 +552,12 @@ void virtio_mem_set_requested(struct virtio_mem *dev, uint64_t requested_size)
 }
 
 /**
- * virtio_mem_hold() - plug and unplug nothing from now on, or go on
+ * virtio_mem_hold() - suspend or resume plugging and unplugging
+ * @dev: the device
+ * @on: true: suspend; false: resume
  *
- * A request that is being carried out still is: see virtio_mem_busy(). When it
- * goes on the driver is told, so that it does not wait until it tries again.
+ * A request in progress is completed, see virtio_mem_busy(). On resume the
+ * driver is notified, so that it tries again at once.
  */
 void virtio_mem_hold(struct virtio_mem *dev, bool on)
 {
@@ -561,7 +570,7 @@ void virtio_mem_hold(struct virtio_mem *dev, bool on)
 		config_changed(dev);
 }
 
-/* Somebody else has plugged or unplugged blocks of the backing. */
+/* Another process has plugged or unplugged blocks of the backing. */
 void virtio_mem_backing_changed(struct virtio_mem *dev)
 {
 	if (grow_usable(dev))
@@ -594,8 +603,8 @@ static bool valid_range(const struct virtio_mem *dev, uint64_t gpa,
 }
 
 /*
- * Is it known where the region is? A driver that finds it without a place does
- * not use it; one that has worked with a daemon before us may.
+ * Is the region's address known? A driver does not use a device without one,
+ * unless it probed the device while an earlier daemon knew the address.
  */
 static int check_placed(struct virtio_mem *dev)
 {
@@ -607,7 +616,7 @@ static int check_placed(struct virtio_mem *dev)
 	return -EADDRNOTAVAIL;
 }
 
-/* The host cannot carry out a valid request now. */
+/* The host cannot execute a valid request now. */
 static enum virtio_mem_answer busy(struct virtio_mem *dev,
 				   enum virtio_mem_request request)
 {
@@ -626,11 +635,11 @@ static enum virtio_mem_answer busy(struct virtio_mem *dev,
 }
 
 /*
- * A request that contradicts what is plugged: is that true, and is it the
- * request of an answer that was lost?
+ * The request contradicts the set of plugged blocks. Verify the set, and check
+ * whether the request repeats one whose answer was lost.
+ * @all: all blocks of the request are already in the state that it wants
  *
- * @all: all of its blocks are as it wants them
- * Return: an answer; -EAGAIN judge again; -EINPROGRESS; an errno.
+ * Return: an answer; -EAGAIN: judge again; -EINPROGRESS; an errno.
  */
 static int contradicted(struct virtio_mem *dev, bool all)
 {
@@ -656,13 +665,13 @@ static int contradicted(struct virtio_mem *dev, bool all)
 			      current->gpa, current->size);
 }
 
-/* Blocks were plugged or unplugged, as the current request wanted. */
+/* The current request has been executed: update @last_plug, @given_back. */
 static void note_plugged(struct virtio_mem *dev)
 {
 	const struct virtio_mem_current *current = &dev->current;
 
 	if (current->request == VIRTIO_MEM_PLUG) {
-		/* That before was of use. */
+		/* The guest kept the plug before: it can use memory. */
 		if (dev->last_plug.size)
 			dev->given_back = false;
 		dev->last_plug.gpa = current->gpa;
@@ -676,7 +685,7 @@ static void note_plugged(struct virtio_mem *dev)
 	dev->last_plug.size = 0;
 }
 
-/* May blocks be changed? What does not change any is not held up. */
+/* May blocks be changed? Not called for requests that change none. */
 static int check_held(struct virtio_mem *dev)
 {
 	if (!dev->held)
@@ -686,7 +695,7 @@ static int check_held(struct virtio_mem *dev)
 	return -EBUSY;
 }
 
-/* Is it known which blocks the guest has? Else it is not at fault. */
+/* Is the state known? Without it, no request can be judged an ERROR. */
 static int check_known(struct virtio_mem *dev)
 {
 	if (!dev->backing->lost)
@@ -718,10 +727,10 @@ static int plug(struct virtio_mem *dev)
 	ret = check_held(dev);
 	if (ret)
 		return ret;
-	/* Before old memory is shown to the guest again, it must be gone. */
+	/* The guest must not see old contents: discard them first. */
 	if (!current->swept)
 		sweep_range(dev, current->gpa, current->size);
-	/* Judged again, it does not owe what has been discarded since. */
+	/* Once is enough: on the next call they may have been discarded. */
 	current->swept = true;
 	ret = discard_owed(dev, current->gpa, current->size,
 			   BACKING_DISCARD_MAX);
@@ -779,7 +788,7 @@ static int judge(struct virtio_mem *dev)
 {
 	int ret;
 
-	/* What is found while somebody is waited for may not be so afterwards. */
+	/* Wait first: the state may change while the backing waits. */
 	if (!dev->current.awaited) {
 		dev->current.step = VIRTIO_MEM_AWAITING;
 		ret = backing_await(dev->backing);
@@ -799,7 +808,7 @@ static int judge(struct virtio_mem *dev)
 }
 
 /*
- * Go on with the current request after a step that returned @ret.
+ * Continue the current request after a step that returned @ret.
  *
  * Return: an enum virtio_mem_answer, or -EINPROGRESS.
  */
@@ -828,7 +837,7 @@ static int go_on_current(struct virtio_mem *dev, int ret)
 		discard(dev, current->gpa, current->size);
 	} else if (current->request == VIRTIO_MEM_UNPLUG_ALL) {
 		discard(dev, dev->backing->gpa, dev->backing->size);
-		/* It was asked for; the specification has no notification. */
+		/* As specified, without a configuration change notification. */
 		dev->usable_region_size = usable_minimum(dev);
 	}
 	return VIRTIO_MEM_ACK;
@@ -895,7 +904,7 @@ static void respond(struct virtio_mem *dev, enum virtio_mem_answer answer,
 
 static int begin_reset(struct virtio_mem *dev);
 
-/* Take up the reset that has waited for the current request to end. */
+/* Start a reset that has waited for the current request to end. */
 static void reset_if_wanted(struct virtio_mem *dev)
 {
 	int ret;
@@ -925,7 +934,7 @@ static int end_reset(struct virtio_mem *dev, enum virtio_mem_answer answer)
 	return answer == VIRTIO_MEM_ACK ? 0 : -EBUSY;
 }
 
-/* After a step of the current request. */
+/* Continue the current request after a step, and deliver its answer. */
 static void advance_current(struct virtio_mem *dev, int ret)
 {
 	struct virtio_mem_current *current = &dev->current;
@@ -965,13 +974,14 @@ static int begin_reset(struct virtio_mem *dev)
 }
 
 /**
- * virtio_mem_system_reset() - the guest's system is reset: unplug all
+ * virtio_mem_system_reset() - unplug all blocks for a reset of the system
+ * @dev: the device
  *
- * Not for a reset of the device, and not for waking up from suspend: memory
- * that the guest still has is gone after it.
+ * Must not be called for a reset of the device or a wakeup from suspend, since
+ * the guest loses all memory of the device.
  *
- * Return: 0; -EINPROGRESS: dev->system_reset() will be called; -EALREADY one
- * is going on; -EBUSY with the backing's reason, nothing was changed.
+ * Return: 0; -EINPROGRESS: dev->system_reset() will be called; -EALREADY: a
+ * reset is in progress; -EBUSY with the backing's reason: nothing was changed.
  */
 int virtio_mem_system_reset(struct virtio_mem *dev)
 {
@@ -984,18 +994,18 @@ int virtio_mem_system_reset(struct virtio_mem *dev)
 	return -EINPROGRESS;
 }
 
-/* The backing has carried out what the current request waited for. */
+/* The backing has completed the step that the current request waits for. */
 static void on_done(void *arg, int result)
 {
 	advance_current(arg, result);
 }
 
-/* What the guest has is not known any more, or again. */
+/* The state has been lost, or is known again. */
 static void on_lost_changed(void *arg)
 {
 	struct virtio_mem *dev = arg;
 
-	/* How much was usable before is not known either. */
+	/* The usable region's former size is unknown, too. */
 	if (dev->backing->lost) {
 		dev->usable_region_size = dev->backing->size;
 		note_changed(dev);
@@ -1006,7 +1016,7 @@ static void on_lost_changed(void *arg)
 	}
 }
 
-/* What could not be discarded before may be now. */
+/* Blocks that could not be discarded may be discarded now. */
 static void on_released(void *arg)
 {
 	struct virtio_mem *dev = arg;
@@ -1016,12 +1026,13 @@ static void on_released(void *arg)
 }
 
 /**
- * virtio_mem_work() - do some of what nobody waits for
+ * virtio_mem_work() - do a slice of the background work
+ * @dev: the device
  *
- * To be called when dev->work() was, and again as long as there is more.
+ * To be called after dev->work(), and again while it returns 1.
  *
- * Return: 1 there is more; 0 there is not; an errno: call again some time
- * later.
+ * Return: 1: there is more work; 0: there is none; an errno: work failed, call
+ * again some time later.
  */
 int virtio_mem_work(struct virtio_mem *dev)
 {
@@ -1031,12 +1042,12 @@ int virtio_mem_work(struct virtio_mem *dev)
 	if (!backing)
 		return 0;
 	if (dev->current.active) {
-		/* Then the request itself is the work, or the backing has it. */
+		/* Discarding is part of the request, or the backing is busy. */
 		if (dev->current.step == VIRTIO_MEM_JUDGING)
 			advance_current(dev, judge(dev));
 		return 0;
 	}
-	/* An error has it called again much later: both have their share before. */
+	/* After an error the next call is much later, so always do both. */
 	swept = sweep_slice(dev);
 	ret = discard_slice(dev);
 	if (swept)
@@ -1048,7 +1059,7 @@ int virtio_mem_work(struct virtio_mem *dev)
 	return ret ? ret : owes(dev);
 }
 
-/* Is a request being carried out? There can be no other one then. */
+/* Is a request in progress? No other may be started then. */
 bool virtio_mem_busy(const struct virtio_mem *dev)
 {
 	return dev->current.active;
@@ -1065,12 +1076,13 @@ static const struct {
 };
 
 /**
- * virtio_mem_handle() - carry out a request of the driver's
- * @req: the request, as the guest wrote it (little-endian, any contents)
- * @resp: the response, to be given to the guest as it is
+ * virtio_mem_handle() - execute a request of the driver
+ * @dev: the device; not busy
+ * @req: the request as written by the guest (little-endian, unchecked)
+ * @resp: set to the response for the guest (little-endian)
  *
- * Return: true if the response is there; false if dev->answered() will be
- * called with it.
+ * Return: true: @resp is set; false: dev->answered() will be called with the
+ * response.
  */
 bool virtio_mem_handle(struct virtio_mem *dev, const struct virtio_mem_req *req,
 		       struct virtio_mem_resp *resp)
@@ -1089,7 +1101,7 @@ bool virtio_mem_handle(struct virtio_mem *dev, const struct virtio_mem_req *req,
 		resp->type = htole16(VIRTIO_MEM_RESP_ERROR);
 		return true;
 	}
-	/* The three requests that have a range have it in the same place. */
+	/* The layout of the range is the same in all three requests. */
 	*current = (struct virtio_mem_current){
 		.active = true,
 		.request = request_types[i].request,

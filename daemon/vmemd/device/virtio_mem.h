@@ -19,9 +19,9 @@
 #endif
 
 /*
- * Beyond the requested size the guest may choose from this much: two memory
- * blocks of Linux on x86-64 (128 MiB each), so that a guest whose first block
- * is not aligned can still reach the requested size.
+ * Usable bytes beyond the requested size: two memory blocks of Linux on x86-64
+ * (128 MiB each), so that a guest can reach the requested size even if the
+ * region does not begin at a memory block.
  */
 #define VIRTIO_MEM_USABLE_EXTRA (2 * (128ULL << 20))
 
@@ -42,11 +42,12 @@ enum virtio_mem_answer {
 };
 
 /**
- * enum virtio_mem_step - what a request waits for
- * @VIRTIO_MEM_JUDGING: its range's memory is to be discarded
- * @VIRTIO_MEM_AWAITING: the backing is not ready for a request
- * @VIRTIO_MEM_REPEATING: the backing is to tell whether it was answered before
- * @VIRTIO_MEM_CHANGING: the backing is to carry it out
+ * enum virtio_mem_step - what the current request waits for
+ * @VIRTIO_MEM_JUDGING: old memory of its range to be discarded
+ * @VIRTIO_MEM_AWAITING: the backing to be ready for a request
+ * @VIRTIO_MEM_REPEATING: the backing to check whether the request repeats one
+ *	whose answer was lost
+ * @VIRTIO_MEM_CHANGING: the backing to plug or unplug
  */
 enum virtio_mem_step {
 	VIRTIO_MEM_JUDGING,
@@ -56,15 +57,20 @@ enum virtio_mem_step {
 };
 
 /**
- * struct virtio_mem_current - the request that is being carried out
- * @active: there is one
- * @awaited: the backing was ready for it
- * @verified: what is plugged was verified for it
- * @again: it was judged again, once
- * @swept: what a sweep had still to come to of its range is owed
- * @system_reset: it is a reset of the system, and nobody's request
- * @began_ns: when it came
- * @wrong: what is wrong with it, once it is to be answered with an error
+ * struct virtio_mem_current - the request in progress
+ * @active: a request is in progress
+ * @awaited: the backing is ready for it
+ * @verified: the backing has verified its set of plugged blocks
+ * @again: the request was judged a second time
+ * @swept: unswept blocks of the range are in the backing's set of owed blocks
+ * @system_reset: a reset of the system, not a request of the driver
+ * @request: type of request
+ * @step: what the request waits for
+ * @gpa: start of the range
+ * @size: bytes in the range
+ * @nr_blocks: number of blocks in the range
+ * @began_ns: time of arrival
+ * @wrong: what the guest did wrong, if the answer is ERROR
  */
 struct virtio_mem_current {
 	bool active;
@@ -84,38 +90,40 @@ struct virtio_mem_current {
 
 /**
  * struct virtio_mem - a virtio-mem device
- * @label: for messages, see base/log.h; not owned
- * @backing: what carries out its changes, and its geometry
- * @node_id: ACPI proximity domain, where @has_node
+ * @label: prefix of messages, see base/log.h; not owned
+ * @backing: executes changes; has the region's geometry
+ * @node_id: ACPI proximity domain, if @has_node
  * @has_node: VIRTIO_MEM_F_ACPI_PXM is offered
- * @requested_size: bytes the guest is asked to have plugged
- * @usable_region_size: bytes from the start in which it may plug
- * @current: the request that is being carried out
- * @reset_wanted: the system is to be reset once @current is done
- * @answers: how many of each answer to each request since the start
- * @latencies: how long each request took, from when it was read to its answer
- * @last_failure: why BUSY was answered last; empty after an ACK
- * @last_plug: first and size of what was plugged last, if nothing was since
- * @given_back: that was unplugged at once, by a guest that was asked for more
- * @held: nothing is plugged or unplugged, see virtio_mem_hold()
- * @asked_early: the configuration was read before it was known where the region
- *	is: a driver that did may have given the device up
- * @sweep: unplugged blocks from this number on may have memory, that a daemon
- *	before us has left behind, or that a guest which breaks the rules has
- *	taken; see virtio_mem_sweep()
- * @first_sweep: the former: it is ours to give back
- * @next_owed: where the next look for blocks that are owed begins
- * @work_done: counts what is done in a turn of the loop, NULL: nobody does. Not
+ * @requested_size: bytes that the guest is asked to plug
+ * @usable_region_size: bytes from the start of the region in which the guest
+ *	may plug
+ * @current: the request in progress
+ * @reset_wanted: reset the system once @current has ended
+ * @answers: number of answers since the start, by request and answer
+ * @latencies: time from reading a request to its answer, by request
+ * @last_failure: reason of the last BUSY; empty after an ACK
+ * @last_plug: range of the last plug; size 0 if an unplug followed it
+ * @given_back: the guest unplugged @last_plug at once, below the requested size
+ * @held: plugging and unplugging is suspended, see virtio_mem_hold()
+ * @asked_early: the configuration was read before the region's address was
+ *	known; the driver that read it may have failed to probe
+ * @sweep: unplugged blocks from this number on are still to be swept, see
+ *	virtio_mem_sweep()
+ * @first_sweep: the sweep is the one that starts with the device. It frees
+ *	memory that an earlier daemon left behind; later sweeps free memory
+ *	that the guest took without plugging it.
+ * @next_owed: block at which the next search for owed blocks starts
+ * @work_done: counts work in a turn of the event loop; NULL: not counted. Not
  *	owned
- * @limit: for messages that a guest can cause
- * @config_changed: tell the driver that the configuration has changed
+ * @limit: rate limit for messages that a guest can cause
+ * @config_changed: send the driver a configuration change notification
  * @changed: something that status shows has changed
- * @work: virtio_mem_work() is to be called soon
- * @answered: the answer to a request that had none yet. Return: whether there
- *	is still somebody to give it to
- * @system_reset: a reset of the system that was not done at once has ended:
- *	0, or an errno with the backing's reason
- * @arg: for all five
+ * @work: schedule a call of virtio_mem_work()
+ * @answered: pass on the answer to a request for which virtio_mem_handle()
+ *	returned false. Return: whether the answer could be delivered
+ * @system_reset: a reset for which virtio_mem_system_reset() returned
+ *	-EINPROGRESS has ended: 0, or an errno with the backing's reason
+ * @arg: for the five callbacks
  */
 struct virtio_mem {
 	const char *label;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * One virtio-mem device of the daemon: the region that it manages, the model
- * that the guest talks to, and the front end between the two.
+ * One virtio-mem device of the daemon: the vhost-user back end, the device
+ * model, and the region that the device manages.
  *
  *	guest -> vhost/queue -> virtio_mem -> consumer -> backing/kernel -> KVM
  *	VMM   -> vhost/messages                  |
@@ -10,18 +10,18 @@
  *	guest -> vhost/queue -> virtio_mem -> backing/vmm -> VMM
  *	VMM   -> vhost/messages               (vhost/backend_channel)
  *
- * A request goes from left to right, each calling the next one, and its answer
- * comes back by their callbacks. start_chain() puts them together. Consumers are
- * the filter of a backing, see backing.h. A VMM that maps memory for the device
- * informs its other devices itself: there are no consumers then.
+ * A request passes from left to right by function calls, and its answer passes
+ * back by callbacks. start_chain() connects the parts. Consumers are the filter
+ * of a backing, see backing.h. A VMM that maps memory for the device informs
+ * its other devices itself, so there are no consumers in this case.
  *
- * A device is opened before the daemon gives up its rights, since it needs
- * netlink sockets, and has a region from then on or later, by "attach". Without
- * one its front end is not looked at: there is nothing to show to it.
+ * A device is opened before the daemon drops its privileges, because it needs
+ * netlink sockets. It gets its region at the start or later, by "attach".
+ * Before that it accepts no front end.
  *
- * Devices share the loop and nothing else. Each has netlink sockets of its own,
- * so that an answer is always to its own request, and one whose change KVM
- * holds up keeps no other waiting.
+ * Devices only share the event loop. Each has its own netlink sockets, so that
+ * answers cannot be mixed up, and a change that is slow in KVM delays no other
+ * device.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -39,13 +39,10 @@
 #include "device/restore.h"
 #include "device/vmem_device.h"
 
-/* Memory block of Linux on x86-64, unless it has more than 64 GiB at boot. */
+/* Memory block of Linux on x86-64 with up to 64 GiB of memory at boot. */
 #define LINUX_SECTION_SIZE (128ULL << 20)
 
-/*
- * How long after memory could not be given back it is tried again, when nobody
- * wants it before.
- */
+/* Delay before discarding memory is tried again after a failure. */
 #define WORK_AGAIN_USEC (10 * 1000000ULL)
 
 uint64_t vmem_device_plugged_size(const struct vmem_device *device)
@@ -63,8 +60,9 @@ static void want_work(void *arg)
 /* --- The memory --- */
 
 /**
- * vmem_device_resident() - how much memory there is, and is it too much?
- * @size: as memory_resident() tells it
+ * vmem_device_resident() - get the resident memory, and check it for excess
+ * @device: the device
+ * @size: set to the result of memory_resident()
  *
  * Return: 0, or an errno.
  */
@@ -96,7 +94,7 @@ static int on_excess(sd_event_source *source,
 		       : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
 
-/* What an operator should know of the memory before it is too late. */
+/* Warn the operator of memory that will be slow, or may cause SIGBUS. */
 static void warn_of_memory(const struct vmem_device *device)
 {
 	const struct memory *memory = &device->region.memory;
@@ -126,9 +124,9 @@ static void warn_of_memory(const struct vmem_device *device)
 }
 
 /*
- * Linux adds memory in whole sections, from a multiple of their size on. What is
- * before the first and after the last one it never asks for, and a resize to all
- * of the region stops short of it.
+ * Linux adds memory in whole, aligned memory blocks. It never plugs the parts
+ * of the region before the first and after the last of them, so that a resize
+ * to the whole region cannot complete.
  */
 static void warn_of_sections(const struct vmem_device *device, uint64_t gpa,
 			     uint64_t size)
@@ -219,7 +217,7 @@ static int on_region(sd_event_source *source __attribute__((unused)),
 	return 0;
 }
 
-/* Others have changed the region. */
+/* Another process has changed the region. */
 static void on_news(void *arg)
 {
 	struct vmem_device *device = arg;
@@ -231,7 +229,7 @@ static void on_news(void *arg)
 	virtio_mem_backing_changed(&device->dev);
 }
 
-/* May this be the requested size? @err says what is wrong. */
+/* Check a requested size. */
 static int check_requested(const struct vmem_device *device, uint64_t size,
 			   struct error *err)
 {
@@ -254,13 +252,14 @@ static int check_requested(const struct vmem_device *device, uint64_t size,
 }
 
 /**
- * vmem_device_set_requested() - set the requested size where it lasts
+ * vmem_device_set_requested() - set the requested size, persistently
+ * @device: the device
  * @size: bytes
- * @err: what is wrong, on error
+ * @err: set on error
  *
- * The guest is told when the kernel has answered.
+ * The guest is notified once the kernel has stored the size.
  *
- * Return: -EINPROGRESS; 0 it is done; or an errno.
+ * Return: 0; -EINPROGRESS: ops->size_set() will be called; an errno.
  */
 int vmem_device_set_requested(struct vmem_device *device, uint64_t size,
 			      struct error *err)
@@ -284,22 +283,24 @@ static void on_size_set(void *arg, int result, const char *text)
 	if (result)
 		log_limited(&device->limit, LOG_LEVEL_WARNING, device->label,
 			    "the requested size cannot be set: %s", text);
-	/* Also on an error: the kernel may have taken an earlier size. */
+	/* Also on an error: an earlier request may have changed the size. */
 	virtio_mem_set_requested(&device->dev,
 				 device->region.state.requested_size);
 	device->ops->size_set(device, result, text, device->arg);
 }
 
 /**
- * vmem_device_system_reset() - the guest's system is reset: unplug all
- * @force: also while a driver works on its queue
- * @err: what is wrong, on error
+ * vmem_device_system_reset() - unplug all blocks for a reset of the system
+ * @device: the device
+ * @force: also if a driver is ready
+ * @err: set on error
  *
- * A VMM resets its devices when the system is reset, and then says so here;
- * a driver that is ready is that of a system which runs and uses its memory.
+ * On a reset of the system, the VMM first resets the device and then calls
+ * this. A driver that is ready belongs to a running system, which uses the
+ * memory.
  *
- * Return: 0; -EINPROGRESS, and ops->system_reset() will be called; -EBUSY a
- * driver is there, or the host cannot now; -EALREADY.
+ * Return: 0; -EINPROGRESS: ops->system_reset() will be called; -EBUSY: a driver
+ * is ready, or the host failed; -EALREADY: a reset is in progress.
  */
 int vmem_device_system_reset(struct vmem_device *device, bool force,
 			     struct error *err)
@@ -326,15 +327,17 @@ static void on_system_reset(void *arg, int result)
 	device->ops->system_reset(device, result,
 				  result ? device->dev.backing->reason : "",
 				  device->arg);
-	/* Requests of the new system's driver may have waited for it. */
+	/* Requests of the new system's driver may be waiting in the ring. */
 	vhost_user_go_on(&device->vu);
 }
 
 /**
- * vmem_device_set_dirty_log() - log dirty pages of the region, or do not
- * @err: what is wrong, on error
+ * vmem_device_set_dirty_log() - switch dirty logging of the region on or off
+ * @device: the device
+ * @on: whether to log
+ * @err: set on error
  *
- * Return: -EINPROGRESS, or an errno.
+ * Return: -EINPROGRESS: ops->log_set() will be called; an errno.
  */
 int vmem_device_set_dirty_log(struct vmem_device *device, bool on,
 			      struct error *err)
@@ -358,12 +361,12 @@ static void on_log_set(void *arg, int result, const char *text)
 	device->ops->log_set(device, result, text, device->arg);
 }
 
-/* Plug and unplug nothing, or go on. */
+/* Suspend or resume plugging and unplugging. */
 void vmem_device_hold(struct vmem_device *device, bool on)
 {
 	if (on == device->dev.held)
 		return;
-	/* 0 is also a time that is not known. */
+	/* 0 means not held, or an unknown time. */
 	if (!on || clock_realtime_s(&device->held_since))
 		device->held_since = 0;
 	log_limited(&device->limit, LOG_LEVEL_INFO, device->label,
@@ -373,8 +376,9 @@ void vmem_device_hold(struct vmem_device *device, bool on)
 }
 
 /*
- * The region is to be as it was saved, and the device with it. Return: 0 it is,
- * 1 it is as it was left, an errno.
+ * Restore the saved state, if there is one.
+ *
+ * Return: 0: restored; 1: the region was left as it is; an errno.
  */
 static int restore(struct vmem_device *device, struct error *err)
 {
@@ -394,7 +398,7 @@ static int restore(struct vmem_device *device, struct error *err)
 			    device->options->restore_path);
 	if (ret)
 		return ret;
-	/* How large its usable region can have been is known. */
+	/* The saved state has the size of the usable region. */
 	region->used_before = false;
 	log_info_of(device->label, "restored: %s in %" PRIu64 " runs",
 		    size_format(save_plugged_size(saved), plugged),
@@ -402,7 +406,7 @@ static int restore(struct vmem_device *device, struct error *err)
 	return 0;
 }
 
-/* Put together what a request goes through, for a backing that is there. */
+/* Connect the device model, consumers and an attached backing. */
 static int start_chain(struct vmem_device *device, struct backing *backing,
 		       uint64_t requested_size, bool used_before)
 {
@@ -416,7 +420,7 @@ static int start_chain(struct vmem_device *device, struct backing *backing,
 			       state->slot_size, state->first_slot);
 }
 
-/* Who was a consumer before, and who is one from now on. */
+/* Load the recorded consumers, and record consumers from now on. */
 static int keep_consumers(struct vmem_device *device, struct error *err)
 {
 	const struct vmem_nl_region *state = &device->region.state;
@@ -444,7 +448,7 @@ static void stop_chain(struct vmem_device *device)
 	consumers_stop(&device->consumers);
 }
 
-/* The region is there: let a front end see the device. */
+/* Serve the vhost-user socket, now that the device is attached. */
 static int serve_vhost_user(struct vmem_device *device)
 {
 	int listening = 0;
@@ -466,10 +470,13 @@ static int serve_vhost_user(struct vmem_device *device)
 }
 
 /**
- * vmem_device_attach() - take over a region and become its device
- * @region_fd: owned from here, also on error
- * @memory_fd: likewise
- * @err: what is wrong, on error
+ * vmem_device_attach() - attach a region in the kernel to the device
+ * @device: the device
+ * @region_fd: descriptor of the region; taken over, also on error
+ * @memory_fd: memory file of the region; taken over, also on error
+ * @err: set on error
+ *
+ * Return: 0, or an errno.
  */
 int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 		       struct error *err)
@@ -553,7 +560,7 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 	save_state_free(&device->saved);
 	warn_of_memory(device);
 	warn_of_sections(device, region->backing.gpa, region->backing.size);
-	/* A migration may be under way, and have held the vmemd before us. */
+	/* A migration that held an earlier vmemd may be in progress. */
 	if (region->state.dirty_log) {
 		log_info_of(device->label,
 			    "dirty pages are logged: held as for a migration");
@@ -573,13 +580,13 @@ stop_chain:
 	return ret;
 }
 
-/* The region in the kernel, NULL where the front end maps the memory. */
+/* The region in the kernel; NULL if the front end maps the memory. */
 struct region *vmem_device_region(struct vmem_device *device)
 {
 	return device->vmm ? NULL : &device->region;
 }
 
-/* Memslots that there are, as far as is known. */
+/* Number of memslots that exist, as far as known. */
 uint64_t vmem_device_populated_slots(const struct vmem_device *device)
 {
 	const struct backing *backing = device->dev.backing;
@@ -588,11 +595,13 @@ uint64_t vmem_device_populated_slots(const struct vmem_device *device)
 }
 
 /**
- * vmem_device_place() - tell where the region is in the guest
+ * vmem_device_place() - set the guest address of the region
+ * @device: the device
  * @gpa: guest address
- * @err: what is wrong, on error
+ * @err: set on error
  *
- * Return: 0, or an errno of vmm_place(); -EOPNOTSUPP the kernel knows.
+ * Return: 0; an errno of vmm_place(); -EOPNOTSUPP: the region is in the kernel,
+ * which knows its address.
  */
 int vmem_device_place(struct vmem_device *device, uint64_t gpa,
 		      struct error *err)
@@ -618,11 +627,13 @@ int vmem_device_place(struct vmem_device *device, uint64_t gpa,
 }
 
 /**
- * vmem_device_attach_shmem() - become the device of memory that the front end
- *	maps
- * @memory_fd: owned from here, also on error
- * @state_fd: likewise
- * @err: what is wrong, on error
+ * vmem_device_attach_shmem() - attach memory that the front end maps
+ * @device: the device
+ * @memory_fd: the memory file; taken over, also on error
+ * @state_fd: the state file; taken over, also on error
+ * @err: set on error
+ *
+ * Return: 0, or an errno.
  */
 int vmem_device_attach_shmem(struct vmem_device *device, int memory_fd,
 			     int state_fd, struct error *err)
@@ -676,12 +687,14 @@ stop_chain:
 /* --- Start and end --- */
 
 /**
- * vmem_device_init() - prepare; does nothing yet
- * @index: its number among the daemon's
- * @named: people are to be told which device it is
- * @options: not owned
- * @access: what the daemon may touch of the guest's memory, not owned
- * @ops: not owned, with @arg
+ * vmem_device_init() - initialise a device
+ * @device: the device
+ * @index: number of the device in this daemon
+ * @named: messages include the name of the device
+ * @options: command line; not owned
+ * @access: guest memory that the daemon may access; not owned
+ * @ops: callbacks; not owned
+ * @arg: for @ops
  */
 void vmem_device_init(struct vmem_device *device, unsigned int index,
 		      bool named, const struct device_options *options,
@@ -724,7 +737,7 @@ void vmem_device_init(struct vmem_device *device, unsigned int index,
 	if (named)
 		snprintf(device->label, sizeof(device->label),
 			 "%s: ", device->name);
-	/* There is room for as many as there can be devices. */
+	/* @access has room for the maximum number of devices. */
 	guest_access_add(access, &device->dev);
 	device->dev.work_done = &access->work;
 	vhost_user_init(&device->vu, NULL, &device->dev, access);
@@ -759,9 +772,12 @@ static int add_sources(struct vmem_device *device)
 }
 
 /**
- * vmem_device_open() - get all that takes rights
- * @vhost_user_fd: where its front end comes; owned from here, also on error
- * @consumers_fd: file of its consumers' claims, likewise; -1: there is none yet
+ * vmem_device_open() - acquire all resources that need privileges
+ * @device: initialised by vmem_device_init()
+ * @event: the event loop; not owned
+ * @vhost_user_fd: socket for the front end; taken over, also on error
+ * @consumers_fd: claims file of the consumers; taken over, also on error; -1:
+ *	none yet
  *
  * Return: 0, or a negative errno with a message printed.
  */
@@ -777,7 +793,7 @@ int vmem_device_open(struct vmem_device *device, sd_event *event,
 	device->vu.event = event;
 	device->vhost_user_fd = vhost_user_fd;
 	device->consumers_fd = consumers_fd;
-	/* While it can be seen. */
+	/* /proc is out of reach later. */
 	device->pid_namespace = peer_namespace();
 	vhost_user_prepare(&device->vu);
 	ret = add_sources(device);
@@ -798,7 +814,7 @@ int vmem_device_open(struct vmem_device *device, sd_event *event,
 	return ret;
 }
 
-/* Blocks stay as they are: they are the kernel's, or the state's. */
+/* Close the device. Blocks stay plugged, in the kernel or the state file. */
 void vmem_device_close(struct vmem_device *device)
 {
 	struct backing *backing;
@@ -811,7 +827,7 @@ void vmem_device_close(struct vmem_device *device)
 	device->region_source =
 		sd_event_source_disable_unref(device->region_source);
 	if (device->attached) {
-		/* The control socket still serves, and looks at all devices. */
+		/* The control socket is still served and checks @attached. */
 		device->attached = false;
 		backing = device->dev.backing;
 		stop_chain(device);

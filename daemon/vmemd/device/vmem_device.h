@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* One virtio-mem device of the daemon, with all that it needs; see vmem_device.c. */
+/* One virtio-mem device of the daemon and all its parts; see vmem_device.c. */
 #ifndef VMEM_DEVICE_H
 #define VMEM_DEVICE_H
 
@@ -26,14 +26,15 @@
 struct vmem_device;
 
 /**
- * struct vmem_device_ops - what a device tells the daemon
+ * struct vmem_device_ops - calls from a device to the daemon
  * @changed: something that status shows has changed
- * @size_set: the kernel has answered vmem_device_set_requested(): 0, or an
- *	errno with text
- * @system_reset: vmem_device_system_reset(), that was not done at once, has
- *	ended: 0, or an errno with text
- * @log_set: likewise to vmem_device_set_dirty_log()
- * @gone: the VM is no more
+ * @size_set: vmem_device_set_requested() has ended: 0, or an errno with text
+ * @system_reset: vmem_device_system_reset() has ended: 0, or an errno with text
+ * @log_set: vmem_device_set_dirty_log() has ended: 0, or an errno with text
+ * @gone: the VM has been destroyed
+ *
+ * @size_set, @system_reset and @log_set are called if the function returned
+ * -EINPROGRESS.
  */
 struct vmem_device_ops {
 	void (*changed)(struct vmem_device *device, void *arg);
@@ -48,41 +49,48 @@ struct vmem_device_ops {
 
 /**
  * struct vmem_device - one virtio-mem device
- * @index: its number among the daemon's
- * @name: what it is called: by the command line, else by its number
- * @named: the command line has names, so that it is to be named to people
- * @label: for messages, see base/log.h: @name if it is to be named, else ""
- * @untold: something has changed that is still to be told
+ * @index: number of the device in this daemon
+ * @name: name from the command line, or else @index as text
+ * @named: the command line names devices, so messages include @name
+ * @label: prefix of messages, see base/log.h: @name if @named, else ""
+ * @untold: a change has not been reported to subscribers yet
  * @options: command line; not owned
- * @event: the loop; not owned
- * @room: what memory there is to allocate from; not owned, NULL if nobody looks
- * @ops: the daemon's, with @arg
- * @nl: netlink handles
- * @budget: how its region is to be cut, or is; all 0 if nobody knows
- * @attached: there is a region, and with it a device
- * @vmm: the front end maps memory: @shmem carries out changes, else @region
- * @region, @shmem: what carries out changes
- * @consumers: who else maps its memory, between that and @dev
- * @consumers_fd: file of their claims, -1: none yet
- * @consumers_new: it was made here, and nobody keeps it yet
- * @pid_namespace: of peer_namespace()
- * @dev: what the guest sees
- * @saved: what to restore, until that is done; nothing if @saved.block_size is 0
- * @excess: memory beyond what is plugged
- * @excess_source: a timer that looks for it, where it has a cap
- * @vu: the way to the guest
- * @vhost_user_fd: to be served as soon as there is a region, -1 once it is
- * @region_source: changes of the region
- * @work: the device has work
- * @work_again_source: a timer, for work that has failed
- * @limit: for messages that others can cause
- * @slots: what the kernel said when the first page of "slots" was asked for,
- *	until the last page was; @nr_slots of them
- * @held_since: when it was held, in seconds since 1970; 0 if that is not known
- * @hold_token: of the "hold" that waits for the request that is carried out
- * @log_token: of the "dirty-log" that waits for the kernel, to be @log_on
- * @resize_token: of the "resize" that waits for the kernel, 0 if there is none
- * @reset_token: of the "system-reset" that waits, likewise
+ * @event: the event loop; not owned
+ * @room: free memory of the host, see backing/room.h; not owned; NULL: not
+ *	checked
+ * @ops: callbacks of the daemon
+ * @arg: for @ops
+ * @nl: netlink sockets
+ * @budget: memslots that were planned for the region, or that it has; all 0 if
+ *	unknown
+ * @attached: the device has a region, or memory that the front end maps
+ * @vmm: the front end maps the memory, and @shmem is the backing; otherwise
+ *	@region is
+ * @region: backing in the kernel
+ * @shmem: backing in the front end
+ * @consumers: filter between @region and @dev
+ * @consumers_fd: claims file of @consumers; -1: none yet
+ * @consumers_new: this vmemd made the file, and no other process holds it yet
+ * @pid_namespace: result of peer_namespace()
+ * @dev: the device model
+ * @saved: state to restore, until it is restored; block_size 0: none
+ * @excess: memory in use beyond the plugged size
+ * @excess_source: timer that checks @excess, if it has a cap
+ * @vu: the vhost-user back end
+ * @vhost_user_fd: socket to serve once the device is attached; -1 after that
+ * @region_source: event source for changes of the region
+ * @work: schedules virtio_mem_work()
+ * @work_again_source: timer that retries failed work
+ * @limit: rate limit for messages that a client can cause
+ * @slots: memslots reported by the kernel, from the first page of a "slots"
+ *	request until its last page
+ * @nr_slots: number of @slots
+ * @held_since: time of the hold, in seconds since 1970; 0: unknown
+ * @hold_token: client whose "hold" waits for the request in progress; 0: none
+ * @log_token: client whose "dirty-log" waits for the kernel; 0: none
+ * @log_on: value that this "dirty-log" sets
+ * @resize_token: client whose "resize" waits for the kernel; 0: none
+ * @reset_token: client whose "system-reset" is in progress; 0: none
  */
 struct vmem_device {
 	unsigned int index;
