@@ -1,28 +1,33 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * libkvmvmem: what a VMM needs of kvm-vmem. kvmvmem(3) is its manual page.
+ * libkvmvmem: the client library of kvm-vmem for VMMs. Manual page: kvmvmem(3).
  *
  * Four parts, each usable without the others:
  *
  *	the module	kvmvmem_open(), kvmvmem_query(), kvmvmem_region_create()
- *	batches		kvmvmem_batch_*(): many memslot changes as one step
- *	vmemd		kvmvmem_vmemd_*(): start it, or use one that runs
- *	consumers	kvmvmem_consumer_*(): map what is plugged for a device
+ *	batches		kvmvmem_batch_*(): many memslot changes in one step
+ *	vmemd		kvmvmem_vmemd_*(): start vmemd, or call a running vmemd
+ *	consumers	kvmvmem_consumer_*(): map plugged memory for a device
  *
- * Rules for all of them:
+ * Rules for all parts:
  *
- * - Functions that return int return 0 or a descriptor, or a negative errno. The
- *   text for people is in the struct kvmvmem_error that was passed, which may be
- *   NULL. It is written on an error only.
- * - There is no global state and no thread. Objects are independent of each
- *   other; calls on one object must not overlap.
- * - Descriptors that the library returns are close-on-exec and the caller's,
- *   unless it says otherwise. Those that are passed stay the caller's.
- * - A structure that the caller fills in begins with its size as the caller knows
- *   it. What an older program's lacks is taken as zero. A newer program's is taken
- *   if what this library does not know is zero, -E2BIG otherwise.
- * - The functions "_free" take NULL.
+ * - A function of type int returns 0 or a descriptor on success, and a negative
+ *   errno on failure. On failure it writes one line of text to the struct
+ *   kvmvmem_error, which may be NULL.
+ * - The library has no global state and starts no thread. Objects are
+ *   independent of each other. Calls on one object must not overlap.
+ * - The caller owns the descriptors that the library returns, and they are
+ *   close-on-exec, unless documented otherwise. Descriptors that the caller
+ *   passes remain the caller's.
+ * - A structure that the caller fills in begins with @size, its size as the
+ *   caller knows it. A structure from an older program is extended with zeros.
+ *   A structure from a newer program is accepted if all bytes that the library
+ *   does not know are zero; otherwise the call returns -E2BIG. A size below
+ *   that of the first version returns -EINVAL.
+ * - The functions whose name ends in _free accept NULL.
  * - Sizes and addresses are in bytes.
+ * - "KVM API" means Documentation/virt/kvm/api.rst of the kernel, "virtio" the
+ *   virtio specification, version 1.3.
  */
 #ifndef KVMVMEM_H
 #define KVMVMEM_H
@@ -37,14 +42,18 @@ extern "C" {
 #endif
 
 /**
- * struct kvmvmem_error - why a call has failed
+ * struct kvmvmem_error - reason of a failure
  * @text: one line of ASCII without control characters
  */
 struct kvmvmem_error {
 	char text[256];
 };
 
-/** kvmvmem_version() - version of the library, as "0.1.0" */
+/**
+ * kvmvmem_version() - version of the library, for example "0.1.0"
+ *
+ * Return: a static string.
+ */
 const char *kvmvmem_version(void);
 
 /* --- The module --- */
@@ -52,26 +61,31 @@ const char *kvmvmem_version(void);
 /**
  * kvmvmem_open() - open /dev/kvm-vmem
  *
- * Return: a descriptor for the calls below. -ENOENT the module is not loaded;
- * -EPROTONOSUPPORT its interface is of another version than this library's.
+ * Return: a descriptor, which the functions below take as @device_fd. -ENOENT:
+ * the module is not loaded; -EPROTONOSUPPORT: KVM_VMEM_API_VERSION of the
+ * module differs from the library's; other errnos of open(2).
  */
 int kvmvmem_open(struct kvmvmem_error *error);
 
 /**
  * kvmvmem_query() - limits and features of the module
  * @device_fd: from kvmvmem_open()
- * @query: with its size set
+ * @query: in: @query->size, the other fields 0; out: see linux/kvm_vmem.h
+ *
+ * Return: 0; errors of KVM_VMEM_QUERY.
  */
 int kvmvmem_query(int device_fd, struct kvm_vmem_query *query,
 		  struct kvmvmem_error *error);
 
 /**
- * kvmvmem_region_create() - make the region of one virtio-mem device
+ * kvmvmem_region_create() - create the region of one virtio-mem device
  * @device_fd: from kvmvmem_open()
- * @create: with its size set; see linux/kvm_vmem.h
+ * @create: see struct kvm_vmem_create_region in linux/kvm_vmem.h
  *
- * Return: the region's descriptor. The region is removed when its last copy is
- * closed.
+ * The region is removed when the last copy of its descriptor is closed.
+ *
+ * Return: the descriptor of the region; errors of KVM_VMEM_CREATE_REGION, see
+ * linux/kvm_vmem.h.
  */
 int kvmvmem_region_create(int device_fd, struct kvm_vmem_create_region *create,
 			  struct kvmvmem_error *error);
@@ -79,34 +93,51 @@ int kvmvmem_region_create(int device_fd, struct kvm_vmem_create_region *create,
 /* --- Batches --- */
 
 /**
- * struct kvmvmem_batch - memslot changes that are made as one step
+ * struct kvmvmem_batch - memslot changes that are applied in one step
  *
- * Entries mean what they mean to KVM_SET_USER_MEMORY_REGION. All of them are
- * made, or none.
+ * An entry has the meaning that it has for KVM_SET_USER_MEMORY_REGION (KVM API,
+ * 4.35). All entries are applied or none.
  */
 struct kvmvmem_batch;
 
-/** kvmvmem_batch_new() - Return: an empty batch, or NULL without memory. */
+/**
+ * kvmvmem_batch_new() - allocate an empty batch
+ *
+ * Return: the batch; NULL: out of memory.
+ */
 struct kvmvmem_batch *kvmvmem_batch_new(void);
+
+/** kvmvmem_batch_free() - free a batch */
 void kvmvmem_batch_free(struct kvmvmem_batch *batch);
 
-/** kvmvmem_batch_clear() - take all entries out, for another use */
+/** kvmvmem_batch_clear() - remove all entries and any recorded error */
 void kvmvmem_batch_clear(struct kvmvmem_batch *batch);
 
 /**
  * kvmvmem_batch_set() - add an entry that creates a memslot or sets its flags
- * @slot: id, with the address space in bits 16 and up
+ * @batch: the batch
+ * @slot: memslot id, with the address space in bits 16 and up
  * @flags: KVM_MEM_*
- * @hva: where the memory is mapped
+ * @gpa: guest address, a multiple of the page size
+ * @size: size of the memslot, a multiple of the page size
+ * @hva: page-aligned address at which the memory is mapped in this process
  *
- * Return: 0; -ENOMEM; -EMSGSIZE: there are KVM_VMEM_MAX_BATCH entries. Nothing
- * is lost if this is not looked at: kvmvmem_batch_submit() returns it again.
+ * The values are checked by kvmvmem_batch_submit(). The return value may be
+ * ignored, because kvmvmem_batch_submit() returns the same error.
+ *
+ * Return: 0; -ENOMEM; -EMSGSIZE: the batch has KVM_VMEM_MAX_BATCH entries.
  */
 int kvmvmem_batch_set(struct kvmvmem_batch *batch, uint32_t slot,
 		      uint32_t flags, uint64_t gpa, uint64_t size,
 		      const void *hva);
 
-/** kvmvmem_batch_delete() - add an entry that deletes a memslot; as the above */
+/**
+ * kvmvmem_batch_delete() - add an entry that deletes a memslot
+ * @batch: the batch
+ * @slot: memslot id, with the address space in bits 16 and up
+ *
+ * Return: as kvmvmem_batch_set().
+ */
 int kvmvmem_batch_delete(struct kvmvmem_batch *batch, uint32_t slot);
 
 /** kvmvmem_batch_count() - number of entries */
@@ -114,20 +145,25 @@ uint32_t kvmvmem_batch_count(const struct kvmvmem_batch *batch);
 
 /**
  * kvmvmem_batch_submit() - apply the batch to a VM
+ * @batch: the batch, which keeps its entries
  * @device_fd: from kvmvmem_open()
- * @vm_fd: of KVM; the VM must be this process's
+ * @vm_fd: fd of a KVM VM that this process has created
  * @flags: KVM_VMEM_BATCH_*
  *
- * The batch keeps its entries. On an error nothing has changed, and
- * kvmvmem_batch_bad_index() is the first entry that was refused.
+ * On an error nothing has changed, and kvmvmem_batch_bad_index() returns the
+ * first entry that was refused.
+ *
+ * Return: 0; errors of KVM_VMEM_MEMSLOT_BATCH, see linux/kvm_vmem.h; the error
+ * of a kvmvmem_batch_set() or kvmvmem_batch_delete() that failed.
  */
 int kvmvmem_batch_submit(struct kvmvmem_batch *batch, int device_fd, int vm_fd,
 			 uint32_t flags, struct kvmvmem_error *error);
 
 /**
- * kvmvmem_batch_bad_index() - first bad entry of the last submit
+ * kvmvmem_batch_bad_index() - index of the entry that the last submit refused
  *
- * Return: its index, or KVM_VMEM_NO_INDEX if no single entry is to blame.
+ * Return: the index, from 0; KVM_VMEM_NO_INDEX if no single entry caused the
+ * error.
  */
 uint32_t kvmvmem_batch_bad_index(const struct kvmvmem_batch *batch);
 
@@ -136,113 +172,168 @@ uint32_t kvmvmem_batch_bad_index(const struct kvmvmem_batch *batch);
 /**
  * struct kvmvmem_vmemd - the vmemd of one VM
  *
- * Each call that asks vmemd something makes a connection of its own, so a vmemd
- * that was restarted is no special case. Such a call blocks until it is answered,
- * or for the timeout. -EPIPE: vmemd has closed the connection; -ETIMEDOUT: it has
- * not answered; -EBADMSG: the answer is not a vmemd's; -EOPNOTSUPP: it is too old
- * for the call. What vmemd refuses has the errno and the text of its answer;
- * -EREMOTEIO where the library does not know the errno.
+ * The functions from kvmvmem_vmemd_attach() to kvmvmem_vmemd_resize() send a
+ * request to vmemd and block until the answer arrives or the timeout expires.
+ * Each opens its own connection, so a restart of vmemd needs no special
+ * handling. In these functions @device is the name of one of several devices,
+ * or NULL for the only device. All of them can return these errors:
  *
- * @device names one of several devices. NULL: there is only one.
+ *   -EPIPE		vmemd has closed the connection.
+ *   -ETIMEDOUT		vmemd has not answered within the timeout.
+ *   -EBADMSG		The answer does not follow the protocol of vmemd.
+ *   -EOPNOTSUPP	vmemd does not know the method; it is too old.
+ *   -ENOTCONN		The object has no control socket.
+ *   -ENAMETOOLONG	The path of the control socket is too long.
+ *   -E2BIG		The request is too long.
+ *   -EREMOTEIO		vmemd has refused with an errno that the library does
+ *			not know.
+ *   others		Errors of connect(2), or the errno with which vmemd has
+ *			refused. The text is that of vmemd, see vmemd(8).
  */
 struct kvmvmem_vmemd;
 
 /**
- * kvmvmem_vmemd_new() - an object for a vmemd that runs or is to be started
- * @control_path: its control socket; NULL: it has none, and can only be started
- *	and stopped. The path is not looked at yet.
+ * kvmvmem_vmemd_new() - create an object for a vmemd
+ * @vmemd: out: the object
+ * @control_path: control socket of vmemd, which runs already or is started
+ *	later; NULL: vmemd has no control socket, and only the functions that
+ *	start and stop it can be used. The function does not access the path.
+ *
+ * Return: 0; -ENOMEM.
  */
 int kvmvmem_vmemd_new(struct kvmvmem_vmemd **vmemd, const char *control_path,
 		      struct kvmvmem_error *error);
 
-/** kvmvmem_vmemd_free() - free the object; a vmemd started by it is stopped */
+/**
+ * kvmvmem_vmemd_free() - free the object
+ *
+ * Stops vmemd if kvmvmem_vmemd_spawn() has started it, see
+ * kvmvmem_vmemd_stop().
+ */
 void kvmvmem_vmemd_free(struct kvmvmem_vmemd *vmemd);
 
-/** kvmvmem_vmemd_set_timeout() - how long an answer may take; 30 s at first */
+/**
+ * kvmvmem_vmemd_set_timeout() - set the timeout of requests
+ * @ms: milliseconds; the default is 30000
+ */
 void kvmvmem_vmemd_set_timeout(struct kvmvmem_vmemd *vmemd, uint32_t ms);
 
 /**
- * kvmvmem_vmemd_add_device() - hand a device over to the vmemd to be started
- * @device: its name for --device; NULL: the only device
+ * kvmvmem_vmemd_add_device() - add a device to the vmemd that will be started
+ * @vmemd: the object
+ * @device: name of the device, 1 to 31 characters without a colon, see --device
+ *	in vmemd(8); NULL: the only device
  * @region_fd: from kvmvmem_region_create()
- * @memory_fd: of the region's memory
+ * @memory_fd: the file that is the memory of the region
  *
- * Both descriptors must stay open until the last kvmvmem_vmemd_spawn(). Both are
- * -1 for a device whose region is attached later.
+ * The caller keeps both descriptors open until the last kvmvmem_vmemd_spawn().
+ * Both are -1 if kvmvmem_vmemd_attach() attaches the region later.
+ *
+ * Return: 0; -EINVAL: invalid or duplicate name, or only one of the descriptors
+ * is negative; -E2BIG: more than 16 devices or 512 words of the command line;
+ * -ENOMEM.
  */
 int kvmvmem_vmemd_add_device(struct kvmvmem_vmemd *vmemd, const char *device,
 			     int region_fd, int memory_fd,
 			     struct kvmvmem_error *error);
 
 /**
- * kvmvmem_vmemd_add_option() - add a word to the command line; see vmemd(8)
+ * kvmvmem_vmemd_add_option() - add a word to the command line of vmemd
+ * @vmemd: the object
+ * @option: an option of vmemd(8) or the value of one, copied
  *
- * Before the first device it is an option of vmemd, after a device that
- * device's.
+ * A word that is added before the first device is an option of vmemd itself. A
+ * word that is added after a device is an option of that device.
+ *
+ * Return: 0; -E2BIG: more than 512 words; -ENOMEM.
  */
 int kvmvmem_vmemd_add_option(struct kvmvmem_vmemd *vmemd, const char *option,
 			     struct kvmvmem_error *error);
 
 /**
  * kvmvmem_vmemd_spawn() - start vmemd
+ * @vmemd: the object, with at least one device
  * @program: path of vmemd
  *
- * It gets the descriptors of its devices, a new vhost-user socket for each, the
- * control socket, and no other descriptor but 0 to 2. It may be called by a
- * process with threads, and again once vmemd has ended.
+ * vmemd inherits descriptors 0 to 2, the descriptors of its devices, a new
+ * vhost-user socket for each device, and the control socket; no other
+ * descriptor. A process with threads may call this function. It may be called
+ * again after vmemd has ended.
  *
- * Return: 0; -EBUSY: it runs; the errno of execve(2).
+ * Return: 0; -EINVAL: no device was added; -EBUSY: vmemd runs; -ENAMETOOLONG:
+ * the path of the control socket is too long; the errno of execve(2), socket(2)
+ * or bind(2).
  */
 int kvmvmem_vmemd_spawn(struct kvmvmem_vmemd *vmemd, const char *program,
 			struct kvmvmem_error *error);
 
 /**
- * kvmvmem_vmemd_front_end() - socket to be the vhost-user front end of
+ * kvmvmem_vmemd_front_end() - get the vhost-user socket of a device
+ * @vmemd: the object
+ * @device: as for kvmvmem_vmemd_add_device()
  *
- * Return: a connected socket, once for each device and start; -ENOENT.
+ * The VMM's vhost-user front end uses this connected socket. Each start of
+ * vmemd provides one socket for each device.
+ *
+ * Return: the socket; -ENOENT: no such device, vmemd was not started, or the
+ * socket was returned before.
  */
 int kvmvmem_vmemd_front_end(struct kvmvmem_vmemd *vmemd, const char *device,
 			    struct kvmvmem_error *error);
 
 /**
- * kvmvmem_vmemd_pidfd() - the process that was started
+ * kvmvmem_vmemd_pidfd() - get the pidfd of the vmemd that was started
  *
- * Return: a descriptor that polls readable when it has ended; it stays the
- * library's. -1: none was started.
+ * The library owns the descriptor. It polls readable when the process has
+ * ended.
+ *
+ * Return: the descriptor; -1: vmemd was not started.
  */
 int kvmvmem_vmemd_pidfd(const struct kvmvmem_vmemd *vmemd);
 
 /**
- * kvmvmem_vmemd_stop() - end a vmemd that was started, and wait for its end
+ * kvmvmem_vmemd_stop() - stop the vmemd that was started
  *
- * One that does not end within 10 s is killed.
+ * Sends SIGTERM, waits for the end of the process, and sends SIGKILL after 10
+ * seconds.
  */
 void kvmvmem_vmemd_stop(struct kvmvmem_vmemd *vmemd);
 
 /**
- * kvmvmem_vmemd_attach() - hand a region to a vmemd that runs
- * @memory_fd: of the region's memory
+ * kvmvmem_vmemd_attach() - attach a region to a running vmemd
+ * @vmemd: the object
+ * @device: see struct kvmvmem_vmemd
+ * @region_fd: from kvmvmem_region_create()
+ * @memory_fd: the file that is the memory of the region; offset 0 is its start
  *
- * To attach the same region again is no error.
+ * Attaching the same region again succeeds.
+ *
+ * Return: 0; errors as for struct kvmvmem_vmemd.
  */
 int kvmvmem_vmemd_attach(struct kvmvmem_vmemd *vmemd, const char *device,
 			 int region_fd, int memory_fd,
 			 struct kvmvmem_error *error);
 
 /**
- * struct kvmvmem_plan - how a region is to be cut into memslots
+ * struct kvmvmem_plan - the memslot size and count recommended for a region
  * @size: in: sizeof(struct kvmvmem_plan)
- * @region_size, @block_size, @gpa: in: of the region that will be made
- * @used: in: memslots of the VMM's own
- * @reserved: in: memslots that will be needed besides
- * @kvm_limit: in: KVM_CAP_NR_MEMSLOTS
- * @consumer_limit: in: fewest memslots that a device of the VMM can have; 0: no
- *	device has a limit
- * @total_size: in: of all regions still to be made; 0: only this one
- * @slot_size, @nr_slots: out: for kvmvmem_region_create()
- * @metadata: out: bytes that KVM 6.1 holds when all is plugged
- * @metadata_nested: out: the same once a nested guest runs
- * @reason: out: why, for people
+ * @reserved_for_later: in: 0
+ * @region_size: in: size of the region that will be created: a multiple of
+ *	@block_size, not 0, at most 4 PiB
+ * @block_size: in: its block size: a power of two, at least 4 KiB
+ * @gpa: in: its guest address: a multiple of @block_size, at most 4 PiB
+ * @used: in: memslots that the VMM uses itself
+ * @reserved: in: memslots that the VMM or its devices will need in addition
+ * @kvm_limit: in: value of KVM_CAP_NR_MEMSLOTS (KVM API, 4.35), at most 65536
+ * @consumer_limit: in: the smallest number of memslots that a device of the
+ *	VMM, vhost for example, supports; 0: no limit
+ * @total_size: in: size of all regions still to be created, including this one;
+ *	at least @region_size and at most 4 PiB; 0: only this one
+ * @slot_size: out: memslot size for kvmvmem_region_create()
+ * @nr_slots: out: number of memslots of that size in the region
+ * @metadata: out: bytes of metadata of KVM of Linux 6.1 if all is plugged
+ * @metadata_nested: out: the same after a nested guest has run
+ * @reason: out: the reason for the choice, one line of text
  */
 struct kvmvmem_plan {
 	uint32_t size;
@@ -262,60 +353,105 @@ struct kvmvmem_plan {
 	char reason[256];
 };
 
-/** kvmvmem_vmemd_plan() - ask how a region is to be cut, before it is made */
+/**
+ * kvmvmem_vmemd_plan() - get the memslot size for a region before it is created
+ * @vmemd: the object
+ * @device: see struct kvmvmem_vmemd
+ * @plan: in and out
+ *
+ * Return: 0; -EINVAL: a field is out of range; errors as for struct
+ * kvmvmem_vmemd, which include -EBUSY: the device has a region already, and
+ * -ENOSPC: no memslot size fits.
+ */
 int kvmvmem_vmemd_plan(struct kvmvmem_vmemd *vmemd, const char *device,
 		       struct kvmvmem_plan *plan, struct kvmvmem_error *error);
 
 /**
- * kvmvmem_vmemd_system_reset() - the guest's system is reset
- * @force: also if the driver is still in use
+ * kvmvmem_vmemd_system_reset() - report a system reset of the guest
+ * @vmemd: the object
+ * @device: see struct kvmvmem_vmemd
+ * @force: unplug even if the driver of the guest still uses the device
  *
- * Call it when vCPUs are stopped and the device is reset. When it returns 0 all
- * blocks are unplugged and their memory is given back. On an error nothing has
- * changed, and the new system's driver will ask for it.
+ * vhost-user has no message for a system reset, so the VMM reports it here,
+ * after it has stopped the vCPUs and reset the device. On success all blocks
+ * are unplugged and their memory has been discarded (virtio, 5.15.6.2). On an
+ * error nothing has changed, and the driver of the next system requests the
+ * same.
+ *
+ * Return: 0; errors as for struct kvmvmem_vmemd, which include -EBUSY: the
+ * driver still uses the device, or the host could not unplug.
  */
 int kvmvmem_vmemd_system_reset(struct kvmvmem_vmemd *vmemd, const char *device,
 			       bool force, struct kvmvmem_error *error);
 
 /**
- * kvmvmem_vmemd_hold() - answer the guest's requests busy, for a migration
+ * kvmvmem_vmemd_hold() - hold the requests of the guest during a migration
+ * @vmemd: the object
+ * @device: see struct kvmvmem_vmemd
+ * @on: true: vmemd answers requests to plug and unplug with BUSY
+ *	(VIRTIO_MEM_RESP_BUSY, virtio 5.15.6)
  *
- * When it returns 0 with @on, no request is being carried out any more.
+ * If the function returns 0 with @on true, no request is in progress.
+ *
+ * Return: 0; errors as for struct kvmvmem_vmemd.
  */
 int kvmvmem_vmemd_hold(struct kvmvmem_vmemd *vmemd, const char *device, bool on,
 		       struct kvmvmem_error *error);
 
-/** kvmvmem_vmemd_dirty_log() - dirty logging of all populated memslots */
+/**
+ * kvmvmem_vmemd_dirty_log() - switch dirty logging of all populated memslots
+ * @vmemd: the object
+ * @device: see struct kvmvmem_vmemd
+ * @on: true: log dirty pages (KVM_MEM_LOG_DIRTY_PAGES; KVM API, 4.35)
+ *
+ * Memslots that become populated later inherit the setting.
+ *
+ * Return: 0; errors as for struct kvmvmem_vmemd.
+ */
 int kvmvmem_vmemd_dirty_log(struct kvmvmem_vmemd *vmemd, const char *device,
 			    bool on, struct kvmvmem_error *error);
 
-/** kvmvmem_vmemd_resize() - ask the guest to have @size bytes plugged */
+/**
+ * kvmvmem_vmemd_resize() - set the requested size of a device
+ * @vmemd: the object
+ * @device: see struct kvmvmem_vmemd
+ * @size: size that the guest is requested to plug (virtio, 5.15.4,
+ *	requested_size): a multiple of the block size, at most the region size
+ *
+ * The function does not wait for the guest.
+ *
+ * Return: 0; errors as for struct kvmvmem_vmemd.
+ */
 int kvmvmem_vmemd_resize(struct kvmvmem_vmemd *vmemd, const char *device,
 			 uint64_t size, struct kvmvmem_error *error);
 
 /* --- Consumers --- */
 
 /**
- * struct kvmvmem_consumer - somebody who maps what is plugged
+ * struct kvmvmem_consumer - a user of the plugged memory other than the guest
  *
- * A VFIO or vhost device must have memory before the guest uses it, and must let
- * go of it before it is unplugged. vmemd asks each consumer, and answers the
- * guest when all have done it. The library knows what is mapped, calls map() and
- * unmap() for the difference, and answers.
+ * A VFIO or vhost device must map memory before the guest uses it, and must
+ * unmap memory before it is unplugged. vmemd notifies each consumer of each
+ * change, and answers the guest after all consumers have answered. The library
+ * keeps the set of mapped ranges, calls map() and unmap() for the difference,
+ * and answers vmemd.
  *
- * Poll kvmvmem_consumer_fd() for reading and call kvmvmem_consumer_dispatch(),
- * which does not block but in map() and unmap(). vmemd waits 10 s for an answer.
+ * Poll kvmvmem_consumer_fd() for reading and call kvmvmem_consumer_dispatch().
+ * It blocks only in map() and unmap(). vmemd closes a consumer that does not
+ * answer within 10 seconds.
  */
 struct kvmvmem_consumer;
 
 /**
- * enum kvmvmem_unit - what map() and unmap() are called for
- * @KVMVMEM_EACH_BLOCK: one block. unmap() is called for exactly what map() was
- *	called for, as VFIO needs: it cannot unmap a part of a mapping.
- * @KVMVMEM_BLOCK_RUNS: adjacent blocks. unmap() may be called for a part of what
- *	map() was called for, and for several of those at once.
- * @KVMVMEM_MEMSLOT_RUNS: adjacent memslots, as vhost needs, which come with
- *	their first block and go with their last. Runs are as of blocks.
+ * enum kvmvmem_unit - the unit of calls of map() and unmap()
+ * @KVMVMEM_EACH_BLOCK: one block. unmap() is called for exactly the ranges for
+ *	which map() was called, because VFIO cannot unmap a part of a mapping.
+ * @KVMVMEM_BLOCK_RUNS: a run of adjacent blocks. unmap() may be called for a
+ *	part of a range for which map() was called, or for several of them at
+ *	once.
+ * @KVMVMEM_MEMSLOT_RUNS: a run of adjacent memslots, for vhost. A memslot is
+ *	mapped with its first block and unmapped with its last one. unmap() may
+ *	be called for other runs than map(), as for @KVMVMEM_BLOCK_RUNS.
  */
 enum kvmvmem_unit {
 	KVMVMEM_EACH_BLOCK = 0,
@@ -324,11 +460,13 @@ enum kvmvmem_unit {
 };
 
 /**
- * struct kvmvmem_range - what to map or unmap
- * @gpa: guest address
- * @offset: in the region's memory
- * @first_slot, @nr_slots: memslots that it covers whole, by their ids; 0 unless
- *	these are asked for
+ * struct kvmvmem_range - a range to map or unmap
+ * @gpa: guest address, a multiple of the block size
+ * @size: size, a multiple of the block size
+ * @offset: offset in the memory of the region
+ * @first_slot: id of the first memslot of the range with KVMVMEM_MEMSLOT_RUNS,
+ *	else 0
+ * @nr_slots: number of memslots of the range with KVMVMEM_MEMSLOT_RUNS, else 0
  */
 struct kvmvmem_range {
 	uint64_t gpa;
@@ -339,24 +477,27 @@ struct kvmvmem_range {
 };
 
 /**
- * struct kvmvmem_consumer_config - what a consumer is
+ * struct kvmvmem_consumer_config - configuration of a consumer
  * @size: sizeof(struct kvmvmem_consumer_config)
  * @unit: enum kvmvmem_unit
  * @control_path: control socket of vmemd
  * @device: name of the virtio-mem device; NULL: the only one
- * @name: of the consumer: 1 to 63 letters without spaces. Each consumer of a process
- *	has another: it comes back by its name, and takes the place of one that
- *	seems to be connected
- * @memslots: how many memslots it can have; 0: any number
- * @used: how many of them the VMM has for itself
- * @reserved: how many the VMM will need besides
- * @map: map a range. Return: 0, or a negative errno; then nothing of the range
- *	is mapped, the library unmaps what else it has mapped for the same request,
- *	and the guest is told to try again later.
- * @unmap: unmap a range. Return: as of @map; what fails is still mapped.
- * @arg: first argument of both
+ * @name: name of the consumer, 1 to 63 printable characters without spaces,
+ *	unique among the consumers of a process. A consumer that subscribes
+ *	again is recognized by its name; it replaces a connection with the same
+ *	name.
+ * @memslots: maximum number of memslots of the consumer; 0: no limit
+ * @used: memslots of @memslots that the VMM uses itself
+ * @reserved: memslots of @memslots that the VMM will need in addition
+ * @map: map a range. Returns 0 or a negative errno. On failure nothing of the
+ *	range may stay mapped. The library then unmaps all other ranges that it
+ *	has mapped for the same request, and vmemd answers the guest BUSY.
+ * @unmap: unmap a range. Returns 0 or a negative errno. On failure the whole
+ *	range must still be mapped.
+ * @arg: first argument of @map and @unmap
  *
- * Neither may call a function on the same consumer. Strings are copied.
+ * @map and @unmap must not call a function on the same consumer. The library
+ *	copies the strings.
  */
 struct kvmvmem_consumer_config {
 	uint32_t size;
@@ -373,12 +514,13 @@ struct kvmvmem_consumer_config {
 };
 
 /**
- * enum kvmvmem_consumer_state - where a consumer is
- * @KVMVMEM_CONNECTING: vmemd has gone; the library connects as soon as it is
- *	back. What is mapped stays so.
- * @KVMVMEM_POPULATING: what was plugged before is being mapped
- * @KVMVMEM_SUBSCRIBED: all that is plugged is mapped
- * @KVMVMEM_CLOSED: it is a consumer no more; see kvmvmem_consumer_dispatch()
+ * enum kvmvmem_consumer_state - state of a consumer
+ * @KVMVMEM_CONNECTING: no connection to vmemd; the library connects when vmemd
+ *	is back. All mapped ranges stay mapped.
+ * @KVMVMEM_POPULATING: memory that was plugged before is being mapped
+ * @KVMVMEM_SUBSCRIBED: all plugged memory is mapped
+ * @KVMVMEM_CLOSED: the subscription has ended by an error, see
+ *	kvmvmem_consumer_dispatch()
  */
 enum kvmvmem_consumer_state {
 	KVMVMEM_CONNECTING = 0,
@@ -388,62 +530,91 @@ enum kvmvmem_consumer_state {
 };
 
 /**
- * kvmvmem_consumer_new() - subscribe
+ * kvmvmem_consumer_new() - create a consumer and subscribe
+ * @consumer: out: the consumer
+ * @config: configuration, copied
  *
- * Blocks until vmemd has answered, at most 30 s. Nothing is mapped yet: dispatch
- * until the state is KVMVMEM_SUBSCRIBED.
+ * Blocks until vmemd has answered, at most 30 seconds. Nothing is mapped when
+ * the function returns. Call kvmvmem_consumer_dispatch() until the state is
+ * KVMVMEM_SUBSCRIBED.
  *
- * Return: 0; -ENOSPC it could not have all memslots that may come; others as of
- * struct kvmvmem_vmemd.
+ * Return: 0; -EINVAL: a field is out of range; -ENOSPC: @memslots is too small
+ * for the regions of vmemd; -ESTALE and other errors as for
+ * kvmvmem_consumer_dispatch() and struct kvmvmem_vmemd.
  */
 int kvmvmem_consumer_new(struct kvmvmem_consumer **consumer,
 			 const struct kvmvmem_consumer_config *config,
 			 struct kvmvmem_error *error);
 
 /**
- * kvmvmem_consumer_free() - unmap all that is mapped, then end the subscription
+ * kvmvmem_consumer_free() - unmap all ranges, end the subscription, free the
+ * object
  *
- * In this order: vmemd takes the end of the subscription for the end of what is
- * mapped. It may block for 2 s, if vmemd does not answer. If something cannot be
- * unmapped, or vmemd cannot be told, vmemd keeps the memory until this process
- * ends, and answers the guest busy.
+ * Blocks for at most 2 seconds if vmemd does not answer, in addition to
+ * unmap(). If a range cannot be unmapped, or vmemd cannot be reached, vmemd
+ * keeps the memory until this process ends, and answers requests of the guest
+ * for it BUSY.
  */
 void kvmvmem_consumer_free(struct kvmvmem_consumer *consumer);
 
 /**
- * kvmvmem_consumer_fd() - Return: a descriptor to poll for reading. It stays the
- * library's and the same for the object's life.
+ * kvmvmem_consumer_fd() - get the descriptor to poll for reading
+ *
+ * The library owns the descriptor. It stays the same for the life of the
+ * object.
+ *
+ * Return: the descriptor.
  */
 int kvmvmem_consumer_fd(const struct kvmvmem_consumer *consumer);
 
 /**
- * kvmvmem_consumer_dispatch() - do what there is to do
+ * kvmvmem_consumer_dispatch() - process pending events
  *
- * Call it whenever the descriptor can be read; for nothing it is harmless.
+ * Call this function when kvmvmem_consumer_fd() is readable. A call without
+ * pending events has no effect. The loss of the connection to vmemd is not an
+ * error: the library connects again.
  *
- * Return: 0. -ECONNABORTED: vmemd has closed it, for the reason in the text.
- * -EIO: neither could a request be done nor what was done of it be undone.
- * -ESTALE: vmemd has another region now. -EBADMSG: it is not a vmemd that
- * speaks. After an error the state is KVMVMEM_CLOSED: the device can have stale
- * maps and must not do DMA, until kvmvmem_consumer_resume() or its end.
+ * After an error the state is KVMVMEM_CLOSED. The mappings of the device may be
+ * stale, and the device must not do DMA until kvmvmem_consumer_resume() or
+ * kvmvmem_consumer_free().
+ *
+ * Return:
+ *
+ *   0			Success.
+ *   -ECONNABORTED	vmemd has closed the consumer; the text has the reason.
+ *   -EIO		A request has failed and its undo has failed as well, or
+ *			memory that was unplugged cannot be unmapped.
+ *   -ESTALE		vmemd has a different region now.
+ *   -EBADMSG		A message does not follow the protocol of vmemd.
+ *   -ENOMEM		Out of memory.
  */
 int kvmvmem_consumer_dispatch(struct kvmvmem_consumer *consumer,
 			      struct kvmvmem_error *error);
 
-/** kvmvmem_consumer_state() - Return: enum kvmvmem_consumer_state. */
+/**
+ * kvmvmem_consumer_state() - get the state of a consumer
+ *
+ * Return: enum kvmvmem_consumer_state.
+ */
 int kvmvmem_consumer_state(const struct kvmvmem_consumer *consumer);
 
 /**
- * kvmvmem_consumer_resume() - subscribe again, after an error of dispatch
+ * kvmvmem_consumer_resume() - subscribe again after KVMVMEM_CLOSED
  *
- * All that is mapped is unmapped first: nobody knows what became of the memory.
+ * All ranges are unmapped first, because vmemd may have discarded their memory.
+ * In any other state the function has no effect.
  *
- * Return: as of kvmvmem_consumer_new(); -EIO: something cannot be unmapped.
+ * Return: 0; -EIO: a range cannot be unmapped; errors of
+ * kvmvmem_consumer_new().
  */
 int kvmvmem_consumer_resume(struct kvmvmem_consumer *consumer,
 			    struct kvmvmem_error *error);
 
-/** kvmvmem_consumer_mapped_size() - bytes that are mapped now */
+/**
+ * kvmvmem_consumer_mapped_size() - get the number of mapped bytes
+ *
+ * Return: bytes.
+ */
 uint64_t kvmvmem_consumer_mapped_size(const struct kvmvmem_consumer *consumer);
 
 #ifdef __cplusplus
