@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The two sets of blocks that a backing keeps. A block is in one of them, or
- * in neither: then it is unplugged and its memory is zero.
+ * The two sets of blocks of a backing: plugged and owed. A block in neither set
+ * is unplugged, and its memory reads zero.
  */
 #include <errno.h>
 #include <string.h>
@@ -35,7 +35,7 @@ int backing_init(struct backing *backing, const struct backing_ops *ops,
 	return 0;
 }
 
-/* Stand between the device and the backing, or no longer. */
+/* Set the filter between device and backing; NULL removes it. */
 void backing_set_filter(struct backing *backing,
 			const struct backing_filter *filter, void *arg)
 {
@@ -44,9 +44,10 @@ void backing_set_filter(struct backing *backing,
 }
 
 /**
- * backing_await() - before a request is judged
+ * backing_await() - check whether a request may start
+ * @backing: the backing
  *
- * Return: 0; -EINPROGRESS: @done will be called with 0, then go on.
+ * Return: 0; -EINPROGRESS: not yet; @done will be called with 0.
  */
 int backing_await(struct backing *backing)
 {
@@ -96,7 +97,7 @@ void backing_answer_lost(struct backing *backing)
 	backing->ops->answer_lost(backing);
 }
 
-/* An operation of the backing's has ended that was -EINPROGRESS. */
+/* An operation of the backing that returned -EINPROGRESS has ended. */
 void backing_ended(struct backing *backing, int result)
 {
 	if (backing->filter)
@@ -105,14 +106,14 @@ void backing_ended(struct backing *backing, int result)
 		backing->done(backing->arg, result);
 }
 
-/* Count what is looked at of the sets of blocks. @work: not owned */
+/* Count searches of the sets of blocks in @work, which is not owned. */
 void backing_count(struct backing *backing, struct work *work)
 {
 	backing->plugged.work = work;
 	backing->owed.work = work;
 }
 
-/* Which file the memory is of. Return: 0, or an errno. */
+/* Record the identity of the memory file. Return: 0, or an errno. */
 int backing_note_file(struct backing *backing, int fd)
 {
 	struct stat st;
@@ -146,7 +147,7 @@ void backing_note_unplugged(struct backing *backing, uint64_t gpa,
 		    size / backing->block_size);
 }
 
-/* Others have changed blocks: take over what is plugged now. */
+/* Other processes have changed blocks: replace the set of plugged blocks. */
 void backing_adopt(struct backing *backing, struct blocks *plugged)
 {
 	blocks_add(&backing->owed, &backing->plugged);
@@ -157,7 +158,7 @@ void backing_adopt(struct backing *backing, struct blocks *plugged)
 	memset(plugged, 0, sizeof(*plugged));
 }
 
-/* There may be memory of the unplugged blocks of a range. */
+/* The unplugged blocks of a range may have memory. */
 void backing_owe(struct backing *backing, uint64_t gpa, uint64_t size)
 {
 	uint64_t at = block_of(backing, gpa);

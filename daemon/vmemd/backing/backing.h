@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What carries out a virtio-mem device's changes.
+ * A backing executes the changes of a virtio-mem device.
  *
- * The device model (device/virtio_mem.c) decides what a request means; a
- * backing makes it so: it puts memory at guest addresses and takes it away, and
- * gives the memory behind back to the host. The rule is the kernel's region
- * (kernel.c). For front ends that map memory for a device it is the VMM, which
- * changes its own memslots (vmm.c).
+ * The device model (device/virtio_mem.c) decides on a request. The backing
+ * makes memory accessible at guest addresses, removes it, and frees it.
+ * Normally this is a region in the kernel (kernel.c). If the front end maps
+ * memory for the device, the VMM changes its own memslots instead (vmm.c).
  *
- * A backing keeps @plugged true, as far as it knows: it is what the device
- * answers STATE requests from, without asking anybody. It adds to @owed the
- * blocks that were unplugged, by whom ever; the device discards them.
+ * A backing keeps @plugged up to date, as far as it can know. The device
+ * answers STATE requests from it without a system call. The backing adds
+ * unplugged blocks to @owed, no matter which process unplugged them, and the
+ * device discards these.
  */
 #ifndef BACKING_H
 #define BACKING_H
@@ -25,34 +25,37 @@
 
 struct backing;
 
-/* Why the last operation failed, for people. */
+/* Size of the text that says why the last operation failed. */
 #define BACKING_REASON_MAX (ERROR_TEXT_MAX + 16)
 
 /**
  * struct backing_ops - operations of a backing
- * @plug: make the range accessible to the guest. The memory reads zero.
- * @unplug: make the range inaccessible, as far as slots allow
- * @unplug_all: all of it, as one step
- * @repeat: was the last change this one? Then the guest asks again, because
- *	its answer was lost, and gets it now. Return: 0 it was; -EINVAL it was
- *	another, or no answer was lost; another errno: not known
- * @verify: bring @plugged up to date. Return: 0 it was; 1 it was not; an errno
- * @discard: give the memory of an unplugged range back to the host. Does not
- *	take long for ranges of BACKING_DISCARD_MAX
- * @answer_lost: the guest was not told of the last change
- * @next_memory: first block from a number on whose memory may be there, or the
- *	number of blocks. NULL: any may
- * @set_requested: keep the requested size where it lasts. -EINPROGRESS: the user
- *	of that backing is told the result
- * @place: the region is at @gpa in the guest. NULL: the backing knows
- * @populated_slots: memslots that there are, as far as is known
- * @detach: the backing is not used any more. Blocks stay as they are
+ * @plug: make the range accessible to the guest. Its memory reads zero.
+ * @unplug: make the range inaccessible, as far as memslots allow
+ * @unplug_all: unplug all blocks, atomically
+ * @repeat: check whether the request repeats the last change because its answer
+ *	was lost. Return: 0: yes; -EINVAL: no; another errno: unknown
+ * @verify: bring @plugged up to date. Return: 0: it was; 1: it is now; an errno
+ * @discard: free the memory of an unplugged range. Fast for ranges of up to
+ *	BACKING_DISCARD_MAX
+ * @answer_lost: the guest did not get the answer for the last change
+ * @next_memory: first block at or after @from that may have memory, or the
+ *	number of blocks; NULL: any block may
+ * @set_requested: store the requested size persistently. If it returns
+ *	-EINPROGRESS, the result is reported later in a way that depends on the
+ *	backing
+ * @place: set the region's guest address; NULL: the backing knows the address
+ * @populated_slots: number of memslots that exist, as far as known
+ * @detach: release the backing. Blocks stay plugged
  *
- * Ranges are whole blocks inside the region: the device has checked. The first
- * four may take long. They return -EINPROGRESS then, and backing_ended() is
- * called with the result; there is one at a time. An errno means that
- * nothing was changed (@discard: maybe some), and has @reason set. -EAGAIN:
- * @plugged was not true and has been brought up to date; judge again.
+ * Ranges are whole blocks inside the region; the device has checked this.
+ * @plug,
+ * @unplug, @unplug_all and @repeat may return -EINPROGRESS. Then
+ *	backing_ended() is called with the result later; one such operation is
+ *	in progress at a time. On other errors, @reason is set and nothing was
+ *	changed, except that @discard may have freed a part. -EAGAIN: @plugged
+ *	was out of date and has been updated; the device judges the request
+ *	again.
  */
 struct backing_ops {
 	int (*plug)(struct backing *backing, uint64_t gpa, uint64_t size);
@@ -72,13 +75,17 @@ struct backing_ops {
 };
 
 /**
- * struct backing_filter - what stands between a device and its backing
- * @plug, @unplug, @unplug_all, @repeat, @verify, @discard: as of struct
- *	backing_ops, which it calls in turn, or not
- * @await: may a request be begun? Return: 0; -EINPROGRESS not yet: it calls
- *	@done of the backing with 0 when it may
- * @ended: what it had the backing begin has this result; it calls @done of the
- *	backing when the device's own request has ended
+ * struct backing_filter - intercepts the calls from a device to its backing
+ * @plug: see struct backing_ops, whose function the filter may call
+ * @unplug: likewise
+ * @unplug_all: likewise
+ * @repeat: likewise
+ * @verify: likewise
+ * @discard: likewise
+ * @await: may a request start? Return: 0: yes; -EINPROGRESS: not yet; the
+ *	filter will call @done of the backing with 0
+ * @ended: an operation that the filter started in the backing has ended. The
+ *	filter calls @done of the backing once the device's request has ended
  */
 struct backing_filter {
 	int (*plug)(struct backing *backing, uint64_t gpa, uint64_t size);
@@ -93,41 +100,43 @@ struct backing_filter {
 };
 
 /*
- * Memory that is discarded before other work gets its turn: it takes some
- * tens of milliseconds if all of it is there, in pages of 4 KiB.
+ * Maximum size of a discard before other work gets its turn. It takes some tens
+ * of milliseconds if all of it is resident in pages of 4 KiB.
  */
 #define BACKING_DISCARD_MAX (256ULL << 20)
 
-/*
- * The same where nobody waits for it: guests and operators that do have their
- * turns in between.
- */
+/* The same for background work, which must not delay requests and clients. */
 #define BACKING_DISCARD_SLICE (32ULL << 20)
 
 /**
- * struct backing - what carries out changes
- * @filter: what stands before it, NULL for nothing; with @filter_arg. See
+ * struct backing - executes the changes of a device
+ * @ops: operations of the backing
+ * @filter: filter between device and backing, or NULL; see
  *	backing_set_filter()
- * @placed: it is known where the region is in the guest; else @gpa means nothing,
- *	and the device says that it has no memory
- * @lost_at_reset: memory that is populated is not kept over a system reset,
- *	nor over the one that a suspend to RAM makes
- * @lost: which blocks the guest has is not known, and @plugged has all that it
- *	may have. Only all of them can be unplugged, which ends it
- * @unread: whether it has any is not known yet, since no front end has said
- *	what it has mapped
- * @nr_slots: memslots that there can be
- * @memory: what it is of, the backing's own
- * @memory_dev, @memory_ino: the file that the memory is of, as it is found in a
- *	memory table; see backing_note_file()
- * @plugged: blocks that the guest has
- * @owed: unplugged blocks whose memory may not have been given back, so that
- *	it is not zero
- * @done: an operation has ended; set by the user of the backing
- * @lost_changed: @lost has changed, or @plugged where it is set; likewise
- * @released: memory that the filter has kept from being discarded may be now;
- *	likewise
- * @arg: for all three
+ * @filter_arg: for the filter's own use
+ * @placed: the guest address of the region is known. Otherwise @gpa is invalid,
+ *	and the device reports that it has no memory
+ * @lost_at_reset: a reset of the system drops populated memory, and so does a
+ *	suspend to RAM, which ends in such a reset
+ * @lost: the set of the guest's blocks is unknown, and @plugged has all blocks
+ *	that may be plugged. Only all of them can be unplugged, which ends this
+ *	state
+ * @unread: @plugged is unknown until a front end has sent its memory table
+ * @nr_slots: maximum number of memslots
+ * @memory: memory of the region; belongs to the backing
+ * @memory_dev: device number of the memory file; identifies it in a memory
+ *	table together with @memory_ino, see backing_note_file()
+ * @memory_ino: inode number of the memory file
+ * @gpa: guest address of the region
+ * @size: bytes in the region
+ * @block_size: bytes per block
+ * @plugged: plugged blocks
+ * @owed: unplugged blocks that may have memory with old contents
+ * @reason: why the last operation failed
+ * @done: an operation has ended; set by the device, like the next three
+ * @lost_changed: @lost has changed, or @plugged while @lost is set
+ * @released: blocks that the filter kept from being discarded may be discarded
+ * @arg: for these callbacks
  */
 struct backing {
 	const struct backing_ops *ops;
@@ -166,7 +175,7 @@ void backing_note_unplugged(struct backing *backing, uint64_t gpa,
 void backing_adopt(struct backing *backing, struct blocks *plugged);
 void backing_owe(struct backing *backing, uint64_t gpa, uint64_t size);
 
-/* What a device calls. */
+/* For devices. */
 int backing_await(struct backing *backing);
 int backing_plug(struct backing *backing, uint64_t gpa, uint64_t size);
 int backing_unplug(struct backing *backing, uint64_t gpa, uint64_t size);
@@ -177,7 +186,7 @@ int backing_verify(struct backing *backing);
 int backing_discard(struct backing *backing, uint64_t gpa, uint64_t size);
 void backing_answer_lost(struct backing *backing);
 
-/* What a backing calls. */
+/* For backings. */
 void backing_ended(struct backing *backing, int result);
 
 #endif /* BACKING_H */

@@ -2,40 +2,40 @@
 /*
  * A region of kvm_vmem.ko as the backing of a virtio-mem device.
  *
- * The kernel has the truth: which blocks are plugged, the requested size, the
- * id of the last request. This file mirrors the blocks, so that the state of a
- * block can be told without a system call, and keeps nothing else that the
- * kernel does not know. A daemon that is killed and started again attaches to
- * the same descriptors and goes on.
+ * The kernel stores the plugged blocks, the requested size and the id of the
+ * last request. This file mirrors the blocks, so that the state of a block is
+ * available without a system call. There is no other state here that the kernel
+ * does not have. A daemon that is killed and restarted attaches to the same
+ * descriptors and continues.
  *
- * Who else may change the region: any process that was given a copy of the
- * descriptor. The kernel counts changes, and we count ours; when the counts
- * differ, the blocks are read anew.
+ * Other writers. Any process with a copy of the descriptor can change the
+ * region. The kernel counts changes, and this file counts its own. When the
+ * counts differ, all blocks are read again.
  *
- * Waiting. The kernel carries out changes in the order they are asked for, each
- * when KVM lets it be done, which a VMM can delay for as long as it likes. Most
- * are there at once, so the answer is waited for, but not for long; then it is
- * an event of the loop, and other events have their turn before it. Reading
- * waits for nobody.
+ * Waiting. The kernel executes changes in order, and KVM (so the VMM) can delay
+ * each for any time. Most are answered at once. So this file waits for the
+ * answer for a short time; a later answer is handled by the event loop. Reading
+ * never waits for a change.
  *
- * Request ids. Each change carries the id after the last one. The kernel
- * remembers the last request with its answer, so one that comes again with the
- * same id changes nothing and is answered as before. That closes two gaps.
- * - An answer does not come, because there was no memory for it: the request is
- *   sent again. Until it is answered nothing else is asked for, since whether
- *   it was carried out is not known.
- * - A daemon died after the kernel had made a change and before the guest was
- *   told: its successor finds the guest's request still in the queue and the
- *   blocks already as requested. Instead of an error, which the guest has not
- *   deserved, it asks the kernel to repeat the last request, and gets an answer
- *   if it is this one, EINVAL if not. A front end that goes away before the
- *   answer, and comes back, leaves the same behind.
+ * Request ids. Each change carries the last id plus one. The kernel remembers
+ * the last request and its answer. If the same request comes again with the
+ * same id, the kernel changes nothing and repeats the answer. This covers two
+ * cases:
+ * - An answer is lost, because the kernel had no memory for it. The request is
+ *   sent again. No other request is sent before the answer, because it is
+ *   unknown whether the change was made.
+ * - A daemon is killed after the kernel made a change and before the guest got
+ *   the answer. The next daemon finds the guest's request in the queue, and the
+ *   blocks already changed. ERROR would be wrong, so it asks the kernel to
+ *   repeat the last request. The kernel answers if the request is the same, and
+ *   returns EINVAL otherwise. The same happens when a front end disconnects
+ *   before the answer and connects again.
  *
- * Allocating. With @prealloc a plug has two steps: its memory is allocated, a
- * part at a time, and then the kernel is asked. If there is no memory, or the
- * kernel refuses, what was allocated is owed to the host, as the memory of
- * unplugged blocks always is. A guest is told of a plug only when its memory is
- * there, and nothing that it does can use it up again.
+ * Allocation. With @prealloc, a plug has two steps: first its memory is
+ * allocated, in parts, then the kernel is asked. If the memory runs out or the
+ * kernel refuses, the blocks are owed, so that the memory is freed. The guest
+ * gets ACK only when the memory is allocated, and it cannot use that memory up
+ * otherwise.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -50,24 +50,26 @@
 #include "base/log.h"
 #include "common/fd.h"
 
-/* How often blocks that change while they are read are read again. */
+/* Number of attempts to read blocks that change meanwhile. */
 #define BLOCK_DUMP_TRIES 16
 
 /*
- * How long to wait for an answer before the request is sent again, which is
- * right if it is lost, and harmless if KVM is slow: at first, and at most. It
- * doubles, so that not many copies wait in the kernel.
+ * Time to wait for an answer before the request is sent again: first and
+ * maximum value. Sending again is necessary if the answer was lost, and
+ * harmless if KVM is slow. The time doubles, so that few copies wait in the
+ * kernel.
  */
 #define AGAIN_USEC     (30 * 1000000ULL)
 #define AGAIN_MAX_USEC (3600 * 1000000ULL)
 
 /*
- * How long to wait for the answer to a change of blocks before it is left to the
- * loop: longer than nearly all take, and so short that nobody misses the daemon.
+ * Time to block for the answer to a change of blocks before it is left to the
+ * event loop. It is longer than nearly all changes take, and short enough for
+ * other clients of the daemon.
  */
 #define ANSWER_SOON_USEC 2000
 
-/* How long after a failure the region is read again. */
+/* Delay before the region is read again after a failure. */
 #define RECHECK_USEC 1000000ULL
 
 static struct region *to_region(struct backing *backing)
@@ -92,10 +94,7 @@ set_text(struct vmem_nl_error *err, const char *format, ...)
 	va_end(ap);
 }
 
-/*
- * What the kernel reports is checked as what a guest sends is: a module of
- * another version may be loaded.
- */
+/* Check the kernel's report: the module may be of another version. */
 static bool is_sane(const struct vmem_nl_region *state)
 {
 	uint64_t block = state->block_size, slot = state->slot_size;
@@ -136,7 +135,7 @@ static int get_state(const struct region *region, struct vmem_nl_region *state,
 	return 0;
 }
 
-/* Where a dump of blocks goes. */
+/* Target of a dump of blocks. */
 struct block_dump {
 	const struct backing *backing;
 	struct blocks plugged;
@@ -157,7 +156,7 @@ static int add_run(const struct vmem_nl_range *run, void *arg)
 	return 0;
 }
 
-/* One try to read state and blocks; -EAGAIN: they do not belong together. */
+/* Read state and blocks once; -EAGAIN: they changed meanwhile. */
 static int read_once(struct region *region, struct vmem_nl_error *err)
 {
 	struct backing *backing = &region->backing;
@@ -198,7 +197,7 @@ free_blocks:
 	return ret;
 }
 
-/* Read state and blocks. On error the mirror is as it was. */
+/* Read state and blocks. On error the mirror is unchanged. */
 static int read_all(struct region *region, struct vmem_nl_error *err)
 {
 	int ret = -EAGAIN;
@@ -208,17 +207,17 @@ static int read_all(struct region *region, struct vmem_nl_error *err)
 	return ret;
 }
 
-/* Read all anew, whether it has changed or not. Not while changes are out. */
+/* Read state and blocks. Must not be called while a change is in progress. */
 int kernel_reload(struct region *region, struct vmem_nl_error *err)
 {
 	return read_all(region, err);
 }
 
 /*
- * Bring the mirror up to date. Not while a change of ours is on its way: its
- * answer could not be told from others' doing then.
+ * Bring the mirror up to date. Must not be called while a change of this
+ * process is in progress, which would look like a change by another process.
  *
- * Return: 0 it was up to date; 1 it is now; an errno.
+ * Return: 0: it was up to date; 1: it is now; an errno.
  */
 static int verify(struct region *region, struct vmem_nl_error *err)
 {
@@ -243,9 +242,10 @@ static void arm(sd_event_source *source, uint64_t usec)
 }
 
 /**
- * kernel_recheck() - find out what others have changed, and tell of it
+ * kernel_recheck() - find changes by other processes and report them
+ * @region: the region
  *
- * When that is not possible now, it is done later.
+ * If a change is in progress, or reading fails, this is done later.
  */
 void kernel_recheck(struct region *region)
 {
@@ -286,7 +286,7 @@ static int ask(struct region_request *request, struct vmem_nl_error *err)
 	return 0;
 }
 
-/* The answer is an event of the loop, and may be lost. */
+/* Leave the answer to the event loop, and send again if it does not come. */
 static void await_answer(struct region_request *request)
 {
 	arm(request->again_source, request->wait_usec);
@@ -309,7 +309,7 @@ static int on_again(sd_event_source *source __attribute__((unused)),
 	return 0;
 }
 
-/* Ask for request->change. Return: 0, or an errno with a reason. */
+/* Send request->change. Return: 0, or an errno with the reason set. */
 static int ask_kernel(struct region_request *request, bool repeat)
 {
 	struct backing *backing = &request->region->backing;
@@ -331,7 +331,7 @@ static int ask_kernel(struct region_request *request, bool repeat)
 	return ret == -EAGAIN || ret == -EINVAL ? -EBUSY : ret;
 }
 
-/* What the turn of the event loop is called that we are in; not 0. */
+/* Number of the current turn of the event loop; not 0. */
 static uint64_t loop_turn(const struct region *region)
 {
 	uint64_t turn = 0;
@@ -340,7 +340,7 @@ static uint64_t loop_turn(const struct region *region)
 	return turn + 1;
 }
 
-/* Can this be the answer to the change that was asked for? */
+/* Is the answer plausible for the request? */
 static bool is_answer(const struct region *region,
 		      const struct vmem_nl_answer *answer)
 {
@@ -352,14 +352,14 @@ static bool is_answer(const struct region *region,
 	       answer->populated_slots <= state->nr_slots;
 }
 
-/* A change of ours was carried out. */
+/* The kernel has executed a change. */
 static void carried_out(struct region *region,
 			const struct vmem_nl_answer *answer)
 {
 	const struct vmem_nl_change *change = &region->blocks.change;
 
 	if (!is_answer(region, answer)) {
-		/* Nothing of it is used: all is read anew. */
+		/* Ignore the answer and read everything again. */
 		log_warning_of(region->label,
 			       "the kernel's answer makes no sense");
 		region->recheck = true;
@@ -385,7 +385,7 @@ static void carried_out(struct region *region,
 		region->fresh = loop_turn(region);
 }
 
-/* Are the blocks as the request wants them? */
+/* Are all blocks of the request in the state that it wants? */
 static bool as_wanted(const struct region *region)
 {
 	const struct vmem_nl_change *change = &region->blocks.change;
@@ -398,7 +398,7 @@ static bool as_wanted(const struct region *region)
 	       (change->type == VMEM_NL_PLUG ? nr : 0);
 }
 
-/* What the device is told of a request that was refused. */
+/* The kernel refused a request. Return: the result for the device. */
 static int refused(struct region *region, int error,
 		   const struct vmem_nl_error *err)
 {
@@ -424,16 +424,17 @@ static int refused(struct region *region, int error,
 	    error != -EINVAL)
 		return error == -EAGAIN ? -EBUSY : error;
 	/*
-	 * The kernel does not see blocks or request ids as we do. If they have
-	 * changed behind our back, the request is to be judged again. If not,
-	 * it is something else of the VM's that is in the way.
+	 * Blocks or request ids in the kernel may differ from the mirror. If
+	 * another process changed them, the device must judge the request
+	 * again. Otherwise something else in the VM is in the way.
 	 */
 	ret = verify(region, &again);
 	if (ret < 0)
 		return -EBUSY;
 	/*
-	 * Asked more than once, the kernel may have carried it out at first and
-	 * a request of somebody else's since, which it remembers instead.
+	 * If the request was sent more than once, the kernel may have executed
+	 * the first copy, and then a request of another process, which replaced
+	 * the remembered one.
 	 */
 	if (ret && request->asked > 1 && as_wanted(region))
 		return 0;
@@ -446,7 +447,7 @@ static void end_request(struct region_request *request)
 	sd_event_source_set_enabled(request->again_source, SD_EVENT_OFF);
 }
 
-/* Return: what the device is told. */
+/* The kernel has answered. Return: the result for the device. */
 static int end_blocks(struct region *region, int ret,
 		      const struct vmem_nl_changed *changed,
 		      const struct vmem_nl_error *err)
@@ -493,9 +494,9 @@ static void report_setting(struct region *region, unsigned int setting, int ret,
 }
 
 /*
- * Send the next setting that waits. The two kinds take turns.
+ * Send the next waiting setting. The two kinds take turns.
  *
- * Return: 0, or an errno with a reason; the setting does not wait any more then.
+ * Return: 0; an errno with the reason set; the setting is dropped then.
  */
 static int begin_setting(struct region *region)
 {
@@ -542,22 +543,22 @@ static void end_size(struct region *region, int ret,
 	if (!ret && is_sane(state) && is_same(state, &region->state)) {
 		region->state.requested_size = state->requested_size;
 		region->state.dirty_log = state->dirty_log;
-		/* If others have changed something too, the counts differ. */
+		/* A larger count means changes by other processes. */
 		if (state->changes == region->changes + 1)
 			region->changes = state->changes;
 	}
-	/* The answer to a later value of the setting counts for both. */
+	/* If a later value waits, only its answer is reported. */
 	if (!(region->wanted & setting))
 		report_setting(region, setting, ret, err->text);
 	begin_settings(region);
 }
 
-/**
- * take_answer() - the answer to a request, if it has come
- * @wait: for ANSWER_SOON_USEC at most
- * @result: 0, or the kernel's errno with @err
+/*
+ * Receive the answer to a request.
+ * @wait: block for up to ANSWER_SOON_USEC
+ * @result: set to 0, or to the kernel's errno with @err set
  *
- * Return: whether it has.
+ * Return: whether the answer has arrived.
  */
 static bool take_answer(struct region_request *request, bool wait, int *result,
 			struct vmem_nl_changed *changed,
@@ -572,14 +573,14 @@ static bool take_answer(struct region_request *request, bool wait, int *result,
 			    request->region->label,
 			    "an answer of the kernel's was lost: %s",
 			    err->text);
-		/* Once at once, then when the time has come. */
+		/* The second copy is sent at once, further ones by timer. */
 		if (request->asked == 1) {
 			ask(request, err);
 			await_answer(request);
 		}
 		return false;
 	}
-	/* Too many requests wait: the first of ours may be among them. */
+	/* The kernel's queue is full; it may contain the first copy. */
 	if (ret == -EBUSY && request->asked > 1)
 		return false;
 	*result = ret;
@@ -608,7 +609,7 @@ static int on_answer(sd_event_source *source __attribute__((unused)),
 	return 0;
 }
 
-/* Return: the result, if the answer comes soon; -EINPROGRESS; an errno. */
+/* Send the request. Return: the result if answered soon; -EINPROGRESS. */
 static int begin_blocks(struct region *region, bool repeat)
 {
 	struct vmem_nl_changed changed;
@@ -621,8 +622,8 @@ static int begin_blocks(struct region *region, bool repeat)
 		return ret;
 	if (take_answer(&region->blocks, true, &ret, &changed, &err)) {
 		/*
-		 * It is a change to poll for, too: do not wake up for it. Where
-		 * memory will be discarded that reads it, later.
+		 * The change makes the descriptor readable. Read it here to
+		 * avoid a wakeup; after an unplug, discarding reads it.
 		 */
 		if (region->blocks.change.type == VMEM_NL_PLUG)
 			kernel_read_changes(region, &others);
@@ -659,7 +660,7 @@ static int region_plug(struct backing *backing, uint64_t gpa, uint64_t size)
 	return -EINPROGRESS;
 }
 
-/* The next part. Return: 0 all is there; -EINPROGRESS; an errno. */
+/* Allocate the next part. Return: 0: complete; -EINPROGRESS; an errno. */
 static int allocate_more(struct region *region)
 {
 	struct backing *backing = &region->backing;
@@ -721,7 +722,7 @@ static int region_unplug_all(struct backing *backing)
 			    backing->size);
 }
 
-/* The device has had us verified: the last request's id is known. */
+/* The device has called verify() before, so the last request id is known. */
 static int region_repeat(struct backing *backing, bool plug, uint64_t gpa,
 			 uint64_t size)
 {
@@ -744,10 +745,9 @@ static void region_answer_lost(struct backing *backing)
 }
 
 /*
- * Is what the kernel has just answered still so? The count of changes alone does
- * not tell for long: it is read once, and who else has the region's descriptor,
- * as its VMM, may have read it before us. So this holds for one turn of the
- * loop.
+ * Is the kernel's last answer still up to date? The change count can be read
+ * once per change, and another holder of the descriptor, e.g. the VMM, may have
+ * read it. So an answer is only trusted for one turn of the event loop.
  */
 static bool is_fresh(struct region *region)
 {
@@ -770,10 +770,9 @@ static int region_verify(struct backing *backing)
 }
 
 /*
- * What we know to be unplugged may have been plugged since by somebody else,
- * with contents. So ask before each part. Just after an answer that said how
- * much is plugged it is enough to ask for the count of changes, which comes
- * without a message.
+ * Another process may have plugged an unplugged block since, with contents. So
+ * verify before each discard. Right after an answer with the plugged size it is
+ * enough to read the change count, which needs no netlink message.
  */
 static int region_discard(struct backing *backing, uint64_t gpa, uint64_t size)
 {
@@ -793,7 +792,7 @@ static int region_discard(struct backing *backing, uint64_t gpa, uint64_t size)
 	return ret;
 }
 
-/* So that a large region of which little was used is not gone through. */
+/* Skips holes, so that a large and little used region is swept quickly. */
 static uint64_t region_next_memory(struct backing *backing, uint64_t from)
 {
 	return memory_next_data(&to_region(backing)->memory,
@@ -837,7 +836,7 @@ static const struct backing_ops region_ops = {
 	.detach = region_drop,
 };
 
-/* Open the handles. Return: 0, or an errno with @err filled. */
+/* Open the sockets. Return: 0, or an errno with @err set. */
 int kernel_nl_open(struct region_nl *nl, struct vmem_nl_error *err)
 {
 	int ret;
@@ -919,17 +918,18 @@ static void drop_sources(struct region *region)
 }
 
 /**
- * kernel_attach() - take over a region
- * @region: filled on success, but for @prealloc, @news, @size_set, @log_set and @arg;
- *	owns @fd and @memory_fd then
- * @event: where the kernel's answers come
- * @nl: stays the caller's, as open as long as the region is attached
- * @err: why not, on error
+ * kernel_attach() - attach to a region
+ * @region: set on success, except for @label, @prealloc and the callbacks
+ * @event: the event loop
+ * @nl: netlink sockets; stay the caller's and open while attached
+ * @fd: descriptor of the region; taken over on success
+ * @memory_fd: memory file of the region; taken over on success
+ * @err: set on error
  *
- * O_NONBLOCK is set on @fd, for all who share it.
+ * O_NONBLOCK is set on @fd, which affects all processes that share it.
  *
- * Return: 0; -ENODEV the VM is gone; an errno of netlink's; -EINVAL, -EPERM,
- * -EOPNOTSUPP memory that does not fit.
+ * Return: 0; -ENODEV: the VM is gone; an errno of netlink's; -EINVAL, -EPERM,
+ * -EOPNOTSUPP: the memory is unsuitable.
  */
 int kernel_attach(struct region *region, sd_event *event,
 		  const struct region_nl *nl, int fd, int memory_fd,
@@ -1003,7 +1003,7 @@ void kernel_detach(struct region *region)
 	close(region->memory.fd);
 }
 
-/* A setting has a new value: send it now, or once the one before is answered. */
+/* Send a setting now, or after the answer to the previous one. */
 static int want_setting(struct region *region, unsigned int setting,
 			struct vmem_nl_error *err)
 {
@@ -1021,13 +1021,15 @@ static int want_setting(struct region *region, unsigned int setting,
 }
 
 /**
- * kernel_set_requested() - record the requested size in the kernel
+ * kernel_set_requested() - store the requested size in the kernel
+ * @region: the region
  * @size: bytes
+ * @err: set on error
  *
- * A size that is set before the kernel has answered an earlier one replaces it:
- * one call of region->size_set() reports the result of the last one.
+ * A size that is set before an earlier one was answered replaces the earlier
+ * one. region->size_set() is called once for both, with the last result.
  *
- * Return: -EINPROGRESS, and region->size_set() will be called; an errno.
+ * Return: -EINPROGRESS: region->size_set() will be called; an errno.
  */
 int kernel_set_requested(struct region *region, uint64_t size,
 			 struct vmem_nl_error *err)
@@ -1037,12 +1039,15 @@ int kernel_set_requested(struct region *region, uint64_t size,
 }
 
 /**
- * kernel_set_dirty_log() - turn dirty logging of all populated slots on or off
+ * kernel_set_dirty_log() - switch dirty logging of all memslots on or off
+ * @region: the region
+ * @on: whether to log
+ * @err: set on error
  *
- * The kernel does it in one batch. Slots that are populated later have what was
- * set last.
+ * The kernel changes all memslots in one batch. The setting also applies to
+ * memslots that are populated later.
  *
- * Return: as of kernel_set_requested(), with region->log_set().
+ * Return: -EINPROGRESS: region->log_set() will be called; an errno.
  */
 int kernel_set_dirty_log(struct region *region, bool on,
 			 struct vmem_nl_error *err)
@@ -1052,12 +1057,13 @@ int kernel_set_dirty_log(struct region *region, bool on,
 }
 
 /**
- * kernel_read_changes() - consume the kernel's change count
- * @others: somebody else has changed the region; only then need it be read
+ * kernel_read_changes() - read the kernel's change count from the descriptor
+ * @region: the region
+ * @others: set to whether another process has changed the region
  *
- * After this the descriptor polls for the next change.
+ * The descriptor becomes readable again with the next change.
  *
- * Return: 0; -ENODEV the VM is gone; an errno of read(2).
+ * Return: 0; -ENODEV: the VM is gone; an errno of read(2).
  */
 int kernel_read_changes(struct region *region, bool *others)
 {
@@ -1070,7 +1076,7 @@ int kernel_read_changes(struct region *region, bool *others)
 		return -ENODEV;
 	if (got < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
-	/* With a change on its way it cannot be told yet whose it was. */
+	/* During a change of this process, the origin is not known yet. */
 	if (region->blocks.out)
 		region->seen = changes;
 	else

@@ -15,10 +15,10 @@
 #include "common/vmem_nl.h"
 
 /**
- * struct region_nl - netlink handles of a region
- * @read: for what is answered soon
- * @blocks: for changes of blocks, which are answered when KVM lets them be made
- * @size: for the requested size, which waits for those
+ * struct region_nl - netlink sockets of a region
+ * @read: for reading, which the kernel answers at once
+ * @blocks: for changes of blocks, which KVM may delay
+ * @size: for settings, which the kernel applies after pending changes of blocks
  */
 struct region_nl {
 	struct vmem_nl *read;
@@ -27,11 +27,16 @@ struct region_nl {
 };
 
 /**
- * struct region_request - a change that the kernel was asked for
- * @out: it was, and has not answered
- * @asked: how often it was asked for this one
- * @repeat: it was asked to repeat its last answer
- * @wait_usec: how long to wait for the answer before it is asked again
+ * struct region_request - a request to the kernel for a change
+ * @region: the region
+ * @nl: socket of the request
+ * @answer_source: event source for the answer
+ * @again_source: timer that sends the request again
+ * @change: the change
+ * @out: the request has not been answered yet
+ * @asked: number of times the request was sent
+ * @repeat: the request asks the kernel to repeat its last answer
+ * @wait_usec: time to wait before the request is sent again
  */
 struct region_request {
 	struct region *region;
@@ -46,37 +51,40 @@ struct region_request {
 };
 
 /**
- * struct region - the kernel's region of one device
- * @label: for messages, see base/log.h; set by the user, not owned
- * @limit: for messages that others can cause
- * @backing: what the device sees; @backing.plugged mirrors the kernel's state
- * @nl: netlink handle for reading, not owned
- * @fd: the region's descriptor, the authority over it
- * @memory: its memory
- * @state: as the kernel told it last; @state.plugged_size and
- *	@state.populated_slots are kept up to date by answers
- * @changes: the kernel's change count as it must be if nobody but us has
- *	changed the region
- * @seen: the count as it was read while a change of ours was on its way, 0 if
- *	it was not
- * @may_repeat: the guest may not have got the answer to the last request: that
- *	of the daemon before us, or of a connection that has ended
- * @fresh: the turn of the event loop in which the kernel has answered a change
- *	of ours, and said that it sees what is plugged as we do; 0: none
- * @used_before: a driver may have seen the region's device already
- * @prealloc: memory is allocated before blocks are plugged; set by the user
- * @allocating: what it is allocated for, size 0 if for nothing
- * @allocated: bytes of that which are there
- * @allocate: while there is more to allocate
- * @blocks, @size: requests, one of each at a time; @size is for settings
- * @wanted: settings (VMEM_NL_SET_*) whose value waits until @size is answered
- * @wanted_size, @wanted_log: those values
- * @recheck: others may have changed something; verify as soon as possible
- * @recheck_source: a timer for when that has failed
- * @news: others have changed something, and it is in @backing and @state
- * @size_set: the result of kernel_set_requested(): 0, or an errno with text
- * @log_set: the answer to kernel_set_dirty_log(), likewise
- * @arg: for all three
+ * struct region - a region in the kernel, as the backing of a device
+ * @label: prefix of messages, see base/log.h; set by the device, not owned
+ * @limit: rate limit for messages that other processes can cause
+ * @backing: the backing; @backing.plugged mirrors the kernel's state
+ * @nl: netlink socket for reading, not owned
+ * @fd: descriptor of the region, which gives the right to change it
+ * @memory: memory of the region
+ * @state: last state reported by the kernel; answers update
+ *	@state.plugged_size and @state.populated_slots
+ * @changes: the kernel's change count, if only this process has changed the
+ *	region
+ * @seen: the change count that was read while a change of this process was in
+ *	progress; 0: none was read
+ * @may_repeat: the guest may have missed the answer to the last request,
+ *	because an earlier daemon or a connection ended
+ * @fresh: turn of the event loop in which the kernel answered a change and
+ *	confirmed the plugged size; 0: none
+ * @used_before: a driver may have used the region's device already
+ * @prealloc: memory is allocated before blocks are plugged; set by the device
+ * @allocating: range that memory is being allocated for; size 0: none
+ * @allocated: bytes of @allocating that are allocated
+ * @allocate: schedules the next part of the allocation
+ * @blocks: request that changes blocks, one at a time
+ * @size: request that changes a setting, one at a time
+ * @wanted: settings (VMEM_NL_SET_*) that wait until @size is answered
+ * @wanted_size: value of the waiting requested size
+ * @wanted_log: value of the waiting dirty logging
+ * @recheck: the region may have changed; verify as soon as possible
+ * @recheck_source: timer for another try after verifying failed
+ * @news: another process has changed the region; @backing and @state are up to
+ *	date
+ * @size_set: kernel_set_requested() has ended: 0, or an errno with text
+ * @log_set: kernel_set_dirty_log() has ended: 0, or an errno with text
+ * @arg: for the three callbacks
  */
 struct region {
 	const char *label;

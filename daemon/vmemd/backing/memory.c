@@ -1,23 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The memory behind a region: a file that the VMM has mapped, and of which vmemd
- * has a descriptor. It is never mapped here.
+ * The memory behind a region: a file that the VMM maps, and of which vmemd has
+ * a descriptor. vmemd does not map it.
  *
- * Of the file vmemd wants three things. Memory of unplugged blocks is given back
- * by punching holes, in the pages that the file is made of: a block must be
- * whole pages, else part of it would stay. Memory of blocks that are to be
- * plugged can be allocated before, so that a host without memory says so in time:
- * where pages are short when the guest touches them, the VMM gets a SIGBUS. And
- * how much memory the file has is told by its st_blocks, which all kinds keep:
- * what was touched or allocated, and was not punched since.
+ * vmemd uses the file for three purposes:
+ * - It frees the memory of unplugged blocks by punching holes. Only whole pages
+ *   of the file are freed, so a block must consist of whole pages.
+ * - It can allocate memory before a plug, so that a lack of memory is an error.
+ *   If the guest touched memory that cannot be allocated, the VMM would get
+ *   SIGBUS.
+ * - It reads the amount of resident memory from st_blocks, which all kinds of
+ *   files support. This is the memory that was touched or allocated, and not
+ *   punched since.
  *
- * Memory that is allocated here counts for vmemd's cgroup, not for the VMM's, as
- * for shmem and hugetlb who is first pays.
+ * Memory that is allocated here is charged to vmemd's cgroup instead of the
+ * VMM's, because shmem and hugetlb charge the first process that uses a page.
  *
- * KVM maps memory into the guest in pages of 1 GiB or 2 MiB if the file has such
- * pages, a memslot has room for one, and guest and host address are the same
- * modulo that size. Else it uses smaller ones, and the guest runs slower for as
- * long as it lives, without anything being wrong that anybody would see.
+ * KVM maps memory into the guest in pages of 1 GiB or 2 MiB if the file has
+ * such pages, a memslot has room for one, and guest and host address are equal
+ * modulo this size. Otherwise it uses smaller pages, which makes the guest
+ * slower without any other symptom.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -34,12 +36,12 @@
 #include "backing/room.h"
 #include "common/size.h"
 
-/* The units of st_blocks, whatever the file system's blocks are. */
+/* Unit of st_blocks, independent of the file system. */
 #define STAT_BLOCK_SIZE 512
 
 /*
- * Memory that is allocated between two looks at what is left; small next to the
- * reserves of room.c.
+ * Size of an allocation between two checks of the free memory. It is small
+ * compared with the reserves in room.c.
  */
 #define ALLOCATE_STEP (4ULL << 20)
 
@@ -76,7 +78,7 @@ static int recognize(struct memory *memory)
 		memory->page_size = fs.f_bsize;
 		return 0;
 	}
-	/* A hole has to be whole blocks of the file system as well. */
+	/* A hole must also consist of whole blocks of the file system. */
 	if ((uint64_t)fs.f_bsize > memory->page_size)
 		memory->page_size = fs.f_bsize;
 	if (statx(memory->fd, "", AT_EMPTY_PATH, 0, &stx) < 0)
@@ -86,7 +88,7 @@ static int recognize(struct memory *memory)
 	return 0;
 }
 
-/* A file as long as the region. */
+/* Check that this is a regular file that is at least as long as the region. */
 static int check_file(int fd, uint64_t size, struct error *err)
 {
 	struct stat st;
@@ -109,7 +111,7 @@ static int check_file(int fd, uint64_t size, struct error *err)
 	return 0;
 }
 
-/* Writable, not sealed, on a file system that can punch holes. */
+/* Check that holes can be punched: writable, not sealed, supported. */
 static int check_punch(const struct memory *memory, struct error *err)
 {
 	struct stat st;
@@ -127,7 +129,7 @@ static int check_punch(const struct memory *memory, struct error *err)
 		return error_set(err, -EPERM,
 				 "memory descriptor: sealed, memory cannot be "
 				 "given back");
-	/* There is nothing behind the end; but is it understood? */
+	/* Test support with a hole beyond the end, which changes nothing. */
 	if (fstat(memory->fd, &st) < 0) {
 		ret = -errno;
 		return error_set(err, ret, "memory descriptor: %s",
@@ -145,14 +147,15 @@ static int check_punch(const struct memory *memory, struct error *err)
 }
 
 /**
- * memory_init() - is this memory for a region?
- * @memory: filled on success; @fd stays the caller's
- * @fd: the VMM's memory
- * @size: bytes of the region
- * @block_size: bytes of a block
- * @err: why not
+ * memory_init() - check and initialise the memory of a region
+ * @memory: set on success
+ * @fd: the memory file; stays the caller's
+ * @size: bytes in the region
+ * @block_size: bytes per block
+ * @err: set on error
  *
- * Return: 0; -EINVAL, -EPERM, -EOPNOTSUPP it does not fit; another errno.
+ * Return: 0; -EINVAL, -EPERM, -EOPNOTSUPP: the file is unsuitable; another
+ * errno.
  */
 int memory_init(struct memory *memory, int fd, uint64_t size,
 		uint64_t block_size, struct error *err)
@@ -190,11 +193,13 @@ static int change(const struct memory *memory, int mode, uint64_t offset,
 }
 
 /**
- * memory_punch() - give memory back to the host; it reads zero from then on
- * @offset: where in the region; whole pages
- * @err: why not
+ * memory_punch() - free memory; it reads zero afterwards
+ * @memory: the memory
+ * @offset: offset in the region; whole pages
+ * @size: bytes; whole pages
+ * @err: set on error
  *
- * Return: 0, or an errno: some may be given back then.
+ * Return: 0; an errno: a part may have been freed.
  */
 int memory_punch(const struct memory *memory, uint64_t offset, uint64_t size,
 		 struct error *err)
@@ -204,11 +209,11 @@ int memory_punch(const struct memory *memory, uint64_t offset, uint64_t size,
 	return ret ? error_set(err, ret, "discard: %s", strerror(-ret)) : 0;
 }
 
-/* Allocate a part, if there is room. Return: 0; -ENOMEM with a reason; an errno. */
+/* Allocate a part. Return: 0; -ENOMEM, with @err set or not; an errno. */
 static int allocate_step(const struct memory *memory, uint64_t offset,
 			 uint64_t size, struct error *err)
 {
-	/* A file of another kind fails when its pool or disk has no more. */
+	/* Other kinds fail cleanly when their pool or disk is full. */
 	if (memory->room && memory->kind == MEMORY_SHMEM &&
 	    room_check(memory->room, size, err))
 		return -ENOMEM;
@@ -216,14 +221,16 @@ static int allocate_step(const struct memory *memory, uint64_t offset,
 }
 
 /**
- * memory_allocate() - get memory from the host, where there is none yet
- * @offset: where in the region; whole pages
- * @err: why not
+ * memory_allocate() - allocate memory in the holes of a range
+ * @memory: the memory
+ * @offset: offset in the region; whole pages
+ * @size: bytes; whole pages
+ * @err: set on error
  *
- * Contents stay. Memory that is new reads zero.
+ * Contents are kept. New memory reads zero.
  *
- * Return: 0; -ENOSPC, -ENOMEM there is none; another errno. Some may have been
- * allocated then.
+ * Return: 0; -ENOSPC, -ENOMEM: the host has no memory left; another errno. On
+ * an error, a part may have been allocated.
  */
 int memory_allocate(const struct memory *memory, uint64_t offset, uint64_t size,
 		    struct error *err)
@@ -249,7 +256,7 @@ int memory_allocate(const struct memory *memory, uint64_t offset, uint64_t size,
 	return ret ? error_set(err, ret, "allocate: %s", strerror(-ret)) : 0;
 }
 
-/* Return: an offset; -errno. The file's position is as it was: others share it. */
+/* lseek() that restores the position, which other processes share. */
 static int64_t seek(const struct memory *memory, uint64_t offset, int whence)
 {
 	off_t before = lseek(memory->fd, 0, SEEK_CUR);
@@ -265,13 +272,14 @@ static int64_t seek(const struct memory *memory, uint64_t offset, int whence)
 }
 
 /**
- * memory_next_data() - where the next memory may be
- * @offset: from where on in the region, bytes
- * @size: of the region
+ * memory_next_data() - find the next offset that may have memory
+ * @memory: the memory
+ * @offset: start of the search, an offset in the region
+ * @size: bytes in the region
  *
- * A file that does not tell, as one of huge pages, may have some anywhere.
+ * hugetlb files do not report holes, so any offset may have memory.
  *
- * Return: an offset, @size if there is none.
+ * Return: an offset; @size: there is no memory at or after @offset.
  */
 uint64_t memory_next_data(const struct memory *memory, uint64_t offset,
 			  uint64_t size)
@@ -287,10 +295,11 @@ uint64_t memory_next_data(const struct memory *memory, uint64_t offset,
 }
 
 /**
- * memory_resident() - how much memory there is
- * @size: bytes that were touched or allocated, and not given back since; of
- *	shmem also what is swapped out. Of the whole file, which may be longer
- *	than the region.
+ * memory_resident() - get the amount of resident memory
+ * @memory: the memory
+ * @size: set to the number of bytes that were touched or allocated, and not
+ *	freed since. For shmem this includes swapped-out memory. It covers the
+ *	whole file, which may be longer than the region.
  *
  * Return: 0, or an errno.
  */
@@ -304,7 +313,7 @@ int memory_resident(const struct memory *memory, uint64_t *size)
 	return 0;
 }
 
-/* The largest page that KVM can map into the guest if all fits. */
+/* The largest page that KVM can map into the guest with good alignment. */
 uint64_t memory_map_wanted(const struct memory *memory)
 {
 	switch (memory->kind) {
@@ -319,13 +328,15 @@ uint64_t memory_map_wanted(const struct memory *memory)
 }
 
 /**
- * memory_map_size() - the largest page that KVM can map into the guest
- * @gpa: where the region begins in the guest
- * @hva: where its memory is mapped in the VMM
- * @slot_size: bytes of a memslot
+ * memory_map_size() - get the largest page that KVM can map into the guest
+ * @memory: the memory
+ * @gpa: guest address of the region
+ * @hva: address at which the VMM maps the memory
+ * @slot_size: bytes per memslot
  *
- * It is at most that: whether the host has such pages at hand is another
- * matter.
+ * This is an upper bound: the host may be out of such pages.
+ *
+ * Return: the page size in bytes.
  */
 uint64_t memory_map_size(const struct memory *memory, uint64_t gpa,
 			 uint64_t hva, uint64_t slot_size)

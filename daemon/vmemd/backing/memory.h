@@ -11,17 +11,18 @@
 struct room;
 
 /*
- * Memory that is allocated before other work gets its turn: to clear it takes
- * some tens of milliseconds. A page of 1 GiB takes longer, and is one step.
+ * Maximum size of an allocation before other work gets its turn. Clearing it
+ * takes some tens of milliseconds. A page of 1 GiB is one step and takes
+ * longer.
  */
 #define MEMORY_ALLOCATE_MAX (64ULL << 20)
 
 /**
- * enum memory_kind - what a memory file is
+ * enum memory_kind - type of a memory file
  * @MEMORY_SHMEM: memfd, or a file on tmpfs
  * @MEMORY_HUGETLB: memfd with MFD_HUGETLB, or a file on hugetlbfs
  * @MEMORY_DAX: a file on persistent memory, mapped without the page cache
- * @MEMORY_FILE: another file; what the guest writes there goes to a disk
+ * @MEMORY_FILE: any other file; writes of the guest go to a disk
  */
 enum memory_kind {
 	MEMORY_SHMEM,
@@ -32,11 +33,11 @@ enum memory_kind {
 
 /**
  * struct memory - the memory behind a region
- * @fd: its file, whose offset 0 is the region's start
- * @kind: what it is
- * @page_size: bytes that are allocated and given back at least
- * @room: what there is to allocate from, for memory whose lack kills; set by the
- *	user, not owned; NULL: nobody looks
+ * @fd: the file, whose offset 0 is the region's start
+ * @kind: type of the file
+ * @page_size: smallest unit that can be allocated and freed, in bytes
+ * @room: free memory of the host, checked before shmem is allocated; set by the
+ *	caller, not owned; NULL: not checked
  */
 struct memory {
 	int fd;

@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What memory the host and this process's cgroups have left.
+ * Free memory of the host and of this process's cgroups.
  *
- * Memory of a memfd has no polite way to run out: where a memory cgroup or the
- * host has none left, the kernel kills a process instead of failing the call.
- * With --prealloc that process would be vmemd or the VMM. So vmemd looks before
- * it allocates, in steps that are small next to the reserve it leaves, and
- * refuses the guest's request in time.
+ * If a memory cgroup or the host runs out of memory, allocating memory of a
+ * memfd does not fail: the kernel kills a process, which with --prealloc would
+ * be vmemd or the VMM. So vmemd checks the free memory before each step of an
+ * allocation, leaves a reserve, and refuses the guest's request in time.
  *
- * What counts is vmemd's own cgroup and all above it: memory of a file is
- * charged to the process that allocates it. Clean and dirty page cache that was
- * not used lately (inactive_file) is counted as free, since the kernel takes it
- * back before it kills. Swap is not counted: a host that swaps its guests to
- * plug more memory is slower than one that refuses.
+ * File memory is charged to the process that allocates it, so vmemd's own
+ * cgroup and its ancestors count. Page cache that was not used recently
+ * (inactive_file) counts as free, because the kernel reclaims it before it
+ * kills. Swap does not count: refusing a plug is better than swapping out
+ * guests.
  *
- * Others allocate too, between the look and the step. The reserve is for them.
+ * Other processes may allocate between the check and the step. The reserve
+ * covers them; a step is small compared with it.
  *
- * The files are opened at the start. Afterwards nothing can be opened by name. So
- * a process that is moved to another cgroup does not know what that has left, and
- * says so: nothing is allocated any more.
+ * The files are opened at the start, because vmemd cannot open files by name
+ * later. If the process is moved to another cgroup, the new limits are unknown,
+ * and allocations are refused.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -36,13 +36,13 @@
 #include "common/size.h"
 
 /*
- * What is left to others, in each cgroup and on the host: page tables, kernel
- * memory and the stacks of a VM and its vmemd; the host's own processes.
+ * Memory reserved for other users: in a cgroup for page tables, kernel memory
+ * and stacks of a VM and its vmemd; on the host for its own processes.
  */
 #define CGROUP_RESERVE (8ULL << 20)
 #define HOST_RESERVE   (64ULL << 20)
 
-/* Longer than any of the files up to the entries that are looked for. */
+/* Bytes read of a file, enough to include all entries that are needed. */
 #define FILE_MAX 8192
 
 #define NO_LIMIT UINT64_MAX
@@ -57,7 +57,7 @@ static ssize_t read_file(int fd, char buffer[FILE_MAX])
 	return got;
 }
 
-/* A number, or "max". */
+/* Read a number, or "max". */
 static int read_number(int fd, uint64_t *value)
 {
 	char buffer[FILE_MAX], *end;
@@ -74,7 +74,7 @@ static int read_number(int fd, uint64_t *value)
 	return errno || end == buffer ? -EBADMSG : 0;
 }
 
-/* The number after a name that begins a line. */
+/* Read the number after @name at the start of a line. */
 static int read_entry(int fd, const char *name, uint64_t *value)
 {
 	char buffer[FILE_MAX], *line, *end, *rest;
@@ -95,7 +95,7 @@ static int read_entry(int fd, const char *name, uint64_t *value)
 
 /* --- Start and end --- */
 
-/* Where the unified hierarchy is mounted. Return: 0; -ENOENT nowhere. */
+/* Find the mount of the unified hierarchy. Return: 0; -ENOENT; an errno. */
 static int find_mount(char path[PATH_MAX])
 {
 	struct mntent *entry, space;
@@ -118,10 +118,10 @@ static int find_mount(char path[PATH_MAX])
 	return ret;
 }
 
-/**
- * find_cgroup() - which cgroup is this process in?
- * @path: its path in the unified hierarchy
- * @v1: the memory controller is one of version 1
+/*
+ * Find the cgroup of this process.
+ * @path: set to its path in the unified hierarchy
+ * @v1: set to whether the memory controller is of cgroup version 1
  *
  * Return: 0, or an errno.
  */
@@ -172,7 +172,7 @@ static int open_in(int dir, const char *name)
 	return openat(dir, name, O_RDONLY | O_CLOEXEC);
 }
 
-/* Add a cgroup. One without these files has no limit: the root. */
+/* Add a cgroup. The root cgroup lacks these files and has no limit. */
 static int add_cgroup(struct room *room, int dir)
 {
 	struct room_cgroup cgroup = {
@@ -197,7 +197,7 @@ static int add_cgroup(struct room *room, int dir)
 	return 0;
 }
 
-/* Add the cgroup at a path and all above it, up to the mount. */
+/* Add the cgroup at a path and all its ancestors, up to the mount. */
 static int add_cgroups(struct room *room, const char *mount, char *path)
 {
 	int root, dir, ret;
@@ -222,12 +222,13 @@ static int add_cgroups(struct room *room, const char *mount, char *path)
 }
 
 /**
- * room_open() - find the files that say what is left
- * @room: filled, also on error: room_close() is needed
- * @err: what is not known, on error
+ * room_open() - open the files that report free memory
+ * @room: set, also on error, with the files that could be opened; to be closed
+ *	by room_close()
+ * @err: set on error
  *
- * Return: 0; -EOPNOTSUPP the memory controller is of version 1; an errno. What
- * could be opened is heeded all the same.
+ * Return: 0; -EOPNOTSUPP: the memory controller is of cgroup version 1; an
+ * errno.
  */
 int room_open(struct room *room, struct error *err)
 {
@@ -242,7 +243,7 @@ int room_open(struct room *room, struct error *err)
 		return error_set(err, ret, "/proc/meminfo: %s", strerror(-ret));
 	}
 	ret = find_cgroup(path, &v1);
-	/* A kernel without cgroups has no limits either. */
+	/* A kernel without cgroups has no limits. */
 	if (ret == -ENOENT && !v1)
 		return 0;
 	if (v1)
@@ -251,7 +252,7 @@ int room_open(struct room *room, struct error *err)
 			"limits of memory cgroups of version 1 are not known");
 	if (!ret)
 		ret = find_mount(mount);
-	/* Not mounted, and this process is in the root. */
+	/* Not mounted, but this process is in the root cgroup. */
 	if (ret == -ENOENT && !strcmp(path, "/"))
 		return 0;
 	if (!ret)
@@ -266,7 +267,7 @@ int room_open(struct room *room, struct error *err)
 	return ret;
 }
 
-/* Which cgroups this process is in, as far as it can tell; "" is not known. */
+/* Read the cgroups of this process; "" if they are unknown. */
 static void read_membership(const struct room *room,
 			    char member[ROOM_MEMBER_MAX])
 {
@@ -276,9 +277,10 @@ static void read_membership(const struct room *room,
 }
 
 /**
- * room_start() - the files are of the cgroups that this process is in now
+ * room_start() - record the current cgroups of this process
+ * @room: opened before the process joined its namespaces
  *
- * After isolation, since it changes how they are called.
+ * To be called after isolation, which changes the names of cgroups.
  */
 void room_start(struct room *room)
 {
@@ -297,9 +299,9 @@ void room_close(struct room *room)
 	*room = (struct room){.meminfo = -1, .membership = -1};
 }
 
-/* --- Looking --- */
+/* --- Checks --- */
 
-/* Bytes that a cgroup has left. */
+/* Free bytes of a cgroup. */
 static int cgroup_left(const struct room_cgroup *cgroup, uint64_t *left)
 {
 	uint64_t max, high, current, cache;
@@ -329,12 +331,12 @@ static int host_left(const struct room *room, uint64_t *left)
 {
 	int ret = read_entry(room->meminfo, "MemAvailable:", left);
 
-	/* In KiB there. */
+	/* The file has KiB. */
 	*left = ret ? 0 : *left * 1024;
 	return ret;
 }
 
-/* Is that enough? -ENOMEM with the reason if it is not. */
+/* Is @left enough for @size and the reserve? Return: 0; -ENOMEM with @err. */
 static int judge(int ret, const char *of, uint64_t left, uint64_t reserve,
 		 uint64_t size, struct error *err)
 {
@@ -351,9 +353,10 @@ static int judge(int ret, const char *of, uint64_t left, uint64_t reserve,
 }
 
 /**
- * room_check() - can so much be allocated without anybody being killed for it?
- * @size: bytes
- * @err: what is short, on error
+ * room_check() - check that memory can be allocated without an OOM kill
+ * @room: the files
+ * @size: bytes to allocate
+ * @err: set on error
  *
  * Return: 0, or -ENOMEM.
  */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What memory the host and this process's cgroups have left; see room.c. */
+/* Free memory of the host and of this process's cgroups; see room.c. */
 #ifndef ROOM_H
 #define ROOM_H
 
@@ -9,10 +9,10 @@
 
 #include "common/error.h"
 
-/* Cgroups above each other that may have a limit. systemd nests five or six. */
+/* Maximum depth of cgroups with a limit. systemd nests five or six. */
 #define ROOM_MAX_CGROUPS 16
 
-/* Longest text of a process's cgroups that is compared, with its end. */
+/* Size of the compared part of /proc/self/cgroup, including the NUL. */
 #define ROOM_MEMBER_MAX 512
 
 /**
@@ -30,11 +30,12 @@ struct room_cgroup {
 };
 
 /**
- * struct room - where to look
+ * struct room - files that report free memory
  * @meminfo: /proc/meminfo
- * @cgroups: from this process's own upwards, @nr_cgroups of them
- * @membership: /proc/self/cgroup, -1 where there are no cgroups
- * @member: what it said when the start was over: which cgroups those are
+ * @cgroups: cgroups from this process's own upwards
+ * @nr_cgroups: number of @cgroups
+ * @membership: /proc/self/cgroup; -1 without cgroups
+ * @member: contents of @membership at room_start()
  */
 struct room {
 	int meminfo;

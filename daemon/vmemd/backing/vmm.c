@@ -1,76 +1,76 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory that a front end maps for us: the second way to populate slots, for
- * VMMs that nobody has changed and hosts without kvm_vmem.ko.
+ * A backing whose memory the front end maps into the guest. It is for hosts
+ * without kvm_vmem.ko and for unmodified VMMs.
  *
- * A vhost-user front end that speaks SHMEM (QEMU from 11.1 on) gives the device
- * a shared memory region, which in a guest is a BAR of it. The memory is a file
- * of ours, as long as the region. When the first block of a slot is plugged,
- * SHMEM_MAP asks the front end to map that part of the file into the BAR, and
- * SHMEM_UNMAP takes it away after the last one. It is the VMM that adds and
- * removes the memslot, so its own devices, and other vhost devices, learn of the
- * memory as of any other.
+ * A vhost-user front end with SHMEM support (QEMU 11.1 and later) gives the
+ * device a shared memory region, which the guest sees as a BAR of the device.
+ * vmemd owns the memory: a file of the region's size. When the first block of a
+ * slot is plugged, SHMEM_MAP asks the front end to map that part of the file
+ * into the BAR. After the last block is unplugged, SHMEM_UNMAP asks it to
+ * remove the mapping. The VMM adds and removes the memslots, so its own devices
+ * and its other vhost devices handle the memory like any other.
  *
- * Where the region is in the guest. The BAR's address is the choice of firmware
- * or guest, and no message tells it; see vmm_place(). Until it is known the
- * device says that it has no memory. The memory table, in which the front end
- * lists each mapping with its guest address, shows whether it is true.
+ * Address. Firmware or guest choose the BAR's address, and no message reports
+ * it; see vmm_place(). Until the address is known, the device reports that it
+ * has no memory. The front end's memory table lists each mapping with its guest
+ * address, which verifies the address.
  *
- * The table is also what tells that a change has come about. QEMU answers
- * SHMEM_MAP and SHMEM_UNMAP before it carries them out, and sends the table
- * after that: an answer means that it will be, the table that it is. A guest
- * that was told at the answer could use memory that has no memslot yet, or
- * memory that is being given back. A front end that answers and never lists the
- * mapping is asked for something else: as it takes requests in order, the reply
- * to that is the last word.
+ * Completion. The memory table also shows that a change is complete. QEMU
+ * answers SHMEM_MAP and SHMEM_UNMAP before it executes them, and sends the
+ * table afterwards. So the answer only accepts the change. If the guest got its
+ * answer at this point, it could use memory without a memslot, or memory that
+ * is being freed. If a front end accepts a mapping and never lists it, vmemd
+ * sends another request. The front end handles requests in order, so the answer
+ * to this one means that the mapping has failed.
  *
- * Few slots. The table is sent whole, by SET_MEM_TABLE, and has 8 entries. There
- * is a message for each region instead (CONFIGURE_MEM_SLOTS), with room for
- * hundreds, and it is not offered on purpose: a VMM's system reset drops all
- * mappings, and QEMU 11.1, which then at the next start of the device looks up
- * the memory of each region that it has to remove, finds none and crashes. So a
- * region is at most SHMEM_MAX_SLOTS slots, which grow: each ends SHMEM_GROWTH
- * times as far from the start as the one before. A guest plugs from the start
- * on, so the slots that it populates are at most SHMEM_GROWTH times as large as
- * what it has plugged.
+ * Few slots. SET_MEM_TABLE sends the whole table, which has at most 8 entries.
+ * CONFIGURE_MEM_SLOTS, with one message per entry, allows hundreds, but is
+ * deliberately not offered: a reset of the system drops all mappings in the
+ * VMM, and at the next start of the device QEMU 11.1 looks up the memory of
+ * each entry to remove, finds none, and crashes. So a region has at most
+ * SHMEM_MAX_SLOTS slots of growing size: each ends at SHMEM_GROWTH times the
+ * end of the previous one. Guests plug from the start of the region, so the
+ * populated slots have at most SHMEM_GROWTH times the plugged size.
  *
- * Waiting. Mappings are asked for one at a time, and other events have their
- * turn until they have come about, the front end's messages above all: it sends
- * the table, and waits until we have acknowledged it. If one of several fails,
- * those before it are undone, and the guest is told BUSY.
+ * Waiting. One mapping is requested at a time. Until it is complete, the event
+ * loop handles other events, in particular messages of the front end: it sends
+ * the table and waits for our acknowledgement. If one of several mappings
+ * fails, the earlier ones are undone, and the guest gets BUSY.
  *
- * When a front end may be asked: while a driver works the queue. QEMU 11.1
- * crashes on any message of the backend channel before that.
+ * Requests to the front end are only allowed while a driver uses the queue.
+ * QEMU 11.1 crashes on any message of the backend channel before that.
  *
- * What is kept. Blocks are the state's (vmm_state.c), slots are the front
- * end's: when a driver starts, its table tells what is mapped, and what the
- * blocks want is mapped before the queue is served. So a daemon that was killed
- * and is started again with the same files, or a VMM that dropped its mappings in
- * a reset, ends with what the blocks say. A plug maps first and commits then; an
- * unplug unmaps first, commits, and only then may the memory be discarded: a
- * daemon killed anywhere in between leaves blocks that are plugged, or that are
- * not, with their contents intact, and slots that are put right at the next
- * start.
+ * Persistence. The state file (vmm_state.c) has the plugged blocks; the front
+ * end has the slots. When a driver starts, the memory table shows which slots
+ * are mapped. Slots are then mapped and unmapped according to the plugged
+ * blocks, before the queue is served. This also covers a daemon that was killed
+ * and restarted with the same files, and a VMM that dropped its mappings in a
+ * reset. A plug maps first and then commits. An unplug unmaps first, then
+ * commits, and only then is memory discarded. If the daemon is killed at any
+ * point, each block is plugged or unplugged with its contents intact, and slots
+ * are corrected at the next start.
  *
- * What is lost. Where nobody has kept the files, as when the service was stopped,
- * a daemon begins with new ones, and the front end of a VM that goes on has
- * mappings of the old one. Only the guest knows which blocks of them are plugged,
- * and no message asks it. Its memory is left alone: the old file is neither
- * written to nor punched, and blocks that are mapped of it count as plugged, and
- * so can be reached. Until the guest unplugs all, or its system is reset, it is
- * answered BUSY, see device/virtio_mem.c. Then the front end is asked to give up
- * the old mappings, and the region begins anew with our file. All this is read
- * from the memory table, so that there is nothing about it that could be lost in
- * turn.
+ * Lost state. If no process has kept the files, e.g. because the service was
+ * stopped, a daemon starts with new files. The front end of a running VM still
+ * maps the old memory file. Only the guest knows which of these blocks are
+ * plugged, and no message can ask it. So the old file is neither written nor
+ * punched, and all blocks that are mapped from it count as plugged, which keeps
+ * them accessible. Until the guest unplugs all or its system is reset, requests
+ * are answered BUSY, see device/virtio_mem.c. Then the front end is asked to
+ * remove the old mappings, and the region starts again with the new file. All
+ * of this is derived from the memory table, so that it cannot be lost in turn.
  *
- * While a driver works the queue, tables only add to it. A table without the old
- * mappings does not say that the guest is done with them: a front end may send
- * its own memory first, and a guest may turn the BAR off for a moment. The end of
- * it is an UNPLUG_ALL that was carried out, or a stop of the queue. After a stop
- * the latest table counts, and a new driver has one before it starts.
+ * While a driver uses the queue, tables can only add old mappings. A table
+ * without them does not mean that the guest no longer uses them: a front end
+ * may send its own memory first, and a guest may disable the BAR for a moment.
+ * The state is known again after a completed UNPLUG_ALL or when the queue
+ * stops. After a stop, the latest table counts; a new driver only starts after
+ * a table was sent.
  *
- * Half of it lost. Memory with contents and no state is refused, and so is a state
- * with plugged blocks and memory that is new: neither is what a vmemd leaves.
+ * Partly lost state. Memory with contents is refused without a state, and a
+ * state with plugged blocks is refused with new memory: vmemd never leaves
+ * either behind.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -85,10 +85,10 @@
 #include "backing/vmm.h"
 #include "common/size.h"
 
-/* How long the table may take after the answer before it is asked about. */
+/* Time for the table to arrive after the answer, before vmemd asks again. */
 #define TABLE_USEC 1000000ULL
 
-/* How long after a mapping that the blocks need was refused it is asked again. */
+/* Delay before a mapping that plugged blocks need is requested again. */
 #define AGAIN_USEC 1000000ULL
 
 static struct shmem *to_shmem(struct backing *backing)
@@ -102,9 +102,9 @@ static uint64_t block_of(const struct shmem *shmem, uint64_t offset)
 	return offset / shmem->backing.block_size;
 }
 
-/* --- Which slots there should be --- */
+/* --- Wanted slots --- */
 
-/* Blocks of the current change that are in a slot; @first is the first one. */
+/* Number of the current change's blocks in a slot; @first: the first one. */
 static uint64_t changed_in(const struct shmem *shmem,
 			   const struct shmem_slot *slot, uint64_t *first)
 {
@@ -120,7 +120,7 @@ static uint64_t changed_in(const struct shmem *shmem,
 	return to > from ? to - from : 0;
 }
 
-/* Is a slot to be mapped, once the current change is made or undone? */
+/* Must a slot be mapped once the current change is complete, or undone? */
 static bool wanted(const struct shmem *shmem, unsigned int i)
 {
 	const struct shmem_slot *slot = &shmem->slots[i];
@@ -138,7 +138,7 @@ static bool wanted(const struct shmem *shmem, unsigned int i)
 	return have > (nr ? blocks_count(plugged, first, nr) : 0);
 }
 
-/* Bytes of a slot that are plugged. */
+/* Plugged bytes in a slot. */
 uint64_t vmm_slot_plugged(const struct shmem *shmem, unsigned int slot)
 {
 	const struct shmem_slot *s = &shmem->slots[slot];
@@ -148,7 +148,7 @@ uint64_t vmm_slot_plugged(const struct shmem *shmem, unsigned int slot)
 	       shmem->backing.block_size;
 }
 
-/* --- Which there are --- */
+/* --- Mapped slots --- */
 
 static bool lists(const struct shmem *shmem,
 		  const struct guest_memory_region *region,
@@ -185,13 +185,13 @@ static void read_table(struct shmem *shmem)
 	}
 }
 
-/* --- What a vmemd before us has left --- */
+/* --- Old mappings, of an earlier vmemd's memory file --- */
 
 /*
- * Does the front end map another file there, as a vmemd would have it? Nobody
- * but a device has memory where its region is, and each part of the region is
- * that part of the file. Where the place is wrong it may be that of another device
- * of ours, whose file is known.
+ * Is this an old mapping? Only this device can have memory at its region's
+ * addresses, and a vmemd maps each part of its file at the same offset in the
+ * region. If the region's address is wrong, the memory may be that of another
+ * device of this daemon, whose file is known.
  */
 static bool is_left(const struct shmem *shmem,
 		    const struct guest_memory_region *region)
@@ -229,9 +229,9 @@ static bool is_left_at(const struct shmem *shmem, uint64_t offset)
 }
 
 /*
- * Take the list of what was left from the memory table.
+ * List the old mappings in the memory table.
  *
- * Return: whether it is another one than before.
+ * Return: whether the list has changed.
  */
 static bool list_left(struct shmem *shmem)
 {
@@ -239,7 +239,7 @@ static bool list_left(struct shmem *shmem)
 	unsigned int nr = 0;
 	bool changed = false;
 
-	/* More than a table can have there cannot be. */
+	/* @left has room for a whole table. */
 	for (size_t i = 0; i < memory->nr && nr < SHMEM_TABLE_SIZE; i++) {
 		const struct guest_memory_region *region = &memory->regions[i];
 		struct shmem_left *left = &shmem->left[nr];
@@ -259,22 +259,22 @@ static bool list_left(struct shmem *shmem)
 }
 
 /*
- * All blocks that the guest may have of it count as plugged. When they do not any
- * more they are owed, since there may be memory of them in our file as well.
+ * All blocks in old mappings count as plugged. Blocks that do not count any
+ * more are owed, because the new file may have memory for them as well.
  */
 static void plug_left(struct shmem *shmem)
 {
 	struct blocks *plugged = &shmem->backing.plugged;
 	struct blocks *owed = &shmem->backing.owed;
 
-	/* A driver may have what another table listed. */
+	/* A running driver may still use blocks of an earlier table. */
 	if (!shmem->running)
 		blocks_move(plugged, owed, 0, plugged->nr);
 	for (unsigned int i = 0; i < shmem->nr_left; i++) {
 		const struct shmem_left *left = &shmem->left[i];
 		uint64_t first, end;
 
-		/* Blocks need not have had the size that they have now. */
+		/* The earlier vmemd may have used another block size. */
 		first = block_of(shmem, left->offset);
 		end = block_of(shmem, left->offset + left->size +
 					      shmem->backing.block_size - 1);
@@ -305,13 +305,13 @@ static void lost_changed(struct shmem *shmem)
 			"more: what is plugged is known again");
 	if (backing->lost_changed)
 		backing->lost_changed(backing->arg);
-	/* A ring may be in the blocks. */
+	/* Rings in these blocks may be accessible now, or no longer. */
 	guest_access_known(shmem->vu->access);
 }
 
 /*
- * By the memory table: is there memory of the guest's of which no state is?
- * @again: what was found before counts no more
+ * Check the memory table for old mappings and update the lost state.
+ * @again: also if the list has not changed
  */
 static void find_left(struct shmem *shmem, bool again)
 {
@@ -321,7 +321,7 @@ static void find_left(struct shmem *shmem, bool again)
 	bool before = backing->lost;
 	uint64_t plugged = backing->plugged.set;
 
-	/* Where blocks of ours are plugged, or are about to be, there is one. */
+	/* With plugged blocks, or a change in progress, the state is known. */
 	if (!before && (!left || plugged || shmem->change.active))
 		return;
 	if (before && !changed && !again)
@@ -332,7 +332,7 @@ static void find_left(struct shmem *shmem, bool again)
 		lost_changed(shmem);
 }
 
-/* --- Asking --- */
+/* --- Requests to the front end --- */
 
 static void set_timer(struct shmem *shmem, uint64_t usec)
 {
@@ -343,10 +343,10 @@ static void set_timer(struct shmem *shmem, uint64_t usec)
 }
 
 /*
- * Ask for a part of the region.
- * @message: what is to come about
+ * Ask the front end to map or unmap a part of the region.
+ * @message: the request; becomes the one in progress
  *
- * Return: 0, or an errno with the reason set.
+ * Return: 0; an errno with the reason set.
  */
 static int ask(struct shmem *shmem, uint64_t offset, uint64_t size,
 	       const struct shmem_message *message)
@@ -394,7 +394,7 @@ static int ask_for_slot(struct shmem *shmem, unsigned int i)
 	return ask(shmem, slot->offset, slot->size, &message);
 }
 
-/* What was left is given up as it was mapped. */
+/* An old mapping is unmapped as a whole. */
 static int ask_for_left(struct shmem *shmem,
 			const struct guest_memory_region *region)
 {
@@ -406,7 +406,7 @@ static int ask_for_left(struct shmem *shmem,
 	return ask(shmem, region->offset, region->size, &message);
 }
 
-/* The current change has come to its end. */
+/* The current change is complete, or undone. */
 static void finish(struct shmem *shmem)
 {
 	struct shmem_change *change = &shmem->change;
@@ -417,7 +417,7 @@ static void finish(struct shmem *shmem)
 	bool known = false;
 
 	if (!change->undo) {
-		/* Only all blocks can be unplugged of what is not known. */
+		/* A lost state only allows to unplug all blocks. */
 		known = backing->lost;
 		backing->lost = false;
 		vmm_state_commit(&shmem->state, change->first, change->nr,
@@ -436,7 +436,7 @@ static void finish(struct shmem *shmem)
 		lost_changed(shmem);
 }
 
-/* What was asked for cannot be had; the reason is set. */
+/* A request to the front end has failed; the reason is set. */
 static void failed(struct shmem *shmem, int result)
 {
 	struct shmem_change *change = &shmem->change;
@@ -446,7 +446,7 @@ static void failed(struct shmem *shmem, int result)
 		change->result = result;
 		return;
 	}
-	/* What is missing belongs to blocks that the guest has. */
+	/* Plugged blocks of the guest have no mapping: keep trying. */
 	log_limited(&shmem->limit, LOG_LEVEL_ERR, shmem->vu->label,
 		    "a slot cannot be put right: %s; tried again",
 		    shmem->backing.reason);
@@ -454,11 +454,11 @@ static void failed(struct shmem *shmem, int result)
 }
 
 /*
- * Ask for the next mapping that is not as it should be. Of what was left all or
- * nothing is wanted, and no slot besides.
+ * Request the next difference between wanted and existing mappings. While the
+ * state is lost, no slots are mapped, and old mappings are only removed by an
+ * UNPLUG_ALL.
  *
- * Return: 1 it was asked for; 0 all is as it should be; an errno with the reason
- * set.
+ * Return: 1: sent; 0: there is no difference; an errno with the reason set.
  */
 static int ask_for_next(struct shmem *shmem)
 {
@@ -482,7 +482,7 @@ static int ask_for_next(struct shmem *shmem)
 	return 0;
 }
 
-/* Ask for the next mapping that is not as it should be, or be done. */
+/* Request the next mapping, or complete the change. */
 static void advance_mapping(struct shmem *shmem)
 {
 	int enabled = SD_EVENT_OFF;
@@ -494,7 +494,7 @@ static void advance_mapping(struct shmem *shmem)
 		if (enabled != SD_EVENT_OFF)
 			return;
 		ret = ask_for_next(shmem);
-		/* on_stopped() follows, and the next front end has the request. */
+		/* on_stopped() follows and ends the change. */
 		if (ret == -ENOTCONN)
 			return;
 		if (ret < 0)
@@ -511,7 +511,7 @@ static void advance_mapping(struct shmem *shmem)
 	}
 }
 
-/* What the front end said that it would do has not come about. */
+/* The front end accepted a request and has not executed it. */
 static void not_done(struct shmem *shmem)
 {
 	struct backing *backing = &shmem->backing;
@@ -524,7 +524,7 @@ static void not_done(struct shmem *shmem)
 	advance_mapping(shmem);
 }
 
-/* Has what was asked for come about? */
+/* Is the request in progress complete? */
 static void check_message(struct shmem *shmem)
 {
 	struct shmem_message *message = &shmem->message;
@@ -552,7 +552,7 @@ static void check_message(struct shmem *shmem)
 	advance_mapping(shmem);
 }
 
-/* --- What the front end does --- */
+/* --- Events of the front end --- */
 
 static void on_started(void *arg)
 {
@@ -564,7 +564,7 @@ static void on_started(void *arg)
 	advance_mapping(shmem);
 }
 
-/* No driver, or no front end: nobody can be asked any more. */
+/* The driver or the front end is gone: no requests are possible. */
 static void on_stopped(void *arg)
 {
 	struct shmem *shmem = arg;
@@ -661,14 +661,14 @@ static int on_timer(sd_event_source *source __attribute__((unused)),
 		return 0;
 	}
 	/*
-	 * A driver that looked at the configuration would take blocks that it
-	 * may have for those that it has: the time is the last word.
+	 * No configuration change may be notified while the state is lost: the
+	 * driver would adopt the plugged size. The timeout decides instead.
 	 */
 	if (shmem->backing.lost) {
 		not_done(shmem);
 		return 0;
 	}
-	/* News of no change do no harm to a driver. */
+	/* A notification without a change is harmless for a driver. */
 	ret = vhost_channel_ask(shmem->vu, VHOST_USER_BACKEND_CONFIG_CHANGE_MSG,
 				NULL, 0, -1);
 	if (ret)
@@ -678,7 +678,7 @@ static int on_timer(sd_event_source *source __attribute__((unused)),
 	return 0;
 }
 
-/* --- What the device does --- */
+/* --- Backing operations --- */
 
 static int begin_mapping(struct backing *backing, bool plug, uint64_t gpa,
 			 uint64_t size)
@@ -734,7 +734,7 @@ static int shmem_repeat(struct backing *backing, bool plug, uint64_t gpa,
 		       : -EINVAL;
 }
 
-/* Nobody else changes blocks. */
+/* No other process changes blocks. */
 static int shmem_verify(struct backing *backing __attribute__((unused)))
 {
 	return 0;
@@ -773,15 +773,16 @@ static int shmem_set_requested(struct backing *backing, uint64_t size,
 }
 
 /**
- * vmm_place() - tell where the region is in the guest
- * @gpa: the address of the front end's shared memory region, multiple of the
- *	block size
- * @err: what is wrong, on error
+ * vmm_place() - set the guest address of the region
+ * @shmem: the backing
+ * @gpa: guest address of the front end's shared memory region, a multiple of
+ *	the block size
+ * @err: set on error
  *
- * What was found at a place before may have been another's memory: without a
- * driver, a region can be moved whose blocks are not known.
+ * Old mappings at the previous address may have been unrelated memory. So a
+ * region whose state is lost can be moved as long as no driver uses it.
  *
- * Return: 0; -EINVAL; -EBUSY it is known to be elsewhere, and in use.
+ * Return: 0; -EINVAL; -EBUSY: the region is in use at another address.
  */
 int vmm_place(struct shmem *shmem, uint64_t gpa, struct error *err)
 {
@@ -810,7 +811,7 @@ int vmm_place(struct shmem *shmem, uint64_t gpa, struct error *err)
 
 /* --- Start and end --- */
 
-/* The size of a first slot with which SHMEM_MAX_SLOTS reach the region's end. */
+/* Size of the first slot with which SHMEM_MAX_SLOTS cover the region. */
 uint64_t vmm_default_slot(uint64_t region_size, uint64_t block_size)
 {
 	uint64_t slot =
@@ -824,7 +825,7 @@ uint64_t vmm_default_slot(uint64_t region_size, uint64_t block_size)
 	return slot < region_size ? slot : region_size;
 }
 
-/* The last slot that there may be takes what is left. */
+/* Divide the region into slots. The last one covers the rest of the region. */
 static void lay_out(struct shmem *shmem, uint64_t slot_size)
 {
 	uint64_t size = shmem->backing.size, offset = 0, end = slot_size;
@@ -843,8 +844,8 @@ static void lay_out(struct shmem *shmem, uint64_t slot_size)
 }
 
 /**
- * vmm_make_file() - make an empty file in memory
- * @name: for people
+ * vmm_make_file() - make an empty memfd
+ * @name: shown in /proc
  *
  * Return: a descriptor, or an errno of memfd_create(2).
  */
@@ -855,7 +856,7 @@ int vmm_make_file(const char *name)
 	return fd < 0 ? -errno : fd;
 }
 
-/* The memory has its size, and keeps it where files can be sealed. */
+/* Set or check the size of the memory file, and seal the size if possible. */
 static int open_memory(struct shmem *shmem, int fd, uint64_t size,
 		       uint64_t block_size, struct error *err)
 {
@@ -883,7 +884,7 @@ static int open_memory(struct shmem *shmem, int fd, uint64_t size,
 	return 0;
 }
 
-/* May there be contents in a file? One of huge pages does not say where. */
+/* May a file have contents? hugetlb files do not report holes. */
 static bool has_contents(int fd, const struct stat *st)
 {
 	return st->st_blocks &&
@@ -899,8 +900,8 @@ static bool any_plugged(const struct vmm_state *state, uint64_t nr)
 }
 
 /*
- * Open memory and state, which have to be of one another. What is refused stays
- * as it is: whoever passes it may do so again.
+ * Open memory and state, and check that they belong together. Refused files are
+ * not changed, so that they can be passed again.
  */
 static int open_files(struct shmem *shmem, int memory_fd, uint64_t size,
 		      uint64_t block_size, uint64_t slot_size,
@@ -939,7 +940,7 @@ static int open_files(struct shmem *shmem, int memory_fd, uint64_t size,
 	return ret;
 }
 
-/* What is plugged, by the state. */
+/* Read the plugged blocks from the state. */
 static void read_blocks(struct shmem *shmem)
 {
 	struct blocks *plugged = &shmem->backing.plugged;
@@ -986,15 +987,18 @@ static const struct backing_ops backing_ops = {
 };
 
 /**
- * vmm_attach() - become the backing of memory that front ends map
- * @vu: where they come
- * @memory_fd: a file, empty or with what was there before; owned from here, also
- *	on error
- * @state_fd: likewise, for the state
- * @region_size: bytes, multiple of the block size
- * @block_size: power of two, at least a page
- * @slot_size: of the first slot: power of two, multiple of the block size
- * @err: what is wrong, on error
+ * vmm_attach() - start a backing whose memory the front end maps
+ * @shmem: set on success
+ * @event: the event loop
+ * @vu: vhost-user back end of the device
+ * @memory_fd: memory file, new or of an earlier vmemd; taken over, also on
+ *	error
+ * @state_fd: state file; taken over, also on error
+ * @region_size: bytes, a multiple of the block size
+ * @block_size: bytes, a power of two, at least a page
+ * @slot_size: bytes in the first slot, a power of two and a multiple of the
+ *	block size
+ * @err: set on error
  *
  * Return: 0, or an errno.
  */
@@ -1028,7 +1032,7 @@ int vmm_attach(struct shmem *shmem, sd_event *event, struct vhost_user *vu,
 	shmem->backing.placed = shmem->backing.gpa;
 	shmem->backing.lost_at_reset = true;
 	read_blocks(shmem);
-	/* Where there is a state with blocks, nothing else can be left. */
+	/* A state with plugged blocks rules out old mappings. */
 	shmem->backing.unread = !shmem->backing.plugged.set;
 	shmem->may_repeat = shmem->state.found;
 	lay_out(shmem, slot_size);
@@ -1047,7 +1051,7 @@ close_files:
 	return ret;
 }
 
-/* The front end must be gone. Memory and state stay, with who else has them. */
+/* The front end must be gone. Other holders keep memory and state alive. */
 void vmm_detach(struct shmem *shmem)
 {
 	shmem->timer = sd_event_source_disable_unref(shmem->timer);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Memory that a front end maps for us as the backing of a device; see vmm.c. */
+/* A backing whose memory the front end maps into the guest; see vmm.c. */
 #ifndef SHMEM_H
 #define SHMEM_H
 
@@ -17,26 +17,26 @@
 #include "common/error.h"
 #include "vhost/vhost_user.h"
 
-/* Entries of a memory table, by the protocol: what QEMU sends at most. */
+/* Maximum number of entries in a memory table, by the protocol. */
 #define SHMEM_TABLE_SIZE 8
 
 /*
- * Slots of a region. A memory table has 8 entries, and a VMM has its own memory
- * in one or two of them; the table is why the list of slots is so short, see
- * vmm.c.
+ * Maximum number of slots. A memory table has 8 entries, of which a VMM needs
+ * one or two for its own memory; see vmm.c.
  */
 #define SHMEM_MAX_SLOTS 6
 
-/* How much farther each slot ends than the one before. */
+/* Each slot ends at this multiple of the previous slot's end. */
 #define SHMEM_GROWTH 4
 
-/* What a first slot has at least by default: a memory block of Linux. */
+/* Smallest default size of the first slot: a memory block of Linux. */
 #define SHMEM_SLOT_MIN (128ULL << 20)
 
 /**
- * struct shmem_slot - a part of the region that is mapped as one
- * @offset, @size: bytes
- * @mapped: the front end has it, by its memory table
+ * struct shmem_slot - a part of the region that is mapped as a whole
+ * @offset: offset in the region
+ * @size: bytes
+ * @mapped: the front end's memory table lists the slot
  */
 struct shmem_slot {
 	uint64_t offset;
@@ -45,10 +45,13 @@ struct shmem_slot {
 };
 
 /**
- * struct shmem_change - a change of blocks that is being carried out
- * @active: there is one
- * @plug: the blocks are to be plugged
- * @undo: it has failed with @result, and what it did is being undone
+ * struct shmem_change - the change of blocks in progress
+ * @active: a change is in progress
+ * @plug: true: plug; false: unplug
+ * @undo: the change has failed with @result and is being undone
+ * @result: result of the change
+ * @first: first block
+ * @nr: number of blocks
  */
 struct shmem_change {
 	bool active;
@@ -60,13 +63,15 @@ struct shmem_change {
 };
 
 /**
- * struct shmem_message - what the front end was asked for
- * @out: it was, and it has not come about
- * @left: it is to give up what a vmemd before us has left at @offset, else it is
- *	to map a slot, or to give it up
- * @replied: it has said that it will
- * @last_word: it was asked for something else after that, whose reply means
- *	that this one is over
+ * struct shmem_message - the request to the front end in progress
+ * @out: the request is in progress
+ * @map: true: map; false: unmap
+ * @replied: the front end has accepted the request
+ * @last_word: another request was sent after that; once it is answered, this
+ *	one has failed
+ * @left: true: unmap the old mapping at @offset; false: map or unmap @slot
+ * @offset: offset of the old mapping in the region
+ * @slot: index of the slot
  */
 struct shmem_message {
 	bool out;
@@ -79,8 +84,9 @@ struct shmem_message {
 };
 
 /**
- * struct shmem_left - a mapping of memory that a vmemd before us has left
- * @offset, @size: bytes of the region
+ * struct shmem_left - an old mapping, of an earlier vmemd's memory file
+ * @offset: offset in the region
+ * @size: bytes
  */
 struct shmem_left {
 	uint64_t offset;
@@ -88,21 +94,28 @@ struct shmem_left {
 };
 
 /**
- * struct shmem - memory of our own, mapped by the front end
- * @backing: what the device sees
- * @state: what has to outlast us
- * @state_fd: owned
- * @memory: its descriptor is owned too
- * @vu: the way to the front end
- * @slots: @nr_slots of them, in order
- * @left: what the last memory table had of a vmemd before us, @nr_left of them
- * @running: a driver works the queue, so that the front end can be asked
- * @ready: all slots are mapped as the blocks say
- * @inside: an operation has been begun and has not returned
- * @misplaced: the front end has mapped a slot where the region is not believed
- *	to be; the region would be at @found_gpa
- * @may_repeat: the guest may not have got the answer to the last change
- * @timer: for asking again, and for a last word
+ * struct shmem - memory of vmemd that the front end maps
+ * @backing: the backing
+ * @state: state that outlives vmemd
+ * @state_fd: file of @state, owned
+ * @memory: the memory; owns its descriptor
+ * @vu: vhost-user back end, which talks to the front end
+ * @slots: slots of the region, in order
+ * @nr_slots: number of @slots
+ * @left: old mappings in the last memory table
+ * @nr_left: number of @left
+ * @running: a driver uses the queue, so requests to the front end are allowed
+ * @ready: exactly the slots with plugged blocks are mapped
+ * @inside: in a call of a backing operation: return the result instead of
+ *	calling backing_ended()
+ * @misplaced: the front end mapped a slot at an address that does not match
+ *	@backing.gpa
+ * @found_gpa: guest address of the region according to that mapping
+ * @may_repeat: the guest may have missed the answer to the last change
+ * @change: the change of blocks in progress
+ * @message: the request to the front end in progress
+ * @timer: timer for retries and for @message.last_word
+ * @limit: rate limit for messages that a front end can cause
  */
 struct shmem {
 	struct backing backing;

@@ -1,23 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The state of a device whose memory vmemd makes itself.
+ * The state file of a device whose memory vmemd creates.
  *
- * There is no kernel to remember which blocks are plugged, so a file does: a
- * memfd, or a file on tmpfs, that outlives this process with whoever else holds
- * it, as the memory itself does. It is mapped, and a store to it is there as
- * soon as it is made: a process that is killed loses nothing that it has
- * stored, and its stores are there in the order of the program. So all that it
- * takes is an order in which every moment makes sense:
+ * No region in the kernel stores the plugged blocks of such a device, so a file
+ * does: a memfd, or a file on tmpfs. Another process holds it, like the memory
+ * file, so that both outlive vmemd. The file is mapped. If vmemd is killed, all
+ * its earlier stores are in the file, and no later ones. So it is enough to
+ * order the stores such that the file is consistent at each point:
  *
- * - What is one number is one aligned store of 64 bits.
- * - A change of blocks is many stores. First it is written down as a record, in
- *   that of the two which is not current; making it current, one store, is the
- *   moment at which the change has happened. Then the bits follow. Whoever opens
- *   the file carries out the current record again, which does no harm if it was
- *   carried out before.
+ * - A single number is stored by one aligned 64-bit store.
+ * - A change of blocks takes many stores. First it is written to the record
+ * that
+ *   is not current. One store then makes this record current and commits the
+ *   change. The bitmap is updated after that. When the file is opened, the
+ *   current record is applied to the bitmap again, which is idempotent.
  *
- * The last record also answers a guest whose answer was lost, as the kernel's
- * last request id does for a region there.
+ * The last record also allows to answer a request again whose answer was lost,
+ * like the last request id of a region in the kernel.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,16 +30,16 @@
 #include "backing/vmm_state.h"
 #include "base/log.h"
 
-/* "vmemstat", and the layout of struct shmem_header. */
+/* "vmemstat"; VERSION is the layout of struct shmem_header. */
 #define MAGIC	0x766d656d73746174ULL
 #define VERSION 1
 
 #define WORD_BITS 64
 
-/* Store one number of the state; it is there at once, or not at all. */
+/* Store one number of the state atomically. */
 void vmm_state_set(volatile uint64_t *field, uint64_t value)
 {
-	/* Where a process ends, what its processor has stored is in order. */
+	/* A killed process's stores are in program order: no CPU barrier. */
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	*field = value;
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
@@ -77,9 +76,11 @@ static void carry_out(struct vmm_state *state,
 }
 
 /**
- * vmm_state_commit() - blocks were plugged or unplugged
- * @first: number of the first block
- * @nr: how many, at least one
+ * vmm_state_commit() - store that blocks are plugged or unplugged
+ * @state: the state
+ * @first: first block
+ * @nr: number of blocks, at least one
+ * @plug: true: plugged; false: unplugged
  */
 void vmm_state_commit(struct vmm_state *state, uint64_t first, uint64_t nr,
 		      bool plug)
@@ -92,7 +93,7 @@ void vmm_state_commit(struct vmm_state *state, uint64_t first, uint64_t nr,
 	carry_out(state, &header->records[next]);
 }
 
-/* A file that is new, or was being made when its maker was killed. */
+/* Initialise a file that is new, or whose initialisation was interrupted. */
 static void create(struct vmm_state *state, uint64_t region_size,
 		   uint64_t block_size, uint64_t slot_size)
 {
@@ -107,8 +108,13 @@ static void create(struct vmm_state *state, uint64_t region_size,
 }
 
 /**
- * vmm_state_fits() - can a region be at this guest address?
- * @gpa: multiple of the block size, with room for the region behind it
+ * vmm_state_fits() - check the guest address of a region
+ * @gpa: guest address
+ * @region_size: bytes in the region
+ * @block_size: bytes per block
+ *
+ * Return: whether a region can be at @gpa: a multiple of the block size, with
+ * enough space after it.
  */
 bool vmm_state_fits(uint64_t gpa, uint64_t region_size, uint64_t block_size)
 {
@@ -116,8 +122,8 @@ bool vmm_state_fits(uint64_t gpa, uint64_t region_size, uint64_t block_size)
 }
 
 /*
- * Values that vmm.c does not store. The file is as little to be trusted as a
- * message: others may hold it.
+ * Does the header have values that vmm.c never stores? Other processes may
+ * write to the file, so it is checked like a message.
  */
 static bool is_damaged(const struct shmem_header *header)
 {
@@ -137,7 +143,7 @@ static bool is_damaged(const struct shmem_header *header)
 	       header->current > 1;
 }
 
-/* Is what was found there for the device that we are to be? */
+/* Check that the state was made for a device of this geometry. */
 static int check(const struct shmem_header *header, uint64_t region_size,
 		 uint64_t block_size, uint64_t slot_size, struct error *err)
 {
@@ -169,7 +175,7 @@ static int check(const struct shmem_header *header, uint64_t region_size,
 	return 0;
 }
 
-/* Is there a state in a file? Nothing is changed. */
+/* Does the file have a state? The file is not changed. */
 bool vmm_state_is_there(int fd)
 {
 	uint64_t magic;
@@ -180,12 +186,16 @@ bool vmm_state_is_there(int fd)
 }
 
 /**
- * vmm_state_open() - map the state, and make it if the file is new
- * @fd: a regular file that may be written, empty if it is new; not kept
- * @region_size, @block_size, @slot_size: bytes; what it has to be for
- * @err: what is wrong, on error
+ * vmm_state_open() - map the state file and initialise it if it is new
+ * @state: to be closed by vmm_state_close()
+ * @fd: a writable regular file, empty if it is new; the caller keeps it
+ * @region_size: bytes in the region
+ * @block_size: bytes per block
+ * @slot_size: bytes in the first slot
+ * @err: set on error
  *
- * Return: 0; -EINVAL it is another's; an errno of ftruncate(2) or mmap(2).
+ * Return: 0; -EINVAL: not a state file, of another geometry, or damaged; an
+ * errno of ftruncate(2) or mmap(2).
  */
 int vmm_state_open(struct vmm_state *state, int fd, uint64_t region_size,
 		   uint64_t block_size, uint64_t slot_size, struct error *err)
@@ -208,7 +218,7 @@ int vmm_state_open(struct vmm_state *state, int fd, uint64_t region_size,
 		return error_set(err, ret, "\"state\" descriptor: %s",
 				 strerror(-ret));
 	}
-	/* A mapping beyond a file's end is a SIGBUS. Not all files can be sealed. */
+	/* Shrinking the file causes SIGBUS. Not all files can be sealed. */
 	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
 		log_debug("the state is not sealed: %s", strerror(errno));
 	if (fstat(fd, &st) < 0 || (uint64_t)st.st_size != state->size)
@@ -226,7 +236,7 @@ int vmm_state_open(struct vmm_state *state, int fd, uint64_t region_size,
 		memcpy(&state->was, state->header, sizeof(state->was));
 		return 0;
 	}
-	/* Read once: what was checked is what is used. */
+	/* Read once, so that only checked values are used. */
 	memcpy(&state->was, state->header, sizeof(state->was));
 	ret = check(&state->was, region_size, block_size, slot_size, err);
 	if (ret) {

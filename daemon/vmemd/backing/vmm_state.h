@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What a device that makes its own memory knows, in a file; see vmm_state.c. */
+/* The state file of a device whose memory vmemd creates; see vmm_state.c. */
 #ifndef SHMEM_STATE_H
 #define SHMEM_STATE_H
 
@@ -10,13 +10,14 @@
 #include "base/file_map.h"
 #include "common/error.h"
 
-/* Where the bitmap begins in the file. */
+/* Offset of the bitmap in the file. */
 #define SHMEM_STATE_HEADER 4096
 
 /**
- * struct shmem_record - the last change
- * @first, @nr: its blocks; @nr is 0 if there was none
- * @plug: plugged, else unplugged
+ * struct shmem_record - a change of blocks
+ * @first: first block
+ * @nr: number of blocks; 0: no change
+ * @plug: 1: plugged; 0: unplugged
  */
 struct shmem_record {
 	uint64_t first;
@@ -25,14 +26,17 @@ struct shmem_record {
 };
 
 /**
- * struct shmem_header - the beginning of the file
- * @magic: written last, so that a file without it is a new one
- * @version: of this layout
- * @region_size, @block_size, @slot_size: bytes; do not change
- * @gpa: where the region is in the guest, 0 if that is not known
+ * struct shmem_header - header of the file
+ * @magic: written last; a file without it counts as new
+ * @version: version of this layout
+ * @region_size: bytes in the region; fixed
+ * @block_size: bytes per block; fixed
+ * @slot_size: bytes in the first slot; fixed
+ * @gpa: guest address of the region; 0: unknown
  * @requested_size: bytes
- * @used: a driver has worked the device
- * @current: which of @records is the last change
+ * @used: a driver has used the device
+ * @current: index of the last change in @records
+ * @records: the last change and the one before
  */
 struct shmem_header {
 	uint64_t magic;
@@ -48,13 +52,14 @@ struct shmem_header {
 };
 
 /**
- * struct vmm_state - the file, mapped
- * @header: its beginning
- * @map: one bit for each block, set if it is plugged
- * @size: of the file
+ * struct vmm_state - a mapped state file
+ * @header: header of the file
+ * @map: one bit per block, set if the block is plugged
+ * @size: bytes in the file
  * @file: the mapping
- * @found: it was there, with a state in it
- * @was: what the beginning was then, checked; others may write to the file
+ * @found: the file had a state when it was opened
+ * @was: checked copy of the header at that time; other processes may write to
+ *	the file
  */
 struct vmm_state {
 	struct shmem_header *header;

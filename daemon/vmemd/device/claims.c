@@ -136,7 +136,7 @@ int claims_open(struct claims *claims, int fd,
 		ret = -errno;
 		goto failed;
 	}
-	/* Shrinking the file would cause SIGBUS. Not all files can be sealed. */
+	/* Shrinking the file causes SIGBUS. Not all files can be sealed. */
 	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
 		log_debug("the consumers' file is not sealed: %s",
 			  strerror(errno));
