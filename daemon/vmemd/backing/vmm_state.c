@@ -10,9 +10,8 @@
  *
  * - A single number is stored by one aligned 64-bit store.
  * - A change of blocks takes many stores. First it is written to the record
- * that
- *   is not current. One store then makes this record current and commits the
- *   change. The bitmap is updated after that. When the file is opened, the
+ *   that is not current. One store then makes this record current and commits
+ *   the change. The bitmap is updated after that. When the file is opened, the
  *   current record is applied to the bitmap again, which is idempotent.
  *
  * The last record also allows to answer a request again whose answer was lost,

@@ -2,8 +2,8 @@
 /*
  * The memslot budget on the control socket.
  *
- * A VMM makes its region itself, with a memslot size, before it attaches it. So
- * it may ask first what the size should be:
+ * A VMM creates its region with a memslot size and then attaches it. Before
+ * that, it may ask for the best memslot size:
  *
  *	-> {"id":1,"method":"plan","params":{"gpa":4294967296,
  *	    "region_size":1099511627776,"block_size":2097152,"used":6,
@@ -11,8 +11,8 @@
  *	<- {"id":1,"result":{"slot_size":134217728,"nr_slots":8192,
  *	    "reason":"...","metadata":..,"metadata_nested":..}}
  *
- * "used" are memslots of the VMM's own. Those of the regions of other devices
- * are known here, and counted as reserved whether they are populated or not.
+ * "used" is the number of the VMM's own memslots. The memslots of other
+ * devices' regions are known here. They count as reserved, populated or not.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -21,7 +21,7 @@
 #include "common/json_member.h"
 #include "control/budget_methods.h"
 
-/* Numbers that a VMM tells. Return: 0; -EINVAL with a message. */
+/* Parse the parameters. Return: 0; -EINVAL with a message. */
 static int get_numbers(struct control_call *call,
 		       struct budget_request *request)
 {
@@ -60,7 +60,7 @@ static uint64_t add(uint64_t a, uint64_t b)
 	return __builtin_add_overflow(a, b, &sum) ? UINT64_MAX : sum;
 }
 
-/* Memslots that a device may come to, as far as is known before it attaches. */
+/* Maximum number of memslots of a device; before "attach", the planned one. */
 static uint64_t most_slots(const struct vmem_device *device)
 {
 	if (!device->attached)
@@ -69,8 +69,11 @@ static uint64_t most_slots(const struct vmem_device *device)
 }
 
 /**
- * budget_methods_others() - memslots that the other devices may come to
- * @device: the one that is not counted
+ * budget_methods_others() - maximum number of memslots of the other devices
+ * @vmem: the daemon
+ * @device: the device that is not counted
+ *
+ * Return: the number of memslots.
  */
 uint64_t budget_methods_others(const struct vmem *vmem,
 			       const struct vmem_device *device)
@@ -83,7 +86,7 @@ uint64_t budget_methods_others(const struct vmem *vmem,
 	return slots;
 }
 
-/* What consumers of any device have said, and what other regions take. */
+/* Add the limits of all consumers, and the memslots of other devices. */
 static void add_devices(const struct vmem *vmem,
 			const struct vmem_device *device,
 			struct budget_request *request)
@@ -114,7 +117,7 @@ static json_object *new_budget(const struct budget *budget)
 	return object;
 }
 
-/** budget_methods_plan() - method "plan" of a device */
+/* Method "plan" of a device. */
 int budget_methods_plan(struct control_call *call, const struct vmem *vmem,
 			struct vmem_device *device)
 {
@@ -139,15 +142,17 @@ int budget_methods_plan(struct control_call *call, const struct vmem *vmem,
 }
 
 /**
- * budget_methods_attach() - may a region be attached, for "attach"
- * @device: that has none yet
- * @region_fd: of the region
+ * budget_methods_attach() - check the memslots of a region before "attach"
+ * @call: the call; its error is set on error
+ * @vmem: the daemon
+ * @device: the device that the region will be attached to
+ * @region_fd: descriptor of the region
  *
- * A VMM need not ask for a plan, nor follow it. Consumers of the other devices
- * were let in with fewer memslots to come.
+ * A VMM need not ask for a plan, and need not follow it. So the region may have
+ * more memslots than were counted when consumers of other devices subscribed.
  *
- * Return: 0, also if it is no region, which others find out; -ENOSPC with a
- * message: a consumer could take part no more.
+ * Return: 0, also if @region_fd is not a region, which attaching detects;
+ * -ENOSPC: a consumer could not handle that many memslots.
  */
 int budget_methods_attach(struct control_call *call, const struct vmem *vmem,
 			  const struct vmem_device *device, int region_fd)
@@ -162,10 +167,10 @@ int budget_methods_attach(struct control_call *call, const struct vmem *vmem,
 		const struct vmem_device *other = &vmem->devices[i];
 		uint64_t others = budget_methods_others(vmem, other);
 
-		/* Others than the kernel's have no consumers. */
+		/* Consumers exist once a region in the kernel is attached. */
 		if (!other->attached)
 			continue;
-		/* As many as it has, not as many as were planned. */
+		/* Replace the planned number by the actual one. */
 		others -= most_slots(device);
 		ret = consumers_check(&other->consumers,
 				      add(others, region.nr_slots),
@@ -174,7 +179,7 @@ int budget_methods_attach(struct control_call *call, const struct vmem *vmem,
 	return ret;
 }
 
-/** budget_methods_status() - how the region is cut, and why, for "status" */
+/* Number and size of the memslots, and the reason, for "status". */
 json_object *budget_methods_status(const struct vmem_device *device)
 {
 	return new_budget(&device->budget);

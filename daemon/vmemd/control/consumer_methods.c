@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Consumers on the control socket: a client that subscribes is one, until it
- * unsubscribes or its process ends. If its connection ends before, vmemd waits for
- * it to subscribe again.
+ * Consumers on the control socket. A client becomes a consumer with
+ * "subscribe", until it unsubscribes or its process ends. If its connection
+ * ends before that, vmemd waits for it to subscribe again.
  *
  *	-> {"id":1,"method":"subscribe","params":{"name":"vhost-net0",
  *	    "memslots":509,"used":6}}
@@ -16,16 +16,18 @@
  *	-> {"id":3,"method":"unsubscribe"}
  *	<- {"id":3,"result":{}}
  *
- * "memslots" is how many memslots of the VM it can have, without: any number. Of
- * these "used" are the VMM's own, and "reserved" what it will need besides.
- * Those of devices of this daemon are known here.
+ * "memslots" is the number of memslots of the VM that the consumer can handle;
+ * without it, there is no limit. "used" is the number of memslots in use for
+ * memory other than this daemon's devices, and "reserved" is the number that
+ * such memory will need in addition.
  *
- * An event "discard" has the same members. "offset" is where in the region's
- * memory it is; "memslots" is null if none comes or goes. "done" with "ok":false
- * refuses, for the reason that "reason" tells. {"event":"closed","reason":..}
- * is the last line to a consumer that was closed. "unsubscribe" says that it has
- * let go of all. A process whose consumer has lost its connection says so with the
- * consumer's "name", by any connection.
+ * An event "discard" has the same members as "populate". "offset" is the offset
+ * in the region's memory. "memslots" is null if no memslot is added or removed.
+ * "done" with "ok":false refuses the event; "reason" says why.
+ * {"event":"closed","reason":..} is the last line to a consumer that is closed.
+ * "unsubscribe" states that the consumer maps nothing any more. A process whose
+ * consumer has lost its connection sends it with the consumer's "name" on any
+ * connection.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -36,9 +38,7 @@
 #include "common/json_member.h"
 #include "control/consumer_methods.h"
 
-/**
- * struct subscription - a client that is a consumer
- */
+/* A client that is a consumer. */
 struct subscription {
 	struct control_client *client;
 	struct consumer *consumer;
@@ -100,7 +100,7 @@ static const struct consumer_ops consumer_ops = {
 	.close = send_close,
 };
 
-/* The connection has ended. */
+/* The connection of a consumer has ended. */
 static void on_gone(void *arg)
 {
 	struct subscription *subscription = arg;
@@ -109,7 +109,7 @@ static void on_gone(void *arg)
 	free(subscription);
 }
 
-/* A string of @params. Return: NULL: it is not there, or something else. */
+/* A parameter that is a string. Return: NULL if it is missing or no string. */
 static const char *get_text(const struct control_call *call, const char *name)
 {
 	json_object *value;
@@ -130,7 +130,7 @@ static int check_name(struct control_call *call, const char *name)
 			 CONSUMER_NAME_MAX - 1);
 }
 
-/* Numbers of memslots. Return: 0; -EINVAL with a message. */
+/* Parse the numbers of memslots. Return: 0; -EINVAL with a message. */
 static int get_memslots(struct control_call *call,
 			struct consumer_memslots *memslots)
 {
@@ -149,8 +149,12 @@ static int get_memslots(struct control_call *call,
 }
 
 /**
- * consumer_methods_subscribe() - method "subscribe" of a device's consumers
- * @others: memslots that the daemon's other devices may come to
+ * consumer_methods_subscribe() - method "subscribe"
+ * @call: the call
+ * @consumers: the device's consumers
+ * @others: most memslots that the daemon's other devices may use
+ *
+ * Return: see struct control_method.
  */
 int consumer_methods_subscribe(struct control_call *call,
 			       struct consumers *consumers, uint64_t others)
@@ -197,7 +201,7 @@ int consumer_methods_subscribe(struct control_call *call,
 	return 0;
 }
 
-/* A consumer's own words, for logs: what is no letter becomes a question. */
+/* Copy a consumer's reason for logs; unprintable characters become '?'. */
 static void copy_reason(char to[CONSUMER_REASON_MAX], const char *from)
 {
 	snprintf(to, CONSUMER_REASON_MAX, "%s", from ? from : "no reason");
@@ -206,7 +210,7 @@ static void copy_reason(char to[CONSUMER_REASON_MAX], const char *from)
 			*to = '?';
 }
 
-/** consumer_methods_done() - method "done" of a consumer */
+/* Method "done" of a consumer. */
 int consumer_methods_done(struct control_call *call)
 {
 	struct subscription *subscription = control_held(call->client, on_gone);
@@ -235,8 +239,13 @@ int consumer_methods_done(struct control_call *call)
 
 /**
  * consumer_methods_unsubscribe() - method "unsubscribe"
+ * @call: the call
+ * @consumers: the device's consumers
  *
- * Without a name it is about the consumer that this connection is.
+ * On a consumer's connection, it applies to this consumer. On any other
+ * connection, "name" is needed.
+ *
+ * Return: see struct control_method.
  */
 int consumer_methods_unsubscribe(struct control_call *call,
 				 struct consumers *consumers)
@@ -268,7 +277,7 @@ int consumer_methods_unsubscribe(struct control_call *call,
 	return ret;
 }
 
-/** consumer_methods_forget() - method "forget-consumer", an operator's */
+/* Method "forget-consumer", for operators. */
 int consumer_methods_forget(struct control_call *call,
 			    struct consumers *consumers)
 {
@@ -282,7 +291,7 @@ int consumer_methods_forget(struct control_call *call,
 	return ret;
 }
 
-/** consumer_methods_list() - an array of what is known of each consumer */
+/* Array of all consumers, for method "consumers". */
 json_object *consumer_methods_list(const struct consumers *consumers)
 {
 	json_object *list = json_object_new_array();

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What vmemd answers on its control socket, and tells those who watch.
+ * Methods and events of vmemd's control socket.
  *
- * Sizes are in bytes, addresses are the guest's. What is not known is null, not
- * 0. vmemctl(1) is the client; its --json prints these objects as they are.
+ * Sizes are in bytes, and addresses are guest addresses. Unknown values are
+ * null, not 0. vmemctl(1) is the client; its --json prints these objects
+ * unchanged.
  *
- * A call is about the device that its parameter "device" names, or about the
- * only one. Where the command line has no names, nothing here has.
+ * The parameter "device" names the device of a call; it may be omitted if there
+ * is only one. Answers include the device's name only if the command line names
+ * devices.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -20,13 +22,13 @@
 #include "control/methods.h"
 #include "control/vmm_methods.h"
 
-/* The feature bits that are a device's own, not the transport's. */
+/* Device-specific feature bits, as opposed to the transport's. */
 #define DEVICE_FEATURES ((1ULL << 24) - 1)
 
-/* Elements of one answer to "slots" or "blocks"; the rest is asked for next. */
+/* Maximum number of elements per page of "slots", "blocks" and "save". */
 #define PAGE_MAX 256
 
-/* Where there are names, what an object is about is said. */
+/* Add the name of the device, if the command line names devices. */
 static void add_device(json_object *object, const struct vmem_device *device)
 {
 	if (device->named)
@@ -57,7 +59,7 @@ static void add_held_since(json_object *object,
 		json_object_object_add(object, "held_since", NULL);
 }
 
-/* How far it is ready for a migration, for answers. */
+/* The state of a migration, for answers. */
 json_object *methods_migration(const struct vmem_device *device)
 {
 	json_object *object = json_object_new_object();
@@ -68,7 +70,7 @@ json_object *methods_migration(const struct vmem_device *device)
 	return object;
 }
 
-/* What is not known is null, not 0. */
+/* Unknown metadata is null, not 0. */
 static json_object *new_metadata(bool known,
 				 const struct vmem_nl_metadata *metadata)
 {
@@ -86,7 +88,7 @@ static json_object *new_metadata(bool known,
 	return object;
 }
 
-/* The names of all devices, for an error; cut off where its text ends. */
+/* The names of all devices for an error message, cut at its size. */
 static const char *device_names(const struct vmem *vmem,
 				char names[ERROR_TEXT_MAX])
 {
@@ -102,8 +104,8 @@ static const char *device_names(const struct vmem *vmem,
 }
 
 /*
- * Which device is a call about? By "device", its name or its number; without,
- * the only one, or NULL where there are several.
+ * Find the device of a call: by "device", a name or an index. Without "device",
+ * this is the only device, or NULL if there are several.
  */
 static int find_device(struct vmem *vmem, struct control_call *call,
 		       struct vmem_device **device)
@@ -133,7 +135,7 @@ static int find_device(struct vmem *vmem, struct control_call *call,
 			 name ? name : "null", device_names(vmem, names));
 }
 
-/* The one that a call is about, which it must say where there are several. */
+/* Find the device of a call; with several devices, "device" is required. */
 static int need_device(struct vmem *vmem, struct control_call *call,
 		       struct vmem_device **device)
 {
@@ -153,7 +155,7 @@ static int need_device(struct vmem *vmem, struct control_call *call,
 	return 0;
 }
 
-/* And which has a region. */
+/* The same for calls that need an attached region. */
 static int need_region(struct vmem *vmem, struct control_call *call,
 		       struct vmem_device **device)
 {
@@ -182,7 +184,7 @@ static json_object *new_counters(const struct virtio_mem *dev)
 	return requests;
 }
 
-/* Bounds and sums in nanoseconds; each bucket counts from the one before. */
+/* Bounds and sums are in nanoseconds; buckets are not cumulative. */
 static json_object *new_latency(const struct latency *latency)
 {
 	json_object *object = json_object_new_object();
@@ -224,7 +226,7 @@ static json_object *new_driver(const struct vhost_user *vu)
 	return driver;
 }
 
-/* What there is of memory; what cannot be told is left out. */
+/* Add the state of the memory; unknown values are omitted. */
 static void add_memory(json_object *status, struct vmem_device *device)
 {
 	const struct memory *memory = device->dev.backing->memory;
@@ -241,12 +243,12 @@ static void add_memory(json_object *status, struct vmem_device *device)
 	json_add_size(status, "punched_size", device->excess.punched_size);
 }
 
-/* What the device model and the queue know, whatever the backing. */
+/* Add the state of device model and queue, which any backing has. */
 static void add_model(json_object *status, const struct vmem_device *device)
 {
 	const struct virtio_mem *dev = &device->dev;
 
-	/* Of the loop, which is the same for all devices. */
+	/* All devices share the event loop and its statistics. */
 	json_add_size(status, "longest_turn_ns", dev->work_done->most_ns);
 	json_add_size(status, "longest_turn_steps", dev->work_done->most_steps);
 
@@ -263,7 +265,7 @@ static void add_model(json_object *status, const struct vmem_device *device)
 		      virtio_mem_undiscarded_size(dev));
 }
 
-/* Of a device that has a region; NULL with a message. */
+/* Status of an attached device. Return: 0; an errno with a message. */
 static int new_status(struct vmem_device *device, json_object **statusp,
 		      struct control_call *call)
 {
@@ -307,7 +309,7 @@ static int new_status(struct vmem_device *device, json_object **statusp,
 	json_object_object_add(
 		status, "whole_metadata",
 		new_metadata(state.has_whole_metadata, &state.whole_metadata));
-	/* An older module does not count them, which is not 0. */
+	/* Older modules do not count these. */
 	if (state.has_zaps) {
 		json_add_bool(status, "zap_ranges", state.zap_ranges);
 		json_add_size(status, "range_zaps", state.range_zaps);
@@ -326,7 +328,7 @@ static int new_status(struct vmem_device *device, json_object **statusp,
 	return 0;
 }
 
-/* Of all devices, also of those that wait for a region. */
+/* Status of all devices, including those without a region. */
 static int new_all_status(struct vmem *vmem, struct control_call *call)
 {
 	json_object *all = json_object_new_array();
@@ -406,7 +408,7 @@ static int handle_resize(struct control_call *call, void *arg)
 	return ret;
 }
 
-/* Only with memory that the front end maps; see backing/vmm.c. */
+/* Fails unless the front end maps the memory; see backing/vmm.c. */
 static int handle_place(struct control_call *call, void *arg)
 {
 	struct vmem_device *device;
@@ -448,7 +450,7 @@ static int handle_system_reset(struct control_call *call, void *arg)
 	return ret;
 }
 
-/* Where a page of a list begins: "start", a guest address, or the region's. */
+/* Start of a page: guest address "start", or the start of the region. */
 static int get_start(const struct vmem_device *device,
 		     struct control_call *call, uint64_t *start)
 {
@@ -473,7 +475,7 @@ static int keep_slot(const struct vmem_nl_slot *slot, void *arg)
 
 	if (nr >= device->region.state.nr_slots)
 		return -EBADMSG;
-	/* Room doubles. */
+	/* Double the array when its size is a power of two. */
 	if (!(nr & (nr - 1))) {
 		grown = reallocarray(device->slots, nr ? 2 * nr : 1,
 				     sizeof(*grown));
@@ -502,8 +504,8 @@ static json_object *new_slot(const struct vmem_nl_slot *slot)
 }
 
 /*
- * The kernel is asked for the first page only, and what it said is kept until
- * the last one: to ask it for each would take a time that grows by the square.
+ * All memslots are read from the kernel for the first page and kept until the
+ * last one. Reading them for each page would take quadratic time.
  */
 static int handle_slots(struct control_call *call, void *arg)
 {
@@ -552,7 +554,7 @@ static int handle_slots(struct control_call *call, void *arg)
 	return 0;
 }
 
-/* Runs of plugged blocks from @start on, and where the next page begins. */
+/* Add a page of runs of plugged blocks, and the start of the next page. */
 static void add_runs(json_object *result, const struct backing *backing,
 		     uint64_t start)
 {
@@ -599,7 +601,7 @@ static int handle_blocks(struct control_call *call, void *arg)
 	return 0;
 }
 
-/* The parameter "on", which is needed. Return: 0; -EINVAL with a message. */
+/* Get the required parameter "on". Return: 0; -EINVAL with a message. */
 static int get_on(struct control_call *call, bool *on)
 {
 	if (!json_get_bool(call->params, "on", on))
@@ -607,7 +609,7 @@ static int get_on(struct control_call *call, bool *on)
 	return error_set(&call->error, -EINVAL, "\"on\" is true or false");
 }
 
-/* And it is the kernel's: what the kernel alone can do needs that. */
+/* The same for calls that need a region in the kernel. */
 static int need_kernel_region(struct vmem *vmem, struct control_call *call,
 			      struct vmem_device **device)
 {
@@ -618,7 +620,7 @@ static int need_kernel_region(struct vmem *vmem, struct control_call *call,
 	return error_set(&call->error, -EOPNOTSUPP, "not with --backing vmm");
 }
 
-/* Those who wait for the kernel, and want the same, get the same answer. */
+/* Waiting calls with the same value get the same answer. */
 static int handle_dirty_log(struct control_call *call, void *arg)
 {
 	struct vmem *vmem = arg;
@@ -647,10 +649,7 @@ static int handle_dirty_log(struct control_call *call, void *arg)
 	return ret;
 }
 
-/*
- * Answered when it holds: when the request that is being carried out has been
- * answered, if there is one.
- */
+/* "hold" is answered once no request of the guest is in progress. */
 static int handle_hold(struct control_call *call, void *arg)
 {
 	struct vmem *vmem = arg;
@@ -677,7 +676,7 @@ static int handle_hold(struct control_call *call, void *arg)
 	return 0;
 }
 
-/* What a driver must find again, see common/save.h; runs follow in pages. */
+/* State that a driver relies on, see common/save.h; runs follow in pages. */
 static void add_saved(json_object *result, const struct vmem_device *device)
 {
 	const struct virtio_mem *dev = &device->dev;
@@ -694,9 +693,9 @@ static void add_saved(json_object *result, const struct vmem_device *device)
 }
 
 /*
- * A state, as of one moment: the first page is of what the kernel has now, and
- * all pages tell its count of changes. If that differs between two pages, the
- * client begins again.
+ * Save a consistent state: the first page verifies the blocks with the kernel,
+ * and all pages have the change count. If the count differs between two pages,
+ * the client starts again.
  */
 static int handle_save(struct control_call *call, void *arg)
 {
@@ -729,8 +728,8 @@ static int handle_save(struct control_call *call, void *arg)
 }
 
 /*
- * A VMM whose vmemd has ended and was started again attaches its region again,
- * and need not know that the service manager has kept it.
+ * After a restart of vmemd, a VMM attaches its region again. It does not know
+ * that the service manager has kept the region, so this succeeds.
  */
 static int attach_again(struct vmem *vmem, struct vmem_device *device,
 			struct control_call *call)
@@ -843,7 +842,7 @@ static int reached(unsigned int subject, uint64_t size, void *arg)
 	return vmem_device_plugged_size(device) == size;
 }
 
-/* A device that has consumers. */
+/* The same for calls about consumers, which need a region in the kernel. */
 static int need_consumers(struct vmem *vmem, struct control_call *call,
 			  struct vmem_device **device)
 {

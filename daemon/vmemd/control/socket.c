@@ -6,36 +6,37 @@
  *	{"id":1,"result":{...}}
  *	{"id":1,"error":{"code":"EINVAL","message":"..."}}
  *
- * "id" is the client's, a number or a string, and comes back with the answer.
- * After {"method":"watch"} there are lines {"event":...} as well, whenever the
- * state has changed; changes in quick succession make one event. A "resize"
- * with "wait":true is answered when the guest has reached the size, or has
- * been asked for another.
+ * "id" is a number or a string that the client chooses; the answer repeats it.
+ * After {"method":"watch"}, the client also gets lines {"event":...} when the
+ * state changes; changes in quick succession cause one event. A "resize" with
+ * "wait":true is answered when the guest has reached the size, or when another
+ * size has been requested.
  *
- * A method may keep the client that called it (control_hold()): it can send it
- * lines of its own from then on, and is told when it ends.
+ * A method may hold the client that called it (control_hold()). From then on it
+ * can send its own lines to the client, and it is notified when the client
+ * ends.
  *
- * The end of a client. A client is never freed where its end is noticed: that
- * may be deep in a call by somebody who walks the list, and the end of one
- * client may cause an answer to another. end_client() marks it. The loop then
- * calls reap(), which frees it and reports its end to whoever keeps it. A client
- * that is marked is sent nothing and counts no more.
+ * Lifetime. A client may end while the list is being walked, and its end may
+ * cause an answer to another client. So end_client() only marks a client. The
+ * event loop then calls reap(), which frees it and notifies its holder. A
+ * marked client is sent nothing and does not count.
  *
- * A client must be the superuser or of the daemon's own user.
+ * Access. Clients of root and of the daemon's own user are accepted.
  *
- * Nobody can make the daemon wait or grow. Requests have a bounded length.
- * Clients have a bounded number; one that is idle makes room for another. Some
- * places are the superuser's alone, and nobody else makes its clients go.
- * While answers to a client are unsent, no more of its requests are read.
- * However many a client sends, CONTROL_TURN_REQUESTS are answered at a time,
- * and no more are read until those that were read are answered: then all that
- * is ready has its turn, other clients and the guests' requests. All of it has
- * the same priority in the loop, which takes it in the order in which it became
- * ready: neither operators nor guests can keep the others out. There is no
- * limit by time. Who fills his turns slows the others down by as many requests
- * as there are clients, and is refused nothing.
- * A client that watches and does not read misses events, and is told how many
- * when it reads again: {"event":"lost","count":N}.
+ * Limits. No client can block the daemon or make it grow:
+ * - The length of requests and the number of clients are bounded. An idle
+ *   client is closed to make room for a new one. Some places are reserved for
+ *   root, and only a root client can displace a root client.
+ * - While an answer is unsent, no more requests of the client are read.
+ * - CONTROL_TURN_REQUESTS requests of a client are handled per turn, and no
+ *   more are read until those are answered. Then all other events get their
+ *   turn, such as other clients and guests' requests. All event sources have
+ *   the same priority and are served in the order in which they became ready,
+ *   so neither clients nor guests can starve the others. There is no limit by
+ *   time: a client that is always ready delays the others by one request per
+ *   turn.
+ * - A watching client that does not read misses events. When it reads again, it
+ *   gets their number: {"event":"lost","count":N}.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -55,25 +56,37 @@
 
 /**
  * struct control_client - a connection
- * @source: its socket
- * @turn: more of the lines that have come are to be handled
- * @line: bytes of a line that is not yet complete, or not yet handled
- * @have: how many
- * @used: how many the line has that is being handled
- * @fds: descriptors that came with the byte at @fds_at of @line, and belong to
- *	the line that it is in
- * @out: what is to be sent, from @out_sent to @out_size
- * @watching: events are wanted, of @watch_subject
- * @lost: events that were left out
- * @waiting: a "resize" is to be answered when @wait_size is reached by
- *	@wait_subject
- * @token: of the request whose method is not done, 0 if there is none
- * @late_id: its id
- * @late_wait: it is a "resize" that waits, for @wait_size
- * @closing: to be closed when all is sent
- * @ended: to be freed from the loop
- * @root: the superuser's
- * @gone: somebody is to be told, with @gone_arg, when it ends; or NULL
+ * @control: the control socket
+ * @next: next in the list of clients
+ * @source: event source of the connection
+ * @turn: schedules handling of further lines
+ * @fd: the connection
+ * @line: received bytes that are not handled yet
+ * @have: number of bytes in @line
+ * @used: length of the line that is being handled
+ * @fds: received descriptors
+ * @nr_fds: number of @fds
+ * @fds_at: index in @line of the byte that came with @fds; they belong to the
+ *	line with this byte
+ * @out: bytes to send
+ * @out_size: number of bytes in @out
+ * @out_sent: number of bytes of @out that have been sent
+ * @watching: the client gets events
+ * @watch_subject: subject of these events, or CONTROL_ALL_SUBJECTS
+ * @lost: number of events that the client has missed
+ * @waiting: a "resize" waits until @wait_subject reaches @wait_size
+ * @wait_subject: subject of this "resize"
+ * @wait_size: size of this "resize"
+ * @wait_id: id of this "resize"
+ * @wait_result: result of this "resize"
+ * @token: token of the request that waits for control_answer(); 0: none
+ * @late_id: id of this request
+ * @late_wait: this request is a "resize" that then waits for @wait_size
+ * @closing: close the connection when @out is sent
+ * @ended: reap() will free the client
+ * @root: the client's user is root
+ * @gone: called when the client ends, for its holder; or NULL
+ * @gone_arg: for @gone
  */
 struct control_client {
 	struct control *control;
@@ -139,7 +152,7 @@ static void free_client(struct control_client *client)
 	free(client);
 }
 
-/* From here on nothing is received from the client, nor sent to it. */
+/* Stop receiving from the client and sending to it; reap() frees it. */
 static void end_client(struct control_client *client)
 {
 	struct control *control = client->control;
@@ -156,7 +169,7 @@ static void end_client(struct control_client *client)
 	sd_event_source_set_enabled(control->reap_source, SD_EVENT_ONESHOT);
 }
 
-/* What ends meanwhile is reaped in the next turn. */
+/* Free one ended client per turn: @gone may cause further ones. */
 static int reap(sd_event_source *source __attribute__((unused)), void *arg)
 {
 	struct control *control = arg;
@@ -171,7 +184,7 @@ static int reap(sd_event_source *source __attribute__((unused)), void *arg)
 	return 0;
 }
 
-/* The client was heard of. */
+/* Move an active client to the front, see make_room(). */
 static void note_use(struct control_client *client)
 {
 	struct control *control = client->control;
@@ -189,7 +202,7 @@ static size_t backlog(const struct control_client *client)
 	return client->out_size - client->out_sent;
 }
 
-/* Send what the socket takes. Return: 0, or an error: the client is to end. */
+/* Send as much as the socket takes. Return: 0; an errno: end the client. */
 static int flush(struct control_client *client)
 {
 	while (backlog(client)) {
@@ -212,14 +225,14 @@ static int flush(struct control_client *client)
 	return 0;
 }
 
-/* Queue one line. Without memory for it, the client is to be closed. */
+/* Queue one line. If memory is short, the client will be closed. */
 static void put_line(struct control_client *client, json_object *object)
 {
 	size_t length;
 	const char *text;
 	char *grown;
 
-	/* It has had its last line. */
+	/* The client has got its last line. */
 	if (client->closing || client->ended)
 		return;
 	text = json_object_to_json_string_length(
@@ -243,7 +256,7 @@ static void put_line(struct control_client *client, json_object *object)
 	client->out_size += length + 1;
 }
 
-/* Both take over @id and @result. */
+/* put_result() and put_error() take over @id and @result. */
 static void put_result(struct control_client *client, json_object *id,
 		       json_object *result)
 {
@@ -274,7 +287,7 @@ static void put_error(struct control_client *client, json_object *id, int error,
 	json_object_put(answer);
 }
 
-/* Is this client to be told of the subject? */
+/* Does the client watch the subject? */
 static bool watches(const struct control_client *client, unsigned int subject)
 {
 	return client->watching &&
@@ -306,7 +319,7 @@ static void put_event(struct control_client *client, unsigned int subject)
 	json_object_put(event);
 }
 
-/* Answer a "resize" that waits, if there is an answer now. */
+/* Answer a "resize" that waits, if its size is reached or replaced. */
 static void check_wait(struct control_client *client)
 {
 	struct control *control = client->control;
@@ -331,9 +344,13 @@ static void check_wait(struct control_client *client)
 }
 
 /**
- * control_get_size() - a parameter that is a number of bytes, or an address
+ * control_get_size() - get a parameter that is a non-negative number
+ * @call: the call
+ * @name: name of the parameter
+ * @value: set on success
  *
- * Return: 0; -ENOENT it is not there; -EINVAL it is not such a number.
+ * Return: 0; -ENOENT: the parameter is missing; -EINVAL: it is not such a
+ * number.
  */
 int control_get_size(const struct control_call *call, const char *name,
 		     uint64_t *value)
@@ -345,7 +362,7 @@ int control_get_size(const struct control_call *call, const char *name,
 		return -ENOENT;
 	if (!json_object_is_type(object, json_type_int))
 		return -EINVAL;
-	/* Negative numbers become 0 as unsigned ones, so look at the sign. */
+	/* json_object_get_uint64() returns 0 for negative numbers. */
 	if (json_object_get_int64(object) < 0)
 		return -EINVAL;
 	*value = json_object_get_uint64(object);
@@ -365,7 +382,7 @@ static bool wants_wait(const struct control_call *call, int *error)
 	return json_object_get_boolean(object);
 }
 
-/* A method is done; takes over @id and @result. */
+/* A method has ended. Takes over @id and @result. */
 static void finish_call(struct control_client *client, json_object *id,
 			bool wait, int ret, json_object *result,
 			const char *message)
@@ -388,7 +405,7 @@ static void call_method(struct control_client *client,
 			json_object *params)
 {
 	struct control *control = client->control;
-	/* Of several lines that came at once, a later one may have them. */
+	/* The descriptors may belong to a later line. */
 	bool mine = client->fds_at < client->used;
 	struct control_call call = {
 		.client = client,
@@ -425,7 +442,7 @@ static void call_method(struct control_client *client,
 	finish_call(client, id, wait, ret, call.result, call.error.text);
 }
 
-/* From here on it is told; first of all what there is. */
+/* Method "watch": send the current state first, then each change. */
 static void watch(struct control_client *client, json_object *id,
 		  json_object *params)
 {
@@ -522,7 +539,7 @@ static void handle_line(struct control_client *client, const char *line,
 	json_tokener_free(tokener);
 }
 
-/* Has a line come that is not handled, and may be now? */
+/* Is there a complete line, and may it be handled now? */
 static bool has_line(const struct control_client *client)
 {
 	return !backlog(client) && !client->closing && !client->token &&
@@ -545,8 +562,9 @@ static void handle_next_line(struct control_client *client)
 }
 
 /*
- * Handle the lines of one turn, until an answer is not taken. Return: 0, or an
- * error: the client is to end.
+ * Handle the lines of one turn, or fewer if an answer cannot be sent.
+ *
+ * Return: 0; an errno: end the client.
  */
 static int handle_lines(struct control_client *client)
 {
@@ -566,7 +584,7 @@ static int handle_lines(struct control_client *client)
 	return flush(client);
 }
 
-/* After anything was queued or sent: what to wait for, or whether to end. */
+/* Set the events to wait for, or end the client. */
 static void settle(struct control_client *client)
 {
 	uint32_t events = 0;
@@ -586,7 +604,7 @@ static void settle(struct control_client *client)
 	sd_event_source_set_io_events(client->source, events);
 }
 
-/* Return: 1 something came, 0 nothing yet, or an error, -ENODATA at the end. */
+/* Return: 1: received bytes; 0: none yet; -ENODATA: end of file; an errno. */
 static int receive(struct control_client *client)
 {
 	union {
@@ -613,7 +631,7 @@ static int receive(struct control_client *client)
 	fd_keep(&mh, client->fds, &client->nr_fds, CONTROL_MAX_FDS);
 	if (!got)
 		return -ENODATA;
-	/* Some of what it sent was lost, and it cannot be told which. */
+	/* Some descriptors were lost, and it is unknown which. */
 	if (mh.msg_flags & MSG_CTRUNC)
 		return -EPROTO;
 	client->have += got;
@@ -621,7 +639,7 @@ static int receive(struct control_client *client)
 	return 1;
 }
 
-/* @ret: of what was done so far; the client ends after an error. */
+/* Continue with the client. @ret: result so far; an errno ends the client. */
 static void serve_on(struct control_client *client, int ret)
 {
 	if (ret >= 0)
@@ -644,7 +662,7 @@ static int on_client(sd_event_source *source __attribute__((unused)),
 	struct control_client *client = arg;
 	int ret = 0;
 
-	/* A client whose request is not done is not read from. */
+	/* No reading while a request waits, so EPOLLHUP is the only signal. */
 	if (revents & EPOLLERR || (revents & EPOLLHUP && client->token))
 		ret = -ECONNRESET;
 	if (!ret && revents & EPOLLOUT)
@@ -662,7 +680,7 @@ static int on_turn(sd_event_source *source __attribute__((unused)), void *arg)
 	return 0;
 }
 
-/* May this peer tell the daemon what to do? @root: it is the superuser. */
+/* May this peer be a client? @root: set to whether its user is root. */
 static bool may_control(int fd, bool *root)
 {
 	struct ucred cred;
@@ -683,28 +701,25 @@ static void refuse_client(int fd, const char *code, const char *message)
 			  "{\"id\":null,\"error\":{\"code\":\"%s\","
 			  "\"message\":\"%s\"}}\n",
 			  code, message);
-	/* A fresh socket takes one line. */
+	/* The buffer of a new socket has room for a line. */
 	if (send(fd, line, length, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
 		log_debug("control: %s", strerror(errno));
 	close(fd);
 }
 
-/* Is the client waiting for something, or taking something? */
+/* May the client be closed? It waits for nothing, and nothing is unsent. */
 static bool is_idle(const struct control_client *client)
 {
 	return !client->ended && !client->watching && !client->waiting &&
 	       !client->token && !client->gone && !backlog(client);
 }
 
-/*
- * Those who have not asked for anything for longest make room; the superuser's
- * only for the superuser.
- */
+/* Close the idle client that was inactive longest; root's only for root. */
 static bool make_room(struct control *control, bool root)
 {
 	struct control_client *client, *longest = NULL;
 
-	/* In the order in which they were last heard of, see note_use(). */
+	/* The list is in order of activity, see note_use(). */
 	for (client = control->clients; client; client = client->next)
 		if (is_idle(client) && (root || !client->root))
 			longest = client;
@@ -720,7 +735,7 @@ static bool has_place(const struct control *control, bool root)
 	       CONTROL_MAX_CLIENTS + (root ? CONTROL_ROOT_CLIENTS : 0);
 }
 
-/* Once, with the first client. */
+/* Add @reap_source with the first client. */
 static int add_reaper(struct control *control)
 {
 	int ret;
@@ -737,9 +752,10 @@ static int add_reaper(struct control *control)
 
 /**
  * control_add_client() - serve a connected client
- * @fd: UNIX stream socket; owned from here, also on error
+ * @control: the control socket
+ * @fd: UNIX stream socket; taken over, also on error
  *
- * Return: 0; -EPERM, -EUSERS refused; -ENOMEM; an errno of sd-event's.
+ * Return: 0; -EPERM, -EUSERS: refused; -ENOMEM; an errno of sd-event's.
  */
 int control_add_client(struct control *control, int fd)
 {
@@ -784,7 +800,7 @@ static void on_operator(void *arg, int fd)
 	control_add_client(arg, fd);
 }
 
-/* Prepare; does nothing yet. Neither @event nor @ops are owned. */
+/* Initialise the control socket. @event and @ops are not owned. */
 void control_init(struct control *control, sd_event *event,
 		  const struct control_ops *ops, void *arg)
 {
@@ -795,7 +811,7 @@ void control_init(struct control *control, sd_event *event,
 	control->arg = arg;
 }
 
-/* Accept clients on a listening socket, which is owned from here. */
+/* Accept clients on a listening socket, which is taken over. */
 int control_listen(struct control *control, int fd)
 {
 	return listener_start(&control->listener, control->event, fd);
@@ -812,11 +828,14 @@ static struct control_client *find_waiting(const struct control *control,
 }
 
 /**
- * control_answer() - answer requests whose methods had returned -EINPROGRESS
- * @token: their calls'
- * @result: as of a method, given away; @message: likewise
+ * control_answer() - answer requests whose methods returned -EINPROGRESS
+ * @control: the control socket
+ * @token: token of the calls
+ * @ret: 0, or an errno
+ * @result: result object; its reference is passed on
+ * @message: text of an error
  *
- * The clients may have left.
+ * The clients may have ended.
  */
 void control_answer(struct control *control, uint64_t token, int ret,
 		    json_object *result, const char *message)
@@ -824,23 +843,26 @@ void control_answer(struct control *control, uint64_t token, int ret,
 	struct control_client *client;
 	json_object *id;
 
-	/* An answered client may be gone: each search begins anew. */
+	/* The call may end clients, so each search starts at the head. */
 	while ((client = find_waiting(control, token))) {
 		id = client->late_id;
 		client->late_id = NULL;
 		client->token = 0;
 		finish_call(client, id, client->late_wait, ret,
 			    json_object_get(result), message);
-		/* Lines that have come meanwhile are handled now. */
+		/* Handle lines that arrived meanwhile. */
 		serve_on(client, flush(client));
 	}
 	json_object_put(result);
 }
 
 /**
- * control_wait() - return -EINPROGRESS from a method
- * @token: what control_answer() will be called with; 0 if no call waits for
- *	that answer yet. Calls that wait for the same thing get the same answer.
+ * control_wait() - let a call wait for control_answer()
+ * @call: the call
+ * @token: token of the calls that wait for the same answer; 0: none yet. It is
+ *	set to the token to pass to control_answer().
+ *
+ * Return: -EINPROGRESS, for the method to return.
  */
 int control_wait(struct control_call *call, uint64_t *token)
 {
@@ -851,7 +873,7 @@ int control_wait(struct control_call *call, uint64_t *token)
 	return -EINPROGRESS;
 }
 
-/* A subject's state has changed: tell those who watch it or wait for it. */
+/* A subject's state has changed: notify clients that watch it or wait. */
 void control_publish(struct control *control, unsigned int subject)
 {
 	struct control_client *client;
@@ -867,9 +889,11 @@ void control_publish(struct control *control, unsigned int subject)
 }
 
 /**
- * control_hold() - keep a client
- * @gone: called with @arg from the loop when it has ended; it is the client's no
- *	more then
+ * control_hold() - hold a client
+ * @client: the client
+ * @gone: called from the event loop when the client has ended; NULL: release
+ *	the client
+ * @arg: for @gone; the client has no reference to it after the call of @gone
  */
 void control_hold(struct control_client *client, void (*gone)(void *arg),
 		  void *arg)
@@ -878,22 +902,25 @@ void control_hold(struct control_client *client, void (*gone)(void *arg),
 	client->gone_arg = arg;
 }
 
-/* What the client was kept for with this @gone, or NULL. */
+/* The argument with which the client is held by this @gone, or NULL. */
 void *control_held(const struct control_client *client, void (*gone)(void *arg))
 {
 	return client->gone == gone ? client->gone_arg : NULL;
 }
 
 /**
- * control_peer() - whose client it is
+ * control_peer() - get the process of a client
+ * @client: the client
  * @peer: to be closed by peer_close(), also on error
+ *
+ * Return: 0, or an errno of peer_of_socket().
  */
 int control_peer(const struct control_client *client, struct peer *peer)
 {
 	return peer_of_socket(peer, client->fd);
 }
 
-/* Send a line now. If nobody takes it, the client ends from the loop. */
+/* Send a line now. On an error, the event loop ends the client. */
 static void push(struct control_client *client, json_object *object)
 {
 	put_line(client, object);
@@ -904,7 +931,7 @@ static void push(struct control_client *client, json_object *object)
 	}
 }
 
-/* Whoever it is that is calling: the loop settles what is left to do. */
+/* Leave the rest to the event loop, since the caller may walk the list. */
 static void settle_later(struct control_client *client)
 {
 	if (!client->ended && (backlog(client) || client->closing))
@@ -912,10 +939,9 @@ static void settle_later(struct control_client *client)
 }
 
 /**
- * control_send() - send a client that was kept a line of its own
- * @object: given away
- *
- * The client is there when this returns.
+ * control_send() - send a line to a client that is held
+ * @client: the client; still exists on return
+ * @object: the line; its reference is passed on
  */
 void control_send(struct control_client *client, json_object *object)
 {
@@ -923,7 +949,7 @@ void control_send(struct control_client *client, json_object *object)
 	settle_later(client);
 }
 
-/* The last line for a client that was kept; nobody is told of its end. */
+/* Send a last line to a client that is held, and release and close it. */
 void control_close(struct control_client *client, json_object *object)
 {
 	client->gone = NULL;

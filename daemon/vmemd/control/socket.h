@@ -16,50 +16,50 @@
 #include "base/peer.h"
 #include "common/error.h"
 
-/* Clients at the same time: operators' commands, not a service to many. */
+/* Maximum number of clients. The socket is for operators' commands. */
 #define CONTROL_MAX_CLIENTS 16
 
 /*
- * More clients of the superuser at the same time: the VMM's user cannot keep an
- * operator out. An operator's command and a monitor or two need no more.
+ * Additional clients of root, so that the VMM's user cannot lock an operator
+ * out. They are enough for a command and some monitors.
  */
 #define CONTROL_ROOT_CLIENTS 4
 
-/* Longest request. The longest sensible one has less than 200 bytes. */
+/* Maximum length of a request. Real ones have less than 200 bytes. */
 #define CONTROL_LINE_MAX 4096
 
 /*
- * Requests of one client that are answered before others have their turn. A
- * command makes one and waits for its answer, so there is nothing to be gained
- * by more.
+ * Requests of one client that are handled before others get their turn. A
+ * command sends one request and waits for the answer, so a larger number would
+ * not make it faster.
  */
 #define CONTROL_TURN_REQUESTS 1
 
-/* Levels of objects and arrays in a request; there are two. */
+/* Maximum depth of objects and arrays in a request. Real ones have two. */
 #define CONTROL_JSON_DEPTH 8
 
-/* Unsent bytes at which a client that watches is not sent more events. */
+/* A watching client with more unsent bytes than this misses events. */
 #define CONTROL_WATCH_BACKLOG 65536
 
-/* Descriptors of one request. */
+/* Maximum number of descriptors in a request. */
 #define CONTROL_MAX_FDS 4
 
-/* All that have a state of their own. */
+/* Stands for all subjects, see struct control_ops. */
 #define CONTROL_ALL_SUBJECTS UINT_MAX
 
 struct control_client;
 
 /**
- * struct control_call - a request as a method sees it
- * @client: who asks
- * @params: its parameters, an object or NULL
- * @fds: descriptors that came with it; -1 where the method has taken one
- * @nr_fds: how many
- * @token: names the request to control_answer(); see control_wait()
- * @subject: to be set by the method: which of the things that have a state of
- *	their own it is about
- * @result: to be set by the method: an object, given away
- * @error: to be set by the method on error
+ * struct control_call - a request, as passed to a method
+ * @client: client that sent the request
+ * @params: parameters, an object or NULL
+ * @fds: descriptors that came with the request. A method takes one over by
+ *	setting it to -1
+ * @nr_fds: number of @fds
+ * @token: identifies the request for control_answer(); see control_wait()
+ * @subject: set by the method: subject of the request, see struct control_ops
+ * @result: set by the method: an object, whose reference is passed on
+ * @error: set by the method on error
  */
 struct control_call {
 	struct control_client *client;
@@ -73,9 +73,10 @@ struct control_call {
 };
 
 /**
- * struct control_method - a method by its name
- * @handle: Return: 0, or a negative errno; -EINPROGRESS: control_answer() will
- *	be called, see control_wait()
+ * struct control_method - a method
+ * @name: name in requests
+ * @handle: execute the method. Return: 0; -EINPROGRESS: control_answer() will
+ *	be called, see control_wait(); another negative errno
  */
 struct control_method {
 	const char *name;
@@ -83,16 +84,15 @@ struct control_method {
 };
 
 /**
- * struct control_ops - what the control socket serves
- * @methods: ended by one without name; "watch" is the socket's own
- * @nr_subjects: how many things have a state of their own
- * @watch: somebody is to be told of the subject that it sets, or of
- *	CONTROL_ALL_SUBJECTS. Return: as of a method, but at once
- * @event: an object that describes a subject's present state, for those who
- *	watch
- * @reached: has this subject reached this size, which was asked for by a
- *	"resize" that waits? Return: 1 yes, 0 not yet, -ECANCELED it is asked
- *	for another size now
+ * struct control_ops - methods and subjects of the control socket
+ * @methods: the methods except "watch", up to an entry without a name
+ * @nr_subjects: number of subjects: objects with a state of their own, i.e.
+ *	devices
+ * @watch: parse the parameters of "watch" and set the call's subject, or
+ *	CONTROL_ALL_SUBJECTS. Return: see @methods, but never -EINPROGRESS
+ * @event: describe the current state of a subject, for watching clients
+ * @reached: has the subject reached the size of a "resize" that waits? Return:
+ *	1: yes; 0: not yet; -ECANCELED: another size was requested since
  */
 struct control_ops {
 	const struct control_method *methods;
@@ -104,9 +104,16 @@ struct control_ops {
 
 /**
  * struct control - the socket and its clients
- * @clients: also those that have ended, until they are reaped
- * @nr_clients: those that have not ended
- * @reap_source: on while clients have ended
+ * @event: the event loop; not owned
+ * @listener: the listening socket
+ * @ops: methods and subjects
+ * @arg: for @ops
+ * @clients: all clients, including ended ones that are not freed yet; most
+ *	recently active first
+ * @nr_clients: number of clients that have not ended
+ * @reap_source: deferred call of reap(), enabled while there are ended clients
+ * @last_token: last token that was assigned to a call
+ * @limit: rate limit for messages that clients can cause
  */
 struct control {
 	sd_event *event;

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What the control socket answers of memory that front ends map: members as the
- * kernel's region has them, so that whoever reads them need not care; null what
- * only the VMM and its kernel know.
+ * Control methods for memory that front ends map. The objects have the same
+ * members as for a region in the kernel, so that clients need no special case.
+ * Values that only the VMM and its kernel know are null.
  */
 #include <sys/socket.h>
 
 #include "common/json_member.h"
 #include "control/vmm_methods.h"
 
-/* The process that has connected, 0 if there is none. */
+/* PID of the connected front end; 0: none. */
 static uint64_t front_end_pid(const struct vhost_user *vu)
 {
 	struct ucred peer;
@@ -21,7 +21,7 @@ static uint64_t front_end_pid(const struct vhost_user *vu)
 	return (uint64_t)peer.pid;
 }
 
-/* What is not of the device model, and not of the kernel. */
+/* Members that replace those of a region in the kernel. */
 void vmm_methods_status(const struct vmem_device *device, json_object *status)
 {
 	const struct shmem *shmem = &device->shmem;
@@ -46,7 +46,7 @@ void vmm_methods_status(const struct vmem_device *device, json_object *status)
 	json_add_size(status, "vmm_pid", front_end_pid(&device->vu));
 }
 
-/* Slots that are mapped, from guest address @start on. */
+/* Mapped slots at or after guest address @start. */
 json_object *vmm_methods_slots(const struct vmem_device *device, uint64_t start)
 {
 	const struct shmem *shmem = &device->shmem;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the control socket answers of memory that front ends map. */
+/* Control methods for memory that front ends map. */
 #ifndef SHMEM_CONTROL_H
 #define SHMEM_CONTROL_H
 
