@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Members of what a vmemd answers. Nothing is taken for granted: a member may be
- * missing, or be of another type, and a text may hold anything.
+ * Access to members of an answer of vmemd. The answer is not trusted: a member
+ * may be missing or have another type, and a text may contain any bytes.
  */
 #include <stdlib.h>
 
 #include "common/printable.h"
 #include "vmemctl.h"
 
-/* A member, if there is one of that type. */
+/* Return: the member with this name and type; NULL: there is none. */
 static json_object *get_member(json_object *object, const char *name,
 			       json_type type)
 {
@@ -21,7 +21,7 @@ static json_object *get_member(json_object *object, const char *name,
 	return value;
 }
 
-/* Is there such a size? What is null is not known. */
+/* Is the member a size? A size that vmemd does not know is null. */
 bool answer_has_size(json_object *object, const char *name)
 {
 	json_object *value = get_member(object, name, json_type_int);
@@ -29,7 +29,7 @@ bool answer_has_size(json_object *object, const char *name)
 	return value && json_object_get_int64(value) >= 0;
 }
 
-/* 0 where there is none. */
+/* Return: the size; 0 if there is none. */
 uint64_t answer_size(json_object *object, const char *name)
 {
 	return answer_has_size(object, name)
@@ -58,8 +58,8 @@ static bool is_printable(const char *text, size_t length)
 }
 
 /*
- * A text as it may be printed, "" where there is none. What is not printable is
- * replaced in the object itself, which so owns the text.
+ * Return: the text in printable form; "" if there is none. The object owns the
+ * text, in which unprintable characters have been replaced.
  */
 const char *answer_text(json_object *object, const char *name)
 {
@@ -93,13 +93,13 @@ json_object *answer_array(json_object *object, const char *name)
 	return get_member(object, name, json_type_array);
 }
 
-/* @array: as of answer_array(), NULL has no elements */
+/* @array: from answer_array(); NULL has length 0 */
 size_t answer_array_length(json_object *array)
 {
 	return array ? json_object_array_length(array) : 0;
 }
 
-/* A name that can be printed, and can stand in a label of a metric. */
+/* Is the name printable and valid as the value of a label of a metric? */
 static bool is_word(const char *name)
 {
 	if (!*name)
@@ -113,8 +113,10 @@ static bool is_word(const char *name)
 }
 
 /**
- * answer_each_member() - the members of an object that a vmemd names
- * @object: NULL has none
+ * answer_each_member() - call a function for each member of an object
+ * @object: the object; NULL has no members
+ * @visit: called for each member whose name consists of a-z, 0-9, _ and -
+ * @arg: last argument of @visit
  */
 void answer_each_member(json_object *object,
 			void (*visit)(const char *name, json_object *value,

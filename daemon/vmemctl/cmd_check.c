@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vmemctl check: does the module do on this host what KVM's own calls do? The
- * checks are in selftests/check; here is how they are reported: in TAP as they
- * end, or as one JSON object when all have.
+ * vmemctl check: test whether the module behaves on this host as KVM's own
+ * calls do. The checks are in selftests/check. This file reports their results,
+ * in TAP as each check ends, or as one JSON object at the end.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -13,9 +13,9 @@
 #include "module_check.h"
 
 /**
- * struct check_report - what "--json" prints
- * @checks: what came of each check
- * @count: how many ended so, by enum tap_verdict
+ * struct check_report - results for --json
+ * @checks: array with the result of each check
+ * @count: number of checks for each enum tap_verdict
  */
 struct check_report {
 	json_object *checks;
@@ -28,7 +28,7 @@ static const char *const verdicts[] = {
 	[TAP_SKIPPED] = "skipped",
 };
 
-/* Lines of TAP's comments, without what makes them that. */
+/* The lines of TAP comments, without their "# ". */
 static json_object *lines_of(const char *notes)
 {
 	json_object *lines = json_object_new_array();
@@ -90,7 +90,7 @@ static int check_json(void)
 	return report.count[TAP_FAILED] ? -EBADMSG : 0;
 }
 
-/* Return: of a command; -ENOTRECOVERABLE if the checks cannot run. */
+/* Return: as @run of struct ctl_command. */
 static int ctl_check(const struct ctl_options *options)
 {
 	char reason[MODULE_CHECK_REASON_MAX];

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vmemctl list: the VMs of this host by name, with what their vmemds say. One
- * whose service systemd has not started is not asked: that would start it.
+ * vmemctl list: the VMs of this host by name, with the state that their vmemds
+ * report. A vmemd that systemd has not started yet is not called, because a
+ * connection would start it.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -17,12 +18,12 @@
 #include "table.h"
 #include "vms.h"
 
-/* How long one vmemd may keep the list waiting. */
+/* Time limit for the answers of one vmemd. */
 #define LIST_TIMEOUT_MS (2 * MSEC_PER_SEC)
 
 /*
- * And all together that were found by their command lines: anybody may start any
- * number of processes that look like vmemds and do not answer.
+ * Time limit for all vmemds that were found by their command lines. Any user
+ * can start many processes that look like vmemd and do not answer.
  */
 #define LIST_STRANGERS_MS (4 * MSEC_PER_SEC)
 
@@ -39,13 +40,13 @@ static const struct table_column columns[] = {
 
 #define NR_COLUMNS (sizeof(columns) / sizeof(columns[0]))
 
-/* Longest name that a table is made wider for. */
+/* Maximum width of the column of names. */
 #define NAME_WIDTH_MAX 32
 
-/* Room for the path of a socket, and a blank. */
+/* Buffer size for the path of a socket and a blank. */
 #define CONTROL_TEXT_MAX 4098
 
-/* A sum over all devices; NULL if one of them does not say. */
+/* Return: the sum over all devices; NULL if a device lacks the value. */
 static json_object *sum(json_object *devices, const char *name)
 {
 	uint64_t total = 0;
@@ -60,7 +61,7 @@ static json_object *sum(json_object *devices, const char *name)
 	return devices ? json_object_new_uint64(total) : NULL;
 }
 
-/* What the devices are, as one word for all. */
+/* The state of all devices as one text. */
 static const char *state_of(json_object *devices)
 {
 	for (size_t i = 0; i < answer_array_length(devices); i++)
@@ -95,8 +96,10 @@ static json_object *new_text(const char *text)
 }
 
 /*
- * Ask a vmemd for its status. Return: as of status_ask(); -ESRCH it is another
- * process that listens than was thought, and it was told nothing.
+ * Get the status of a vmemd.
+ *
+ * Return: as status_ask(); -ESRCH: a process other than @vm->pid listens on the
+ * socket, and no request was sent.
  */
 static int ask(struct daemon *daemon, const struct vm_place *vm,
 	       const struct ctl_options *options, json_object **status)
@@ -112,9 +115,12 @@ static int ask(struct daemon *daemon, const struct vm_place *vm,
 }
 
 /*
- * @strangers: by ctl_now_ms(), until when those without a name may be waited for
+ * Describe a VM as a JSON object.
  *
- * Return: a VM as an object; NULL if it is none.
+ * @strangers: deadline for VMs that were found by command line, in the time of
+ *	ctl_now_ms()
+ *
+ * Return: the object; NULL if the process is not the vmemd of a VM.
  */
 static json_object *describe(const struct vm_place *vm,
 			     const struct ctl_options *given, int64_t strangers)
@@ -198,7 +204,7 @@ static void print_vm(const struct table *table, json_object *vm)
 			 });
 }
 
-/* As wide as the longest name, within what leaves room for the rest. */
+/* Width of the column of names: the longest name, up to a third of a line. */
 static unsigned int name_width(json_object *vms, unsigned int room)
 {
 	unsigned int most =
@@ -258,7 +264,7 @@ static int ctl_list(const struct ctl_options *options)
 	else
 		print_vms(array);
 	json_object_put(list);
-	/* What is shown is not all. */
+	/* The list may be incomplete. */
 	if (vms.hidden)
 		ret = -EACCES;
 out:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vmemctl metadata: what KVM holds for the memslots of any VM. It asks the
- * module, not a vmemd, and changes nothing.
+ * vmemctl metadata: the metadata that KVM has allocated for the memslots of any
+ * VM. The module reports it; no vmemd is involved, and nothing is changed.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -21,12 +21,12 @@ static const char *const address_space_names[VM_ADDRESS_SPACES] = {
 };
 
 /**
- * struct vm_report - a VM and what is known of it
+ * struct vm_report - the memslots of a VM and their metadata
  * @vm: the VM
- * @address_spaces: how many it has
- * @memslots: of each address space
- * @metadata: of each address space
- * @total: of all
+ * @address_spaces: number of KVM address spaces
+ * @memslots: memslots of each address space
+ * @metadata: metadata of each address space
+ * @total: metadata of all address spaces
  */
 struct vm_report {
 	const struct host_vm *vm;
@@ -36,7 +36,7 @@ struct vm_report {
 	struct vm_metadata total;
 };
 
-/* --- Finding out --- */
+/* --- Reading --- */
 
 static void free_report(struct vm_report *report)
 {
@@ -78,7 +78,7 @@ static int by_metadata(const void *a, const void *b)
 				(left->vm->pid < right->vm->pid);
 }
 
-/* Return: @ret, with a message printed. */
+/* Print an error. Return: @ret. */
 static int complain_of_device(int ret)
 {
 	if (ret == -ENOENT || ret == -ENXIO || ret == -ENODEV)
@@ -199,7 +199,7 @@ static json_object *report_to_json(const struct vm_report *report,
 	return object;
 }
 
-/* Sizes in one row, each as wide as its head. */
+/* Print sizes in one row, each as wide as its heading. */
 static void print_kinds(const struct vm_metadata *m)
 {
 	const uint64_t sizes[] = {
@@ -317,7 +317,7 @@ static void print_reports(const struct ctl_options *options,
 
 /* --- The command --- */
 
-/* Take the descriptor that was given in, as if it had been found. */
+/* Make a list with the VM of an inherited descriptor. */
 static int take_fd(struct host_vms *vms, int fd)
 {
 	*vms = (struct host_vms){.vms = calloc(1, sizeof(*vms->vms))};
@@ -388,7 +388,7 @@ static int ctl_metadata(const struct ctl_options *options)
 	for (size_t i = 0; i < vms.nr; i++) {
 		ret = make_report(&reports[nr], device, address_spaces,
 				  &vms.vms[i]);
-		/* Since it was found, its process put another file there. */
+		/* The process has replaced the descriptor in the meantime. */
 		if (ret == -EINVAL && options->fd < 0)
 			continue;
 		if (ret) {
@@ -398,7 +398,7 @@ static int ctl_metadata(const struct ctl_options *options)
 		nr++;
 	}
 	ret = 0;
-	/* Printing may take as long as a pager likes. */
+	/* Do not keep VMs alive while a pager delays the output. */
 	host_vm_close(&vms);
 	if (options->top)
 		qsort(reports, nr, sizeof(*reports), by_metadata);

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vmemctl metrics: what vmemds tell of their VMs, for Prometheus and what reads
- * its formats.
+ * vmemctl metrics: metrics of VMs for Prometheus and other readers of its
+ * formats.
  *
- * By default in the text format that node_exporter's textfile collector reads;
- * with --openmetrics in OpenMetrics 1.0, in which a counter's family is named
- * without "_total", and the text has an end. A file is replaced by one that is
- * whole: whoever reads it at the wrong moment must not see half of it.
+ * The default is the text format of node_exporter's textfile collector. The
+ * option --openmetrics selects OpenMetrics 1.0, in which the name of a
+ * counter's family has no "_total", and the text ends with an end marker. An
+ * output file is replaced atomically, so that a reader never sees a part of it.
  *
- * Each VM is asked by a thread of its own: a vmemd that hangs, or does not even
- * accept, costs the page its own lines and the time limit, once.
+ * A thread for each VM calls its vmemd. A vmemd that hangs delays the output by
+ * no more than the time limit, and only its own metrics are missing.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -27,11 +27,11 @@
 #define NSEC_PER_SEC 1e9
 
 /**
- * struct vm - a VM as its vmemd tells it; where its devices have names, one of
- *	them
- * @labels: that name it
- * @status: NULL if the vmemd does not tell, or the device has no region
- * @latencies: how long requests took; NULL likewise
+ * struct vm - a VM, or one device of it if the devices have names
+ * @labels: the labels of its metrics
+ * @status: answer to "status"; NULL if vmemd has not answered or the device has
+ *	no region
+ * @latencies: answer to "latencies"; NULL as for @status
  */
 struct vm {
 	char *labels;
@@ -40,10 +40,11 @@ struct vm {
 };
 
 /**
- * struct page - what is printed
- * @out: where to
- * @vms: @nr of them
- * @openmetrics: in that format
+ * struct page - the output
+ * @out: output stream
+ * @vms: the VMs
+ * @nr: number of VMs
+ * @openmetrics: use the OpenMetrics format
  */
 struct page {
 	FILE *out;
@@ -55,8 +56,10 @@ struct page {
 /* --- Asking --- */
 
 /*
- * As a label's value may be; the caller's to free. NULL without memory. It has to
- * be UTF-8: the reader refuses the whole file otherwise.
+ * Escape a text as the value of a label. The result is valid UTF-8, because a
+ * reader rejects the whole file otherwise.
+ *
+ * Return: the text, which the caller frees; NULL: out of memory.
  */
 static char *escape(const char *text)
 {
@@ -75,7 +78,7 @@ static char *escape(const char *text)
 	return escaped;
 }
 
-/* By its folder's name; else by its path. */
+/* The label of a VM: the name of its directory, or the path of the socket. */
 static char *new_vm_label(const char *path)
 {
 	char *name = vms_name(path), *label;
@@ -85,7 +88,7 @@ static char *new_vm_label(const char *path)
 	return label;
 }
 
-/* As it stands in braces. NULL without memory. */
+/* Return: the labels, as between braces; NULL: out of memory. */
 static char *new_labels(const char *vm, const char *device)
 {
 	char *labels = NULL, *escaped = escape(device);
@@ -100,8 +103,10 @@ static char *new_labels(const char *vm, const char *device)
 }
 
 /*
- * @status: given away; NULL likewise as in struct vm
- * @asked: latencies are asked for; false once that has failed
+ * Add a VM or device to the page.
+ *
+ * @status: as in struct vm; the page takes over the reference
+ * @asked: in: request latencies; out: false if that has failed
  */
 static int add_vm(struct page *page, const char *name, struct daemon *daemon,
 		  json_object *status, const char *device, bool *asked)
@@ -123,7 +128,7 @@ static int add_vm(struct page *page, const char *name, struct daemon *daemon,
 		.status = status,
 	};
 	daemon->device = *device ? device : NULL;
-	/* After one that was not answered there is no time for another. */
+	/* After one request without an answer there is no time for another. */
 	if (status && *asked &&
 	    daemon_call(daemon, "latencies", NULL, &vm->latencies)) {
 		vm->latencies = NULL;
@@ -150,7 +155,7 @@ static int add_devices(struct page *page, const char *name,
 	return ret;
 }
 
-/* One that does not tell is down, and said to be. */
+/* Add a VM. One whose vmemd does not answer is reported as down. */
 static int ask(struct page *page, const char *name, const char *path,
 	       const struct ctl_options *options)
 {
@@ -182,7 +187,7 @@ static int ask(struct page *page, const char *name, const char *path,
 
 /* --- Printing --- */
 
-/* Head of a family. @name is without the suffix that a counter's samples have. */
+/* Print the head of a family. @name does not have the "_total" of counters. */
 static void put_head(const struct page *page, const char *name,
 		     const char *type, const char *unit, const char *help)
 {
@@ -274,7 +279,7 @@ static void put_punches(const struct page *page)
 	}
 }
 
-/* Only those of a module's region; a VMM drops mappings as it likes. */
+/* Zaps are known for regions of the module only, not with --backing vmm. */
 static void put_zaps(const struct page *page)
 {
 	static const char name[] = "vmem_zaps";
@@ -327,11 +332,11 @@ static void put_driver(const struct page *page)
 }
 
 /**
- * struct sample - where members of an object are printed
+ * struct sample - context for printing the members of an object as samples
  * @page: the page
- * @name: of the family
- * @labels: of the VM
- * @request: whose answers they are
+ * @name: name of the family
+ * @labels: labels of the VM
+ * @request: name of the request whose answers are printed
  */
 struct sample {
 	const struct page *page;
@@ -344,7 +349,7 @@ static void put_kind(const char *kind, json_object *value, void *arg)
 {
 	const struct sample *sample = arg;
 
-	/* A sum is the reader's to make. */
+	/* Readers compute sums themselves. */
 	if (strcmp(kind, "total") != 0 &&
 	    json_object_is_type(value, json_type_int))
 		fprintf(sample->page->out, "%s{%s,kind=\"%s\"} %" PRIu64 "\n",
@@ -352,7 +357,7 @@ static void put_kind(const char *kind, json_object *value, void *arg)
 			json_object_get_uint64(value));
 }
 
-/* One family: metadata by kind, of VMs that know it. */
+/* Print one family: metadata by kind, of the VMs that report it. */
 static void put_metadata(const struct page *page, const char *field,
 			 const char *name, const char *help)
 {
@@ -406,7 +411,7 @@ static void put_requests(const struct page *page)
 	}
 }
 
-/* A histogram: its buckets, each with those before, its sum and count. */
+/* Print a histogram: cumulative buckets, sum and count. */
 static void put_histogram(const struct page *page, const char *name,
 			  const char *labels, const char *request,
 			  json_object *latency)
@@ -422,7 +427,7 @@ static void put_histogram(const struct page *page, const char *name,
 
 		below += answer_size(bucket, "count");
 		snprintf(bound, sizeof(bound), "%g", most);
-		/* In OpenMetrics a bound is written as a float, always. */
+		/* OpenMetrics requires a floating-point number as the bound. */
 		fprintf(page->out,
 			"%s_bucket{%s,request=\"%s\",le=\"%s%s\"} "
 			"%" PRIu64 "\n",
@@ -503,7 +508,7 @@ static void put_page(const struct page *page)
 
 /* --- The command --- */
 
-/* The page to a file, readable for the collector, which is another user. */
+/* Write the page to a file of mode 0644: the collector is another user. */
 static int write_file(struct page *page, const char *path)
 {
 	char *text = NULL;
@@ -528,20 +533,21 @@ static int write_file(struct page *page, const char *path)
 /* --- Asking all at once --- */
 
 /*
- * How long a VM's answers may take, unless --timeout says otherwise. A vmemd
- * that is well answers in milliseconds, and those who collect metrics wait for
- * ten seconds or so.
+ * Default time limit for the answers of a VM. vmemd normally answers within
+ * milliseconds. Collectors of metrics have time limits of about 10 seconds.
  */
 #define METRICS_TIMEOUT_MS (5 * MSEC_PER_SEC)
 
-/* Of the thread that waits for a VM; it does nothing deep. */
+/* Stack size of a thread that calls a vmemd; its call depth is small. */
 #define ASKER_STACK_SIZE (256U << 10)
 
 /**
- * struct asker - asks one VM, while others ask others
- * @path: its control socket
- * @thread: while @started
- * @page: what the VM told
+ * struct asker - a thread that calls one vmemd
+ * @path: path of the control socket
+ * @options: the command line
+ * @thread: the thread, if @started
+ * @started: the thread was created
+ * @page: the VM or its devices
  * @ret: 0, or -ENOMEM
  */
 struct asker {
@@ -568,7 +574,7 @@ static void start_asker(struct asker *asker, const pthread_attr_t *attr)
 {
 	asker->started =
 		!pthread_create(&asker->thread, attr, run_asker, asker);
-	/* Then it is asked by itself, and the others after it. */
+	/* Without a thread, call this vmemd before the next ones. */
 	if (!asker->started)
 		run_asker(asker);
 }
@@ -580,7 +586,7 @@ static void free_vm(struct vm *vm)
 	json_object_put(vm->latencies);
 }
 
-/* Samples of the same name are to differ in their labels. */
+/* Is there a VM with these labels? Labels must be unique within a family. */
 static bool is_known(const struct page *page, const char *labels)
 {
 	for (size_t i = 0; i < page->nr; i++)
@@ -589,7 +595,7 @@ static bool is_known(const struct page *page, const char *labels)
 	return false;
 }
 
-/* What an asker has found out moves to the page. */
+/* Move the VMs of an asker to the page. */
 static int take_answers(struct page *page, struct asker *asker)
 {
 	struct vm *grown;
@@ -617,7 +623,7 @@ static int take_answers(struct page *page, struct asker *asker)
 	return ret;
 }
 
-/* One that hangs keeps nobody else waiting. */
+/* Call all vmemds at the same time: one that hangs does not delay others. */
 static int ask_all(struct page *page, const char *const *paths, size_t nr,
 		   const struct ctl_options *options)
 {
@@ -647,7 +653,7 @@ static int ask_all(struct page *page, const char *const *paths, size_t nr,
 	return ret;
 }
 
-/* VMs that have names; one that was not started has nothing to tell. */
+/* Add the VMs that have a name and whose vmemd is running. */
 static int ask_found(struct page *page, const struct ctl_options *options)
 {
 	const char **paths;

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vmemctl place: tell a vmemd whose memory the front end maps where that is in
- * the guest.
+ * vmemctl place: set the guest address of the memory that a front end maps
+ * (vmemd --backing vmm).
  *
- * It is the address of a BAR, which the firmware chooses; no message of
- * vhost-user tells it. QEMU's monitor does (query-pci), as soon as there is one,
- * so it is asked until then. From the firmware's choice to the moment when the
- * guest's driver looks at the device an operating system has to be loaded. Should
- * that have been faster all the same, the driver has found a device without
- * memory and given it up; vmemd has noticed, and the machine is reset, after
- * which the driver finds what we have told. So it does not matter who is first.
+ * The memory is in a BAR of the device, and the firmware of the guest chooses
+ * the address of the BAR. vhost-user has no message for this address. QEMU's
+ * monitor reports it (query-pci) as soon as it is assigned, so this command
+ * polls the monitor. Normally the address is set long before the operating
+ * system of the guest is loaded and its driver reads the device. If the driver
+ * was faster, it has found a device without memory and has given up. vmemd
+ * reports this, the command resets the machine, and after the reset the driver
+ * finds the address. The result is the same in either order.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -25,19 +26,19 @@
 #include "common/size.h"
 #include "daemon_call.h"
 
-/* How often the monitor is asked. */
+/* Interval between two queries of the monitor. */
 #define ASK_AGAIN_US 50000
 
-/* How QEMU's vhost-user-test-device-pci with virtio id 24 looks on its bus. */
+/* PCI ids of QEMU's vhost-user-test-device-pci with virtio device id 24. */
 #define PCI_VENDOR 0x1af4
 #define PCI_DEVICE (0x1040 + 24)
 
 /**
- * struct search - for a BAR
- * @id: of QEMU's device, NULL for the only one
- * @size: of the BAR
- * @devices: how many there are that it could be
- * @gpa: where it is, 0 if it is nowhere yet
+ * struct search - a search for a BAR
+ * @id: QEMU's id of the device, NULL: the only one
+ * @size: size of the BAR
+ * @devices: number of matching devices
+ * @gpa: guest address of the BAR, 0 if it has none yet
  */
 struct search {
 	const char *id;
@@ -46,7 +47,11 @@ struct search {
 	uint64_t gpa;
 };
 
-/* A command for QEMU's monitor. @result may be NULL, else it is to be put. */
+/*
+ * Run a command of QEMU's monitor.
+ *
+ * @result: NULL, or out: the result, whose reference the caller puts
+ */
 static int monitor_call(struct daemon *monitor, const char *command,
 			int64_t deadline, json_object **result)
 {
@@ -80,7 +85,7 @@ static int monitor_call(struct daemon *monitor, const char *command,
 			json_object_put(reply);
 			return -EIO;
 		}
-		/* The greeting, or an event. */
+		/* Ignore the greeting and events. */
 		json_object_put(reply);
 	}
 }
@@ -99,14 +104,14 @@ static void look_at_device(struct search *search, json_object *device)
 	for (size_t i = 0; i < answer_array_length(regions); i++) {
 		json_object *region = json_object_array_get_idx(regions, i);
 
-		/* -1 is nowhere, and no size. */
+		/* An unassigned BAR has address -1, which is not a size. */
 		if (answer_size(region, "size") == search->size &&
 		    answer_size(region, "address"))
 			search->gpa = answer_size(region, "address");
 	}
 }
 
-/* Devices are at any depth, behind bridges; only they have regions. */
+/* Devices behind bridges are nested. Only devices have regions. */
 static int look_at(json_object *object, int flags,
 		   json_object *parent __attribute__((unused)),
 		   const char *name __attribute__((unused)),
@@ -119,7 +124,7 @@ static int look_at(json_object *object, int flags,
 	return JSON_C_VISIT_RETURN_CONTINUE;
 }
 
-/* Ask QEMU until the BAR has an address. */
+/* Poll QEMU until the BAR has an address. */
 static int find_bar(struct daemon *monitor, struct search *search,
 		    int64_t deadline)
 {
@@ -152,7 +157,7 @@ static int find_bar(struct daemon *monitor, struct search *search,
 	}
 }
 
-/* BARs are powers of two. */
+/* The size of a BAR is a power of two. */
 static uint64_t bar_size(uint64_t region_size)
 {
 	uint64_t size = 1;
@@ -169,7 +174,7 @@ static int tell(struct daemon *daemon, const struct ctl_options *options,
 	int ret;
 
 	json_object_object_add(params, "gpa", json_object_new_uint64(gpa));
-	/* QEMU was waited for. */
+	/* The time that QEMU took does not count. */
 	daemon_begin(daemon);
 	ret = daemon_call(daemon, "place", params, &result);
 	if (ret)
@@ -185,7 +190,7 @@ static int tell(struct daemon *daemon, const struct ctl_options *options,
 	return 0;
 }
 
-/* Find the address by QEMU's monitor, which is connected. */
+/* Get the address from QEMU's monitor, which is connected, and set it. */
 static int place_by_monitor(struct daemon *daemon, struct daemon *monitor,
 			    const struct ctl_options *options)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The status of a vmemd, in one shape. */
+/* The status of a vmemd, in the same form for one and for several devices. */
 #ifndef VMEMCTL_STATUS_H
 #define VMEMCTL_STATUS_H
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The command line of vmemctl, and the tables that it is read by. */
+/* The command line of vmemctl, and the tables that define its commands. */
 #ifndef VMEMCTL_COMMAND_LINE_H
 #define VMEMCTL_COMMAND_LINE_H
 
 #include "vmemctl.h"
 
-/* Rows of the table, beside the functions; each ends with an empty one. */
+/* Tables of commands, beside the functions. An empty row ends each table. */
 extern const struct ctl_command check_commands[];
 extern const struct ctl_command list_commands[];
 extern const struct ctl_command metadata_commands[];

@@ -10,38 +10,39 @@
 
 #include "vmemctl.h"
 
-/* Longest code of an error, the name of an errno. */
+/* Buffer size for an error code, which is the name of an errno. */
 #define DAEMON_REFUSAL_MAX 32
 
 /*
- * Elements of a list after which no more pages are asked for. KVM has 64 Ki
- * memslots at most; a region of 4 TiB has so many runs where every other block of
- * 2 MiB is plugged. With smaller blocks there may be more: those that were taken are
- * shown, with a word that there are others.
+ * Maximum number of elements of a list; no more pages are requested after it.
+ * KVM has at most 64 Ki memslots. A region of 4 TiB has this number of runs if
+ * every other block of 2 MiB is plugged. With smaller blocks a list may be
+ * longer; it is then cut and a message says so.
  */
 #define DAEMON_LIST_MAX (1U << 20)
 
 /*
- * Most devices of a vmemd that are looked at: vmemd has 16 at most, and may come
- * to have some more.
+ * Maximum number of devices that are accepted in an answer. vmemd has at most
+ * 16; a later version may have more.
  */
 #define DAEMON_DEVICES_MAX 64
 
 /**
- * struct daemon - a connection
- * @path: control socket
- * @device: which of its devices requests are about; NULL: not said
- * @timeout_ms: how long an answer may take
- * @deadline: of the answers up to daemon_begin(), by ctl_now_ms()
- * @quiet: print no messages of what goes wrong
+ * struct daemon - a connection to vmemd
+ * @path: path of the control socket
+ * @device: device that requests name, NULL: none
+ * @timeout_ms: time limit for answers
+ * @deadline: time limit of the answers until the next daemon_begin(), in the
+ *	time of ctl_now_ms()
+ * @quiet: do not print errors
  * @refusal: code of the last answer that was an error
- * @fd: connected, or -1
- * @wake_fd: ends daemon_read() when it can be read, -1 if there is none
- * @in: bytes received, from the start of a line
- * @have: how many
- * @size: room in @in
- * @used: bytes of @in that the last line had, with its end
- * @id: of the last request
+ * @fd: the connected socket, or -1
+ * @wake_fd: daemon_read() returns when this descriptor is readable; -1: none
+ * @in: received bytes, from the start of a line
+ * @have: number of bytes in @in
+ * @size: allocated size of @in
+ * @used: bytes of @in that belong to the last line, including its newline
+ * @id: id of the last request
  */
 struct daemon {
 	const char *path;

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The KVM VMs of this host's processes, whichever VMM made them. */
+/* The KVM VMs of the processes of this host, of any VMM. */
 #ifndef HOST_VM_H
 #define HOST_VM_H
 
 #include <stddef.h>
 #include <sys/types.h>
 
-/* Room for the name of a process, as /proc/PID/comm has it. */
+/* Buffer size for the name of a process, from /proc/PID/comm. */
 #define COMMAND_MAX 64
 
 /**
- * struct host_vm - a VM, and a process that has it
- * @pid: the process; of several, the first
- * @command: its name
- * @number: the VM's descriptor there
- * @fd: a descriptor of our own, -1 after host_vm_close()
+ * struct host_vm - a VM, and a process that has a descriptor of it
+ * @pid: the process; the first one if there are several
+ * @command: name of the process
+ * @number: number of the VM's descriptor in the process
+ * @fd: own descriptor of the VM, -1 after host_vm_close()
  */
 struct host_vm {
 	pid_t pid;
@@ -24,9 +24,11 @@ struct host_vm {
 };
 
 /**
- * struct host_vms - VMs, each once
- * @vms: @nr of them
- * @refused: processes that may not be looked into
+ * struct host_vms - a list of VMs, without duplicates
+ * @vms: the VMs
+ * @nr: number of VMs
+ * @refused: number of processes that could not be inspected for lack of
+ *	permission
  */
 struct host_vms {
 	struct host_vm *vms;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vmemctl: show and change the memory of a VM, by its vmemd's control socket;
- * and show what KVM holds for any VM, by the module.
+ * vmemctl: show and change the memory of a VM through the control socket of its
+ * vmemd, and show the memslot metadata of any VM through the module.
  *
- * Here is what the commands share. Each is in a file of its own or in one of its
- * kind, with its row of the table (struct ctl_command); command_line.c reads them.
+ * This file has main() and the helpers of all commands. Each command is in a
+ * file cmd_*.c, together with its row of the table of commands (struct
+ * ctl_command). command_line.c parses the command line by these tables.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -25,9 +26,10 @@ enum exit_status {
 };
 
 /**
- * ctl_complain() - print a line of words on stderr
+ * ctl_complain() - print an error on stderr
  *
- * It may have words of a peer in it, which must not steer a terminal.
+ * The text may contain text from a peer. Characters that could control a
+ * terminal are escaped.
  */
 void ctl_complain(const char *format, ...)
 {
@@ -51,7 +53,14 @@ int64_t ctl_now_ms(void)
 	return (int64_t)(clock_monotonic_ns() / NSEC_PER_MSEC);
 }
 
-/** ctl_format_saved() - what is held less than as one memslot; with a sign if more */
+/**
+ * ctl_format_saved() - format the metadata that a region saves
+ * @whole: bytes of metadata if the region were one memslot
+ * @held: bytes of metadata now
+ * @text: buffer for the text, with a minus sign if @held is larger
+ *
+ * Return: @text.
+ */
 const char *ctl_format_saved(uint64_t whole, uint64_t held,
 			     char text[SAVED_TEXT_MAX])
 {
@@ -62,7 +71,7 @@ const char *ctl_format_saved(uint64_t whole, uint64_t held,
 	return text;
 }
 
-/** ctl_print_json() - print an object as a line, as ctl_complain() does */
+/** ctl_print_json() - print an object as one line, without control characters */
 void ctl_print_json(json_object *object)
 {
 	const char *text;
@@ -108,7 +117,7 @@ int main(int argc, char **argv)
 		status = command ? exit_status(command->run(&options))
 				 : EXIT_SUCCESS;
 	command_line_free(&options);
-	/* What was lost on the way is not done. */
+	/* Output that could not be written is a failure. */
 	if (standard_output_close("vmemctl") && status == EXIT_SUCCESS)
 		status = EXIT_FAILURE;
 	return status;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The terminal that standard output may be. */
+/* The terminal, if standard output is one. */
 #ifndef VMEMCTL_SCREEN_H
 #define VMEMCTL_SCREEN_H
 
@@ -8,9 +8,10 @@
 
 /**
  * struct screen - the terminal
- * @columns, @rows: its size
- * @resize_fd: can be read when it has another, -1 if there is none
- * @drawn: characters of the line that screen_line() has drawn
+ * @columns: width in characters
+ * @rows: height in lines
+ * @resize_fd: readable when the size has changed, -1: none
+ * @drawn: number of characters of the line that screen_line() has drawn
  */
 struct screen {
 	unsigned int columns;

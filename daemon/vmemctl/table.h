@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Tables for people, as wide as there is room. */
+/* Text tables that fit the width of the terminal. */
 #ifndef VMEMCTL_TABLE_H
 #define VMEMCTL_TABLE_H
 
@@ -7,15 +7,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Most columns of a table. */
+/* Maximum number of columns. */
 #define TABLE_COLUMNS_MAX 16
 
 /**
  * struct table_column - a column
- * @head: its head
- * @width: characters
- * @rank: columns of the highest rank are left out first; 0: never
- * @text: to the left; else a number, to the right
+ * @head: heading
+ * @width: width in characters
+ * @rank: columns with the highest rank are omitted first; 0: never omitted
+ * @text: a text, aligned left; otherwise a number, aligned right
  */
 struct table_column {
 	const char *head;
@@ -26,9 +26,10 @@ struct table_column {
 
 /**
  * struct table - a table
- * @columns: @nr of them
- * @room: characters of a line, 0: as many as it takes
- * @shown: a bit for each column that has room
+ * @columns: the columns
+ * @nr: number of columns
+ * @room: characters of a line, 0: no limit
+ * @shown: a bit for each column that is printed
  */
 struct table {
 	const struct table_column *columns;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the parts of vmemctl share. */
+/* Types and helpers that all parts of vmemctl use. */
 #ifndef VMEMCTL_H
 #define VMEMCTL_H
 
@@ -17,31 +17,32 @@
 #define USEC_PER_MSEC 1000
 
 /**
- * struct ctl_options - the command line
- * @control: control sockets, @nr_control of them; they are its own
- * @device: which device of the VM, as vmemd calls it; NULL: not said
+ * struct ctl_options - the parsed command line
+ * @control: paths of control sockets, owned by this structure
+ * @nr_control: number of paths in @control
+ * @device: name or number of the device, NULL: not given
  * @json: print JSON
- * @help: print the help, and do nothing
- * @version: print the version, and do nothing
- * @table: print the table of commands, and do nothing
- * @has_timeout: @timeout_ms is of the command line
- * @timeout_ms: how long an answer, or the guest, may take
- * @amount: for "resize"
- * @quiet: no messages of what goes wrong with a vmemd
- * @force: "system-reset" though a driver is in use
- * @wait: "resize" waits for the guest
- * @pid: "metadata" of the VMs of this process, if not 0
- * @fd: "metadata" of the VM of this descriptor, if not -1
- * @top: "metadata" of all VMs of the host
- * @memslots: "metadata" of each memslot
- * @interval_ms: "top" looks again after so long
- * @count: "top" looks so often; 0: until stopped
- * @output: "metrics" go to this file, not to standard output
- * @openmetrics: "metrics" in that format
- * @argument: the command's, as it was given
- * @address: "place" the region there, if not 0
- * @qmp: "place" it where QEMU's monitor at this path says
- * @qmp_device: QEMU's id of the device, NULL for the only one
+ * @help: print the help and exit
+ * @version: print the version and exit
+ * @table: print the table of commands and exit
+ * @has_timeout: @timeout_ms was given on the command line
+ * @timeout_ms: time limit for an answer of vmemd or for the guest
+ * @amount: "resize": the size or difference
+ * @quiet: do not print errors of a vmemd
+ * @force: "system-reset": unplug even if the driver is in use
+ * @wait: "resize": wait for the guest
+ * @pid: "metadata": VMs of this process, 0: not given
+ * @fd: "metadata": VM of this descriptor, -1: not given
+ * @top: "metadata": all VMs of the host
+ * @memslots: "metadata": list each memslot
+ * @interval_ms: "top": time between two updates
+ * @count: "top": number of updates, 0: until stopped
+ * @output: "metrics": output file, NULL: standard output
+ * @openmetrics: "metrics": use the OpenMetrics format
+ * @argument: argument of the command, as given
+ * @address: "place": guest address of the region, 0: not given
+ * @qmp: "place": path of QEMU's monitor, which reports the address
+ * @qmp_device: "place": QEMU's id of the device, NULL: the only one
  */
 struct ctl_options {
 	char **control;
@@ -72,17 +73,18 @@ struct ctl_options {
 };
 
 /**
- * struct ctl_option - an option
- * @name: without its dashes
- * @letter: its short form, or 0
- * @value: what the help calls its value; NULL: it has none
- * @complete: how bash completes the value: "file", "vm", "device", "process";
- *	NULL: not at all
- * @parse: take @text, which is NULL without a value; complains of what is wrong
- * @offset: of struct ctl_options, for @parse
- * @least: the least number, for ctl_parse_number()
- * @scope: of one that is common: commands of this scope and of a narrower one take
- *	it
+ * struct ctl_option - an option of the command line
+ * @name: long name, without dashes
+ * @letter: short name, or 0
+ * @value: name of the value in the help; NULL: the option has no value
+ * @complete: kind of completion in bash: "file", "vm", "device", "process";
+ *	NULL: none
+ * @parse: parse @text, which is NULL for an option without a value. Returns 0,
+ *	or a negative errno after printing an error.
+ * @offset: offset of the field in struct ctl_options, for @parse
+ * @least: minimum value, for ctl_parse_number()
+ * @scope: scope of a common option: commands with this scope or a narrower one
+ *	accept it
  * @help: lines of the help
  */
 struct ctl_option {
@@ -102,7 +104,7 @@ struct ctl_option {
 	const char *help;
 };
 
-/* Values for @parse. */
+/* Functions for @parse of struct ctl_option. */
 int ctl_parse_flag(struct ctl_options *options, const struct ctl_option *option,
 		   const char *text);
 int ctl_parse_text(struct ctl_options *options, const struct ctl_option *option,
@@ -113,18 +115,22 @@ int ctl_parse_number(struct ctl_options *options,
 		     const struct ctl_option *option, const char *text);
 
 /**
- * struct ctl_command - a command: a row of the table
- * @name: of the command
- * @argument: it has one argument of this kind
- * @optional: which may be left out
- * @no_json: it has a format of its own
- * @scope: which vmemds it asks: none, several, or one, which has to be given
+ * struct ctl_command - a command: a row of the table of commands
+ * @name: name of the command
+ * @argument: kind of its argument
+ * @optional: the argument may be omitted
+ * @no_json: the command does not accept --json
+ * @scope: vmemds that the command calls: none, several, or exactly one, which
+ *	the user must name
  * @help: lines of the help
- * @options: its own, up to an empty one; NULL: none
- * @check: of all options together, instead of the number of VMs, or NULL
- * @run: Return: 0, or an errno with a message printed; -ETIMEDOUT the guest has
- *	not done it in time, -ETIME vmemd does not answer in time, -ENOTRECOVERABLE
- *	the checks of "check" cannot run here
+ * @options: options of this command only, terminated by an empty entry; NULL:
+ *	none
+ * @check: check the combination of options, in place of the check of the number
+ *	of VMs; NULL: none
+ * @run: run the command. Returns 0, or a negative errno after printing an
+ *	error. -ETIMEDOUT: the guest has not reached the goal in time; -ETIME:
+ *	vmemd has not answered in time; -ENOTRECOVERABLE: the checks of "check"
+ *	cannot run on this host.
  */
 struct ctl_command {
 	const char *name;
@@ -149,7 +155,7 @@ void ctl_complain(const char *format, ...)
 	__attribute__((format(printf, 1, 2)));
 int64_t ctl_now_ms(void);
 
-/* Room for any ctl_format_saved(): a size with a sign. */
+/* Buffer size for ctl_format_saved(): a size with a sign. */
 #define SAVED_TEXT_MAX (SIZE_TEXT_MAX + 1)
 
 const char *ctl_format_saved(uint64_t whole, uint64_t held,
@@ -159,8 +165,8 @@ void ctl_print_json(json_object *object);
 void show_print_event(json_object *event);
 
 /*
- * Members of what a vmemd answers; what is missing, or of another type, is 0,
- * false, "" or NULL. See answer.c.
+ * Access to members of an answer of vmemd, see answer.c. A member that is
+ * missing or has another type yields 0, false, "" or NULL.
  */
 bool answer_has_size(json_object *object, const char *name);
 uint64_t answer_size(json_object *object, const char *name);

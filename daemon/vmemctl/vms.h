@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The VMs of this host, by name. */
+/* The VMs of this host that have a vmemd, by name. */
 #ifndef VMEMCTL_VMS_H
 #define VMEMCTL_VMS_H
 
@@ -8,14 +8,17 @@
 #include <sys/types.h>
 
 /**
- * struct vms - of the host, in the order of their names
- * @vms: @nr of them
- * @hidden: there may be more, in folders that may not be read
- * @name: of the VM: its folder's; NULL where the control socket is elsewhere
- * @path: its control socket
- * @pid: process that says it listens there; 0 where the socket was found by name
- * @idle: systemd listens there, and has not started a vmemd: whoever connects
- *	starts one
+ * struct vms - VMs of the host, sorted by name
+ * @vms: the VMs
+ * @nr: number of VMs
+ * @hidden: a directory could not be read, so there may be more VMs
+ * @vms.name: name of the VM, which is its directory; NULL if the control socket
+ *	is elsewhere
+ * @vms.path: path of the control socket
+ * @vms.pid: process whose command line names the socket; 0 if the socket was
+ *	found in the directory of the VM
+ * @vms.idle: systemd listens on the socket and has not started vmemd; a
+ *	connection would start it
  */
 struct vms {
 	struct vm_place {
