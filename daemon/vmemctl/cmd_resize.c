@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vmemctl resize: ask the guest for a size, and wait for it with a bar, or with
- * a line for each event where nobody looks at a terminal.
+ * vmemctl resize: set the requested size. With --wait, wait until the guest has
+ * reached it, and show the progress: a bar on a terminal, otherwise a line for
+ * each event.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -14,27 +15,31 @@
 #include "common/standard_fds.h"
 #include "screen.h"
 
-/* Without progress for so long, a reason is looked for. */
+/* Time without progress after which the reason is shown. */
 #define STALL_MS (3 * MSEC_PER_SEC)
 
-/* Characters of the bar itself: at most, and the least that shows anything. */
+/* Maximum and minimum width of the bar, in characters. */
 #define BAR_WIDTH 24
 #define BAR_LEAST 4
 
-/* What is around the bar. */
+/* Characters around the bar. */
 #define BAR_FRAME 3
 
-/* Room for a line of the bar; a longer one is cut. */
+/* Buffer size for the text beside the bar; a longer text is cut. */
 #define LINE_TEXT_MAX 512
 
 /**
- * struct progress - of a resize
- * @size: what was asked for
- * @start: what was plugged when it was, if @known
- * @last: the last state that was told
- * @plugged: what is plugged, and since when
- * @told: the reason for the present stall was printed
- * @bar: show a bar, on @screen
+ * struct progress - progress of a resize
+ * @size: the requested size
+ * @start: plugged size at the first event
+ * @known: an event has arrived
+ * @last: the last event
+ * @plugged: plugged size at the last event
+ * @since_ms: time since when @plugged has not changed
+ * @told: the reason for the present stall was shown
+ * @bar: show a bar on @screen
+ * @screen: the terminal
+ * @json: print events as JSON
  */
 struct progress {
 	uint64_t size;
@@ -49,7 +54,7 @@ struct progress {
 	bool json;
 };
 
-/* Why has the guest not done what it was asked for? */
+/* The reason why the guest has not reached the requested size. */
 static const char *stall_reason(json_object *event, uint64_t size)
 {
 	const char *failure = answer_text(event, "last_failure");
@@ -73,14 +78,14 @@ static const char *stall_reason(json_object *event, uint64_t size)
 	return "the guest does not plug more";
 }
 
-/* How much is done, of @width. */
+/* The part of @width that is done. */
 static unsigned int filled(const struct progress *progress, unsigned int width)
 {
 	uint64_t from = progress->start, to = progress->size;
 	uint64_t at = progress->plugged, all, done;
 
 	all = from < to ? to - from : from - to;
-	/* A guest may as well go the other way. */
+	/* The guest may also move away from the requested size. */
 	if (from < to)
 		done = at > from ? at - from : 0;
 	else
@@ -90,7 +95,7 @@ static unsigned int filled(const struct progress *progress, unsigned int width)
 	return all ? (unsigned int)((double)done / (double)all * width) : width;
 }
 
-/* The bar takes what the words leave of the line. */
+/* The width of the bar is the rest of the line, after the text. */
 static void print_bar(struct progress *progress)
 {
 	char plugged[SIZE_TEXT_MAX], size[SIZE_TEXT_MAX];
@@ -132,7 +137,7 @@ static void complain_of_stall(const struct progress *progress)
 		     stall_reason(progress->last, progress->size));
 }
 
-/* Nothing was told for a while. */
+/* Show the reason if there was no progress for STALL_MS. */
 static void note_stall(struct progress *progress)
 {
 	if (progress->told || ctl_now_ms() - progress->since_ms < STALL_MS)
@@ -145,7 +150,10 @@ static void note_stall(struct progress *progress)
 	standard_output_flush();
 }
 
-/* Return: 1 reached, 0 not yet, or an errno with a message printed. */
+/*
+ * Return: 1: the size is reached; 0: not yet; a negative errno after printing
+ * an error.
+ */
 static int note_event(struct progress *progress, json_object *event)
 {
 	uint64_t plugged = answer_size(event, "plugged_size");
@@ -179,7 +187,7 @@ static int note_event(struct progress *progress, json_object *event)
 	return plugged == progress->size;
 }
 
-/* An event, unless the stall is to be looked at first. As note_event(). */
+/* Process the next event, or a stall. Return: as note_event(). */
 static int next_event(struct progress *progress, struct daemon *daemon,
 		      int64_t deadline)
 {
@@ -208,7 +216,7 @@ static int next_event(struct progress *progress, struct daemon *daemon,
 		return 0;
 	}
 	ret = note_event(progress, event);
-	/* The guest is waited for all the same; the end reports it. */
+	/* An output error does not end the wait; main() reports it. */
 	standard_output_flush();
 	return ret;
 }
@@ -227,7 +235,7 @@ static int wait_for(struct daemon *daemon, const struct ctl_options *options,
 	json_object *event;
 	int ret;
 
-	/* The first event after "watch" is the state as it is. */
+	/* The first event after "watch" is the current state. */
 	ret = daemon_call(daemon, "watch", NULL, &event);
 	if (ret)
 		return ret;
@@ -249,7 +257,7 @@ static int wait_for(struct daemon *daemon, const struct ctl_options *options,
 	return ret < 0 ? ret : 0;
 }
 
-/* What an amount comes to for the device as it is now. */
+/* Compute the size from the amount and the current state of the device. */
 static int resolve_size(struct daemon *daemon,
 			const struct ctl_options *options, uint64_t *size)
 {
@@ -318,7 +326,7 @@ static const struct ctl_option resize_options[] = {
 	 .offset = offsetof(struct ctl_options, wait),
 	 .help = "wait until it has, and show how far it is and why it\n"
 		 "stalls"},
-	/* The common one. */
+	/* Help for the common option. */
 	{.name = "timeout",
 	 .value = "S",
 	 .help = "with --wait: give up after S seconds; default: 60.\n"

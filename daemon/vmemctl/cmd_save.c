@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vmemctl save: the state of a device, as vmemd tells it, to a file.
+ * vmemctl save: write the state of a device, which vmemd reports, to a file.
  *
- * It is checked before it is written, by what checks it before it is restored:
- * a file that is there can be used.
+ * The state is checked before it is written, by the same code that checks it
+ * before a restore. A file that exists is therefore valid.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -12,10 +12,10 @@
 #include "common/save_file.h"
 #include "daemon_call.h"
 
-/* How often a state that changes while it is read is read again. */
+/* Number of attempts to read a state that changes while it is read. */
 #define SAVE_TRIES 16
 
-/* More runs than that no file has. */
+/* Maximum number of runs in a file. */
 #define RUNS_MAX (SAVE_FILE_MAX / sizeof(struct save_run))
 
 /* Add the runs of a page. */
@@ -58,7 +58,7 @@ static void take_fields(struct save_state *state, json_object *page)
 	state->node = answer_size(page, "node");
 }
 
-/* Page by page. Return: 0; -EAGAIN it has changed; another errno. */
+/* Read all pages. Return: 0; -EAGAIN: the state has changed; another errno. */
 static int read_state(struct daemon *daemon, struct save_state *state)
 {
 	uint64_t changes = 0, start = 0;
@@ -83,7 +83,7 @@ static int read_state(struct daemon *daemon, struct save_state *state)
 		else
 			ret = add_runs(daemon, state, page);
 		more = answer_has_size(page, "next");
-		/* Each page begins after the one before, or there is no end. */
+		/* Require progress, so that the loop ends. */
 		if (!ret && more && answer_size(page, "next") <= start)
 			ret = daemon_not_vmemd(daemon);
 		start = answer_size(page, "next");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vmemctl hold, dirty-log, system-reset and forget-consumer: vmemd is told of what
- * the VMM does, or has done, and answers when it has done its part.
+ * vmemctl hold, dirty-log, system-reset and forget-consumer: single requests
+ * that vmemd answers when they are done.
  */
 #include <string.h>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vmemctl slots, blocks, consumers and watch: what a vmemd says, as tables for
- * people, or with --json as it said it.
+ * vmemctl slots, blocks, consumers and watch: answers of vmemd as tables, or
+ * unchanged with --json.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -29,7 +29,7 @@ static void print_slots(json_object *result)
 		strcpy(text, "not known");
 		if (metadata)
 			size_format(answer_size(metadata, "total"), text);
-		/* The VMM's memslots have ids that only it knows. */
+		/* With --backing vmm only the VMM knows the ids. */
 		if (answer_has_size(slot, "id"))
 			printf("%5" PRIu64, answer_size(slot, "id"));
 		else
@@ -93,7 +93,7 @@ static void print_consumers(json_object *result)
 	}
 }
 
-/* An event as a line. */
+/* Print an event as one line of text. */
 void show_print_event(json_object *event)
 {
 	char plugged[SIZE_TEXT_MAX], requested[SIZE_TEXT_MAX];
@@ -122,7 +122,11 @@ void show_print_event(json_object *event)
 
 /* --- Commands --- */
 
-/* @list: the name of what comes in pages */
+/*
+ * Call a method and print the result.
+ *
+ * @list: name of the array that vmemd returns in pages, NULL: none
+ */
 static int show(const struct ctl_options *options, const char *method,
 		const char *list, void (*print)(json_object *result))
 {
@@ -187,7 +191,7 @@ static int ctl_watch(const struct ctl_options *options)
 			ctl_print_json(object);
 		else
 			show_print_event(object);
-		/* With nobody to read it, it would not end. */
+		/* End if the reader of the output has gone. */
 		ret = standard_output_flush();
 	}
 	daemon_close(&daemon);

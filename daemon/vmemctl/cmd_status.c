@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vmemctl status: a vmemd's devices, one after the other, for people; or with
- * --json in one shape, however many devices there are and whatever the vmemd
- * leaves out.
+ * vmemctl status: the state of the devices of a vmemd, as text. With --json,
+ * the object has the same form for any number of devices, and a member that
+ * vmemd does not report is null.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -15,13 +15,13 @@
 #include "common/size.h"
 #include "daemon_call.h"
 
-/* Where the kernel has the module's version. */
+/* Version of the module, in sysfs. */
 #define MODULE_VERSION_PATH "/sys/module/kvm_vmem/version"
 
-/* Longest version. */
+/* Buffer size for a version. */
 #define VERSION_MAX 64
 
-/* Members of each device; null where a vmemd does not know, or say. */
+/* Members of each device; null if vmemd does not report them. */
 static const char *const members[] = {
 	"device",
 	"attached",
@@ -68,9 +68,9 @@ static const char *const members[] = {
 	"state_lost",
 };
 
-/* --- One shape --- */
+/* --- The status as an object --- */
 
-/* The version of the module that is loaded, or NULL. */
+/* The version of the loaded module; NULL: not loaded. */
 static json_object *module_version(void)
 {
 	FILE *f = fopen(MODULE_VERSION_PATH, "re");
@@ -87,7 +87,7 @@ static json_object *module_version(void)
 	return object;
 }
 
-/* @device: a reference that is given away */
+/* Add a device with all members; takes over the reference to @device. */
 static void add_device(json_object *devices, json_object *device, bool attached)
 {
 	json_object *value;
@@ -102,11 +102,11 @@ static void add_device(json_object *devices, json_object *device, bool attached)
 }
 
 /**
- * status_new() - the status of a vmemd, in one shape
- * @result: what it answered; given away
+ * status_new() - make the status object of a vmemd
+ * @result: answer to "status"; the function takes over the reference
  *
- * Return: an object with "version", "module_version" and "devices", each of
- * which has all members.
+ * Return: an object with "version", "module_version" and the array "devices",
+ * whose elements have all members.
  */
 json_object *status_new(json_object *result)
 {
@@ -121,7 +121,7 @@ json_object *status_new(json_object *result)
 	json_object_object_add(status, "module_version", module_version());
 	json_object_object_add(status, "devices", devices);
 	if (!several) {
-		/* It has one device, which the result is about. */
+		/* With a single device the result is that device. */
 		json_object_object_del(result, "version");
 		add_device(devices, result, true);
 		return status;
@@ -137,10 +137,11 @@ json_object *status_new(json_object *result)
 }
 
 /**
- * status_ask() - ask a vmemd for its status
- * @status: as of status_new(), the caller's
+ * status_ask() - get the status of a vmemd
+ * @daemon: the connection
+ * @status: out: as from status_new(), owned by the caller
  *
- * Return: as of daemon_call().
+ * Return: as daemon_call().
  */
 int status_ask(struct daemon *daemon, json_object **status)
 {
@@ -159,9 +160,9 @@ int status_ask(struct daemon *daemon, json_object **status)
 	return 0;
 }
 
-/* --- For people --- */
+/* --- The status as text --- */
 
-/* A size, which is not 0 where it is not known. */
+/* Print a size, or "not known". */
 static void print_size(const char *label, json_object *object, const char *name)
 {
 	char text[SIZE_TEXT_MAX] = "not known";
@@ -171,7 +172,7 @@ static void print_size(const char *label, json_object *object, const char *name)
 	printf("%-18s %12s\n", label, text);
 }
 
-/* Requests that were not acknowledged, and how many were. */
+/* Print the numbers of answers to one kind of request. */
 static void print_request(const char *name, json_object *answers,
 			  void *arg __attribute__((unused)))
 {
@@ -181,7 +182,7 @@ static void print_request(const char *name, json_object *answers,
 	       answer_size(answers, "busy"), answer_size(answers, "error"));
 }
 
-/* Of "driver", and of an event. */
+/* Describe the object "driver" of a status, or an event. */
 const char *status_driver_text(json_object *driver)
 {
 	if (!answer_bool(driver, "connected"))
@@ -205,7 +206,7 @@ static void print_metadata(json_object *metadata)
 	print_size("  dirty_bitmap", metadata, "dirty_bitmap");
 }
 
-/* Less than as one memslot; more, where all is plugged. */
+/* Print the difference to one memslot; negative if almost all is plugged. */
 static void print_saved(json_object *status)
 {
 	json_object *metadata = answer_object(status, "metadata");
@@ -218,7 +219,7 @@ static void print_saved(json_object *status)
 					answer_size(metadata, "total"), text));
 }
 
-/* Why the memslots are as they are, and what they cost when all is plugged. */
+/* Print the reason for the memslot size, and the metadata if all is plugged. */
 static void print_budget(json_object *budget)
 {
 	char all[SIZE_TEXT_MAX], nested[SIZE_TEXT_MAX];
@@ -231,7 +232,7 @@ static void print_budget(json_object *budget)
 	       size_format(answer_size(budget, "metadata_nested"), nested));
 }
 
-/* Of which kind, how KVM maps it, and how much there is. */
+/* Print the kind of memory, its mapping in KVM, and its resident size. */
 static void print_memory(json_object *status)
 {
 	uint64_t mapped = answer_size(status, "map_size");
@@ -240,7 +241,7 @@ static void print_memory(json_object *status)
 	printf("%-18s   %s, pages of %s", "memory",
 	       answer_text(status, "memory"),
 	       size_format(answer_size(status, "page_size"), page));
-	/* Memory that the VMM maps itself is mapped as it likes. */
+	/* With --backing vmm the mapping is not known. */
 	if (mapped)
 		printf(", mapped by %s at most%s", size_format(mapped, map),
 		       mapped < answer_size(status, "map_size_wanted")
@@ -258,8 +259,8 @@ static void print_memory(json_object *status)
 }
 
 /*
- * Batches that deleted memslots, by what they cost the guest: the mappings of these
- * memslots, or those of all its memory, which KVM drops by itself.
+ * Print the number of batches that deleted memslots: those that dropped only
+ * the mappings of these memslots, and those in which KVM dropped all mappings.
  */
 static void print_zaps(json_object *status)
 {
@@ -338,7 +339,7 @@ static void print_device(json_object *status)
 		       "gives back at once what it plugs");
 }
 
-/* The versions, then one device after the other. */
+/* Print the versions, then each device. */
 static void print_status(json_object *status)
 {
 	json_object *devices = answer_array(status, "devices");

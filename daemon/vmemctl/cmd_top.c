@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vmemctl top: the regions of all VMs of this host, what they hold and what they
- * save, looked at again and again. It asks the module, which knows them all, and
- * no vmemd.
+ * vmemctl top: the regions of all VMs of this host, their metadata and what
+ * they save, updated periodically. The module reports all regions; no vmemd is
+ * called.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -23,7 +23,7 @@
 #include "screen.h"
 #include "table.h"
 
-/* Rows of a terminal that are not for regions: heads, the sum, the cursor. */
+/* Rows of the screen that show no region: headings, the sum, the cursor. */
 #define ROWS_BESIDES 4
 
 static const struct table_column columns[] = {
@@ -38,20 +38,21 @@ static const struct table_column columns[] = {
 	{.head = "saved", .width = 10, .rank = 1},
 };
 
-/* The one that says "in all" of the sum. */
+/* The column that has "in all" in the row of the sum. */
 #define COMMAND_COLUMN 2
 
 #define NR_COLUMNS (sizeof(columns) / sizeof(columns[0]))
 
-/* Room for a cell of "populated", and for a command with a blank. */
+/* Buffer size for a cell of "populated", and for a command with a blank. */
 #define CELL_MAX 48
 
-/* Room for the time of day. */
+/* Buffer size for the time of day. */
 #define TIME_TEXT_MAX 32
 
 /**
- * struct regions - of the host
- * @regions: @nr of them, by their ids
+ * struct regions - the regions of the host
+ * @regions: the regions, sorted by id
+ * @nr: number of regions
  */
 struct regions {
 	struct vmem_nl_region *regions;
@@ -84,7 +85,7 @@ static void free_regions(struct regions *all)
 	*all = (struct regions){0};
 }
 
-/* Not known of a VM that is just ending. */
+/* The metadata of a VM that is ending is not known. */
 static bool has_saved(const struct vmem_nl_region *region)
 {
 	return region->has_metadata && region->has_whole_metadata;
@@ -139,7 +140,7 @@ static void print_all_json(const struct regions *all)
 	json_object_put(object);
 }
 
-/* Numbers of a line: of a region, or the sum. */
+/* Print a line of numbers, for a region or for the sum. */
 static void print_line(const struct table *table, const char *id,
 		       const char *pid, const char *command,
 		       const struct vmem_nl_region *r, uint64_t populated,
@@ -205,7 +206,7 @@ static void print_sum(const struct table *table, const struct regions *all)
 		}
 	}
 	snprintf(number, sizeof(number), "%zu", all->nr);
-	/* Where nothing says that it is the sum, it looked like a region. */
+	/* Mark the sum if the column that says "in all" is not shown. */
 	if (!(table->shown & (1U << COMMAND_COLUMN)))
 		strcpy(number, "all");
 	print_line(table, number, "", "in all", &sum, populated, slots,
@@ -228,11 +229,11 @@ static void print_clock(const struct regions *all, size_t shown,
 	}
 	snprintf(line, sizeof(line), "%s  %zu regions%s", text, all->nr,
 		 shown < all->nr ? ", more than fit" : "");
-	/* From the upper left corner, over what was there. */
+	/* Move to the upper left corner and clear the screen. */
 	printf("\033[H\033[J%.*s\n", (int)columns_there - 1, line);
 }
 
-/* Those that a screen has room for; @screen is NULL where there is none. */
+/* Print the regions that fit on the screen; all if @screen is NULL. */
 static void print_all(const struct regions *all, struct screen *screen)
 {
 	size_t shown = all->nr;
@@ -281,8 +282,10 @@ static int look(struct vmem_nl *nl, struct regions *all)
 }
 
 /*
- * Until the next look. What was seen is drawn again where the terminal gets
- * another size. Return: false if nobody reads us any more.
+ * Wait until the next update. Draw the regions again if the size of the
+ * terminal changes.
+ *
+ * Return: false if the reader of the output has gone.
  */
 static bool pause_ms(int64_t ms, const struct regions *all,
 		     struct screen *screen)
@@ -312,7 +315,7 @@ static int ctl_top(const struct ctl_options *options)
 		isatty(STDOUT_FILENO) && !options->json && options->count != 1;
 	struct screen terminal = {.resize_fd = -1};
 	struct screen *screen = on_screen ? &terminal : NULL;
-	/* Who is no terminal wants one look, if it does not say otherwise. */
+	/* Without a terminal, the default is a single update. */
 	int count = options->count || on_screen || options->interval_ms
 			    ? options->count
 			    : 1;

@@ -2,9 +2,10 @@
 /*
  * The command line of vmemctl.
  *
- * Every command is a row of a table, which stands beside the command's function.
- * From the rows come the parser, the help, and what "vmemctl --table" prints: bash
- * completion reads that, and scripts/test-docs checks the manual against it.
+ * Each command is a row of a table, beside the function of the command. The
+ * parser, the help and "vmemctl --table" use these rows. Bash completion reads
+ * the output of --table, and scripts/test-docs compares the manual page with
+ * it.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -17,21 +18,21 @@
 #include "common/standard_fds.h"
 #include "vms.h"
 
-/* Most seconds of an option: their milliseconds fit an int for poll(2). */
+/* Maximum value of an option in seconds; in milliseconds it fits an int. */
 #define SECONDS_MAX 86400
 
-/* How long the guest may take, if nothing is said. */
+/* Default time limit for the guest. */
 #define WAIT_TIMEOUT_MS (60 * MSEC_PER_SEC)
 
-/* Room for the options of all commands, which are few. */
+/* Maximum number of options of all commands. */
 #define OPTIONS_MAX 48
 
-/* getopt(3) returns this and more for the options, and letters below it. */
+/* getopt_long() returns letters, or this value plus the index of an option. */
 #define OPTION_BASE 256
 
 static const struct ctl_command help_commands[];
 
-/* In the order of the help. */
+/* All tables, in the order of the help. */
 static const struct ctl_command *const tables[] = {
 	list_commands,	status_commands,   resize_commands, set_commands,
 	place_commands, show_commands,	   save_commands,   metrics_commands,
@@ -40,16 +41,16 @@ static const struct ctl_command *const tables[] = {
 
 #define NR_TABLES (sizeof(tables) / sizeof(tables[0]))
 
-/* Each command, in the order of the help. */
+/* Iterate over all commands, in the order of the help. */
 #define for_each_command(table, command)                  \
 	for ((table) = 0; (table) < NR_TABLES; (table)++) \
 		for ((command) = tables[table]; (command)->name; (command)++)
 
 /**
- * struct argument - a kind of argument that commands have
- * @usage: in the help
- * @what: in a message
- * @complete: how it is completed: a kind, or the words that there are
+ * struct argument - a kind of argument of a command
+ * @usage: name in the help
+ * @what: name in an error
+ * @complete: kind of completion in bash, or the possible words
  */
 static const struct argument {
 	const char *usage;
@@ -148,7 +149,7 @@ int ctl_parse_number(struct ctl_options *options,
 	return 0;
 }
 
-/* @path: given away. One that is given twice counts once. */
+/* Add a control socket. Takes over @path. A duplicate is ignored. */
 static int add_control(struct ctl_options *options, char *path)
 {
 	char **grown;
@@ -191,8 +192,8 @@ static int parse_vm(struct ctl_options *options,
 }
 
 /*
- * Options that are not of one command. Those with a scope are for commands that ask a
- * vmemd.
+ * Options that are not of one command. Those with a scope are for commands that
+ * ask a vmemd.
  */
 static const struct ctl_option common_options[] = {
 	{.name = "vm",
@@ -243,7 +244,7 @@ static const struct ctl_option common_options[] = {
 	{},
 };
 
-/* Is an option one of the common ones that are for a command? */
+/* Does a command accept this common option? */
 static bool takes_common(const struct ctl_command *command,
 			 const struct ctl_option *option)
 {
@@ -269,12 +270,12 @@ static bool takes_own(const struct ctl_command *command,
 
 /* --- Help --- */
 
-/* Columns where the text begins: of a command, its options, and common ones. */
+/* Columns of the text of a command, of its options and of common options. */
 #define COMMAND_COLUMN 15
 #define OWN_COLUMN     19
 #define COMMON_COLUMN  22
 
-/* A head, and a text beside it, or below a head that is too long. */
+/* Print a head with the text beside it, or below if the head is too long. */
 static void put_entry(const char *head, int column, const char *text)
 {
 	bool below = (int)strlen(head) + 2 > column;
@@ -346,7 +347,7 @@ static const char more[] =
 	"  4  the daemon is there and does not answer in time\n"
 	"  5  check: it cannot run here\n";
 
-/* Of one command, or NULL for all. */
+/* Print the help of one command, or of all if @one is NULL. */
 static void print_help(const struct ctl_command *one)
 {
 	const struct ctl_command *command;
@@ -367,7 +368,7 @@ static void print_help(const struct ctl_command *one)
 	standard_output_put(more);
 }
 
-/* It was found before; see check_argument(). */
+/* check_argument() has checked that the command exists. */
 static int ctl_help(const struct ctl_options *options)
 {
 	print_help(options->argument ? find_command(options->argument) : NULL);
@@ -397,9 +398,12 @@ static void print_option_row(const char *command,
 }
 
 /*
- * A line for each command, "command NAME KIND", and one for each option: "option
- * --NAME KIND" for all commands, "common COMMAND --NAME KIND" of one that asks a
- * vmemd, and "own COMMAND --NAME KIND".
+ * Print the table, with a line for each command and for each option:
+ *
+ *	command NAME KIND a command and the kind of its argument option --NAME
+ *	KIND an option of all commands common COMMAND --NAME KIND a common
+ *	option of a command that calls vmemd own COMMAND --NAME KIND an option
+ *	of this command only
  */
 static void print_table(void)
 {
@@ -429,12 +433,12 @@ static void print_table(void)
 /* --- Parsing --- */
 
 /**
- * struct parser - of a command line
- * @long_options: of all commands, for getopt_long()
- * @rows: of each of them
- * @nr: how many
- * @given: it was
- * @letters: for getopt_long()
+ * struct parser - state of the parser
+ * @long_options: options of all commands, for getopt_long()
+ * @rows: row of each option
+ * @nr: number of options
+ * @given: whether each option was given
+ * @letters: short options, for getopt_long()
  */
 struct parser {
 	struct option long_options[OPTIONS_MAX + 1];
@@ -445,9 +449,10 @@ struct parser {
 };
 
 /*
- * One name has one meaning: a command may have help of its own for a common one. An
- * option that does not fit or has no parser is a mistake in the tables. It ends any
- * run, also of a build with NDEBUG, in which assert() does nothing.
+ * Add options. An option name has the same meaning in all commands; a command
+ * may only have a different help for a common option, which is skipped here. An
+ * option that does not fit or has no parser is an error in the tables. It
+ * aborts every run, also in a build with NDEBUG, where assert() does nothing.
  */
 static void add_options(struct parser *parser, const struct ctl_option *option)
 {
@@ -459,7 +464,7 @@ static void add_options(struct parser *parser, const struct ctl_option *option)
 			i++;
 		if (i < parser->nr)
 			continue;
-		/* A letter, a colon and the end. */
+		/* A letter, a colon and the terminating zero. */
 		if (i == OPTIONS_MAX || !option->parse ||
 		    (option->letter && length + 3 > sizeof(parser->letters))) {
 			fprintf(stderr, "vmemctl: no room or no parser: --%s\n",
@@ -489,7 +494,7 @@ static void add_all_options(struct parser *parser)
 	for_each_command(table, command) add_options(parser, command->options);
 }
 
-/* Return: of the option that getopt_long() has found, or -1. */
+/* Return: index of the option that getopt_long() has found; -1: none. */
 static int row_of(const struct parser *parser, int opt)
 {
 	if (opt >= OPTION_BASE)
@@ -522,7 +527,7 @@ static int parse_options(struct parser *parser, struct ctl_options *options,
 	return 0;
 }
 
-/* What a command takes, and what it was given. */
+/* Check that the command accepts all options that were given. */
 static int check_options(const struct ctl_command *command,
 			 const struct parser *parser,
 			 const struct ctl_options *options)
@@ -556,7 +561,7 @@ static int check_options(const struct ctl_command *command,
 	return 0;
 }
 
-/* Is a command's argument what it takes? */
+/* Check and parse the argument of a command. */
 static int check_argument(const struct ctl_command *command,
 			  struct ctl_options *options)
 {
@@ -568,7 +573,7 @@ static int check_argument(const struct ctl_command *command,
 		ctl_complain("no command \"%s\"; try 'vmemctl help'", text);
 		return -EINVAL;
 	}
-	/* A blank may be there, see number_arguments(). */
+	/* number_arguments() may have added a blank. */
 	if (command->argument == CTL_SIZE &&
 	    size_parse_amount(text + strspn(text, " "), &options->amount)) {
 		ctl_complain("%s %s: not a size", command->name,
@@ -583,7 +588,11 @@ static int check_argument(const struct ctl_command *command,
 	return 0;
 }
 
-/* What is left when options are taken. Return: NULL with a message printed. */
+/*
+ * Parse the words after the options.
+ *
+ * Return: the command; NULL after printing an error.
+ */
 static const struct ctl_command *parse_command(struct ctl_options *options,
 					       int argc, char **argv)
 {
@@ -611,7 +620,7 @@ static const struct ctl_command *parse_command(struct ctl_options *options,
 	return check_argument(command, options) ? NULL : command;
 }
 
-/* Does an option take the word that follows it? */
+/* Is the word an option whose value is the next word? */
 static bool takes_next(const struct parser *parser, const char *word)
 {
 	for (size_t i = 0; i < parser->nr; i++) {
@@ -634,8 +643,9 @@ static bool is_size_command(const char *word)
 }
 
 /*
- * Behind a command that takes a size, a negative number is no option. getopt(3) takes
- * a word that begins with a blank for none, so the number gets a blank.
+ * After a command that takes a size, a negative number is an argument and not
+ * an option. Add a blank before the number, as getopt(3) treats a word that
+ * begins with a blank as an argument.
  */
 static int number_arguments(const struct parser *parser, int argc, char **argv)
 {
@@ -656,7 +666,7 @@ static int number_arguments(const struct parser *parser, int argc, char **argv)
 	return 0;
 }
 
-/* Those that print something and run no command. Return: whether it was one. */
+/* Handle options that only print something. Return: whether one was given. */
 static bool print_instead(const struct ctl_options *options, int argc,
 			  char **argv)
 {
@@ -672,11 +682,14 @@ static bool print_instead(const struct ctl_options *options, int argc,
 }
 
 /**
- * command_line_parse() - read the command line
- * @options: filled; the caller calls command_line_free() in any case
- * @command: the command, or NULL if all is done
+ * command_line_parse() - parse the command line
+ * @options: out: the options; the caller calls command_line_free() also on
+ *	failure
+ * @argc: number of words
+ * @argv: the words
+ * @command: out: the command; NULL: nothing is left to do
  *
- * Return: 0, -EINVAL with a message printed if the command line is wrong, or
+ * Return: 0; -EINVAL after printing an error, if the command line is invalid;
  * another errno.
  */
 int command_line_parse(struct ctl_options *options, int argc, char **argv,

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * One connection for one command. Requests and answers are JSON, an object a
- * line; lists come in pages. See control/socket.c for the other end.
+ * The connection of a command to a vmemd. Requests and answers are JSON, one
+ * object per line. Lists arrive in pages. The other end is
+ * vmemd/control/socket.c.
  *
- * Whoever listens is not trusted. All answers of a command have one deadline, so
- * that many small ones, or one that comes byte by byte, take no longer than one
- * that does not come; lines and lists have bounds; an answer is that to the
- * request that was sent last.
+ * The listening process is not trusted. All answers of a command share one
+ * deadline, so many small answers, or an answer that arrives byte by byte, take
+ * no longer than a missing answer. The lengths of lines and lists are bounded.
+ * An answer is accepted only if it has the id of the last request.
  */
 #include <errno.h>
 #include <poll.h>
@@ -22,21 +23,21 @@
 #include "daemon_call.h"
 
 /*
- * How long an answer may take. A resize is answered when the kernel has written
- * it down, which may have to wait for a change of memslots.
+ * Default time limit for an answer. A resize is answered after the kernel has
+ * stored the requested size, which may have to wait for a change of memslots.
  */
 #define ANSWER_TIMEOUT_MS (30 * MSEC_PER_SEC)
 
-/* Longest line taken from the daemon; a page of a list has less than 1 MiB. */
+/* Maximum length of a received line; a page of a list has less than 1 MiB. */
 #define LINE_MAX_BYTES (2U << 20)
 
-/* Longest message; a longer one is cut. */
+/* Buffer size for an error; a longer one is cut. */
 #define REPORT_MAX 4096
 
-/* What is read from the socket at once. */
+/* Maximum number of bytes of one read. */
 #define READ_SIZE 65536
 
-/* ctl_complain(), unless the caller has its own words for what goes wrong. */
+/* Print an error, unless the command reports errors in its own way. */
 static void __attribute__((format(printf, 2, 3)))
 report(const struct daemon *daemon, const char *format, ...)
 {
@@ -51,14 +52,18 @@ report(const struct daemon *daemon, const char *format, ...)
 	ctl_complain("%s", text);
 }
 
-/** daemon_not_vmemd() - Return: -EBADMSG, with a message printed. */
+/**
+ * daemon_not_vmemd() - print that the answer does not follow the protocol
+ *
+ * Return: -EBADMSG.
+ */
 int daemon_not_vmemd(const struct daemon *daemon)
 {
 	report(daemon, "%s: not a vmemd's answer", daemon->path);
 	return -EBADMSG;
 }
 
-/* Return: -ETIME, with a message printed. */
+/* Print that vmemd does not answer. Return: -ETIME. */
 static int no_answer(const struct daemon *daemon)
 {
 	report(daemon, "%s: vmemd does not answer", daemon->path);
@@ -66,17 +71,17 @@ static int no_answer(const struct daemon *daemon)
 }
 
 /**
- * daemon_begin() - from here on answers have as long as one may take
+ * daemon_begin() - start the time limit of answers again
  *
- * It has begun when the connection is opened. A command that waits for something
- * else, or that asks for the same anew, begins again.
+ * daemon_open() starts the time limit. A command that has waited for something
+ * else, or that repeats its requests, starts it again.
  */
 void daemon_begin(struct daemon *daemon)
 {
 	daemon->deadline = ctl_now_ms() + daemon->timeout_ms;
 }
 
-/** daemon_is_of() - is it this process that listens? */
+/** daemon_is_of() - check whether process @pid is the one that listens */
 bool daemon_is_of(const struct daemon *daemon, pid_t pid)
 {
 	socklen_t size = sizeof(struct ucred);
@@ -92,7 +97,7 @@ static int connect_to(struct daemon *daemon)
 	int64_t timeout = daemon->timeout_ms;
 	struct timeval limit = {
 		.tv_sec = timeout / MSEC_PER_SEC,
-		/* All 0 would be no limit. */
+		/* A value of 0 would mean no limit. */
 		.tv_usec = timeout % MSEC_PER_SEC * USEC_PER_MSEC + 1,
 	};
 	int error;
@@ -104,7 +109,7 @@ static int connect_to(struct daemon *daemon)
 	}
 	strcpy(addr.sun_path, daemon->path);
 	daemon->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	/* One that does not accept keeps us waiting here, or in sending. */
+	/* SO_SNDTIMEO limits connect() too, if the listener does not accept. */
 	if (daemon->fd >= 0 &&
 	    !setsockopt(daemon->fd, SOL_SOCKET, SO_SNDTIMEO, &limit,
 			sizeof(limit)) &&
@@ -142,12 +147,16 @@ static int more_room(struct daemon *daemon)
 	return 0;
 }
 
-/* Wait for more. Return: 0 there is, or an errno as of daemon_read(). */
+/*
+ * Wait for input.
+ *
+ * Return: 0; -EAGAIN: call again; other errnos as daemon_read().
+ */
 static int await_input(const struct daemon *daemon, int64_t deadline)
 {
 	struct pollfd pfds[] = {
 		{.fd = daemon->fd, .events = POLLIN},
-		/* Negative ones are left out. */
+		/* poll() ignores negative descriptors. */
 		{.fd = daemon->wake_fd, .events = POLLIN},
 	};
 	int64_t left = deadline - ctl_now_ms();
@@ -166,7 +175,7 @@ static int await_input(const struct daemon *daemon, int64_t deadline)
 	return ret > 0 ? 0 : -EAGAIN;
 }
 
-/* A line that is whole, with its end cut off. */
+/* Parse a line without its newline. Return: an object; NULL: invalid. */
 static json_object *parse_line(const char *line, size_t length)
 {
 	struct json_tokener *tokener = json_tokener_new();
@@ -175,7 +184,7 @@ static json_object *parse_line(const char *line, size_t length)
 	if (!tokener)
 		return NULL;
 	object = json_tokener_parse_ex(tokener, line, (int)length);
-	/* With a zero byte in it, it ends before its end. */
+	/* The parser stops early at a zero byte. */
 	if (json_tokener_get_error(tokener) != json_tokener_success ||
 	    json_tokener_get_parse_end(tokener) < length ||
 	    !json_object_is_type(object, json_type_object)) {
@@ -187,11 +196,13 @@ static json_object *parse_line(const char *line, size_t length)
 }
 
 /**
- * daemon_read() - the next line from the daemon, as an object
- * @deadline: by ctl_now_ms(); negative: none
+ * daemon_read() - read the next line
+ * @daemon: the connection
+ * @deadline: in the time of ctl_now_ms(); negative: none
+ * @object: out: the object of the line, owned by the caller
  *
- * Return: 0; -ETIMEDOUT at the deadline; -EINTR @wake_fd can be read; another
- * errno, with a message printed.
+ * Return: 0; -ETIMEDOUT: the deadline has passed; -EINTR: @daemon->wake_fd is
+ * readable; another errno after printing an error.
  */
 int daemon_read(struct daemon *daemon, int64_t deadline, json_object **object)
 {
@@ -228,7 +239,7 @@ int daemon_read(struct daemon *daemon, int64_t deadline, json_object **object)
 	return *object ? 0 : daemon_not_vmemd(daemon);
 }
 
-/* Send a request. @params is taken over; it may be NULL. */
+/* Send a request. Takes over the reference to @params, which may be NULL. */
 static int send_request(struct daemon *daemon, const char *method,
 			json_object *params)
 {
@@ -256,7 +267,7 @@ static int send_request(struct daemon *daemon, const char *method,
 			ret = no_answer(daemon);
 		else if (errno != EPIPE && errno != ECONNRESET)
 			ret = -EIO;
-		/* One that has closed may have said why before: that waits. */
+		/* If vmemd has closed, read_result() may find the reason. */
 		if (ret == -EIO)
 			report(daemon, "%s: %s", daemon->path, strerror(errno));
 	}
@@ -275,7 +286,10 @@ static int complain_of_error(struct daemon *daemon, json_object *error)
 	return -EREMOTEIO;
 }
 
-/* Is it the answer to the last request? One that is refused unread has no id. */
+/*
+ * Is this the answer to the last request? The id is null if vmemd has refused
+ * the request without parsing it.
+ */
 static bool is_answer(const struct daemon *daemon, json_object *answer,
 		      bool refused)
 {
@@ -290,8 +304,10 @@ static bool is_answer(const struct daemon *daemon, json_object *answer,
 }
 
 /*
- * What a line says. Return: 1 nothing of the last request; 0 and the result; an
- * errno with a message printed.
+ * Process a line.
+ *
+ * Return: 1: not an answer to the last request; 0: @result is set; a negative
+ * errno after printing an error.
  */
 static int take_answer(struct daemon *daemon, json_object *answer,
 		       json_object **result)
@@ -312,8 +328,9 @@ static int take_answer(struct daemon *daemon, json_object *answer,
 }
 
 /*
- * Wait for the answer to the last request. Events that come before it are left
- * out: they describe the past. So are answers to what was asked before.
+ * Wait for the answer to the last request. Events that arrive before it are
+ * ignored, because they describe an older state. Answers to earlier requests
+ * are ignored too.
  */
 static int read_result(struct daemon *daemon, json_object **result)
 {
@@ -333,11 +350,14 @@ static int read_result(struct daemon *daemon, json_object **result)
 }
 
 /**
- * daemon_call() - ask for something
- * @params: taken over; may be NULL
- * @result: the caller's, on success
+ * daemon_call() - call a method
+ * @daemon: the connection
+ * @method: name of the method
+ * @params: parameters, or NULL; the function takes over the reference
+ * @result: out: the result, owned by the caller
  *
- * Return: 0; an errno with a message printed.
+ * Return: 0, or a negative errno after printing an error: -ETIME without an
+ * answer in time, -EREMOTEIO if vmemd has refused.
  */
 int daemon_call(struct daemon *daemon, const char *method, json_object *params,
 		json_object **result)
@@ -349,11 +369,13 @@ int daemon_call(struct daemon *daemon, const char *method, json_object *params,
 }
 
 /**
- * daemon_tell() - ask for something to be done
- * @params: taken over
- * @json: print the answer, which otherwise says no more than that it is done
+ * daemon_tell() - call a method that has no result to show
+ * @daemon: the connection
+ * @method: name of the method
+ * @params: parameters; the function takes over the reference
+ * @json: print the result as JSON
  *
- * Return: 0; an errno with a message printed.
+ * Return: as daemon_call().
  */
 int daemon_tell(struct daemon *daemon, const char *method, json_object *params,
 		bool json)
@@ -370,7 +392,7 @@ int daemon_tell(struct daemon *daemon, const char *method, json_object *params,
 	return 0;
 }
 
-/* The elements of a page, and where the next one begins. */
+/* Append the elements of a page, and note where the next page begins. */
 static void add_page(json_object *result, json_object *page, const char *name)
 {
 	json_object *all = answer_array(result, name);
@@ -387,12 +409,15 @@ static void add_page(json_object *result, json_object *page, const char *name)
 }
 
 /**
- * daemon_call_pages() - ask for a list, which comes in pages
- * @result: the first page's object, with the elements of those that follow
- *	added to its array @name. A list that is too long to be taken as a
- *	whole has its "next" left
+ * daemon_call_pages() - get a list that vmemd returns in pages
+ * @daemon: the connection
+ * @method: name of the method
+ * @name: name of the array in the result
+ * @result: out: the object of the first page, with the elements of all pages in
+ *	its array. If the list is longer than DAEMON_LIST_MAX, the object still
+ *	has the member "next".
  *
- * Return: as of daemon_call().
+ * Return: as daemon_call().
  */
 int daemon_call_pages(struct daemon *daemon, const char *method,
 		      const char *name, json_object **result)
@@ -407,7 +432,7 @@ int daemon_call_pages(struct daemon *daemon, const char *method,
 	while (answer_has_size(*result, "next") &&
 	       answer_array_length(answer_array(*result, name)) <=
 		       DAEMON_LIST_MAX) {
-		/* Each page begins after the one before, or there is no end. */
+		/* Require progress, so that the loop ends. */
 		if (answer_size(*result, "next") <= start ||
 		    !answer_array(*result, name)) {
 			json_object_put(*result);
@@ -430,10 +455,12 @@ int daemon_call_pages(struct daemon *daemon, const char *method,
 }
 
 /**
- * daemon_open() - connect
- * @daemon: to be closed in any case
+ * daemon_open() - connect to a vmemd
+ * @daemon: out: the connection; the caller calls daemon_close() also on failure
+ * @path: path of the control socket
+ * @options: the command line
  *
- * Return: 0; an errno with a message printed.
+ * Return: 0; a negative errno after printing an error.
  */
 int daemon_open(struct daemon *daemon, const char *path,
 		const struct ctl_options *options)

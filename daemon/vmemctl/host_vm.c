@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A VM is found by the name that /proc has for its descriptor, and had by
- * pidfd_getfd(2), which takes the rights of ptrace(2). Descriptors of one VM are
- * told from those of another by kcmp(2), among those that are ours by then.
+ * A VM is found by the name of its descriptor in /proc, and the descriptor is
+ * duplicated with pidfd_getfd(2), which needs the permissions of ptrace(2).
+ * kcmp(2) on the duplicates shows which descriptors belong to the same VM.
  */
 #include <ctype.h>
 #include <dirent.h>
@@ -19,7 +19,7 @@
 
 #include "host_vm.h"
 
-/* Room for "/proc/PID/fd/N". */
+/* Buffer size for "/proc/PID/fd/N". */
 #define PROC_PATH_MAX 64
 
 static const char vm_name[] = "anon_inode:kvm-vm";
@@ -30,9 +30,12 @@ static bool is_number(const char *text)
 }
 
 /**
- * host_vm_command() - the name of a process, "?" if it cannot be had
+ * host_vm_command() - get the name of a process
+ * @pid: the process
+ * @command: out: its name, or "?" if it cannot be read
  *
- * Anybody may name a process anything; this goes to terminals.
+ * Unprintable characters are replaced, because the name is printed on
+ * terminals.
  */
 void host_vm_command(pid_t pid, char command[COMMAND_MAX])
 {
@@ -52,7 +55,7 @@ void host_vm_command(pid_t pid, char command[COMMAND_MAX])
 			*c = '?';
 }
 
-/* Without kcmp(2), each descriptor is a VM of its own. */
+/* Is the VM in the list? Without kcmp(2), each descriptor counts as a VM. */
 static bool is_known(const struct host_vms *vms, int fd)
 {
 	pid_t self = getpid();
@@ -87,7 +90,7 @@ static bool is_vm(pid_t pid, int number)
 	       !memcmp(target, vm_name, sizeof(vm_name) - 1);
 }
 
-/* Descriptor @number of a process, if it is a VM's that is not known yet. */
+/* Add descriptor @number of a process if it is a VM that is not known yet. */
 static int consider(struct host_vms *vms, pid_t pid, int pidfd, int number)
 {
 	struct host_vm vm = {.pid = pid, .number = number};
@@ -97,7 +100,7 @@ static int consider(struct host_vms *vms, pid_t pid, int pidfd, int number)
 		return 0;
 	vm.fd = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
 	if (vm.fd < 0)
-		/* Closed meanwhile is as good as never there. */
+		/* The descriptor was closed in the meantime. */
 		return errno == EBADF || errno == ESRCH ? 0 : -errno;
 	if (!is_known(vms, vm.fd)) {
 		host_vm_command(vm.pid, vm.command);
@@ -109,7 +112,7 @@ static int consider(struct host_vms *vms, pid_t pid, int pidfd, int number)
 	return ret;
 }
 
-/* Those of one process, after those that are there. */
+/* Append the VMs of one process. */
 static int add_process(struct host_vms *vms, pid_t pid)
 {
 	char path[PROC_PATH_MAX];
@@ -117,7 +120,7 @@ static int add_process(struct host_vms *vms, pid_t pid)
 	int pidfd, ret = 0;
 	DIR *dir;
 
-	/* First, so that it is one process throughout. */
+	/* Open the pidfd first, so that the pid cannot be reused unnoticed. */
 	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (pidfd < 0)
 		return -errno;
@@ -137,11 +140,12 @@ out_pidfd:
 }
 
 /**
- * host_vm_of() - the VMs of a process
- * @vms: out, for host_vm_free(); also on error
+ * host_vm_of() - find the VMs of a process
+ * @vms: out: the VMs; the caller calls host_vm_free() also on failure
+ * @pid: the process
  *
- * Return: 0; -ESRCH no such process; -EACCES, -EPERM it may not be looked into;
- * another errno.
+ * Return: 0; -ESRCH: no such process; -EACCES, -EPERM: no permission to inspect
+ * it; another errno.
  */
 int host_vm_of(struct host_vms *vms, pid_t pid)
 {
@@ -161,7 +165,7 @@ static int by_pid(const void *a, const void *b)
 	return (*left > *right) - (*left < *right);
 }
 
-/* The processes there are, in the order of their numbers. */
+/* All processes, sorted by pid. */
 static int list_processes(pid_t **pids, size_t *nr)
 {
 	struct dirent *entry;
@@ -191,7 +195,7 @@ static int list_processes(pid_t **pids, size_t *nr)
 	return ret;
 }
 
-/* A descriptor for each VM of the host. */
+/* Raise the limit of descriptors: there is one for each VM of the host. */
 static void raise_limit(void)
 {
 	struct rlimit limit;
@@ -203,8 +207,8 @@ static void raise_limit(void)
 }
 
 /**
- * host_vm_all() - the VMs of all processes that may be looked into
- * @vms: out, for host_vm_free(); also on error
+ * host_vm_all() - find the VMs of all processes that may be inspected
+ * @vms: out: the VMs; the caller calls host_vm_free() also on failure
  *
  * Return: 0 or a negative errno.
  */
@@ -228,7 +232,7 @@ int host_vm_all(struct host_vms *vms)
 	return ret;
 }
 
-/** host_vm_close() - let the VMs go, which our descriptors keep */
+/** host_vm_close() - close the descriptors, which keep the VMs alive */
 void host_vm_close(struct host_vms *vms)
 {
 	for (size_t i = 0; i < vms->nr; i++) {

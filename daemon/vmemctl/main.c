@@ -71,7 +71,7 @@ const char *ctl_format_saved(uint64_t whole, uint64_t held,
 	return text;
 }
 
-/** ctl_print_json() - print an object as one line, without control characters */
+/** ctl_print_json() - print an object as one line, with unprintables escaped */
 void ctl_print_json(json_object *object)
 {
 	const char *text;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The terminal that standard output may be: its size, and one line that is drawn
- * again and again.
+ * The terminal on standard output: its size, and one line that is redrawn in
+ * place.
  *
- * The line is cut to the width, as one that wraps would leave a row behind each
- * time. It stays one short of the last column: some terminals wrap as soon as
- * that is written. SIGWINCH is blocked and read from a descriptor, so that a new
- * size is an event like others in poll(2).
+ * The line is cut to the width of the terminal, because a line that wraps
+ * leaves a row behind at each redraw. It does not use the last column, because
+ * some terminals wrap as soon as that column is written. SIGWINCH is blocked
+ * and read from a signalfd, so poll(2) reports a change of the size.
  */
 #include <errno.h>
 #include <signal.h>
@@ -20,11 +20,11 @@
 #include "common/printable.h"
 #include "screen.h"
 
-/* What a terminal has that does not say, as a serial line. */
+/* Size of a terminal that does not report one, such as a serial line. */
 #define COLUMNS_UNKNOWN 80
 #define ROWS_UNKNOWN	24
 
-/* What stands for the rest of a line that is cut. */
+/* Mark at the end of a line that is cut. */
 #define CUT_TEXT "..."
 
 static void read_size(struct screen *screen)
@@ -37,7 +37,7 @@ static void read_size(struct screen *screen)
 	screen->rows = window.ws_row ? window.ws_row : ROWS_UNKNOWN;
 }
 
-/** screen_open() - from here on its size is known; standard output is one */
+/** screen_open() - read the size of the terminal on standard output */
 void screen_open(struct screen *screen)
 {
 	sigset_t signals;
@@ -45,7 +45,7 @@ void screen_open(struct screen *screen)
 	*screen = (struct screen){.resize_fd = -1};
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGWINCH);
-	/* Without it a new size is seen at the next look. */
+	/* Without the descriptor a new size is noticed at the next update. */
 	if (!sigprocmask(SIG_BLOCK, &signals, NULL))
 		screen->resize_fd =
 			signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -60,8 +60,8 @@ void screen_close(struct screen *screen)
 }
 
 /*
- * Terminals that are made narrower wrap what is on them. The line that was drawn
- * has more rows then, which are taken away from the first one on.
+ * A terminal wraps its lines when it becomes narrower. Clear all rows of the
+ * line that was drawn.
  */
 static void clear_wrapped(const struct screen *screen)
 {
@@ -73,9 +73,10 @@ static void clear_wrapped(const struct screen *screen)
 }
 
 /**
- * screen_resized() - take a new size over
+ * screen_resized() - read the new size
+ * @screen: the terminal
  *
- * To be called when @resize_fd can be read, and before anything is drawn.
+ * Call this when @screen->resize_fd is readable, before drawing.
  */
 void screen_resized(struct screen *screen)
 {
@@ -91,8 +92,9 @@ void screen_resized(struct screen *screen)
 }
 
 /**
- * screen_line() - draw a line over the one that was drawn before
- * @text: printable
+ * screen_line() - draw a line in place of the one that was drawn before
+ * @screen: the terminal
+ * @text: printable text
  */
 void screen_line(struct screen *screen, const char *text)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Tables for people. Where a line has not room for all columns, those that say
- * least are left out, so that no line wraps.
+ * Text tables. If a line is too short for all columns, the least important
+ * columns are omitted, so that no line wraps.
  */
 #include <stdio.h>
 
@@ -18,7 +18,7 @@ static unsigned int width_of(const struct table *table)
 	return width;
 }
 
-/* Leave out one column. Return: whether there was one that may be. */
+/* Omit one column. Return: whether there was one that may be omitted. */
 static bool leave_one_out(struct table *table)
 {
 	size_t out = table->nr;
@@ -38,9 +38,11 @@ static bool leave_one_out(struct table *table)
 }
 
 /**
- * table_init() - decide what is shown
- * @nr: at most TABLE_COLUMNS_MAX
- * @room: characters of a line; 0: as many as it takes
+ * table_init() - choose the columns to print
+ * @table: out: the table
+ * @columns: the columns
+ * @nr: number of columns, at most TABLE_COLUMNS_MAX
+ * @room: characters of a line, 0: no limit
  */
 void table_init(struct table *table, const struct table_column *columns,
 		size_t nr, unsigned int room)
@@ -55,7 +57,13 @@ void table_init(struct table *table, const struct table_column *columns,
 		;
 }
 
-/* @at: characters of the line so far. Return: those after the cell. */
+/*
+ * Print a cell.
+ *
+ * @at: number of characters of the line so far
+ *
+ * Return: number of characters of the line after the cell.
+ */
 static unsigned int print_cell(const struct table *table, size_t column,
 			       const char *text, unsigned int at, bool last)
 {
@@ -63,7 +71,7 @@ static unsigned int print_cell(const struct table *table, size_t column,
 	size_t columns = printable_width(text), fit;
 
 	at += printf("%s", at ? " " : "");
-	/* Cut where it would make the line wrap, whole where it can be. */
+	/* Cut a cell only if the line would wrap otherwise. */
 	if (table->room &&
 	    ((last && table->columns[column].text) || at + width > table->room))
 		width = at < table->room ? table->room - at : 0;
@@ -88,7 +96,11 @@ static size_t last_shown(const struct table *table)
 	return last;
 }
 
-/** table_row() - print a line; @cells: one for each column, shown or not */
+/**
+ * table_row() - print a line
+ * @table: the table
+ * @cells: a text for each column, including those that are not printed
+ */
 void table_row(const struct table *table, const char *const *cells)
 {
 	size_t last = last_shown(table);

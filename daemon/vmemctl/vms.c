@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The VMs of this host, by name.
+ * Finding the VMs of this host by name.
  *
- * A VM's control socket is FOLDER/NAME/control. FOLDER is /run/vmemd, where the
- * systemd units have it; $XDG_RUNTIME_DIR/vmemd, for VMs of a user without
- * systemd's units; or what VMEMD_RUN_DIR says instead of both. A vmemd whose
- * control socket is elsewhere is found by its command line in /proc, and has no
- * name.
+ * The control socket of a VM is DIR/NAME/control. DIR is /run/vmemd, which the
+ * systemd units use, or $XDG_RUNTIME_DIR/vmemd, for VMs that a user starts
+ * without these units. The environment variable VMEMD_RUN_DIR replaces both. A
+ * vmemd whose control socket is elsewhere is found by its command line in /proc
+ * and has no name.
  *
- * Anybody may have a process whose command line looks so, and names a socket of
- * somebody else's. Such a path is kept only if the socket is its user's; who
- * connects sees whether that process listens there.
+ * Any user can start a process with the command line of vmemd that names a
+ * socket of another user. Such a path is accepted only if the socket belongs to
+ * the user of the process. After connecting, the caller checks that this
+ * process listens there.
  */
 #include <ctype.h>
 #include <dirent.h>
@@ -27,10 +28,10 @@
 #define SYSTEM_DIR   "/run/vmemd"
 #define CONTROL_NAME "control"
 
-/* Folders at most: the system's and the user's. */
+/* Maximum number of directories: that of the system and that of the user. */
 #define DIRS_MAX 2
 
-/* Longest command line that is looked at. */
+/* Number of bytes of a command line that are read. */
 #define COMMAND_LINE_MAX 16384
 
 /* --- Names --- */
@@ -41,7 +42,7 @@ static void free_dirs(char *dirs[DIRS_MAX])
 		free(dirs[i]);
 }
 
-/* Where VMs have folders; NULL where there is none. */
+/* The directories that contain VMs; unused entries are NULL. */
 static int find_dirs(char *dirs[DIRS_MAX])
 {
 	const char *given = getenv("VMEMD_RUN_DIR");
@@ -57,17 +58,18 @@ static int find_dirs(char *dirs[DIRS_MAX])
 	return dirs[0] ? 0 : -ENOMEM;
 }
 
-/* Does it fit in a path as one folder's name? */
+/* Is the text valid as the name of one directory? */
 static bool is_name(const char *name)
 {
 	return *name && *name != '.' && !strchr(name, '/');
 }
 
 /**
- * vms_path() - the control socket of a VM
- * @path: the caller's to free, on success
+ * vms_path() - find the control socket of a VM
+ * @name: name of the VM
+ * @path: out: path of the socket, which the caller frees
  *
- * Return: 0, or an errno with a message printed.
+ * Return: 0; a negative errno after printing an error.
  */
 int vms_path(const char *name, char **path)
 {
@@ -106,7 +108,7 @@ int vms_path(const char *name, char **path)
 	return ret;
 }
 
-/* The name in a path of that folder; NULL if it is not there. */
+/* The name of the VM in a path below @dir; NULL: the path is elsewhere. */
 static char *name_below(const char *dir, const char *path)
 {
 	size_t length = strlen(dir);
@@ -122,9 +124,10 @@ static char *name_below(const char *dir, const char *path)
 }
 
 /**
- * vms_name() - the VM of a control socket
+ * vms_name() - get the name of the VM of a control socket
+ * @path: path of the socket
  *
- * Return: its name, or NULL if it has none; the caller's to free.
+ * Return: the name, which the caller frees; NULL: the VM has no name.
  */
 char *vms_name(const char *path)
 {
@@ -148,7 +151,7 @@ static struct vm_place *find_path(const struct vms *vms, const char *path)
 	return NULL;
 }
 
-/* @path and @name are copied; @name may be NULL. @pid: as in struct vms. */
+/* Add a VM. Copies @path and @name; @name may be NULL. @pid: see struct vms. */
 static int add(struct vms *vms, const char *path, const char *name, pid_t pid,
 	       bool idle)
 {
@@ -175,8 +178,8 @@ static int add(struct vms *vms, const char *path, const char *name, pid_t pid,
 }
 
 /*
- * Has systemd a service that runs for this name? It keeps a link of the
- * service's invocation for as long as that runs.
+ * Is the systemd service of this VM running? systemd keeps a link with the
+ * invocation id of a service while the service runs.
  */
 static bool service_runs(const char *name)
 {
@@ -193,7 +196,7 @@ static bool service_runs(const char *name)
 	return runs;
 }
 
-/* A VM's folder. One that may not be looked into may have a socket. */
+/* Add the VM of a directory. An unreadable directory may have a socket. */
 static int add_folder(struct vms *vms, const char *dir, const char *name,
 		      bool systemd)
 {
@@ -218,7 +221,7 @@ static int add_dir(struct vms *vms, const char *dir)
 	int ret = 0;
 
 	if (!folder) {
-		/* What is not there has no VMs. */
+		/* A directory that does not exist has no VMs. */
 		vms->hidden |= errno == EACCES;
 		if (errno == EACCES)
 			ctl_complain("%s: %s", dir, strerror(errno));
@@ -231,7 +234,7 @@ static int add_dir(struct vms *vms, const char *dir)
 	return ret;
 }
 
-/* The control socket in a command line, words that end with a zero byte. */
+/* The control socket in a command line, whose words end with a zero byte. */
 static const char *control_option(const char *words, size_t length)
 {
 	static const char option[] = "--control";
@@ -249,7 +252,11 @@ static const char *control_option(const char *words, size_t length)
 	return NULL;
 }
 
-/* Words of a process that is called vmemd. Return: their length, 0: it is not */
+/*
+ * Read the command line of a process whose name is vmemd.
+ *
+ * Return: its length; 0: the process has a different name, or has gone.
+ */
 static size_t read_command(const char *pid, char words[COMMAND_LINE_MAX])
 {
 	char path[64], name[32] = "";
@@ -275,7 +282,7 @@ static size_t read_command(const char *pid, char words[COMMAND_LINE_MAX])
 	return length;
 }
 
-/* The user that a process is, as for files. Return: 0, or an errno. */
+/* Read the effective user id of a process. Return: 0, or a negative errno. */
 static int read_user(const char *pid, uid_t *user)
 {
 	char path[64], line[128];
@@ -298,8 +305,9 @@ static int read_user(const char *pid, uid_t *user)
 }
 
 /*
- * May the socket be of that process? What it names is not to be touched if it is
- * another user's, but for what is said by the superuser and by ourselves.
+ * May the socket belong to this process? A socket of a user other than the user
+ * of the process is not touched, unless the process runs as root or as our own
+ * user.
  */
 static bool may_listen(const char *pid, const char *path)
 {
@@ -311,7 +319,7 @@ static bool may_listen(const char *pid, const char *path)
 	       (!user || user == geteuid() || user == st.st_uid);
 }
 
-/* vmemds whose sockets are anywhere; a relative path is not to be found. */
+/* Add vmemds by their command lines. Relative paths are not resolved. */
 static int add_processes(struct vms *vms)
 {
 	char words[COMMAND_LINE_MAX];
@@ -358,10 +366,10 @@ static int by_name(const void *a, const void *b)
 }
 
 /**
- * vms_find() - all VMs of this host that can be found
- * @vms: out, for vms_free(); also on error
+ * vms_find() - find all VMs of this host
+ * @vms: out: the VMs; the caller calls vms_free() also on failure
  *
- * Return: 0, or -ENOMEM with a message printed.
+ * Return: 0; -ENOMEM after printing an error.
  */
 int vms_find(struct vms *vms)
 {
