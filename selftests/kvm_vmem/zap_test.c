@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "batch.h"
@@ -33,8 +34,14 @@
  */
 #define DELETES_PER_FLUSH 4U
 
-/* A memslot that is unmapped in several chunks, the last one not whole. */
-#define LARGE_SIZE MIB(70)
+/* A memslot that is unmapped in many chunks, the last one not whole. */
+#define LARGE_SIZE MIB(514)
+
+/* Memslots of 2 MiB pages, and how many pages each has. */
+#define NR_HUGE	   16U
+#define HUGE_PAGE  MIB(2)
+#define HUGE_PAGES 2U
+#define HUGE_SLOT  (HUGE_PAGES * HUGE_PAGE)
 
 /**
  * struct mode - why mappings of other memslots stay
@@ -261,6 +268,163 @@ static void leaves_nothing_of_a_large_memslot(const void *mode)
 	fixture_destroy(&f);
 }
 
+/* Anonymous memory of 2 MiB pages, as far as the host has some. */
+static uint8_t *huge_memory(uint64_t size)
+{
+	uint8_t *area = mmap(NULL, size + HUGE_PAGE, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *hva;
+
+	ASSERT_TRUE(area != MAP_FAILED);
+	hva = area + (-(uintptr_t)area & (HUGE_PAGE - 1));
+	if (madvise(hva, size, MADV_HUGEPAGE))
+		tap_skip("MADV_HUGEPAGE: %s", strerror(errno));
+	for (uint64_t at = 0; at < size; at += HUGE_PAGE)
+		*(uint64_t *)(hva + at) = at;
+	return hva;
+}
+
+static uint64_t huge_page_gpa(unsigned int page)
+{
+	return BASE_GPA + page * HUGE_PAGE;
+}
+
+/* The guest reads huge pages of every other memslot; returns its faults. */
+static uint64_t read_huge(struct fixture *f, const uint8_t *hva,
+			  unsigned int first)
+{
+	uint64_t value, faults = vm_stat(&f->vm, "pf_fixed");
+	unsigned int i, page;
+
+	for (i = first; i < NR_HUGE; i += 2)
+		for (page = i * HUGE_PAGES; page < (i + 1) * HUGE_PAGES;
+		     page++) {
+			tap_context("memslot %u, page %u", i, page);
+			ASSERT_EQ(guest_read(&f->vcpu, huge_page_gpa(page),
+					     &value),
+				  GUEST_MEMORY);
+			EXPECT_EQ(value, *(uint64_t *)(hva + page * HUGE_PAGE));
+		}
+	return vm_stat(&f->vm, "pf_fixed") - faults;
+}
+
+/*
+ * Every other memslot is deleted, and made again over other memory. Between two
+ * that go, one stays, with its mappings.
+ */
+static void drops_huge_mappings(const void *mode)
+{
+	const uint64_t size = NR_HUGE * HUGE_SLOT;
+	const unsigned int half = NR_HUGE / 2 * HUGE_PAGES;
+	uint8_t *first, *other;
+	struct fixture f;
+	unsigned int i;
+
+	if (!kvm_nested_paging())
+		tap_skip("shadow paging maps only the page read last");
+	fixture_init(&f, mode, GUEST_PAGE);
+	first = huge_memory(size);
+	other = huge_memory(size);
+	for (i = 0; i < size / HUGE_PAGE; i++)
+		*(uint64_t *)(other + i * HUGE_PAGE) = ~(uint64_t)i;
+	for (i = 0; i < NR_HUGE; i++)
+		batch_set(&f.batch, FIRST_ID + i, 0, BASE_GPA + i * HUGE_SLOT,
+			  HUGE_SLOT, first + i * HUGE_SLOT);
+	apply(&f);
+	read_huge(&f, first, 0);
+	read_huge(&f, first, 1);
+	if (vm_stat(&f.vm, "pages_2m") < 2 * half)
+		tap_skip("the host has no %u pages of 2 MiB", 2 * half);
+
+	for (i = 1; i < NR_HUGE; i += 2)
+		batch_delete(&f.batch, FIRST_ID + i);
+	apply(&f);
+	EXPECT_EQ(f.batch.zapped, zapped(&f));
+	EXPECT_EQ(vm_stat(&f.vm, "pages_2m"), others_stay(&f) ? half : 0);
+	if (others_stay(&f))
+		EXPECT_EQ(read_huge(&f, first, 0), 0);
+	else
+		EXPECT_GE(read_huge(&f, first, 0), half);
+	for (i = 1; i < NR_HUGE; i += 2)
+		EXPECT_GUEST_MMIO(&f.vcpu, huge_page_gpa(i * HUGE_PAGES));
+
+	for (i = 1; i < NR_HUGE; i += 2)
+		batch_set(&f.batch, FIRST_ID + i, 0, BASE_GPA + i * HUGE_SLOT,
+			  HUGE_SLOT, other + i * HUGE_SLOT);
+	apply(&f);
+	read_huge(&f, other, 1);
+	fixture_destroy(&f);
+	munmap(first, size);
+	munmap(other, size);
+}
+
+/*
+ * A memslot goes from SMM's address space only, then from the other one only. In
+ * the address space where it stays it stays mapped, as do its neighbours.
+ */
+static void drops_mappings_of_its_address_space(const void *mode)
+{
+	struct vcpu smm, *vcpus[2];
+	uint64_t value, mapped, faults;
+	unsigned int as, i, other;
+	struct fixture f;
+
+	if (!kvm_nested_paging())
+		tap_skip("shadow paging maps only the page read last");
+	f.mode = mode;
+	f.dev = kvm_vmem_open();
+	vm_create(&f.vm, f.mode->vm | VM_SMM);
+	vcpu_create(&f.vcpu, &f.vm);
+	vcpu_create(&smm, &f.vm);
+	vcpu_set_smm(&smm, true);
+	vcpus[AS_NORMAL] = &f.vcpu;
+	vcpus[AS_SMM] = &smm;
+	backing_create(&f.mem, offset_of(KEPT));
+	batch_init(&f.batch);
+	for (as = 0; as < ARRAY_SIZE(vcpus); as++)
+		for (i = 0; i < KEPT; i++)
+			batch_set(&f.batch, SLOT(as, FIRST_ID + i), 0,
+				  BASE_GPA + offset_of(i), SLOT_SIZE,
+				  f.mem.hva + offset_of(i));
+	apply(&f);
+	for (as = 0; as < ARRAY_SIZE(vcpus); as++)
+		for (i = 0; i < KEPT; i++)
+			ASSERT_EQ(guest_read(vcpus[as], BASE_GPA + offset_of(i),
+					     &value),
+				  GUEST_MEMORY);
+
+	/* Memslot 0 goes from one address space, memslot 1 from the other. */
+	for (as = 0; as < ARRAY_SIZE(vcpus); as++) {
+		tap_context("address space %u", as);
+		other = !as;
+		mapped = vm_stat(&f.vm, "pages_4k");
+		batch_delete(&f.batch, SLOT(as, FIRST_ID + as));
+		apply(&f);
+		EXPECT_EQ(f.batch.zapped, zapped(&f));
+		EXPECT_EQ(vm_stat(&f.vm, "pages_4k"),
+			  others_stay(&f) ? mapped - 1 : 0);
+		faults = vm_stat(&f.vm, "pf_fixed");
+		for (i = 2; i < KEPT; i++)
+			ASSERT_EQ(guest_read(vcpus[as], BASE_GPA + offset_of(i),
+					     &value),
+				  GUEST_MEMORY);
+		for (i = as; i < KEPT; i++)
+			if (i == as || i > 1)
+				ASSERT_EQ(guest_read(vcpus[other],
+						     BASE_GPA + offset_of(i),
+						     &value),
+					  GUEST_MEMORY);
+		faults = vm_stat(&f.vm, "pf_fixed") - faults;
+		if (others_stay(&f))
+			EXPECT_EQ(faults, 0);
+		else
+			EXPECT_GE(faults, KEPT);
+		EXPECT_GUEST_MMIO(vcpus[as], BASE_GPA + offset_of(as));
+	}
+	vcpu_destroy(&smm);
+	fixture_destroy(&f);
+}
+
 /* Delete a memslot, and return what the batch says of it. */
 static struct tracing_batch delete_traced(struct fixture *f, unsigned int i)
 {
@@ -482,6 +646,10 @@ int main(void)
 		      flushes_for_all_of_them),
 		CASES("nothing stays mapped of a large memslot",
 		      leaves_nothing_of_a_large_memslot),
+		CASES("mappings of 2 MiB go with their memslot, and no others",
+		      drops_huge_mappings),
+		CASES("mappings of the other address space stay",
+		      drops_mappings_of_its_address_space),
 		CASES("shadow pages of nested guests are left to KVM",
 		      leaves_shadow_pages_to_kvm),
 		CASES("a VM with an assigned device is left to KVM",
