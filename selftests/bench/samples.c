@@ -3,6 +3,8 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "tap.h"
 
@@ -11,6 +13,25 @@ void samples_add(struct samples *s, uint64_t value)
 {
 	ASSERT_TRUE(s->nr < SAMPLES_MAX);
 	s->values[s->nr++] = value;
+}
+
+static int compare(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/** samples_median() - Return: the middle figure, the upper one of two; 0 if none. */
+uint64_t samples_median(const struct samples *s)
+{
+	uint64_t sorted[SAMPLES_MAX];
+
+	if (!s->nr)
+		return 0;
+	memcpy(sorted, s->values, s->nr * sizeof(*sorted));
+	qsort(sorted, s->nr, sizeof(*sorted), compare);
+	return sorted[s->nr / 2];
 }
 
 /** samples_print() - As a member of a JSON object, after others. */

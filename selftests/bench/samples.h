@@ -19,6 +19,7 @@ struct samples {
 };
 
 void samples_add(struct samples *s, uint64_t value);
+uint64_t samples_median(const struct samples *s);
 void samples_print(const struct samples *s, const char *name);
 
 #endif /* SELFTESTS_SAMPLES_H */

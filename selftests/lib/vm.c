@@ -34,11 +34,17 @@ static int enable_cap(const struct vm *vm, uint32_t cap, uint64_t arg)
 	return ioctl(vm->fd, KVM_ENABLE_CAP, &args);
 }
 
+/** vm_can_zap_slots() - Return: whether KVM can do VM_ZAP_SLOTS. */
+bool vm_can_zap_slots(const struct vm *vm)
+{
+	return vm_check_extension(vm, KVM_CAP_DISABLE_QUIRKS2) &
+	       KVM_X86_QUIRK_SLOT_ZAP_ALL;
+}
+
 static void set_modes(const struct vm *vm, unsigned int flags)
 {
 	if (flags & VM_ZAP_SLOTS) {
-		if (!(vm_check_extension(vm, KVM_CAP_DISABLE_QUIRKS2) &
-		      KVM_X86_QUIRK_SLOT_ZAP_ALL))
+		if (!vm_can_zap_slots(vm))
 			tap_skip("this KVM has no KVM_X86_QUIRK_SLOT_ZAP_ALL");
 		ASSERT_EQ(enable_cap(vm, KVM_CAP_DISABLE_QUIRKS2,
 				     KVM_X86_QUIRK_SLOT_ZAP_ALL),

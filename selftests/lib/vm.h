@@ -75,6 +75,7 @@ struct backing {
 void vm_create(struct vm *vm, unsigned int flags);
 void vm_destroy(struct vm *vm);
 int vm_check_extension(const struct vm *vm, long cap);
+bool vm_can_zap_slots(const struct vm *vm);
 uint64_t vm_max_gpa(const struct vm *vm);
 void vm_need_gpa(const struct vm *vm, uint64_t end);
 
