@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# What takes the decompressor's place in a bzImage: moves the kernel that follows
-# to its address and enters it as the decompressor does, in long mode with memory
-# mapped where it is. The boot loader puts it at 1 MiB and enters it in 32-bit
-# protected mode, with flat segments and boot_params in %esi.
+# Stub that replaces the decompressor of a bzImage. It moves the kernel behind it to
+# its address and enters it as the decompressor does, in long mode with an identity
+# mapping. The boot loader loads the stub to 1 MiB and enters it in 32-bit protected
+# mode, with flat segments and boot_params in %esi.
 #
-# TARGET, SIZE and ENTRY say where the kernel goes, its bytes, and its entry.
+# TARGET is the kernel's address, SIZE its size in bytes, ENTRY its entry.
 
 .set PRESENT_WRITABLE, 0x3
 .set LARGE, 0x80
@@ -13,9 +13,9 @@
 .set MSR_EFER, 0xc0000080
 .set EFER_LME, 0x100
 .set CR0_PE_PG, 0x80000001
-.set CODE, 0x10			# the segments that the boot protocol asks for
+.set CODE, 0x10			# the segments of the boot protocol
 .set DATA, 0x18
-.set MAPPED_GIB, 4		# the entry of a 32-bit image and its loader are below
+.set MAPPED_GIB, 4		# the kernel, the stub and boot_params are below 4 GiB
 
 	.code32
 	.globl	_start
@@ -24,7 +24,7 @@ _start:
 	mov	%esi, %ebp
 	lgdt	gdtr
 
-	# From the end: the target is above, and may overlap.
+	# Copy backwards: the target is above the source, and may overlap it.
 	std
 	mov	$kernel + SIZE - 4, %esi
 	mov	$TARGET + SIZE - 4, %edi
@@ -32,7 +32,7 @@ _start:
 	rep movsl
 	cld
 
-	# The kernel has left room for tables: where it was.
+	# The page tables take the place of the kernel that was moved.
 	mov	$pml4, %edi
 	xor	%eax, %eax
 	mov	$(2 + MAPPED_GIB) * 1024, %ecx

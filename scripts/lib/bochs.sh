@@ -1,38 +1,41 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash
 #
-# Bochs, the testbed's Intel machines: QEMU emulates AMD's SVM only, Bochs also
-# VMX with EPT and, as some of its CPUs have it, PML. To be sourced after deb.sh;
-# qemu.sh says what the functions that the testbed calls are for.
+# Bochs, the testbed's Intel machines, to be sourced after deb.sh. qemu.sh describes
+# the functions that the testbed calls.
 #
-# A machine's time is the number of its instructions, BOCHS_IPS a second, and
-# skips to the next timer while its CPU sleeps. So Bochs is never idle, and the
-# time that it has run tells a machine that hangs from one that is kept waiting.
+# QEMU's TCG emulates AMD's SVM only. Bochs also emulates VMX with EPT and, with some
+# of its CPU models, PML.
 #
-# It boots from a CD: Bochs has no other way to be given a kernel. The kernel
-# there is not compressed; see bochs-kernel.
+# The machine's time is its instruction count, BOCHS_IPS a second, and jumps to the
+# next timer while the CPU sleeps. Bochs is therefore never idle, and its processor
+# time distinguishes a machine that hangs from one that does not get the host's CPU.
+#
+# The machine boots from a CD, as Bochs cannot load a kernel itself. The kernel on
+# the CD is not compressed; see bochs-kernel.
 
-# Bochs 3.0 comes from a later release, with all that it needs, down to its
-# loader. Debian 12's 2.7 runs only in its debugger, at a third of the speed.
+# Bochs 3.0 is in a later Debian release, so its root has all its libraries and its
+# loader. Bochs 2.7 of Debian 12 has the debugger built in, which is three times
+# slower.
 BOCHS_SUITE=trixie
 BOCHS_PACKAGES=(bochs bochs-term bochsbios vgabios isolinux syslinux-common
 	xorriso)
 
 BOCHS_IPS=100000000
-# What a machine has beyond this Bochs keeps in a file.
+# Bochs keeps machine memory beyond this size in a file.
 BOCHS_RESIDENT_MIB=2048
-# A process that can run has run once in so many looks, however busy this
-# machine is.
+# A runnable process gets some processor time within this number of looks, however
+# busy the host is.
 BOCHS_STILL_LOOKS=120
 
-# Parameters of kvm-intel, before those of the user. Bochs has virtual interrupt
-# delivery and posted interrupts, but refuses the first entry of a vCPU that has an
-# interrupt controller in the kernel, and so these (VM-instruction error 7, invalid
-# control fields; 3.0 and KVM of 6.1).
+# Parameters of kvm-intel, before those of the user. Bochs 3.0 reports virtual
+# interrupt delivery and posted interrupts, but refuses the first VM entry of a vCPU
+# that uses them, with an in-kernel interrupt controller: VM-instruction error 7,
+# invalid control fields (with KVM of 6.1).
 # shellcheck disable=SC2034 # by the testbed
 BOCHS_KVM_INTEL='enable_apicv=0'
 
-# bochs_cpu NAME - print Bochs's name of the CPU that the testbed calls NAME
+# bochs_cpu NAME - print the Bochs model of the testbed's --cpu NAME
 bochs_cpu() {
 	case $1 in
 	intel) echo corei7_skylake_x ;;
@@ -46,7 +49,7 @@ bochs_kernel_make() {
 	"${BASH_SOURCE[0]%/*}/bochs-kernel" "$2" "$1/vmlinuz"
 }
 
-# bochs_run PROGRAM - print the words that start a program of Bochs's root
+# bochs_run PROGRAM - print the command that starts a program of Bochs's root
 bochs_run() {
 	local libraries=$bochs_root/usr/lib/x86_64-linux-gnu
 
@@ -70,7 +73,7 @@ bochs_prepare() {
 	deb_install binutils zstd || return 1
 	bochs_root=$(deb_cached bochs deb_root_make "$BOCHS_SUITE" \
 		"${BOCHS_PACKAGES[@]}") || return 1
-	# Goes when the kernel is fetched anew.
+	# Below the kernel's folder, so that a new kernel replaces it.
 	bochs_kernel=$(deb_cached "kernel/${machine[kernel]}/bochs" \
 		bochs_kernel_make "${machine[vmlinuz]}")/vmlinuz || return 1
 }
@@ -85,8 +88,8 @@ bochs_image() {
 		"$work/cd/isolinux/" || return 1
 	ln -s "$bochs_kernel" "$work/cd/vmlinuz" &&
 		ln -s "${machine[initrd]}" "$work/cd/initrd" || return 1
-	# The machine ends when it is to be reset. A kernel that ends early tells
-	# why by earlyprintk only.
+	# reboot=t: Bochs exits on the triple fault of a reset. earlyprintk shows
+	# the messages of a kernel that fails early.
 	cat >"$work/cd/isolinux/isolinux.cfg" <<-END || return 1
 	DEFAULT linux
 	LABEL linux
@@ -105,7 +108,7 @@ bochs_image() {
 }
 
 # bochs_config - print Bochs's configuration
-# Only what is fatal is logged: of the rest there is a lot.
+# Only fatal errors are logged, as there are very many other messages.
 bochs_config() {
 	local work=${machine[work]} share=$bochs_root/usr/share/bochs
 	local mib=${machine[memory]%[MG]} resident=$BOCHS_RESIDENT_MIB
@@ -142,14 +145,14 @@ bochs_begin() {
 	bochs_image && bochs_config >"$work/bochsrc" || return 1
 	printf '%s\n' env TERM=vt100 BXSHARE="$bochs_root/usr/share/bochs" \
 		LTDL_LIBRARY_PATH="$libraries/bochs/plugins"
-	# It shows a screen, which nobody sees.
+	# The program prints the machine's screen, which is not used.
 	# shellcheck disable=SC2016 # for the shell inside
 	printf '%s\n' sh -c 'exec "$@" >"$0" 2>&1' "$work/screen"
 	bochs_run bochs-bin
 	printf '%s\n' -q -f "$work/bochsrc"
 }
 
-# Processor time in ticks of 10 ms, and for how many looks it has been the same.
+# Processor time in ticks of 10 ms, and the number of looks without a change.
 bochs_ran=-1
 bochs_still=0
 
@@ -171,7 +174,7 @@ bochs_stalled_how() {
 }
 
 bochs_last_words() {
-	# A machine that powers off says so in the same way.
+	# Powering off the machine logs a panic as well.
 	grep -a '>>PANIC<<' "${machine[work]}/bochs.log" 2>/dev/null |
 		grep -av 'soft power off'
 }

@@ -1,27 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash
 #
-# What the scripts take from Debian, to be sourced.
+# Access to Debian packages, to be sourced.
 #
-# Two ways, never mixed:
+# There are two ways, which are never mixed:
 #
-# - deb_install puts build tools and libraries on this machine with its own
-#   apt, and only those that are missing.
-# - Everything a test boots or reads (kernel images and headers, compilers of
-#   another release, kernel sources, the emulator) is fetched with a private apt and extracted below
-#   the cache, and so needs no root and changes nothing of the machine. The
-#   private apt has its own lists and its own sources, which are those of the
-#   machine's apt for Debian itself plus the suites derived from them; archives
-#   are checked against Debian's keyring as usual.
+# - deb_install installs missing build tools and libraries on the host with the
+#   host's apt.
+# - Everything that a test boots or reads (kernel images and headers, compilers of
+#   another release, kernel sources, the emulator) is fetched with a private apt and
+#   extracted below the cache. This needs no root and does not modify the host. The
+#   private apt has its own package lists and sources. Its sources are the host's
+#   sources of Debian itself and the suites derived from them; archives are verified
+#   with Debian's keyring as usual.
 #
-# The archive drops superseded versions, so versions are resolved when
-# something is fetched and never written down here. What is in the cache stays
-# until deb_forget. Each item there is complete or absent: it is made under
-# another name with a lock held, then renamed.
+# The archive drops superseded versions. Versions are therefore resolved on each
+# fetch, and none is hard-coded. A cached item stays until deb_forget removes it.
+# Each cached item is complete or absent: it is created under another name with a
+# lock held, then renamed.
 #
-# Functions print their result on stdout, all else on stderr, and return
-# non-zero after an explanation on failure. They do not rely on "set -e", which
-# bash turns off inside a tested command.
+# Functions print their result on stdout and everything else on stderr. On failure
+# they print an error and return non-zero. They do not rely on "set -e", which bash
+# disables inside a tested command.
 
 deb_cache=${XDG_CACHE_HOME:-${HOME:?}/.cache}/kvm-vmem
 
@@ -35,8 +35,7 @@ deb_say() {
 }
 
 # deb_cached ITEM BUILDER [ARG]... - print the path of a cached item
-# BUILDER is called as "BUILDER DIR ARG..." with a new folder to fill, if the
-# item is not there yet.
+# If the item is absent, "BUILDER DIR ARG..." is called to fill the new folder DIR.
 deb_cached() {
 	local item=$1 path=$deb_cache/$1 partial lock
 	shift
@@ -53,14 +52,14 @@ deb_cached() {
 			"$1" "$partial" "${@:2}" >&2 9>&- || exit 1
 			mv -T "$partial" "$path"
 		) 9>"$lock" || {
-			deb_say "cannot make $item in the cache, $deb_cache"
+			deb_say "cannot create $item in the cache $deb_cache"
 			return 1
 		}
 	fi
 	echo "$path"
 }
 
-# deb_forget ITEM... - drop items from the cache, to be fetched anew
+# deb_forget ITEM... - remove items from the cache
 deb_forget() {
 	local item
 
@@ -69,7 +68,7 @@ deb_forget() {
 	done
 }
 
-# deb_install PACKAGE... - install those that are missing on this machine
+# deb_install PACKAGE... - install the packages that are missing on the host
 deb_install() {
 	local package missing=()
 
@@ -79,12 +78,12 @@ deb_install() {
 	done
 	[ ${#missing[@]} != 0 ] || return 0
 	if [ "$(id -u)" != 0 ]; then
-		deb_say "not root, so cannot install what is missing; run: apt-get install ${missing[*]}"
+		deb_say "packages are missing, and installing them needs root: apt-get install ${missing[*]}"
 		return 1
 	fi
 	deb_say "installing ${missing[*]}"
 	deb_host_install "${missing[@]}" 2>/dev/null && return 0
-	# The lists were absent, or name versions that have left the archive.
+	# The lists are absent, or name versions that the archive has dropped.
 	apt-get -q -q update >&2 || {
 		deb_say "apt-get update failed"
 		return 1
@@ -101,8 +100,8 @@ deb_host_install() {
 		"$@" </dev/null >&2
 }
 
-# deb_uri SUITE - the archive URI that the machine's apt has for a suite, or
-# that follows from what it has
+# deb_uri SUITE - print the archive URI of a suite
+# It is the one of the host's apt, or derived from the host's other sources.
 deb_uri() {
 	local suite=$1 release=${1%%-*} known uri
 
@@ -110,7 +109,7 @@ deb_uri() {
 		sed -n "s#^'\([^']*\)/dists/\([^/']*\)/InRelease'.*#\2 \1#p")
 	uri=$(awk -v suite="$suite" '$1 == suite { print $2; exit }' <<<"$known")
 	if [ -z "$uri" ]; then
-		# Any suite of the main archive, of this release or another.
+		# Any suite of the main archive, preferably of this release.
 		uri=${KVM_VMEM_DEBIAN_MIRROR-}
 		[ -n "$uri" ] || uri=$(awk -v release="$release" '
 			$2 ~ /\/debian$/ && $1 == release { print $2; exit }' <<<"$known")
@@ -127,7 +126,7 @@ deb_uri() {
 	echo "${uri%/}"
 }
 
-# deb_apt_root DIR RELEASE - make the private apt of a Debian release
+# deb_apt_root DIR RELEASE - create the private apt of a Debian release
 deb_apt_root() {
 	local dir=$1 release=$2 suite uri keyring
 	local final=$deb_cache/apt/$release
@@ -140,7 +139,7 @@ deb_apt_root() {
 	}
 	mkdir -p "$dir"/{state/lists/partial,cache/archives/partial} || return 1
 	: >"$dir/status"
-	# What is released has suites of its own for what comes after that.
+	# Unlike sid, a release has suites for updates.
 	[ "$release" = sid ] ||
 		suites+=("$release-updates" "$release-security" "$release-backports")
 	for suite in "${suites[@]}"; do
@@ -148,7 +147,7 @@ deb_apt_root() {
 		echo "deb [signed-by=$keyring] $uri $suite main"
 	done >"$dir/sources.list"
 	{
-		# How this machine reaches the archive (proxies and so on).
+		# How the host reaches the archive (proxies and so on).
 		apt-config dump | grep '^Acquire::'
 		cat <<-END
 		Dir::State "$final/state";
@@ -176,8 +175,8 @@ deb_apt() {
 	APT_CONFIG=$root/apt.conf "${@:2}"
 }
 
-# deb_update RELEASE [MINUTES] - bring the private lists up to date
-# Lists younger than MINUTES (an hour) are good enough.
+# deb_update RELEASE [MINUTES] - update the private lists
+# Lists younger than MINUTES (60) are not updated.
 deb_update() {
 	local release=$1 minutes=${2-60} root
 
@@ -196,13 +195,13 @@ deb_update() {
 	}
 }
 
-# deb_target SUITE - the apt option that makes a suite's packages the candidates
-# None for a release itself: its security and updates are to win over it.
+# deb_target SUITE - print the apt option that makes a suite's packages candidates
+# Prints nothing for a release, as its security and updates suites take precedence.
 deb_target() {
 	[[ $1 != *-* ]] || echo "-oAPT::Default-Release=$1"
 }
 
-# deb_depends SUITE PACKAGE - the names that a package depends on
+# deb_depends SUITE PACKAGE - print the names of a package's dependencies
 deb_depends() {
 	local target
 
@@ -212,9 +211,9 @@ deb_depends() {
 		tr ',' '\n' | sed 's/^ *//; s/[ (|:].*//'
 }
 
-# deb_fetch SUITE DIR PACKAGE... - download archives into a folder
-# The newest that the suite's release, its security and updates offer; from the
-# backports only with SUITE naming them.
+# deb_fetch SUITE DIR PACKAGE... - download .deb files into a folder
+# Fetches the newest versions of the release, its security and its updates suite.
+# Backports are used only if SUITE is the backports suite.
 deb_fetch() {
 	local suite=$1 release=${1%%-*} dir=$2
 
@@ -222,7 +221,7 @@ deb_fetch() {
 	mkdir -p "$dir" || return 1
 	deb_say "fetching ${*:3} ($suite)"
 	deb_fetch_once "$@" && return 0
-	# Superseded since the lists were made?
+	# The versions may have been superseded since the last update.
 	deb_update "$release" 0 && deb_fetch_once "$@" && return 0
 	deb_say "cannot fetch ${*:3} from $suite"
 	return 1
@@ -234,7 +233,7 @@ deb_fetch_once() (
 		download "${@:3}" >&2
 )
 
-# deb_fetch_extract SUITE DIR PACKAGE... - download and extract into a folder
+# deb_fetch_extract SUITE DIR PACKAGE... - download and extract packages into a folder
 deb_fetch_extract() {
 	local dir=$2 archive
 
@@ -247,9 +246,10 @@ deb_fetch_extract() {
 }
 
 # deb_fetch_source SUITE DIR PACKAGE - download a source package and extract it
-# To DIR, which is made, with Debian's patches. It is the newest of the release, its
-# security and updates, or of the backports with SUITE naming them; where that has
-# left the archive, the one before.
+# The source in the new folder DIR has Debian's patches applied. The version is the
+# newest one of the release, its security and its updates suite, or of the backports
+# if SUITE is the backports suite. If the archive has dropped that version, the
+# previous one is fetched.
 deb_fetch_source() {
 	local suite=$1 release=${1%%-*} dir=$2 package=$3 own=$2.apt version apt
 
@@ -265,7 +265,7 @@ deb_fetch_source() {
 	deb_say "fetching the source of $package ($suite)"
 	deb_apt "$release" apt-get "${apt[@]}" update >&2 || return 1
 	while read -r version; do
-		# Of a version that was not fetched in whole, the .dsc may be here.
+		# A failed fetch of another version may have left its .dsc.
 		rm -f "$own"/*.dsc
 		(cd "$own" && deb_apt "$release" apt-get "${apt[@]}" \
 			--download-only source "$package=$version" >&2) || continue
@@ -278,10 +278,10 @@ deb_fetch_source() {
 	return 1
 }
 
-# deb_root SUITE PACKAGE... - print a root with packages and all they depend on
-# Extracted only: no script of theirs runs, and what is not depended on, as
-# essential as it may be, is not there. All is below usr; see root.sh for how to
-# run something in it.
+# deb_root SUITE PACKAGE... - print a root with packages and their dependencies
+# Packages are extracted only; their scripts do not run. Essential packages without
+# a dependency on them are absent. All files are below usr; root.sh runs programs in
+# the root.
 deb_root() {
 	deb_install xz-utils || return 1
 	deb_cached "root/$1" deb_root_make "$@"
@@ -297,7 +297,7 @@ deb_root_make() {
 	for name in bin sbin lib lib64; do
 		ln -s "usr/$name" "$dir/$name" || return 1
 	done
-	deb_say "fetching ${*:3} and what they depend on ($suite)"
+	deb_say "fetching ${*:3} and their dependencies ($suite)"
 	deb_apt "${suite%%-*}" apt-get -q -q -y "${target[@]}" \
 		-o Dir::Cache::archives="$archives" --no-install-recommends \
 		--download-only install "${@:3}" </dev/null >&2 || return 1
@@ -306,20 +306,20 @@ deb_root_make() {
 			tar -x -C "$dir" --keep-directory-symlink || return 1
 	done
 	rm -rf "$archives" "${dir:?}/usr/share/"{doc,info,locale,man} || return 1
-	# Of the alternatives, which are made by scripts.
+	# The scripts that would create the alternatives do not run.
 	[ ! -e "$dir/usr/bin/mawk" ] || ln -s mawk "$dir/usr/bin/awk"
 }
 
-# deb_reviewed_series - print the kernel series that the module was reviewed for
+# deb_reviewed_series - print the kernel series of kmod/series.c
 deb_reviewed_series() {
 	sed -n 's/^\t{ \([0-9]*\), \([0-9]*\) },$/\1.\2/p' \
 		"$(dirname "${BASH_SOURCE[0]}")/../../kmod/series.c"
 }
 
-# deb_kernel_suite RELEASE - where a kernel series is, and its flavour
-# Prints "SUITE FLAVOUR", from scripts/matrix. RELEASE is a series, or a series
-# and "-cloud", "-rt" or "-debug": no package has the last one, it is built from
-# the source.
+# deb_kernel_suite RELEASE - print the suite and the flavour of a kernel
+# Prints "SUITE FLAVOUR", from scripts/matrix. RELEASE is a series, optionally with
+# "-cloud", "-rt" or "-debug". Debian has no -debug packages; debug-kernel.sh builds
+# that kernel from source.
 deb_kernel_suite() {
 	local series=${1%%-*} name=${1#*-} flavour suite
 
@@ -331,17 +331,17 @@ deb_kernel_suite() {
 	esac
 	if [ -z "$suite" ] || { [ "$1" != "$series" ] &&
 		! matrix_has_flavour "$series" "$name"; }; then
-		deb_say "kernel $1 is not known here; these are: $(matrix_releases)"
+		deb_say "unknown kernel $1; known kernels: $(matrix_releases)"
 		return 1
 	fi
 	echo "$suite $flavour"
 }
 
 # deb_kernel_newest SUITE SERIES FLAVOUR - print the newest version of a series
-# The archive keeps the last series of the backports for a while beside the one
-# that the meta package names. Image and headers are both to be there, in SUITE,
-# for a release also in its security and updates. Prints nothing if the archive
-# has none.
+# The backports keep the previous series for a while beside the one of the meta
+# package, so the image is searched by name. Both image and headers must be in SUITE
+# or, for a release, in its security or updates suite. Prints nothing if the archive
+# has no such version.
 deb_kernel_newest() {
 	local number='[0-9][0-9.]*(\+[a-z0-9.]+)?(-[0-9]+)?' where=$1 packages
 
@@ -355,9 +355,9 @@ deb_kernel_newest() {
 		sort -uV | cut -d ' ' -f 1 | uniq -d | tail -n 1
 }
 
-# deb_kernel_gone RELEASE - has the archive dropped a kernel that was there?
-# Superseded series leave the backports. Not if it is in the cache, and not if
-# the archive cannot be asked: to fetch it then fails and says why.
+# deb_kernel_gone RELEASE - return 0 if the archive has dropped a kernel
+# The backports drop superseded series. Returns 1 if the kernel is in the cache, or if
+# the archive cannot be reached; fetching the kernel then fails with an error.
 deb_kernel_gone() {
 	local suite flavour version
 
@@ -369,8 +369,8 @@ deb_kernel_gone() {
 }
 
 # deb_kernel RELEASE - print the folder of an extracted kernel
-# It holds "version" (as uname -r tells), "vmlinuz", lib/modules/VERSION with
-# its dependency files, and "headers", to build modules for that very image.
+# It has "version" (the output of uname -r), "vmlinuz", lib/modules/VERSION with its
+# dependency files, and "headers", to build modules for exactly this image.
 deb_kernel() {
 	deb_kernel_suite "$1" >/dev/null || return 1
 	deb_install kmod xz-utils || return 1
@@ -401,11 +401,11 @@ deb_kernel_make() {
 	version=$(deb_kernel_newest "$suite" "${release%%-*}" "$flavour") ||
 		return 1
 	[ -n "$version" ] || {
-		deb_say "$suite has no kernel $release any more (flavour $flavour, with headers): the archive drops superseded series"
+		deb_say "$suite no longer has kernel $release (flavour $flavour, with headers): the archive drops superseded series"
 		return 1
 	}
 	image=("linux-image-$version")
-	# Newer images are empty, and depend on packages with the parts.
+	# Newer image packages are empty and depend on packages with the files.
 	for package in $(deb_depends "$suite" "linux-image-$version"); do
 		case $package in
 		linux-base-"$version" | linux-binary-"$version" | \
@@ -414,7 +414,7 @@ deb_kernel_make() {
 	done
 	deb_fetch_extract "$suite" "$dir" "${image[@]}" || return 1
 	rm -rf "${dir:?}/usr/share" || return 1
-	# Newer packages have the modules below usr/lib, the kernel with them.
+	# Newer packages have the modules below usr/lib, and the image with them.
 	[ -d "$dir/lib" ] || mv "$dir/usr/lib" "$dir/lib" || return 1
 	if [ -e "$dir/boot/vmlinuz-$version" ]; then
 		mv "$dir/boot/vmlinuz-$version" "$dir/vmlinuz" || return 1
@@ -423,7 +423,7 @@ deb_kernel_make() {
 	fi
 	depmod -b "$dir" "$version" || return 1
 
-	# The headers of the same ABI, and what they need besides.
+	# The headers of the same ABI, and the packages they depend on.
 	headers=("linux-headers-$version")
 	for package in $(deb_depends "$suite" "linux-headers-$version"); do
 		case $package in
@@ -437,9 +437,9 @@ deb_kernel_make() {
 	echo "$version" >"$dir/version"
 }
 
-# deb_relocate_headers ROOT FINAL - let extracted headers find their parts
-# The flavour's Makefile names the common part by absolute path, and links lead
-# to absolute places: both are made to stay below FINAL, where ROOT will be.
+# deb_relocate_headers ROOT FINAL - make absolute paths in headers point below FINAL
+# The flavour's Makefile includes the common headers by absolute path, and symbolic
+# links are absolute. ROOT is renamed to FINAL later.
 deb_relocate_headers() {
 	local root=$1 final=$2 link target
 
@@ -452,9 +452,8 @@ deb_relocate_headers() {
 	done
 }
 
-# deb_complete_headers ROOT - add what newer header packages ought to have
-# kbuild asks a script whether the checker works before it runs it, and does
-# without the checker where there is no such script.
+# deb_complete_headers ROOT - add a script that newer header packages lack
+# kbuild runs the checker (sparse) only if checker-valid.sh succeeds.
 deb_complete_headers() {
 	local makefile script
 
@@ -462,15 +461,14 @@ deb_complete_headers() {
 		script=${makefile%/*}/scripts/checker-valid.sh
 		grep -qF checker-valid.sh "$makefile" || continue
 		[ ! -e "$script" ] || continue
-		# shellcheck disable=SC2016 # for whom it is
+		# shellcheck disable=SC2016 # for the script
 		printf '#!/bin/sh\ncommand -v "$1" >/dev/null && echo 1\n' \
 			>"$script" && chmod 755 "$script" || return 1
 	done
 }
 
 # deb_linux_source SERIES - print a folder with parts of the kernel's sources
-# Only what the scripts use: the netlink generator with its schemas, and the
-# style checker.
+# It has the netlink generator with its schemas, and checkpatch.
 deb_linux_source() {
 	deb_install xz-utils || return 1
 	deb_cached "linux-source/$1" deb_linux_source_make "$1"

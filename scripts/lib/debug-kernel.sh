@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash
 #
-# Building the debug kernel, to be sourced after deb.sh: Debian's source of a
-# series with every checker on (debug-kernel.config), as no package has it.
+# Functions that build the debug kernel, to be sourced after deb.sh: Debian's source
+# of a series with all debug checkers enabled by debug-kernel.config.
 #
-# It takes half an hour of CPU time and 4 GB meanwhile, once: what comes of it
-# stays in the cache, laid out as deb_kernel says, until the configuration
+# The build takes half an hour of CPU time, and 4 GB of disk space until it ends. The
+# result is laid out as deb_kernel documents, and cached until the configuration
 # changes.
 
-# debug_kernel_config - the file that says what the kernel has
+# debug_kernel_config - print the path of the configuration fragment
 debug_kernel_config() {
 	echo "$(dirname "${BASH_SOURCE[0]}")/debug-kernel.config"
 }
 
-# debug_kernel_fresh DIR - was this kernel built from today's configuration?
+# debug_kernel_fresh DIR - return 0 if the kernel has the current configuration
 debug_kernel_fresh() {
 	cmp -s "$(debug_kernel_config)" "$1/fragment"
 }
@@ -33,7 +33,7 @@ debug_kernel_make() {
 	rm -f "$archive"
 
 	cp "$(debug_kernel_config)" "$dir/fragment" || return 1
-	deb_say "building a debug kernel $series: this takes a while, once"
+	deb_say "building debug kernel $series: this takes half an hour, once"
 	debug_kernel_build "$dir" >"$dir/log" 2>&1 || {
 		tail -n 40 "$dir/log"
 		return 1
@@ -47,17 +47,17 @@ debug_kernel_build() {
 	local kmake=(nice -n 10 make -s -C "$dir/source" -j "$(nproc)")
 
 	"${kmake[@]}" KCONFIG_ALLCONFIG="$dir/fragment" allnoconfig || return 1
-	# What kconfig could not do it drops without a word.
+	# kconfig silently drops options whose dependencies are not met.
 	if grep '^CONFIG_' "$dir/fragment" |
 		grep -vxFf "$dir/source/.config"; then
-		echo "cannot be configured"
+		echo "these options cannot be set"
 		return 1
 	fi
 	"${kmake[@]}" bzImage modules || return 1
 
 	version=$("${kmake[@]}" kernelrelease) || return 1
 	headers=$dir/headers/usr/src/linux-headers-$version
-	# A kernel's build folder moves only as this script of its own makes it.
+	# install-extmod-build creates a build folder that can be moved.
 	# shellcheck disable=SC2016 # for make
 	"${kmake[@]}" INSTALL_MOD_PATH="$dir" INSTALL_MOD_STRIP=1 \
 		modules_install &&

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash
 #
-# Building initramfs images of busybox, modules, programs and files; to be
-# sourced after deb.sh.
+# Functions that build initramfs images of busybox, modules, programs and files, to
+# be sourced after deb.sh.
 #
-# An image is staged in a folder and then packed, uncompressed: an emulated
-# machine takes longer to unpack than to load.
+# An image is staged in a folder and then packed without compression, as unpacking
+# in an emulated machine takes longer than loading.
 
-# initramfs_begin STAGE - make the skeleton
+# initramfs_begin STAGE - create the skeleton in STAGE
 initramfs_begin() {
 	local stage=$1 busybox
 
@@ -32,8 +32,8 @@ deb_fetch_busybox() {
 }
 
 # initramfs_module STAGE KERNELDIR MODULE - add a module
-# MODULE is the name of one of the kernel's own, which comes with those that
-# it depends on, or the path of a file, which goes where depmod finds it, with
+# MODULE is the name of one of the kernel's modules or the path of a .ko file. The
+# modules it depends on are added too. A file is placed where depmod finds it, with
 # a link at /lib/modules/NAME.ko.
 initramfs_module() {
 	local stage=$1 kernel=$2 module=$3 version name depends action path
@@ -44,7 +44,7 @@ initramfs_module() {
 	mkdir -p "$modules/extra" || return 1
 	if [[ $module == */* || $module == *.ko ]]; then
 		[ -f "$module" ] || {
-			deb_say "there is no module $module"
+			deb_say "no module $module"
 			return 1
 		}
 		name=$(modinfo -F vermagic "$module" | cut -d ' ' -f 1)
@@ -57,7 +57,7 @@ initramfs_module() {
 		ln -sfn "$version/extra/$name" "$stage/lib/modules/$name"
 		depends=$(modinfo -F depends "$module") || return 1
 		for name in ${depends//,/ }; do
-			# It may come from another file of the command line.
+			# Another file of the command line may provide it.
 			[ -e "$stage/lib/modules/$name.ko" ] ||
 				initramfs_module "$stage" "$kernel" "$name" ||
 				return 1
@@ -84,18 +84,18 @@ initramfs_module() {
 }
 
 # initramfs_program STAGE PROGRAM[:PATH] - add a program and its libraries
-# It goes to PATH, or else to /bin.
+# The default PATH is in /bin.
 initramfs_program() {
 	local stage=$1 program=${2%%:*} path library
 
 	path=/bin/${program##*/}
 	[[ $2 != *:* ]] || path=${2#*:}
 	[ -x "$program" ] || program=$(command -v "$program") || {
-		deb_say "there is no program ${2%%:*}"
+		deb_say "no program ${2%%:*}"
 		return 1
 	}
 	initramfs_copy "$stage" "$program" "$path" || return 1
-	# Scripts and static programs have none.
+	# ldd fails for scripts and static programs.
 	{ ldd "$program" 2>/dev/null | grep -o '/[^ ]*' || true; } |
 		while read -r library; do
 			[ -e "$stage$library" ] ||
@@ -109,11 +109,11 @@ initramfs_file() {
 	local source=${2%%:*}
 
 	[[ $2 == *:/* ]] || {
-		deb_say "a file is given as SOURCE:/DESTINATION, not $2"
+		deb_say "--file takes SOURCE:/DESTINATION, not $2"
 		return 1
 	}
 	[ -e "$source" ] || {
-		deb_say "there is no file $source"
+		deb_say "no file $source"
 		return 1
 	}
 	initramfs_copy "$1" "$source" "${2#*:}"

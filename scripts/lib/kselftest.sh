@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash
 #
-# The kernel's runner of kselftests, to be sourced after deb.sh: fetched with the
-# kernel's sources and kept in the cache.
+# The kernel's kselftest runner, from the kernel's sources, to be sourced after
+# deb.sh.
 
 # kselftest_runner SERIES - print the folder of a kernel's runner
-# It holds run_kselftest.sh and the folder "kselftest" with what that sources.
+# It has run_kselftest.sh, and the folder "kselftest" with the files it sources.
 kselftest_runner() {
 	deb_install xz-utils || return 1
 	deb_cached "kselftest-runner/$1" kselftest_runner_make "$1"

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash
 #
-# The kernel's own KVM selftests, to be sourced after deb.sh: fetched with the
-# kernel's sources, built once and kept in the cache.
+# The kernel's KVM selftests, built once from the kernel's sources and kept in the
+# cache, to be sourced after deb.sh.
 
-# The tests that are built: those about memslots. The path is the one below
+# The tests to build: those that concern memslots, as paths below
 # tools/testing/selftests/kvm.
 kvm_selftests_programs=(set_memory_region_test memslot_modification_stress_test
 	memslot_perf_test dirty_log_test)
 
-# kvm_selftests_series KERNEL - print whose selftests to run on a kernel
-# From 6.8 on they need KVM_SET_USER_MEMORY_REGION2, which 6.1 lacks; those of
-# 6.12 run on what is newer, too.
+# kvm_selftests_series KERNEL - print the series whose selftests run on a kernel
+# Selftests of 6.8 and later need KVM_SET_USER_MEMORY_REGION2, which 6.1 lacks. Those
+# of 6.12 run on newer kernels too.
 kvm_selftests_series() {
 	case $1 in
 	6.1 | 6.1-cloud) echo 6.1 ;;
@@ -20,14 +20,14 @@ kvm_selftests_series() {
 }
 
 # kvm_selftests KERNEL - print the folder of built selftests
-# It is what remains of a kernel tree: "kvm" with the programs and the objects
-# of their library, "include-paths" with the folders whose headers they use,
-# one a line, relative to the tree.
+# It is a part of a kernel tree. "kvm" has the programs and the objects of their
+# library. "include-paths" lists the folders of their headers, one a line, relative
+# to the tree.
 kvm_selftests() {
 	local series key
 
 	series=$(kvm_selftests_series "$1") || return 1
-	# Another compiler, or another way to build them, is another item.
+	# The cache key depends on the compiler and the build steps.
 	key=$({
 		cc --version
 		declare -f kvm_selftests_make
@@ -61,7 +61,8 @@ kvm_selftests_make() {
 	make -s -C "$source" ARCH=x86_64 headers || return 1
 
 	tests=$source/tools/testing/selftests/kvm
-	# A fix that 6.1 took from newer kernels without the macro's new name.
+	# A fix backported to 6.1 uses a macro by the name that newer kernels
+	# have for it.
 	grep -q 'define TEST_ASSERT_EQ' "$tests/include/test_util.h" ||
 		flags=-DTEST_ASSERT_EQ=ASSERT_EQ
 	make -s -j "$(nproc)" -C "$tests" ARCH=x86_64 OUTPUT="$dir/kvm" \
@@ -69,13 +70,13 @@ kvm_selftests_make() {
 		TEST_GEN_PROGS_x86_64="${kvm_selftests_programs[*]}" \
 		TEST_GEN_PROGS_EXTENDED_x86_64= TEST_PROGS_x86_64= || return 1
 
-	# Only headers are needed from here on.
+	# Keep the headers of the sources only.
 	headers=(tools/include tools/arch/x86/include usr/include
 		tools/testing/selftests/kvm/include
 		tools/testing/selftests/kvm/include/x86_64)
 	for folder in "${headers[@]}"; do
 		mkdir -p "$dir/$(dirname "$folder")" || return 1
-		# The last one is a part of the one before.
+		# The last folder is below the one before.
 		[ -d "$dir/$folder" ] ||
 			mv "$source/$folder" "$dir/$folder" || return 1
 	done

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash
 #
-# Reading scripts/matrix, to be sourced: which kernels there are, and which part
-# of the tests runs where.
+# Access to scripts/matrix, to be sourced: the supported kernels, and the parts of
+# the test run with their machines.
 
 matrix_file=$(dirname "${BASH_SOURCE[0]}")/../matrix
 
@@ -11,13 +11,13 @@ matrix_series() {
 	awk '$1 == "kernel" { print $2 }' "$matrix_file"
 }
 
-# matrix_suite SERIES - print the suite of Debian that has a series
+# matrix_suite SERIES - print the Debian suite of a series
 matrix_suite() {
 	awk -v series="$1" '$1 == "kernel" && $2 == series { print $3 }' \
 		"$matrix_file"
 }
 
-# matrix_has_flavour SERIES FLAVOUR
+# matrix_has_flavour SERIES FLAVOUR - return 0 if the series has the flavour
 matrix_has_flavour() {
 	awk -v series="$1" -v flavour="$2" '
 	$1 == "kernel" && $2 == series {
@@ -27,7 +27,7 @@ matrix_has_flavour() {
 	END { exit !found }' "$matrix_file"
 }
 
-# matrix_releases - print all kernels in one line: "6.1 6.1-cloud ..."
+# matrix_releases - print all kernels on one line: "6.1 6.1-cloud ..."
 matrix_releases() {
 	awk '
 	$1 == "kernel" {
@@ -38,14 +38,14 @@ matrix_releases() {
 	}' "$matrix_file"
 }
 
-# matrix_may_go SERIES - may the archive drop the series?
+# matrix_may_go SERIES - return 0 if the series is optional in the archive
 matrix_may_go() {
 	awk -v series="$1" '
 	$1 == "kernel" && $2 == series { found = $4 == "optional" }
 	END { exit !found }' "$matrix_file"
 }
 
-# matrix_parts SET - print what a set of scripts/test runs, the longest part first
+# matrix_parts SET - print the parts of a set of scripts/test, the longest first
 # Each line is: KERNEL CPU MODE SUITE SECONDS
 matrix_parts() {
 	awk -v set="$1" '
@@ -66,8 +66,8 @@ matrix_sets() {
 	}' "$matrix_file"
 }
 
-# matrix_kernels SET - print the kernels that parts of a set run on, in the order
-# of the table
+# matrix_kernels SET - print the kernels that the parts of a set run on
+# They are in the order of the table.
 matrix_kernels() {
 	awk -v set="$1" '
 	$1 == "part" && $2 != "-" {

@@ -1,22 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash
 #
-# The options of a script, to be sourced. The comment at the top of the script is
-# their only list:
+# Option parsing for scripts, to be sourced. The comment at the top of the script
+# defines the options:
 #
 #	# usage: NAME [--flag] [--option VALUE]
 #	#   --flag          text
 #	#   --option VALUE  text
 #
-# A flag sets a variable of its name to "yes", an option to its value. The script
-# sets the defaults before. A VALUE called FOLDER is made, and is absolute after.
+# A flag sets the variable of its name to "yes", an option sets it to VALUE. The
+# script assigns defaults before it calls options_parse. If VALUE is spelled FOLDER,
+# the folder is created and the variable holds its absolute path.
 
 # options_help - print the comment at the top of the script
 options_help() {
 	sed -n '4,/^[^#]/s/^# \{0,1\}//p' "$0" | grep -v shellcheck
 }
 
-# options_bad TEXT - end the script with a complaint and its usage
+# options_bad TEXT - print an error and the usage, and exit with 2
 options_bad() {
 	{
 		echo "${0##*/}: $1"
@@ -25,11 +26,11 @@ options_bad() {
 	exit 2
 }
 
-# options_value NAME - print what a value is called; fail for unknown options
-# Prints nothing for a flag.
+# options_value NAME - print the name of an option's VALUE, nothing for a flag
+# Return: 1 if the option is unknown
 options_value() {
 	options_help | awk -v name="$1" '
-	# One blank before a VALUE, two or more before the text.
+	# One space precedes VALUE, two or more precede the text.
 	$1 == name && /^  --/ {
 		found = 1
 		if (index($0, name " " $2) && $2 ~ /^[A-Z]+$/)
@@ -38,7 +39,7 @@ options_value() {
 	END { exit !found }'
 }
 
-# options_parse [ARG]... - take the arguments of the script, options only
+# options_parse [ARG]... - parse the arguments of the script, options only
 options_parse() {
 	local value name
 
@@ -68,7 +69,7 @@ options_parse() {
 	done
 }
 
-# options_need NAME... - these variables must be set
+# options_need NAME... - exit with 2 unless these variables are set
 options_need() {
 	local name
 

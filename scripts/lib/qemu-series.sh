@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash
 #
-# QEMU with the patches of integrations/qemu, to be sourced after deb.sh,
-# root.sh and qemu.sh: Debian's source package, built for tests with the devices that they
-# use and little else, by the tools of the same release.
+# QEMU with the patches of integrations/qemu, to be sourced after deb.sh, root.sh and
+# qemu.sh. It is Debian's source package, built with the tools of the same release
+# and little more than the devices that the tests use.
 #
-# It takes five minutes of CPU time, once: what comes of it stays in the cache until
-# the patches or the way to build it change.
+# The build takes five minutes of CPU time. The result is cached until the patches or
+# the build steps change.
 
-# The release whose QEMU the patches are made for.
+# The Debian release whose QEMU the patches apply to.
 QEMU_SERIES_SUITE=trixie
 
 qemu_series_folder=$(dirname "${BASH_SOURCE[0]}")/../../integrations/qemu
 qemu_series_header=$qemu_series_folder/../../uapi/linux/kvm_vmem.h
 
-# qemu_series - print a folder with that QEMU
-# It has "qemu" and in "lib" its loader and libraries.
+# qemu_series - print a folder with the patched QEMU
+# It has the program "qemu", and its loader and libraries in "lib".
 qemu_series() {
 	local key
 
@@ -26,12 +26,12 @@ qemu_series() {
 	deb_cached "qemu/series-${key:0:16}" qemu_series_make
 }
 
-# qemu_series_source DIR - extract the source, and patch it
+# qemu_series_source DIR - extract the source to DIR and patch it
 qemu_series_source() {
 	local dir=$1 patch
 
 	deb_fetch_source "$QEMU_SERIES_SUITE" "$dir" qemu || return 1
-	# As QEMU's own script for the kernel's headers would have it.
+	# QEMU's script update-linux-headers.sh would place it there.
 	cp "$qemu_series_header" "$dir/linux-headers/linux/" || return 1
 	while read -r patch; do
 		patch -s -d "$dir" -p1 <"$qemu_series_folder/patches/$patch" ||
@@ -46,7 +46,7 @@ qemu_series_make() {
 	cp "$qemu_series_folder/devices.mak" \
 		"$dir/source/configs/devices/x86_64-softmmu/kvm-vmem.mak" || return 1
 	mkdir "$dir/build" "$dir/lib" || return 1
-	deb_say "building QEMU: this takes some minutes, once"
+	deb_say "building QEMU: this takes five minutes, once"
 	qemu_series_build "$root" "$dir" >"$dir/log" 2>&1 || {
 		tail -n 40 "$dir/log"
 		return 1
@@ -56,7 +56,7 @@ qemu_series_make() {
 	rm -rf "$dir/source" "$dir/build" "$dir/log"
 }
 
-# qemu_series_tools - print a root with compilers and the libraries' headers
+# qemu_series_tools - print a root with the build tools and libraries of QEMU
 qemu_series_tools() {
 	deb_install xz-utils || return 1
 	deb_cached root/qemu-tools deb_root_make "$QEMU_SERIES_SUITE" bash binutils \
@@ -86,7 +86,7 @@ qemu_series_build() {
 		ninja -j "$2" qemu-system-x86_64' build "$2" "$jobs"
 }
 
-# qemu_of_series - print a root with the QEMU that the patches are for, without them
+# qemu_of_series - print a root with the unpatched QEMU that the patches apply to
 qemu_of_series() {
 	deb_install xz-utils || return 1
 	deb_cached "qemu/$QEMU_SERIES_SUITE" deb_root_make "$QEMU_SERIES_SUITE" \

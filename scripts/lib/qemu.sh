@@ -3,33 +3,34 @@
 #
 # QEMU, the testbed's AMD machine, to be sourced after deb.sh.
 #
-# Debian 12's own QEMU 7.2 can inject double faults into newer kernels under
-# TCG, so the backport is used, from the cache. Its shared libraries are those
-# of the machine, which the installed package brings.
+# QEMU 7.2 of Debian 12 can inject double faults into newer kernels under TCG. The
+# scripts use the backport from the cache instead, with the host's shared libraries,
+# which the installed package depends on.
 #
-# The testbed has one machine or another, each in a file like this one, and knows
-# of them only these functions, here with qemu_ before their names. What the
-# machine is to be is in the array "machine": cpu, kernel (its name), vmlinuz,
-# initrd and append (kernel parameters), memory, cpus; counted, keep and wake, if
-# those options were given; timeout; began, what SECONDS was
-# then; work, a folder for its files.
+# The testbed supports several emulators, each in a file like this one with the
+# functions below. Here their names start with qemu_. The array "machine" describes
+# the machine: cpu, kernel (its name), vmlinuz, initrd, append (kernel parameters),
+# memory, cpus, devices (the length of its -device options), timeout, the flags
+# counted, keep and wake, began (the value of SECONDS at the start), and work (a
+# folder for its files).
 #
-#   refuse	print what of that the machine cannot be, or nothing
-#   prepare	have ready what a run takes
-#   begin	print the words, one a line, that start the emulator. The machine's
-#		first serial port is the file "output" in the folder, with keep
-#		the terminal; its second is the file "console"
-#   look PID	return 0 if the machine goes on, or LOOK_TIMEOUT, or LOOK_STALLED if
-#		the emulator stands still and not the kernel. The testbed looks
-#		every second
-#   stalled_how	print what LOOK_STALLED was seen by
-#   last_words	print what the emulator itself said of a machine that ended
+#   refuse	print which of these settings the emulator does not support, or
+#		nothing
+#   prepare	fetch everything that a run needs
+#   begin	print the command line of the emulator, one word a line. The first
+#		serial port of the machine is the file "output" in the work folder,
+#		or the terminal with keep; the second is the file "console"
+#   look PID	return 0 if the machine may go on, LOOK_TIMEOUT if its time is over,
+#		LOOK_STALLED if the emulator, not the kernel, stalled. The testbed
+#		calls it every second
+#   stalled_how	print the evidence for LOOK_STALLED
+#   last_words	print the emulator's own error messages after the machine ended
 
-# How often --wake looks, and when it did.
+# Interval at which --wake checks for a stall, and the time of the last check.
 QEMU_WAKE_S=5
 qemu_woken=$SECONDS
 
-# qemu_command - print the words, one a line, that start the emulator
+# qemu_command - print the command that starts QEMU, one word a line
 qemu_command() {
 	local dir
 
@@ -37,16 +38,16 @@ qemu_command() {
 		echo "$KVM_VMEM_QEMU"
 		return 0
 	fi
-	# For its libraries; without root, they may be there all the same.
+	# The backport needs its libraries. Without root they may be installed.
 	[ "$(id -u)" != 0 ] || deb_install qemu-system-x86 || return 1
 	if dir=$(deb_cached qemu/backport qemu_fetch); then
 		printf '%s\n' "$dir/usr/bin/qemu-system-x86_64" \
 			-L "$dir/usr/share/qemu" -L "$dir/usr/share/seabios"
 	elif command -v qemu-system-x86_64; then
-		deb_say "running with the installed QEMU, as the backport cannot be had: $(
+		deb_say "using the installed QEMU, as the backport is not available: $(
 			qemu-system-x86_64 --version | head -n 1)"
 	else
-		deb_say "there is no QEMU"
+		deb_say "QEMU is not available"
 		return 1
 	fi
 }
@@ -64,15 +65,14 @@ qemu_fetch() {
 	"$1/usr/bin/qemu-system-x86_64" --version >&2
 }
 
-# "max" has 40 physical address bits otherwise, too few for memory at 1 TiB.
-# With erms, Linux clears and copies pages by "rep stosb", which TCG carries out
-# byte by byte: eight times slower, once in the machine and once more in its
-# guests.
+# The default of "max" is 40 physical address bits, too few for memory at 1 TiB.
+# With erms, Linux clears and copies pages by "rep stosb". TCG executes that byte by
+# byte, eight times slower, both in the machine and in its guests.
 qemu_tcg_cpu=max,phys-bits=48,erms=off,fsrm=off
 
 # qemu_accel - print the acceleration options, one word a line
-# One host thread for all vCPUs of an emulated machine: with one each, guests
-# that run guests of their own hung now and then.
+# All vCPUs of an emulated machine share one host thread: with one thread each,
+# machines with nested guests hung now and then.
 qemu_accel() {
 	if [ -n "${KVM_VMEM_ACCEL-}" ]; then
 		printf '%s\n' -accel "$KVM_VMEM_ACCEL"
@@ -87,30 +87,30 @@ qemu_accel() {
 	fi
 }
 
-# qemu_accel_counted - print the options of emulation that counts, one word a line
-# Time goes by instructions, of all vCPUs together, two nanoseconds each; while
-# all are idle it jumps to the next timer.
+# qemu_accel_counted - print the acceleration options for --icount, one word a line
+# Each instruction of any vCPU advances the time by two nanoseconds. While all vCPUs
+# are idle, the time jumps to the next timer.
 qemu_accel_counted() {
 	printf '%s\n' -accel tcg,thread=single -cpu "$qemu_tcg_cpu" \
 		-icount shift=1,sleep=off
 }
 
-# qemu_nested - does this machine's KVM let guests run guests?
+# qemu_nested - return 0 if the host's KVM supports nested virtualization
 qemu_nested() {
 	grep -q '^[1Y]' /sys/module/kvm_{amd,intel}/parameters/nested 2>/dev/null
 }
 
-# qemu_with_shmem - print a root with a QEMU that can map memory for a device
-# The first that can is in a later release than what this machine runs, so it
-# comes with all that it needs, down to its loader.
+# qemu_with_shmem - print a root with a QEMU that supports vhost-user SHMEM_MAP
+# The first such QEMU is in a later Debian release than the host's, so its root has
+# all its libraries and its loader.
 qemu_with_shmem() {
 	deb_install xz-utils || return 1
 	deb_cached qemu/shmem deb_root_make trixie-backports qemu-system-x86 \
 		qemu-system-data seabios
 }
 
-# qemu_copy ROOT FOLDER [PROGRAM] - copy that QEMU, without what does not run it
-# FOLDER gets "qemu", which is ROOT's or PROGRAM, and "lib", with the loader.
+# qemu_copy ROOT FOLDER [PROGRAM] - copy the QEMU of such a root to FOLDER
+# FOLDER/qemu is PROGRAM, or else ROOT's; FOLDER/lib has its libraries and loader.
 qemu_copy() {
 	local root=$1 folder=$2 libraries=$1/usr/lib/x86_64-linux-gnu library
 	local loader=$1/usr/lib64/ld-linux-x86-64.so.2
@@ -154,10 +154,10 @@ qemu_begin() {
 	printf '%s\n' -serial "file:$work/console"
 }
 
-# qemu_stalled - is it the emulator that stands still?
-# Its signature: every CPU sleeps, with the timer interrupt pending that ought
-# to wake it. A kernel that hangs either runs or has no interrupt pending, as
-# a CPU takes it in the very instant.
+# qemu_stalled - return 0 if the emulator stalled, and not the kernel
+# In a stall every CPU sleeps although a timer interrupt is pending. In a machine
+# whose kernel hangs, a CPU runs or no interrupt is pending, as a sleeping CPU takes
+# a pending interrupt at once.
 qemu_stalled() {
 	local _
 
@@ -168,9 +168,9 @@ qemu_stalled() {
 	done
 }
 
-# qemu_wake - make an emulator go on that stands still
-# It has forgotten to tell a CPU of the interrupt; any other one reminds it. A
-# kernel that hangs is not helped by a key.
+# qemu_wake - resume a stalled emulator
+# The stalled emulator did not notify a CPU of a pending interrupt; any further
+# interrupt does. A key does not resume a kernel that hangs.
 qemu_wake() {
 	qemu_stalled 2>/dev/null || return 0
 	deb_say "the emulator stalled; pressing a key"
@@ -197,5 +197,5 @@ qemu_stalled_how() {
 }
 
 qemu_last_words() {
-	: # It said so on stderr.
+	: # QEMU reports errors on stderr.
 }
