@@ -2,18 +2,18 @@
 /*
  * The daemon: devices, see device/vmem_device.c, and a control socket.
  *
- * One thread runs one event loop, which dispatches requests of the guest, messages of
- * the front end, and lines of operators. Long operations do not block it: the kernel
- * changes memslots in the background, and its answer is an event; memory is
- * discarded in parts.
+ * One thread runs one event loop, which dispatches requests of the guest,
+ * messages of the front end, and lines of operators. Long operations do not
+ * block it: the kernel changes memslots in the background, and its answer is an
+ * event; memory is discarded in parts.
  *
  * Start: descriptors and sockets, then the regions, then isolation.c, then the
  * loop. A region that comes later, by "attach", is taken over from inside the
  * loop.
  *
- * note_change() records a change. All changes of the next PUBLISH_DELAY_USEC are
- * published together: to watchers, to clients that wait for a resize, and to the
- * service manager.
+ * note_change() records a change. All changes of the next PUBLISH_DELAY_USEC
+ * are published together: to watchers, to clients that wait for a resize, and
+ * to the service manager.
  */
 #include <errno.h>
 #include <signal.h>
@@ -35,18 +35,18 @@
 #include "footprint.h"
 #include "isolation.h"
 
-/* Front ends and operators that may wait to be accepted. */
+/* Backlog of the vhost-user and control sockets. */
 #define LISTEN_BACKLOG 16
 
 /*
- * Changes within this time are told as one: short for a person, long for a
- * guest that plugs a thousand blocks.
+ * Changes within this time are published together. It is short for a person,
+ * and long enough to merge the requests of a guest that plugs many blocks.
  */
 #define PUBLISH_DELAY_USEC 10000
 
-/* --- Telling of changes --- */
+/* --- Publishing changes --- */
 
-/* The call that has waited for the device is answered, if there is one. */
+/* Answer the control call that waits for the device, if any. */
 static void answer(struct vmem *vmem, const struct vmem_device *device,
 		   uint64_t *token, int result, const char *text,
 		   json_object *(*describe)(const struct vmem_device *device))
@@ -59,7 +59,7 @@ static void answer(struct vmem *vmem, const struct vmem_device *device,
 			       result ? NULL : describe(device), text);
 }
 
-/* The request that a "hold" has waited for is answered. */
+/* Answer a "hold" once no request of the guest is in progress. */
 static void answer_hold(struct vmem *vmem, struct vmem_device *device)
 {
 	if (!virtio_mem_busy(&device->dev))
@@ -83,7 +83,7 @@ static void note_change(struct vmem_device *device, void *arg)
 	sd_event_source_set_enabled(vmem->publish_source, SD_EVENT_ONESHOT);
 }
 
-/* All devices in one line. */
+/* Report the sum of all devices as the service's status. */
 static void tell_manager(struct vmem *vmem)
 {
 	char plugged_text[SIZE_TEXT_MAX], requested_text[SIZE_TEXT_MAX];
@@ -172,7 +172,7 @@ static const struct vmem_device_ops device_ops = {
 	.gone = on_gone,
 };
 
-/* Has every device its region? */
+/* Are all devices attached? */
 static bool complete(const struct vmem *vmem)
 {
 	for (unsigned int i = 0; i < vmem->nr_devices; i++)
@@ -182,10 +182,12 @@ static bool complete(const struct vmem *vmem)
 }
 
 /**
- * daemon_device_of_region() - which device has the region of a descriptor
- * @nl: to ask the kernel by: that of any device with a region of the kernel
+ * daemon_device_of_region() - find the device of a region
+ * @vmem: the daemon
+ * @nl: netlink socket of any device
+ * @region_fd: descriptor of the region
  *
- * Return: the device, or NULL if none has.
+ * Return: the device, or NULL.
  */
 struct vmem_device *daemon_device_of_region(struct vmem *vmem,
 					    struct vmem_nl *nl, int region_fd)
@@ -205,11 +207,18 @@ struct vmem_device *daemon_device_of_region(struct vmem *vmem,
 }
 
 /**
- * daemon_attach() - let a device take over a region
+ * daemon_attach() - attach a region to a device
+ * @vmem: the daemon
+ * @device: the device
+ * @region_fd: descriptor of the region; taken over, also on error
+ * @memory_fd: memory file of the region; taken over, also on error
+ * @err: set on error
  *
- * As vmem_device_attach(); -EBUSY if another device has it, -EOPNOTSUPP if the
- * device's memory is mapped by the front end. The daemon is ready with the last
- * one. The service manager is to keep the file of consumers.
+ * A new claims file is stored with the service manager. Readiness is reported
+ * with the last device.
+ *
+ * Return: 0; -EBUSY: another device has the region; -EOPNOTSUPP: the front end
+ * maps the device's memory; an errno of vmem_device_attach().
  */
 int daemon_attach(struct vmem *vmem, struct vmem_device *device, int region_fd,
 		  int memory_fd, struct error *err)
@@ -218,7 +227,7 @@ int daemon_attach(struct vmem *vmem, struct vmem_device *device, int region_fd,
 	char name[PASSED_FD_NAME_MAX];
 	int ret;
 
-	/* Only devices with a region of the kernel's have netlink handles. */
+	/* Only devices with a region in the kernel have netlink sockets. */
 	if (!device->nl.read) {
 		ret = error_set(
 			err, -EOPNOTSUPP,
@@ -251,8 +260,7 @@ close_fds:
 /* --- Start and end --- */
 
 /*
- * Listen at a path. A socket that a daemon before us has left there, and that
- * nobody listens on, is replaced.
+ * Listen at a path. A stale socket of an earlier daemon is replaced.
  */
 static int listen_at(const char *path)
 {
@@ -270,7 +278,7 @@ static int listen_at(const char *path)
 	if (fd < 0)
 		goto failed;
 	if (!lstat(path, &st) && S_ISSOCK(st.st_mode)) {
-		/* One whose backlog is full listens all the same: EAGAIN. */
+		/* EAGAIN means that a listener exists, with a full backlog. */
 		if (!connect(fd, (struct sockaddr *)&addr, sizeof(addr)) ||
 		    errno != ECONNREFUSED) {
 			errno = EADDRINUSE;
@@ -278,7 +286,7 @@ static int listen_at(const char *path)
 		}
 		unlink(path);
 	}
-	/* For this user alone; who is to have more may change the mode. */
+	/* Accessible for this user only; an operator may change the mode. */
 	mask = umask(0177);
 	ret = bind(fd, (struct sockaddr *)&addr, sizeof(addr));
 	umask(mask);
@@ -295,8 +303,9 @@ failed:
 }
 
 /*
- * A socket that was passed is used, else one at the path is made. @option and
- * @name: what they are called.
+ * Use a passed socket, or listen at a path.
+ * @option: name of the option for the path
+ * @name: name of the passed descriptor
  */
 static int open_socket(int *fd, const char *path, const char *option,
 		       const char *name)
@@ -317,7 +326,7 @@ static int open_socket(int *fd, const char *path, const char *option,
 	return *fd < 0 ? *fd : 0;
 }
 
-/* Where a device's front end and its region come from. */
+/* Open a device: check its descriptors and options, open its sockets. */
 static int open_device(struct vmem *vmem, struct vmem_device *device,
 		       struct device_fds *fds, bool may_attach)
 {
@@ -383,7 +392,7 @@ static int add_sources(struct vmem *vmem)
 	sigaddset(&signals, SIGINT);
 	if (sigprocmask(SIG_BLOCK, &signals, NULL) < 0)
 		return -errno;
-	/* Without a handler these end the loop. */
+	/* Without a handler, these signals end the event loop. */
 	ret = sd_event_add_signal(vmem->event, NULL, SIGTERM, NULL, NULL);
 	if (ret >= 0)
 		ret = sd_event_add_signal(vmem->event, NULL, SIGINT, NULL,
@@ -399,9 +408,10 @@ static int add_sources(struct vmem *vmem)
 }
 
 /*
- * A device whose memory the front end maps: from files that were handed over,
- * or from new ones, which the service manager is to keep. The memory is kept
- * first: alone it is of no use, and without contents as good as none.
+ * Attach memory that the front end maps: passed files, or new ones, which are
+ * stored with the service manager. The memory is stored before the state, so
+ * that a kill in between leaves empty memory without a state, which is as good
+ * as a new file.
  */
 static int attach_shmem(struct vmem *vmem, struct vmem_device *device,
 			struct device_fds *fds)
@@ -442,9 +452,10 @@ static int attach_shmem(struct vmem *vmem, struct vmem_device *device,
 }
 
 /*
- * A device whose region was handed over at the start. Return: 0; 1 the VM has
- * gone while we were being started, which is as if it had been later; an errno
- * with a message printed.
+ * Attach the descriptors that were passed for a device.
+ *
+ * Return: 0; 1: the VM is gone already, which is not an error; an errno with a
+ * message printed.
  */
 static int attach_passed(struct vmem *vmem, struct vmem_device *device,
 			 struct device_fds *fds)
@@ -467,7 +478,7 @@ static int attach_passed(struct vmem *vmem, struct vmem_device *device,
 	return ret;
 }
 
-/* Where --prealloc looks before it allocates. */
+/* Open the files with the limits that --prealloc checks. */
 static void open_room(struct vmem *vmem)
 {
 	struct error err;
@@ -485,7 +496,7 @@ static void open_room(struct vmem *vmem)
 		vmem->devices[i].room = &vmem->room;
 }
 
-/* Everything up to the isolation. Descriptors taken are -1 in @fds. */
+/* Start, including isolation. Descriptors that are taken over are set to -1. */
 static int start(struct vmem *vmem, struct passed_fds *fds)
 {
 	bool may_attach = fds->control >= 0 || vmem->options.control_path;
@@ -499,7 +510,7 @@ static int start(struct vmem *vmem, struct passed_fds *fds)
 		log_err("event loop: %s", strerror(-ret));
 		return ret;
 	}
-	/* A manager that cannot be told is no reason not to serve. */
+	/* Notifications are optional: continue without them. */
 	ret = notify_open(&vmem->notify, vmem->event);
 	if (ret)
 		log_warning("NOTIFY_SOCKET: %s", strerror(-ret));
@@ -536,8 +547,8 @@ static int start(struct vmem *vmem, struct passed_fds *fds)
 }
 
 /**
- * daemon_new() - start the daemon, up to its loop
- * @vmemp: the daemon, on success
+ * daemon_new() - start the daemon, without running its event loop
+ * @vmemp: set on success
  * @options: command line; strings are not copied
  * @fds: taken over, also on error
  *
@@ -578,7 +589,7 @@ int daemon_new(struct vmem **vmemp, const struct options *options,
 	return 0;
 }
 
-/* One turn: what is ready is done, and how long that takes is noted. */
+/* Dispatch one event source, and measure the time. */
 static int take_turn(struct vmem *vmem)
 {
 	uint64_t began;
@@ -596,7 +607,7 @@ static int take_turn(struct vmem *vmem)
 	return ret;
 }
 
-/* Serve until a signal, or until the VM is gone. Return: 0, or an error. */
+/* Serve until a signal arrives or the VM is gone. Return: 0, or an errno. */
 int daemon_run(struct vmem *vmem)
 {
 	int ret = 0;
@@ -613,7 +624,7 @@ int daemon_run(struct vmem *vmem)
 
 void daemon_free(struct vmem *vmem)
 {
-	/* They have last words for some of control's clients. */
+	/* Devices send last lines to consumers on the control socket. */
 	for (unsigned int i = 0; i < vmem->nr_devices; i++)
 		vmem_device_close(&vmem->devices[i]);
 	control_stop(&vmem->control);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The daemon: what it is made of, its start and end; see daemon.c. */
+/* The daemon: its parts, start and end; see daemon.c. */
 #ifndef VMEM_H
 #define VMEM_H
 
@@ -20,13 +20,15 @@
 /**
  * struct vmem - the daemon
  * @options: command line
- * @event: the loop
- * @notify: service manager
- * @access: what may be touched of the guest's memory, for all devices
- * @room: what memory --prealloc may take; only if a device wants it
- * @isolated: the start is over
- * @devices: @nr_devices of them, as the command line names them
- * @publish_source: a timer, on while a change is to be told
+ * @event: the event loop
+ * @notify: connection to the service manager
+ * @access: guest memory that may be accessed, for all devices
+ * @room: free memory of the host; only opened if a device has --prealloc
+ * @isolated: the start is complete and privileges are dropped
+ * @control: the control socket
+ * @devices: devices in the order of the command line
+ * @nr_devices: number of @devices
+ * @publish_source: timer, enabled while a change has to be published
  */
 struct vmem {
 	struct options options;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Giving back what only the start needed.
+ * Freeing memory that only the start needed.
  *
- * There is a vmemd for each VM, so what one has counts many times. Most of what
- * is resident after the start is code and tables of libraries that were read to
- * link them, to parse options and to build the system call filter, and that are
- * not read again. Pages of files that were never written are dropped from the
- * page table here; the few that are used come back as they are touched, from
- * the page cache. Segments that may be written hold relocations, and stay.
+ * A host runs one vmemd per VM, so its memory use counts many times. Most of
+ * the resident memory after the start is code and tables of libraries, which
+ * were read for linking, for parsing options and for building the system call
+ * filter. These pages are dropped from the page table. The few that are used
+ * again come back from the page cache. Writable segments contain relocations
+ * and are kept.
  */
 #include <elf.h>
 #include <link.h>
@@ -25,7 +25,7 @@ static int drop_segments(struct dl_phdr_info *info,
 {
 	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
 
-	/* The kernel's own object is no file. */
+	/* The vDSO is not backed by a file. */
 	if (info->dlpi_addr == getauxval(AT_SYSINFO_EHDR))
 		return 0;
 	for (int i = 0; i < info->dlpi_phnum; i++) {
@@ -37,13 +37,13 @@ static int drop_segments(struct dl_phdr_info *info,
 			continue;
 		start -= start % page;
 		end += -end % page;
-		/* If not, nothing is lost but memory. */
+		/* A failure only costs memory. */
 		(void)madvise((void *)start, end - start, MADV_DONTNEED);
 	}
 	return 0;
 }
 
-/* To be called once the start is over. */
+/* To be called at the end of the start. */
 void footprint_trim(void)
 {
 	malloc_trim(0);

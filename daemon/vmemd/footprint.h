@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Memory of the daemon's own; see footprint.c. */
+/* Memory use of the daemon itself; see footprint.c. */
 #ifndef FOOTPRINT_H
 #define FOOTPRINT_H
 

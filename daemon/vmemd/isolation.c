@@ -1,31 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Giving up what the daemon does not need.
+ * Dropping the privileges of the daemon.
  *
  * vmemd parses data of a guest, a VMM and operators. If one of them exploits a
- * vulnerability in it, the isolation bounds the damage. It is entered in one step,
- * after the start and before the first byte of such data is read. Exceptions are the
- * file of --restore and the state that is passed at the start, which the start parses.
- * Everything that needs more privileges is done before: opening paths, the netlink
- * socket, reading the service manager's environment.
+ * vulnerability, the isolation bounds the damage. It is entered in one step,
+ * after the start and before the first byte of such data is read. Exceptions
+ * are the file of --restore and the state that is passed at the start, which
+ * the start parses. Everything that needs more privileges is done before:
+ * opening paths and netlink sockets, and reading the service manager's
+ * environment.
  *
- * 1. No new privileges: nothing that might be executed gains any.
- * 2. Nothing can be reached by name any more, as far as the kernel allows that;
- *    see namespaces.c.
- * 3. All capabilities go, from the bounding set too where that is allowed. The
- *    region's descriptor is the authority that is left: plug and unplug by it
- *    need none.
- * 4. Not dumpable: no other process of the same user attaches, and no core
- *    file holds guest memory.
- * 5. A system call filter. Allowed is what syscalls.list has, with the reason
- *    for each; a test traces the daemon and reports missing and unused entries.
- *    Mappings that are executable are not allowed, nor sockets: what the daemon
- *    talks to is connected by then, or connects to it. Everything else fails with
- *    ENOSYS, which the C library has fallbacks for where a newer one tries newer
- *    calls. Calls that nothing here ever makes and that an intruder would want
- *    first - run a program, look into another process - kill the daemon instead,
- *    which leaves a trace, and so does any call of another architecture. The VM
- *    goes on without it.
+ * 1. no_new_privs: no executed program can gain privileges.
+ * 2. Empty namespaces: no object can be reached by name, as far as the kernel
+ *    allows this; see namespaces.c.
+ * 3. No capabilities, also in the bounding set if possible. Plugging and
+ *    unplugging only need the region's descriptor.
+ * 4. Not dumpable: no other process of the same user can attach, and no core
+ *    file contains guest memory.
+ * 5. A system call filter. syscalls.list has the allowed calls and a reason for
+ *    each; a test traces the daemon and reports missing and unused entries.
+ *    Executable mappings and new sockets are not allowed: all peers are
+ *    connected by then, or connect to vmemd. Other calls fail with ENOSYS, for
+ *    which C libraries have fallbacks. Calls that vmemd never makes and that an
+ *    attacker would try first, such as running a program or accessing another
+ *    process, kill the daemon instead, which leaves a trace. A call of another
+ *    architecture kills it, too. The VM keeps running without vmemd.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -43,10 +42,11 @@
 #include "namespaces.h"
 
 /**
- * struct rule - what becomes of a system call
- * @syscall: its number
- * @action: of libseccomp
- * @not_executable: only if its third argument has no PROT_EXEC
+ * struct rule - rule for a system call
+ * @syscall: number of the call
+ * @action: action of libseccomp
+ * @not_executable: the rule only applies without PROT_EXEC in the third
+ *	argument
  */
 struct rule {
 	int syscall;
@@ -69,7 +69,7 @@ static int add_rules(scmp_filter_ctx filter)
 {
 	int ret;
 
-	/* A call of another architecture has other numbers: none is ours. */
+	/* vmemd makes no calls of another architecture. */
 	ret = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH,
 			       SCMP_ACT_KILL_PROCESS);
 	for (size_t i = 0; !ret && i < sizeof(rules) / sizeof(rules[0]); i++)
@@ -96,7 +96,7 @@ int isolation_filter_calls(void)
 static int drop_capabilities(void)
 {
 	capng_clear(CAPNG_SELECT_ALL);
-	/* The bounding set is lowered only with CAP_SETPCAP. */
+	/* Reducing the bounding set needs CAP_SETPCAP. */
 	if (capng_apply(CAPNG_SELECT_BOUNDS))
 		log_debug("the capability bounding set stays as it is");
 	return capng_apply(CAPNG_SELECT_CAPS | CAPNG_SELECT_AMBIENT) ? -EPERM
@@ -104,10 +104,10 @@ static int drop_capabilities(void)
 }
 
 /**
- * isolation_enter() - give up everything that is not needed from here on
- * @tell_users_apart: but the user numbers of peers are
+ * isolation_enter() - drop all privileges that are not needed any more
+ * @tell_users_apart: the user ids of peers must stay distinguishable
  *
- * Return: 0, or a negative errno with a message printed. Not to go on then.
+ * Return: 0; a negative errno with a message printed: the daemon must end.
  */
 int isolation_enter(bool tell_users_apart)
 {
@@ -132,7 +132,7 @@ int isolation_enter(bool tell_users_apart)
 		return ret;
 	}
 #ifdef __SANITIZE_ADDRESS__
-	/* The leak check at exit traces this process, by its /proc. */
+	/* LeakSanitizer traces this process at exit and needs its /proc. */
 	(void)tell_users_apart;
 	log_warning("built with sanitizers: no namespaces and no system call "
 		    "filter");

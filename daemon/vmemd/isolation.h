@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Giving up what the daemon does not need; see isolation.c. */
+/* Dropping the privileges of the daemon; see isolation.c. */
 #ifndef ISOLATION_H
 #define ISOLATION_H
 
@@ -7,7 +7,7 @@
 
 int isolation_enter(bool tell_users_apart);
 
-/* The last step of isolation_enter(), for its test. */
+/* The last step of isolation_enter(), exported for its test. */
 int isolation_filter_calls(void);
 
 #endif /* ISOLATION_H */

@@ -8,7 +8,7 @@
 #include "options.h"
 #include "passed_fds.h"
 
-/* The command line is wrong. */
+/* Exit status for an invalid command line. */
 #define EXIT_USAGE 2
 
 int main(int argc, char **argv)
@@ -26,12 +26,9 @@ int main(int argc, char **argv)
 	if (ret)
 		return standard_output_close("vmemd") ? EXIT_FAILURE
 						      : EXIT_SUCCESS;
-	/*
-	 * Whoever is at the other end of a descriptor, the standard error's
-	 * too, may leave: that is EPIPE, not the end of the daemon.
-	 */
+	/* A peer may close its end, also of standard error: handle EPIPE. */
 	signal(SIGPIPE, SIG_IGN);
-	/* Nor is that a terminal is closed, or that a manager reloads all. */
+	/* A closed terminal, or a manager's reload, must not end the daemon. */
 	signal(SIGHUP, SIG_IGN);
 	log_init(options.log_level);
 	if (passed_fds_take(&fds, &options))

@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Leaving the system's namespaces for empty ones.
+ * Moving to empty namespaces.
  *
- * vmemd works on descriptors that are open by then. Objects that it could reach by
- * name become inaccessible: its root is an empty read-only file system, its network
- * has no interface, and its System V IPC has no objects. Open sockets stay in the
- * namespaces in which they were created, including those of netlink.
+ * vmemd works on descriptors that are open by then. Objects that it could reach
+ * by name become inaccessible: its root is an empty read-only file system, its
+ * network has no interface, and its System V IPC has no objects. Open sockets
+ * stay in the namespaces in which they were created, including netlink sockets.
  *
- * It takes CAP_SYS_ADMIN, or a user namespace to have it in. There our own user
- * is the only one that has a number: the kernel lets us map no other. The control
- * socket could then not distinguish the superuser, which it must serve, from other
- * users. So with a control socket and without the capability the namespaces are
- * kept. The service manager can do all of this before (PrivateUsers=
- * and more), as the unit that comes with vmemd asks for.
+ * This needs CAP_SYS_ADMIN, either held already or gained in a new user
+ * namespace. In a user namespace, only vmemd's own user can be mapped. The
+ * control socket could then not distinguish root, which it must serve, from
+ * other users. So with a control socket and without the capability, the
+ * namespaces are kept. The service manager can do all of this before
+ * (PrivateUsers= and more), which the unit of vmemd requests.
  *
- * The process namespace is kept. A new one would be for children, of which there
- * are none, and there the VMM would have no number to be shown by.
+ * The PID namespace is kept. A new one would apply to children only, and vmemd
+ * has none. The VMM would have no PID in it, which status shows.
  *
- * This is an additional layer; the system call filter is the main one. If the kernel
- * or a container refuses, vmemd continues without it.
+ * This is an additional layer; the system call filter is the main one. If the
+ * kernel or a container refuses, vmemd continues without it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,7 +32,7 @@
 #include "base/log.h"
 #include "namespaces.h"
 
-/* Of a root that is there to be empty; one inode is the root itself. */
+/* Mount options of the empty root; its only inode is the root directory. */
 #define ROOT_FLAGS   (MS_NOSUID | MS_NODEV | MS_NOEXEC)
 #define ROOT_OPTIONS "mode=0555,nr_inodes=1"
 
@@ -46,7 +46,7 @@ static const struct {
 	{"cgroup", CLONE_NEWCGROUP},
 };
 
-/* Our own number stays ours; without /proc it does not, and is not needed. */
+/* Map an id to itself. Without /proc the id is unmapped, which is harmless. */
 static void map_id(const char *path, unsigned int id)
 {
 	char line[64];
@@ -80,9 +80,10 @@ static int leave_users(void)
 }
 
 /*
- * An empty file system goes over the root, and is then found above it. An
- * initramfs cannot be taken away, so chroot(2) has to do there; nobody is left
- * with the capability, or a descriptor of a folder, to get out of it.
+ * Mount an empty file system over the root, and make it the root: "/.." is the
+ * new mount. An initramfs cannot be unmounted, so only chroot(2) applies there.
+ * vmemd cannot escape from it, since it has neither the capability nor a
+ * directory descriptor.
  */
 static int empty_root(void)
 {
@@ -100,10 +101,10 @@ static int empty_root(void)
 }
 
 /**
- * namespaces_leave() - reach nothing by name any more, as far as that goes
- * @tell_users_apart: peers' user numbers are needed from here on
+ * namespaces_leave() - move to empty namespaces, as far as possible
+ * @tell_users_apart: the user ids of peers must stay distinguishable
  *
- * To be called with capabilities that are to be given up, before they are.
+ * To be called before capabilities are dropped.
  */
 void namespaces_leave(bool tell_users_apart)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Namespaces with nothing in them; see namespaces.c. */
+/* Moving to empty namespaces; see namespaces.c. */
 #ifndef NAMESPACES_H
 #define NAMESPACES_H
 

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Notifications to the service manager: the messages of sd_notify(3), over a socket
- * that is opened and connected once, at the start. sd_notify() itself opens one
- * for each message, and so does the watchdog of sd-event; the filter of system
- * calls would have to allow sockets to be opened and connected, to any path
- * that a service may connect to.
+ * Notifications to the service manager: the messages of sd_notify(3), over a
+ * socket that is connected once, at the start. sd_notify() and the watchdog of
+ * sd-event would open a socket for each message. The system call filter would
+ * then have to allow socket(2) and connect(2), to any path.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -29,7 +28,7 @@ static int connect_to(const char *path)
 	socklen_t size;
 	int fd, ret;
 
-	/* A path, or @ and an abstract name. */
+	/* A path, or "@" and an abstract name. */
 	if ((*path != '/' && *path != '@') || !path[1])
 		return -EAFNOSUPPORT;
 	if (length >= sizeof(addr.sun_path))
@@ -51,7 +50,7 @@ static int connect_to(const char *path)
 	return fd;
 }
 
-/* Twice in the time that the manager grants. */
+/* Send a watchdog message twice per timeout. */
 static int on_watchdog(sd_event_source *source,
 		       uint64_t usec __attribute__((unused)), void *arg)
 {
@@ -84,9 +83,11 @@ static int add_sources(struct notify *notify, sd_event *event)
 }
 
 /**
- * notify_open() - find out who wants to know what, from the environment
+ * notify_open() - connect to the service manager named by the environment
+ * @notify: to be closed by notify_close()
+ * @event: the event loop
  *
- * Return: 0, also if nobody does; an errno.
+ * Return: 0, also without a service manager; an errno.
  */
 int notify_open(struct notify *notify, sd_event *event)
 {
@@ -117,7 +118,7 @@ void notify_close(struct notify *notify)
 	notify->fd = -1;
 }
 
-/* Return: whether the manager has it. */
+/* Return: whether the message was sent. */
 static bool send_text(const struct notify *notify, const char *text, int flags)
 {
 	if (notify->fd < 0)
@@ -128,7 +129,7 @@ static bool send_text(const struct notify *notify, const char *text, int flags)
 	return false;
 }
 
-/* Send the status if the manager does not know it, and then not for a while. */
+/* Send the status if it has changed, and start the minimum interval. */
 static void send_status(struct notify *notify)
 {
 	if (notify->fd < 0 || !strcmp(notify->status, notify->sent))
@@ -148,11 +149,12 @@ static int on_status(sd_event_source *source __attribute__((unused)),
 }
 
 /**
- * notify_status() - the status is this now
- * @format: as of printf(3), with the text after "STATUS="
+ * notify_status() - set the status
+ * @notify: the service manager
+ * @format: format of printf(3) for the text after "STATUS="
  *
- * It is sent when it has changed, at most once in NOTIFY_STATUS_USEC. What it is
- * last is always sent.
+ * A changed status is sent, at most once per NOTIFY_STATUS_USEC. The last
+ * status is always sent.
  */
 void notify_status(struct notify *notify, const char *format, ...)
 {
@@ -170,7 +172,7 @@ void notify_status(struct notify *notify, const char *format, ...)
 		send_status(notify);
 }
 
-/* What the manager has no room for is lost: it is news, and there is more. */
+/* Send a message; it is dropped if the socket's buffer is full. */
 void notify_send(const struct notify *notify, const char *format, ...)
 {
 	char text[NOTIFY_TEXT_MAX];
@@ -183,10 +185,12 @@ void notify_send(const struct notify *notify, const char *format, ...)
 }
 
 /**
- * notify_store() - leave a descriptor with the manager
- * @name: by which it comes back if this process ends and is started again; the
- *	manager is not to take one out by itself that says it has hung up
- * @fd: stays ours
+ * notify_store() - store a descriptor with the service manager
+ * @notify: the service manager
+ * @name: name by which the descriptor is passed to a restarted vmemd
+ * @fd: the descriptor; stays the caller's
+ *
+ * FDPOLL=0 keeps the manager from dropping a descriptor that polls as hung up.
  */
 void notify_store(const struct notify *notify, const char *name, int fd)
 {
@@ -202,7 +206,7 @@ void notify_store(const struct notify *notify, const char *name, int fd)
 			    strerror(errno));
 }
 
-/* This is said once, and waited for. */
+/* Report readiness. It is reported once, so this waits for buffer space. */
 void notify_ready(const struct notify *notify)
 {
 	send_text(notify, "READY=1", 0);

@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Word to the service manager; see notify.c. */
+/* Notifications to the service manager; see notify.c. */
 #ifndef NOTIFY_H
 #define NOTIFY_H
 
 #include <systemd/sd-event.h>
 
-/* Longest message. */
+/* Size of a message, including the NUL. */
 #define NOTIFY_TEXT_MAX 256
 
-/* The status is sent no more often than this, however often it changes. */
+/* Minimum interval between two status messages. */
 #define NOTIFY_STATUS_USEC 1000000ULL
 
 /**
- * struct notify - the way to the service manager
- * @fd: connected datagram socket, -1 if nobody wants to know
- * @status: as it is
- * @sent: as the manager knows it
- * @status_source: a timer, on for NOTIFY_STATUS_USEC after the status was sent
- * @watchdog_usec: how often the manager is to be told that the loop turns
- * @watchdog_source: a timer for that
+ * struct notify - connection to the service manager
+ * @fd: connected datagram socket; -1: no service manager
+ * @status: current status message
+ * @sent: last status message that was sent
+ * @status_source: timer, enabled for NOTIFY_STATUS_USEC after a status message
+ * @watchdog_usec: timeout of the manager's watchdog
+ * @watchdog_source: timer for watchdog messages
  */
 struct notify {
 	int fd;

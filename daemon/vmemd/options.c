@@ -11,10 +11,10 @@
 #include "common/standard_fds.h"
 #include "options.h"
 
-/* Blocks as the kernel's regions have them: a huge page of x86. */
+/* Smallest and default block size, as in the kernel: a huge page of x86. */
 #define BLOCK_SIZE_MIN (2ULL << 20)
 
-/* More than any processor addresses; no sum of sizes overflows. */
+/* Largest region: more than a CPU addresses, so that sums cannot overflow. */
 #define REGION_SIZE_MAX (1ULL << 48)
 
 static const char help[] =
@@ -169,7 +169,7 @@ static int parse_number(const char *text, uint16_t *number)
 	return 0;
 }
 
-/* 0 is auto. The module has at most 65535 memslots of a region. */
+/* "auto" is 0. A region in the kernel has at most 65535 memslots. */
 static int parse_memslots(const char *text, uint32_t *most)
 {
 	uint16_t number;
@@ -215,7 +215,7 @@ static int parse_size(const char *name, uint64_t *size)
 	return 0;
 }
 
-/* Of --backing vmm. */
+/* Parse an option for --backing vmm. */
 static int parse_vmm_option(struct device_options *device, int opt)
 {
 	switch (opt) {
@@ -241,7 +241,7 @@ static bool power_of_two(uint64_t value)
 	return value && !(value & (value - 1));
 }
 
-/* Do the options of --backing vmm fit together? Fills in what was left out. */
+/* Check the options for --backing vmm, and set defaults. */
 static int complete_vmm(struct device_options *device)
 {
 	if (!device->vmm)
@@ -279,8 +279,9 @@ static int complete_vmm(struct device_options *device)
 }
 
 /*
- * It becomes part of the names of descriptors, which have no colons and are
- * lists in the environment, and stands where a device's number may stand.
+ * Is this a valid name of a device? It becomes part of descriptor names, which
+ * cannot contain colons. It cannot look like a number, since "device" accepts
+ * both names and numbers.
  */
 static bool is_name(const char *text)
 {
@@ -391,10 +392,13 @@ static int parse_one(struct options *options, int opt)
 }
 
 /**
- * options_parse() - read the command line
+ * options_parse() - parse the command line
+ * @options: set on success
+ * @argc: of main()
+ * @argv: of main()
  *
- * Return: 0; 1 if it was --help or --version, which is done; -EINVAL with a
- * message printed.
+ * Return: 0; 1: --help or --version has been executed; -EINVAL with a message
+ * printed.
  */
 int options_parse(struct options *options, int argc, char **argv)
 {

@@ -10,33 +10,38 @@
 #include "device/budget.h"
 
 /*
- * Devices of one VM. One for each NUMA node of the guest is common, and large
- * machines have 16.
+ * Maximum number of devices per VM. One per NUMA node of the guest is common,
+ * and large machines have 16 nodes.
  */
 #define VMEM_MAX_DEVICES 16
 
 /*
- * Longest name of a device. With what it is a name for, it is to be the name of
- * a descriptor, which may have 255 bytes, and fit a line.
+ * Maximum length of a device's name. The name becomes part of descriptor names,
+ * which have up to 255 bytes, and of lines of output.
  */
 #define DEVICE_NAME_MAX 31
 
 /**
- * struct device_options - of one device
- * @name: as the command line has it, not copied; NULL if it has none
- * @given: there were options of it
- * @budget: how its region is to be cut into memslots
- * @vhost_user_path: listen here for front ends; NULL if not given
- * @requested_size: initial requested size in bytes, where @has_requested_size
- * @node: ACPI proximity domain, where @has_node
+ * struct device_options - options of one device
+ * @name: name on the command line, not copied; NULL: none
+ * @given: the command line has options for this device
+ * @budget: settings for the region's memslots
+ * @vhost_user_path: path of the vhost-user socket; NULL: not given
+ * @requested_size: initial requested size in bytes, if @has_requested_size
+ * @has_requested_size: --requested-size is given
+ * @node: ACPI proximity domain, if @has_node
+ * @has_node: --node is given
  * @prealloc: allocate memory before blocks are plugged
- * @unplugged_cap: bytes that unplugged blocks may have, where
- *	@has_unplugged_cap
+ * @unplugged_cap: bytes that unplugged blocks may use, if @has_unplugged_cap
+ * @has_unplugged_cap: --unplugged-cap is given
  * @packed: offer packed virtqueues
- * @restore_path: file of the state to begin with; NULL if not given
- * @vmm: the front end maps memory that vmemd makes; else it is the kernel's region
- * @region_size, @block_size, @slot_size: of that memory in bytes; 0 if not given
- * @gpa: where it is in the guest, 0 if that is not known yet
+ * @restore_path: file with the state to restore; NULL: not given
+ * @vmm: vmemd creates the memory, and the front end maps it; false: the region
+ *	is in the kernel
+ * @region_size: bytes in this memory, if @vmm
+ * @block_size: bytes per block, if @vmm
+ * @slot_size: bytes in the first slot, if @vmm
+ * @gpa: guest address of this memory; 0: not known yet
  */
 struct device_options {
 	const char *name;
@@ -61,10 +66,10 @@ struct device_options {
 
 /**
  * struct options - command line
- * @devices: @nr_devices of them, at least one; only the first may be without a
- *	name
- * @control_path: listen here for vmemctl; NULL if not given
- * @log_level: least important messages that are shown
+ * @devices: the devices; only the first may be without a name
+ * @nr_devices: number of @devices, at least one
+ * @control_path: path of the control socket; NULL: not given
+ * @log_level: least severe level that is logged
  */
 struct options {
 	struct device_options devices[VMEM_MAX_DEVICES];

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Descriptors that were handed over by the socket activation protocol.
+ * Descriptors that are passed by the socket activation protocol.
  *
- * A descriptor of a device is named by its kind, "region", "memory", "state",
- * "consumers" or "vhost-user"; of a device that has a name, by that as well,
- * "region-NAME".
- * The first device's may always go without: whoever starts one device need not
- * think of names.
+ * The name of a device's descriptor is its kind: "region", "memory", "state",
+ * "consumers" or "vhost-user". For a named device, the name follows:
+ * "region-NAME". It may be omitted for the first device, so that a single
+ * device needs no name.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -21,9 +20,10 @@
 #include "passed_fds.h"
 
 /**
- * passed_fd_name() - by which name a device's descriptor comes
+ * passed_fd_name() - get the name of a device's descriptor
+ * @device: options of the device
  * @kind: "region", "memory", "state", "consumers" or "vhost-user"
- * @name: filled
+ * @name: set to the name
  *
  * Return: @name.
  */
@@ -35,7 +35,7 @@ const char *passed_fd_name(const struct device_options *device,
 	return name;
 }
 
-/* Is this the name of a descriptor of that kind, of device @index? */
+/* Is this the name of the descriptor of kind @kind of device @index? */
 static bool is_named(const char *name, const char *kind,
 		     const struct options *options, unsigned int index)
 {
@@ -47,7 +47,7 @@ static bool is_named(const char *name, const char *kind,
 		       passed_fd_name(&options->devices[index], kind, full));
 }
 
-/* Where the descriptor of this name belongs; NULL if nowhere. */
+/* Place in @fds of the descriptor with this name; NULL: none. */
 static int *find_place(struct passed_fds *fds, const struct options *options,
 		       const char *name)
 {
@@ -90,8 +90,9 @@ static int take_named(struct passed_fds *fds, const struct options *options,
 }
 
 /*
- * Memory that vmemd makes itself may come alone: it is kept first, and a daemon
- * may have been killed before its state was. Whether it is new is seen later.
+ * With --backing vmm, memory may come without a state: it is stored first, and
+ * vmemd may have been killed before it stored the state. vmm.c checks later
+ * that such memory is empty.
  */
 static int check_pairs(const struct passed_fds *fds,
 		       const struct options *options)
@@ -112,8 +113,9 @@ static int check_pairs(const struct passed_fds *fds,
 }
 
 /**
- * passed_fds_take() - take what the socket activation protocol hands over
- * @fds: filled
+ * passed_fds_take() - take the descriptors of the socket activation protocol
+ * @fds: set, also on error
+ * @options: command line
  *
  * Return: 0; -EINVAL or an errno of sd_listen_fds_with_names(), with a message
  * printed.

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Descriptors that were handed over at the start; see passed_fds.c. */
+/* Descriptors that were passed at the start; see passed_fds.c. */
 #ifndef PASSED_FDS_H
 #define PASSED_FDS_H
 
 #include "options.h"
 
-/* Longest name of a descriptor: its kind, a dash, and its device's name. */
+/* Size of a descriptor's name: kind, dash, device name and NUL. */
 #define PASSED_FD_NAME_MAX (sizeof("vhost-user-") + DEVICE_NAME_MAX)
 
-/* Descriptors of one device; -1 where there is none. */
+/* Descriptors of one device; -1: not passed. */
 struct device_fds {
 	int region;
 	int memory;
@@ -17,7 +17,7 @@ struct device_fds {
 	int vhost_user;
 };
 
-/* All of them. */
+/* All passed descriptors. */
 struct passed_fds {
 	struct device_fds devices[VMEM_MAX_DEVICES];
 	int control;

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A set of block numbers: a bit each, and counts above them.
+ * A set of block numbers: a bitmap, and several levels of counts above it.
  *
- * A guest chooses the blocks that it plugs, and each request searches the set. A
- * region of 4 TiB in blocks of 4 KiB has 16 million words of bits, and a search of
- * all of them would delay all other work of the daemon. So the bits are the lowest
- * of several levels. Each count above them covers 64 words, or 64 counts of the
- * level below. A search skips a count if all of its blocks are in the set, or none
- * is, and it looks for the opposite. Regardless of size and contents, a search reads
- * at most 64 entries of a level on its way up, and again on its way down.
+ * A guest chooses the blocks that it plugs, and each request searches the set.
+ * A region of 4 TiB in blocks of 4 KiB has 16 million words of bits. Searching
+ * all of them would delay all other work of the daemon. So a count at the lowest
+ * level covers 64 words, and a count at a higher level covers 64 counts of the
+ * level below. A search for a block in the set skips counts of 0, and a search
+ * for a block not in the set skips full counts. Whatever the size and contents,
+ * a search reads at most 64 entries per level on its way up, and again on its
+ * way down.
  *
- * Memory is touched only where blocks are or were in the set.
+ * The set only touches memory for blocks that are or were in it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -20,10 +21,10 @@
 
 #define WORD_BITS 64
 
-/* A level has one entry for so many of the level below. */
+/* An entry covers this many entries of the level below, as a power of two. */
 #define FAN_SHIFT 6
 
-/* Blocks of an entry, as a power of two. */
+/* Number of blocks of an entry, as a power of two. */
 static unsigned int shift_of(unsigned int level)
 {
 	return FAN_SHIFT * (level + 2);
@@ -39,7 +40,7 @@ static uint64_t words(uint64_t nr)
 	return nr / WORD_BITS + (nr % WORD_BITS != 0);
 }
 
-/* Bits of a word from @bit on, at most @nr of them; @nr is not 0. */
+/* Mask of up to @nr bits of a word, starting at @bit; @nr is not 0. */
 static uint64_t mask(unsigned int bit, uint64_t nr)
 {
 	uint64_t high =
@@ -48,7 +49,7 @@ static uint64_t mask(unsigned int bit, uint64_t nr)
 	return high & (~0ULL << bit);
 }
 
-/* Bits of the word that @at is in, from there on, of blocks below @end. */
+/* Mask of the blocks from @at to @end - 1 in the word of @at. */
 static uint64_t bits_from(uint64_t at, uint64_t end)
 {
 	return mask(at % WORD_BITS, end - at);
@@ -59,13 +60,13 @@ static uint64_t next_word(uint64_t at)
 	return (at / WORD_BITS + 1) * WORD_BITS;
 }
 
-/* Entries of a level are there for all blocks. */
+/* Number of entries of a level. */
 static uint64_t entries(uint64_t nr, unsigned int level)
 {
 	return (nr >> shift_of(level)) + 1;
 }
 
-/* Pages are touched only as blocks are set. Return: 0, or -ENOMEM. */
+/* Make an empty set, without touching its memory. Return: 0, or -ENOMEM. */
 int blocks_init(struct blocks *blocks, uint64_t nr)
 {
 	memset(blocks, 0, sizeof(*blocks));
@@ -92,9 +93,9 @@ void blocks_free(struct blocks *blocks)
 	memset(blocks, 0, sizeof(*blocks));
 }
 
-/* --- Changing --- */
+/* --- Changes --- */
 
-/* Bits of a word come into the set. */
+/* Add blocks of a word to the set. */
 static void set_bits(struct blocks *blocks, uint64_t word, uint64_t bits)
 {
 	unsigned int nr = __builtin_popcountll(bits & ~blocks->map[word]);
@@ -121,7 +122,7 @@ static void clear_bits(struct blocks *blocks, uint64_t word, uint64_t bits)
 		blocks->counts[i][word * WORD_BITS >> shift_of(i)] -= nr;
 }
 
-/* Of all ranges here the caller has checked that they end in the universe. */
+/* For all functions here, the caller has checked that ranges are valid. */
 void blocks_set(struct blocks *blocks, uint64_t first, uint64_t nr)
 {
 	uint64_t at = first, end = first + nr;
@@ -142,7 +143,7 @@ void blocks_clear(struct blocks *blocks, uint64_t first, uint64_t nr)
 	}
 }
 
-/* Out of one set into another, which is of as many blocks: by words. */
+/* Move blocks from one set to another of the same size, word by word. */
 void blocks_move(struct blocks *from, struct blocks *to, uint64_t first,
 		 uint64_t nr)
 {
@@ -158,7 +159,7 @@ void blocks_move(struct blocks *from, struct blocks *to, uint64_t first,
 	}
 }
 
-/* Both sets are of as many blocks. */
+/* Both sets have the same number of possible blocks. */
 void blocks_add(struct blocks *blocks, const struct blocks *more)
 {
 	uint64_t at = 0;
@@ -171,7 +172,7 @@ void blocks_add(struct blocks *blocks, const struct blocks *more)
 
 void blocks_remove(struct blocks *blocks, const struct blocks *less)
 {
-	/* Only words that both have bits in matter. */
+	/* Only words with bits in both sets change: search the smaller set. */
 	const struct blocks *fewer = less->set < blocks->set ? less : blocks;
 	uint64_t at = 0;
 
@@ -181,9 +182,9 @@ void blocks_remove(struct blocks *blocks, const struct blocks *less)
 	}
 }
 
-/* --- Searching --- */
+/* --- Searches --- */
 
-/* Has no block of an entry what is looked for? */
+/* Is there no block with state @set in an entry? */
 static bool none(const struct blocks *blocks, unsigned int level,
 		 uint64_t entry, bool set)
 {
@@ -193,7 +194,7 @@ static bool none(const struct blocks *blocks, unsigned int level,
 	return blocks->counts[level][entry] == (set ? 0 : all);
 }
 
-/* Where the highest entry ends that @at is in and that has none; @at: no such. */
+/* End of the largest entry around @at without a hit; @at if it has one. */
 static uint64_t skip(const struct blocks *blocks, uint64_t at, bool set)
 {
 	for (unsigned int level = BLOCKS_LEVELS; level-- > 0;) {
@@ -206,10 +207,13 @@ static uint64_t skip(const struct blocks *blocks, uint64_t at, bool set)
 }
 
 /**
- * blocks_next_until() - first number from @from on that is in the set, or is not
- * @end: where to stop, at most blocks->nr
+ * blocks_next_until() - find the first block of a range with a given state
+ * @blocks: the set
+ * @from: start of the range
+ * @end: end of the range, exclusive, at most blocks->nr
+ * @set: true: a block in the set; false: a block not in the set
  *
- * Return: the number, or @end.
+ * Return: the block, or @end.
  */
 uint64_t blocks_next_until(const struct blocks *blocks, uint64_t from,
 			   uint64_t end, bool set)
@@ -238,13 +242,13 @@ uint64_t blocks_next_until(const struct blocks *blocks, uint64_t from,
 	return end;
 }
 
-/* The same in all of the set. Return: the number, or blocks->nr. */
+/* The same without an end. Return: the block, or blocks->nr. */
 uint64_t blocks_next(const struct blocks *blocks, uint64_t from, bool set)
 {
 	return blocks_next_until(blocks, from, blocks->nr, set);
 }
 
-/* How many of a range are in the set. */
+/* Number of blocks of a range that are in the set. */
 uint64_t blocks_count(const struct blocks *blocks, uint64_t first, uint64_t nr)
 {
 	uint64_t at = first, end = first + nr, count = 0;
@@ -255,7 +259,7 @@ uint64_t blocks_count(const struct blocks *blocks, uint64_t first, uint64_t nr)
 		unsigned int level = BLOCKS_LEVELS;
 
 		work_add(blocks->work, 1);
-		/* The largest entry that begins here and ends in the range. */
+		/* Find the largest entry that begins here within the range. */
 		while (level-- > 0)
 			if (!(at & ((1ULL << shift_of(level)) - 1)) &&
 			    end - at >= 1ULL << shift_of(level))
@@ -272,7 +276,7 @@ uint64_t blocks_count(const struct blocks *blocks, uint64_t first, uint64_t nr)
 	return count;
 }
 
-/* One more than the highest number in the set below @end, 0 if there is none. */
+/* The highest block in the set below @end, plus one; 0: there is none. */
 uint64_t blocks_end_before(const struct blocks *blocks, uint64_t end)
 {
 	uint64_t at = end;
@@ -298,20 +302,22 @@ uint64_t blocks_end_before(const struct blocks *blocks, uint64_t end)
 	return 0;
 }
 
-/* The same in all of the set. */
+/* The same without a limit. */
 uint64_t blocks_end(const struct blocks *blocks)
 {
 	return blocks_end_before(blocks, blocks->nr);
 }
 
 /**
- * blocks_next_missing() - first number that is in one set and not in another
- * @in: the other set, of as many blocks
- * @from, @end: where to begin and to stop
+ * blocks_next_missing() - find the first block that another set lacks
+ * @blocks: the set that has the block
+ * @in: the set that lacks the block, of the same size
+ * @from: start of the search
+ * @end: end of the search, exclusive
  *
- * What both have is passed over a word at a time.
+ * Blocks in both sets are skipped one word at a time.
  *
- * Return: the number, or @end.
+ * Return: the block, or @end.
  */
 uint64_t blocks_next_missing(const struct blocks *blocks,
 			     const struct blocks *in, uint64_t from,
@@ -327,7 +333,7 @@ uint64_t blocks_next_missing(const struct blocks *blocks,
 		if (hits)
 			return word * WORD_BITS + __builtin_ctzll(hits);
 		at = next_word(at);
-		/* Where the other one has all, nothing is missing. */
+		/* Skip entries of which the other set has all blocks. */
 		if (at < end)
 			at = skip(in, at, false);
 	}

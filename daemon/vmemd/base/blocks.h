@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A set of block numbers, with ranges as the unit of work; see blocks.c. */
+/* A set of block numbers, searched and changed by ranges; see blocks.c. */
 #ifndef BLOCKS_H
 #define BLOCKS_H
 
@@ -13,12 +13,12 @@
 
 /**
  * struct blocks - a set of block numbers 0 to @nr - 1
- * @map: bit n % 64 of word n / 64 tells whether n is in the set
- * @counts: how many are in the set, of each 64 words and of each 64 counts of
- *	the level below
- * @nr: size of the universe
- * @set: how many are in the set
- * @work: counts what is looked at, NULL: nobody does. Not owned
+ * @map: bitmap; bit n % 64 of word n / 64 is set if n is in the set
+ * @counts: number of blocks in the set per 64 words of @map, and per 64 counts
+ *	of the level below
+ * @nr: number of possible blocks
+ * @set: number of blocks in the set
+ * @work: counts words and counts that are read; NULL: not counted. Not owned
  */
 struct blocks {
 	uint64_t *map;

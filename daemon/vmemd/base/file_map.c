@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Part of a file, mapped in whole pages of it.
+ * A mapping of part of a file, in whole pages.
  *
- * The pages of hugetlbfs are huge ones. mmap(2) takes any length there and maps
- * whole pages; munmap(2), and mmap(2) with MAP_FIXED over such a mapping, refuse
- * a length that is not of whole pages. So a mapping begins and ends at pages of
- * its file, and is unmapped with the length that it really has.
+ * hugetlbfs files have huge pages. mmap(2) accepts any length and maps whole
+ * pages. munmap(2), and mmap(2) with MAP_FIXED over such a mapping, refuse a
+ * length that is not a multiple of the page size. So mappings here begin and
+ * end at page boundaries of the file, and are unmapped with their real length.
  */
 #include <errno.h>
 #include <string.h>
@@ -16,7 +16,7 @@
 #include "base/file_map.h"
 #include "base/log.h"
 
-/* The page size of a file, on hugetlbfs its block size; 0 with errno set. */
+/* Page size of a file; its block size on hugetlbfs. 0: an error, see errno. */
 static uint64_t page_of(int fd)
 {
 	struct statfs fs;
@@ -30,9 +30,12 @@ static uint64_t page_of(int fd)
 }
 
 /**
- * file_map_open() - map part of a file, to read and write, shared
- * @offset, @size: the part, bytes; need not be of whole pages
- * @flags: of mmap(2), besides MAP_SHARED
+ * file_map_open() - map part of a file, shared and writable
+ * @map: set on success
+ * @fd: the file
+ * @offset: start of the part in the file, not necessarily of a page
+ * @size: bytes in the part
+ * @flags: flags of mmap(2) in addition to MAP_SHARED
  *
  * Return: 0; -EOVERFLOW; an errno of fstatfs(2) or mmap(2).
  */
@@ -61,10 +64,10 @@ int file_map_open(struct file_map *map, int fd, uint64_t offset, uint64_t size,
 	return 0;
 }
 
-/* Does nothing if there is no mapping. */
+/* Unmap. Does nothing if there is no mapping. */
 void file_map_close(struct file_map *map)
 {
-	/* Should not be. Say so, since the memory stays allocated by it. */
+	/* This should not fail; if it does, the memory stays in use. */
 	if (map->start && munmap(map->start, map->size) < 0)
 		log_err("a mapping of %zu bytes cannot be unmapped: %s",
 			map->size, strerror(errno));

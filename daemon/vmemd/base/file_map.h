@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Part of a file, mapped in whole pages of it; see file_map.c. */
+/* A mapping of part of a file, in whole pages; see file_map.c. */
 #ifndef FILE_MAP_H
 #define FILE_MAP_H
 
@@ -7,10 +7,10 @@
 #include <stdint.h>
 
 /**
- * struct file_map - part of a file in memory
- * @start, @size: the mapping, whole pages of the file; @start is NULL without
- *	one
- * @at: where the part is in it
+ * struct file_map - a mapping of part of a file
+ * @start: start of the mapping; NULL: none
+ * @size: bytes in the mapping, whole pages of the file
+ * @at: address of the requested part in the mapping
  */
 struct file_map {
 	void *start;

@@ -2,9 +2,9 @@
 /*
  * A listening socket in the event loop.
  *
- * If a connection cannot be accepted for lack of descriptors or memory, it stays
- * queued and the socket stays readable. The event loop would then call the handler
- * without a pause, so the socket is ignored for a while.
+ * If a connection cannot be accepted for lack of descriptors or memory, it
+ * stays queued and the socket stays readable. The event loop would then call
+ * the handler without a pause, so the socket is ignored for a while.
  */
 #include <errno.h>
 #include <string.h>
@@ -15,7 +15,7 @@
 #include "base/listener.h"
 #include "common/fd.h"
 
-/* For how long. */
+/* Time for which the socket is ignored. */
 #define AGAIN_USEC 1000000ULL
 
 void listener_init(struct listener *listener, const char *name,
@@ -60,7 +60,9 @@ static int on_again(sd_event_source *source __attribute__((unused)),
 
 /**
  * listener_start() - accept connections
- * @fd: listening stream socket; owned from here, also on error
+ * @listener: initialised by listener_init()
+ * @event: the event loop
+ * @fd: listening stream socket; taken over, also on error
  *
  * Return: 0; an errno of fcntl(2) or sd-event's.
  */
@@ -85,7 +87,7 @@ int listener_start(struct listener *listener, sd_event *event, int fd)
 	return ret < 0 ? ret : 0;
 }
 
-/* While it is off, connections wait in the socket's backlog. */
+/* While the listener is off, connections wait in the socket's backlog. */
 void listener_enable(struct listener *listener, bool on)
 {
 	listener->on = on;

@@ -11,12 +11,15 @@
 
 /**
  * struct listener - a listening socket
- * @name: for messages
- * @label: for messages, see log.h; not owned
- * @fd: -1 if there is none
- * @accepted: takes over a connection, non-blocking
+ * @name: kind of connections, for messages
+ * @label: prefix of messages, see log.h; not owned
+ * @fd: the socket; -1: none
+ * @source: event source of the socket
+ * @again_source: timer that enables @source after a failure
+ * @accepted: takes over a new connection, which is non-blocking
  * @arg: for @accepted
- * @on: connections are wanted
+ * @on: connections are accepted
+ * @limit: rate limit for messages that clients can cause
  */
 struct listener {
 	const char *name;

@@ -3,13 +3,14 @@
  * Messages to standard error. Each is one write of one line: nothing is
  * buffered, so that nothing is lost when the process is killed.
  *
- * Logging does not block. The reader of standard error may have stopped: the VMM
- * that started vmemd, or a suspended terminal. A message for which there is no room
- * is dropped, and the next message that is written has the number of dropped ones.
- * Another writer that fills the pipe at that moment can still cause a wait.
+ * Logging does not block. The reader of standard error may have stopped: the
+ * VMM that started vmemd, or a suspended terminal. A message for which there is
+ * no room is dropped, and the next message that is written has the number of
+ * dropped ones. Another writer that fills the pipe at that moment can still
+ * cause a wait.
  *
- * The level belongs to the process, as standard error does. It is the only state of
- * this program outside of a context structure.
+ * The level belongs to the process, as standard error does. It is the only
+ * state of this program outside of a context structure.
  */
 #include <errno.h>
 #include <poll.h>
@@ -35,7 +36,7 @@
 static struct {
 	enum log_level level;
 	bool journal;
-	/* Messages for which there was no room. */
+	/* Number of dropped messages that has not been reported yet. */
 	unsigned int lost;
 } log_state = {.level = LOG_LEVEL_INFO};
 
@@ -63,9 +64,9 @@ int log_level_from_name(const char *name)
 }
 
 /*
- * Is standard error the journal's? A process inherits JOURNAL_STREAM also when
- * its standard error has been redirected, so systemd.exec(5) has it hold device
- * and inode of the stream, to be compared.
+ * Is standard error connected to the journal? JOURNAL_STREAM has the device and
+ * inode number of the stream, see systemd.exec(5). They are compared because a
+ * process inherits the variable even if its standard error is redirected.
  */
 static bool is_journal(void)
 {
@@ -88,7 +89,7 @@ void log_init(enum log_level level)
 	log_state.journal = is_journal();
 }
 
-/* A pipe that has room has it for a line: LOG_LINE_MAX is below PIPE_BUF. */
+/* A writable pipe has room for a line, since LOG_LINE_MAX is below PIPE_BUF. */
 static bool has_room(void)
 {
 	struct pollfd pfd = {.fd = STDERR_FILENO, .events = POLLOUT};
@@ -96,7 +97,7 @@ static bool has_room(void)
 	return poll(&pfd, 1, 0) > 0 && pfd.revents & POLLOUT;
 }
 
-/* A peer's text must not forge lines, nor steer terminals. */
+/* Text of a peer must not forge lines or control terminals. */
 static void blank_controls(char *line, size_t len)
 {
 	for (size_t i = 0; i < len;) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Messages to standard error, with the journal's priority prefix there. */
+/* Messages to standard error, with a priority prefix for the journal. */
 #ifndef LOG_H
 #define LOG_H
 
@@ -14,9 +14,9 @@ enum log_level {
 };
 
 /*
- * What a guest or a peer can cause at will is logged through one of these, so
- * that it cannot fill the log: LOG_LIMIT_BURST messages in any
- * LOG_LIMIT_SECONDS, and then how many were left out.
+ * Rate limit for messages that a guest or a peer can cause, so that it cannot
+ * fill the log: LOG_LIMIT_BURST messages in LOG_LIMIT_SECONDS, followed by the
+ * number of suppressed ones.
  */
 #define LOG_LIMIT_BURST	  10
 #define LOG_LIMIT_SECONDS 10
@@ -31,8 +31,8 @@ int log_level_from_name(const char *name);
 void log_init(enum log_level level);
 
 /*
- * A label says what a message is about where there may be several of it: it is
- * put before the text as it is ("node0: "). NULL and "" say nothing.
+ * A label is a prefix that says which of several objects a message is about,
+ * e.g. "node0: ". NULL and "" mean no label.
  */
 void log_message(enum log_level level, const char *label, const char *format,
 		 ...) __attribute__((format(printf, 3, 4)));

@@ -2,17 +2,17 @@
 /*
  * The process at the other end of a socket.
  *
- * A pidfd stands for one process, whatever becomes of its number. It polls
- * readable when all threads have ended, and by then the process's descriptors
- * are closed and its memory is unmapped: what it had mapped is unmapped as well.
- * A socket that has hung up says less, since a process that is killed closes one
- * descriptor after the other.
+ * A pidfd refers to one process, even if the PID is used again. It polls
+ * readable once all threads have ended. By then the process's descriptors are
+ * closed, and all its mappings are gone. The hangup of a socket does not imply
+ * this, because a killed process closes its descriptors one after the other.
  *
- * Linux 6.5 gives the pidfd of a socket's peer (SO_PEERPIDFD). Before that it is
- * opened by number. If the peer had ended and its number was used again by then,
- * the pidfd is another process's, and outlives the peer: who waits for its end
- * waits too long, but does not go on too early. From Linux 6.9 on the inode
- * number of a pidfd tells processes apart, also over a restart of ours.
+ * Linux 6.5 and later returns the pidfd of a socket's peer (SO_PEERPIDFD).
+ * Earlier kernels need pidfd_open(2). If the peer has ended and its PID is in
+ * use again by then, the pidfd refers to another process. This process ends
+ * later than the peer, so the peer's end is noticed too late, but never too
+ * early. On Linux 6.9 and later, the inode number of a pidfd identifies the
+ * process, also across restarts of vmemd.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -25,7 +25,7 @@
 #include "base/peer.h"
 #include "common/fd.h"
 
-/* Not in the headers of older systems. */
+/* Missing in the headers of older systems. */
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
 #endif
@@ -33,7 +33,7 @@
 #define PID_FS_MAGIC 0x50494446
 #endif
 
-/* Before Linux 6.9 all pidfds have the same inode. */
+/* Unique id of a process; 0: before Linux 6.9 all pidfds share one inode. */
 static uint64_t id_of(int pidfd)
 {
 	struct statfs fs;
@@ -51,10 +51,11 @@ static int open_pid(pid_t pid)
 }
 
 /**
- * peer_of_socket() - who has connected a UNIX socket
+ * peer_of_socket() - get the process that connected a UNIX socket
  * @peer: to be closed by peer_close()
+ * @fd: the socket
  *
- * Return: 0, also if the process is not known; an errno of getsockopt(2).
+ * Return: 0, also if the process is unknown; an errno of getsockopt(2).
  */
 int peer_of_socket(struct peer *peer, int fd)
 {
@@ -76,8 +77,8 @@ int peer_of_socket(struct peer *peer, int fd)
 }
 
 /*
- * Does an error of pidfd_open(2) say that no process has the number? It may be a
- * thread's now: EINVAL, and ENOENT since Linux 6.9.
+ * Does an error of pidfd_open(2) mean that no process has the PID? The number
+ * may be a thread's: EINVAL, or ENOENT since Linux 6.9.
  */
 static bool number_is_free(int error)
 {
@@ -85,10 +86,10 @@ static bool number_is_free(int error)
 }
 
 /**
- * peer_find() - the process of a peer that is known by its numbers
- * @peer: its @pid is of our PID namespace; gets a @pidfd if there is one
+ * peer_find() - open the process of a peer by PID and id
+ * @peer: has a PID of vmemd's PID namespace; its pidfd is set if possible
  *
- * Return: 0; -ESRCH it has ended.
+ * Return: 0; -ESRCH: the process has ended.
  */
 int peer_find(struct peer *peer)
 {
@@ -100,12 +101,12 @@ int peer_find(struct peer *peer)
 	id = id_of(peer->pidfd);
 	if (!peer->id || !id || peer->id == id)
 		return 0;
-	/* The number is another process's now. */
+	/* Another process has the PID now. */
 	fd_close(&peer->pidfd);
 	return -ESRCH;
 }
 
-/* Can both be the same process? Also where that is not known. */
+/* Can both be the same process? True if this is unknown. */
 bool peer_may_be(const struct peer *peer, const struct peer *other)
 {
 	if (peer->id && other->id)
@@ -119,8 +120,8 @@ void peer_close(struct peer *peer)
 }
 
 /*
- * Which PID namespace our numbers are of; 0: not known. To be asked before the
- * file system is out of reach.
+ * The PID namespace of vmemd; 0: unknown. To be called while /proc is still
+ * accessible.
  */
 uint64_t peer_namespace(void)
 {

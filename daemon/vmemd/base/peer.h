@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The process at the other end of a socket, and whether it is there; see peer.c. */
+/* The process at the other end of a socket; see peer.c. */
 #ifndef PEER_H
 #define PEER_H
 
@@ -9,11 +9,11 @@
 
 /**
  * struct peer - a process
- * @uid: its user when it connected
- * @pid: 0: not known, as that of a process outside of our PID namespace
- * @pidfd: readable when it has ended, -1: there is none
- * @id: one that no other process has while the machine runs; 0: the kernel has
- *	no such number
+ * @uid: user of the process when it connected
+ * @pid: PID; 0: unknown, e.g. of a process outside vmemd's PID namespace
+ * @pidfd: descriptor that is readable once the process has ended; -1: none
+ * @id: number that is unique until the host reboots; 0: not supported by the
+ *	kernel
  */
 struct peer {
 	uid_t uid;

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Going on later, when all others had their turn; see turn.c. */
+/* Continuing later, after all other ready event sources; see turn.c. */
 #ifndef TURN_H
 #define TURN_H
 
 #include <systemd/sd-event.h>
 
 /**
- * struct turn - something that is done in parts
- * @event: the loop, not owned
- * @handler: does the next part, with @arg
- * @source: on while there is more to do
+ * struct turn - an operation that is executed in parts
+ * @event: the event loop; not owned
+ * @handler: executes the next part
+ * @arg: for @handler
+ * @source: event source, enabled while another part is scheduled
  */
 struct turn {
 	sd_event *event;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * How much one turn of the event loop does, in steps.
+ * The amount of work in a turn of the event loop, in steps.
  *
- * One thread serves everybody, so nobody waits longer than the longest turn. A
- * step is something small that a guest, a VMM or an operator can cause many of:
- * a descriptor, a memory region or word of a bitmap that is looked at, a page
- * that is discarded. Steps are counted where they are made, and whoever could go
- * on for long stops when a turn has had enough of them. Tests assert steps; time
- * depends on the machine.
+ * One thread serves all clients and guests, so the longest turn bounds their
+ * waiting time. A step is a small unit of work that a guest, a VMM or an
+ * operator can cause in large numbers: reading a descriptor, a memory region or
+ * a word of a bitmap, or discarding a page. Functions count their steps. Long
+ * operations stop when the turn has reached its limit, and continue in a later
+ * turn. Tests check the number of steps, because time depends on the machine.
  */
 #ifndef WORK_H
 #define WORK_H
@@ -16,25 +16,22 @@
 #include <stdint.h>
 
 /*
- * Steps after which a turn is to end: some milliseconds of work. Who is in the
- * middle of a step's worth that cannot be divided may exceed it by that.
+ * Maximum number of steps in a turn: some milliseconds of work. An indivisible
+ * operation may exceed it.
  */
 #define WORK_TURN_STEPS 65536
 
-/* A page of 4 KiB that is discarded is a step. */
+/* Discarding this many bytes, a page, is one step. */
 #define WORK_STEP_BYTES 4096
 
-/*
- * And so many are a call that asks the kernel for something: what it takes to
- * get there and back counts, where little is asked for at a time.
- */
+/* Steps of a system call, which costs time even if it does little. */
 #define WORK_CALL_STEPS 64
 
 /**
- * struct work - the turns of an event loop
- * @steps: of this turn
- * @most_steps: of the turn that had most of them
- * @most_ns: how long the longest turn took
+ * struct work - work of an event loop
+ * @steps: steps in the current turn
+ * @most_steps: maximum number of steps in a turn
+ * @most_ns: duration of the longest turn
  */
 struct work {
 	uint64_t steps;
@@ -42,14 +39,14 @@ struct work {
 	uint64_t most_ns;
 };
 
-/* @work: NULL: nobody counts. */
+/* @work: NULL: steps are not counted. */
 static inline void work_add(struct work *work, uint64_t steps)
 {
 	if (work)
 		work->steps += steps;
 }
 
-/* Has this turn had enough? */
+/* Has this turn reached its limit? */
 static inline bool work_enough(const struct work *work)
 {
 	return work && work->steps >= WORK_TURN_STEPS;
@@ -60,7 +57,7 @@ static inline void work_begin_turn(struct work *work)
 	work->steps = 0;
 }
 
-/* @ns: how long it took */
+/* @ns: duration of the turn */
 static inline void work_end_turn(struct work *work, uint64_t ns)
 {
 	if (work->steps > work->most_steps)
