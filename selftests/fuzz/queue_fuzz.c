@@ -130,10 +130,10 @@ int __wrap_sd_event_source_set_enabled(sd_event_source *source, int enabled);
 
 int __real_vring_pop(struct vring_queue *vring,
 		     const struct guest_memory *guest,
-		     struct vring_request *request, const char **reason);
+		     struct vring_request *request, struct error *err);
 int __wrap_vring_pop(struct vring_queue *vring,
 		     const struct guest_memory *guest,
-		     struct vring_request *request, const char **reason);
+		     struct vring_request *request, struct error *err);
 void __real_vring_push(struct vring_queue *vring,
 		       const struct vring_chain *chain, size_t written);
 void __wrap_vring_push(struct vring_queue *vring,
@@ -141,9 +141,9 @@ void __wrap_vring_push(struct vring_queue *vring,
 
 int __wrap_vring_pop(struct vring_queue *vring,
 		     const struct guest_memory *guest,
-		     struct vring_request *request, const char **reason)
+		     struct vring_request *request, struct error *err)
 {
-	int ret = __real_vring_pop(vring, guest, request, reason);
+	int ret = __real_vring_pop(vring, guest, request, err);
 
 	popped += ret > 0;
 	return ret;

@@ -32,7 +32,7 @@ void *reallocarray(void *old, size_t nr, size_t size)
 struct fixture {
 	struct guard guard;
 	struct guest_memory memory;
-	const char *reason;
+	struct error err;
 	int fd;
 };
 
@@ -62,8 +62,7 @@ static int tear_down(void **state)
 static int add(struct fixture *f, struct guest_memory *memory, uint64_t gpa,
 	       uint64_t size, int fd)
 {
-	return guest_memory_add(memory, gpa, UVA + gpa, size, 0, fd,
-				&f->reason);
+	return guest_memory_add(memory, gpa, UVA + gpa, size, 0, fd, &f->err);
 }
 
 /* Touch the byte at @gpa. */
@@ -208,7 +207,7 @@ static void without_memory_nothing_is_added(void **state)
 		if (failing)
 			break;
 		assert_int_equal(ret, -ENOMEM);
-		assert_string_equal(f->reason, "out of memory");
+		assert_string_equal(f->err.text, "out of memory");
 		assert_int_equal(f->memory.nr, 0);
 		assert_int_equal(f->guard.nr, 0);
 		assert_int_equal(mappings("guarded-memory"), 0);

@@ -81,12 +81,12 @@ static int reopen(struct fixture *f)
 		return 0;
 	return inflight_open(&f->inflight, f->region_fd, 0,
 			     inflight_size(QUEUE_SIZE), QUEUE_SIZE,
-			     &f->ring->reason);
+			     &f->ring->err);
 }
 
 static int begin(struct fixture *f)
 {
-	return inflight_start(&f->inflight, &f->ring->vring, &f->ring->reason);
+	return inflight_start(&f->inflight, &f->ring->vring, &f->ring->err);
 }
 
 static int set_up(void **state)
@@ -97,7 +97,7 @@ static int set_up(void **state)
 	assert_non_null(f);
 	ring_set_up(&ring);
 	f->ring = ring;
-	f->region_fd = inflight_create(QUEUE_SIZE, &f->ring->reason);
+	f->region_fd = inflight_create(QUEUE_SIZE, &f->ring->err);
 	assert_true(f->region_fd >= 0);
 	f->region = mmap(NULL, inflight_size(QUEUE_SIZE),
 			 PROT_READ | PROT_WRITE, MAP_SHARED, f->region_fd, 0);
@@ -487,7 +487,7 @@ static void assert_refused(struct fixture *f, const char *reason)
 	ring_next_daemon(f->ring, lost_base(f));
 	assert_int_equal(reopen(f), 0);
 	assert_int_equal(begin(f), -EINVAL);
-	assert_string_equal(f->ring->reason, reason);
+	assert_string_equal(f->ring->err.text, reason);
 }
 
 static void another_layout_is_refused(void **state)
@@ -574,10 +574,10 @@ static void a_region_for_a_smaller_queue_is_refused(void **state)
 	inflight_close(&f->inflight);
 	assert_int_equal(inflight_open(&f->inflight, f->region_fd, 0,
 				       inflight_size(QUEUE_SIZE), RING_SIZE - 1,
-				       &f->ring->reason),
+				       &f->ring->err),
 			 0);
 	assert_int_equal(begin(f), -EINVAL);
-	assert_string_equal(f->ring->reason,
+	assert_string_equal(f->ring->err.text,
 			    "an inflight region for a smaller queue");
 }
 
@@ -625,9 +625,9 @@ static void assert_not_opened(struct fixture *f, int fd, uint64_t offset,
 	struct inflight inflight = {};
 
 	assert_int_equal(inflight_open(&inflight, fd, offset, size, QUEUE_SIZE,
-				       &f->ring->reason),
+				       &f->ring->err),
 			 error);
-	assert_string_equal(f->ring->reason, reason);
+	assert_string_equal(f->ring->err.text, reason);
 	assert_null(inflight.map);
 }
 

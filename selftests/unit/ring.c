@@ -24,7 +24,7 @@ static uint64_t accessible(const void *arg, uint64_t gpa, uint64_t size)
 
 void ring_map(struct ring *f)
 {
-	assert_int_equal(vring_map(&f->vring, &f->shared, &f->reason), 0);
+	assert_int_equal(vring_map(&f->vring, &f->shared, &f->err), 0);
 }
 
 static void set_up_vring(struct ring *f, uint16_t size)
@@ -59,8 +59,7 @@ void ring_start_large(struct ring *f)
 			 MAP_SHARED, f->fd, 0);
 	assert_ptr_not_equal(f->memory, MAP_FAILED);
 	assert_int_equal(guest_memory_add(&f->shared, RING_GPA, RING_UVA,
-					  RING_LARGE_MEMORY, 0, f->fd,
-					  &f->reason),
+					  RING_LARGE_MEMORY, 0, f->fd, &f->err),
 			 0);
 	f->layout = (struct driver_layout){
 		.desc = RING_LARGE,
@@ -97,7 +96,7 @@ int ring_set_up(void **state)
 	f->shared.accessible = accessible;
 	f->shared.arg = f;
 	assert_int_equal(guest_memory_add(&f->shared, RING_GPA, RING_UVA,
-					  RING_MEMORY, 0, f->fd, &f->reason),
+					  RING_MEMORY, 0, f->fd, &f->err),
 			 0);
 	ring_start(f, RING_SIZE);
 	*state = f;
@@ -132,7 +131,7 @@ bool ring_indirect(const struct ring *f)
 
 int ring_pop(struct ring *f)
 {
-	return vring_pop(&f->vring, &f->shared, &f->request, &f->reason);
+	return vring_pop(&f->vring, &f->shared, &f->request, &f->err);
 }
 
 void ring_push(struct ring *f, size_t written)

@@ -46,7 +46,7 @@ struct ring {
 	struct driver driver;
 	struct vring_queue vring;
 	struct vring_request request;
-	const char *reason;
+	struct error err;
 };
 
 int ring_set_up(void **state);

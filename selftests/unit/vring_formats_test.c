@@ -23,7 +23,7 @@ static void assert_broken(struct ring *f, int error, const char *reason)
 	uint32_t base = vring_base(&f->vring);
 
 	assert_int_equal(ring_pop(f), error);
-	assert_string_equal(f->reason, reason);
+	assert_string_equal(f->err.text, reason);
 	assert_true(f->vring.broken);
 	assert_int_equal(vring_base(&f->vring), base);
 	ring_start(f, RING_SIZE);
@@ -159,7 +159,7 @@ static void everything_wraps(void **state)
 			struct driver_chain chain = ring_add_request(f);
 
 			if (ring_pop(f) != 1)
-				fail_msg("%s", f->reason);
+				fail_msg("%s", f->err.text);
 			ring_push(f, 10);
 			ring_assert_back(f, &chain, 10);
 		}
@@ -228,7 +228,7 @@ static void a_chain_is_walked_again(void **state)
 		taken = f->request.chain;
 		memset(&f->request, 0xa5, sizeof(f->request));
 		assert_int_equal(vring_again(&f->vring, &f->shared, &taken,
-					     &f->request, &f->reason),
+					     &f->request, &f->err),
 				 0);
 		assert_memory_equal(&f->request.chain, &taken, sizeof(taken));
 		assert_int_equal(f->request.read_size, 24);
@@ -253,7 +253,7 @@ static void a_chain_that_changes_under_our_hands(void **state)
 	entry = driver_entry(&f->driver, &chain, 1);
 	*entry.gpa = htole64(RING_GPA + RING_MEMORY);
 	assert_int_equal(vring_again(&f->vring, &f->shared, &taken, &f->request,
-				     &f->reason),
+				     &f->err),
 			 -EFAULT);
 	assert_true(f->vring.broken);
 	/* It gets longer than the next one's place. */
@@ -267,7 +267,7 @@ static void a_chain_that_changes_under_our_hands(void **state)
 	*entry.flags |= htole16(VRING_DESC_F_NEXT);
 	*entry.next = htole16(chain.slot + 2);
 	assert_int_not_equal(vring_again(&f->vring, &f->shared, &taken,
-					 &f->request, &f->reason),
+					 &f->request, &f->err),
 			     0);
 	assert_true(f->vring.broken);
 }
@@ -289,7 +289,7 @@ static void buffer_over_adjacent_regions(void **state)
 	assert_int_equal(ftruncate(fd, RING_MEMORY), 0);
 	assert_int_equal(guest_memory_add(&f->shared, RING_GPA + RING_MEMORY,
 					  RING_UVA / 2, RING_MEMORY, 0, fd,
-					  &f->reason),
+					  &f->err),
 			 0);
 	assert_int_equal(pwrite(fd, "world", 5, 0), 5);
 	memcpy(f->memory + RING_MEMORY - 5, "hello", 5);
@@ -628,7 +628,7 @@ static void a_table_over_adjacent_regions(void **state)
 		assert_int_equal(guest_memory_add(&f->shared,
 						  RING_GPA + RING_MEMORY,
 						  RING_UVA / 2, RING_MEMORY, 0,
-						  fd, &f->reason),
+						  fd, &f->err),
 				 0);
 		chain = ring_add_request(f);
 		memcpy(table, driver_entry(&f->driver, &chain, 0).gpa, 32);
@@ -827,9 +827,9 @@ static void a_packed_chain_that_changes(void **state)
 	taken = f->request.chain;
 	*driver_slot(&f->driver, last).next = htole16(chain.id + 1);
 	assert_int_equal(vring_again(&f->vring, &f->shared, &taken, &f->request,
-				     &f->reason),
+				     &f->err),
 			 -EINVAL);
-	assert_string_equal(f->reason,
+	assert_string_equal(f->err.text,
 			    "a chain that was changed after it was taken");
 	assert_true(f->vring.broken);
 	if (ring_indirect(f))
@@ -843,9 +843,9 @@ static void a_packed_chain_that_changes(void **state)
 		htole16((uint16_t)~VRING_DESC_F_NEXT);
 	*driver_slot(&f->driver, chain.slot).next = htole16(chain.id);
 	assert_int_equal(vring_again(&f->vring, &f->shared, &taken, &f->request,
-				     &f->reason),
+				     &f->err),
 			 -EINVAL);
-	assert_string_equal(f->reason,
+	assert_string_equal(f->err.text,
 			    "a chain that was changed after it was taken");
 }
 
@@ -895,7 +895,7 @@ static void a_size_that_the_format_cannot_have(void **state)
 
 	f->vring.size = 13;
 	f->vring.features &= ~(1ULL << VIRTIO_F_RING_PACKED);
-	assert_int_equal(vring_map(&f->vring, &f->shared, &f->reason), -EINVAL);
+	assert_int_equal(vring_map(&f->vring, &f->shared, &f->err), -EINVAL);
 	assert_false(f->vring.mapped);
 }
 
@@ -1148,7 +1148,7 @@ static void packed_rings_must_be_in_memory(void **state)
 		f->vring.desc_uva = places[i].desc;
 		f->vring.avail_uva = places[i].driver;
 		f->vring.used_uva = places[i].device;
-		assert_int_equal(vring_map(&f->vring, &f->shared, &f->reason),
+		assert_int_equal(vring_map(&f->vring, &f->shared, &f->err),
 				 places[i].error);
 	}
 }

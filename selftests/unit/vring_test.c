@@ -34,7 +34,7 @@ struct fixture {
 	struct vring_avail *avail;
 	struct vring_used *used;
 	struct vring_request request;
-	const char *reason;
+	struct error err;
 };
 
 static int new_memfd(size_t size)
@@ -56,7 +56,7 @@ static int set_up(void **state)
 			 f->fd, 0);
 	assert_ptr_not_equal(f->memory, MAP_FAILED);
 	assert_int_equal(guest_memory_add(&f->shared, GPA, UVA, MEMORY, 0,
-					  f->fd, &f->reason),
+					  f->fd, &f->err),
 			 0);
 	f->desc = (struct vring_desc *)(f->memory + DESC);
 	f->avail = (struct vring_avail *)(f->memory + AVAIL);
@@ -65,7 +65,7 @@ static int set_up(void **state)
 	f->vring.desc_uva = UVA + DESC;
 	f->vring.avail_uva = UVA + AVAIL;
 	f->vring.used_uva = UVA + USED;
-	assert_int_equal(vring_map(&f->vring, &f->shared, &f->reason), 0);
+	assert_int_equal(vring_map(&f->vring, &f->shared, &f->err), 0);
 	*state = f;
 	return 0;
 }
@@ -102,7 +102,7 @@ static void make_available(struct fixture *f, uint16_t head)
 
 static int pop(struct fixture *f)
 {
-	return vring_pop(&f->vring, &f->shared, &f->request, &f->reason);
+	return vring_pop(&f->vring, &f->shared, &f->request, &f->err);
 }
 
 /* The chain at 0 must be refused, and the queue be broken by it. */
@@ -110,7 +110,7 @@ static void assert_broken(struct fixture *f, int error, const char *reason)
 {
 	make_available(f, 0);
 	assert_int_equal(pop(f), error);
-	assert_string_equal(f->reason, reason);
+	assert_string_equal(f->err.text, reason);
 	assert_true(f->vring.broken);
 	f->vring.broken = false;
 	/* For the next one. */
@@ -226,7 +226,7 @@ static void indices_wrap(void **state)
 	f->avail->idx = htole16(65530);
 	f->used->idx = htole16(65530);
 	vring_stop(&f->vring);
-	assert_int_equal(vring_map(&f->vring, &f->shared, &f->reason), 0);
+	assert_int_equal(vring_map(&f->vring, &f->shared, &f->err), 0);
 	set_desc(f, 3, GPA + BUFFERS, 10, VRING_DESC_F_WRITE, 0);
 	for (unsigned int i = 0; i < 70000; i++) {
 		make_available(f, 3);
@@ -260,7 +260,7 @@ static void buffer_over_adjacent_regions(void **state)
 
 	/* Next to the first in the guest, elsewhere in the front end. */
 	assert_int_equal(guest_memory_add(&f->shared, GPA + MEMORY, UVA / 2,
-					  MEMORY, 0, fd, &f->reason),
+					  MEMORY, 0, fd, &f->err),
 			 0);
 	assert_int_equal(pwrite(fd, "world", 5, 0), 5);
 	memcpy(f->memory + MEMORY - 5, "hello", 5);
@@ -422,7 +422,7 @@ static int map_at(struct fixture *f, uint64_t desc, uint64_t avail,
 	f->vring.desc_uva = desc;
 	f->vring.avail_uva = avail;
 	f->vring.used_uva = used;
-	return vring_map(&f->vring, &f->shared, &f->reason);
+	return vring_map(&f->vring, &f->shared, &f->err);
 }
 
 static void rings_must_be_in_memory(void **state)
@@ -464,7 +464,7 @@ static int add(struct fixture *f, uint64_t gpa, uint64_t uva, uint64_t size,
 	       uint64_t offset)
 {
 	return guest_memory_add(&f->shared, gpa, uva, size, offset, f->fd,
-				&f->reason);
+				&f->err);
 }
 
 static void bad_regions_are_refused(void **state)
@@ -500,10 +500,10 @@ static void only_files_are_memory(void **state)
 
 	assert_int_equal(pipe(fds), 0);
 	assert_int_equal(
-		guest_memory_add(&f->shared, 0, 0, 4096, 0, fds[0], &f->reason),
+		guest_memory_add(&f->shared, 0, 0, 4096, 0, fds[0], &f->err),
 		-EINVAL);
 	assert_int_equal(
-		guest_memory_add(&f->shared, 0, 0, 4096, 0, -1, &f->reason),
+		guest_memory_add(&f->shared, 0, 0, 4096, 0, -1, &f->err),
 		-EBADF);
 	close(fds[0]);
 	close(fds[1]);

@@ -187,7 +187,7 @@ static void on_reply(struct vhost_user *vu)
 
 	ret = receive_reply(vu);
 	if (ret < 0) {
-		vu->reason = "no reply, on the backend channel";
+		error_set(&vu->error, ret, "no reply, on the backend channel");
 		vhost_connection_end_with(vu, NULL);
 	} else if (ret && vu->shmem_started) {
 		vu->shmem->replied(vu->shmem_arg, reply->message.header.request,
@@ -249,7 +249,7 @@ void vhost_channel_config_changed(struct vhost_user *vu)
  * vhost_channel_open() - the front end has sent a channel, in the place of another
  * @fd: owned from here, also on error
  *
- * Return: 0, or an errno after vhost_connection_fail().
+ * Return: 0, or an errno with vu->error set.
  */
 int vhost_channel_open(struct vhost_user *vu, int fd)
 {
@@ -261,8 +261,8 @@ int vhost_channel_open(struct vhost_user *vu, int fd)
 	ret = sd_event_add_io(vu->event, &vu->backend_source, vu->backend_fd,
 			      backend_events(vu), on_backend_channel, vu);
 	if (ret < 0)
-		return vhost_connection_fail(vu, ret,
-					     "the channel cannot be polled");
+		return error_set(&vu->error, ret,
+				 "the channel cannot be polled");
 	/*
 	 * What has changed while there was no channel, or before a restart,
 	 * nobody was told of. To a driver, news of no change does no harm.

@@ -47,12 +47,6 @@ void vhost_connection_changed(struct vhost_user *vu)
 		vu->changed(vu->arg);
 }
 
-int vhost_connection_fail(struct vhost_user *vu, int error, const char *reason)
-{
-	vu->reason = reason;
-	return error;
-}
-
 static void drop_fds(struct vhost_user_incoming *in)
 {
 	for (size_t i = 0; i < in->nr_fds; i++)
@@ -103,7 +97,8 @@ void vhost_connection_end_with(struct vhost_user *vu, const char *request)
 {
 	log_limited(&vu->limit, LOG_LEVEL_ERR, vu->label,
 		    "vhost-user: %s%s%s; connection closed",
-		    request ? request : "", request ? ": " : "", vu->reason);
+		    request ? request : "", request ? ": " : "",
+		    vu->error.text);
 	end_connection(vu);
 }
 
@@ -112,7 +107,7 @@ static int on_lost(sd_event_source *source __attribute__((unused)), void *arg)
 	struct vhost_user *vu = arg;
 
 	/* Also if the front end has sent another table since: work has stopped. */
-	vu->reason = "a memory region's file was truncated";
+	error_set(&vu->error, -EFAULT, "a memory region's file was truncated");
 	vhost_connection_end_with(vu, NULL);
 	return 0;
 }
@@ -132,18 +127,16 @@ static int check_header(struct vhost_user *vu)
 
 	if ((header->flags & VHOST_USER_FLAGS_VERSION_MASK) !=
 	    VHOST_USER_FLAGS_VERSION)
-		return vhost_connection_fail(vu, -EPROTO,
-					     "an unknown protocol version");
+		return error_set(&vu->error, -EPROTO,
+				 "an unknown protocol version");
 	if (header->flags & VHOST_USER_FLAGS_REPLY)
-		return vhost_connection_fail(vu, -EPROTO, "a reply to nothing");
+		return error_set(&vu->error, -EPROTO, "a reply to nothing");
 	if (!handler)
-		return vhost_connection_fail(vu, -EOPNOTSUPP,
-					     "an unknown request");
+		return error_set(&vu->error, -EOPNOTSUPP, "an unknown request");
 	if (header->size < handler->min_size)
-		return vhost_connection_fail(vu, -EPROTO,
-					     "too short a message");
+		return error_set(&vu->error, -EPROTO, "too short a message");
 	if (header->size > handler->max_size)
-		return vhost_connection_fail(vu, -EPROTO, "too long a message");
+		return error_set(&vu->error, -EPROTO, "too long a message");
 	return 0;
 }
 
@@ -160,8 +153,8 @@ static int send_reply(struct vhost_user *vu)
 	sent = fd_send(vu->fd, iov, 2, vu->reply_fd, MSG_DONTWAIT);
 	fd_close(&vu->reply_fd);
 	if (sent != (ssize_t)(sizeof(msg->header) + msg->header.size))
-		return vhost_connection_fail(
-			vu, -EPIPE, "the front end does not take the reply");
+		return error_set(&vu->error, -EPIPE,
+				 "the front end does not take the reply");
 	return 0;
 }
 
@@ -176,7 +169,7 @@ static int refuse_lacking(struct vhost_user *vu,
 {
 	if (!ack ||
 	    !(vu->protocol_features & BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK)))
-		return vhost_connection_fail(vu, -EMFILE, lacking);
+		return error_set(&vu->error, -EMFILE, "%s", lacking);
 	log_limited(&vu->limit, LOG_LEVEL_ERR, vu->label,
 		    "vhost-user: %s: %s; refused", handler->name, lacking);
 	vhost_message_reply_u64(&vu->in.message, VHOST_MESSAGE_REFUSED);
@@ -193,17 +186,16 @@ static int dispatch(struct vhost_user *vu)
 
 	/* By check_header(). */
 	if (!handler)
-		return vhost_connection_fail(vu, -EOPNOTSUPP,
-					     "an unknown request");
+		return error_set(&vu->error, -EOPNOTSUPP, "an unknown request");
 	if ((vu->protocol_features & handler->needs) != handler->needs)
-		return vhost_connection_fail(vu, -EPROTO,
-					     "its feature was not negotiated");
+		return error_set(&vu->error, -EPROTO,
+				 "its feature was not negotiated");
 	if (vu->in.lacking)
 		return refuse_lacking(vu, handler, ack);
 	if (vu->in.nr_fds < handler->min_fds ||
 	    vu->in.nr_fds > handler->max_fds)
-		return vhost_connection_fail(vu, -EPROTO,
-					     "a wrong number of descriptors");
+		return error_set(&vu->error, -EPROTO,
+				 "a wrong number of descriptors");
 	ret = handler->handle(vu, msg);
 	if (ret < 0)
 		return ret;
@@ -236,8 +228,7 @@ static int keep_fds(struct vhost_user *vu, struct msghdr *mh)
 		else
 			too_many = true;
 	}
-	return too_many ? vhost_connection_fail(vu, -EPROTO,
-						"too many descriptors")
+	return too_many ? error_set(&vu->error, -EPROTO, "too many descriptors")
 			: 0;
 }
 
@@ -323,8 +314,9 @@ static int on_message(sd_event_source *source __attribute__((unused)),
 			    "connection");
 		end_connection(vu);
 	} else if (ret == -ENODATA) {
-		vu->reason = "the front end has closed the connection in the "
-			     "middle of a message";
+		error_set(&vu->error, ret,
+			  "the front end has closed the connection in the "
+			  "middle of a message");
 		vhost_connection_end_with(vu, handler ? handler->name : NULL);
 	} else if (ret < 0) {
 		vhost_connection_end_with(vu, handler ? handler->name : NULL);

@@ -8,7 +8,6 @@
 #define BIT(n) (1ULL << (n))
 
 void vhost_connection_changed(struct vhost_user *vu);
-int vhost_connection_fail(struct vhost_user *vu, int error, const char *reason);
 void vhost_connection_end_with(struct vhost_user *vu, const char *request);
 void vhost_connection_reset(struct vhost_user *vu);
 

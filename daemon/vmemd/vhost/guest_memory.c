@@ -61,13 +61,12 @@ static size_t first_behind(const struct guest_memory *memory, uint64_t gpa)
  * @size: bytes
  * @offset: of the region in @fd, bytes
  * @fd: a regular file (memfd, tmpfs, hugetlbfs); not kept
- * @reason: what is wrong, on error
+ * @err: filled on failure; may be NULL
  *
  * Return: 0; -EINVAL, -EEXIST, -ENOSPC, or an errno of mmap(2).
  */
 int guest_memory_add(struct guest_memory *memory, uint64_t gpa, uint64_t uva,
-		     uint64_t size, uint64_t offset, int fd,
-		     const char **reason)
+		     uint64_t size, uint64_t offset, int fd, struct error *err)
 {
 	struct guest_memory_region *region, *grown;
 	struct file_map map;
@@ -77,46 +76,36 @@ int guest_memory_add(struct guest_memory *memory, uint64_t gpa, uint64_t uva,
 	int ret;
 
 	if (!range_last(gpa, size, &last) || !range_last(uva, size, &last) ||
-	    !range_last(offset, size, &last)) {
-		*reason = "an empty or overflowing memory region";
-		return -EINVAL;
-	}
+	    !range_last(offset, size, &last))
+		return error_set(err, -EINVAL,
+				 "an empty or overflowing memory region");
 	for (size_t i = 0; i < memory->nr; i++) {
 		region = &memory->regions[i];
 		if (overlap(gpa, region->gpa, size, region->size) ||
-		    overlap(uva, region->uva, size, region->size)) {
-			*reason = "overlapping memory regions";
-			return -EEXIST;
-		}
+		    overlap(uva, region->uva, size, region->size))
+			return error_set(err, -EEXIST,
+					 "overlapping memory regions");
 	}
-	if (memory->nr >= GUEST_MEMORY_MAX_REGIONS) {
-		*reason = "too many memory regions";
-		return -ENOSPC;
-	}
-	if (fstat(fd, &st) < 0) {
-		*reason = "a memory region's descriptor cannot be examined";
-		return -errno;
-	}
-	if (!S_ISREG(st.st_mode) || last >= (uint64_t)st.st_size) {
-		*reason = "a memory region beyond the end of its file";
-		return -EINVAL;
-	}
+	if (memory->nr >= GUEST_MEMORY_MAX_REGIONS)
+		return error_set(err, -ENOSPC, "too many memory regions");
+	if (fstat(fd, &st) < 0)
+		return error_set(
+			err, -errno,
+			"a memory region's descriptor cannot be examined");
+	if (!S_ISREG(st.st_mode) || last >= (uint64_t)st.st_size)
+		return error_set(err, -EINVAL,
+				 "a memory region beyond the end of its file");
 	grown = reallocarray(memory->regions, memory->nr + 1, sizeof(*grown));
-	if (!grown) {
-		*reason = "out of memory";
-		return -ENOMEM;
-	}
+	if (!grown)
+		return error_set(err, -ENOMEM, "out of memory");
 	memory->regions = grown;
 	ret = file_map_open(&map, fd, offset, size, MAP_NORESERVE);
-	if (ret) {
-		*reason = "a memory region cannot be mapped";
-		return ret;
-	}
+	if (ret)
+		return error_set(err, ret, "a memory region cannot be mapped");
 	if (memory->guard &&
 	    guard_add(memory->guard, map.start, map.size, &memory->lost)) {
 		file_map_close(&map);
-		*reason = "out of memory";
-		return -ENOMEM;
+		return error_set(err, -ENOMEM, "out of memory");
 	}
 	at = first_behind(memory, gpa);
 	memmove(&grown[at + 1], &grown[at], (memory->nr - at) * sizeof(*grown));

@@ -13,6 +13,7 @@
 
 #include "base/file_map.h"
 #include "base/work.h"
+#include "common/error.h"
 #include "vhost/guard.h"
 
 /*
@@ -54,8 +55,7 @@ struct guest_memory {
 };
 
 int guest_memory_add(struct guest_memory *memory, uint64_t gpa, uint64_t uva,
-		     uint64_t size, uint64_t offset, int fd,
-		     const char **reason);
+		     uint64_t size, uint64_t offset, int fd, struct error *err);
 int guest_memory_remove(struct guest_memory *memory, uint64_t gpa, uint64_t uva,
 			uint64_t size);
 void guest_memory_clear(struct guest_memory *memory);

@@ -139,9 +139,9 @@ uint64_t inflight_size(uint16_t queue_size)
  * inflight_create() - make a file for a region
  * @queue_size: entries, at most VRING_MAX_SIZE
  *
- * Return: a descriptor, or an errno of memfd_create(2) with a reason.
+ * Return: a descriptor, or an errno of memfd_create(2) with @err set.
  */
-int inflight_create(uint16_t queue_size, const char **reason)
+int inflight_create(uint16_t queue_size, struct error *err)
 {
 	int fd =
 		memfd_create("vmemd-inflight", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -150,8 +150,8 @@ int inflight_create(uint16_t queue_size, const char **reason)
 	if (fd < 0 || ftruncate(fd, (off_t)inflight_size(queue_size)) < 0 ||
 	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) <
 		    0) {
-		ret = -errno;
-		*reason = "an inflight region cannot be made";
+		ret = error_set(err, -errno,
+				"an inflight region cannot be made");
 		if (fd >= 0)
 			close(fd);
 		return ret;
@@ -165,10 +165,10 @@ int inflight_create(uint16_t queue_size, const char **reason)
  * @offset, @size: of the region in it, bytes
  * @queue_size: entries that it was made for
  *
- * Return: 0; -EINVAL, -EPERM not sealed, or an errno of mmap(2), with a reason.
+ * Return: 0; -EINVAL, -EPERM not sealed, or an errno of mmap(2), with @err set.
  */
 int inflight_open(struct inflight *inflight, int fd, uint64_t offset,
-		  uint64_t size, uint16_t queue_size, const char **reason)
+		  uint64_t size, uint16_t queue_size, struct error *err)
 {
 	uint64_t needed = inflight_size(queue_size), end;
 	struct file_map map;
@@ -176,31 +176,28 @@ int inflight_open(struct inflight *inflight, int fd, uint64_t offset,
 	int seals, ret;
 
 	if (size < needed || offset % (uint64_t)sysconf(_SC_PAGESIZE) ||
-	    __builtin_add_overflow(offset, size, &end)) {
-		*reason = "an inflight region of a size or place that it was "
-			  "not given";
-		return -EINVAL;
-	}
+	    __builtin_add_overflow(offset, size, &end))
+		return error_set(
+			err, -EINVAL,
+			"an inflight region of a size or place that it was "
+			"not given");
 	seals = fcntl(fd, F_GET_SEALS);
-	if (seals < 0 || !(seals & F_SEAL_SHRINK)) {
-		*reason = "an inflight region that can be truncated";
-		return -EPERM;
-	}
-	if (fstat(fd, &st) < 0 || end > (uint64_t)st.st_size) {
-		*reason = "an inflight region beyond the end of its file";
-		return -EINVAL;
-	}
+	if (seals < 0 || !(seals & F_SEAL_SHRINK))
+		return error_set(err, -EPERM,
+				 "an inflight region that can be truncated");
+	if (fstat(fd, &st) < 0 || end > (uint64_t)st.st_size)
+		return error_set(
+			err, -EINVAL,
+			"an inflight region beyond the end of its file");
 	ret = file_map_open(&map, fd, offset, needed, 0);
-	if (ret) {
-		*reason = "an inflight region cannot be mapped";
-		return ret;
-	}
+	if (ret)
+		return error_set(err, ret,
+				 "an inflight region cannot be mapped");
 	inflight_close(inflight);
 	if (inflight->guard &&
 	    guard_add(inflight->guard, map.start, map.size, inflight->lost)) {
 		file_map_close(&map);
-		*reason = "out of memory";
-		return -ENOMEM;
+		return error_set(err, -ENOMEM, "out of memory");
 	}
 	inflight->map = map.at;
 	inflight->file = map;
@@ -373,14 +370,14 @@ static void init(struct inflight *inflight, const struct vring_queue *vring)
 /**
  * inflight_start() - a queue starts: find what is in flight, or begin to keep it
  * @vring: mapped and located
- * @reason: what is wrong, on error
+ * @err: filled on failure; may be NULL
  *
  * If a chain is in flight it is what the queue goes on with.
  *
  * Return: 0; INFLIGHT_ANEW; -EINVAL the region is not of this size or layout.
  */
 int inflight_start(struct inflight *inflight, struct vring_queue *vring,
-		   const char **reason)
+		   struct error *err)
 {
 	/* These are in the same place in both layouts. */
 	const struct split_region *region = inflight->map;
@@ -390,20 +387,19 @@ int inflight_start(struct inflight *inflight, struct vring_queue *vring,
 	if (!region)
 		return 0;
 	inflight->taken = false;
-	if (vring->size > inflight->queue_size) {
-		*reason = "an inflight region for a smaller queue";
-		return -EINVAL;
-	}
+	if (vring->size > inflight->queue_size)
+		return error_set(err, -EINVAL,
+				 "an inflight region for a smaller queue");
 	version = LOAD(region->version);
 	if (!version) {
 		init(inflight, vring);
 		return 0;
 	}
 	if (version != VERSION ||
-	    LOAD(region->desc_num) != inflight->queue_size) {
-		*reason = "an inflight region that is none of this queue's";
-		return -EINVAL;
-	}
+	    LOAD(region->desc_num) != inflight->queue_size)
+		return error_set(
+			err, -EINVAL,
+			"an inflight region that is none of this queue's");
 	known = is_packed(vring) ? recover_packed(inflight, vring)
 				 : recover_split(inflight, vring);
 	if (known)

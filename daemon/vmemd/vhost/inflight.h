@@ -39,13 +39,13 @@ struct inflight {
 #define INFLIGHT_ANEW 1
 
 uint64_t inflight_size(uint16_t queue_size);
-int inflight_create(uint16_t queue_size, const char **reason);
+int inflight_create(uint16_t queue_size, struct error *err);
 int inflight_open(struct inflight *inflight, int fd, uint64_t offset,
-		  uint64_t size, uint16_t queue_size, const char **reason);
+		  uint64_t size, uint16_t queue_size, struct error *err);
 void inflight_close(struct inflight *inflight);
 
 int inflight_start(struct inflight *inflight, struct vring_queue *vring,
-		   const char **reason);
+		   struct error *err);
 void inflight_forget(struct inflight *inflight);
 void inflight_take(struct inflight *inflight, const struct vring_queue *vring,
 		   const struct vring_chain *chain);

@@ -5,7 +5,7 @@
  * The table has what is checked before a handler is called: the message's size, its
  * number of descriptors, and the feature that must have been negotiated. The
  * handler checks the contents. It returns enum vhost_message_handled, or a negative
- * errno after vhost_connection_fail(), which ends the connection.
+ * errno with vu->error set, which ends the connection.
  */
 #include <errno.h>
 #include <string.h>
@@ -80,13 +80,12 @@ static int set_features(struct vhost_user *vu, struct vhost_user_message *msg)
 	uint64_t features = msg->payload.u64;
 
 	if (features & ~offered_features(vu))
-		return vhost_connection_fail(vu, -EINVAL,
-					     "features that were not offered");
+		return error_set(&vu->error, -EINVAL,
+				 "features that were not offered");
 	if (vu->vring.started &&
 	    vu->vring.features != (features & VRING_FEATURES))
-		return vhost_connection_fail(
-			vu, -EBUSY,
-			"another format of a queue that is started");
+		return error_set(&vu->error, -EBUSY,
+				 "another format of a queue that is started");
 	/*
 	 * A front end that speaks STATUS learns that these features do not do
 	 * when it finds FEATURES_OK unset. Another has to be told like this,
@@ -95,8 +94,8 @@ static int set_features(struct vhost_user *vu, struct vhost_user_message *msg)
 	if (!(vu->protocol_features & BIT(VHOST_USER_PROTOCOL_F_STATUS)) &&
 	    features & ~BIT(VHOST_USER_F_PROTOCOL_FEATURES) &&
 	    !virtio_mem_features_ok(features))
-		return vhost_connection_fail(vu, -EINVAL,
-					     features_lacking(features));
+		return error_set(&vu->error, -EINVAL, "%s",
+				 features_lacking(features));
 	vu->features = features;
 	vu->vring.features = features & VRING_FEATURES;
 	if (!virtio_mem_features_ok(features))
@@ -127,11 +126,11 @@ static int set_protocol_features(struct vhost_user *vu,
 				 struct vhost_user_message *msg)
 {
 	if (msg->payload.u64 & ~offered_protocol_features(vu))
-		return vhost_connection_fail(
-			vu, -EINVAL, "protocol features that were not offered");
+		return error_set(&vu->error, -EINVAL,
+				 "protocol features that were not offered");
 	if (vu->shmem && (msg->payload.u64 & SHMEM_NEEDS) != SHMEM_NEEDS)
-		return vhost_connection_fail(
-			vu, -EOPNOTSUPP,
+		return error_set(
+			&vu->error, -EOPNOTSUPP,
 			"the front end cannot map memory for us: SHMEM, "
 			"BACKEND_REQ and REPLY_ACK are needed");
 	vu->protocol_features = msg->payload.u64;
@@ -171,12 +170,8 @@ static int handle_reset_device(struct vhost_user *vu,
 static int add_region(struct vhost_user *vu, struct guest_memory *memory,
 		      const struct vhost_user_region *region, int fd)
 {
-	const char *reason;
-	int ret;
-
-	ret = guest_memory_add(memory, region->gpa, region->uva, region->size,
-			       region->mmap_offset, fd, &reason);
-	return ret ? vhost_connection_fail(vu, ret, reason) : 0;
+	return guest_memory_add(memory, region->gpa, region->uva, region->size,
+				region->mmap_offset, fd, &vu->error);
 }
 
 static int set_mem_table(struct vhost_user *vu, struct vhost_user_message *msg)
@@ -189,13 +184,12 @@ static int set_mem_table(struct vhost_user *vu, struct vhost_user_message *msg)
 	if (table.nr > VHOST_USER_MEM_TABLE_SIZE ||
 	    msg->header.size != offsetof(struct vhost_user_mem_table, regions) +
 					table.nr * sizeof(table.regions[0]))
-		return vhost_connection_fail(
-			vu, -EINVAL, "a table of another size than it says");
+		return error_set(&vu->error, -EINVAL,
+				 "a table of another size than it says");
 	if (table.nr != vu->in.nr_fds)
-		return vhost_connection_fail(
-			vu, -EINVAL,
-			"as many descriptors as regions are "
-			"needed");
+		return error_set(&vu->error, -EINVAL,
+				 "as many descriptors as regions are "
+				 "needed");
 	for (uint32_t i = 0; i < table.nr; i++) {
 		ret = add_region(vu, &memory, &table.regions[i], vu->in.fds[i]);
 		if (ret) {
@@ -237,8 +231,7 @@ static int rem_mem_reg(struct vhost_user *vu, struct vhost_user_message *msg)
 
 	if (guest_memory_remove(&vu->memory, region->gpa, region->uva,
 				region->size))
-		return vhost_connection_fail(vu, -ENOENT,
-					     "no such memory region");
+		return error_set(&vu->error, -ENOENT, "no such memory region");
 	removed_memory_add(&vu->removed, region->gpa, region->size);
 	return vhost_queue_memory_changed(vu);
 }
@@ -246,14 +239,12 @@ static int rem_mem_reg(struct vhost_user *vu, struct vhost_user_message *msg)
 static int set_vring_num(struct vhost_user *vu, struct vhost_user_message *msg)
 {
 	if (msg->payload.vring_state.index)
-		return vhost_connection_fail(vu, -EINVAL, "no such queue");
+		return error_set(&vu->error, -EINVAL, "no such queue");
 	if (!vring_valid_size(msg->payload.vring_state.num,
 			      vring_has(&vu->vring, VIRTIO_F_RING_PACKED)))
-		return vhost_connection_fail(vu, -EINVAL,
-					     "an invalid queue size");
+		return error_set(&vu->error, -EINVAL, "an invalid queue size");
 	if (vu->vring.started)
-		return vhost_connection_fail(vu, -EBUSY,
-					     "the queue is started");
+		return error_set(&vu->error, -EBUSY, "the queue is started");
 	vu->vring.size = msg->payload.vring_state.num;
 	return VHOST_MESSAGE_HANDLED;
 }
@@ -264,7 +255,7 @@ static int set_vring_addr(struct vhost_user *vu, struct vhost_user_message *msg)
 	int ret;
 
 	if (addr->index)
-		return vhost_connection_fail(vu, -EINVAL, "no such queue");
+		return error_set(&vu->error, -EINVAL, "no such queue");
 	vu->vring.desc_uva = addr->desc_uva;
 	vu->vring.avail_uva = addr->avail_uva;
 	vu->vring.used_uva = addr->used_uva;
@@ -279,20 +270,18 @@ static int set_vring_addr(struct vhost_user *vu, struct vhost_user_message *msg)
 static int set_vring_base(struct vhost_user *vu, struct vhost_user_message *msg)
 {
 	if (msg->payload.vring_state.index)
-		return vhost_connection_fail(vu, -EINVAL, "no such queue");
+		return error_set(&vu->error, -EINVAL, "no such queue");
 	if (vu->vring.started)
-		return vhost_connection_fail(vu, -EBUSY,
-					     "the queue is started");
+		return error_set(&vu->error, -EBUSY, "the queue is started");
 	if (vring_set_base(&vu->vring, msg->payload.vring_state.num))
-		return vhost_connection_fail(vu, -EINVAL,
-					     "an invalid ring index");
+		return error_set(&vu->error, -EINVAL, "an invalid ring index");
 	return VHOST_MESSAGE_HANDLED;
 }
 
 static int get_vring_base(struct vhost_user *vu, struct vhost_user_message *msg)
 {
 	if (msg->payload.vring_state.index)
-		return vhost_connection_fail(vu, -EINVAL, "no such queue");
+		return error_set(&vu->error, -EINVAL, "no such queue");
 	vhost_queue_stop(vu);
 	vhost_connection_changed(vu);
 	msg->payload.vring_state.num = vring_base(&vu->vring);
@@ -333,25 +322,24 @@ static int vring_fd(struct vhost_user *vu, const struct vhost_user_message *msg,
 	int ret;
 
 	if (value & VHOST_USER_VRING_INDEX_MASK)
-		return vhost_connection_fail(vu, -EINVAL, "no such queue");
+		return error_set(&vu->error, -EINVAL, "no such queue");
 	if (none == !!vu->in.nr_fds)
-		return vhost_connection_fail(
-			vu, -EINVAL,
-			none ? "a descriptor that it says is "
-			       "not there"
-			     : "no descriptor");
+		return error_set(&vu->error, -EINVAL,
+				 none ? "a descriptor that it says is "
+					"not there"
+				      : "no descriptor");
 	*fd = take_fd(vu);
 	if (*fd < 0)
 		return 0;
 	if (!like_eventfd(*fd)) {
 		fd_close(fd);
-		return vhost_connection_fail(vu, -EINVAL, "not an eventfd");
+		return error_set(&vu->error, -EINVAL, "not an eventfd");
 	}
 	ret = fd_set_nonblock(*fd);
 	if (ret) {
 		fd_close(fd);
-		return vhost_connection_fail(vu, ret,
-					     "the descriptor cannot be set up");
+		return error_set(&vu->error, ret,
+				 "the descriptor cannot be set up");
 	}
 	return 0;
 }
@@ -364,8 +352,8 @@ static int set_vring_kick(struct vhost_user *vu, struct vhost_user_message *msg)
 	if (ret)
 		return ret;
 	if (fd < 0)
-		return vhost_connection_fail(vu, -EOPNOTSUPP,
-					     "polling of the queue");
+		return error_set(&vu->error, -EOPNOTSUPP,
+				 "polling of the queue");
 	ret = vhost_queue_start(vu, fd);
 	if (ret)
 		return ret;
@@ -407,9 +395,9 @@ static int set_vring_enable(struct vhost_user *vu,
 			    struct vhost_user_message *msg)
 {
 	if (msg->payload.vring_state.index)
-		return vhost_connection_fail(vu, -EINVAL, "no such queue");
+		return error_set(&vu->error, -EINVAL, "no such queue");
 	if (msg->payload.vring_state.num > 1)
-		return vhost_connection_fail(vu, -EINVAL, "neither on nor off");
+		return error_set(&vu->error, -EINVAL, "neither on nor off");
 	vu->vring.enabled = msg->payload.vring_state.num;
 	vhost_connection_changed(vu);
 	vhost_queue_process(vu);
@@ -419,26 +407,21 @@ static int set_vring_enable(struct vhost_user *vu,
 static int use_inflight(struct vhost_user *vu,
 			const struct vhost_user_inflight *inflight, int fd)
 {
-	const char *reason;
-	int ret;
-
-	ret = inflight_open(&vu->inflight, fd, inflight->mmap_offset,
-			    inflight->mmap_size, inflight->queue_size, &reason);
-	return ret ? vhost_connection_fail(vu, ret, reason) : 0;
+	return inflight_open(&vu->inflight, fd, inflight->mmap_offset,
+			     inflight->mmap_size, inflight->queue_size,
+			     &vu->error);
 }
 
 static int check_inflight(struct vhost_user *vu,
 			  const struct vhost_user_inflight *inflight)
 {
 	if (inflight->nr_queues != 1)
-		return vhost_connection_fail(vu, -EINVAL,
-					     "another number of queues");
+		return error_set(&vu->error, -EINVAL,
+				 "another number of queues");
 	if (!vring_valid_size(inflight->queue_size, true))
-		return vhost_connection_fail(vu, -EINVAL,
-					     "an invalid queue size");
+		return error_set(&vu->error, -EINVAL, "an invalid queue size");
 	if (vu->vring.started)
-		return vhost_connection_fail(vu, -EBUSY,
-					     "the queue is started");
+		return error_set(&vu->error, -EBUSY, "the queue is started");
 	return 0;
 }
 
@@ -447,15 +430,14 @@ static int get_inflight_fd(struct vhost_user *vu,
 			   struct vhost_user_message *msg)
 {
 	struct vhost_user_inflight *inflight = &msg->payload.inflight;
-	const char *reason;
 	int fd, ret;
 
 	ret = check_inflight(vu, inflight);
 	if (ret)
 		return ret;
-	fd = inflight_create(inflight->queue_size, &reason);
+	fd = inflight_create(inflight->queue_size, &vu->error);
 	if (fd < 0)
-		return vhost_connection_fail(vu, fd, reason);
+		return fd;
 	inflight->mmap_size = inflight_size(inflight->queue_size);
 	inflight->mmap_offset = 0;
 	ret = use_inflight(vu, inflight, fd);
@@ -494,8 +476,8 @@ static int set_backend_req_fd(struct vhost_user *vu,
 	int ret;
 
 	if (!unix_stream(vu->in.fds[0]))
-		return vhost_connection_fail(vu, -ENOTSOCK,
-					     "not a UNIX stream socket");
+		return error_set(&vu->error, -ENOTSOCK,
+				 "not a UNIX stream socket");
 	ret = vhost_channel_open(vu, take_fd(vu));
 	if (ret)
 		return ret;
@@ -512,12 +494,12 @@ static int get_config(struct vhost_user *vu, struct vhost_user_message *msg)
 	if (msg->header.size != offsetof(struct vhost_user_config, data) &&
 	    msg->header.size !=
 		    offsetof(struct vhost_user_config, data) + config->size)
-		return vhost_connection_fail(
-			vu, -EINVAL, "a message of another size than it says");
+		return error_set(&vu->error, -EINVAL,
+				 "a message of another size than it says");
 	if (config->size > sizeof(config->data))
-		return vhost_connection_fail(vu, -EINVAL,
-					     "more of the configuration space "
-					     "than a message can carry");
+		return error_set(&vu->error, -EINVAL,
+				 "more of the configuration space "
+				 "than a message can carry");
 	if (!vu->dev->backing->placed)
 		vu->dev->asked_early = true;
 	virtio_mem_config(vu->dev, &space);
@@ -551,7 +533,7 @@ static int set_status(struct vhost_user *vu, struct vhost_user_message *msg)
 	uint8_t status = msg->payload.u64;
 
 	if (msg->payload.u64 > UINT8_MAX)
-		return vhost_connection_fail(vu, -EINVAL, "an invalid status");
+		return error_set(&vu->error, -EINVAL, "an invalid status");
 	if (!status)
 		vhost_connection_reset(vu);
 	if (!virtio_mem_features_ok(vu->features))

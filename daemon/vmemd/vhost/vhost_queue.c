@@ -93,24 +93,24 @@ static bool answer(struct vhost_user *vu, const struct vring_chain *chain,
 		   const struct virtio_mem_resp *resp)
 {
 	struct vring_request request = {.fault = VRING_NO_FAULT};
-	const char *reason;
+	struct error err;
 	int ret;
 
 	if (!vu->vring.mapped) {
 		vring_unpop(&vu->vring, chain);
 		return false;
 	}
-	ret = vring_find(&vu->vring, &vu->memory, &reason);
+	ret = vring_find(&vu->vring, &vu->memory, &err);
 	if (!ret)
 		ret = vring_again(&vu->vring, &vu->memory, chain, &request,
-				  &reason);
+				  &err);
 	if (must_wait(vu, ret, request.fault)) {
 		/* It is taken again, and the backing repeats its answer. */
 		vring_unpop(&vu->vring, chain);
 		return false;
 	}
 	if (ret) {
-		ring_broken(vu, reason);
+		ring_broken(vu, err.text);
 		return false;
 	}
 	if (request.write_size < sizeof(*resp)) {
@@ -128,16 +128,16 @@ static bool handle_request(struct vhost_user *vu)
 	struct vring_request request = {.fault = VRING_NO_FAULT};
 	struct virtio_mem_req req = {};
 	struct virtio_mem_resp resp;
-	const char *reason;
+	struct error err;
 	int ret;
 
-	ret = vring_find(&vu->vring, &vu->memory, &reason);
+	ret = vring_find(&vu->vring, &vu->memory, &err);
 	if (!ret)
-		ret = vring_pop(&vu->vring, &vu->memory, &request, &reason);
+		ret = vring_pop(&vu->vring, &vu->memory, &request, &err);
 	if (must_wait(vu, ret, request.fault))
 		return false;
 	if (ret < 0)
-		ring_broken(vu, reason);
+		ring_broken(vu, err.text);
 	if (ret <= 0)
 		return false;
 	if (request.read_size < sizeof(req)) {
@@ -160,9 +160,7 @@ static bool handle_request(struct vhost_user *vu)
 
 static void tell_used(struct vhost_user *vu)
 {
-	const char *reason;
-
-	if (!vring_find(&vu->vring, &vu->memory, &reason) &&
+	if (!vring_find(&vu->vring, &vu->memory, NULL) &&
 	    vring_wants_interrupt(&vu->vring))
 		doorbell_ring(&vu->bell, vu->call_fd);
 }
@@ -227,12 +225,11 @@ bool vhost_user_answered(struct vhost_user *vu,
 /* The position of a queue that was started is known: is something in flight? */
 static int resume_inflight(struct vhost_user *vu)
 {
-	const char *reason;
 	int ret;
 
-	ret = inflight_start(&vu->inflight, &vu->vring, &reason);
+	ret = inflight_start(&vu->inflight, &vu->vring, &vu->error);
 	if (ret < 0)
-		return vhost_connection_fail(vu, ret, reason);
+		return ret;
 	if (ret == INFLIGHT_ANEW)
 		log_limited(&vu->limit, LOG_LEVEL_INFO, vu->label,
 			    "vhost-user: the inflight region is of another "
@@ -250,20 +247,18 @@ static int resume_inflight(struct vhost_user *vu)
 int vhost_queue_remap(struct vhost_user *vu)
 {
 	bool first = !vu->vring.located;
-	const char *reason;
 	int ret;
 
 	if (!vu->vring.started)
 		return 0;
 	if (!vu->vring.size || !vu->vring.has_addresses)
-		return vhost_connection_fail(
-			vu, -EINVAL,
-			"a ring started without size or addresses");
-	ret = vring_map(&vu->vring, &vu->memory, &reason);
+		return error_set(&vu->error, -EINVAL,
+				 "a ring started without size or addresses");
+	ret = vring_map(&vu->vring, &vu->memory, &vu->error);
 	if (ret == -EFAULT)
 		return 0;
 	if (ret)
-		return vhost_connection_fail(vu, ret, reason);
+		return ret;
 	return first ? resume_inflight(vu) : 0;
 }
 
@@ -339,7 +334,7 @@ static int on_kick(sd_event_source *source __attribute__((unused)),
 	struct vhost_user *vu = arg;
 
 	if (revents & (EPOLLHUP | EPOLLERR)) {
-		vu->reason = "the kick descriptor is no good";
+		error_set(&vu->error, -EPIPE, "the kick descriptor is no good");
 		vhost_connection_end_with(vu, NULL);
 		return 0;
 	}
@@ -355,7 +350,7 @@ static int on_kick(sd_event_source *source __attribute__((unused)),
  * vhost_queue_start() - a front end has started the queue, or has another kick
  * @kick_fd: owned from here, also on error
  *
- * Return: 0, or an errno after vhost_connection_fail().
+ * Return: 0, or an errno with vu->error set.
  */
 int vhost_queue_start(struct vhost_user *vu, int kick_fd)
 {
@@ -367,8 +362,8 @@ int vhost_queue_start(struct vhost_user *vu, int kick_fd)
 	ret = sd_event_add_io(vu->event, &vu->kick_source, kick_fd,
 			      EPOLLIN | EPOLLET, on_kick, vu);
 	if (ret < 0)
-		return vhost_connection_fail(vu, ret,
-					     "the descriptor cannot be polled");
+		return error_set(&vu->error, ret,
+				 "the descriptor cannot be polled");
 	vu->vring.started = true;
 	vu->vring.broken = false;
 	return vhost_queue_remap(vu);

@@ -12,6 +12,7 @@
 #include "base/listener.h"
 #include "base/log.h"
 #include "base/turn.h"
+#include "common/error.h"
 #include "device/virtio_mem.h"
 #include "vhost/doorbell.h"
 #include "vhost/guest_access.h"
@@ -85,7 +86,7 @@ struct vhost_user_reply {
  * @listener: where front ends connect
  * @fd: the front end, -1 if there is none
  * @in: message being received
- * @reason: why the connection is to end, after a handler has failed
+ * @error: why the connection is to end, after a handler has failed
  * @reply_fd: to go with the reply, -1 for none
  * @features: that the driver has accepted
  * @protocol_features: that the front end has accepted
@@ -120,7 +121,7 @@ struct vhost_user {
 	int fd;
 	sd_event_source *source;
 	struct vhost_user_incoming in;
-	const char *reason;
+	struct error error;
 	int reply_fd;
 	uint64_t features;
 	uint64_t protocol_features;

@@ -79,7 +79,7 @@ int vring_set_base(struct vring_queue *vring, uint32_t base)
 
 /**
  * vring_find() - find the rings in memory
- * @reason: what is wrong, on error
+ * @err: filled on failure; may be NULL
  *
  * To be called each time before the rings are touched: the blocks of memory
  * that they are in may have been unplugged.
@@ -87,11 +87,11 @@ int vring_set_base(struct vring_queue *vring, uint32_t base)
  * Return: 0; -EINVAL misaligned; -EFAULT not in memory.
  */
 int vring_find(struct vring_queue *vring, const struct guest_memory *memory,
-	       const char **reason)
+	       struct error *err)
 {
 	if (is_packed(vring))
-		return vring_packed_find(vring, memory, reason);
-	return vring_split_find(vring, memory, reason);
+		return vring_packed_find(vring, memory, err);
+	return vring_split_find(vring, memory, err);
 }
 
 /**
@@ -103,17 +103,16 @@ int vring_find(struct vring_queue *vring, const struct guest_memory *memory,
  * Return: as vring_find().
  */
 int vring_map(struct vring_queue *vring, const struct guest_memory *memory,
-	      const char **reason)
+	      struct error *err)
 {
 	int ret;
 
 	vring->mapped = false;
 	/* The format may have been chosen after these. */
-	if (!vring_valid_size(vring->size, is_packed(vring))) {
-		*reason = "a size that the queue's format cannot have";
-		return -EINVAL;
-	}
-	ret = vring_find(vring, memory, reason);
+	if (!vring_valid_size(vring->size, is_packed(vring)))
+		return error_set(err, -EINVAL,
+				 "a size that the queue's format cannot have");
+	ret = vring_find(vring, memory, err);
 	if (ret)
 		return ret;
 	if (!vring->located)
@@ -137,21 +136,21 @@ void vring_stop(struct vring_queue *vring)
 /**
  * vring_pop() - take the next chain that the driver has made available
  * @request: the chain, on return of 1
- * @reason: what is wrong with the queue, on error
+ * @err: filled on failure; may be NULL
  *
  * Return: 1; 0 there is none, and the driver will kick when there is;
  * -EINVAL, -EFAULT, -ELOOP the driver broke a rule, and the queue is marked
  * broken.
  */
 int vring_pop(struct vring_queue *vring, const struct guest_memory *memory,
-	      struct vring_request *request, const char **reason)
+	      struct vring_request *request, struct error *err)
 {
 	int ret;
 
 	if (is_packed(vring))
-		ret = vring_packed_pop(vring, memory, request, reason);
+		ret = vring_packed_pop(vring, memory, request, err);
 	else
-		ret = vring_split_pop(vring, memory, request, reason);
+		ret = vring_split_pop(vring, memory, request, err);
 	if (ret < 0)
 		vring->broken = true;
 	return ret;
@@ -176,21 +175,20 @@ void vring_unpop(struct vring_queue *vring, const struct vring_chain *chain)
  */
 int vring_again(struct vring_queue *vring, const struct guest_memory *memory,
 		const struct vring_chain *chain, struct vring_request *request,
-		const char **reason)
+		struct error *err)
 {
 	int ret;
 
 	if (is_packed(vring))
 		ret = vring_packed_walk(vring, memory, chain->index, request,
-					reason);
+					err);
 	else
-		ret = vring_split_walk(vring, memory, chain->id, request,
-				       reason);
+		ret = vring_split_walk(vring, memory, chain->id, request, err);
 	/* Where the next one begins was told by how long this one was. */
 	if (!ret && (request->chain.nr != chain->nr ||
 		     request->chain.id != chain->id)) {
-		*reason = "a chain that was changed after it was taken";
-		ret = -EINVAL;
+		ret = error_set(err, -EINVAL,
+				"a chain that was changed after it was taken");
 	}
 	if (ret)
 		vring->broken = true;

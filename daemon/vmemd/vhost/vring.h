@@ -155,16 +155,16 @@ bool vring_valid_size(uint32_t size, bool packed);
 uint32_t vring_base(const struct vring_queue *vring);
 int vring_set_base(struct vring_queue *vring, uint32_t base);
 int vring_map(struct vring_queue *vring, const struct guest_memory *memory,
-	      const char **reason);
+	      struct error *err);
 int vring_find(struct vring_queue *vring, const struct guest_memory *memory,
-	       const char **reason);
+	       struct error *err);
 void vring_stop(struct vring_queue *vring);
 int vring_pop(struct vring_queue *vring, const struct guest_memory *memory,
-	      struct vring_request *request, const char **reason);
+	      struct vring_request *request, struct error *err);
 void vring_unpop(struct vring_queue *vring, const struct vring_chain *chain);
 int vring_again(struct vring_queue *vring, const struct guest_memory *memory,
 		const struct vring_chain *chain, struct vring_request *request,
-		const char **reason);
+		struct error *err);
 size_t vring_write(struct vring_request *request, const void *data,
 		   size_t size);
 void vring_push(struct vring_queue *vring, const struct vring_chain *chain,

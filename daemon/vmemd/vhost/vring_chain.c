@@ -24,12 +24,12 @@
 
 void vring_walk_begin(struct vring_walk *walk, const struct vring_queue *vring,
 		      const struct guest_memory *memory,
-		      struct vring_request *request, const char **reason)
+		      struct vring_request *request, struct error *err)
 {
 	*walk = (struct vring_walk){
 		.memory = memory,
 		.request = request,
-		.reason = reason,
+		.err = err,
 		.features = vring->features,
 		.max_table = vring->size > VRING_MAX_TABLE ? vring->size
 							   : VRING_MAX_TABLE,
@@ -39,18 +39,11 @@ void vring_walk_begin(struct vring_walk *walk, const struct vring_queue *vring,
 	request->write_size = 0;
 }
 
-static int refuse_chain(const struct vring_walk *walk, int error,
-			const char *reason)
-{
-	*walk->reason = reason;
-	return error;
-}
-
 static int fault(const struct vring_walk *walk, uint64_t gpa,
 		 const char *reason)
 {
 	walk->request->fault = gpa;
-	return refuse_chain(walk, -EFAULT, reason);
+	return error_set(walk->err, -EFAULT, "%s", reason);
 }
 
 static int take_readable(struct vring_walk *walk, uint64_t gpa, uint32_t size)
@@ -106,12 +99,12 @@ static int add_buffer(struct vring_walk *walk,
 {
 	work_add(walk->memory->work, 1);
 	if (++walk->nr > VRING_CHAIN_MAX)
-		return refuse_chain(walk, -ELOOP,
-				    "a chain of too many descriptors");
+		return error_set(walk->err, -ELOOP,
+				 "a chain of too many descriptors");
 	/* Also bounds the time that a chain may take. */
 	if (__builtin_add_overflow(walk->total, element->size, &walk->total))
-		return refuse_chain(walk, -EINVAL,
-				    "a descriptor chain of 4 GiB or more");
+		return error_set(walk->err, -EINVAL,
+				 "a descriptor chain of 4 GiB or more");
 	if (element->size && element->gpa > UINT64_MAX - (element->size - 1))
 		return fault(walk, UINT64_MAX, OUTSIDE);
 	if (element->flags & VRING_DESC_F_WRITE) {
@@ -119,9 +112,8 @@ static int add_buffer(struct vring_walk *walk,
 		return take_writable(walk, element->gpa, element->size);
 	}
 	if (walk->writable)
-		return refuse_chain(
-			walk, -EINVAL,
-			"a readable descriptor after a writable one");
+		return error_set(walk->err, -EINVAL,
+				 "a readable descriptor after a writable one");
 	return take_readable(walk, element->gpa, element->size);
 }
 
@@ -165,8 +157,8 @@ static int add_entry(struct vring_walk *walk, const struct vring_desc *desc)
 	};
 
 	if (element.flags & VRING_DESC_F_INDIRECT)
-		return refuse_chain(walk, -EINVAL,
-				    "an indirect table in an indirect table");
+		return error_set(walk->err, -EINVAL,
+				 "an indirect table in an indirect table");
 	return add_buffer(walk, &element);
 }
 
@@ -192,11 +184,12 @@ static int add_table(struct vring_walk *walk, uint64_t gpa, uint32_t nr)
 			return 0;
 		index = le16toh(desc.next);
 		if (index >= nr)
-			return refuse_chain(
-				walk, -EINVAL,
+			return error_set(
+				walk->err, -EINVAL,
 				"a descriptor index outside the table");
 	}
-	return packed ? 0 : refuse_chain(walk, -ELOOP, "a loop of descriptors");
+	return packed ? 0
+		      : error_set(walk->err, -ELOOP, "a loop of descriptors");
 }
 
 static int add_indirect(struct vring_walk *walk,
@@ -205,19 +198,17 @@ static int add_indirect(struct vring_walk *walk,
 	const uint32_t unit = sizeof(struct vring_desc);
 
 	if (!(walk->features & 1ULL << VIRTIO_RING_F_INDIRECT_DESC))
-		return refuse_chain(walk, -EINVAL,
-				    "an indirect descriptor, not negotiated");
+		return error_set(walk->err, -EINVAL,
+				 "an indirect descriptor, not negotiated");
 	if (element->flags & VRING_DESC_F_NEXT)
-		return refuse_chain(
-			walk, -EINVAL,
-			"an indirect descriptor that is not the last");
+		return error_set(walk->err, -EINVAL,
+				 "an indirect descriptor that is not the last");
 	if (!element->size || element->size % unit)
-		return refuse_chain(
-			walk, -EINVAL,
-			"an indirect table of no whole descriptors");
+		return error_set(walk->err, -EINVAL,
+				 "an indirect table of no whole descriptors");
 	if (element->size / unit > walk->max_table)
-		return refuse_chain(walk, -EINVAL,
-				    "too long an indirect table");
+		return error_set(walk->err, -EINVAL,
+				 "too long an indirect table");
 	if (element->gpa > UINT64_MAX - (element->size - 1))
 		return fault(walk, UINT64_MAX,
 			     "an indirect table outside the guest's memory");
@@ -227,7 +218,7 @@ static int add_indirect(struct vring_walk *walk,
 /**
  * vring_walk_add() - go on to the next descriptor
  *
- * Return: 0; -EINVAL, -EFAULT, -ELOOP with a reason: the driver broke a rule.
+ * Return: 0; -EINVAL, -EFAULT, -ELOOP with the error set: the driver broke a rule.
  */
 int vring_walk_add(struct vring_walk *walk, const struct vring_element *element)
 {

@@ -9,7 +9,7 @@
  * struct vring_walk - a walk along a chain
  * @memory: where buffers and indirect tables are
  * @request: what the chain comes to
- * @reason: what is wrong with it, on error
+ * @err: filled on failure; may be NULL
  * @features: as negotiated
  * @nr: buffers up to here
  * @max_table: most descriptors of an indirect table
@@ -19,7 +19,7 @@
 struct vring_walk {
 	const struct guest_memory *memory;
 	struct vring_request *request;
-	const char **reason;
+	struct error *err;
 	uint64_t features;
 	uint32_t nr;
 	uint32_t max_table;
@@ -41,7 +41,7 @@ struct vring_element {
 
 void vring_walk_begin(struct vring_walk *walk, const struct vring_queue *vring,
 		      const struct guest_memory *memory,
-		      struct vring_request *request, const char **reason);
+		      struct vring_request *request, struct error *err);
 int vring_walk_add(struct vring_walk *walk,
 		   const struct vring_element *element);
 

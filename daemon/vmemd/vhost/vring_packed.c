@@ -31,32 +31,28 @@
 #define EVENT_ALIGN_SIZE 4
 
 int vring_packed_find(struct vring_queue *vring,
-		      const struct guest_memory *memory, const char **reason)
+		      const struct guest_memory *memory, struct error *err)
 {
 	struct vring_packed *packed = &vring->packed;
 
 	if (vring->desc_uva % VRING_DESC_ALIGN_SIZE ||
 	    vring->avail_uva % EVENT_ALIGN_SIZE ||
-	    vring->used_uva % EVENT_ALIGN_SIZE) {
-		*reason = "a misaligned ring";
-		return -EINVAL;
-	}
+	    vring->used_uva % EVENT_ALIGN_SIZE)
+		return error_set(err, -EINVAL, "a misaligned ring");
 	packed->desc = guest_memory_at_uva(memory, vring->desc_uva,
 					   vring->size * sizeof(*packed->desc));
 	packed->driver = guest_memory_at_uva(memory, vring->avail_uva,
 					     sizeof(*packed->driver));
 	packed->device = guest_memory_at_uva(memory, vring->used_uva,
 					     sizeof(*packed->device));
-	if (!packed->desc || !packed->driver || !packed->device) {
-		*reason = "a ring outside the guest's memory";
-		return -EFAULT;
-	}
+	if (!packed->desc || !packed->driver || !packed->device)
+		return error_set(err, -EFAULT,
+				 "a ring outside the guest's memory");
 	if ((uintptr_t)packed->desc % VRING_DESC_ALIGN_SIZE ||
 	    (uintptr_t)packed->driver % EVENT_ALIGN_SIZE ||
-	    (uintptr_t)packed->device % EVENT_ALIGN_SIZE) {
-		*reason = "a ring in a misaligned memory region";
-		return -EINVAL;
-	}
+	    (uintptr_t)packed->device % EVENT_ALIGN_SIZE)
+		return error_set(err, -EINVAL,
+				 "a ring in a misaligned memory region");
 	return 0;
 }
 
@@ -89,22 +85,20 @@ bool vring_packed_is_available(const struct vring_queue *vring, uint16_t index,
 /* Walk the chain whose first descriptor is at @index of the ring. */
 int vring_packed_walk(struct vring_queue *vring,
 		      const struct guest_memory *memory, uint16_t index,
-		      struct vring_request *request, const char **reason)
+		      struct vring_request *request, struct error *err)
 {
 	struct vring_chain *chain = &request->chain;
 	struct vring_walk walk;
 
-	vring_walk_begin(&walk, vring, memory, request, reason);
+	vring_walk_begin(&walk, vring, memory, request, err);
 	*chain = (struct vring_chain){.index = index};
 	for (;;) {
 		const volatile struct vring_packed_desc *desc;
 		struct vring_element element;
 		int ret;
 
-		if (chain->nr >= vring->size) {
-			*reason = "a loop of descriptors";
-			return -ELOOP;
-		}
+		if (chain->nr >= vring->size)
+			return error_set(err, -ELOOP, "a loop of descriptors");
 		/* The rest of it was written before its flags. */
 		element.flags = load_flags(vring, index);
 		desc = &vring->packed.desc[index];
@@ -143,7 +137,7 @@ static void want_kick(const struct vring_queue *vring)
 
 int vring_packed_pop(struct vring_queue *vring,
 		     const struct guest_memory *memory,
-		     struct vring_request *request, const char **reason)
+		     struct vring_request *request, struct error *err)
 {
 	uint16_t index = vring->last_avail;
 	int ret;
@@ -153,7 +147,7 @@ int vring_packed_pop(struct vring_queue *vring,
 		if (!vring_packed_is_available(vring, index, vring->avail_wrap))
 			return 0;
 	}
-	ret = vring_packed_walk(vring, memory, index, request, reason);
+	ret = vring_packed_walk(vring, memory, index, request, err);
 	if (ret)
 		return ret;
 	vring_packed_advance(vring, &vring->last_avail, &vring->avail_wrap,

@@ -9,13 +9,13 @@
 #define VRING_PACKED_INDEX_MASK 0x7fffU
 
 int vring_packed_find(struct vring_queue *vring,
-		      const struct guest_memory *memory, const char **reason);
+		      const struct guest_memory *memory, struct error *err);
 int vring_packed_walk(struct vring_queue *vring,
 		      const struct guest_memory *memory, uint16_t index,
-		      struct vring_request *request, const char **reason);
+		      struct vring_request *request, struct error *err);
 int vring_packed_pop(struct vring_queue *vring,
 		     const struct guest_memory *memory,
-		     struct vring_request *request, const char **reason);
+		     struct vring_request *request, struct error *err);
 void vring_packed_unpop(struct vring_queue *vring,
 			const struct vring_chain *chain);
 void vring_packed_push(struct vring_queue *vring,

@@ -23,17 +23,15 @@ static uint16_t *avail_event(const struct vring_queue *vring)
 }
 
 int vring_split_find(struct vring_queue *vring,
-		     const struct guest_memory *memory, const char **reason)
+		     const struct guest_memory *memory, struct error *err)
 {
 	struct vring_split *split = &vring->split;
 	size_t size = vring->size;
 
 	if (vring->desc_uva % VRING_DESC_ALIGN_SIZE ||
 	    vring->avail_uva % VRING_AVAIL_ALIGN_SIZE ||
-	    vring->used_uva % VRING_USED_ALIGN_SIZE) {
-		*reason = "a misaligned ring";
-		return -EINVAL;
-	}
+	    vring->used_uva % VRING_USED_ALIGN_SIZE)
+		return error_set(err, -EINVAL, "a misaligned ring");
 	/* The last uint16_t of each is the event index, used or not. */
 	split->desc = guest_memory_at_uva(memory, vring->desc_uva,
 					  size * sizeof(*split->desc));
@@ -44,42 +42,38 @@ int vring_split_find(struct vring_queue *vring,
 		memory, vring->used_uva,
 		sizeof(*split->used) + size * sizeof(struct vring_used_elem) +
 			sizeof(uint16_t));
-	if (!split->desc || !split->avail || !split->used) {
-		*reason = "a ring outside the guest's memory";
-		return -EFAULT;
-	}
+	if (!split->desc || !split->avail || !split->used)
+		return error_set(err, -EFAULT,
+				 "a ring outside the guest's memory");
 	/* Our own mapping may be less aligned than the front end's. */
 	if ((uintptr_t)split->desc % VRING_DESC_ALIGN_SIZE ||
 	    (uintptr_t)split->avail % VRING_AVAIL_ALIGN_SIZE ||
-	    (uintptr_t)split->used % VRING_USED_ALIGN_SIZE) {
-		*reason = "a ring in a misaligned memory region";
-		return -EINVAL;
-	}
+	    (uintptr_t)split->used % VRING_USED_ALIGN_SIZE)
+		return error_set(err, -EINVAL,
+				 "a ring in a misaligned memory region");
 	return 0;
 }
 
 int vring_split_walk(struct vring_queue *vring,
 		     const struct guest_memory *memory, uint16_t head,
-		     struct vring_request *request, const char **reason)
+		     struct vring_request *request, struct error *err)
 {
 	uint16_t index = head, steps;
 	struct vring_walk walk;
 
-	vring_walk_begin(&walk, vring, memory, request, reason);
+	vring_walk_begin(&walk, vring, memory, request, err);
 	request->chain = (struct vring_chain){.id = head, .nr = 1};
 	for (steps = 0;; steps++) {
 		const volatile struct vring_desc *desc;
 		struct vring_element element;
 		int ret;
 
-		if (index >= vring->size) {
-			*reason = "a descriptor index outside the queue";
-			return -EINVAL;
-		}
-		if (steps >= vring->size) {
-			*reason = "a loop of descriptors";
-			return -ELOOP;
-		}
+		if (index >= vring->size)
+			return error_set(
+				err, -EINVAL,
+				"a descriptor index outside the queue");
+		if (steps >= vring->size)
+			return error_set(err, -ELOOP, "a loop of descriptors");
 		desc = &vring->split.desc[index];
 		element.gpa = le64toh(desc->addr);
 		element.size = le32toh(desc->len);
@@ -119,7 +113,7 @@ static void want_kick(const struct vring_queue *vring)
 
 int vring_split_pop(struct vring_queue *vring,
 		    const struct guest_memory *memory,
-		    struct vring_request *request, const char **reason)
+		    struct vring_request *request, struct error *err)
 {
 	uint16_t nr = available(vring), index, head;
 	int ret;
@@ -130,15 +124,14 @@ int vring_split_pop(struct vring_queue *vring,
 		if (!nr)
 			return 0;
 	}
-	if (nr > vring->size) {
-		*reason =
-			"more chains available than the queue has descriptors";
-		return -EINVAL;
-	}
+	if (nr > vring->size)
+		return error_set(
+			err, -EINVAL,
+			"more chains available than the queue has descriptors");
 	index = vring->last_avail & (vring->size - 1);
 	head = le16toh(__atomic_load_n(&vring->split.avail->ring[index],
 				       __ATOMIC_RELAXED));
-	ret = vring_split_walk(vring, memory, head, request, reason);
+	ret = vring_split_walk(vring, memory, head, request, err);
 	if (ret)
 		return ret;
 	vring->last_avail++;
