@@ -2,9 +2,9 @@
 /*
  * Clocks of both programs, read by clock_gettime(2) only.
  *
- * If the vDSO cannot read the clock, or there is no vDSO, each reading is a system
- * call, which vmemd's filter must allow. It allows clock_gettime(). time() and
- * gettimeofday() would be other system calls.
+ * If the vDSO cannot read the clock, or there is no vDSO, each reading is a
+ * system call, which vmemd's filter must allow. It allows clock_gettime().
+ * time() and gettimeofday() would be other system calls.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -15,10 +15,12 @@
 #define NSEC_PER_SEC 1000000000ULL
 
 /**
- * clock_monotonic_ns() - nanoseconds since some time in the past
+ * clock_monotonic_ns() - read CLOCK_MONOTONIC
  *
- * The kernel always has this clock. All deadlines are measured by it, so the
- * program ends if it cannot be read.
+ * The kernel always has this clock. All deadlines depend on it, so the program
+ * aborts if it cannot be read.
+ *
+ * Return: nanoseconds since an arbitrary time in the past.
  */
 uint64_t clock_monotonic_ns(void)
 {
@@ -30,9 +32,10 @@ uint64_t clock_monotonic_ns(void)
 }
 
 /**
- * clock_realtime_s() - the time of day, in seconds since 1970
+ * clock_realtime_s() - read CLOCK_REALTIME
+ * @seconds: set to the seconds since 1970
  *
- * Return: 0, or a negative errno: the time is not known.
+ * Return: 0; a negative errno: the time is unknown.
  */
 int clock_realtime_s(uint64_t *seconds)
 {

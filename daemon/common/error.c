@@ -5,11 +5,12 @@
 #include "common/error.h"
 
 /**
- * error_set() - fill an error
- * @err: filled; NULL: the caller is not interested
+ * error_set() - set an error
+ * @err: set; may be NULL
  * @code: negative errno
+ * @format: format of printf(3) for the text
  *
- * Return: @code, so that a function can return it.
+ * Return: @code, so that the caller can return it.
  */
 int error_set(struct error *err, int code, const char *format, ...)
 {

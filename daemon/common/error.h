@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Why a function failed: the errno that it returned, and a text for people. */
+/* An error of a function: its errno, and a text. */
 #ifndef COMMON_ERROR_H
 #define COMMON_ERROR_H
 
-/* Longest text with its end: a sentence, a path and the reason of a system call. */
+/* Size of a text with NUL: a sentence, a path and the text of an errno. */
 #define ERROR_TEXT_MAX 256
 
 /**
- * struct error - why a function failed
+ * struct error - an error of a function
  * @code: the negative errno that the function returns
- * @text: the reason, for people: a terminated string without a newline
+ * @text: the reason: a terminated string without a newline
  */
 struct error {
 	int code;

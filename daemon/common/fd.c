@@ -6,7 +6,7 @@
 
 #include "common/fd.h"
 
-/* Close a descriptor, if it is one, and forget it. */
+/* Close a descriptor unless it is negative, and set it to -1. */
 void fd_close(int *fd)
 {
 	if (*fd >= 0)
@@ -25,11 +25,14 @@ int fd_set_nonblock(int fd)
 }
 
 /**
- * fd_send() - send a message, and a descriptor with it
- * @fd: stays the sender's; -1 for none
- * @flags: as of sendmsg(2), which gets MSG_NOSIGNAL too
+ * fd_send() - send a message with a descriptor
+ * @to: UNIX socket
+ * @iov: the message
+ * @nr_iov: number of elements in @iov
+ * @fd: the descriptor; stays the caller's; -1: none
+ * @flags: flags of sendmsg(2); MSG_NOSIGNAL is added
  *
- * Return: as sendmsg(2).
+ * Return: see sendmsg(2).
  */
 ssize_t fd_send(int to, const struct iovec *iov, size_t nr_iov, int fd,
 		int flags)
@@ -57,10 +60,13 @@ ssize_t fd_send(int to, const struct iovec *iov, size_t nr_iov, int fd,
 }
 
 /**
- * fd_keep() - keep the descriptors that came with a message
- * @fds: room for @max, of which @nr_fds are there already
+ * fd_keep() - collect the descriptors of a received message
+ * @mh: the message
+ * @fds: array to append the descriptors to
+ * @nr_fds: number of descriptors in @fds; updated
+ * @max: size of @fds
  *
- * Return: false if there was no room for some, which are closed.
+ * Return: true; false: some descriptors did not fit and were closed.
  */
 bool fd_keep(struct msghdr *mh, int *fds, size_t *nr_fds, size_t max)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* File descriptors: closing them, and sending them over sockets; see fd.c. */
+/* Closing file descriptors, and sending them over sockets; see fd.c. */
 #ifndef FD_H
 #define FD_H
 

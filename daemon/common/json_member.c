@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Members of the JSON objects on the control socket: those of answers and
- * events, and those of a call's parameters.
+ * Members of JSON objects on the control socket: of answers and events, and of
+ * a call's parameters.
  */
 #include <errno.h>
 
 #include "common/json_member.h"
 
-/* A number of bytes, an address, or a count. */
+/* Add a number: bytes, an address, or a count. */
 void json_add_size(json_object *object, const char *name, uint64_t value)
 {
 	json_object_object_add(object, name, json_object_new_uint64(value));
@@ -24,10 +24,12 @@ void json_add_text(json_object *object, const char *name, const char *value)
 }
 
 /**
- * json_get_bool() - a member that is true or false
- * @object: may be NULL, which has no members
+ * json_get_bool() - get a member that is true or false
+ * @object: the object; NULL: an empty one
+ * @name: name of the member
+ * @value: set on success
  *
- * Return: 0; -ENOENT it is not there; -EINVAL it is something else.
+ * Return: 0; -ENOENT: the member is missing; -EINVAL: it has another type.
  */
 int json_get_bool(json_object *object, const char *name, bool *value)
 {

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Writes all files whose names a user gives.
+ * Writing files that a user names.
  *
- * A regular file is written beside the place it is for, under another name,
- * brought to the disk, and renamed; then the folder is brought to the disk.
- * At any time the place has the old file or the new one, complete. After success the
- * new file survives a crash of the machine. A writer that is killed may leave a file
- * of the other name, PATH.XXXXXX.
+ * A regular file is replaced atomically: the data is written to a temporary
+ * file in the same directory, which is synced and renamed, and then the
+ * directory is synced. At any time PATH is the complete old or new file. After
+ * success the new file survives a crash of the machine. A writer that is killed
+ * may leave the temporary file PATH.XXXXXX behind.
  *
- * Anything else is written to as it is, and stays what it is: a device, a FIFO,
- * or what /dev/stdout stands for. Behind a symbolic link the file that it
- * points to is the one that is replaced, and the link stays.
+ * Other files, such as a device, a FIFO or /dev/stdout, are opened and written
+ * to. A symbolic link is kept, and its target is replaced.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -25,7 +24,7 @@
 
 #include "common/output_file.h"
 
-/* As many symbolic links as the kernel follows. */
+/* Maximum number of symbolic links to follow, as in the kernel. */
 #define LINKS_MAX 40
 
 static int write_all(int fd, const uint8_t *data, size_t size)
@@ -43,7 +42,7 @@ static int write_all(int fd, const uint8_t *data, size_t size)
 	return 0;
 }
 
-/* A name in a folder is on the disk when the folder is. */
+/* Sync the directory of a file, so that a rename is on disk. */
 static int sync_folder(const char *path)
 {
 	char *copy = strdup(path);
@@ -83,7 +82,7 @@ static int replace(const char *path, char *work, mode_t mode, const void *data,
 	return sync_folder(path);
 }
 
-/* Write to what is there, which may be waited for, as with a FIFO. */
+/* Write to an existing file that is not regular; may block, e.g. for a FIFO. */
 static int write_through(const char *path, const void *data, size_t size)
 {
 	int fd, ret;
@@ -97,7 +96,7 @@ static int write_through(const char *path, const void *data, size_t size)
 	return ret;
 }
 
-/* The path that a link has, seen from where the link is. */
+/* The target of a symbolic link, relative to the link's directory. */
 static int follow(const char *path, char target[PATH_MAX])
 {
 	char link[PATH_MAX], folder[PATH_MAX];
@@ -114,7 +113,7 @@ static int follow(const char *path, char target[PATH_MAX])
 	return 0;
 }
 
-/* The path of the file itself, which need not be there yet. */
+/* Resolve all symbolic links. The file itself need not exist. */
 static int resolve(const char *path, char target[PATH_MAX])
 {
 	char next[PATH_MAX];
@@ -137,7 +136,7 @@ static int resolve(const char *path, char target[PATH_MAX])
 	return -ELOOP;
 }
 
-/* Is it the file of standard output, as /dev/stdout is? */
+/* Is this the file that standard output refers to, as /dev/stdout is? */
 static bool is_standard_output(const struct stat *st)
 {
 	struct stat out;
@@ -147,13 +146,15 @@ static bool is_standard_output(const struct stat *st)
 }
 
 /**
- * output_file_write() - put data into a file
+ * output_file_write() - write a file
+ * @path: path of the file
  * @mode: permissions of a regular file
- * @regular: refuse any other kind with -EINVAL, as it cannot be read again
+ * @regular: refuse other types of files with -EINVAL
+ * @data: contents
+ * @size: bytes in @data
  *
- * Return: 0, or a negative errno. After an error of the last step, bringing the
- * folder to the disk, the file is there, but may be gone after a crash of the
- * machine.
+ * Return: 0, or a negative errno. If the last step fails, syncing the
+ * directory, the file exists, but it may be lost in a crash of the machine.
  */
 int output_file_write(const char *path, mode_t mode, bool regular,
 		      const void *data, size_t size)
@@ -164,7 +165,7 @@ int output_file_write(const char *path, mode_t mode, bool regular,
 	int ret;
 
 	if (stat(path, &st) < 0) {
-		/* A link that the kernel refuses to follow is not absent. */
+		/* Only ENOENT means a new file; e.g. ELOOP does not. */
 		if (errno != ENOENT)
 			return -errno;
 	} else {

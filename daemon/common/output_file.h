@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Files that the programs write. */
+/* Writing files that a user names; see output_file.c. */
 #ifndef OUTPUT_FILE_H
 #define OUTPUT_FILE_H
 

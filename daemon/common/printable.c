@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A peer's text must not steer the terminal on which it is printed, nor forge
- * lines, nor make a file invalid that has to be UTF-8. Printable is UTF-8
- * without control characters: those below U+0020, U+007F to U+009F (which
- * terminals take as well), line separators, and what changes the direction of
- * writing.
+ * Making text of a peer safe for a terminal or a log.
+ *
+ * Such text must not control the terminal, forge lines, or make a UTF-8 file
+ * invalid. So text counts as printable if it is UTF-8 without control
+ * characters: those below U+0020, U+007F to U+009F (which terminals also
+ * interpret), line separators, and characters that change the writing
+ * direction.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -14,25 +16,25 @@
 
 #include "common/printable.h"
 
-/* An escaped byte is "\xNN". */
+/* Length of an escaped byte: "\xNN". */
 #define ESCAPE_LENGTH 4
 
-/* In JSON a character is "\uNNNN". */
+/* Length of an escaped character in JSON: "\uNNNN". */
 #define JSON_ESCAPE_LENGTH 6
 
-/* What stands in JSON for what is no character. */
+/* Replaces invalid bytes in JSON. */
 #define REPLACEMENT 0xfffd
 
 /*
- * Characters from here on, among them those of East Asia, may take two columns of
- * a terminal. Some of them take one; a line with those is cut a bit early.
+ * Characters from here on count as two columns, as East Asian ones have. Some
+ * of them have only one, so that a line with those is cut early.
  */
 #define WIDE_FIRST 0x1100
 
-/* Least code point of a sequence of so many bytes; a lower one is invalid. */
+/* Lowest valid code point by length of the sequence in bytes. */
 static const uint32_t least_of_length[] = {0, 0, 0x80, 0x800, 0x10000};
 
-/* Bytes of the sequence that begins with @byte; 0: none begins with it. */
+/* Length of the sequence that starts with @byte; 0: invalid. */
 static size_t sequence_length(unsigned char byte)
 {
 	if (byte < 0x80)
@@ -52,7 +54,7 @@ static bool is_control(uint32_t code)
 	       (code >= 0x2066 && code <= 0x2069);
 }
 
-/* The first character of a text. Return: its bytes; 0: it is not UTF-8. */
+/* Decode the first character. Return: its length in bytes; 0: not UTF-8. */
 static size_t decode(const char *text, size_t left, uint32_t *code)
 {
 	const unsigned char *byte = (const unsigned char *)text;
@@ -73,10 +75,11 @@ static size_t decode(const char *text, size_t left, uint32_t *code)
 }
 
 /**
- * printable_length() - the first character of a text
- * @left: bytes that @text has, not 0
+ * printable_length() - get the length of a printable first character
+ * @text: the text
+ * @left: bytes in @text, not 0
  *
- * Return: how many bytes it has, if it is printable; 0: the first byte is not.
+ * Return: the length in bytes; 0: the first character is not printable.
  */
 size_t printable_length(const char *text, size_t left)
 {
@@ -87,10 +90,11 @@ size_t printable_length(const char *text, size_t left)
 }
 
 /**
- * printable_fit() - how much of a text fits in a line
- * @columns: in: that the line has; out: that the part takes, at most
+ * printable_fit() - get the part of a text that fits in a line
+ * @text: the text
+ * @columns: in: columns of the line; out: maximum columns of the part
  *
- * Return: bytes of @text, which end where a character does.
+ * Return: the length of the part in bytes; it ends with a whole character.
  */
 size_t printable_fit(const char *text, size_t *columns)
 {
@@ -113,7 +117,7 @@ size_t printable_fit(const char *text, size_t *columns)
 	return fit;
 }
 
-/** printable_width() - columns that a text takes, at most */
+/* The maximum number of columns that a text takes. */
 size_t printable_width(const char *text)
 {
 	size_t columns = SIZE_MAX;
@@ -123,9 +127,11 @@ size_t printable_width(const char *text)
 }
 
 /**
- * printable_escape() - a text whose bytes that are not printable are \xNN
+ * printable_escape() - escape bytes that are not printable as \xNN
+ * @text: the text
+ * @length: bytes in @text
  *
- * Return: the caller's to free; NULL without memory.
+ * Return: a new string, to be freed by the caller; NULL: out of memory.
  */
 char *printable_escape(const char *text, size_t length)
 {
@@ -151,10 +157,11 @@ char *printable_escape(const char *text, size_t length)
 }
 
 /**
- * printable_escape_json() - JSON with the same meaning, whose texts can be printed
- * @text: JSON in a line; what is not printable is in its strings
+ * printable_escape_json() - escape unprintable characters in JSON as \uNNNN
+ * @text: JSON in one line, so that such characters only occur in strings
+ * @length: bytes in @text
  *
- * Return: the caller's to free; NULL without memory.
+ * Return: new, equivalent JSON, to be freed by the caller; NULL: out of memory.
  */
 char *printable_escape_json(const char *text, size_t length)
 {

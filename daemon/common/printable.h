@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Text of a peer, made fit for a terminal or a log. */
+/* Making text of a peer safe for a terminal or a log; see printable.c. */
 #ifndef PRINTABLE_H
 #define PRINTABLE_H
 

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The state of a device as bytes of a file, and back.
+ * Formatting and parsing the saved state of a device.
  *
- * The saved state is what a driver knows of its device and must find again: the
- * geometry, the usable and the requested size, and the plugged blocks. The division
- * of memory into memslots belongs to the host and is not saved. The VMM saves the
+ * The saved state is the state that a driver relies on: the geometry, the
+ * usable and the requested size, and the plugged blocks. The division of memory
+ * into memslots belongs to the host and is not saved. The VMM saves the
  * contents of memory.
  *
- * The file is untrusted. Checks are made in this order, so that the reported reason
- * is the cause: the file type, a known version, the length, the checksum, and then
- * consistency. The encoding is canonical: formatting an accepted state again gives
- * the same bytes.
+ * The file is untrusted. Checks are made in this order, so that the reported
+ * reason is the cause: file type, version, length, checksum, and then
+ * consistency. The encoding is canonical: formatting an accepted state again
+ * gives the same bytes.
  *
  * This file works on buffers only; save_file.c reads and writes files.
  */
@@ -29,10 +29,10 @@
 
 static const char magic[8] = {'k', 'v', 'm', '-', 'v', 'm', 'e', 'm'};
 
-/* The kernel's least block is a page. */
+/* Smallest block in the kernel: a page. */
 #define BLOCK_SIZE_MIN 4096
 
-/* How a file begins; all numbers are little-endian. */
+/* Header of the file; all numbers are little-endian. */
 struct file_header {
 	char magic[8];
 	uint32_t version;
@@ -57,10 +57,10 @@ _Static_assert(sizeof(struct file_header) == 88, "the file's header");
 _Static_assert(sizeof(struct file_run) == 16, "a run in the file");
 _Static_assert(SAVE_CHECKSUM_SIZE == SHA256_DIGEST_LENGTH, "SHA-256");
 
-/* Bytes of a file without its runs. */
+/* Bytes in a file without runs. */
 #define FIXED_SIZE (sizeof(struct file_header) + SAVE_CHECKSUM_SIZE)
 
-/* The most runs that a file of SAVE_FILE_MAX has. */
+/* Maximum number of runs in a file of SAVE_FILE_MAX. */
 #define RUNS_MAX ((SAVE_FILE_MAX - FIXED_SIZE) / sizeof(struct file_run))
 
 void save_state_free(struct save_state *state)
@@ -69,7 +69,7 @@ void save_state_free(struct save_state *state)
 	memset(state, 0, sizeof(*state));
 }
 
-/* Bytes that are plugged; of a state that save_check() has found good. */
+/* The plugged size of a state that save_check() has accepted. */
 uint64_t save_plugged_size(const struct save_state *state)
 {
 	uint64_t size = 0;
@@ -155,7 +155,7 @@ static int check_run(const struct save_state *state, uint64_t i,
 				 " bytes at 0x%" PRIx64
 				 ", is outside of what is usable",
 				 i, run->size, run->gpa);
-	/* That before is inside the region: its end is a number. */
+	/* The previous run is inside the region, so its end cannot overflow. */
 	if (before && run->gpa < before->gpa + before->size)
 		return error_set(err, -EINVAL,
 				 "run %" PRIu64 ", at 0x%" PRIx64
@@ -170,8 +170,9 @@ static int check_run(const struct save_state *state, uint64_t i,
 }
 
 /**
- * save_check() - does a state make sense?
- * @err: why not
+ * save_check() - check that a state is consistent
+ * @state: the state
+ * @err: set on error
  *
  * Return: 0, or -EINVAL.
  */
@@ -188,9 +189,10 @@ int save_check(const struct save_state *state, struct error *err)
 }
 
 /**
- * save_checksum() - what a file with these bytes before it ends with
+ * save_checksum() - compute the checksum of a file
  * @data: header and runs
- * @size: bytes of them
+ * @size: bytes in @data
+ * @checksum: set to the checksum, which follows @data in the file
  */
 void save_checksum(const uint8_t *data, size_t size,
 		   uint8_t checksum[SAVE_CHECKSUM_SIZE])
@@ -203,11 +205,13 @@ void save_checksum(const uint8_t *data, size_t size,
 }
 
 /**
- * save_format() - a state as bytes
- * @data: the bytes, to be freed; @size of them
- * @err: why not
+ * save_format() - format a state as the contents of a file
+ * @state: the state
+ * @data: set to the contents, to be freed by the caller
+ * @size: set to the number of bytes in @data
+ * @err: set on error
  *
- * Return: 0; -EINVAL a state that makes no sense; -EFBIG too many runs;
+ * Return: 0; -EINVAL: the state is inconsistent; -EFBIG: too many runs;
  * -ENOMEM.
  */
 int save_format(const struct save_state *state, uint8_t **data, size_t *size,
@@ -259,7 +263,7 @@ int save_format(const struct save_state *state, uint8_t **data, size_t *size,
 	return 0;
 }
 
-/* Is this a whole, undamaged file of a known version? */
+/* Check file type, version, length and checksum. */
 static int check_file(const uint8_t *data, size_t size,
 		      struct file_header *header, struct error *err)
 {
@@ -308,7 +312,7 @@ static int read_runs(const uint8_t *data, struct save_state *state)
 
 	if (!state->nr_runs)
 		return 0;
-	/* As many as the file has bytes for. */
+	/* check_file() has bounded the number by the file's size. */
 	state->runs = calloc(state->nr_runs, sizeof(*state->runs));
 	if (!state->runs)
 		return -ENOMEM;
@@ -321,12 +325,13 @@ static int read_runs(const uint8_t *data, struct save_state *state)
 }
 
 /**
- * save_parse() - a state from the bytes of a file
- * @data: any bytes; @size of them
- * @state: filled on success, to be freed by save_state_free()
- * @err: what is wrong, to be read after the file's name
+ * save_parse() - parse the contents of a file
+ * @data: the contents, unchecked
+ * @size: bytes in @data
+ * @state: set on success, to be freed by save_state_free()
+ * @err: set on error; the text follows the file's name in messages
  *
- * Return: 0; -EINVAL it is refused; -ENOMEM.
+ * Return: 0; -EINVAL: the file is refused; -ENOMEM.
  */
 int save_parse(const uint8_t *data, size_t size, struct save_state *state,
 	       struct error *err)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The state of a device as bytes of a file; see save.c and doc/save-format.md. */
+/* The file format of a saved state; see save.c and doc/save-format.md. */
 #ifndef SAVE_H
 #define SAVE_H
 
@@ -9,36 +9,37 @@
 
 #include "common/error.h"
 
-/* The version that is written, and the only one that is read. */
+/* Version of the format; no other version is accepted. */
 #define SAVE_VERSION 1
 
 /* SHA-256. */
 #define SAVE_CHECKSUM_SIZE 32
 
 /*
- * The longest file that is read or written: the runs of 16 TiB in which every
- * other block of 2 MiB is plugged. A limit there must be, as a file is read
- * before anything is known of it.
+ * Maximum size of a file: enough for the runs of 16 TiB in which every other
+ * block of 2 MiB is plugged. A limit is needed because the file is read into
+ * memory before it is checked.
  */
 #define SAVE_FILE_MAX (64ULL << 20)
 
-/* Adjacent plugged blocks: guest address and bytes. */
+/* A run of plugged blocks: guest address and bytes. */
 struct save_run {
 	uint64_t gpa;
 	uint64_t size;
 };
 
 /**
- * struct save_state - what a device's driver knows of it, and has plugged
+ * struct save_state - saved state of a device: what its driver relies on
  * @gpa: guest address of the region
- * @region_size: its bytes
- * @block_size: bytes of a block
- * @usable_region_size: bytes from the start in which the driver may plug
- * @requested_size: bytes it is asked to have plugged
- * @features: VIRTIO_MEM_F_* that it is offered, by bit
+ * @region_size: bytes in the region
+ * @block_size: bytes per block
+ * @usable_region_size: bytes from the start of the region in which the driver
+ *	may plug
+ * @requested_size: bytes that the driver is asked to plug
+ * @features: offered VIRTIO_MEM_F_* feature bits
  * @node: ACPI proximity domain; 0 unless VIRTIO_MEM_F_ACPI_PXM is offered
- * @runs: what is plugged, @nr_runs of them: in the order of their addresses,
- *	each as long as it can be
+ * @runs: maximal runs of plugged blocks, in ascending order
+ * @nr_runs: number of @runs
  */
 struct save_state {
 	uint64_t gpa;

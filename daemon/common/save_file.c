@@ -12,20 +12,21 @@
 #include "common/save_file.h"
 
 /**
- * save_file_write() - put a file in place, as a whole or not at all
- * @path: a regular file there is replaced; anything else is refused, as no
- *	state can be restored from it
- * @err: what is wrong
+ * save_file_write() - write a file atomically
+ * @path: path of the file. An existing regular file is replaced; other types
+ *	of files are refused, since no state can be restored from them
+ * @data: contents
+ * @size: bytes in @data
+ * @err: set on error
  *
- * Return: 0, or an errno. After an errno of the last step, bringing the folder
- * to the disk, the file is there, but may be gone after a crash of the machine.
+ * Return: 0, or an errno of output_file_write().
  */
 int save_file_write(const char *path, const uint8_t *data, size_t size,
 		    struct error *err)
 {
 	int ret;
 
-	/* For this user alone. */
+	/* Accessible for this user only. */
 	ret = output_file_write(path, 0600, true, data, size);
 	if (ret == -EINVAL)
 		return error_set(
@@ -45,7 +46,7 @@ static int read_all(int fd, uint8_t *data, size_t size)
 			continue;
 		if (got < 0)
 			return -errno;
-		/* Shorter than it was a moment ago. */
+		/* The file has been truncated meanwhile. */
 		if (!got)
 			return -EIO;
 		data += got;
@@ -82,18 +83,19 @@ static int read_state(int fd, struct save_state *state, struct error *err)
 }
 
 /**
- * save_file_read() - the state that a file holds
- * @state: filled on success, to be freed by save_state_free()
- * @err: what is wrong, to be read after the file's name
+ * save_file_read() - read a saved state from a file
+ * @path: path of the file
+ * @state: set on success, to be freed by save_state_free()
+ * @err: set on error; the text follows the file's name in messages
  *
- * Return: 0; -EINVAL, -EFBIG it is refused; another errno.
+ * Return: 0; -EINVAL, -EFBIG: the file is refused; another errno.
  */
 int save_file_read(const char *path, struct save_state *state,
 		   struct error *err)
 {
 	int fd, ret;
 
-	/* O_NONBLOCK: of a pipe nobody is waited for. */
+	/* O_NONBLOCK: opening a FIFO must not wait for a writer. */
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0) {
 		ret = -errno;

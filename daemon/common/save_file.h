@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Files that are there as a whole or not at all; see save_file.c. */
+/* Files of saved states; see save_file.c. */
 #ifndef SAVE_FILE_H
 #define SAVE_FILE_H
 

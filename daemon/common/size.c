@@ -10,17 +10,18 @@
 
 static const char units[] = "KMGTPE";
 
-/* Decimals that are read; more do not change a byte of a sensible size. */
+/* Number of decimals that are used; more do not matter in practice. */
 #define DECIMALS_MAX 15
 
-/* Sums and products of sizes, before it is known that they fit. */
+/* For sums and products of sizes that may exceed 64 bits. */
 typedef unsigned __int128 wide;
 
 /**
- * struct number - a decimal number
- * @whole: before the point
- * @part, @scale: after it, @part of @scale
- * @decimals: it has a point
+ * struct number - a parsed number
+ * @whole: integer part
+ * @part: numerator of the fractional part
+ * @scale: denominator of the fractional part
+ * @decimals: the number was written with a decimal point
  */
 struct number {
 	uint64_t whole;
@@ -29,7 +30,7 @@ struct number {
 	bool decimals;
 };
 
-/* Return: what follows the number, or NULL. @error is set then. */
+/* Return: the text after the number; NULL on error, with @error set. */
 static const char *read_number(const char *text, struct number *number,
 			       int *error)
 {
@@ -38,7 +39,7 @@ static const char *read_number(const char *text, struct number *number,
 
 	*number = (struct number){.scale = 1};
 	*error = -EINVAL;
-	/* strtoull() would take a sign and leading space. */
+	/* strtoull() would accept a sign and leading spaces. */
 	if (isdigit((unsigned char)*text)) {
 		errno = 0;
 		number->whole =
@@ -51,7 +52,7 @@ static const char *read_number(const char *text, struct number *number,
 		return end == text ? NULL : end;
 	*error = -EINVAL;
 	number->decimals = true;
-	/* Of a hexadecimal number there are no decimals. */
+	/* Hexadecimal numbers cannot have decimals. */
 	if (!strncmp(text, "0x", 2) || !isdigit((unsigned char)end[1]))
 		return NULL;
 	for (end++; isdigit((unsigned char)*end); end++) {
@@ -63,7 +64,7 @@ static const char *read_number(const char *text, struct number *number,
 	return end;
 }
 
-/* Return: what follows the unit; NULL if there is none, or no byte. */
+/* Parse an optional unit, with its power of two. Return: the text after it. */
 static const char *read_unit(const char *text, unsigned int *shift)
 {
 	const char *unit;
@@ -86,7 +87,7 @@ static int to_bytes(const struct number *number, unsigned int shift,
 {
 	wide bytes = (wide)number->whole << shift;
 
-	/* To the nearest byte. */
+	/* Round to the nearest byte. */
 	bytes += (((wide)number->part << shift) + number->scale / 2) /
 		 number->scale;
 	if (bytes > UINT64_MAX)
@@ -95,7 +96,7 @@ static int to_bytes(const struct number *number, unsigned int shift,
 	return 0;
 }
 
-/* @decimals: it was written with a point */
+/* @decimals: set to whether the size was written with a decimal point */
 static int parse_bytes(const char *text, uint64_t *size, bool *decimals)
 {
 	struct number number;
@@ -107,7 +108,7 @@ static int parse_bytes(const char *text, uint64_t *size, bool *decimals)
 		return error;
 	while (*text == ' ')
 		text++;
-	/* A blank belongs to the unit that follows it. */
+	/* A space is only allowed before a unit. */
 	if (!*text && text[-1] == ' ')
 		return -EINVAL;
 	text = read_unit(text, &shift);
@@ -118,13 +119,14 @@ static int parse_bytes(const char *text, uint64_t *size, bool *decimals)
 }
 
 /**
- * size_parse() - read a size
- * @text: digits (0x for hexadecimal), with decimals where a unit follows; then
- *	none or one of K, M, G, T, P, E, powers of 1024, optionally followed by
- *	i, B or iB. Upper and lower case are the same. Blanks may stand before
- *	the unit, as size_format() has one there
+ * size_parse() - parse a size
+ * @text: a number (0x for hexadecimal), optionally followed by one of K, M, G,
+ *	T, P, E for powers of 1024, optionally followed by i, B or iB. Decimals
+ *	need a unit. Case is ignored. Spaces may precede the unit, as in the
+ *	text of size_format()
+ * @size: set to the number of bytes
  *
- * Return: 0; -EINVAL not a size; -ERANGE more than 64 bits of bytes.
+ * Return: 0; -EINVAL: not a size; -ERANGE: the size exceeds 64 bits.
  */
 int size_parse(const char *text, uint64_t *size)
 {
@@ -156,11 +158,12 @@ static int parse_percent(const char *text, struct size_amount *amount)
 }
 
 /**
- * size_parse_amount() - read a size that may depend on others
- * @text: as of size_parse(), or a percentage of the whole; with + or - before
- *	it, so much more or less than now
+ * size_parse_amount() - parse a size that may depend on other sizes
+ * @text: a size for size_parse(), or a percentage of the whole; a prefix of +
+ *	or - makes it relative to the current size
+ * @amount: set on success
  *
- * Return: as of size_parse(); -ERANGE also for more than 100 %.
+ * Return: see size_parse(); -ERANGE also for more than 100 %.
  */
 int size_parse_amount(const char *text, struct size_amount *amount)
 {
@@ -174,13 +177,13 @@ int size_parse_amount(const char *text, struct size_amount *amount)
 	return parse_bytes(text, &amount->value, &amount->rounded);
 }
 
-/* Does it take more than the text to know the size? */
+/* Does the size depend on other sizes? */
 bool size_depends(const struct size_amount *amount)
 {
 	return amount->base != SIZE_IS || amount->percent || amount->rounded;
 }
 
-/* To the nearest block, but not beyond the whole. */
+/* Round to the nearest multiple of the block size, up to the whole. */
 static wide round_to_block(wide size, uint64_t whole, uint64_t block)
 {
 	size = (size + block / 2) / block * block;
@@ -188,12 +191,15 @@ static wide round_to_block(wide size, uint64_t whole, uint64_t block)
 }
 
 /**
- * size_resolve() - the size that an amount comes to
- * @now: what a relative amount starts from
- * @whole: what percentages are of
- * @block: what percentages and decimals are rounded to, at most @whole; 0: not
+ * size_resolve() - compute the size of an amount
+ * @amount: the amount
+ * @now: the current size
+ * @whole: the size that is 100 %
+ * @block: percentages and decimals are rounded to multiples of this, at most
+ *	@whole; 0: no rounding
+ * @size: set on success
  *
- * Return: 0; -ERANGE it is less than nothing, or more than 64 bits.
+ * Return: 0; -ERANGE: the size is negative or exceeds 64 bits.
  */
 int size_resolve(const struct size_amount *amount, uint64_t now, uint64_t whole,
 		 uint64_t block, uint64_t *size)
@@ -208,7 +214,7 @@ int size_resolve(const struct size_amount *amount, uint64_t now, uint64_t whole,
 		value = now - value;
 	else if (amount->base == SIZE_MORE)
 		value += now;
-	/* What is more than the whole is refused by who knows why. */
+	/* A size beyond the whole is not rounded: the caller refuses it. */
 	if (block && value <= whole && (amount->percent || amount->rounded))
 		value = round_to_block(value, whole, block);
 	if (value > UINT64_MAX)
@@ -239,7 +245,7 @@ static unsigned int largest_shift(uint64_t size)
 	return shift;
 }
 
-/* The largest unit that leaves at most two decimals; exact where it is. */
+/* Format a size in the largest unit, with two decimals if it is not whole. */
 const char *size_format(uint64_t size, char text[SIZE_TEXT_MAX])
 {
 	format(size, largest_shift(size), text);
@@ -247,10 +253,14 @@ const char *size_format(uint64_t size, char text[SIZE_TEXT_MAX])
 }
 
 /**
- * size_format_exact() - a size that is compared with another
+ * size_format_exact() - format a size without loss
+ * @size: bytes
+ * @text: set to the text
  *
- * The largest unit in which two decimals say all, so that two sizes that differ
- * are also written differently.
+ * The unit is the largest one in which two decimals are exact, so that
+ * different sizes have different texts.
+ *
+ * Return: @text.
  */
 const char *size_format_exact(uint64_t size, char text[SIZE_TEXT_MAX])
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Sizes as people write and read them: binary units. */
+/* Parsing and formatting sizes with binary units. */
 #ifndef SIZE_H
 #define SIZE_H
 
@@ -7,16 +7,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Room for any size_format(). */
+/* Maximum size of the text of size_format(). */
 #define SIZE_TEXT_MAX 32
 
-/* Of a percentage: so many are one per cent. */
+/* One per cent, in the unit of percentages. */
 #define SIZE_PERCENT 1000000ULL
 
 /**
- * enum size_base - what an amount starts from
- * @SIZE_IS: nothing, it is the size
- * @SIZE_MORE, @SIZE_LESS: the present size
+ * enum size_base - what an amount is relative to
+ * @SIZE_IS: an absolute size
+ * @SIZE_MORE: added to the current size
+ * @SIZE_LESS: subtracted from the current size
  */
 enum size_base {
 	SIZE_IS,
@@ -25,11 +26,11 @@ enum size_base {
 };
 
 /**
- * struct size_amount - a size that may depend on others
- * @base: what it starts from
- * @percent: @value is a part of the whole, in millionths of a per cent
- * @rounded: it was written with decimals, so it means what is nearest
- * @value: else bytes
+ * struct size_amount - a size that may depend on other sizes
+ * @base: what the amount is relative to
+ * @percent: @value is a percentage of the whole
+ * @rounded: the amount was written with decimals, so it is rounded to blocks
+ * @value: bytes; with @percent, millionths of a per cent
  */
 struct size_amount {
 	enum size_base base;

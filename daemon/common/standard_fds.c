@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Descriptors 0 to 2, which a program may be started without, and what was
- * written to standard output, which may never have arrived.
+ * Opening missing standard descriptors, and checking standard output.
  *
- * A closed descriptor 0 to 2 is the number of the next file that is opened: a
- * guest's memory or a socket, into which messages would then be written. So
- * both programs call standard_fds_open() before anything else. It puts
- * /dev/null there, opened for the opposite direction: a write to a standard
- * output that was closed still fails, as it did before.
+ * If a program is started with a descriptor from 0 to 2 closed, the next file
+ * that it opens gets this number. Messages would then be written to a guest's
+ * memory or to a socket. So both programs first call standard_fds_open(). It
+ * opens /dev/null instead, for the opposite direction, so that a write to a
+ * closed standard output still fails.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +20,7 @@
 /**
  * standard_fds_open() - make sure that descriptors 0 to 2 are open
  *
- * Return: 0, or a negative errno, which nobody can be sure to see.
+ * Return: 0; a negative errno, for which no message can be printed reliably.
  */
 int standard_fds_open(void)
 {
@@ -30,17 +29,17 @@ int standard_fds_open(void)
 
 		if (fcntl(fd, F_GETFD) >= 0)
 			continue;
-		/* Those below are open, so this is the number it gets. */
+		/* The lower descriptors are open, so open() returns @fd. */
 		if (open("/dev/null", mode) < 0)
 			return -errno;
 	}
 	return 0;
 }
 
-/* Why output was lost first. It is the process's, as standard output is. */
+/* The first error of standard output; global, like standard output itself. */
 static int output_error;
 
-/** standard_output_put() - print a text that may be longer than the buffer */
+/* Print a text that may exceed stdio's buffer. */
 void standard_output_put(const char *text)
 {
 	if (fputs(text, stdout) < 0 && !output_error)
@@ -48,9 +47,9 @@ void standard_output_put(const char *text)
 }
 
 /**
- * standard_output_flush() - hand over what was printed so far
+ * standard_output_flush() - flush standard output
  *
- * Return: 0, or a negative errno, for standard_output_close() to report.
+ * Return: 0, or a negative errno, which standard_output_close() will report.
  */
 int standard_output_flush(void)
 {
@@ -60,10 +59,10 @@ int standard_output_flush(void)
 }
 
 /**
- * standard_output_close() - the end of output, checked
- * @program: whose name the message begins with
+ * standard_output_close() - close standard output and report lost output
+ * @program: name of the program, for the message
  *
- * Return: 0, or a negative errno with a message printed: output was lost.
+ * Return: 0; a negative errno with a message printed: output was lost.
  */
 int standard_output_close(const char *program)
 {
@@ -71,7 +70,7 @@ int standard_output_close(const char *program)
 
 	if (fclose(stdout) < 0 && !output_error)
 		output_error = errno;
-	/* The write of a full buffer leaves no errno behind. */
+	/* ferror() without an errno: stdio failed to write a full buffer. */
 	if (failed || output_error)
 		fprintf(stderr, "%s: standard output: %s\n", program,
 			output_error ? strerror(output_error) : "write error");

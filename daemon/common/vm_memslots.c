@@ -8,21 +8,22 @@
 
 #include "common/vm_memslots.h"
 
-/* What most VMs have, several times over, is asked for at once. */
+/* Memslots per ioctl: several times as many as most VMs have. */
 #define PAGE 1024
 _Static_assert(PAGE <= KVM_VMEM_MAX_LIST, "the kernel tells no more at once");
 
 /*
- * How often a list is begun anew that changed while it was read. One page is
- * never torn, so this is about VMs with thousands of memslots.
+ * Number of attempts to read a list that changes meanwhile. A single page is
+ * always consistent, so only VMs with more memslots need further attempts.
  */
 #define TRIES 16
 
 /**
  * vm_memslots_open() - open the module's device
- * @address_spaces: out: how many a VM has here, at most VM_ADDRESS_SPACES
+ * @address_spaces: set to the number of address spaces per VM, at most
+ *	VM_ADDRESS_SPACES
  *
- * Return: its descriptor; a negative errno.
+ * Return: a descriptor, or a negative errno.
  */
 int vm_memslots_open(unsigned int *address_spaces)
 {
@@ -55,7 +56,7 @@ static int grow(struct vm_memslots *memslots)
 	return 0;
 }
 
-/* Return: 0; 1 they changed meanwhile; a negative errno. */
+/* Return: 0; 1: the memslots changed meanwhile; a negative errno. */
 static int read_once(int device, int vm_fd, unsigned int address_space,
 		     struct vm_memslots *memslots)
 {
@@ -87,13 +88,14 @@ static int read_once(int device, int vm_fd, unsigned int address_space,
 }
 
 /**
- * vm_memslots_read() - the memslots of an address space
- * @device: from vm_memslots_open()
- * @vm_fd: the VM's descriptor; the VM may be another process's
- * @memslots: out, for vm_memslots_free(); also on error
+ * vm_memslots_read() - read the memslots of an address space
+ * @device: descriptor of vm_memslots_open()
+ * @vm_fd: descriptor of the VM, which may belong to another process
+ * @address_space: the address space
+ * @memslots: set, also on error; to be freed by vm_memslots_free()
  *
- * Return: 0; -ENOTTY the module is too old; -EINVAL @vm_fd is no VM; another
- * errno.
+ * Return: 0; -ENOTTY: the module is too old; -EINVAL: @vm_fd is not a VM;
+ * another errno.
  */
 int vm_memslots_read(int device, int vm_fd, unsigned int address_space,
 		     struct vm_memslots *memslots)
@@ -113,7 +115,7 @@ void vm_memslots_free(struct vm_memslots *memslots)
 	*memslots = (struct vm_memslots){0};
 }
 
-/** vm_metadata_add() - count one memslot in */
+/* Add the metadata of a memslot. */
 void vm_metadata_add(struct vm_metadata *sum,
 		     const struct kvm_vmem_memslot *memslot)
 {
@@ -126,7 +128,7 @@ void vm_metadata_add(struct vm_metadata *sum,
 	sum->dirty_bitmap += memslot->dirty_bitmap;
 }
 
-/** vm_metadata_sum() - count in what has been counted elsewhere */
+/* Add another sum. */
 void vm_metadata_sum(struct vm_metadata *sum, const struct vm_metadata *more)
 {
 	sum->nr += more->nr;
@@ -138,7 +140,7 @@ void vm_metadata_sum(struct vm_metadata *sum, const struct vm_metadata *more)
 	sum->dirty_bitmap += more->dirty_bitmap;
 }
 
-/** vm_metadata_total() - Return: bytes of all kinds. */
+/* The total number of bytes of metadata. */
 uint64_t vm_metadata_total(const struct vm_metadata *metadata)
 {
 	return metadata->memslot + metadata->rmap + metadata->lpage_info +

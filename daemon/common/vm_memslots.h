@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The memslots of a VM, as /dev/kvm-vmem tells them: any VM's. */
+/* The memslots of any VM, as reported by /dev/kvm-vmem. */
 #ifndef VM_MEMSLOTS_H
 #define VM_MEMSLOTS_H
 
@@ -9,14 +9,15 @@
 
 #include <linux/kvm_vmem.h>
 
-/* Most address spaces of a VM: the normal one, and SMM's. */
+/* Maximum number of address spaces of a VM: the normal one, and SMM's. */
 #define VM_ADDRESS_SPACES 2
 
 /**
- * struct vm_memslots - memslots of one address space, by their addresses
- * @memslots: @nr of them
- * @changing: they changed each time they were read: each is right, but some may
- *	be of one time and some of another
+ * struct vm_memslots - memslots of one address space
+ * @memslots: the memslots, ordered by guest address
+ * @nr: number of @memslots
+ * @changing: the memslots changed during each attempt to read them. Each entry
+ *	is correct, but entries may be from different times.
  */
 struct vm_memslots {
 	struct kvm_vmem_memslot *memslots;
@@ -25,9 +26,14 @@ struct vm_memslots {
 };
 
 /**
- * struct vm_metadata - what KVM holds for memslots, in bytes
- * @nr: memslots
- * @memory: their sizes
+ * struct vm_metadata - bytes of KVM's metadata for a number of memslots
+ * @nr: number of memslots
+ * @memory: bytes of memory in these memslots
+ * @memslot: bytes of struct kvm_memory_slot
+ * @rmap: bytes of rmaps
+ * @lpage_info: bytes of lpage_info
+ * @gfn_track: bytes of gfn_track
+ * @dirty_bitmap: bytes of dirty bitmaps
  */
 struct vm_metadata {
 	uint64_t nr;

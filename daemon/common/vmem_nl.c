@@ -2,17 +2,16 @@
 /*
  * Client of the kvm-vmem generic netlink family.
  *
- * Requests are built by libmnl in a buffer of their own size, sent with
- * NLM_F_ACK, and answered by the reply (if the operation has one) and then an
- * acknowledgment, or by an error. The socket asks for extended
- * acknowledgments, and for capped ones: the kernel then does not send the
- * whole request back with an error, which for a plug of 1024 ranges would not
- * fit the receive buffer.
+ * Requests are built with libmnl in a buffer of sufficient size and sent with
+ * NLM_F_ACK. The kernel sends a reply (if the operation has one) and an
+ * acknowledgment, or an error. The socket requests extended and capped
+ * acknowledgments: a capped error does not contain the whole request, which for
+ * a plug of 1024 ranges would not fit the receive buffer.
  *
- * Answers are told from leftovers of a dump that was given up halfway by the
- * sequence number. Notifications come on the same socket for a handle that has
- * subscribed, so such a handle is best used for nothing else: those that
- * arrive during a request are dropped by it.
+ * Sequence numbers distinguish an answer from the rest of an aborted dump. A
+ * subscribed handle gets notifications on the same socket, and a request drops
+ * the notifications that arrive meanwhile. So a subscribed handle should not be
+ * used for requests.
  */
 #include <errno.h>
 #include <poll.h>
@@ -27,19 +26,24 @@
 
 #include "common/vmem_nl.h"
 
-/* Most attributes told apart in one level; larger types are ignored. */
+/* Attribute types from here on are ignored. */
 #define ATTR_MAX 64
 
-/* What the kernel fills at most per message of a dump. */
+/* Maximum size of a message of a dump. */
 #define RECEIVE_SIZE 32768
 
-/* Header, genetlink header, and more scalar attributes than any request has. */
+/* Size of a request with up to one range: headers and scalar attributes. */
 #define REQUEST_SIZE 256
 
 /**
  * struct vmem_nl - handle
- * @seq: of the last request
- * @sent: the request of vmem_nl_send() that waits for its answer
+ * @socket: the socket
+ * @port: port id of the socket
+ * @seq: sequence number of the last request
+ * @family: message type of the family
+ * @events_group: multicast group of notifications
+ * @sent: request of vmem_nl_send() that waits for its answer
+ * @receive: last received datagram
  */
 struct vmem_nl {
 	struct mnl_socket *socket;
@@ -51,7 +55,7 @@ struct vmem_nl {
 	char receive[RECEIVE_SIZE];
 };
 
-/* A callback of the caller's and what decodes messages for it. */
+/* The caller's callback for a dump; one of the three functions is set. */
 struct dump {
 	vmem_nl_region_fn region;
 	vmem_nl_range_fn range;
@@ -73,8 +77,8 @@ set_error(struct vmem_nl_error *err, const char *format, ...)
 }
 
 /*
- * Attributes of one level by type. Returns the first of each type; those that
- * may come several times are walked by their users.
+ * The first attribute of each type in one level. Attributes that may occur
+ * several times are iterated over instead.
  */
 struct attrs {
 	const struct nlattr *at[ATTR_MAX];
@@ -109,7 +113,7 @@ static int parse_nest(const struct nlattr *nest, struct attrs *attrs)
 	return 0;
 }
 
-/* Value of an integer attribute of any width, 0 if it is absent. */
+/* Value of an integer attribute of any width; 0 if it is missing. */
 static uint64_t get_uint(const struct attrs *attrs, unsigned int type)
 {
 	const struct nlattr *attr = attrs->at[type];
@@ -130,7 +134,7 @@ static uint64_t get_uint(const struct attrs *attrs, unsigned int type)
 	}
 }
 
-/* Metadata that may be missing. */
+/* Parse metadata, which may be missing. */
 static int get_metadata(const struct nlattr *nest, bool *has,
 			struct vmem_nl_metadata *md)
 {
@@ -283,7 +287,7 @@ static int dump_ranges(const struct nlmsghdr *nlh, void *arg)
 	return 0;
 }
 
-/* Attribute types at byte @offset of the request, for error messages. */
+/* Type of the attribute at byte @offset of the request; 0: none. */
 static uint16_t attr_at(const struct nlmsghdr *request, uint32_t offset)
 {
 	const char *base = (const char *)request;
@@ -296,7 +300,7 @@ static uint16_t attr_at(const struct nlmsghdr *request, uint32_t offset)
 	return attr.nla_type & NLA_TYPE_MASK;
 }
 
-/* Read the extended acknowledgment's attributes, which start at @at. */
+/* Parse the attributes of an extended acknowledgment, which start at @at. */
 static void get_extack(const struct nlmsghdr *nlh, size_t at,
 		       const struct nlmsghdr *request,
 		       struct vmem_nl_error *err)
@@ -331,10 +335,7 @@ static void get_extack(const struct nlmsghdr *nlh, size_t at,
 	}
 }
 
-/*
- * What an NLMSG_ERROR or NLMSG_DONE says: 0, or a negative errno with @err
- * filled.
- */
+/* Result of an NLMSG_ERROR or NLMSG_DONE: 0, or an errno with @err set. */
 static int end_of_answer(const struct nlmsghdr *nlh,
 			 const struct nlmsghdr *request,
 			 struct vmem_nl_error *err)
@@ -371,9 +372,9 @@ static int end_of_answer(const struct nlmsghdr *nlh,
 }
 
 /*
- * Receive one datagram of the kernel's; other processes may send us some too.
+ * Receive one datagram of the kernel. Datagrams of other processes are ignored.
  *
- * Return: its size; -EAGAIN with MSG_DONTWAIT; a socket's errno.
+ * Return: its size; -EAGAIN: none arrived in time; an errno of the socket.
  */
 static int receive_datagram(struct vmem_nl *nl, int flags)
 {
@@ -423,16 +424,15 @@ static int answer_lost(int ret, struct vmem_nl_error *err)
 }
 
 /**
- * vmem_nl_transact() - send a request, take the whole answer
+ * vmem_nl_transact() - send a request and receive the whole answer
  * @nl: handle
- * @nlh: the request; sequence number and NLM_F_REQUEST | NLM_F_ACK are set
+ * @nlh: the request; sequence number and NLM_F_REQUEST | NLM_F_ACK are set here
  * @fn: called for each data message of the answer; may be NULL
  * @arg: for @fn
- * @err: filled on failure; may be NULL
+ * @err: set on failure; may be NULL
  *
- * Return: 0; what @fn returned if negative; the kernel's errno; -EAGAIN a dump
- * of something that changed meanwhile, to be asked for again; -EIO or a
- * socket's errno.
+ * Return: 0; a negative return value of @fn; the kernel's errno; -EAGAIN: the
+ * data changed during a dump, try again; an errno of the socket.
  */
 int vmem_nl_transact(struct vmem_nl *nl, struct nlmsghdr *nlh,
 		     vmem_nl_message_fn fn, void *arg,
@@ -483,7 +483,7 @@ int vmem_nl_transact(struct vmem_nl *nl, struct nlmsghdr *nlh,
 	}
 }
 
-/* Start a request in @buf, which has room for what is put into it. */
+/* Start a request in @buf, which must be large enough for its attributes. */
 static struct nlmsghdr *begin_message(struct vmem_nl *nl, void *buf,
 				      uint8_t cmd, uint16_t flags)
 {
@@ -508,15 +508,19 @@ static void put_name(struct nlmsghdr *nlh, struct vmem_nl_name name,
 }
 
 /*
- * Bytes of one range: the nest, two u64. Attributes of 12 bytes need no
+ * Bytes of one range: a nest of two u64. Attributes of 12 bytes need no
  * padding.
  */
 #define RANGE_SIZE (NLA_HDRLEN + 2 * (NLA_HDRLEN + sizeof(uint64_t)))
 
 /**
- * vmem_nl_region_get() - state of one region
+ * vmem_nl_region_get() - get the state of a region
+ * @nl: handle
+ * @name: the region
+ * @region: set to the state
+ * @err: set on failure; may be NULL
  *
- * Return: 0; -EBADF, -EPERM, -ENOENT and others of the specification.
+ * Return: 0; -EBADF, -EPERM, -ENOENT and others, see uapi/kvm_vmem.yaml.
  */
 int vmem_nl_region_get(struct vmem_nl *nl, struct vmem_nl_name name,
 		       struct vmem_nl_region *region, struct vmem_nl_error *err)
@@ -530,7 +534,7 @@ int vmem_nl_region_get(struct vmem_nl *nl, struct vmem_nl_name name,
 	return vmem_nl_transact(nl, nlh, take_region, region, err);
 }
 
-/* All regions of the host; needs the host's CAP_NET_ADMIN. */
+/* Dump all regions of the host; needs CAP_NET_ADMIN on the host. */
 int vmem_nl_region_dump(struct vmem_nl *nl, vmem_nl_region_fn fn, void *arg,
 			struct vmem_nl_error *err)
 {
@@ -544,10 +548,15 @@ int vmem_nl_region_dump(struct vmem_nl *nl, vmem_nl_region_fn fn, void *arg,
 
 /**
  * vmem_nl_region_set() - change the requested size, dirty logging, or both
- * @what: VMEM_NL_SET_* of the values to send
- * @region: the new state, on success; may be NULL
+ * @nl: handle
+ * @name: the region
+ * @what: VMEM_NL_SET_* flags of the values to send
+ * @requested_size: new requested size
+ * @dirty_log: new state of dirty logging
+ * @region: set to the new state; may be NULL
+ * @err: set on failure; may be NULL
  *
- * Return: 0; -ERANGE, -EINVAL, -ESTALE and others of the specification.
+ * Return: 0; -ERANGE, -EINVAL, -ESTALE and others, see uapi/kvm_vmem.yaml.
  */
 int vmem_nl_region_set(struct vmem_nl *nl, struct vmem_nl_name name,
 		       unsigned int what, uint64_t requested_size,
@@ -590,10 +599,7 @@ static int change_blocks(struct vmem_nl *nl, uint8_t cmd,
 	char *buf = small;
 	int ret;
 
-	/*
-	 * Not limited to KVM_VMEM_MAX_RANGES: that more is refused is the
-	 * kernel's to say, and what its tests ask it.
-	 */
+	/* The kernel checks KVM_VMEM_MAX_RANGES, and its tests rely on this. */
 	if (__builtin_mul_overflow(nr, RANGE_SIZE, &size) ||
 	    __builtin_add_overflow(size, REQUEST_SIZE, &size) ||
 	    size > INT32_MAX) {
@@ -625,16 +631,19 @@ static int change_blocks(struct vmem_nl *nl, uint8_t cmd,
 }
 
 /**
- * vmem_nl_plug() - plug ranges of blocks, all or none
- * @request_id: remembered by the kernel so that this very request can be
- *	repeated without harm; 0: not sent, nothing is remembered
- * @ranges: what to plug, each a multiple of the block size
+ * vmem_nl_plug() - plug ranges of blocks atomically
+ * @nl: handle
+ * @name: the region
+ * @request_id: stored by the kernel, so that the request can be repeated
+ *	without effect; 0: not sent
+ * @ranges: ranges of whole blocks
  * @nr: number of @ranges, 1 to KVM_VMEM_MAX_RANGES
- * @answer: filled on success; may be NULL
+ * @answer: set on success; may be NULL
+ * @err: set on failure; may be NULL
  *
- * Return: 0; -EEXIST a block is plugged already or another memslot is in the
- * way; -ESTALE the region's memslots were changed behind its back; -ENODEV the
- * VM is gone; -ENOMEM; others of the specification. On any of them nothing was
+ * Return: 0; -EEXIST: a block is plugged already, or another memslot overlaps;
+ * -ESTALE: the region's memslots were changed by the VMM; -ENODEV: the VM is
+ * gone; -ENOMEM; others, see uapi/kvm_vmem.yaml. On an error nothing was
  * changed.
  */
 int vmem_nl_plug(struct vmem_nl *nl, struct vmem_nl_name name,
@@ -646,7 +655,7 @@ int vmem_nl_plug(struct vmem_nl *nl, struct vmem_nl_name name,
 			     ranges, nr, answer, err);
 }
 
-/* As vmem_nl_plug(); -ENXIO a block is not plugged. */
+/* Unplug ranges, see vmem_nl_plug(). -ENXIO: a block is not plugged. */
 int vmem_nl_unplug(struct vmem_nl *nl, struct vmem_nl_name name,
 		   uint64_t request_id, const struct vmem_nl_range *ranges,
 		   size_t nr, struct vmem_nl_answer *answer,
@@ -656,7 +665,7 @@ int vmem_nl_unplug(struct vmem_nl *nl, struct vmem_nl_name name,
 			     ranges, nr, answer, err);
 }
 
-/* Unplug every block. Plugging none is no error. */
+/* Unplug all blocks; succeeds if no block is plugged. */
 int vmem_nl_unplug_all(struct vmem_nl *nl, struct vmem_nl_name name,
 		       uint64_t request_id, struct vmem_nl_answer *answer,
 		       struct vmem_nl_error *err)
@@ -673,12 +682,16 @@ static const uint8_t change_commands[] = {
 };
 
 /**
- * vmem_nl_send() - ask for a change, do not wait for it
+ * vmem_nl_send() - send a change without waiting for the answer
+ * @nl: handle
+ * @name: the region
+ * @change: the change
+ * @err: set on failure; may be NULL
  *
- * The answer is taken by vmem_nl_receive(). The same change may be sent again
- * before that, if the answer seems lost; only the last one's counts then.
+ * vmem_nl_receive() receives the answer. If the answer seems lost, the same
+ * change may be sent again. Then only the answer to the last one is received.
  *
- * Return: 0; a socket's errno, and the kernel knows nothing of it.
+ * Return: 0; an errno of the socket: the change was not sent.
  */
 int vmem_nl_send(struct vmem_nl *nl, struct vmem_nl_name name,
 		 const struct vmem_nl_change *change, struct vmem_nl_error *err)
@@ -707,7 +720,7 @@ int vmem_nl_send(struct vmem_nl *nl, struct vmem_nl_name name,
 	return send_message(nl, nlh, err);
 }
 
-/* Take the answer to nl->sent out of a datagram. Return: as vmem_nl_receive. */
+/* Find the answer to nl->sent in a datagram. Return: see vmem_nl_receive(). */
 static int take_changed(struct vmem_nl *nl, int len,
 			struct vmem_nl_changed *changed,
 			struct vmem_nl_error *err)
@@ -723,7 +736,7 @@ static int take_changed(struct vmem_nl *nl, int len,
 			continue;
 		if (in->nlmsg_type == NLMSG_ERROR) {
 			ret = end_of_answer(in, sent, err);
-			/* An acknowledgment that nobody asked for. */
+			/* An acknowledgment, which was not requested. */
 			if (!ret)
 				continue;
 			return ret;
@@ -740,13 +753,14 @@ static int take_changed(struct vmem_nl *nl, int len,
 }
 
 /**
- * vmem_nl_receive() - the answer to what was sent last, if it has come
- * @wait: for it, as long as vmem_nl_set_patience() says
- * @changed: the new state, on success
- * @err: why not, on error; not NULL
+ * vmem_nl_receive() - receive the answer to the last change sent
+ * @nl: handle
+ * @wait: wait for the answer, up to the time set by vmem_nl_set_patience()
+ * @changed: set to the new state
+ * @err: set on failure; not NULL
  *
- * Return: 0; -EINPROGRESS not yet; the kernel's errno, nothing was changed;
- * another errno with @err->unknown set.
+ * Return: 0; -EINPROGRESS: not answered yet; the kernel's errno: nothing was
+ * changed; another errno with @err->unknown set.
  */
 int vmem_nl_receive(struct vmem_nl *nl, bool wait,
 		    struct vmem_nl_changed *changed, struct vmem_nl_error *err)
@@ -765,7 +779,7 @@ int vmem_nl_receive(struct vmem_nl *nl, bool wait,
 	return ret;
 }
 
-/* Runs of plugged blocks, ascending. -EAGAIN: they changed meanwhile. */
+/* Dump runs of plugged blocks, ascending. -EAGAIN: they changed meanwhile. */
 int vmem_nl_block_dump(struct vmem_nl *nl, struct vmem_nl_name name,
 		       vmem_nl_range_fn fn, void *arg,
 		       struct vmem_nl_error *err)
@@ -780,7 +794,7 @@ int vmem_nl_block_dump(struct vmem_nl *nl, struct vmem_nl_name name,
 	return vmem_nl_transact(nl, nlh, dump_ranges, &dump, err);
 }
 
-/* Populated slots, ascending. -EAGAIN: they changed meanwhile. */
+/* Dump populated slots, ascending. -EAGAIN: they changed meanwhile. */
 int vmem_nl_slot_dump(struct vmem_nl *nl, struct vmem_nl_name name,
 		      vmem_nl_slot_fn fn, void *arg, struct vmem_nl_error *err)
 {
@@ -794,7 +808,7 @@ int vmem_nl_slot_dump(struct vmem_nl *nl, struct vmem_nl_name name,
 	return vmem_nl_transact(nl, nlh, dump_slot, &dump, err);
 }
 
-/* Id and multicast group of the family, from the controller's answer. */
+/* Get id and multicast group of the family from the controller's answer. */
 static int take_family(const struct nlmsghdr *nlh, void *arg)
 {
 	struct vmem_nl *nl = arg;
@@ -846,10 +860,11 @@ static int resolve_family(struct vmem_nl *nl, struct vmem_nl_error *err)
 
 /**
  * vmem_nl_open() - open a netlink socket and find the family
- * @nlp: the handle, on success
- * @err: filled on failure; may be NULL
+ * @nlp: set to the handle
+ * @err: set on failure; may be NULL
  *
- * Return: 0; -ENOENT the module is not loaded; -ENOMEM; a socket's errno.
+ * Return: 0; -ENOENT: the module is not loaded; -ENOMEM; an errno of the
+ * socket.
  */
 int vmem_nl_open(struct vmem_nl **nlp, struct vmem_nl_error *err)
 {
@@ -908,10 +923,13 @@ int vmem_nl_fd(const struct vmem_nl *nl)
 }
 
 /**
- * vmem_nl_set_patience() - how long vmem_nl_receive() waits for an answer
- * @usec: not 0; the kernel waits up to two ticks of its clock longer
+ * vmem_nl_set_patience() - set how long vmem_nl_receive() waits for an answer
+ * @nl: handle
+ * @usec: time, not 0; the kernel may wait up to two jiffies longer
+ * @err: set on failure; may be NULL
  *
- * Not for handles that other functions ask with: they would not wait longer.
+ * The timeout applies to all functions, so the handle must only be used with
+ * vmem_nl_send() and vmem_nl_receive().
  *
  * Return: 0, or an errno of setsockopt(2).
  */
@@ -939,7 +957,7 @@ uint16_t vmem_nl_family(const struct vmem_nl *nl)
 	return nl->family;
 }
 
-/* Join the group of notifications; needs the host's CAP_NET_ADMIN. */
+/* Join the group of notifications; needs CAP_NET_ADMIN on the host. */
 int vmem_nl_subscribe(struct vmem_nl *nl, struct vmem_nl_error *err)
 {
 	int ret;
@@ -955,7 +973,7 @@ int vmem_nl_subscribe(struct vmem_nl *nl, struct vmem_nl_error *err)
 	return 0;
 }
 
-/* Take one datagram's event, if it is one. Return: 1, 0 or an error. */
+/* Parse an event. Return: 1; 0: the datagram is not an event; an errno. */
 static int take_event(struct vmem_nl *nl, ssize_t got,
 		      struct vmem_nl_event *event)
 {
@@ -963,7 +981,7 @@ static int take_event(struct vmem_nl *nl, ssize_t got,
 	const struct genlmsghdr *genl;
 	int len = got;
 
-	/* The kernel sends each notification in a datagram of its own. */
+	/* The kernel sends each notification as a separate datagram. */
 	if (!mnl_nlmsg_ok(nlh, len) || nlh->nlmsg_type != nl->family ||
 	    mnl_nlmsg_get_payload_len(nlh) < sizeof(*genl))
 		return 0;
@@ -979,11 +997,14 @@ static int take_event(struct vmem_nl *nl, ssize_t got,
 
 /**
  * vmem_nl_next_event() - wait for a notification
- * @timeout_ms: as of poll(2): negative waits without end, 0 not at all; begins
- *	anew with each message that is not an event
+ * @nl: subscribed handle
+ * @timeout_ms: timeout of poll(2); restarts with each message that is not an
+ *	event
+ * @event: set on success
+ * @err: set on failure; may be NULL
  *
- * Return: 0 with @event filled; -ETIMEDOUT; -ENOBUFS some were lost, read the
- * state anew; a socket's errno.
+ * Return: 0; -ETIMEDOUT; -ENOBUFS: notifications were lost, so the state must
+ * be read again; an errno of the socket.
  */
 int vmem_nl_next_event(struct vmem_nl *nl, int timeout_ms,
 		       struct vmem_nl_event *event, struct vmem_nl_error *err)
@@ -999,7 +1020,7 @@ int vmem_nl_next_event(struct vmem_nl *nl, int timeout_ms,
 			set_error(err, "no event in %d ms", timeout_ms);
 			return -ETIMEDOUT;
 		}
-		/* What had come may have been another process's. */
+		/* The datagram may have been of another process: EAGAIN. */
 		ret = ret < 0 ? -errno : receive_datagram(nl, MSG_DONTWAIT);
 		if (ret == -EAGAIN)
 			continue;

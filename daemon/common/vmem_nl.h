@@ -2,16 +2,16 @@
 /*
  * Client of the kvm-vmem generic netlink family (uapi/kvm_vmem.yaml).
  *
- * One function per operation. All block until the kernel has answered. For what
- * reads that is soon; a change takes as long as KVM takes. Who has other things
- * to do meanwhile asks for a change with vmem_nl_send(), polls vmem_nl_fd() and
- * takes the answer with vmem_nl_receive().
+ * There is one function per operation. Each blocks until the kernel has
+ * answered. Reading is answered at once; a change takes as long as KVM needs.
+ * To do something else meanwhile, send a change with vmem_nl_send(), poll
+ * vmem_nl_fd() and receive the answer with vmem_nl_receive().
  *
- * Every function returns 0 or a negative errno. If @err is not NULL, a failure
- * leaves there what the kernel said about it in its extended acknowledgment,
- * or, where the failure is this side's, what was being done.
+ * All functions return 0 or a negative errno. On failure, @err is set unless it
+ * is NULL: to the text of the kernel's extended acknowledgment, or to the
+ * operation that failed in this process.
  *
- * A handle is not for concurrent use. It holds no state about regions.
+ * A handle must not be used concurrently. It has no state of regions.
  */
 #ifndef VMEM_NL_H
 #define VMEM_NL_H
@@ -27,19 +27,19 @@
 
 struct vmem_nl;
 
-/* Longer than any message of the kernel's (its own limit is one string). */
+/* Size of a text; longer than all messages of the kernel. */
 #define VMEM_NL_TEXT_MAX ERROR_TEXT_MAX
 
 /**
  * struct vmem_nl_error - why a request failed
- * @text: the kernel's words, or ours; a terminated string, never empty
- * @from_kernel: @text is the kernel's
+ * @text: the reason: a terminated string, never empty
+ * @from_kernel: @text comes from the kernel
  * @has_offset: @offset is set
- * @offset: where in the request message the bad attribute begins, in bytes
- * @attr: type of the bad attribute, or of the missing one; 0 if not told
+ * @offset: offset of the bad attribute in the request message, in bytes
+ * @attr: type of the bad or missing attribute; 0: unknown
  * @missing: @attr is missing from the request
- * @unknown: the kernel's answer was lost: whether the request was carried out
- *	is not known
+ * @unknown: the answer was lost, so it is unknown whether the request was
+ *	executed
  */
 struct vmem_nl_error {
 	char text[VMEM_NL_TEXT_MAX];
@@ -52,12 +52,12 @@ struct vmem_nl_error {
 };
 
 /**
- * struct vmem_nl_name - which region a request is about
+ * struct vmem_nl_name - identifies the region of a request
  * @fd: descriptor of the region in this process; negative: not sent
  * @id: region id; 0: not sent
  *
- * By descriptor a region may be read and changed. By id it may be read, with
- * CAP_NET_ADMIN on the host.
+ * A descriptor permits to read and change a region. An id permits to read it,
+ * with CAP_NET_ADMIN on the host.
  */
 struct vmem_nl_name {
 	int fd;
@@ -68,8 +68,8 @@ struct vmem_nl_name {
 #define VMEM_NL_BY_ID(n) ((struct vmem_nl_name){.fd = -1, .id = (n)})
 
 /*
- * Bytes that KVM holds for memslots, see the specification. Notifications do
- * not tell them, nor slots once the VM is gone: see has_metadata.
+ * Bytes of KVM's metadata for memslots, see uapi/kvm_vmem.yaml. Notifications
+ * lack them, and so do slots of a VM that is gone: see has_metadata.
  */
 struct vmem_nl_metadata {
 	uint64_t memslot;
@@ -81,8 +81,9 @@ struct vmem_nl_metadata {
 };
 
 /*
- * State of a region; the fields are the specification's attributes. @hva is 0
- * for who may not see it. An older module does not count zaps: see has_zaps.
+ * State of a region; the fields are the attributes in uapi/kvm_vmem.yaml. @hva
+ * is 0 if this process may not see it. Older modules do not count zaps: see
+ * has_zaps.
  */
 struct vmem_nl_region {
 	uint32_t id;
@@ -118,7 +119,7 @@ struct vmem_nl_range {
 	uint64_t size;
 };
 
-/* A populated slot; @hva as a region's. */
+/* A populated slot; for @hva, see struct vmem_nl_region. */
 struct vmem_nl_slot {
 	uint32_t region_id;
 	uint32_t id;
@@ -147,11 +148,13 @@ enum vmem_nl_change_type {
 };
 
 /**
- * struct vmem_nl_change - a change that is asked for without waiting
+ * struct vmem_nl_change - a change for vmem_nl_send()
+ * @type: type of the change
  * @request_id: see vmem_nl_plug(); not for VMEM_NL_SET
- * @range: for plug and unplug
- * @set: for VMEM_NL_SET: VMEM_NL_SET_* of the values to send
- * @requested_size, @dirty_log: likewise
+ * @range: range to plug or unplug
+ * @set: for VMEM_NL_SET: VMEM_NL_SET_* flags of the values to send
+ * @requested_size: value for VMEM_NL_SET_REQUESTED_SIZE
+ * @dirty_log: value for VMEM_NL_SET_DIRTY_LOG
  */
 struct vmem_nl_change {
 	enum vmem_nl_change_type type;
@@ -162,13 +165,13 @@ struct vmem_nl_change {
 	bool dirty_log;
 };
 
-/* What it answers to a change: @region to VMEM_NL_SET, @blocks to others. */
+/* Answer to a change: @region for VMEM_NL_SET, @blocks for others. */
 struct vmem_nl_changed {
 	struct vmem_nl_answer blocks;
 	struct vmem_nl_region region;
 };
 
-/* Which fields of a region-set are sent. */
+/* Flags of the values that a region-set sends. */
 #define VMEM_NL_SET_REQUESTED_SIZE (1U << 0)
 #define VMEM_NL_SET_DIRTY_LOG	   (1U << 1)
 
@@ -179,8 +182,8 @@ struct vmem_nl_event {
 };
 
 /*
- * Called for each element of a dump. A negative return ends the dump, and is
- * what the dump function returns.
+ * Called for each element of a dump. A negative return value ends the dump, and
+ * the dump function returns it.
  */
 typedef int (*vmem_nl_region_fn)(const struct vmem_nl_region *region,
 				 void *arg);
@@ -230,12 +233,7 @@ int vmem_nl_subscribe(struct vmem_nl *nl, struct vmem_nl_error *err);
 int vmem_nl_next_event(struct vmem_nl *nl, int timeout_ms,
 		       struct vmem_nl_event *event, struct vmem_nl_error *err);
 
-/*
- * For tests of the family and for requests this file has no function for:
- * send any message, get the reply. @nlh is complete but for sequence number
- * and NLM_F_ACK, which are set here. @fn is called for each message of the
- * answer that is neither an error nor the end; @fn may be NULL.
- */
+/* For tests of the family, and for requests without a function here. */
 typedef int (*vmem_nl_message_fn)(const struct nlmsghdr *nlh, void *arg);
 int vmem_nl_transact(struct vmem_nl *nl, struct nlmsghdr *nlh,
 		     vmem_nl_message_fn fn, void *arg,

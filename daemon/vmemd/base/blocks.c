@@ -4,12 +4,12 @@
  *
  * A guest chooses the blocks that it plugs, and each request searches the set.
  * A region of 4 TiB in blocks of 4 KiB has 16 million words of bits. Searching
- * all of them would delay all other work of the daemon. So a count at the lowest
- * level covers 64 words, and a count at a higher level covers 64 counts of the
- * level below. A search for a block in the set skips counts of 0, and a search
- * for a block not in the set skips full counts. Whatever the size and contents,
- * a search reads at most 64 entries per level on its way up, and again on its
- * way down.
+ * all of them would delay all other work of the daemon. So a count at the
+ * lowest level covers 64 words, and a count at a higher level covers 64 counts
+ * of the level below. A search for a block in the set skips counts of 0, and a
+ * search for a block not in the set skips full counts. Whatever the size and
+ * contents, a search reads at most 64 entries per level on its way up, and
+ * again on its way down.
  *
  * The set only touches memory for blocks that are or were in it.
  */
