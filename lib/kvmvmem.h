@@ -617,6 +617,92 @@ int kvmvmem_consumer_resume(struct kvmvmem_consumer *consumer,
  */
 uint64_t kvmvmem_consumer_mapped_size(const struct kvmvmem_consumer *consumer);
 
+/* --- Views --- */
+
+/**
+ * struct kvmvmem_view - a mapping of the memory without unplugged memslots
+ *
+ * A VMM that emulates devices reaches guest memory through a mapping of its own.
+ * If this mapping is a view, a bug in such a device cannot reach unplugged memory:
+ * what belongs to a memslot without a plugged block is inaccessible (PROT_NONE),
+ * and an access raises SIGSEGV. The granularity is the memslot: unplugged blocks of
+ * a memslot that has plugged ones are accessible.
+ *
+ * KVM and vhost devices need another mapping of the same memory, which is
+ * accessible as a whole: KVM creates a memslot before the view's range becomes
+ * accessible. Pass that one to kvmvmem_region_create().
+ *
+ * A view is a consumer. Poll and dispatch it as one, see kvmvmem_view_consumer().
+ * The answer to each request of the guest that populates a memslot, or empties
+ * one, waits for it.
+ */
+struct kvmvmem_view;
+
+/**
+ * struct kvmvmem_view_config - configuration of a view
+ * @size: sizeof(struct kvmvmem_view_config)
+ * @memory_fd: descriptor of the memory that the region was created with; not
+ *	needed after the call
+ * @offset: where the region's memory begins in @memory_fd, a multiple of the
+ *	page size
+ * @region_size: size of the region
+ * @control_path: control socket of vmemd
+ * @device: name of the virtio-mem device; NULL: the only one
+ * @name: name of the consumer, as in struct kvmvmem_consumer_config
+ */
+struct kvmvmem_view_config {
+	uint32_t size;
+	int32_t memory_fd;
+	uint64_t offset;
+	uint64_t region_size;
+	const char *control_path;
+	const char *device;
+	const char *name;
+};
+
+/**
+ * kvmvmem_view_new() - map the memory and subscribe
+ * @view: out: the view
+ * @config: configuration, copied
+ *
+ * Nothing is accessible when the function returns. Dispatch the consumer until its
+ * state is KVMVMEM_SUBSCRIBED.
+ *
+ * The view has up to two of the process's mappings for each memslot
+ * (vm.max_map_count). A request of the guest that needs more is answered BUSY.
+ *
+ * Return: 0; -EINVAL: a field is out of range; errors of mmap(2) and of
+ * kvmvmem_consumer_new().
+ */
+int kvmvmem_view_new(struct kvmvmem_view **view,
+		     const struct kvmvmem_view_config *config,
+		     struct kvmvmem_error *error);
+
+/**
+ * kvmvmem_view_free() - end the subscription, unmap the memory, free the object
+ *
+ * Blocks as kvmvmem_consumer_free() does.
+ */
+void kvmvmem_view_free(struct kvmvmem_view *view);
+
+/**
+ * kvmvmem_view_address() - get the address of the view
+ *
+ * Return: where the first byte of the region is mapped, for the life of the object.
+ */
+void *kvmvmem_view_address(const struct kvmvmem_view *view);
+
+/**
+ * kvmvmem_view_consumer() - get the consumer of a view
+ *
+ * For kvmvmem_consumer_fd(), kvmvmem_consumer_dispatch(), kvmvmem_consumer_state(),
+ * kvmvmem_consumer_resume() and kvmvmem_consumer_mapped_size(). The view owns the
+ * consumer.
+ *
+ * Return: the consumer.
+ */
+struct kvmvmem_consumer *kvmvmem_view_consumer(const struct kvmvmem_view *view);
+
 #ifdef __cplusplus
 }
 #endif
