@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The backend channel: requests and notifications from the device to its front end.
+ * The backend channel: requests and notifications from the device to its front
+ * end.
  *
- * The channel is a separate socket, which the front end sends if BACKEND_REQ was
- * negotiated. Some front ends send it after they have enabled the queue. It carries
- * notifications that the configuration space has changed and, with SHMEM, requests
- * to map memory. A device that needs such requests does not serve its queue without
- * the channel.
+ * The channel is a separate socket, which the front end sends if BACKEND_REQ
+ * was negotiated. Some front ends send it after they have enabled the queue. It
+ * carries notifications that the configuration space has changed and, with
+ * SHMEM, requests to map memory. A device that needs such requests does not
+ * serve its queue without the channel.
  *
- * The device never waits for a front end that does not read. A notification is kept
- * until it can be sent. A channel that does not accept a request is closed.
+ * The device never waits for a front end that does not read. A notification is
+ * kept until it can be sent. A channel that does not accept a request is
+ * closed.
  */
 #include <errno.h>
 #include <sys/epoll.h>
@@ -22,8 +24,8 @@
 #include "vhost/vhost_queue.h"
 
 /*
- * What was asked for on it gets no reply. That is dealt with in the next turn,
- * since whoever asks may be the one who finds the channel broken.
+ * Close the channel. Pending requests get no reply. This is handled in the next
+ * turn, since the caller may be sending a request at the moment.
  */
 void vhost_channel_drop(struct vhost_user *vu)
 {
@@ -35,7 +37,7 @@ void vhost_channel_drop(struct vhost_user *vu)
 	vu->reply.have = 0;
 }
 
-/* Replies come to those who ask. */
+/* Replies only arrive if a backing sends requests. */
 static uint32_t backend_events(const struct vhost_user *vu)
 {
 	return vu->shmem ? EPOLLIN : 0;
@@ -58,9 +60,9 @@ static void send_config_change(struct vhost_user *vu)
 	ssize_t sent;
 
 	/*
-	 * Front ends that have SHMEM crash on it while no driver is there. Linux
-	 * takes over a plugged size that differs from what it has plugged: it is
-	 * to look when it is known.
+	 * Front ends with SHMEM crash on a notification without a driver. While
+	 * the state is lost, Linux must not read the plugged size, which it
+	 * would adopt.
 	 */
 	if (vu->shmem && (!vu->shmem_started || virtio_mem_lost(vu->dev))) {
 		vu->config_pending = true;
@@ -73,7 +75,7 @@ static void send_config_change(struct vhost_user *vu)
 	if (sent == sizeof(header)) {
 		vu->config_pending = false;
 	} else if (sent < 0 && (errno == EAGAIN || errno == EINTR)) {
-		/* One message tells of any number of changes. */
+		/* One notification covers any number of changes. */
 		vu->config_pending = true;
 	} else {
 		channel_full(vu);
@@ -85,8 +87,8 @@ static void send_config_change(struct vhost_user *vu)
 }
 
 /*
- * The front end cannot be asked any more. A request that waits for it is taken
- * again by whoever can ask.
+ * No more requests to the front end are possible. A request of the guest that
+ * waits for one is handled again later.
  */
 void vhost_channel_leave(struct vhost_user *vu)
 {
@@ -100,8 +102,8 @@ void vhost_channel_leave(struct vhost_user *vu)
 }
 
 /*
- * May requests be carried out, as far as memory goes that is to be mapped? Not
- * before the channel is there on which the front end is asked.
+ * May requests of the guest be handled? A backing that maps memory needs the
+ * channel first, and must have corrected the mappings.
  */
 bool vhost_channel_ready(struct vhost_user *vu)
 {
@@ -121,14 +123,16 @@ bool vhost_channel_ready(struct vhost_user *vu)
 }
 
 /**
- * vhost_channel_ask() - ask something of the front end
- * @request: of enum vhost_user_backend_request
- * @payload: @size bytes of it
- * @fd: descriptor that goes with it, or -1
+ * vhost_channel_ask() - send a request to the front end
+ * @vu: the back end
+ * @request: a value of enum vhost_user_backend_request
+ * @payload: payload of the request
+ * @size: bytes in @payload
+ * @fd: descriptor to send with the request; -1: none
  *
- * The ops of vhost_channel_use_shmem() are told the reply.
+ * The reply is passed to the ops of vhost_channel_use_shmem().
  *
- * Return: 0; -ENOTCONN there is no channel; -EAGAIN it is full.
+ * Return: 0; -ENOTCONN: there is no channel; -EAGAIN: the channel is full.
  */
 int vhost_channel_ask(struct vhost_user *vu, uint32_t request,
 		      const void *payload, uint32_t size, int fd)
@@ -155,7 +159,7 @@ int vhost_channel_ask(struct vhost_user *vu, uint32_t request,
 	return -ENOTCONN;
 }
 
-/* Return: 1 a reply is complete; 0 not yet; -EPROTO it is none. */
+/* Return: 1: a reply is complete; 0: not yet; -EPROTO: not a reply. */
 static int receive_reply(struct vhost_user *vu)
 {
 	struct vhost_user_reply *reply = &vu->reply;
@@ -179,7 +183,7 @@ static int receive_reply(struct vhost_user *vu)
 	return 1;
 }
 
-/* Replies on the backend channel. Only those who ask get any. */
+/* Receive replies on the backend channel. */
 static void on_reply(struct vhost_user *vu)
 {
 	const struct vhost_user_reply *reply = &vu->reply;
@@ -196,11 +200,14 @@ static void on_reply(struct vhost_user *vu)
 }
 
 /**
- * vhost_channel_use_shmem() - have a shared memory region
- * @size: bytes
- * @ops: of whoever asks for memory to be mapped there
+ * vhost_channel_use_shmem() - give the device a shared memory region
+ * @vu: the back end
+ * @size: bytes in the region
+ * @ops: callbacks for the backing that maps memory in it
+ * @arg: for @ops
  *
- * Before the first front end. Front ends that cannot do that are refused.
+ * To be called before the first front end connects. Front ends without support
+ * for SHMEM are refused.
  */
 void vhost_channel_use_shmem(struct vhost_user *vu, uint64_t size,
 			     const struct vhost_user_shmem_ops *ops, void *arg)
@@ -229,8 +236,9 @@ static int on_backend_channel(sd_event_source *source __attribute__((unused)),
 }
 
 /*
- * Not while the queue is stopped: the device is suspended then, and must send
- * nothing. A driver that starts it anew has read the configuration itself.
+ * Send a pending notification. While the queue is stopped, the device is
+ * suspended and must not send any. A driver that starts the queue again has
+ * read the configuration.
  */
 void vhost_channel_tell_config(struct vhost_user *vu)
 {
@@ -238,7 +246,7 @@ void vhost_channel_tell_config(struct vhost_user *vu)
 		send_config_change(vu);
 }
 
-/* The device's configuration space has changed: tell the driver. */
+/* The device's configuration space has changed: notify the driver. */
 void vhost_channel_config_changed(struct vhost_user *vu)
 {
 	vu->config_pending = true;
@@ -246,8 +254,9 @@ void vhost_channel_config_changed(struct vhost_user *vu)
 }
 
 /**
- * vhost_channel_open() - the front end has sent a channel, in the place of another
- * @fd: owned from here, also on error
+ * vhost_channel_open() - use a channel that the front end has sent
+ * @vu: the back end
+ * @fd: the channel, which replaces an earlier one; taken over, also on error
  *
  * Return: 0, or an errno with vu->error set.
  */
@@ -264,8 +273,8 @@ int vhost_channel_open(struct vhost_user *vu, int fd)
 		return error_set(&vu->error, ret,
 				 "the channel cannot be polled");
 	/*
-	 * What has changed while there was no channel, or before a restart,
-	 * nobody was told of. To a driver, news of no change does no harm.
+	 * The configuration may have changed without a channel, or before a
+	 * restart. A notification without a change is harmless for a driver.
 	 */
 	vu->config_pending = true;
 	vhost_channel_tell_config(vu);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The channel on which the device asks its front end; see backend_channel.c. */
+/* The channel for requests to the front end; see backend_channel.c. */
 #ifndef VHOST_BACKEND_CHANNEL_H
 #define VHOST_BACKEND_CHANNEL_H
 

@@ -2,33 +2,31 @@
 /*
  * The device as a vhost-user back end (QEMU's docs/interop/vhost-user.rst).
  *
- * A front end is a VMM's generic vhost-user code: it knows the device's id
- * (24), one queue, and 56 bytes of configuration space. It connects, shares
- * the guest's memory and sets up the queue. From then on the guest's requests
- * arrive by the kick descriptor, which KVM signals, and answers are signalled by
- * the call descriptor, which KVM turns into an interrupt. The front end is not
- * involved.
+ * A front end is the generic vhost-user code of a VMM: it knows the device's id
+ * (24), one queue, and 56 bytes of configuration space. It connects, shares the
+ * guest's memory and sets up the queue. From then on, KVM signals the kick
+ * descriptor for the guest's requests, and it turns the call descriptor into an
+ * interrupt for the answers. The front end is not involved.
  *
- * Nothing here blocks, whatever the front end does to the descriptors that it
- * shares with us: the kick's is never read, and the others are signalled by
- * doorbell.c. A message is received in parts if it comes in parts; a
- * reply that the socket does not take at once ends the connection, since
- * replies are small and a front end that lets them pile up is broken.
+ * No function here blocks, whatever the front end does to the descriptors that
+ * it shares: the kick descriptor is never read, and the others are signalled by
+ * doorbell.c. Messages may arrive in parts. A reply that the socket does not
+ * accept at once ends the connection: replies are small, so a front end that
+ * lets them pile up is broken.
  *
- * What a front end sends is checked twice: its size, its number of
- * descriptors and that its feature was negotiated, by the table in messages.c;
- * its contents, by its handler there. A message that fails ends the connection
- * with the reason in the log, since the state that the front end assumes is unknown
- * then. The next front end is accepted after that. None of this changes the
- * device's blocks.
+ * Messages are checked in two steps. The table in messages.c gives the size,
+ * the number of descriptors and the required features; the handler checks the
+ * contents. A failure ends the connection with the reason in the log, because
+ * the state that the front end assumes is unknown then. The next front end is
+ * accepted after that. Blocks stay plugged.
  *
- * The queue is in vhost_queue.c, requests to the front end are in
- * backend_channel.c. A device whose memory the front end maps needs that channel
- * before it serves the queue.
+ * The queue is in vhost_queue.c, and requests to the front end are in
+ * backend_channel.c. A device whose memory the front end maps needs that
+ * channel before it serves the queue.
  *
- * Reset. RESET_DEVICE, and status 0, stop the queue and forget what was
- * negotiated. Blocks stay plugged, as the specification demands of a device
- * reset; see device/virtio_mem.c on system reset.
+ * Reset. RESET_DEVICE and status 0 stop the queue and drop negotiated features.
+ * Blocks stay plugged, as specified for a reset of the device; see
+ * device/virtio_mem.c for a reset of the system.
  */
 #include <errno.h>
 #include <string.h>
@@ -58,8 +56,8 @@ static void drop_fds(struct vhost_user_incoming *in)
 /* --- The end --- */
 
 /*
- * Call and error descriptors are the front end's, not the driver's: they stay,
- * and not every front end sends them again.
+ * Reset the state that belongs to the driver. Call and error descriptors belong
+ * to the front end and are kept; not every front end sends them again.
  */
 void vhost_connection_reset(struct vhost_user *vu)
 {
@@ -75,7 +73,7 @@ static void end_connection(struct vhost_user *vu)
 	fd_close(&vu->fd);
 	drop_fds(&vu->in);
 	vu->in.have = 0;
-	/* What is in flight stays marked, for the next front end. */
+	/* A request in flight stays marked, for the next front end. */
 	vhost_queue_leave(vu);
 	inflight_close(&vu->inflight);
 	vhost_connection_reset(vu);
@@ -84,7 +82,7 @@ static void end_connection(struct vhost_user *vu)
 	vhost_channel_drop(vu);
 	guest_memory_clear(&vu->memory);
 	removed_memory_clear(&vu->removed);
-	/* What was lost was this connection's. */
+	/* A pending loss of memory concerned this connection. */
 	if (vu->lost_source)
 		sd_event_source_set_enabled(vu->lost_source, SD_EVENT_OFF);
 	vu->protocol_features = 0;
@@ -92,7 +90,7 @@ static void end_connection(struct vhost_user *vu)
 	vhost_connection_changed(vu);
 }
 
-/* A peer sent what it must not: say so, and be done with it. */
+/* Log an error of the front end and end the connection. */
 void vhost_connection_end_with(struct vhost_user *vu, const char *request)
 {
 	log_limited(&vu->limit, LOG_LEVEL_ERR, vu->label,
@@ -106,7 +104,7 @@ static int on_lost(sd_event_source *source __attribute__((unused)), void *arg)
 {
 	struct vhost_user *vu = arg;
 
-	/* Also if the front end has sent another table since: work has stopped. */
+	/* Also with a new memory table: the queue is broken already. */
 	error_set(&vu->error, -EFAULT, "a memory region's file was truncated");
 	vhost_connection_end_with(vu, NULL);
 	return 0;
@@ -118,7 +116,7 @@ static const char lacking[] =
 	"descriptors could not be received: this vmemd has no more "
 	"(LimitNOFILE, ulimit -n)";
 
-/* What can be told from the header alone, before its payload is read. */
+/* Check the header, before the payload is received. */
 static int check_header(struct vhost_user *vu)
 {
 	const struct vhost_user_header *header = &vu->in.message.header;
@@ -159,10 +157,10 @@ static int send_reply(struct vhost_user *vu)
 }
 
 /*
- * A message whose descriptors could not be received, for no fault of the front
- * end's. It is not carried out. A front end that waits for the outcome learns
- * it, and goes on with what it has; with another the connection ends, since it
- * would believe in what is not so.
+ * Refuse a message whose descriptors could not be received, which is not the
+ * front end's fault. If the front end waits for an acknowledgement, it learns
+ * of the failure and can continue. Otherwise the connection ends, because the
+ * front end would assume success.
  */
 static int refuse_lacking(struct vhost_user *vu,
 			  const struct vhost_message_handler *handler, bool ack)
@@ -184,7 +182,7 @@ static int dispatch(struct vhost_user *vu)
 	bool ack = msg->header.flags & VHOST_USER_FLAGS_NEED_REPLY;
 	int ret;
 
-	/* By check_header(). */
+	/* check_header() ensures this. */
 	if (!handler)
 		return error_set(&vu->error, -EOPNOTSUPP, "an unknown request");
 	if ((vu->protocol_features & handler->needs) != handler->needs)
@@ -219,8 +217,8 @@ static int keep_fds(struct vhost_user *vu, struct msghdr *mh)
 
 	too_many = !fd_keep(mh, in->fds, &in->nr_fds, VHOST_USER_MAX_FDS);
 	/*
-	 * The kernel also cuts descriptors off when this process has no room
-	 * for them; those that came did not fill the buffer then.
+	 * The kernel also truncates descriptors if this process has too many
+	 * open files. Then the received ones do not fill the buffer.
 	 */
 	if (mh->msg_flags & MSG_CTRUNC) {
 		if (in->nr_fds - before < VHOST_USER_MAX_FDS)
@@ -233,10 +231,10 @@ static int keep_fds(struct vhost_user *vu, struct msghdr *mh)
 }
 
 /*
- * Receive @size bytes to @to. Never more: descriptors come with the first byte
- * of their message, and must not be taken for another's.
+ * Receive up to @size bytes. Descriptors come with the first byte of their
+ * message, so bytes of the next message must not be received.
  *
- * Return: 1 all came; 0 not yet; -ENODATA the peer has closed.
+ * Return: 1: complete; 0: not yet; -ENODATA: end of file; another errno.
  */
 static int receive_part(struct vhost_user *vu, void *to, size_t size)
 {
@@ -268,7 +266,7 @@ static int receive_part(struct vhost_user *vu, void *to, size_t size)
 	return (size_t)got == size;
 }
 
-/* Return: 1 a whole message was received, 0 not yet, or an error. */
+/* Return: 1: a whole message was received; 0: not yet; an errno. */
 static int receive(struct vhost_user *vu)
 {
 	struct vhost_user_incoming *in = &vu->in;
@@ -324,7 +322,7 @@ static int on_message(sd_event_source *source __attribute__((unused)),
 	return 0;
 }
 
-/* --- Coming and going --- */
+/* --- Front ends --- */
 
 static void on_front_end(void *arg, int fd)
 {
@@ -332,10 +330,11 @@ static void on_front_end(void *arg, int fd)
 }
 
 /**
- * vhost_user_init() - prepare; does nothing yet
- * @event: the loop, not owned
- * @dev: the device, not owned
- * @access: what may be touched of the guest's memory, not owned
+ * vhost_user_init() - initialise the back end
+ * @vu: the back end
+ * @event: the event loop; not owned
+ * @dev: the device; not owned
+ * @access: guest memory that may be accessed; not owned
  */
 void vhost_user_init(struct vhost_user *vu, sd_event *event,
 		     struct virtio_mem *dev, struct guest_access *access)
@@ -350,7 +349,7 @@ void vhost_user_init(struct vhost_user *vu, sd_event *event,
 	vu->memory.arg = access;
 	vu->memory.guard = &access->guard;
 	vu->memory.work = &access->work;
-	/* Memory of the connection, too: what is done about it is the same. */
+	/* The loss of the inflight region is handled like lost guest memory. */
 	vu->inflight.guard = &access->guard;
 	vu->inflight.lost = &vu->memory.lost;
 	listener_init(&vu->listener, "vhost-user", on_front_end, vu);
@@ -364,7 +363,8 @@ void vhost_user_init(struct vhost_user *vu, sd_event *event,
 }
 
 /**
- * vhost_user_set_label() - what messages are to say that they are about
+ * vhost_user_set_label() - set the prefix of messages
+ * @vu: the back end
  * @label: see base/log.h; not owned
  */
 void vhost_user_set_label(struct vhost_user *vu, const char *label)
@@ -375,9 +375,10 @@ void vhost_user_set_label(struct vhost_user *vu, const char *label)
 }
 
 /**
- * vhost_user_prepare() - get what is not to be had when the daemon is isolated
+ * vhost_user_prepare() - acquire resources that need privileges
+ * @vu: the back end
  *
- * Without it, the first front end or listening socket does it.
+ * If this was not called, the first front end or listening socket does it.
  */
 void vhost_user_prepare(struct vhost_user *vu)
 {
@@ -391,7 +392,7 @@ void vhost_user_prepare(struct vhost_user *vu)
 			strerror(-ret));
 }
 
-/* Once, with the first front end. */
+/* Add deferred event sources with the first front end. */
 static int add_deferred(struct vhost_user *vu)
 {
 	int ret = 0;
@@ -407,10 +408,11 @@ static int add_deferred(struct vhost_user *vu)
 }
 
 /**
- * vhost_user_adopt() - serve a front end that is connected
- * @fd: a stream socket; owned from here, also on error
+ * vhost_user_adopt() - serve a connected front end
+ * @vu: the back end
+ * @fd: a stream socket; taken over, also on error
  *
- * Return: 0; -EBUSY there is another; an errno of sd-event's.
+ * Return: 0; -EBUSY: another front end is connected; an errno of sd-event's.
  */
 int vhost_user_adopt(struct vhost_user *vu, int fd)
 {
@@ -439,9 +441,12 @@ int vhost_user_adopt(struct vhost_user *vu, int fd)
 
 /**
  * vhost_user_listen() - accept front ends, one at a time
- * @fd: listening stream socket; owned from here, also on error
+ * @vu: the back end
+ * @fd: listening stream socket; taken over, also on error
  *
- * While one is served, others wait in the socket's backlog.
+ * While a front end is served, others wait in the socket's backlog.
+ *
+ * Return: 0, or an errno.
  */
 int vhost_user_listen(struct vhost_user *vu, int fd)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the parts of the back end have in common; see connection.c. */
+/* Functions of connection.c for other parts of the back end. */
 #ifndef VHOST_CONNECTION_H
 #define VHOST_CONNECTION_H
 

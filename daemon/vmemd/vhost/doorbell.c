@@ -2,24 +2,25 @@
 /*
  * Signalling eventfds of an untrusted process.
  *
- * The VMM passes an eventfd for interrupts, and shares its open file with vmemd. A
- * VMM may clear O_NONBLOCK at any time and fill the counter. A write(2) would then
- * block until the VMM reads the eventfd, and this one thread could serve no other
- * device or client. A check before the write does not help, as the state may change
- * after it.
+ * The VMM passes an eventfd for interrupts, and shares its open file with
+ * vmemd. A VMM may clear O_NONBLOCK at any time and fill the counter. A
+ * write(2) would then block until the VMM reads the eventfd, and this one
+ * thread could serve no other device or client. A check before the write does
+ * not help, as the state may change after it.
  *
- * The kernel itself adds to an eventfd without waiting: a full counter stays full.
- * An asynchronous read that signals an eventfd at its end does that on behalf of
- * vmemd (io_submit(2), IOCB_FLAG_RESFD). The doorbell therefore submits a read at
- * the end of an empty file of its own, which completes before io_submit() returns.
- * The same call refuses a descriptor that is no eventfd. The results of these reads
- * are not used, and are removed when there is no room for more.
+ * The kernel itself adds to an eventfd without waiting: a full counter stays
+ * full. An asynchronous read that signals an eventfd at its end does that on
+ * behalf of vmemd (io_submit(2), IOCB_FLAG_RESFD). The doorbell therefore
+ * submits a read at the end of an empty file of its own, which completes before
+ * io_submit() returns. The same call refuses a descriptor that is no eventfd.
+ * The results of these reads are not used, and are removed when there is no
+ * room for more.
  *
- * Without asynchronous I/O - the kernel is built without it, or fs.aio-max-nr of
- * the host is exhausted - the doorbell checks the eventfd and then writes to it. A
- * full counter is not written to. A VMM that fills its counter between the two
- * calls blocks its own vmemd until it reads the counter or is killed. vmemd.8
- * documents that.
+ * Without asynchronous I/O - the kernel is built without it, or fs.aio-max-nr
+ * of the host is exhausted - the doorbell checks the eventfd and then writes to
+ * it. A full counter is not written to. A VMM that fills its counter between
+ * the two calls blocks its own vmemd until it reads the counter or is killed.
+ * vmemd.8 documents that.
  */
 #include <errno.h>
 #include <poll.h>
@@ -33,10 +34,10 @@
 #include "base/log.h"
 #include "vhost/doorbell.h"
 
-/* One at a time; the kernel makes room for some more results than that. */
+/* One request at a time; the kernel allocates room for more results. */
 #define DOORBELL_REQUESTS 1
 
-/* Results taken out with one call. */
+/* Results removed per call. */
 #define DOORBELL_RESULTS 64
 
 static void reset(struct doorbell *bell)
@@ -53,10 +54,11 @@ void doorbell_init(struct doorbell *bell)
 }
 
 /**
- * doorbell_open() - prepare; before the system calls are filtered
+ * doorbell_open() - set up asynchronous I/O
+ * @bell: the doorbell
  *
- * Is done once: later calls do nothing. After an error it can be used all the
- * same, in the lesser way.
+ * The first call must precede the system call filter; later calls do nothing.
+ * After an error, the doorbell works without asynchronous I/O.
  *
  * Return: 0; an errno of io_setup(2) or memfd_create(2).
  */
@@ -89,7 +91,7 @@ void doorbell_close(struct doorbell *bell)
 	reset(bell);
 }
 
-/* Take out results, to make room. Return: how many, or an errno. */
+/* Remove results to make room. Return: their number, or an errno. */
 static long drop_results(struct doorbell *bell)
 {
 	struct io_event results[DOORBELL_RESULTS];
@@ -117,7 +119,7 @@ static int submit(struct doorbell *bell, int fd)
 	return syscall(SYS_io_submit, bell->context, 1, &list) < 0 ? -errno : 0;
 }
 
-/* The lesser way. One that is full has woken whoever waits. */
+/* Without asynchronous I/O. A full eventfd has already woken its waiters. */
 static int look_and_write(int fd)
 {
 	struct pollfd pfd = {.fd = fd, .events = POLLOUT};
@@ -131,8 +133,9 @@ static int look_and_write(int fd)
 }
 
 /**
- * doorbell_ring() - wake whoever waits on an eventfd
- * @fd: the eventfd; negative: nobody waits. What is no eventfd is let be.
+ * doorbell_ring() - signal an eventfd
+ * @bell: the doorbell
+ * @fd: the eventfd. Negative values and other types of files are ignored.
  */
 void doorbell_ring(struct doorbell *bell, int fd)
 {

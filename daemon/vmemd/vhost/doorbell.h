@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Signalling eventfds of somebody who is not trusted; see doorbell.c. */
+/* Signalling eventfds of an untrusted process; see doorbell.c. */
 #ifndef DOORBELL_H
 #define DOORBELL_H
 
@@ -8,11 +8,12 @@
 #include <linux/aio_abi.h>
 
 /**
- * struct doorbell - what eventfds are signalled by
- * @label: for messages, see base/log.h; stays over doorbell_close(), not owned
+ * struct doorbell - signals eventfds
+ * @label: prefix of messages, see base/log.h; kept by doorbell_close(), not
+ *	owned
  * @tried: doorbell_open() was called
- * @context: of asynchronous I/O, 0 if there is none
- * @file_fd: an empty file, -1 if there is no context
+ * @context: context of asynchronous I/O; 0: none
+ * @file_fd: an empty file; -1: none
  */
 struct doorbell {
 	const char *label;

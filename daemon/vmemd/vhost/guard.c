@@ -8,9 +8,9 @@
  * hugetlb file faults as well when the host has no free huge page.
  *
  * The signal handler replaces the whole mapping by zero pages and sets the
- * mapping's flag. The access continues, and its caller checks the flag afterwards.
- * The replacement covers the whole mapping, since part of a mapping of huge pages
- * cannot be replaced.
+ * mapping's flag. The access continues, and its caller checks the flag
+ * afterwards. The replacement covers the whole mapping, since part of a mapping
+ * of huge pages cannot be replaced.
  *
  * A signal handler belongs to the process, and so does the list of guards. The
  * daemon has one guard for all of its devices. The process has one thread, and
@@ -41,7 +41,7 @@ static struct guard_mapping *find(const struct guard *guard, const void *at)
 
 static bool replace(const struct guard_mapping *mapping)
 {
-	/* Shared: a private one would count as data, which has a limit. */
+	/* A private mapping would count towards RLIMIT_DATA. */
 	if (mmap(mapping->start, mapping->size, PROT_READ | PROT_WRITE,
 		 MAP_FIXED | MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1,
 		 0) == MAP_FAILED)
@@ -60,11 +60,11 @@ static void on_sigbus(int signal, siginfo_t *info,
 		if (mapping && replace(mapping))
 			return;
 	}
-	/* A fault of another kind: as if there were no handler. */
+	/* Not a guarded mapping: restore the default action. */
 	sigaction(signal, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
 }
 
-/* Once for each guard, and the handler each time: it is cheap, and certain. */
+/* Add the guard to the list, and install the handler, which is cheap. */
 static int take_part(struct guard *guard)
 {
 	struct sigaction action = {
@@ -99,9 +99,10 @@ void guard_stop(struct guard *guard)
 
 /**
  * guard_add() - guard a mapping
- * @guard: zeroed before the first
- * @start, @size: as in struct guard_mapping
- * @lost: replaces the flag of a mapping that is guarded already
+ * @guard: the guard; zeroed before the first call
+ * @start: start of the mapping
+ * @size: bytes, see struct guard_mapping
+ * @lost: flag to set; replaces the flag of a mapping that is guarded already
  *
  * Return: 0; -ENOMEM; an errno of sigaction(2).
  */
@@ -128,7 +129,7 @@ int guard_add(struct guard *guard, void *start, size_t size,
 	return 0;
 }
 
-/* Before the mapping is unmapped. Nothing happens if it is not guarded. */
+/* To be called before the mapping is unmapped, whether guarded or not. */
 void guard_remove(struct guard *guard, const void *start)
 {
 	struct guard_mapping *mapping = find(guard, start);

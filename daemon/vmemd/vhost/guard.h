@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Mappings of files that somebody else can truncate; see guard.c. */
+/* Mappings of files that another process can truncate; see guard.c. */
 #ifndef GUARD_H
 #define GUARD_H
 
@@ -7,9 +7,10 @@
 #include <stddef.h>
 
 /**
- * struct guard_mapping - a mapping that is guarded
- * @start, @size: whole pages, on hugetlbfs whole huge pages
- * @lost: set when the mapping was replaced by zero pages
+ * struct guard_mapping - a guarded mapping
+ * @start: start of the mapping
+ * @size: bytes; whole pages, on hugetlbfs whole huge pages
+ * @lost: flag that is set when the mapping has been replaced by zero pages
  */
 struct guard_mapping {
 	void *start;
@@ -20,7 +21,8 @@ struct guard_mapping {
 /**
  * struct guard - the guarded mappings of one context
  * @next: the next guard of the process
- * @mappings: @nr of them
+ * @mappings: the guarded mappings
+ * @nr: number of @mappings
  */
 struct guard {
 	struct guard *next;

@@ -8,9 +8,10 @@
  * access there would allocate memory that no device has granted. So the
  * unplugged blocks of all devices are out of bounds for all queues.
  *
- * A device that does not know of plugged blocks yet may learn of some by its first
- * memory table, see backing/vmm.c. Until then a request in its region waits, including one of another
- * device's queue: it is neither carried out nor treated as an error of the guest.
+ * A device may learn of plugged blocks by its first memory table, see
+ * backing/vmm.c. Until then, requests in its region wait, including those in
+ * queues of other devices. They are neither executed nor treated as errors of
+ * the guest.
  *
  * Files that the VMM shares can be truncated under the daemon: see guard.c. One
  * guard has the mappings of all devices.
@@ -20,7 +21,7 @@
 
 #include "vhost/guest_access.h"
 
-/* Nothing is mapped any more. */
+/* All mappings must have been removed. */
 void guest_access_stop(struct guest_access *access)
 {
 	guard_stop(&access->guard);
@@ -28,11 +29,11 @@ void guest_access_stop(struct guest_access *access)
 }
 
 /**
- * guest_access_add() - a device whose unplugged blocks must not be touched
- * @access: zeroed before the first
- * @dev: may be without a backing yet; there as long as @access is used
+ * guest_access_add() - add a device whose unplugged blocks must not be accessed
+ * @access: zeroed before the first call
+ * @dev: the device, which may have no backing yet; must outlive @access
  *
- * Return: 0, or -ENOSPC: there are VMEM_MAX_DEVICES already.
+ * Return: 0; -ENOSPC: there are VMEM_MAX_DEVICES already.
  */
 int guest_access_add(struct guest_access *access, const struct virtio_mem *dev)
 {
@@ -43,12 +44,13 @@ int guest_access_add(struct guest_access *access, const struct virtio_mem *dev)
 }
 
 /**
- * guest_access_watch() - have a turn when more is known of what may be touched
- * @turn: a queue's; until guest_access_unwatch()
+ * guest_access_watch() - schedule a queue's turn when more memory is known
+ * @access: the guest's memory
+ * @turn: the turn, until guest_access_unwatch()
  */
 void guest_access_watch(struct guest_access *access, struct turn *turn)
 {
-	/* There is one queue for each device. */
+	/* Each device has one queue. */
 	if (access->nr_turns < VMEM_MAX_DEVICES)
 		access->turns[access->nr_turns++] = turn;
 }
@@ -60,14 +62,14 @@ void guest_access_unwatch(struct guest_access *access, const struct turn *turn)
 			access->turns[i--] = access->turns[--access->nr_turns];
 }
 
-/* A device knows more of its blocks: what has waited for it goes on. */
+/* A device knows more about its blocks: continue waiting queues. */
 void guest_access_known(struct guest_access *access)
 {
 	for (size_t i = 0; i < access->nr_turns; i++)
 		turn_take(access->turns[i]);
 }
 
-/* Is it not known yet whether the guest has the memory at @gpa? */
+/* Is it unknown whether the guest has the memory at @gpa plugged? */
 bool guest_access_unread(const struct guest_access *access, uint64_t gpa)
 {
 	for (size_t i = 0; i < access->nr; i++)
@@ -76,7 +78,7 @@ bool guest_access_unread(const struct guest_access *access, uint64_t gpa)
 	return false;
 }
 
-/* Is it the memory of a device? */
+/* Is this the memory file of a device? */
 bool guest_access_has_file(const struct guest_access *access, dev_t dev,
 			   ino_t ino)
 {
@@ -91,11 +93,13 @@ bool guest_access_has_file(const struct guest_access *access, dev_t dev,
 }
 
 /**
- * guest_access_accessible() - how much memory may be touched
+ * guest_access_accessible() - length of memory that may be accessed
  * @arg: a struct guest_access
+ * @gpa: start of the memory
+ * @size: maximum length, in bytes
  *
- * Return: how many of @size bytes from @gpa on are in no unplugged block of any
- * device.
+ * Return: number of bytes from @gpa on, up to @size, before the first unplugged
+ * block of any device.
  */
 uint64_t guest_access_accessible(const void *arg, uint64_t gpa, uint64_t size)
 {

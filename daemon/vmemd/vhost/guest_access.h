@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the daemon may touch of its guest's memory; see guest_access.c. */
+/* Guest memory that the daemon may access; see guest_access.c. */
 #ifndef GUEST_ACCESS_H
 #define GUEST_ACCESS_H
 
@@ -15,12 +15,14 @@
 #include "vhost/guard.h"
 
 /**
- * struct guest_access - what the daemon may touch of its guest's memory
- * @guard: all mappings of it
- * @work: counts what is done in a turn of the loop, looking it up included
- * @devices: @nr of them, whose unplugged blocks must not be touched; not owned
- * @turns: @nr_turns of them, of queues that may wait for what a device knows; not
+ * struct guest_access - guest memory that the daemon may access
+ * @guard: guards all mappings of guest memory
+ * @work: counts the work in a turn of the event loop
+ * @devices: devices whose unplugged blocks must not be accessed; not owned
+ * @nr: number of @devices
+ * @turns: turns of queues that may wait until a device knows its blocks; not
  *	owned
+ * @nr_turns: number of @turns
  */
 struct guest_access {
 	struct guard guard;

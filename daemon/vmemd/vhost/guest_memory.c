@@ -2,19 +2,19 @@
 /*
  * Guest memory, mapped from the front end's descriptors.
  *
- * The front end chooses every number here. A region is accepted only if its guest
- * and front end ranges neither wrap nor overlap others, and if the file is at least
- * as long as the region: a mapping faults beyond the end of its file. Ranges are
- * compared by their last byte, inclusive, so that a range that ends with the
- * address space is no special case.
+ * The front end chooses every number here. A region is accepted only if its
+ * guest and front end ranges neither wrap nor overlap others, and if the file
+ * is at least as long as the region: a mapping faults beyond the end of its
+ * file. Ranges are compared by their last byte, inclusive, so that a range that
+ * ends with the address space is no special case.
  *
- * Not all shared memory may be accessed. A front end shares the whole region of a
- * virtio-mem device. A write to an unplugged block would allocate memory that is
- * never freed, and the guest would find the data when the block is plugged. So each
- * look-up checks that the memory is accessible: guest_access.c.
+ * Not all shared memory may be accessed. A front end shares the whole region of
+ * a virtio-mem device. A write to an unplugged block would allocate memory that
+ * is never freed, and the guest would find the data when the block is plugged.
+ * So each look-up checks that the memory is accessible: guest_access.c.
  *
- * A file can be truncated at any time: see guard.c. Mappings have whole pages of
- * their file: see base/file_map.c.
+ * A file can be truncated at any time: see guard.c. Mappings have whole pages
+ * of their file: see base/file_map.c.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -37,7 +37,7 @@ static bool overlap(uint64_t first_a, uint64_t first_b, uint64_t size_a,
 	       first_b <= first_a + (size_a - 1);
 }
 
-/* Which is the first region that begins behind an address? */
+/* Index of the first region that starts after an address. */
 static size_t first_behind(const struct guest_memory *memory, uint64_t gpa)
 {
 	size_t low = 0, high = memory->nr;
@@ -56,12 +56,13 @@ static size_t first_behind(const struct guest_memory *memory, uint64_t gpa)
 
 /**
  * guest_memory_add() - map a region
+ * @memory: the guest's memory
  * @gpa: guest-physical address
  * @uva: address in the front end
  * @size: bytes
- * @offset: of the region in @fd, bytes
- * @fd: a regular file (memfd, tmpfs, hugetlbfs); not kept
- * @err: filled on failure; may be NULL
+ * @offset: offset of the region in @fd
+ * @fd: a regular file (memfd, tmpfs, hugetlbfs); the caller keeps it
+ * @err: set on failure; may be NULL
  *
  * Return: 0; -EINVAL, -EEXIST, -ENOSPC, or an errno of mmap(2).
  */
@@ -160,12 +161,13 @@ void guest_memory_clear(struct guest_memory *memory)
 }
 
 /**
- * guest_memory_replace() - another table in the place of this one
- * @by: with the same guard; empty afterwards
+ * guest_memory_replace() - replace a memory table
+ * @memory: the table to replace
+ * @by: the new table, with the same guard; empty afterwards
  */
 void guest_memory_replace(struct guest_memory *memory, struct guest_memory *by)
 {
-	/* They are guarded already: this cannot fail. */
+	/* The mappings are guarded already, so this cannot fail. */
 	for (size_t i = 0; memory->guard && i < by->nr; i++)
 		guard_add(memory->guard, by->regions[i].map.start,
 			  by->regions[i].map.size, &memory->lost);
@@ -176,7 +178,7 @@ void guest_memory_replace(struct guest_memory *memory, struct guest_memory *by)
 	by->nr = 0;
 }
 
-/* Bytes from an offset of a region on that may be touched, at most @size. */
+/* Accessible bytes from an offset in a region on, at most @size. */
 static uint64_t accessible(const struct guest_memory *memory,
 			   const struct guest_memory_region *region,
 			   uint64_t offset, uint64_t size)
@@ -188,7 +190,7 @@ static uint64_t accessible(const struct guest_memory *memory,
 	return memory->accessible(memory->arg, region->gpa + offset, size);
 }
 
-/* May all of it be touched? What is accessible is told in parts. */
+/* Is the whole range accessible? accessible() returns it in parts. */
 static bool all_accessible(const struct guest_memory *memory,
 			   const struct guest_memory_region *region,
 			   uint64_t offset, uint64_t size)
@@ -205,11 +207,13 @@ static bool all_accessible(const struct guest_memory *memory,
 }
 
 /**
- * guest_memory_at_gpa() - where a guest-physical address is mapped here
- * @size: bytes that are of interest
- * @left: bytes from there on that may be touched, at least 1 and at most @size
+ * guest_memory_at_gpa() - translate a guest-physical address
+ * @memory: the guest's memory
+ * @gpa: guest-physical address
+ * @size: maximum number of bytes
+ * @left: set to the number of accessible bytes, at least 1 and at most @size
  *
- * Return: the address, or NULL if there is no memory that may be touched.
+ * Return: the address in vmemd; NULL: there is no accessible memory at @gpa.
  */
 void *guest_memory_at_gpa(const struct guest_memory *memory, uint64_t gpa,
 			  uint64_t size, uint64_t *left)
@@ -226,7 +230,7 @@ void *guest_memory_at_gpa(const struct guest_memory *memory, uint64_t gpa,
 	return *left ? region->hva + (gpa - region->gpa) : NULL;
 }
 
-/* As above for @size bytes at an address of the front end, in one region. */
+/* Translate an address of the front end; all @size bytes are in one region. */
 void *guest_memory_at_uva(const struct guest_memory *memory, uint64_t uva,
 			  uint64_t size)
 {

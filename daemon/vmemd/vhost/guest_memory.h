@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The guest memory that a vhost-user front end shares: where it is in the
- * guest (gpa), where in the front end (uva), and where it is mapped here.
+ * Guest memory that a vhost-user front end shares: guest-physical addresses
+ * (gpa), addresses in the front end (uva), and addresses in vmemd (hva).
  */
 #ifndef GUEST_MEMORY_H
 #define GUEST_MEMORY_H
@@ -17,12 +17,13 @@
 #include "vhost/guard.h"
 
 /*
- * Most memory regions of one front end: what QEMU asks of a vhost device
- * before it gives its own virtio-mem devices more than one memslot.
+ * Maximum number of memory regions of a front end. It is the number that QEMU
+ * requires of a vhost device before it uses more than one memslot for its own
+ * virtio-mem devices.
  */
 #define GUEST_MEMORY_MAX_REGIONS 509
 
-/* @offset, @dev and @ino tell which part of which file it is. */
+/* A shared region: part @offset of the file with @dev and @ino. */
 struct guest_memory_region {
 	uint64_t gpa;
 	uint64_t uva;
@@ -35,14 +36,15 @@ struct guest_memory_region {
 };
 
 /**
- * struct guest_memory - all that the front end shares
- * @regions: @nr of them, by their guest addresses
- * @accessible: how many bytes from @gpa on, at most @size, may be touched; 0:
- *	none. NULL: all may
+ * struct guest_memory - guest memory that the front end shares
+ * @regions: the regions, ordered by guest address
+ * @nr: number of @regions
+ * @accessible: returns the number of bytes from @gpa on, at most @size, that
+ *	may be accessed. NULL: all may
  * @arg: for @accessible
  * @guard: guards the mappings; NULL: they are not guarded. Not owned
- * @work: counts what is looked at; NULL: nobody does. Not owned
- * @lost: a file was shorter than it had been, and memory of it was touched
+ * @work: counts the work of look-ups; NULL: not counted. Not owned
+ * @lost: an access hit memory of a file that had been truncated
  */
 struct guest_memory {
 	struct guest_memory_region *regions;

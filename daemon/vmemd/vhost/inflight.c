@@ -1,51 +1,52 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory of requests in flight that outlives the daemon: the inflight region of
- * the vhost-user protocol, "Inflight I/O tracking", in its layouts for split
- * and for packed queues. The back end makes it, the front end keeps it, and
- * gives it to the next back end.
+ * The inflight region of the vhost-user protocol ("Inflight I/O tracking"), in
+ * its layouts for split and packed queues. It records requests in flight and
+ * outlives the daemon: the back end creates it, and the front end keeps it and
+ * passes it to the next back end.
  *
  * Purpose. When a daemon dies, or a connection ends, at most one request of the
- * guest was taken from the queue and not answered. The next daemon, or connection,
- * has two questions. Both are answered elsewhere.
+ * guest was taken from the queue and not answered. The next daemon, or
+ * connection, has two questions. Both are answered elsewhere.
  *
- * - Which chain is it, and where does the queue go on? The device takes and
- *   answers chains one after the other, so what was taken and not answered is
- *   what comes next after what was used, and the ring shows that; see
- *   vring_locate.c. The region helps where a packed ring can be read in two
- *   ways. A region that contradicts the ring belongs to an earlier driver, and is
- *   initialized again.
- * - Was it carried out? The kernel knows. It keeps the last request id of the
- *   region with its answer, see backing/kernel.c: if the blocks are already as a
- *   request wants them, the kernel is asked to repeat that answer. The inflight
- *   region cannot show it, as the daemon may die between the kernel's change and
- *   the mark for it.
+ * - Which chain is it, and at which position does the queue continue? The
+ *   device takes and answers chains one after the other, so the chain is the
+ *   next one after the used ones, which the ring shows; see vring_locate.c. The
+ *   inflight region is only needed if a packed ring is ambiguous. A region that
+ *   contradicts the ring belongs to an earlier driver and is initialised again.
+ * - Was the request executed? The kernel stores the last request id of the
+ *   region and its answer, see backing/kernel.c. If the blocks are already in
+ *   the state that a request wants, the kernel is asked to repeat its answer.
+ *   The inflight region cannot show this, because the daemon may be killed
+ *   between the kernel's change and the mark for it.
  *
- * So a marked chain is not answered from the inflight region. It is taken again,
- * like any other, and handled. The answer is the kernel's, whether it was received
- * before or not, and the mark is removed. A daemon without an inflight region does
- * the same with the chain after the last used one. Permission to repeat the last
- * answer does not depend on the mark: it is granted once after a start, as a front
- * end may not use the region, or may start to use it.
+ * So a marked chain is not answered from the inflight region. It is taken
+ * again, like any other, and handled. The answer is the kernel's, whether it
+ * was received before or not, and the mark is removed. A daemon without an
+ * inflight region does the same with the chain after the last used one.
+ * Permission to repeat the last answer does not depend on the mark: it is
+ * granted once after a start, as a front end may not use the region, or may
+ * start to use it.
  *
- * Crash consistency. The stores below are made in order. After each of them, the
- * next daemon finds one of these states:
+ * Crash consistency. The stores below are made in order. After each of them,
+ * the next daemon finds one of these states:
  * - no mark: the chain was not handled, and is found in the queue;
  * - a mark, and the queue's used index is where the region says: the chain was
  *   perhaps handled, and has no answer;
- * - a mark, and the queue's used index is ahead: it was answered, and nothing
- *   is in flight. In a packed queue the descriptor that would be overwritten is
- *   looked at, in place of the index. Both positions of the region with their
- *   wrap counters are in one word, and change at once.
- * The answer itself is one store to the ring, after which the guest goes on.
+ * - a mark, and the queue's used index is ahead: the chain was answered, and
+ *   nothing is in flight. In a packed queue, the descriptor that would be
+ *   overwritten is checked instead of the index. Both positions of the region
+ *   with their wrap counters are in one word and change atomically.
+ * The answer itself is one store to the ring.
  *
- * When the front end stops the queue in an orderly manner, nothing is in flight: a
- * chain that was taken is returned to the queue. The region is then marked unused.
+ * When the front end stops the queue in an orderly manner, nothing is in
+ * flight: a chain that was taken is returned to the queue. The region is then
+ * marked unused.
  *
- * Trust. The front end, and any process that it passes the descriptor to, may write
- * the region at any time. Each index is read once and then checked, and positions
- * are compared with the ring. The file is sealed so that it cannot shrink, and a
- * file that is not sealed is refused.
+ * Trust. The front end, and any process that it passes the descriptor to, may
+ * write the region at any time. Each index is read once and then checked, and
+ * positions are compared with the ring. The file is sealed so that it cannot
+ * shrink, and a file that is not sealed is refused.
  */
 #include <endian.h>
 #include <errno.h>
@@ -59,7 +60,7 @@
 #include "vhost/vring_locate.h"
 #include "vhost/vring_packed.h"
 
-/* Of both layouts; 0 is a region that is not used yet. */
+/* Version of both layouts; 0: the region is not used yet. */
 #define VERSION 1
 
 struct split_entry {
@@ -91,7 +92,7 @@ struct packed_entry {
 	uint64_t addr;
 };
 
-/* Where the device is in the ring, and where it was at the last answer. */
+/* The device's position in the ring, and the position of the last answer. */
 union packed_position {
 	struct {
 		uint16_t used_idx;
@@ -128,7 +129,7 @@ static bool is_packed(const struct vring_queue *vring)
 	return vring_has(vring, VIRTIO_F_RING_PACKED);
 }
 
-/* The format may be chosen later; this is the larger one. */
+/* The format may be negotiated later; the packed layout is the larger one. */
 uint64_t inflight_size(uint16_t queue_size)
 {
 	return sizeof(struct packed_region) +
@@ -136,8 +137,9 @@ uint64_t inflight_size(uint16_t queue_size)
 }
 
 /**
- * inflight_create() - make a file for a region
- * @queue_size: entries, at most VRING_MAX_SIZE
+ * inflight_create() - create a file for a region
+ * @queue_size: number of entries, at most VRING_MAX_SIZE
+ * @err: set on error
  *
  * Return: a descriptor, or an errno of memfd_create(2) with @err set.
  */
@@ -160,12 +162,15 @@ int inflight_create(uint16_t queue_size, struct error *err)
 }
 
 /**
- * inflight_open() - use a region that the front end gives
- * @fd: the file; not kept
- * @offset, @size: of the region in it, bytes
- * @queue_size: entries that it was made for
+ * inflight_open() - use a region that the front end has sent
+ * @inflight: set on success
+ * @fd: the file; the caller keeps it
+ * @offset: offset of the region in the file
+ * @size: bytes in the region
+ * @queue_size: number of entries that the region was made for
+ * @err: set on error
  *
- * Return: 0; -EINVAL, -EPERM not sealed, or an errno of mmap(2), with @err set.
+ * Return: 0; -EINVAL; -EPERM: the file is not sealed; an errno of mmap(2).
  */
 int inflight_open(struct inflight *inflight, int fd, uint64_t offset,
 		  uint64_t size, uint16_t queue_size, struct error *err)
@@ -205,7 +210,7 @@ int inflight_open(struct inflight *inflight, int fd, uint64_t offset,
 	return 0;
 }
 
-/* What is marked stays so, for whoever is given the region next. */
+/* Unmap the region. Marks stay, for the next back end. */
 void inflight_close(struct inflight *inflight)
 {
 	if (inflight->map && inflight->guard)
@@ -217,7 +222,7 @@ void inflight_close(struct inflight *inflight)
 	};
 }
 
-/* --- Starting --- */
+/* --- Start of a queue --- */
 
 static void init_split(struct inflight *inflight,
 		       const struct vring_queue *vring)
@@ -248,9 +253,9 @@ static void init_packed(struct inflight *inflight,
 }
 
 /*
- * Clear the marks of chains that were answered: of the last batch.
+ * Clear the marks of answered chains, those of the last batch.
  *
- * Return: false if the ring cannot have got there from the region's index.
+ * Return: false: the ring's index contradicts the region's.
  */
 static bool settle_split(struct split_region *region, uint16_t nr,
 			 uint16_t queue_size)
@@ -289,7 +294,7 @@ static bool recover_split(struct inflight *inflight,
 }
 
 /*
- * Complete the last answer, if it reached the ring, or take it back.
+ * Complete the last answer if it reached the ring; revert it otherwise.
  *
  * Return: the first free entry, or -EINVAL.
  */
@@ -332,7 +337,7 @@ static bool recover_packed(struct inflight *inflight, struct vring_queue *vring)
 	if (free_head < 0 || !vring_may_be_at(vring, position.used_idx,
 					      position.used_wrap_counter))
 		return false;
-	/* What is free is not in flight. The list may end anywhere. */
+	/* Free entries are not in flight. The list may end anywhere. */
 	head = free_head;
 	for (uint16_t i = 0; i < size && head < size; i++) {
 		STORE(region->desc[head].inflight, 0);
@@ -368,18 +373,19 @@ static void init(struct inflight *inflight, const struct vring_queue *vring)
 }
 
 /**
- * inflight_start() - a queue starts: find what is in flight, or begin to keep it
- * @vring: mapped and located
- * @err: filled on failure; may be NULL
+ * inflight_start() - find the chain in flight, or initialise the region
+ * @inflight: the region
+ * @vring: the queue that starts, mapped and located
+ * @err: set on failure; may be NULL
  *
- * If a chain is in flight it is what the queue goes on with.
+ * If a chain is in flight, the queue continues with it.
  *
- * Return: 0; INFLIGHT_ANEW; -EINVAL the region is not of this size or layout.
+ * Return: 0; INFLIGHT_ANEW; -EINVAL: the region has another size or layout.
  */
 int inflight_start(struct inflight *inflight, struct vring_queue *vring,
 		   struct error *err)
 {
-	/* These are in the same place in both layouts. */
+	/* Both layouts have the same header. */
 	const struct split_region *region = inflight->map;
 	uint16_t version;
 	bool known;
@@ -408,7 +414,7 @@ int inflight_start(struct inflight *inflight, struct vring_queue *vring,
 	return INFLIGHT_ANEW;
 }
 
-/* The queue was taken back, with whatever was in flight. */
+/* The front end has stopped the queue: no request is in flight. */
 void inflight_forget(struct inflight *inflight)
 {
 	struct split_region *region = inflight->map;
@@ -419,7 +425,7 @@ void inflight_forget(struct inflight *inflight)
 	inflight->taken = false;
 }
 
-/* --- While it runs --- */
+/* --- Running queue --- */
 
 static void mark_split(struct inflight *inflight,
 		       const struct vring_chain *chain)
@@ -432,7 +438,7 @@ static void mark_split(struct inflight *inflight,
 	STORE(entry->inflight, 1);
 }
 
-/* The next entry of the free list; nonsense in it only confuses who wrote it */
+/* The next entry of the free list. A bad one only harms the VM itself. */
 static uint16_t next_of(const struct inflight *inflight, uint16_t entry)
 {
 	const struct packed_region *region = inflight->map;
@@ -455,8 +461,8 @@ static void mark_packed(struct inflight *inflight,
 		struct packed_entry *to = &region->desc[entry];
 
 		/*
-		 * For a back end that answers out of order, whose ring does
-		 * not hold them any more. We look only at the ring.
+		 * The copy is for back ends that answer out of order and may
+		 * overwrite the descriptors. vmemd only reads the ring.
 		 */
 		to->addr = le64toh(from->addr);
 		to->len = le32toh(from->len);
@@ -476,10 +482,7 @@ static void mark_packed(struct inflight *inflight,
 	STORE(region->old_free_head, entry);
 }
 
-/*
- * A chain is about to be handled. One that is marked already is the one that a
- * daemon before us had taken.
- */
+/* Mark a chain before it is handled, unless an earlier daemon marked it. */
 void inflight_take(struct inflight *inflight, const struct vring_queue *vring,
 		   const struct vring_chain *chain)
 {
@@ -531,7 +534,7 @@ static void push_packed(struct inflight *inflight, struct vring_queue *vring,
 	STORE(region->position.word, position.word);
 }
 
-/* Give the chain that was taken back to the driver, as vring_push(). */
+/* Give the chain back to the driver, see vring_push(), and clear its mark. */
 void inflight_push(struct inflight *inflight, struct vring_queue *vring,
 		   const struct vring_chain *chain, size_t written)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Memory of requests in flight that outlives the daemon; see inflight.c. */
+/* The inflight region, which records requests in flight; see inflight.c. */
 #ifndef INFLIGHT_H
 #define INFLIGHT_H
 
@@ -11,15 +11,16 @@
 #include "vhost/vring.h"
 
 /**
- * struct inflight - the inflight region of the one queue
- * @guard: guards the mapping, with @lost; NULL: it is not guarded. Not owned
- * @map: where it is mapped, NULL without one
- * @file: the mapping that it is in
- * @queue_size: entries it has room for
- * @counter: for the next chain that is taken
- * @taken: a chain is marked, by us or by the daemon before us
- * @entry: its entry
- * @last: packed: the last of its entries
+ * struct inflight - the inflight region of the queue
+ * @guard: guards the mapping; NULL: it is not guarded. Not owned
+ * @lost: flag for @guard
+ * @map: the mapped region; NULL: none
+ * @file: the mapping that contains the region
+ * @queue_size: number of entries
+ * @counter: counter for the next chain that is taken
+ * @taken: a chain is marked, by this or by an earlier daemon
+ * @entry: first entry of this chain
+ * @last: packed: last entry of this chain
  * @free_head: packed: first entry of the free list
  */
 struct inflight {
@@ -35,7 +36,7 @@ struct inflight {
 	uint16_t free_head;
 };
 
-/* inflight_start(): what was in the region was of another queue. */
+/* Returned by inflight_start(): the region was of another queue. */
 #define INFLIGHT_ANEW 1
 
 uint64_t inflight_size(uint16_t queue_size);

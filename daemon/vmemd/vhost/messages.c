@@ -2,10 +2,11 @@
 /*
  * Handlers of the messages of a front end, and a table of them.
  *
- * The table has what is checked before a handler is called: the message's size, its
- * number of descriptors, and the feature that must have been negotiated. The
- * handler checks the contents. It returns enum vhost_message_handled, or a negative
- * errno with vu->error set, which ends the connection.
+ * The table has the limits that are checked before a handler is called: the
+ * message's size, its number of descriptors, and the required protocol
+ * features. The handler checks the contents. It returns enum
+ * vhost_message_handled, or a negative errno with vu->error set, which ends the
+ * connection.
  */
 #include <errno.h>
 #include <string.h>
@@ -32,8 +33,8 @@
 	 BIT(VHOST_USER_PROTOCOL_F_STATUS))
 
 /*
- * What it takes to have memory mapped by the front end, and what must not be
- * there then; see backing/vmm.c.
+ * Protocol features that memory mapped by the front end requires, and those
+ * that it excludes; see backing/vmm.c.
  */
 #define SHMEM_NEEDS                               \
 	(BIT(VHOST_USER_PROTOCOL_F_SHMEM) |       \
@@ -63,8 +64,9 @@ static int get_features(struct vhost_user *vu, struct vhost_user_message *msg)
 }
 
 /*
- * Drivers of virtio-mem accept both. A front end that does not pass on the
- * device's own feature bits withholds the second from them.
+ * The required feature that is missing, or NULL. Drivers of virtio-mem accept
+ * both. A front end that does not pass on device-specific feature bits
+ * withholds the second one.
  */
 static const char *features_lacking(uint64_t features)
 {
@@ -87,9 +89,9 @@ static int set_features(struct vhost_user *vu, struct vhost_user_message *msg)
 		return error_set(&vu->error, -EBUSY,
 				 "another format of a queue that is started");
 	/*
-	 * A front end that speaks STATUS learns that these features do not do
-	 * when it finds FEATURES_OK unset. Another has to be told like this,
-	 * once it is the driver that has chosen features.
+	 * With STATUS, the front end learns from FEATURES_OK that the features
+	 * are insufficient. Otherwise the connection ends, but only once the
+	 * driver has chosen the features.
 	 */
 	if (!(vu->protocol_features & BIT(VHOST_USER_PROTOCOL_F_STATUS)) &&
 	    features & ~BIT(VHOST_USER_F_PROTOCOL_FEATURES) &&
@@ -149,7 +151,7 @@ static int set_owner(struct vhost_user *vu __attribute__((unused)),
 	return VHOST_MESSAGE_HANDLED;
 }
 
-/* No longer used; means to stop the rings where it is. */
+/* Deprecated by the protocol; back ends that handle it stop the rings. */
 static int reset_owner(struct vhost_user *vu,
 		       struct vhost_user_message *msg __attribute__((unused)))
 {
@@ -261,7 +263,7 @@ static int set_vring_addr(struct vhost_user *vu, struct vhost_user_message *msg)
 	vu->vring.used_uva = addr->used_uva;
 	vu->vring.has_addresses = true;
 	ret = vhost_queue_remap(vu);
-	/* A kick that came while the ring was not mapped is not repeated. */
+	/* Handle a kick that arrived while the ring was not mapped. */
 	if (!ret && vu->vring.started)
 		turn_take(&vu->more);
 	return ret;
@@ -289,7 +291,7 @@ static int get_vring_base(struct vhost_user *vu, struct vhost_user_message *msg)
 	return VHOST_MESSAGE_REPLY;
 }
 
-/* Take the one descriptor that came with the message, or -1. */
+/* Take over the descriptor of the message; -1: none. */
 static int take_fd(struct vhost_user *vu)
 {
 	int fd;
@@ -302,9 +304,9 @@ static int take_fd(struct vhost_user *vu)
 }
 
 /*
- * Is it an eventfd? It is an anonymous inode at least, which has no type. Pipes
- * and sockets fill, and whether a write waits then is up to all who share them:
- * O_NONBLOCK may be gone when we write.
+ * Can this be an eventfd? At least it is an anonymous inode, which has no type.
+ * Pipes and sockets are refused: a write may block when they are full, since
+ * any process that shares the open file can clear O_NONBLOCK.
  */
 static bool like_eventfd(int fd)
 {
@@ -313,7 +315,7 @@ static bool like_eventfd(int fd)
 	return !fstat(fd, &st) && !(st.st_mode & S_IFMT);
 }
 
-/* The descriptor of a KICK, CALL or ERR message, or -1 if it says none. */
+/* The descriptor of a KICK, CALL or ERR message; -1 for NOFD. */
 static int vring_fd(struct vhost_user *vu, const struct vhost_user_message *msg,
 		    int *fd)
 {
@@ -359,7 +361,7 @@ static int set_vring_kick(struct vhost_user *vu, struct vhost_user_message *msg)
 		return ret;
 	vhost_connection_changed(vu);
 	vhost_channel_tell_config(vu);
-	/* A kick that a back end before us has consumed. */
+	/* An earlier back end may have consumed a kick. */
 	vhost_queue_process(vu);
 	return VHOST_MESSAGE_HANDLED;
 }
@@ -373,7 +375,7 @@ static int set_vring_call(struct vhost_user *vu, struct vhost_user_message *msg)
 		return ret;
 	fd_close(&vu->call_fd);
 	vu->call_fd = fd;
-	/* What was used while there was nobody to tell. */
+	/* Entries may have been used while there was no call descriptor. */
 	if (vhost_queue_runs(vu))
 		doorbell_ring(&vu->bell, fd);
 	return VHOST_MESSAGE_HANDLED;
@@ -425,7 +427,7 @@ static int check_inflight(struct vhost_user *vu,
 	return 0;
 }
 
-/* A new one, which is used from here on, whether it is sent back or not. */
+/* Create a region and use it, whether or not the front end sends it back. */
 static int get_inflight_fd(struct vhost_user *vu,
 			   struct vhost_user_message *msg)
 {
@@ -504,8 +506,9 @@ static int get_config(struct vhost_user *vu, struct vhost_user_message *msg)
 		vu->dev->asked_early = true;
 	virtio_mem_config(vu->dev, &space);
 	/*
-	 * What is behind its end reads zero. The protocol has an answer without
-	 * payload for an error, which some front ends wait to become longer.
+	 * Bytes beyond the configuration space read zero. For an error, the
+	 * protocol has a reply without payload, but some front ends would wait
+	 * for the payload.
 	 */
 	memset(config->data, 0, config->size);
 	if (config->offset < sizeof(space))
@@ -518,7 +521,7 @@ static int get_config(struct vhost_user *vu, struct vhost_user_message *msg)
 	return VHOST_MESSAGE_REPLY;
 }
 
-/* There is nothing in the configuration space that a driver may write. */
+/* All fields of the configuration space are read-only. */
 static int set_config(struct vhost_user *vu,
 		      struct vhost_user_message *msg __attribute__((unused)))
 {
@@ -570,7 +573,7 @@ static const struct vhost_message_handler handlers[VHOST_USER_NR_REQUESTS] = {
 	[VHOST_USER_GET_FEATURES] = {"GET_FEATURES", get_features},
 	[VHOST_USER_SET_FEATURES] = {"SET_FEATURES", set_features,
 				     EXACTLY(u64)},
-	/* Has no payload; some front ends send a number, it means nothing. */
+	/* Some front ends send a number, which is ignored. */
 	[VHOST_USER_SET_OWNER] = {"SET_OWNER", set_owner,
 				  .max_size = PAYLOAD(u64)},
 	[VHOST_USER_RESET_OWNER] = {"RESET_OWNER", reset_owner},
@@ -633,7 +636,7 @@ static const struct vhost_message_handler handlers[VHOST_USER_NR_REQUESTS] = {
 	[VHOST_USER_ADD_MEM_REG] =
 		{"ADD_MEM_REG", add_mem_reg, EXACTLY(mem_reg), FDS(1, 1),
 		 .needs = BIT(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS)},
-	/* Some front ends send the descriptor here too; it means nothing. */
+	/* Some front ends send a descriptor, which is ignored. */
 	[VHOST_USER_REM_MEM_REG] =
 		{"REM_MEM_REG", rem_mem_reg, EXACTLY(mem_reg), FDS(0, 1),
 		 .needs = BIT(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS)},
@@ -646,7 +649,7 @@ static const struct vhost_message_handler handlers[VHOST_USER_NR_REQUESTS] = {
 						 VHOST_USER_PROTOCOL_F_SHMEM)},
 };
 
-/* What is done about a message, NULL for one that is not known. */
+/* The handler of a message; NULL: the message is unknown. */
 const struct vhost_message_handler *vhost_message_handler(uint32_t request)
 {
 	if (request >= VHOST_USER_NR_REQUESTS || !handlers[request].handle)

@@ -6,10 +6,10 @@
 #include "vhost/vhost_user.h"
 
 /**
- * enum vhost_message_handled - what a handler returns, besides a negative errno
- * @VHOST_MESSAGE_HANDLED: it is acknowledged if the front end asked for that
- * @VHOST_MESSAGE_REFUSED: the same, with a non-zero value
- * @VHOST_MESSAGE_REPLY: the message now holds the reply
+ * enum vhost_message_handled - return value of a handler, if it is no errno
+ * @VHOST_MESSAGE_HANDLED: acknowledge with 0 if the front end requests it
+ * @VHOST_MESSAGE_REFUSED: acknowledge with a non-zero value likewise
+ * @VHOST_MESSAGE_REPLY: the message now has the reply
  */
 enum vhost_message_handled {
 	VHOST_MESSAGE_HANDLED,

@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-/* Feature bit of the transport: there is more to negotiate. */
+/* Feature bit of the transport: protocol features are negotiated. */
 #define VHOST_USER_F_PROTOCOL_FEATURES 30
 
 enum vhost_user_protocol_feature {
@@ -55,7 +55,7 @@ enum vhost_user_request {
 	VHOST_USER_NR_REQUESTS,
 };
 
-/* Requests of the back end on its own channel. */
+/* Requests on the backend channel. */
 enum vhost_user_backend_request {
 	VHOST_USER_BACKEND_CONFIG_CHANGE_MSG = 2,
 	VHOST_USER_BACKEND_SHMEM_MAP = 9,
@@ -72,8 +72,8 @@ enum vhost_user_backend_request {
 #define VHOST_USER_VRING_NOFD	    (1U << 8)
 
 /*
- * What one message can carry. The protocol has 8 regions in a table, which is
- * what QEMU sends; rust-vmm's crate sends up to 32.
+ * Limits of a message. The protocol allows 8 regions in a table, and QEMU sends
+ * up to 8; rust-vmm's crate sends up to 32.
  */
 #define VHOST_USER_MAX_FDS	  32
 #define VHOST_USER_MAX_CONFIG	  256
@@ -132,7 +132,7 @@ struct vhost_user_inflight {
 	uint16_t queue_size;
 };
 
-/* Shared memory regions of a device, by their id. */
+/* Maximum number of shared memory regions of a device. */
 #define VHOST_USER_MAX_SHMEM 256
 
 struct vhost_user_shmem_config {
@@ -141,10 +141,10 @@ struct vhost_user_shmem_config {
 	uint64_t sizes[VHOST_USER_MAX_SHMEM];
 };
 
-/* Of struct vhost_user_mmap: the front end may write, and so may the guest. */
+/* Flag of struct vhost_user_mmap: map writable, also for the guest. */
 #define VHOST_USER_MMAP_RW (1ULL << 0)
 
-/* Part of a file, and where it goes in a shared memory region. */
+/* Part of a file to map at an offset in a shared memory region. */
 struct vhost_user_mmap {
 	uint8_t shmem_id;
 	uint8_t padding[7];
@@ -166,7 +166,7 @@ union vhost_user_payload {
 	struct vhost_user_mmap mmap;
 };
 
-/* Header and payload follow each other on the wire, but not in here. */
+/* There may be padding after the header, unlike on the wire. */
 struct vhost_user_message {
 	struct vhost_user_header header;
 	union vhost_user_payload payload;

@@ -2,11 +2,12 @@
 /*
  * Guest memory that a front end has removed.
  *
- * A front end changes the memory that it shares while the guest runs. QEMU removes
- * a region and adds it again, perhaps split or merged, when something is mapped
- * over part of it. Between the two messages this memory is not shared. A request
- * in such memory waits, while a request in memory that never existed is an error of
- * the driver. Removed ranges are therefore recorded until they are added again.
+ * A front end changes the memory that it shares while the guest runs. QEMU
+ * removes a region and adds it again, perhaps split or merged, when something
+ * is mapped over part of it. Between the two messages this memory is not
+ * shared. A request in such memory waits, while a request in memory that never
+ * existed is an error of the driver. Removed ranges are therefore recorded
+ * until they are added again.
  *
  * If there are too many, the oldest range is dropped. A request there is then
  * treated as an error of the driver.
@@ -23,14 +24,14 @@ static void drop(struct removed_memory *removed, size_t i)
 		(removed->nr - i) * sizeof(removed->ranges[0]));
 }
 
-/* A region is no longer shared. Its range does not wrap. */
+/* Record that a region is not shared any more. Its range does not wrap. */
 void removed_memory_add(struct removed_memory *removed, uint64_t gpa,
 			uint64_t size)
 {
 	if (!removed->ranges)
 		removed->ranges =
 			calloc(REMOVED_MEMORY_MAX, sizeof(removed->ranges[0]));
-	/* Out of memory: as if nothing had been there. */
+	/* Out of memory: treat the region as never shared. */
 	if (!removed->ranges)
 		return;
 	removed_memory_back(removed, gpa, size);
@@ -39,7 +40,7 @@ void removed_memory_add(struct removed_memory *removed, uint64_t gpa,
 	removed->ranges[removed->nr++] = (struct removed_range){gpa, size};
 }
 
-/* A region is shared: what it overlaps has come back, in parts or whole. */
+/* A region is shared: remove the parts of ranges that it overlaps. */
 void removed_memory_back(struct removed_memory *removed, uint64_t gpa,
 			 uint64_t size)
 {
@@ -52,7 +53,7 @@ void removed_memory_back(struct removed_memory *removed, uint64_t gpa,
 		if (range_last < gpa || range->gpa > last) {
 			i++;
 		} else if (range->gpa < gpa) {
-			/* What is behind the part that is back comes next. */
+			/* Split: the part after the region is next. */
 			range->size = gpa - range->gpa;
 			if (range_last > last &&
 			    removed->nr < REMOVED_MEMORY_MAX)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Guest memory that a front end has taken back; see removed_memory.c. */
+/* Guest memory that a front end has removed; see removed_memory.c. */
 #ifndef REMOVED_MEMORY_H
 #define REMOVED_MEMORY_H
 
@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* As many as there can be regions, since a table may drop all of them at once. */
+/* The maximum number of regions, since a table may remove all of them. */
 #define REMOVED_MEMORY_MAX 509
 
 struct removed_range {
@@ -17,7 +17,8 @@ struct removed_range {
 
 /**
  * struct removed_memory - guest memory that was shared before
- * @ranges: @nr of them; the array is allocated with the first
+ * @ranges: the ranges; allocated with the first one
+ * @nr: number of @ranges
  */
 struct removed_memory {
 	struct removed_range *ranges;

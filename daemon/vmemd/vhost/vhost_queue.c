@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The device's queue: the guest's requests are taken from it, carried out, and their
- * responses written back.
+ * The device's queue: taking the guest's requests, executing them, and writing
+ * the responses.
  *
- * The queue is processed only if the front end has started and enabled it and the
- * driver has accepted the features that the device requires. A kick announces new
- * requests. Processing stops after the work of one turn, or to wait for memory, for
- * the device's answer, or for the reply of a front end that maps memory. It
- * continues in a later turn.
+ * The queue is processed only if the front end has started and enabled it and
+ * the driver has accepted the features that the device requires. A kick
+ * announces new requests. Processing stops after the work of one turn, or to
+ * wait for memory, for the device's answer, or for the reply of a front end
+ * that maps memory. It continues in a later turn.
  *
  * A queue whose rings are not in shared memory waits, and so does a request in
  * memory that was removed. Both continue when memory is added. See
@@ -46,12 +46,12 @@ static void ring_broken(struct vhost_user *vu, const char *reason)
 	vhost_connection_changed(vu);
 }
 
-/* Stop all work on memory that was taken away under our hands. */
+/* If shared memory was truncated, stop the queue. Return: whether it was. */
 static bool memory_lost(struct vhost_user *vu)
 {
 	if (!vu->memory.lost)
 		return false;
-	/* The connection is ended from the loop: handlers still use it. */
+	/* Handlers still use the connection: end it from the event loop. */
 	vu->vring.broken = true;
 	if (vu->lost_source)
 		sd_event_source_set_enabled(vu->lost_source, SD_EVENT_ONESHOT);
@@ -59,10 +59,10 @@ static bool memory_lost(struct vhost_user *vu)
 }
 
 /*
- * Is a request in memory that the front end has removed, or that a device does
- * not know yet to be the guest's? It waits then.
- * @error: of taking its chain apart
- * @gpa: where that failed, VRING_NO_FAULT if it was not there
+ * Must a request wait, because it is in memory that the front end has removed,
+ * or in a region whose blocks are not known yet?
+ * @error: error of parsing the chain
+ * @gpa: address that caused the error; VRING_NO_FAULT: none
  */
 static bool must_wait(struct vhost_user *vu, int error, uint64_t gpa)
 {
@@ -73,7 +73,7 @@ static bool must_wait(struct vhost_user *vu, int error, uint64_t gpa)
 	unread = guest_access_unread(vu->access, gpa);
 	if (!unread && !removed_memory_has(&vu->removed, gpa))
 		return false;
-	/* It is there still, and not the driver's fault. */
+	/* The chain stays available, and the driver broke no rule. */
 	vu->vring.broken = false;
 	log_limited(&vu->limit, LOG_LEVEL_WARNING, vu->label,
 		    "vhost-user: a request at 0x%" PRIx64
@@ -85,9 +85,8 @@ static bool must_wait(struct vhost_user *vu, int error, uint64_t gpa)
 }
 
 /*
- * Give the answer to a chain back to the driver. Where it is to be
- * written is looked up anew: the request may have taken long, and unplugged the
- * very memory.
+ * Write the answer to a chain and give the chain back. Its buffers are looked
+ * up again, since the request may have taken long, or have unplugged them.
  */
 static bool answer(struct vhost_user *vu, const struct vring_chain *chain,
 		   const struct virtio_mem_resp *resp)
@@ -105,7 +104,7 @@ static bool answer(struct vhost_user *vu, const struct vring_chain *chain,
 		ret = vring_again(&vu->vring, &vu->memory, chain, &request,
 				  &err);
 	if (must_wait(vu, ret, request.fault)) {
-		/* It is taken again, and the backing repeats its answer. */
+		/* The chain will be taken again and get a repeated answer. */
 		vring_unpop(&vu->vring, chain);
 		return false;
 	}
@@ -122,7 +121,7 @@ static bool answer(struct vhost_user *vu, const struct vring_chain *chain,
 	return true;
 }
 
-/* Carry out one request. Return: whether there was one, and is an answer. */
+/* Handle one request. Return: whether there was one and it was answered. */
 static bool handle_request(struct vhost_user *vu)
 {
 	struct vring_request request = {.fault = VRING_NO_FAULT};
@@ -166,8 +165,8 @@ static void tell_used(struct vhost_user *vu)
 }
 
 /*
- * While the device carries out a request, of this connection's or of one that
- * is gone, the next ones stay in the ring.
+ * Process the queue. While the device executes a request, also one of an
+ * earlier connection, further requests stay in the ring.
  */
 void vhost_queue_process(struct vhost_user *vu)
 {
@@ -188,14 +187,14 @@ void vhost_queue_process(struct vhost_user *vu)
 		tell_used(vu);
 	if (memory_lost(vu))
 		return;
-	/* There may be more; others have their turn first. */
+	/* There may be more requests; other work gets its turn first. */
 	if (done == VHOST_USER_BUDGET || enough)
 		turn_take(&vu->more);
 }
 
 /*
- * The device can take requests again. Not from here: it is not done with what
- * kept it from that.
+ * The device can take requests again. They are processed from the event loop,
+ * because the device still has to return from the current call.
  */
 void vhost_user_go_on(struct vhost_user *vu)
 {
@@ -203,9 +202,11 @@ void vhost_user_go_on(struct vhost_user *vu)
 }
 
 /**
- * vhost_user_answered() - the device has the answer to the request that waits
+ * vhost_user_answered() - deliver the answer to the waiting request
+ * @vu: the back end
+ * @resp: the answer
  *
- * Return: whether there is still a ring to put it into.
+ * Return: whether the answer was written to the ring.
  */
 bool vhost_user_answered(struct vhost_user *vu,
 			 const struct virtio_mem_resp *resp)
@@ -222,7 +223,7 @@ bool vhost_user_answered(struct vhost_user *vu,
 	return told;
 }
 
-/* The position of a queue that was started is known: is something in flight? */
+/* Find a request in flight, after the position in the queue was found. */
 static int resume_inflight(struct vhost_user *vu)
 {
 	int ret;
@@ -241,8 +242,8 @@ static int resume_inflight(struct vhost_user *vu)
 }
 
 /*
- * Map a started ring, when it or the memory was changed. Without its memory it
- * waits; the front end is expected to share it, or to share it again.
+ * Map a started ring after a change of the ring or the memory. If the memory of
+ * the ring is not shared, the queue waits until it is.
  */
 int vhost_queue_remap(struct vhost_user *vu)
 {
@@ -267,7 +268,7 @@ int vhost_queue_on_more(sd_event_source *source __attribute__((unused)),
 {
 	struct vhost_user *vu = arg;
 
-	/* It may be in blocks of which a device did not know before. */
+	/* The ring may be in blocks that have become known. */
 	if (vu->vring.started && !vu->vring.mapped) {
 		if (vhost_queue_remap(vu)) {
 			vhost_connection_end_with(vu, NULL);
@@ -280,12 +281,12 @@ int vhost_queue_on_more(sd_event_source *source __attribute__((unused)),
 	return 0;
 }
 
-/* There is other memory: what has waited for it goes on from the loop. */
+/* The memory has changed: waiting requests continue from the event loop. */
 int vhost_queue_memory_changed(struct vhost_user *vu)
 {
 	int ret;
 
-	/* It may say which memory the guest has, where the ring may be. */
+	/* The new table may show plugged blocks, which may contain the ring. */
 	if (vu->shmem)
 		vu->shmem->memory(vu->shmem_arg);
 	ret = vhost_queue_remap(vu);
@@ -299,12 +300,12 @@ int vhost_queue_memory_changed(struct vhost_user *vu)
 	return 0;
 }
 
-/* The ring's front end is lost, or stops it. */
+/* Stop serving the queue: the front end is gone, or stops the ring. */
 void vhost_queue_leave(struct vhost_user *vu)
 {
 	vu->kick_source = sd_event_source_disable_unref(vu->kick_source);
 	fd_close(&vu->kick_fd);
-	/* Whoever goes on with the ring finds the request in it again. */
+	/* Leave the request in the ring for the next back end. */
 	if (vu->waiting)
 		vring_unpop(&vu->vring, &vu->waiting_chain);
 	vu->waiting = false;
@@ -316,7 +317,7 @@ void vhost_queue_leave(struct vhost_user *vu)
 	}
 }
 
-/* The front end stops it, and knows from where to go on. */
+/* The front end stops the ring and gets its position. */
 void vhost_queue_stop(struct vhost_user *vu)
 {
 	vhost_queue_leave(vu);
@@ -324,9 +325,9 @@ void vhost_queue_stop(struct vhost_user *vu)
 }
 
 /*
- * Each kick is an edge. The count is left where it is: to read it would be to
- * wait for the next kick, should the front end have read it and O_NONBLOCK be
- * gone, since the open file is the front end's too.
+ * The event source is edge-triggered, and the eventfd is not read. The front
+ * end shares the open file: it could read the counter and clear O_NONBLOCK, and
+ * a read(2) would block until the next kick.
  */
 static int on_kick(sd_event_source *source __attribute__((unused)),
 		   int fd __attribute__((unused)), uint32_t revents, void *arg)
@@ -347,8 +348,9 @@ static int on_kick(sd_event_source *source __attribute__((unused)),
 }
 
 /**
- * vhost_queue_start() - a front end has started the queue, or has another kick
- * @kick_fd: owned from here, also on error
+ * vhost_queue_start() - start the queue, or replace its kick descriptor
+ * @vu: the back end
+ * @kick_fd: the kick descriptor; taken over, also on error
  *
  * Return: 0, or an errno with vu->error set.
  */
@@ -369,7 +371,7 @@ int vhost_queue_start(struct vhost_user *vu, int kick_fd)
 	return vhost_queue_remap(vu);
 }
 
-/* Does a driver that has accepted our features work its queue? */
+/* Does a driver with sufficient features use the queue? */
 bool vhost_user_driver_ready(const struct vhost_user *vu)
 {
 	return vhost_queue_runs(vu);

@@ -22,19 +22,17 @@
 #include "vhost/removed_memory.h"
 #include "vhost/vring.h"
 
-/*
- * Requests of the guest that are carried out before other work of the daemon
- * gets its turn.
- */
+/* Requests of the guest that are handled before other work gets its turn. */
 #define VHOST_USER_BUDGET 16
 
 /**
- * struct vhost_user_incoming - a message as it comes in
- * @message: header, then payload
- * @have: bytes received
- * @fds: descriptors that came with it; -1 where a handler has taken one
- * @nr_fds: how many came
- * @lacking: some could not be received: this process has no more descriptors
+ * struct vhost_user_incoming - a message that is being received
+ * @message: the message
+ * @have: number of bytes received
+ * @fds: descriptors that came with the message; a handler takes one over by
+ *	setting it to -1
+ * @nr_fds: number of @fds
+ * @lacking: descriptors were lost because this process has too many
  */
 struct vhost_user_incoming {
 	struct vhost_user_message message;
@@ -45,14 +43,16 @@ struct vhost_user_incoming {
 };
 
 /**
- * struct vhost_user_shmem_ops - what whoever has memory mapped is told
- * @started: a driver works the queue; the memory table is complete
- * @stopped: no more; nothing that was asked for will be answered
- * @memory: the memory table has changed, also without a driver. Nothing may be
- *	asked for
- * @table: the same, while a driver works the queue
- * @replied: the front end has answered what it was asked for: yes or no
- * @ready: may the queue be served? Until vhost_user_go_on() not again, if not
+ * struct vhost_user_shmem_ops - callbacks for a backing that maps memory
+ * @started: a driver uses the queue; the memory table is complete
+ * @stopped: no driver uses the queue any more; pending requests will not be
+ *	answered
+ * @memory: the memory table has changed, also without a driver. Requests are
+ *	not allowed in this call
+ * @table: the memory table has changed while a driver uses the queue
+ * @replied: the front end has answered a request: accepted or not
+ * @ready: may the queue be served? If not, it is asked again after
+ *	vhost_user_go_on()
  */
 struct vhost_user_shmem_ops {
 	void (*started)(void *arg);
@@ -64,8 +64,9 @@ struct vhost_user_shmem_ops {
 };
 
 /**
- * struct vhost_user_reply - a reply on the backend channel, as it comes in
- * @have: bytes received
+ * struct vhost_user_reply - a reply on the backend channel, being received
+ * @message: the reply
+ * @have: number of bytes received
  */
 struct vhost_user_reply {
 	struct __attribute__((packed)) {
@@ -77,36 +78,45 @@ struct vhost_user_reply {
 
 /**
  * struct vhost_user - the back end, with at most one front end
- * @label: for messages, see base/log.h; NULL or set by vhost_user_set_label()
- * @event: the loop
+ * @label: prefix of messages, see base/log.h; NULL, or set by
+ *	vhost_user_set_label()
+ * @event: the event loop
  * @dev: the device
  * @offer_packed: offer packed virtqueues
  * @changed: something that status shows has changed
  * @arg: for @changed
- * @listener: where front ends connect
- * @fd: the front end, -1 if there is none
+ * @listener: listening socket for front ends
+ * @fd: connection to the front end; -1: none
+ * @source: event source of the connection
  * @in: message being received
- * @error: why the connection is to end, after a handler has failed
- * @reply_fd: to go with the reply, -1 for none
- * @features: that the driver has accepted
- * @protocol_features: that the front end has accepted
- * @status: device status, if the front end speaks STATUS
- * @backend_fd: channel for our requests, -1 if there is none
- * @config_pending: the front end is still to be told of a change
- * @shmem_size: of the shared memory region that the device has, bytes
- * @shmem: who has memory mapped there, NULL if nobody has; with @shmem_arg
- * @shmem_started: it was told that a driver works the queue
- * @reply: from the backend channel
+ * @error: reason for ending the connection, after a handler has failed
+ * @reply_fd: descriptor to send with the reply; -1: none
+ * @features: feature bits accepted by the driver
+ * @protocol_features: feature bits accepted by the front end
+ * @status: device status, if STATUS was negotiated
+ * @backend_fd: backend channel, for requests to the front end; -1: none
+ * @backend_source: event source of the backend channel
+ * @config_pending: a configuration change has not been sent yet
+ * @shmem_started: @shmem has got @started without @stopped
+ * @shmem_size: bytes in the device's shared memory region
+ * @shmem: backing that maps memory in this region; NULL: none
+ * @shmem_arg: for @shmem
+ * @reply: reply being received on the backend channel
  * @memory: guest memory that the front end shares
- * @removed: what of it was taken back, and may return
- * @vring: the one queue
- * @inflight: what was taken from it and not answered
- * @waiting: a request of the ring waits for its answer
- * @waiting_chain: its chain
- * @kick_fd, @call_fd, @err_fd: eventfds that the front end has too, or -1
- * @access: what may be touched of the guest's memory; not owned
- * @more: there may be more requests in the ring
- * @bell: by which the latter two are signalled
+ * @removed: guest memory that the front end has removed and may add again
+ * @vring: the queue
+ * @inflight: the inflight region
+ * @waiting: a request waits for the answer of the device
+ * @waiting_chain: chain of this request
+ * @kick_fd: eventfd for requests, shared with the front end; -1: none
+ * @call_fd: eventfd for interrupts, shared with the front end; -1: none
+ * @err_fd: eventfd for errors, shared with the front end; -1: none
+ * @bell: signals @call_fd and @err_fd
+ * @kick_source: event source of @kick_fd
+ * @access: guest memory that may be accessed; not owned
+ * @more: schedules further processing of the queue
+ * @lost_source: deferred end of the connection after shared memory was lost
+ * @limit: rate limit for messages that a guest or front end can cause
  */
 struct vhost_user {
 	const char *label;

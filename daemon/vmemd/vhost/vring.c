@@ -4,15 +4,15 @@
  * are in vring_split.c and vring_packed.c, and chains of descriptors, which
  * are the same in both, in vring_chain.c.
  *
- * The guest may write the rings, and all memory that they point to, at any time. So
- * each value is read once into a local variable, and checked and used there. A
- * chain is walked once: device-readable buffers are copied, and device-writable ones
- * translated. A chain that breaks a rule breaks the queue, since no later data of
- * the driver can be trusted.
+ * The guest may write the rings, and all memory that they point to, at any
+ * time. So each value is read once into a local variable, and checked and used
+ * there. A chain is walked once: device-readable buffers are copied, and
+ * device-writable ones translated. A chain that breaks a rule breaks the queue,
+ * since no later data of the driver can be trusted.
  *
- * Chains are answered in the order in which they are taken. At most one chain is
- * taken and not answered. The order matters, as the meaning of virtio-mem requests
- * depends on it.
+ * Chains are answered in the order in which they are taken. At most one chain
+ * is taken and not answered. The order matters, as the meaning of virtio-mem
+ * requests depends on it.
  */
 #include <endian.h>
 #include <errno.h>
@@ -28,7 +28,7 @@ static bool is_packed(const struct vring_queue *vring)
 	return vring_has(vring, VIRTIO_F_RING_PACKED);
 }
 
-/* What a queue is before it is set up. */
+/* Reset a queue to its state before setup. */
 void vring_reset(struct vring_queue *vring)
 {
 	*vring = (struct vring_queue){.avail_wrap = true, .used_wrap = true};
@@ -41,9 +41,9 @@ bool vring_valid_size(uint32_t size, bool packed)
 }
 
 /*
- * Where the device is in its queue, in the protocol's form: for a split queue
- * the index in the available ring, since that in the used one is in memory; for
- * a packed one both, each with its wrap counter as bit 15.
+ * The device's position in its queue, in the protocol's form. Split queues: the
+ * index in the available ring; the index in the used ring is in memory. Packed
+ * queues: both indexes, each with its wrap counter as bit 15.
  */
 uint32_t vring_base(const struct vring_queue *vring)
 {
@@ -55,12 +55,14 @@ uint32_t vring_base(const struct vring_queue *vring)
 }
 
 /**
- * vring_set_base() - note a position in the form of vring_base()
+ * vring_set_base() - set the position that vring_base() returns
+ * @vring: the queue
+ * @base: position in the form of vring_base()
  *
- * It is what vring_base() returns until the queue starts. Where a queue goes on
- * is found in the queue; see vring_locate.c.
+ * It is used until the queue starts. The real position is found in the queue
+ * then; see vring_locate.c.
  *
- * Return: 0, or -EINVAL: a split queue has 16 bits.
+ * Return: 0; -EINVAL: more than 16 bits for a split queue.
  */
 int vring_set_base(struct vring_queue *vring, uint32_t base)
 {
@@ -79,12 +81,14 @@ int vring_set_base(struct vring_queue *vring, uint32_t base)
 
 /**
  * vring_find() - find the rings in memory
- * @err: filled on failure; may be NULL
+ * @vring: the queue
+ * @memory: the guest's memory
+ * @err: set on failure; may be NULL
  *
- * To be called each time before the rings are touched: the blocks of memory
- * that they are in may have been unplugged.
+ * To be called each time before the rings are accessed: the blocks of memory
+ * that contain them may have been unplugged.
  *
- * Return: 0; -EINVAL misaligned; -EFAULT not in memory.
+ * Return: 0; -EINVAL: misaligned; -EFAULT: not in memory.
  */
 int vring_find(struct vring_queue *vring, const struct guest_memory *memory,
 	       struct error *err)
@@ -95,12 +99,15 @@ int vring_find(struct vring_queue *vring, const struct guest_memory *memory,
 }
 
 /**
- * vring_map() - start to work with the rings
+ * vring_map() - map the rings of a started queue
+ * @vring: the queue
+ * @memory: the guest's memory
+ * @err: set on failure; may be NULL
  *
- * Called when all of size, addresses and memory are there, and again when the
- * memory changes. The first call after vring_stop() finds the position.
+ * Called when size, addresses and memory are known, and again when the memory
+ * changes. The first call after vring_stop() finds the position.
  *
- * Return: as vring_find().
+ * Return: see vring_find().
  */
 int vring_map(struct vring_queue *vring, const struct guest_memory *memory,
 	      struct error *err)
@@ -108,7 +115,7 @@ int vring_map(struct vring_queue *vring, const struct guest_memory *memory,
 	int ret;
 
 	vring->mapped = false;
-	/* The format may have been chosen after these. */
+	/* The format may have been negotiated after the size was set. */
 	if (!vring_valid_size(vring->size, is_packed(vring)))
 		return error_set(err, -EINVAL,
 				 "a size that the queue's format cannot have");
@@ -123,7 +130,7 @@ int vring_map(struct vring_queue *vring, const struct guest_memory *memory,
 	return 0;
 }
 
-/* The next start finds the position anew: another daemon may come in between. */
+/* Stop. The next start finds the position again: another daemon may be next. */
 void vring_stop(struct vring_queue *vring)
 {
 	vring->started = false;
@@ -134,13 +141,15 @@ void vring_stop(struct vring_queue *vring)
 }
 
 /**
- * vring_pop() - take the next chain that the driver has made available
- * @request: the chain, on return of 1
- * @err: filled on failure; may be NULL
+ * vring_pop() - take the next available chain
+ * @vring: the queue
+ * @memory: the guest's memory
+ * @request: set to the parsed chain
+ * @err: set on failure; may be NULL
  *
- * Return: 1; 0 there is none, and the driver will kick when there is;
- * -EINVAL, -EFAULT, -ELOOP the driver broke a rule, and the queue is marked
- * broken.
+ * Return: 1: a chain was taken; 0: there is none, and the driver will kick for
+ * the next one; -EINVAL, -EFAULT, -ELOOP: the driver broke a rule, and the
+ * queue is marked broken.
  */
 int vring_pop(struct vring_queue *vring, const struct guest_memory *memory,
 	      struct vring_request *request, struct error *err)
@@ -156,7 +165,7 @@ int vring_pop(struct vring_queue *vring, const struct guest_memory *memory,
 	return ret;
 }
 
-/* Leave the chain that was taken last to whoever goes on with the queue. */
+/* Return the last chain that was taken to the queue. */
 void vring_unpop(struct vring_queue *vring, const struct vring_chain *chain)
 {
 	if (is_packed(vring))
@@ -166,12 +175,17 @@ void vring_unpop(struct vring_queue *vring, const struct vring_chain *chain)
 }
 
 /**
- * vring_again() - take the chain apart again that was taken last
+ * vring_again() - parse the last chain again
+ * @vring: the queue
+ * @memory: the guest's memory
+ * @chain: the chain
+ * @request: set to the parsed chain
+ * @err: set on failure; may be NULL
  *
- * A chain that waited for its answer is walked again before it is written to:
- * memory may have come and gone meanwhile.
+ * A chain that waited for its answer is parsed again before it is written to,
+ * since memory may have changed meanwhile.
  *
- * Return: 0; an error of vring_pop(), and the queue is marked broken.
+ * Return: 0; an error of vring_pop(): the queue is marked broken.
  */
 int vring_again(struct vring_queue *vring, const struct guest_memory *memory,
 		const struct vring_chain *chain, struct vring_request *request,
@@ -184,7 +198,7 @@ int vring_again(struct vring_queue *vring, const struct guest_memory *memory,
 					err);
 	else
 		ret = vring_split_walk(vring, memory, chain->id, request, err);
-	/* Where the next one begins was told by how long this one was. */
+	/* The position of the next chain relies on this chain's length. */
 	if (!ret && (request->chain.nr != chain->nr ||
 		     request->chain.id != chain->id)) {
 		ret = error_set(err, -EINVAL,
@@ -196,9 +210,12 @@ int vring_again(struct vring_queue *vring, const struct guest_memory *memory,
 }
 
 /**
- * vring_write() - write to the writable part of a chain, from its start
+ * vring_write() - write to the start of the writable part of a chain
+ * @request: the parsed chain
+ * @data: data to write
+ * @size: bytes in @data
  *
- * Return: bytes written, less than @size if there is less room.
+ * Return: number of bytes written, less than @size if the part is shorter.
  */
 size_t vring_write(struct vring_request *request, const void *data, size_t size)
 {
@@ -227,14 +244,14 @@ void vring_push(struct vring_queue *vring, const struct vring_chain *chain,
 	vring->untold += chain->nr;
 }
 
-/* Does the driver want to be told of what was used since it was asked last? */
+/* Does the driver want an interrupt for entries used since the last call? */
 bool vring_wants_interrupt(struct vring_queue *vring)
 {
 	uint16_t used = vring->untold;
 	bool tell = vring->tell;
 	bool wants;
 
-	/* Our store to the ring is visible before its flags are read. */
+	/* Make the store to the ring visible before reading the flags. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (is_packed(vring))
 		wants = vring_packed_wants_interrupt(vring, used);

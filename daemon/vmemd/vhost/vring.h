@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A virtqueue, the device's side; see vring.c. */
+/* The device's side of a virtqueue; see vring.c. */
 #ifndef VRING_H
 #define VRING_H
 
@@ -13,27 +13,27 @@
 
 #include "vhost/guest_memory.h"
 
-/* Most descriptors of a queue, by the specification (2.7). */
+/* Maximum number of descriptors in a queue, by the specification (2.7). */
 #define VRING_MAX_SIZE 32768
 
 /*
- * Most descriptors of an indirect table in a queue that is smaller than this.
- * No table may have more than the queue's size (2.7.5.3.1), but QEMU takes
- * chains as long as this from any queue.
+ * Maximum number of descriptors in an indirect table, if the queue is smaller
+ * than this. The specification limits a table to the queue's size (2.7.5.3.1),
+ * but QEMU accepts chains of this length from any queue.
  */
 #define VRING_MAX_TABLE 1024
 
 /*
- * Most descriptors of one chain, those of its indirect table included: it bounds
- * what one request costs, whatever the queue's size.
+ * Maximum number of descriptors in a chain, including its indirect table. It
+ * bounds the cost of a request for all queue sizes.
  */
 #define VRING_CHAIN_MAX 2048
 
-/* Most bytes taken from a chain and given to it: more than any request has. */
+/* Maximum bytes read from and written to a chain; no request has more. */
 #define VRING_READ_MAX	64
 #define VRING_WRITE_MAX 16
 
-/* Feature bits that change how a queue is read. */
+/* Feature bits that change the format of a queue. */
 #define VRING_FEATURES                         \
 	(1ULL << VIRTIO_RING_F_INDIRECT_DESC | \
 	 1ULL << VIRTIO_RING_F_EVENT_IDX | 1ULL << VIRTIO_F_RING_PACKED)
@@ -53,8 +53,8 @@ struct vring_split {
 /**
  * struct vring_packed - the parts of a packed virtqueue (virtio 1.3, 2.8)
  * @desc: descriptor ring
- * @driver: when the driver wants to be told, the driver event suppression
- * @device: when the device wants to be told
+ * @driver: driver event suppression: when the driver wants interrupts
+ * @device: device event suppression: when the device wants kicks
  */
 struct vring_packed {
 	struct vring_packed_desc *desc;
@@ -64,25 +64,28 @@ struct vring_packed {
 
 /**
  * struct vring_queue - a virtqueue
- * @features: of VRING_FEATURES those that were negotiated
- * @size: descriptors, for a split queue a power of two; 0 until set
- * @desc_uva: descriptor table or ring in the front end's address space
- * @avail_uva: available ring or driver event suppression, likewise
- * @used_uva: used ring or device event suppression, likewise
- * @has_addresses: the three are set
- * @split, @packed: where they are mapped here, while @mapped
- * @located: the positions below are those of the queue that was started
+ * @features: negotiated feature bits of VRING_FEATURES
+ * @size: number of descriptors; a power of two for a split queue; 0: not set
+ * @desc_uva: address of the descriptor table or ring in the front end
+ * @avail_uva: likewise of the available ring or driver event suppression
+ * @used_uva: likewise of the used ring or device event suppression
+ * @has_addresses: the three addresses are set
+ * @mapped: @split or @packed is valid
+ * @located: the positions below are those of the started queue
+ * @enabled: the front end has enabled the ring
+ * @started: the front end has sent a kick descriptor and has not stopped the
+ *	ring since
+ * @broken: the driver has broken a rule; the queue is ignored until the front
+ *	end starts the ring again
+ * @split: the mapped parts of a split queue
+ * @packed: the mapped parts of a packed queue
  * @last_avail: next entry of the available ring, or of the descriptor ring
  * @used_index: next entry of the used ring, or of the descriptor ring
  * @avail_wrap: packed: the driver's wrap counter at @last_avail
  * @used_wrap: packed: the device's wrap counter at @used_index
- * @untold: entries used since vring_wants_interrupt() was asked
- * @tell: the driver is to be told whatever it wants: what was used before
- *	@untold is not known
- * @enabled: the front end has enabled the ring
- * @started: the front end has given a kick descriptor, and not stopped it
- * @broken: the driver has written nonsense; nothing is done until the front
- *	end starts the ring anew
+ * @untold: number of entries used since the last vring_wants_interrupt()
+ * @tell: send an interrupt in any case: entries may have been used earlier,
+ *	which @untold does not count
  */
 struct vring_queue {
 	uint64_t features;
@@ -109,12 +112,10 @@ struct vring_queue {
 };
 
 /**
- * struct vring_chain - which chain it is
- * @id: its first descriptor in the table of a split queue, its buffer id in a
- *	packed one
- * @index: packed: its first descriptor in the ring
- * @nr: entries that it takes of what the driver makes available: 1 in a split
- *	queue, its descriptors in the ring of a packed one
+ * struct vring_chain - identifies a descriptor chain
+ * @id: split: index of the first descriptor in the table; packed: buffer id
+ * @index: packed: index of the first descriptor in the ring
+ * @nr: split: 1; packed: number of descriptors in the ring
  */
 struct vring_chain {
 	uint16_t id;
@@ -122,18 +123,18 @@ struct vring_chain {
 	uint16_t nr;
 };
 
-/* A request of which no address is known that is not in memory. */
+/* Value of @fault if no address outside memory is known. */
 #define VRING_NO_FAULT UINT64_MAX
 
 /**
- * struct vring_request - a descriptor chain, taken apart
- * @chain: which
- * @read: the first @read_size bytes that the driver has written
- * @read_size: at most VRING_READ_MAX
- * @write: the first @write_size writable bytes, mapped
- * @nr_write: entries of @write
- * @write_size: at most VRING_WRITE_MAX
- * @fault: after -EFAULT, the guest address that is not in memory
+ * struct vring_request - a parsed descriptor chain
+ * @chain: the chain
+ * @read: copy of the first device-readable bytes
+ * @read_size: number of bytes in @read
+ * @write: the first device-writable bytes, mapped
+ * @nr_write: number of entries in @write
+ * @write_size: number of bytes in @write, at most VRING_WRITE_MAX
+ * @fault: after -EFAULT, the guest address that is outside memory
  */
 struct vring_request {
 	struct vring_chain chain;

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Walking a descriptor chain (virtio 1.3, 2.7.5 and 2.8.5 to 2.8.7): what both
- * formats have in common.
+ * Walking a descriptor chain (virtio 1.3, 2.7.5 and 2.8.5 to 2.8.7), for both
+ * formats.
  *
- * The caller reads the descriptors of its ring and adds them one by one. One
- * that is indirect stands for a table of descriptors anywhere in the guest's
- * memory, which is walked here. A table is memory like any buffer: it may lie
- * over two shared regions, and may be in a block that was unplugged, where it
- * is not touched. It is the end of its chain, and has no tables in it, so a
- * chain is bounded by the queue's size and one table's.
+ * The caller reads the descriptors of its ring and adds them one by one. An
+ * indirect descriptor refers to a table of descriptors anywhere in the guest's
+ * memory, which is walked here. A table is handled like a buffer: it may span
+ * two shared regions, and it is not read if it is in an unplugged block. A
+ * table ends its chain and cannot contain other tables, so the length of a
+ * chain is bounded by the sizes of the queue and of one table.
  *
- * In a table of the split format descriptors are linked by "next"; in one of
- * the packed format they follow each other, all of them, and flags other than
- * "write" mean nothing but "indirect", which must not be.
+ * In a table of the split format, descriptors are linked by "next". In a table
+ * of the packed format, all descriptors are consecutive; "write" is the only
+ * flag in use, "indirect" is not allowed, and other flags are ignored.
  */
 #include <endian.h>
 #include <errno.h>
@@ -79,7 +79,7 @@ static int take_writable(struct vring_walk *walk, uint64_t gpa, uint32_t size)
 		if (!to)
 			return fault(walk, gpa, OUTSIDE);
 		if (room) {
-			/* Each takes a byte at least: there are enough. */
+			/* Entries have at least a byte, so @write suffices. */
 			struct iovec *iov = &request->write[request->nr_write];
 
 			iov->iov_base = to;
@@ -93,7 +93,7 @@ static int take_writable(struct vring_walk *walk, uint64_t gpa, uint32_t size)
 	return 0;
 }
 
-/* Take a buffer. */
+/* Add a buffer to the request. */
 static int add_buffer(struct vring_walk *walk,
 		      const struct vring_element *element)
 {
@@ -101,7 +101,7 @@ static int add_buffer(struct vring_walk *walk,
 	if (++walk->nr > VRING_CHAIN_MAX)
 		return error_set(walk->err, -ELOOP,
 				 "a chain of too many descriptors");
-	/* Also bounds the time that a chain may take. */
+	/* This also bounds the time for a chain. */
 	if (__builtin_add_overflow(walk->total, element->size, &walk->total))
 		return error_set(walk->err, -EINVAL,
 				 "a descriptor chain of 4 GiB or more");
@@ -118,8 +118,8 @@ static int add_buffer(struct vring_walk *walk,
 }
 
 /*
- * Copy a table's descriptor, each byte once: whatever else the compiler makes
- * of a memcpy(), it must not look at the guest's memory again.
+ * Copy a descriptor of a table and read each byte once: with memcpy(), the
+ * compiler could read the guest's memory again later.
  */
 static int read_entry(struct vring_walk *walk, uint64_t gpa,
 		      struct vring_desc *desc)
@@ -146,7 +146,7 @@ static int read_entry(struct vring_walk *walk, uint64_t gpa,
 
 static int add_entry(struct vring_walk *walk, const struct vring_desc *desc)
 {
-	/* Both formats have these three; "id" and "flags" are swapped. */
+	/* The formats only differ in the offset of "flags". */
 	const struct vring_packed_desc *packed =
 		(const struct vring_packed_desc *)desc;
 	bool is_packed = walk->features & 1ULL << VIRTIO_F_RING_PACKED;
@@ -216,13 +216,16 @@ static int add_indirect(struct vring_walk *walk,
 }
 
 /**
- * vring_walk_add() - go on to the next descriptor
+ * vring_walk_add() - add the next descriptor of the ring
+ * @walk: the walk
+ * @element: the descriptor
  *
- * Return: 0; -EINVAL, -EFAULT, -ELOOP with the error set: the driver broke a rule.
+ * Return: 0; -EINVAL, -EFAULT, -ELOOP with the error set: the driver broke a
+ * rule.
  */
 int vring_walk_add(struct vring_walk *walk, const struct vring_element *element)
 {
-	/* "write" means nothing where there is a table. */
+	/* "write" is ignored for an indirect descriptor. */
 	if (element->flags & VRING_DESC_F_INDIRECT)
 		return add_indirect(walk, element);
 	return add_buffer(walk, element);

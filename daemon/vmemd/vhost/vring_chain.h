@@ -6,15 +6,15 @@
 #include "vhost/vring.h"
 
 /**
- * struct vring_walk - a walk along a chain
- * @memory: where buffers and indirect tables are
- * @request: what the chain comes to
- * @err: filled on failure; may be NULL
- * @features: as negotiated
- * @nr: buffers up to here
- * @max_table: most descriptors of an indirect table
- * @total: bytes of its buffers up to here
- * @writable: the device's part has begun
+ * struct vring_walk - state of a walk along a chain
+ * @memory: guest memory with buffers and indirect tables
+ * @request: result
+ * @err: set on failure; may be NULL
+ * @features: negotiated feature bits
+ * @nr: number of buffers so far
+ * @max_table: maximum number of descriptors in an indirect table
+ * @total: bytes in the buffers so far
+ * @writable: a device-writable buffer has been seen
  */
 struct vring_walk {
 	const struct guest_memory *memory;
@@ -28,9 +28,9 @@ struct vring_walk {
 };
 
 /**
- * struct vring_element - a descriptor of either format, as it was read
- * @gpa: of its buffer
- * @size: of its buffer, bytes
+ * struct vring_element - a copy of a descriptor of either format
+ * @gpa: guest address of the buffer
+ * @size: bytes in the buffer
  * @flags: VRING_DESC_F_*
  */
 struct vring_element {

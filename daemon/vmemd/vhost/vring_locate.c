@@ -2,40 +2,42 @@
 /*
  * Finding the device's position in a queue that starts, from the ring itself.
  *
- * The position that SET_VRING_BASE sets is not reliable. A front end whose back end
- * was killed never received the answer to GET_VRING_BASE. Some front ends then send
- * the driver's index, which skips waiting requests. Some send their last base again,
- * which replays requests that were answered. A packed queue has no index in memory
- * that a front end could read. The queue is part of guest memory, which outlives
- * the daemon and migrates with the guest, so the position is read there. The base
- * is only the default for GET_VRING_BASE before the first start.
+ * The position that SET_VRING_BASE sets is not reliable. A front end whose back
+ * end was killed never received the answer to GET_VRING_BASE. Some front ends
+ * then send the driver's index, which skips waiting requests. Some send their
+ * last base again, which replays requests that were answered. A packed queue
+ * has no index in memory that a front end could read. The queue is part of
+ * guest memory, which outlives the daemon and migrates with the guest, so the
+ * position is read there. The base is only the default for GET_VRING_BASE
+ * before the first start.
  *
  * This works because the device answers chains in the order it takes them, and
- * answers one before it takes the next: no chain before the position lacks an
- * answer, none after it has one.
+ * answers each before it takes the next. So all chains before the position have
+ * an answer, and none after it has one.
  *
  * Split queues: the used index is the position.
  *
  * Packed queues: the device marks the first descriptor of a chain used, with
- * its wrap counter, and leaves the chain's other descriptors as they are. So
- * the position is behind the last chain that was marked:
+ * its wrap counter, and does not change the chain's other descriptors. So the
+ * position follows the last marked chain:
  *
- * - Marks of the current round are at the front of the ring, those of the round
- *   before follow. The last mark that has the first one's wrap counter is the
- *   last one made. A driver that is about to add a chain can hide marks of the
- *   round before only.
- * - How long that chain was is not in its mark. What follows looks like a chain
- *   that is available either way: it is the rest of that chain, or the next
- *   chain. A rest carries the id of the mark. A next chain is a whole request,
- *   with a part to read and a part to write, and without indirect descriptors a
- *   whole request is more than the one descriptor that a mark replaces.
- * - No mark at all: the ring is full of chains that wait. The wrap counter
- *   changes at the position.
+ * - Marks of the current round are at the front of the ring, and marks of the
+ *   previous round follow. The last mark with the first mark's wrap counter is
+ *   the newest. A driver that is adding a chain overwrites marks of the
+ *   previous round only.
+ * - A mark does not have the length of its chain. The descriptors after it look
+ *   like an available chain: they are either the rest of the marked chain or
+ *   the next chain. The rest has the same id as the mark. The next chain is a
+ *   whole request, with a readable and a writable part. Without indirect
+ *   descriptors, a whole request has more than one descriptor, so the marked
+ *   chain has a rest.
+ * - Without any mark, the ring is full of available chains, and the wrap
+ *   counter changes at the position.
  *
- * One case is left open: indirect descriptors were negotiated, and the last
- * chain had at least three direct ones, of which all but the first are a whole
- * request themselves. That is read as a next chain. An inflight region knows
- * better; its position is taken if it is one of the two.
+ * One case is ambiguous: indirect descriptors were negotiated, and the marked
+ * chain had at least three direct descriptors, of which all but the first form
+ * a whole request. These are taken for the next chain. An inflight region
+ * resolves this; its position is used if it is one of the two.
  *
  * A guest that writes other marks affects only its own device. All loops are
  * bounded by the size of the queue.
@@ -56,10 +58,10 @@ struct place {
 };
 
 /**
- * struct group - descriptors that look like one available chain
- * @nr: how many; 0: there is none
- * @id: of the last one
- * @whole: they are a request by themselves
+ * struct group - descriptors that look like an available chain
+ * @nr: number of descriptors; 0: none
+ * @id: id of the last descriptor
+ * @whole: the descriptors form a whole request
  */
 struct group {
 	uint16_t nr;
@@ -68,9 +70,9 @@ struct group {
 };
 
 /**
- * struct packed_place - where a packed queue goes on
- * @place: by what the ring shows
- * @other: the other place that the ring allows; the same if it allows one only
+ * struct packed_place - position at which a packed queue continues
+ * @place: the position that the ring shows
+ * @other: the alternative, if the ring is ambiguous; otherwise the same
  */
 struct packed_place {
 	struct place place;
@@ -95,7 +97,7 @@ static void advance_place(const struct vring_queue *vring, struct place *place,
 	vring_packed_advance(vring, &place->index, &place->wrap, nr);
 }
 
-/* Find the last mark. Return: whether there is any. */
+/* Find the newest mark. Return: whether there is a mark. */
 static bool last_mark(const struct vring_queue *vring, struct place *mark)
 {
 	bool found = false;
@@ -115,9 +117,9 @@ static bool last_mark(const struct vring_queue *vring, struct place *mark)
 }
 
 /*
- * A descriptor that nobody has written yet looks like a mark of the round
- * before the first. A mark of ours has VRING_DESC_F_WRITE: each answer is
- * written.
+ * Is the ring unused? A descriptor that was never written looks like a mark of
+ * the round before the first. Real marks have VRING_DESC_F_WRITE, because each
+ * answer is written to the chain.
  */
 static bool untouched(const struct vring_queue *vring, const struct place *mark)
 {
@@ -125,7 +127,7 @@ static bool untouched(const struct vring_queue *vring, const struct place *mark)
 	       !(flags_at(vring, mark->index) & VRING_DESC_F_WRITE);
 }
 
-/* Of a ring full of available chains. */
+/* The position in a ring that is full of available chains. */
 static struct place where_the_counter_changes(const struct vring_queue *vring)
 {
 	bool first = flags_at(vring, 0) & FLAG_AVAIL;
@@ -169,7 +171,7 @@ static struct group group_at(const struct vring_queue *vring,
 		}
 		advance_place(vring, &place, 1);
 	}
-	/* No end: nothing that the driver has made available. */
+	/* Without an end, this is not a chain. */
 	return (struct group){};
 }
 
@@ -202,7 +204,7 @@ static bool same_place(const struct place *place, uint16_t index, bool wrap)
 
 /**
  * vring_locate() - set the position of a queue that starts
- * @vring: with its rings mapped, and no chain taken
+ * @vring: the queue, with its rings mapped and no chain taken
  */
 void vring_locate(struct vring_queue *vring)
 {
@@ -221,7 +223,7 @@ void vring_locate(struct vring_queue *vring)
 	vring->avail_wrap = place.wrap;
 }
 
-/* Does the ring allow that a packed queue goes on there? */
+/* Can a packed queue continue at this position, according to the ring? */
 bool vring_may_be_at(const struct vring_queue *vring, uint16_t index, bool wrap)
 {
 	struct packed_place found = locate_packed(vring);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Where the device is in a queue, by the queue itself; see vring_locate.c. */
+/* Finding the device's position in a queue; see vring_locate.c. */
 #ifndef VRING_LOCATE_H
 #define VRING_LOCATE_H
 

@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Packed virtqueues (virtio 1.3, 2.8): one ring of descriptors, in which the
- * driver makes chains available and the device overwrites the first descriptor
- * of each to give it back.
+ * driver makes chains available, and the device overwrites the first descriptor
+ * of a chain to give it back.
  *
- * There are no indexes in memory. Each side keeps its own, with a wrap counter
- * that changes each time it passes the end of the ring. Two bits of a
- * descriptor's flags are compared with it: "available" equal to the counter and
- * "used" different from it, the driver has made it available in this round;
- * both equal, the device has used it. So where the device was cannot be read
- * from the ring: see inflight.c.
+ * There are no indexes in memory. Each side keeps its own index, with a wrap
+ * counter that changes when the index passes the end of the ring. Two bits of a
+ * descriptor's flags are compared with it. If "available" is equal to the
+ * counter and "used" is different, the driver has made the descriptor available
+ * in this round. If both are equal to the counter, the device has used it. How
+ * the device's position is found after a restart: see vring_locate.c.
  *
- * The device gives chains back in the order it has taken them, and takes the
- * next after that. So a chain's descriptors stay in the ring until it is
- * answered, and the one that is overwritten is its own first.
+ * The device gives chains back in the order in which it took them, and each
+ * before it takes the next. So a chain's descriptors stay in the ring until it
+ * is answered, and the answer overwrites the first of them.
  *
- * Only the first descriptor of a chain is checked for being available: the driver
- * marks it last, and a driver that breaks this rule affects only its own device.
+ * Only the first descriptor of a chain is checked for being available: the
+ * driver marks it last, and a driver that breaks this rule affects only its own
+ * device.
  */
 #include <endian.h>
 #include <errno.h>
@@ -56,7 +57,7 @@ int vring_packed_find(struct vring_queue *vring,
 	return 0;
 }
 
-/* Go on by @nr descriptors, at most the ring's size. */
+/* Advance a position by @nr descriptors, at most the ring's size. */
 void vring_packed_advance(const struct vring_queue *vring, uint16_t *index,
 			  bool *wrap, uint16_t nr)
 {
@@ -73,7 +74,7 @@ static uint16_t load_flags(const struct vring_queue *vring, uint16_t index)
 				       __ATOMIC_ACQUIRE));
 }
 
-/* Has the driver made a descriptor available in the round of @wrap? */
+/* Has the driver made the descriptor available in the round of @wrap? */
 bool vring_packed_is_available(const struct vring_queue *vring, uint16_t index,
 			       bool wrap)
 {
@@ -99,12 +100,12 @@ int vring_packed_walk(struct vring_queue *vring,
 
 		if (chain->nr >= vring->size)
 			return error_set(err, -ELOOP, "a loop of descriptors");
-		/* The rest of it was written before its flags. */
+		/* The acquire ensures that the other fields are valid. */
 		element.flags = load_flags(vring, index);
 		desc = &vring->packed.desc[index];
 		element.gpa = le64toh(desc->addr);
 		element.size = le32toh(desc->len);
-		/* That of the last is the chain's. */
+		/* The id of the last descriptor is the chain's. */
 		chain->id = le16toh(desc->id);
 		chain->nr++;
 		ret = vring_walk_add(&walk, &element);
@@ -117,7 +118,7 @@ int vring_packed_walk(struct vring_queue *vring,
 	}
 }
 
-/* There is nothing: have the driver tell us of the next chain. */
+/* The queue is empty: request a kick for the next chain. */
 static void want_kick(const struct vring_queue *vring)
 {
 	struct vring_packed_desc_event *device = vring->packed.device;
@@ -131,7 +132,7 @@ static void want_kick(const struct vring_queue *vring)
 		flags = VRING_PACKED_EVENT_FLAG_DESC;
 	}
 	__atomic_store_n(&device->flags, htole16(flags), __ATOMIC_RELEASE);
-	/* Seen before the driver's flags are read again. */
+	/* Make this visible before the driver's flags are read again. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
@@ -164,8 +165,8 @@ void vring_packed_unpop(struct vring_queue *vring,
 }
 
 /*
- * What is written to a descriptor that is used: half of it, in one store. If we
- * are killed, whoever comes next finds it all, or the chain as it was.
+ * The half of a used descriptor that is written, in one store. If vmemd is
+ * killed, the next back end finds either the complete mark or the old chain.
  */
 union used_half {
 	struct {
@@ -199,7 +200,7 @@ void vring_packed_push(struct vring_queue *vring,
 			     chain->nr);
 }
 
-/* @used: descriptors since it was asked last */
+/* @used: number of descriptors used since the last call */
 bool vring_packed_wants_interrupt(const struct vring_queue *vring,
 				  uint16_t used)
 {
@@ -208,7 +209,7 @@ bool vring_packed_wants_interrupt(const struct vring_queue *vring,
 	uint32_t both;
 	uint16_t flags, position, offset;
 
-	/* Position and flags as the driver meant them together. */
+	/* Read offset and flags in one load, so that they belong together. */
 	both = __atomic_load_n(driver, __ATOMIC_ACQUIRE);
 	__builtin_memcpy(&event, &both, sizeof(event));
 	flags = le16toh(event.flags);

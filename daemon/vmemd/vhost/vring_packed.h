@@ -5,7 +5,7 @@
 
 #include "vhost/vring.h"
 
-/* Indexes have 15 bits beside the wrap counter. */
+/* A position has 15 bits of index and a wrap counter. */
 #define VRING_PACKED_INDEX_MASK 0x7fffU
 
 int vring_packed_find(struct vring_queue *vring,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Split virtqueues (virtio 1.3, 2.7): a table of descriptors, a ring in which
- * the driver makes chains available, and one in which the device gives them
- * back. Both rings have an index that runs freely and an event index at their
- * end, which, if negotiated, says when the other side wants a notification.
+ * the driver makes chains available, and a ring in which the device gives them
+ * back. Each ring has a free-running index, and an event index at its end. If
+ * negotiated, the event index says when the other side wants a notification.
  */
 #include <endian.h>
 #include <errno.h>
@@ -11,7 +11,7 @@
 #include "vhost/vring_chain.h"
 #include "vhost/vring_split.h"
 
-/* The event indexes are behind the last entries. */
+/* The event index follows the last entry of a ring. */
 static uint16_t *used_event(const struct vring_queue *vring)
 {
 	return &vring->split.avail->ring[vring->size];
@@ -32,7 +32,7 @@ int vring_split_find(struct vring_queue *vring,
 	    vring->avail_uva % VRING_AVAIL_ALIGN_SIZE ||
 	    vring->used_uva % VRING_USED_ALIGN_SIZE)
 		return error_set(err, -EINVAL, "a misaligned ring");
-	/* The last uint16_t of each is the event index, used or not. */
+	/* The last uint16_t of each ring is the event index, used or not. */
 	split->desc = guest_memory_at_uva(memory, vring->desc_uva,
 					  size * sizeof(*split->desc));
 	split->avail = guest_memory_at_uva(
@@ -45,7 +45,7 @@ int vring_split_find(struct vring_queue *vring,
 	if (!split->desc || !split->avail || !split->used)
 		return error_set(err, -EFAULT,
 				 "a ring outside the guest's memory");
-	/* Our own mapping may be less aligned than the front end's. */
+	/* The mapping may be less aligned than the front end's. */
 	if ((uintptr_t)split->desc % VRING_DESC_ALIGN_SIZE ||
 	    (uintptr_t)split->avail % VRING_AVAIL_ALIGN_SIZE ||
 	    (uintptr_t)split->used % VRING_USED_ALIGN_SIZE)
@@ -96,8 +96,8 @@ static uint16_t available(const struct vring_queue *vring)
 }
 
 /*
- * There is nothing: have the driver tell us of the next chain. A back end
- * before us may have wanted not to be told.
+ * The queue is empty: request a kick for the next chain. An earlier back end
+ * may have suppressed kicks.
  */
 static void want_kick(const struct vring_queue *vring)
 {
@@ -107,7 +107,7 @@ static void want_kick(const struct vring_queue *vring)
 	else
 		__atomic_store_n(&vring->split.used->flags, 0,
 				 __ATOMIC_RELAXED);
-	/* Seen before the driver's index is read again. */
+	/* Make this visible before the driver's index is read again. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
@@ -151,7 +151,7 @@ void vring_split_push(struct vring_queue *vring,
 			 __ATOMIC_RELEASE);
 }
 
-/* @used: entries since it was asked last */
+/* @used: number of entries used since the last call */
 bool vring_split_wants_interrupt(const struct vring_queue *vring, uint16_t used)
 {
 	uint16_t event;
