@@ -226,6 +226,27 @@ static bool may_go(const struct kvmvmem_consumer *consumer, uint64_t unit,
 }
 
 /*
+ * Is a unit of blocks @first to @end - 1 mapped that no event of this connection
+ * has told of? It was mapped before the connection.
+ */
+static bool has_kept(const struct kvmvmem_consumer *consumer, uint64_t first,
+		     uint64_t end)
+{
+	uint64_t per = consumer->unit_blocks, nr = consumer->told.nr;
+	uint64_t unit_end = (end - 1) / per + 1, unit = first / per;
+
+	if (consumer->state == KVMVMEM_SUBSCRIBED)
+		return false;
+	while ((unit = kvmvmem_bits_next(&consumer->mapped, unit, unit_end,
+					 true)) < unit_end) {
+		if (!has_told(consumer, unit * per, min((unit + 1) * per, nr)))
+			return true;
+		unit++;
+	}
+	return false;
+}
+
+/*
  * Do what an event says of blocks @first to @end - 1.
  *
  * Return: 0; what map() or unmap() has returned: nothing has changed; -EIO with
@@ -567,10 +588,15 @@ static int on_change(struct kvmvmem_consumer *consumer, bool populate,
 	ret = do_event(consumer, populate, first, end, &lost);
 	kvmvmem_text_of(-ret, text, sizeof(text));
 	/*
-	 * A "no" says that nothing of the event is mapped, and vmemd discards the
-	 * memory. Without an answer the end of the connection says that all of it
-	 * may be: vmemd keeps it until it is unmapped.
+	 * A "no" to a populate event says that nothing of it is mapped, and vmemd
+	 * may discard the memory. Without an answer, the end of the connection
+	 * says that all of it may be mapped, and vmemd keeps the memory.
 	 */
+	if (ret && populate && !lost && has_kept(consumer, first, end))
+		return kvmvmem_fail(error, -EIO,
+				    "cannot map: %s; what was mapped before "
+				    "the reconnection stays mapped",
+				    text);
 	if (lost && populate)
 		return kvmvmem_fail(error, -EIO,
 				    "cannot map, and cannot undo what was "

@@ -582,8 +582,10 @@ int kvmvmem_consumer_fd(const struct kvmvmem_consumer *consumer);
  *
  *   0			Success.
  *   -ECONNABORTED	vmemd has closed the consumer; the text has the reason.
- *   -EIO		A request has failed and its undo has failed as well, or
- *			memory that was unplugged cannot be unmapped.
+ *   -EIO		A request has failed and its undo has failed as well;
+ *			memory that was unplugged cannot be unmapped; or, after
+ *			a lost connection, a range cannot be mapped whole of
+ *			which a part is still mapped from before.
  *   -ESTALE		vmemd has a different region now.
  *   -EBADMSG		A message does not follow the protocol of vmemd.
  *   -ENOMEM		Out of memory.

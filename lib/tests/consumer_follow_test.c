@@ -347,6 +347,42 @@ static void what_is_mapped_outlives_vmemd(void **state)
 	}
 }
 
+/*
+ * A "no" to a populate event says that nothing of the event is mapped. What was
+ * mapped before the connection was lost, and is part of the event, still is: a
+ * vmemd that believes the "no" may discard it.
+ */
+static void what_was_kept_stays_claimed_after_a_refusal(void **state)
+{
+	struct fixture *f = *state;
+
+	for (uint32_t unit = 0; unit <= KVMVMEM_MEMSLOT_RUNS; unit++) {
+		record_init(&f->record, unit);
+		start(f, unit, 0xf);
+		dispatch_until(f, KVMVMEM_SUBSCRIBED);
+		real_consumers_kill(&f->real);
+		dispatch_until(f, KVMVMEM_CONNECTING);
+		f->record.map_fails = 0;
+		real_consumers_start(&f->real, 0x1f, true);
+		assert_int_equal(dispatch_until_error(f), -EIO);
+		assert_int_equal(record_mask(&f->record), mask_of(unit, 0xf));
+		/* The memory stays as long as it may be mapped. */
+		real_consumers_ask(&f->real, "unplug", 0, 1);
+		assert_int_equal(real_consumers_answer(&f->real, HANG_MS),
+				 -EBUSY);
+		f->record.map_fails = -1;
+		assert_int_equal(
+			kvmvmem_consumer_resume(f->consumer, &f->error), 0);
+		dispatch_until(f, KVMVMEM_SUBSCRIBED);
+		assert_int_equal(record_mask(&f->record), mask_of(unit, 0x1f));
+		assert_int_equal(request(f, "unplug", 0, 5), 0);
+		assert_int_equal(record_mask(&f->record), 0);
+		kvmvmem_consumer_free(f->consumer);
+		f->consumer = NULL;
+		real_consumers_kill(&f->real);
+	}
+}
+
 /* Killed again before it has told all; then one that has no region yet. */
 static void vmemd_may_end_at_any_time(void **state)
 {
@@ -552,6 +588,7 @@ int main(void)
 		T(what_is_mapped_half_is_claimed),
 		T(one_that_is_closed_knows_why_and_may_come_again),
 		T(what_is_mapped_outlives_vmemd),
+		T(what_was_kept_stays_claimed_after_a_refusal),
 		T(vmemd_may_end_at_any_time),
 		T(what_has_gone_and_cannot_be_unmapped_closes),
 		T(its_end_unmaps_all),
