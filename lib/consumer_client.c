@@ -272,6 +272,50 @@ static int do_event(struct kvmvmem_consumer *consumer, bool populate,
 	return ret;
 }
 
+/* Unmap units @first to @end - 1. All calls are made. Return: 0, or an errno. */
+static int unmap_units(struct kvmvmem_consumer *consumer, uint64_t first,
+		       uint64_t end)
+{
+	int ret = 0, one;
+
+	while (first < end) {
+		uint64_t until =
+			call_end(consumer, &consumer->mapped, first, end, true);
+
+		one = change(consumer, false, first, until);
+		if (one)
+			ret = one;
+		first = until;
+	}
+	return ret;
+}
+
+/*
+ * Unmap those of the mapped units @first to @end - 1 that have nothing told.
+ *
+ * Return: as of unmap_units().
+ */
+static int sweep_run(struct kvmvmem_consumer *consumer, uint64_t first,
+		     uint64_t end)
+{
+	uint64_t per = consumer->unit_blocks, until;
+	uint64_t limit = min(end * per, consumer->told.nr);
+	int ret = 0, one;
+
+	while (first < end) {
+		uint64_t told = kvmvmem_bits_next(&consumer->told, first * per,
+						  limit, true);
+
+		/* The unit of that block stays. */
+		until = told < limit ? told / per : end;
+		one = unmap_units(consumer, first, until);
+		if (one)
+			ret = one;
+		first = until + 1;
+	}
+	return ret;
+}
+
 /*
  * Unmap the units that have nothing told. All of them are tried.
  *
@@ -280,30 +324,16 @@ static int do_event(struct kvmvmem_consumer *consumer, bool populate,
 static int sweep(struct kvmvmem_consumer *consumer)
 {
 	const struct kvmvmem_bits *mapped = &consumer->mapped;
-	uint64_t per = consumer->unit_blocks, at = 0, until;
+	uint64_t at = 0, end;
 	int ret = 0, one;
 
 	while ((at = kvmvmem_bits_next(mapped, at, mapped->nr, true)) <
 	       mapped->nr) {
-		uint64_t limit =
-			kvmvmem_bits_next(mapped, at, mapped->nr, false);
-		uint64_t told = kvmvmem_bits_next(
-			&consumer->told, at * per,
-			min(limit * per, consumer->told.nr), true);
-
-		/* Whole units before the next block that is told. */
-		until = told == consumer->told.nr ? limit
-						  : min(told / per, limit);
-		if (until == at) {
-			at++;
-			continue;
-		}
-		if (consumer->config.unit == KVMVMEM_EACH_BLOCK)
-			until = at + 1;
-		one = change(consumer, false, at, until);
+		end = kvmvmem_bits_next(mapped, at, mapped->nr, false);
+		one = sweep_run(consumer, at, end);
 		if (one)
 			ret = one;
-		at = until;
+		at = end;
 	}
 	return ret;
 }

@@ -307,6 +307,57 @@ static void what_comes_with_the_answer_is_not_left(void **state)
 	stop(&f);
 }
 
+/* Counts what is mapped. @arg: the count */
+static int count_map(void *arg, const struct kvmvmem_range *range)
+{
+	uint64_t *mapped = arg;
+
+	*mapped += range->size;
+	return 0;
+}
+
+static int count_unmap(void *arg, const struct kvmvmem_range *range)
+{
+	uint64_t *mapped = arg;
+
+	*mapped -= range->size;
+	return 0;
+}
+
+/*
+ * 32 GiB in blocks of 4 KiB, each mapped and unmapped by a call of its own. A
+ * pass over the rest of the region for each block would take many minutes.
+ */
+static void eight_million_blocks_are_unmapped(void **state)
+{
+	const struct script_part part = {
+		.says = "{\"id\":1,\"result\":{\"gpa\":4294967296,"
+			"\"size\":34359738368,\"block_size\":4096,"
+			"\"slot_size\":8388608,\"first_slot\":100,"
+			"\"answer_ms\":10000}}\n" POPULATE(
+				"1", "4294967296", "34359738368") SUBSCRIBED};
+	uint64_t mapped = 0;
+	struct kvmvmem_consumer_config config = {
+		.size = sizeof(config),
+		.unit = KVMVMEM_EACH_BLOCK,
+		.name = "test",
+		.map = count_map,
+		.unmap = count_unmap,
+		.arg = &mapped,
+	};
+	struct fixture f;
+
+	(void)state;
+	script_start(&f.script, &part, 1);
+	config.control_path = f.script.path;
+	assert_int_equal(kvmvmem_consumer_new(&f.consumer, &config, &f.error),
+			 0);
+	assert_int_equal(run(&f), 0);
+	assert_int_equal(mapped, 34359738368);
+	stop(&f);
+	assert_int_equal(mapped, 0);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -319,6 +370,7 @@ int main(void)
 		cmocka_unit_test(one_that_floods_is_not_kept),
 		cmocka_unit_test(another_region_is_not_mapped),
 		cmocka_unit_test(what_comes_with_the_answer_is_not_left),
+		cmocka_unit_test(eight_million_blocks_are_unmapped),
 	};
 
 	return unit_run(tests, NULL, NULL);
