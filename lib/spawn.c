@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: MIT
 /*
- * A VMM has threads when it starts vmemd. So all that needs memory is made before
- * fork(2), and the child makes only calls that are safe in a signal handler. It
- * cannot use posix_spawn(3): LISTEN_PID is the child's own number.
+ * Starting a program from a process that has threads. Everything that allocates
+ * memory happens before fork(2), and the child makes only async-signal-safe calls.
+ * posix_spawn(3) will not do: LISTEN_PID is the child's own PID.
  *
- * The child's signals are blocked until the VMM's handlers are gone. Why it has
- * failed comes by a pipe that execve(2) closes.
+ * Signals are blocked in the child until the VMM's handlers are removed.
+ *
+ * The child waits for a byte on a socket before it does anything, so that it
+ * exists when the parent opens its pidfd: the VMM may wait for any child, and the
+ * PID of a child that was waited for can be reused. From then on the parent uses
+ * the pidfd only. The child reports an error on the same socket, which execve(2)
+ * closes.
  */
 #include "spawn.h"
 
@@ -15,9 +20,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+/* Not in the headers of older systems; Linux has it since 5.4. */
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
 
 /* sd_listen_fds(3): where the descriptors begin. */
 #define FIRST_FD 3
@@ -130,14 +141,14 @@ static void drop_handlers(void)
 
 /* Return: why the program does not run. */
 static int run(struct child *child, const struct kvmvmem_spawn *spawn,
-	       int *pipe_fd)
+	       int *socket_fd)
 {
 	int behind = FIRST_FD + (int)spawn->nr_fds;
 	sigset_t none;
 
 	/* Out of the way first: a source may be another's destination. */
-	*pipe_fd = fcntl(*pipe_fd, F_DUPFD_CLOEXEC, behind);
-	if (*pipe_fd < 0)
+	*socket_fd = fcntl(*socket_fd, F_DUPFD_CLOEXEC, behind);
+	if (*socket_fd < 0)
 		return errno;
 	for (unsigned int i = 0; i < spawn->nr_fds; i++) {
 		child->moved[i] = fcntl(spawn->fds[i], F_DUPFD_CLOEXEC, behind);
@@ -149,7 +160,7 @@ static int run(struct child *child, const struct kvmvmem_spawn *spawn,
 		if (dup2(child->moved[i], FIRST_FD + (int)i) < 0)
 			return errno;
 #ifdef SYS_close_range
-	/* What the VMM has forgotten to mark; the pipe is marked. */
+	/* Descriptors that the VMM has not marked; the socket is marked. */
 	syscall(SYS_close_range, behind, ~0U, 1U << 2 /* CLOEXEC */);
 #endif
 	write_number(child->pid_at, getpid());
@@ -160,32 +171,56 @@ static int run(struct child *child, const struct kvmvmem_spawn *spawn,
 	return errno;
 }
 
+/* Signals are blocked: no read is interrupted. */
 static void __attribute__((noreturn))
-become(struct child *child, const struct kvmvmem_spawn *spawn, int pipe_fd)
+become(struct child *child, const struct kvmvmem_spawn *spawn,
+       const int sockets[2])
 {
-	int number = run(child, spawn, &pipe_fd);
+	int socket_fd = sockets[1], number;
+	char go;
 
-	if (write(pipe_fd, &number, sizeof(number)) < 0)
+	/* The parent's end, so that its death ends the wait. */
+	close(sockets[0]);
+	if (read(socket_fd, &go, 1) != 1)
+		_exit(126);
+	number = run(child, spawn, &socket_fd);
+	if (write(socket_fd, &number, sizeof(number)) < 0)
 		_exit(126);
 	_exit(127);
 }
 
 /* --- In the VMM again --- */
 
-/* Return: 0 the program runs; why not. */
-static int read_failure(int pipe_fd)
+/**
+ * kvmvmem_reap() - wait for the end of a child
+ * @pidfd: of the child
+ *
+ * The VMM may have waited for it already (ECHILD).
+ */
+void kvmvmem_reap(int pidfd)
+{
+	siginfo_t info;
+
+	while (waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED) && errno == EINTR)
+		;
+}
+
+/* Let the child go on. Return: 0 the program runs; why not. */
+static int await_start(int socket_fd)
 {
 	int number = 0;
 	ssize_t got;
 
+	/* A child that was killed has closed its end, and the read says so. */
+	send(socket_fd, "", 1, MSG_NOSIGNAL);
 	do
-		got = read(pipe_fd, &number, sizeof(number));
+		got = read(socket_fd, &number, sizeof(number));
 	while (got < 0 && errno == EINTR);
 	return got == sizeof(number) ? number : 0;
 }
 
 static pid_t fork_child(struct child *child, const struct kvmvmem_spawn *spawn,
-			const int pipe_fds[2])
+			const int sockets[2])
 {
 	sigset_t all, before;
 	pid_t pid;
@@ -194,46 +229,61 @@ static pid_t fork_child(struct child *child, const struct kvmvmem_spawn *spawn,
 	pthread_sigmask(SIG_BLOCK, &all, &before);
 	pid = fork();
 	if (!pid)
-		become(child, spawn, pipe_fds[1]);
+		become(child, spawn, sockets);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return pid;
+}
+
+/* Return: a pidfd, or a negative errno. */
+static int start(struct child *child, const struct kvmvmem_spawn *spawn)
+{
+	int sockets[2], pidfd = -1, ret;
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets))
+		return -errno;
+	pid = fork_child(child, spawn, sockets);
+	ret = pid < 0 ? errno : 0;
+	close(sockets[1]);
+	if (!ret) {
+		/* The child waits, so its PID is still its own. */
+		pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+		if (pidfd < 0) {
+			ret = errno;
+			kill(pid, SIGKILL);
+			waitpid(pid, NULL, 0);
+		}
+	}
+	if (!ret) {
+		ret = await_start(sockets[0]);
+		if (ret) {
+			kvmvmem_reap(pidfd);
+			close(pidfd);
+		}
+	}
+	close(sockets[0]);
+	return ret ? -ret : pidfd;
 }
 
 /**
  * kvmvmem_spawn() - start a program
  *
- * Return: its number; a negative errno, with its text.
+ * Return: a pidfd of the process; a negative errno, with its text.
  */
-pid_t kvmvmem_spawn(const struct kvmvmem_spawn *spawn,
-		    struct kvmvmem_error *error)
+int kvmvmem_spawn(const struct kvmvmem_spawn *spawn,
+		  struct kvmvmem_error *error)
 {
 	struct child child;
-	int pipe_fds[2], ret;
 	char text[128];
-	pid_t pid;
+	int ret;
 
 	ret = make_child(&child, spawn);
 	if (ret)
 		return kvmvmem_fail(error, ret, "out of memory");
-	if (pipe2(pipe_fds, O_CLOEXEC)) {
-		ret = errno;
-		free_child(&child);
-		return kvmvmem_fail(error, -ret, "pipe: %s",
-				    kvmvmem_text_of(ret, text, sizeof(text)));
-	}
-	pid = fork_child(&child, spawn, pipe_fds);
-	ret = pid < 0 ? errno : 0;
-	close(pipe_fds[1]);
-	if (!ret) {
-		ret = read_failure(pipe_fds[0]);
-		if (ret)
-			waitpid(pid, NULL, 0);
-	}
-	close(pipe_fds[0]);
+	ret = start(&child, spawn);
 	free_child(&child);
-	if (ret)
-		return kvmvmem_fail(error, -ret, "cannot start %s: %s",
-				    spawn->program,
-				    kvmvmem_text_of(ret, text, sizeof(text)));
-	return pid;
+	if (ret < 0)
+		kvmvmem_fail(error, ret, "cannot start %s: %s", spawn->program,
+			     kvmvmem_text_of(-ret, text, sizeof(text)));
+	return ret;
 }

@@ -3,8 +3,6 @@
 #ifndef KVMVMEM_SPAWN_H
 #define KVMVMEM_SPAWN_H
 
-#include <sys/types.h>
-
 #include "fail.h"
 
 /**
@@ -22,7 +20,8 @@ struct kvmvmem_spawn {
 	const char *names;
 };
 
-pid_t kvmvmem_spawn(const struct kvmvmem_spawn *spawn,
-		    struct kvmvmem_error *error);
+int kvmvmem_spawn(const struct kvmvmem_spawn *spawn,
+		  struct kvmvmem_error *error);
+void kvmvmem_reap(int pidfd);
 
 #endif /* KVMVMEM_SPAWN_H */

@@ -11,7 +11,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "call.h"
@@ -61,7 +60,7 @@ struct device {
  * @timeout_ms: for answers
  * @options: @nr_options words of its command line
  * @devices: @nr_devices of them
- * @pid, @pidfd: the process that was started here, 0 and -1 if there is none
+ * @pidfd: the process that was started here; -1: none
  * @bound: @path is a socket of ours, to be removed
  */
 struct kvmvmem_vmemd {
@@ -71,7 +70,6 @@ struct kvmvmem_vmemd {
 	unsigned int nr_options;
 	struct device devices[DEVICES_MAX];
 	unsigned int nr_devices;
-	pid_t pid;
 	int pidfd;
 	bool bound;
 };
@@ -281,23 +279,15 @@ static int start(struct kvmvmem_vmemd *vmemd, const char *program,
 		.nr_fds = handed->nr,
 		.names = handed->names,
 	};
-	char text[128];
-	pid_t pid;
-	int ret;
+	int pidfd;
 
 	for (unsigned int i = 0; i < vmemd->nr_options; i++)
 		argv[i + 1] = vmemd->options[i];
-	pid = kvmvmem_spawn(&spawn, error);
-	if (pid < 0)
-		return pid;
-	vmemd->pid = pid;
-	vmemd->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-	if (vmemd->pidfd >= 0)
-		return 0;
-	ret = errno;
-	kill(pid, SIGKILL);
-	return kvmvmem_fail(error, -ret, "pidfd_open: %s",
-			    kvmvmem_text_of(ret, text, sizeof(text)));
+	pidfd = kvmvmem_spawn(&spawn, error);
+	if (pidfd < 0)
+		return pidfd;
+	vmemd->pidfd = pidfd;
+	return 0;
 }
 
 int kvmvmem_vmemd_spawn(struct kvmvmem_vmemd *vmemd, const char *program,
@@ -310,7 +300,7 @@ int kvmvmem_vmemd_spawn(struct kvmvmem_vmemd *vmemd, const char *program,
 
 	if (!vmemd->nr_devices)
 		return kvmvmem_fail(error, -EINVAL, "vmemd has no device");
-	if (vmemd->pid && !poll(&ended, 1, 0))
+	if (vmemd->pidfd >= 0 && !poll(&ended, 1, 0))
 		return kvmvmem_fail(error, -EBUSY, "vmemd runs already");
 	kvmvmem_vmemd_stop(vmemd);
 	ret = open_fds(vmemd, &handed);
@@ -355,36 +345,32 @@ int kvmvmem_vmemd_pidfd(const struct kvmvmem_vmemd *vmemd)
 	return vmemd->pidfd;
 }
 
-/* Wait for the end of a process that was asked for it, or make it end. */
-static void reap(const struct kvmvmem_vmemd *vmemd)
+static void send_signal(const struct kvmvmem_vmemd *vmemd, int number)
+{
+	syscall(SYS_pidfd_send_signal, vmemd->pidfd, number, NULL, 0);
+}
+
+/* End the process that was started, and wait for its end. */
+static void end_process(const struct kvmvmem_vmemd *vmemd)
 {
 	struct pollfd ended = {.fd = vmemd->pidfd, .events = POLLIN};
 	int64_t deadline = kvmvmem_now_ms() + STOP_MS, left;
 	int ret;
 
+	send_signal(vmemd, SIGTERM);
 	do {
 		left = deadline - kvmvmem_now_ms();
-		ret = vmemd->pidfd >= 0 && left > 0
-			      ? poll(&ended, 1, kvmvmem_poll_ms(left))
-			      : 0;
+		ret = left > 0 ? poll(&ended, 1, kvmvmem_poll_ms(left)) : 0;
 	} while (ret < 0 && errno == EINTR);
 	if (ret <= 0)
-		kill(vmemd->pid, SIGKILL);
-	/* ECHILD: the VMM has waited for all its children. */
-	while (waitpid(vmemd->pid, NULL, 0) < 0 && errno == EINTR)
-		;
+		send_signal(vmemd, SIGKILL);
+	kvmvmem_reap(vmemd->pidfd);
 }
 
 void kvmvmem_vmemd_stop(struct kvmvmem_vmemd *vmemd)
 {
-	if (vmemd->pid) {
-		/* By number only while it cannot be another's. */
-		if (vmemd->pidfd >= 0)
-			syscall(SYS_pidfd_send_signal, vmemd->pidfd, SIGTERM,
-				NULL, 0);
-		reap(vmemd);
-	}
-	vmemd->pid = 0;
+	if (vmemd->pidfd >= 0)
+		end_process(vmemd);
 	close_fd(&vmemd->pidfd);
 	for (unsigned int i = 0; i < vmemd->nr_devices; i++)
 		close_fd(&vmemd->devices[i].front_end);

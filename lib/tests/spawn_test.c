@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -15,6 +16,8 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "kvmvmem.h"
@@ -276,6 +279,49 @@ static void it_is_stopped_whether_it_wants_to_or_not(void **state)
 	}
 }
 
+/* Return: a child that has this number and exits with 7, or a negative errno. */
+static pid_t start_child(pid_t number)
+{
+	struct clone_args args = {
+		.exit_signal = SIGCHLD,
+		.set_tid = (uintptr_t)&number,
+		.set_tid_size = 1,
+	};
+	long pid = syscall(SYS_clone3, &args, sizeof(args));
+
+	if (!pid)
+		_exit(7);
+	return pid < 0 ? -errno : (pid_t)pid;
+}
+
+/*
+ * A VMM may wait for all its children, vmemd among them, and start another process
+ * that gets the number of the one that has ended.
+ */
+static void another_child_of_its_number_is_left_alone(void **state)
+{
+	struct fixture *f = *state;
+	pid_t pid, other;
+	int status;
+
+	add_option(f, f->out);
+	add_option(f, "end");
+	add_device(f, NULL, -1, -1);
+	assert_int_equal(kvmvmem_vmemd_spawn(f->vmemd, PROGRAM, &f->error), 0);
+	wait_for_end(f);
+	pid = waitpid(-1, NULL, 0);
+	assert_true(pid > 0);
+	other = start_child(pid);
+	/* Only the superuser chooses a number, and it may be taken already. */
+	if (other < 0)
+		skip();
+	assert_int_equal(other, pid);
+	kvmvmem_vmemd_stop(f->vmemd);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 7);
+}
+
 static void *do_nothing(void *arg)
 {
 	for (;;) {
@@ -381,6 +427,7 @@ int main(void)
 		T(why_it_does_not_start_is_said),
 		T(names_that_cannot_be_are_refused),
 		T(it_is_stopped_whether_it_wants_to_or_not),
+		T(another_child_of_its_number_is_left_alone),
 		T(a_process_with_threads_may_start_it),
 		T(the_real_vmemd_is_started_and_asked),
 	};
