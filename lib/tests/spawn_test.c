@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -322,6 +323,35 @@ static void another_child_of_its_number_is_left_alone(void **state)
 	assert_int_equal(WEXITSTATUS(status), 7);
 }
 
+static void a_stale_control_socket_is_replaced(void **state)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct fixture *f = *state;
+	int fd;
+
+	add_option(f, f->out);
+	add_option(f, "wait");
+	add_device(f, NULL, -1, -1);
+	strcpy(address.sun_path, f->control);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)),
+			 0);
+	assert_int_equal(listen(fd, 1), 0);
+	/* Another process serves it. */
+	assert_int_equal(kvmvmem_vmemd_spawn(f->vmemd, PROGRAM, &f->error),
+			 -EADDRINUSE);
+	assert_int_equal(access(f->control, F_OK), 0);
+	/* The process was killed: the file stays, and nothing listens. */
+	close(fd);
+	assert_int_equal(kvmvmem_vmemd_spawn(f->vmemd, PROGRAM, &f->error), 0);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(
+		connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	close(fd);
+	kvmvmem_vmemd_stop(f->vmemd);
+	assert_int_equal(access(f->control, F_OK), -1);
+}
+
 static void *do_nothing(void *arg)
 {
 	for (;;) {
@@ -428,6 +458,7 @@ int main(void)
 		T(names_that_cannot_be_are_refused),
 		T(it_is_stopped_whether_it_wants_to_or_not),
 		T(another_child_of_its_number_is_left_alone),
+		T(a_stale_control_socket_is_replaced),
 		T(a_process_with_threads_may_start_it),
 		T(the_real_vmemd_is_started_and_asked),
 	};
