@@ -2,12 +2,13 @@
 /*
  * libkvmvmem: the client library of kvm-vmem for VMMs. Manual page: kvmvmem(3).
  *
- * Four parts, each usable without the others:
+ * Five parts, each usable without the others:
  *
  *	the module	kvmvmem_open(), kvmvmem_query(), kvmvmem_region_create()
  *	batches		kvmvmem_batch_*(): many memslot changes in one step
  *	vmemd		kvmvmem_vmemd_*(): start vmemd, or call a running vmemd
  *	consumers	kvmvmem_consumer_*(): map plugged memory for a device
+ *	views		kvmvmem_view_*(): map memory for emulated devices
  *
  * Rules for all parts:
  *
@@ -584,8 +585,8 @@ int kvmvmem_consumer_fd(const struct kvmvmem_consumer *consumer);
  *   -ECONNABORTED	vmemd has closed the consumer; the text has the reason.
  *   -EIO		A request has failed and its undo has failed as well;
  *			memory that was unplugged cannot be unmapped; or, after
- *			a lost connection, a range cannot be mapped whole of
- *			which a part is still mapped from before.
+ *			a lost connection, a range that is partly mapped cannot
+ *			be mapped as a whole.
  *   -ESTALE		vmemd has a different region now.
  *   -EBADMSG		A message does not follow the protocol of vmemd.
  *   -ENOMEM		Out of memory.
@@ -624,29 +625,28 @@ uint64_t kvmvmem_consumer_mapped_size(const struct kvmvmem_consumer *consumer);
 /**
  * struct kvmvmem_view - a mapping of the memory without unplugged memslots
  *
- * A VMM that emulates devices reaches guest memory through a mapping of its own.
- * If this mapping is a view, a bug in such a device cannot reach unplugged memory:
- * what belongs to a memslot without a plugged block is inaccessible (PROT_NONE),
- * and an access raises SIGSEGV. The granularity is the memslot: unplugged blocks of
- * a memslot that has plugged ones are accessible.
+ * A VMM that emulates devices accesses guest memory through a mapping of its
+ * own. In a view, the range of a memslot without a plugged block is
+ * inaccessible (PROT_NONE), and an access raises SIGSEGV. A device with a bug
+ * then cannot access unplugged memory. The granularity is the memslot:
+ * unplugged blocks of a memslot with plugged blocks are accessible.
  *
- * KVM and vhost devices need another mapping of the same memory, which is
- * accessible as a whole: KVM creates a memslot before the view's range becomes
- * accessible. Pass that one to kvmvmem_region_create().
+ * KVM and vhost devices need a second mapping of the same memory that is
+ * accessible as a whole, because KVM creates a memslot before its range of the
+ * view becomes accessible. Pass this mapping to kvmvmem_region_create().
  *
- * A view is a consumer. Poll and dispatch it as one, see kvmvmem_view_consumer().
- * The answer to each request of the guest that populates a memslot, or empties
- * one, waits for it.
+ * A view is a consumer. Poll and dispatch it, see kvmvmem_view_consumer().
+ * Requests of the guest that populate or empty a memslot are answered after the
+ * view has followed.
  */
 struct kvmvmem_view;
 
 /**
  * struct kvmvmem_view_config - configuration of a view
  * @size: sizeof(struct kvmvmem_view_config)
- * @memory_fd: descriptor of the memory that the region was created with; not
- *	needed after the call
- * @offset: where the region's memory begins in @memory_fd, a multiple of the
- *	page size
+ * @memory_fd: descriptor of the memory of the region; the view does not use it
+ *	after the call
+ * @offset: offset of the region in @memory_fd, a multiple of the page size
  * @region_size: size of the region
  * @control_path: control socket of vmemd
  * @device: name of the virtio-mem device; NULL: the only one
@@ -667,10 +667,10 @@ struct kvmvmem_view_config {
  * @view: out: the view
  * @config: configuration, copied
  *
- * Nothing is accessible when the function returns. Dispatch the consumer until its
- * state is KVMVMEM_SUBSCRIBED.
+ * Nothing is accessible when the function returns. Dispatch the consumer until
+ * its state is KVMVMEM_SUBSCRIBED.
  *
- * The view has up to two of the process's mappings for each memslot
+ * The view uses up to two mappings of the process for each memslot
  * (vm.max_map_count). A request of the guest that needs more is answered BUSY.
  *
  * Return: 0; -EINVAL: a field is out of range; errors of mmap(2) and of
@@ -690,16 +690,17 @@ void kvmvmem_view_free(struct kvmvmem_view *view);
 /**
  * kvmvmem_view_address() - get the address of the view
  *
- * Return: where the first byte of the region is mapped, for the life of the object.
+ * Return: address of the first byte of the region. It stays the same for the
+ * life of the object.
  */
 void *kvmvmem_view_address(const struct kvmvmem_view *view);
 
 /**
  * kvmvmem_view_consumer() - get the consumer of a view
  *
- * For kvmvmem_consumer_fd(), kvmvmem_consumer_dispatch(), kvmvmem_consumer_state(),
- * kvmvmem_consumer_resume() and kvmvmem_consumer_mapped_size(). The view owns the
- * consumer.
+ * For kvmvmem_consumer_fd(), kvmvmem_consumer_dispatch(),
+ * kvmvmem_consumer_state(), kvmvmem_consumer_resume() and
+ * kvmvmem_consumer_mapped_size(). The view owns the consumer.
  *
  * Return: the consumer.
  */
