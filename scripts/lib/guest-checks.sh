@@ -1,25 +1,25 @@
 # shellcheck shell=dash disable=SC2034,SC2154
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# What several scripts inside the testbed check of a guest and its vmemd. To be
-# sourced, after $run (a folder), $console (socket of the guest's console), $vmm
-# (the VMM's process), SLOT_SIZE, STEP_TIMEOUT (a bound for a hang, in seconds)
-# are set; the VMM's probe is to be $run/probe.
+# Checks of a guest and its vmemd, shared by scripts inside the testbed, to be sourced.
+# The script sets $run (a folder), $console (socket of the guest's console), $vmm (the
+# VMM's process), SLOT_SIZE, and STEP_TIMEOUT (seconds; only a hang reaches it). The
+# socket of the VMM's probe is $run/probe.
 #
-# Where the VM has several devices, $vmem_device says which is meant: its name. Its
-# probe is $run/probe-NAME then, and $region the name of its memory.
+# If the VM has several devices, $vmem_device is the name of the one to check, the
+# socket of its probe is $run/probe-NAME, and $region is the name of its memory.
 
 number=0
 failures=0
 vmem_device=
 region=vmem-region
 
-# ctl COMMAND... - vmemctl, of the device that is meant
+# ctl COMMAND... - run vmemctl on the device $vmem_device
 ctl() {
 	vmemctl ${vmem_device:+--device "$vmem_device"} "$@"
 }
 
-# check NAME COMMAND... - one thing that must hold
+# check NAME COMMAND... - run a test case and print its result
 check() {
 	number=$((number + 1))
 	name=$1
@@ -32,12 +32,12 @@ check() {
 	fi
 }
 
-# field NAME - a number of a JSON object on stdin
+# field NAME - print a number of the JSON object on stdin
 field() {
 	sed -n 's/.*"'"$1"'":\([0-9]*\).*/\1/p'
 }
 
-# status NAME - a number of vmemd's status
+# status NAME - print a number of vmemd's status
 status() {
 	ctl --json status | field "$1"
 }
@@ -46,7 +46,9 @@ guest() {
 	vmem-guestctl "$console" --timeout "$STEP_TIMEOUT" "$@"
 }
 
-# same_slots - those of plugged blocks, of the module's dump, of a vCPU's probe
+# same_slots - return 0 if plugged blocks, module and vCPU agree on the memslots
+# Compares the memslots of the plugged blocks, those in the module's dump, and those
+# that a vCPU of the probe can access.
 same_slots() {
 	gpa=$(status gpa)
 	ctl --json blocks >"$run/blocks" || return 1
@@ -80,7 +82,7 @@ region_memory() {
 	return 1
 }
 
-# all_given_back - wait until vmemd owes the host nothing
+# all_given_back - wait until vmemd has discarded all unplugged memory
 all_given_back() {
 	left=$STEP_TIMEOUT
 	while [ "$(status undiscarded_size)" != 0 ]; do
@@ -90,8 +92,8 @@ all_given_back() {
 	done
 }
 
-# memory_is_of_blocks - is there memory where blocks are plugged, and nowhere else?
-# To be asked when the guest has used what it has. $allocated is how much it is.
+# memory_is_of_blocks - return 0 if memory is allocated in plugged blocks only
+# Sets $allocated to its size. The guest must have touched its memory before.
 memory_is_of_blocks() {
 	all_given_back && memory=$(region_memory) || return 1
 	gpa=$(status gpa)
