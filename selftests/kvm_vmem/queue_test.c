@@ -33,8 +33,12 @@
 
 /* Memslots that come and go at once, so that one work takes its time. */
 #define NR_SLOTS 4096U
-/* A debt that takes some time to pay: a work takes several times this. */
-#define DEBT_NS 10000000LL
+/*
+ * The debt that a work leaves, at least, as a part of what the work took: so it
+ * takes some time to pay. Without credit a work cannot begin, so no debt is larger
+ * than the work. How long a work takes depends on the machine.
+ */
+#define DEBT_PART 2
 
 /* The machine may do something else for as long as a debt is paid: try again. */
 #define MAX_ROUNDS 50
@@ -126,13 +130,14 @@ static void change_all(struct flood *f)
 	f->plugged = !f->plugged;
 }
 
-/* Until works have taken so much more than they may. */
+/* Until a work has taken so much more than it may. */
 static void run_into_debt(struct flood *f)
 {
 	do {
 		change_all(f);
 		await_work(f);
-	} while (f->last.credit_ns > -DEBT_NS);
+	} while (f->last.credit_ns >= 0 ||
+		 f->last.credit_ns > -(int64_t)f->last.ran_ns / DEBT_PART);
 }
 
 static void a_flood_has_a_share(const void *arg)
