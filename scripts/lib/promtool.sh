@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash
 #
-# Prometheus's own checker, and its exporter of what hosts have, to be sourced after
-# deb.sh.
+# Programs of Prometheus, promtool and node_exporter, to be sourced after deb.sh. They
+# are extracted only, as installing the packages would start services.
 
 promtool_fetch() {
 	deb_fetch_extract bookworm "$1" prometheus &&
 		find "$1" -type f ! -name promtool -delete
 }
 
-# promtool_path - the program alone: nobody wants the server to be started
+# promtool_path - print the path of promtool
 promtool_path() {
 	local folder
 
@@ -21,7 +21,7 @@ node_exporter_fetch() {
 	deb_fetch_extract bookworm "$1" prometheus-node-exporter
 }
 
-# node_exporter_path - the program alone: its service is not to be started
+# node_exporter_path - print the path of node_exporter
 node_exporter_path() {
 	local folder
 

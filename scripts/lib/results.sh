@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash
 #
-# The results of a test run, to be sourced: they collect in a file of the lines
-# that lib/tap prints (verdict, test, reason; separated by tabs), and of one for
-# each part of the run ("part", its name, seconds).
-# $top is the checkout.
+# The results of a test run, to be sourced. They are collected in a file: the lines of
+# lib/tap (verdict, test, reason; separated by tabs), and a line for each part of the
+# run ("part", its name, seconds). $top is the checkout.
 
-# results_begin FILE - start a run
+# results_begin FILE - start a run, with results in FILE
 results_begin() {
 	results=$1
 	: >"$results"
@@ -19,8 +18,8 @@ results_add() {
 	results_tell < <(tail -n 1 "$results")
 }
 
-# results_judge LOG ARG... - judge a log with lib/tap, given its arguments
-# Prints a line for each program, and each failure and skip below it.
+# results_judge LOG ARG... - judge a log with lib/tap and its arguments
+# Prints a line for each program, with its failures and skips below.
 results_judge() {
 	local judged
 
@@ -35,9 +34,9 @@ results_judge() {
 		done
 }
 
-# results_show LOG PROGRAM - print what a program with failures wrote
+# results_show LOG PROGRAM - print the output of a program with failures
 results_show() {
-	echo "    --- $2, without what passed:"
+	echo "    --- $2, without passed tests:"
 	if grep -qF "@@begin $2" "$1"; then
 		awk -v name="$2" '
 		/^@@begin / { wanted = $2 == name }
@@ -47,6 +46,7 @@ results_show() {
 	fi | tr -d '\r' | grep -vE '^(ok |@@|$)' | tail -n 60 | sed 's/^/    | /'
 }
 
+# results_tell - print the results on stdin
 results_tell() {
 	awk -F '\t' '
 	NF < 2 { next }
@@ -75,7 +75,7 @@ results_tell() {
 	}'
 }
 
-# results_part NAME - end a part of the run: print its time, and keep it
+# results_part NAME - end a part of the run: print and record its time
 results_part() {
 	local seconds=$((SECONDS - results_clock))
 
@@ -85,15 +85,15 @@ results_part() {
 }
 
 # results_parts - print a table of the parts' times, the longest first
-# Parts that ran side by side took this machine's time from each other.
+# Times of parts that ran in parallel include the load of the others.
 results_parts() {
 	echo "parts, in seconds:"
 	awk -F '\t' '$1 == "part" { printf "  %6d  %s\n", $3, $2 }' "$results" |
 		sort -k 1,1nr -s
 }
 
-# results_end - print what failed, and the totals as the last line
-# Return: 0 if something passed and nothing failed
+# results_end - print the failures, and the totals as the last line
+# Return: 0 if a test passed and none failed
 results_end() {
 	awk -F '\t' '
 	{ count[$1]++ }

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash
 #
-# Running programs of another Debian release, to be sourced after deb.sh.
+# Functions that run programs of another Debian release, to be sourced after deb.sh.
 #
-# Kernel headers come with tools that are linked to the libraries of their
-# release, and want its compiler. Those are extracted below the cache as a root
-# of their own, and run there with chroot, in a mount namespace that ends with
-# them. Without root it is a user namespace too.
+# Tools in kernel headers are linked to the libraries of their release, and need its
+# compiler. These are extracted below the cache as a root, and run there with chroot in
+# a new mount namespace. Without root privileges, a user namespace is created too.
 
 # root_tools SUITE - print a root with compilers
-# Trixie's has all it takes to build modules; sid's has rustc, and the crates that
-# VMMs in Rust have their vhost-user front end from.
+# Trixie's root has the tools to build modules. Sid's root has rustc, and the crate with
+# the vhost-user front end of VMMs in Rust.
 root_tools() {
 	case $1 in
 	trixie*)
@@ -20,15 +19,15 @@ root_tools() {
 		;;
 	sid) deb_root sid cargo coreutils gcc libc6-dev librust-vhost-dev rustc ;;
 	*)
-		deb_say "no tools are known for $1"
+		deb_say "no list of tools for $1"
 		return 1
 		;;
 	esac
 }
 
-# root_propagation - print how unshare is to treat the mounts of this machine
-# In a plain chroot the root is no mount, so unshare cannot make it private.
-# What is mounted then may be seen outside: the mounter unmounts it.
+# root_propagation - print the mount propagation for unshare
+# If the scripts themselves run in a chroot, the root is not a mount point, and unshare
+# cannot make it private. Mounts may then be visible outside, so callers unmount them.
 root_propagation() {
 	if unshare --mount true 2>/dev/null; then
 		echo private
@@ -38,7 +37,7 @@ root_propagation() {
 }
 
 # root_run ROOT FOLDER... -- COMMAND... - run a command in a root
-# Folders are there under their own names, and may be written to.
+# The folders have the same paths in the root, and are writable.
 root_run() {
 	local options=(--mount) point status=0
 
@@ -48,7 +47,7 @@ root_run() {
 		options+=(--user --map-root-user)
 	fi
 	point=$(mktemp -d) || return 1
-	# What is mounted there is gone with the namespace.
+	# Mounts below it are removed with the namespace.
 	# shellcheck disable=SC2016 # for the shell inside
 	unshare "${options[@]}" bash -c '
 		set -e
@@ -61,7 +60,8 @@ root_run() {
 		mount -o remount,bind,ro usr
 		mount --rbind /dev dev
 		mount --rbind /proc proc
-		# Or to unmount what is below them would do so outside, too.
+		# Make them slaves, as unmounting mounts below them would otherwise
+		# unmount those outside too.
 		mount --make-rslave dev
 		mount --make-rslave proc
 		for name in bin sbin lib lib64; do

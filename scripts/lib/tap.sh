@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash
 #
-# TAP for test scripts, to be sourced: each case is a function.
+# TAP for test scripts, to be sourced. Each test case is a function.
 
-# tap_run FUNCTION... - run cases, each in a subshell
-# A case fails by its status, and has to chain its steps with && for that, as
-# bash turns "set -e" off here. What it prints becomes comments. Its name is
-# the function's, with blanks for underscores.
+# tap_run FUNCTION... - run test cases, each in a subshell
+# A test case fails if its function returns non-zero. It must chain its steps with &&, as
+# bash disables "set -e" here. Output of a failed test case is printed as comments. Its
+# name is the function's, with spaces for underscores.
 tap_run() {
 	local case number=0 bad=0 output
 
@@ -30,7 +30,7 @@ tap_cases() {
 	sed -n 's/^\([a-zA-Z_]*\)() {$/\1/p' "$0" | tap_without "$@"
 }
 
-# tap_without [NAME]... - print the names on stdin but these
+# tap_without [NAME]... - print the names on stdin except these
 tap_without() {
 	grep -vxF "${@/#/-e}" -e ''
 }
