@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One-place alterations of C code, for scripts/mutate.
+"""Mutations of C code, for scripts/mutate.
 
-Tokens are libclang's, so that comments, strings and the preprocessor's lines are
-what they are. Only bodies of functions are altered. A file's includes need not be
-found, which lets this read the kernel's parts as well.
+libclang splits the code into tokens, so that comments, strings and preprocessor lines
+are recognized. Only bodies of functions are altered. Includes need not be found, so
+kernel code can be read as well.
 
-What people read is left alone: no test is to depend on the words of a log.
+Log messages are not altered, as no test must depend on their text.
 """
 import dataclasses
 import re
@@ -18,21 +18,21 @@ SIGNS = {"+=": "-=", "-=": "+=", "++": "--", "--": "++"}
 BINARY_SIGNS = {"+": "-", "-": "+"}
 BOOLEANS = {"true": "false", "false": "true"}
 
-# Calls that only report.
+# Calls that only report, whose arguments are not altered.
 REPORTS = re.compile(r"(log|pr|dev)_[a-z_]+$|trace_[a-z_]+$|perror$|NL_SET_ERR_MSG.*"
                      r"|WARN_ON.*|lockdep_.*|might_.*|BUILD_BUG_ON.*|static_assert$")
 
-# What a statement can follow.
+# Tokens before the beginning of a statement.
 FOLLOWED_BY_STATEMENT = {";", "{", "}", "else", "do", ":"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Mutation:
-    """Bytes from start to end of a file, replaced.
+    """Replaces the bytes of a file from start to end by text.
 
-    function, before and after, the lines without the blanks around them, are its
-    name: the same wherever it is moved to. Of several of that name, number says
-    which.
+    file, function, before and after identify the mutation, also after the code has
+    moved. before and after are the whole lines, stripped of spaces. number
+    distinguishes mutations that are otherwise the same.
     """
     file: str
     function: str
@@ -53,7 +53,7 @@ class Mutation:
 
 
 class Token:
-    """Of libclang's, what is needed of it."""
+    """A token of libclang."""
 
     def __init__(self, token):
         self.text = token.spelling
@@ -64,7 +64,7 @@ class Token:
 
 
 def tokens_of(path):
-    """Of the code: no comments, no preprocessor's lines."""
+    """Return: the tokens of a file, without comments and preprocessor lines."""
     with open(path, "rb") as file:
         lines = file.read().split(b"\n")
     directives = set()
@@ -80,7 +80,7 @@ def tokens_of(path):
 
 
 def match_brackets(tokens):
-    """Return: for each index of a bracket the index of the other one."""
+    """Return: for each index of a bracket the index of its counterpart."""
     pairs, opened = {}, []
     closing = {")": "(", "]": "[", "}": "{"}
     for index, token in enumerate(tokens):
@@ -95,7 +95,7 @@ def match_brackets(tokens):
 
 
 def functions_of(tokens, pairs):
-    """Yield: name, index of the first and of the last brace."""
+    """Yield: name, indices of the first and the last brace of each function."""
     index = 0
     while index < len(tokens):
         text = tokens[index].text
@@ -108,7 +108,7 @@ def functions_of(tokens, pairs):
 
 
 class File:
-    """A file, and where it can be altered."""
+    """A file and its mutations."""
 
     def __init__(self, root, name):
         self.name = name
@@ -131,7 +131,7 @@ class File:
         return self.numbered()
 
     def find_reports(self, first, last):
-        """Calls of which nothing is to be altered."""
+        """Find the calls that only report."""
         for index in range(first, last):
             token = self.tokens[index]
             if token.kind == "IDENTIFIER" and REPORTS.match(token.text) and \
@@ -139,13 +139,13 @@ class File:
                 self.reports |= set(range(index, self.pairs[index + 1] + 1))
 
     def find_heads(self, first, last):
-        """What is between the brackets of a "for" is no statement."""
+        """Find the heads of "for" loops, which contain no statements."""
         for index in range(first, last):
             if self.tokens[index].text == "for":
                 self.heads |= set(range(index + 1, self.pairs[index + 1] + 1))
 
     def at(self, function, index):
-        """All mutations that begin with a token."""
+        """Add all mutations that begin with a token."""
         token = self.tokens[index]
         self.alter_token(function, index, token)
         if token.text == "return":
@@ -183,7 +183,7 @@ class File:
     def alter_return(self, function, index):
         end = self.end_of_statement(index)
         words = [token.text for token in self.tokens[index + 1:end]]
-        # Another constant is altered as one.
+        # alter_token() alters constants.
         if words and words[0] not in (*BOOLEANS, "0", "1", "NULL"):
             self.add(function, "return", index + 1, end - 1, "0")
 
@@ -198,7 +198,7 @@ class File:
         return self.source[self.tokens[first].start:self.tokens[last].end].decode()
 
     def end_of_statement(self, index):
-        """Return: the index of its semicolon."""
+        """Return: the index of the semicolon that ends a statement."""
         while self.tokens[index].text != ";":
             if self.tokens[index].text in ("(", "[", "{"):
                 index = self.pairs[index]
@@ -213,7 +213,7 @@ class File:
             head = self.tokens[self.pairs[index - 1] - 1].text
             return head in ("if", "for", "while") or "for_each" in head
         if before.text == ":":
-            # Of a label or a case, and not of "a ? b : c".
+            # The ":" of a label or a case, not of "a ? b : c".
             return token.line != before.line
         return before.text in FOLLOWED_BY_STATEMENT
 
@@ -221,7 +221,7 @@ class File:
         tokens, pairs = self.tokens, self.pairs
         following = tokens[index + 1]
         if tokens[index].kind == "IDENTIFIER":
-            # A declaration, or a label.
+            # A declaration or a label is not deleted.
             if following.kind in ("IDENTIFIER", "KEYWORD") or following.text == ":":
                 return
             if following.text == "*" and tokens[index + 2].kind == "IDENTIFIER":
@@ -230,7 +230,7 @@ class File:
         while tokens[end].text != ";":
             if tokens[end].text in ("}", ",") or end + 1 >= len(tokens):
                 return
-            # The body of a macro that is a loop.
+            # The body of a loop macro is not deleted.
             if tokens[end].text == "{" and tokens[end - 1].text == ")" and \
                     "for_each" in tokens[pairs[end - 1] - 1].text:
                 return
