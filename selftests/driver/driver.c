@@ -10,11 +10,11 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "batch.h"
 #include "driver.h"
+#include "kvmvmem.h"
 #include "tap.h"
 #include "vmm/memory.h"
 
@@ -85,7 +85,6 @@ void driver_spawn(struct driver *d, char *const *args, const char *control_path,
 		  int region_fd, int memory_fd)
 {
 	memset(d, 0, sizeof(*d));
-	vmemd_init(&d->vmemd);
 	vhost_user_init(&d->vu);
 	d->memory_fd = memfd_create("driver", MFD_CLOEXEC);
 	ASSERT_GE(d->memory_fd, 0);
@@ -100,17 +99,66 @@ void driver_spawn(struct driver *d, char *const *args, const char *control_path,
 	driver_respawn(d, args, control_path, region_fd, memory_fd);
 }
 
+/* The process of a pidfd, as the kernel shows it in fdinfo. */
+static pid_t process_of(int pidfd)
+{
+	char path[64], line[64];
+	int pid = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
+	f = fopen(path, "re");
+	ASSERT_TRUE(f);
+	while (!pid && fgets(line, sizeof(line), f))
+		sscanf(line, "Pid: %d", &pid);
+	fclose(f);
+	ASSERT_GT(pid, 0);
+	return pid;
+}
+
+static void expect_done(int ret, const struct kvmvmem_error *error)
+{
+	if (!ret)
+		return;
+	tap_fail(__FILE__, __LINE__, "%s", error->text);
+	tap_abort();
+}
+
+/* A vmemd that knows nothing of consumers of the one before. */
+static void new_vmemd(struct driver *d, char *const *args,
+		      const char *control_path, int region_fd, int memory_fd)
+{
+	struct kvmvmem_error error;
+
+	kvmvmem_vmemd_free(d->vmemd);
+	expect_done(kvmvmem_vmemd_new(&d->vmemd, control_path, &error), &error);
+	for (; *args; args++)
+		expect_done(kvmvmem_vmemd_add_option(d->vmemd, *args, &error),
+			    &error);
+	expect_done(kvmvmem_vmemd_add_device(d->vmemd, NULL, region_fd,
+					     memory_fd, &error),
+		    &error);
+}
+
 /**
  * driver_respawn() - start another vmemd, after driver_lose()
+ * @args: its options; NULL: the vmemd is like the one before, and has the file in
+ *	which that one noted its consumers. The other parameters are ignored then
  *
- * What was asked for and has no answer is asked of it again: driver_start().
+ * Requests without an answer are repeated by driver_start().
  */
 void driver_respawn(struct driver *d, char *const *args,
 		    const char *control_path, int region_fd, int memory_fd)
 {
-	int fd = vmemd_spawn(&d->vmemd, vmemd_program(), args, control_path,
-			     region_fd, memory_fd);
+	struct kvmvmem_error error;
+	int fd;
 
+	if (args)
+		new_vmemd(d, args, control_path, region_fd, memory_fd);
+	expect_done(kvmvmem_vmemd_spawn(d->vmemd, vmemd_program(), &error),
+		    &error);
+	d->pid = process_of(kvmvmem_vmemd_pidfd(d->vmemd));
+	fd = kvmvmem_vmemd_front_end(d->vmemd, NULL, &error);
 	d->shared = false;
 	ASSERT_OK(fd);
 	ASSERT_OK(
@@ -120,9 +168,9 @@ void driver_respawn(struct driver *d, char *const *args,
 /** driver_lose() - kill vmemd */
 void driver_lose(struct driver *d)
 {
-	ASSERT_EQ(kill(d->vmemd.pid, SIGKILL), 0);
-	/* It reaps it, and removes the socket. */
-	vmemd_stop(&d->vmemd);
+	ASSERT_EQ(kill(d->pid, SIGKILL), 0);
+	/* Reaps the process, and removes the socket. */
+	kvmvmem_vmemd_stop(d->vmemd);
 	vhost_user_close(&d->vu);
 }
 
@@ -179,7 +227,7 @@ void driver_reset(struct driver *d)
 void driver_stop(struct driver *d)
 {
 	vhost_user_close(&d->vu);
-	vmemd_stop(&d->vmemd);
+	kvmvmem_vmemd_free(d->vmemd);
 	munmap(d->memory, MEMORY_SIZE);
 	close(d->memory_fd);
 	close(d->kick);

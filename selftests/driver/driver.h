@@ -11,10 +11,10 @@
 #include <linux/virtio_mem.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "region.h"
 #include "vmm/vhost_user.h"
-#include "vmm/vmemd.h"
 
 /* Requests that may be on their way at the same time. */
 #define DRIVER_QUEUE_SIZE 64
@@ -22,9 +22,12 @@
 /* Requests that have no answer yet, at most: each takes two descriptors. */
 #define DRIVER_OUTSTANDING (DRIVER_QUEUE_SIZE / 2)
 
+struct kvmvmem_vmemd;
+
 /**
  * struct driver - a driver, its queue, and the vmemd that serves it
- * @vmemd: ended by driver_stop()
+ * @vmemd: the daemon, ended by driver_stop()
+ * @pid: of its process
  * @vu: front end
  * @memory: the queue, and a buffer for each of its requests, of @memory_fd
  * @kick: signalled for requests; @call: signalled for answers
@@ -33,7 +36,8 @@
  * @shared: does this vmemd have @memory?
  */
 struct driver {
-	struct vmemd vmemd;
+	struct kvmvmem_vmemd *vmemd;
+	pid_t pid;
 	struct vhost_user vu;
 	uint8_t *memory;
 	int memory_fd;

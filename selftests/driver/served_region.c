@@ -51,10 +51,7 @@ void served_region_start(struct served_region *s, uint64_t gpa, uint64_t size,
  */
 void served_region_respawn(struct served_region *s)
 {
-	char *args[NR_ARGS];
-
-	make_args(s, args);
-	driver_respawn(&s->d, args, s->path, s->r.fd, s->r.mem.fd);
+	driver_respawn(&s->d, NULL, NULL, -1, -1);
 }
 
 /** served_region_stop() - end driver and vmemd; the VM ends with the test */

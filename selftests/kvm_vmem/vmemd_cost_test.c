@@ -60,7 +60,7 @@ static uint64_t proc_value(const struct driver *d, const char *file,
 	bool found = false;
 	FILE *f;
 
-	snprintf(path, sizeof(path), "/proc/%d/%s", (int)d->vmemd.pid, file);
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)d->pid, file);
 	f = fopen(path, "re");
 	ASSERT_TRUE(f);
 	while (!found && fgets(line, sizeof(line), f))

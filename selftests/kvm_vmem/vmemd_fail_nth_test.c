@@ -96,7 +96,7 @@ static void sweep(const void *arg)
 	rig.r.nl = netlink_open();
 	driver_spawn(&rig.d, args, NULL, rig.r.fd, rig.r.mem.fd);
 	driver_start(&rig.d);
-	fail_nth_init(&rig.fail, rig.d.vmemd.pid);
+	fail_nth_init(&rig.fail, rig.d.pid);
 	if (plugged_before)
 		ASSERT_EQ(request(&rig, VIRTIO_MEM_REQ_PLUG),
 			  VIRTIO_MEM_RESP_ACK);

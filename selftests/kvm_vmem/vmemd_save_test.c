@@ -13,6 +13,7 @@
 #include <json-c/json.h>
 
 #include "driver.h"
+#include "kvmvmem.h"
 #include "region.h"
 #include "tap.h"
 #include "vmemctl_run.h"
@@ -105,17 +106,21 @@ static struct vmem_nl_region state_of(struct machine *m)
 static void expect_refused(struct machine *m)
 {
 	char *const args[] = {(char *)"--restore", m->file, NULL};
-	struct vmemd vmemd;
-	int fd, how;
+	struct kvmvmem_vmemd *vmemd;
+	siginfo_t how;
 
-	vmemd_init(&vmemd);
-	fd = vmemd_spawn(&vmemd, vmemd_program(), args, NULL, m->r.fd,
-			 m->r.mem.fd);
-	ASSERT_OK(fd);
-	ASSERT_EQ(waitpid(vmemd.pid, &how, 0), vmemd.pid);
-	EXPECT_TRUE(WIFEXITED(how));
-	EXPECT_EQ(WEXITSTATUS(how), 1);
-	close(fd);
+	ASSERT_OK(kvmvmem_vmemd_new(&vmemd, NULL, NULL));
+	for (size_t i = 0; args[i]; i++)
+		ASSERT_OK(kvmvmem_vmemd_add_option(vmemd, args[i], NULL));
+	ASSERT_OK(kvmvmem_vmemd_add_device(vmemd, NULL, m->r.fd, m->r.mem.fd,
+					   NULL));
+	ASSERT_OK(kvmvmem_vmemd_spawn(vmemd, vmemd_program(), NULL));
+	ASSERT_EQ(waitid(P_PIDFD, (id_t)kvmvmem_vmemd_pidfd(vmemd), &how,
+			 WEXITED),
+		  0);
+	EXPECT_EQ(how.si_code, CLD_EXITED);
+	EXPECT_EQ(how.si_status, 1);
+	kvmvmem_vmemd_free(vmemd);
 }
 
 static void save_runs(struct machine *m)

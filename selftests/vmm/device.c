@@ -3,10 +3,12 @@
 
 #include <errno.h>
 #include <linux/kvm.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "kvmvmem.h"
 #include "layout.h"
 #include "memory.h"
 #include "options.h"
@@ -33,7 +35,6 @@ void device_init(struct device *device)
 {
 	memset(device, 0, sizeof(*device));
 	device->region_fd = -1;
-	vmemd_init(&device->vmemd);
 	vhost_user_init(&device->vu);
 	reconnect_init(&device->reconnect);
 	probe_init(&device->probe);
@@ -44,21 +45,59 @@ uint64_t device_mmio_gpa(const struct device *device)
 	return places[device->index].gpa;
 }
 
+/* The daemon of the command line; nothing is done with it yet. */
+static int open_vmemd(struct device *device)
+{
+	const struct options *options = device->options;
+	struct kvmvmem_error reason;
+	int ret;
+
+	ret = kvmvmem_vmemd_new(&device->vmemd,
+				options->vmemd ? options->control_listen
+					       : options->control,
+				&reason);
+	if (ret)
+		error("%s", reason.text);
+	return ret;
+}
+
+/* Ask a running vmemd how large the memslots are to be. */
+static int plan(struct device *device, int vm_fd, uint32_t used)
+{
+	struct region_config *region = &device->config->region;
+	int limit = ioctl(vm_fd, KVM_CHECK_EXTENSION, KVM_CAP_NR_MEMSLOTS);
+	struct kvmvmem_plan plan = {
+		.size = sizeof(plan),
+		.region_size = region->size,
+		.block_size = region->block_size,
+		.gpa = region->gpa,
+		.used = used,
+		.kvm_limit = (unsigned int)limit,
+	};
+	struct kvmvmem_error reason;
+	int ret;
+
+	ret = kvmvmem_vmemd_plan(device->vmemd, device->config->name, &plan,
+				 &reason);
+	if (ret)
+		error("no plan from %s: %s", device->options->control,
+		      reason.text);
+	else
+		region->slot_size = plan.slot_size;
+	return ret;
+}
+
 int device_place(struct device *device, int vm_fd, struct memory *memory,
 		 unsigned int phys_bits, uint64_t min_gpa, uint32_t first_slot,
 		 uint32_t used)
 {
 	struct device_options *config = device->config;
 	struct region_config *region = &config->region;
-	int ret = 0;
+	int ret;
 
-	if (config->plan) {
-		int limit =
-			ioctl(vm_fd, KVM_CHECK_EXTENSION, KVM_CAP_NR_MEMSLOTS);
-
-		ret = vmemd_plan(device->options->control, config->name, region,
-				 used, (unsigned int)limit);
-	}
+	ret = open_vmemd(device);
+	if (!ret && config->plan)
+		ret = plan(device, vm_fd, used);
 	if (!ret)
 		ret = region_place(region, phys_bits, min_gpa);
 	if (!ret)
@@ -70,30 +109,64 @@ int device_place(struct device *device, int vm_fd, struct memory *memory,
 	return 0;
 }
 
+/* Hand the region to a vmemd that runs. Return: a socket, or a negative errno. */
+static int attach(const struct device *device, struct kvmvmem_error *reason)
+{
+	int ret;
+
+	ret = kvmvmem_vmemd_attach(device->vmemd, device->config->name,
+				   device->region_fd, device->range->fd,
+				   reason);
+	if (ret)
+		return ret;
+	ret = vhost_user_connect(device->config->vhost_user);
+	if (ret < 0)
+		snprintf(reason->text, sizeof(reason->text), "%s: %s",
+			 device->config->vhost_user, strerror(-ret));
+	return ret;
+}
+
 /* A vmemd that somebody else runs was lost, and is there again or not. */
 static int connect_again(void *opaque)
 {
-	const struct device *device = opaque;
+	struct kvmvmem_error reason;
 
-	return vmemd_try_attach(device->config->vhost_user,
-				device->options->control, device->config->name,
-				device->region_fd, device->range->fd);
+	return attach(opaque, &reason);
 }
 
-/* Hand over the region. Return: a socket, or a negative errno. */
-static int find_vmemd(struct device *device)
+/* Start a vmemd with the region. Return: a socket, or a negative errno. */
+static int spawn(struct device *device, struct kvmvmem_error *reason)
 {
 	const struct options *options = device->options;
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; !ret && options->vmemd_args[i]; i++)
+		ret = kvmvmem_vmemd_add_option(device->vmemd,
+					       options->vmemd_args[i], reason);
+	if (!ret)
+		ret = kvmvmem_vmemd_add_device(device->vmemd, NULL,
+					       device->region_fd,
+					       device->range->fd, reason);
+	if (!ret)
+		ret = kvmvmem_vmemd_spawn(device->vmemd, options->vmemd,
+					  reason);
+	if (ret)
+		return ret;
+	device->vmemd_runs = true;
+	return kvmvmem_vmemd_front_end(device->vmemd, NULL, reason);
+}
+
+/* Hand over the region. Return: a socket, or a negative errno, with a message. */
+static int find_vmemd(struct device *device)
+{
+	struct kvmvmem_error reason;
 	int fd;
 
-	if (!options->vmemd)
-		return vmemd_attach(device->config->vhost_user,
-				    options->control, device->config->name,
-				    device->region_fd, device->range->fd);
-	fd = vmemd_spawn(&device->vmemd, options->vmemd, options->vmemd_args,
-			 options->control_listen, device->region_fd,
-			 device->range->fd);
-	device->vmemd_runs = fd >= 0;
+	fd = device->options->vmemd ? spawn(device, &reason)
+				    : attach(device, &reason);
+	if (fd < 0)
+		error("no vmemd: %s", reason.text);
 	return fd;
 }
 
@@ -139,7 +212,8 @@ void device_prepare_poll(const struct device *device,
 			 struct pollfd fds[DEVICE_NR_POLL])
 {
 	fds[DEVICE_POLL_VMEMD] = (struct pollfd){
-		device->vmemd_runs ? device->vmemd.pid_fd : -1, POLLIN, 0};
+		device->vmemd_runs ? kvmvmem_vmemd_pidfd(device->vmemd) : -1,
+		POLLIN, 0};
 	fds[DEVICE_POLL_BACKEND] = (struct pollfd){
 		device->connected ? device->vu.fd : -1, POLLRDHUP, 0};
 	/* Another thread makes the next connection, and says when it is there. */
@@ -233,7 +307,7 @@ void device_destroy(struct device *device)
 	if (device->has_virtio)
 		virtio_mmio_close(&device->virtio);
 	vhost_user_close(&device->vu);
-	vmemd_stop(&device->vmemd);
+	kvmvmem_vmemd_free(device->vmemd);
 	if (device->region_fd >= 0)
 		close(device->region_fd);
 	device_init(device);

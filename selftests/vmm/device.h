@@ -19,9 +19,9 @@
 #include "reconnect.h"
 #include "vhost_user.h"
 #include "virtio_mmio.h"
-#include "vmemd.h"
 
 struct device_options;
+struct kvmvmem_vmemd;
 struct memory;
 struct memory_range;
 struct options;
@@ -43,8 +43,8 @@ enum device_poll {
  * @range: its memory
  * @region_fd: the region, -1 if there is none
  * @first_slot: id of its first memslot
- * @vmemd: the daemon, if it was started for the device
- * @vmemd_runs: that one has not ended
+ * @vmemd: the daemon that serves the device, which it may have to start
+ * @vmemd_runs: a daemon that was started here has not ended
  * @vu: the connection
  * @connected: there is a backend, as far as is known
  * @has_virtio: @virtio is open
@@ -59,7 +59,7 @@ struct device {
 	const struct memory_range *range;
 	int region_fd;
 	uint32_t first_slot;
-	struct vmemd vmemd;
+	struct kvmvmem_vmemd *vmemd;
 	bool vmemd_runs;
 	struct vhost_user vu;
 	bool connected;

@@ -5,40 +5,36 @@
  * For a VMM author
  * ----------------
  * Your VMM has a vhost-user front end. To give a guest a virtio-mem device
- * whose KVM memslots exist only where memory is plugged, add three calls:
+ * whose KVM memslots exist only where memory is plugged, add three calls of
+ * libkvmvmem (kvmvmem(3)):
  *
- * 1. open("/dev/kvm-vmem")
- *    As with /dev/kvm, group kvm may.
+ * 1. kvmvmem_open()			[region_create() in region.c]
+ *    opens /dev/kvm-vmem. As with /dev/kvm, the group kvm may.
  *
- * 2. ioctl(KVM_VMEM_CREATE_REGION)	[region_create() in region.c]
- *    in the process that made the VM, with
+ * 2. kvmvmem_region_create()		[region_create() in region.c]
+ *    in the process that created the VM, with
  *    - the VM's fd,
- *    - the guest-physical range of the device. Make NO memslot there; if the
- *      guest can go into SMM, name that address space too,
+ *    - the guest-physical range of the device. Create NO memslot there; if the
+ *      guest can enter SMM, name that address space too,
  *    - the address of a mapping of that range's size. Back it by a memfd,
  *      MAP_SHARED | MAP_NORESERVE [memory.c]: your own devices DMA through the
- *      mapping, vmemd maps the memfd too and punches out what is unplugged,
- *    - as many memslot ids as the range has slots, which are the module's
+ *      mapping, vmemd maps the memfd too and punches holes for what is unplugged,
+ *    - as many memslot ids as the range has slots. The module uses these ids
  *      from now on.
  *    It returns the region's fd.
  *
- * 3. Hand region fd and memfd to vmemd	[vmemd.c]
- *    and connect a generic vhost-user front end to it: virtio device id 24,
- *    one queue, 56 bytes of configuration space [device.c; nothing else
- *    in this program knows what device it is].
- *    - Either start it: descriptors 3, 4, ... named region, memory,
- *      vhost-user (a connected socket) and control (a listening one) in
- *      LISTEN_FDNAMES, sd_listen_fds(3); vmemd_spawn(),
- *    - or connect to a running one: its control socket takes the method
- *      "attach" with the two descriptors, vmemd_attach().
- *    Share all guest memory with it, the region's memfd whole.
+ * 3. kvmvmem_vmemd_spawn() or kvmvmem_vmemd_attach()	[spawn() and attach() in device.c]
+ *    hands the region's fd and the memfd to a vmemd that is started, or to a
+ *    running one. Connect a generic vhost-user front end to it: virtio device id
+ *    24, one queue, 56 bytes of configuration space [device.c; nothing else in
+ *    this program knows what device it is]. Share all guest memory with it, the
+ *    region's memfd whole.
  *
- * That is all: plugging and unplugging goes from the guest's driver to vmemd
- * to the kernel, without the VMM. Whoever wants the guest to grow asks vmemd
- * (vmemctl resize). Keep your copy of the region's fd: if vmemd dies, hand it
- * to the next, and go on with the rings where they are [reconnect.c]; the state
- * of the region is in the kernel. When the process ends, the kernel cleans up
- * and vmemd ends too.
+ * Plugging and unplugging goes from the guest's driver to vmemd to the kernel,
+ * without the VMM. vmemctl resize asks vmemd to grow the guest. Keep your copy
+ * of the region's fd: if vmemd dies, hand it to the next one, and continue the
+ * rings where they are [reconnect.c]; the state of the region is in the kernel.
+ * When the process ends, the kernel removes the memslots and vmemd ends too.
  *
  * How this program runs
  * ---------------------

@@ -8,10 +8,15 @@
 
 #include "layout.h"
 #include "region.h"
-#include "vmemd.h"
 
 /* APIC ids of 8 bits, and no more guest than a test needs. */
 #define MAX_VCPUS 16
+
+/* Most --vmemd-arg options. */
+#define VMEMD_MAX_ARGS 32
+
+/* Longest name of a device; vmemd has the same limit. */
+#define DEVICE_NAME_MAX 31
 
 /**
  * struct device_options - what it asks for of a virtio-mem device

@@ -9,12 +9,12 @@
 #include "acpi.h"
 #include "boot.h"
 #include "device.h"
+#include "kvmvmem.h"
 #include "memory.h"
 #include "options.h"
 #include "serial.h"
 #include "util.h"
 #include "vcpu.h"
-#include "vmemd.h"
 
 void reboot_init(struct reboot *reboot)
 {
@@ -27,6 +27,16 @@ int reboot_open(struct reboot *reboot, int kvm_fd)
 	unsigned int i;
 	int ret;
 
+	if (reboot->control) {
+		struct kvmvmem_error reason;
+
+		ret = kvmvmem_vmemd_new(&reboot->vmemd, reboot->control,
+					&reason);
+		if (ret) {
+			error("%s", reason.text);
+			return ret;
+		}
+	}
 	reboot->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (reboot->done_fd < 0) {
 		ret = -errno;
@@ -64,6 +74,7 @@ static int load(const struct reboot *reboot)
 
 static int reset(struct reboot *reboot)
 {
+	struct kvmvmem_error reason;
 	unsigned int i;
 	int ret;
 
@@ -74,9 +85,11 @@ static int reset(struct reboot *reboot)
 
 		virtio_mmio_reset(&reboot->devices[i].virtio);
 		/* If vmemd cannot just now, the next system's driver can. */
-		if (reboot->control)
-			vmemd_system_reset(reboot->control,
-					   device->config->name);
+		if (reboot->vmemd &&
+		    kvmvmem_vmemd_system_reset(reboot->vmemd,
+					       device->config->name, false,
+					       &reason))
+			error("no system reset by vmemd: %s", reason.text);
 	}
 	serial_reset(reboot->serial);
 	ret = irqchip_reset(reboot->irqchip, reboot->vm_fd);
@@ -135,6 +148,7 @@ void reboot_close(struct reboot *reboot)
 	join(reboot);
 	for (i = 0; i < reboot->nr_vcpus; i++)
 		vcpu_state_free(&reboot->states[i]);
+	kvmvmem_vmemd_free(reboot->vmemd);
 	if (reboot->done_fd >= 0)
 		close(reboot->done_fd);
 	reboot_init(reboot);

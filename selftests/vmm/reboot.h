@@ -28,12 +28,14 @@
 #include "vcpu_state.h"
 
 struct device;
+struct kvmvmem_vmemd;
 struct memory;
 struct serial;
 struct vcpu;
 
 /**
- * struct reboot - what a reset is about; all but the last five set by who opens
+ * struct reboot - what a reset is about; the caller of
+ *	reboot_open() sets those up to @nr_vcpus
  * @options: what is loaded
  * @vm_fd: the VM
  * @memory: its memory
@@ -42,6 +44,7 @@ struct vcpu;
  * @devices: its @nr_devices virtio-mem devices
  * @control: vmemd's control socket, NULL if there is none
  * @vcpus: @nr_vcpus of them, none running yet
+ * @vmemd: for calls of @thread: calls on one object must not overlap
  * @states: what they begin with
  * @done_fd: eventfd, signalled when it is done, or has failed
  * @result: how it went, once it is
@@ -58,6 +61,7 @@ struct reboot {
 	const char *control;
 	struct vcpu *vcpus;
 	unsigned int nr_vcpus;
+	struct kvmvmem_vmemd *vmemd;
 	struct vcpu_state states[MAX_VCPUS];
 	int done_fd;
 	int result;

@@ -2,15 +2,12 @@
 #include "region.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/kvm_vmem.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "kvmvmem.h"
 #include "layout.h"
 #include "util.h"
-
-#define DEVICE_PATH "/dev/kvm-vmem"
 
 /*
  * A region starts where its first memslot may use the largest pages and Linux
@@ -64,19 +61,17 @@ int region_create(const struct region_config *config, int vm_fd, void *hva,
 		.block_size = config->block_size,
 		.slot_size = config->slot_size,
 	};
+	struct kvmvmem_error reason;
 	int device_fd, region_fd;
 
-	device_fd = open(DEVICE_PATH, O_RDWR | O_CLOEXEC);
+	device_fd = kvmvmem_open(&reason);
 	if (device_fd < 0) {
-		region_fd = -errno;
-		error_errno(errno, "%s (is kvm_vmem.ko loaded?)", DEVICE_PATH);
-		return region_fd;
+		error("%s", reason.text);
+		return device_fd;
 	}
-	region_fd = ioctl(device_fd, KVM_VMEM_CREATE_REGION, &create);
-	if (region_fd < 0) {
-		region_fd = -errno;
-		error_errno(errno, "KVM_VMEM_CREATE_REGION");
-	}
+	region_fd = kvmvmem_region_create(device_fd, &create, &reason);
+	if (region_fd < 0)
+		error("%s", reason.text);
 	close(device_fd);
 	return region_fd;
 }

@@ -69,6 +69,14 @@ struct vhost_user_queue {
 void vhost_user_init(struct vhost_user *vu);
 
 /**
+ * vhost_user_connect() - connect to a backend's socket
+ * @path: of the socket
+ *
+ * Return: the connection for vhost_user_open(), or a negative errno.
+ */
+int vhost_user_connect(const char *path);
+
+/**
  * vhost_user_open() - negotiate with a backend
  * @vu: the connection
  * @fd: a connected socket, which it takes over
