@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Who may do what: the region's descriptor is the authority over the region,
- * whoever holds it, and over nothing else.
+ * Permissions: the region's descriptor gives any process that has it control of
+ * the region, and of nothing else.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +18,7 @@
 #include "region.h"
 #include "tap.h"
 
-/* More than any process here has. */
+/* More descriptors than any process here has. */
 #define MAX_FD 256
 
 /* Blocks that the other process plugs and unplugs. */
@@ -26,7 +26,7 @@
 #define THEIRS_NR    7U
 #define THEIRS_LESS  3U
 
-/* Who the other process is. */
+/* Credentials of the other process. */
 enum other {
 	OTHER_ROOT,
 	OTHER_NOBODY,
@@ -42,7 +42,7 @@ static void become(enum other other)
 		tap_skip("no user namespaces: %s", strerror(errno));
 }
 
-/* In a process that began before the region was, and is sent its descriptor. */
+/* Runs in a process older than the region, which receives its descriptor. */
 static void use_received_fd(int socket, enum other other)
 {
 	struct vmem_nl_range theirs, less;
@@ -106,7 +106,10 @@ static int ignore_region(const struct vmem_nl_region *region, void *arg)
 	return 0;
 }
 
-/* In a process that knows the id, the guest address, and all but the fd. */
+/*
+ * Runs in a process that knows the region's id and address, but has no
+ * descriptor.
+ */
 static void use_no_fd(const struct kvm_vmem_create_region *args,
 		      struct vmem_nl *nl, bool may_read)
 {
@@ -155,7 +158,10 @@ static void others_may_not(const void *arg)
 		become(*other);
 		ASSERT_EQ(read(pair[1], &args, sizeof(args)), sizeof(args));
 		use_no_fd(&args, netlink_open(), *other == OTHER_ROOT);
-		/* Rights are judged when a request is sent. */
+		/*
+		 * Permissions are checked when a request is sent, not when the
+		 * socket is opened.
+		 */
 		use_no_fd(&args, opened_before, *other == OTHER_ROOT);
 		_exit(0);
 	}
@@ -176,7 +182,7 @@ static void closed_is_gone(const void *arg)
 	fd = dup(r.fd);
 	ASSERT_GE(fd, 0);
 	close(r.fd);
-	/* The region lives, but this number is no authority any more. */
+	/* The region still exists, but this descriptor is closed. */
 	EXPECT_ERR(region_plug(&r, 0, 1), EBADF);
 	r.fd = fd;
 	EXPECT_OK(region_plug(&r, 0, 1));
@@ -195,7 +201,7 @@ static void only_its_own_range(const void *arg)
 	(void)arg;
 	region_init(&r, AS_MASK_NORMAL);
 	backing_create(&boot, GUEST_PAGE);
-	/* A second region behind it, with a block plugged. */
+	/* A second region after it, with a block plugged. */
 	args = r.args;
 	args.guest_phys_addr += args.region_size;
 	args.first_slot += r.nr_slots;
@@ -253,7 +259,7 @@ static void is_not_the_vm(const void *arg)
 	args = r.args;
 	args.vm_fd = r.fd;
 	EXPECT_ERR(region_call_create(r.dev, &args), EINVAL);
-	/* Nor is it the device, or KVM. */
+	/* It is not accepted as the device or as a VM either. */
 	EXPECT_ERR(batch_call(r.fd, r.vm.fd, &batch, 0), ENOTTY);
 	copy = r.vm.fd;
 	r.vm.fd = r.fd;
@@ -304,7 +310,10 @@ static void pid_is_the_vmm(const void *arg)
 		EXPECT_OK(vmem_nl_region_get(r.nl, VMEM_NL_BY_FD(r.fd), &s,
 					     NULL));
 		EXPECT_EQ(s.pid, vmm);
-		/* A child's children, in a namespace where the VMM is not. */
+		/*
+		 * In a process of another pid namespace, which does not contain
+		 * the VMM.
+		 */
 		if (unshare(CLONE_NEWPID))
 			_exit(0);
 		pid = fork();
@@ -326,33 +335,33 @@ int main(void)
 	static const enum other root = OTHER_ROOT, nobody = OTHER_NOBODY,
 				ns = OTHER_NAMESPACE;
 	static const struct tap_case cases[] = {
-		{.name = "another process with the descriptor may",
+		{.name = "another process may use the descriptor",
 		 .run = holder_may,
 		 .arg = &root},
-		{.name = "a process without rights but the descriptor may",
+		{.name = "an unprivileged process may use the descriptor",
 		 .run = holder_may,
 		 .arg = &nobody},
-		{.name = "a process in other namespaces with it may",
+		{.name = "a process in other namespaces may use the descriptor",
 		 .run = holder_may,
 		 .arg = &ns},
 		{.name = "without the descriptor even root may only read",
 		 .run = others_may_not,
 		 .arg = &root},
-		{.name = "without the descriptor nobody may read",
+		{.name = "without the descriptor an unprivileged process may not read",
 		 .run = others_may_not,
 		 .arg = &nobody},
-		{.name = "root of a user namespace may not read either",
+		{.name = "without the descriptor root of a user namespace may not read",
 		 .run = others_may_not,
 		 .arg = &ns},
-		{.name = "a closed descriptor is no authority",
+		{.name = "a closed descriptor gives no control",
 		 .run = closed_is_gone},
-		{.name = "the descriptor reaches nothing outside its range",
+		{.name = "the descriptor gives no control outside its range",
 		 .run = only_its_own_range},
 		{.name = "the descriptor is neither the VM nor the device",
 		 .run = is_not_the_vm},
-		{.name = "the device's mode decides who opens it",
+		{.name = "the device's mode decides which users may open it",
 		 .run = device_mode},
-		{.name = "the region shows the VMM's pid, where it is in sight",
+		{.name = "the region shows the VMM's pid in the reader's namespace",
 		 .run = pid_is_the_vmm},
 	};
 

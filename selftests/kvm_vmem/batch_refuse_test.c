@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What a memslot batch refuses: with which errno, which entry it blames, and
- * that nothing of the batch is done then. For single entries the judge is KVM:
- * each is also given to KVM_SET_USER_MEMORY_REGION on a VM of its own.
+ * What a memslot batch refuses: the errno, the index of the bad entry, and that
+ * the batch then has no effect. KVM is the reference for single entries: each
+ * is also passed to KVM_SET_USER_MEMORY_REGION on a VM of its own.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +23,7 @@
 #define SLOT_SIZE (4 * GUEST_PAGE)
 #define MEM_SIZE  MIB(2)
 
-/* The memslots that every entry meets, and one id that is free. */
+/* The memslots that exist before each entry, and one unused id. */
 #define PLAIN_ID  1U
 #define PLAIN_GPA MIB(16)
 #define RO_ID	  2U
@@ -33,7 +33,7 @@
 #define FREE_ID	  10U
 #define FREE_GPA  MIB(24)
 
-/* Two good entries that come before the entry in question. */
+/* Two valid entries that precede the tested entry. */
 #define GOOD_ID	 20U
 #define GOOD_GPA MIB(32)
 #define NR_GOOD	 2U
@@ -41,20 +41,20 @@
 /* KVM's user memslots per address space on x86, checked below. */
 #define NR_IDS 32764U
 
-/* KVM_MEM_MAX_NR_PAGES: most pages of one memslot. */
+/* KVM_MEM_MAX_NR_PAGES: maximum number of pages of a memslot. */
 #define MAX_PAGES ((1ULL << 31) - 1)
 
-/* Newer than the headers of the oldest kernel this builds with. */
+/* Newer than the oldest kernel headers that this builds with. */
 #ifndef KVM_MEM_GUEST_MEMFD
 #define KVM_MEM_GUEST_MEMFD (1UL << 2)
 #endif
 
 /**
- * struct bench - what most cases begin with
+ * struct bench - fixture of most cases
  * @dev: /dev/kvm-vmem
  * @vm: a VM with PLAIN_ID, RO_ID and LOG_ID in it
  * @vcpu: its vCPU
- * @mem: backing: SLOT_SIZE for each id in turn
+ * @mem: backing: SLOT_SIZE for each id, in order
  * @batch: an empty batch
  */
 struct bench {
@@ -113,14 +113,15 @@ static void expect_untouched(struct bench *t)
 }
 
 /**
- * struct entry - one entry and what it earns
- * @name: what it is
- * @slot: as in struct kvm_userspace_memory_region
- * @flags: as there
+ * struct entry - one entry and the results that it must have
+ * @name: describes the entry
+ * @slot: see struct kvm_userspace_memory_region
+ * @flags: see struct kvm_userspace_memory_region
  * @gpa: guest_phys_addr
  * @size: memory_size
- * @mem_id: userspace_addr is that of this id's backing, plus @hva
- * @hva: see above; absolute if @mem_id is ABSOLUTE
+ * @mem_id: userspace_addr is @hva plus the address of this id's backing, or
+ * @hva alone if this is ABSOLUTE
+ * @hva: see @mem_id
  * @stock: errno of KVM_SET_USER_MEMORY_REGION
  * @batch: errno of a batch with this entry
  */
@@ -138,14 +139,14 @@ struct entry {
 
 #define ABSOLUTE 0xffffU
 
-/* An address of the kernel's half, and one that no paging mode has. */
+/* An address in the kernel's half, and one that no paging mode has. */
 #define KERNEL_HVA	  0xffff888000000000ULL
 #define NON_CANONICAL_HVA (1ULL << 63)
-/* Any address with room for the largest memslot. It need not be mapped. */
+/* An address with space for the largest memslot. It need not be mapped. */
 #define ROOMY_HVA TIB(1)
 
 static const struct entry entries[] = {
-	/* Taken by both. */
+	/* Accepted by both. */
 	{"create", FREE_ID, 0, FREE_GPA, SLOT_SIZE, FREE_ID, 0, 0, 0},
 	{"create with the highest id", NR_IDS - 1, 0, FREE_GPA, SLOT_SIZE,
 	 FREE_ID, 0, 0, 0},
@@ -246,7 +247,7 @@ static const struct entry entries[] = {
 	{"overlap in the SMM address space", SLOT(AS_SMM, FREE_ID), 0, 0,
 	 SLOT_SIZE, FREE_ID, 0, EEXIST, EEXIST},
 
-	/* What a batch does not do, or names more clearly. */
+	/* Not supported by a batch, or refused with a more specific errno. */
 	{"MOVE", PLAIN_ID, 0, FREE_GPA, SLOT_SIZE, PLAIN_ID, 0, 0, EINVAL},
 	{"MOVE by a page, over itself", PLAIN_ID, 0, PLAIN_GPA + GUEST_PAGE,
 	 SLOT_SIZE, PLAIN_ID, 0, 0, EINVAL},
@@ -295,8 +296,9 @@ static void judge_as_kvm_does(const void *arg)
 	}
 }
 
-/* The batch as it is earns @err, the entry at @bad_index is to blame. */
-/* Those of both address spaces. What is refused does not advance them. */
+/*
+ * Sum of both address spaces' generations. A refused batch does not raise it.
+ */
 static uint64_t generations(const struct bench *t)
 {
 	uint64_t sum = 0;
@@ -365,7 +367,9 @@ static void duplicate_ids(const void *arg)
 		  hva_of(&t, PLAIN_ID));
 	expect_refused(&t, EINVAL, 1);
 
-	/* The same number in the other address space is another id. */
+	/*
+	 * An id of the other address space with the same number is another id.
+	 */
 	tap_context("%s", "");
 	add_good(&t, 0);
 	batch_set(&t.batch, SLOT(AS_SMM, GOOD_ID), 0, GOOD_GPA, SLOT_SIZE,
@@ -404,7 +408,7 @@ static void overlap_inside_batch(const void *arg)
 		  hva_of(&t, FREE_ID));
 	expect_refused(&t, EEXIST, 1);
 
-	/* Without overlap the same entries are good. */
+	/* Without the overlap the same entries are valid. */
 	tap_context("%s", "");
 	batch_set(&t.batch, FREE_ID, 0, GOOD_GPA + SLOT_SIZE, SLOT_SIZE,
 		  hva_of(&t, FREE_ID));
@@ -442,7 +446,10 @@ static void too_many(const void *arg)
 
 	(void)arg;
 	bench_init(&t);
-	/* All the same slot, so that a limit not checked first is seen too. */
+	/*
+	 * All have the same id, so a limit that is not checked first is
+	 * noticed.
+	 */
 	for (i = 0; i < KVM_VMEM_MAX_BATCH + 1; i++)
 		batch_set(&t.batch, PLAIN_ID, KVM_MEM_LOG_DIRTY_PAGES,
 			  PLAIN_GPA, SLOT_SIZE, hva_of(&t, PLAIN_ID));
@@ -462,7 +469,7 @@ static void expect_bad_fd(struct bench *t, const char *what, int fd, int err)
 	EXPECT_ERR(batch_call(t->dev, fd, &t->batch, 0), err);
 	EXPECT_EQ(t->batch.bad_index, KVM_VMEM_NO_INDEX);
 	batch_reset(&t->batch);
-	/* Not even an empty batch is for what is not a VM. */
+	/* Even an empty batch is refused for a descriptor that is no VM. */
 	EXPECT_ERR(batch_call(t->dev, fd, &t->batch, 0), err);
 }
 
@@ -502,7 +509,7 @@ static void other_process(const void *arg)
 	pid = fork();
 	ASSERT_GE(pid, 0);
 	if (!pid) {
-		/* As KVM itself answers. */
+		/* KVM itself also fails with EIO. */
 		EXPECT_ERR(vm_delete_slot(&t.vm, PLAIN_ID), EIO);
 		EXPECT_ERR(batch_apply(t.dev, &t.vm, &t.batch), EIO);
 		EXPECT_EQ(t.batch.bad_index, KVM_VMEM_NO_INDEX);
@@ -573,7 +580,7 @@ static void entries_out_of_reach(const void *arg)
 	EXPECT_EQ(errno, EFAULT);
 }
 
-/* The argument with room for what a newer program may add. */
+/* The argument of a newer program, with unknown fields at its end. */
 struct larger_arg {
 	struct kvm_vmem_memslot_batch arg;
 	uint8_t tail[64];
@@ -626,13 +633,15 @@ static void argument_sizes(const void *arg)
 	EXPECT_OK(call_arg(&t, &a));
 	EXPECT_GUEST_MEMORY(&t.vcpu, GOOD_GPA, hva_of(&t, GOOD_ID));
 
-	/* There has been no version with less. */
+	/*
+	 * The first version ends with entry_size. No argument may be smaller.
+	 */
 	tap_context("smaller");
 	a = arg_of(&t);
 	a.arg.size = offsetof(struct kvm_vmem_memslot_batch, entry_size);
 	EXPECT_ERR(call_arg(&t, &a), EINVAL);
 
-	/* Nothing is written beyond the first version's end. */
+	/* Nothing is written beyond the end of the first version. */
 	tap_context("the first version's");
 	a = arg_of(&t);
 	a.arg.size = offsetof(struct kvm_vmem_memslot_batch, zapped);
@@ -669,7 +678,9 @@ static void unknown_flags(const void *arg)
 	expect_untouched(&t);
 }
 
-/* From here on a batch has entries of struct kvm_userspace_memory_region2. */
+/*
+ * The following batches have entries like struct kvm_userspace_memory_region2.
+ */
 struct long_entry {
 	struct kvm_userspace_memory_region region;
 	uint64_t guest_memfd_offset;
@@ -768,23 +779,24 @@ static void unknown_ioctl(const void *arg)
 	bench_init(&t);
 	EXPECT_EQ(ioctl(t.dev, _IO(KVM_VMEM_IOC, 0x7f), 0), -1);
 	EXPECT_EQ(errno, ENOTTY);
-	/* Not ours by number alone. */
+	/* KVM's command numbers are not accepted. */
 	EXPECT_EQ(ioctl(t.dev, KVM_CREATE_VM, 0), -1);
 	EXPECT_EQ(errno, ENOTTY);
 }
 
 /*
- * All or nothing: a large batch of everything with one bad entry. The layout
- * before: even slots of both address spaces, every fourth of them logging.
+ * All or nothing: a large batch of all kinds of changes with one bad entry. The
+ * initial layout: even slots in both address spaces, every fourth with dirty
+ * logging.
  */
 #define NR_SLOTS    96U
 #define ROLLBACK_ID 100U
 #define SLOT_GPA(i) (GIB(1) + (i)*2 * SLOT_SIZE)
 
 enum bad_kind {
-	BAD_OVERLAP, /* seen when the layout is judged */
-	BAD_REACH, /* KVM's x86 code refuses it as it makes the memslot */
-	BAD_MEMORY, /* metadata no machine of this size can hold */
+	BAD_OVERLAP, /* detected when the layout is judged */
+	BAD_REACH, /* refused by KVM's x86 code when it prepares it */
+	BAD_MEMORY, /* metadata beyond this machine's memory */
 };
 
 struct rollback {
@@ -831,7 +843,10 @@ static void expect_rollback_layout(struct bench *t)
 	vcpu_set_smm(&t->vcpu, false);
 }
 
-/* A third deleted, a third flipped, the rest left; the odd ones created. */
+/*
+ * Of the even slots, delete a third, flip a third, keep the rest; create the
+ * odd.
+ */
 static void add_rollback_changes(struct bench *t, unsigned int as,
 				 unsigned int i)
 {
@@ -877,8 +892,9 @@ static void all_or_nothing(const void *arg)
 					(void *)ROOMY_HVA);
 
 		if (got != -ENOMEM)
-			tap_skip("here KVM has the memory for %llu pages",
-				 MAX_PAGES);
+			tap_skip(
+				"this machine has enough memory for the metadata of %llu pages",
+				MAX_PAGES);
 	}
 	for (as = AS_NORMAL; as <= AS_SMM; as++)
 		for (i = 0; i < NR_SLOTS; i += 2)
@@ -910,7 +926,7 @@ static void all_or_nothing(const void *arg)
 		expect_rollback_layout(&t);
 	}
 
-	/* Without the bad one, which is the last, the batch is good. */
+	/* Without the bad entry, which is the last, the batch is valid. */
 	t.batch.nr--;
 	EXPECT_OK(batch_apply(t.dev, &t.vm, &t.batch));
 	for (i = 0; i < NR_SLOTS; i++) {
@@ -924,33 +940,35 @@ static void all_or_nothing(const void *arg)
 }
 
 static const struct rollback rollbacks[] = {
-	{"all or nothing: an overlap first, amid or last", BAD_OVERLAP, EEXIST},
-	{"all or nothing: a memslot out of the CPU's reach", BAD_REACH, EINVAL},
+	{"all or nothing: an overlap first, in the middle or last", BAD_OVERLAP,
+	 EEXIST},
+	{"all or nothing: a memslot beyond the CPU's address width", BAD_REACH,
+	 EINVAL},
 	{"all or nothing: metadata runs out of memory", BAD_MEMORY, ENOMEM},
 };
 
 static const struct tap_case whole_batch_cases[] = {
-	{.name = "one id twice is EINVAL, the second is to blame",
+	{.name = "a repeated id is EINVAL, at the second entry",
 	 .run = duplicate_ids},
 	{.name = "overlap is judged on the final layout",
 	 .run = overlap_inside_batch},
-	{.name = "the first of several bad entries is to blame",
+	{.name = "of several bad entries the first is reported",
 	 .run = blames_first},
 	{.name = "more than KVM_VMEM_MAX_BATCH entries are EMSGSIZE",
 	 .run = too_many},
-	{.name = "what is not a VM is EBADF or EINVAL", .run = not_a_vm},
+	{.name = "a descriptor that is no VM is EBADF or EINVAL",
+	 .run = not_a_vm},
 	{.name = "another process' VM is EIO, as in KVM", .run = other_process},
 	{.name = "entries that cannot be read are EFAULT",
 	 .run = entries_out_of_reach},
-	{.name = "smaller and larger arguments are understood",
+	{.name = "smaller and larger arguments are accepted",
 	 .run = argument_sizes},
 	{.name = "unknown flags and reserved fields are EINVAL",
 	 .run = unknown_flags},
-	{.name = "entries of a size that cannot be are EINVAL",
-	 .run = bad_entry_sizes},
-	{.name = "entries may be longer, if what is not known of them is 0",
+	{.name = "an invalid entry size is EINVAL", .run = bad_entry_sizes},
+	{.name = "entries may be longer if their unknown bytes are 0",
 	 .run = longer_entries},
-	{.name = "guest_memfd of a long entry counts with its flag only",
+	{.name = "guest_memfd of a long entry is only used with its flag",
 	 .run = entries_with_memfd},
 	{.name = "an unknown ioctl is ENOTTY", .run = unknown_ioctl},
 };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What a memslot batch does, as the guest and KVM's own calls see it. What it
- * refuses is in batch_refuse_test.c.
+ * Effects of a memslot batch, as seen by the guest and by KVM's own calls.
+ * batch_refuse_test.c tests what a batch refuses.
  */
 #include <errno.h>
 #include <linux/kvm_vmem.h>
@@ -17,21 +17,21 @@
 
 #define BASE_GPA  MIB(16)
 #define SLOT_SIZE (4 * GUEST_PAGE)
-/* Memslots lie with holes between them, where the guest must find nothing. */
+/* Memslots are separated by holes, in which the guest must find no memory. */
 #define STRIDE	  (2 * SLOT_SIZE)
 #define NR_SLOTS  16U
 #define FIRST_ID  1U
 #define SLOT_BITS (SLOT_SIZE / GUEST_PAGE)
 
-/* Full batches make 65,528 memslots, one by one in KVM's metadata. */
+/* A full batch creates 65,528 memslots, each with its own metadata. */
 #define FULL_BATCH_TIMEOUT_S 600
 
 /**
- * struct bench - what most cases begin with
+ * struct bench - fixture of most cases
  * @dev: /dev/kvm-vmem
  * @vm: a VM
  * @vcpu: its vCPU
- * @mem: backing for NR_SLOTS memslots and as many again
+ * @mem: backing for 2 * NR_SLOTS memslots
  * @batch: an empty batch
  */
 struct bench {
@@ -51,7 +51,7 @@ static void bench_init(struct bench *t, unsigned int vm_flags)
 	batch_init(&t->batch);
 }
 
-/* Cases that are run in two modes have a mode's VM flags as argument. */
+/* VM flags of a case that runs in two modes, passed as its argument. */
 static unsigned int mode_of(const void *arg)
 {
 	return arg ? *(const unsigned int *)arg : 0;
@@ -74,7 +74,7 @@ static void add_slot(struct bench *t, unsigned int as, unsigned int i,
 		  SLOT_SIZE, hva_of(t, i));
 }
 
-/* Apply and begin anew. */
+/* Apply the batch and clear it. */
 static void apply(struct bench *t)
 {
 	ASSERT_OK(batch_apply(t->dev, &t->vm, &t->batch));
@@ -90,7 +90,7 @@ static void create_slots(struct bench *t, unsigned int as, uint32_t flags)
 	apply(t);
 }
 
-/* The guest sees slot @i at its place, whole, and nothing beside it. */
+/* The guest finds all of slot @i at its place, and no memory beside it. */
 static void expect_slot(struct bench *t, unsigned int i)
 {
 	uint64_t last = SLOT_SIZE - sizeof(uint64_t);
@@ -146,7 +146,7 @@ static void deletes(const void *arg)
 	}
 }
 
-/* That VM_ZAP_SLOTS is what it says, and the default is the other. */
+/* VM_ZAP_SLOTS and the default drop the mappings that they should. */
 static void zaps_as_the_vm_wants(const void *arg)
 {
 	struct bench t;
@@ -157,7 +157,7 @@ static void zaps_as_the_vm_wants(const void *arg)
 	create_slots(&t, AS_NORMAL, 0);
 	for (i = 0; i < NR_SLOTS; i++)
 		expect_slot(&t, i);
-	/* With shadow paging there is no more mapped than the last page. */
+	/* With shadow paging only the last accessed page is mapped. */
 	EXPECT_GUEST_MEMORY(&t.vcpu, gpa_of(0), hva_of(&t, 0));
 	mapped = vm_stat(&t.vm, "pages_4k");
 	EXPECT_GT(mapped, 0U);
@@ -165,7 +165,7 @@ static void zaps_as_the_vm_wants(const void *arg)
 		batch_delete(&t.batch, FIRST_ID + i);
 	apply(&t);
 	EXPECT_LT(vm_stat(&t.vm, "pages_4k"), mapped);
-	/* The boot memory is mapped still. */
+	/* The boot memory is still mapped. */
 	if (arg)
 		EXPECT_GT(vm_stat(&t.vm, "pages_4k"), 0U);
 	else
@@ -179,7 +179,10 @@ static void deletes_by_size_alone(const void *arg)
 	(void)arg;
 	bench_init(&t, 0);
 	create_slots(&t, AS_NORMAL, 0);
-	/* As in KVM, size 0 deletes the id, whatever address is beside it. */
+	/*
+	 * As in KVM, size 0 deletes the id, whatever its address fields
+	 * contain.
+	 */
 	batch_set(&t.batch, FIRST_ID, 0, gpa_of(1), 0, hva_of(&t, 1));
 	apply(&t);
 	expect_hole(&t, 0);
@@ -209,7 +212,10 @@ static void sees_through_cached_mmio(const void *arg)
 
 	bench_init(&t, mode_of(arg));
 	for (round = 0; round < 20; round++) {
-		/* Twice: KVM caches the first and answers the second by it. */
+		/*
+		 * Twice: KVM caches the first access and answers the second
+		 * from the cache.
+		 */
 		EXPECT_GUEST_MMIO(&t.vcpu, gpa_of(0));
 		EXPECT_GUEST_MMIO(&t.vcpu, gpa_of(0));
 		add_slot(&t, AS_NORMAL, 0, 0);
@@ -246,7 +252,7 @@ static void far_addresses(const void *arg)
 
 	(void)arg;
 	bench_init(&t, 0);
-	/* Some CPUs have 40 bits of address, or 39. */
+	/* Some CPUs have only 39 or 40 bits of guest address. */
 	while (nr > 1 && vm_max_gpa(&t.vm) < gpas[nr - 1] + SLOT_SIZE)
 		nr--;
 	for (i = 0; i < nr; i++)
@@ -260,7 +266,7 @@ static void far_addresses(const void *arg)
 	}
 }
 
-/* Fetch the dirty bitmap of slot @i, which fits one word. */
+/* Fetch the dirty bitmap of slot @i, which fits in one word. */
 static int dirty_pages(const struct bench *t, unsigned int i, uint64_t *bits)
 {
 	*bits = 0;
@@ -304,7 +310,10 @@ static void flips_log_on_and_off(const void *arg)
 	(void)arg;
 	bench_init(&t, 0);
 	create_slots(&t, AS_NORMAL, 0);
-	/* Mapped writable before: the flip must take that away. */
+	/*
+	 * The pages are mapped writable before; the flip must write-protect
+	 * them.
+	 */
 	for (i = 0; i < NR_SLOTS; i++)
 		for (page = 0; page < SLOT_BITS; page++)
 			guest_touches_page(&t, i, page);
@@ -343,7 +352,10 @@ static void flip_keeps_dirty_bits_of_others(const void *arg)
 	guest_touches_page(&t, 0, 2);
 	guest_touches_page(&t, 1, 1);
 
-	/* Slot 0 is named but stays, slot 1 is not named, slot 2 is flipped. */
+	/*
+	 * Slot 0 is an entry without change, slot 1 no entry, slot 2 is
+	 * flipped.
+	 */
 	add_slot(&t, AS_NORMAL, 0, KVM_MEM_LOG_DIRTY_PAGES);
 	add_slot(&t, AS_NORMAL, 2, 0);
 	batch_delete(&t.batch, FIRST_ID + 3);
@@ -391,7 +403,10 @@ static void mixes_all_kinds(const void *arg)
 	batch_delete(&t.batch, FIRST_ID + 0);
 	add_slot(&t, AS_NORMAL, 1, KVM_MEM_LOG_DIRTY_PAGES);
 	add_slot(&t, AS_NORMAL, 2, 0);
-	/* A new memslot where there was none, one where another goes. */
+	/*
+	 * One new memslot in a free range, one in the range of a deleted
+	 * memslot.
+	 */
 	batch_set(&t.batch, FIRST_ID + NR_SLOTS, 0, gpa_of(NR_SLOTS), SLOT_SIZE,
 		  hva_of(&t, NR_SLOTS));
 	batch_set(&t.batch, FIRST_ID + NR_SLOTS + 1, KVM_MEM_LOG_DIRTY_PAGES,
@@ -421,7 +436,7 @@ static void exchanges_backings(const void *arg)
 	create_slots(&t, AS_NORMAL, 0);
 	for (i = 0; i < NR_SLOTS; i++)
 		expect_slot(&t, i);
-	/* Every range gets another id and the backing of its neighbour. */
+	/* Each range gets another id and the backing of its neighbour. */
 	for (i = 0; i < NR_SLOTS; i++) {
 		batch_set(&t.batch, FIRST_ID + NR_SLOTS + i, 0, gpa_of(i),
 			  SLOT_SIZE, hva_of(&t, i ^ 1));
@@ -439,12 +454,12 @@ static void splits_and_joins(const void *arg)
 	unsigned int i;
 
 	bench_init(&t, mode_of(arg));
-	/* One memslot of all... */
+	/* A single memslot... */
 	batch_set(&t.batch, FIRST_ID, 0, BASE_GPA, size, t.mem.hva);
 	apply(&t);
 	EXPECT_GUEST_MEMORY(&t.vcpu, BASE_GPA + size - 8, hva_of(&t, 16) - 8);
 
-	/* ... becomes many, in reverse order with every third left out... */
+	/* ... becomes many, in reverse order and without every third... */
 	batch_delete(&t.batch, FIRST_ID);
 	for (i = NR_SLOTS; i-- > 0;)
 		if (i % 3)
@@ -460,7 +475,9 @@ static void splits_and_joins(const void *arg)
 			EXPECT_GUEST_MMIO(&t.vcpu, BASE_GPA + i * SLOT_SIZE);
 	}
 
-	/* ... and one again, that begins and ends inside of what goes. */
+	/*
+	 * ... and a single one again, whose ends lie within deleted memslots.
+	 */
 	for (i = 0; i < NR_SLOTS; i++)
 		if (i % 3)
 			batch_delete(&t.batch, FIRST_ID + 1 + i);
@@ -482,7 +499,10 @@ static void both_address_spaces(const void *arg)
 	bench_init(&t, VM_SMM | mode_of(arg));
 	for (i = 0; i < NR_SLOTS; i++) {
 		add_slot(&t, AS_NORMAL, i, 0);
-		/* Same ids and addresses, other backing; every second only. */
+		/*
+		 * Same ids and addresses with other backing, for every second
+		 * slot.
+		 */
 		if (i % 2)
 			batch_set(&t.batch, SLOT(AS_SMM, FIRST_ID + i), 0,
 				  gpa_of(i), SLOT_SIZE,
@@ -500,7 +520,7 @@ static void both_address_spaces(const void *arg)
 			expect_hole(&t, i);
 	}
 
-	/* Create in one, delete in the other. */
+	/* Create in one address space, delete in the other. */
 	for (i = 0; i < NR_SLOTS; i++) {
 		batch_delete(&t.batch, SLOT(AS_NORMAL, FIRST_ID + i));
 		if (i % 2 == 0)
@@ -602,7 +622,7 @@ static void validates_only(const void *arg)
 			expect_hole(&t, i);
 	}
 
-	/* What was judged good is. */
+	/* The batch that VALIDATE_ONLY accepted succeeds. */
 	apply(&t);
 	for (i = 0; i < NR_SLOTS; i++)
 		if (i < NR_SLOTS / 4)
@@ -626,7 +646,7 @@ static void stock_calls_on_batch_slots(const void *arg)
 	guest_touches_page(&t, 0, 1);
 	EXPECT_OK(dirty_pages(&t, 0, &bits));
 	EXPECT_EQ(bits, 1 << 1);
-	/* MOVE, into the hole behind. */
+	/* MOVE into the hole after it. */
 	EXPECT_OK(vm_set_region(&t.vm, FIRST_ID + 1, 0, gpa_of(1) + SLOT_SIZE,
 				SLOT_SIZE, hva_of(&t, 1)));
 	expect_hole(&t, 1);
@@ -674,7 +694,7 @@ static void batch_on_stock_slots(const void *arg)
 	EXPECT_EQ(bits, 1 << 1);
 }
 
-/* The boot memslot itself: the stubs the guest runs are in what is replaced. */
+/* Replaces the boot memslot, which contains the code that the vCPU runs. */
 static void replaces_memory_the_vcpu_runs_in(const void *arg)
 {
 	struct bench t;
@@ -695,13 +715,13 @@ static void replaces_memory_the_vcpu_runs_in(const void *arg)
 }
 
 /**
- * struct reader - a thread whose vCPU reads and writes one kept memslot
+ * struct reader - a thread whose vCPU reads and writes a memslot that stays
  * @vcpu: its vCPU
- * @gpa: where
- * @accesses: made so far
+ * @gpa: address that it accesses
+ * @accesses: number of accesses
  * @mmio: accesses that found no memory
- * @lost: reads that did not give what was written before
- * @stop: end
+ * @lost: reads that did not return the value written before
+ * @stop: ask the thread to end
  */
 struct reader {
 	struct vcpu vcpu;
@@ -732,7 +752,10 @@ static void *reader_run(void *arg)
 
 static void kept_slot_stays_under_running_vcpu(const void *arg)
 {
-	/* So many batches, and until the reader had so many accesses. */
+	/*
+	 * At least this many batches, and until the reader has made this many
+	 * accesses.
+	 */
 	const unsigned int min_rounds = 50, min_accesses = 500;
 	struct reader r = {.gpa = gpa_of(NR_SLOTS)};
 	pthread_t thread;
@@ -778,7 +801,9 @@ static void full_batch(const void *arg)
 	ASSERT_EQ(vm_check_extension(&vm, KVM_CAP_MULTI_ADDRESS_SPACE), 2);
 	ASSERT_EQ(2 * max, KVM_VMEM_MAX_BATCH);
 
-	/* The last of each address space logs, so that KVM tells it is there.
+	/*
+	 * Dirty logging on the last memslot of each address space shows that it
+	 * exists.
 	 */
 	for (as = AS_NORMAL; as <= AS_SMM; as++) {
 		for (id = 0; id < (unsigned int)max; id++) {
@@ -796,7 +821,10 @@ static void full_batch(const void *arg)
 		uint64_t bits;
 
 		EXPECT_OK(vm_dirty_log(&vm, SLOT(as, max - 1), &bits));
-		/* All are there: each again is EINVAL for another address. */
+		/*
+		 * All exist: changing the size of an existing memslot is
+		 * EINVAL.
+		 */
 		for (id = 0; id < (unsigned int)max; id += 1009)
 			EXPECT_ERR(vm_set_region(&vm, SLOT(as, id), 0,
 						 BASE_GPA + id * GUEST_PAGE,
@@ -817,10 +845,10 @@ int main(void)
 		 .run = creates},
 		{.name = "a batch deletes memslots, others stay",
 		 .run = deletes},
-		{.name = "size 0 deletes whatever address is given",
+		{.name = "size 0 deletes, whatever the address",
 		 .run = deletes_by_size_alone},
 		{.name = "ids can be used again", .run = reuses_ids},
-		{.name = "cached MMIO gives way to memory and comes back",
+		{.name = "cached MMIO is dropped when memory appears, and returns",
 		 .run = sees_through_cached_mmio},
 		{.name = "a batch creates read-only memslots", .run = readonly},
 		{.name = "a batch creates memslots far above 4 GiB",
@@ -831,7 +859,7 @@ int main(void)
 		 .run = flips_log_on_and_off},
 		{.name = "a flip loses no dirty bit of other memslots",
 		 .run = flip_keeps_dirty_bits_of_others},
-		{.name = "logging begins all dirty where the VM wants that",
+		{.name = "logging begins with all pages dirty if the VM asks for it",
 		 .run = log_initially_set},
 		{.name = "creates, deletes and flips mix",
 		 .run = mixes_all_kinds},
@@ -843,8 +871,8 @@ int main(void)
 		 .run = both_address_spaces},
 		{.name = "dirty logging works in the SMM address space",
 		 .run = smm_dirty_log},
-		{.name = "an empty batch is taken", .run = empty},
-		{.name = "entries that change nothing are taken",
+		{.name = "an empty batch is accepted", .run = empty},
+		{.name = "entries that change nothing are accepted",
 		 .run = changes_nothing},
 		{.name = "VALIDATE_ONLY changes nothing",
 		 .run = validates_only},
@@ -852,16 +880,16 @@ int main(void)
 		 .run = stock_calls_on_batch_slots},
 		{.name = "batches work on memslots made by KVM's own call",
 		 .run = batch_on_stock_slots},
-		{.name = "the memory a vCPU runs in is replaced",
+		{.name = "the memory that a vCPU executes is replaced",
 		 .run = replaces_memory_the_vcpu_runs_in},
-		{.name = "a memslot that stays is never missed by a running vCPU",
+		{.name = "a running vCPU never misses a memslot that stays",
 		 .run = kept_slot_stays_under_running_vcpu},
 		{.name = "a batch fills and empties all memslots of a VM",
 		 .run = full_batch,
 		 .timeout_s = FULL_BATCH_TIMEOUT_S},
 		{.name = "a delete drops all mappings",
 		 .run = zaps_as_the_vm_wants},
-		{.name = "slot by slot: a delete drops its mappings only",
+		{.name = "slot by slot: a delete drops only its own mappings",
 		 .run = zaps_as_the_vm_wants,
 		 .arg = &zap_slots},
 		{.name = "slot by slot: a batch deletes memslots, others stay",
@@ -870,7 +898,7 @@ int main(void)
 		{.name = "slot by slot: ids can be used again",
 		 .run = reuses_ids,
 		 .arg = &zap_slots},
-		{.name = "slot by slot: cached MMIO gives way to memory and comes back",
+		{.name = "slot by slot: cached MMIO is dropped when memory appears, and returns",
 		 .run = sees_through_cached_mmio,
 		 .arg = &zap_slots},
 		{.name = "slot by slot: creates, deletes and flips mix",
@@ -888,10 +916,10 @@ int main(void)
 		{.name = "slot by slot: batches work on memslots made by KVM's own call",
 		 .run = batch_on_stock_slots,
 		 .arg = &zap_slots},
-		{.name = "slot by slot: the memory a vCPU runs in is replaced",
+		{.name = "slot by slot: the memory that a vCPU executes is replaced",
 		 .run = replaces_memory_the_vcpu_runs_in,
 		 .arg = &zap_slots},
-		{.name = "slot by slot: a memslot that stays is never missed by a running vCPU",
+		{.name = "slot by slot: a running vCPU never misses a memslot that stays",
 		 .run = kept_slot_stays_under_running_vcpu,
 		 .arg = &zap_slots},
 	};

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Who pays for the module's memory: what a VMM sizes is charged to its memory
- * cgroup, nothing is held while a lock is waited for that the VMM can hold as
- * long as it likes, whoever waits for it can be killed, a VMM at its limit can
- * delete memslots, and what it takes beyond its limit for that it gives back.
+ * Which memory cgroup the module's memory is charged to. Memory whose size the
+ * VMM determines is charged to the VMM. A caller that waits for a lock holds no
+ * memory, since the VMM can hold the lock for as long as it likes, and the
+ * caller can be killed. A VMM at its limit can delete memslots; the memory that
+ * this needs beyond the limit is returned.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -34,21 +35,24 @@
 #include "tracing.h"
 #include "userfault.h"
 
-/* Memory that others of the machine take and give back meanwhile. */
+/* Memory that others on the machine allocate and free in the meantime. */
 #define NOISE MIB(1)
 
 #define WAITERS	    100U
 #define CGROUP_SIZE MIB(64)
 
-/* What the vCPU faults on, and what holds the lock until that has come. */
+/*
+ * The memslot that the vCPU faults on, and the one whose change holds the lock
+ * until the fault is resolved.
+ */
 #define HELD_SLOT 100U
-/* A memslot that there is not. */
+/* An unused id. */
 #define NO_SLOT	  102U
 #define HELD_GPA  GIB(6)
 #define LOCK_SLOT 101U
 #define LOCK_GPA  GIB(7)
 
-/* How long to wait for what comes at once, or never: a bound on a failure. */
+/* Time limit for a wait that is short unless the test fails. */
 #define PATIENCE_S 30U
 #define TICK_US	   10000U
 
@@ -58,12 +62,12 @@
  * @vcpu: waits for @page, so that no grace period ends
  * @mem: memory for memslots
  * @dev: /dev/kvm-vmem
- * @uffd: where @page is asked for
- * @page: memory of a memslot, missing
+ * @uffd: userfaultfd that handles @page
+ * @page: a missing page of a memslot
  * @reader: runs @vcpu
  * @locker: holds slots_lock and waits for a grace period
  * @locker_id: its thread id, once it runs
- * @released: @locker has got it
+ * @released: @locker has its grace period
  */
 struct holder {
 	struct vm vm;
@@ -98,7 +102,7 @@ static void *hold_lock(void *arg)
 	return NULL;
 }
 
-/* Threads of a process that wait in the kernel, and no signal ends it. */
+/* Number of threads of a process in uninterruptible sleep. */
 static unsigned int threads_in_kernel(const char *process)
 {
 	struct dirent *entry;
@@ -117,14 +121,14 @@ static unsigned int threads_in_kernel(const char *process)
 	return nr;
 }
 
-/* Wait until so many threads of a process wait in the kernel. */
+/* Wait until this many threads of a process are in uninterruptible sleep. */
 static void await_in_kernel(const char *process, unsigned int nr)
 {
 	while (threads_in_kernel(process) < nr)
 		usleep(TICK_US);
 }
 
-/* Make a VM. */
+/* Create a VM. */
 static void holder_init(struct holder *h)
 {
 	*h = (struct holder){.dev = kvm_vmem_open()};
@@ -170,10 +174,10 @@ static void holder_release(struct holder *h)
 }
 
 /**
- * struct waiters - threads that call at the same time, once told to
+ * struct waiters - threads that make a call at the same time
  * @h: their VM
- * @entries: the largest batch there can be; NULL for KVM's own call
- * @go: they may call
+ * @entries: entries of a batch of maximum size; NULL for KVM's own call
+ * @go: the threads may call
  */
 struct waiters {
 	struct holder *h;
@@ -188,7 +192,10 @@ static void *call_and_wait(void *arg)
 
 	while (!flag_is_set(&w->go))
 		usleep(TICK_US);
-	/* There is nothing to delete, or memslot 0 is in it more than once. */
+	/*
+	 * Either the id to delete is unused, or memslot 0 is in the batch more
+	 * than once.
+	 */
 	if (w->entries)
 		EXPECT_ERR(batch_call(w->h->dev, w->h->vm.fd, &b, 0), EINVAL);
 	else
@@ -198,7 +205,7 @@ static void *call_and_wait(void *arg)
 	return NULL;
 }
 
-/* Bytes of the machine that are gone and that nobody is charged for. */
+/* Used memory of the machine that is not charged to the cgroup. */
 static uint64_t uncharged(void)
 {
 	return meminfo("MemTotal") - meminfo("MemAvailable") - cgroup_current();
@@ -207,8 +214,8 @@ static uint64_t uncharged(void)
 /*
  * Let WAITERS threads wait for a VM's lock.
  *
- * Return: by how many bytes the uncharged memory has grown. Noise goes away
- * again, so it is measured until it is below @bound, or for PATIENCE_S.
+ * Return: growth of the uncharged memory in bytes. Noise is temporary, so the
+ * growth is measured until it is below @bound, or for PATIENCE_S.
  */
 static uint64_t growth(struct kvm_userspace_memory_region *entries,
 		       uint64_t bound)
@@ -241,8 +248,8 @@ static uint64_t growth(struct kvm_userspace_memory_region *entries,
 }
 
 /*
- * A kernel with checkers on takes memory of its own for each thread that waits.
- * KVM's own call shows how much: it allocates nothing before it has the lock.
+ * A kernel with debugging options allocates memory for each waiting thread.
+ * KVM's own call is the reference: it allocates nothing before it has the lock.
  */
 static void waiters_hold_no_memory(const void *arg)
 {
@@ -265,7 +272,7 @@ static void waiters_hold_no_memory(const void *arg)
 	cgroup_leave();
 }
 
-/* Requests of a region that may wait, as kmod/region.c has it, but for one. */
+/* Requests of a region that may wait in addition to one, see kmod/region.c. */
 #define WAITING 63U
 
 static void describe_region(const struct holder *h, struct region *r)
@@ -290,9 +297,8 @@ static void describe_region(const struct holder *h, struct region *r)
 }
 
 /*
- * What requests hold while they wait is charged to nobody. A handler that
- * charged it would hold netlink's lock while a sender over memory.high is made to
- * sleep.
+ * The memory of waiting requests is not charged. A handler that charged it
+ * would hold netlink's lock while a sender above memory.high is made to sleep.
  */
 static void requests_charge_nobody(const void *arg)
 {
@@ -306,7 +312,9 @@ static void requests_charge_nobody(const void *arg)
 	(void)arg;
 	if (!cgroup_enter())
 		tap_skip("no memory cgroup");
-	/* Errors come without a copy of the request: all fit the socket. */
+	/*
+	 * Errors without a copy of the request, so that all fit in the socket.
+	 */
 	ASSERT_EQ(
 		mnl_socket_setsockopt(socket, NETLINK_CAP_ACK, &on, sizeof(on)),
 		0);
@@ -314,7 +322,7 @@ static void requests_charge_nobody(const void *arg)
 	describe_region(&h, &r);
 	region_create(&r);
 	holder_hold(&h);
-	/* The buffer that requests are made in is this process's. */
+	/* The buffer for a request is charged to this process. */
 	request_long_plug(socket, &r, 0);
 	before = cgroup_current();
 	for (i = 0; i < WAITING; i++)
@@ -330,7 +338,9 @@ static void requests_charge_nobody(const void *arg)
 	cgroup_leave();
 }
 
-/* A call that waits for slots_lock, in a process with the VMM's memory. */
+/*
+ * A call that waits for slots_lock, in a process that shares the VMM's memory.
+ */
 struct call {
 	struct holder *h;
 	int (*run)(struct holder *h);
@@ -395,13 +405,13 @@ static void waiters_can_be_killed(const void *arg)
 	holder_release(&h);
 }
 
-/* This process is not the one to be killed for memory. */
+/* Exempt this process from the OOM killer. */
 static void be_spared(void)
 {
 	kernel_write("/proc/self/oom_score_adj", "-1000");
 }
 
-/* Memslots of one page from an id on, with guest addresses to match. */
+/* Guest addresses of memslots of one page, by id. */
 #define PAGE_GPA(id) (GIB(16) + (uint64_t)(id)*GUEST_PAGE)
 
 static void add_pages(struct batch *b, const struct backing *mem,
@@ -415,12 +425,12 @@ static void add_pages(struct batch *b, const struct backing *mem,
 			  mem->hva);
 }
 
-/* More of the stack than the calls below take. */
+/* More stack than the calls below need. */
 #define STACK_SIZE KIB(256)
 
 /*
- * Touch all that this process may touch later. A fault that finds no memory in a
- * cgroup in which nobody may be killed is tried again for ever.
+ * Fault in all memory that this process may access later. In a cgroup without a
+ * killable process, a fault without memory is retried for ever.
  */
 static void __attribute__((noinline)) fault_all_in(void)
 {
@@ -431,7 +441,7 @@ static void __attribute__((noinline)) fault_all_in(void)
 	ASSERT_OK(mlockall(MCL_CURRENT));
 }
 
-/* Make memslots from an id on until there is no more room. Return: how many. */
+/* Create memslots from an id on until memory runs out. Return: their number. */
 static unsigned int fill_up(const struct vm *vm, const struct backing *mem,
 			    unsigned int first)
 {
@@ -444,8 +454,8 @@ static unsigned int fill_up(const struct vm *vm, const struct backing *mem,
 }
 
 /*
- * Take what the cgroup still has room for, by memslots from an id on. Then even
- * to read a file of /proc takes more.
+ * Use up the cgroup's memory with memslots from an id on. Afterwards even
+ * reading a file in /proc would need more.
  */
 static unsigned int fill_cgroup(const struct vm *vm, const struct backing *mem,
 				unsigned int first, uint64_t *limit)
@@ -456,16 +466,18 @@ static unsigned int fill_cgroup(const struct vm *vm, const struct backing *mem,
 	return fill_up(vm, mem, first);
 }
 
-/* More than there are INVALID copies for at the limit, and all of the spare. */
+/*
+ * More than there are free INVALID copies at the limit, plus all of the spare.
+ */
 #define MANY	   4096U
 #define MANY_FIRST 1000U
 #define NEXT_FIRST (MANY_FIRST + MANY)
 #define FILL_FIRST (NEXT_FIRST + MANY)
 
 /*
- * Make a VM with @nr memslots from MANY_FIRST on.
- * @create: the batch that has made them
- * @delete: one that deletes them
+ * Create a VM with @nr memslots from MANY_FIRST on.
+ * @create: the batch that created them
+ * @delete: a batch that deletes them
  *
  * Return: the module's device.
  */
@@ -506,7 +518,7 @@ static void a_full_cgroup_can_delete(const void *arg)
 
 	EXPECT_ERR(batch_apply(dev, &vm, &create), ENOMEM);
 	EXPECT_TRUE(!vm_slot_exists(&vm, SLOT(AS_NORMAL, NEXT_FIRST)));
-	/* The last entry is refused, and so nothing is deleted. */
+	/* The last entry is refused, so nothing is deleted. */
 	delete.entries[MANY - 1].slot = SLOT(AS_NORMAL, NEXT_FIRST);
 	EXPECT_ERR(batch_apply(dev, &vm, &delete), EINVAL);
 	EXPECT_EQ(delete.bad_index, MANY - 1);
@@ -536,7 +548,7 @@ static void allocations_write(const char *name, const char *text)
 	}
 }
 
-/* Begin to trace what this thread allocates: at the limit it could not. */
+/* Begin to trace this thread's allocations. At the limit this would fail. */
 static void allocations_open(void)
 {
 	char filter[64];
@@ -550,7 +562,7 @@ static void allocations_open(void)
 	allocations_write(ALLOCATIONS "events/kmem/kmalloc/enable", "1\n");
 }
 
-/* How an allocation is asked for, as kmod/gfp.h names it. */
+/* How an allocation is attempted, see kmod/gfp.h. */
 enum attempt {
 	ATTEMPT_OTHER,
 	ATTEMPT_QUICK,
@@ -574,11 +586,11 @@ static enum attempt parse_attempt(const char *line, uint64_t *size)
 }
 
 /**
- * struct attempts - what became of the allocations of one call
- * @spare: those that took of the spare
- * @hard: hard attempts
- * @first_hard: the first of the spare came after a hard attempt for the same, and
- *	that after a quick one
+ * struct attempts - results of the allocations of one call
+ * @spare: number of allocations from the spare
+ * @hard: number of hard attempts
+ * @first_hard: the first allocation from the spare followed a hard attempt of
+ * the same size, which followed a quick one
  */
 struct attempts {
 	unsigned int spare;
@@ -615,13 +627,16 @@ static void read_attempts(struct attempts *a)
 	ASSERT_EQ(rmdir(ALLOCATIONS), 0);
 }
 
-/* Memslots that are deleted at the limit: each takes a copy of a memslot. */
+/*
+ * Memslots that are deleted at the limit. Each needs a copy of its structure.
+ */
 #define DELETES 64U
 
 /*
- * At the limit memory is asked for quickly, then hard, and only then is the spare
- * taken: it may be what the machine keeps for emergencies. When it has been taken
- * for one copy of a memslot, no other is asked for hard.
+ * At the limit an allocation is attempted quickly, then hard, and only then
+ * from the spare, which may be the machine's emergency reserve. After the spare
+ * has been used for one copy of a memslot, there are no hard attempts for other
+ * copies.
  */
 static void the_spare_comes_last(const void *arg)
 {
@@ -651,20 +666,20 @@ static void the_spare_comes_last(const void *arg)
 	cgroup_leave();
 }
 
-/* How often to look: a bound on a failure, as each look takes the kernel long. */
+/* Maximum number of measurements. Each takes the kernel a long time. */
 #define LOOKS 20U
 
-/* What each range of a request would take that a region keeps. */
+/* Memory for each range of a request that a region would keep. */
 #define KEPT_RANGE (2 * sizeof(uint64_t))
 
 /**
- * struct observer - a process outside of the cgroup, which can open files
- * @look: it is to enforce the limit anew, and to see what is charged then
- * @lift: it is to take the limit away
- * @looked: it has
- * @lifted: it has
- * @limit: what the cgroup may be charged
- * @current: what it was charged
+ * struct observer - a process outside the cgroup, which can open files
+ * @look: asks it to enforce the limit again, and to read the charged memory
+ * @lift: asks it to remove the limit
+ * @looked: it has read the charged memory
+ * @lifted: it has removed the limit
+ * @limit: limit of the cgroup
+ * @current: charged memory that it has read
  */
 struct observer {
 	bool look;
@@ -685,11 +700,14 @@ static void __attribute__((noreturn)) observe(struct observer *o)
 {
 	unsigned int i;
 
-	/* Or it would wait on for a case that has failed. */
+	/* Otherwise it would wait for ever if the case fails. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	cgroup_step_out();
 	await_flag(&o->look);
-	/* Set again, it is enforced: what CPUs hold in stock goes back. */
+	/*
+	 * Writing the limit again enforces it: the CPUs' charge stocks are
+	 * drained.
+	 */
 	for (i = 0; i < LOOKS; i++) {
 		cgroup_limit(o->limit);
 		o->current = cgroup_current();
@@ -718,13 +736,13 @@ static struct observer *observer_start(void)
 	return o;
 }
 
-/* Each of them knows the last request it has carried out. */
+/* Each of them remembers its last request. */
 #define NR_REGIONS 32U
-/* A memslot of as many blocks as two requests have ranges. */
+/* A memslot with as many blocks as two requests have ranges. */
 #define SLOT_BLOCKS (2 * KVM_VMEM_MAX_RANGES)
 #define SLOT_SIZE   (SLOT_BLOCKS * GUEST_PAGE)
 
-/* A region of two memslots, of which all of the first is plugged. */
+/* Create a region of two memslots, and plug all of the first. */
 static void make_region(const struct holder *h, unsigned int i,
 			struct vmem_nl *nl, struct region *r)
 {
@@ -745,7 +763,7 @@ static void make_region(const struct holder *h, unsigned int i,
 		vmem_nl_plug(nl, VMEM_NL_BY_FD(r->fd), 1, &all, 1, NULL, NULL));
 }
 
-/* Unplug some of every other block of the first memslot, which stays. */
+/* Unplug @nr of every other block of the first memslot, which stays. */
 static int unplug_others(const struct region *r, unsigned int nr)
 {
 	static struct vmem_nl_range ranges[KVM_VMEM_MAX_RANGES];
@@ -776,9 +794,9 @@ static int plug_second(const struct region *r, struct vmem_nl_error *err)
 }
 
 /*
- * At the limit blocks can be unplugged, by requests with a number and as many
- * ranges as there may be, and be plugged no more. The spare that these took is
- * given back, though the regions know them again.
+ * At the limit, requests with an id and the maximum number of ranges can unplug
+ * blocks, but not plug any. The memory of the spare that they use is returned,
+ * although the regions remember the requests.
  */
 static void a_full_cgroup_can_unplug(const void *arg)
 {
@@ -801,7 +819,7 @@ static void a_full_cgroup_can_unplug(const void *arg)
 	memset(h.mem.hva, 0, GUEST_PAGE);
 	for (i = 0; i < NR_REGIONS; i++)
 		make_region(&h, i, nl, &r[i]);
-	/* What a long message takes of this process's memory is there then. */
+	/* Allocate this process' memory for a long message now. */
 	ASSERT_OK(unplug_others(&r[0], KVM_VMEM_MAX_RANGES));
 	filled = fill_cgroup(&h.vm, &h.mem, FILL_FIRST, &observer->limit);
 
@@ -809,10 +827,11 @@ static void a_full_cgroup_can_unplug(const void *arg)
 		EXPECT_OK(unplug_others(&r[i], KVM_VMEM_MAX_RANGES));
 	flag_set(&observer->look);
 	await_flag(&observer->looked);
-	tap_note("%" PRIi64
-		 " KiB beyond the limit, to keep requests would take %" PRIu64,
-		 (int64_t)(observer->current - observer->limit) / 1024,
-		 kept / 1024);
+	tap_note(
+		"%" PRIi64
+		" KiB beyond the limit; to remember the requests would take %" PRIu64,
+		(int64_t)(observer->current - observer->limit) / 1024,
+		kept / 1024);
 	EXPECT_LT((int64_t)(observer->current - observer->limit),
 		  (int64_t)kept / 2);
 	for (i = 1; i < NR_REGIONS; i++) {
@@ -821,7 +840,7 @@ static void a_full_cgroup_can_unplug(const void *arg)
 			   EINVAL);
 	}
 
-	/* There may be room for a range, and is none for a memslot. */
+	/* There may be memory for a range, but there is none for a memslot. */
 	fill_up(&h.vm, &h.mem, FILL_FIRST + filled);
 	EXPECT_ERR(plug_second(&r[1], &err), ENOMEM);
 	EXPECT_TRUE(!err.has_offset);
@@ -834,22 +853,22 @@ static void a_full_cgroup_can_unplug(const void *arg)
 int main(void)
 {
 	static const struct tap_case cases[] = {
-		{.name = "who waits for a VM's lock holds no memory meanwhile",
+		{.name = "a caller that waits for a VM's lock holds no memory",
 		 .run = waiters_hold_no_memory,
 		 .timeout_s = 180},
-		{.name = "who waits for a VM's lock can be killed",
+		{.name = "a caller that waits for a VM's lock can be killed",
 		 .run = waiters_can_be_killed,
 		 .timeout_s = 180},
 		{.name = "a VMM at the limit of its cgroup can delete memslots",
 		 .run = a_full_cgroup_can_delete,
 		 .timeout_s = 180},
-		{.name = "requests that wait are charged to nobody",
+		{.name = "waiting requests are not charged",
 		 .run = requests_charge_nobody,
 		 .timeout_s = 180},
-		{.name = "a VMM at the limit takes the spare last",
+		{.name = "a VMM at the limit uses the spare last",
 		 .run = the_spare_comes_last,
 		 .timeout_s = 180},
-		{.name = "a VMM at the limit can unplug, and gives the spare back",
+		{.name = "a VMM at the limit can unplug, and the spare is returned",
 		 .run = a_full_cgroup_can_unplug,
 		 .timeout_s = 180},
 	};

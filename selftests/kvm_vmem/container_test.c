@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What a process sees of the regions of others: none of them from a container,
- * whatever its capabilities, and addresses of the VMM only with CAP_SYS_PTRACE.
+ * Which information about other processes' regions is visible: none from a
+ * container, whatever its capabilities, and addresses of the VMM only with
+ * CAP_SYS_PTRACE.
  */
 #include <errno.h>
 #include <linux/capability.h>
@@ -17,7 +18,7 @@
 #include "region.h"
 #include "tap.h"
 
-/* A bound; what comes is there when the change has been answered. */
+/* A limit against hangs: the event is sent before the change is answered. */
 #define TIMEOUT_MS 20000
 
 /* Blocks that are plugged, so that there are slots. */
@@ -26,11 +27,11 @@
 #define CAP(name) (1ULL << CAP_##name)
 
 /**
- * struct place - where a process runs, and what it may
- * @unshare: namespaces of its own
- * @caps: capabilities of a process of nobody's; 0 for root with all
- * @sees: it may read regions by number, and all of them
- * @sees_hva: with addresses of the VMM
+ * struct place - namespaces and capabilities of a process
+ * @unshare: flags of its own namespaces
+ * @caps: capabilities of an unprivileged user; 0 for root with all
+ * @sees: it may read regions by id, and dump all
+ * @sees_hva: it may see addresses of the VMM
  */
 struct place {
 	int unshare;
@@ -39,7 +40,7 @@ struct place {
 	bool sees_hva;
 };
 
-/* A kernel may be built without some of them. */
+/* A kernel may be built without some namespaces. */
 static void need_namespaces(int flags)
 {
 	static const struct {
@@ -71,7 +72,9 @@ static void enter(const struct place *place)
 		become_nobody_with(place->caps);
 	if (!(place->unshare & CLONE_NEWPID))
 		return;
-	/* Children are in the namespace, not the process itself. */
+	/*
+	 * The process itself is not in its new pid namespace; its children are.
+	 */
 	pid = fork();
 	ASSERT_GE(pid, 0);
 	if (pid) {
@@ -81,9 +84,9 @@ static void enter(const struct place *place)
 }
 
 /**
- * struct sight - what has been dumped
- * @nr: elements
- * @with_hva: those of them with an address of the VMM
+ * struct sight - what a dump contained
+ * @nr: number of elements
+ * @with_hva: number of elements with an address of the VMM
  */
 struct sight {
 	unsigned int nr;
@@ -141,7 +144,7 @@ static void look_by_id(struct vmem_nl *nl, const struct place *place,
 	expect_sight(&regions, place, 1);
 }
 
-/* By descriptor everything is seen, from everywhere. */
+/* By descriptor, everything is visible from everywhere. */
 static void look_by_fd(struct vmem_nl *nl, int fd, unsigned int nr_slots)
 {
 	static const struct place holder = {.sees = true, .sees_hva = true};
@@ -176,7 +179,7 @@ static void sees(const void *arg)
 	pid = fork();
 	ASSERT_GE(pid, 0);
 	if (pid) {
-		/* Or a child that fails would be waited for without end. */
+		/* Otherwise the wait for a failed child would never end. */
 		close(pair[1]);
 		receive_byte(pair[0]);
 		ASSERT_OK(region_plug(&r, PLUGGED_NR, 1));
@@ -189,7 +192,7 @@ static void sees(const void *arg)
 	look_by_id(nl, place, id, nr_slots);
 	look_by_fd(nl, r.fd, nr_slots);
 
-	/* Joining is up to the namespace; hearing is not. */
+	/* Some namespaces may join the group, but only some receive events. */
 	events = netlink_open();
 	ret = vmem_nl_subscribe(events, NULL);
 	EXPECT_TRUE(ret == 0 || (!place->sees && ret == -EPERM));
@@ -207,14 +210,14 @@ static void sees(const void *arg)
 
 #define MAX_PID_NS "/proc/sys/user/max_pid_namespaces"
 
-/* Namespaces that are made one after the other, of which one may be there. */
+/* Rounds that each create a pid namespace; only one may exist at a time. */
 #define PID_NS_ROUNDS 8
 
-/* How long to wait for what comes soon, or never: a bound on a failure. */
+/* Time limit for a wait that is short unless the test fails. */
 #define PATIENCE_S 30U
 #define TICK_US	   10000U
 
-/* Make a process namespace, when the one before has gone. */
+/* Create a pid namespace once the previous one is gone. */
 static void enter_pid_ns(void)
 {
 	unsigned int i;
@@ -229,7 +232,7 @@ static void enter_pid_ns(void)
 	tap_abort();
 }
 
-/* What the sender of a change has of its namespace is let go of. */
+/* The module drops its reference to the pid namespace of a change's sender. */
 static void sender_lets_go(const void *arg)
 {
 	int round;
@@ -239,7 +242,7 @@ static void sender_lets_go(const void *arg)
 	(void)arg;
 	need_namespaces(CLONE_NEWUSER | CLONE_NEWPID);
 	region_init(&r, AS_MASK_NORMAL);
-	/* A limit of its own, which ends with the namespace. */
+	/* A limit of this user namespace, which ends with it. */
 	ASSERT_EQ(unshare(CLONE_NEWUSER), 0);
 	kernel_write(MAX_PID_NS, "1");
 	for (round = 0; round < PID_NS_ROUNDS; round++) {
@@ -265,7 +268,10 @@ static void sender_lets_go(const void *arg)
 
 int main(void)
 {
-	/* As container engines have them, with and without a user namespace. */
+	/*
+	 * Namespaces of container engines, apart from user and network
+	 * namespaces.
+	 */
 	enum {
 		OWN = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS,
 	};
@@ -301,7 +307,7 @@ int main(void)
 					     .run = sees,
 					     .arg = &places[i].place};
 	cases[i] = (struct tap_case){
-		.name = "the namespace of a change's sender can go",
+		.name = "a change does not hold its sender's pid namespace",
 		.run = sender_lets_go};
 	return tap_run(cases, ARRAY_SIZE(cases));
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memslot batches in a VM whose dirty log is a ring of each vCPU. There, memslots
- * have no dirty bitmap; what KVM logs are memslot ids, which a batch may reuse
- * before the VMM has seen them.
+ * Memslot batches in a VM whose dirty log is a ring for each vCPU. There,
+ * memslots have no dirty bitmap. The ring contains memslot ids, which a batch
+ * may reuse before the VMM has read them.
  */
 #include <errno.h>
 #include <linux/kvm.h>
@@ -22,12 +22,12 @@
 #define NR_SLOTS   8U
 #define FIRST_ID   1U
 
-/* A memslot whose metadata stands out. Its backing is never touched. */
+/* A memslot with large metadata. Its backing is never accessed. */
 #define HUGE_GPA  GIB(4)
 #define HUGE_SIZE GIB(64)
 
 /**
- * struct bench - what all cases begin with
+ * struct bench - fixture of all cases
  * @dev: /dev/kvm-vmem
  * @vm: a VM with dirty rings and both address spaces
  * @vcpu: its vCPU
@@ -84,7 +84,7 @@ static void guest_touches(struct bench *t, unsigned int i, unsigned int page)
 		  GUEST_MEMORY);
 }
 
-/* What the ring has of a page of a memslot, to compare with. */
+/* The ring's entry for a page of a memslot. */
 static uint64_t logged(unsigned int as, unsigned int i, unsigned int page)
 {
 	return (uint64_t)SLOT(as, FIRST_ID + i) << 32 | page;
@@ -113,7 +113,7 @@ static void created_slots_log(const void *arg)
 		guest_touches(&t, i, page);
 		EXPECT_EQ(dirty_ring_harvest(&t.ring),
 			  logged(AS_NORMAL, i, page));
-		/* Nor is there a bitmap beside the ring. */
+		/* There is no bitmap in addition to the ring. */
 		EXPECT_ERR(vm_dirty_log(&t.vm, FIRST_ID + i, &bits), ENXIO);
 		EXPECT_EQ(dirty_ring_reset(&t.vm), 1);
 	}
@@ -127,7 +127,10 @@ static void flips_log_on_and_off(const void *arg)
 	(void)arg;
 	bench_init(&t);
 	create_slots(&t, 0);
-	/* Mapped writable before: the flip must take that away. */
+	/*
+	 * The pages are mapped writable before; the flip must write-protect
+	 * them.
+	 */
 	for (i = 0; i < NR_SLOTS; i++)
 		guest_touches(&t, i, 2);
 	EXPECT_EQ(dirty_ring_harvest(&t.ring), DIRTY_RING_EMPTY);
@@ -172,7 +175,10 @@ static void tells_address_spaces_apart(const void *arg)
 	EXPECT_EQ(dirty_ring_harvest(&t.ring), DIRTY_RING_EMPTY);
 }
 
-/* KVM looks memslots up by what is in the ring, long after it was logged. */
+/*
+ * KVM looks up the memslots of ring entries at the reset, long after the
+ * writes.
+ */
 static void entries_outlive_memslots(const void *arg)
 {
 	struct bench t;
@@ -184,7 +190,10 @@ static void entries_outlive_memslots(const void *arg)
 	for (i = 0; i < NR_SLOTS; i++)
 		guest_touches(&t, i, SLOT_PAGES - 1);
 
-	/* One id is free, one is of a smaller memslot, the last stays. */
+	/*
+	 * The first id becomes a smaller memslot, the last stays, the others
+	 * are unused.
+	 */
 	for (i = 0; i < NR_SLOTS - 1; i++)
 		batch_delete(&t.batch, FIRST_ID + i);
 	apply(&t);
@@ -207,7 +216,10 @@ static void entries_outlive_memslots(const void *arg)
 	EXPECT_EQ(dirty_ring_harvest(&t.ring), DIRTY_RING_EMPTY);
 }
 
-/* Bytes that KVM allocates for a memslot of HUGE_SIZE, without a page of it. */
+/*
+ * Bytes that KVM allocates for a memslot of HUGE_SIZE, with none of it
+ * accessed.
+ */
 static uint64_t metadata_of(struct bench *t, uint32_t flags)
 {
 	uint64_t before = meminfo("VmallocUsed"), used;
@@ -229,7 +241,7 @@ static void allocates_no_bitmap(const void *arg)
 	(void)arg;
 	bench_init(&t);
 	without = metadata_of(&t, 0);
-	/* Others allocate too, but not as much. */
+	/* Others allocate too, but less than this margin. */
 	EXPECT_LT(metadata_of(&t, KVM_MEM_LOG_DIRTY_PAGES),
 		  without + bitmap / 2);
 }
@@ -241,11 +253,11 @@ int main(void)
 		 .run = created_slots_log},
 		{.name = "a batch flips dirty logging on and off",
 		 .run = flips_log_on_and_off},
-		{.name = "the ring tells address spaces apart",
+		{.name = "ring entries contain the address space",
 		 .run = tells_address_spaces_apart},
 		{.name = "a memslot that logs has no dirty bitmap",
 		 .run = allocates_no_bitmap},
-		{.name = "entries of deleted memslots do no harm",
+		{.name = "ring entries of deleted memslots are ignored",
 		 .run = entries_outlive_memslots},
 	};
 

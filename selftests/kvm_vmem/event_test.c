@@ -12,7 +12,7 @@
 #include "region.h"
 #include "tap.h"
 
-/* A bound; events come within the call that makes them. */
+/* A limit against hangs: events are sent within the call that causes them. */
 #define TIMEOUT_MS 20000
 
 static struct vmem_nl *subscribe(void)
@@ -23,7 +23,9 @@ static struct vmem_nl *subscribe(void)
 	return nl;
 }
 
-/* Before there is a region: what is told is of those to come. */
+/*
+ * Subscribe before any region exists, so that all events are of later regions.
+ */
 static struct vmem_nl *subscribe_first(void)
 {
 	region_await_none();
@@ -110,13 +112,13 @@ static void nothing_changed(const void *arg)
 	ASSERT_OK(vmem_nl_plug(r.nl, VMEM_NL_BY_FD(r.fd), 3, &range, 1, NULL,
 			       NULL));
 	expect_event(events, KVM_VMEM_CMD_REGION_CHANGE_NTF);
-	/* Refused, repeated, only asked. */
+	/* A refused request, a repeated one, and a query. */
 	EXPECT_ERR(region_plug(&r, 0, 2), EEXIST);
 	EXPECT_OK(vmem_nl_plug(r.nl, VMEM_NL_BY_FD(r.fd), 3, &range, 1, NULL,
 			       NULL));
 	EXPECT_OK(vmem_nl_region_get(r.nl, VMEM_NL_BY_FD(r.fd), &s, NULL));
 	expect_silence(events);
-	/* A region that is not made is none. */
+	/* A region that is not created causes no event. */
 	EXPECT_ERR(region_call_create(r.dev, &r.args), EEXIST);
 	expect_silence(events);
 }
@@ -188,11 +190,11 @@ static void joining_takes_the_capability(const void *arg)
 	region_init(&r, AS_MASK_NORMAL);
 	expect_event(events, KVM_VMEM_CMD_REGION_NEW_NTF);
 	become_nobody(NOBODY);
-	/* Neither by a socket of before nor by one of its own. */
+	/* Neither with an old socket nor with a new one. */
 	EXPECT_ERR(vmem_nl_subscribe(before, NULL), EPERM);
 	EXPECT_ERR(vmem_nl_subscribe(netlink_open(), NULL), EPERM);
 	EXPECT_OK(region_plug(&r, 0, 1));
-	/* Who has joined before stays. */
+	/* A socket that has joined before stays in the group. */
 	expect_event(events, KVM_VMEM_CMD_REGION_CHANGE_NTF);
 }
 
@@ -207,13 +209,13 @@ static void other_network_namespace(const void *arg)
 	expect_event(events, KVM_VMEM_CMD_REGION_NEW_NTF);
 	if (unshare(CLONE_NEWNET))
 		tap_skip("no network namespaces: %s", strerror(errno));
-	/* By descriptor the family serves any namespace. */
+	/* By descriptor, the family serves any namespace. */
 	there = netlink_open();
 	vmem_nl_close(r.nl);
 	r.nl = there;
 	EXPECT_OK(region_plug(&r, 2, 7));
 	EXPECT_AS_MODEL(&r);
-	/* Events go to the initial one, and nowhere else. */
+	/* Events are only sent to the initial namespace. */
 	there = netlink_open();
 	ASSERT_OK(vmem_nl_subscribe(there, NULL));
 	EXPECT_OK(region_unplug(&r, 2, 1));
@@ -227,13 +229,14 @@ static void other_network_namespace(const void *arg)
 int main(void)
 {
 	static const struct tap_case cases[] = {
-		{.name = "each step of a region's life is told, in order",
+		{.name = "each change of a region is notified, in order",
 		 .run = life_of_a_region},
-		{.name = "what changes nothing is not told",
+		{.name = "requests without effect are not notified",
 		 .run = nothing_changed},
-		{.name = "all listeners hear", .run = several_listeners},
-		{.name = "the end of the VMM is told", .run = vmm_ends},
-		{.name = "joining the group takes CAP_NET_ADMIN",
+		{.name = "all listeners receive events",
+		 .run = several_listeners},
+		{.name = "the end of the VMM is notified", .run = vmm_ends},
+		{.name = "joining the group needs CAP_NET_ADMIN",
 		 .run = joining_takes_the_capability},
 		{.name = "other network namespaces: requests yes, events no",
 		 .run = other_network_namespace},

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Every allocation of an operation made to fail in turn: the operation is
- * refused and leaves everything as it was, or does without what it did not get;
- * and it works when done once more.
+ * Fault injection: each allocation of an operation fails in turn. The operation
+ * then either fails and changes nothing, or succeeds without that allocation.
+ * It must succeed when repeated.
  *
- * A change of a region is made by a worker; the module lets the sender's count
- * (fail_nth.h) follow it there. How far a batch had come when it failed is told by the module's tracepoint;
- * each phase must have been seen to fail. Metadata that is lost shows in VmallocUsed. What
- * comes from slabs does not show in them, among all that a living VM takes from
- * there; that is for kmemleak, under which scripts/test runs this once.
+ * A worker changes the region. The module passes the sender's fail-nth count on
+ * to it (fail_nth.h). The module's tracepoint reports how far a failed batch
+ * got; each phase must have failed at least once. Leaked metadata shows in
+ * VmallocUsed. Leaked slab objects do not stand out there from the other
+ * objects of a running VM; to find these, scripts/test runs this program once
+ * under kmemleak.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -39,30 +40,30 @@
 #define EVENT	  INSTANCE "/events/kvm_vmem/batch/enable"
 #define EVENT_LEN 4096
 
-/* Twice a sweep of dozens of failures, in an emulated machine with KASAN. */
+/* Twice a sweep of dozens of failures in an emulated machine with KASAN. */
 #define SWEEP_TIMEOUT_S 600
 
-/* More allocations than any operation here makes: a bound for a sweep. */
+/* More allocations than any operation makes: a limit for a sweep. */
 #define MAX_POINTS 2000U
 
 /*
- * What the kernel itself may keep in vmalloc'ed memory: stacks of workers that
- * come to life. Metadata lost in every failure would be more.
+ * Vmalloc'ed memory that the kernel itself may keep: stacks of new workers.
+ * Metadata leaked by every failure would be more.
  */
 #define NOISE KIB(128)
 
-/* How far an operation had come when an allocation failed. */
+/* The progress of an operation when an allocation failed. */
 enum phase {
-	PHASE_BEFORE, /* there was no batch yet, or none any more */
-	PHASE_ALLOCATE, /* the batch was judged and took what it needs */
-	PHASE_PREPARE, /* KVM made metadata for new memslots */
-	PHASE_ROLLBACK, /* deleted memslots were INVALID, and came back */
+	PHASE_BEFORE, /* before the batch or after it */
+	PHASE_ALLOCATE, /* the batch, once judged, allocates */
+	PHASE_PREPARE, /* KVM allocates metadata for new memslots */
+	PHASE_ROLLBACK, /* deleted memslots were INVALID, and are restored */
 	NR_PHASES,
 };
 
 /**
- * struct injector - makes allocations fail, and tells how far we were
- * @nth: of this task
+ * struct injector - makes allocations fail, and reports the phase
+ * @nth: fault injection of this task
  * @trace_fd: the module's tracepoint
  */
 struct injector {
@@ -71,14 +72,14 @@ struct injector {
 };
 
 /**
- * struct sweep - one operation and its allocations
- * @injector: what makes them fail
+ * struct sweep - an operation and its allocations
+ * @injector: makes them fail
  * @run: the operation; 0 or -errno
- * @undo: takes back what it did
- * @check: compare everything with how it is before, or after, the operation
- * @arg: for them
- * @refused: failures after which it was refused, by phase
- * @survived: failures that it did without
+ * @undo: reverses it
+ * @check: checks all state, before or after the operation
+ * @arg: argument of the functions
+ * @refused: number of failures that made the operation fail, by phase
+ * @survived: number of failures without effect on the result
  */
 struct sweep {
 	struct injector injector;
@@ -118,7 +119,7 @@ static unsigned long long field(const char *line, const char *name)
 	return strtoull(at + strlen(name), NULL, 10);
 }
 
-/* How far did the last batch come that was begun since we last asked? */
+/* The phase that the last batch since the previous call has reached. */
 static enum phase read_phase(const struct injector *inj)
 {
 	char text[EVENT_LEN + 1];
@@ -142,7 +143,7 @@ static enum phase read_phase(const struct injector *inj)
 	return phase;
 }
 
-/* The operation as it is without faults, and back. */
+/* Run the operation without faults, and undo it. */
 static void run_whole(const struct sweep *s)
 {
 	ASSERT_OK(s->run(s->arg));
@@ -150,7 +151,7 @@ static void run_whole(const struct sweep *s)
 	s->undo(s->arg);
 }
 
-/* Let the n-th allocation fail. Return: there was one. */
+/* Let the n-th allocation fail. Return: whether there was one. */
 static bool run_point(struct sweep *s, unsigned int nth)
 {
 	unsigned int left;
@@ -180,7 +181,7 @@ static bool run_point(struct sweep *s, unsigned int nth)
 	return true;
 }
 
-/* How many failures there were, and when. */
+/* Report the number of failures by phase. */
 static void tell(const struct sweep *s, const char *name)
 {
 	const unsigned int *refused = s->refused;
@@ -196,7 +197,7 @@ static void tell(const struct sweep *s, const char *name)
 	EXPECT_GT(sum + s->survived, 0);
 }
 
-/* Sweep an operation, and tell of it. */
+/* Sweep an operation, and report the result. */
 static void sweep(struct sweep *s, const char *name)
 {
 	uint64_t before, after;
@@ -218,7 +219,7 @@ static void sweep(struct sweep *s, const char *name)
 	injector_end(&s->injector);
 }
 
-/* The VM of a case goes with what held it, which nothing lost may prolong. */
+/* No leaked reference keeps the VM of the case alive. */
 static void expect_no_vm_left(int dev)
 {
 	EXPECT_EQ(region_count(dev), 0);
@@ -226,9 +227,9 @@ static void expect_no_vm_left(int dev)
 }
 
 /*
- * The mixed batch, in both address spaces: memslots by number, each at an
- * address of its own but "new", which replaces "old" over half its range and
- * reaches beyond.
+ * The mixed batch, in both address spaces: memslots by number. Each has an
+ * address of its own, except "new", which overlaps the second half of "old" and
+ * the range after it.
  */
 enum mixed_slot {
 	SLOT_KEPT,
@@ -242,12 +243,12 @@ enum mixed_slot {
 	NR_MIXED,
 };
 
-/* Of 2 MiB, so that KVM has metadata of each kind for them. */
+/* 2 MiB each, so that KVM allocates each kind of metadata for them. */
 #define MIXED_SIZE     MIB(2)
 #define MIXED_GPA      GIB(1)
 #define MIXED_FIRST_ID 1U
 
-/* What a memslot is at one time. */
+/* State of a memslot at one time. */
 enum mixed_state {
 	ABSENT,
 	PRESENT,
@@ -278,7 +279,7 @@ struct mixed_bench {
 
 static uint64_t mixed_gpa(unsigned int slot)
 {
-	/* The one that comes overlaps the one that goes. */
+	/* The new memslot overlaps the deleted one. */
 	if (slot == SLOT_NEW)
 		return MIXED_GPA + SLOT_OLD * 2 * MIXED_SIZE + MIXED_SIZE / 2;
 	return MIXED_GPA + slot * 2 * MIXED_SIZE;
@@ -289,7 +290,7 @@ static uint8_t *mixed_hva(const struct mixed_bench *t, unsigned int slot)
 	return t->mem.hva + slot * MIXED_SIZE;
 }
 
-/* The entries that take memslots from one state to another. */
+/* Add the entries that change memslots from one state to the other. */
 static void mixed_add(struct mixed_bench *t, struct batch *b, bool forth)
 {
 	unsigned int as, slot;
@@ -364,7 +365,7 @@ static void mixed_undo(void *arg)
 	ASSERT_OK(batch_apply(t->dev, &t->vm, &t->back));
 }
 
-/* One memslot: KVM's id, what the guest finds, and that it logs that. */
+/* Check a memslot: KVM's id, the guest's access, and dirty logging. */
 static void mixed_check_slot(struct mixed_bench *t, unsigned int as,
 			     unsigned int slot, enum mixed_state is)
 {
@@ -416,7 +417,7 @@ static void mixed_batch(const void *arg)
 	(void)arg;
 	mixed_init(&t);
 	sweep(&s, "mixed batch");
-	/* The arrays of a batch are asked for again, in another way. */
+	/* A batch falls back to another allocator for its arrays. */
 	EXPECT_EQ(s.refused[PHASE_BEFORE], 0);
 	EXPECT_GT(s.survived, 0);
 	EXPECT_GT(s.refused[PHASE_ALLOCATE], 0);
@@ -426,25 +427,26 @@ static void mixed_batch(const void *arg)
 }
 
 /*
- * A batch during which a vCPU enters its first nested guest. KVM then gives
- * every memslot that can be seen what it had done without, under the same lock
- * that the batch dropped for its grace period. So the batch prepares its
- * creates once more, with the deleted memslots INVALID, and if that fails it
- * must bring those back.
+ * A batch during which a vCPU enters its first nested guest. KVM then adds
+ * missing metadata to all visible memslots, under the lock that the batch
+ * released for its grace period. The batch must therefore prepare its creates
+ * again while the deleted memslots are INVALID. If this fails, it must restore
+ * them.
  *
- * The grace period is made to last: a vCPU waits inside KVM for a page that
- * does not come before the nested guest has run.
+ * The grace period lasts long enough: a vCPU waits inside KVM for a page that
+ * is withheld until the nested guest has run.
  */
 #define TRAP_SLOT 100U
 #define TRAP_GPA  GIB(3)
 
 /**
- * struct lazy_bench - the mixed batch, a vCPU that waits, one with a guest
- * @t: the VM, the first vCPU and the batch
+ * struct lazy_bench - the mixed batch, a vCPU that waits, and one with a nested
+ * guest
+ * @t: the VM, the waiting vCPU and the batch
  * @nester: the vCPU that enters a nested guest
- * @uffd: gives the page that the first vCPU waits for
- * @page: the page
- * @batch_thread: the number of the thread with the batch
+ * @uffd: userfaultfd that handles the page
+ * @page: the page that the first vCPU waits for
+ * @batch_thread: id of the thread with the batch
  * @batch_done: the batch has ended
  * @nested: the nested guest ran during the batch
  */
@@ -481,8 +483,8 @@ static void *fall_into_trap(void *arg)
 }
 
 /*
- * Is the batch in its grace period? Its stack is looked at only while it sleeps:
- * KASAN may report the kernel's reader of the stack of a thread that runs.
+ * Is the batch in its grace period? The stack is only read while the thread
+ * sleeps: KASAN may report the kernel's reader of a running thread's stack.
  */
 static bool batch_waits(const struct lazy_bench *l)
 {
@@ -502,7 +504,7 @@ static bool batch_waits(const struct lazy_bench *l)
 	return waits;
 }
 
-/* Once the batch waits, the nested guest; then the page it waits for. */
+/* When the batch waits, run the nested guest; then provide the page. */
 static void *nest_meanwhile(void *arg)
 {
 	struct lazy_bench *l = arg;
@@ -519,7 +521,7 @@ static void *nest_meanwhile(void *arg)
 	return NULL;
 }
 
-/* In a VM of its own, as it is only the first nested guest that matters. */
+/* In a VM of its own, since only the first nested guest has this effect. */
 static bool lazy_point(struct sweep *s, unsigned int nth)
 {
 	struct lazy_bench l = {0};
@@ -532,7 +534,7 @@ static bool lazy_point(struct sweep *s, unsigned int nth)
 	tap_context("allocation %u", nth);
 	mixed_init(&l.t);
 	if (!nested_vcpu_create(&l.nester, &l.t.vm))
-		tap_skip("KVM runs no nested guests here");
+		tap_skip("KVM cannot run nested guests here");
 	make_trap(&l);
 	mixed_check(&l.t, false);
 	snprintf(l.batch_thread, sizeof(l.batch_thread), "%d", gettid());
@@ -561,7 +563,7 @@ static bool lazy_point(struct sweep *s, unsigned int nth)
 	} else if (!left) {
 		s->survived++;
 	}
-	/* Also those memslots that came later have all there is to have. */
+	/* Memslots created since then have all metadata, too. */
 	if (!l.nested)
 		run_nested_guest(&l);
 	mixed_undo(&l.t);
@@ -582,29 +584,29 @@ static void lazy_metadata(const void *arg)
 	(void)arg;
 	if (!kvm_nested_paging())
 		tap_skip(
-			"only with nested paging does KVM do without at first");
+			"without nested paging memslots have all metadata from the start");
 	injector_init(&s.injector);
 	for (nth = 1; lazy_point(&s, nth); nth++)
 		ASSERT_LE(nth, MAX_POINTS);
 	tap_context("%s", "");
-	tell(&s, "batch amid which a nested guest starts");
+	tell(&s, "batch during which a nested guest starts");
 	EXPECT_GT(s.refused[PHASE_PREPARE], 0);
 	EXPECT_GT(s.refused[PHASE_ROLLBACK], 0);
 	injector_end(&s.injector);
 }
 
-/* Two slots of four blocks plugged, and one block of the third. */
+/* Two slots of four blocks, and one block of the third. */
 #define PLUGGED_BEFORE 9U
-/* The rest of the third, all of two more, one block of the next. */
+/* The rest of the third slot, two more slots, and one block of the next. */
 #define CHANGED_FIRST PLUGGED_BEFORE
 #define CHANGED_NR    12U
 
 /**
  * struct region_op - a change of a region
- * @name: what is done
- * @run: does it, or says why not
- * @undo: takes it back
- * @plugged_before: how many blocks are plugged at first
+ * @name: of the change
+ * @run: makes it; 0 or -errno
+ * @undo: reverses it
+ * @plugged_before: number of plugged blocks before
  */
 struct region_op {
 	const char *name;
@@ -614,10 +616,10 @@ struct region_op {
 };
 
 /**
- * struct region_bench - a region and who listens to it
- * @op: what is done to it
+ * struct region_bench - a region and a listener
+ * @op: the change
  * @r: the region
- * @events: netlink handle in the group
+ * @events: netlink handle that has joined the group
  */
 struct region_bench {
 	const struct region_op *op;
@@ -626,8 +628,8 @@ struct region_bench {
 };
 
 /*
- * Who listens was told of at least one change, or that something is missing:
- * a notification is what the module does without when memory is short.
+ * The listener has received at least one event, or a report of lost events:
+ * without memory the module omits a notification.
  */
 static void expect_told(struct vmem_nl *events)
 {
@@ -696,8 +698,8 @@ static void region_op_undo(void *arg)
 }
 
 /*
- * KVM's ids, the guest at one block of each slot, the module's dumps; and the
- * dirty log, on or off for all memslots alike.
+ * Check KVM's ids, the guest's view of a block of each slot, the module's
+ * dumps, and dirty logging, which is the same for all memslots.
  */
 static void check_region(struct region *r, bool logging)
 {
@@ -801,7 +803,7 @@ static void create_check(void *arg, bool done)
 	for (slot = 0; slot < r->nr_slots; slot++)
 		EXPECT_EQ(vm_slot_exists(&r->vm, REGION_FIRST_SLOT + slot),
 			  false);
-	/* It can be used. */
+	/* The region works. */
 	if (done) {
 		memset(r->plugged, 0, sizeof(r->plugged));
 		ASSERT_OK(region_plug(r, 0, 1));
@@ -842,7 +844,10 @@ static void close_undo(void *arg)
 	ASSERT_OK(region_plug(r, 0, r->nr_blocks));
 }
 
-/* Whatever fails, the memslots go: the module can do with little memory. */
+/*
+ * The memslots are removed after any failure: the module needs little memory
+ * for it.
+ */
 static void close_check(void *arg, bool done)
 {
 	struct region *r = arg;
@@ -882,10 +887,10 @@ int main(void)
 {
 	static const struct tap_case others[] = {
 		{.name = "a mixed batch", .run = mixed_batch},
-		{.name = "a mixed batch amid which a nested guest starts",
+		{.name = "a mixed batch during which a nested guest starts",
 		 .run = lazy_metadata},
-		{.name = "region create", .run = region_creation},
-		{.name = "region end", .run = region_end_sweep},
+		{.name = "creation of a region", .run = region_creation},
+		{.name = "end of a region", .run = region_end_sweep},
 	};
 	static struct tap_case
 		cases[ARRAY_SIZE(region_ops) + ARRAY_SIZE(others)];

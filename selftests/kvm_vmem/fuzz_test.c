@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Random calls of everything that the module offers: all ioctls of
- * /dev/kvm-vmem, what else can be done to its descriptors, and all netlink
- * commands. Arguments are mostly right, so that calls get far, and wrong in any
- * way otherwise: sizes, flags, pointers to memory that ends in the middle of
- * what is pointed at, descriptors of another kind and closed ones. Several
- * threads do it at once, to the same VMs and regions.
+ * Random calls of all interfaces of the module: the ioctls of /dev/kvm-vmem,
+ * other operations on its descriptors, and the netlink commands. Arguments are
+ * mostly valid, so that calls get far. Otherwise they are wrong in any way:
+ * sizes, flags, pointers to memory that ends too early, descriptors of another
+ * kind and closed ones. Several threads make calls at the same time, on the
+ * same VMs and regions.
  *
- * What comes of a call is not known here, model_test.c has that. What must hold:
- * the kernel's log is clean (tap.h), a VM that no call names keeps its memslots,
- * and everything goes when its descriptors do.
+ * The result of a call is not checked; model_test.c does this. Checked are: the
+ * kernel's log is clean (tap.h), a VM that no call names keeps its memslots,
+ * and everything is freed when its descriptors are closed.
  *
  * usage: fuzz_test [--seed N] [--steps N]
  *
- * Without options, KVM_VMEM_FUZZ_SEED and KVM_VMEM_FUZZ_STEPS are looked at.
- * Each thread's calls follow from the seed; how they meet does not.
+ * The defaults of the options are taken from KVM_VMEM_FUZZ_SEED and
+ * KVM_VMEM_FUZZ_STEPS. The seed determines each thread's calls, but not their
+ * interleaving.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -45,29 +46,32 @@
 #define SEED_ENV  "KVM_VMEM_FUZZ_SEED"
 #define STEPS_ENV "KVM_VMEM_FUZZ_STEPS"
 
-/* Of all threads together: a few seconds in an emulated machine. */
+/* For all threads together: a few seconds in an emulated machine. */
 #define DEFAULT_STEPS 3000
 #define NR_THREADS    3
 
-/* A step that waits for grace periods, in a machine that is busy. */
+/* Rate of steps that wait for grace periods, on a busy machine. */
 #define STEPS_PER_SECOND 20
 
 /*
- * How long a call may take before it is said to hang: far longer than any does
- * in a busy machine, and less than the case has.
+ * A call that takes longer hangs: no call takes this long on a busy machine. It
+ * is shorter than the case's time limit.
  */
 #define HANG_S 30
 
 #define NR_VMS	   2
 #define NR_REGIONS 8
 
-/* Slots of the VM that nobody names. */
+/* Slots of the VM that no call names. */
 #define BYSTANDER_SLOTS 5
 
-/* Where arguments are, up to its end; behind it nothing is mapped. */
+/*
+ * Memory for arguments, which may extend to its end. The page after it is
+ * read-only, and the next is not mapped.
+ */
 #define ARENA_SIZE (4 * GUEST_PAGE)
 
-/* The regions' memory, and where the guest has it. */
+/* The regions' memory, and its guest address. */
 #define MEMORY_SIZE MIB(64)
 #define MEMORY_GPA  GIB(4)
 
@@ -75,10 +79,10 @@
 #define ENTRIES_MAX 8
 #define BYTES_MAX   256
 
-/* Types of attributes, and a few that there are not. */
+/* Range of attribute types, including a few unknown ones. */
 #define ATTRIBUTES 24
 
-/* Where a region is, and its block size. */
+/* Location and block size of a region. */
 struct geometry {
 	uint64_t gpa;
 	uint64_t size;
@@ -86,14 +90,21 @@ struct geometry {
 };
 
 /**
- * struct world - what the threads work on
- * @regions: descriptors that calls have made; -1 where there is none. A thread
- *	may close one that another is about to use
- * @geometries: theirs, as they were asked for
- * @lock: protects what is put into @regions and @geometries
- * @waiting_lock: a new region's descriptor waits in read() until it is told not
- *	to, and its number may be one that another thread still knows. Makers
- *	share this lock until then; who reads has it alone
+ * struct world - objects that the threads use
+ * @dev: /dev/kvm-vmem
+ * @vms: VMs that calls name
+ * @bystander: a VM that no call names
+ * @memory: memory of the regions and memslots
+ * @bystander_memory: memory of the bystander's memslots
+ * @event_fd: a descriptor of another kind
+ * @regions: descriptors of regions, -1 for none. A thread may close one that
+ * another is about to use
+ * @geometries: geometries of the regions, as requested
+ * @lock: protects changes of @regions and @geometries
+ * @waiting_lock: a new region's descriptor blocks in read() until it is set to
+ * O_NONBLOCK, and another thread may still know its number. Creating threads
+ * hold this lock shared until then; a reader holds it exclusively
+ * @nl: netlink handle
  */
 struct world {
 	int dev;
@@ -111,14 +122,16 @@ struct world {
 
 /**
  * struct actor - a thread
+ * @world: the objects that it uses
  * @rng: state of its random numbers
- * @arena: writable, then a page that only reads, then nothing
- * @socket: of netlink
- * @steps: still to go
- * @doing: name of the call it is in
- * @made: regions that it has made
- * @succeeded: calls that were not refused
- * @changes: of regions that there were
+ * @arena: memory for arguments, followed by a read-only page
+ * @socket: netlink socket
+ * @steps: steps left
+ * @doing: name of the current call
+ * @made: number of regions created
+ * @succeeded: number of successful calls
+ * @changes: number of change requests for existing regions
+ * @thread: the thread
  */
 struct actor {
 	struct world *world;
@@ -143,7 +156,7 @@ static uint32_t below(struct actor *a, uint32_t limit)
 	return random_below(&a->rng, limit);
 }
 
-/* In one of @nr cases. */
+/* True with probability 1 / @nr. */
 static bool rarely(struct actor *a, uint32_t nr)
 {
 	return !below(a, nr);
@@ -160,7 +173,7 @@ static int choose_vm(struct actor *a)
 	return a->world->vms[below(a, NR_VMS)].fd;
 }
 
-/* A descriptor that is mostly not what is wanted. Never the bystander's. */
+/* A descriptor, mostly of the wrong kind. Never the bystander's. */
 static int choose_fd(struct actor *a)
 {
 	switch (below(a, 8)) {
@@ -183,7 +196,7 @@ static int choose_fd(struct actor *a)
 	}
 }
 
-/* Of those that matter somewhere, and any. */
+/* A boundary value, or any number. */
 static uint64_t choose_number(struct actor *a)
 {
 	switch (below(a, 8)) {
@@ -206,13 +219,13 @@ static uint64_t choose_number(struct actor *a)
 	}
 }
 
-/* A number that is right, or any. */
+/* Mostly the valid number, otherwise any. */
 static uint64_t or_any(struct actor *a, uint64_t right)
 {
 	return rarely(a, 16) ? choose_number(a) : right;
 }
 
-/* Where an argument of @size is put, and what is given as its address. */
+/* Choose the place of an argument of @size, and the address to pass. */
 static void *place(struct actor *a, size_t size, void **address)
 {
 	uint8_t *good = a->arena + below(a, ARENA_SIZE - (uint32_t)size);
@@ -223,12 +236,12 @@ static void *place(struct actor *a, size_t size, void **address)
 		*address = NULL;
 		break;
 	case 1:
-		/* It ends too soon. */
+		/* The argument extends beyond mapped memory. */
 		*address = a->arena + ARENA_SIZE + GUEST_PAGE -
 			   below(a, (uint32_t)size + 1);
 		break;
 	case 2:
-		/* It can only be read, from some byte on. */
+		/* The argument extends into the read-only page. */
 		*address = a->arena + ARENA_SIZE - below(a, (uint32_t)size);
 		break;
 	case 3:
@@ -295,7 +308,7 @@ static void call_batch(struct actor *a)
 	note(a, ioctl(a->world->dev, KVM_VMEM_MEMSLOT_BATCH, address));
 }
 
-/* Close one, or have another in its place. */
+/* Close a region, and perhaps replace it by another. */
 static void close_region(struct actor *a, int fd,
 			 const struct kvm_vmem_create_region *args)
 {
@@ -342,7 +355,7 @@ static void call_create(struct actor *a)
 	memcpy(place(a, sizeof(args), &address), &args, sizeof(args));
 	pthread_rwlock_rdlock(&a->world->waiting_lock);
 	fd = ioctl(a->world->dev, KVM_VMEM_CREATE_REGION, address);
-	/* Nobody waits: the others might not wake him. */
+	/* No read may block: it might never be woken. */
 	if (fd >= 0)
 		fcntl(fd, F_SETFL, O_NONBLOCK);
 	pthread_rwlock_unlock(&a->world->waiting_lock);
@@ -374,7 +387,7 @@ static void call_get_memslots(struct actor *a)
 	note(a, ioctl(a->world->dev, KVM_VMEM_GET_MEMSLOTS, address));
 }
 
-/* A number that no ioctl has, or one with another's argument. */
+/* An unknown ioctl, or one with the argument of another. */
 static void call_ioctl(struct actor *a)
 {
 	int fd = rarely(a, 2) ? a->world->dev : choose_region(a);
@@ -392,7 +405,7 @@ static void call_ioctl(struct actor *a)
 	note(a, ioctl(fd, number, address));
 }
 
-/* What else can be done to a descriptor. */
+/* Other operations on a descriptor. */
 static void use_fd(struct actor *a)
 {
 	int fd = rarely(a, 2) ? a->world->dev : choose_region(a);
@@ -433,7 +446,7 @@ static void use_fd(struct actor *a)
 	}
 }
 
-/* The VMM changes its own memslots, a region's among them. */
+/* The VMM changes its own memslots, including those of regions. */
 static void meddle(struct actor *a)
 {
 	struct kvm_userspace_memory_region entry;
@@ -446,7 +459,7 @@ static void meddle(struct actor *a)
 	note(a, ioctl(choose_vm(a), KVM_SET_USER_MEMORY_REGION, &entry));
 }
 
-/* A call from a process that is not the VM's. */
+/* A call from a process that is not the VMM. */
 static void call_from_elsewhere(struct actor *a)
 {
 	struct kvm_vmem_memslot_batch batch = {
@@ -459,7 +472,7 @@ static void call_from_elsewhere(struct actor *a)
 
 	pid = fork();
 	if (!pid) {
-		/* Without entries there is nothing to refuse. */
+		/* An empty batch has no entries to refuse. */
 		ioctl(a->world->dev, KVM_VMEM_MEMSLOT_BATCH, &batch);
 		_exit(0);
 	}
@@ -505,7 +518,7 @@ static void put_range(struct actor *a, struct nlmsghdr *nlh, uint64_t gpa,
 	    &range, sizeof(range));
 }
 
-/* Blocks, as some region may have them. */
+/* Blocks that a region may have. */
 static void put_any_range(struct actor *a, struct nlmsghdr *nlh)
 {
 	uint64_t block = GUEST_PAGE << below(a, 6);
@@ -528,7 +541,7 @@ static void receive_some(struct actor *a)
 {
 	static __thread uint8_t bytes[32768];
 
-	/* Dumps go on as long as they are read: not all is. */
+	/* A dump continues as long as it is read. Do not always read all. */
 	for (int i = 0; i < 8; i++)
 		if (recv(a->socket, bytes, sizeof(bytes), MSG_DONTWAIT) < 0)
 			break;
@@ -548,8 +561,8 @@ static void begin_message(struct actor *a, struct nlmsghdr *nlh, uint8_t cmd,
 }
 
 /*
- * Blocks of a region that there is, so that changes of all threads and of the
- * region's end meet in KVM, and not just at the door.
+ * Change blocks of an existing region, so that changes of all threads and the
+ * end of the region run concurrently in KVM, instead of being refused early.
  */
 static void send_change(struct actor *a)
 {
@@ -600,7 +613,10 @@ static void send_message(struct actor *a)
 
 	begin_message(a, nlh, (uint8_t)or_any(a, 1 + below(a, 7)),
 		      (uint16_t)or_any(a, flags[below(a, 5)]));
-	/* The region comes in the same place in all but REGION_*'s messages. */
+	/*
+	 * All messages except REGION_* have the region at the same attribute
+	 * number.
+	 */
 	if (!rarely(a, 12)) {
 		if (rarely(a, 8))
 			put(a, nlh, KVM_VMEM_A_BLOCK_REGION_ID, &id,
@@ -674,7 +690,7 @@ static void *act(void *arg)
 	return NULL;
 }
 
-/* Wait for the thread's end, as long as it gets on. */
+/* Wait for the thread's end, as long as it makes progress. */
 static void actor_join(struct actor *a, uint32_t index)
 {
 	uint32_t steps;
@@ -706,7 +722,7 @@ static void actor_start(struct actor *a, struct world *world, uint32_t index)
 		.rng = sequence.seed + index,
 		.steps = sequence.steps / NR_THREADS,
 	};
-	/* Of the pages behind, one can be read and one is not there. */
+	/* The page after the arena is read-only, and the next is not mapped. */
 	a->arena =
 		mmap(NULL, ARENA_SIZE + 2 * GUEST_PAGE, PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -720,7 +736,7 @@ static void actor_start(struct actor *a, struct world *world, uint32_t index)
 	ASSERT_EQ(pthread_create(&a->thread, NULL, act, a), 0);
 }
 
-/* --- The VM that nobody names --- */
+/* --- The VM that no call names --- */
 
 static void bystander_get(struct world *world,
 			  struct kvm_vmem_memslot slots[BYSTANDER_SLOTS + 1])
@@ -766,7 +782,7 @@ static void world_make(struct world *world)
 	bystander_make(world);
 }
 
-/* Everything but the bystander. */
+/* Destroy everything except the bystander. */
 static void world_end(struct world *world)
 {
 	for (int i = 0; i < NR_REGIONS; i++)
@@ -803,9 +819,9 @@ static void random_calls(const void *arg)
 	bystander_get(&world, after);
 	EXPECT_EQ(memcmp(before, after, sizeof(before)), 0);
 	tap_note(
-		"%u calls succeeded, %u regions were made, and asked for %u changes",
+		"%u calls succeeded, %u regions were created, %u changes were requested",
 		succeeded, made, changes);
-	/* Else all of it was refused at the door. */
+	/* Otherwise too many calls were refused early. */
 	EXPECT_GT(made, sequence.steps / 1000);
 	EXPECT_GT(succeeded, sequence.steps / 20);
 	EXPECT_GT(changes, sequence.steps / 50);
@@ -825,7 +841,7 @@ static void random_calls(const void *arg)
 int main(int argc, char **argv)
 {
 	static struct tap_case cases[] = {
-		{.name = "random calls harm nobody and leave nothing",
+		{.name = "random calls do no harm and leave nothing behind",
 		 .run = random_calls},
 	};
 	struct options options = {.seed_env = SEED_ENV,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * KVM_VMEM_GET_MEMSLOTS tells the memslots that KVM was asked for, whoever asks
- * and whatever goes on meanwhile, and what KVM's sources say of their metadata.
+ * KVM_VMEM_GET_MEMSLOTS reports KVM's memslots to any process with the VM's
+ * descriptor, consistently while memslots change, with the metadata sizes that
+ * follow from KVM's sources.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,24 +24,24 @@
 #define BASE_GPA  GIB(1)
 #define FIRST_ID  10U
 
-/* Memslots of the longer lists. */
+/* Memslots in the longer lists. */
 #define MANY 1000U
 
-/* Room for all memslots of a test and for a page that is to be the last. */
+/* Space for all memslots of a test and for one more page of them. */
 #define ROOM (2 * MANY + 16)
 
-/* Ids from here on are KVM's own; query_test compares that with KVM's word. */
+/* Ids from here on are KVM's own. query_test compares the number with KVM's. */
 #define USER_MEMSLOTS (KVM_VMEM_MAX_BATCH / 2)
 
-/* Lists that are made while memslots change. */
+/* Lists that are read while memslots change. */
 #define MIN_LISTS 400U
 
 /**
- * struct list - memslots as they were told, in pages
- * @memslots: @nr of them
- * @nr: how many
- * @pages: calls that it took
- * @torn: the generation changed between two of them
+ * struct list - memslots as reported, read in pages
+ * @memslots: the memslots
+ * @nr: number of @memslots
+ * @pages: number of calls
+ * @torn: the generation changed between two calls
  */
 struct list {
 	struct kvm_vmem_memslot memslots[ROOM];
@@ -54,7 +55,7 @@ static int get_memslots(int dev, struct kvm_vmem_get_memslots *args)
 	return ioctl(dev, KVM_VMEM_GET_MEMSLOTS, args) ? -errno : 0;
 }
 
-/* The user's memslots of an address space, asked for by @page at a time. */
+/* Read the user memslots of an address space, @page in each call. */
 static void list_slots(int dev, int vm_fd, unsigned int as, uint32_t page,
 		       struct list *list)
 {
@@ -104,7 +105,7 @@ static void expect_memslot(const struct kvm_vmem_memslot *is, uint32_t slot,
 	EXPECT_EQ(is->dirty_bitmap, want.dirty_bitmap);
 }
 
-/* Memory for memslots. It ends with the case. */
+/* Memory for memslots. It is freed at the end of the case. */
 static void *some_memory(uint64_t size)
 {
 	struct backing mem;
@@ -113,7 +114,7 @@ static void *some_memory(uint64_t size)
 	return mem.hva;
 }
 
-/* A VM with memslots 1 and 2, a stride apart. */
+/* A VM with memslots 1 and 2, STRIDE apart. */
 static void two_memslots(struct vm *vm)
 {
 	void *mem = some_memory(SLOT_SIZE);
@@ -138,7 +139,7 @@ static void tells_what_there_is(const void *arg)
 	list_slots(dev, vm.fd, AS_NORMAL, 8, &list);
 	EXPECT_EQ(list.nr, 0);
 
-	/* Ids and addresses in different orders. */
+	/* The order of ids differs from the order of addresses. */
 	ASSERT_OK(
 		vm_set_region(&vm, SLOT(AS_NORMAL, 7), 0, GIB(8), large, mem));
 	ASSERT_OK(vm_set_region(&vm, SLOT(AS_NORMAL, 9),
@@ -167,7 +168,10 @@ static void tells_what_there_is(const void *arg)
 	EXPECT_EQ(list.memslots[1].slot, 7);
 }
 
-/* @nr memslots: every other backing in a row, or all others. */
+/*
+ * Create every other one of @nr memslots, beginning with the first or the
+ * second.
+ */
 static void add_many(struct batch *b, unsigned int as, uint32_t nr, bool odd,
 		     const void *mem)
 {
@@ -216,7 +220,7 @@ static void begins_where_it_is_told(const void *arg)
 		.memslot_size = sizeof(memslot),
 		.memslots = (uintptr_t)&memslot,
 	};
-	/* Where to begin, and the memslot found: -1 for none. */
+	/* Start address, and the memslot found there or above: -1 for none. */
 	static const struct {
 		uint64_t from;
 		int slot;
@@ -251,7 +255,7 @@ static void begins_where_it_is_told(const void *arg)
 	}
 }
 
-/* A VMM that makes a VM, tells its descriptor, and ends when told to. */
+/* A VMM that creates a VM, sends its descriptor, and ends on request. */
 static void __attribute__((noreturn)) vmm_main(int socket)
 {
 	struct vm vm;
@@ -283,12 +287,12 @@ static void tells_of_others_vms(const void *arg)
 	ASSERT_EQ(list.nr, 1);
 	expect_memslot(&list.memslots[0], 3, 0, BASE_GPA, SLOT_SIZE);
 
-	/* That is all it may do with it. */
+	/* Changes are refused. */
 	batch_init(&batch);
 	batch_delete(&batch, 3);
 	EXPECT_ERR(batch_call(dev, fd, &batch, 0), EIO);
 
-	/* The VM is there as long as its descriptor, VMM or not. */
+	/* The VM exists as long as its descriptor, with or without the VMM. */
 	send_byte(pair[0]);
 	expect_exit(pid);
 	list_slots(dev, fd, AS_NORMAL, 8, &list);
@@ -338,7 +342,7 @@ static void refusals(const void *arg)
 	EXPECT_REFUSED(EINVAL, args.memslot_size = ~7U);
 	EXPECT_REFUSED(EFAULT, args.memslots = 0);
 	EXPECT_REFUSED(EFAULT, args.memslots = ~7ULL);
-	/* Nothing to be told is no fault. */
+	/* An unmapped buffer is no error if nothing is to be written. */
 	EXPECT_REFUSED(0, args.memslots = 0; args.next_gpa = ~0ULL);
 	EXPECT_REFUSED(0, args.nr = KVM_VMEM_MAX_LIST);
 #undef EXPECT_REFUSED
@@ -377,12 +381,13 @@ static void larger_memslots_end_in_zeroes(const void *arg)
 }
 
 /**
- * struct exchange - a thread that exchanges half of the memslots for the others
+ * struct exchange - a thread that repeatedly replaces one half of the memslots
+ * by the other
  * @dev: /dev/kvm-vmem
  * @vm: the VM
- * @mem: backing of all
- * @done: exchanges made
- * @stop: end
+ * @mem: backing of all memslots
+ * @done: number of exchanges
+ * @stop: ask the thread to end
  */
 struct exchange {
 	int dev;
@@ -392,7 +397,7 @@ struct exchange {
 	bool stop;
 };
 
-/* Memslots of the exchange. */
+/* Memslots of the exchange, both halves. */
 #define EXCHANGED 64U
 
 static void *exchange_run(void *arg)
@@ -414,8 +419,9 @@ static void *exchange_run(void *arg)
 }
 
 /*
- * While memslots are exchanged they are one half, the other, or the one that
- * is going, never some of both: if no page says that they changed meanwhile.
+ * While a batch replaces one half of the memslots by the other, a list contains
+ * only memslots of one half, never of both, unless the generations of its pages
+ * differ.
  */
 static void whole_while_memslots_change(const void *arg)
 {
@@ -464,11 +470,11 @@ int main(void)
 		 .run = tells_what_there_is},
 		{.name = "pages of any size make the whole list",
 		 .run = pages_make_a_whole},
-		{.name = "a list begins where it is told to",
+		{.name = "a list begins at the given address",
 		 .run = begins_where_it_is_told},
-		{.name = "those of another's VM, also after its end",
+		{.name = "memslots of another process' VM, also after that process has ended",
 		 .run = tells_of_others_vms},
-		{.name = "what is out of range is refused", .run = refusals},
+		{.name = "arguments out of range are refused", .run = refusals},
 		{.name = "memslots of a newer program end in zeroes",
 		 .run = larger_memslots_end_in_zeroes},
 		{.name = "a list is whole while batches exchange memslots",

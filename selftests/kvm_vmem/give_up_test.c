@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Changes that nobody waits for any more: a large batch whose caller is killed, or
- * whose VM's process ends, is given up amid, and one for an mm without a process
- * is charged all the same.
+ * Cancelled changes: a large batch whose caller is killed, or whose VM's
+ * process ends, is aborted. A change for an mm without a process is charged
+ * nevertheless.
  */
 #include <errno.h>
 #include <linux/userfaultfd.h>
@@ -24,16 +24,18 @@
 #include "tracing.h"
 #include "userfault.h"
 
-/* Memslots of one page, so many that they take long to make. */
+/* Memslots of one page, so many that their creation takes long. */
 #define NR_SLOTS    16384U
 #define FIRST_SLOT  100U
 #define SLOTS_GPA   GIB(16)
 #define REGION_SIZE (NR_SLOTS * GUEST_PAGE)
 
-/* What KVM has allocated by the time that a batch is under way, and far from done. */
+/*
+ * Growth of KVM's memory by which a batch is under way, but far from complete.
+ */
 #define UNDER_WAY MIB(1)
 
-/* The machine may do something else until the batch is done: try again. */
+/* Other load may let the batch finish first, so several attempts are made. */
 #define MAX_ROUNDS 20
 #define TIMEOUT_S  600
 
@@ -59,7 +61,9 @@ static void __attribute__((noreturn)) apply_batch(int socket)
 	_exit(0);
 }
 
-/* A VMM whose region is changed from outside; the descriptor may be its last. */
+/*
+ * A VMM whose region another process changes, perhaps with the last descriptor.
+ */
 static void __attribute__((noreturn)) have_region(int socket)
 {
 	struct region r;
@@ -105,7 +109,10 @@ static pid_t start(void (*run)(int socket), int *socket)
 	return pid;
 }
 
-/* Kill a process amid a batch, in which KVM allocates beyond @before. */
+/*
+ * Kill a process during a batch, when KVM has allocated UNDER_WAY beyond
+ * @before.
+ */
 static void kill_amid_batch(pid_t pid, uint64_t before)
 {
 	siginfo_t info = {.si_pid = 0};
@@ -118,7 +125,7 @@ static void kill_amid_batch(pid_t pid, uint64_t before)
 	ASSERT_EQ(waitpid(pid, NULL, 0), pid);
 }
 
-/* What came of the batch of all memslots. */
+/* The result of the batch with all memslots. */
 static int result_of_all(FILE *events)
 {
 	struct tracing_batch batch;
@@ -153,7 +160,7 @@ static void caller_is_killed(const void *arg)
 	tracing_close_events(events);
 }
 
-/* All of a region is plugged, over the given socket. */
+/* Plugs all of a region, over the given netlink handle. */
 struct plug {
 	struct vmem_nl *nl;
 	int fd;
@@ -185,7 +192,7 @@ static void vmm_is_killed(const void *arg)
 	for (round = 0; round < MAX_ROUNDS && !result; round++) {
 		pid = start(have_region, &socket);
 		plug.fd = receive_fd(socket);
-		/* To make it has made a batch that changes nothing. */
+		/* Creating the region has made a batch without changes. */
 		EXPECT_EQ(result_of_all(events), 0);
 		before = meminfo("VmallocUsed");
 		thread_start(&thread, plug_all, &plug);
@@ -202,16 +209,16 @@ static void vmm_is_killed(const void *arg)
 }
 
 /**
- * struct held - a page of a VMM's that somebody else reads
+ * struct held - a page of a VMM that another process reads
  * @pid: the VMM
- * @page: the page, of which nobody has put anything there yet
+ * @page: the page, which is missing
  */
 struct held {
 	pid_t pid;
 	void *page;
 };
 
-/* Where the VMM of the next case leaves what its reader takes. */
+/* Shared with the VMM of the next case, and read by its reader. */
 static struct held *held;
 
 static void __attribute__((noreturn)) have_region_and_page(int socket)
@@ -233,9 +240,9 @@ static void *read_page(void *arg)
 }
 
 /*
- * A VMM has ended that has handed over its only descriptor of the region, and
- * somebody reads its memory still. What is plugged then is charged to the cgroup in
- * which the region was made.
+ * A VMM has passed on its only descriptor of the region and ended, while
+ * another process still reads its memory. A plug is then charged to the cgroup
+ * in which the region was created.
  */
 static void ownerless_memory_is_charged(const void *arg)
 {
@@ -285,13 +292,13 @@ static void ownerless_memory_is_charged(const void *arg)
 int main(void)
 {
 	static const struct tap_case cases[] = {
-		{.name = "a batch whose caller is killed is given up",
+		{.name = "a batch whose caller is killed is aborted",
 		 .run = caller_is_killed,
 		 .timeout_s = TIMEOUT_S},
-		{.name = "a change is given up as its VM's process ends",
+		{.name = "a change is aborted when its VM's process ends",
 		 .run = vmm_is_killed,
 		 .timeout_s = TIMEOUT_S},
-		{.name = "a change is charged that is for a process that has ended",
+		{.name = "a change for a process that has ended is charged",
 		 .run = ownerless_memory_is_charged,
 		 .timeout_s = TIMEOUT_S},
 	};

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What a VMM can do to the module, and to others through it: arguments that
- * wrap, memory that cannot be written, memslots changed behind its back, and
- * a vCPU that keeps KVM waiting for as long as the VMM likes.
+ * Attacks by a VMM on the module, and through it on other processes: arguments
+ * that wrap, memory that cannot be written, memslots changed without the
+ * module's knowledge, and a vCPU that delays KVM for as long as the VMM likes.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,7 +28,7 @@
 #include "tap.h"
 #include "userfault.h"
 
-/* A memslot besides the region's. */
+/* A memslot in addition to the region's. */
 #define OTHER_SLOT 900U
 #define OTHER_GPA  GIB(3)
 
@@ -41,7 +41,7 @@ static void slot_size_that_wraps(const void *arg)
 	r.args.slot_size = -r.args.block_size;
 	r.fd = region_call_create(r.dev, &r.args);
 	ASSERT_OK(r.fd < 0 ? r.fd : 0);
-	/* One memslot, as long as the region. */
+	/* One memslot of the region's size. */
 	EXPECT_OK(region_plug(&r, 3, 1));
 	EXPECT_GUEST_MEMORY(&r.vcpu, region_block_gpa(&r, 0),
 			    region_block_hva(&r, 0));
@@ -51,7 +51,7 @@ static void slot_size_that_wraps(const void *arg)
 	EXPECT_GUEST_MMIO(&r.vcpu, region_block_gpa(&r, 0));
 }
 
-/* The VMM makes slot 0 of the region anew, read-only. */
+/* The VMM replaces slot 0 of the region by a read-only memslot. */
 static void make_read_only(const struct region *r)
 {
 	uint32_t slot = SLOT(AS_NORMAL, REGION_FIRST_SLOT);
@@ -80,11 +80,11 @@ static void read_only_stays(const void *arg)
 		   ESTALE);
 	EXPECT_ERR(vmem_nl_unplug_all(r.nl, VMEM_NL_BY_FD(r.fd), 0, NULL, NULL),
 		   ESTALE);
-	/* KVM refuses to flip it: read-only it still is. */
+	/* KVM refuses to change the flag: the memslot is still read-only. */
 	EXPECT_ERR(vm_set_region(&r.vm, slot, 0, REGION_GPA, r.args.slot_size,
 				 r.mem.hva),
 		   EINVAL);
-	/* It is not the region's to remove, either. */
+	/* The region does not delete it either. */
 	close(r.fd);
 	EXPECT_TRUE(vm_slot_exists(&r.vm, slot));
 }
@@ -141,17 +141,17 @@ static void argument_too_large(const void *arg)
 }
 
 /**
- * struct stuck - a VM whose vCPU waits for a page that does not come
+ * struct stuck - a VM whose vCPU waits for a page that is withheld
  * @r: its region
  * @watcher: another vCPU, which runs
- * @uffd: the page waits for this descriptor
+ * @uffd: userfaultfd that handles the page
  * @page: the page
- * @vcpu: thread of the vCPU
+ * @vcpu: thread of the waiting vCPU
  * @plugger: thread of a plug, which waits for the vCPU
- * @creator: thread of the creation of another region, which waits for the plug
- * @plugged: what became of the plug
- * @unplugged: what became of an unplug
- * @created: what became of the creation
+ * @creator: thread that creates another region, which waits for the plug
+ * @plugged: result of the plug
+ * @unplugged: result of an unplug
+ * @created: result of the creation
  */
 struct stuck {
 	struct region r;
@@ -206,7 +206,7 @@ static void make_vcpu_wait(struct stuck *s)
 	ASSERT_OK(vm_set_region(&s->r.vm, OTHER_SLOT, 0, OTHER_GPA, GUEST_PAGE,
 				s->page));
 	ASSERT_EQ(pthread_create(&s->vcpu, NULL, read_page, s), 0);
-	/* The vCPU has come to the page. */
+	/* The vCPU has accessed the page. */
 	ASSERT_EQ(read(s->uffd, &msg, sizeof(msg)), sizeof(msg));
 	ASSERT_EQ(msg.event, UFFD_EVENT_PAGEFAULT);
 }
@@ -221,7 +221,7 @@ static void let_vcpu_go(struct stuck *s)
 	pthread_join(s->vcpu, NULL);
 }
 
-/* A region of a VM that is about to be stuck. */
+/* Prepare a region of a VM that will be stuck. */
 static void stuck_init(struct stuck *s)
 {
 	region_await_none();
@@ -230,8 +230,8 @@ static void stuck_init(struct stuck *s)
 }
 
 /*
- * Until the plug of block 0 waits for the vCPU that is stuck: others see its
- * memslot before that, and it is not done.
+ * Wait until the plug of block 0 waits for the stuck vCPU. Other vCPUs already
+ * see its memslot then, although the plug is not complete.
  */
 static void await_change_under_way(struct stuck *s)
 {
@@ -270,7 +270,7 @@ static int expect_metadata(const struct vmem_nl_region *region, void *arg)
 	return 0;
 }
 
-/* What is plugged already is accounted for, though its VM is stuck. */
+/* Memslots plugged before are reported although the VM is stuck. */
 static void expect_reads(struct stuck *s)
 {
 	const struct vmem_nl_name name = VMEM_NL_BY_FD(s->r.fd);
@@ -301,7 +301,7 @@ static void readers_do_not_wait(const void *arg)
 
 	(void)arg;
 	stuck_init(&s);
-	/* The last slot; the plug that will be stuck is of the first. */
+	/* The last slot; the stuck plug will be in the first one. */
 	ASSERT_OK(region_plug(&s.r, REGION_NR_BLOCKS - 1, 1));
 	make_vcpu_wait(&s);
 	ASSERT_EQ(pthread_create(&s.plugger, NULL, plug_one, &s), 0);
@@ -335,7 +335,7 @@ static int look_for_metadata(const struct vmem_nl_slot *slot, void *arg)
 	return 0;
 }
 
-/* A memslot that a change is removing was not removed behind our back. */
+/* A memslot that a change is deleting does not count as deleted by the VMM. */
 static void leaving_is_not_stale(const void *arg)
 {
 	static struct stuck s;
@@ -370,7 +370,7 @@ static void nobody_else_waits(const void *arg)
 	make_change_wait(&s);
 	ASSERT_EQ(pthread_create(&s.creator, NULL, create_another, &s), 0);
 
-	/* Generic netlink, and a region's whole life, of another VM. */
+	/* Generic netlink, and the complete life of a region in another VM. */
 	nl = netlink_open();
 	region_init(&other, AS_MASK_BOTH);
 	EXPECT_OK(region_plug(&other, 0, 9));
@@ -392,14 +392,14 @@ static void nobody_else_waits(const void *arg)
 /**
  * struct stranger - a process that is not the VMM
  * @pid: its process
- * @socket: to it
+ * @socket: connection to it
  */
 struct stranger {
 	pid_t pid;
 	int socket;
 };
 
-/* It does what it is for when it is told, and then says so. */
+/* Start a process that calls @act on request, and confirms it. */
 static void stranger_start(struct stranger *st, void (*act)(int fd), int fd)
 {
 	int pair[2];
@@ -426,7 +426,7 @@ static void stranger_act(struct stranger *st)
 	close(st->socket);
 }
 
-/* What holds of a region that has ended, but cannot yet let go of its VM. */
+/* State of a region that has ended but cannot drop its VM yet. */
 static void expect_ending(struct stuck *s)
 {
 	struct kvm_vmem_create_region args = s->r.args;
@@ -438,7 +438,7 @@ static void expect_ending(struct stuck *s)
 	EXPECT_ERR(region_call_create(s->r.dev, &args), EEXIST);
 }
 
-/* And when it can: the VMM may use what it had. */
+/* State of the region once its end is complete: the VMM may reuse its ids. */
 static void expect_end(struct stuck *s)
 {
 	let_vcpu_go(s);
@@ -472,7 +472,7 @@ static void closed_by_a_stranger(const void *arg)
 	expect_end(&s);
 }
 
-/* Closing a unix socket is what has the kernel look for lost descriptors. */
+/* Closing a unix socket makes the kernel search for unreachable descriptors. */
 static void collect_garbage(void)
 {
 	int pair[2];
@@ -484,12 +484,15 @@ static void collect_garbage(void)
 
 static void close_fd_and_collect(int fd)
 {
-	/* A copy, not the one that is lost. */
+	/* A copy, not the unreachable descriptor. */
 	close(fd);
 	collect_garbage();
 }
 
-/* Lose a descriptor: on its way to a socket that is on its way to itself. */
+/*
+ * Make a descriptor unreachable: it is in a queue of a socket that is in its
+ * own queue.
+ */
 static void lose_fd(int fd)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -497,7 +500,7 @@ static void lose_fd(int fd)
 	int self = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
 	ASSERT_GE(self, 0);
-	/* Any name that is free. */
+	/* Any free name. */
 	ASSERT_EQ(bind(self, (void *)&addr, sizeof(addr.sun_family)), 0);
 	ASSERT_EQ(getsockname(self, (void *)&addr, &len), 0);
 	ASSERT_EQ(connect(self, (void *)&addr, len), 0);
@@ -507,7 +510,7 @@ static void lose_fd(int fd)
 	close(self);
 }
 
-/* The kernel closes what it finds lost, and goes on to what is lost next. */
+/* The kernel closes one unreachable descriptor, then goes on to the next. */
 static void lost_holds_up_nobody(const void *arg)
 {
 	static struct stuck s;
@@ -533,7 +536,9 @@ static void lost_holds_up_nobody(const void *arg)
 	expect_end(&s);
 }
 
-/* Requests that may wait for one region, the one under way included. */
+/*
+ * Maximum number of requests that wait for a region, including the current one.
+ */
 #define MAX_QUEUED 64U
 
 static void only_so_many_wait(const void *arg)
@@ -560,7 +565,7 @@ static void only_so_many_wait(const void *arg)
 		EXPECT_EQ(err.from_kernel, true);
 		EXPECT_TRUE(strstr(err.text, "many"));
 	}
-	/* Reads are not counted. */
+	/* Reads do not count. */
 	EXPECT_OK(vmem_nl_region_get(s.r.nl, VMEM_NL_BY_FD(s.r.fd), &state,
 				     NULL));
 
@@ -576,7 +581,7 @@ static void only_so_many_wait(const void *arg)
 	mnl_socket_close(socket);
 }
 
-/* Another region of the VM, of which nothing is plugged. */
+/* Create another region in the VM, with nothing plugged. */
 static struct region add_sibling(const struct region *of, unsigned int i)
 {
 	struct region r = *of;
@@ -587,7 +592,9 @@ static struct region add_sibling(const struct region *of, unsigned int i)
 	return r;
 }
 
-/* Errors that have come so far: of requests that were not taken up. */
+/*
+ * Receive the errors so far. Return: number of requests that were not queued.
+ */
 static unsigned int count_refused(struct mnl_socket *socket)
 {
 	struct pollfd ready = {.fd = mnl_socket_get_fd(socket),
@@ -601,7 +608,7 @@ static unsigned int count_refused(struct mnl_socket *socket)
 	return nr;
 }
 
-/* Requests of a region, each as long as may be, until one is not taken up. */
+/* Send requests of maximum length for a region until one is not queued. */
 static unsigned int fill(struct mnl_socket *socket, const struct region *r,
 			 unsigned int max)
 {
@@ -615,7 +622,7 @@ static unsigned int fill(struct mnl_socket *socket, const struct region *r,
 	return i;
 }
 
-/* However long the requests of two regions are, a third one's are taken up. */
+/* The longest requests of two regions leave space for one of a third region. */
 static void nobody_takes_all_room(const void *arg)
 {
 	unsigned int first, second, third, i;
@@ -629,7 +636,7 @@ static void nobody_takes_all_room(const void *arg)
 	for (i = 0; i < ARRAY_SIZE(siblings); i++)
 		siblings[i] = add_sibling(&s.r, i + 1);
 	socket = request_socket(MNL_SOCKET_AUTOPID);
-	/* Without a copy of the request. */
+	/* Acknowledgments without a copy of the request. */
 	ASSERT_EQ(
 		mnl_socket_setsockopt(socket, NETLINK_CAP_ACK, &on, sizeof(on)),
 		0);
@@ -642,7 +649,7 @@ static void nobody_takes_all_room(const void *arg)
 	third = fill(socket, &siblings[1], 1);
 	tap_note("%u, %u and %u requests of %u ranges", first, second, third,
 		 KVM_VMEM_MAX_RANGES);
-	/* One region may have all of its places taken. */
+	/* One region may use all of its places. */
 	EXPECT_EQ(first, MAX_QUEUED - 1);
 	EXPECT_GT(second, MAX_QUEUED / 4);
 	EXPECT_EQ(third, 1);
@@ -669,7 +676,7 @@ static void answer_to_who_left(const void *arg)
 	await_change_under_way(&s);
 	mnl_socket_close(socket);
 
-	/* Changes are made, and answered, in turn. */
+	/* Changes are carried out and answered in order. */
 	socket = request_socket(portid);
 	request_set(socket, &s.r, 3, 2);
 	let_vcpu_go(&s);
@@ -684,27 +691,27 @@ int main(void)
 	static const struct tap_case cases[] = {
 		{.name = "a slot size near 2^64 makes one memslot",
 		 .run = slot_size_that_wraps},
-		{.name = "a memslot that the VMM made read-only stays so",
+		{.name = "a memslot that the VMM made read-only stays read-only",
 		 .run = read_only_stays},
 		{.name = "a batch that cannot answer is not applied",
 		 .run = answer_that_cannot_be_written},
 		{.name = "an argument larger than a page is E2BIG",
 		 .run = argument_too_large},
-		{.name = "a vCPU that keeps a change waiting keeps nobody else",
+		{.name = "a vCPU that blocks a change blocks no other process",
 		 .run = nobody_else_waits},
-		{.name = "readers do not wait for it, and see metadata",
+		{.name = "readers do not wait for it, and get the metadata",
 		 .run = readers_do_not_wait},
-		{.name = "who closes a region of a stuck VM does not wait",
+		{.name = "closing a region of a stuck VM does not block",
 		 .run = closed_by_a_stranger},
-		{.name = "lost to nobody, it keeps no other close() waiting",
+		{.name = "its unreachable descriptor blocks no other close()",
 		 .run = lost_holds_up_nobody},
 		{.name = "more changes than may wait are EBUSY",
 		 .run = only_so_many_wait},
-		{.name = "requests of one region leave room for others",
+		{.name = "requests of one region leave space for others",
 		 .run = nobody_takes_all_room},
-		{.name = "who has a sender's port after it gets no answer of its",
+		{.name = "the next owner of a sender's port gets none of its answers",
 		 .run = answer_to_who_left},
-		{.name = "a memslot on its way out is not called stale",
+		{.name = "a memslot that is being deleted is not reported stale",
 		 .run = leaving_is_not_stale},
 	};
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The netlink family through libnl-genl-3, the library that most programs use:
- * its resolver, its checks of attributes against a policy, and its dumps, events
- * and extended acknowledgments. The other tests use libmnl, which checks less.
+ * The netlink family through libnl-genl-3, the most common library: its
+ * resolver, its policy checks of attributes, and its dumps, events and extended
+ * acknowledgments. The other tests use libmnl, which checks less.
  */
 #include <errno.h>
 #include <linux/kvm_vmem_netlink.h>
@@ -16,10 +16,10 @@
 #include "region.h"
 #include "tap.h"
 
-/* A bound; events come within the call that makes them. */
+/* A limit against hangs: events are sent within the call that causes them. */
 #define TIMEOUT_MS 20000
 
-/* Room for the text of an extended acknowledgment. */
+/* Space for the text of an extended acknowledgment. */
 #define TEXT_SIZE 128
 
 static struct nla_policy region_policy[KVM_VMEM_A_REGION_MAX + 1] = {
@@ -88,10 +88,10 @@ static struct nla_policy ack_policy[NLMSGERR_ATTR_MAX + 1] = {
 /**
  * struct client - a socket of libnl
  * @sock: the socket
- * @family: number of the family
+ * @family: id of the family
  * @error: negative errno of the last answer, 0 for success
- * @offset: where the attribute is in the request that the error is about, 0
- * @text: what the extended acknowledgment says, or ""
+ * @offset: offset of the attribute that the error points at, 0 for none
+ * @text: text of the extended acknowledgment, or ""
  */
 struct client {
 	struct nl_sock *sock;
@@ -101,7 +101,9 @@ struct client {
 	char text[TEXT_SIZE];
 };
 
-/* The attributes of the acknowledgment come after the request, or its header. */
+/*
+ * The attributes of the acknowledgment follow the request, or only its header.
+ */
 static int on_error(struct sockaddr_nl *peer, struct nlmsgerr *err, void *arg)
 {
 	const struct nlmsghdr *nlh = (void *)((char *)err - NLMSG_HDRLEN);
@@ -162,18 +164,18 @@ static void client_clear(struct client *c, nl_recvmsg_msg_cb_t valid, void *arg)
 				    arg);
 }
 
-/* Return: 0, or an error of libnl's; the kernel's is in @c. */
+/* Return: 0, or an error of libnl; the kernel's error is in @c. */
 static int call(struct client *c, struct nl_msg *msg, nl_recvmsg_msg_cb_t valid,
 		void *arg)
 {
 	int ret;
 
 	client_clear(c, valid, arg);
-	/* Asks for an acknowledgment, too. */
+	/* This call also requests an acknowledgment. */
 	ASSERT_GT(nl_send_auto(c->sock, msg), 0);
 	nlmsg_free(msg);
 	ret = nl_recvmsgs_default(c->sock);
-	/* The acknowledgment comes after the reply, in a datagram of its own. */
+	/* The acknowledgment follows the reply, in a separate datagram. */
 	return ret || c->error ? ret : nl_wait_for_ack(c->sock);
 }
 
@@ -199,9 +201,15 @@ static void put_range(struct nl_msg *msg, uint64_t gpa, uint64_t size)
 }
 
 /**
- * struct state - of the region that the last message was about
- * @cmd: the message's command
- * @nr: how many messages there were
+ * struct state - state of a region in the last message
+ * @cmd: command of the message
+ * @nr: number of messages
+ * @id: the region's id
+ * @gpa: its guest address
+ * @requested_size: its requested size
+ * @plugged_size: its plugged size
+ * @populated_slots: number of its populated slots
+ * @metadata: sum of its metadata
  */
 struct state {
 	uint8_t cmd;
@@ -214,7 +222,7 @@ struct state {
 	uint64_t metadata;
 };
 
-/* Sum of the parts, as the region has reported it. */
+/* The sum of all kinds, which the region must report as the total. */
 static uint64_t metadata_total(struct nlattr *nest)
 {
 	struct nlattr *tb[KVM_VMEM_A_METADATA_MAX + 1];
@@ -254,7 +262,7 @@ static int on_region(struct nl_msg *msg, void *arg)
 	s->requested_size = nla_get_u64(tb[KVM_VMEM_A_REGION_REQUESTED_SIZE]);
 	s->plugged_size = nla_get_u64(tb[KVM_VMEM_A_REGION_PLUGGED_SIZE]);
 	s->populated_slots = nla_get_u32(tb[KVM_VMEM_A_REGION_POPULATED_SLOTS]);
-	/* Notifications have none. */
+	/* Notifications contain no metadata. */
 	if (tb[KVM_VMEM_A_REGION_METADATA])
 		s->metadata = metadata_total(tb[KVM_VMEM_A_REGION_METADATA]);
 	return NL_OK;
@@ -288,7 +296,7 @@ static int on_answer(struct nl_msg *msg, void *arg)
 	return NL_OK;
 }
 
-/* Ask for a change of blocks @first to @first + @nr, by descriptor. */
+/* Request a change of blocks @first to @first + @nr, by descriptor. */
 static void change(struct client *c, const struct region *r, uint8_t cmd,
 		   uint64_t request_id, unsigned int first, unsigned int nr,
 		   struct answer *answer)
@@ -371,7 +379,9 @@ static void blocks_are_plugged_and_unplugged(const void *arg)
 	nl_socket_free(c.sock);
 }
 
-/* The sum of a dump of blocks or slots, and where its last entry ends. */
+/*
+ * Summary of a dump of blocks or slots: its sum, and the end of its last entry.
+ */
 struct listing {
 	uint64_t plugged_size;
 	uint64_t next_gpa;
@@ -483,7 +493,7 @@ static void refusal_names_the_attribute(const void *arg)
 	region_init(&r, AS_MASK_NORMAL);
 	client_open(&c);
 
-	/* Headers, descriptor, and then the range that is outside. */
+	/* The headers, the descriptor, then the range outside the region. */
 	msg = request(&c, KVM_VMEM_CMD_BLOCK_PLUG, 0);
 	nla_put_s32(msg, KVM_VMEM_A_BLOCK_REGION_FD, r.fd);
 	put_range(msg, 0, REGION_BLOCK);
@@ -492,7 +502,7 @@ static void refusal_names_the_attribute(const void *arg)
 	EXPECT_GE(c.offset, NLMSG_HDRLEN + GENL_HDRLEN + nla_total_size(4));
 	EXPECT_TRUE(c.text[0]);
 
-	/* A region that is not there, by an attribute the kernel's policy sees. */
+	/* An invalid region id, which the kernel's policy check refuses. */
 	msg = request(&c, KVM_VMEM_CMD_REGION_GET, 0);
 	nla_put_u32(msg, KVM_VMEM_A_REGION_ID, 0);
 	call(&c, msg, NULL, NULL);
@@ -500,7 +510,7 @@ static void refusal_names_the_attribute(const void *arg)
 	EXPECT_EQ(c.offset, NLMSG_HDRLEN + GENL_HDRLEN);
 	EXPECT_TRUE(c.text[0]);
 
-	/* The socket is usable after it, and nothing has changed. */
+	/* The socket still works, and the region is unchanged. */
 	change(&c, &r, KVM_VMEM_CMD_BLOCK_PLUG, 1, 0, 1, &answer);
 	EXPECT_EQ(c.error, 0);
 	region_model_set(&r, 0, 1, true);
@@ -552,7 +562,7 @@ int main(void)
 		 .run = blocks_and_slots_are_dumped},
 		{.name = "all regions are dumped",
 		 .run = all_regions_are_dumped},
-		{.name = "a refusal names the attribute",
+		{.name = "an error points at the attribute",
 		 .run = refusal_names_the_attribute},
 		{.name = "events arrive at subscribers",
 		 .run = events_arrive_at_subscribers},

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Ends: of the VMM, of the VM, of the region, of the module, in whatever order,
- * and while requests are under way. Nothing may stay behind.
+ * The end of the VMM, of the VM, of the region and of the module, in any order,
+ * and while requests are under way. Nothing may be left behind.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,10 +26,13 @@
 #include "region.h"
 #include "tap.h"
 
-/* A bound on what happens at once, or when the VMM's process has ended. */
+/*
+ * A limit against hangs, also for events that follow the end of the VMM's
+ * process.
+ */
 #define TIMEOUT_MS 30000
 
-/* Kernel memory that comes and goes without our doing. */
+/* Kernel memory that others allocate and free in the meantime. */
 #define NOISE MIB(3)
 
 static short poll_for(int fd, short events)
@@ -48,7 +51,7 @@ static int read_changes(int fd)
 	return n < 0 ? -errno : (int)n;
 }
 
-/* Whoever holds the descriptor learns that the VM is gone. */
+/* A holder of the descriptor is notified that the VM is gone. */
 static void expect_dead(struct vmem_nl *nl, int fd)
 {
 	const struct vmem_nl_name name = VMEM_NL_BY_FD(fd);
@@ -68,7 +71,7 @@ static void expect_dead(struct vmem_nl *nl, int fd)
 		   ENODEV);
 }
 
-/* A reader gets the last change, then the end. */
+/* A read returns the last change, then end of file. */
 static void expect_end_of_file(int fd)
 {
 	int r = read_changes(fd);
@@ -79,7 +82,9 @@ static void expect_end_of_file(int fd)
 	EXPECT_EQ(read_changes(fd), 0);
 }
 
-/* Large memslots, so that their metadata shows in the kernel's counters. */
+/*
+ * Large memslots, so that their metadata is visible in the kernel's counters.
+ */
 #define VMM_BLOCK MIB(128)
 #define VMM_SLOTS 64U
 
@@ -99,8 +104,8 @@ static void vmm_init(struct region *r)
 /**
  * struct vmm - a VMM in a process of its own
  * @pid: its process
- * @region: the region's descriptor, that it sent
- * @socket: to it
+ * @region: the region's descriptor, received from it
+ * @socket: connection to it
  */
 struct vmm {
 	pid_t pid;
@@ -121,7 +126,7 @@ static void vmm_start(struct vmm *vmm)
 		close(pair[0]);
 		vmm_init(&r);
 		send_fd(pair[1], r.fd);
-		/* Ends, if not killed, with the test. */
+		/* Ends with the test if it is not killed. */
 		recv(pair[1], &(char){0}, 1, 0);
 		_exit(0);
 	}
@@ -130,7 +135,7 @@ static void vmm_start(struct vmm *vmm)
 	vmm->region = receive_fd(pair[0]);
 }
 
-/* Kills a process when there were so many plugs; it waits for @reached. */
+/* Kills a process when @at plugs have been made, which @reached signals. */
 struct killer {
 	pid_t pid;
 	unsigned int at;
@@ -147,7 +152,7 @@ static void *killer_run(void *arg)
 	return NULL;
 }
 
-/* Plug and unplug until the VM is gone. */
+/* Plug and unplug blocks until the VM is gone. */
 static void plug_until_death(struct vmem_nl *nl, int fd, struct killer *killer)
 {
 	const struct vmem_nl_name name = VMEM_NL_BY_FD(fd);
@@ -160,7 +165,9 @@ static void plug_until_death(struct vmem_nl *nl, int fd, struct killer *killer)
 			.size = VMM_BLOCK,
 		};
 
-		/* All blocks once, then all out one by one, and so on. */
+		/*
+		 * Plug all blocks, then unplug all, one at a time, and so on.
+		 */
 		if (n == killer->at)
 			sem_post(&killer->reached);
 		r = n / VMM_SLOTS % 2
@@ -209,7 +216,10 @@ static void vmm_killed_amid_plugs(const void *arg)
 	EXPECT_LE(meminfo("VmallocUsed"), before + NOISE);
 }
 
-/* Told when the region has let go of its VM, which frees what KVM held for it. */
+/*
+ * Wait for the event that the region has dropped its VM, which frees its
+ * metadata.
+ */
 static void await_vm_dropped(struct vmem_nl *events)
 {
 	struct vmem_nl_event event;
@@ -239,7 +249,9 @@ static void metadata_goes_with_the_vmm(const void *arg)
 	EXPECT_GT(with, before);
 	ASSERT_EQ(kill(vmm.pid, SIGKILL), 0);
 	ASSERT_EQ(waitpid(vmm.pid, NULL, 0), vmm.pid);
-	/* While the descriptor is still held; it waits for the VM's end. */
+	/*
+	 * The descriptor is still open. Its POLLHUP follows the end of the VMM.
+	 */
 	EXPECT_EQ(poll_for(vmm.region, 0), POLLHUP);
 	await_vm_dropped(events);
 	EXPECT_LE(meminfo("VmallocUsed"), before + NOISE);
@@ -255,7 +267,7 @@ static void *blocked_reader_run(void *arg)
 {
 	struct blocked_reader *b = arg;
 
-	/* The news of the end may be read before it. */
+	/* The event of the end may be read first. */
 	do
 		b->result = read_changes(b->fd);
 	while (b->result > 0);
@@ -289,12 +301,15 @@ static void vm_closed_region_stays(const void *arg)
 	region_init(&r, AS_MASK_NORMAL);
 	ASSERT_OK(region_plug(&r, 0, 5));
 	close(r.vm.fd);
-	/* The vCPU has the VM, too. */
+	/* The vCPU's descriptor also holds the VM. */
 	EXPECT_OK(region_plug(&r, 20, 1));
 	EXPECT_GUEST_MEMORY(&r.vcpu, region_block_gpa(&r, 20),
 			    region_block_hva(&r, 20));
 	vcpu_destroy(&r.vcpu);
-	/* Only the region has: it lives as long as the VMM's memory does. */
+	/*
+	 * Now only the region holds the VM, which lives as long as the VMM's
+	 * memory.
+	 */
 	EXPECT_EQ(kvm_vm_count(), 1);
 	ASSERT_OK(vmem_nl_region_get(r.nl, VMEM_NL_BY_FD(r.fd), &s, NULL));
 	EXPECT_EQ(s.alive, true);
@@ -321,19 +336,19 @@ static void region_closed_vm_stays(const void *arg)
 }
 
 /*
- * Requests that take long to read, so that often one has found the region and
- * waits for it when the descriptor is closed: a slot per thread, each block a
- * range.
+ * Requests that take long to parse, so that often one has found the region and
+ * is waiting when the descriptor is closed: each thread has a slot, and each of
+ * its blocks is a range.
  */
 #define NR_PLUGGERS	   3U
 #define BLOCKS_PER_PLUGGER KVM_VMEM_MAX_RANGES
 
 /**
- * struct plugger - a thread that plugs and unplugs until it may not
+ * struct plugger - a thread that plugs and unplugs until a request fails
  * @nl: its own netlink handle
  * @fd: the region
  * @ranges: its blocks
- * @count: requests so far
+ * @count: requests made
  * @result: the error that ended it
  */
 struct plugger {
@@ -386,7 +401,9 @@ static void close_amid_requests(struct region *r, struct plugger *pluggers,
 	for (i = 0; i < NR_PLUGGERS; i++) {
 		pthread_join(threads[i], NULL);
 		vmem_nl_close(pluggers[i].nl);
-		/* What was under way found a region that is gone, or none. */
+		/*
+		 * The last request found a region that has ended, or no region.
+		 */
 		EXPECT_TRUE(pluggers[i].result == -EBADF ||
 			    pluggers[i].result == -ENODEV);
 	}
@@ -414,7 +431,7 @@ static void closed_amid_requests(const void *arg)
 			EXPECT_EQ(
 				vm_slot_exists(&r.vm, REGION_FIRST_SLOT + slot),
 				false);
-		/* Or the next round fails, and all that follow. */
+		/* Otherwise this failure would make all later rounds fail. */
 		for (slot = 0; slot < NR_PLUGGERS; slot++)
 			vm_delete_slot(&r.vm, REGION_FIRST_SLOT + slot);
 	}
@@ -437,7 +454,7 @@ static void fork_of_the_vmm(const void *arg)
 	if (!vmm) {
 		region_init(&r, AS_MASK_NORMAL);
 		ASSERT_OK(region_plug(&r, 0, 3));
-		/* A child that ends is no end of the VMM. */
+		/* The end of a child is not the end of the VMM. */
 		child = fork();
 		ASSERT_GE(child, 0);
 		if (!child)
@@ -445,7 +462,7 @@ static void fork_of_the_vmm(const void *arg)
 		expect_exit(child);
 		EXPECT_AS_MODEL(&r);
 
-		/* One that inherits everything stays when the VMM ends. */
+		/* This child inherits all descriptors and outlives the VMM. */
 		child = fork();
 		ASSERT_GE(child, 0);
 		if (child) {
@@ -467,16 +484,19 @@ static void fork_of_the_vmm(const void *arg)
 	expect_exit(vmm);
 	receive_byte(pair[0]);
 	expect_dead(nl, r.fd);
-	/* The child's copies keep the region, though its VM is gone. */
+	/* The child's copies keep the region, although its VM is gone. */
 	close(r.fd);
 	EXPECT_EQ(region_count(dev), 1);
 	send_byte(pair[0]);
 	close(pair[1]);
-	/* It ends: the pair's other side is closed by all. */
+	/*
+	 * Wait for the child's end, when the last copy of the other socket is
+	 * closed.
+	 */
 	EXPECT_EQ(recv(pair[0], &(char){0}, 1, 0), 0);
 }
 
-/* A region to make, and where to send its descriptor. */
+/* The region to create, and the socket to send its descriptor to. */
 struct sender {
 	struct region *r;
 	int socket;
@@ -492,8 +512,8 @@ static int make_region_and_send(void *arg)
 }
 
 /*
- * A process that shares the VMM's memory, but not its descriptors, makes a region
- * and exits, which closes its descriptor of it. The VM is there still.
+ * A process that shares the VMM's memory but not its descriptors creates a
+ * region and exits, which closes its descriptor. The VM still exists.
  */
 static void sibling_of_the_vmm(const void *arg)
 {
@@ -504,7 +524,10 @@ static void sibling_of_the_vmm(const void *arg)
 	pid_t pid;
 
 	(void)arg;
-	/* Who shares memory is known for the sake of memory cgroups. */
+	/*
+	 * The kernel tracks processes that share memory for memory cgroups
+	 * only.
+	 */
 	if (!cgroup_enter())
 		tap_skip("no memory cgroup");
 	cgroup_leave();
@@ -540,13 +563,18 @@ static void exec_of_the_vmm(const void *arg)
 		send_fd(pair[1], r.fd);
 		receive_byte(pair[1]);
 		if (*keep_fd) {
-			/* And the VM: neither outlives the memory. */
+			/*
+			 * Keep a copy of the VM, too. Neither prevents its end.
+			 */
 			ASSERT_GE(dup(r.fd), 0);
 			ASSERT_GE(dup(r.vm.fd), 0);
 		}
 		copy = dup(pair[1]);
 		ASSERT_GE(copy, 0);
-		/* Its own end of the pair stays open; it reads it for long. */
+		/*
+		 * The socket stays open as standard input, from which the
+		 * program reads.
+		 */
 		dup2(copy, STDIN_FILENO);
 		execl("/proc/self/exe", "lifetime_test", "--wait", NULL);
 		_exit(1);
@@ -559,7 +587,7 @@ static void exec_of_the_vmm(const void *arg)
 	close(fd);
 	if (*keep_fd)
 		EXPECT_EQ(region_count(dev), 1);
-	/* exec() closes descriptors after it has let go of the memory. */
+	/* exec() closes descriptors after it has released the memory. */
 	while (!*keep_fd && region_count(dev))
 		sched_yield();
 	send_byte(pair[0]);
@@ -594,7 +622,7 @@ static void lives_leak_nothing(const void *arg)
 		all = region_range(&r, 0, r.nr_blocks);
 		half = region_range(&r, 0, r.nr_blocks / 2);
 		ASSERT_OK(vmem_nl_plug(r.nl, name, 1, &half, 1, NULL, NULL));
-		/* Refused after half the work of judging it. */
+		/* Refused after half of it has been checked. */
 		EXPECT_ERR(vmem_nl_plug(r.nl, name, 2, &all, 1, NULL, NULL),
 			   EEXIST);
 		ASSERT_OK(vmem_nl_region_set(r.nl, name, VMEM_NL_SET_DIRTY_LOG,
@@ -605,7 +633,9 @@ static void lives_leak_nothing(const void *arg)
 		close(r.fd);
 	}
 	slab_after = slab_bytes();
-	/* A memslot's structure in each round alone would be this much. */
+	/*
+	 * Losing a single memslot's structure in each round would exceed this.
+	 */
 	tap_note("VmallocUsed %+lld KiB, SUnreclaim %+lld KiB",
 		 (long long)(meminfo("VmallocUsed") - vmalloc) / 1024,
 		 (long long)(slab_after - slab) / 1024);
@@ -658,13 +688,15 @@ static void unload_needs_all_closed(const void *arg)
 	ASSERT_OK(batch_apply(r.dev, &r.vm, &batch));
 	EXPECT_ERR(module_unload(), EAGAIN);
 	close(r.dev);
-	/* The region alone keeps it, plugged or not. */
+	/*
+	 * The region alone keeps the module, whether blocks are plugged or not.
+	 */
 	EXPECT_ERR(module_unload(), EAGAIN);
 	ASSERT_OK(region_plug(&r, 0, 5));
 	EXPECT_ERR(module_unload(), EAGAIN);
 	EXPECT_AS_MODEL(&r);
 	close(r.fd);
-	/* Netlink sockets do not, nor do listeners. */
+	/* Netlink sockets and listeners do not keep it. */
 	events = netlink_open();
 	ASSERT_OK(vmem_nl_subscribe(events, NULL));
 	module_unload_soon();
@@ -672,7 +704,7 @@ static void unload_needs_all_closed(const void *arg)
 				      &(struct vmem_nl_region){0}, NULL),
 		   ENOENT);
 
-	/* KVM keeps what it was given, as its own. */
+	/* KVM keeps the memslots of the batch. */
 	EXPECT_GUEST_MEMORY(&r.vcpu, GIB(1), r.mem.hva);
 	EXPECT_GUEST_MMIO(&r.vcpu, REGION_GPA);
 	EXPECT_OK(vm_delete_slot(&r.vm, 1));
@@ -688,7 +720,7 @@ static void unload_needs_all_closed(const void *arg)
 	EXPECT_AS_MODEL(&r);
 }
 
-/* The half of KVM that is the CPU vendor's: a module of its own, if not built in. */
+/* KVM's vendor module, if it is not built in. */
 static const char *vendor_module(void)
 {
 	if (module_users("kvm_amd") >= 0)
@@ -711,7 +743,7 @@ static void vendor_module_stays(const void *arg)
 	ASSERT_OK(region_plug(&r, 0, 5));
 	vcpu_destroy(&r.vcpu);
 	vm_destroy(&r.vm);
-	/* Only the region has the VM now, and makes its code run. */
+	/* Only the region holds the VM, whose code is in the vendor module. */
 	EXPECT_EQ(kvm_vm_count(), 1);
 	EXPECT_GT(module_users(vendor), 0);
 	ASSERT_TRUE(syscall(SYS_delete_module, vendor, O_NONBLOCK) &&
@@ -746,7 +778,9 @@ static void module_reload_often(const void *arg)
 	}
 }
 
-/* What exec_of_the_vmm() becomes: waits for a byte on its standard input. */
+/*
+ * The program after the exec in exec_of_the_vmm(): waits for a byte on stdin.
+ */
 static int wait_to_end(void)
 {
 	receive_byte(STDIN_FILENO);
@@ -757,38 +791,38 @@ int main(int argc, char **argv)
 {
 	static const bool keep = true, drop = false;
 	static const struct tap_case cases[] = {
-		{.name = "the VMM may be killed amid plugs, 20 times",
+		{.name = "the VMM may be killed during plugs, 20 times",
 		 .run = vmm_killed_amid_plugs,
 		 .timeout_s = 120},
-		{.name = "metadata goes with the VMM, not with the descriptor",
+		{.name = "metadata is freed with the VMM, not with the descriptor",
 		 .run = metadata_goes_with_the_vmm},
-		{.name = "the VMM's death wakes who reads",
+		{.name = "the VMM's end wakes a blocked read",
 		 .run = death_wakes_readers},
 		{.name = "the VM's descriptors may close before the region's",
 		 .run = vm_closed_region_stays},
 		{.name = "the region's descriptor may close before the VM's",
 		 .run = region_closed_vm_stays},
-		{.name = "closed amid requests, no memslot stays",
+		{.name = "a region closed during requests leaves no memslot",
 		 .run = closed_amid_requests,
 		 .timeout_s = 300},
 		{.name = "children of the VMM neither end nor keep its VM",
 		 .run = fork_of_the_vmm},
-		{.name = "a process that shares its memory does not end it either",
+		{.name = "a process that shares the VMM's memory does not end its VM",
 		 .run = sibling_of_the_vmm},
 		{.name = "exec of the VMM ends its region",
 		 .run = exec_of_the_vmm,
 		 .arg = &drop},
-		{.name = "exec that keeps descriptors ends the VM all the same",
+		{.name = "exec that keeps descriptors ends the VM, too",
 		 .run = exec_of_the_vmm,
 		 .arg = &keep},
 		{.name = "regions leak nothing", .run = lives_leak_nothing},
 		{.name = "refused batches leak nothing",
 		 .run = refused_batches_leak_nothing},
-		{.name = "the module stays while a region does, and goes after",
+		{.name = "the module cannot be unloaded while a region exists",
 		 .run = unload_needs_all_closed},
-		{.name = "a region alone keeps KVM's vendor module",
+		{.name = "a region alone holds KVM's vendor module",
 		 .run = vendor_module_stays},
-		{.name = "the module may come and go",
+		{.name = "the module can be loaded and unloaded repeatedly",
 		 .run = module_reload_often},
 	};
 

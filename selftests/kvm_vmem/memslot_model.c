@@ -12,8 +12,9 @@
 #define BITS_PER_WORD  64U
 #define FIRST_CAPACITY 64U
 
-/* The first address that is not the user's; none between it and the kernel's
- * half is ever given, as kernels differ on those.
+/*
+ * End of the user addresses that the model uses. No address between here and
+ * the kernel's half is used: kernels differ on those.
  */
 #define USER_END ((1ULL << 47) - GUEST_PAGE)
 
@@ -49,7 +50,7 @@ void model_free(struct memslot_model *m)
 	free(m);
 }
 
-/** model_find() - Return: the memslot of KVM's number @slot, or NULL. */
+/** model_find() - Return: the memslot with number @slot, or NULL. */
 struct memslot *model_find(const struct memslot_model *m, uint32_t slot)
 {
 	const uint32_t as = slot >> 16, id = slot & 0xffff;
@@ -59,7 +60,7 @@ struct memslot *model_find(const struct memslot_model *m, uint32_t slot)
 	return m->by_id[as][id];
 }
 
-/** model_at() - Return: the memslot with @gpa in it, or NULL. */
+/** model_at() - Return: the memslot that contains @gpa, or NULL. */
 struct memslot *model_at(const struct memslot_model *m, unsigned int as,
 			 uint64_t gpa)
 {
@@ -87,7 +88,7 @@ uint64_t memslot_log_words(const struct memslot *s)
 	return (memslot_pages(s) + BITS_PER_WORD - 1) / BITS_PER_WORD;
 }
 
-/* What does not depend on what memslots there are. */
+/* Checks that do not depend on the existing memslots. */
 static bool fields_are_good(const struct kvm_userspace_memory_region *mem)
 {
 	const uint32_t good_flags = KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY;
@@ -102,7 +103,7 @@ static bool fields_are_good(const struct kvm_userspace_memory_region *mem)
 	       mem->guest_phys_addr <= UINT64_MAX - mem->memory_size;
 }
 
-/** model_change() - Return: what a good entry comes down to. */
+/** model_change() - Return: the kind of change that a valid entry makes. */
 enum memslot_change model_change(const struct memslot_model *m,
 				 const struct kvm_userspace_memory_region *mem)
 {
@@ -117,7 +118,7 @@ enum memslot_change model_change(const struct memslot_model *m,
 	return mem->flags == s->mem.flags ? CHANGE_NONE : CHANGE_FLIP;
 }
 
-/* By itself and against the memslot of its id, as KVM does. */
+/* Check an entry by itself and against the memslot of its id, as KVM does. */
 static int judge_id(const struct memslot_model *m,
 		    const struct kvm_userspace_memory_region *mem)
 {
@@ -142,7 +143,10 @@ static bool overlap(const struct kvm_userspace_memory_region *a,
 	       b->guest_phys_addr < a->guest_phys_addr + a->memory_size;
 }
 
-/* Is the range free of memslots but those that go, and that of its own id? */
+/*
+ * Does the range overlap no memslot, except deleted ones and that of its own
+ * id?
+ */
 static int judge_range(const struct memslot_model *m,
 		       const struct kvm_userspace_memory_region *mem)
 {
@@ -169,7 +173,7 @@ static int judge_entries(struct memslot_model *m,
 	uint32_t i, j;
 	int r;
 
-	/* Each by itself, and against what there is. */
+	/* Each entry by itself, and against the existing memslots. */
 	for (i = 0; i < nr; i++) {
 		const struct kvm_userspace_memory_region *mem = &entries[i];
 
@@ -187,7 +191,9 @@ static int judge_entries(struct memslot_model *m,
 		if (model_change(m, mem) == CHANGE_DELETE)
 			model_find(m, mem->slot)->going = true;
 	}
-	/* The creates, against what will be there. */
+	/*
+	 * Creates, against the memslots that remain and those created before.
+	 */
 	for (i = 0; i < nr; i++) {
 		const struct kvm_userspace_memory_region *mem = &entries[i];
 
@@ -208,8 +214,11 @@ static int judge_entries(struct memslot_model *m,
 }
 
 /**
- * model_judge_batch() - What does KVM_VMEM_MEMSLOT_BATCH say to this?
- * @bad_index: out, on error: the entry it blames
+ * model_judge_batch() - predict the result of KVM_VMEM_MEMSLOT_BATCH
+ * @m: the model, which is not changed
+ * @entries: the batch
+ * @nr: number of @entries
+ * @bad_index: out, on error: index of the entry that is refused
  *
  * Return: 0 or -errno.
  */
@@ -226,7 +235,9 @@ int model_judge_batch(struct memslot_model *m,
 }
 
 /**
- * model_judge_call() - What does KVM_SET_USER_MEMORY_REGION say to this?
+ * model_judge_call() - predict the result of KVM_SET_USER_MEMORY_REGION
+ * @m: the model, which is not changed
+ * @mem: the argument of the call
  *
  * Return: 0 or -errno.
  */
@@ -296,7 +307,7 @@ static void delete (struct memslot_model *m, struct memslot *s)
 	free(s);
 }
 
-/** model_apply() - Do what was judged good: a batch, or a call's one entry. */
+/** model_apply() - Apply a valid batch, or a valid call's single entry. */
 void model_apply(struct memslot_model *m,
 		 const struct kvm_userspace_memory_region *entries, uint32_t nr)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What memslots a VM has, what a change to them earns and does: KVM's rules and
- * those of linux/kvm_vmem.h once more, in the plainest way, to compare with.
+ * A model of a VM's memslots: which change KVM accepts and what it does. It
+ * implements the rules of KVM and of linux/kvm_vmem.h a second time, in the
+ * simplest way, for comparison.
  */
 #ifndef KVM_VMEM_MEMSLOT_MODEL_H
 #define KVM_VMEM_MEMSLOT_MODEL_H
@@ -14,22 +15,22 @@
 #define MODEL_NR_AS  2U
 #define MODEL_NR_IDS 32764U
 
-/* KVM_MEM_MAX_NR_PAGES: most pages of one memslot. */
+/* KVM_MEM_MAX_NR_PAGES: maximum number of pages of a memslot. */
 #define MODEL_MAX_PAGES ((1ULL << 31) - 1)
 
-/* Newer than the headers of the oldest kernel this builds with. */
+/* Newer than the oldest kernel headers that this builds with. */
 #ifndef KVM_MEM_GUEST_MEMFD
 #define KVM_MEM_GUEST_MEMFD (1UL << 2)
 #endif
 
 /**
- * struct memslot - a memslot that KVM ought to have
- * @mem: as given to KVM
- * @must: pages that the log must show, a bit each; NULL if it does not log
- * @may: pages that it may show, those of @must among them: KVM may map a page
- *	that was only read as writable, and then counts it as written
+ * struct memslot - a memslot that KVM should have
+ * @mem: as passed to KVM
+ * @must: bitmap of the pages that the log must show; NULL without dirty logging
+ * @may: bitmap of the pages that the log may show, a superset of @must: KVM may
+ * map a page that was only read as writable, and then counts it as written
  * @going: deleted by the batch that is judged
- * @index: where in the list
+ * @index: position in the model's list
  */
 struct memslot {
 	struct kvm_userspace_memory_region mem;
@@ -41,13 +42,13 @@ struct memslot {
 
 /**
  * struct memslot_model - the memslots of a VM
- * @gpa_limit: KVM takes no memslot that reaches beyond
- * @log_initially_set: all of a memslot is dirty when logging begins
- * @slots: nr of them, in no order
- * @nr: how many
- * @capacity: how many fit
- * @pages: pages of all
- * @by_id: them by address space and id
+ * @gpa_limit: KVM refuses memslots that reach beyond this guest address
+ * @log_initially_set: all pages of a memslot are dirty when logging begins
+ * @slots: the memslots, unordered
+ * @nr: number of @slots
+ * @capacity: allocated length of @slots
+ * @pages: pages of all memslots
+ * @by_id: the memslots by address space and id
  */
 struct memslot_model {
 	uint64_t gpa_limit;
@@ -59,7 +60,7 @@ struct memslot_model {
 	struct memslot *by_id[MODEL_NR_AS][MODEL_NR_IDS];
 };
 
-/* What a change to a memslot comes down to. */
+/* The kinds of change that an entry makes to a memslot. */
 enum memslot_change {
 	CHANGE_NONE,
 	CHANGE_CREATE,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The module's account of KVM's metadata, against a formula written down from
- * KVM's sources and against the kernel's own counters.
+ * The module's report of KVM's metadata, compared with a formula derived from
+ * KVM's sources and with the kernel's own counters.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -14,12 +14,13 @@
 #include "region.h"
 #include "tap.h"
 
-/* What else the kernel allocates meanwhile: stacks of threads, mostly. */
+/* Other allocations of the kernel in the meantime, mostly thread stacks. */
 #define NOISE MIB(1)
 
 /*
- * One GiB of many costs so many times less than all. Its share would be less
- * still, but each array of a memslot takes whole pages.
+ * One plugged GiB must cost at most this fraction of the whole region's
+ * metadata. Its proportional share is less, but each array of a memslot
+ * occupies full pages.
  */
 #define MIN_SAVING 10
 
@@ -46,14 +47,14 @@ static void expect_cost(const struct vmem_nl_metadata *is,
 }
 
 /**
- * struct geometry - a region to account for
- * @name: what is special about it
- * @gpa: its address
+ * struct geometry - a region whose metadata is checked
+ * @name: describes it
+ * @gpa: its guest address
  * @size: its size
  * @block: its block size
  * @slot: its slot size
- * @address_spaces: its mask
- * @dirty_log: log dirty pages
+ * @address_spaces: its mask of address spaces
+ * @dirty_log: dirty logging is on
  */
 struct geometry {
 	const char *name;
@@ -143,7 +144,9 @@ static void agrees_with_formula(const void *arg)
 	EXPECT_TRUE(state.has_whole_metadata);
 	expect_cost(&state.whole_metadata, &wholes);
 
-	/* It goes with the slots, and when logging ends. */
+	/*
+	 * The metadata goes with the slots, and the bitmaps when logging ends.
+	 */
 	ASSERT_OK(vmem_nl_region_set(r.nl, name, VMEM_NL_SET_DIRTY_LOG, 0,
 				     false, &state, NULL));
 	EXPECT_EQ(state.metadata.dirty_bitmap, 0);
@@ -154,7 +157,7 @@ static void agrees_with_formula(const void *arg)
 
 static void agrees_with_meminfo(const void *arg)
 {
-	/* Large enough to stand out of the noise: 64 memslots of 128 MiB. */
+	/* Far larger than the noise: 64 memslots of 128 MiB. */
 	static const struct geometry g = {.gpa = 8 * LARGE,
 					  .size = 8 * LARGE,
 					  .block = LARGE / 512,
@@ -190,9 +193,9 @@ static void agrees_with_meminfo(const void *arg)
 }
 
 /*
- * VmallocUsed has vmalloc's own array of pages as well, a pointer for each page of
- * an allocation: 2.5 MiB for the rmaps of 512 GiB. It is from vmalloc where it is
- * larger than a page, and no metadata of KVM's.
+ * VmallocUsed also contains vmalloc's own array of pages, with a pointer for
+ * each page of an allocation: 2.5 MiB for the rmaps of 512 GiB. The array comes
+ * from vmalloc if it is larger than a page. It is not KVM's metadata.
  */
 static uint64_t vmalloc_arrays(uint64_t size)
 {
@@ -214,7 +217,7 @@ static void costs_what_is_plugged(const void *arg)
 
 	(void)arg;
 	region_prepare(&r);
-	/* At 1 TiB, or half of what the CPU reaches. */
+	/* At 1 TiB, or at half of the CPU's guest addresses. */
 	if (vm_max_gpa(&r.vm) < g.gpa + g.size)
 		g.gpa = g.size = vm_max_gpa(&r.vm) / 2;
 	one_gib.gpa = g.gpa;
@@ -236,11 +239,11 @@ static void costs_what_is_plugged(const void *arg)
 	EXPECT_LE(state.metadata.total * MIN_SAVING, whole.total);
 	EXPECT_EQ(state.whole_metadata.total, whole.total);
 
-	/* The same as one memslot, as KVM's own call makes it. */
+	/* The same range as one memslot, created by KVM's own call. */
 	ASSERT_OK(vmem_nl_unplug_all(r.nl, VMEM_NL_BY_FD(r.fd), 0, NULL, NULL));
 	close(r.fd);
 	if (whole.total > meminfo("MemAvailable") / 2) {
-		tap_note("not enough memory here to make that memslot");
+		tap_note("not enough memory for this memslot");
 		return;
 	}
 	before = meminfo("VmallocUsed");
@@ -251,7 +254,7 @@ static void costs_what_is_plugged(const void *arg)
 		  whole.total + vmalloc_arrays(whole.total) + NOISE);
 }
 
-/* A region, and a vCPU that can run a nested guest in its VM. */
+/* A region, and a vCPU in its VM that can run a nested guest. */
 struct nester {
 	struct region r;
 	struct vcpu vcpu;
@@ -260,10 +263,11 @@ struct nester {
 static void nester_init(struct nester *n)
 {
 	if (!kvm_nested_paging())
-		tap_skip("without nested paging every memslot has all of it");
+		tap_skip(
+			"without nested paging every memslot has all metadata");
 	region_init(&n->r, AS_MASK_NORMAL);
 	if (!nested_vcpu_create(&n->vcpu, &n->r.vm))
-		tap_skip("KVM runs no nested guests here");
+		tap_skip("KVM cannot run nested guests here");
 }
 
 static void get_state(const struct region *r, struct vmem_nl_region *state)
@@ -271,7 +275,9 @@ static void get_state(const struct region *r, struct vmem_nl_region *state)
 	ASSERT_OK(vmem_nl_region_get(r->nl, VMEM_NL_BY_FD(r->fd), state, NULL));
 }
 
-/* Told for a region of which nothing is plugged, by what other memslots have. */
+/*
+ * Reported for a region without plugged blocks, according to the VM's memslots.
+ */
 static void whole_follows_the_vm(const void *arg)
 {
 	struct vmem_nl_metadata plain, nested;
@@ -294,7 +300,7 @@ static void whole_follows_the_vm(const void *arg)
 	expect_cost(&state.whole_metadata, &nested);
 }
 
-/* Nobody knows what a VM without memslots will have. */
+/* Without memslots, the VM's kinds of metadata are unknown. */
 static void whole_is_not_made_up(const void *arg)
 {
 	struct vmem_nl_region state;
@@ -319,8 +325,8 @@ static int count_stale(const struct vmem_nl_slot *slot, void *arg)
 }
 
 /*
- * The sum is what the region has made: a look at each memslot is for who asks for
- * each.
+ * The sum covers the memslots that the region has created. Only a slot dump
+ * checks each memslot.
  */
 static void slot_gone_is_stale(const void *arg)
 {
@@ -340,14 +346,14 @@ static void slot_gone_is_stale(const void *arg)
 	ASSERT_OK(vmem_nl_slot_dump(r.nl, name, count_stale, &stale, NULL));
 	EXPECT_EQ(stale, 1);
 
-	/* The other slots come and go as ever. */
+	/* The other slots can still be plugged and unplugged. */
 	ASSERT_OK(region_unplug(&r, 0, 4));
 	ASSERT_OK(region_unplug(&r, 8, 4));
 	ASSERT_OK(vmem_nl_region_get(r.nl, name, &after, NULL));
 	EXPECT_EQ(after.metadata.total * 3, before.metadata.total);
 }
 
-/* Every slot of the region costs the same, whichever way it came and goes. */
+/* Each slot of the region has the same cost at any time. */
 static void sum_is_kept(const void *arg)
 {
 	const struct geometry *g = arg;
@@ -362,7 +368,10 @@ static void sum_is_kept(const void *arg)
 				     VMEM_NL_SET_DIRTY_LOG, 0, g->dirty_log,
 				     NULL, NULL));
 	for (n = 0; n < 64; n++) {
-		/* Three blocks of 101 at a time, across slots; twice over. */
+		/*
+		 * Three of 101 blocks at a time, across slots; all of them
+		 * twice.
+		 */
 		range = (struct vmem_nl_range){
 			.gpa = g->gpa + n % 32 * 3 * g->block,
 			.size = 3 * g->block,
@@ -399,8 +408,8 @@ static void expect_two_slots(const struct region *r,
 }
 
 /*
- * With a nested guest KVM gives memslots that are there what they lack: nothing,
- * where each has had all of it from the start (6.1 without the TDP MMU).
+ * When a nested guest starts, KVM adds missing metadata to existing memslots.
+ * In 6.1 without the TDP MMU, memslots have all metadata from the start.
  */
 static void sum_follows_the_vm(const void *arg)
 {
@@ -422,20 +431,20 @@ static void sum_follows_the_vm(const void *arg)
 int main(void)
 {
 	static const struct tap_case others[] = {
-		{.name = "account and VmallocUsed agree",
+		{.name = "the reported metadata and VmallocUsed agree",
 		 .run = agrees_with_meminfo},
-		{.name = "a large region costs what is plugged of it",
+		{.name = "a large region costs metadata for its plugged blocks only",
 		 .run = costs_what_is_plugged},
-		{.name = "what the region would cost as one memslot follows the VM",
+		{.name = "the cost as one memslot depends on the VM's metadata kinds",
 		 .run = whole_follows_the_vm},
-		{.name = "what it would cost is not told without a memslot",
+		{.name = "the cost as one memslot is not reported without a memslot",
 		 .run = whole_is_not_made_up},
-		{.name = "a memslot that the VMM removed is stale, and counts as made",
+		{.name = "a memslot deleted by the VMM is stale, and still counted",
 		 .run = slot_gone_is_stale},
-		{.name = "the sum of the slots is kept while they come and go",
+		{.name = "the sum is correct while slots are plugged and unplugged",
 		 .run = sum_is_kept,
 		 .arg = &geometries[4]},
-		{.name = "the sum follows what a nested guest makes KVM hold",
+		{.name = "the sum includes metadata that a nested guest adds",
 		 .run = sum_follows_the_vm},
 	};
 	static struct tap_case

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Random batches and calls of KVM's own, each good or bad, one after the other;
- * after each, what came of it is compared with a model: the errno, the entry
- * that is blamed, and the memslots KVM then has. Those are learned from KVM
- * alone: what the vCPU finds at addresses in both address spaces, what dirty
- * logs show, which ids are in use, how many pages KVM counts.
+ * A sequence of random batches and calls of KVM, valid or invalid. After each,
+ * the result is compared with a model: the errno, the entry reported as bad,
+ * and KVM's memslots. The test examines the memslots through KVM only: vCPU
+ * accesses in both address spaces, dirty logs, the ids in use, and KVM's count
+ * of pages.
  *
  * usage: model_test [--seed N] [--steps N]
  *
- * All that is random comes from the seed, which is printed, and from what the
- * model says, so that the same seed and steps make the same sequence. Without
- * options, KVM_VMEM_MODEL_SEED and KVM_VMEM_MODEL_STEPS are looked at.
+ * All randomness comes from the seed, which is printed, and from the model's
+ * state, so the same seed and steps make the same sequence. The defaults of the
+ * options are taken from KVM_VMEM_MODEL_SEED and KVM_VMEM_MODEL_STEPS.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -34,26 +34,29 @@
 #define SEED_ENV  "KVM_VMEM_MODEL_SEED"
 #define STEPS_ENV "KVM_VMEM_MODEL_STEPS"
 
-/* A run by day; by night 100,000 and more. */
+/* For a short run; long runs make 100,000 steps and more. */
 #define DEFAULT_STEPS 2000U
 
-/* Far more than a step takes on any machine: a bound against hangs. */
+/* Far more than a step takes on any machine: a limit against hangs. */
 #define SECONDS_PER_STEP 2U
 
-/* Steps that one VM lives, and between two looks at all of its memslots. */
+/* Steps until a new VM, and until the next check of all memslots. */
 #define STEPS_PER_VM   256U
 #define STEPS_PER_LOOK 64U
 
-/* A sequence may be so many times as long as asked for, to see everything. */
+/*
+ * A sequence may become this many times longer than requested, to reach all
+ * counts.
+ */
 #define MOST_TIMES 4U
 
-/* What each step looks at. */
+/* Checks after each step. */
 #define PROBES_PER_STEP 4U
 #define LOGS_PER_STEP	2U
 #define IDS_PER_STEP	2U
 #define NAMED_PER_STEP	4U
 
-/* Ids at both ends of what KVM has; 0 is free once boot memory has moved. */
+/* Ids at both ends of KVM's range. 0 is free once the boot memory has moved. */
 static const uint16_t ids[] = {
 	0,     1,     2,     3,	    4,	   5,	  6,	 7,	8,     9,
 	32755, 32756, 32757, 32758, 32759, 32760, 32761, 32762, 32763,
@@ -61,74 +64,78 @@ static const uint16_t ids[] = {
 
 static const uint16_t bad_ids[] = {32764, 32765, 32766, 0x8000, 0xffff};
 
-/* Where most memslots are, so dense that they get in each other's way. */
+/* Location of most memslots, so dense that they conflict. */
 #define ARENA_GPA	GIB(1)
 #define ARENA_PAGES	48U
 #define ARENA_MAX_PAGES 8U
 
-/* Right behind the boot memory, and over its end. */
+/* Just after the boot memory, and across its end. */
 #define LOW_GPA	  (VM_BOOT_SIZE - 2 * GUEST_PAGE)
 #define LOW_PAGES 8U
 
-/* Memslots large enough to move KVM's limit of MMU pages. */
+/* Memslots large enough to change KVM's limit of MMU pages. */
 #define LARGE_GPA   GIB(4)
 #define LARGE_UNIT  MIB(2)
 #define LARGE_UNITS 24U
 #define LARGE_MAX   8U
 
-/* The end of what KVM takes, and a bit more. */
+/* The end of the guest addresses that KVM accepts, and beyond. */
 #define TOP_PAGES 8U
 
-/* Where there is never memory. */
+/* An address that never has memory. */
 #define NOWHERE_GPA GIB(3)
 
 /* Many memslots of one page each, with ids from CROWD_ID. */
 #define CROWD_GPA GIB(8)
 #define CROWD_ID  1000U
 #define CROWD_MAX 512U
-/* One in so many of them is looked at when all is: others the next time. */
+/*
+ * A check of all memslots includes this fraction of them, other ones each time.
+ */
 #define CROWD_SHARE 8U
 
 /*
- * Backing of all: memslots begin at any page of it, so some pages have two; and
- * as much behind, so that a large one may begin at the last, and be a few pages
- * larger than large ones are.
+ * Backing of all memslots. They begin at any page of it, so some pages belong
+ * to two memslots. The slack allows a large memslot that begins at the last
+ * page, and is a few pages longer than usual.
  */
 #define MEM_SIZE  (LARGE_MAX * LARGE_UNIT)
 #define MEM_SLACK (64 * GUEST_PAGE)
 
-/* The kernel's half, and an address that no paging mode has. */
+/* An address in the kernel's half, and one that no paging mode has. */
 #define KERNEL_HVA	  0xffff888000000000ULL
 #define NON_CANONICAL_HVA (1ULL << 63)
-/* Where KVM can be asked about the largest memslot without making one. */
+/* For VALIDATE_ONLY of the largest memslot. */
 #define HUGE_GPA TIB(16)
 #define HUGE_HVA TIB(1)
 
-/* An address at which this process has nothing. */
+/* An address that is not mapped in this process. */
 #define UNMAPPED ((void *)GUEST_PAGE)
 
 /* Bytes of a vCPU's dirty ring: 4096 entries, more than any step fills. */
 #define RING_SIZE KIB(64)
 
-/* Newer than the headers of the oldest kernel this builds with. */
+/* Newer than the oldest kernel headers that this builds with. */
 #ifndef KVM_X86_QUIRK_SLOT_ZAP_ALL
 #define KVM_X86_QUIRK_SLOT_ZAP_ALL (1 << 7)
 #endif
 
-/* KVM's limit of MMU pages, by default: a 50th of the guest's, at least 64. */
+/*
+ * KVM's default limit of MMU pages: a 50th of the guest's pages, at least 64.
+ */
 #define PAGES_PER_MMU_PAGE 50U
 #define MIN_MMU_PAGES	   64U
 
 /* How the VM keeps its dirty log. */
 enum log_kind {
 	LOG_PLAIN,
-	LOG_MANUAL, /* KVM_CLEAR_DIRTY_LOG clears */
-	LOG_INITIALLY_SET, /* as before, and all is dirty at first */
+	LOG_MANUAL, /* cleared by KVM_CLEAR_DIRTY_LOG */
+	LOG_INITIALLY_SET, /* manual, and all pages are dirty at first */
 	LOG_RING,
 	NR_LOG_KINDS,
 };
 
-/* What was done, so that a run that tests little is seen. */
+/* Counts of operations, to detect a run that tests too little. */
 enum count {
 	COUNT_BATCHES,
 	COUNT_CREATES,
@@ -150,7 +157,7 @@ enum count {
 };
 
 static const char *const count_names[] = {
-	"batches taken",
+	"batches applied",
 	"creates",
 	"deletes",
 	"flips",
@@ -158,20 +165,20 @@ static const char *const count_names[] = {
 	"EEXIST",
 	"otherwise",
 	"batches validated",
-	"calls of KVM's taken",
+	"KVM calls applied",
 	"moves",
 	"refused",
 	"probes of memory",
 	"of no memory",
 	"of read-only memory",
-	"looks at dirty logs",
+	"dirty logs read",
 	"dirty pages seen",
 };
 
 /**
- * struct sequence - what one case goes through
- * @seed: of all cases
- * @steps: to make in this case
+ * struct sequence - parameters of a case
+ * @seed: seed of all cases
+ * @steps: number of steps of this case
  */
 struct sequence {
 	uint64_t seed;
@@ -181,22 +188,22 @@ struct sequence {
 static struct sequence sequence;
 
 /**
- * struct test - a case under way
- * @kind: how the VM logs
- * @rng: state of the random numbers
- * @step: the step, from 0
+ * struct test - state of a running case
+ * @kind: kind of dirty log
+ * @rng: state of the random number generator
+ * @step: current step, from 0
  * @dev: /dev/kvm-vmem
  * @vm: the VM
  * @vcpu: its vCPU
- * @shown: pages its windows show, in memory
+ * @shown: guest addresses that the vCPU's windows map, by address space
  * @ring: its dirty ring, with LOG_RING
  * @ring_next: first entry not yet harvested
- * @mem: backing
- * @gpa_limit: KVM takes no memslot that reaches beyond
- * @guest_limit: first address that the guest cannot name
- * @model: what the VM ought to have
+ * @mem: backing of the memslots
+ * @gpa_limit: KVM refuses memslots that reach beyond this guest address
+ * @guest_limit: first address that the guest cannot access
+ * @model: the memslots that the VM should have
  * @batch: entries of this step
- * @what: what is done with them
+ * @what: describes the operation of this step
  * @counts: see enum count
  */
 struct test {
@@ -228,7 +235,7 @@ static bool one_in(struct test *t, uint32_t n)
 	return !below(t, n);
 }
 
-/* An address of the VMM as one that is the same in each run. */
+/* Print a host address in a form that is the same in each run. */
 static const char *show_hva(const struct test *t, uint64_t hva, char *buf,
 			    size_t len)
 {
@@ -256,7 +263,7 @@ static void show_mem(const struct test *t, const char *what, uint32_t i,
 		 show_hva(t, mem->userspace_addr, hva, sizeof(hva)));
 }
 
-/* Tell all that is needed to see what went wrong, and to do it again. */
+/* Report the mismatch, the state, and how to reproduce it, and fail. */
 static void __attribute__((noreturn, format(printf, 2, 3)))
 mismatch(struct test *t, const char *fmt, ...)
 {
@@ -283,11 +290,9 @@ static bool is_boot(const struct test *t, const struct memslot *s)
 	return s && s->mem.userspace_addr == (uintptr_t)t->vm.boot_hva;
 }
 
-/*
- * Access to the guest.
- */
+/* Guest accesses. */
 
-/* The vCPU was at an address: pages KVM may have mapped writable for that. */
+/* The vCPU has accessed an address; KVM may have mapped its page writable. */
 static void touched(struct test *t, unsigned int as, uint64_t gpa, bool write)
 {
 	struct memslot *s = model_at(t->model, as, gpa);
@@ -298,8 +303,8 @@ static void touched(struct test *t, unsigned int as, uint64_t gpa, bool write)
 }
 
 /*
- * Under shadow paging KVM may look at the guest's whole page table at any time,
- * and map what the windows show although nobody uses them.
+ * With shadow paging, KVM may read the guest's whole page table at any time,
+ * and map the pages in its windows without an access.
  */
 static void touch_windows(struct test *t)
 {
@@ -331,7 +336,7 @@ static void expect_memory(struct test *t, const struct memslot *s, uint64_t gpa)
 		(void *)(uintptr_t)(s->mem.userspace_addr + gpa -
 				    s->mem.guest_phys_addr);
 	const bool readonly = s->mem.flags & KVM_MEM_READONLY;
-	/* From no random number: a value for each step and address. */
+	/* Not random: a value that depends on step and address. */
 	const uint64_t from_host = ((uint64_t)t->step << 32 | 1) ^ gpa << 8;
 	const uint64_t from_guest = ~from_host;
 	enum guest_access wrote;
@@ -362,16 +367,16 @@ static void expect_memory(struct test *t, const struct memslot *s, uint64_t gpa)
 	touch_windows(t);
 }
 
-/* Compare what is at the page of @gpa, in the address space the vCPU is in. */
+/* Check the page at @gpa in the vCPU's current address space. */
 static void probe(struct test *t, uint64_t gpa)
 {
 	const struct memslot *s;
 
 	gpa &= -GUEST_PAGE;
-	/* Beyond its reach, or the memory it runs in. */
+	/* Beyond the guest's addresses, or memory that the vCPU runs in. */
 	if (gpa >= t->guest_limit || gpa < VM_BOOT_SIZE)
 		return;
-	/* First or last word of the page, in turn. */
+	/* The first or the last word of the page, alternating. */
 	if ((gpa / GUEST_PAGE + t->step) % 2)
 		gpa += GUEST_PAGE - sizeof(uint64_t);
 	t->shown[t->vcpu.as] = gpa;
@@ -395,7 +400,7 @@ static uint64_t count_bits(const uint64_t *words, uint64_t nr)
 	return sum;
 }
 
-/* What the log showed, against the model; all that is shown is then clean. */
+/* Compare a log with the model. The pages that it reports are clean then. */
 static void compare_log(struct test *t, struct memslot *s, const uint64_t *log)
 {
 	const uint64_t words = memslot_log_words(s);
@@ -408,10 +413,11 @@ static void compare_log(struct test *t, struct memslot *s, const uint64_t *log)
 				 "word %" PRIu64 ": %#" PRIx64 " of %#" PRIx64,
 				 s->mem.slot, i, log[i], s->must[i]);
 		if (log[i] & ~s->may[i])
-			mismatch(t,
-				 "slot %#x: the log has what nobody touched,"
-				 " word %" PRIu64 ": %#" PRIx64 " of %#" PRIx64,
-				 s->mem.slot, i, log[i], s->may[i]);
+			mismatch(
+				t,
+				"slot %#x: the log has a page that was not accessed,"
+				" word %" PRIu64 ": %#" PRIx64 " of %#" PRIx64,
+				s->mem.slot, i, log[i], s->may[i]);
 	}
 	t->counts[COUNT_DIRTY_PAGES] += count_bits(log, words);
 }
@@ -449,7 +455,7 @@ static void look_at_log(struct test *t, uint32_t slot)
 	const bool logs = s && s->mem.flags & KVM_MEM_LOG_DIRTY_PAGES;
 	const uint64_t words = logs ? memslot_log_words(s) : 0;
 	char got_str[TAP_STRERROR_LEN], want_str[TAP_STRERROR_LEN];
-	/* Also room for the log of a memslot that ought not to be. */
+	/* Large enough for the log of a memslot that should not exist. */
 	uint64_t *log = calloc(1, 2 * MEM_SIZE / GUEST_PAGE / 8);
 	int want = logs ? 0 : -ENOENT;
 	int r;
@@ -473,7 +479,7 @@ static void look_at_log(struct test *t, uint32_t slot)
 	free(log);
 }
 
-/* One entry of the ring: was its page touched? It is in the log now. */
+/* A ring entry must be of an accessed page, which is not due any more. */
 static void harvest_entry(struct test *t, const struct kvm_dirty_gfn *e)
 {
 	const uint64_t bit = 1ULL << e->offset % 64;
@@ -481,8 +487,10 @@ static void harvest_entry(struct test *t, const struct kvm_dirty_gfn *e)
 
 	if (!s || !s->must || e->offset >= memslot_pages(s) ||
 	    !(s->may[e->offset / 64] & bit))
-		mismatch(t, "the ring has page %llu of slot %#x, not touched",
-			 (unsigned long long)e->offset, e->slot);
+		mismatch(
+			t,
+			"the ring has page %llu of slot %#x, which was not accessed",
+			(unsigned long long)e->offset, e->slot);
 	s->must[e->offset / 64] &= ~bit;
 	t->counts[COUNT_DIRTY_PAGES]++;
 }
@@ -518,9 +526,7 @@ static void harvest_ring(struct test *t)
 	touch_windows(t);
 }
 
-/*
- * What else KVM tells of its memslots.
- */
+/* Other information that KVM gives about its memslots. */
 
 static void expect_id(struct test *t, uint32_t slot)
 {
@@ -532,19 +538,19 @@ static void expect_id(struct test *t, uint32_t slot)
 	look_at_log(t, slot);
 	if (!s)
 		return;
-	/* Host address and size: another's would be refused. */
+	/* KVM refuses this call if the host address or the size differ. */
 	same = s->mem;
 	if (ioctl(t->vm.fd, KVM_SET_USER_MEMORY_REGION, &same))
 		mismatch(t, "slot %#x has another host address or size", slot);
 }
 
-/* That KVM counts pages right shows in its limit of MMU pages. */
+/* KVM's count of pages determines its limit of MMU pages. */
 static void expect_page_count(struct test *t)
 {
 	int got = ioctl(t->vm.fd, KVM_GET_NR_MMU_PAGES, 0);
 	int want = (int)(t->model->pages / PAGES_PER_MMU_PAGE);
 
-	/* Kernels after 6.1 do not tell. */
+	/* Kernels after 6.1 do not report the limit. */
 	if (got < 0)
 		return;
 	if (want < (int)MIN_MMU_PAGES)
@@ -554,12 +560,11 @@ static void expect_page_count(struct test *t)
 }
 
 /*
- * KVM remembers of each vCPU the last page found without memory, until the
- * memslots change. That of 6.12 (not that of 6.1, nor 7.3) looks at those of
- * the normal address space even in SMM. It then takes a page for one without
- * memory that is so in the other address space only, or that was so before a
- * change of SMM's memslots alone. Let it remember one that is so in both, and
- * always.
+ * KVM caches for each vCPU the last page found without memory, until the
+ * memslots change. KVM of 6.12 (unlike 6.1 and 7.3) compares the generation of
+ * the normal address space even in SMM. It then uses an entry of the other
+ * address space, or one from before a change of SMM's memslots alone. Let it
+ * cache a page that never has memory in either address space.
  */
 static void remember_nowhere(struct test *t)
 {
@@ -578,7 +583,7 @@ static void set_as(struct test *t, unsigned int as)
 	vcpu_set_smm(&t->vcpu, as == AS_SMM);
 }
 
-/* Is it a memslot's turn, when all are looked at? */
+/* Does this check of all memslots include a memslot? */
 static bool is_due(const struct test *t, uint32_t i)
 {
 	const uint32_t id = t->model->slots[i]->mem.slot & 0xffff;
@@ -587,7 +592,7 @@ static bool is_due(const struct test *t, uint32_t i)
 	       (t->step / STEPS_PER_LOOK + id) % CROWD_SHARE == 0;
 }
 
-/* All there is, in both address spaces. */
+/* Check all memslots, in both address spaces. */
 static void look_at_all(struct test *t)
 {
 	unsigned int as, i;
@@ -628,8 +633,8 @@ static void look_at_all(struct test *t)
 }
 
 /*
- * The first page of each memslot that a change names, before and after: what
- * KVM has mapped then must not outlive what the change says of it.
+ * Access the first page of each memslot that the batch names, before and after
+ * it: KVM's mapping from before must not survive the change.
  */
 static void probe_named(struct test *t)
 {
@@ -648,7 +653,7 @@ static void probe_named(struct test *t)
 		harvest_ring(t);
 }
 
-/* Before memslots change. */
+/* Accesses before memslots change. */
 static void look_before(struct test *t)
 {
 	probe_named(t);
@@ -656,7 +661,7 @@ static void look_before(struct test *t)
 		remember_nowhere(t);
 }
 
-/* Some of it, most of all what this step was about. */
+/* Check some memslots, mainly those of this step. */
 static void look_at_some(struct test *t)
 {
 	uint32_t i;
@@ -671,7 +676,7 @@ static void look_at_some(struct test *t)
 		if (t->batch.nr && i) {
 			mem = &t->batch.entries[below(t, t->batch.nr)];
 			gpa = mem->guest_phys_addr;
-			/* The first page, the last, or the one behind. */
+			/* The first page, the last, or the one after. */
 			if (i == 2)
 				gpa += mem->memory_size - 1;
 			else if (i == 3)
@@ -689,9 +694,7 @@ static void look_at_some(struct test *t)
 	expect_page_count(t);
 }
 
-/*
- * What to do next.
- */
+/* Choose the next operation. */
 
 static void add(struct test *t, const struct kvm_userspace_memory_region *mem)
 {
@@ -709,7 +712,7 @@ static bool has_id(const struct test *t, uint32_t slot)
 	return false;
 }
 
-/* An id that neither a memslot has nor the batch names, if one is found. */
+/* Find an id that is neither used nor in the batch. */
 static bool free_id(struct test *t, unsigned int as, uint32_t *slot)
 {
 	unsigned int try;
@@ -761,7 +764,7 @@ static void random_range(struct test *t,
 	mem->userspace_addr = random_hva(t);
 }
 
-/* Delete a memslot and create one or two others in its place. */
+/* Delete a memslot, and create one or two others in its place. */
 static void add_replacement(struct test *t, const struct memslot *old)
 {
 	struct kvm_userspace_memory_region mem = old->mem;
@@ -785,7 +788,7 @@ static void add_replacement(struct test *t, const struct memslot *old)
 	add(t, &mem);
 }
 
-/* The boot memory under another id: the vCPU runs in what is replaced. */
+/* Move the boot memory to another id, although the vCPU runs in it. */
 static void add_boot_move(struct test *t, unsigned int as)
 {
 	const struct memslot *boot = model_at(t->model, as, 0);
@@ -797,7 +800,7 @@ static void add_boot_move(struct test *t, unsigned int as)
 	add(t, &mem);
 }
 
-/* Something that may be good, by what there is now. */
+/* Add a change that may be valid in the current state. */
 static void add_change(struct test *t)
 {
 	const unsigned int as = below(t, 2);
@@ -821,7 +824,7 @@ static void add_change(struct test *t)
 	switch (below(t, 8)) {
 	case 0:
 	case 1:
-		/* Addresses do not matter to a delete, if they are good. */
+		/* A delete ignores valid addresses. */
 		mem.guest_phys_addr = below(t, 4) * GUEST_PAGE;
 		add(t, &mem);
 		break;
@@ -841,7 +844,7 @@ static void add_change(struct test *t)
 	}
 }
 
-/* All ids of the crowd that are there, or not there, in one batch. */
+/* Delete or create many ids of the crowd in one batch. */
 static void add_crowd(struct test *t)
 {
 	const uint32_t nr = 1 + below(t, CROWD_MAX);
@@ -862,7 +865,7 @@ static void add_crowd(struct test *t)
 	}
 }
 
-/* Make an entry bad, or perhaps another good one. */
+/* Change an entry, which mostly makes it invalid. */
 static void corrupt(struct test *t, struct kvm_userspace_memory_region *mem)
 {
 	const struct memslot *s;
@@ -926,7 +929,7 @@ static void corrupt(struct test *t, struct kvm_userspace_memory_region *mem)
 				       below(t, 2) * GUEST_PAGE;
 		break;
 	case 17:
-		/* To where another memslot is, or its neighbour. */
+		/* Onto another memslot's address. */
 		s = t->model->slots[below(t, t->model->nr)];
 		mem->guest_phys_addr = s->mem.guest_phys_addr;
 		break;
@@ -939,7 +942,7 @@ static void corrupt(struct test *t, struct kvm_userspace_memory_region *mem)
 	}
 }
 
-/* Is this the boot memory, where it belongs? */
+/* Is this the boot memory, at its address? */
 static bool is_boot_mem(const struct test *t,
 			const struct kvm_userspace_memory_region *mem)
 {
@@ -960,8 +963,8 @@ static bool creates_boot(const struct test *t, unsigned int as)
 }
 
 /*
- * Good entries must leave the boot memory where it is, without a log, and not
- * show it elsewhere: the vCPU needs it.
+ * Valid entries must keep the boot memory at its address, without dirty
+ * logging, and not map it elsewhere: the vCPU needs it.
  */
 static bool keeps_boot(struct test *t)
 {
@@ -1009,7 +1012,7 @@ static void shuffle(struct test *t)
 	}
 }
 
-/* Entries of which all are good, all but some, or what there is to be. */
+/* Choose entries: all valid, mostly valid, or random. */
 static void compose(struct test *t)
 {
 	const uint32_t changes = one_in(t, 8) ? below(t, 24) : below(t, 6);
@@ -1032,21 +1035,19 @@ static void compose(struct test *t)
 		corrupt(t, &t->batch.entries[below(t, t->batch.nr)]);
 }
 
-/*
- * Doing it.
- */
+/* Carry out operations. */
 
 static void expect_result(struct test *t, int got, int want, uint32_t want_bad)
 {
 	char got_str[TAP_STRERROR_LEN], want_str[TAP_STRERROR_LEN];
 
 	if (got != want)
-		mismatch(t, "%s, expected %s (entry %d to blame)",
+		mismatch(t, "%s, expected %s (entry %d is bad)",
 			 tap_strerror(got, got_str, sizeof(got_str)),
 			 tap_strerror(want, want_str, sizeof(want_str)),
 			 (int)want_bad);
 	if (want && t->batch.bad_index != want_bad)
-		mismatch(t, "%s blames entry %d, expected %d",
+		mismatch(t, "%s reports entry %d, expected %d",
 			 tap_strerror(got, got_str, sizeof(got_str)),
 			 (int)t->batch.bad_index, (int)want_bad);
 }
@@ -1085,7 +1086,7 @@ static void count_refusal(struct test *t, int r)
 		t->counts[COUNT_REFUSED_OTHER]++;
 }
 
-/* The batch as a whole is wrong: no entry is to blame. */
+/* The batch as a whole is invalid; no entry is reported. */
 static void do_bad_call(struct test *t)
 {
 	struct kvm_userspace_memory_region *entries = t->batch.entries;
@@ -1131,7 +1132,7 @@ static void do_batch(struct test *t)
 	t->what = "batch";
 	if (validate_only) {
 		t->what = "batch, VALIDATE_ONLY";
-		/* Memory for this one there is nowhere. */
+		/* No host has memory for this memslot's metadata. */
 		if (t->batch.nr && one_in(t, 8)) {
 			struct kvm_userspace_memory_region *mem =
 				&t->batch.entries[below(t, t->batch.nr)];
@@ -1162,7 +1163,7 @@ static void do_batch(struct test *t)
 	}
 }
 
-/* KVM's own call, with one of the entries a batch might have had. */
+/* Make KVM's own call with a random entry. */
 static void do_call(struct test *t)
 {
 	char got_str[TAP_STRERROR_LEN], want_str[TAP_STRERROR_LEN];
@@ -1176,7 +1177,7 @@ static void do_call(struct test *t)
 	while (!t->batch.nr);
 	mem = t->batch.entries[below(t, t->batch.nr)];
 	s = model_find(t->model, mem.slot);
-	/* Often to another place: batches do not do that. */
+	/* Often a MOVE, which batches do not support. */
 	if (s && mem.memory_size && one_in(t, 2))
 		mem.guest_phys_addr =
 			ARENA_GPA + below(t, ARENA_PAGES) * GUEST_PAGE;
@@ -1223,7 +1224,7 @@ static void map_ring(struct test *t)
 	t->ring_next = 0;
 }
 
-/* The first address of which KVM does not take a memslot: it says so. */
+/* Find the first guest address at which KVM refuses a memslot. */
 static uint64_t find_gpa_limit(const struct vm *vm, const struct backing *mem)
 {
 	uint64_t good = 1ULL << 32, bad = 1ULL << 53;
@@ -1277,12 +1278,12 @@ static void vm_begin(struct test *t)
 	}
 }
 
-/* Delete all but what the vCPU runs in. */
+/* Delete all but the boot memory. */
 static void vm_end(struct test *t)
 {
 	uint32_t i;
 
-	t->what = "deleting all";
+	t->what = "deletion of all";
 	batch_reset(&t->batch);
 	for (i = 0; i < t->model->nr; i++)
 		if (!is_boot(t, t->model->slots[i]))
@@ -1316,8 +1317,8 @@ static void report(const struct test *t)
 }
 
 /*
- * Is there to be another step? A sequence that has not seen everything by then
- * goes on until it has, but for those too short to be expected to.
+ * Continue? A sequence that has not reached all counts continues until it has,
+ * unless it is too short for this.
  */
 static bool another_step(const struct test *t)
 {
@@ -1377,16 +1378,16 @@ int main(int argc, char **argv)
 	static const enum log_kind kinds[] = {LOG_PLAIN, LOG_MANUAL,
 					      LOG_INITIALLY_SET, LOG_RING};
 	static struct tap_case cases[] = {
-		{.name = "random changes do what the model says",
+		{.name = "random changes match the model",
 		 .run = follows_model,
 		 .arg = &kinds[LOG_PLAIN]},
-		{.name = "also with manual clearing of dirty logs",
+		{.name = "random changes with manual clearing of dirty logs",
 		 .run = follows_model,
 		 .arg = &kinds[LOG_MANUAL]},
-		{.name = "also with logs that begin all dirty",
+		{.name = "random changes with initially dirty logs",
 		 .run = follows_model,
 		 .arg = &kinds[LOG_INITIALLY_SET]},
-		{.name = "also with dirty rings",
+		{.name = "random changes with dirty rings",
 		 .run = follows_model,
 		 .arg = &kinds[LOG_RING]},
 	};

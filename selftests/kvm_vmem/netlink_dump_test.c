@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Dumps that take many messages, and what may happen between them. The region
- * has a slot for every two blocks and every second block plugged, so that both
- * dumps are as long as can be.
+ * Dumps that need many messages, and events between these messages. The region
+ * has a slot for each two blocks, and every second block is plugged, so that
+ * both dumps have their maximum length.
  */
 #include <errno.h>
 #include <libmnl/libmnl.h>
@@ -18,7 +18,7 @@
 #define NR_RUNS	   KVM_VMEM_MAX_RANGES
 #define RUN_GPA(i) (REGION_GPA + 2 * (uint64_t)(i)*GUEST_PAGE)
 
-/* What the kernel fills at most with one round of a dump. */
+/* Maximum that the kernel sends in one round of a dump. */
 #define RECEIVE_SIZE KIB(32)
 
 static void fill_ranges(struct vmem_nl_range *ranges)
@@ -106,14 +106,14 @@ static void dumps_all_in_order(const void *arg)
 }
 
 /**
- * struct dump - a dump read message by message
- * @socket: its own
+ * struct dump - a dump that is read message by message
+ * @socket: socket of this dump
  * @r: the region
- * @elements: runs or slots so far
- * @messages: received so far
- * @torn: the kernel said that the region changed meanwhile
- * @done: the end was received
- * @buf: for one message
+ * @elements: runs or slots received
+ * @messages: messages received
+ * @torn: the kernel reported that the region changed during the dump
+ * @done: the end has been received
+ * @buf: buffer for one message
  */
 struct dump {
 	struct mnl_socket *socket;
@@ -141,7 +141,7 @@ static void dump_begin(struct dump *d, struct region *r, uint8_t cmd)
 	genl = mnl_nlmsg_put_extra_header(nlh, sizeof(*genl));
 	genl->cmd = cmd;
 	genl->version = KVM_VMEM_FAMILY_VERSION;
-	/* The same attribute in both sets. */
+	/* Both attribute sets have this attribute at the same number. */
 	mnl_attr_put_u32(nlh, KVM_VMEM_A_BLOCK_REGION_FD, r->fd);
 	ASSERT_GT(mnl_socket_sendto(d->socket, nlh, nlh->nlmsg_len), 0);
 }
@@ -214,7 +214,7 @@ static void change_between_messages_is_told(const void *arg)
 		dump_read(&d);
 		ASSERT_EQ(d.done, false);
 		EXPECT_EQ(d.torn, false);
-		/* The slot goes, and comes back for another block. */
+		/* The slot is deleted, and created again for another block. */
 		ASSERT_OK(vmem_nl_unplug(r.nl, VMEM_NL_BY_FD(r.fd), 0, &one, 1,
 					 NULL, NULL));
 		ASSERT_OK(vmem_nl_plug(r.nl, VMEM_NL_BY_FD(r.fd), 0, &hole, 1,
@@ -291,14 +291,17 @@ static void region_closed_amid(const void *arg)
 		EXPECT_EQ(close(r.fd), 0);
 		EXPECT_EQ(region_count(r.dev), 0);
 		EXPECT_GUEST_MMIO(&r.vcpu, RUN_GPA(0));
-		/* It ends, one way or the other, and within what there was. */
+		/*
+		 * The dump ends, with or without an error, after no more
+		 * elements than there were.
+		 */
 		dump_read_rest(&d);
 		EXPECT_LE(d.elements, NR_RUNS);
 		dump_end(&d);
 	}
 }
 
-/* The VMM: makes a region, begins a dump, leaves a reader behind and ends. */
+/* The VMM: creates a region, begins a dump, forks a reader and ends. */
 static void vmm_with_reader(int gone_fd, int done_fd)
 {
 	struct region r;
@@ -345,7 +348,7 @@ static void vmm_ends_amid(const void *arg)
 	EXPECT_EQ(read(done[0], &byte, 1), 1);
 }
 
-/* The ids a dump of all regions had, in its order. */
+/* The ids in a dump of all regions, in order. */
 struct region_ids {
 	uint32_t ids[4];
 	unsigned int nr;
@@ -414,21 +417,21 @@ int main(void)
 	static const struct tap_case cases[] = {
 		{.name = "one request takes KVM_VMEM_MAX_RANGES ranges",
 		 .run = most_ranges_of_a_request},
-		{.name = "dumps of many messages are whole and in order",
+		{.name = "dumps of many messages are complete and sorted",
 		 .run = dumps_all_in_order},
 		{.name = "a dump of an unchanged region is not marked torn",
 		 .run = undisturbed_is_not_torn},
 		{.name = "a change between messages marks the dump torn",
 		 .run = change_between_messages_is_told},
-		{.name = "several sockets dump side by side",
+		{.name = "several sockets dump at the same time",
 		 .run = sockets_dump_side_by_side},
-		{.name = "a socket may be closed amid a dump",
+		{.name = "a socket may be closed during a dump",
 		 .run = socket_closed_amid},
-		{.name = "a region may be closed amid a dump",
+		{.name = "a region may be closed during a dump",
 		 .run = region_closed_amid},
-		{.name = "the VMM may end amid a dump", .run = vmm_ends_amid},
-		{.name = "a dump has all regions", .run = all_regions},
-		{.name = "a dump has regions by the dozen",
+		{.name = "the VMM may end during a dump", .run = vmm_ends_amid},
+		{.name = "a dump contains all regions", .run = all_regions},
+		{.name = "a dump contains dozens of regions",
 		 .run = many_regions},
 	};
 

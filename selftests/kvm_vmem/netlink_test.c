@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The netlink family's errors: errno, what the extended acknowledgment says and
- * which attribute it points at. One table of malformed requests; each is sent
- * and must leave the region as it was.
+ * Errors of the netlink family: the errno, the text of the extended
+ * acknowledgment, and the attribute that it points at. Each malformed request
+ * of a table is sent, and must leave the region unchanged.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,18 +21,18 @@
 #define PLUGGED_FIRST 4U
 #define PLUGGED_NR    4U
 
-/* Room for more ranges than are allowed. */
+/* Space for more ranges than are allowed. */
 #define MSG_SIZE KIB(64)
 
-/* What EXPECT_REFUSED() looks for where no attribute is to blame. */
+/* EXPECT_REFUSED() expects no bad attribute. */
 #define NO_ATTR NULL
 
 /**
  * struct msg - a request under construction
  * @nlh: its header, in a buffer of MSG_SIZE
  * @bad: attribute that the answer must point at, NULL for none
- * @r: the region it is about
- * @other_fd: descriptor of something else, to be closed
+ * @r: the region that it names
+ * @other_fd: another descriptor that the request names, closed afterwards
  */
 struct msg {
 	struct nlmsghdr *nlh;
@@ -57,13 +57,13 @@ static void msg_begin(struct msg *m, struct region *r, uint8_t cmd,
 	m->other_fd = -1;
 }
 
-/* The attribute that comes next is the bad one. */
+/* The next attribute is the bad one. */
 static void blame_next(struct msg *m)
 {
 	m->bad = mnl_nlmsg_get_payload_tail(m->nlh);
 }
 
-/* By descriptor, in a message of the block or the slot attributes. */
+/* Name the region by descriptor, in the attribute sets of blocks and slots. */
 static void put_fd(struct msg *m)
 {
 	mnl_attr_put_u32(m->nlh, KVM_VMEM_A_BLOCK_REGION_FD, m->r->fd);
@@ -84,7 +84,7 @@ static void put_range(struct msg *m, uint64_t gpa, uint64_t size)
 	mnl_attr_nest_end(m->nlh, nest);
 }
 
-/* A range of which the gpa or the size is to blame. */
+/* A range whose gpa or size is bad. */
 static void put_bad_range(struct msg *m, uint64_t gpa, uint64_t size,
 			  bool blame_gpa)
 {
@@ -110,7 +110,7 @@ static uint64_t end_gpa(const struct msg *m)
 	return region_block_gpa(m->r, m->r->nr_blocks);
 }
 
-/* No region, or not by a descriptor of one. */
+/* Requests without a region, or with a descriptor of something else. */
 
 static void put_nothing(struct msg *m)
 {
@@ -210,7 +210,7 @@ static void put_id_0(struct msg *m)
 	mnl_attr_put_u32(m->nlh, KVM_VMEM_A_REGION_ID, 0);
 }
 
-/* Ranges. */
+/* Requests with bad ranges. */
 
 static void put_fd_alone(struct msg *m)
 {
@@ -268,7 +268,7 @@ static void put_range_that_wraps(struct msg *m)
 {
 	put_fd(m);
 	blame_next(m);
-	/* Its end, computed in 64 bits, is inside the region. */
+	/* The end of the range, computed in 64 bits, is inside the region. */
 	put_range(m, region_block_gpa(m->r, 12), -8 * REGION_BLOCK);
 }
 
@@ -314,7 +314,7 @@ static void put_overlap(struct msg *m)
 	put_range(m, region_block_gpa(m->r, 13), REGION_BLOCK);
 }
 
-/* What comes after the ranges that overlap is as long as either. */
+/* The ranges after the overlapping ones do not overlap. */
 static void put_overlap_amid(struct msg *m)
 {
 	put_fd(m);
@@ -427,7 +427,7 @@ static void put_used_request_id(struct msg *m)
 	put_good_range(m);
 }
 
-/* Attributes as such. */
+/* Malformed attributes. */
 
 static void put_unknown_attr(struct msg *m)
 {
@@ -488,13 +488,13 @@ static void put_cut_attr(struct msg *m)
 
 	put_fd(m);
 	put_good_range(m);
-	/* An attribute that claims more than the message has. */
+	/* An attribute that is longer than the rest of the message. */
 	attr = mnl_nlmsg_get_payload_tail(m->nlh);
 	mnl_attr_put_u64(m->nlh, KVM_VMEM_A_BLOCK_REQUEST_ID, 1);
 	attr->nla_len += NLA_HDRLEN;
 }
 
-/* All of it good, and again and again. */
+/* A valid message, except that it repeats an attribute too often. */
 static void put_long_message(struct msg *m)
 {
 	unsigned int i;
@@ -504,7 +504,7 @@ static void put_long_message(struct msg *m)
 		put_fd(m);
 }
 
-/* Settings. */
+/* Bad settings. */
 
 static void put_nothing_to_set(struct msg *m)
 {
@@ -516,7 +516,7 @@ static void put_requested(struct msg *m, uint64_t size)
 	put_region_fd(m);
 	blame_next(m);
 	mnl_attr_put_u64(m->nlh, KVM_VMEM_A_REGION_REQUESTED_SIZE, size);
-	/* All or nothing: this would be good. */
+	/* This setting is valid, but must not be applied. */
 	mnl_attr_put_u8(m->nlh, KVM_VMEM_A_REGION_DIRTY_LOG, 1);
 }
 
@@ -553,14 +553,14 @@ static void put_set_gpa(struct msg *m)
 }
 
 /**
- * struct request - a request and what it earns
- * @name: what is wrong with it
+ * struct request - a request and the error that it must cause
+ * @name: describes the error
  * @cmd: command
  * @flags: NLM_F_DUMP or 0
- * @put: fills in the attributes, and says which is to blame
+ * @put: adds the attributes, and marks the bad one
  * @err: the errno
- * @missing: attribute the answer must name as missing, 0 for none
- * @text: part of what the answer must say, NULL: anything
+ * @missing: attribute that the answer must report as missing, 0 for none
+ * @text: part of the message in the answer, NULL for any
  */
 struct request {
 	const char *name;
@@ -718,7 +718,10 @@ static void is_refused(const void *arg)
 	EXPECT_ERR(vmem_nl_transact(r.nl, m.nlh, fail_on_data, NULL, &err),
 		   q->err);
 	tap_context("answer \"%s\"", err.text);
-	/* Genetlink of older kernels drops what the start of a dump says. */
+	/*
+	 * Genetlink of older kernels drops the extended error of a dump's
+	 * start.
+	 */
 	if (q->flags == NLM_F_DUMP && !kernel_is_at_least(6, 12))
 		goto out;
 	EXPECT_EQ(err.from_kernel, true);
@@ -739,7 +742,7 @@ out:
 	free(m.nlh);
 }
 
-/* Commands that are not there, and do where only dump is or the reverse. */
+/* Commands that do not exist, or that exist only as a dump or only without. */
 static void operations_not_there(const void *arg)
 {
 	static const struct {
@@ -775,10 +778,10 @@ static void operations_not_there(const void *arg)
 }
 
 /**
- * struct ack_form - what a socket may ask acknowledgments to be like
- * @name: says so
- * @extended: with what the kernel has to say
- * @capped: without the request
+ * struct ack_form - form of acknowledgments that a socket requests
+ * @name: of the form
+ * @extended: with the extended acknowledgment
+ * @capped: without a copy of the request
  */
 struct ack_form {
 	const char *name;
@@ -814,7 +817,7 @@ static int note_attr(const struct nlattr *attr, void *arg)
 	return MNL_CB_OK;
 }
 
-/* An error in the form that was asked for, that blames @m's bad attribute. */
+/* The error has the requested form, and points at @m's bad attribute. */
 static void expect_error_form(const struct nlmsghdr *nlh,
 			      const struct ack_form *form, const struct msg *m,
 			      int err)
@@ -847,7 +850,9 @@ static void expect_error_form(const struct nlmsghdr *nlh,
 
 static void answers_have_the_form_asked_for(const void *arg)
 {
-	/* One that is refused at once, one by the job that it makes. */
+	/*
+	 * One is refused at once, the other by the worker that carries it out.
+	 */
 	static const struct {
 		void (*put)(struct msg *m);
 		int err;
@@ -875,7 +880,9 @@ static void answers_have_the_form_asked_for(const void *arg)
 		expect_error_form(nlh, form, &m, bad[i].err);
 		free(m.nlh);
 	}
-	/* Success has nothing to say, and no request to go with it. */
+	/*
+	 * An acknowledgment of success has no text and no copy of the request.
+	 */
 	tap_context("success");
 	msg_begin(&m, &r, PLUG, NLM_F_REQUEST | NLM_F_ACK);
 	put_fd(&m);
@@ -918,9 +925,9 @@ int main(void)
 		cases[i] = (struct tap_case){
 			.name = names[i], .run = is_refused, .arg = q};
 	}
-	cases[i++] = (struct tap_case){
-		.name = "operations that are not there are EOPNOTSUPP",
-		.run = operations_not_there};
+	cases[i++] =
+		(struct tap_case){.name = "unknown operations are EOPNOTSUPP",
+				  .run = operations_not_there};
 	for (j = 0; j < ARRAY_SIZE(ack_forms); j++)
 		cases[i++] = (struct tap_case){
 			.name = ack_forms[j].name,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* KVM_VMEM_QUERY tells the truth, as KVM tells it. */
+/* KVM_VMEM_QUERY reports the limits of KVM and the number of regions. */
 #include <errno.h>
 #include <linux/kvm_vmem.h>
 #include <linux/kvm_vmem_netlink.h>
@@ -39,13 +39,13 @@ static void limits(const void *arg)
 	EXPECT_EQ(q.max_ranges, KVM_VMEM_MAX_RANGES);
 	EXPECT_EQ(q.max_blocks, KVM_VMEM_MAX_BLOCKS);
 	EXPECT_EQ(q.min_block_size, sysconf(_SC_PAGESIZE));
-	/* Tests run on kernels that were reviewed. */
+	/* Tests run only on reviewed kernels. */
 	EXPECT_EQ(q.features, KVM_VMEM_FEATURE_ENTRY_SIZE |
 				      KVM_VMEM_FEATURE_REVIEWED |
 				      KVM_VMEM_FEATURE_ZAP_RANGES);
 }
 
-/* Of a program that was built before there was the last field. */
+/* The argument of a program built before the field features existed. */
 static void first_version(const void *arg)
 {
 	struct kvm_vmem_query q = {.features = ~0ULL};
@@ -75,7 +75,7 @@ static void counts_regions(const void *arg)
 	EXPECT_EQ(region_count(dev), before + 1);
 	region_init(&b, AS_MASK_BOTH);
 	EXPECT_EQ(region_count(dev), before + 2);
-	/* A region of no memslot any more is one still. */
+	/* A region without memslots still counts. */
 	EXPECT_OK(region_plug(&a, 0, 1));
 	EXPECT_OK(region_unplug_all(&a));
 	EXPECT_EQ(region_count(dev), before + 2);
@@ -85,7 +85,9 @@ static void counts_regions(const void *arg)
 	EXPECT_EQ(region_count(dev), before);
 }
 
-/* Regions are the host's: who may not read all of them does not count them. */
+/*
+ * The count covers the host; only a process that may dump all regions gets it.
+ */
 static void counts_for_the_host_only(const void *arg)
 {
 	struct region r;
@@ -150,7 +152,7 @@ static void sizes(const void *arg)
 	EXPECT_OK(query(dev, &larger));
 	EXPECT_EQ(larger.q.api_version, KVM_VMEM_API_VERSION);
 
-	/* What the caller has no room for is not written. */
+	/* Fields beyond the caller's size are not written. */
 	memset(&larger, 0, sizeof(larger));
 	larger.q.size = sizeof(larger.q);
 	*last = 1;
@@ -164,7 +166,7 @@ int main(void)
 	static const struct tap_case cases[] = {
 		{.name = "the limits are KVM's", .run = limits},
 		{.name = "regions are counted", .run = counts_regions},
-		{.name = "for who may read all of them, and nobody else",
+		{.name = "only a process that may dump all regions gets the count",
 		 .run = counts_for_the_host_only},
 		{.name = "flags and sizes out of range are refused",
 		 .run = refusals},

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What somebody with a region's descriptor can make the host's workers do is a
- * share of a CPU, and nobody else waits for who has used it up. Told by the
- * module's count of what its works take (kvm_vmem:work), which is compared with
- * the clock: how fast this machine is makes no difference.
+ * The host's workers run changes that holders of a region's descriptor request.
+ * Their CPU time is limited to a share of one CPU, and a VM that has used its
+ * share delays no other. The module's tracepoint kvm_vmem:work reports the CPU
+ * time of each work, which is compared with the clock, so the machine's speed
+ * does not matter.
  */
 #include <errno.h>
 #include <libmnl/libmnl.h>
@@ -24,36 +25,42 @@
 #include "thread.h"
 #include "tracing.h"
 
-/* As kmod/queue.c has them. */
+/* Values in kmod/queue.c. */
 #define CREDIT_NS 1000000000LL
 #define SHARE	  4
 
-/* What a flood is to have taken, so that the share shows beside the credit. */
+/*
+ * CPU time of a flood, so long that the share matters and not only the credit.
+ */
 #define FLOOD_NS (3 * CREDIT_NS)
 
-/* Memslots that come and go at once, so that one work takes its time. */
+/*
+ * Memslots that are created and deleted at once, so that one work takes long.
+ */
 #define NR_SLOTS 4096U
 /*
- * The debt that a work leaves, at least, as a part of what the work took: so it
- * takes some time to pay. Without credit a work cannot begin, so no debt is larger
- * than the work. How long a work takes depends on the machine.
+ * Minimum debt after a work, as a fraction of the work's CPU time, so that the
+ * debt takes some time to pay off. A work cannot begin without credit, so no
+ * debt is larger than the work. The time of a work depends on the machine.
  */
 #define DEBT_PART 2
 
-/* The machine may do something else for as long as a debt is paid: try again. */
+/*
+ * Other load may let the debt be paid off first, so several attempts are made.
+ */
 #define MAX_ROUNDS 50
 
-/* Emulated, and slowed down by what is tested here. */
+/* Emulated machines are slow, and this test slows them down. */
 #define TIMEOUT_S 600
 
 /**
- * struct flood - a VM and a region of it that is plugged and unplugged
- * @r: both
- * @works: the module's count
- * @ran: how many works have run
- * @taken: CPU time that works have taken in all
+ * struct flood - a VM whose region is plugged and unplugged repeatedly
+ * @r: the VM and the region
+ * @works: reader of the module's tracepoint
+ * @ran: number of works
+ * @taken: sum of the works' CPU time
  * @last: the last work
- * @plugged: it is plugged
+ * @plugged: the region is plugged
  */
 struct flood {
 	struct region r;
@@ -103,8 +110,8 @@ static void count_works(struct flood *f)
 }
 
 /*
- * Wait for the next work to tell of itself, which is after its answer. Its time may
- * be 0: the clock of a CPU that has lost ticks stands still for a while.
+ * Wait until the next work is reported, which happens after its answer. Its CPU
+ * time may be 0: the clock of a CPU that has lost ticks can stand still.
  */
 static void await_work(struct flood *f)
 {
@@ -130,7 +137,7 @@ static void change_all(struct flood *f)
 	f->plugged = !f->plugged;
 }
 
-/* Until a work has taken so much more than it may. */
+/* Make changes until a work leaves enough debt. */
 static void run_into_debt(struct flood *f)
 {
 	do {
@@ -151,7 +158,7 @@ static void a_flood_has_a_share(const void *arg)
 		change_all(&f);
 		count_works(&f);
 	}
-	/* What the last one takes may be more than there was. */
+	/* The last work may exceed the credit. */
 	passed = now_ns() - start;
 	tap_note("%llu ms of a CPU in %llu ms",
 		 (unsigned long long)f.taken / 1000000,
@@ -160,7 +167,7 @@ static void a_flood_has_a_share(const void *arg)
 	flood_destroy(&f);
 }
 
-/* A VM of the same process has a queue of its own. */
+/* Another VM of the same process has a queue of its own. */
 static void another_vm_has_its_own(const void *arg)
 {
 	struct region other;
@@ -172,13 +179,13 @@ static void another_vm_has_its_own(const void *arg)
 	run_into_debt(&f);
 	ASSERT_OK(region_plug(&other, 0, 4));
 	await_work(&f);
-	/* It has taken nothing but this. */
+	/* Its first work had the full credit. */
 	EXPECT_GE(f.last.credit_ns + (int64_t)f.last.ran_ns, CREDIT_NS);
 	EXPECT_AS_MODEL(&other);
 	flood_destroy(&f);
 }
 
-/* Did a work begin that had no credit? One did, which was the last. */
+/* Did the last work begin without credit? */
 static bool began_in_debt(const struct flood *f)
 {
 	return f->last.credit_ns + (int64_t)f->last.ran_ns < 0;
@@ -192,7 +199,10 @@ static void prepare_sibling(struct region *r, const struct region *of)
 	r->args.region_size = 16 * GUEST_PAGE;
 }
 
-/* A region without memslots is closed, another of its VM has used up the share. */
+/*
+ * Closing a region without memslots after another region of the VM used up the
+ * share.
+ */
 static void close_does_not_wait(const void *arg)
 {
 	struct region sibling;
@@ -214,7 +224,7 @@ static void close_does_not_wait(const void *arg)
 	flood_destroy(&f);
 }
 
-/* A region is closed that has used up the share, and of which requests wait. */
+/* Closing a region that has used up the share, and whose requests wait. */
 static void close_ends_what_waits(const void *arg)
 {
 	struct mnl_socket *socket = request_socket(MNL_SOCKET_AUTOPID);
@@ -232,8 +242,8 @@ static void close_ends_what_waits(const void *arg)
 			request_set(socket, &f.r, i, i);
 		close(f.r.fd);
 		/*
-		 * Each is answered, whether it was its turn or not, and the
-		 * requested size is not to blame.
+		 * Each request is answered, whether it was carried out or not.
+		 * The error does not point at the requested size.
 		 */
 		for (i = 0; i < 8; i++) {
 			r = request_error(socket, &blames);
@@ -251,7 +261,7 @@ static void close_ends_what_waits(const void *arg)
 	flood_destroy(&f);
 }
 
-/* What a VM has used up is not given back with a new region. */
+/* A new region does not renew the credit of a VM. */
 static void credit_stays(const void *arg)
 {
 	uint64_t start, passed;
@@ -261,7 +271,9 @@ static void credit_stays(const void *arg)
 	(void)arg;
 	flood_init(&f);
 	run_into_debt(&f);
-	/* Before what is counted, so that no less time has passed. */
+	/*
+	 * Read the time first, so that at least the measured time has passed.
+	 */
 	start = now_ns();
 	close(f.r.fd);
 	await_work(&f);
@@ -270,7 +282,7 @@ static void credit_stays(const void *arg)
 	passed = now_ns() - start;
 	tap_note("credit %lld us, a new region after %llu us",
 		 (long long)debt / 1000, (unsigned long long)passed / 1000);
-	/* Who makes a region waits until there is credit. */
+	/* The creation of a region waits for credit. */
 	if (debt < 0)
 		EXPECT_GE(passed, (uint64_t)-debt * SHARE);
 	f.plugged = false;
@@ -291,7 +303,7 @@ static int create_and_exit(void *arg)
 	_exit(0);
 }
 
-/* The number of a region that is made now. */
+/* The id of a region that is created now. */
 static uint32_t next_region_id(const struct flood *f)
 {
 	struct region r;
@@ -303,8 +315,8 @@ static uint32_t next_region_id(const struct flood *f)
 }
 
 /*
- * Who waits for credit to make a region can be killed, and has not waited to its
- * end then: no region has been made, and so none has been given a number.
+ * A process that waits for credit to create a region can be killed. Its wait
+ * ends early: no region is created, so no id is used.
  */
 static void create_can_be_killed(const void *arg)
 {
@@ -320,12 +332,18 @@ static void create_can_be_killed(const void *arg)
 	id = next_region_id(&f);
 	for (round = 0; round < MAX_ROUNDS; round++) {
 		run_into_debt(&f);
-		/* Its descriptors are its own: a region goes with them. */
+		/*
+		 * The process has descriptors of its own: its exit closes a
+		 * region.
+		 */
 		pid = clone(create_and_exit, stack + sizeof(stack),
 			    CLONE_VM | SIGCHLD, &f.r);
 		ASSERT_GT(pid, 0);
 		snprintf(process, sizeof(process), "%d", pid);
-		/* It waits, or it did not have to. */
+		/*
+		 * Wait until it sleeps for credit, or has exited without
+		 * waiting.
+		 */
 		while ((state = process_thread_state(process, process)) !=
 			       'D' &&
 		       state != 'Z')
@@ -341,7 +359,7 @@ static void create_can_be_killed(const void *arg)
 	flood_destroy(&f);
 }
 
-/* A queue that has credit to get is there for a while after its VM. */
+/* A queue whose credit is not full outlives its VM for a while. */
 static void module_goes_with_queues(const void *arg)
 {
 	struct flood f;
@@ -358,7 +376,7 @@ static void module_goes_with_queues(const void *arg)
 		vmem_nl_close(f.r.nl);
 		vcpu_destroy(&f.r.vcpu);
 		vm_destroy(&f.r.vm);
-		/* The work that ended the region may not have returned. */
+		/* The work that ended the region may not have returned yet. */
 		module_unload_soon();
 		module_load();
 	}
@@ -367,25 +385,25 @@ static void module_goes_with_queues(const void *arg)
 int main(void)
 {
 	static const struct tap_case cases[] = {
-		{.name = "a flood of changes takes a share of a CPU",
+		{.name = "a flood of changes is limited to a share of a CPU",
 		 .run = a_flood_has_a_share,
 		 .timeout_s = TIMEOUT_S},
-		{.name = "another VM of the process does not wait with it",
+		{.name = "another VM of the process is not delayed by it",
 		 .run = another_vm_has_its_own,
 		 .timeout_s = TIMEOUT_S},
-		{.name = "nor does who closes another region of the VM",
+		{.name = "closing another region of the VM is not delayed by it",
 		 .run = close_does_not_wait,
 		 .timeout_s = TIMEOUT_S},
-		{.name = "a region that is closed answers what waits",
+		{.name = "closing a region answers its waiting requests",
 		 .run = close_ends_what_waits,
 		 .timeout_s = TIMEOUT_S},
-		{.name = "a new region has what the one before has left",
+		{.name = "a new region does not renew the VM's credit",
 		 .run = credit_stays,
 		 .timeout_s = TIMEOUT_S},
-		{.name = "who waits to make a region can be killed",
+		{.name = "a process that waits to create a region can be killed",
 		 .run = create_can_be_killed,
 		 .timeout_s = TIMEOUT_S},
-		{.name = "the module goes while a queue lingers",
+		{.name = "the module can be unloaded while a queue lingers",
 		 .run = module_goes_with_queues,
 		 .timeout_s = TIMEOUT_S},
 	};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Ends that come amid batches and plugs: of the VM, of the VMM. (For the module's:
- * race_unload_test.c.) Nobody crashes, waits forever, or leaves anything behind.
+ * The end of the VM or of the VMM during batches and plugs. (race_unload_test.c
+ * tests the end of the module.) There must be no crash, no hang, and no leak.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,20 +21,20 @@
 #include "tap.h"
 #include "thread.h"
 
-/* Emulated, on a machine with other things to do. */
+/* Emulated machines are slow, and may have other load. */
 #define TIMEOUT_S 600
 
-/* Kernel memory that comes and goes without our doing. */
+/* Kernel memory that others allocate and free in the meantime. */
 #define NOISE MIB(3)
 
 /**
- * struct batcher - a thread that makes batches until it may not
+ * struct batcher - a thread that makes batches until one fails
  * @dev: /dev/kvm-vmem
  * @vm_fd: the VM
- * @id: its memslots are this and those behind
- * @mem: for all of them
- * @batches: made so far
- * @result: what ended it
+ * @id: first id of its memslots
+ * @mem: backing of all of them
+ * @batches: number of batches
+ * @result: the error that ended it
  */
 struct batcher {
 	int dev;
@@ -73,7 +73,7 @@ static void *batcher_run(void *arg)
 	return NULL;
 }
 
-/* The last reference to the VM is then that of a batch under way. */
+/* A batch under way then holds the last reference to the VM. */
 static void vm_closed_amid_batches(const void *arg)
 {
 	const unsigned int rounds = 40;
@@ -121,10 +121,10 @@ static void vm_closed_amid_batches(const void *arg)
 }
 
 /**
- * struct progress - what a VMM that is to be killed has done, in shared memory
- * @batches: batches
- * @plugs: requests of its own
- * @reads: accesses of its vCPU
+ * struct progress - progress of a VMM that will be killed, in shared memory
+ * @batches: number of batches
+ * @plugs: number of its own requests
+ * @reads: number of accesses of its vCPU
  */
 struct progress {
 	uint64_t batches;
@@ -132,7 +132,9 @@ struct progress {
 	uint64_t reads;
 };
 
-/* Plug and unplug some block until the VM is gone. Others do so, too. */
+/*
+ * Plug and unplug random blocks until the VM is gone, concurrently with others.
+ */
 static int plug_until_gone(int fd, uint64_t rng, uint64_t *counter)
 {
 	const struct vmem_nl_name name = VMEM_NL_BY_FD(fd);
@@ -160,7 +162,7 @@ static int plug_until_gone(int fd, uint64_t rng, uint64_t *counter)
 /**
  * struct victim - a VMM, in its own process
  * @r: its VM and region
- * @progress: what it has done
+ * @progress: its progress
  */
 struct victim {
 	struct region r;
@@ -211,15 +213,15 @@ victim_main(int socket, struct progress *progress)
 	thread_start(&reader, victim_reads, &v);
 	send_fd(socket, v.r.fd);
 	batcher_run(&batcher);
-	/* It cannot end before it is killed. */
+	/* The batches must not end before the VMM is killed. */
 	_exit(1);
 }
 
 /**
- * struct killer - kills a VMM when it has done enough
+ * struct killer - kills a VMM after some progress
  * @pid: the VMM
- * @progress: what it has done
- * @at: what is enough
+ * @progress: its progress
+ * @at: number of batches or requests after which it is killed
  */
 struct killer {
 	pid_t pid;
@@ -295,10 +297,10 @@ static void vmm_killed_amid_batches(const void *arg)
 int main(void)
 {
 	static const struct tap_case cases[] = {
-		{.name = "the VM may be closed amid batches, 40 times",
+		{.name = "the VM may be closed during batches, 40 times",
 		 .run = vm_closed_amid_batches,
 		 .timeout_s = TIMEOUT_S},
-		{.name = "the VMM may be killed amid batches and plugs, 20 times",
+		{.name = "the VMM may be killed during batches and plugs, 20 times",
 		 .run = vmm_killed_amid_batches,
 		 .timeout_s = TIMEOUT_S},
 	};

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Batches beside whatever else may be done to a VM at the same time: KVM's own
- * memslot calls, dirty logging, changes of the memory behind the memslots, vCPUs
- * that run, plugs of a region. (For ends of all kinds: race_end_test.c.)
+ * Batches concurrent with other uses of a VM: KVM's own memslot calls, dirty
+ * logging, changes of the memory behind the memslots, running vCPUs, plugs of a
+ * region. (race_end_test.c tests the end of VMs and VMMs.)
  *
- * Each side is a thread that counts what it has done; a case goes on until all
- * have done what they must, however long that takes. A side that has done that
- * yields, so that one CPU for all of them works most for those that have not.
- * What must hold is not who is first but that nothing is lost: no write of the
+ * Each side is a thread that counts its operations. A case runs until all sides
+ * have made their minimum, however long this takes. A side that has reached its
+ * minimum yields, so that a single CPU mostly runs those that have not. The
+ * order of operations does not matter, but nothing may be lost: no write of the
  * guest, no dirty page, no memslot, no memory.
  */
 #include <errno.h>
@@ -28,26 +28,26 @@
 #include "tap.h"
 #include "thread.h"
 
-/* Emulated, on a machine with other things to do. */
+/* Emulated machines are slow, and may have other load. */
 #define TIMEOUT_S 600
 
-/* Kernel memory that comes and goes without our doing. */
+/* Kernel memory that others allocate and free in the meantime. */
 #define NOISE MIB(3)
 
-/* What each side must have done. */
+/* Minimum number of operations of each side. */
 #define MIN_BATCHES  250U
 #define MIN_CALLS    100U
 #define MIN_LOGS     200U
 #define MIN_EVENTS   120U
 #define MIN_ACCESSES 1000U
 #define MIN_REQUESTS 150U
-/* Ranges looked at after each batch. */
+/* Ranges checked after each batch. */
 #define LOOKS 4U
 
 /*
- * The guest's memory. Ranges that batches exchange, each with two backings and
- * an id for each; one that stays; ones that change behind KVM's back; and those
- * of KVM's own calls.
+ * The guest's memory: ranges that batches exchange, each with two backings and
+ * an id for each backing; a memslot that stays; memory that changes behind KVM;
+ * and memslots of KVM's own calls.
  */
 #define NR_RANGES   8U
 #define RANGE_PAGES 4U
@@ -81,10 +81,10 @@
 /* Bytes of each vCPU's dirty ring: 4096 entries. */
 #define RING_SIZE    KIB(64)
 #define RING_ENTRIES ((uint32_t)(RING_SIZE / sizeof(struct kvm_dirty_gfn)))
-/* Accesses a vCPU may make between two harvests, so that no ring fills. */
+/* Accesses of a vCPU between two harvests, limited so that no ring fills. */
 #define ACCESSES_PER_HARVEST 1000U
 
-/* How a range is: absent, or with one of its backings. */
+/* State of a range: ABSENT, or one of its backings. */
 #define ABSENT NR_BACKINGS
 
 enum log_kind {
@@ -93,9 +93,9 @@ enum log_kind {
 	LOG_RING,
 };
 
-/* The sides, and with them the threads. */
+/* The sides, one thread each. */
 enum side {
-	SIDE_BATCHES, /* the case's own thread */
+	SIDE_BATCHES, /* the thread of the case */
 	SIDE_CALLS,
 	SIDE_LOGS,
 	SIDE_EVENTS,
@@ -110,7 +110,7 @@ static const uint64_t minimum[NR_SIDES] = {
 	[SIDE_WRITER] = MIN_ACCESSES, [SIDE_ROAMER] = MIN_ACCESSES,
 };
 
-/* vCPUs: one for each side that has the guest do something. */
+/* vCPUs: one for each side that accesses guest memory. */
 enum vcpu_of {
 	VCPU_CHECKER,
 	VCPU_WRITER,
@@ -120,23 +120,23 @@ enum vcpu_of {
 };
 
 /**
- * struct arena - a VM and all who pull at it
- * @kind: how it logs
+ * struct arena - a VM and the state of all sides
+ * @kind: kind of dirty log
  * @dev: /dev/kvm-vmem
  * @vm: the VM
  * @vcpus: its vCPUs
  * @rings: their dirty rings, with LOG_RING
- * @ring_next: first entry of each not yet harvested
+ * @ring_next: first entry of each ring not yet harvested
  * @mem: memory of the ranges, the kept memslot and the shared one
  * @private: memory of the private one
- * @copy: of the kept memory, by what the dirty log says
- * @batch: of the case's own thread
- * @rng: of the case's own thread
- * @state: of each range in each address space: ABSENT or its backing
- * @logs: whether the range's memslot logs
- * @harvests: complete looks at the dirty log
- * @done: what each side has done
- * @stop: all have done enough
+ * @copy: copy of the kept memory, updated according to the dirty log
+ * @batch: batch of the case's own thread
+ * @rng: random state of the case's own thread
+ * @state: state of each range in each address space: ABSENT or its backing
+ * @logs: whether the range's memslot has dirty logging
+ * @harvests: number of complete reads of the dirty log
+ * @done: number of operations of each side
+ * @stop: all sides have reached their minimum
  */
 struct arena {
 	enum log_kind kind;
@@ -182,7 +182,7 @@ static uint32_t range_slot(unsigned int as, unsigned int i,
 	return SLOT(as, RANGE_ID + i * NR_BACKINGS + backing);
 }
 
-/* The first word of each backing says which it is; the guest leaves it. */
+/* The first word of each backing identifies it. The guest does not write it. */
 static uint64_t range_tag(unsigned int i, unsigned int backing)
 {
 	return 0x7467000000000000ULL | i << 8 | backing;
@@ -193,11 +193,9 @@ static uint64_t *kept_word(const struct arena *a, unsigned int page)
 	return (uint64_t *)(a->mem.hva + KEPT_OFFSET + page * GUEST_PAGE);
 }
 
-/*
- * Batches.
- */
+/* Batches. */
 
-/* One range goes from one state to another, all at once. */
+/* Add the change of one range from its state to a random one. */
 static void add_change(struct arena *a, unsigned int as, unsigned int i)
 {
 	const unsigned int old = a->state[as][i];
@@ -214,7 +212,7 @@ static void add_change(struct arena *a, unsigned int as, unsigned int i)
 	a->logs[as][i] = logs && new != ABSENT;
 }
 
-/* All that may go wrong, in a batch that is good but for its last entry. */
+/* A batch of valid changes, except for its last entry, which is refused. */
 static void refused_batch(struct arena *a)
 {
 	unsigned int state[2][NR_RANGES];
@@ -250,8 +248,8 @@ static void next_batch(struct arena *a)
 }
 
 /*
- * What the batches made of some range, seen before KVM's own deletes drop all
- * that is mapped, and with it what a batch may have left behind. Also maps it.
+ * Check a range after the batches, before KVM's own deletes drop all mappings,
+ * which would hide stale ones. The check also maps the range.
  */
 static void look_at_range(struct arena *a)
 {
@@ -272,9 +270,7 @@ static void look_at_range(struct arena *a)
 	tap_context("%s", "");
 }
 
-/*
- * KVM's own calls, on ids and addresses of their own.
- */
+/* KVM's own calls, with ids and addresses of their own. */
 
 static void *calls_run(void *arg)
 {
@@ -293,13 +289,13 @@ static void *calls_run(void *arg)
 					gpa, size, a->mem.hva));
 		EXPECT_OK(vm_set_region(&a->vm, slot, 0, gpa + 2 * size, size,
 					a->mem.hva));
-		/* Where both address spaces have the boot memory. */
+		/* The boot memory, in both address spaces. */
 		EXPECT_ERR(vm_set_region(&a->vm, slot, 0, 0, size, a->mem.hva),
 			   EEXIST);
 		EXPECT_OK(vm_delete_slot(&a->vm, slot));
 		has_done_one(a, SIDE_CALLS);
 	}
-	/* So that there is something to see in the end. */
+	/* Create memslots for the final check. */
 	for (n = 0; n < NR_CALLED; n++)
 		EXPECT_OK(vm_set_region(&a->vm, CALL_ID + n, 0,
 					CALL_GPA + n * 4 * size, size,
@@ -308,8 +304,8 @@ static void *calls_run(void *arg)
 }
 
 /*
- * Dirty logging. Pages that the log names are copied, after they are logged
- * anew: in the end the copy is whole, or a write was not in the log.
+ * Dirty logging. A page in the log is copied after logging has been re-enabled
+ * for it. In the end the copy is complete, or the log has missed a write.
  */
 
 static void copy_page(struct arena *a, uint64_t page)
@@ -376,7 +372,7 @@ static void harvest(struct arena *a)
 	counter_add(&a->harvests);
 }
 
-/* The log of memslots that come and go: it is there, or not. */
+/* The log of a memslot that batches create and delete: it exists or not. */
 static void look_at_changing_log(struct arena *a, unsigned int n)
 {
 	const uint32_t slot = range_slot(n % 2, n / 2 % NR_RANGES,
@@ -406,24 +402,22 @@ static void *logs_run(void *arg)
 	return NULL;
 }
 
-/*
- * vCPUs.
- */
+/* vCPUs. */
 
-/* Not ahead of the dirty log by more than a ring has room for. */
+/* Wait for the dirty log if the vCPU's ring might become full. */
 static void await_harvest(struct arena *a, uint64_t accesses)
 {
 	const uint64_t before = counter_read(&a->harvests);
 
 	if (accesses % ACCESSES_PER_HARVEST)
 		return;
-	/* The second from now has begun after now. */
+	/* The second harvest from now begins after this call. */
 	while (counter_read(&a->harvests) < before + 2 &&
 	       !flag_is_set(&a->stop))
 		sched_yield();
 }
 
-/* Writes the kept memory, each page with what was there plus one. */
+/* Increments a word of each page of the kept memory. */
 static void *writer_run(void *arg)
 {
 	struct arena *a = arg;
@@ -446,7 +440,10 @@ static void *writer_run(void *arg)
 	return NULL;
 }
 
-/* Goes about where memory comes and goes: it is the right one, or none. */
+/*
+ * Reads and writes where batches change memory: it finds the right backing, or
+ * none.
+ */
 static void *roamer_run(void *arg)
 {
 	struct arena *a = arg;
@@ -472,8 +469,8 @@ static void *roamer_run(void *arg)
 }
 
 /*
- * Changes behind KVM's back, each of which must have reached it when the call
- * that makes it returns.
+ * Changes of the VMM's mappings. KVM must know each of them when the system
+ * call returns.
  */
 
 static void write_and_read(struct vcpu *vcpu, uint64_t gpa, uint64_t value)
@@ -485,7 +482,7 @@ static void write_and_read(struct vcpu *vcpu, uint64_t gpa, uint64_t value)
 	EXPECT_EQ(found, value);
 }
 
-/* Pages of the memfd unmapped, and mapped again: contents stay. */
+/* Unmap pages of the memfd, and map them again: the contents stay. */
 static void remap_shared(struct arena *a, uint64_t value)
 {
 	struct vcpu *vcpu = &a->vcpus[VCPU_EVENTS];
@@ -502,7 +499,7 @@ static void remap_shared(struct arena *a, uint64_t value)
 	EXPECT_EQ(found, value);
 }
 
-/* The same of memory that is in use, in one step. */
+/* The same for memory in use, in one step. */
 static void remap_in_use(struct arena *a, uint64_t offset, uint64_t size)
 {
 	ASSERT_EQ(mmap(a->mem.hva + offset, size, PROT_READ | PROT_WRITE,
@@ -510,7 +507,7 @@ static void remap_in_use(struct arena *a, uint64_t offset, uint64_t size)
 		  (void *)(a->mem.hva + offset));
 }
 
-/* Pages dropped that only exist here: they are zero, then. */
+/* Drop private pages: they read as zero afterwards. */
 static void drop_private(struct arena *a, uint64_t value)
 {
 	struct vcpu *vcpu = &a->vcpus[VCPU_EVENTS];
@@ -522,7 +519,9 @@ static void drop_private(struct arena *a, uint64_t value)
 	EXPECT_EQ(found, 0);
 }
 
-/* Pages shared with a child until written: the guest must not write its. */
+/*
+ * Share pages with a child until written: the guest must not write the child's.
+ */
 static void fork_private(struct arena *a, uint64_t value)
 {
 	struct vcpu *vcpu = &a->vcpus[VCPU_EVENTS];
@@ -602,9 +601,7 @@ static void *events_run(void *arg)
 	return NULL;
 }
 
-/*
- * The case.
- */
+/* The case. */
 
 static void enable_cap(struct arena *a, uint32_t cap, uint64_t value)
 {
@@ -796,21 +793,19 @@ static void beside_everything(const void *arg)
 	slab = slab_bytes();
 	race(*kind);
 	EXPECT_EQ(kvm_vm_count(), 0);
-	/* Each batch makes several times 16 KiB of metadata. */
+	/* Each batch allocates several times 16 KiB of metadata. */
 	EXPECT_LE(meminfo("VmallocUsed"), vmalloc + NOISE);
 	EXPECT_LE(slab_bytes(), slab + NOISE);
 }
 
-/*
- * A region of the same VM.
- */
+/* A region of the same VM. */
 
 /**
  * struct plugging - a region that is plugged while batches change its VM
- * @r: the region; netlink handle and model are the thread's
- * @requests: answered so far
- * @reads: of the vCPU
- * @stop: end
+ * @r: the region; its netlink handle and model belong to the thread
+ * @requests: number of requests answered
+ * @reads: number of vCPU reads
+ * @stop: ask the thread to end
  */
 struct plugging {
 	struct region r;
@@ -855,7 +850,10 @@ static void *reading_run(void *arg)
 	while (!flag_is_set(&p->stop)) {
 		const unsigned int block = random_below(&rng, p->r.nr_blocks);
 
-		/* There or not, it is the region's memory: all zero. */
+		/*
+		 * Populated or not, only the region's memory is there, which is
+		 * all zero.
+		 */
 		if (guest_read(&p->r.vcpu, region_block_gpa(&p->r, block),
 			       &value) == GUEST_MEMORY)
 			EXPECT_EQ(value, 0);
@@ -917,19 +915,19 @@ int main(void)
 	static const enum log_kind plain = LOG_PLAIN, manual = LOG_MANUAL,
 				   ring = LOG_RING;
 	static const struct tap_case cases[] = {
-		{.name = "batches beside calls, logs, vCPUs and changing memory",
+		{.name = "batches concurrent with calls, logs, vCPUs and mapping changes",
 		 .run = beside_everything,
 		 .arg = &plain,
 		 .timeout_s = TIMEOUT_S},
-		{.name = "also with manual clearing of dirty logs",
+		{.name = "the same with manual clearing of dirty logs",
 		 .run = beside_everything,
 		 .arg = &manual,
 		 .timeout_s = TIMEOUT_S},
-		{.name = "also with dirty rings",
+		{.name = "the same with dirty rings",
 		 .run = beside_everything,
 		 .arg = &ring,
 		 .timeout_s = TIMEOUT_S},
-		{.name = "batches beside plugs of a region of the VM",
+		{.name = "batches concurrent with plugs of a region of the VM",
 		 .run = beside_plugs,
 		 .timeout_s = TIMEOUT_S},
 	};

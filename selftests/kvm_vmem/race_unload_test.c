@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The module is taken out whenever it can be, while it is used. Nobody crashes,
- * waits forever, or finds half of it. How KVM maps memory is not in it.
+ * One thread unloads the module whenever possible while others use it. There
+ * must be no crash, no hang, and no partly loaded module in use. Independent of
+ * how KVM maps memory.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,14 +18,14 @@
 #include "tap.h"
 #include "thread.h"
 
-/* Emulated, on a machine with other things to do. */
+/* Emulated machines are slow, and may have other load. */
 #define TIMEOUT_S 600
 
 /**
- * struct unloader - a thread that takes the module out whenever it can
- * @refused: how often it was in use
- * @unloaded: how often not
- * @stop: end
+ * struct unloader - a thread that unloads the module whenever possible
+ * @refused: number of attempts while it was in use
+ * @unloaded: number of times it was unloaded
+ * @stop: ask the thread to end
  */
 struct unloader {
 	uint64_t refused;
@@ -49,7 +50,9 @@ static void *unloader_run(void *arg)
 	return NULL;
 }
 
-/* Return: the device, whatever the module is about, or -1. */
+/*
+ * Return: the device, or -1 with an errno that unloading and loading may cause.
+ */
 static int try_open(void)
 {
 	int fd = open("/dev/kvm-vmem", O_RDWR | O_CLOEXEC);
@@ -61,8 +64,8 @@ static int try_open(void)
 }
 
 /*
- * The device could not be opened. Where it has no node, one will come: to try
- * again and again meanwhile would take from the unloader the time that it needs.
+ * The device could not be opened. If its node is missing, wait for the node:
+ * polling would take CPU time from the unloader.
  */
 static void wait_for_node(int notify)
 {
@@ -74,7 +77,7 @@ static void wait_for_node(int notify)
 		sched_yield();
 }
 
-/* Use all of it once: a batch, a region, a plug. */
+/* Use all of the module once: a batch, a region, a plug. */
 static void use_module(struct region *r, struct batch *batch)
 {
 	unsigned int i;
@@ -88,7 +91,7 @@ static void use_module(struct region *r, struct batch *batch)
 	r->nl = netlink_open();
 	ASSERT_OK(region_plug(r, 1, 9));
 	close(r->dev);
-	/* Only the region keeps the module now. */
+	/* Now only the region holds the module. */
 	EXPECT_GUEST_MEMORY(&r->vcpu, region_block_gpa(r, 2),
 			    region_block_hva(r, 2));
 	vmem_nl_close(r->nl);
@@ -137,7 +140,7 @@ static void module_leaves_amid_use(const void *arg)
 		"%llu uses, %llu times not there, unloaded %llu times, refused %llu times",
 		(unsigned long long)uses, (unsigned long long)missed,
 		(unsigned long long)u.unloaded, (unsigned long long)u.refused);
-	/* It is there, and whole. */
+	/* The module is loaded, and works. */
 	r.dev = kvm_vmem_open();
 	EXPECT_EQ(region_count(r.dev), 0);
 	use_module(&r, &batch);
@@ -146,7 +149,7 @@ static void module_leaves_amid_use(const void *arg)
 int main(void)
 {
 	static const struct tap_case cases[] = {
-		{.name = "the module may be wanted away while it is used",
+		{.name = "the module may be unloaded at any time between uses",
 		 .run = module_leaves_amid_use,
 		 .timeout_s = TIMEOUT_S},
 	};

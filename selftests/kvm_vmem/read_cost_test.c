@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What is read of a region costs the same with one memslot and with 32,000:
- * netlink's handlers run under a lock of all of generic netlink, and everybody
- * who reads a region takes the region's.
+ * Reading a region's state has the same cost with one memslot and with 32,000.
+ * Netlink's handlers run under a lock of all of generic netlink, and each
+ * reader of a region takes the region's lock.
  *
- * Costs are counted, not timed: calls of the module's functions, and of those of
- * the kernel that loops over bits, memslots and lists make.
+ * Costs are counted, not timed: calls of the module's functions, and of kernel
+ * functions that loops over bits, memslots and lists call.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -25,8 +25,8 @@
 #define INSTANCE TRACEFS "instances/kvm_vmem_cost/"
 
 /*
- * The module's functions, and what its loops call. One that a kernel lacks is
- * none that is called there.
+ * The module's functions, and functions that its loops call. A kernel may lack
+ * some of them.
  */
 static const char *const counted[] = {
 	":mod:kvm_vmem",
@@ -42,13 +42,13 @@ static const char *const counted[] = {
 	"kmalloc_size_roundup",
 };
 
-/* Of a cost that interrupts may add to, the least of so many is the cost. */
+/* Interrupts may add calls, so the cost is the minimum of several tries. */
 #define TRIES 20
 
 #define COST_SLOTS 32000U
 #define COST_SIZE  (COST_SLOTS * GUEST_PAGE)
 
-/* Emulated machines take their time to make 32,000 memslots. */
+/* Emulated machines take long to create 32,000 memslots. */
 #define TIMEOUT_S 1800
 
 static void must_write(const char *path, const char *text)
@@ -84,7 +84,7 @@ static void calls_close(void)
 	EXPECT_EQ(rmdir(INSTANCE), 0);
 }
 
-/* What one CPU's buffer has had: the entries that are there and those lost. */
+/* Number of entries that one CPU's buffer has received, including lost ones. */
 static uint64_t calls_on(unsigned int cpu)
 {
 	uint64_t n, sum = 0;
@@ -159,7 +159,7 @@ static void poll_fd(struct region *r)
 	ASSERT_GE(poll(&pfd, 1, 0), 0);
 }
 
-/* Refused before anything is queued: the handler's part of a change. */
+/* Refused before it is queued: only the handler's part of a change. */
 static void change_refused(struct region *r)
 {
 	const struct vmem_nl_range outside = {.gpa = 0, .size = GUEST_PAGE};
@@ -177,7 +177,7 @@ static const struct {
 	{"dump of all regions", get_all},
 	{"fdinfo", read_fdinfo},
 	{"poll", poll_fd},
-	{"a change's handler", change_refused},
+	{"handler of a change", change_refused},
 };
 
 static uint64_t cost_of(size_t i, struct region *r)
@@ -253,7 +253,7 @@ static void same_with_any_number(const void *arg)
 int main(void)
 {
 	static const struct tap_case cases[] = {
-		{.name = "what is read costs the same with 1 and 32,000 memslots",
+		{.name = "reads cost the same with 1 and 32,000 memslots",
 		 .run = same_with_any_number,
 		 .timeout_s = TIMEOUT_S},
 	};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Which regions KVM_VMEM_CREATE_REGION makes and which it refuses. */
+/* Which regions KVM_VMEM_CREATE_REGION creates, and which it refuses. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -21,12 +21,12 @@
 #define NR_IDS 32764U
 
 /**
- * struct field - one field that makes the usual arguments bad, or does not
- * @name: what is wrong
+ * struct field - one field, changed in otherwise valid arguments
+ * @name: describes the value
  * @offset: of the field in struct kvm_vmem_create_region
  * @size: of the field
- * @value: what it is set to
- * @err: what the call earns
+ * @value: value to set
+ * @err: expected errno, 0 for success
  */
 struct field {
 	const char *name;
@@ -98,7 +98,7 @@ static const struct field fields[] = {
 static void set_field(struct kvm_vmem_create_region *args,
 		      const struct field *f)
 {
-	/* Little-endian, as KVM on x86 is. */
+	/* Little-endian, as x86 is. */
 	memcpy((uint8_t *)args + f->offset, &f->value, f->size);
 }
 
@@ -133,7 +133,7 @@ static void too_many_blocks(const void *arg)
 	r.args.userspace_addr = TIB(1);
 	r.args.region_size = (KVM_VMEM_MAX_BLOCKS + 1) * GUEST_PAGE;
 	EXPECT_ERR(region_call_create(r.dev, &r.args), EFBIG);
-	/* Blocks that are larger are fewer. */
+	/* Larger blocks are fewer. */
 	r.args.block_size = 2 * GUEST_PAGE;
 	r.args.region_size += GUEST_PAGE;
 	if (r.args.guest_phys_addr + r.args.region_size <= vm_max_gpa(&r.vm))
@@ -246,13 +246,13 @@ static void out_of_descriptors(const void *arg)
 	region_await_none();
 	region_prepare(&r);
 	ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
-	/* A descriptor more than there is room for. */
+	/* The limit leaves no free descriptor. */
 	limit.rlim_cur = (rlim_t)dup(0);
 	close((int)limit.rlim_cur);
 	ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	EXPECT_ERR(region_call_create(r.dev, &r.args), EMFILE);
 	EXPECT_EQ(region_count(r.dev), 0);
-	/* It left nothing in the way. */
+	/* The failed call left nothing behind. */
 	limit.rlim_cur++;
 	ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	EXPECT_OK(region_call_create(r.dev, &r.args));
@@ -286,8 +286,9 @@ static void memslots_in_the_way(const void *arg)
 	ASSERT_OK(
 		vm_delete_slot(&r.vm, REGION_FIRST_SLOT + REGION_NR_SLOTS - 1));
 
-	/* As close as can be: ids and pages right beside, other memory in the
-	 * other address space.
+	/*
+	 * The nearest possible: adjacent ids and pages, and the same id and
+	 * address in the other address space.
 	 */
 	tap_context("beside");
 	ASSERT_OK(vm_set_region(&r.vm, REGION_FIRST_SLOT - 1, 0,
@@ -310,7 +311,9 @@ static void regions_in_the_way(const void *arg)
 	struct region r;
 
 	(void)arg;
-	/* Nothing of the first is plugged: it is in the way as it is. */
+	/*
+	 * No block of the first region is plugged; it conflicts nevertheless.
+	 */
 	region_init(&r, AS_MASK_NORMAL);
 
 	tap_context("range");
@@ -380,7 +383,7 @@ static void ids_are_not_used_again(const void *arg)
 	}
 }
 
-/* Creations under a timer that interrupts many of them. */
+/* Creations while a timer interrupts many of them. */
 #define CREATIONS 200U
 #define TIMER_US  300
 
@@ -392,7 +395,7 @@ static void count_tick(int signal)
 	nr_ticks++;
 }
 
-/* @flags: for the handler; without SA_RESTART a call may well be EINTR. */
+/* @flags: for sigaction(); without SA_RESTART a call may fail with EINTR. */
 static void start_timer(int flags)
 {
 	const struct itimerval timer = {
@@ -412,7 +415,7 @@ static void stop_timer(void)
 	ASSERT_EQ(setitimer(ITIMER_REAL, &timer, NULL), 0);
 }
 
-/* The handler runs afterwards, whether it lets calls begin anew or not. */
+/* The call succeeds in either case; the handler runs after it. */
 static void create_under_timer(const void *arg)
 {
 	const int *flags = arg;
@@ -432,7 +435,7 @@ static void create_under_timer(const void *arg)
 		}
 		close(fd);
 	}
-	/* None is lost: one more comes. */
+	/* No signal is lost: wait for one more. */
 	for (i = nr_ticks; (unsigned int)nr_ticks == i;)
 		;
 	stop_timer();
@@ -474,26 +477,26 @@ static const struct tap_case whole_cases[] = {
 	 .run = too_many_blocks},
 	{.name = "more slots than KVM has ids are ENOSPC",
 	 .run = too_many_slots},
-	{.name = "what is not a VM is EBADF or EINVAL", .run = not_a_vm},
+	{.name = "a descriptor that is no VM is EBADF or EINVAL",
+	 .run = not_a_vm},
 	{.name = "another process' VM is EIO", .run = other_process},
-	{.name = "smaller and larger arguments are understood",
+	{.name = "smaller and larger arguments are accepted",
 	 .run = argument_sizes},
 	{.name = "the descriptor is close-on-exec", .run = close_on_exec},
-	{.name = "out of descriptors is EMFILE, with nothing left behind",
+	{.name = "without free descriptors EMFILE, and nothing is left behind",
 	 .run = out_of_descriptors},
-	{.name = "memslots in the way are EEXIST", .run = memslots_in_the_way},
-	{.name = "regions in the way are EEXIST", .run = regions_in_the_way},
-	{.name = "regions of other VMs are not in the way",
+	{.name = "conflicting memslots are EEXIST", .run = memslots_in_the_way},
+	{.name = "conflicting regions are EEXIST", .run = regions_in_the_way},
+	{.name = "regions of other VMs do not conflict",
 	 .run = regions_of_other_vms},
-	{.name = "region ids are not used again",
-	 .run = ids_are_not_used_again},
-	{.name = "signals whose handlers restart calls do not fail it",
+	{.name = "region ids are not reused", .run = ids_are_not_used_again},
+	{.name = "signals with SA_RESTART do not make it fail",
 	 .run = create_under_timer,
 	 .arg = &restarting},
-	{.name = "signals whose handlers interrupt calls do not fail it",
+	{.name = "signals without SA_RESTART do not make it fail",
 	 .run = create_under_timer,
 	 .arg = &interrupting},
-	{.name = "a VMM that is killed while it creates regions is gone",
+	{.name = "a VMM killed while it creates regions ends",
 	 .run = kill_amid_creations},
 };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* The region's descriptor: poll, read, fdinfo. */
+/* The region's descriptor: poll, read and fdinfo. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -54,7 +54,7 @@ static void polls_and_reads_changes(const void *arg)
 	EXPECT_EQ(poll_now(r.fd), 0);
 	EXPECT_EQ(read_changes(r.fd, &changes), -EAGAIN);
 
-	/* Each change counts; a read has them all. */
+	/* Each change counts. One read returns the total. */
 	EXPECT_OK(region_plug(&r, 1, 1));
 	EXPECT_OK(region_unplug(&r, 0, 1));
 	EXPECT_OK(vmem_nl_region_set(r.nl, VMEM_NL_BY_FD(r.fd),
@@ -66,7 +66,7 @@ static void polls_and_reads_changes(const void *arg)
 	ASSERT_OK(vmem_nl_region_get(r.nl, VMEM_NL_BY_FD(r.fd), &s, NULL));
 	EXPECT_EQ(s.changes, 5);
 
-	/* What is refused, or only asks, is no change. */
+	/* A refused request or a query is no change. */
 	EXPECT_ERR(region_unplug(&r, 0, 1), ENXIO);
 	EXPECT_EQ(poll_now(r.fd), 0);
 }
@@ -92,7 +92,10 @@ static void read_sizes(const void *arg)
 	EXPECT_EQ(errno, EINVAL);
 	EXPECT_EQ(read(r.fd, no_access, sizeof(buf)), -1);
 	EXPECT_EQ(errno, EFAULT);
-	/* Neither failure took the news away; more room is not filled. */
+	/*
+	 * The failed reads did not consume the event. A larger buffer is not
+	 * filled.
+	 */
 	EXPECT_EQ(read(r.fd, buf, sizeof(buf)), sizeof(buf[0]));
 	EXPECT_EQ(buf[0], 1);
 	EXPECT_EQ(buf[1], ~0ULL);
@@ -119,10 +122,10 @@ static void copies_share_what_was_read(const void *arg)
 /**
  * struct waiter - a thread that waits for a change
  * @fd: the region
- * @use_poll: wait by poll(), else by read()
+ * @use_poll: wait with poll(), otherwise with read()
  * @tid: its thread id, set when it runs
- * @result: of the read
- * @changes: what was read
+ * @result: result of the read
+ * @changes: value read
  */
 struct waiter {
 	int fd;
@@ -145,7 +148,7 @@ static void *waiter_run(void *arg)
 	return NULL;
 }
 
-/* The thread runs and sleeps in the kernel, as its state tells. */
+/* Does the thread sleep in the kernel, according to its state in /proc? */
 static bool is_asleep(const struct waiter *w)
 {
 	pid_t tid = __atomic_load_n(&w->tid, __ATOMIC_ACQUIRE);
@@ -194,7 +197,7 @@ static void is_not_for_other_calls(const void *arg)
 	EXPECT_EQ(ftruncate(r.fd, 0), -1);
 }
 
-/* The value after "name:" in our fdinfo; hexadecimal with 0x. */
+/* The value after "name:" in this process' fdinfo; hexadecimal with 0x. */
 static uint64_t fdinfo(int fd, const char *name)
 {
 	char path[64], line[256];
@@ -267,13 +270,13 @@ int main(void)
 	static const struct tap_case cases[] = {
 		{.name = "changes are polled and read",
 		 .run = polls_and_reads_changes},
-		{.name = "a read takes 8 bytes or more", .run = read_sizes},
-		{.name = "copies of the descriptor share what was read",
+		{.name = "a read needs a buffer of 8 bytes", .run = read_sizes},
+		{.name = "duplicates of the descriptor share the count already read",
 		 .run = copies_share_what_was_read},
-		{.name = "a change wakes who reads",
+		{.name = "a change wakes a blocked read",
 		 .run = change_wakes,
 		 .arg = &by_read},
-		{.name = "a change wakes who polls",
+		{.name = "a change wakes a poll",
 		 .run = change_wakes,
 		 .arg = &by_poll},
 		{.name = "other calls are refused",

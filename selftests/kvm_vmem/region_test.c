@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What plugging and unplugging does to a region and to KVM's memslots. Most
- * cases keep a model and compare it, after each step, with what the guest
- * sees, what ids KVM has, and what the module's dumps tell.
+ * Effects of plug and unplug requests on a region and on KVM's memslots. Most
+ * cases keep a model. After each step they compare it with the guest's view,
+ * with the ids that KVM has, and with the module's dumps.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -66,7 +66,10 @@ static void plugs_block_by_block(const void *arg)
 
 static void slot_lives_with_its_blocks(const void *arg)
 {
-	/* Blocks of slot 1, in the order they come and go. */
+	/*
+	 * Blocks of slot 1, in the order in which they are plugged and
+	 * unplugged.
+	 */
 	static const unsigned int in[] = {6, 4, 7, 5}, out[] = {7, 4, 5, 6};
 	struct region r;
 	unsigned int i;
@@ -91,7 +94,7 @@ static void ranges_span_slots(const void *arg)
 
 	(void)arg;
 	region_init(&r, AS_MASK_NORMAL);
-	/* From amid slot 0 to amid slot 3. */
+	/* From the middle of slot 0 to the middle of slot 3. */
 	EXPECT_OK(region_plug(&r, 2, 3 * per_slot - 1));
 	EXPECT_AS_MODEL(&r);
 	/* Exactly slots 1 and 2. */
@@ -102,7 +105,7 @@ static void ranges_span_slots(const void *arg)
 	EXPECT_AS_MODEL(&r);
 	EXPECT_OK(region_unplug(&r, 2 * per_slot - 1, 2));
 	EXPECT_AS_MODEL(&r);
-	/* The rest, short slot included, and all at once. */
+	/* The rest, including the short slot, then all blocks at once. */
 	EXPECT_OK(region_plug(&r, 3 * per_slot + 1,
 			      r.nr_blocks - 3 * per_slot - 1));
 	EXPECT_AS_MODEL(&r);
@@ -115,7 +118,7 @@ static void ranges_span_slots(const void *arg)
 
 static void many_ranges_in_one_request(const void *arg)
 {
-	/* Neither in order nor merged: neighbours, a gap, the last block. */
+	/* Neither sorted nor merged: neighbours, a gap, the last block. */
 	static const struct {
 		unsigned int first, nr;
 	} parts[] = {{25, 1}, {8, 3}, {0, 1}, {11, 2}, {1, 1}, {17, 1}};
@@ -137,7 +140,7 @@ static void many_ranges_in_one_request(const void *arg)
 	EXPECT_EQ(answer.populated_slots, region_nr_populated(&r));
 	EXPECT_AS_MODEL(&r);
 
-	/* All but the first two. */
+	/* All but the first two ranges. */
 	for (i = 2; i < ARRAY_SIZE(parts); i++)
 		region_model_set(&r, parts[i].first, parts[i].nr, false);
 	EXPECT_OK(vmem_nl_unplug(r.nl, NAME(&r), 0, ranges + 2,
@@ -221,7 +224,9 @@ static void already_plugged_or_not(const void *arg)
 	ASSERT_OK(region_plug(&r, 4, 4));
 	EXPECT_ERR(region_plug(&r, 4, 4), EEXIST);
 	EXPECT_ERR(region_plug(&r, 7, 1), EEXIST);
-	/* Partly: nothing of it is done, neither new slots nor old. */
+	/*
+	 * Partly plugged or unplugged: the request has no effect on any slot.
+	 */
 	EXPECT_ERR(region_plug(&r, 0, 5), EEXIST);
 	EXPECT_ERR(region_plug(&r, 7, 10), EEXIST);
 	EXPECT_ERR(region_unplug(&r, 0, 1), ENXIO);
@@ -229,7 +234,7 @@ static void already_plugged_or_not(const void *arg)
 	EXPECT_ERR(region_unplug(&r, 4, 5), ENXIO);
 	EXPECT_AS_MODEL(&r);
 
-	/* The second range is bad, the first alone would do. */
+	/* The second range is bad, the first one valid. */
 	ranges[0] = region_range(&r, 12, 2);
 	ranges[1] = region_range(&r, 5, 1);
 	EXPECT_ERR(vmem_nl_plug(r.nl, NAME(&r), 0, ranges, 2, NULL, NULL),
@@ -248,7 +253,7 @@ static void unplugs_all(const void *arg)
 
 	(void)arg;
 	region_init(&r, AS_MASK_BOTH);
-	/* Nothing to unplug is no error. */
+	/* Unplugging nothing is no error. */
 	EXPECT_OK(region_unplug_all(&r));
 	EXPECT_AS_MODEL(&r);
 	ASSERT_OK(region_plug(&r, 1, 1));
@@ -283,7 +288,7 @@ static void repeats_answers(const void *arg)
 	EXPECT_EQ(s.request_id, 7);
 	changes = s.changes;
 
-	/* Without an id nothing is remembered, but the state moves on. */
+	/* A request without an id is not remembered, but changes the state. */
 	EXPECT_OK(region_plug(&r, 20, 1));
 	EXPECT_OK(vmem_nl_plug(r.nl, NAME(&r), 7, &range, 1, &again, NULL));
 	EXPECT_EQ(again.request_id, 7);
@@ -293,7 +298,7 @@ static void repeats_answers(const void *arg)
 	ASSERT_OK(vmem_nl_region_get(r.nl, NAME(&r), &s, NULL));
 	EXPECT_EQ(s.changes, changes + 1);
 
-	/* The same id is another request. */
+	/* Another request with the same id. */
 	EXPECT_ERR(vmem_nl_plug(r.nl, NAME(&r), 7, &other, 1, NULL, NULL),
 		   EINVAL);
 	EXPECT_ERR(vmem_nl_unplug(r.nl, NAME(&r), 7, &range, 1, NULL, NULL),
@@ -301,7 +306,7 @@ static void repeats_answers(const void *arg)
 	EXPECT_ERR(vmem_nl_unplug_all(r.nl, NAME(&r), 7, NULL, NULL), EINVAL);
 	EXPECT_AS_MODEL(&r);
 
-	/* A request that fails does not count as carried out. */
+	/* A failed request is not remembered. */
 	EXPECT_ERR(vmem_nl_plug(r.nl, NAME(&r), 8, &range, 1, NULL, NULL),
 		   EEXIST);
 	EXPECT_OK(vmem_nl_plug(r.nl, NAME(&r), 7, &range, 1, &again, NULL));
@@ -311,7 +316,7 @@ static void repeats_answers(const void *arg)
 	EXPECT_EQ(again.plugged_size, first.plugged_size);
 	EXPECT_EQ(again.populated_slots, first.populated_slots);
 
-	/* Only the last one is remembered. */
+	/* Only the last request is remembered. */
 	EXPECT_OK(vmem_nl_plug(r.nl, NAME(&r), 7, &range, 1, &again, NULL));
 	region_model_set(&r, 2, 4, true);
 	EXPECT_AS_MODEL(&r);
@@ -337,7 +342,7 @@ static void requested_size(const void *arg)
 	EXPECT_OK(vmem_nl_region_set(r.nl, NAME(&r), VMEM_NL_SET_REQUESTED_SIZE,
 				     r.args.region_size, false, &s, NULL));
 	EXPECT_EQ(s.requested_size, r.args.region_size);
-	/* It is a wish: the blocks are the guest's to plug, and may be more. */
+	/* The requested size does not limit the plugged size. */
 	EXPECT_OK(region_plug(&r, 0, 4));
 	EXPECT_OK(vmem_nl_region_set(r.nl, NAME(&r), VMEM_NL_SET_REQUESTED_SIZE,
 				     0, false, &s, NULL));
@@ -385,7 +390,7 @@ static void dirty_log(const void *arg)
 	(void)arg;
 	region_init(&r, AS_MASK_BOTH);
 	ASSERT_OK(region_plug(&r, 0, 6));
-	/* Mapped writable before logging begins. */
+	/* The pages are mapped writable before logging begins. */
 	EXPECT_AS_MODEL(&r);
 	EXPECT_OK(set_dirty_log(&r, true));
 	EXPECT_OK(slot_dirty_log(&r, AS_NORMAL, 0, &bits));
@@ -398,14 +403,14 @@ static void dirty_log(const void *arg)
 	EXPECT_EQ(bits, 0);
 	EXPECT_ERR(slot_dirty_log(&r, AS_NORMAL, 2, &bits), ENOENT);
 
-	/* A slot that becomes populated inherits it. */
+	/* A slot that becomes populated logs, too. */
 	EXPECT_OK(region_plug(&r, 8, 1));
 	EXPECT_OK(slot_dirty_log(&r, AS_NORMAL, 2, &bits));
 	EXPECT_EQ(guest_write(&r.vcpu, region_block_gpa(&r, 8), 1),
 		  GUEST_MEMORY);
 	EXPECT_OK(slot_dirty_log(&r, AS_NORMAL, 2, &bits));
 	EXPECT_EQ(bits, 1);
-	/* One that stays keeps what was dirty. */
+	/* A slot that stays populated keeps its dirty bits. */
 	EXPECT_EQ(guest_write(&r.vcpu, region_block_gpa(&r, 0), 1),
 		  GUEST_MEMORY);
 	EXPECT_OK(region_unplug(&r, 1, 1));
@@ -460,7 +465,7 @@ static void deleted_behind_its_back(const void *arg)
 	ASSERT_OK(vm_delete_slot(&r.vm, slot));
 	expect_one_stale(&r, 1);
 
-	/* Whatever touches that slot, and nothing else. */
+	/* Requests fail if they touch that slot, and only then. */
 	EXPECT_ERR(region_unplug(&r, 5, 1), ESTALE);
 	EXPECT_ERR(region_unplug(&r, 4, 4), ESTALE);
 	EXPECT_ERR(region_unplug(&r, 0, 10), ESTALE);
@@ -473,7 +478,7 @@ static void deleted_behind_its_back(const void *arg)
 	EXPECT_OK(region_plug(&r, 12, 1));
 	expect_one_stale(&r, 1);
 
-	/* Put back as it was, the memslot is the region's again. */
+	/* When the VMM restores it, the memslot belongs to the region again. */
 	ASSERT_OK(vm_set_region(&r.vm, slot, 0, region_block_gpa(&r, 4),
 				r.args.slot_size, region_block_hva(&r, 4)));
 	EXPECT_AS_MODEL(&r);
@@ -492,13 +497,13 @@ static void replaced_behind_its_back(const void *arg)
 	slot = SLOT(AS_NORMAL, r.args.first_slot + 1);
 	ASSERT_OK(region_plug(&r, 4, 1));
 	ASSERT_OK(vm_delete_slot(&r.vm, slot));
-	/* Same id and place, other memory. */
+	/* Same id and address, other memory. */
 	ASSERT_OK(vm_set_region(&r.vm, slot, 0, region_block_gpa(&r, 4),
 				r.args.slot_size, r.mem.hva));
 	expect_one_stale(&r, 1);
 	EXPECT_ERR(region_unplug(&r, 4, 1), ESTALE);
 	EXPECT_ERR(region_plug(&r, 5, 1), ESTALE);
-	/* It is not ours to delete, not even when the region goes. */
+	/* The region does not delete it, not even when it ends. */
 	EXPECT_EQ(close(r.fd), 0);
 	EXPECT_TRUE(vm_slot_exists(&r.vm, slot));
 	EXPECT_GUEST_MEMORY(&r.vcpu, region_block_gpa(&r, 4), r.mem.hva);
@@ -512,12 +517,12 @@ static void memslot_in_the_way(const void *arg)
 	(void)arg;
 	region_init(&r, AS_MASK_BOTH);
 	slot = SLOT(AS_SMM, r.args.first_slot + 2);
-	/* The id is taken, elsewhere; in one address space only. */
+	/* The id is used elsewhere, in one address space only. */
 	ASSERT_OK(vm_set_region(&r.vm, slot, 0, GIB(8), GUEST_PAGE, r.mem.hva));
 	EXPECT_ERR(region_plug(&r, 4, 8), EEXIST);
 	EXPECT_OK(region_plug(&r, 4, 4));
 	ASSERT_OK(vm_delete_slot(&r.vm, slot));
-	/* The range is taken, by another id. */
+	/* The range is used by another id. */
 	slot = SLOT(AS_NORMAL, 1);
 	ASSERT_OK(vm_set_region(&r.vm, slot, 0, region_block_gpa(&r, 11),
 				GUEST_PAGE, r.mem.hva));
@@ -553,13 +558,16 @@ static void last_close_removes_memslots(const void *arg)
 	EXPECT_GUEST_AS_MODEL(&r);
 	EXPECT_EQ(region_count(r.dev), before);
 
-	/* Nothing of it is left in the way. */
+	/* No trace of the region remains. */
 	region_create(&r);
 	EXPECT_OK(region_plug(&r, 0, 11));
 	EXPECT_AS_MODEL(&r);
 }
 
-/* As many steps as reach most states of slots; the whole check now and then. */
+/*
+ * Enough steps to reach most states of slots. The model is compared every few
+ * steps.
+ */
 #define RANDOM_STEPS	400
 #define RANDOM_CHECK	20
 #define RANDOM_SEED_ENV "KVM_VMEM_SEED"
@@ -583,7 +591,10 @@ static void random_requests(const void *arg)
 		unsigned int i, plugged = 0;
 		bool plug = random() % 2;
 
-		/* Short ranges more often, or all ends all or nothing. */
+		/*
+		 * Prefer short ranges; long ones mostly end with everything
+		 * plugged or unplugged.
+		 */
 		if (random() % 4)
 			nr = 1 + nr % 4;
 		if (nr > r.nr_blocks - first)
@@ -602,7 +613,7 @@ static void random_requests(const void *arg)
 	}
 }
 
-/* A region of 1 TiB at 1 TiB, or half of what the CPU reaches. */
+/* A region of 1 TiB at 1 TiB, or half of the CPU's guest addresses. */
 static void far_and_large(const void *arg)
 {
 	const uint64_t block = MIB(2), slot = MIB(128);
@@ -626,7 +637,7 @@ static void far_and_large(const void *arg)
 	region_create(&r);
 	EXPECT_EQ(r.nr_slots, size / slot);
 
-	/* A first gigabyte, and the last block of all. */
+	/* The first gigabyte, and the last block. */
 	range = region_range(&r, 0, (unsigned int)(GIB(1) / block));
 	EXPECT_OK(vmem_nl_plug(r.nl, NAME(&r), 1, &range, 1, NULL, NULL));
 	range = region_range(&r, last, 1);
@@ -639,7 +650,7 @@ static void far_and_large(const void *arg)
 	EXPECT_GUEST_MMIO(&r.vcpu, 2 * size - slot - word);
 	EXPECT_GUEST_MEMORY(&r.vcpu, 2 * size - slot, r.mem.hva + size - slot);
 	EXPECT_GUEST_MEMORY(&r.vcpu, 2 * size - word, r.mem.hva + size - word);
-	/* Nothing is beyond what the CPU reaches, not even MMIO. */
+	/* Beyond the CPU's guest addresses there is not even MMIO. */
 	if (2 * size < vm_max_gpa(&r.vm))
 		EXPECT_GUEST_MMIO(&r.vcpu, 2 * size);
 	EXPECT_OK(vmem_nl_unplug_all(r.nl, NAME(&r), 3, NULL, NULL));
@@ -654,12 +665,12 @@ int main(void)
 	static const struct tap_case cases[] = {
 		{.name = "a new region has nothing plugged and no memslot",
 		 .run = begins_empty},
-		{.name = "each block comes and goes, memslots with it",
+		{.name = "each block is plugged and unplugged, with its memslot",
 		 .run = plugs_block_by_block},
-		{.name = "a memslot lives from its first block to its last",
+		{.name = "a memslot exists from its first plugged block to its last",
 		 .run = slot_lives_with_its_blocks},
 		{.name = "ranges may span slots", .run = ranges_span_slots},
-		{.name = "one request takes many ranges in any order",
+		{.name = "a request accepts many ranges in any order",
 		 .run = many_ranges_in_one_request},
 		{.name = "memslots are made in the normal address space",
 		 .run = address_space_masks,
@@ -677,12 +688,12 @@ int main(void)
 		 .run = slot_not_a_power_of_two},
 		{.name = "plugged twice is EEXIST, unplugged twice ENXIO",
 		 .run = already_plugged_or_not},
-		{.name = "unplug-all removes all", .run = unplugs_all},
-		{.name = "a repeated request id gets the answer again",
+		{.name = "unplug-all unplugs all blocks", .run = unplugs_all},
+		{.name = "a repeated request id gets the same answer",
 		 .run = repeats_answers},
-		{.name = "the requested size is kept, and within bounds",
+		{.name = "the requested size is stored and checked",
 		 .run = requested_size},
-		{.name = "dirty logging goes on and off, new slots inherit it",
+		{.name = "dirty logging is switched on and off, also for new slots",
 		 .run = dirty_log},
 		{.name = "a memslot deleted by the VMM is stale, others work",
 		 .run = deleted_behind_its_back},
@@ -692,7 +703,7 @@ int main(void)
 		 .run = memslot_in_the_way},
 		{.name = "the last close removes the memslots",
 		 .run = last_close_removes_memslots},
-		{.name = "random requests do what the model does",
+		{.name = "random requests match the model",
 		 .run = random_requests},
 		{.name = "a large region at a far address",
 		 .run = far_and_large},

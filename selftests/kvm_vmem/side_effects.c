@@ -2,46 +2,49 @@
 /*
  * What is compared, and the rules where a batch may differ.
  *
- * Let a step be C changes, D of them deletes. K is what KVM's own calls do, one
- * after the other; B is what the batch does.
+ * Let a step consist of C changes, D of them deletes. K is a sequence of KVM's
+ * own calls, one for each change; B is one batch.
  *
  * Commit hooks. B's are K's, in K's order, each with the same change, flags,
- * count of memslots that log and number of pages. B may leave out a create or a
- * delete that does not log, if it is not the last create or delete, if no page
- * tracker waits to be called, and if K's hook did nothing but to set the limit
- * of MMU pages. What is done inside a hook is the same: requests, write
+ * number of memslots with dirty logging, and number of pages. B may leave out a
+ * create or a delete without dirty logging, if it is not the last create or
+ * delete, if no page tracker is registered, and if K's hook only sets the limit
+ * of MMU pages. The actions inside a hook are the same: requests, write
  * protection, dirty bits, huge pages, flushes, limits.
  *
  * Other hooks. Prepare: the same creates and flips; K also prepares deletes,
- * which does nothing. Free: the same memslots in the same order.
- * Flush_shadow: for each delete in K; in B for the first one if that drops all
- * mappings (then all are gone), for none if B unmaps each deleted memslot whole,
- * after its grace period, else for each. Guest_memory_reclaimed: D times in K,
- * once in B.
+ * which does nothing. Free: the same memslots in the same order. Flush_shadow:
+ * in K for each delete. In B, once if the first call drops all mappings; never
+ * if B unmaps each deleted memslot completely after its first grace period; for
+ * each delete otherwise. Guest_memory_reclaimed: D times in K, once in B.
  *
- * Requests, flushes and kicks outside commit hooks: of the same kinds; B has no
- * more of them than K. All vCPUs are kicked for each memslots_updated.
+ * Requests, flushes and kicks outside commit hooks: the same kinds; B has at
+ * most as many as K. All vCPUs are kicked for each memslots_updated.
  *
  * Page trackers: the same calls in the same order.
  *
- * Generations, grace periods. Each set of memslots that becomes active has a
- * new generation, higher by the number of address spaces: C + D times in K, in B
- * once for each address space that changes and once for each in which something
- * is deleted. A grace period for each swap in K; in B one, and one more if
- * anything is deleted. Memslots_updated has the generations in their order.
+ * Generations. Each set of memslots that becomes active has a new generation,
+ * which is higher by the number of address spaces. In K this happens C + D
+ * times; in B once for each address space with a change and once for each with
+ * a delete. Memslots_updated reports the generations in order.
  *
- * What is kept. Number of pages, memslots that log, limit and number of MMU
- * pages are the same; all fields of all memslots in both sets of each address
- * space, the contents of their arrays, what cgroup pays for each; and where they
- * are: in the order of gfns, of host addresses (the order among equals too), in
- * which chain of the hash and where in it. Trees may have other shapes, but must
- * be trees; each set's cache shows nothing or a memslot of it.
+ * Grace periods. In K one for each swap of sets; in B one, and a second if the
+ * batch deletes.
  *
- * A batch that is refused before it has swapped sets changes nothing of that. One
- * that is undone later has two more generations in the address spaces in which it
- * would have deleted, and may leave what is equal in another order. It has also
- * dropped mappings, as KVM has that gives a delete up. So until both VMs drop all
- * of theirs, B may have fewer MMU pages than K, and flush less.
+ * State afterwards. The same in both: number of pages, number of memslots with
+ * dirty logging, limit and number of MMU pages; all fields of all memslots in
+ * both sets of each address space; the contents of their arrays, and the cgroup
+ * charged for each; the order by gfn; the order by host address, among equal
+ * ones too; the chain in the hash and the position in it. Trees may have other
+ * shapes, but must be valid; each set's cache holds nothing or a memslot of the
+ * set.
+ *
+ * A batch that is refused before it has swapped sets changes none of this. A
+ * batch that is undone later adds two generations to each address space in
+ * which it would have deleted, and may leave equal host addresses in another
+ * order. It has also dropped mappings, as KVM does when a delete is undone.
+ * Until both VMs drop all their mappings, B may therefore have fewer MMU pages
+ * than K, and flush less.
  */
 #include "side_effects.h"
 
@@ -59,7 +62,7 @@
 
 #define MEM_SIZE (PAIR_NR_HVAS * PAIR_SLOT_SIZE)
 
-/* Memslots of a set: all places, the boot memory, KVM's own. */
+/* Memslots of a set: all places, the boot memory, and KVM's private ones. */
 #define MAX_SLOTS 512U
 
 #define BITMAP_WORDS (PAIR_SLOT_PAGES / 64 + 1)
@@ -116,7 +119,7 @@ static void side_end(struct side *s, const struct pair_options *options)
 	vm_destroy(&s->vm);
 }
 
-/** pair_init() - Make both VMs, in a memory cgroup if there are any. */
+/** pair_init() - Create both VMs, in a memory cgroup if the host has any. */
 void pair_init(struct pair *p, const struct pair_options *options)
 {
 	memset(p, 0, sizeof(*p));
@@ -143,7 +146,7 @@ void pair_end(struct pair *p)
 /** pair_gpa() - Return: the guest address of a place. */
 uint64_t pair_gpa(unsigned int i)
 {
-	/* Not aligned to huge pages, and apart. */
+	/* Places are not aligned to huge pages and do not touch each other. */
 	return PAIR_GPA + i * 2 * PAIR_SLOT_SIZE;
 }
 
@@ -152,7 +155,7 @@ static uint32_t number(unsigned int as, unsigned int i, bool twin)
 	return SLOT(as, PAIR_FIRST_ID + i + (twin ? PAIR_TWIN : 0));
 }
 
-/** pair_create() - Add to the step: a memslot at a place. */
+/** pair_create() - Add to the step: create a memslot at a place. */
 void pair_create(struct pair *p, unsigned int as, unsigned int i, bool twin,
 		 uint32_t flags)
 {
@@ -161,14 +164,14 @@ void pair_create(struct pair *p, unsigned int as, unsigned int i, bool twin,
 		  p->mem.hva + (i * 5 % PAIR_NR_HVAS) * PAIR_SLOT_SIZE);
 }
 
-/** pair_flip() - Add to the step: a memslot has these flags. */
+/** pair_flip() - Add to the step: change the flags of a memslot. */
 void pair_flip(struct pair *p, unsigned int as, unsigned int i, bool twin,
 	       uint32_t flags)
 {
 	pair_create(p, as, i, twin, flags);
 }
 
-/** pair_delete() - Add to the step: a memslot goes. */
+/** pair_delete() - Add to the step: delete a memslot. */
 void pair_delete(struct pair *p, unsigned int as, unsigned int i, bool twin)
 {
 	batch_delete(&p->step, number(as, i, twin));
@@ -184,7 +187,7 @@ static bool is_hook(const struct probe_event *e)
 	return e->kind <= PROBE_LAST_HOOK;
 }
 
-/* Do events from here on belong to no commit hook before? */
+/* Does this event end the events of the commit hook before it? */
 static bool ends_commit(const struct probe_event *e)
 {
 	return is_hook(e) || e->kind == PROBE_GRACE;
@@ -212,7 +215,7 @@ static void print_event(const char *who, const struct probe_event *e)
 		(unsigned long long)e->a, (unsigned long long)e->b);
 }
 
-/* Compare what is done in two commit hooks, from their events on. */
+/* Compare the events within two commit hooks. */
 static void compare_inside(const struct probe_log *k, uint32_t i,
 			   const struct probe_log *b, uint32_t j)
 {
@@ -292,10 +295,10 @@ static void compare_commits(const struct pair *p)
 			print_event("KVM", e);
 		}
 	}
-	CHECK(j >= b->nr, "the batch has a commit hook that KVM has not");
+	CHECK(j >= b->nr, "the batch has a commit hook that KVM lacks");
 }
 
-/* Take the events of a kind, and of a change where that is not negative. */
+/* Collect the events of a kind, and of a change if that is not negative. */
 static uint32_t collect(const struct probe_log *log, uint32_t kind, int change,
 			const struct probe_event **out)
 {
@@ -308,7 +311,9 @@ static uint32_t collect(const struct probe_log *log, uint32_t kind, int change,
 	return n;
 }
 
-/* Both have the same memslots in events of a kind, in the same order. */
+/*
+ * Check that the events of a kind are for the same memslots, in the same order.
+ */
 static void compare_sequence(const struct pair *p, uint32_t kind, int change)
 {
 	static const struct probe_event *k[PROBE_MAX_EVENTS],
@@ -324,7 +329,7 @@ static void compare_sequence(const struct pair *p, uint32_t kind, int change)
 		    k[i]->b == b[i]->b && k[i]->old_flags == b[i]->old_flags &&
 		    k[i]->new_flags == b[i]->new_flags)
 			continue;
-		tap_fail(__FILE__, __LINE__, "%s %u is another",
+		tap_fail(__FILE__, __LINE__, "%s %u differs",
 			 probe_kind_name(kind), i);
 		print_event("KVM", k[i]);
 		print_event("batch", b[i]);
@@ -341,7 +346,7 @@ static uint32_t count(const struct probe_log *log, uint32_t kind)
 	return n;
 }
 
-/* What is done outside commit hooks, by kind and, of requests, by number. */
+/* Events outside commit hooks, counted by kind, and requests by number. */
 #define MAX_REQUESTS 64U
 
 struct outside {
@@ -368,7 +373,7 @@ static void count_outside(const struct probe_log *log, struct outside *out)
 	}
 }
 
-/* Is this a number of times that the batch may have for that of KVM? */
+/* May the batch have @b such events if KVM has @k? */
 static bool may_differ(const struct pair *p, uint32_t k, uint32_t b)
 {
 	return b <= k && (p->zapped || b || !k);
@@ -399,7 +404,7 @@ static void compare_outside(const struct pair *p)
 		      i, k.requests[i], b.requests[i]);
 }
 
-/* In which address spaces KVM's own calls changed, and deleted, something. */
+/* The address spaces in which KVM's own calls changed and deleted memslots. */
 struct changes {
 	unsigned int changed, deleted;
 	uint32_t nr, nr_deletes;
@@ -425,7 +430,10 @@ static struct changes changes_of(const struct probe_log *log)
 	return c;
 }
 
-/* The generation of each address space rose as often as it should have. */
+/*
+ * Check that each generation rose by @times steps, and the calls that report
+ * it.
+ */
 static void check_generations(const struct side *s, const char *who,
 			      const uint32_t *times)
 {
@@ -491,7 +499,7 @@ static void compare_generations(const struct pair *p)
 	      count(b, PROBE_GRACE), c.changed, c.deleted);
 }
 
-/* Pages of a memslot that the batch unmaps between its grace periods. */
+/* Pages of a memslot that the batch unmaps between its two grace periods. */
 static uint64_t unmapped_pages(const struct probe_log *b, uint32_t slot)
 {
 	uint64_t pages = 0;
@@ -507,7 +515,9 @@ static uint64_t unmapped_pages(const struct probe_log *b, uint32_t slot)
 	return pages;
 }
 
-/* A batch that calls no hook for its deletes unmaps each of them. */
+/*
+ * A batch that calls no flush_shadow hook unmaps each memslot that it deletes.
+ */
 static void check_unmapped(const struct pair *p)
 {
 	const struct probe_log *k = &p->kvm.log, *b = &p->batch.log;
@@ -529,7 +539,7 @@ static void compare_zaps(const struct pair *p)
 	const struct probe_log *k = &p->kvm.log, *b = &p->batch.log;
 	const struct changes c = changes_of(k);
 	uint32_t i, j = 0, zaps = count(b, PROBE_FLUSH_SHADOW);
-	/* Until 6.4 page trackers are called from there. */
+	/* Until 6.4 this hook calls the page trackers. */
 	const bool all = p->options.zap_slots ||
 			 (p->options.tracker && !kernel_is_at_least(6, 5));
 	const bool unmaps = p->options.zap_slots && !zaps;
@@ -547,7 +557,7 @@ static void compare_zaps(const struct pair *p)
 	CHECK(count(b, PROBE_RECLAIMED) == MIN(c.nr_deletes, 1),
 	      "guest_memory_reclaimed %u times by the batch",
 	      count(b, PROBE_RECLAIMED));
-	/* Those of the batch are KVM's first ones. */
+	/* The batch's calls are a subsequence of KVM's. */
 	for (i = 0; i < b->nr; i++) {
 		if (b->events[i].kind != PROBE_FLUSH_SHADOW)
 			continue;
@@ -585,8 +595,9 @@ static void compare_vms(const struct pair *p)
 }
 
 /*
- * Take the boot memory out, whose host address is another one in each VM, and
- * make ranks of host addresses and in chains count without it.
+ * Remove the boot memslot, whose host address differs between the VMs, and
+ * correct the ranks of the others in the tree of host addresses and in the
+ * hash.
  */
 static void drop_boot_slot(struct probe_dump *d)
 {
@@ -669,7 +680,7 @@ static void compare_sets(struct pair *p, unsigned int as, bool inactive)
 		compare_slots(p, &k->slots[i], &b->slots[i]);
 }
 
-/** pair_compare_state() - Compare what KVM keeps of both. */
+/** pair_compare_state() - Compare the state that KVM keeps of both VMs. */
 void pair_compare_state(struct pair *p)
 {
 	unsigned int as;
@@ -718,7 +729,7 @@ void pair_apply(struct pair *p)
 	pair_compare_state(p);
 }
 
-/* The step is refused, by a batch, and has changed nothing but generations. */
+/* A batch refuses the step, and changes nothing but the generations. */
 static void refuse(struct pair *p, int error, const uint32_t *generations)
 {
 	begin(&p->batch);
@@ -732,8 +743,9 @@ static void refuse(struct pair *p, int error, const uint32_t *generations)
 }
 
 /**
- * pair_refuse() - The batch of the step is refused, with nothing touched.
- * @error: with what
+ * pair_refuse() - A batch of the step fails before it has any effect.
+ * @p: the pair
+ * @error: the expected error
  */
 void pair_refuse(struct pair *p, int error)
 {
@@ -746,9 +758,10 @@ void pair_refuse(struct pair *p, int error)
 
 /**
  * pair_fail() - The batch of the step runs out of memory in a prepare hook.
- * @change: of such a change
- * @skip: so many of which have succeeded
- * @undone: it has deleted by then, which it must undo
+ * @p: the pair
+ * @change: the kind of change whose hook fails
+ * @skip: number of such hooks that succeed before
+ * @undone: the batch has deleted memslots by then, which it must undo
  */
 void pair_fail(struct pair *p, enum probe_change change, uint32_t skip,
 	       bool undone)
@@ -781,7 +794,7 @@ void pair_write(struct pair *p, unsigned int as, unsigned int i,
 		  guest_write(&p->kvm.vcpu, gpa, gpa));
 }
 
-/** pair_look() - KVM looks a place up, in both VMs. */
+/** pair_look() - KVM looks up a place, in both VMs. */
 void pair_look(struct pair *p, unsigned int as, unsigned int i)
 {
 	probe_look(p->kvm.probe, as, pair_gpa(i));
@@ -827,7 +840,7 @@ static void compare_bitmaps(struct pair *p, uint32_t slot)
 	clear_log(&p->batch, slot, k);
 }
 
-/** pair_compare_logs() - Take and compare the dirty logs of all memslots. */
+/** pair_compare_logs() - Fetch and compare the dirty logs of all memslots. */
 void pair_compare_logs(struct pair *p)
 {
 	unsigned int as, i;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Two VMs that go through the same changes of memslots: one by KVM's own calls,
- * one after the other, the other one by a batch for each step. After each step
- * all that can be seen of both is compared; side_effects.c has the rules.
+ * A pair of VMs that undergo the same memslot changes: one by a sequence of
+ * KVM's own calls, the other by one batch for each step. After each step all
+ * observable state of both is compared; side_effects.c describes the rules.
  */
 #ifndef SELFTESTS_SIDE_EFFECTS_H
 #define SELFTESTS_SIDE_EFFECTS_H
@@ -12,7 +12,7 @@
 #include "vcpu.h"
 #include "vm.h"
 
-/* Memslots are of the size of their place; some places share their backing. */
+/* A memslot fills its place. Some places share host memory. */
 #define PAIR_NR_SLOTS	24U
 #define PAIR_FIRST_ID	1U
 #define PAIR_SLOT_PAGES 32U
@@ -20,25 +20,25 @@
 #define PAIR_GPA	MIB(64)
 #define PAIR_NR_HVAS	16U
 
-/* A memslot may have one of two ids: the second is so much higher. */
+/* A place has two memslot ids. The second is this much higher. */
 #define PAIR_TWIN 512U
 
-/* Ways a VM keeps its dirty log. */
+/* How a VM keeps its dirty log. */
 enum pair_log {
 	PAIR_LOG_PLAIN,
-	PAIR_LOG_MANUAL, /* KVM_CLEAR_DIRTY_LOG clears */
-	PAIR_LOG_INITIALLY_SET, /* as before, and all is dirty at first */
+	PAIR_LOG_MANUAL, /* cleared by KVM_CLEAR_DIRTY_LOG */
+	PAIR_LOG_INITIALLY_SET, /* manual, and all pages are dirty at first */
 	PAIR_LOG_RING,
 	PAIR_NR_LOGS,
 };
 
 /**
- * struct pair_options - what the two VMs are like
- * @log: the dirty log
- * @vcpu: they have a vCPU
- * @pml: KVM believes that the CPU logs dirty pages; not with @vcpu
+ * struct pair_options - properties of both VMs
+ * @log: kind of dirty log
+ * @vcpu: each VM has a vCPU
+ * @pml: KVM assumes that the CPU logs dirty pages; not with @vcpu
  * @tracker: a page tracker is registered
- * @zap_slots: deleted memslots take only their own mappings along
+ * @zap_slots: deleting a memslot drops only its own mappings
  */
 struct pair_options {
 	enum pair_log log;
@@ -49,14 +49,15 @@ struct pair_options {
 };
 
 /**
- * struct side - one of the two VMs
+ * struct side - one VM of the pair
  * @vm: the VM
- * @vcpu: its vCPU, if it has any
+ * @vcpu: its vCPU, with the option vcpu
  * @ring: the vCPU's dirty ring, with PAIR_LOG_RING
  * @probe: descriptor of the probe
- * @log: what it was made to do in the last step
- * @before, @after: what KVM kept of it, before and after the last step
- * @dump: what it has, for comparisons
+ * @log: recorded actions of KVM in the last step
+ * @before: KVM's state of the VM before the last step
+ * @after: KVM's state of the VM after the last step
+ * @dump: buffer for a set of memslots to compare
  */
 struct side {
 	struct vm vm;
@@ -69,16 +70,16 @@ struct side {
 };
 
 /**
- * struct pair - both
- * @options: what they are like
+ * struct pair - both VMs
+ * @options: properties of both VMs
  * @dev: /dev/kvm-vmem
- * @kvm: the one that is changed by KVM's own calls
- * @batch: the one that is changed by batches
- * @mem: what the memslots of both show to their guests
+ * @kvm: the VM that is changed by KVM's own calls
+ * @batch: the VM that is changed by batches
+ * @mem: host memory of the memslots of both VMs
  * @step: changes of the next step
  * @charged: this process is in a memory cgroup of its own
- * @undone: a batch was undone: what is equal may be in another order
- * @zapped: it has dropped mappings that the other VM still has
+ * @undone: a batch was undone: equal host addresses may be in another order
+ * @zapped: the batch VM has dropped mappings that the other VM still has
  */
 struct pair {
 	struct pair_options options;

@@ -1,41 +1,42 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Side effects of batches, against those of KVM's own calls: two VMs go through
- * the same changes, see side_effects.c for what is compared and by what rules.
+ * Side effects of batches compared with those of KVM's own calls: two VMs
+ * undergo the same changes. side_effects.c describes the comparison and its
+ * rules.
  *
- * The side effects are what these functions of KVM do, read in 6.1, 6.12, 7.2
- * and 7.3. A new kernel's are to be read against this list.
+ * The side effects are those of the following functions of KVM, as read in 6.1,
+ * 6.12, 7.2 and 7.3. Review a new kernel against this list.
  *
  *  virt/kvm/kvm_main.c
  *   kvm_set_memory_region()	memslot fields, charges
  *   kvm_set_memslot()		INVALID copies, order of all that follows
  *   kvm_replace_memslot()	id_hash, hva_tree, gfn_tree, last_used_slot
  *   kvm_swap_active_memslots()	generation, grace period, memslots_updated
- *   kvm_prepare_memory_region() dirty bitmap and its first contents, charges
+ *   kvm_prepare_memory_region() dirty bitmap and its initial contents, charges
  *   kvm_commit_memory_region()	nr_memslot_pages, nr_memslots_dirty_logging
  *				before the hook, bitmap freed after it
  *   kvm_invalidate_memslot()	flush_shadow_memslot, guest_memory_reclaimed
  *  arch/x86/kvm/x86.c
  *   kvm_arch_prepare_memory_region() rmap, lpage_info, gfn_track, charges
- *   kvm_arch_memslots_updated() kicks; MMIO entries go when generations wrap
+ *   kvm_arch_memslots_updated() kicks; MMIO entries dropped on generation wrap
  *   kvm_arch_commit_memory_region() page trackers (from 6.5), limit of MMU pages
  *   kvm_mmu_slot_apply_flags()	write protection, dirty bits, split and recovered
  *				huge pages, flushes
  *   kvm_mmu_update_cpu_dirty_logging() requests that switch PML; the count that
- *				they hang on (in 6.1 of its own)
+ *				decides about them (6.1 has a separate one)
  *   kvm_arch_free_memslot()	the arrays
  *  arch/x86/kvm/mmu
  *   kvm_arch_flush_shadow_memslot(), kvm_mmu_zap_all_fast() requests to drop
  *				roots, flushes
  *   kvm_page_track_flush_slot() page trackers (until 6.4)
- *   kvm_mmu_change_mmu_pages()	the limit, and pages taken away for it
+ *   kvm_mmu_change_mmu_pages()	the limit, and pages reclaimed for it
  *
- * Not seen here: that a change waits for MMU notifiers (race_test).
+ * Not covered here: a change waits for MMU notifiers (race_test).
  *
  * usage: side_effects_test [--seed N] [--steps N]
  *
- * A part of it makes random steps; the seed is printed. Without options,
- * KVM_VMEM_EFFECTS_SEED and KVM_VMEM_EFFECTS_STEPS are looked at.
+ * Some cases make random steps and print the seed. The defaults of the options
+ * are taken from KVM_VMEM_EFFECTS_SEED and KVM_VMEM_EFFECTS_STEPS.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -49,13 +50,13 @@
 #define SEED_ENV  "KVM_VMEM_EFFECTS_SEED"
 #define STEPS_ENV "KVM_VMEM_EFFECTS_STEPS"
 
-/* Of each random case. */
+/* Steps of each random case. */
 #define DEFAULT_STEPS 24U
 
-/* Far more than a step takes on any machine: a bound against hangs. */
+/* Far more than a step takes on any machine: a limit against hangs. */
 #define SECONDS_PER_STEP 5U
 
-/* The flag that batches flip. */
+/* The flag that flips change. */
 #define LOG KVM_MEM_LOG_DIRTY_PAGES
 
 static struct options options = {
@@ -64,7 +65,9 @@ static struct options options = {
 	.steps = DEFAULT_STEPS,
 };
 
-/* Add to the step: memslots at places [first, end) of an address space. */
+/*
+ * Add to the step: create memslots at places [first, end) of an address space.
+ */
 static void create_range(struct pair *p, unsigned int as, unsigned int first,
 			 unsigned int end, uint32_t flags)
 {
@@ -83,7 +86,7 @@ static void delete_range(struct pair *p, unsigned int as, unsigned int first,
 		pair_delete(p, as, i, false);
 }
 
-/* The steps that every kind of VM goes through. */
+/* The steps that every kind of VM undergoes. */
 static void fixed_steps(struct pair *p)
 {
 	tap_context("creates");
@@ -104,7 +107,7 @@ static void fixed_steps(struct pair *p)
 	pair_apply(p);
 	pair_look(p, AS_NORMAL, 5);
 
-	tap_context("flips on, from none");
+	tap_context("flips on, with none logging before");
 	create_range(p, AS_NORMAL, 0, 4, LOG);
 	pair_apply(p);
 
@@ -115,7 +118,7 @@ static void fixed_steps(struct pair *p)
 	pair_apply(p);
 	pair_look(p, AS_SMM, 1);
 
-	tap_context("deletes of what logs and what does not");
+	tap_context("deletes of memslots with and without logging");
 	delete_range(p, AS_SMM, 1, 6);
 	delete_range(p, AS_NORMAL, 2, 4);
 	pair_apply(p);
@@ -131,7 +134,7 @@ static void fixed_steps(struct pair *p)
 	pair_delete(p, AS_NORMAL, 6, false);
 	pair_apply(p);
 
-	tap_context("all goes");
+	tap_context("deletes of all");
 	pair_look(p, AS_NORMAL, 0);
 	delete_range(p, AS_NORMAL, 0, 2);
 	pair_delete(p, AS_NORMAL, 4, true);
@@ -149,12 +152,12 @@ static void fixed(const void *arg)
 
 	pair_init(&p, arg);
 	fixed_steps(&p);
-	/* And once more, in sets that have had memslots. */
+	/* Again, in sets that have had memslots. */
 	fixed_steps(&p);
 	pair_end(&p);
 }
 
-/* What a VMM does that begins to migrate a VM, with PML. */
+/* A VMM begins to migrate a VM, with PML. */
 static void pml_is_switched_once(const void *arg)
 {
 	struct pair p;
@@ -182,7 +185,7 @@ static void pml_is_switched_once(const void *arg)
 	pair_end(&p);
 }
 
-/* The guests write between steps, and dirty logs are taken. */
+/* The guests write between steps, and the dirty logs are fetched. */
 static void logs_are_the_same(const void *arg)
 {
 	struct pair p;
@@ -200,14 +203,17 @@ static void logs_are_the_same(const void *arg)
 			pair_write(&p, AS_SMM, i, i + 2 * round);
 		pair_compare_logs(&p);
 
-		/* Mapped writable before: the flip must take that away. */
+		/*
+		 * The pages are mapped writable before; the flip must
+		 * write-protect them.
+		 */
 		create_range(&p, AS_NORMAL, 0, 8, round % 2 ? 0 : LOG);
 		pair_delete(&p, AS_SMM, round, false);
 		pair_apply(&p);
 		for (i = 0; i < 8; i++)
 			pair_write(&p, AS_NORMAL, i, i + round);
 		pair_compare_logs(&p);
-		/* Taking them has protected them anew. */
+		/* Fetching the logs has write-protected the pages again. */
 		for (i = 0; i < 8; i++)
 			pair_write(&p, AS_NORMAL, i, i + round);
 		pair_compare_logs(&p);
@@ -226,13 +232,13 @@ static void refused_leaves_no_trace(const void *arg)
 	pair_apply(&p);
 	pair_look(&p, AS_NORMAL, 1);
 
-	tap_context("a create where a memslot is");
+	tap_context("a create over an existing memslot");
 	pair_delete(&p, AS_NORMAL, 0, false);
 	create_range(&p, AS_SMM, 0, 2, LOG);
 	pair_create(&p, AS_NORMAL, 1, true, 0);
 	pair_refuse(&p, EEXIST);
 
-	tap_context("a delete of nothing");
+	tap_context("a delete of an unused id");
 	pair_delete(&p, AS_NORMAL, 0, false);
 	create_range(&p, AS_NORMAL, 4, 6, LOG);
 	pair_delete(&p, AS_NORMAL, 9, false);
@@ -255,7 +261,7 @@ static void refused_leaves_no_trace(const void *arg)
 	create_range(&p, AS_SMM, 0, 2, LOG);
 	pair_fail(&p, PROBE_FLAGS_ONLY, 1, false);
 
-	tap_context("and then it is done");
+	tap_context("the step without a failure");
 	delete_range(&p, AS_NORMAL, 0, 2);
 	create_range(&p, AS_NORMAL, 4, 8, LOG);
 	create_range(&p, AS_SMM, 0, 2, LOG);
@@ -263,7 +269,7 @@ static void refused_leaves_no_trace(const void *arg)
 	pair_end(&p);
 }
 
-/* Places so far apart that each takes shadow pages of its own. */
+/* Places so far apart that each needs its own shadow pages. */
 #define SPREAD_NR     48U
 #define SPREAD_GPA    GIB(8)
 #define SPREAD_ID     2000U
@@ -279,8 +285,8 @@ static void spread_gpa(struct pair *p, uint32_t slot, uint64_t gpa,
 }
 
 /*
- * A step makes the limit of shadow pages small and large again. In between, KVM
- * takes away what is above the small one, and so does a batch.
+ * A step reduces the limit of shadow pages and raises it again. In between, KVM
+ * frees the shadow pages above the lower limit; a batch must do so, too.
  */
 static void limit_takes_shadow_pages(const void *arg)
 {
@@ -301,7 +307,7 @@ static void limit_takes_shadow_pages(const void *arg)
 	}
 	pair_compare_state(&p);
 	if (p.kvm.after.used_mmu_pages <= MIN_MMU_PAGES)
-		tap_skip("this MMU uses %" PRIu64 " shadow pages",
+		tap_skip("this MMU uses only %" PRIu64 " shadow pages",
 			 (uint64_t)p.kvm.after.used_mmu_pages);
 
 	batch_delete(&p.step, LARGE_ID);
@@ -313,7 +319,7 @@ static void limit_takes_shadow_pages(const void *arg)
 	pair_end(&p);
 }
 
-/* What the random part knows of a place. */
+/* State of a place in the random sequence. */
 struct place {
 	bool there, twin;
 	uint32_t flags;
@@ -346,7 +352,7 @@ static void random_change(struct pair *p, struct sequence *s, unsigned int as,
 		at->there = false;
 		break;
 	case 1:
-		/* Another memslot takes its place. */
+		/* Another memslot replaces it. */
 		s->deletes++;
 		s->creates++;
 		pair_delete(p, as, i, at->twin);
@@ -354,7 +360,7 @@ static void random_change(struct pair *p, struct sequence *s, unsigned int as,
 		*at = (struct place){true, !at->twin, flags};
 		break;
 	default:
-		/* A change of nothing, at times. */
+		/* Possibly an entry without change. */
 		s->flips += flags != at->flags;
 		pair_flip(p, as, i, at->twin, flags);
 		at->flags = flags;
@@ -362,7 +368,10 @@ static void random_change(struct pair *p, struct sequence *s, unsigned int as,
 	}
 }
 
-/* Places of both address spaces, in a random order, each with a chance. */
+/*
+ * Choose places of both address spaces, in random order, each with a
+ * probability.
+ */
 static void random_step(struct pair *p, struct sequence *s)
 {
 	const uint32_t chance = 1 + random_below(&s->random, 8);
@@ -391,7 +400,7 @@ static void random_writes(struct pair *p, struct sequence *s)
 	pair_compare_logs(p);
 }
 
-/* Fail the step that is ready, in one of several ways, and forget it. */
+/* Let the prepared step fail in one of several ways, and clear it. */
 static bool random_refusal(struct pair *p, struct sequence *s)
 {
 	switch (random_below(&s->random, 4)) {
@@ -468,32 +477,32 @@ int main(int argc, char **argv)
 		{.name = "PML is switched once for a batch",
 		 .run = pml_is_switched_once,
 		 .arg = &pml},
-		{.name = "PML, all dirty at first",
+		{.name = "PML, with all pages dirty at first",
 		 .run = fixed,
 		 .arg = &pml_set},
-		{.name = "all dirty at first", .run = fixed, .arg = &set},
+		{.name = "all pages dirty at first", .run = fixed, .arg = &set},
 		{.name = "a page tracker", .run = fixed, .arg = &tracker},
 		{.name = "a dirty ring", .run = fixed, .arg = &ring},
 		{.name = "only deleted memslots are zapped",
 		 .run = fixed,
 		 .arg = &zap},
 		{.name = "a vCPU", .run = fixed, .arg = &run},
-		{.name = "refused and undone",
+		{.name = "refused and undone batches",
 		 .run = refused_leaves_no_trace,
 		 .arg = &plain},
-		{.name = "refused and undone, with PML",
+		{.name = "refused and undone batches, with PML",
 		 .run = refused_leaves_no_trace,
 		 .arg = &pml},
-		{.name = "a limit takes shadow pages away in between",
+		{.name = "a lower limit in between frees shadow pages",
 		 .run = limit_takes_shadow_pages,
 		 .arg = &run_zap},
 		{.name = "the dirty log",
 		 .run = logs_are_the_same,
 		 .arg = &run},
-		{.name = "the dirty log, cleared by call",
+		{.name = "the dirty log, cleared by KVM_CLEAR_DIRTY_LOG",
 		 .run = logs_are_the_same,
 		 .arg = &run_manual},
-		{.name = "the dirty log, all dirty at first",
+		{.name = "the dirty log, with all pages dirty at first",
 		 .run = logs_are_the_same,
 		 .arg = &run_set},
 		{.name = "the dirty log in a ring",
@@ -509,7 +518,7 @@ int main(int argc, char **argv)
 		{.name = "random steps with a page tracker",
 		 .run = random_steps,
 		 .arg = &tracker},
-		{.name = "random steps with a vCPU that writes",
+		{.name = "random steps with a writing vCPU",
 		 .run = random_steps,
 		 .arg = &run},
 	};

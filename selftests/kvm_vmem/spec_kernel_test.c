@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What the virtio-mem section of the specification (virtio 1.3, 5.15) says of
- * memory, of vmemd, the program, with a real region: by a driver of our own
- * that sends requests, and a vCPU that reads and writes where it is told to.
- * selftests/unit/spec_test.c has all that can be seen without memory, and
- * doc/virtio-mem-spec.md the statements.
+ * The requirements of the specification's virtio-mem section (virtio 1.3, 5.15)
+ * on memory, tested with the program vmemd and a real region: the test's own
+ * driver sends requests, and a vCPU reads and writes.
+ * selftests/unit/spec_test.c covers what can be tested without memory.
+ * doc/virtio-mem-spec.md lists the requirements.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,8 +26,8 @@
 
 /**
  * struct rig - a VMM with a region, and a driver with its vmemd
- * @dir: a folder of our own
- * @control_path: vmemd's control socket, in there
+ * @dir: a temporary folder
+ * @control_path: vmemd's control socket in it
  * @r: the region
  * @d: the driver, and the daemon
  */
@@ -38,14 +38,14 @@ struct rig {
 	struct driver d;
 };
 
-/* All of the region is asked for, so that any block may be plugged. */
+/* The requested size is the region's size, so that any block may be plugged. */
 static void rig_start(struct rig *rig)
 {
 	static char *const args[] = {(char *)"--log-level", (char *)"err",
 				     NULL};
 	struct region *r = &rig->r;
 
-	/* Nothing is made where it cannot be used. */
+	/* Skip before anything is created. */
 	vmemd_program();
 	memset(rig, 0, sizeof(*rig));
 	strcpy(rig->dir, "/tmp/vmemd-XXXXXX");
@@ -65,7 +65,7 @@ static void rig_stop(struct rig *rig)
 	EXPECT_EQ(rmdir(rig->dir), 0);
 }
 
-/* By the driver; the model follows. */
+/* The driver sends a request; the model is updated. */
 static void change(struct rig *rig, uint16_t type, unsigned int first,
 		   unsigned int nr)
 {
@@ -93,13 +93,13 @@ static void unplug_all(struct rig *rig)
 	region_model_set(&rig->r, 0, rig->r.nr_blocks, false);
 }
 
-/* What is written into a word of a block: another one in each. */
+/* Contents of a word of a block, which differ between words. */
 static uint64_t pattern(uint64_t gpa)
 {
 	return ~gpa * 0x9e3779b97f4a7c15;
 }
 
-/* The guest fills each plugged block. */
+/* Fill each plugged block. */
 static void fill(struct rig *rig)
 {
 	const struct region *r = &rig->r;
@@ -112,7 +112,7 @@ static void fill(struct rig *rig)
 			continue;
 		for (uint64_t at = 0; at < r->args.block_size; at += 8)
 			hva[at / 8] = pattern(gpa + at);
-		/* By itself, in each page. */
+		/* In each page, the guest itself writes. */
 		for (uint64_t at = 0; at < r->args.block_size; at += GUEST_PAGE)
 			ASSERT_EQ(guest_write(&rig->r.vcpu, gpa + at,
 					      pattern(gpa + at)),
@@ -120,7 +120,7 @@ static void fill(struct rig *rig)
 	}
 }
 
-/* It finds what it has written, and nothing else has been written to. */
+/* The guest finds the written contents in all plugged blocks. */
 static void expect_filled(struct rig *rig)
 {
 	const struct region *r = &rig->r;
@@ -145,7 +145,7 @@ static void expect_filled(struct rig *rig)
 	tap_context("%s", "");
 }
 
-/* Bytes of the region's memory that the host holds. */
+/* Bytes of the region's memory that the host has allocated. */
 static uint64_t held(const struct rig *rig)
 {
 	struct stat st;
@@ -189,7 +189,7 @@ static void unplugged_is_inaccessible(const void *arg)
 	r = &rig.r;
 	plug(&rig, 0, r->nr_blocks);
 	fill(&rig);
-	/* But for a block of its slot, which keeps all of the slot there. */
+	/* The last block of a slot keeps the whole slot accessible. */
 	unplug(&rig, 1, 3);
 	EXPECT_AS_MODEL(r);
 	unplug(&rig, 0, 1);
@@ -204,7 +204,10 @@ static void unplugged_is_inaccessible(const void *arg)
 	rig_stop(&rig);
 }
 
-/* Not what was there before, and what is unplugged is the host's again. */
+/*
+ * A replugged block reads as zero, and unplugged memory is returned to the
+ * host.
+ */
 static void plugged_again_reads_zero(const void *arg)
 {
 	struct region *r;
@@ -244,7 +247,7 @@ static void plugged_is_not_modified(const void *arg)
 	for (unsigned int i = 0; i < r->nr_blocks; i += 2)
 		plug(&rig, i, 1);
 	fill(&rig);
-	/* Neighbours come and go, in the same slots and in others. */
+	/* Plug and unplug neighbours, in the same slots and in others. */
 	for (unsigned int i = 1; i < r->nr_blocks; i += 2)
 		plug(&rig, i, 1);
 	for (unsigned int i = 1; i < r->nr_blocks; i += 2)
@@ -262,7 +265,7 @@ static void plugged_is_not_modified(const void *arg)
 	rig_stop(&rig);
 }
 
-/* Nothing here touches what is unplugged: it would be held from then on. */
+/* Nothing here may access unplugged memory, which would allocate it. */
 static void expect_kept(struct rig *rig)
 {
 	struct region *r = &rig->r;
@@ -275,7 +278,7 @@ static void expect_kept(struct rig *rig)
 	expect_filled(rig);
 }
 
-/* By the driver, which is what it does to suspend and wake, too. */
+/* A reset by the driver, which also does this for suspend and resume. */
 static void a_device_reset_keeps_all(const void *arg)
 {
 	struct rig rig;
@@ -297,7 +300,7 @@ static void a_device_reset_keeps_all(const void *arg)
 	rig_stop(&rig);
 }
 
-/* A line to the control socket. @text gets the answer. */
+/* Send a line to the control socket. @text receives the answer. */
 static void ask(const struct rig *rig, const char *line,
 		char text[CONSUMER_LINE_MAX])
 {
@@ -314,7 +317,7 @@ static void expect_said(const char *text, const char *part)
 		tap_fail(__FILE__, __LINE__, "no %s in: %s", part, text);
 }
 
-/* As the VMM tells of it, once the device was reset. */
+/* The VMM requests it, after a reset of the device. */
 static void a_system_reset_unplugs_all(const void *arg)
 {
 	char text[CONSUMER_LINE_MAX];
@@ -327,7 +330,7 @@ static void a_system_reset_unplugs_all(const void *arg)
 	plug(&rig, 2, 7);
 	plug(&rig, 20, 1);
 	fill(&rig);
-	/* Not under a driver that is in use, if it is not meant. */
+	/* Refused while a driver uses the device, unless it is forced. */
 	ask(&rig, SYSTEM_RESET, text);
 	expect_said(text, "EBUSY");
 	expect_kept(&rig);
@@ -337,7 +340,7 @@ static void a_system_reset_unplugs_all(const void *arg)
 	region_model_set(r, 0, r->nr_blocks, false);
 	EXPECT_AS_MODEL(r);
 	EXPECT_EQ(held(&rig), 0);
-	/* The new system's driver. */
+	/* The driver of the rebooted system. */
 	driver_start(&rig.d);
 	EXPECT_EQ(state_of(&rig, 0, r->nr_blocks), VIRTIO_MEM_STATE_UNPLUGGED);
 	plug(&rig, 0, r->nr_blocks);
@@ -359,13 +362,13 @@ int main(void)
 		 .run = plugged_is_read_and_written},
 		{.name = "unplugged memory is inaccessible",
 		 .run = unplugged_is_inaccessible},
-		{.name = "plugged again it reads zero, and the host had it",
+		{.name = "replugged memory reads zero, and the host had it in between",
 		 .run = plugged_again_reads_zero},
 		{.name = "plugged memory is not modified",
 		 .run = plugged_is_not_modified},
 		{.name = "a device reset keeps blocks and memory",
 		 .run = a_device_reset_keeps_all},
-		{.name = "a system reset unplugs all, and the host has it",
+		{.name = "a system reset unplugs all, and returns it to the host",
 		 .run = a_system_reset_unplugs_all},
 	};
 

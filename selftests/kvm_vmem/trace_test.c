@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The tracepoint kvm_vmem:batch against what was asked for, what the clock says
- * and what the kernel's own tracing counts.
+ * The tracepoint kvm_vmem:batch compared with the batch itself, with the clock
+ * and with the counts of the kernel's own tracepoints.
  */
 #include <errno.h>
 #include <unistd.h>
@@ -12,7 +12,7 @@
 #include "tracing.h"
 #include "vm.h"
 
-/* Slots of the cases, and where they are. */
+/* Memslots of the cases, and their addresses. */
 #define NR	  32U
 #define SLOT_SIZE MIB(2)
 #define GPA	  GIB(4)
@@ -51,8 +51,8 @@ static void add_set(struct fixture *f, unsigned int as, unsigned int i,
 }
 
 /*
- * Apply the batch: it tells of itself once, of the result, of as many grace
- * periods and zaps as there were, and of no more time than passed.
+ * Apply the batch. It must report itself once, with its result, the actual
+ * number of grace periods and zaps, and no more time than has passed.
  */
 static struct tracing_batch apply(struct fixture *f, int result)
 {
@@ -104,7 +104,7 @@ static void tells_each_kind(const void *arg)
 
 	for (i = 0; i < 3; i++)
 		add_set(&f, i % 2, i, KVM_MEM_LOG_DIRTY_PAGES);
-	/* No change, no entry. */
+	/* An entry without change is not counted. */
 	add_set(&f, 1, 3, 0);
 	told = apply(&f, 0);
 	EXPECT_ENTRIES(told, 0, 0, 3);
@@ -141,7 +141,7 @@ static void tells_refusals(const void *arg)
 	EXPECT_EQ(told.zap_ns, 0);
 	EXPECT_EQ(told.commit_ns, 0);
 
-	/* Beyond the architecture's addresses: found when it is prepared. */
+	/* Beyond the CPU's guest addresses, which the prepare step detects. */
 	add_set(&f, AS_NORMAL, 0, 0);
 	batch_set(&f.batch, SLOT(AS_NORMAL, FIRST_ID + 1), 0, TIB(4096),
 		  SLOT_SIZE, f.backing.hva);
@@ -170,7 +170,7 @@ static void tells_validations(const void *arg)
 	EXPECT_GT(told.judge_ns, 0);
 	EXPECT_EQ(told.prepare_ns + told.grace_ns + told.commit_ns, 0);
 	EXPECT_EQ(told.grace_periods, 0);
-	/* What is refused before anything is looked at is not told. */
+	/* A batch with bad arguments is not traced. */
 	EXPECT_ERR(batch_call(f.dev, f.vm.fd, &f.batch, 1U << 31), EINVAL);
 	EXPECT_EQ(tracing_take_batches(&told, 1), 0);
 	fixture_destroy(&f);
@@ -179,11 +179,11 @@ static void tells_validations(const void *arg)
 int main(void)
 {
 	static const struct tap_case cases[] = {
-		{.name = "a batch tells its entries, costs and times",
+		{.name = "a batch reports its entries, costs and times",
 		 .run = tells_each_kind},
-		{.name = "a batch that is refused tells how far it came",
+		{.name = "a refused batch reports how far it got",
 		 .run = tells_refusals},
-		{.name = "a batch that is only checked tells no more",
+		{.name = "a validated batch reports only its check",
 		 .run = tells_validations},
 	};
 

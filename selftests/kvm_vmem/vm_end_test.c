@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A VM ends with its process: when the VMM has been reaped, no reference of a
+ * A VM ends with its process: once the VMM has been reaped, no reference of a
  * region keeps the VM. Each case runs many VMMs; "--steps 1000" runs more.
  */
 #include <errno.h>
@@ -24,33 +24,33 @@
 #include "tap.h"
 #include "thread.h"
 
-/* Rounds of each case, and the bound of a case that takes --steps rounds. */
+/* Rounds of each case, and the time limit of a case with --steps rounds. */
 #define DEFAULT_STEPS 25
 #define TIMEOUT_S     3600
 
-/* Enough memslots that a change of all takes its time. */
+/* Enough memslots to make a change of all of them slow. */
 #define END_SLOTS 512U
 #define END_SIZE  (END_SLOTS * GUEST_PAGE)
 
-/* Most requests before a VMM ends. */
+/* Maximum number of requests before a VMM ends. */
 #define MAX_REQUESTS 6
 
 /* argv[1] of the program that exec() runs. */
 #define AFTER_EXEC "--after-exec"
 
-/* The VMM closes its own descriptor of the region: only the daemon has one. */
+/* The VMM closes its descriptor of the region: only the daemon has one. */
 #define END_HANDED_OVER (1U << 0)
-/* The daemon changes the region meanwhile. */
+/* The daemon changes the region at the same time. */
 #define END_CHANGES (1U << 1)
-/* The daemon punches holes into the memory, which the VMM fills again. */
+/* The daemon punches holes into the memory, and the VMM refills them. */
 #define END_PUNCHES (1U << 2)
-/* The VMM has closed its VM, so that only the region keeps it. */
+/* The VMM has closed its VM, so only the region keeps it. */
 #define END_VM_CLOSED (1U << 3)
-/* The VMM ends by itself; else it is killed. */
+/* The VMM exits; otherwise it is killed. */
 #define END_EXITS (1U << 4)
-/* The VMM runs another program. */
+/* The VMM executes another program. */
 #define END_EXECS (1U << 5)
-/* Somebody reads /proc/PID/smaps, and so uses the VMM's memory meanwhile. */
+/* Another process reads /proc/PID/smaps, which uses the VMM's mm. */
 #define END_WATCHED (1U << 6)
 
 static uint64_t steps = DEFAULT_STEPS;
@@ -62,9 +62,9 @@ static const char *vendor_module(void)
 }
 
 /**
- * struct vmm - a VMM in a process of its own, as its daemon sees it
+ * struct vmm - a VMM in a process of its own, as seen by its daemon
  * @pid: its process
- * @socket: to it
+ * @socket: connection to it
  * @region: the region's descriptor
  * @memory: the region's memfd
  */
@@ -119,7 +119,7 @@ static void __attribute__((noreturn)) vmm_main(int socket, unsigned int flags)
 		close(r.vm.fd);
 	if (flags & END_PUNCHES)
 		thread_start(&filler, filler_run, &r.mem);
-	/* Until it is told to, or killed. */
+	/* Until the daemon sends a byte, or the VMM is killed. */
 	receive_byte(socket);
 	if (flags & END_EXECS)
 		execl("/proc/self/exe", "vm_end_test", AFTER_EXEC, NULL);
@@ -144,10 +144,10 @@ static void vmm_start(struct vmm *vmm, unsigned int flags)
 }
 
 /**
- * struct daemon - who changes the region until its VM is gone
- * @vmm: whose region it is
- * @requests: how many it has sent
- * @gone: the VM is
+ * struct daemon - a thread that changes the region until its VM is gone
+ * @vmm: the VMM
+ * @requests: number of requests sent
+ * @gone: the VM is gone
  * @ended: the VMM has been reaped
  */
 struct daemon {
@@ -205,13 +205,16 @@ static void *watcher_run(void *arg)
 	return NULL;
 }
 
-/* Is the VM there, which is the only one? By what KVM shows first and last. */
+/*
+ * Does the only VM still exist, according to the vendor module's users or
+ * debugfs?
+ */
 static bool vm_is_there(int users_without)
 {
 	return module_users(vendor_module()) != users_without || kvm_vm_count();
 }
 
-/* One VMM from beginning to end. Return: did its VM outlive it? */
+/* One VMM from start to end. Return: whether its VM outlived it. */
 static bool outlives(unsigned int flags, int users, uint64_t requests)
 {
 	pthread_t changes, punches, watcher;
@@ -290,22 +293,22 @@ int main(int argc, char **argv)
 		{"the VMM is killed", 0},
 		{"the VMM exits, a daemon has the descriptor",
 		 END_EXITS | END_HANDED_OVER},
-		{"the VMM is killed amid changes", END_CHANGES},
-		{"the VMM is killed amid changes, a daemon has the descriptor",
+		{"the VMM is killed during changes", END_CHANGES},
+		{"the VMM is killed during changes, a daemon has the descriptor",
 		 END_CHANGES | END_HANDED_OVER},
-		{"the VMM exits amid changes, its VM closed before",
+		{"the VMM exits during changes, after it has closed its VM",
 		 END_CHANGES | END_EXITS | END_HANDED_OVER | END_VM_CLOSED},
-		{"the VMM is killed amid changes and holes that are punched",
+		{"the VMM is killed during changes and hole punching",
 		 END_CHANGES | END_PUNCHES | END_HANDED_OVER},
-		{"the VMM is killed amid changes, its memory being looked at",
+		{"the VMM is killed during changes and a read of its smaps",
 		 END_CHANGES | END_WATCHED},
-		{"the VMM runs another program amid changes",
+		{"the VMM executes another program during changes",
 		 END_CHANGES | END_EXECS | END_HANDED_OVER},
 	};
 	static struct tap_case cases[ARRAY_SIZE(endings)];
 	size_t i;
 
-	/* Its descriptors were closed on exec. */
+	/* The new program: exec() must have closed the VM. */
 	if (argc == 2 && !strcmp(argv[1], AFTER_EXEC))
 		return kvm_vm_count() != 0;
 	if (!options_parse(&options, argc, argv))

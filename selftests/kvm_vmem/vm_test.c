@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The tests' own eyes, tested on KVM's own calls: what the other programs
- * conclude from guest accesses is only as good as this. Needs no kvm_vmem.ko.
+ * Tests of the tests' own instruments, against KVM's own calls: how the helpers
+ * read memslots through guest accesses. The other programs rely on these. Needs
+ * no kvm_vmem.ko.
  */
 #include <errno.h>
 #include <string.h>
@@ -124,7 +125,7 @@ static void reaches_far_addresses(const void *arg)
 	vcpu_create(&vcpu, &vm);
 	backing_create(&b, SLOT_SIZE);
 	for (i = 0; i < ARRAY_SIZE(gpas); i++) {
-		/* Some CPUs have 40 bits of address, or 39. */
+		/* Some CPUs have only 39 or 40 bits of guest address. */
 		if (i && gpas[i] + SLOT_SIZE > vm_max_gpa(&vm))
 			break;
 		EXPECT_GUEST_MMIO(&vcpu, gpas[i]);
@@ -188,9 +189,9 @@ static void several_vcpus(const void *arg)
 int main(void)
 {
 	static const struct tap_case cases[] = {
-		{.name = "the guest sees a memslot come and go",
+		{.name = "the guest sees a memslot created and deleted",
 		 .run = sees_memslot_come_and_go},
-		{.name = "the guest tells one backing from another",
+		{.name = "the guest distinguishes the backing of memslots",
 		 .run = tells_backings_apart},
 		{.name = "the guest sees a read-only memslot as such",
 		 .run = sees_readonly},

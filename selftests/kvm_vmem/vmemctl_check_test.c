@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * "vmemctl check" passes on a host whose module is right, says what it did, and
- * does not run where it cannot. That it finds a module that is wrong is shown by
- * scripts/test-check.
+ * "vmemctl check" passes on a host with a working module, reports its checks,
+ * and does not run without permission. scripts/test-check shows that it detects
+ * a broken module.
  */
 #include <errno.h>
 #include <json-c/json.h>
@@ -17,10 +17,12 @@
 
 #define EXIT_CANNOT_RUN 5
 
-/* Three of them run one after the other here. */
+/* A case runs up to three checks in sequence. */
 #define TIMEOUT_S 300
 
-/* A kernel can be built without; one check needs it, and names it. */
+/*
+ * One check needs this option and names it. A kernel may be built without it.
+ */
 #define COUNTS "/sys/kernel/tracing/events/kvmmmu/kvm_mmu_zap_all_fast/hist"
 #define NEEDS  "CONFIG_HIST_TRIGGERS"
 
@@ -37,7 +39,7 @@ static void passes(const void *arg)
 	EXPECT_TRUE(strstr(output, "TAP version 13\n") == output);
 	EXPECT_TRUE(strstr(output, plan));
 	EXPECT_TRUE(!strstr(output, "not ok "));
-	/* Root has all that it takes, and so has this kernel, mostly. */
+	/* Root has all permissions, and most kernels have all options. */
 	skip = strstr(output, "# SKIP");
 	if (skip && access(COUNTS, R_OK)) {
 		EXPECT_TRUE(strstr(skip, NEEDS));
@@ -79,7 +81,7 @@ static void json_has_all(const void *arg)
 static void not_where_it_cannot(const void *arg)
 {
 	(void)arg;
-	/* A user who is not in the group of the devices. */
+	/* A user outside the group of the devices. */
 	become_nobody(NOBODY);
 	EXPECT_EQ(run_vmemctl((const char *[]){"check", NULL}),
 		  EXIT_CANNOT_RUN);
@@ -100,12 +102,12 @@ int main(void)
 		{.name = "all checks pass",
 		 .run = passes,
 		 .timeout_s = TIMEOUT_S},
-		{.name = "JSON has all of them",
+		{.name = "the JSON output contains all checks",
 		 .run = json_has_all,
 		 .timeout_s = TIMEOUT_S},
-		{.name = "it does not run without the rights to",
+		{.name = "it does not run without permission",
 		 .run = not_where_it_cannot},
-		{.name = "it takes no arguments", .run = no_arguments},
+		{.name = "it accepts no arguments", .run = no_arguments},
 	};
 
 	return tap_run(cases, ARRAY_SIZE(cases));

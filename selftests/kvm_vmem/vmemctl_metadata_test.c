@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * "vmemctl metadata", the program, finds the VMs of other processes and tells
- * what KVM holds for them.
+ * "vmemctl metadata" finds the VMs of other processes, and reports the metadata
+ * that KVM holds for them.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -44,7 +44,7 @@ static void expect_metadata(json_object *object,
 	EXPECT_EQ(get(metadata, "dirty_bitmap"), want->dirty_bitmap);
 }
 
-/* A small memslot in both address spaces. */
+/* A VM with a small memslot in both address spaces. */
 static void small_vm(struct vm *vm)
 {
 	struct backing mem;
@@ -57,7 +57,7 @@ static void small_vm(struct vm *vm)
 				mem.hva));
 }
 
-/* A large one that logs. */
+/* A VM with a large memslot and dirty logging. */
 static void large_vm(struct vm *vm)
 {
 	struct backing mem;
@@ -68,7 +68,7 @@ static void large_vm(struct vm *vm)
 				LARGE_GPA, LARGE_SIZE, mem.hva));
 }
 
-/* What a VM looks like: its first memslot, and how many there are of it. */
+/* The printed VM has @nr_as address spaces with this memslot. */
 static void expect_vm(json_object *vm, pid_t pid, uint64_t gpa, uint64_t size,
 		      bool logs, unsigned int nr_as)
 {
@@ -109,7 +109,7 @@ static void expect_vm(json_object *vm, pid_t pid, uint64_t gpa, uint64_t size,
 	expect_metadata(vm, &all);
 }
 
-/* Only kcmp(2) tells which descriptors are of one VM. */
+/* Only kcmp(2) shows which descriptors are of one VM. */
 static void need_kcmp(void)
 {
 	const pid_t self = getpid();
@@ -118,7 +118,10 @@ static void need_kcmp(void)
 		tap_skip("kcmp(2): %s", strerror(errno));
 }
 
-/* A VMM with VMs, one of them by two descriptors. Ends with the case. */
+/*
+ * Start a VMM with VMs, one of which has two descriptors. It ends with the
+ * case.
+ */
 static pid_t start_vmm(bool small, bool large)
 {
 	struct vm vm;
@@ -163,7 +166,7 @@ static void of_a_process(const void *arg)
 	expect_vm(json_object_array_get_idx(vms, 1), pid, LARGE_GPA, LARGE_SIZE,
 		  true, 1);
 
-	/* As a table: both address spaces, and the memslots' ids. */
+	/* The table shows both address spaces and the memslots' ids. */
 	EXPECT_EQ(RUN("metadata", "--pid", number(pid), "--memslots"), 0);
 	EXPECT_TRUE(strstr(output, "\nSMM "));
 	EXPECT_TRUE(strstr(output, "\nSMM                   6  0x40000000 "));
@@ -179,7 +182,7 @@ static void of_a_descriptor(const void *arg)
 	(void)arg;
 	close(kvm_vmem_open());
 	large_vm(&vm);
-	/* Inherited. */
+	/* vmemctl inherits the duplicate. */
 	fd = dup(vm.fd);
 	EXPECT_EQ(RUN("--json", "metadata", "--fd", number(fd)), 0);
 	vms = printed_vms();
@@ -224,7 +227,7 @@ static void of_who_may_not_be_asked(const void *arg)
 	(void)arg;
 	close(kvm_vmem_open());
 	ASSERT_EQ(stat("/dev/kvm-vmem", &device), 0);
-	/* This process has no VM; one that has ended has none either. */
+	/* Neither this process nor one that has ended has a VM. */
 	EXPECT_EQ(RUN("metadata", "--pid", number(getpid())), 1);
 	EXPECT_TRUE(strstr(output, "has no KVM VM"));
 	none = fork();
@@ -258,7 +261,7 @@ int main(void)
 		{.name = "the VM of a descriptor", .run = of_a_descriptor},
 		{.name = "all VMs of the host, by their cost",
 		 .run = of_the_host},
-		{.name = "none where there is none, or no right to look",
+		{.name = "no VM is found without VMs or without permission",
 		 .run = of_who_may_not_be_asked},
 	};
 

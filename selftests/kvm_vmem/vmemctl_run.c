@@ -11,7 +11,7 @@
 
 #define NUMBER_MAX 16
 
-/* What the program has printed, on either stream. */
+/* Output of the last run, stdout and stderr. */
 char output[OUTPUT_MAX];
 
 int run_vmemctl(const char *const *args)
@@ -45,7 +45,10 @@ int run_vmemctl(const char *const *args)
 	return WEXITSTATUS(status);
 }
 
-/** number() - A number as an argument; one at a time. */
+/*
+ * number() - Format a number as an argument. The buffer is reused by the next
+ * call.
+ */
 const char *number(long value)
 {
 	static char text[NUMBER_MAX];
@@ -54,9 +57,9 @@ const char *number(long value)
 	return text;
 }
 
-/**
- * printed() - The list of this name in the object that was printed; valid until
- * the case ends.
+/*
+ * printed() - The list of this name in the printed object; valid until the case
+ * ends.
  */
 json_object *printed(const char *name)
 {
@@ -69,7 +72,9 @@ json_object *printed(const char *name)
 	return list;
 }
 
-/** printed_device() - The only device of the status; the caller's to put. */
+/*
+ * printed_device() - The only device in the printed status; the caller puts it.
+ */
 json_object *printed_device(void)
 {
 	json_object *object = json_tokener_parse(output), *devices, *device;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The program vmemctl, run, and what it prints. */
+/* Run vmemctl and read its JSON output. */
 #ifndef SELFTESTS_VMEMCTL_RUN_H
 #define SELFTESTS_VMEMCTL_RUN_H
 
@@ -11,7 +11,7 @@
 
 extern char output[OUTPUT_MAX];
 
-/** RUN() - Run it with these arguments. Return: its exit status. */
+/** RUN() - Run vmemctl with these arguments. Return: its exit status. */
 #define RUN(...) run_vmemctl((const char *const[]){__VA_ARGS__, NULL})
 
 int run_vmemctl(const char *const *args);

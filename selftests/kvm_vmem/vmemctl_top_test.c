@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * "vmemctl top", the program, tells what all regions of the host hold and save.
+ * "vmemctl top" reports the metadata that all regions of the host have and
+ * save.
  */
 #include <string.h>
 #include <sys/stat.h>
@@ -72,7 +73,10 @@ static void of_all_regions(const void *arg)
 	EXPECT_EQ(get(second, "metadata"), 0);
 	EXPECT_EQ(get(second, "saved"), 2 * whole.total);
 
-	/* In small memslots all of it costs more than in one. */
+	/*
+	 * All blocks in small memslots cost more metadata than one large
+	 * memslot.
+	 */
 	ASSERT_OK(region_plug(&small, 0, small.nr_blocks));
 	EXPECT_EQ(RUN("--json", "top"), 0);
 	second = json_object_array_get_idx(printed("regions"), 1);
@@ -85,7 +89,7 @@ static void of_all_regions(const void *arg)
 	EXPECT_TRUE(!strchr(output, '\033'));
 }
 
-/* The second look is a look: a line for each, of another time. */
+/* One line for each of three samples, all at different times. */
 static void looks_as_often_as_told(const void *arg)
 {
 	unsigned int lines = 0;
@@ -122,10 +126,11 @@ static void takes_the_right_to(const void *arg)
 int main(void)
 {
 	static const struct tap_case cases[] = {
-		{.name = "all regions, what they hold and save",
+		{.name = "all regions, with metadata held and saved",
 		 .run = of_all_regions},
-		{.name = "as often as told", .run = looks_as_often_as_told},
-		{.name = "not for anybody", .run = takes_the_right_to},
+		{.name = "as often as requested",
+		 .run = looks_as_often_as_told},
+		{.name = "it needs CAP_NET_ADMIN", .run = takes_the_right_to},
 	};
 
 	return tap_run(cases, ARRAY_SIZE(cases));

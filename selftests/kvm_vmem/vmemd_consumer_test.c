@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Consumers of a device's memory, before vmemd, the program, with a real region:
- * when they are told, as KVM's memslots show it, and what becomes of a driver's
- * request that one of them refuses. Among them a vhost device of the kernel.
+ * Consumers of a device's memory, with the program vmemd and a real region: the
+ * order of their events and of KVM's memslot changes, and the fate of a
+ * driver's request that a consumer refuses. One consumer is a vhost device of
+ * the kernel.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -30,7 +31,7 @@
 #define NR_BLOCKS   (NR_SLOTS * PER_SLOT)
 #define REGION_SIZE (NR_SLOTS * SLOT_SIZE)
 
-/* Above what vmemd gives a consumer to answer. */
+/* Longer than the time that vmemd gives a consumer to answer. */
 #define SILENT_TIMEOUT_S 120
 
 static void set_up(struct served_region *f)
@@ -111,7 +112,7 @@ static void it_is_told_before_the_guest(const void *arg)
 	expect_event(&c, "populate", 1, 4, &event);
 	EXPECT_EQ(event.nr_slots, 3);
 	EXPECT_EQ(event.slot, FIRST_SLOT);
-	/* The memslots are there, the answer is not. */
+	/* The memslots exist; the request is not answered yet. */
 	EXPECT_EQ(nr_memslots(&f), 3);
 	expect_no_answer(&f);
 	consumer_done(&c, event.seq, true, "");
@@ -121,14 +122,14 @@ static void it_is_told_before_the_guest(const void *arg)
 	expect_event(&c, "discard", 2, 2, &event);
 	EXPECT_EQ(event.nr_slots, 1);
 	EXPECT_EQ(event.slot, FIRST_SLOT + 1);
-	/* The memslot is still there. */
+	/* The memslot still exists. */
 	EXPECT_EQ(nr_memslots(&f), 3);
 	expect_no_answer(&f);
 	consumer_done(&c, event.seq, true, "");
 	EXPECT_EQ(driver_wait(&f.d), VIRTIO_MEM_RESP_ACK);
 	EXPECT_EQ(nr_memslots(&f), 2);
 
-	/* One that comes later is told of what is there. */
+	/* A later consumer receives events of what is plugged. */
 	consumer_unsubscribe(&c);
 	consumer_subscribe(&c, f.path, "late", NR_SLOTS, NULL, 0);
 	expect_event(&c, "populate", 1, 1, &event);
@@ -161,7 +162,10 @@ static void what_it_refuses_has_not_been(const void *arg)
 	expect_event(&b, "populate", 0, 6, &other);
 	consumer_done(&a, event.seq, true, "");
 	consumer_done(&b, other.seq, false, "the table is full");
-	/* Who has taken it lets go before the memslots go. */
+	/*
+	 * The consumer that has accepted discards before the memslots are
+	 * deleted.
+	 */
 	expect_event(&a, "discard", 0, 6, &event);
 	EXPECT_EQ(nr_memslots(&f), 3);
 	consumer_done(&a, event.seq, true, "");
@@ -209,7 +213,7 @@ static void one_that_dies_is_not_waited_for(const void *arg)
 			struct consumer_client c;
 
 			consumer_subscribe(&c, f.path, "mortal", 0, NULL, 0);
-			/* What is there, the second time. */
+			/* The second time, blocks are plugged already. */
 			for (int j = 0; j < i; j++) {
 				consumer_next(&c, &event);
 				consumer_done(&c, event.seq, true, "");
@@ -244,7 +248,7 @@ static void one_that_does_not_answer_is_closed(const void *arg)
 	subscribe(&f, &c);
 	put(&f, true, 0, 1);
 	expect_event(&c, "populate", 0, 1, &event);
-	/* Others are served meanwhile. */
+	/* Others are served in the meantime. */
 	expect_status(&f, "\"plugged_size\"");
 	EXPECT_EQ(driver_wait(&f.d), VIRTIO_MEM_RESP_BUSY);
 	EXPECT_EQ(nr_memslots(&f), 0);
@@ -252,7 +256,7 @@ static void one_that_does_not_answer_is_closed(const void *arg)
 	EXPECT_EQ(strcmp(event.name, "closed"), 0);
 	EXPECT_TRUE(strstr(event.reason, "not answered in time"));
 	control_close(&c);
-	/* It may have mapped it, until it says that it has not. */
+	/* It may have mapped the block, until it answers a discard. */
 	put(&f, true, 0, 1);
 	EXPECT_EQ(driver_wait(&f.d), VIRTIO_MEM_RESP_BUSY);
 	expect_status(&f, "consumer test has not let go yet");
@@ -268,7 +272,10 @@ static void one_that_does_not_answer_is_closed(const void *arg)
 	served_region_stop(&f);
 }
 
-/* The kernel has plugged, consumers were told or not, the guest was not. */
+/*
+ * The kernel has plugged, and consumers may have been notified, but not the
+ * guest.
+ */
 static void vmemd_is_killed_while_it_is_told(const void *arg)
 {
 	struct consumer_event event;
@@ -284,7 +291,9 @@ static void vmemd_is_killed_while_it_is_told(const void *arg)
 	control_close(&c);
 	EXPECT_EQ(nr_memslots(&f), 1);
 	served_region_respawn(&f);
-	/* The guest asks again, and waits for who was a consumer. */
+	/*
+	 * The guest repeats the request, and waits for the previous consumer.
+	 */
 	driver_start(&f.d);
 	expect_status(&f, "\"plugged_size\":131072");
 	expect_no_answer(&f);
@@ -322,7 +331,7 @@ static void what_others_change_is_told(const void *arg)
 	ASSERT_OK(vmem_nl_unplug(nl, VMEM_NL_BY_FD(f.r.fd), 2, &range, 1,
 				 &answer, &err));
 	expect_event(&c, "discard", 3, 2, &event);
-	/* It has gone: this cannot be refused. */
+	/* The blocks are unplugged already: a refusal has no effect. */
 	consumer_done(&c, event.seq, false, "no");
 	consumer_next(&c, &event);
 	EXPECT_EQ(strcmp(event.name, "closed"), 0);
@@ -332,7 +341,7 @@ static void what_others_change_is_told(const void *arg)
 
 /* --- A vhost device of the kernel --- */
 
-/* The testbed has it, but has not loaded it. */
+/* The testbed has the module, but has not loaded it. */
 static void load_vhost_net(void)
 {
 	char *const argv[] = {(char *)"modprobe", (char *)"vhost_net", NULL};
@@ -356,7 +365,7 @@ static uint32_t max_mem_regions(void)
 	return max;
 }
 
-/* Do what the next event says, and answer as the device did. */
+/* Carry out the next event, and answer with the device's result. */
 static void serve(struct consumer_client *c, struct vhost_table *table,
 		  struct consumer_event *event)
 {
@@ -390,7 +399,7 @@ static void a_vhost_device_has_what_is_plugged(const void *arg)
 	ret = vhost_table_open(&table, "/dev/vhost-net");
 	if (ret)
 		tap_skip("/dev/vhost-net: %s", strerror(-ret));
-	/* Who knows that it could not take part is not let in. */
+	/* A consumer that reports a limit too low for the region is refused. */
 	consumer_subscribe(&c, f.path, "vhost-net0", max, text, sizeof(text));
 	snprintf(expected, sizeof(expected),
 		 "vhost-net0 can have %" PRIu32
@@ -400,7 +409,10 @@ static void a_vhost_device_has_what_is_plugged(const void *arg)
 		tap_fail(__FILE__, __LINE__, "not refused: %s", text);
 	control_close(&c);
 
-	/* Who does not say so refuses when it cannot. */
+	/*
+	 * A consumer without a reported limit refuses when it reaches its
+	 * limit.
+	 */
 	subscribe(&f, &c);
 	put(&f, true, 0, (uint16_t)((max - 1) * PER_SLOT));
 	serve(&c, &table, &event);
@@ -413,7 +425,7 @@ static void a_vhost_device_has_what_is_plugged(const void *arg)
 	snprintf(expected, sizeof(expected),
 		 "consumer test refuses to populate: %s", strerror(E2BIG));
 	expect_status(&f, expected);
-	/* One memslot less is taken. */
+	/* One memslot less is accepted. */
 	put(&f, true, (max - 1) * PER_SLOT, PER_SLOT);
 	serve(&c, &table, &event);
 	EXPECT_EQ(driver_wait(&f.d), VIRTIO_MEM_RESP_ACK);
@@ -430,18 +442,18 @@ static void a_vhost_device_has_what_is_plugged(const void *arg)
 int main(void)
 {
 	static const struct tap_case cases[] = {
-		{.name = "a consumer is told before the guest, and lets go before memslots go",
+		{.name = "a consumer populates before the guest, and discards before memslots are deleted",
 		 .run = it_is_told_before_the_guest},
-		{.name = "what a consumer refuses is answered busy, and has not been",
+		{.name = "a request that a consumer refuses is busy and undone",
 		 .run = what_it_refuses_has_not_been},
-		{.name = "a consumer that dies meanwhile is not waited for",
+		{.name = "a consumer that dies in between delays nothing",
 		 .run = one_that_dies_is_not_waited_for},
-		{.name = "one that does not answer is closed, and has refused",
+		{.name = "a consumer that does not answer is closed, and the request busy",
 		 .run = one_that_does_not_answer_is_closed,
 		 .timeout_s = SILENT_TIMEOUT_S},
-		{.name = "vmemd killed while consumers are told: answered after",
+		{.name = "vmemd killed during consumer events answers after restart",
 		 .run = vmemd_is_killed_while_it_is_told},
-		{.name = "consumers are told what others plug and unplug",
+		{.name = "consumers receive events of changes by others",
 		 .run = what_others_change_is_told},
 		{.name = "a vhost device of the kernel has the memslots that exist, within its limit",
 		 .run = a_vhost_device_has_what_is_plugged},

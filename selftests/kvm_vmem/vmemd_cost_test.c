@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What a vmemd costs a host that has many of them: memory, and work while
- * nothing is asked of it. The region is of 1 TiB, and a driver is connected.
+ * Cost of a vmemd for a host that runs many: its memory, and its CPU use
+ * without requests. The region has 1 TiB, and a driver is connected.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -16,13 +16,13 @@
 #define BLOCK	  MIB(2)
 #define SLOT_SIZE MIB(128)
 
-/* What a host has for each VM, with the pages of shared libraries. */
+/* Host memory per VM, including pages of shared libraries. */
 #define RSS_MAX KIB(3072)
 
-/* What is measured is that nothing happens: it takes time. */
+/* The absence of activity is measured, which takes time. */
 #define IDLE_S 10
 
-/* Requests before that: buffers and caches are as in use. */
+/* Requests before the measurement, so that buffers and caches are allocated. */
 #define NR_SLOTS_USED 64
 
 static void prepare(struct region *r, struct driver *d)
@@ -36,7 +36,7 @@ static void prepare(struct region *r, struct driver *d)
 	driver_start(d);
 }
 
-/* Plug and unplug, so that whatever is made by use is there. */
+/* Plug and unplug, so that memory that is allocated on use is present. */
 static void use(struct driver *d)
 {
 	for (unsigned int i = 0; i < NR_SLOTS_USED; i++)
@@ -51,7 +51,7 @@ static void use(struct driver *d)
 			  VIRTIO_MEM_RESP_ACK);
 }
 
-/* A line's number of a file of vmemd's in /proc. */
+/* A number from a line of one of vmemd's files in /proc. */
 static uint64_t proc_value(const struct driver *d, const char *file,
 			   const char *format)
 {
@@ -80,7 +80,7 @@ static void its_memory_is_small(const void *arg)
 	if (access("/proc/self/smaps_rollup", R_OK))
 		tap_skip("the kernel has no CONFIG_PROC_PAGE_MONITOR");
 	prepare(&r, &d);
-	/* Of the page table; "status" has what was last added up. */
+	/* From the page table; the counters in "status" can lag. */
 	tap_note("after start: %" PRIu64 " KiB",
 		 proc_value(&d, "smaps_rollup", "Rss: %" SCNu64));
 	use(&d);
@@ -94,7 +94,9 @@ static void its_memory_is_small(const void *arg)
 	driver_stop(&d);
 }
 
-/* How often it has run: by its own will, by the scheduler's, and in time. */
+/*
+ * How often vmemd has run: voluntary and involuntary switches, and time slices.
+ */
 struct runs {
 	uint64_t voluntary;
 	uint64_t involuntary;
@@ -120,7 +122,10 @@ static void it_does_not_wake_when_idle(const void *arg)
 	(void)arg;
 	prepare(&r, &d);
 	use(&d);
-	/* What its last answers have left to do; it takes 10 ms by its timer. */
+	/*
+	 * Wait for work left by its last answers, which a timer starts after 10
+	 * ms.
+	 */
 	do {
 		struct timespec settle = {.tv_sec = 1};
 
@@ -134,7 +139,7 @@ static void it_does_not_wake_when_idle(const void *arg)
 	EXPECT_EQ(after.voluntary - before.voluntary, 0);
 	EXPECT_EQ(after.involuntary - before.involuntary, 0);
 	EXPECT_EQ(after.slices - before.slices, 0);
-	/* It was not dead. */
+	/* It is still alive. */
 	EXPECT_EQ(driver_request(&d, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0),
 		  VIRTIO_MEM_RESP_ACK);
 	driver_stop(&d);
@@ -143,9 +148,9 @@ static void it_does_not_wake_when_idle(const void *arg)
 int main(void)
 {
 	static const struct tap_case cases[] = {
-		{.name = "vmemd of a region of 1 TiB has less than 3 MiB",
+		{.name = "vmemd of a region of 1 TiB uses less than 3 MiB",
 		 .run = its_memory_is_small},
-		{.name = "with a driver that asks for nothing it does not wake",
+		{.name = "without requests vmemd does not wake up",
 		 .run = it_does_not_wake_when_idle},
 	};
 

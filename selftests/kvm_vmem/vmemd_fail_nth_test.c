@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Every allocation that the kernel makes for a request of a guest made to fail
- * in turn, with vmemd, the program, in between. The guest is told BUSY, and
- * nothing has changed, neither in the kernel nor in what vmemd says; or the
- * request is carried out all the same: vmemd asks again when an answer was lost.
- * Either way the next requests are carried out.
+ * Fault injection: each allocation of the kernel for a guest's request fails in
+ * turn, with the program vmemd between guest and kernel. The guest either
+ * receives BUSY, and neither the kernel's nor vmemd's state has changed. Or the
+ * request is carried out nevertheless: vmemd repeats it if an answer was lost.
+ * In both cases the next requests are carried out.
  *
- * The allocations are those of vmemd's own system calls and, since a change is
- * made by a worker that the count of vmemd's task follows to, all of the batch.
+ * The allocations are those of vmemd's own system calls and those of the batch:
+ * the worker that makes the change inherits the fail-nth count of vmemd's task.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -24,20 +24,25 @@
 #define BLOCK	  MIB(2)
 #define SLOT_SIZE MIB(128)
 
-/* What is plugged and unplugged: several memslots, of which one in part. */
+/*
+ * The range that is plugged and unplugged: several memslots, one of them
+ * partly.
+ */
 #define RANGE_GPA    (FAIL_GPA + MIB(512))
 #define RANGE_BLOCKS (3 * SLOT_SIZE / BLOCK + 5)
 #define RANGE_SLOTS  4
 
-/* A sweep of dozens of failures, in an emulated machine with KASAN. */
+/* A sweep of dozens of failures in an emulated machine with KASAN. */
 #define SWEEP_TIMEOUT_S 900
 
-/* More allocations than any request here takes: a bound for a sweep. */
+/* More allocations than any request makes: a limit for a sweep. */
 #define MAX_POINTS 1000U
 
 /**
  * struct rig - a driver, its vmemd, and the region
- * @fail: makes allocations of vmemd's fail
+ * @r: the region
+ * @d: the driver and its vmemd
+ * @fail: makes vmemd's allocations fail
  */
 struct rig {
 	struct region r;
@@ -46,9 +51,10 @@ struct rig {
 };
 
 /**
- * struct change - a request, and the one that takes it back
- * @type, @undo: VIRTIO_MEM_REQ_*, for the range
- * @plugged: is the range plugged after it?
+ * struct change - a request, and the one that reverses it
+ * @type: VIRTIO_MEM_REQ_* for the range
+ * @undo: VIRTIO_MEM_REQ_* that reverses it
+ * @plugged: the range is plugged afterwards
  */
 struct change {
 	uint16_t type;
@@ -61,7 +67,7 @@ static uint16_t request(struct rig *rig, uint16_t type)
 	return driver_request(&rig->d, type, RANGE_GPA, RANGE_BLOCKS);
 }
 
-/* The kernel, KVM and vmemd agree on whether the range is plugged. */
+/* The kernel, KVM and vmemd agree whether the range is plugged. */
 static void check(struct rig *rig, bool plugged)
 {
 	struct vmem_nl_region state;
@@ -125,7 +131,7 @@ static void sweep(const void *arg)
 	tap_context("%s", "");
 	tap_note("%u failures: %u answered busy, %u done without", busy + done,
 		 busy, done);
-	/* An answer that is lost, at least, is asked for again. */
+	/* At least a lost answer is requested again. */
 	EXPECT_GT(busy, 0);
 	EXPECT_GT(done, 0);
 	fail_nth_end(&rig.fail);
@@ -141,15 +147,15 @@ int main(void)
 	static const struct change unplug_all = {VIRTIO_MEM_REQ_UNPLUG_ALL,
 						 VIRTIO_MEM_REQ_PLUG, false};
 	static const struct tap_case cases[] = {
-		{.name = "plug, each allocation failing once",
+		{.name = "plug, with each allocation failing once",
 		 .run = sweep,
 		 .arg = &plug,
 		 .timeout_s = SWEEP_TIMEOUT_S},
-		{.name = "unplug, each allocation failing once",
+		{.name = "unplug, with each allocation failing once",
 		 .run = sweep,
 		 .arg = &unplug,
 		 .timeout_s = SWEEP_TIMEOUT_S},
-		{.name = "unplug all, each allocation failing once",
+		{.name = "unplug all, with each allocation failing once",
 		 .run = sweep,
 		 .arg = &unplug_all,
 		 .timeout_s = SWEEP_TIMEOUT_S},

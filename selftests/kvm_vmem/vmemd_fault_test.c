@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vmemd, the program, with a real region and a driver, when things go wrong
- * around it: the VMM is killed, the VMM stands still, the kernel has no memory.
+ * The program vmemd with a real region and a driver, under faults: the VMM is
+ * killed, the VMM is stopped, the kernel runs out of memory.
  *
- * The driver is of our own (driver.h), and plugs and unplugs one block a
- * request, as fast as it is answered.
+ * The test's own driver (driver.h) plugs and unplugs one block with each
+ * request, as fast as it receives answers.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,36 +32,38 @@
 
 #define TEXT_MAX 8192
 
-/* A region whose memslots have metadata that shows, on 6.1: 64 KiB each. */
+/*
+ * A region whose memslots have noticeable metadata, also on 6.1: 64 KiB each.
+ */
 #define FAULT_GPA	GIB(8)
 #define FAULT_SIZE	GIB(1)
 #define FAULT_BLOCK	MIB(2)
 #define FAULT_SLOT	MIB(128)
 #define FAULT_NR_BLOCKS (FAULT_SIZE / FAULT_BLOCK)
 
-/* Times that the VMM is killed, and how long it may live, at most. */
+/* Number of kills, and the maximum life of the VMM. */
 #define KILLS	    15
 #define LIFE_MAX_US 200000
 
-/* More messages than a socket that nobody reads takes, some times over. */
+/* Several times more messages than an unread socket holds. */
 #define STOPPED_RESIZES 3000
-/* Of these, events of one in so many are waited for. */
+/* The events of one in this many are read. */
 #define STOPPED_READ 51
 
 /*
- * What the kernel itself may keep meanwhile: stacks of workers that come to
- * life. One VM's metadata that was lost each time would be more.
+ * Memory that the kernel itself may keep: stacks of new workers. One VM's
+ * metadata leaked each time would be more.
  */
 #define NOISE	   KIB(192)
 #define SLAB_NOISE MIB(2)
 
 /**
  * struct rig - a VMM with a region, and its vmemd
- * @dir: a folder of our own
- * @control_path: vmemd's control socket, in there
+ * @dir: a temporary folder
+ * @control_path: vmemd's control socket in it
  * @r: the region
  * @d: the driver, and the daemon that serves it
- * @vmemd_pid: of the daemon, where another process has started it
+ * @vmemd_pid: of the daemon, if another process has started it
  */
 struct rig {
 	char dir[32];
@@ -73,7 +75,7 @@ struct rig {
 
 static void rig_prepare(struct rig *rig)
 {
-	/* Nothing is made where it cannot be used. */
+	/* Skip before anything is created. */
 	vmemd_program();
 	memset(rig, 0, sizeof(*rig));
 	strcpy(rig->dir, "/tmp/vmemd-XXXXXX");
@@ -82,7 +84,7 @@ static void rig_prepare(struct rig *rig)
 		 rig->dir);
 }
 
-/* A region of another geometry than most tests have. */
+/* Create a region with another geometry than most tests have. */
 static void rig_make_region(struct rig *rig, uint64_t gpa, uint64_t size,
 			    uint64_t block, uint64_t slot)
 {
@@ -128,7 +130,7 @@ static int control_connect(const struct rig *rig)
 	return fd;
 }
 
-/* The next line. Return: false if there is none any more. */
+/* Receive the next line. Return: false at the end of the connection. */
 static bool control_line(int fd, char text[TEXT_MAX])
 {
 	size_t have = 0;
@@ -147,7 +149,7 @@ static bool control_line(int fd, char text[TEXT_MAX])
 	return true;
 }
 
-/* Ask, and get the answer. Return: false if vmemd is gone. */
+/* Send a request and receive the answer. Return: false if vmemd is gone. */
 static bool control_ask(int fd, const char *request, char text[TEXT_MAX])
 {
 	return send(fd, request, strlen(request), MSG_NOSIGNAL) ==
@@ -170,7 +172,7 @@ static bool control_resize(int fd, uint64_t size)
 	return true;
 }
 
-/* A number of a line of JSON. */
+/* The value of a member in a line of JSON. */
 static uint64_t number_in(const char *text, const char *name)
 {
 	char key[64];
@@ -193,7 +195,7 @@ static uint64_t control_status(int fd, const char *name)
 	return number_in(text, name);
 }
 
-/* Until the configuration space has changed, or more than once. */
+/* Wait for at least one change of the configuration space. */
 static void await_config_change(struct driver *d)
 {
 	struct pollfd channel = {d->vu.channel_fd, POLLIN, 0};
@@ -204,7 +206,7 @@ static void await_config_change(struct driver *d)
 		ASSERT_OK(vhost_user_handle_channel(&d->vu, &changed));
 }
 
-/* A block towards what is asked for. Return: what is plugged then. */
+/* Plug or unplug a block towards @wanted. Return: number of plugged blocks. */
 static unsigned int follow(struct rig *rig, unsigned int plugged,
 			   unsigned int wanted)
 {
@@ -220,7 +222,7 @@ static unsigned int follow(struct rig *rig, unsigned int plugged,
 	return plugged - 1;
 }
 
-/* In a process of its own: the VMM and its driver, until it is killed. */
+/* Runs in its own process: the VMM and its driver, until it is killed. */
 static void be_vmm(struct rig *rig, int socket)
 {
 	struct virtio_mem_config config;
@@ -242,7 +244,7 @@ static void be_vmm(struct rig *rig, int socket)
 	}
 }
 
-/* Return: the VMM's process. vmemd's is this one's to wait for afterwards. */
+/* Return: the VMM's process. This process reaps vmemd afterwards. */
 static pid_t start_vmm(struct rig *rig)
 {
 	int pair[2];
@@ -261,7 +263,7 @@ static pid_t start_vmm(struct rig *rig)
 	return vmm;
 }
 
-/* The VMM is killed; then vmemd ends by itself, and well. */
+/* Kill the VMM; then vmemd exits with success. */
 static void kill_vmm(const struct rig *rig, pid_t vmm)
 {
 	int status;
@@ -273,7 +275,7 @@ static void kill_vmm(const struct rig *rig, pid_t vmm)
 	EXPECT_EQ(status, 0);
 }
 
-/* Sizes at random, until it is time. */
+/* Request random sizes for @life_us. */
 static void resize_for(int control, uint64_t life_us, uint64_t *seed)
 {
 	struct timespec nap = {.tv_nsec = 5000000};
@@ -285,7 +287,10 @@ static void resize_for(int control, uint64_t life_us, uint64_t *seed)
 		ASSERT_TRUE(control_resize(
 			control,
 			random_below(seed, FAULT_NR_BLOCKS + 1) * FAULT_BLOCK));
-		/* Any moment will do; this is what makes it one at random. */
+		/*
+		 * Not a wait for anything: it makes the moment of the kill
+		 * random.
+		 */
 		nanosleep(&nap, NULL);
 		lived_us += 5000;
 	}
@@ -314,7 +319,7 @@ static void a_vmm_that_dies_leaves_nothing(const void *arg)
 		resize_for(control, random_below(&seed, LIFE_MAX_US), &seed);
 		plugged += control_status(control, "plugged_size") != 0;
 		kill_vmm(&rig, vmm);
-		/* Both sockets have gone with it. */
+		/* vmemd's exit closes both sockets. */
 		while (control_line(control, text))
 			;
 		close(control);
@@ -325,7 +330,7 @@ static void a_vmm_that_dies_leaves_nothing(const void *arg)
 		EXPECT_EQ(errno, ECHILD);
 	}
 	tap_context("%s", "");
-	/* Or it was shown of nothing. */
+	/* Otherwise the kills have tested too little. */
 	EXPECT_GT(plugged, KILLS / 3);
 	module_unload_soon();
 	tap_note(
@@ -338,7 +343,7 @@ static void a_vmm_that_dies_leaves_nothing(const void *arg)
 	module_load();
 }
 
-/* Events until one has a size: @least of it, and @most. */
+/* Read events until @name is between @least and @most. */
 static void watch_until(int watch, const char *name, uint64_t least,
 			uint64_t most)
 {
@@ -347,7 +352,7 @@ static void watch_until(int watch, const char *name, uint64_t least,
 
 	do {
 		ASSERT_TRUE(control_line(watch, text));
-		/* Slow readers are told so; the newest state comes then. */
+		/* A slow reader receives this event, then the newest state. */
 		if (strstr(text, "\"event\":\"lost\""))
 			ASSERT_TRUE(control_line(watch, text));
 		size = number_in(text, name);
@@ -378,14 +383,14 @@ static void a_vmm_that_stands_still_is_waited_for(const void *arg)
 	ASSERT_EQ(kill(vmm, SIGSTOP), 0);
 	ASSERT_EQ(waitpid(vmm, &status, WUNTRACED), vmm);
 	ASSERT_TRUE(WIFSTOPPED(status));
-	/* A request may still be on its way, but no more than that one. */
+	/* At most one request is still under way. */
 	plugged = control_status(control, "plugged_size");
-	/* Each is told to the VMM, which reads nothing. */
+	/* Each resize is sent to the VMM, which reads nothing. */
 	for (i = 0; i < STOPPED_RESIZES; i++) {
 		const uint64_t size = i % 2 ? half : FAULT_SIZE;
 
 		ASSERT_TRUE(control_resize(control, size));
-		/* Now and then, or this one would be who reads nothing. */
+		/* Read some events, or this connection would fill up, too. */
 		if (i % STOPPED_READ == 0)
 			watch_until(watch, "requested_size", size, size);
 	}
@@ -396,7 +401,7 @@ static void a_vmm_that_stands_still_is_waited_for(const void *arg)
 	ASSERT_TRUE(control_resize(control, FAULT_SIZE));
 	ASSERT_EQ(kill(vmm, SIGCONT), 0);
 	watch_until(watch, "plugged_size", FAULT_SIZE, FAULT_SIZE);
-	/* And still hears of what is asked for. */
+	/* The VMM still receives configuration changes. */
 	ASSERT_TRUE(control_resize(control, FAULT_BLOCK));
 	watch_until(watch, "plugged_size", FAULT_BLOCK, FAULT_BLOCK);
 	kill_vmm(&rig, vmm);
@@ -405,7 +410,7 @@ static void a_vmm_that_stands_still_is_waited_for(const void *arg)
 	rig_remove(&rig);
 }
 
-/* This process is the VMM, and not the one to be killed for memory. */
+/* This process is the VMM. Exempt it from the OOM killer. */
 static void be_spared(void)
 {
 	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
@@ -415,7 +420,7 @@ static void be_spared(void)
 	close(fd);
 }
 
-/* A slot size for which KVM takes much more than tests use besides. */
+/* A slot size whose metadata is far larger than the tests' other memory. */
 static uint64_t costly_slot_size(uint64_t gpa, uint64_t *cost)
 {
 	uint64_t size = GIB(64);
@@ -454,7 +459,7 @@ static void without_memory_the_guest_is_told_busy(const void *arg)
 	vm_destroy(&vm);
 	rig_prepare(&rig);
 	rig_make_region(&rig, gpa, 2 * slot, GIB(1), slot);
-	/* It is not in the group; what it takes itself it shall get. */
+	/* vmemd is outside the cgroup, so its own allocations succeed. */
 	rig_start_vmemd(&rig);
 	control = control_connect(&rig);
 	ASSERT_GE(control, 0);
@@ -463,7 +468,7 @@ static void without_memory_the_guest_is_told_busy(const void *arg)
 	be_spared();
 	if (!cgroup_enter())
 		tap_skip("no memory cgroup");
-	/* Room for one memslot; the request is for blocks of two. */
+	/* Memory for one memslot, while the request has blocks of two. */
 	cgroup_limit(cgroup_current() + cost + cost / 2);
 	before = meminfo("VmallocUsed");
 	EXPECT_EQ(driver_request(&rig.d, VIRTIO_MEM_REQ_PLUG,
@@ -475,7 +480,7 @@ static void without_memory_the_guest_is_told_busy(const void *arg)
 				text));
 	if (!strstr(text, "not enough memory for the memslots' metadata"))
 		tap_fail(__FILE__, __LINE__, "no reason in: %s", text);
-	/* What there is room for goes on. */
+	/* Requests for which there is memory succeed. */
 	EXPECT_EQ(driver_request(&rig.d, VIRTIO_MEM_REQ_PLUG, gpa, 1),
 		  VIRTIO_MEM_RESP_ACK);
 	EXPECT_EQ(driver_request(&rig.d, VIRTIO_MEM_REQ_UNPLUG, gpa, 1),
@@ -500,13 +505,13 @@ static void without_memory_the_guest_is_told_busy(const void *arg)
 int main(void)
 {
 	static const struct tap_case cases[] = {
-		{.name = "a VMM killed under load: vmemd ends, nothing is left",
+		{.name = "a VMM killed under load: vmemd exits, nothing is left behind",
 		 .run = a_vmm_that_dies_leaves_nothing,
 		 .timeout_s = 300},
-		{.name = "a VMM that stands still: vmemd answers, and goes on",
+		{.name = "a stopped VMM: vmemd answers, and continues",
 		 .run = a_vmm_that_stands_still_is_waited_for,
 		 .timeout_s = 300},
-		{.name = "no memory for metadata: busy, nothing half plugged",
+		{.name = "no memory for metadata: busy, nothing partly plugged",
 		 .run = without_memory_the_guest_is_told_busy,
 		 .timeout_s = 120},
 	};

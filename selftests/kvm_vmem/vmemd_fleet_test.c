@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Two hundred VMs on one host, each with a vmemd of its own: all start, are
- * resized at the same time, and stop. What is asked of fairness is by counts,
- * not by times: when half of them have the size they were asked for, each has
- * got something, so none waits for the others to be done.
+ * Two hundred VMs on one host, each with its own vmemd. All start, are resized
+ * at the same time, and stop. Fairness is checked by counts, not by times: when
+ * half of them have their requested size, each of the others has made some
+ * progress.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -28,14 +28,14 @@
 #define SLOT_SIZE   MIB(128)
 #define REGION_SIZE GIB(4)
 
-/* Each is asked for this, in as many requests as it has memslots. */
+/* Each is requested to have this size, in one request per memslot. */
 #define NR_REQUESTS 8
 #define SIZE	    (NR_REQUESTS * SLOT_SIZE)
 
-/* Descriptors of a VM here: 12; with room. */
+/* A VM here has 12 descriptors; with some reserve. */
 #define FDS_EACH 16
 
-/* A bound against a vmemd that hangs. */
+/* A limit against a vmemd that hangs. */
 #define EVENT_MS 60000
 
 /* 200 starts under emulation, on a busy machine. */
@@ -43,10 +43,13 @@
 
 /**
  * struct member - a VM, and its vmemd
- * @control: of its control socket
- * @target: blocks that the device asks for
- * @plugged: blocks that it has
- * @nr_done: requests that were answered since all were asked
+ * @r: its region
+ * @d: its driver, and vmemd
+ * @path: path of vmemd's control socket
+ * @control: connection to that socket
+ * @target: blocks that the device requests
+ * @plugged: plugged blocks
+ * @nr_done: requests answered since the resize
  */
 struct member {
 	struct region r;
@@ -59,10 +62,12 @@ struct member {
 };
 
 /**
- * struct fleet - all of them
- * @epoll: their answers and changes of configuration
- * @nr_there: members that have what they were asked for
- * @least: fewest answers of a member when half were there
+ * struct fleet - all members
+ * @members: the members
+ * @dir: folder of their sockets
+ * @epoll: reports their answers and configuration changes
+ * @nr_there: members that have reached their requested size
+ * @least: fewest answers of a member when half had reached it
  */
 struct fleet {
 	struct member *members;
@@ -72,7 +77,7 @@ struct fleet {
 	unsigned int least;
 };
 
-/* What comes by epoll: of which member, and what. */
+/* The data of an epoll event: the member, and the kind of event. */
 #define COOKIE(member, channel) ((uint64_t)(member) << 1 | (channel))
 
 static void allow_descriptors(void)
@@ -114,7 +119,7 @@ static void start(struct fleet *fleet)
 	}
 }
 
-/* The next request that brings the member nearer, if there is one. */
+/* Send the member's next request towards its target, if any. */
 static void go_on(struct member *m)
 {
 	const uint16_t nr = SLOT_SIZE / BLOCK;
@@ -168,7 +173,7 @@ static void on_channel(struct member *m)
 	go_on(m);
 }
 
-/* All at once, and then all that follows. */
+/* Resize all members at once, and serve them until all are done. */
 static void resize(struct fleet *fleet, uint64_t size)
 {
 	unsigned int total = 0;
@@ -202,9 +207,9 @@ static void resize(struct fleet *fleet, uint64_t size)
 		EXPECT_EQ(fleet->members[i].plugged * BLOCK, size);
 		total += fleet->members[i].nr_done;
 	}
-	tap_note("%u requests of %u; when half were done each had got %u",
+	tap_note("%u requests of %u; when half were done, each had at least %u",
 		 total, NR_DAEMONS, fleet->least);
-	/* Half of what each would have, were all alike. */
+	/* Half of the answers that each would have if all were equal. */
 	EXPECT_GE(fleet->least, total / NR_DAEMONS / 4);
 }
 
@@ -221,7 +226,7 @@ static void stop(struct fleet *fleet)
 		close(m->r.dev);
 	}
 	close(fleet->epoll);
-	/* Their sockets as well. */
+	/* The daemons have removed their sockets. */
 	EXPECT_EQ(rmdir(fleet->dir), 0);
 	free(fleet->members);
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * VMMs and operators that mean harm, before vmemd, the program, with a real
- * region: it goes on serving all others. And a VMM that may next to nothing,
- * which is served as well.
+ * Hostile VMMs and operators, with the program vmemd and a real region: vmemd
+ * continues to serve all others. It also serves a VMM with almost no
+ * privileges.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,25 +26,25 @@
 #define SLOT_SIZE   (2 * BLOCK)
 #define REGION_SIZE (128 * SLOT_SIZE)
 
-/* An eventfd takes no more, and who writes one waits. */
+/* The maximum value of an eventfd. A further write blocks. */
 #define FULL (UINT64_MAX - 1)
 
-/* Times that each harm is done. */
+/* Rounds of each attack. */
 #define ROUNDS 50
 
-/* Answers of one vmemd that are more than it has room for results of. */
+/* More answers than vmemd has space for results. */
 #define KICKS 150
 
-/* Looks at whether an answer is there, each a question to vmemd. */
+/* Maximum number of checks for an answer, each with a request to vmemd. */
 #define LOOKS_MAX 10000
 
-/* A group that nothing else here has. */
+/* A group that nothing else uses. */
 #define KVM_GROUP 4711
 
 /**
- * struct fixture - what is served, and an operator
+ * struct fixture - a served region, and an operator
  * @s: region, vmemd and driver
- * @operator: at vmemd's control socket
+ * @operator: connection to vmemd's control socket
  */
 struct fixture {
 	struct served_region s;
@@ -76,7 +76,7 @@ static void make_it_block(int fd)
 	ASSERT_EQ(fcntl(fd, F_SETFL, flags & ~O_NONBLOCK), 0);
 }
 
-/* Of an eventfd, without waiting, whatever its flags. */
+/* Read an eventfd without blocking, whatever its flags. */
 static void take_count(int fd)
 {
 	uint64_t count;
@@ -86,7 +86,7 @@ static void take_count(int fd)
 		ASSERT_EQ(errno, EAGAIN);
 }
 
-/* Not by the call descriptor, which tells nothing here. */
+/* Without the call descriptor, which is no use here. */
 static uint16_t wait_for_answer(struct fixture *f)
 {
 	uint16_t answer = 0;
@@ -133,7 +133,10 @@ static void a_kick_that_is_taken_back_does_not_stop_it(const void *arg)
 		driver_put(&f.s.d, VIRTIO_MEM_REQ_STATE, GPA, 1);
 		take_count(f.s.d.kick);
 		ask_status(&f);
-		/* It may have missed that one, which was not there any more. */
+		/*
+		 * vmemd may have missed the first kick, whose count was taken
+		 * back.
+		 */
 		ASSERT_EQ(write(f.s.d.kick, &one, sizeof(one)), sizeof(one));
 		EXPECT_EQ(wait_for_answer(&f), VIRTIO_MEM_RESP_ACK);
 		ask_status(&f);
@@ -142,11 +145,11 @@ static void a_kick_that_is_taken_back_does_not_stop_it(const void *arg)
 }
 
 /**
- * struct flood - an operator who asks without end
- * @fixture: of which vmemd
- * @reads: and takes the answers
- * @answers: bytes of them, so far
- * @end: to be set
+ * struct flood - an operator that sends requests without end
+ * @fixture: the vmemd that it sends to
+ * @reads: it reads the answers
+ * @answers: number of reads with data
+ * @end: ask it to end
  */
 struct flood {
 	const struct fixture *fixture;
@@ -164,7 +167,10 @@ static void *flood(void *arg)
 
 	control_connect(&c, flood->fixture->s.path);
 	while (!flag_is_set(&flood->end)) {
-		/* Parts of lines make nonsense, which is as good. */
+		/*
+		 * Partial lines are invalid requests, which also serve the
+		 * purpose.
+		 */
 		if (send(c.fd, line, strlen(line),
 			 MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
 			ASSERT_EQ(errno, EAGAIN);
@@ -195,7 +201,7 @@ static void a_flood_of_requests_is_not_all_it_serves(const void *arg)
 			  VIRTIO_MEM_RESP_ACK);
 		ask_status(&f);
 	}
-	/* And it is served itself. */
+	/* The flooding operator that reads is served, too. */
 	while (!counter_read(&floods[0].answers))
 		ask_status(&f);
 	for (size_t i = 0; i < ARRAY_SIZE(floods); i++) {
@@ -205,7 +211,7 @@ static void a_flood_of_requests_is_not_all_it_serves(const void *arg)
 	tear_down(&f);
 }
 
-/* In the child, which has no rights any more. */
+/* Runs in the child, which has dropped its privileges. */
 static void plug_and_unplug(void)
 {
 	struct fixture f;
@@ -234,9 +240,9 @@ static void all_of_it_works_in_group_kvm(const void *arg)
 
 	(void)arg;
 	if (geteuid())
-		tap_skip("needs root, to give it up");
+		tap_skip("needs root, to drop its privileges");
 	vmemd_program();
-	/* As udev does, which this machine has not. */
+	/* The permissions that udev would set; this machine has no udev. */
 	for (size_t i = 0; i < ARRAY_SIZE(devices); i++) {
 		ASSERT_EQ(stat(devices[i], &before[i]), 0);
 		ASSERT_EQ(chown(devices[i], 0, KVM_GROUP), 0);
@@ -246,7 +252,9 @@ static void all_of_it_works_in_group_kvm(const void *arg)
 	ASSERT_GE(pid, 0);
 	if (!pid) {
 		become_nobody(KVM_GROUP);
-		/* One that cannot be opened would be a case left out. */
+		/*
+		 * If a device could not be opened, the case would be skipped.
+		 */
 		for (size_t i = 0; i < ARRAY_SIZE(devices); i++)
 			ASSERT_EQ(access(devices[i], R_OK | W_OK), 0);
 		plug_and_unplug();
@@ -263,13 +271,13 @@ static void all_of_it_works_in_group_kvm(const void *arg)
 int main(void)
 {
 	static const struct tap_case cases[] = {
-		{.name = "a call descriptor that is full and blocks",
+		{.name = "a full call descriptor that blocks",
 		 .run = a_full_call_descriptor_does_not_stop_it},
-		{.name = "a kick that is taken back, of one that blocks",
+		{.name = "a kick that is taken back, on a blocking descriptor",
 		 .run = a_kick_that_is_taken_back_does_not_stop_it},
 		{.name = "operators who flood it: others are served",
 		 .run = a_flood_of_requests_is_not_all_it_serves},
-		{.name = "a VMM and its vmemd without rights, in group kvm",
+		{.name = "an unprivileged VMM and its vmemd, in group kvm",
 		 .run = all_of_it_works_in_group_kvm},
 	};
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vmemd, the program, and the memory of a real region: huge pages that are
- * short, a memory cgroup that is full, unplugged blocks that the guest uses all the same, and how KVM can map
- * it.
+ * The program vmemd and the memory of a real region: lack of huge pages, a full
+ * memory cgroup, unplugged blocks that the guest uses nevertheless, and KVM's
+ * mapping sizes.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,11 +28,13 @@
 
 #define GPA GIB(8)
 
-/* How often status is asked for before what is waited for counts as missing. */
+/* Maximum number of status requests until an expected state. */
 #define STATUS_TRIES 2000
 
 /**
- * struct machine - a VM with a region, and a vmemd that a driver uses
+ * struct machine - a VM with a region, and a vmemd with a driver
+ * @r: the region
+ * @d: the driver and its vmemd
  * @control: path of vmemd's control socket
  */
 struct machine {
@@ -41,7 +43,7 @@ struct machine {
 	char control[64];
 };
 
-/* A file, mapped @off behind a multiple of its largest page. */
+/* Map a file at @off after a multiple of its largest page size. */
 static void map_memory(struct backing *b, int fd, uint64_t size, uint64_t off)
 {
 	uint64_t align = GIB(1);
@@ -60,13 +62,13 @@ static void map_memory(struct backing *b, int fd, uint64_t size, uint64_t off)
 		  (void *)b->hva);
 }
 
-/* @fd: the region's memory; taken over */
+/* @fd: the region's memory, which the machine takes over */
 static void machine_region_of(struct machine *m, int fd, uint64_t block,
 			      uint64_t slot, uint64_t size, uint64_t off)
 {
 	struct region *r = &m->r;
 
-	/* Nothing is started where it cannot be used. */
+	/* Skip before anything is started. */
 	vmemd_program();
 	region_prepare(r);
 	backing_destroy(&r->mem);
@@ -81,7 +83,7 @@ static void machine_region_of(struct machine *m, int fd, uint64_t block,
 		 (int)getpid());
 }
 
-/* @flags: of memfd_create(), what kind of memory it is */
+/* @flags: flags of memfd_create(), which determine the kind of memory */
 static void machine_region(struct machine *m, uint64_t block, uint64_t slot,
 			   uint64_t size, unsigned int flags, uint64_t off)
 {
@@ -176,7 +178,7 @@ static long pool_read(const char *pool, const char *name)
 	return strtol(text, NULL, 10);
 }
 
-/* Whether the pool has so many pages now. */
+/* Set the number of pages. Return: whether the pool has exactly that many. */
 static bool pool_set(const char *pool, long nr)
 {
 	char path[96], text[32];
@@ -214,23 +216,23 @@ static void a_host_without_pages_answers_busy(const void *arg)
 	EXPECT_EQ(pool_free(POOL_2M), 0);
 	EXPECT_GUEST_MEMORY(&m.r.vcpu, region_block_gpa(&m.r, 3),
 			    region_block_hva(&m.r, 3));
-	/* None at all. */
+	/* No free page. */
 	EXPECT_EQ(plug(&m, 4, 2), VIRTIO_MEM_RESP_BUSY);
 	expect_failure(&m, "no free pages of 2 MiB");
 	EXPECT_GUEST_MMIO(&m.r.vcpu, region_block_gpa(&m.r, 4));
 	EXPECT_EQ(status_of(&m, "plugged_size"), MIB(8));
-	/* One of two: it goes back. */
+	/* One of two pages is free: it is returned. */
 	ASSERT_TRUE(pool_set(POOL_2M, 5));
 	EXPECT_EQ(plug(&m, 4, 2), VIRTIO_MEM_RESP_BUSY);
 	await_status(&m, "undiscarded_size", 0);
 	EXPECT_EQ(pool_free(POOL_2M), 1);
-	/* The host has found some. */
+	/* The host has found free pages. */
 	ASSERT_TRUE(pool_set(POOL_2M, 6));
 	EXPECT_EQ(plug(&m, 4, 2), VIRTIO_MEM_RESP_ACK);
 	EXPECT_EQ(pool_free(POOL_2M), 0);
 	EXPECT_EQ(guest_write(&m.r.vcpu, region_block_gpa(&m.r, 5), 0x5a5a),
 		  GUEST_MEMORY);
-	/* Given back, got again, and nothing of before is in it. */
+	/* Memory returned and allocated again reads as zero. */
 	EXPECT_EQ(unplug(&m, 4, 2), VIRTIO_MEM_RESP_ACK);
 	EXPECT_EQ(pool_free(POOL_2M), 2);
 	EXPECT_EQ(status_of(&m, "resident_size"), MIB(8));
@@ -271,11 +273,11 @@ static void a_page_of_1_gib_is_a_block(const void *arg)
 	pool_set(POOL_1G, 0);
 }
 
-/* --- Memory whose lack kills --- */
+/* --- Memory whose lack triggers the OOM killer --- */
 
 #define CGROUP_LIMIT MIB(96)
 
-/* In a cgroup with less memory than the guest asks for: nobody is killed. */
+/* The cgroup has less memory than the guest requests; no process is killed. */
 static void a_plug_beyond_the_cgroup_is_busy(const void *arg)
 {
 	struct machine m;
@@ -289,17 +291,17 @@ static void a_plug_beyond_the_cgroup_is_busy(const void *arg)
 	cgroup_limit(CGROUP_LIMIT);
 	EXPECT_EQ(plug(&m, 0, 64), VIRTIO_MEM_RESP_BUSY);
 	expect_failure(&m, "the memory cgroup has only");
-	/* What was allocated goes back. */
+	/* The allocated part is returned. */
 	await_status(&m, "undiscarded_size", 0);
 	EXPECT_EQ(status_of(&m, "resident_size"), 0);
 	EXPECT_EQ(plug(&m, 0, 16), VIRTIO_MEM_RESP_ACK);
-	/* Block by block, as far as it goes. */
+	/* Block by block until the limit. */
 	for (plugged = 16; plugged < 128; plugged++)
 		if (plug(&m, plugged, 1) != VIRTIO_MEM_RESP_ACK)
 			break;
 	EXPECT_TRUE(plugged < CGROUP_LIMIT / MIB(2));
 	EXPECT_EQ(status_of(&m, "plugged_size"), plugged * MIB(2));
-	/* Started again with the request in its way: no loop. */
+	/* A restarted vmemd with the unanswered request does not loop. */
 	driver_lose(&m.d);
 	driver_respawn(&m.d, (char *const[]){(char *)"--prealloc", NULL},
 		       m.control, m.r.fd, m.r.mem.fd);
@@ -315,7 +317,7 @@ static void a_plug_beyond_the_cgroup_is_busy(const void *arg)
 
 #define BLOCK MIB(2)
 
-/* Blocks 1 to 8, as a guest uses them itself and by a device of the VMM's. */
+/* Write to blocks 1 to 8, from the guest and from a device of the VMM. */
 static void use_unplugged(struct machine *m)
 {
 	for (unsigned int block = 1; block <= 8; block++)
@@ -354,23 +356,23 @@ static void more_than_the_cap_is_taken_back(const void *arg)
 	EXPECT_EQ(plug(&m, 0, 1), VIRTIO_MEM_RESP_ACK);
 	memset(region_block_hva(&m.r, 0), 0x11, BLOCK);
 	use_unplugged(&m);
-	/* Whoever sees it first, the timer or we. */
+	/* Either the timer or the status request notices it first. */
 	await_status(&m, "resident_size", BLOCK);
 	EXPECT_GE(status_of(&m, "punches"), 1);
 	EXPECT_GE(status_of(&m, "punched_size"), MIB(8));
 	for (uint64_t i = 0; i < BLOCK; i += GUEST_PAGE)
 		ASSERT_EQ(region_block_hva(&m.r, 0)[i], 0x11);
 	EXPECT_EQ(region_block_hva(&m.r, 8)[BLOCK - 1], 0);
-	/* The device goes on. */
+	/* The device still works. */
 	EXPECT_EQ(plug(&m, 1, 1), VIRTIO_MEM_RESP_ACK);
 	EXPECT_GUEST_MEMORY(&m.r.vcpu, region_block_gpa(&m.r, 1),
 			    region_block_hva(&m.r, 1));
 	driver_stop(&m.d);
 }
 
-/* --- How KVM maps it --- */
+/* --- How KVM maps memory --- */
 
-/* @arg: not NULL: the region asks that other memory's mappings stay */
+/* @arg: if not NULL, the region keeps the mappings of other memory */
 static void what_an_unplug_drops_is_reported(const void *arg)
 {
 	const bool asks = arg, keeps = asks && kvm_nested_paging();
@@ -421,7 +423,7 @@ static void addresses_that_do_not_fit_are_told(const void *arg)
 #define PMEM	  "/dev/pmem0"
 #define PMEM_WAIT "/sys/bus/nd/devices/ndbus0/wait_probe"
 
-/* Run a program to its end. Return: whether it could be, and all went well. */
+/* Run a program. Return: whether it could be run and succeeded. */
 static bool run_program(char *const *argv)
 {
 	int status;
@@ -435,16 +437,19 @@ static bool run_program(char *const *argv)
 
 #define PROGRAM(...) run_program((char *const[]){(char *)__VA_ARGS__, NULL})
 
-/* A new file there, the only one. Skipped where there is no such memory. */
+/* Create a file on DAX memory. Skips if there is no such memory. */
 static int file_on_dax(void)
 {
 	char dir[] = "/tmp/dax-XXXXXX", path[32];
 	int fd;
 
-	/* What drives it, and what finds it, which nobody loads here. */
+	/*
+	 * The driver, and the module that finds the memory, which nothing loads
+	 * here.
+	 */
 	PROGRAM("modprobe", (char *)"nd_pmem");
 	PROGRAM("modprobe", (char *)"nd_e820");
-	/* It is found in the background; whoever reads this waits for that. */
+	/* Probing is asynchronous; reading this file waits for it. */
 	fd = open(PMEM_WAIT, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0) {
 		EXPECT_GT(read(fd, path, sizeof(path)), 0);
@@ -460,7 +465,7 @@ static int file_on_dax(void)
 	snprintf(path, sizeof(path), "%s/memory", dir);
 	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	ASSERT_GE(fd, 0);
-	/* It goes with the file, which may be used for longer than this. */
+	/* The mount ends with the last use of the file. */
 	EXPECT_EQ(umount2(dir, MNT_DETACH), 0);
 	EXPECT_EQ(rmdir(dir), 0);
 	return fd;
@@ -500,13 +505,16 @@ static void a_file_on_dax_is_memory(const void *arg)
 	EXPECT_EQ(status_of(&m, "resident_size"), 8 * BLOCK);
 	EXPECT_EQ(free_on(fd), free - 8 * BLOCK);
 
-	/* Given back to the file system, though the VMM has it mapped. */
+	/* Returned to the file system, although the VMM has mapped it. */
 	EXPECT_EQ(unplug(&m, 2, 3), VIRTIO_MEM_RESP_ACK);
 	await_status(&m, "undiscarded_size", 0);
 	EXPECT_EQ(status_of(&m, "resident_size"), 5 * BLOCK);
 	EXPECT_EQ(free_on(fd), free - 5 * BLOCK);
 
-	/* What comes back has nothing of before, what stayed all of it. */
+	/*
+	 * A replugged block reads as zero; blocks that stayed plugged are
+	 * unchanged.
+	 */
 	EXPECT_EQ(plug(&m, 4, 1), VIRTIO_MEM_RESP_ACK);
 	for (uint64_t i = 0; i < BLOCK; i += GUEST_PAGE) {
 		EXPECT_EQ(guest_read(&m.r.vcpu, region_block_gpa(&m.r, 4) + i,
@@ -530,18 +538,18 @@ int main(void)
 		 .run = a_page_of_1_gib_is_a_block},
 		{.name = "a plug beyond the memory cgroup is busy",
 		 .run = a_plug_beyond_the_cgroup_is_busy},
-		{.name = "what unplugged blocks have is told",
+		{.name = "memory in unplugged blocks is reported",
 		 .run = what_unplugged_blocks_have_is_told},
-		{.name = "more than the cap is taken back",
+		{.name = "memory in unplugged blocks beyond the cap is discarded",
 		 .run = more_than_the_cap_is_taken_back},
-		{.name = "what an unplug drops of mappings is reported",
+		{.name = "mappings that an unplug drops are reported",
 		 .run = what_an_unplug_drops_is_reported},
-		{.name = "also in a region that keeps those of other memory",
+		{.name = "the same in a region that keeps other mappings",
 		 .run = what_an_unplug_drops_is_reported,
 		 .arg = ""},
-		{.name = "addresses that do not fit are told",
+		{.name = "addresses that prevent large mappings are reported",
 		 .run = addresses_that_do_not_fit_are_told},
-		{.name = "a file on persistent memory (DAX) is memory",
+		{.name = "a file on persistent memory (DAX) works as memory",
 		 .run = a_file_on_dax_is_memory},
 	};
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vmemd, the program: a device is saved, restored for another VM, and held
- * while it is migrated.
+ * The program vmemd: a device is saved, restored for another VM, and held
+ * during a migration.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -19,10 +19,12 @@
 #include "vmemctl_run.h"
 
 /**
- * struct machine - a VM with a region, and a vmemd that a driver uses
+ * struct machine - a VM with a region, and a vmemd with a driver
+ * @r: the region
+ * @d: the driver and its vmemd
  * @control: path of vmemd's control socket
- * @file: where its state is saved
- * @tatters: runs that were seen
+ * @file: file with the saved state
+ * @tatters: runs seen by expect_tatters()
  */
 struct machine {
 	struct region r;
@@ -32,7 +34,7 @@ struct machine {
 	unsigned int tatters;
 };
 
-/* Of the geometry that most tests use, or with more blocks. */
+/* Create a region, of @nr_blocks or with the usual geometry. */
 static void machine_region(struct machine *m, uint64_t nr_blocks)
 {
 	vmemd_program();
@@ -70,7 +72,7 @@ static uint16_t plug(struct machine *m, unsigned int first, uint16_t nr)
 	return request(m, VIRTIO_MEM_REQ_PLUG, first, nr);
 }
 
-/* What vmemctl prints of a command, to be freed. */
+/* Output of a vmemctl command; the caller frees it. */
 static char *told(const struct machine *m, const char *command)
 {
 	char *text;
@@ -102,7 +104,7 @@ static struct vmem_nl_region state_of(struct machine *m)
 	return state;
 }
 
-/* A vmemd that is to refuse: it ends by itself. */
+/* Start a vmemd that must refuse to restore, and exit. */
 static void expect_refused(struct machine *m)
 {
 	char *const args[] = {(char *)"--restore", m->file, NULL};
@@ -147,7 +149,7 @@ static void a_device_comes_back_for_another_vm(const void *arg)
 	usable = status_of(&m, "usable_region_size");
 	driver_stop(&m.d);
 
-	/* The VMM has brought the contents along. */
+	/* The VMM has transferred the contents. */
 	machine_region(&n, 0);
 	old = n.r.mem;
 	memcpy(old.hva, m.r.mem.hva, old.size);
@@ -164,7 +166,7 @@ static void a_device_comes_back_for_another_vm(const void *arg)
 	/* One change of the requested size, and one batch. */
 	EXPECT_EQ(state_of(&n).changes, 2);
 
-	/* Killed, it does not go back to the file. */
+	/* A restarted vmemd does not restore the file again. */
 	EXPECT_EQ(plug(&n, 8, 1), VIRTIO_MEM_RESP_ACK);
 	EXPECT_EQ(request(&n, VIRTIO_MEM_REQ_UNPLUG, 17, 9),
 		  VIRTIO_MEM_RESP_ACK);
@@ -182,7 +184,7 @@ static void a_device_comes_back_for_another_vm(const void *arg)
 	unlink(n.file);
 }
 
-/* A restore that plugs nothing is not carried out again either. */
+/* A restore that plugs nothing is not repeated either. */
 static void what_was_set_after_a_restore_stays(const void *arg)
 {
 	struct machine m, n;
@@ -214,21 +216,21 @@ static void another_region_is_refused(const void *arg)
 	(void)arg;
 	save_runs(&m);
 	driver_stop(&m.d);
-	/* Larger. */
+	/* A larger region. */
 	machine_region(&n, REGION_NR_BLOCKS + 4);
 	expect_refused(&n);
 	EXPECT_EQ(state_of(&n).changes, 0);
-	/* With blocks of somebody's that are not those that were saved. */
+	/* With plugged blocks that were not saved. */
 	machine_region(&n, 0);
 	ASSERT_OK(region_plug(&n.r, 3, 1));
 	expect_refused(&n);
 	EXPECT_AS_MODEL(&n.r);
-	/* With some of them. */
+	/* With some of the saved blocks. */
 	machine_region(&n, 0);
 	ASSERT_OK(region_plug(&n.r, 0, 3));
 	expect_refused(&n);
 	EXPECT_AS_MODEL(&n.r);
-	/* With all of them, and one in a memslot that has none. */
+	/* With all saved blocks, and one in another memslot. */
 	machine_region(&n, 0);
 	ASSERT_OK(region_plug(&n.r, 0, 3));
 	ASSERT_OK(region_plug(&n.r, 5, 1));
@@ -236,7 +238,7 @@ static void another_region_is_refused(const void *arg)
 	ASSERT_OK(region_plug(&n.r, 10, 1));
 	expect_refused(&n);
 	EXPECT_AS_MODEL(&n.r);
-	/* With the very same: nothing is to do. */
+	/* With exactly the saved blocks: there is nothing to do. */
 	machine_region(&n, 0);
 	ASSERT_OK(region_plug(&n.r, 0, 3));
 	ASSERT_OK(region_plug(&n.r, 5, 1));
@@ -244,7 +246,7 @@ static void another_region_is_refused(const void *arg)
 	START(&n, "--restore", n.file);
 	EXPECT_AS_MODEL(&n.r);
 	driver_stop(&n.d);
-	/* A memslot of the VMM's is in the way of the last: all is undone. */
+	/* A memslot of the VMM conflicts with the last run: all is undone. */
 	machine_region(&n, 0);
 	ASSERT_OK(vm_set_region(&n.r.vm, SLOT(AS_NORMAL, 200), 0,
 				region_block_gpa(&n.r, 24), REGION_BLOCK,
@@ -255,7 +257,7 @@ static void another_region_is_refused(const void *arg)
 	unlink(n.file);
 }
 
-/* Every other block of so many: twice what one message takes. */
+/* Blocks of which every other one is plugged: twice the ranges of a message. */
 #define TATTERED (4U * KVM_VMEM_MAX_RANGES)
 
 static void plug_tatters(struct machine *m)
@@ -286,7 +288,7 @@ static int next_tatter(const struct vmem_nl_range *run, void *arg)
 	return 0;
 }
 
-/* The blocks of plug_tatters(), and no other. */
+/* Exactly the blocks of plug_tatters() are plugged. */
 static void expect_tatters(struct machine *m)
 {
 	m->tatters = 0;
@@ -311,13 +313,13 @@ static void more_runs_than_a_message_takes_are_one_batch(const void *arg)
 	machine_region(&n, TATTERED);
 	START(&n, "--restore", n.file);
 	expect_tatters(&n);
-	/* All memslots by one, and the gaps, which have none, by two. */
+	/* One change plugs all memslots, and two changes unplug the gaps. */
 	EXPECT_EQ(state_of(&n).changes, 1 + 2);
 	EXPECT_EQ(state_of(&n).populated_slots,
 		  TATTERED / REGION_BLOCKS_PER_SLOT);
 	driver_stop(&n.d);
 
-	/* Killed in between: it goes on. */
+	/* Killed before the gaps were unplugged, it continues. */
 	machine_region(&n, TATTERED);
 	all = region_range(&n.r, 0, TATTERED - 1);
 	ASSERT_OK(vmem_nl_plug(n.r.nl, VMEM_NL_BY_FD(n.r.fd), 0, &all, 1, NULL,
@@ -328,7 +330,7 @@ static void more_runs_than_a_message_takes_are_one_batch(const void *arg)
 	unlink(n.file);
 }
 
-/* Whether the log of a memslot has a page, and only that. */
+/* The log of a memslot contains exactly this page, or none if negative. */
 static void expect_dirty(struct machine *m, unsigned int slot, int page)
 {
 	uint64_t bitmap[REGION_BLOCKS_PER_SLOT * REGION_BLOCK / GUEST_PAGE /
@@ -357,7 +359,7 @@ static void it_is_held_for_a_migration(const void *arg)
 	EXPECT_EQ(plug(&m, 0, 1), VIRTIO_MEM_RESP_ACK);
 	EXPECT_EQ(set(&m, "dirty-log", "on"), 0);
 	EXPECT_EQ(status_of(&m, "dirty_log"), 1);
-	/* Logging alone holds nothing up: a new memslot logs as well. */
+	/* Logging alone does not prevent a plug. The new memslot logs, too. */
 	EXPECT_EQ(plug(&m, 4, 1), VIRTIO_MEM_RESP_ACK);
 	expect_dirty(&m, 0, -1);
 	EXPECT_EQ(
@@ -380,7 +382,7 @@ static void it_is_held_for_a_migration(const void *arg)
 	EXPECT_EQ(RUN("--control", m.control, "save", m.file), 0);
 	unlink(m.file);
 
-	/* A vmemd that is killed does not forget. */
+	/* A vmemd that is killed is still held after its restart. */
 	driver_lose(&m.d);
 	driver_respawn(&m.d, (char *const[]){NULL}, m.control, m.r.fd,
 		       m.r.mem.fd);
@@ -400,15 +402,15 @@ static void it_is_held_for_a_migration(const void *arg)
 int main(void)
 {
 	static const struct tap_case cases[] = {
-		{.name = "a device comes back for another VM",
+		{.name = "a device is restored for another VM",
 		 .run = a_device_comes_back_for_another_vm},
-		{.name = "what was set after a restore stays",
+		{.name = "changes after a restore survive a restart",
 		 .run = what_was_set_after_a_restore_stays},
-		{.name = "another region is refused, and nothing is changed",
+		{.name = "another region is refused and left unchanged",
 		 .run = another_region_is_refused},
-		{.name = "more runs than a message takes are one batch",
+		{.name = "more runs than fit in a message are one batch",
 		 .run = more_runs_than_a_message_takes_are_one_batch},
-		{.name = "it is held for a migration",
+		{.name = "a device is held during a migration",
 		 .run = it_is_held_for_a_migration},
 	};
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vmemd, the program, with a real region: what it leaves with a service manager
- * brings it back to where it was, and what it has left of its rights.
+ * The program vmemd with a real region: it restores its state with the
+ * descriptors that a service manager keeps for it, and it drops its privileges.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -23,23 +23,27 @@
 
 #define TEXT_MAX 8192
 
-/* As the socket activation protocol has it: the first descriptor passed. */
+/* The first passed descriptor in the socket activation protocol. */
 #define LISTEN_FDS_START 3
 
-/* Devices of one vmemd here. */
+/* Maximum number of devices of a vmemd here. */
 #define MAX_DEVICES 2
 
 /**
  * struct daemon - a vmemd and its service manager, which is this process
- * @dir: a folder of our own; all sockets are in it
- * @manager: where it tells its state
- * @pid: of vmemd, 0 if there is none
- * @options: first of all, ended by NULL
+ * @dir: a temporary folder with all sockets
+ * @control_path: vmemd's control socket
+ * @vhost_user_path: vhost-user socket of the first device
+ * @far_path: vhost-user socket of the second device
+ * @manager: socket that receives vmemd's notifications
+ * @pid: process of vmemd, 0 if it does not run
+ * @options: its first options, ended by NULL
  * @several: it has a second device, "far", with a socket of its own
- * @mixed: the second device's memory is the front end's to map
- * @region, @memory: what it has left here, of each device
- * @control: connected to its control socket, or -1
- * @nobody: it runs as a user without any rights
+ * @mixed: the front end maps the second device's memory
+ * @region: region descriptor of each device, kept for vmemd
+ * @memory: memory descriptor of each device, kept for vmemd
+ * @control: connection to its control socket, or -1
+ * @nobody: it runs as a user without privileges
  */
 struct daemon {
 	char dir[32];
@@ -93,7 +97,7 @@ static void daemon_remove(struct daemon *d)
 	EXPECT_EQ(rmdir(d->dir), 0);
 }
 
-/* In the child: the descriptors that it has left here, to be passed. */
+/* Runs in the child: pass the descriptors kept for vmemd. */
 static void pass_descriptors(const struct daemon *d)
 {
 	static const char *const names[MAX_DEVICES] = {
@@ -107,7 +111,7 @@ static void pass_descriptors(const struct daemon *d)
 	}
 	if (!nr)
 		return;
-	/* Above all their places, so that none is in the way. */
+	/* Duplicates must be above all target numbers. */
 	for (int i = 0; i < nr; i++)
 		if (fds[i] < LISTEN_FDS_START + nr)
 			_exit(126);
@@ -120,7 +124,7 @@ static void pass_descriptors(const struct daemon *d)
 	setenv("LISTEN_FDNAMES", names[nr / 2 - 1], 1);
 }
 
-/* In the child: it is vmemd from here on. */
+/* Runs in the child, which becomes vmemd. */
 static void become_daemon(const struct daemon *d)
 {
 	const char *argv[20] = {
@@ -151,7 +155,7 @@ static void become_daemon(const struct daemon *d)
 	_exit(errno == ENOENT ? 127 : 126);
 }
 
-/* With the descriptors that it has left here, if it has. */
+/* Start vmemd with the descriptors kept for it, if any. */
 static void daemon_start(struct daemon *d)
 {
 	d->pid = fork();
@@ -160,7 +164,7 @@ static void daemon_start(struct daemon *d)
 		become_daemon(d);
 }
 
-/* One message of vmemd's to its manager. @fd: what came with it, or -1. */
+/* Receive a notification of vmemd. @fd: the descriptor with it, or -1. */
 static void daemon_told(const struct daemon *d, char text[TEXT_MAX], int *fd)
 {
 	union {
@@ -186,7 +190,9 @@ static void daemon_told(const struct daemon *d, char text[TEXT_MAX], int *fd)
 		memcpy(fd, CMSG_DATA(cmsg), sizeof(*fd));
 }
 
-/* Wait until it is said, and keep what is left here meanwhile. */
+/*
+ * Wait for a notification that contains @what, and keep descriptors it sends.
+ */
 static void daemon_wait(struct daemon *d, const char *what)
 {
 	char text[TEXT_MAX];
@@ -230,7 +236,10 @@ static void connect_control(struct daemon *d)
 		  0);
 }
 
-/* A line to the control socket, with descriptors. @text gets the answer. */
+/*
+ * Send a line with descriptors to the control socket. @text receives the
+ * answer.
+ */
 static void ask(struct daemon *d, const char *line, const int fds[2],
 		char text[TEXT_MAX])
 {
@@ -310,7 +319,7 @@ static void the_same_region_is_attached_again(const void *arg)
 	expect_said(text, "\"result\":{\"region_id\":");
 	ask(&d, ATTACH, NULL, text);
 	expect_said(text, "EINVAL");
-	/* No region at all, and another. */
+	/* Not a region, and another region. */
 	ask(&d, ATTACH, (const int[]){r.mem.fd, r.mem.fd}, text);
 	expect_said(text, "EBUSY");
 	region_init(&other, AS_MASK_NORMAL);
@@ -322,7 +331,7 @@ static void the_same_region_is_attached_again(const void *arg)
 	daemon_remove(&d);
 }
 
-/* What others plug it hears of by an event, in its own time. */
+/* vmemd learns from an event of blocks that others plug, some time later. */
 static void wait_plugged(struct daemon *d, const char *status, uint64_t size)
 {
 	char text[TEXT_MAX], plugged[64];
@@ -364,7 +373,7 @@ static void what_is_left_with_the_manager_brings_it_back(const void *arg)
 		ask(&d, BLOCKS, NULL, before);
 		expect_said(before, "\"runs\":[{");
 		daemon_kill(&d);
-		/* Without what the VMM has: it need not do anything. */
+		/* The descriptors suffice: the VMM need not do anything. */
 		daemon_start(&d);
 		daemon_wait(&d, "READY=1");
 		ask(&d, BLOCKS, NULL, text);
@@ -374,10 +383,10 @@ static void what_is_left_with_the_manager_brings_it_back(const void *arg)
 	snprintf(requested, sizeof(requested), "\"requested_size\":%llu,",
 		 (unsigned long long)(8 * r.args.block_size));
 	expect_said(text, requested);
-	/* And its memory is that of before. */
+	/* The memory is unchanged. */
 	for (uint64_t i = 0; i < r.args.block_size; i += GUEST_PAGE)
 		ASSERT_EQ(region_block_hva(&r, 2)[i], 0x5a);
-	/* The VMM may come all the same. */
+	/* The VMM may attach it again. */
 	ask(&d, ATTACH, (const int[]){r.fd, r.mem.fd}, text);
 	expect_said(text, "result");
 	daemon_kill(&d);
@@ -419,11 +428,11 @@ static void with_a_region_whose_vm_is_gone_it_ends_well(const void *arg)
 	"{\"id\":5,\"method\":\"" method "\",\"params\":{\"device\":\"" device \
 	"\"" more "}}\n"
 
-/* Of a region of one block. */
+/* For a region of one block. */
 #define FAR_PLAN \
 	",\"region_size\":65536,\"block_size\":65536,\"kvm_limit\":32764"
 
-/* A second region of @r's VM, above it. */
+/* Create a second region of @r's VM, above it. */
 static void add_region(struct region *far, const struct region *r)
 {
 	*far = *r;
@@ -434,7 +443,7 @@ static void add_region(struct region *far, const struct region *r)
 	region_create(far);
 }
 
-/* Is this the size that the device is asked for? */
+/* Does the device have this requested size? */
 static void expect_requested(struct daemon *d, const char *line, uint64_t size)
 {
 	char text[TEXT_MAX], said[64];
@@ -459,7 +468,7 @@ static void two_devices_are_kept_apart(const void *arg)
 	d.several = true;
 	daemon_start(&d);
 	daemon_wait(&d, "waiting for a region");
-	/* Which one is to be said. */
+	/* With several devices, the request must name one. */
 	ask(&d, ATTACH, (const int[]){r.fd, r.mem.fd}, text);
 	expect_said(text, "EINVAL");
 	expect_said(text, "one of: 0, far");
@@ -472,18 +481,18 @@ static void two_devices_are_kept_apart(const void *arg)
 	expect_said(text, "{\"device\":\"far\",\"attached\":false}");
 	ask(&d, CALL("status", "far", ""), NULL, text);
 	expect_said(text, "ENODEV");
-	/* The seven memslots of the other are reserved. */
+	/* The seven memslots of the other device are reserved. */
 	ask(&d, CALL("plan", "far", FAR_PLAN ",\"used\":32756"), NULL, text);
 	expect_said(text, "\"nr_slots\":1,");
 	ask(&d, CALL("plan", "far", FAR_PLAN ",\"used\":32757"), NULL, text);
 	expect_said(text, "no memslot is free");
-	/* No region has two devices. */
+	/* A region cannot have two devices. */
 	ask(&d, CALL("attach", "far", ""), (const int[]){r.fd, r.mem.fd}, text);
 	expect_said(text, "is that of device 0");
 	ask(&d, CALL("attach", "far", ""), (const int[]){far.fd, far.mem.fd},
 	    text);
 	expect_said(text, "\"region_id\":");
-	/* Ready with the last. */
+	/* Ready when the last device is attached. */
 	daemon_wait(&d, "READY=1");
 	daemon_wait(&d, "FDNAME=memory-far");
 
@@ -498,7 +507,7 @@ static void two_devices_are_kept_apart(const void *arg)
 	for (int i = 0; i < 2; i++) {
 		tap_context("start %d", i);
 		expect_requested(&d, CALL("status", "0", ""), 0);
-		/* By its number, too. */
+		/* The index also names the device. */
 		expect_requested(&d, CALL("status", "1", ""),
 				 8 * far.args.block_size);
 		ask(&d, CALL("blocks", "far", ""), NULL, text);
@@ -521,7 +530,10 @@ static void two_devices_are_kept_apart(const void *arg)
 	daemon_remove(&d);
 }
 
-/* One device's region is the module's, the other's memory the front end maps. */
+/*
+ * One device uses a region of the module, the front end maps the other's
+ * memory.
+ */
 static void both_backings_side_by_side(const void *arg)
 {
 	char text[TEXT_MAX], line[128];
@@ -536,13 +548,15 @@ static void both_backings_side_by_side(const void *arg)
 	d.mixed = true;
 	daemon_start(&d);
 	daemon_wait(&d, "waiting for a region");
-	/* The one has no use for a region, the other no more than one. */
+	/*
+	 * The second device has no use for a region, the first takes only one.
+	 */
 	ask(&d, CALL("attach", "far", ""), (const int[]){r.fd, r.mem.fd}, text);
 	expect_said(text, "EOPNOTSUPP");
 	ask(&d, CALL("attach", "0", ""), (const int[]){r.fd, r.mem.fd}, text);
 	expect_said(text, "\"region_id\":");
 	daemon_wait(&d, "READY=1");
-	/* What it is started again with. */
+	/* The descriptors for the restart. */
 	daemon_wait(&d, "FDNAME=memory");
 	ASSERT_OK(region_plug(&r, 1, 3));
 	wait_plugged(&d, CALL("status", "0", ""), 3 * r.args.block_size);
@@ -579,7 +593,9 @@ static void both_backings_side_by_side(const void *arg)
 	CALL("subscribe", device,   \
 	     ",\"name\":\"vhost-net0\",\"used\":6,\"memslots\":" memslots)
 
-/* A vhost device's table has the memslots of all devices, and of the VMM. */
+/*
+ * A vhost device's table contains the memslots of all devices and of the VMM.
+ */
 static void a_consumer_has_room_for_all_devices(const void *arg)
 {
 	struct region r, far;
@@ -606,7 +622,10 @@ static void a_consumer_has_room_for_all_devices(const void *arg)
 	consumer = d.control;
 	d.control = -1;
 
-	/* It has room for what was planned, but not for what is made. */
+	/*
+	 * It has space for the planned region, but not for the one that is
+	 * attached.
+	 */
 	ask(&d, CALL("plan", "far", FAR_PLAN ",\"used\":6"), NULL, text);
 	expect_said(text, "\"nr_slots\":1,");
 	ask(&d, CALL("attach", "far", ""), (const int[]){far.fd, far.mem.fd},
@@ -621,7 +640,7 @@ static void a_consumer_has_room_for_all_devices(const void *arg)
 	    text);
 	expect_said(text, "\"region_id\":");
 
-	/* Of whichever device it is a consumer, all of them count. */
+	/* A consumer of any device must have space for all devices. */
 	ask(&d, SUBSCRIBE("0", "19"), NULL, text);
 	expect_said(text, "6 are used and 14 reserved");
 	ask(&d, SUBSCRIBE("far", "19"), NULL, text);
@@ -632,7 +651,7 @@ static void a_consumer_has_room_for_all_devices(const void *arg)
 	daemon_remove(&d);
 }
 
-/* A line of /proc/PID/status must be there. */
+/* /proc/PID/status must contain this line. */
 static void expect_status(pid_t pid, const char *line)
 {
 	static char text[TEXT_MAX];
@@ -697,14 +716,17 @@ static void nothing_but_its_descriptors_is_left(const void *arg)
 			     "CapEff:\t0000000000000000\n");
 	expect_status(d.pid, "\nCapAmb:\t0000000000000000\n"
 			     "NoNewPrivs:\t1\nSeccomp:\t2\n");
-	/* Who may not make namespaces, stays where the superuser is known. */
+	/*
+	 * Without privileges vmemd cannot create namespaces, and remains in
+	 * these.
+	 */
 	EXPECT_EQ(same_namespace(d.pid, "mnt"), d.nobody);
 	EXPECT_EQ(same_namespace(d.pid, "net"), d.nobody);
 	EXPECT_TRUE(same_namespace(d.pid, "user"));
 	if (!d.nobody)
 		EXPECT_EQ(count_root(d.pid), 2); /* "." and ".." */
 
-	/* And it works: as root we are served, and the kernel does its bidding. */
+	/* vmemd still works: this process, as root, is served. */
 	snprintf(
 		requested, sizeof(requested),
 		"{\"id\":4,\"method\":\"resize\",\"params\":{\"size\":%llu}}\n",
@@ -732,7 +754,7 @@ static void nothing_but_its_descriptors_is_left(const void *arg)
 	"\"region_size\":1703936,\"block_size\":65536,\"gpa\":0," \
 	"\"kvm_limit\":32764}}\n"
 
-/* The usual region, but for its memslots, is attached. */
+/* Attach the usual region with another slot size. */
 static void attach_cut(struct daemon *d, struct region *r, uint64_t slot_size,
 		       const char *said)
 {
@@ -764,7 +786,7 @@ static void a_region_is_cut_as_planned(const void *arg)
 	expect_said(text, "\"slot_size\":134217728,\"nr_slots\":1,");
 	ask(&d, PLAN("\"used\":32764,"), NULL, text);
 	expect_said(text, "no memslot is free");
-	/* Refused, it is still there to be attached. */
+	/* A refused region can still be attached elsewhere. */
 	attach_cut(&d, &few, 16 * REGION_BLOCK, "\"region_id\":");
 	ask(&d, STATUS, NULL, text);
 	expect_said(text, "\"reason\":\"as the VMM has made the region\"");
@@ -792,7 +814,7 @@ static void an_isolated_region_has_a_memslot_for_each_block(const void *arg)
 	attach_cut(&d, &fine, REGION_BLOCK, "\"region_id\":");
 	ask(&d, STATUS, NULL, text);
 	expect_said(text, "by --isolate");
-	/* What the guest can touch is what is plugged, in no slot more. */
+	/* The guest can access exactly the plugged blocks. */
 	ASSERT_OK(region_plug(&fine, 3, 2));
 	ASSERT_OK(region_plug(&fine, 8, 1));
 	EXPECT_AS_MODEL(&fine);
@@ -804,27 +826,27 @@ int main(void)
 {
 	static const bool root = false, nobody = true;
 	static const struct tap_case cases[] = {
-		{.name = "the same region may be attached again, no other",
+		{.name = "only the same region may be attached again",
 		 .run = the_same_region_is_attached_again},
-		{.name = "killed, it comes back by what it left with the manager",
+		{.name = "after a kill it restores its state from the manager's descriptors",
 		 .run = what_is_left_with_the_manager_brings_it_back},
-		{.name = "with a region whose VM is gone it is ready and ends",
+		{.name = "with a region whose VM is gone it becomes ready and exits",
 		 .run = with_a_region_whose_vm_is_gone_it_ends_well},
-		{.name = "two devices are kept apart, and come back",
+		{.name = "two devices are separate, and both are restored",
 		 .run = two_devices_are_kept_apart},
-		{.name = "both backings side by side",
+		{.name = "both backings in one daemon",
 		 .run = both_backings_side_by_side},
-		{.name = "a consumer has room for all devices",
+		{.name = "a consumer must have space for all devices",
 		 .run = a_consumer_has_room_for_all_devices},
-		{.name = "it keeps nothing but its descriptors",
+		{.name = "it keeps no privileges except its descriptors",
 		 .run = nothing_but_its_descriptors_is_left,
 		 .arg = &root},
-		{.name = "it needs no rights at all",
+		{.name = "it needs no privileges",
 		 .run = nothing_but_its_descriptors_is_left,
 		 .arg = &nobody},
-		{.name = "a region is cut as planned, or refused",
+		{.name = "a region has the planned memslots, or is refused",
 		 .run = a_region_is_cut_as_planned},
-		{.name = "isolated, each block has a memslot",
+		{.name = "with --isolate each block has a memslot",
 		 .run = an_isolated_region_has_a_memslot_for_each_block},
 	};
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A consumer with a real device behind a real IOMMU, as far as QEMU's are: what
- * the device can reach is what is plugged, and never memory that is another
- * owner's, whoever of vmemd, consumer and guest is late, or dies, or comes first.
+ * A consumer with a real device behind QEMU's emulated IOMMU. The device can
+ * access exactly the plugged blocks, and never memory of another owner,
+ * whichever of vmemd, consumer and guest is late, dies, or comes first.
  */
 #include <inttypes.h>
 #include <linux/virtio_mem.h>
@@ -27,10 +27,10 @@
 
 #define REGION_SIZE ((uint64_t)NR_BLOCKS * BLOCK)
 
-/* Pages of the test's own that the device reaches, below the region. */
+/* Pages of the test itself that the device accesses, below the region. */
 #define OWN_IOVA MIB(1)
 
-/* Most of an event, as vmemd(8) has it. */
+/* Maximum size of an event, see vmemd(8). */
 #define EVENT_MAX MIB(128)
 
 /* Pinning is slow in an emulated machine, and some cases wait for a timeout. */
@@ -38,7 +38,10 @@
 
 /**
  * struct mapper - a consumer that maps blocks for a device
- * @own: a page of our own that the device reaches
+ * @f: the region with vmemd and driver
+ * @c: the consumer's connection
+ * @edu: the device
+ * @own: a page of the test that the device accesses
  * @has: blocks that are mapped
  */
 struct mapper {
@@ -75,7 +78,7 @@ static void subscribe(struct mapper *m)
 	consumer_subscribe(&m->c, m->f.path, "vfio0", 0, NULL, 0);
 }
 
-/* What it has of it already it keeps, and what it has not is not let go. */
+/* Carry out an event: skip blocks that are mapped, or unmapped, already. */
 static void map(struct mapper *m, const struct consumer_event *event)
 {
 	unsigned int first = (unsigned int)((event->gpa - GPA) / BLOCK);
@@ -104,7 +107,7 @@ static void serve(struct mapper *m)
 	consumer_done(&m->c, event.seq, true, "");
 }
 
-/* Until it is told that it has all. */
+/* Handle events until the consumer is up to date. */
 static void catch_up(struct mapper *m)
 {
 	struct consumer_event event;
@@ -124,7 +127,7 @@ static void put(struct mapper *m, bool plug, unsigned int block, uint16_t nr)
 		   gpa_of(block), nr);
 }
 
-/* With as many events as it takes. */
+/* A complete request, with all its events. */
 static void request(struct mapper *m, bool plug, unsigned int block,
 		    uint16_t nr)
 {
@@ -134,7 +137,7 @@ static void request(struct mapper *m, bool plug, unsigned int block,
 	EXPECT_EQ(driver_wait(&m->f.d), VIRTIO_MEM_RESP_ACK);
 }
 
-/* Without the consumer, which has no connection. */
+/* A request without the consumer, which has no connection, is busy. */
 static void expect_busy(struct mapper *m, bool plug, unsigned int block)
 {
 	put(m, plug, block, 1);
@@ -146,14 +149,14 @@ static uint64_t resident_blocks(const struct mapper *m)
 	struct stat st;
 
 	ASSERT_EQ(fstat(m->f.r.mem.fd, &st), 0);
-	/* Whole blocks that have any memory. */
+	/* Number of blocks with any memory. */
 	return ((uint64_t)st.st_blocks * 512 + BLOCK - 1) / BLOCK;
 }
 
-/* Does the device write where the guest reads, and read what the guest writes? */
+/* Does the device access the same memory as the guest, in both directions? */
 static bool reaches(struct mapper *m, unsigned int block)
 {
-	/* The block's last bytes. */
+	/* The end of the block. */
 	uint64_t offset = BLOCK - EDU_BUFFER_SIZE;
 	uint8_t *at = hva_of(m, block) + offset;
 	static uint8_t value;
@@ -171,7 +174,7 @@ static bool reaches(struct mapper *m, unsigned int block)
 	return memcmp(m->own, at, EDU_BUFFER_SIZE) == 0;
 }
 
-/* All that is mapped, and nothing else, is reached; it is the file's memory. */
+/* The device reaches the file's memory in all mapped blocks. */
 static void expect_reach(struct mapper *m, unsigned int nr)
 {
 	for (unsigned int i = 0; i < nr; i++)
@@ -196,7 +199,7 @@ static void it_reaches_what_is_plugged(const void *arg)
 	request(&m, false, 1, 2);
 	expect_reach(&m, 4);
 	EXPECT_EQ(resident_blocks(&m), 2);
-	/* The IOMMU refuses it, and no memory comes of it. */
+	/* The IOMMU refuses the access, which allocates no memory. */
 	memset(m.own, 0xee, EDU_BUFFER_SIZE);
 	vfio_edu_read(&m.edu, OWN_IOVA);
 	vfio_edu_write(&m.edu, gpa_of(1));
@@ -207,7 +210,7 @@ static void it_reaches_what_is_plugged(const void *arg)
 	served_region_stop(&m.f);
 }
 
-/* Plugged again meanwhile, a block would have other memory than it has mapped. */
+/* If a block were replugged now, the device would access its old memory. */
 static void expect_nothing_changes(struct mapper *m)
 {
 	expect_busy(m, false, 1);
@@ -264,7 +267,7 @@ static void one_whose_connection_ended_comes_back(const void *arg)
 	served_region_stop(&m.f);
 }
 
-/* The guest's driver is there again before the consumer is. */
+/* The guest's driver reconnects before the consumer does. */
 static void the_guest_is_first_after_a_restart(const void *arg)
 {
 	struct mapper m;
@@ -277,7 +280,7 @@ static void the_guest_is_first_after_a_restart(const void *arg)
 	for (int late = 0; late < 2; late++) {
 		driver_lose(&m.f.d);
 		control_close(&m.c);
-		/* Nobody is there, and the device goes on. */
+		/* No process serves the device, which still works. */
 		expect_reach(&m, 4);
 		served_region_respawn(&m.f);
 		driver_start(&m.f.d);
@@ -290,7 +293,7 @@ static void the_guest_is_first_after_a_restart(const void *arg)
 			expect_all_is_well(&m);
 			continue;
 		}
-		/* In time, it is waited for. */
+		/* A consumer within the time limit is waited for. */
 		catch_up(&m);
 		serve(&m);
 		EXPECT_EQ(driver_wait(&m.f.d), VIRTIO_MEM_RESP_ACK);
@@ -325,7 +328,10 @@ static void much_is_told_in_parts(const void *arg)
 	served_region_stop(&m.f);
 }
 
-/* What a plug that was undone has left mapped is given back when it is not. */
+/*
+ * Blocks still mapped by the consumer after an undone plug are discarded when
+ * it unmaps.
+ */
 static void what_is_mapped_too_late_is_given_back(const void *arg)
 {
 	struct consumer_event event;
@@ -346,7 +352,7 @@ static void what_is_mapped_too_late_is_given_back(const void *arg)
 	catch_up(&m);
 	for (unsigned int i = 0; i < 8; i++)
 		EXPECT_TRUE(!m.has[i]);
-	/* In a turn of vmemd's, which may be after its answer. */
+	/* vmemd discards them later, perhaps after its answer. */
 	while (resident_blocks(&m))
 		;
 	request(&m, true, 0, 8);
@@ -355,8 +361,8 @@ static void what_is_mapped_too_late_is_given_back(const void *arg)
 }
 
 /*
- * Its descriptors are closed in the order of their numbers: the connection last,
- * or first, and what the container has pinned before or after.
+ * Descriptors are closed in the order of their numbers: the connection last, or
+ * first, after or before the container that pins memory.
  */
 static void nothing_is_pinned_when_its_process_has_ended(const void *arg)
 {
@@ -366,7 +372,9 @@ static void nothing_is_pinned_when_its_process_has_ended(const void *arg)
 	int pair[2];
 	pid_t pid;
 
-	/* A child cannot skip, nor may the parent wait for one that has failed. */
+	/*
+	 * A child cannot skip, and the parent must not wait for a failed child.
+	 */
 	vfio_edu_need();
 	for (int socket_first = 0; socket_first < 2; socket_first++) {
 		memset(&m, 0, sizeof(m));
@@ -419,18 +427,19 @@ static void nothing_is_pinned_when_its_process_has_ended(const void *arg)
 int main(void)
 {
 	static const struct tap_case cases[] = {
-		CASE("a device reaches what is plugged, and nothing else",
+		CASE("a device reaches exactly the plugged blocks",
 		     it_reaches_what_is_plugged),
-		CASE("a consumer that was closed for being late comes back",
+		CASE("a consumer that was closed for a late answer reconnects",
 		     one_that_was_late_comes_back),
-		CASE("a consumer whose connection ended comes back",
+		CASE("a consumer whose connection ended reconnects",
 		     one_whose_connection_ended_comes_back),
-		CASE("the guest is first after a restart of vmemd",
+		CASE("the guest reconnects first after a restart of vmemd",
 		     the_guest_is_first_after_a_restart),
-		CASE("what is there is told in parts", much_is_told_in_parts),
-		CASE("what is mapped too late is given back",
+		CASE("plugged blocks are reported in parts",
+		     much_is_told_in_parts),
+		CASE("memory of a late mapping is returned",
 		     what_is_mapped_too_late_is_given_back),
-		CASE("nothing is pinned when a consumer's process has ended",
+		CASE("no memory stays pinned when a consumer's process has ended",
 		     nothing_is_pinned_when_its_process_has_ended),
 	};
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Batches that drop the mappings of what they delete, all of them and no others,
- * and flush the TLBs a few times, however much they delete: in a VM whose VMM has
- * switched off KVM's quirk that a delete drops all mappings, and in one where the
- * batch, or the region, asks for it.
+ * A batch drops all mappings of the memslots that it deletes, and no others.
+ * The number of TLB flushes does not grow with the number of deletes. Tested in
+ * a VM whose VMM has disabled KVM's quirk that a delete drops all mappings, and
+ * in VMs where the batch or the region requests it.
  */
 #include <errno.h>
 #include <string.h>
@@ -23,28 +23,28 @@
 #define BASE_GPA GIB(4)
 #define FIRST_ID 8U
 
-/* Memslots that a batch deletes, and some that stay between them. */
+/* Memslots that a batch deletes, and memslots that stay. */
 #define MANY	  1024U
 #define KEPT	  64U
 #define SLOT_SIZE (16 * GUEST_PAGE)
 
 /*
- * Flushes of a batch are not for its memslots, but there is one more each time
- * that somebody else wants the CPU. Emulated CPUs are slow.
+ * A batch does not flush for each memslot, but once more each time it yields
+ * the CPU. Emulated CPUs are slow.
  */
 #define DELETES_PER_FLUSH 4U
 
-/* A memslot that is unmapped in many chunks, the last one not whole. */
+/* A memslot that is unmapped in many chunks, the last of them partial. */
 #define LARGE_SIZE MIB(514)
 
-/* Memslots of 2 MiB pages, and how many pages each has. */
+/* Memslots with 2 MiB pages, and the number of pages of each. */
 #define NR_HUGE	   16U
 #define HUGE_PAGE  MIB(2)
 #define HUGE_PAGES 2U
 #define HUGE_SLOT  (HUGE_PAGES * HUGE_PAGE)
 
 /**
- * struct mode - why mappings of other memslots stay
+ * struct mode - the reason why mappings of other memslots stay
  * @vm: flags of the VM
  * @batch: flags of its batches
  */
@@ -53,11 +53,11 @@ struct mode {
 	uint32_t batch;
 };
 
-/* KVM keeps them by itself. */
+/* KVM keeps them without a request. */
 static const struct mode by_itself = {.vm = VM_ZAP_SLOTS};
-/* The batch asks for it. */
+/* The batch requests it. */
 static const struct mode asked = {.batch = KVM_VMEM_BATCH_ZAP_RANGES};
-/* They do not. */
+/* They do not stay. */
 static const struct mode not_asked;
 
 struct fixture {
@@ -69,20 +69,23 @@ struct fixture {
 	struct batch batch;
 };
 
-/* Are mappings in page tables that shadow none of the guest's? */
+/* Does KVM use the TDP MMU, whose page tables shadow none of the guest's? */
 static bool tdp_mmu(void)
 {
 	return kvm_nested_paging() && module_parameter("kvm", "tdp_mmu");
 }
 
-/* What a batch is to say if no memslot is shadowed, and it deletes. */
+/*
+ * Expected report of a batch that deletes, if no guest page tables are
+ * shadowed.
+ */
 static uint32_t zapped(const struct fixture *f)
 {
 	return f->mode != &not_asked && tdp_mmu() ? KVM_VMEM_ZAPPED_RANGES
 						  : KVM_VMEM_ZAPPED_BY_KVM;
 }
 
-/* Do mappings of other memslots stay? */
+/* Do the mappings of other memslots stay? */
 static bool others_stay(const struct fixture *f)
 {
 	return f->mode->vm & VM_ZAP_SLOTS ||
@@ -114,13 +117,13 @@ static void apply(struct fixture *f)
 	batch_reset(&f->batch);
 }
 
-/* Where memslot @i is, both for the guest and in the backing. */
+/* Offset of memslot @i, both in guest addresses and in the backing. */
 static uint64_t offset_of(unsigned int i)
 {
 	return i * SLOT_SIZE;
 }
 
-/* Make memslots; the guest reads a page of each, which maps it. */
+/* Create memslots. The guest reads a page of each, which maps it. */
 static void create_and_map(struct fixture *f, unsigned int nr)
 {
 	uint64_t value;
@@ -135,7 +138,10 @@ static void create_and_map(struct fixture *f, unsigned int nr)
 			  GUEST_MEMORY);
 }
 
-/* Of KEPT memslots after others; the guest faults no more often than this. */
+/*
+ * The guest reads KEPT memslots from @first on: at least @wanted faults, or
+ * none.
+ */
 static void expect_refaults(struct fixture *f, unsigned int first,
 			    uint64_t wanted)
 {
@@ -155,8 +161,8 @@ static void expect_refaults(struct fixture *f, unsigned int first,
 }
 
 /*
- * Of some memslots and KEPT more, the former are deleted. As many mappings go as
- * there were in these, so none of another memslot is missed by the guest.
+ * Create @nr and KEPT more memslots, and delete the former. As many mappings go
+ * as these had, so the guest does not fault on any other memslot.
  */
 static void drops_mappings_of_deleted_only(const void *mode, unsigned int nr)
 {
@@ -166,7 +172,7 @@ static void drops_mappings_of_deleted_only(const void *mode, unsigned int nr)
 
 	if (!kvm_nested_paging())
 		tap_skip(
-			"with shadow paging no more is mapped than the last page");
+			"with shadow paging only the last accessed page is mapped");
 	fixture_init(&f, mode, offset_of(nr + KEPT));
 	create_and_map(&f, nr + KEPT);
 	EXPECT_EQ(f.batch.zapped, 0);
@@ -179,7 +185,7 @@ static void drops_mappings_of_deleted_only(const void *mode, unsigned int nr)
 	EXPECT_EQ(vm_stat(&f.vm, "pages_4k"),
 		  others_stay(&f) ? mapped - nr : 0);
 	expect_refaults(&f, nr, others_stay(&f) ? 0 : KEPT);
-	/* Some of those that went, and all that stay. */
+	/* Some of the deleted memslots, and all that stay. */
 	for (i = nr > KEPT ? nr - KEPT : 0; i < nr + KEPT; i++) {
 		tap_context("memslot %u", i);
 		if (i < nr)
@@ -224,7 +230,7 @@ static void flushes_for_all_of_them(const void *mode)
 	fixture_destroy(&f);
 }
 
-/* Pages at both sides of every border where a memslot may be cut. */
+/* The pages on both sides of each boundary at which a memslot may be split. */
 static unsigned int border_pages(uint64_t *offsets)
 {
 	unsigned int nr = 0;
@@ -237,7 +243,7 @@ static unsigned int border_pages(uint64_t *offsets)
 	return nr;
 }
 
-/* What the guest read of a memslot that is gone it reads of it no more. */
+/* After the delete, the guest reads no page that it could read before. */
 static void leaves_nothing_of_a_large_memslot(const void *mode)
 {
 	uint64_t offsets[2 * LARGE_SIZE / MIB(2)], value;
@@ -268,7 +274,7 @@ static void leaves_nothing_of_a_large_memslot(const void *mode)
 	fixture_destroy(&f);
 }
 
-/* Anonymous memory of 2 MiB pages, as far as the host has some. */
+/* Anonymous memory with 2 MiB pages if the host has enough of them. */
 static uint8_t *huge_memory(uint64_t size)
 {
 	uint8_t *area = mmap(NULL, size + HUGE_PAGE, PROT_READ | PROT_WRITE,
@@ -289,7 +295,9 @@ static uint64_t huge_page_gpa(unsigned int page)
 	return BASE_GPA + page * HUGE_PAGE;
 }
 
-/* The guest reads huge pages of every other memslot; returns its faults. */
+/*
+ * The guest reads the huge pages of every other memslot. Return: its faults.
+ */
 static uint64_t read_huge(struct fixture *f, const uint8_t *hva,
 			  unsigned int first)
 {
@@ -309,8 +317,8 @@ static uint64_t read_huge(struct fixture *f, const uint8_t *hva,
 }
 
 /*
- * Every other memslot is deleted, and made again over other memory. Between two
- * that go, one stays, with its mappings.
+ * Delete every other memslot, and create it again with other memory. The
+ * memslots in between stay, with their mappings.
  */
 static void drops_huge_mappings(const void *mode)
 {
@@ -359,8 +367,9 @@ static void drops_huge_mappings(const void *mode)
 }
 
 /*
- * A memslot goes from SMM's address space only, then from the other one only. In
- * the address space where it stays it stays mapped, as do its neighbours.
+ * Delete a memslot in one address space only, then another memslot in the other
+ * address space only. Each stays mapped in the address space where it still
+ * exists, and so do its neighbours.
  */
 static void drops_mappings_of_its_address_space(const void *mode)
 {
@@ -393,7 +402,7 @@ static void drops_mappings_of_its_address_space(const void *mode)
 					     &value),
 				  GUEST_MEMORY);
 
-	/* Memslot 0 goes from one address space, memslot 1 from the other. */
+	/* Memslot 0 in the normal address space, memslot 1 in SMM's. */
 	for (as = 0; as < ARRAY_SIZE(vcpus); as++) {
 		tap_context("address space %u", as);
 		other = !as;
@@ -425,7 +434,7 @@ static void drops_mappings_of_its_address_space(const void *mode)
 	fixture_destroy(&f);
 }
 
-/* Delete a memslot, and return what the batch says of it. */
+/* Delete a memslot. Return: the batch's trace event. */
 static struct tracing_batch delete_traced(struct fixture *f, unsigned int i)
 {
 	struct tracing_batch told = {0};
@@ -440,8 +449,9 @@ static struct tracing_batch delete_traced(struct fixture *f, unsigned int i)
 }
 
 /*
- * While page tables of a nested guest are shadowed, KVM's hook drops mappings:
- * shadow pages of a deleted memslot must not outlive it.
+ * While page tables of a nested guest are shadowed, the batch must leave
+ * the mappings to KVM's hook: shadow pages of a deleted memslot must not
+ * outlive it.
  */
 static void leaves_shadow_pages_to_kvm(const void *mode)
 {
@@ -475,7 +485,10 @@ static void leaves_shadow_pages_to_kvm(const void *mode)
 	fixture_destroy(&f);
 }
 
-/* Have KVM know of a device that is assigned to the VM. Return: to be closed. */
+/*
+ * Assign a device to the VM, as KVM sees it. Return: a descriptor, to be
+ * closed.
+ */
 static int assign(const struct fixture *f)
 {
 	struct kvm_create_device device = {.type = KVM_DEV_TYPE_VFIO};
@@ -492,7 +505,7 @@ static int assign(const struct fixture *f)
 	return (int)device.fd;
 }
 
-/* Delete a memslot, and return what the batch says of the mappings. */
+/* Delete a memslot. Return: the batch's report about mappings. */
 static uint32_t delete_one(struct fixture *f, unsigned int i)
 {
 	batch_delete(&f->batch, FIRST_ID + i);
@@ -501,8 +514,8 @@ static uint32_t delete_one(struct fixture *f, unsigned int i)
 }
 
 /*
- * A batch that asks is not heard as long as the VM has an assigned device; what
- * KVM does by itself it does with one, too.
+ * The batch's request is ignored as long as the VM has an assigned device.
+ * KVM's own behaviour without the quirk does not depend on a device.
  */
 static void devices_are_left_to_kvm(const void *mode)
 {
@@ -526,7 +539,10 @@ static void devices_are_left_to_kvm(const void *mode)
 	probe_module_unload();
 }
 
-/* Before 6.5 KVM's hook is what tells page trackers: it is called for each. */
+/*
+ * Before 6.5 KVM's hook notifies page trackers, so it is called for each
+ * delete.
+ */
 static void trackers_are_told(const void *mode)
 {
 	struct fixture f;
@@ -542,12 +558,12 @@ static void trackers_are_told(const void *mode)
 	fd = probe_watch(&f.vm);
 	r = probe_track(fd);
 	if (r == -EOPNOTSUPP)
-		tap_skip("this KVM has no page trackers of others");
+		tap_skip("this KVM has no external page trackers");
 	ASSERT_OK(r);
 	by_kvm = kernel_is_at_least(6, 5) ? zapped(&f) : KVM_VMEM_ZAPPED_BY_KVM;
 	EXPECT_EQ(delete_one(&f, 0), by_kvm);
 	close(fd);
-	/* There are page tables again. */
+	/* The guest's read creates page tables again. */
 	ASSERT_EQ(guest_read(&f.vcpu, BASE_GPA + offset_of(1), &value),
 		  GUEST_MEMORY);
 	EXPECT_EQ(delete_one(&f, 1), zapped(&f));
@@ -555,7 +571,7 @@ static void trackers_are_told(const void *mode)
 	probe_module_unload();
 }
 
-/* What netlink tells of the region. */
+/* The region's state as netlink reports it. */
 static struct vmem_nl_region state_of(struct region *r)
 {
 	struct vmem_nl_region state;
@@ -565,7 +581,7 @@ static struct vmem_nl_region state_of(struct region *r)
 	return state;
 }
 
-/* The guest touches blocks of the region, and faults so often. */
+/* The guest reads blocks of the region: at least @wanted faults, or none. */
 static void expect_block_faults(struct region *r, unsigned int first,
 				unsigned int nr, uint64_t wanted)
 {
@@ -582,7 +598,10 @@ static void expect_block_faults(struct region *r, unsigned int first,
 		EXPECT_EQ(faults, 0);
 }
 
-/* A region that was made so unplugs, and the rest of the guest feels nothing. */
+/*
+ * A region with the flag unplugs blocks without faults in the rest of the
+ * guest.
+ */
 static void regions_keep_the_rest(const void *mode)
 {
 	const bool asks = mode == &asked, keeps = asks && tdp_mmu();
@@ -610,7 +629,7 @@ static void regions_keep_the_rest(const void *mode)
 	EXPECT_EQ(state.zaps_by_kvm, !keeps);
 	EXPECT_AS_MODEL(&r);
 
-	/* No memslot goes. */
+	/* No memslot is deleted. */
 	ASSERT_OK(region_unplug(&r, half, 1));
 	expect_block_faults(&r, half + 1, 1, 0);
 	ASSERT_OK(region_unplug_all(&r));
@@ -620,7 +639,7 @@ static void regions_keep_the_rest(const void *mode)
 	EXPECT_AS_MODEL(&r);
 }
 
-/* Emulated machines take their time where KVM does without the TDP MMU. */
+/* Emulated machines are slow where KVM has no TDP MMU. */
 #define TIMEOUT_S 300
 
 #define CASE(text, fn, mode)                             \
@@ -636,28 +655,28 @@ static void regions_keep_the_rest(const void *mode)
 int main(void)
 {
 	static const struct tap_case cases[] = {
-		CASES("a batch of one drops the mappings of what it deletes only",
+		CASES("a delete drops only the mappings of its memslot",
 		      drops_mappings_of_one),
-		CASES("a batch drops the mappings of what it deletes only",
+		CASES("a batch drops only the mappings of the memslots it deletes",
 		      drops_mappings_of_many),
-		CASE("a batch that does not ask leaves it to KVM",
+		CASE("a batch without the flag drops mappings as KVM does",
 		     drops_mappings_of_one, not_asked),
 		CASES("flushes do not grow with the deletes of a batch",
 		      flushes_for_all_of_them),
-		CASES("nothing stays mapped of a large memslot",
+		CASES("a large memslot is unmapped completely",
 		      leaves_nothing_of_a_large_memslot),
-		CASES("mappings of 2 MiB go with their memslot, and no others",
+		CASES("mappings of 2 MiB are dropped with their memslot, and no others",
 		      drops_huge_mappings),
 		CASES("mappings of the other address space stay",
 		      drops_mappings_of_its_address_space),
-		CASES("shadow pages of nested guests are left to KVM",
+		CASES("with shadow pages of a nested guest KVM's hook drops mappings",
 		      leaves_shadow_pages_to_kvm),
-		CASES("a VM with an assigned device is left to KVM",
+		CASES("with an assigned device KVM's hook drops mappings",
 		      devices_are_left_to_kvm),
-		CASES("page trackers are told", trackers_are_told),
-		CASE("a region that asks keeps the rest of the guest mapped",
+		CASES("page trackers are notified", trackers_are_told),
+		CASE("a region with the flag keeps the rest of the guest mapped",
 		     regions_keep_the_rest, asked),
-		CASE("a region that does not ask leaves it to KVM",
+		CASE("a region without the flag drops mappings as KVM does",
 		     regions_keep_the_rest, not_asked),
 	};
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What differs between the kernels that the probe is built for. */
+/* Differences between the kernel versions that the probe is built for. */
 #ifndef PROBE_COMPAT_H
 #define PROBE_COMPAT_H
 
@@ -8,13 +8,15 @@
 #include <linux/version.h>
 #include <asm/kvm_page_track.h>
 
-/* Functions that are found by name are called as if these were they. */
+/*
+ * Types of functions that are found by name and called through a static call.
+ */
 struct mem_cgroup *probe_memcg_type(void *addr);
 unsigned long probe_lookup_type(const char *name);
 
 void probe_return(void);
 
-/* In 6.1 KVM's hook for commits counts by itself, if there is PML. */
+/* In 6.1, KVM's commit hook maintains the count itself, and only with PML. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
 #define dirty_logging_count(kvm) ((kvm)->arch.cpu_dirty_logging_count)
 #else
@@ -43,7 +45,7 @@ static inline u32 nr_as_of(struct kvm *kvm)
 #define used_mmu_pages(kvm) ((kvm)->stat.mmu_shadow_pages)
 #endif
 
-/* Entries of the CPU's own dirty log; until 6.15 they are the same for all. */
+/* Size of the CPU's dirty log. Until 6.15 all VMs share one variable. */
 static inline int *probe_cpu_dirty_log_size(struct kvm *kvm, unsigned long ops)
 {
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 16, 0)
@@ -53,7 +55,7 @@ static inline int *probe_cpu_dirty_log_size(struct kvm *kvm, unsigned long ops)
 #endif
 }
 
-/* Called of a memslot that goes, in the VM of a tracker. */
+/* Called for each deleted memslot in a VM with a page tracker. */
 void probe_tracked(struct kvm_page_track_notifier_node *node, gfn_t gfn,
 		   u64 pages);
 
@@ -64,7 +66,7 @@ static void probe_track_slot(struct kvm *kvm, struct kvm_memory_slot *slot,
 	probe_tracked(node, slot->base_gfn, slot->npages);
 }
 
-/* KVM calls it without a look. */
+/* KVM calls this callback without a NULL check. */
 static void probe_track_write(struct kvm_vcpu *vcpu, gpa_t gpa, const u8 *new,
 			      int bytes,
 			      struct kvm_page_track_notifier_node *node)
@@ -116,7 +118,7 @@ static void probe_unregister_tracker(struct kvm *kvm,
 #endif
 }
 
-/* Up to 6.12 KVM's count of the devices that are assigned to a VM matters. */
+/* Up to 6.12 KVM counts the devices assigned to a VM and acts on the count. */
 static int probe_start_assignment(struct kvm *kvm)
 {
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)

@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Shows tests what changes of memslots make KVM do, and what KVM then keeps of
- * them. For tests only: it is never installed, and it can break VMs.
+ * Records the actions of KVM when memslots change, and shows the state that KVM
+ * then keeps of them. For tests only: the module is never installed, and it can
+ * break VMs.
  *
- * Kprobes on KVM's functions record calls that concern a VM which a descriptor
- * of /dev/memslot-probe watches, made by the thread that watches. The functions
+ * Kprobes on KVM's functions record the calls for a VM that a descriptor of
+ * /dev/memslot-probe watches, if the watching thread makes them. The functions
  * are those that virt/kvm/kvm_main.c and arch/x86/kvm call while a memslot is
- * created, deleted or has its flags changed; see the table in probes[]. Each of
- * them is called from another file than it is in, so the compiler cannot have
- * inlined it. A kernel that lacks one of them is refused, as a test that does
- * not see something would pass.
+ * created, deleted or has its flags changed; probes[] lists them. Each of them
+ * is called from another file than its own, so the compiler cannot have inlined
+ * it. The module refuses to load if the kernel lacks one of them: a test that
+ * misses some events would pass.
  *
- * Memslots are read under slots_lock and slots_arch_lock. What a handler reads
- * of them belongs to the thread that it interrupts, which holds slots_lock.
+ * Memslots are read under slots_lock and slots_arch_lock. A kprobe's handler
+ * reads them in the thread that it interrupts, which holds slots_lock.
  *
- * watches_lock protects the list of descriptors and the events of each; the
- * handlers take it with interrupts off.
+ * watches_lock protects the list of descriptors and the events of each.
+ * Handlers take it with interrupts off.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -42,22 +43,22 @@
 #include "compat.h"
 #include "memslot_probe.h"
 
-/* PML_ENTITY_NUM of Intel. */
+/* Intel's PML_ENTITY_NUM. */
 #define PML_ENTRIES 512
 
 /**
  * struct watch - an open descriptor
  * @link: in watches
- * @kvm: the VM, with a reference; NULL until it is watched
- * @task: whose calls are recorded; compared only
- * @events: what was recorded
- * @nr: how many
- * @lost: how many did not fit
- * @fail: which prepare hook is to fail; no error: none
+ * @kvm: the watched VM, with a reference; NULL before PROBE_WATCH
+ * @task: the thread whose calls are recorded; only compared
+ * @events: recorded events
+ * @nr: number of @events
+ * @lost: number of events that did not fit
+ * @fail: the prepare hook to fail; its @error is 0 if none
  * @tracker: a page tracker
- * @tracks: it is registered
- * @assigned: KVM counts a device that is not there
- * @pml: the VM believes in PML
+ * @tracks: @tracker is registered
+ * @assigned: KVM counts an assigned device on behalf of this descriptor
+ * @pml: KVM assumes PML for the VM
  */
 struct watch {
 	struct list_head link;
@@ -76,7 +77,7 @@ struct watch {
 static LIST_HEAD(watches);
 static DEFINE_RAW_SPINLOCK(watches_lock);
 
-/* Descriptors that pretend that there is PML, and what is true. */
+/* Descriptors that pretend PML, and the log size before the first of them. */
 static unsigned int nr_pml;
 static int real_log_size;
 
@@ -149,7 +150,7 @@ static void record_change(struct pt_regs *regs, enum probe_kind kind)
 	record(kvm, &event);
 }
 
-/* Is this the prepare hook that is to fail? */
+/* The error for this prepare hook to fail with, 0 for none. */
 static int take_failure(const struct kvm *kvm, u32 change)
 {
 	unsigned long flags;
@@ -170,7 +171,7 @@ static int take_failure(const struct kvm *kvm, u32 change)
 	return error;
 }
 
-/* Where a hook goes instead that is to fail: it returns what is in ax. */
+/* Replaces a prepare hook that fails: returns the error, which is in ax. */
 asm(".pushsection .text\n"
 	".type probe_return, @function\n"
 	"probe_return:\n"
@@ -291,7 +292,7 @@ static int on_recover(struct kprobe *kp, struct pt_regs *regs)
 	return 0;
 }
 
-/* Not seen where KVM calls it from its own file: it may be inlined there. */
+/* Calls within KVM's own file are not seen: they may be inlined there. */
 static int on_unmap(struct kprobe *kp, struct pt_regs *regs)
 {
 	const struct kvm_gfn_range *range = (const void *)regs->si;
@@ -327,9 +328,7 @@ static int on_grace(struct kprobe *kp, struct pt_regs *regs)
 	return 0;
 }
 
-/*
- * @names: of the function, the newest first; the first one there is counts
- */
+/* @names: names of the function, newest first; the first that exists is used */
 static struct {
 	const char *names[2];
 	kprobe_pre_handler_t handler;
@@ -415,7 +414,7 @@ void probe_tracked(struct kvm_page_track_notifier_node *node, gfn_t gfn,
 
 DEFINE_STATIC_CALL_NULL(probe_lookup, probe_lookup_type);
 
-/* Find kallsyms_lookup_name() as kmod/symbols.c explains. */
+/* Find kallsyms_lookup_name() as kmod/symbols.c does. */
 static int find_lookup(void)
 {
 	struct kprobe kp = { .symbol_name = "kallsyms_lookup_name" };
@@ -438,7 +437,7 @@ static int find_lookup(void)
 	return 0;
 }
 
-/* KVM exports it to nobody else any more in 7.x. */
+/* KVM of 7.x exports kvm_x86_ops only to its vendor modules. */
 static unsigned long kvm_x86_ops_addr;
 
 static int find_kvm_x86_ops(void)
@@ -449,8 +448,8 @@ static int find_kvm_x86_ops(void)
 
 #ifdef CONFIG_MEMCG
 /*
- * mem_cgroup_from_virt(), as 7.x has it; before, there is one of another name
- * that knows slab objects and other pages, too.
+ * mem_cgroup_from_virt() of 7.x. Earlier kernels have a function of another
+ * name, which also handles slab objects and other pages.
  */
 DEFINE_STATIC_CALL_NULL(probe_memcg_of, probe_memcg_type);
 
@@ -548,8 +547,8 @@ static void describe_arrays(const struct kvm_memory_slot *slot,
 }
 
 /*
- * Are these links, colours and numbers of black nodes those of a red-black
- * tree? Return: the number of black nodes of each path, 0 if not.
+ * Check the links, colours and black heights of a red-black tree.
+ * Return: the number of black nodes on each path, 0 if they are wrong.
  */
 static unsigned int black_height(const struct rb_node *node,
 				 const struct rb_node *parent)
@@ -580,7 +579,7 @@ static bool is_rb_tree(const struct rb_root *root)
 #define hva_entry(node, idx) \
 	container_of(node, struct kvm_memory_slot, hva_node[idx].rb)
 
-/* The greatest end of an interval below and at a node. */
+/* The greatest interval end at and below a node. */
 static unsigned long greatest_last(const struct rb_node *rb)
 {
 	const struct interval_tree_node *node =
@@ -594,7 +593,10 @@ static unsigned long greatest_last(const struct rb_node *rb)
 	return last;
 }
 
-/* Number the memslots by their place in the tree. Return: how many. */
+/*
+ * Check the tree, and find the position of @slot in it.
+ * Return: number of memslots in the tree.
+ */
 static u32 walk_hva_tree(const struct kvm_memslots *slots, u32 *bad,
 			 const struct kvm_memory_slot *slot, u32 *rank)
 {
@@ -809,7 +811,9 @@ static int ioctl_read(struct watch *w, void __user *arg)
 
 	if (copy_from_user(&read, arg, sizeof(read)))
 		return -EFAULT;
-	/* Nobody adds to it but the thread that is here. */
+	/*
+	 * Events are added only by this thread, so w->nr does not change here.
+	 */
 	read.nr = w->nr;
 	read.lost = w->lost;
 	if (copy_to_user(u64_to_user_ptr(read.events), w->events,
@@ -839,8 +843,8 @@ static int ioctl_fail(struct watch *w, void __user *arg)
 }
 
 /*
- * Where the size of the CPU's log is one for all VMs, it becomes again what it
- * was when the last descriptor is closed that has pretended.
+ * Until 6.15 all VMs share the size of the CPU's log. The last descriptor that
+ * pretends PML restores the size when it is closed.
  */
 static int ioctl_pml(struct watch *w)
 {
@@ -884,7 +888,7 @@ static int ioctl_watch(struct watch *w, void __user *arg)
 	if (!file)
 		return -EBADF;
 	kvm = file->private_data;
-	/* As kvm.ko's file_is_kvm() does it, near enough. */
+	/* A sufficient approximation of kvm.ko's file_is_kvm(). */
 	if (strcmp(file->f_path.dentry->d_name.name, "kvm-vm"))
 		r = -EINVAL;
 	else if (w->kvm)

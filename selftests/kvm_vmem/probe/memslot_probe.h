@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What memslot_probe.ko and a test say to each other.
+ * Interface between memslot_probe.ko and the tests.
  *
- * Each descriptor of /dev/memslot-probe watches one VM: it records what the
- * thread that began to watch makes KVM do there, and shows what KVM keeps of
- * the VM's memslots.
+ * Each descriptor of /dev/memslot-probe watches one VM for one thread. It
+ * records the actions of KVM on that VM in that thread, and reads the state
+ * that KVM keeps of the VM's memslots.
  */
 #ifndef MEMSLOT_PROBE_H
 #define MEMSLOT_PROBE_H
@@ -12,14 +12,14 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-/* Address spaces of a VM, and sets of memslots of each. */
+/* x86: address spaces of a VM, and sets of memslots in each. */
 #define PROBE_NR_AS   2
 #define PROBE_NR_SETS 2
 
-/* Events that a descriptor holds until they are read; the rest is counted. */
+/* Events that a descriptor buffers. Further events are only counted. */
 #define PROBE_MAX_EVENTS 16384
 
-/* What KVM was made to do. The first group are its hooks for memslots. */
+/* Actions of KVM that are recorded. The first group are the memslot hooks. */
 enum probe_kind {
 	PROBE_PREPARE,
 	PROBE_COMMIT,
@@ -28,22 +28,22 @@ enum probe_kind {
 	PROBE_UPDATED, /* @a: the generation */
 	PROBE_FREE,
 	PROBE_LAST_HOOK = PROBE_FREE,
-	PROBE_REQUEST, /* to all vCPUs; @a: which, @b: it switches PML */
+	PROBE_REQUEST, /* to all vCPUs; @a: request, @b: it switches PML */
 	PROBE_FLUSH, /* of the TLBs */
 	PROBE_FLUSH_MEMSLOT,
-	PROBE_KICK, /* @a: the vCPU's number */
-	PROBE_MMU_PAGES, /* @a: the limit asked for */
+	PROBE_KICK, /* @a: the vCPU's index */
+	PROBE_MMU_PAGES, /* @a: the requested limit */
 	PROBE_WRITE_PROTECT, /* @a: the level */
 	PROBE_CLEAR_DIRTY,
 	PROBE_SPLIT, /* @a: the level */
-	PROBE_RECOVER, /* huge pages */
+	PROBE_RECOVER, /* of huge pages */
 	PROBE_TRACKER, /* a page tracker is called; @a: gfn, @b: pages */
 	PROBE_GRACE, /* a grace period of kvm->srcu */
-	PROBE_UNMAP, /* of guest addresses; @a: gfn, @b: pages */
+	PROBE_UNMAP, /* of guest pages; @a: gfn, @b: pages */
 	PROBE_NR_KINDS,
 };
 
-/* KVM's enum kvm_mr_change, in its order. */
+/* Values and order of KVM's enum kvm_mr_change. */
 enum probe_change {
 	PROBE_CREATE,
 	PROBE_DELETE,
@@ -54,14 +54,16 @@ enum probe_change {
 #define PROBE_NO_SLOT 0xffffffffU
 
 /**
- * struct probe_event - one thing that KVM was made to do
+ * struct probe_event - one recorded action of KVM
  * @kind: enum probe_kind
- * @slot: memslot, as the uapi numbers it, or PROBE_NO_SLOT
+ * @slot: memslot number as in the uapi, or PROBE_NO_SLOT
  * @change: enum probe_change, for PREPARE and COMMIT
- * @old_flags, @new_flags: for PREPARE and COMMIT, 0 without such a memslot
- * @dirty_logging: COMMIT: count of memslots that log, as the hook finds it
- * @pages: COMMIT: pages of all memslots, as the hook finds it
- * @a, @b: see the kinds
+ * @old_flags: for PREPARE and COMMIT; 0 without an old memslot
+ * @new_flags: for PREPARE and COMMIT; 0 without a new memslot
+ * @dirty_logging: COMMIT: number of memslots with dirty logging at the hook
+ * @pages: COMMIT: pages of all memslots at the hook
+ * @a: see enum probe_kind
+ * @b: see enum probe_kind
  */
 struct probe_event {
 	__u32 kind;
@@ -76,11 +78,11 @@ struct probe_event {
 };
 
 /**
- * struct probe_read - take the events
- * @events: in: where to
- * @capacity: in: how many fit
- * @nr: out: how many there were
- * @lost: out: events that were not held
+ * struct probe_read - read and clear the recorded events
+ * @events: in: address of an array of struct probe_event
+ * @capacity: in: length of that array
+ * @nr: out: number of recorded events, may exceed @capacity
+ * @lost: out: number of events that did not fit in the buffer
  */
 struct probe_read {
 	__u64 events;
@@ -91,10 +93,10 @@ struct probe_read {
 };
 
 /**
- * struct probe_fail - make one of KVM's prepare hooks fail, once
- * @change: of this enum probe_change
- * @skip: so many of them succeed before
- * @error: errno; 0: none fails after all
+ * struct probe_fail - make one prepare hook of KVM fail once
+ * @change: fail a hook for this enum probe_change
+ * @skip: number of such hooks that succeed first
+ * @error: errno to fail with; 0 cancels an earlier request
  */
 struct probe_fail {
 	__u32 change;
@@ -104,7 +106,7 @@ struct probe_fail {
 };
 
 /**
- * struct probe_look - look a gfn up as KVM does, which fills the set's cache
+ * struct probe_look - look up a gfn as KVM does, which fills the set's cache
  */
 struct probe_look {
 	__u64 gfn;
@@ -113,13 +115,13 @@ struct probe_look {
 };
 
 /**
- * struct probe_vm - what KVM keeps of a VM
+ * struct probe_vm - state that KVM keeps of a VM
  * @nr_memslot_pages: pages of all memslots
  * @max_mmu_pages: limit of shadow pages
  * @used_mmu_pages: shadow pages
- * @dirty_logging: memslots that log
+ * @dirty_logging: memslots with dirty logging
  * @nr_as: address spaces
- * @generation: of each active set
+ * @generation: generation of each address space's active set
  */
 struct probe_vm {
 	__u64 nr_memslot_pages;
@@ -130,7 +132,7 @@ struct probe_vm {
 	__u64 generation[PROBE_NR_AS];
 };
 
-/* Memory that belongs to a memslot. */
+/* Allocations that belong to a memslot. */
 enum probe_array {
 	PROBE_STRUCT,
 	PROBE_BITMAP,
@@ -145,9 +147,9 @@ enum probe_array {
 
 /**
  * struct probe_memory - one allocation
- * @bytes: its size, 0: there is none
- * @cgroup: the inode of the memory cgroup it is charged to, 0: to none
- * @hash: of its contents; 0 of those with pointers
+ * @bytes: its size, 0: not allocated
+ * @cgroup: inode of the memory cgroup that is charged for it, 0: none
+ * @hash: hash of the contents; 0 if they contain pointers
  */
 struct probe_memory {
 	__u64 bytes;
@@ -157,16 +159,19 @@ struct probe_memory {
 };
 
 /**
- * struct probe_slot - a memslot in a set, and its place there
- * @slot: as the uapi numbers it
- * @flags: with KVM's own
- * @base_gfn, @npages, @hva: what they are in the memslot
- * @hva_start, @hva_last: its interval in the tree of host addresses
- * @hva_rank: its place in that tree, from the left
- * @hash_bucket: where in the hash of ids it is
- * @hash_rank: and after how many in that chain
- * @other: the other set has the same memslot: the very one
- * @memory: its memory
+ * struct probe_slot - a memslot in a set, and its position there
+ * @slot: number as in the uapi
+ * @flags: including KVM's internal flags
+ * @base_gfn: first gfn
+ * @npages: number of pages
+ * @hva: host address of the first page
+ * @hva_start: first host address of its interval in the tree of host addresses
+ * @hva_last: last host address of that interval
+ * @hva_rank: its position in that tree, in order
+ * @hash_bucket: its bucket in the hash of ids
+ * @hash_rank: its position in that bucket's chain
+ * @other: the other set contains the same struct kvm_memory_slot
+ * @memory: its allocations
  */
 struct probe_slot {
 	__u32 slot;
@@ -183,24 +188,24 @@ struct probe_slot {
 	struct probe_memory memory[PROBE_NR_ARRAYS];
 };
 
-/* What may be wrong with a set. */
+/* Inconsistencies that a set may have. */
 #define PROBE_BAD_GFN_TREE  (1U << 0) /* order, colours, links */
-#define PROBE_BAD_HVA_TREE  (1U << 1) /* that, the ends below, the leftmost */
+#define PROBE_BAD_HVA_TREE  (1U << 1) /* the same, subtree ends, leftmost */
 #define PROBE_BAD_HASH	    (1U << 2) /* chains, links */
-#define PROBE_BAD_COUNT	    (1U << 3) /* they do not hold the same memslots */
-#define PROBE_BAD_LAST_USED (1U << 4) /* the cache shows what is not there */
-#define PROBE_BAD_INDEX	    (1U << 5) /* node_idx is not the set's number */
+#define PROBE_BAD_COUNT	    (1U << 3) /* trees and hash differ in size */
+#define PROBE_BAD_LAST_USED (1U << 4) /* cache holds another memslot */
+#define PROBE_BAD_INDEX	    (1U << 5) /* node_idx is not the set's index */
 
 /**
  * struct probe_set - the memslots of a set, in the order of its tree of gfns
- * @slots: in: where to
- * @capacity: in: how many fit
+ * @slots: in: address of an array of struct probe_slot
+ * @capacity: in: length of that array
  * @as: in: the address space
- * @inactive: in: 0: the active set, 1: the other
- * @nr: out: how many there are
+ * @inactive: in: 0: the active set, 1: the other one
+ * @nr: out: number of memslots
  * @bad: out: PROBE_BAD_*
- * @last_used: out: the memslot in the cache of the set, or PROBE_NO_SLOT
- * @generation: out
+ * @last_used: out: the memslot in the set's cache, or PROBE_NO_SLOT
+ * @generation: out: the set's generation
  */
 struct probe_set {
 	__u64 slots;
@@ -213,20 +218,20 @@ struct probe_set {
 	__u64 generation;
 };
 
-/* Watch the VM of a descriptor, as this thread uses it. Once. */
+/* Watch the VM of a descriptor for the calling thread. Once per descriptor. */
 #define PROBE_WATCH _IOW('v', 0xc0, int)
 #define PROBE_READ  _IOWR('v', 0xc1, struct probe_read)
 #define PROBE_FAIL  _IOW('v', 0xc2, struct probe_fail)
 #define PROBE_LOOK  _IOW('v', 0xc3, struct probe_look)
 #define PROBE_VM    _IOR('v', 0xc4, struct probe_vm)
 #define PROBE_SET   _IOWR('v', 0xc5, struct probe_set)
-/* Let KVM believe that the CPU logs dirty pages. Not with vCPUs that run. */
+/* Make KVM assume that the CPU logs dirty pages. Not with running vCPUs. */
 #define PROBE_PML _IO('v', 0xc6)
 /* Register a page tracker. EOPNOTSUPP if the kernel has none. */
 #define PROBE_TRACK _IO('v', 0xc7)
 /*
- * Let KVM believe that a device is assigned. EOPNOTSUPP where its count of them
- * does not matter.
+ * Make KVM assume that a device is assigned. EOPNOTSUPP if this KVM does not
+ * use the count of assigned devices.
  */
 #define PROBE_ASSIGN _IO('v', 0xc8)
 
