@@ -13,7 +13,7 @@
 
 #define FLOOR_FILE "/sys/kernel/debug/memslot_floor"
 
-/* Bytes of a request: a count and a size of each array. */
+/* Length of a request: a count, and the size of each array. */
 #define LINE_LEN 128
 
 /** floor_available() - Is the module loaded? */
@@ -33,11 +33,12 @@ static ssize_t add_arrays(char *line, ssize_t len, const uint64_t *bytes,
 }
 
 /**
- * floor_measure() - Allocate and free the metadata of memslots, one after the
- * other.
- * @nr: how many
- * @slot_gpa: where the first is
+ * floor_measure() - allocate and free the metadata of memslots in sequence
+ * @nr: number of memslots
+ * @slot_gpa: guest address of the first
  * @slot_size: bytes of each
+ * @alloc_ns: set to the time of all allocations
+ * @free_ns: set to the time of all frees
  */
 void floor_measure(uint32_t nr, uint64_t slot_gpa, uint64_t slot_size,
 		   uint64_t *alloc_ns, uint64_t *free_ns)
@@ -48,7 +49,7 @@ void floor_measure(uint32_t nr, uint64_t slot_gpa, uint64_t slot_size,
 	int fd;
 
 	metadata_arrays(&arrays, slot_gpa, slot_size, false, false);
-	/* In the order in which KVM allocates them. */
+	/* In the order of KVM's allocations. */
 	len = snprintf(line, sizeof(line), "%" PRIu32, nr);
 	len = add_arrays(line, len, arrays.rmap, ARRAY_SIZE(arrays.rmap));
 	len = add_arrays(line, len, arrays.lpage_info,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The time it takes to do nothing but allocate and free the metadata of
- * memslots, as floor/memslot_floor.c measures it.
+ * The time to only allocate and free the metadata of memslots, as measured by
+ * floor/memslot_floor.c.
  */
 #ifndef SELFTESTS_FLOOR_H
 #define SELFTESTS_FLOOR_H

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What changes of memslots cost a guest, as a table: for plug, dirty log on,
- * dirty log off and unplug of N memslots, by KVM's own calls and by batches.
+ * Cost of memslot changes for a guest, as a table: plug, dirty log on, dirty
+ * log off and unplug of N memslots, with KVM's own calls and with batches.
  *
  * Counts come from a VM whose vCPU runs only when the bench asks it to, so that
  * each count has one cause:
@@ -9,14 +9,14 @@
  *   grace	grace periods that the caller waits for
  *   zap-alls	times that KVM drops all mappings of the VM
  *   flushes	TLB flushes that are sent to the VM's vCPUs
- *   refaults	page faults of the guest on memory that the step does not concern,
- *		out of KEPT pages that were mapped before. The vCPU's own pages
- *		(code, page tables) are among them
+ *   refaults	page faults of the guest on memory that the step leaves alone,
+ *		for KEPT pages that were mapped before. Faults on the vCPU's own
+ *		pages (code, page tables) are included
  *
- * Times come from a VM with a second vCPU, which runs all the time: how long the
- * step takes, the longest pause of that vCPU, and how much of the step it did not
- * run. They are medians of some rounds. An emulated machine's times are good for
- * ratios within one run only.
+ * Times come from a VM with a second vCPU, which always runs: the duration of
+ * the step, the longest pause of that vCPU, and the part of the step during
+ * which it did not run. They are medians of several rounds. On an emulated
+ * machine, only the ratios within one run are meaningful.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -38,17 +38,17 @@
 #include "vcpu.h"
 
 #define BENCH_GPA GIB(4)
-/* Id of the first memslot of the bench; the boot memslot has a lower one. */
+/* Id of the first measured memslot. The boot memslot has a lower id. */
 #define FIRST_ID  1U
 #define SLOT_SIZE MIB(2)
 
 /* Memslots that stay, each with one page mapped. */
 #define KEPT 64U
 
-/* Rounds of a timed step; one round comes before, unmeasured. */
+/* Rounds of a timed step. One round before is not measured. */
 #define ROUNDS 5U
 
-/* The pace of an undisturbed vCPU is taken over so many rounds of its loop. */
+/* Rounds of its loop to measure an undisturbed vCPU's pace. */
 #define PACE_ROUNDS 1000U
 
 enum step {
@@ -68,10 +68,10 @@ static const char *const step_names[NR_STEPS] = {
 
 /**
  * struct way - a way of changing memslots
- * @name: as the table shows it
+ * @name: name in the table
  * @vm: flags of the VM
- * @batch: batches of the module, not calls of KVM
- * @flags: of the batches
+ * @batch: changes are made by batches, not by KVM's calls
+ * @flags: flags of the batches
  * @all_dirty: the VM has KVM_DIRTY_LOG_INITIALLY_SET
  */
 struct way {
@@ -97,13 +97,13 @@ static const struct way ways[] = {
 
 /**
  * struct bench - a VM, and the memslots that a way changes in it
- * @way: how
- * @nr: memslots that are changed; KEPT more follow them and stay
+ * @way: the way of changing memslots
+ * @nr: number of memslots that are changed; KEPT more follow and stay
  * @dev: /dev/kvm-vmem
  * @vm: the VM
- * @vcpu: reads a page when it is asked to
+ * @vcpu: a vCPU that reads pages on request
  * @spinner: a vCPU that always runs, if @running
- * @running: there is one
+ * @running: @spinner runs
  * @mem: memory of all memslots
  * @batch: entries of a step
  */
@@ -120,7 +120,11 @@ struct bench {
 };
 
 /**
- * struct counts - of one step
+ * struct counts - counts of one step
+ * @grace_periods: grace periods that the caller waits for
+ * @zaps: times that KVM drops all mappings of the VM
+ * @flushes: TLB flushes of the VM's vCPUs
+ * @refaults: page faults on memory that the step does not change
  */
 struct counts {
 	uint64_t grace_periods;
@@ -130,10 +134,10 @@ struct counts {
 };
 
 /**
- * struct times - of one step, a sample for each round
- * @ns: how long the step took
+ * struct times - times of one step, a sample for each round
+ * @ns: duration of the step
  * @pause_ns: longest pause of the running vCPU
- * @lost_ns: how much longer the rounds of its loop took than without the step
+ * @lost_ns: additional time of its loop's rounds due to the step
  */
 struct times {
 	struct samples ns;
@@ -146,7 +150,7 @@ static uint64_t slot_offset(uint32_t i)
 	return i * SLOT_SIZE;
 }
 
-/* Does the KVM of this machine offer the way? */
+/* Does this machine's KVM support the way? */
 static bool way_is_possible(const struct way *way)
 {
 	bool possible;
@@ -169,7 +173,7 @@ static void set_all_dirty(const struct vm *vm)
 	ASSERT_EQ(ioctl(vm->fd, KVM_ENABLE_CAP, &cap), 0);
 }
 
-/* One memslot of a step. */
+/* Change one memslot of a step. */
 static void change(struct bench *b, enum step step, uint32_t i)
 {
 	uint32_t flags = step == STEP_LOG_ON ? KVM_MEM_LOG_DIRTY_PAGES : 0;
@@ -194,7 +198,7 @@ static void run_step(struct bench *b, enum step step)
 	batch_reset(&b->batch);
 }
 
-/* The guest reads a page of each of some memslots. */
+/* The guest reads a page of each memslot in a range. */
 static void touch(struct bench *b, uint32_t first, uint32_t nr)
 {
 	uint64_t value;
@@ -248,7 +252,7 @@ static struct counts count_step(struct bench *b, enum step step)
 	uint64_t flushes, faults;
 	struct counts c;
 
-	/* Everything that stays is mapped, and what the step changes. */
+	/* Map the memslots that stay, and those that the step changes. */
 	touch(b, b->nr, KEPT);
 	if (step != STEP_PLUG)
 		touch(b, 0, b->nr);
@@ -271,7 +275,7 @@ static void time_step(struct bench *b, enum step step, struct times *t)
 
 	if (step != STEP_PLUG)
 		touch(b, 0, b->nr);
-	/* The pace of the vCPU when nothing disturbs it. */
+	/* The pace of the undisturbed vCPU. */
 	rounds = spinner_rounds(&b->spinner);
 	start = now_ns();
 	do
@@ -288,7 +292,7 @@ static void time_step(struct bench *b, enum step step, struct times *t)
 	if (!t)
 		return;
 	samples_add(&t->ns, ns);
-	/* A pause that the step began may end after it. */
+	/* A pause that began during the step may end after it. */
 	samples_add(&t->pause_ns, spinner_take_longest_ns(&b->spinner));
 	undisturbed_ns = (uint64_t)((double)rounds * (double)pace_ns /
 				    (double)pace_rounds);

@@ -1,25 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What batches of memslot changes cost, next to one call per memslot, which is
- * how every VMM does it.
+ * Cost of batches of memslot changes, compared with one call for each memslot,
+ * as VMMs make them.
  *
- * Both ways take turns in one run, in an order that is drawn anew for each
- * round, so that what else the machine does falls on both; what is worth
- * keeping is the ratio. What is measured:
+ * Both ways alternate within one run, in an order drawn at random for each
+ * round, so that other load on the machine affects both. The meaningful result
+ * is their ratio. Measured are:
  *
- *   count	grace periods and zaps of each step, told by the kernel's tracing
- *   time	nanoseconds of each step; in how long the batch's own parts took;
- *		and the floor: only to allocate and free the metadata
- *   guest	what a vCPU that touches memory feels of it: pauses, and rounds of
- *		its loop that it did not get to
+ *   count	grace periods and zaps of each step, by kernel tracepoints
+ *   time	nanoseconds of each step; the times of a batch's parts; and the
+ *	floor: the time to only allocate and free the metadata
+ *   guest	effects on a vCPU that accesses memory: pauses, and missed rounds
+ *	of its loop
  *
- * Caller and vCPU have a CPU each, and what takes a vCPU is measured twice, with
- * these two exchanged: KVM's call waits for a grace period, and how long that is
- * hangs on the CPUs that take part, a hundred microseconds or a whole tick. Left
- * to the scheduler, a run has the one or the other by chance.
+ * Caller and vCPU have a CPU each. Measurements with a vCPU are made twice,
+ * with these two CPUs exchanged: KVM's call waits for a grace period, whose
+ * length depends on the CPUs involved and is either a hundred microseconds or a
+ * tick. If the scheduler chose the CPUs, a run would have the one or the other
+ * at random.
  *
- * Writes one JSON object per line, with all rounds: what scripts/bench makes
- * its tables of.
+ * Writes one JSON object per line, with all rounds. scripts/bench makes its
+ * tables from them.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -42,47 +43,47 @@
 #include "tracing.h"
 #include "vm.h"
 
-/* Memslots of the bench begin here, those that only have to be there follow. */
+/* The measured memslots begin here. Memslots that are only present follow. */
 #define BENCH_GPA GIB(4)
-/* Id of the first; lower ones are the VM's own. */
+/* Id of the first measured memslot. Lower ids are the VM's own. */
 #define BENCH_FIRST_ID 1U
 
 /*
- * Rounds of a series: as many as fit the time, but no fewer than tell a spread;
- * those of some thousand memslots are means of many in themselves. One round
- * comes before, unmeasured.
+ * Rounds of a series: as many as fit the time, but enough to show a spread.
+ * Rounds of thousands of memslots are means in themselves, so fewer suffice.
+ * One round before is not measured.
  */
 #define MIN_ROUNDS	 5U
 #define MIN_ROUNDS_LARGE 3U
 #define LARGE		 4096U
 
-/* Batches are made so often to ask where their time went. */
+/* Number of batches to measure their parts. */
 #define PARTS_ROUNDS 5U
 
 /*
- * A round that takes longer than this is measured once, and none comes before:
- * where KVM's own calls wait for a running vCPU, 16384 of them take minutes, and
- * a mean of so many needs no second.
+ * A longer round is measured once, without a round before it. Where KVM's own
+ * calls wait for a running vCPU, 16384 of them take minutes, and their mean is
+ * precise enough.
  */
 #define LONG_ROUND_NS 30000000000ULL
 
-/* The number of memslots whose figures stand for all. */
+/* The number of memslots of the main figures. */
 #define TYPICAL 1024U
 
 /*
- * How long a vCPU is watched to know its pace when nothing disturbs it; again
- * until it has gone this many rounds, as a busy machine may not let it run.
+ * Time to measure an undisturbed vCPU's pace. It is extended until the vCPU has
+ * made this many rounds: on a busy machine it may not run.
  */
 #define UNDISTURBED_NS	   50000000U
 #define UNDISTURBED_ROUNDS 100U
 
-/* A vCPU that has not run for so long has ended. */
+/* A vCPU that has not run for this long has ended. */
 #define UNDISTURBED_LIMIT_NS 60000000000ULL
 
-/* Pauses are told by the longest and by this quantile. */
+/* Pauses are reported as their maximum and this quantile. */
 #define PAUSE_PER_MILLE 999
 
-/* What is measured. */
+/* The steps that are measured. */
 enum step {
 	PEER_CREATE,
 	PEER_DELETE,
@@ -98,7 +99,7 @@ static const char *const step_names[NR_STEPS] = {
 	"batch_delete",
 };
 
-/* Where the caller and a vCPU run. */
+/* The CPUs of the caller and of a vCPU. */
 enum placement {
 	CALLER_FIRST,
 	CALLER_LAST,
@@ -106,12 +107,12 @@ enum placement {
 };
 
 /**
- * struct options - of the command line
+ * struct options - command line options
  * @max: largest number of memslots
- * @seed: of the order in which both ways take turns
- * @series_ns: time that a series should take
- * @first_cpu: of those that this process may use
- * @last_cpu: of them
+ * @seed: seed of the order of both ways
+ * @series_ns: time for a series
+ * @first_cpu: first CPU that this process may use
+ * @last_cpu: last CPU that this process may use
  */
 struct options {
 	uint32_t max;
@@ -122,20 +123,20 @@ struct options {
 };
 
 /**
- * struct bench - what one series of rounds works on
+ * struct bench - state of a series of rounds
  * @vm: the VM
  * @dev: /dev/kvm-vmem
- * @hva: memory behind the memslots, reserved only
+ * @hva: address space behind the memslots, only reserved
  * @reserved: bytes at @hva
  * @slot_size: bytes of a memslot
- * @nr: memslots
- * @present: memslots of 2 MiB that are there already
- * @address_spaces: 1, or 2 for every other memslot in SMM's
- * @batch: entries for them
+ * @nr: number of measured memslots
+ * @present: number of memslots of 2 MiB that exist in addition
+ * @address_spaces: 1, or 2 to have every other memslot in SMM's
+ * @batch: entries of the memslots
  * @spinner: a running vCPU, if @running
- * @running: whether there is one
- * @caller_cpu: where memslots are changed
- * @vcpu_cpu: where @spinner runs
+ * @running: a vCPU runs
+ * @caller_cpu: CPU that changes the memslots
+ * @vcpu_cpu: CPU of @spinner
  */
 struct bench {
 	struct vm vm;
@@ -153,7 +154,7 @@ struct bench {
 	unsigned int vcpu_cpu;
 };
 
-/* What the rounds of a series have shown of a step. */
+/* Figures of a step in the rounds of a series. */
 struct step_samples {
 	struct samples ns;
 	struct samples judge_ns;
@@ -168,7 +169,7 @@ struct step_samples {
 	struct samples undisturbed_rounds;
 };
 
-/* xorshift64: nothing hangs on the draws but the order of the two ways. */
+/* xorshift64: only the order of the two ways depends on it. */
 static uint64_t draw(uint64_t *state)
 {
 	*state ^= *state << 13;
@@ -215,7 +216,7 @@ static void prepare_batch(struct bench *b, enum step step)
 	}
 }
 
-/* One step of a round, in nanoseconds. */
+/* Run one step. Return: nanoseconds. */
 static uint64_t run_step(struct bench *b, enum step step)
 {
 	uint64_t start;
@@ -248,7 +249,7 @@ static void create_present(struct bench *b)
 	ASSERT_OK(batch_apply(b->dev, &b->vm, &b->batch));
 }
 
-/* Where each is to run; calls are made from the first CPU unless said otherwise. */
+/* Set the CPUs. By default calls are made from the first CPU. */
 static void place(struct bench *b, const struct options *options,
 		  enum placement placement)
 {
@@ -287,7 +288,7 @@ static void bench_destroy(struct bench *b)
 	close(b->dev);
 }
 
-/* Does a CPU of this machine have addresses enough? Says so if not. */
+/* Does the CPU have enough guest addresses? Prints a record if not. */
 static bool fits(const struct bench *b)
 {
 	struct vm vm;
@@ -304,7 +305,7 @@ static bool fits(const struct bench *b)
 	return false;
 }
 
-/* A create and a delete, one way. */
+/* A create step and a delete step, one way. */
 static void run_way(struct bench *b, bool batch, struct step_samples *samples)
 {
 	for (int i = 0; i < 2; i++) {
@@ -317,8 +318,8 @@ static void run_way(struct bench *b, bool batch, struct step_samples *samples)
 }
 
 /*
- * What the module tells of some more batches: to tell takes time, and is no part
- * of what they are measured for.
+ * Measure the parts of a few more batches with the module's tracepoint. Tracing
+ * takes time, so the batches themselves are not measured here.
  */
 static void add_parts(struct bench *b, struct step_samples *samples)
 {
@@ -369,7 +370,7 @@ static void print_placement(const struct bench *b)
 		printf(",\"vcpu_cpu\":%u", b->vcpu_cpu);
 }
 
-/* Is there to be another round? */
+/* Is another round needed? */
 static bool another_round(const struct bench *b, const struct options *options,
 			  unsigned int done, uint64_t start)
 {
@@ -382,7 +383,7 @@ static bool another_round(const struct bench *b, const struct options *options,
 	return done < SAMPLES_MAX && ns < options->series_ns;
 }
 
-/* Each way once, in an order of chance. */
+/* Each way once, in random order. */
 static void run_round(struct bench *b, struct options *options,
 		      struct step_samples *samples)
 {
@@ -394,7 +395,7 @@ static void run_round(struct bench *b, struct options *options,
 
 static void measure(struct bench *b, struct options *options)
 {
-	/* Not for the stack. */
+	/* Too large for the stack. */
 	static struct step_samples samples[NR_STEPS];
 	static struct samples floor_alloc, floor_free;
 	bool with_floor = !b->running && floor_available();
@@ -450,10 +451,10 @@ static void measure(struct bench *b, struct options *options)
 	fflush(stdout);
 }
 
-/* One step as the vCPU sees it. */
+/* One step as seen by the vCPU. */
 static void feel_step(struct bench *b, enum step step, struct step_samples *s)
 {
-	/* Not for the stack. */
+	/* Too large for the stack. */
 	static struct spinner_state before, after;
 	const struct timespec undisturbed = {.tv_nsec = UNDISTURBED_NS};
 	uint64_t start, ns;
@@ -476,7 +477,7 @@ static void feel_step(struct bench *b, enum step step, struct step_samples *s)
 	start = now_ns();
 	spinner_read(&b->spinner, &before);
 	run_step(b, step);
-	/* With the pause that may reach beyond the step's end. */
+	/* Includes a pause that extends beyond the step's end. */
 	ns = spinner_take_longest_ns(&b->spinner);
 	spinner_read(&b->spinner, &after);
 	if (!s)
@@ -536,7 +537,7 @@ static void feel(struct bench *b, struct options *options)
 	fflush(stdout);
 }
 
-/* Grace periods and zaps of each step. */
+/* Count the grace periods and zaps of each step. */
 static void count(struct bench *b)
 {
 	bench_init(b);
@@ -605,7 +606,10 @@ static uint32_t typical(const struct options *options)
 	return options->max < TYPICAL ? options->max : TYPICAL;
 }
 
-/* 0 memslots are measured once more, beside those that they are compared to. */
+/*
+ * The case of 0 present memslots is measured again, close to the others in
+ * time.
+ */
 static void measure_present(struct options *options)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(presents); i++) {
@@ -637,7 +641,7 @@ static void feel_all(struct options *options)
 		}
 }
 
-/* A vCPU and who changes its memslots each need a CPU of their own. */
+/* A vCPU and the caller need a CPU each. */
 static void find_cpus(struct options *options)
 {
 	unsigned int nr = 0;
@@ -654,7 +658,7 @@ static void find_cpus(struct options *options)
 	ASSERT_GE(nr, 2);
 }
 
-/* What the kernel says of the module, "" if nothing. */
+/* An attribute of the module in sysfs, "" if missing. */
 static const char *module_says(const char *name, char *value, size_t size)
 {
 	char path[64];

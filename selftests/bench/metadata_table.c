@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What KVM holds for a virtio-mem region of 1 TiB: as one memslot, and as
- * memslots of some sizes of which only those with plugged memory exist. On a CPU
- * that reaches less than 2 TiB the region is half of what it reaches: KVM refuses
- * memslots beyond.
+ * KVM's metadata for a virtio-mem region of 1 TiB: as one memslot, and as
+ * memslots of several sizes of which only those with plugged memory exist. On a
+ * CPU with less than 2 TiB of guest addresses, the region has half of them: KVM
+ * refuses memslots beyond.
  *
- * Each figure is had in four ways: from a formula written down from KVM's
- * sources; from the module; from what the kernel's allocators say they have
- * given away more than before, of vmalloc memory and of the slab cache that
- * memslots come from; and from what the memory cgroup was charged. A small one is had of several VMs at once, so that
- * it stands out of what else the kernel does meanwhile.
+ * Each figure is determined in four ways: from a formula derived from KVM's
+ * sources; from the module; from the growth of the kernel's allocators, for
+ * vmalloc memory and the slab cache of memslots; and from the memory cgroup's
+ * charges. Small figures are measured with several VMs at once, so that they
+ * exceed other activity of the kernel.
  *
- * Writes one JSON object per line: what scripts/measure-metadata makes its table
- * of.
+ * Writes one JSON object per line. scripts/measure-metadata makes its table
+ * from them.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -37,33 +37,33 @@
 #define REGION_SIZE TIB(1)
 #define TABLE_ID    1U
 
-/* A memslot is from here. */
+/* The slab cache of struct kvm_memory_slot. */
 #define MEMSLOT_CACHE "kmalloc-cg-512"
 
-/* Figures are of so much memory at least, if that takes no more VMs. */
+/* A measurement covers at least this much memory, by up to MAX_COPIES VMs. */
 #define STANDS_OUT MIB(96)
 #define MAX_COPIES 64U
-/* Of those that do not, the median of so many. */
+/* Smaller ones are the median of this many measurements. */
 #define ROUNDS 3U
 
-/* Of this machine's free memory, so much may be taken. */
+/* Percentage of the machine's free memory that may be used. */
 #define MOST_PERCENT 80
 
 /*
- * The statistics of a memory cgroup lag behind: the kernel adds up what CPUs
- * have counted every two seconds. Looks are so far apart that an emulated machine
- * can skip what is between.
+ * Statistics of a memory cgroup lag: the kernel sums the CPUs' counters every
+ * two seconds. Reads are so far apart that an emulated machine can sleep in
+ * between.
  */
 #define CGROUP_WAIT_NS 10000000000ULL
 #define CGROUP_LOOK_NS 50000000L
-#define CGROUP_WITHIN  200 /* one part in so many */
+#define CGROUP_WITHIN  200 /* 1 / tolerated difference */
 
 /**
- * struct layout - a region and what is there of it
- * @populated: bytes with plugged memory, from the region's begin
- * @slot_size: bytes of a memslot; the region's: all are one
- * @smm: memslots in both address spaces
- * @dirty_log: they log
+ * struct layout - a region, and its populated part
+ * @populated: bytes with plugged memory, from the region's start
+ * @slot_size: bytes of a memslot; the region's size for a single memslot
+ * @smm: memslots exist in both address spaces
+ * @dirty_log: memslots have dirty logging
  */
 struct layout {
 	uint64_t populated;
@@ -73,10 +73,10 @@ struct layout {
 };
 
 /**
- * struct account - bytes, by who tells
- * @module: the module
- * @boot: the module, of the memslots that are there for the vCPU only
- * @kernel: vmalloc memory in use, and memslots' slab memory
+ * struct account - bytes of metadata, by source
+ * @module: reported by the module
+ * @boot: reported by the module for memslots that only serve the vCPU
+ * @kernel: vmalloc memory in use, and slab memory of memslots
  * @memcg: charged to the memory cgroup
  */
 struct account {
@@ -87,16 +87,16 @@ struct account {
 };
 
 /**
- * struct table - this run
+ * struct table - state of this run
  * @dev: /dev/kvm-vmem
- * @address_spaces: of a VM
- * @region: the region's size, and its address
- * @mem: so many bytes, never touched
+ * @address_spaces: number of address spaces of a VM
+ * @region: the region's size, and its guest address
+ * @mem: address space of that size, never accessed
  * @memcg: there is a memory cgroup
  * @vms: copies of the VM
- * @vcpus: one of each
- * @copies: how many
- * @nested: what a nested guest costs a VM that has boot memslots only
+ * @vcpus: a vCPU of each VM
+ * @copies: number of copies
+ * @nested: cost of a nested guest in a VM with boot memslots only
  */
 struct table {
 	int dev;
@@ -115,7 +115,7 @@ static uint64_t nr_slots(const struct layout *l)
 	return (l->populated + l->slot_size - 1) / l->slot_size;
 }
 
-/* What it costs by the formula, of one VM. */
+/* The cost for one VM according to the formula. */
 static struct vmem_nl_metadata predict(const struct table *t,
 				       const struct layout *l, bool nested)
 {
@@ -132,7 +132,7 @@ static struct vmem_nl_metadata predict(const struct table *t,
 	return m;
 }
 
-/* Add what the module tells of a VM's memslots. */
+/* Add the module's report of a VM's memslots. */
 static void ask_module(const struct table *t, unsigned int i,
 		       struct account *account)
 {
@@ -165,7 +165,7 @@ static void take_account(const struct table *t, struct account *account)
 				 cgroup_stat("slab_unreclaimable");
 }
 
-/* What is there more than before, for one VM, without its boot memslots. */
+/* The growth since @before for one VM, without its boot memslots. */
 static void subtract(const struct table *t, struct account *account,
 		     const struct account *before)
 {
@@ -183,8 +183,8 @@ static bool close_to(uint64_t a, uint64_t b)
 }
 
 /*
- * Take account of the change since @before, as soon as all of it is counted.
- * @own: what besides memslots' metadata is part of it, for one VM; or NULL
+ * Read the growth since @before, once the statistics are complete.
+ * @own: other memory that is part of it, for one VM; or NULL
  */
 static void take_change(const struct table *t, const struct account *before,
 			const struct account *own, struct account *account)
@@ -256,7 +256,7 @@ static void create_memslots(struct table *t, unsigned int i,
 	batch_free(&batch);
 }
 
-/* Return: whether they can have nested guests. */
+/* Create the VMs. Return: whether they can run nested guests. */
 static bool create_vms(struct table *t)
 {
 	bool nested = true;
@@ -276,7 +276,7 @@ static void destroy_vms(struct table *t)
 	}
 }
 
-/* So many VMs that the figure stands out, whatever else is in the machine. */
+/* Number of VMs so that the figure exceeds other activity. */
 static unsigned int nr_copies(uint64_t bytes)
 {
 	unsigned int copies = 1;
@@ -287,8 +287,8 @@ static unsigned int nr_copies(uint64_t bytes)
 }
 
 /*
- * Shadow page tables and what finds them are no metadata of memslots, but come
- * with the first nested guest, too.
+ * Shadow page tables and their lookup structures also begin with the first
+ * nested guest, but are no metadata of memslots.
  */
 static void measure_nested(struct table *t)
 {
@@ -304,7 +304,7 @@ static void measure_nested(struct table *t)
 	destroy_vms(t);
 }
 
-/* In new VMs. Return: false, saying why, if that cannot be. */
+/* Measure in new VMs. Return: false after a report, if this is impossible. */
 static bool take_cost(struct table *t, const struct layout *l, bool nested,
 		      struct account *cost)
 {
@@ -312,7 +312,7 @@ static bool take_cost(struct table *t, const struct layout *l, bool nested,
 	struct account before;
 
 	if (nested && !can_nest) {
-		print_left_out(l, "KVM runs no nested guests here");
+		print_left_out(l, "KVM cannot run nested guests here");
 		destroy_vms(t);
 		return false;
 	}
@@ -352,14 +352,14 @@ static void measure(struct table *t, const struct layout *l, bool nested)
 	print_row(t, l, nested, &costs[rounds / 2]);
 }
 
-/* Before and after a nested guest, in VMs of their own. */
+/* Before and after a nested guest, in separate VMs. */
 static void measure_both(struct table *t, const struct layout *l)
 {
 	measure(t, l, false);
 	measure(t, l, true);
 }
 
-/* 1 TiB, or half of what the CPU reaches. */
+/* 1 TiB, or half of the CPU's guest addresses. */
 static uint64_t region_size(void)
 {
 	uint64_t max_gpa;
@@ -395,8 +395,9 @@ int main(int argc, char **argv)
 	if (argc == 2 && !strcmp(argv[1], "-q"))
 		quick = 1;
 	else if (argc != 1) {
-		fprintf(stderr, "usage: metadata_table [-q]\n"
-				"-q: 1 GiB populated only, nothing logged\n");
+		fprintf(stderr,
+			"usage: metadata_table [-q]\n"
+			"-q: only 1 GiB populated, without dirty logging\n");
 		return 2;
 	}
 	t.dev = vm_memslots_open(&t.address_spaces);

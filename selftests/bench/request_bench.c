@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What vmemd adds to a change of blocks: requests of a driver, through the
- * queue and vmemd, the program, next to the same changes made straight over
- * netlink. The region is of 1 TiB, in blocks of 2 MiB and memslots of 128 MiB.
+ * Overhead of vmemd on a change of blocks: requests of a driver through the
+ * queue and the program vmemd, compared with the same changes over netlink. The
+ * region has 1 TiB, in blocks of 2 MiB and memslots of 128 MiB.
  *
- * A round of either way plugs a run of memory, request after request, and
- * unplugs it. Rounds of both take turns, on two regions of the same VM's
- * geometry, and what is printed is the times of all. The netlink way gives the
- * unplugged memory back as vmemd does, as that is part of the change.
+ * A round plugs a range of memory, request by request, and unplugs it. Rounds
+ * of both ways alternate, on two regions of the same geometry. The times of all
+ * rounds are printed. The netlink way discards unplugged memory like vmemd,
+ * since this is part of the change.
  *
- * A driver may make its next request when it has the answer to the one before,
- * as Linux does; then each costs two switches between the processes. Or it fills
- * the queue, and what counts is what vmemd does for a request. Both are measured.
+ * A driver may send its next request after the answer to the previous one, as
+ * Linux does; then each request costs two switches between the processes. Or it
+ * fills the queue, and only vmemd's work for a request matters. Both are
+ * measured.
  *
  * One line of JSON per measurement: {"requests":..,"blocks":..,"queued":..,
  * "vhost_user_ns":[..],"netlink_ns":[..]}.
@@ -34,12 +35,15 @@
 #define BLOCK	  MIB(2)
 #define SLOT_SIZE MIB(128)
 
-/* Rounds of each way, unless said. */
+/* Default number of rounds of each way. */
 #define ROUNDS 15
 
 /**
- * struct way - a region, and how it is changed
- * @request_id: of the last change over netlink
+ * struct way - a region, and a way to change it
+ * @r: the region
+ * @d: its driver
+ * @request_id: id of the last change over netlink
+ * @samples: times of the rounds
  */
 struct way {
 	struct region r;
@@ -49,10 +53,10 @@ struct way {
 };
 
 /**
- * struct load - what a round does
- * @nr: requests to plug, and as many to unplug
- * @nr_blocks: of each
- * @queued: how many a driver has on their way at most
+ * struct load - work of a round
+ * @nr: number of plug requests, and of unplug requests
+ * @nr_blocks: number of blocks of each
+ * @queued: maximum number of requests that a driver has outstanding
  */
 struct load {
 	unsigned int nr;
@@ -94,7 +98,7 @@ static void by_driver(struct way *way, bool plug, const struct load *load)
 	uint16_t answer;
 
 	while (answered < load->nr) {
-		/* Fill the queue, then let it run dry. */
+		/* Fill the queue, then wait until it is empty. */
 		for (; put < load->nr && put - answered < load->queued; put++)
 			driver_add(&way->d, type, gpa_of(load, put),
 				   load->nr_blocks);
@@ -120,8 +124,8 @@ static void run_round(struct way *way,
 }
 
 /*
- * Who asks and vmemd take turns, so neither gains by a CPU of its own; and to
- * wake another CPU takes long where CPUs are emulated.
+ * The driver and vmemd share a CPU, so neither way has the advantage of a
+ * second one. Waking another CPU also takes long under emulation.
  */
 static void share_a_cpu(void)
 {
@@ -143,7 +147,7 @@ static void print_samples(const char *name, const struct samples *s)
 static void measure(struct way ways[2], unsigned int rounds,
 		    const struct load *load)
 {
-	/* The first of each is for caches. */
+	/* The first round of each warms the caches. */
 	for (unsigned int i = 0; i <= rounds; i++) {
 		run_round(&ways[0], by_driver, load);
 		run_round(&ways[1], by_netlink, load);
@@ -163,7 +167,7 @@ int main(int argc, char **argv)
 {
 	char *const args[] = {(char *)"--log-level", (char *)"warning",
 			      (char *)"--requested-size", (char *)"1T", NULL};
-	/* A memslot's worth, as Linux asks for it; and one block. */
+	/* A whole memslot, as Linux requests it, and a single block. */
 	static const struct load loads[] = {
 		{256, SLOT_SIZE / BLOCK, 1},
 		{256, SLOT_SIZE / BLOCK, DRIVER_OUTSTANDING},
@@ -177,7 +181,7 @@ int main(int argc, char **argv)
 		rounds = (unsigned int)strtoul(argv[1], NULL, 10);
 	if (argc > 2 || !rounds || rounds >= SAMPLES_MAX) {
 		fprintf(stderr, "usage: request_bench [ROUNDS]\n"
-				"ROUNDS are from 1 to 100\n");
+				"ROUNDS: 1 to 100\n");
 		return 2;
 	}
 	share_a_cpu();

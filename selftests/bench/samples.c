@@ -8,7 +8,7 @@
 
 #include "tap.h"
 
-/** samples_add() - Append a figure. */
+/** samples_add() - Append a value. */
 void samples_add(struct samples *s, uint64_t value)
 {
 	ASSERT_TRUE(s->nr < SAMPLES_MAX);
@@ -22,7 +22,7 @@ static int compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/** samples_median() - Return: the middle figure, the upper one of two; 0 if none. */
+/** samples_median() - Return: the median, the upper one of two; 0 if empty. */
 uint64_t samples_median(const struct samples *s)
 {
 	uint64_t sorted[SAMPLES_MAX];
@@ -34,7 +34,7 @@ uint64_t samples_median(const struct samples *s)
 	return sorted[s->nr / 2];
 }
 
-/** samples_print() - As a member of a JSON object, after others. */
+/** samples_print() - Print as a further member of a JSON object. */
 void samples_print(const struct samples *s, const char *name)
 {
 	printf(",\"%s\":[", name);

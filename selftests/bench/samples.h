@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Figures of the rounds of a measurement, printed as they are. */
+/* Values from the rounds of a measurement, printed unchanged. */
 #ifndef SELFTESTS_SAMPLES_H
 #define SELFTESTS_SAMPLES_H
 
 #include <stdint.h>
 
-/* Rounds that the cheapest measurement has; more would say no more. */
+/* Maximum number of rounds; more would not improve the result. */
 #define SAMPLES_MAX 101
 
 /**
- * struct samples - what was measured, in the order of the rounds
- * @values: @nr of them
- * @nr: how many
+ * struct samples - measured values, in the order of the rounds
+ * @values: the values
+ * @nr: number of @values
  */
 struct samples {
 	uint64_t values[SAMPLES_MAX];

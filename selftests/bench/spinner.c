@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The guest's loop writes to eight pages of the boot memory, counts the round,
- * reads the TSC, notes how long it was since the round before, and keeps the
- * longest of these. Counters live in the boot memory, where the host reads
- * them.
+ * The guest's loop writes to eight pages of the boot memory, increments a
+ * counter of rounds, reads the TSC, counts the time since the previous round,
+ * and keeps the longest. The counters are in the boot memory, where the host
+ * reads them.
  *
- * The class of a pause is found by its highest bit and the three bits below:
- * pauses of [m << e, (m + 1) << e) ticks, m from 8 to 15, are of class 8 * e + m.
+ * The class of a pause depends on its highest bit and the next three bits:
+ * pauses of [m << e, (m + 1) << e) ticks, with m from 8 to 15, have class 8 * e
+ * + m.
  */
 #include "spinner.h"
 
@@ -82,7 +83,7 @@ static void ignore(int sig __attribute__((unused)))
 {
 }
 
-/* Two more rounds: what was going on when this was called has ended. */
+/* Two more rounds complete any pause that was in progress at the call. */
 static void wait_for_rounds(const struct spinner *s)
 {
 	uint64_t rounds = spinner_rounds(s);
@@ -94,10 +95,12 @@ static void wait_for_rounds(const struct spinner *s)
 }
 
 /**
- * spinner_start() - Let a new vCPU of a VM run; one per VM.
- * @cpu: of this machine, to run on
+ * spinner_start() - run a new vCPU of a VM; one per VM
+ * @s: the spinner
+ * @vm: the VM
+ * @cpu: CPU of this machine to run it on
  *
- * Returns when it runs.
+ * Returns once the vCPU runs.
  */
 void spinner_start(struct spinner *s, struct vm *vm, unsigned int cpu)
 {
@@ -128,7 +131,7 @@ void spinner_start(struct spinner *s, struct vm *vm, unsigned int cpu)
 	spinner_take_longest_ns(s);
 }
 
-/** spinner_stop() - End it. */
+/** spinner_stop() - End the vCPU. */
 void spinner_stop(struct spinner *s)
 {
 	__atomic_store_n(&s->stop, true, __ATOMIC_RELEASE);
@@ -144,7 +147,7 @@ uint64_t spinner_rounds(const struct spinner *s)
 	return *counter(s, GPA_ROUNDS);
 }
 
-/** spinner_read() - What it has counted up to now. */
+/** spinner_read() - Read the current counters. */
 void spinner_read(const struct spinner *s, struct spinner_state *state)
 {
 	state->rounds = spinner_rounds(s);
@@ -158,7 +161,7 @@ static uint64_t ticks_to_ns(const struct spinner *s, uint64_t ticks)
 	return (uint64_t)((double)ticks * 1e6 / (double)s->tsc_khz);
 }
 
-/* The middle of the pauses of a class. */
+/* The middle of the range of a class. */
 static uint64_t class_ns(const struct spinner *s, uint32_t class)
 {
 	uint32_t shift = (class - 8) / 8;
@@ -168,12 +171,13 @@ static uint64_t class_ns(const struct spinner *s, uint32_t class)
 }
 
 /**
- * spinner_quantile_ns() - How long no more than so many of the pauses were
- * @from: begin of the time that is looked at
- * @to: end of it
- * @per_mille: how many
+ * spinner_quantile_ns() - a quantile of the pauses in a period
+ * @s: the spinner
+ * @from: counters at the start of the period
+ * @to: counters at its end
+ * @per_mille: the quantile
  *
- * Return: nanoseconds, to within 7 %; 0 if there were no rounds.
+ * Return: nanoseconds, to within 7 %; 0 without rounds.
  */
 uint64_t spinner_quantile_ns(const struct spinner *s,
 			     const struct spinner_state *from,
@@ -193,9 +197,12 @@ uint64_t spinner_quantile_ns(const struct spinner *s,
 }
 
 /**
- * spinner_take_longest_ns() - Longest time between two rounds, begun anew
+ * spinner_take_longest_ns() - read and reset the longest time between rounds
+ * @s: the spinner
  *
- * Waits for the pause that there may be just now to end.
+ * Waits for the end of a pause in progress.
+ *
+ * Return: nanoseconds.
  */
 uint64_t spinner_take_longest_ns(struct spinner *s)
 {

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * vCPUs that run and touch memory, and know how long they were kept from it.
- */
+/* vCPUs that access memory in a loop, and record how long they were delayed. */
 #ifndef SELFTESTS_SPINNER_H
 #define SELFTESTS_SPINNER_H
 
@@ -12,15 +10,14 @@
 #include "vcpu.h"
 
 /*
- * Pauses are sorted into eight classes for each power of two, by the guest, so
- * that it can note every one of them.
+ * The guest counts every pause, in one of eight classes for each power of two.
  */
 #define SPINNER_CLASSES 496
 
 /**
- * struct spinner_state - what a spinner has counted up to a time
- * @rounds: of its loop
- * @pauses: rounds that took this long after the one before, by class
+ * struct spinner_state - counters of a spinner at a point in time
+ * @rounds: rounds of its loop
+ * @pauses: number of rounds by the class of the time since the previous round
  */
 struct spinner_state {
 	uint64_t rounds;
@@ -28,12 +25,12 @@ struct spinner_state {
 };
 
 /**
- * struct spinner - a vCPU that goes round
+ * struct spinner - a vCPU that runs a loop
  * @vcpu: the vCPU
  * @thread: runs it
- * @tsc_khz: of the guest's time stamp counter
+ * @tsc_khz: frequency of the guest's time stamp counter
  * @stop: asks the thread to end
- * @ended: the thread has
+ * @ended: the thread has ended
  */
 struct spinner {
 	struct vcpu vcpu;

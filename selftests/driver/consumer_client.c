@@ -12,7 +12,7 @@
 #include "consumer_client.h"
 #include "tap.h"
 
-/* A bound against a vmemd that hangs; above what it gives a consumer. */
+/* A limit against a vmemd that hangs, above the time it gives a consumer. */
 #define LINE_MS 60000
 
 /** control_connect() - connect to a control socket */
@@ -39,7 +39,7 @@ void control_write(const struct consumer_client *c, const char *line)
 	ASSERT_EQ(send(c->fd, line, strlen(line), MSG_NOSIGNAL), strlen(line));
 }
 
-/* A line of vmemd's, as an object. */
+/* Read a line of vmemd as an object. */
 static json_object *read_line(struct consumer_client *c)
 {
 	struct pollfd readable = {c->fd, POLLIN, 0};
@@ -78,8 +78,11 @@ static uint64_t number(json_object *object, const char *name)
 }
 
 /**
- * control_ask() - a request, and its answer
- * @answer: the whole line; NULL: it must not be an error
+ * control_ask() - send a request, and receive its answer
+ * @c: the connection
+ * @line: the request
+ * @answer: receives the whole line; if NULL, the answer must not be an error
+ * @size: size of @answer
  */
 void control_ask(struct consumer_client *c, const char *line, char *answer,
 		 size_t size)
@@ -101,9 +104,13 @@ void control_ask(struct consumer_client *c, const char *line, char *answer,
 }
 
 /**
- * consumer_subscribe() - become a consumer
- * @memslots: how many it can have, 0: any number
- * @answer: as in control_ask()
+ * consumer_subscribe() - connect and subscribe as a consumer
+ * @c: the connection
+ * @path: the control socket
+ * @name: the consumer's name
+ * @memslots: maximum number of memslots that it can have, 0: any number
+ * @answer: see control_ask()
+ * @size: see control_ask()
  */
 void consumer_subscribe(struct consumer_client *c, const char *path,
 			const char *name, uint32_t memslots, char *answer,
@@ -122,7 +129,7 @@ void consumer_subscribe(struct consumer_client *c, const char *path,
 	control_ask(c, line, answer, size);
 }
 
-/** consumer_unsubscribe() - be a consumer no more; nothing is mapped */
+/** consumer_unsubscribe() - end the subscription, with nothing mapped */
 void consumer_unsubscribe(struct consumer_client *c)
 {
 	control_ask(c, "{\"id\":3,\"method\":\"unsubscribe\"}\n", NULL, 0);
@@ -134,7 +141,7 @@ void consumer_next(struct consumer_client *c, struct consumer_event *event)
 {
 	json_object *object, *slots;
 
-	/* Answers to "done" come in between. */
+	/* Answers to "done" may come before it. */
 	while (!member(object = read_line(c), "event")) {
 		EXPECT_TRUE(!member(object, "error"));
 		json_object_put(object);
@@ -158,7 +165,7 @@ void consumer_next(struct consumer_client *c, struct consumer_event *event)
 	json_object_put(object);
 }
 
-/** consumer_waits() - is there something to read now? */
+/** consumer_waits() - is there anything to read? */
 bool consumer_waits(const struct consumer_client *c)
 {
 	struct pollfd readable = {c->fd, POLLIN, 0};
@@ -166,7 +173,7 @@ bool consumer_waits(const struct consumer_client *c)
 	return c->have || poll(&readable, 1, 0) > 0;
 }
 
-/** consumer_done() - answer an event. @reason: why not, where not @ok */
+/** consumer_done() - answer an event; @reason explains a refusal */
 void consumer_done(struct consumer_client *c, uint64_t seq, bool ok,
 		   const char *reason)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A consumer of a vmemd's device: a connection to its control socket that has
- * subscribed, see CONSUMERS in vmemd(8). For tests: what fails ends the case.
+ * A consumer of a device of vmemd: a subscribed connection to the control
+ * socket, see CONSUMERS in vmemd(8). For tests: any failure ends the case.
  */
 #ifndef CONSUMER_CLIENT_H
 #define CONSUMER_CLIENT_H
@@ -10,19 +10,23 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Longest line of vmemd's that is looked at. */
+/* Maximum length of a line from vmemd. */
 #define CONSUMER_LINE_MAX 4096
 
-/* The question that changes nothing. */
+/* A request that changes nothing. */
 #define CONTROL_STATUS "{\"id\":3,\"method\":\"status\"}\n"
 
 /**
- * struct consumer_event - what vmemd tells
+ * struct consumer_event - an event from vmemd
  * @name: "populate", "discard", "subscribed" or "closed"
- * @reason: of the last
- * @seq, @gpa, @size: of the first two
- * @nr_slots: memslots that come or go, from @slot on; @slots_gpa, @slots_size:
- *	what they cover
+ * @reason: reason of "closed"
+ * @seq: of "populate" and "discard": number to answer with
+ * @gpa: of "populate" and "discard": start of the range
+ * @size: of "populate" and "discard": size of the range
+ * @nr_slots: number of memslots that are created or deleted
+ * @slot: id of the first of them
+ * @slots_gpa: guest address of the first of them
+ * @slots_size: their total size
  */
 struct consumer_event {
 	char name[16];
@@ -39,7 +43,8 @@ struct consumer_event {
 /**
  * struct consumer_client - a connection
  * @fd: the socket
- * @line: bytes received from the start of a line on, @have of them
+ * @line: received bytes, from the start of a line
+ * @have: number of bytes in @line
  */
 struct consumer_client {
 	int fd;

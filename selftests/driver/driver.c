@@ -18,7 +18,7 @@
 #include "tap.h"
 #include "vmm/memory.h"
 
-/* Where things are in the driver's memory, which begins at guest address 0. */
+/* Layout of the driver's memory, which begins at guest address 0. */
 #define DESC	    0x0000
 #define AVAIL	    0x1000
 #define USED	    0x2000
@@ -26,16 +26,16 @@
 #define BUFFER_SIZE 64
 #define MEMORY_SIZE 0x8000
 
-/* The response's place in a buffer. */
+/* Offset of the response in a buffer. */
 #define RESPONSE 32
 
 /*
- * How long vmemd may take for an answer before it counts as hung: a bound, far
- * above what a batch takes on a busy machine.
+ * Time limit for an answer, after which vmemd counts as hung: far more than a
+ * batch takes on a busy machine.
  */
 #define ANSWER_MS 60000
 
-/* Where it is in this machine. Tests are skipped where it is not. */
+/* Path of vmemd; the test is skipped if it is absent. */
 const char *vmemd_program(void)
 {
 	static const char *const paths[] = {"/bin/vmemd", "/sbin/vmemd",
@@ -48,9 +48,14 @@ const char *vmemd_program(void)
 }
 
 /**
- * driver_region() - a VM without vCPUs, and a region of its
+ * driver_region() - create a VM without vCPUs, and a region in it
+ * @r: the region
+ * @gpa: its guest address
+ * @size: its size
+ * @block_size: its block size
+ * @slot_size: its slot size
  *
- * The test is skipped where the CPU has too few bits of physical address.
+ * The test is skipped if the CPU has too few physical address bits.
  */
 void driver_region(struct region *r, uint64_t gpa, uint64_t size,
 		   uint64_t block_size, uint64_t slot_size)
@@ -76,10 +81,11 @@ void driver_region(struct region *r, uint64_t gpa, uint64_t size,
 
 /**
  * driver_spawn() - start a vmemd, and negotiate with it
+ * @d: the driver
  * @args: further options, ended by NULL
- * @control_path: where its control socket shall be; NULL: none
+ * @control_path: path of its control socket, or NULL
  * @region_fd: the region
- * @memory_fd: its memory
+ * @memory_fd: the region's memory
  */
 void driver_spawn(struct driver *d, char *const *args, const char *control_path,
 		  int region_fd, int memory_fd)
@@ -99,7 +105,7 @@ void driver_spawn(struct driver *d, char *const *args, const char *control_path,
 	driver_respawn(d, args, control_path, region_fd, memory_fd);
 }
 
-/* The process of a pidfd, as the kernel shows it in fdinfo. */
+/* The process of a pidfd, according to fdinfo. */
 static pid_t process_of(int pidfd)
 {
 	char path[64], line[64];
@@ -124,7 +130,7 @@ static void expect_done(int ret, const struct kvmvmem_error *error)
 	tap_abort();
 }
 
-/* A vmemd that knows nothing of consumers of the one before. */
+/* Prepare a vmemd that does not know the previous one's consumers. */
 static void new_vmemd(struct driver *d, char *const *args,
 		      const char *control_path, int region_fd, int memory_fd)
 {
@@ -142,10 +148,15 @@ static void new_vmemd(struct driver *d, char *const *args,
 
 /**
  * driver_respawn() - start another vmemd, after driver_lose()
- * @args: its options; NULL: the vmemd is like the one before, and has the file in
- *	which that one noted its consumers. The other parameters are ignored then
+ * @d: the driver
+ * @args: options of vmemd, ended by NULL; if NULL, vmemd has the options of the
+ *	previous one and the file in which that one noted its consumers, and the
+ *	other parameters are ignored
+ * @control_path: path of its control socket, or NULL
+ * @region_fd: the region
+ * @memory_fd: the region's memory
  *
- * Requests without an answer are repeated by driver_start().
+ * driver_start() repeats the unanswered requests.
  */
 void driver_respawn(struct driver *d, char *const *args,
 		    const char *control_path, int region_fd, int memory_fd)
@@ -174,7 +185,7 @@ void driver_lose(struct driver *d)
 	vhost_user_close(&d->vu);
 }
 
-/** driver_start() - do what a driver does until DRIVER_OK */
+/** driver_start() - initialize the device up to DRIVER_OK */
 void driver_start(struct driver *d)
 {
 	const uint64_t features = 1ULL << VIRTIO_F_VERSION_1 |
@@ -209,9 +220,10 @@ void driver_start(struct driver *d)
 }
 
 /**
- * driver_reset() - reset the device, as a driver does that goes
+ * driver_reset() - reset the device, as an unloaded driver does
+ * @d: the driver, without outstanding requests
  *
- * None of its requests is on its way. driver_start() makes it another one's.
+ * driver_start() then acts as a new driver.
  */
 void driver_reset(struct driver *d)
 {
@@ -223,7 +235,7 @@ void driver_reset(struct driver *d)
 	d->seen = 0;
 }
 
-/** driver_stop() - end vmemd, as its VMM does, and be no driver any more */
+/** driver_stop() - end vmemd as its VMM does, and free the driver */
 void driver_stop(struct driver *d)
 {
 	vhost_user_close(&d->vu);
@@ -241,9 +253,11 @@ void driver_config(struct driver *d, struct virtio_mem_config *config)
 }
 
 /**
- * driver_add() - make a request, and do not tell vmemd
- *
- * At most DRIVER_OUTSTANDING are without answer.
+ * driver_add() - add a request to the queue without a kick
+ * @d: the driver, with less than DRIVER_OUTSTANDING requests
+ * @type: VIRTIO_MEM_REQ_*
+ * @gpa: guest address of the first block
+ * @nr_blocks: number of blocks
  */
 void driver_add(struct driver *d, uint16_t type, uint64_t gpa,
 		uint16_t nr_blocks)
@@ -275,7 +289,7 @@ void driver_add(struct driver *d, uint16_t type, uint64_t gpa,
 	__atomic_store_n(&avail->idx, d->put, __ATOMIC_RELEASE);
 }
 
-/** driver_kick() - tell vmemd of requests */
+/** driver_kick() - notify vmemd of requests */
 void driver_kick(struct driver *d)
 {
 	const uint64_t one = 1;
@@ -283,7 +297,7 @@ void driver_kick(struct driver *d)
 	ASSERT_EQ(write(d->kick, &one, sizeof(one)), sizeof(one));
 }
 
-/** driver_put() - make a request. At most DRIVER_OUTSTANDING are without answer */
+/** driver_put() - send a request; at most DRIVER_OUTSTANDING are unanswered */
 void driver_put(struct driver *d, uint16_t type, uint64_t gpa,
 		uint16_t nr_blocks)
 {
@@ -292,10 +306,11 @@ void driver_put(struct driver *d, uint16_t type, uint64_t gpa,
 }
 
 /**
- * driver_take() - the next answer
- * @answer: its type, enum of VIRTIO_MEM_RESP_
+ * driver_take() - take the next answer
+ * @d: the driver
+ * @answer: set to its type, VIRTIO_MEM_RESP_*
  *
- * Return: whether there was one.
+ * Return: whether there was an answer.
  */
 bool driver_take(struct driver *d, uint16_t *answer)
 {
@@ -330,7 +345,7 @@ uint16_t driver_wait(struct driver *d)
 	return answer;
 }
 
-/** driver_request() - make a request and wait. Return: the answer's type */
+/** driver_request() - send a request and wait. Return: the answer's type */
 uint16_t driver_request(struct driver *d, uint16_t type, uint64_t gpa,
 			uint16_t nr_blocks)
 {

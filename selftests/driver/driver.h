@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A virtio-mem driver of our own, without a guest: it sits behind the reference
- * VMM's vhost-user front end and puts requests into a queue as a guest's driver
- * would, so that vmemd, the program, can be tested and measured without a
- * vCPU's time in between. For tests: what fails ends the case (tap.h).
+ * A virtio-mem driver without a guest. It uses the reference VMM's vhost-user
+ * front end, and adds requests to a queue like a guest's driver, to test and
+ * measure the program vmemd without a vCPU. For tests: any failure ends the
+ * case (tap.h).
  */
 #ifndef DRIVER_H
 #define DRIVER_H
@@ -16,24 +16,27 @@
 #include "region.h"
 #include "vmm/vhost_user.h"
 
-/* Requests that may be on their way at the same time. */
+/* Size of the queue in descriptors. */
 #define DRIVER_QUEUE_SIZE 64
 
-/* Requests that have no answer yet, at most: each takes two descriptors. */
+/* Maximum number of unanswered requests, which have two descriptors each. */
 #define DRIVER_OUTSTANDING (DRIVER_QUEUE_SIZE / 2)
 
 struct kvmvmem_vmemd;
 
 /**
  * struct driver - a driver, its queue, and the vmemd that serves it
- * @vmemd: the daemon, ended by driver_stop()
- * @pid: of its process
+ * @vmemd: the daemon; ended by driver_stop()
+ * @pid: its process
  * @vu: front end
- * @memory: the queue, and a buffer for each of its requests, of @memory_fd
- * @kick: signalled for requests; @call: signalled for answers
- * @put: requests so far; @seen: answers so far
+ * @memory: the queue, and a buffer for each request
+ * @memory_fd: memfd of @memory
+ * @kick: eventfd that signals requests
+ * @call: eventfd that signals answers
+ * @put: number of requests
+ * @seen: number of answers
  * @state: VIRTIO_MEM_STATE_*, if the last answer was to a STATE request
- * @shared: does this vmemd have @memory?
+ * @shared: @memory is mapped by this vmemd
  */
 struct driver {
 	struct kvmvmem_vmemd *vmemd;

@@ -7,7 +7,7 @@
 #include "served_region.h"
 #include "tap.h"
 
-/* Options of vmemd's, and the end. */
+/* Options of vmemd, and the final NULL. */
 #define NR_ARGS 5
 
 static void make_args(struct served_region *s, char *args[NR_ARGS])
@@ -22,18 +22,21 @@ static void make_args(struct served_region *s, char *args[NR_ARGS])
 }
 
 /**
- * served_region_start() - make all of it, up to a driver that works
- * @gpa, @size, @block_size, @slot_size: of the region, in bytes; the guest is
- *	asked to plug all of it
+ * served_region_start() - create a region, its vmemd and a started driver
+ * @s: the served region
+ * @gpa: guest address of the region
+ * @size: size of the region, which is also its requested size
+ * @block_size: block size in bytes
+ * @slot_size: slot size in bytes
  *
- * The test is skipped where there is no vmemd.
+ * The test is skipped if vmemd is absent.
  */
 void served_region_start(struct served_region *s, uint64_t gpa, uint64_t size,
 			 uint64_t block_size, uint64_t slot_size)
 {
 	char *args[NR_ARGS];
 
-	/* Nothing is made where it cannot be used. */
+	/* Skip before anything is created. */
 	vmemd_program();
 	strcpy(s->dir, "/tmp/served-XXXXXX");
 	ASSERT_TRUE(mkdtemp(s->dir));
@@ -46,8 +49,9 @@ void served_region_start(struct served_region *s, uint64_t gpa, uint64_t size,
 
 /**
  * served_region_respawn() - start another vmemd, after driver_lose()
+ * @s: the served region
  *
- * The driver has not started then.
+ * The driver has to be started again.
  */
 void served_region_respawn(struct served_region *s)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A region with its vmemd, and the driver that vmemd serves. */
+/* A region with its vmemd, and the driver that uses vmemd. */
 #ifndef SERVED_REGION_H
 #define SERVED_REGION_H
 
@@ -11,9 +11,10 @@
 /**
  * struct served_region - a region, its vmemd and its driver
  * @r: the region, of a VM without vCPUs
- * @d: driver, which may have all of the region
- * @dir: where vmemd's control socket is, at @path
- * @requested: what the guest is asked to plug: all, as vmemd's option
+ * @d: the driver, which may plug the whole region
+ * @dir: temporary folder of the control socket
+ * @path: path of vmemd's control socket
+ * @requested: the requested size as vmemd's option, which is the region's size
  */
 struct served_region {
 	struct region r;

@@ -18,7 +18,7 @@
 #include "tap.h"
 #include "vfio_edu.h"
 
-/* docs/specs/edu.rst of QEMU */
+/* See docs/specs/edu.rst of QEMU. */
 #define EDU_PCI_ID   "0x11e8"
 #define EDU_IDENTITY 0x010000edu
 #define EDU_DMA_FROM 0x80
@@ -40,7 +40,7 @@ static void load(const char *module)
 		waitpid(pid, NULL, 0);
 }
 
-/* The name of its folder; skips the test where there is none. */
+/* Find the device's folder; skips the test if the machine has none. */
 static void find(char name[16])
 {
 	char text[16] = "";
@@ -62,7 +62,7 @@ static void find(char name[16])
 		tap_skip("the machine has no device edu");
 }
 
-/** vfio_edu_need() - skip the test where the machine has no such device */
+/** vfio_edu_need() - skip the test if the machine has no such device */
 void vfio_edu_need(void)
 {
 	char name[16];
@@ -70,7 +70,7 @@ void vfio_edu_need(void)
 	find(name);
 }
 
-/* Give it to vfio-pci. Return: its group. */
+/* Bind the device to vfio-pci. Return: its group. */
 static int bind_to_vfio(const char *name)
 {
 	char path[64], link[128];
@@ -101,7 +101,7 @@ static uint64_t region_offset(struct vfio_edu *edu, uint32_t index)
 	return info.offset;
 }
 
-/** vfio_edu_open() - take the device, which reaches nothing then */
+/** vfio_edu_open() - open the device, which cannot access any memory yet */
 void vfio_edu_open(struct vfio_edu *edu)
 {
 	struct vfio_group_status status = {.argsz = sizeof(status)};
@@ -170,7 +170,7 @@ static void do_dma(struct vfio_edu *edu, uint64_t from, uint64_t to,
 	*(volatile uint64_t *)(regs + EDU_DMA_TO) = to;
 	*(volatile uint64_t *)(regs + EDU_DMA_SIZE) = EDU_BUFFER_SIZE;
 	*(volatile uint64_t *)(regs + EDU_DMA_DO) = flags | EDU_DMA_RUN;
-	/* Each look at it takes the emulator some microseconds. */
+	/* Each read takes the emulator some microseconds. */
 	while (*(volatile uint64_t *)(regs + EDU_DMA_DO) & EDU_DMA_RUN)
 		;
 }
@@ -187,14 +187,14 @@ void vfio_edu_write(struct vfio_edu *edu, uint64_t iova)
 	do_dma(edu, EDU_BUFFER, iova, EDU_TO_RAM);
 }
 
-/** vfio_pinned_pages() - pages of this machine that are pinned for devices */
+/** vfio_pinned_pages() - number of pages of this machine pinned for devices */
 uint64_t vfio_pinned_pages(void)
 {
 	uint64_t acquired = 0, released = 0, value;
 	char name[64];
 	FILE *f;
 
-	/* Each CPU adds what it has counted once a second, or now. */
+	/* CPUs add their counts once a second, or on this write. */
 	kernel_write("/proc/sys/vm/stat_refresh", "1");
 	f = fopen("/proc/vmstat", "re");
 	ASSERT_TRUE(f);

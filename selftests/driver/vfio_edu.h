@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * QEMU's device "edu", which does DMA, passed to this process by VFIO type1: what
- * a VMM's passed-through device does to memory. What fails ends the test; there is
- * one such device in a machine, or none.
+ * QEMU's device "edu", which does DMA, used by this process through VFIO type1,
+ * like a device that a VMM passes through. Any failure ends the test. A machine
+ * has one such device or none.
  */
 #ifndef VFIO_EDU_H
 #define VFIO_EDU_H
 
 #include <stdint.h>
 
-/* Bytes of one DMA: the device's buffer. */
+/* Bytes of a DMA transfer: the size of the device's buffer. */
 #define EDU_BUFFER_SIZE 4096
 
 /**
  * struct vfio_edu - the device
- * @container: what it can reach
- * @group, @device: its files
+ * @container: the memory that it can access
+ * @group: descriptor of its group
+ * @device: descriptor of the device
  * @registers: its BAR
  */
 struct vfio_edu {

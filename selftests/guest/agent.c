@@ -2,26 +2,26 @@
 /*
  * vmem-guest: the agent in a nested guest, on its serial console.
  *
- * It says "vmem-guest ready" once, then serves one request at a time. A
- * request is a line, TAG COMMAND [ARGUMENT]...; its answer any number of
- * lines "TAG:text" and one that ends it, "TAG=ok" or "TAG=error MESSAGE". The
- * tag is the asker's choice, so neither what the kernel prints nor the answer
- * to an asker that went away can be taken for the answer.
+ * It prints "vmem-guest ready" once, then serves one request at a time. A
+ * request is a line, TAG COMMAND [ARGUMENT]... The answer is any number of
+ * lines "TAG:text" and a final line, "TAG=ok" or "TAG=error MESSAGE". The
+ * client chooses the tag, so kernel messages and answers to a disconnected
+ * client cannot be mistaken for its answer.
  *
  *	meminfo			memtotal, memfree, memavailable, in bytes
- *	wait-memtotal B S	wait until MemTotal is B bytes, S seconds at most;
- *				says at once what it is "from"
+ *	wait-memtotal B S	wait up to S seconds until MemTotal is B bytes;
+ *				the current value is reported at once as "from"
  *	plugged			bytes and memory blocks of virtio-mem memory
  *	pattern SEED		write and verify hotplugged memory (pattern.h)
- *	hold B SEED		have B bytes in use from now on (hold.h)
- *	release			verify them and let them go
+ *	hold B SEED		use B bytes from now on (hold.h)
+ *	release			verify and free them
  *	dmesg			the kernel's log
- *	sh COMMAND		what a shell does with it; "error" if it fails
+ *	sh COMMAND		run a shell command; "error" if it fails
  *	crash-load		load the crash kernel (crash.h)
  *	crash			panic
- *	vmcore SEED		of a crash kernel: hotplugged memory in the dump
+ *	vmcore SEED		in a crash kernel: hotplugged memory in the dump
  *	reboot			reset the machine
- *	poweroff		end the guest
+ *	poweroff		power off the guest
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -42,7 +42,7 @@
 
 #define MAX_LINE  256
 #define MAX_WORDS 8
-/* klogctl(2): read the whole log, without clearing it; ask for its size. */
+/* klogctl(2): read the whole log without clearing it; get its size. */
 #define SYSLOG_READ_ALL 3
 #define SYSLOG_SIZE	10
 
@@ -98,7 +98,7 @@ static int do_wait_memtotal(const struct request *request)
 	if (request->nr_args != 2 || !parse_number(request->args[0], &wanted) ||
 	    !parse_number(request->args[1], &seconds))
 		return -EINVAL;
-	/* The asker may wait for this line, and only then make the change. */
+	/* A client may wait for this line before it makes the change. */
 	ret = hotplug_meminfo("MemTotal", &total);
 	if (ret)
 		return ret;
@@ -142,7 +142,7 @@ static int do_pattern(const struct request *request)
 	answer(request, "first_bad_page", result.first_bad_page);
 	answer(request, "write_ms", result.write_ms);
 	answer(request, "verify_ms", result.verify_ms);
-	/* The memory is at fault; no errno says so better. */
+	/* The memory is faulty, which no other errno expresses better. */
 	return ret ? -EIO : 0;
 }
 
@@ -165,7 +165,7 @@ static int do_release(const struct request *request)
 	return ret == -EILSEQ ? -EIO : ret;
 }
 
-/* In the child. What goes wrong is to be seen with what goes right. */
+/* Runs in the child. Standard error goes to the same output. */
 static void become_shell(const char *command, int output_fd)
 {
 	dup2(output_fd, STDOUT_FILENO);
@@ -246,7 +246,7 @@ out:
 	return ret;
 }
 
-/* The last line must leave the port before the machine goes. */
+/* The final line must be transmitted before the machine stops. */
 static void say_goodbye(const struct request *request)
 {
 	printf("%s=ok\n", request->tag);
@@ -318,7 +318,7 @@ static void handle_line(char *line)
 		return;
 	request.command = strtok(NULL, " \r\n");
 	if (request.command && !strcmp(request.command, "sh")) {
-		/* Words are the shell's to make. */
+		/* The shell splits the command into words. */
 		word = strtok(NULL, "\r\n");
 		if (word)
 			request.args[request.nr_args++] = word;
@@ -336,7 +336,7 @@ static void handle_line(char *line)
 	fflush(stdout);
 }
 
-/* No echo, no translation: the other end is a program. */
+/* No echo and no translation: the other end is a program. */
 static void set_raw(void)
 {
 	struct termios raw;
@@ -352,7 +352,7 @@ int main(void)
 	char line[MAX_LINE];
 
 	set_raw();
-	/* On a line of its own, whatever the kernel left on the last. */
+	/* On a new line, since the kernel may have left an incomplete one. */
 	printf("\nvmem-guest ready\n");
 	fflush(stdout);
 	while (fgets(line, sizeof(line), stdin))

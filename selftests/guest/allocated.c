@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vmem-allocated: which bytes of a memfd are there, as the file itself tells.
+ * vmem-allocated: which bytes of a memfd are allocated, according to the file
+ * itself.
  *
- * A memfd has memory where something was written or read through a mapping,
- * and a hole where nothing was yet, or where it was punched out again. So this
- * is what a guest's memory takes of its host, and no program's account of it.
+ * A memfd has memory where a mapping was written or read, and a hole where
+ * there was no access yet or where a hole was punched. So this shows the host
+ * memory of a guest, independently of any program's accounting.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* stat(2): st_blocks is in these, whatever the file's block size. */
+/* Unit of st_blocks in stat(2), whatever the file's block size. */
 #define BLOCK_BYTES 512
 
 static const char usage[] =

@@ -18,10 +18,10 @@
 #define INITRD	"/crash/initrd"
 #define CMDLINE "console=ttyS0 quiet panic=-1 nr_cpus=1"
 
-/* Hotplugged memory is above this, all other below. */
+/* All hotplugged memory, and no other, is above this address. */
 #define REGION_GPA_MIN (4ULL << 30)
 
-/* Not the first page of it, which the kernel may have for itself. */
+/* Skip the start of a block, which the kernel may use itself. */
 #define STEP_OFFSET (1ULL << 20)
 
 static int open_to_read(const char *path)

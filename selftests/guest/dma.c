@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vmem-dma: let a disk's device write to hotplugged memory.
+ * vmem-dma: let a disk device write to hotplugged memory.
  *
  * usage: vmem-dma DISK BYTES FILE
  *
- * Reads the beginning of the disk without the page cache, so that what writes
- * the memory is the device, and leaves it in FILE for others to judge. Says how
- * many of the bytes were read into memory of virtio_mem.
+ * Reads the start of the disk without the page cache, so that the device itself
+ * writes the memory, and copies it to FILE for comparison. Prints how many of
+ * the bytes were read into memory of virtio_mem.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +19,7 @@
 
 #include "pattern.h"
 
-/* One read: some requests of the device. */
+/* Size of one read: several requests of the device. */
 #define CHUNK (1UL << 20)
 
 static int transfer(int fd, uint8_t *memory, uint64_t bytes,

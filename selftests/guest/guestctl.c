@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vmem-guestctl: ask the agent of a guest (agent.c), through the socket that
- * is the other end of the guest's serial console.
+ * vmem-guestctl: send a command to the agent of a guest (agent.c), through the
+ * socket at the other end of the guest's serial console.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -18,7 +18,7 @@
 #define READY	    "vmem-guest ready"
 #define TIMEOUT_S   60
 
-/* How often to look for a console whose VMM is still starting. */
+/* Interval between attempts to connect while the VMM starts. */
 #define LOOK_NS 20000000
 
 static const char usage[] =
@@ -39,7 +39,7 @@ enum status {
 	STATUS_SILENT = 3,
 };
 
-/* As lines_connect(), but the socket may still be to come. */
+/* Like lines_connect(), but waits for the socket to appear. */
 static bool wait_connect(struct lines *console, const char *path,
 			 time_t deadline)
 {
@@ -65,7 +65,7 @@ static enum status wait_ready(struct lines *console, time_t deadline)
 	return STATUS_SILENT;
 }
 
-/* Return: STATUS_SILENT if the deadline comes before the end. */
+/* Return: STATUS_SILENT if the deadline passes before the end. */
 static enum status listen_to(struct lines *console, time_t deadline)
 {
 	char line[LINES_MAX];
@@ -82,7 +82,7 @@ static enum status ask(struct lines *console, time_t deadline, int argc,
 	size_t tag_length;
 	int used, i;
 
-	/* Another one than any earlier asker's that got no answer. */
+	/* Different from the tag of any earlier client without an answer. */
 	used = snprintf(tag, sizeof(tag), "q%d", getpid());
 	tag_length = (size_t)used;
 	memcpy(request, tag, tag_length);

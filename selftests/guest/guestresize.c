@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vmem-guestresize: change the memory of a guest, and tell how long it took.
+ * vmem-guestresize: resize a guest's memory, and measure how long it takes.
  *
- * It knows no VMM. Whoever resizes the guest listens on a UNIX socket and
- * speaks JSON, an object a line, as QEMU's monitor and vmemd do; what to say
- * there comes from the command line. The guest's agent (agent.c) is asked
- * first, and looks at its MemTotal already when the request goes out. So all
- * VMMs are timed in the same way, and no program starts meanwhile.
+ * The program knows no VMM. The resizing program, such as QEMU's monitor or
+ * vmemd, listens on a UNIX socket and speaks JSON, one object per line; the
+ * command line gives the messages for it. The guest's agent (agent.c) is asked
+ * first, and already watches its MemTotal when the request is sent. All VMMs
+ * are measured in the same way, and no program is started in between.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -22,7 +22,7 @@
 
 #define TIMEOUT_S 60
 
-/* How often to look whether the VMM's side has come to its end too. */
+/* Interval between checks whether the VMM has completed the resize, too. */
 #define LOOK_NS 10000000
 
 static const char usage[] =
@@ -63,12 +63,12 @@ static const struct option long_options[] = {
 };
 
 /**
- * struct resize - what is asked for
- * @values: of the options, NULL for those not given
- * @deadline: second to give up at
- * @tag: of the request to the agent
- * @console: the guest's
- * @control: of whoever resizes it
+ * struct resize - a resize
+ * @values: values of the options, NULL if absent
+ * @deadline: second of the deadline
+ * @tag: tag of the request to the agent
+ * @console: connection to the guest's console
+ * @control: connection to the resizing program
  */
 struct resize {
 	const char *values[NR_OPTIONS];
@@ -91,7 +91,9 @@ static bool send_line(struct lines *lines, const char *what, const char *line)
 	return complain(what, strerror(errno));
 }
 
-/* Read the control socket's next answer, past events and greetings. */
+/*
+ * Read the next answer from the control socket, skipping events and greetings.
+ */
 static bool read_answer(struct resize *resize, char *answer)
 {
 	while (lines_read(&resize->control, resize->deadline, answer)) {
@@ -112,7 +114,7 @@ static bool call(struct resize *resize, enum option_id request, char *answer)
 	       read_answer(resize, answer);
 }
 
-/* Have the agent wait. Return: whether it does. */
+/* Ask the agent to wait. Return: whether it has begun. */
 static bool agent_begin(struct resize *resize)
 {
 	char line[LINES_MAX];
@@ -136,8 +138,8 @@ static bool agent_begin(struct resize *resize)
 }
 
 /*
- * Return: whether the guest has got there. @ns: when its answer began to come;
- * serial ports of VMMs differ in how long the rest of it takes.
+ * Return: whether the guest has reached the size. @ns: time of the first byte
+ * of the answer; serial ports of VMMs differ in the time for the rest.
  */
 static bool agent_end(struct resize *resize, uint64_t *ns)
 {
@@ -194,7 +196,10 @@ static bool run(struct resize *resize)
 		       resize->values[OPT_REQUEST]) ||
 	    !agent_end(resize, &end))
 		return false;
-	/* It had nothing to wait for, and did not wait for the request. */
+	/*
+	 * MemTotal had the value already, so the agent did not wait for the
+	 * request.
+	 */
 	if (end < start)
 		end = start;
 	printf("guest_ns %llu\n", (unsigned long long)(end - start));

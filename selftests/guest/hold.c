@@ -10,12 +10,12 @@
 
 #include "pattern.h"
 
-/* Words of a page that the stamps leave alone, and what is in the first. */
+/* Words of a page without stamps; MARK_WORD contains MARK. */
 #define MARK_WORD   1
 #define NUMBER_WORD 2
 #define MARK	    0x646c65682d6d6576ULL
 
-/* What the holder says: that it has the memory, then how much of it is bad. */
+/* Sent by the holder: once it has the memory, then the number of bad pages. */
 struct report {
 	int ret;
 	uint64_t bad_pages;
@@ -40,7 +40,7 @@ bool hold_is_page(const uint64_t *page, uint64_t seed)
 	       pattern_is_page(page, seed, page[NUMBER_WORD]);
 }
 
-/* In the process that has the memory. It ends when the agent does. */
+/* Runs in the process that holds the memory, which ends with the agent. */
 static void hold(int fd, uint64_t bytes, uint64_t seed)
 {
 	uint64_t pages = bytes / PATTERN_PAGE_BYTES, page;
@@ -68,7 +68,7 @@ static void hold(int fd, uint64_t bytes, uint64_t seed)
 	_exit(write(fd, &report, sizeof(report)) != sizeof(report));
 }
 
-/* Return: what the holder says, -ENOMEM if it was killed. */
+/* Return: the holder's result, -ENOMEM if it was killed. */
 static int hear(struct report *report)
 {
 	return read(holder_fd, report, sizeof(*report)) == sizeof(*report)

@@ -14,9 +14,9 @@
 #define MEMORY_DIR "/sys/devices/system/memory"
 
 /*
- * The kernel announces whole memory blocks only, not the parts of one that
- * virtio_mem adds and takes, so look again this often without an event: little
- * next to the time of a resize, which is measured so.
+ * The kernel reports uevents for whole memory blocks only, not for the parts of
+ * a block that virtio_mem adds and removes. MemTotal is therefore also polled
+ * at this interval, which is short compared with the resize that it measures.
  */
 #define LOOK_MS 5
 
@@ -54,7 +54,7 @@ static uint64_t now_ms(void)
 static int open_uevents(void)
 {
 	struct sockaddr_nl address = {
-		.nl_family = AF_NETLINK, .nl_groups = 1, /* the kernel's own */
+		.nl_family = AF_NETLINK, .nl_groups = 1, /* kernel uevents */
 	};
 	int fd, ret;
 
@@ -77,7 +77,7 @@ int hotplug_wait_memtotal(uint64_t wanted, uint64_t seconds, uint64_t *total)
 	char event[4096];
 	int ret;
 
-	/* Before the first look, so that no change falls between. */
+	/* Before MemTotal is first read, so that no change is missed. */
 	events.fd = open_uevents();
 	events.events = POLLIN;
 	if (events.fd < 0)

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the guest's kernel says of its memory, and of what was hotplugged. */
+/* The guest kernel's view of its memory, and of hotplugged memory. */
 #ifndef HOTPLUG_H
 #define HOTPLUG_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-/* More than a test's guest ever has; neighbours are merged. */
+/* More than a test's guest ever has. Adjacent ranges are merged. */
 #define HOTPLUG_MAX_RANGES 1024
 
 /**
@@ -21,9 +21,9 @@ struct hotplug_range {
 
 /**
  * struct hotplug_state - the kernel's view of hotplugged memory
- * @plugged: bytes in memory blocks of virtio_mem that are online
- * @online_blocks: how many are online
- * @offline_blocks: how many are there but not online
+ * @plugged: bytes in online memory blocks of virtio_mem
+ * @online_blocks: number of online memory blocks
+ * @offline_blocks: number of offline memory blocks
  * @block_bytes: size of a memory block
  * @movable_free: free bytes of ZONE_MOVABLE
  */
@@ -36,9 +36,9 @@ struct hotplug_state {
 };
 
 /**
- * hotplug_meminfo() - a line of /proc/meminfo
- * @name: without the colon
- * @bytes: its value
+ * hotplug_meminfo() - read a line of /proc/meminfo
+ * @name: name without the colon
+ * @bytes: set to its value
  *
  * Return: 0 or a negative errno.
  */
@@ -46,16 +46,16 @@ int hotplug_meminfo(const char *name, uint64_t *bytes);
 
 /**
  * hotplug_wait_memtotal() - wait until MemTotal has a value
- * @wanted: which, in bytes
- * @seconds: bound
- * @total: MemTotal at last
+ * @wanted: the value in bytes
+ * @seconds: time limit
+ * @total: set to MemTotal at the end
  *
  * Return: 0, -ETIMEDOUT or another negative errno.
  */
 int hotplug_wait_memtotal(uint64_t wanted, uint64_t seconds, uint64_t *total);
 
 /**
- * hotplug_read() - read it all
+ * hotplug_read() - read the state of hotplugged memory
  * @state: filled in
  *
  * Return: 0 or a negative errno.
@@ -63,9 +63,9 @@ int hotplug_wait_memtotal(uint64_t wanted, uint64_t seconds, uint64_t *total);
 int hotplug_read(struct hotplug_state *state);
 
 /**
- * hotplug_ranges() - where virtio_mem has added memory
+ * hotplug_ranges() - find the memory that virtio_mem has added
  * @ranges: filled in, ascending
- * @nr: how many
+ * @nr: set to the number of ranges
  *
  * Return: 0 or a negative errno.
  */
@@ -74,7 +74,7 @@ int hotplug_ranges(struct hotplug_range ranges[HOTPLUG_MAX_RANGES],
 
 /**
  * hotplug_movable_free() - free bytes of ZONE_MOVABLE above its watermark
- * @bytes: how many
+ * @bytes: set to the number of bytes
  *
  * Return: 0 or a negative errno.
  */

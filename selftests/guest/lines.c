@@ -46,7 +46,7 @@ bool lines_connect(struct lines *lines, const char *path)
 	return true;
 }
 
-/* Wait for more. Return: false at its end or at the deadline. */
+/* Wait for more data. Return: false at the end or at the deadline. */
 static bool receive(struct lines *lines, time_t deadline)
 {
 	struct timeval timeout = {.tv_sec = deadline - lines_now()};
@@ -80,7 +80,7 @@ bool lines_read(struct lines *lines, time_t deadline, char *line)
 	length = (size_t)(end - lines->buffer);
 	memcpy(line, lines->buffer, length);
 	lines->line_ns = lines->first_ns;
-	/* What follows the line in the buffer came with its end. */
+	/* The data after the line was received together with its end. */
 	lines->first_ns = lines->last_ns;
 	lines->used -= length + 1;
 	memmove(lines->buffer, end + 1, lines->used);

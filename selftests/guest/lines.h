@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Lines to and from a UNIX socket: a console, or what speaks JSON by lines. */
+/*
+ * Lines over a UNIX socket: a console, or a program that speaks JSON line by
+ * line.
+ */
 #ifndef LINES_H
 #define LINES_H
 
@@ -8,17 +11,17 @@
 #include <stdint.h>
 #include <time.h>
 
-/* Longer ones lose their beginning. */
+/* Longer lines lose their start. */
 #define LINES_MAX 4096
 
 /**
  * struct lines - a connection
  * @fd: the socket, or -1
- * @buffer: received, from the start of a line
- * @used: how much
- * @first_ns: when the first of it came, by lines_now_ns()
- * @last_ns: when the last of it came
- * @line_ns: when the line read last began to come
+ * @buffer: received data, from the start of a line
+ * @used: number of bytes in @buffer
+ * @first_ns: time at which the first of them was received, see lines_now_ns()
+ * @last_ns: time at which the last of them was received
+ * @line_ns: time at which the first byte of the last line read was received
  */
 struct lines {
 	int fd;
@@ -32,13 +35,13 @@ struct lines {
 /** lines_now_ns() - Return: the monotonic clock, in nanoseconds. */
 uint64_t lines_now_ns(void);
 
-/** lines_now() - Return: seconds, of the clock that deadlines are of. */
+/** lines_now() - Return: seconds of the clock used for deadlines. */
 time_t lines_now(void);
 
 /**
  * lines_connect() - connect to a socket
- * @lines: to be closed by lines_close(), also on failure
- * @path: of the socket
+ * @lines: the connection; call lines_close() for it even after a failure
+ * @path: path of the socket
  *
  * Return: true, or false with errno set.
  */
@@ -46,18 +49,18 @@ bool lines_connect(struct lines *lines, const char *path);
 
 /**
  * lines_read() - wait for a line
- * @lines: connection
- * @deadline: second to give up at
- * @line: its text, of LINES_MAX bytes, without the end of the line
+ * @lines: the connection
+ * @deadline: second of the deadline
+ * @line: set to its text without the line end; LINES_MAX bytes
  *
- * Return: false when there is none, at the end or at the deadline.
+ * Return: false at the end of the connection or at the deadline.
  */
 bool lines_read(struct lines *lines, time_t deadline, char *line);
 
 /**
- * lines_send() - send text as it is
- * @lines: connection
- * @text: with the end of its line
+ * lines_send() - send text unchanged
+ * @lines: the connection
+ * @text: the text, including the line end
  *
  * Return: true, or false with errno set.
  */

@@ -13,10 +13,10 @@
 
 #define HUGE_BYTES (2ULL << 20)
 
-/* Left free, for page tables' and the agent's own movable pages. */
+/* Left free for movable pages of page tables and of the agent. */
 #define MARGIN_BYTES (8 * HUGE_BYTES)
 
-/* Both ends of the page and two places between, in four cache lines. */
+/* Both ends of the page and two words between, in four cache lines. */
 static const unsigned int stamp_words[] = {0, 171, 342, PATTERN_PAGE_WORDS - 1};
 #define STAMPS (sizeof(stamp_words) / sizeof(stamp_words[0]))
 
@@ -101,7 +101,7 @@ static uint64_t count_hotplugged(const uint64_t *entries, uint64_t nr_entries,
 	return pages;
 }
 
-/* How many of the pages are in memory that virtio_mem has added? */
+/* Count the pages in memory that virtio_mem has added. */
 static int locate_pages(const void *memory, uint64_t pages,
 			uint64_t *hotplugged)
 {
@@ -180,7 +180,7 @@ static void volunteer_for_oom(void)
 	close(fd);
 }
 
-/* What the child leaves in memory that both share. */
+/* The child's result, in memory shared with the parent. */
 struct report {
 	int ret;
 	struct pattern_result result;

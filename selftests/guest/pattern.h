@@ -2,14 +2,14 @@
 /*
  * Write and verify hotplugged memory.
  *
- * Takes nearly all that is free in ZONE_MOVABLE, which is hotplugged memory
- * only, as the guest onlines it so; stamps every page with words that depend
- * on the page's number and a seed; looks up where the pages are; then verifies
- * all stamps. Two pages that share memory, pages that lose what was written
- * and pages with what an earlier run wrote all show.
+ * Allocates nearly all free memory of ZONE_MOVABLE, which in this guest
+ * consists of hotplugged memory only; stamps every page with words that depend
+ * on the page's number and a seed; finds the physical addresses of the pages;
+ * then verifies all stamps. This detects pages that share memory, pages that
+ * lose their contents, and pages with the contents of an earlier run.
  *
- * It runs in a process of its own, the out-of-memory killer's first choice, so
- * that the agent survives a guest that has less memory than it says.
+ * It runs in a process of its own, the first candidate of the OOM killer, so
+ * that the agent survives if the guest has less memory than it reports.
  */
 #ifndef PATTERN_H
 #define PATTERN_H
@@ -21,13 +21,13 @@
 #define PATTERN_PAGE_WORDS (PATTERN_PAGE_BYTES / sizeof(uint64_t))
 
 /**
- * struct pattern_result - what was found
- * @bytes: written and verified
- * @hotplugged_bytes: those of them that are in virtio_mem's memory
- * @bad_pages: pages whose stamp was not what was written
- * @first_bad_page: number of the first, if there is one
- * @write_ms: time the writing took
- * @verify_ms: time the verifying took
+ * struct pattern_result - result of a run
+ * @bytes: bytes written and verified
+ * @hotplugged_bytes: part of @bytes in virtio_mem's memory
+ * @bad_pages: number of pages with wrong stamps
+ * @first_bad_page: number of the first of them, if any
+ * @write_ms: time to write
+ * @verify_ms: time to verify
  */
 struct pattern_result {
 	uint64_t bytes;
@@ -39,8 +39,8 @@ struct pattern_result {
 };
 
 /**
- * pattern_run() - do it
- * @seed: any number, another one each time
+ * pattern_run() - write and verify hotplugged memory
+ * @seed: any number, different for each run
  * @result: filled in
  *
  * Return: 0; -EILSEQ with @result, if a page was bad; another negative errno.
@@ -48,13 +48,16 @@ struct pattern_result {
  */
 int pattern_run(uint64_t seed, struct pattern_result *result);
 
-/* How many bytes of mapped memory are virtio_mem's? Return: 0, or an errno. */
+/*
+ * Count the bytes of mapped memory in virtio_mem's. Return: 0, or a negative
+ * errno.
+ */
 int pattern_locate(const void *memory, uint64_t bytes, uint64_t *hotplugged);
 
 /**
  * pattern_write() - stamp pages
- * @memory: where they are
- * @pages: how many
+ * @memory: the pages
+ * @pages: number of pages
  * @seed: any number
  */
 void pattern_write(volatile uint64_t *memory, uint64_t pages, uint64_t seed);

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vmem-poke: be the driver of a virtio-mem-pci device, in a guest whose kernel
- * has none loaded.
+ * vmem-poke: act as the driver of a virtio-mem-pci device, in a guest without
+ * the kernel's driver.
  *
- * Linux's driver plugs memory from the beginning of the region, and needs struct
- * pages for it. This one plugs blocks far apart, so that each makes a memslot,
- * and reaches them through /dev/mem, also those that are not plugged.
+ * Linux's driver plugs memory from the start of the region, and needs struct
+ * pages for it. This one plugs blocks far apart, so that each needs a memslot.
+ * It accesses them through /dev/mem, including blocks that are not plugged.
  *
- * Blocks are those at FIRST, FIRST + STRIDE, and so on, COUNT of them, in bytes
- * from the beginning of the region.
+ * The blocks are COUNT blocks at FIRST, FIRST + STRIDE, and so on, in bytes
+ * from the start of the region.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -29,16 +29,16 @@
 #define PCI_DEVICES	"/sys/bus/pci/devices"
 #define VIRTIO_MEM_PCI	"0x1058"
 #define PCI_CONFIG_SIZE 256
-/* Of a BAR; what is used of it is at its beginning. */
+/* Mapped part of a BAR, which contains all used registers. */
 #define BAR_SIZE   0x4000
 #define QUEUE_SIZE 8
 #define PAGE_BYTES 4096U
-/* Where in the page that the device reads and writes things are. */
+/* Layout of the page that the device reads and writes. */
 #define AT_AVAIL    0x100U
 #define AT_USED	    0x200U
 #define AT_REQUEST  0x400U
 #define AT_RESPONSE 0x480U
-/* Words that are written to a block, evenly over it. */
+/* Number of words written to a block, evenly distributed. */
 #define WORDS 8U
 
 static const char usage[] =
@@ -54,11 +54,12 @@ static const char usage[] =
 /**
  * struct device - the device
  * @common: its registers
- * @config: what virtio-mem tells
- * @notify: where its queue is kicked
- * @page: what it reads and writes
- * @page_gpa: where that is for the device
- * @avail_idx: requests made
+ * @config: configuration of virtio-mem
+ * @notify: register that kicks its queue
+ * @notify_multiplier: multiplier of the queue's notification offset
+ * @page: memory that it reads and writes
+ * @page_gpa: the device's address of @page
+ * @avail_idx: number of requests
  */
 struct device {
 	volatile struct virtio_pci_common_cfg *common;
@@ -88,7 +89,7 @@ static int open_attribute(const char *device, const char *name, int flags)
 	return fd;
 }
 
-/* Print the name of the device's folder. */
+/* Find the name of the device's folder. */
 static void find_device(char *name, size_t size)
 {
 	char text[16];
@@ -300,7 +301,7 @@ static uint64_t word(uint64_t gpa, uint64_t seed)
 	return (gpa ^ seed) * 0x9e3779b97f4a7c15ULL + seed;
 }
 
-/* Return: how many words of a block are not as they should be. */
+/* Write or check words of a block. Return: number of wrong words. */
 static unsigned int touch(int fd, char what, uint64_t gpa, uint64_t block,
 			  uint64_t seed)
 {
@@ -361,7 +362,7 @@ int main(int argc, char **argv)
 		count = number(argv[3]);
 	if (argc == 6)
 		last = number(argv[5]);
-	/* A request has 16 bits for its number of blocks. */
+	/* A request has 16 bits for the number of blocks. */
 	if (!memory && last > UINT16_MAX) {
 		fputs(usage, stderr);
 		return 2;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vmem-qmp: one request to QEMU's monitor, or the same one until its answer is
- * the one that is waited for.
+ * vmem-qmp: send a request to QEMU's monitor, once or until it has the expected
+ * answer.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -14,7 +14,7 @@
 
 #define HELLO "{\"execute\":\"qmp_capabilities\"}\n"
 
-/* How often to ask again. */
+/* Interval between repetitions. */
 #define LOOK_NS 50000000
 
 static const char usage[] =

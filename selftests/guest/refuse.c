@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A library to be preloaded into a VMM: has calls fail that change memslots, as
- * the host says in a file.
+ * A library to preload into a VMM: it makes memslot calls fail as the host
+ * specifies in a file.
  *
- * The file of the environment variable VMEM_REFUSE has two numbers, or three. The
- * first is of calls that KVM is still to carry out before it refuses to create or
- * change any more memslots one by one, the second is 1 if /dev/kvm-vmem is to refuse
- * batches. Memslots below the third, a guest physical address, are neither counted
- * nor refused. Without the file nothing is refused.
+ * The file in the environment variable VMEM_REFUSE contains two or three
+ * numbers. The first is the number of calls that KVM still carries out before
+ * it refuses to create or change single memslots. The second is 1 if
+ * /dev/kvm-vmem refuses batches. The third is a guest physical address;
+ * memslots below it are neither counted nor refused. Without the file nothing
+ * is refused.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -19,7 +20,7 @@
 
 #include <linux/kvm_vmem.h>
 
-/* Linux has it from 6.8 on. */
+/* New in Linux 6.8. */
 #ifndef KVM_SET_USER_MEMORY_REGION2
 #define KVM_SET_USER_MEMORY_REGION2 0x40a0ae49UL
 #endif
@@ -27,8 +28,8 @@
 int ioctl(int fd, unsigned long request, ...);
 
 /*
- * Is this call to be refused? Counts the memslots that are not. The argument of
- * KVM_SET_USER_MEMORY_REGION2 begins as that of KVM_SET_USER_MEMORY_REGION.
+ * Is this call refused? Counts memslots that are not. The argument of
+ * KVM_SET_USER_MEMORY_REGION2 begins like that of KVM_SET_USER_MEMORY_REGION.
  */
 static bool refused(unsigned long request, const void *argument)
 {

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Batches without end, to run beside something else: creates, deletes and
- * flips of dirty logging in a VM of its own, until standard input ends. What
- * the VM has is checked against what was asked for, by KVM's own interface and
- * by its guest.
+ * An endless series of batches as a load for other tests: creates, deletes and
+ * flips of dirty logging in a VM of its own, until standard input ends. The
+ * VM's memslots are checked through KVM's own interface and through its guest.
  */
 #include <errno.h>
 #include <poll.h>
@@ -21,13 +20,13 @@
 #define STRESS_GPA  GIB(1)
 
 /*
- * Checking costs more than a batch. Not a multiple of the states, so that a slot
- * is found in each of them in turn: a mapping that outlives its slot shows only
- * where the guest had touched the slot before.
+ * A check costs more than a batch. This is not a multiple of the number of
+ * states, so that each slot is checked in all states in turn: a mapping that
+ * outlives its slot is only noticed if the guest accessed the slot before.
  */
 #define CHECK_EVERY 17U
 
-/* It ends when it is told. The emulated machine's own limit is below this. */
+/* The end of input ends the test; the emulated machine has a shorter limit. */
 #define STRESS_TIMEOUT_S 86400
 
 enum slot_state {
@@ -36,7 +35,10 @@ enum slot_state {
 	SLOT_LOGGING,
 };
 
-/* What becomes of a slot: it comes logging, stops that, starts again, goes. */
+/*
+ * The states of a slot in order: created with logging, logging off and on,
+ * deleted.
+ */
 static const enum slot_state states[] = {
 	SLOT_ABSENT,
 	SLOT_LOGGING,
@@ -45,13 +47,13 @@ static const enum slot_state states[] = {
 };
 
 /**
- * struct stress - a VM and what its memslots are to be
+ * struct stress - a VM and its expected memslots
  * @dev: /dev/kvm-vmem
  * @vm: the VM
- * @vcpu: a vCPU of it
+ * @vcpu: its vCPU
  * @mem: memory of all slots
  * @batch: entries
- * @state: of each slot
+ * @state: expected state of each slot
  */
 struct stress {
 	int dev;
@@ -62,7 +64,7 @@ struct stress {
 	enum slot_state state[NR_SLOTS];
 };
 
-/* Nothing is ever written to it, so that it is readable means its end. */
+/* No data is ever written to standard input: it becomes readable at its end. */
 static bool told_to_end(void)
 {
 	struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
@@ -80,7 +82,9 @@ static uint8_t *slot_hva(const struct stress *s, unsigned int slot)
 	return s->mem.hva + slot * SLOT_SIZE;
 }
 
-/* Neighbours differ, so that each batch has all kinds of changes. */
+/*
+ * Neighbours are in different states, so each batch has all kinds of changes.
+ */
 static void next(struct stress *s, uint64_t number)
 {
 	unsigned int i;
@@ -130,7 +134,7 @@ static void stress(const void *arg)
 	vcpu_create(&s.vcpu, &s.vm);
 	backing_create(&s.mem, NR_SLOTS * SLOT_SIZE);
 	batch_init(&s.batch);
-	/* All are there, so that the first batch has something to delete. */
+	/* All slots exist, so that the first batch has something to delete. */
 	for (i = 0; i < NR_SLOTS; i++)
 		batch_set(&s.batch, FIRST_SLOT + i, KVM_MEM_LOG_DIRTY_PAGES,
 			  slot_gpa(i), SLOT_SIZE, slot_hva(&s, i));
@@ -146,7 +150,7 @@ static void stress(const void *arg)
 	}
 	check(&s);
 	EXPECT_GT(number, 0);
-	tap_note("%llu batches of %u entries, looked at %llu times",
+	tap_note("%llu batches of %u entries, checked %llu times",
 		 (unsigned long long)number, NR_SLOTS,
 		 (unsigned long long)checks + 1);
 	batch_free(&s.batch);
@@ -159,7 +163,7 @@ static void stress(const void *arg)
 int main(void)
 {
 	static const struct tap_case cases[] = {
-		{.name = "memslots are as batches made them",
+		{.name = "memslots match the batches",
 		 .run = stress,
 		 .timeout_s = STRESS_TIMEOUT_S},
 	};

@@ -2,21 +2,21 @@
 /*
  * The first nested guest of a VM, while a batch creates and deletes memslots.
  *
- * With the TDP MMU, KVM has no rmaps until a VM's first shadow root, which
- * comes with its first nested guest (L2): then it allocates them for every
- * memslot it can see. A memslot that was prepared before that and becomes
- * visible after it would be without, and KVM would follow a NULL pointer when
- * L2 uses it or when its dirty logging is switched on.
+ * With the TDP MMU, KVM allocates no rmaps before a VM's first shadow root,
+ * which its first nested guest (L2) needs. Then it allocates them for every
+ * memslot that it can see. A memslot prepared before that and visible only
+ * after it would have no rmaps, and KVM would dereference a NULL pointer when
+ * L2 uses it or when its dirty logging is enabled.
  *
- * One test puts L2's start between the two grace periods of a batch. The first
- * cannot end while any vCPU is inside KVM, so one is kept there: it waits for a
- * page that userfaultfd does not deliver yet. That the batch has come so far
- * shows in KVM's refusal to take an address in a memslot that the batch deletes
- * for one of its MSRs. The other test starts L2 while batches follow each other.
+ * One test starts L2 between the two grace periods of a batch. The first grace
+ * period cannot end while a vCPU is inside KVM. So one vCPU is kept there: it
+ * waits for a page that userfaultfd withholds. The batch has got this far once
+ * KVM refuses an address in a memslot that the batch deletes for one of its
+ * MSRs. The other test starts L2 during a series of batches.
  *
- * Each round has a VM of its own. The memslots that are created are those of a
- * region, deleted by an earlier batch, so that the module can be asked for
- * their metadata.
+ * Each round has a VM of its own. The created memslots belong to a region and
+ * were deleted by an earlier batch, so that the module can report their
+ * metadata.
  */
 #include "vmem_util.h"
 
@@ -29,7 +29,7 @@
 #include "common/vmem_nl.h"
 #include <asm/kvm_para.h>
 
-/* Needs the types of the library's other headers. */
+/* Needs types of the library's other headers. */
 #include "svm_util.h"
 
 #define NR_ROUNDS  16
@@ -39,12 +39,15 @@
 #define NR_SLOTS   64
 #define NR_DECOYS  64
 
-/* Memslots that the batch makes, those that it deletes, and the stall. */
+/*
+ * Memslots that the batch creates, memslots that it deletes, and the withheld
+ * page.
+ */
 #define SLOTS_GPA  (4ULL << 30)
 #define DECOYS_GPA (5ULL << 30)
 #define STALL_GPA  (6ULL << 30)
 
-/* Slot 0 is the library's. */
+/* Slot 0 belongs to the library. */
 #define FIRST_SLOT  100
 #define FIRST_DECOY 300
 #define STALL_SLOT  500
@@ -52,8 +55,9 @@
 #define L2_STACK_WORDS 128
 
 /*
- * Nested page tables map addresses to themselves by large pages, in the first
- * gigabyte, where the library has its memory, and in that of the memslots.
+ * Nested page tables are identity mappings with large pages. They cover the
+ * first gigabyte, which contains the library's memory, and the gigabyte of the
+ * memslots.
  */
 #define NPT_ENTRIES  512
 #define NPT_TABLE    0x7ULL /* present, writable, user */
@@ -61,11 +65,11 @@
 #define NPT_PD_RANGE (1ULL << 30)
 #define NPT_PD_PAGE  (2ULL << 20)
 
-/* What L2 finds in its pages, and what it leaves there. */
+/* Contents of L2's pages before and after its accesses. */
 #define BEFORE(page) (0xb000000000000000ULL + (page))
 #define AFTER(page)  (0xa000000000000000ULL + (page))
 
-/* The guest's stops. */
+/* Stages at which the guest stops. */
 enum {
 	STAGE_READY = 1,
 	STAGE_NESTED,
@@ -74,11 +78,11 @@ enum {
 };
 
 /**
- * struct control - what guest and host share
+ * struct control - shared between guest and host
  * @go: L1 may start its first L2
- * @nested: it has
- * @npt: root of L2's nested page tables; 0: none, as KVM does without
- * @found: pages in which L2 found what had to be there
+ * @nested: L1 has started it
+ * @npt: root of L2's nested page tables; 0 if KVM does not use nested paging
+ * @found: number of pages in which L2 found the expected contents
  */
 struct control {
 	uint64_t go;
@@ -95,16 +99,16 @@ static struct control guest_control __attribute__((aligned(4096)));
  * @nl: netlink handle
  * @vm: the VM
  * @l1: vCPU that starts L2
- * @staller: vCPU that waits for a page
+ * @staller: vCPU that waits for the withheld page
  * @prober: vCPU that never runs
  * @control: the guest's control page
  * @region: descriptor of the region
- * @memory: of the memslots
+ * @memory: memory of the region's memslots
  * @decoys: memory of the memslots to delete
- * @stall: the page that is waited for
- * @uffd: its userfaultfd
+ * @stall: the withheld page
+ * @uffd: userfaultfd of @stall
  * @batch: entries
- * @done: the batch is applied
+ * @done: the batch has been applied
  */
 struct round {
 	int dev;
@@ -133,7 +137,7 @@ static void store(uint64_t *word, uint64_t value)
 	__atomic_store_n(word, value, __ATOMIC_RELEASE);
 }
 
-/* Back to L1, which goes on for good or starts L2 anew. */
+/* Return to L1, which continues or starts L2 again. */
 static void leave_l2(void)
 {
 	asm volatile("vmmcall");
@@ -160,7 +164,7 @@ static void l2_use(void)
 	leave_l2();
 }
 
-/* One page of each memslot, another in each. */
+/* Write one page of each memslot, at different offsets. */
 static void l2_write(void)
 {
 	uint64_t slot;
@@ -286,7 +290,7 @@ static void stall_end(const struct round *r)
 		    "UFFDIO_ZEROPAGE: %s", strerror(errno));
 }
 
-/* Is a deleted memslot still valid? KVM looks when told where to signal EOIs. */
+/* Is a deleted memslot still valid? KVM checks it when this MSR is written. */
 static bool decoy_valid(const struct round *r)
 {
 	return _vcpu_set_msr(r->prober, MSR_KVM_PV_EOI_EN,
@@ -321,7 +325,7 @@ static void delete_from(struct round *r, uint32_t first, unsigned int nr)
 		vmem_batch_delete(&r->batch, first + i);
 }
 
-/* The batch that L2 comes amid, and its reverse. */
+/* The batch during which L2 starts, and its reverse. */
 static void create_slots(struct round *r)
 {
 	delete_from(r, FIRST_DECOY, NR_DECOYS);
@@ -345,7 +349,9 @@ static void *run_batch(void *arg)
 	return NULL;
 }
 
-/* A page of the guest's for a table; its guest address goes to @gpa. */
+/*
+ * Allocate a page of the guest for a table; @gpa is set to its guest address.
+ */
 static uint64_t *alloc_table(struct kvm_vm *vm, uint64_t *gpa)
 {
 	vm_vaddr_t gva = vm_vaddr_alloc_page(vm);
@@ -367,8 +373,9 @@ static void map_gigabyte(struct kvm_vm *vm, uint64_t *pdpt, uint64_t gpa)
 }
 
 /*
- * Without nested paging L2 would run on KVM's page table for L1, and no shadow
- * root would be needed. Where KVM itself does without, all memslots have rmaps.
+ * Without nested paging in L1, L2 would run on KVM's page table for L1, without
+ * a shadow root. If KVM itself does not use nested paging, all memslots have
+ * rmaps anyway.
  */
 static void make_npt(struct round *r)
 {
@@ -383,7 +390,7 @@ static void make_npt(struct round *r)
 	map_gigabyte(r->vm, pdpt, SLOTS_GPA);
 }
 
-/* Make the region with all of its memslots, then delete those. */
+/* Create the region with all of its memslots, then delete the memslots. */
 static void make_region(struct round *r)
 {
 	struct kvm_vmem_create_region args = {
@@ -438,11 +445,11 @@ static void round_begin(struct round *r)
 	vmem_batch_add(&r->batch, STALL_SLOT, 0, STALL_GPA, PAGE, r->stall);
 	add_decoys(r);
 	vmem_batch_apply(r->dev, r->vm, &r->batch);
-	TEST_ASSERT(decoy_valid(r), "a memslot that is there is refused");
+	TEST_ASSERT(decoy_valid(r), "an existing memslot is refused");
 	run_until(r->l1, STAGE_READY);
 }
 
-/* Rmaps for 4 KiB pages, and one at least for each larger size. */
+/* Rmaps for 4 KiB pages, and at least one for each larger size. */
 static int check_rmap(const struct vmem_nl_slot *slot, void *arg)
 {
 	uint64_t least = (slot->size / PAGE + 2) * sizeof(uint64_t);
@@ -466,7 +473,7 @@ static void check_metadata(const struct round *r)
 	TEST_ASSERT(nr == NR_SLOTS, "%u memslots instead of %u", nr, NR_SLOTS);
 }
 
-/* Exactly the pages of l2_write(). */
+/* Exactly the pages of l2_write() are dirty. */
 static void check_dirty_log(const struct round *r)
 {
 	unsigned int slot;
@@ -481,7 +488,7 @@ static void check_dirty_log(const struct round *r)
 	}
 }
 
-/* L2 uses what was created, before and while its dirty pages are logged. */
+/* L2 uses the created memslots, before and during dirty logging. */
 static void check_created(struct round *r)
 {
 	uint64_t page;
@@ -533,7 +540,7 @@ static void between_grace_periods(struct round *r)
 	round_end(r);
 }
 
-/* Return: how many batches there were until L2 had started. */
+/* Return: number of batches until L2 had started. */
 static unsigned int amid_batches(struct round *r)
 {
 	unsigned int nr = 0;
@@ -578,7 +585,7 @@ int main(void)
 		batches += amid_batches(&r);
 	ksft_print_msg("%u batches in %u rounds\n", batches, NR_ROUNDS);
 	ksft_test_result_pass(
-		"an L2 that starts amid batches uses what they create\n");
+		"an L2 that starts during batches uses what they create\n");
 
 	vmem_nl_close(r.nl);
 	ksft_finished();

@@ -1,30 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A guest that runs while memslots around its own come and go in batches.
+ * A guest that runs while batches change memslots around its own.
  *
- * Its memory is a row of ranges of three kinds, in turns, so that neighbours
- * share the page tables and the large pages that KVM might make of them:
+ * Its memory is a row of ranges of three kinds, alternating, so that neighbours
+ * share page tables and the large pages that KVM might create for them:
  *
- *   staying	one memslot from the beginning to the end. Each vCPU counts up
- *		a word of its own in each page, and finds there what it wrote.
+ *   staying	one memslot throughout. Each vCPU increments a word of its own in
+ *		each page, and checks that it contains the last value written.
  *   replaced	each batch deletes the memslot and creates another in its place,
- *		of the backing that is next. There is memory at all times.
+ *		with the next backing. There is memory at all times.
  *   churned	as replaced, but without memory after every fourth batch.
  *
- * A backing's pages are stamped with the number of the batch that is about to
- * show them. The host says which batch it has started and which is done; what a
- * vCPU reads from a replaced range must lie between what it was told was done
- * before and what it is told has started after. It writes there as well: once a
- * batch is done, nothing more may arrive in the backing that has gone.
+ * The pages of a backing are stamped with the number of the batch that will map
+ * them. The host publishes the number of the batch that has started and of the
+ * one that is complete. A value that a vCPU reads from a replaced range must be
+ * between the complete batch before the read and the started batch after it.
+ * The vCPU writes there as well: once a batch is complete, the previous backing
+ * must not be written any more.
  *
- * Churned ranges are looked at when the host says so, after a batch and before
- * the next: what is there must be that batch's, and what is not must exit. No
- * other access may exit.
+ * Churned ranges are checked on the host's request, after a batch and before
+ * the next: memory must be that of this batch, and accesses without memory must
+ * exit. No other access may exit.
  *
- * Looks come every third batch, so that each range is seen in each phase.
+ * A check follows every third batch, so each range is checked in each phase.
  *
- * All is bounded by the number of batches; each vCPU has its rounds between
- * any two looks.
+ * The number of batches bounds the test. Each vCPU makes at least a round
+ * between any two checks.
  */
 #include "vmem_util.h"
 
@@ -41,14 +42,14 @@
 #define GUEST_BASE  (4ULL << 30)
 #define GUEST_SIZE  (NR_RANGES * RANGE_SIZE)
 
-/* A backing is stamped anew only when three batches have passed. */
+/* A backing is stamped again only after three batches. */
 #define NR_BACKINGS 4
 
-/* Slot 0 is the library's. */
+/* Slot 0 belongs to the library. */
 #define FIRST_STAYING_SLOT 100
 #define FIRST_OTHER_SLOT   200
 
-/* What the guest reads where there is no memory. */
+/* The guest reads this value where there is no memory. */
 #define NO_MEMORY(gpa) (0xdead000000000000ULL ^ (gpa))
 
 enum range_kind {
@@ -58,19 +59,19 @@ enum range_kind {
 	NR_KINDS,
 };
 
-/* The words of each page. */
+/* Words of each page. */
 enum {
 	WORD_STAMP,
 	WORD_COUNT, /* one for each vCPU */
 };
 
 /**
- * struct fault - what the guest found wrong
- * @count: how often
- * @gpa: where, the first time
- * @got: what it read
- * @low: the least that was right
- * @high: the most that was right
+ * struct fault - wrong values that the guest has read
+ * @count: number of wrong values
+ * @gpa: address of the first
+ * @got: value of the first
+ * @low: lowest valid value
+ * @high: highest valid value
  */
 struct fault {
 	uint64_t count;
@@ -81,10 +82,10 @@ struct fault {
 };
 
 /**
- * struct vcpu_state - what one vCPU tells
- * @rounds: rounds done
- * @looking: batch of the look that goes on, 0: none
- * @looked: batch of the last look
+ * struct vcpu_state - reported by one vCPU
+ * @rounds: number of rounds
+ * @looking: batch of the check in progress, 0: none
+ * @looked: batch of the last check
  * @lost: faults in staying ranges
  * @stale: faults in replaced ranges
  * @wrong: faults in churned ranges
@@ -99,12 +100,12 @@ struct vcpu_state {
 };
 
 /**
- * struct control - what guest and host share
- * @started: batch that was begun last
- * @done: batch that was done last
- * @look: batch after which to look at churned ranges
- * @stop: the guest is to end
- * @vcpus: state of each
+ * struct control - shared between guest and host
+ * @started: last batch that has started
+ * @done: last batch that is complete
+ * @look: batch after which to check churned ranges
+ * @stop: ask the guest to end
+ * @vcpus: state of each vCPU
  */
 struct control {
 	uint64_t started;
@@ -114,18 +115,18 @@ struct control {
 	struct vcpu_state vcpus[NR_VCPUS];
 };
 
-/* The guest's copy is in its own memory: the host goes by a pointer there. */
+/* The guest's copy is in guest memory; the host uses a pointer to it. */
 static struct control guest_control __attribute__((aligned(4096)));
 _Static_assert(sizeof(guest_control) <= PAGE, "mapped as one page");
 
 /**
- * struct runner - a vCPU's thread
+ * struct runner - thread of a vCPU
  * @vcpu: the vCPU
  * @state: its state
- * @exits: MMIO exits that had to be, reads
- * @exit_writes: the same, writes
+ * @exits: expected MMIO exits for reads
+ * @exit_writes: expected MMIO exits for writes
  * @spurious: other MMIO exits
- * @spurious_gpa: where the last was
+ * @spurious_gpa: address of the last of these
  */
 struct runner {
 	struct kvm_vcpu *vcpu;
@@ -151,7 +152,7 @@ static enum range_kind kind_of(unsigned int range)
 	return range % NR_KINDS;
 }
 
-/* Is there memory in a churned range after a batch? */
+/* Does a churned range have memory after a batch? */
 static bool churned_present(unsigned int range, uint64_t batch)
 {
 	return (range / NR_KINDS + batch) % 4 != 0;
@@ -162,7 +163,7 @@ static bool present(unsigned int range, uint64_t batch)
 	return kind_of(range) != RANGE_CHURNED || churned_present(range, batch);
 }
 
-/* Both the host's and, as they are equal, the guest's virtual addresses. */
+/* Virtual addresses are the same in the host and in the guest. */
 static uint64_t page_address(unsigned int range, unsigned int page)
 {
 	return GUEST_BASE + range * RANGE_SIZE + page * PAGE;
@@ -216,7 +217,7 @@ static void guest_look_at(struct vcpu_state *state, unsigned int range,
 
 	if (got != want)
 		add_fault(&state->wrong, address, got, want, want);
-	/* The stamp again, which changes nothing for the other vCPU. */
+	/* Write the same stamp, which changes nothing for the other vCPU. */
 	store(&words[WORD_STAMP], want);
 }
 
@@ -264,7 +265,7 @@ static void guest_code(uint64_t index)
 	GUEST_DONE();
 }
 
-/* Answer an exit for memory that is not there; was it to be? */
+/* Complete an MMIO exit, and count it as expected or not. */
 static void answer_mmio(struct runner *runner)
 {
 	struct kvm_run *run = runner->vcpu->run;
@@ -305,14 +306,14 @@ static void *run_vcpu(void *arg)
 }
 
 /**
- * struct test - the host's side
+ * struct test - the host's state
  * @dev: /dev/kvm-vmem
  * @vm: the VM
  * @control: the guest's control page
  * @staying: memory of the staying ranges, at their offset in the row
- * @backings: memory of the others
- * @left: what the counters in each backing were when it had gone
- * @late_writes: how many of them changed after that
+ * @backings: memory of the other ranges
+ * @left: the counters in each backing when it was replaced
+ * @late_writes: number of counters that changed after that
  * @batch: entries
  */
 struct test {
@@ -336,11 +337,11 @@ static uint32_t slot_of(unsigned int range, uint64_t batch)
 {
 	if (kind_of(range) == RANGE_STAYING)
 		return FIRST_STAYING_SLOT + range;
-	/* A batch takes each id once, so the one that comes has another. */
+	/* An id occurs once in a batch, so the new memslot has another id. */
 	return FIRST_OTHER_SLOT + 2 * range + batch % 2;
 }
 
-/* No memslot shows this backing: make it the next batch's. */
+/* Prepare a backing, which no memslot uses, for a batch. */
 static void stamp(struct test *t, uint64_t batch)
 {
 	unsigned int b = batch % NR_BACKINGS, range, page, i;
@@ -359,7 +360,7 @@ static void stamp(struct test *t, uint64_t batch)
 	}
 }
 
-/* Remember what is in a backing that has gone. */
+/* Store the counters of a backing that has been replaced. */
 static void note_left(struct test *t, uint64_t batch)
 {
 	unsigned int b = batch % NR_BACKINGS, range, page, i;
@@ -384,7 +385,7 @@ static void set_range(struct test *t, unsigned int range, uint64_t batch)
 		       memory + range * RANGE_SIZE);
 }
 
-/* Creates and deletes mixed, as the ranges come. */
+/* Creates and deletes are mixed, in the order of the ranges. */
 static void change_layout(struct test *t, uint64_t batch)
 {
 	unsigned int range;
@@ -439,7 +440,7 @@ static void report(const char *name, const struct fault *fault,
 			(unsigned long)fault->low, (unsigned long)fault->high);
 }
 
-/* The last count of each vCPU must be in each page that stayed. */
+/* Each page that stayed must contain the last count of each vCPU. */
 static bool counts_kept(const struct test *t)
 {
 	unsigned int range, page, i;
@@ -456,7 +457,7 @@ static bool counts_kept(const struct test *t)
 	return kept;
 }
 
-/* How many of one vCPU's reads must have exited in looks; as many writes. */
+/* Number of reads of a vCPU that must exit during checks; as many writes. */
 static uint64_t exits_due(void)
 {
 	unsigned int range;
@@ -504,7 +505,7 @@ int main(void)
 	store(&t.control->stop, 1);
 	for (i = 0; i < NR_VCPUS; i++)
 		pthread_join(threads[i], NULL);
-	/* What arrived in the backings since they went. */
+	/* Check for writes to the backings after they were replaced. */
 	for (batch = NR_BATCHES + 1; batch < NR_BATCHES + NR_BACKINGS; batch++)
 		stamp(&t, batch);
 
@@ -528,16 +529,16 @@ int main(void)
 		exits &= runners[i].exits == exits_due() &&
 			 runners[i].exit_writes == exits_due();
 	}
-	ksft_print_msg("%lu writes to a backing after it had gone\n",
+	ksft_print_msg("%lu writes to a backing after it was replaced\n",
 		       (unsigned long)t.late_writes);
 	ksft_test_result(!lost && counts_kept(&t),
 			 "no write to a memslot that stays is lost\n");
-	ksft_test_result(!stale,
-			 "a memslot that is replaced shows its new backing\n");
+	ksft_test_result(!stale, "a replaced memslot shows its new backing\n");
 	ksft_test_result(!t.late_writes,
-			 "nothing is written to the backing that has gone\n");
-	ksft_test_result(!wrong && exits,
-			 "what a batch made is there, what it deleted exits\n");
+			 "nothing is written to a backing that was replaced\n");
+	ksft_test_result(
+		!wrong && exits,
+		"created memslots are accessible, accesses to deleted ones exit\n");
 	ksft_test_result(!spurious, "no other access exits\n");
 	kvm_vm_free(t.vm);
 	ksft_finished();

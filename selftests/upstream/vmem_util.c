@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "vmem_util.h"
 
-/** vmem_open() - Return: a descriptor of the device. Skips without it. */
+/** vmem_open() - Return: a descriptor of the device. Skips if it is absent. */
 int vmem_open(void)
 {
 	int dev = open("/dev/kvm-vmem", O_RDWR | O_CLOEXEC);
@@ -30,7 +30,7 @@ void vmem_batch_delete(struct vmem_batch *batch, uint32_t slot)
 	vmem_batch_add(batch, slot, 0, 0, 0, NULL);
 }
 
-/** vmem_batch_apply() - Apply a batch, which is empty after that. */
+/** vmem_batch_apply() - Apply a batch, and clear it. */
 void vmem_batch_apply(int dev, struct kvm_vm *vm, struct vmem_batch *batch)
 {
 	struct kvm_vmem_memslot_batch arg = {

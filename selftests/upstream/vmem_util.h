@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Memslot batches for tests written with the library of the kernel's own KVM
- * selftests. A call that fails ends the test, as the library's do.
+ * Memslot batches for tests written with the library of the kernel's KVM
+ * selftests. A failing call ends the test, like the library's own calls.
  */
 #ifndef SELFTESTS_UPSTREAM_VMEM_UTIL_H
 #define SELFTESTS_UPSTREAM_VMEM_UTIL_H
@@ -12,12 +12,12 @@
 
 #include <linux/kvm_vmem.h>
 
-/* More entries than any batch here has. */
+/* More entries than any batch here needs. */
 #define VMEM_BATCH_ENTRIES 512
 
 /**
  * struct vmem_batch - entries to apply
- * @nr: how many
+ * @nr: number of @entries
  * @entries: the entries
  */
 struct vmem_batch {

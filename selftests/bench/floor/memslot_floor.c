@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What memslots cost when nothing is done but to allocate and free what KVM
- * holds for them: the floor that no way of creating and deleting memslots can
- * go below. For the bench only.
+ * Cost of only allocating and freeing the memory that KVM holds for memslots: a
+ * lower bound for any way of creating and deleting them. For the bench only.
  *
- * /sys/kernel/debug/memslot_floor takes "NR BYTES [BYTES...]": a struct
- * kvm_memory_slot and arrays of these sizes, NR times, are allocated by the
- * calls that KVM makes, in its order, and freed again. It then reads "ALLOC
- * FREE", nanoseconds each.
+ * A write of "NR BYTES [BYTES...]" to /sys/kernel/debug/memslot_floor allocates
+ * a struct kvm_memory_slot and arrays of these sizes NR times, with KVM's calls
+ * and in KVM's order, and frees them again. A read then returns "ALLOC FREE" in
+ * nanoseconds.
  */
 #include <linux/debugfs.h>
 #include <linux/fs.h>
@@ -26,10 +25,10 @@
 /* rmaps of three page sizes, lpage_info of two, gfn_track. */
 #define FLOOR_MAX_ARRAYS 6
 
-/* Memslots that a VM can have, in all address spaces. */
+/* Maximum number of memslots of a VM, in all address spaces. */
 #define FLOOR_MAX_SLOTS 65528
 
-/* As long a line as anybody has cause to write. */
+/* Maximum length of a request. */
 #define FLOOR_LINE 128
 
 struct floor_slot {
@@ -39,7 +38,7 @@ struct floor_slot {
 
 static struct dentry *floor_file;
 
-/* Protects what follows. */
+/* Protects the following variables. */
 static DEFINE_MUTEX(floor_lock);
 static u64 floor_alloc_ns, floor_free_ns;
 
