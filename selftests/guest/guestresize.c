@@ -29,13 +29,13 @@ static const char usage[] =
 	"Usage: vmem-guestresize --console SOCKET --memtotal BYTES --control SOCKET\n"
 	"                        --request JSON [--hello JSON] [--check JSON --until TEXT]\n"
 	"                        [--timeout SECONDS]\n"
-	"Send a request to whoever resizes a guest and wait until the guest's MemTotal\n"
-	"has followed. Print guest_ns, from the request to the guest's word; with\n"
-	"--check, also settled_ns, until the answer to that has TEXT.\n"
-	"  --console  of the guest, where its agent is\n"
-	"  --control  of whoever resizes it\n"
-	"  --hello    what it wants to hear first\n"
-	"  --timeout  for all of it (60)\n"
+	"Send a request to the program that resizes a guest, and wait until the guest's\n"
+	"MemTotal has followed. Print guest_ns, the time until the guest's answer; with\n"
+	"--check, also settled_ns, the time until the answer to that contains TEXT.\n"
+	"  --console  the guest's console, with its agent\n"
+	"  --control  socket of the program that resizes the guest\n"
+	"  --hello    message that this program expects first\n"
+	"  --timeout  time limit in seconds (60)\n"
 	"Exit status: 0 done, 1 not done, 2 wrong usage.\n";
 
 enum option_id {

@@ -46,10 +46,10 @@ static const char usage[] =
 	"       vmem-poke unplug-all\n"
 	"       vmem-poke fill|check FIRST COUNT STRIDE SEED\n"
 	"       vmem-poke zero FIRST COUNT STRIDE\n"
-	"Plug or unplug BLOCKS (1) at each place, or everything; print how many\n"
-	"requests were answered how. Or write words to each place, check that they\n"
-	"are there, or that it is zero; print how many are not.\n"
-	"Exit status: 0 all acknowledged, or as they should be, 1 not, 2 wrong usage.\n";
+	"Plug or unplug BLOCKS (1) at each place, or unplug everything; print the number\n"
+	"of answers of each type. Or write words to each place, check that they are\n"
+	"present, or that all are zero; print the number of wrong words.\n"
+	"Exit status: 0 all acknowledged or correct, 1 not, 2 wrong usage.\n";
 
 /**
  * struct device - the device

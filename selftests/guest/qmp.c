@@ -20,10 +20,10 @@
 static const char usage[] =
 	"Usage: vmem-qmp SOCKET SECONDS REQUEST [--until TEXT [--unless TEXT] |\n"
 	"       --event NAME]\n"
-	"Send a request to a monitor of QEMU, and print what it returns. With --until,\n"
-	"ask again until that has TEXT, or give up when it has that of --unless; with\n"
+	"Send a request to a monitor of QEMU, and print its result. With --until, repeat\n"
+	"it until the result contains TEXT, or fail if it contains that of --unless; with\n"
 	"--event, wait for the event after it.\n"
-	"Exit status: 0 done, 1 refused, or not in time, 2 wrong usage.\n";
+	"Exit status: 0 done, 1 refused or timed out, 2 wrong usage.\n";
 
 static bool read_until(struct lines *monitor, time_t deadline, const char *text,
 		       char *line)
