@@ -230,8 +230,7 @@ static void be_vmm(struct rig *rig, int socket)
 
 	rig_make_region(rig, FAULT_GPA, FAULT_SIZE, FAULT_BLOCK, FAULT_SLOT);
 	rig_start_vmemd(rig);
-	ASSERT_EQ(write(socket, &rig->d.pid, sizeof(pid_t)),
-		  sizeof(pid_t));
+	ASSERT_EQ(write(socket, &rig->d.pid, sizeof(pid_t)), sizeof(pid_t));
 	driver_start(&rig->d);
 	send_byte(socket);
 	for (;;) {
