@@ -351,8 +351,7 @@ static int open_device(struct vmem *vmem, struct vmem_device *device,
 		return -EINVAL;
 	}
 	if (!device->options->vmm && fds->region < 0 && !may_attach) {
-		log_err("no \"%s\" descriptor, and no --control where one "
-			"could come",
+		log_err("no \"%s\" descriptor, and no --control to attach one",
 			passed_fd_name(device->options, "region", name));
 		return -EINVAL;
 	}
@@ -489,9 +488,9 @@ static void open_room(struct vmem *vmem)
 	if (!wanted)
 		return;
 	if (room_open(&vmem->room, &err))
-		log_warning("--prealloc: %s; where they are reached a process "
-			    "is killed",
-			    err.text);
+		log_warning(
+			"--prealloc: %s; reaching them gets a process killed",
+			err.text);
 	for (unsigned int i = 0; i < vmem->nr_devices; i++)
 		vmem->devices[i].room = &vmem->room;
 }

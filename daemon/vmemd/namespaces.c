@@ -118,12 +118,13 @@ void namespaces_leave(bool tell_users_apart)
 	if (!ret)
 		ret = empty_root();
 	if (ret) {
-		log_info("the file system stays in sight: %s", strerror(-ret));
+		log_info("the file system stays accessible: %s",
+			 strerror(-ret));
 		if (ret == -EPERM)
 			return;
 	}
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
 		if (unshare(kinds[i].flag) < 0)
-			log_info("no %s namespace of our own: %s",
-				 kinds[i].name, strerror(errno));
+			log_info("no new %s namespace: %s", kinds[i].name,
+				 strerror(errno));
 }

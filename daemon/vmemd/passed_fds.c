@@ -76,8 +76,9 @@ static int take_named(struct passed_fds *fds, const struct options *options,
 	int *place = find_place(fds, options, name);
 
 	if (!place) {
-		log_warning("a descriptor named \"%s\" is of no use; closed",
-			    name);
+		log_warning(
+			"a descriptor with the unknown name \"%s\" is closed",
+			name);
 		close(fd);
 		return 0;
 	}

@@ -789,7 +789,7 @@ static void a_region_is_cut_as_planned(const void *arg)
 	/* A refused region can still be attached elsewhere. */
 	attach_cut(&d, &few, 16 * REGION_BLOCK, "\"region_id\":");
 	ask(&d, STATUS, NULL, text);
-	expect_said(text, "\"reason\":\"as the VMM has made the region\"");
+	expect_said(text, "\"reason\":\"as the VMM created the region\"");
 	ask(&d, PLAN(""), NULL, text);
 	expect_said(text, "EBUSY");
 	daemon_kill(&d);

@@ -287,7 +287,7 @@ static void a_client_that_unsubscribes_is_none(void **state)
 	assert_non_null(strstr(ask(f, fd, SUBSCRIBE), "\"populate\""));
 	assert_string_equal(ask(f, fd, UNSUBSCRIBE),
 			    "{\"id\":4,\"result\":{}}\n");
-	assert_non_null(strstr(ask(f, fd, UNSUBSCRIBE), "is no consumer"));
+	assert_non_null(strstr(ask(f, fd, UNSUBSCRIBE), "is not a consumer"));
 	assert_non_null(strstr(ask(f, fd, SUBSCRIBE), "\"populate\""));
 	assert_int_equal(f->consumers.nr_consumers, 1);
 	close(fd);

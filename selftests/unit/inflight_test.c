@@ -37,7 +37,7 @@
 #define PACKED_DESC	32
 #define PACKED_ENTRY	32
 
-#define NOT_THIS_QUEUE "an inflight region that is none of this queue's"
+#define NOT_THIS_QUEUE "an inflight region of another queue"
 
 /* What a daemon leaves behind: all of the queue, and of its region. */
 struct moment {

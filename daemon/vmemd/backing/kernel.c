@@ -303,7 +303,7 @@ static int on_again(sd_event_source *source __attribute__((unused)),
 
 	log_limited(&request->region->limit, LOG_LEVEL_WARNING,
 		    request->region->label,
-		    "the kernel has not answered for long: asked again");
+		    "the kernel has not answered: sending the request again");
 	ask(request, &err);
 	await_answer(request);
 	return 0;
@@ -463,8 +463,9 @@ static int end_blocks(struct region *region, int ret,
 		carried_out(region, &changed->blocks);
 	if (!ret && region->blocks.repeat)
 		log_limited(&region->limit, LOG_LEVEL_INFO, region->label,
-			    "request %" PRIu64 " was carried out before and is "
-			    "answered now",
+			    "request %" PRIu64
+			    " was executed before and is answered "
+			    "again",
 			    region->blocks.change.request_id);
 	if (ret && region->prealloc &&
 	    region->blocks.change.type == VMEM_NL_PLUG)

@@ -344,7 +344,7 @@ static int judge(int ret, const char *of, uint64_t left, uint64_t reserve,
 
 	if (ret)
 		return error_set(err, -ENOMEM,
-				 "what %s has left is not known: %s", of,
+				 "the free memory of %s is unknown: %s", of,
 				 strerror(-ret));
 	if (left >= reserve && left - reserve >= size)
 		return 0;

@@ -292,17 +292,16 @@ static void lost_changed(struct shmem *shmem)
 		log_limited(
 			&shmem->limit, LOG_LEVEL_WARNING, shmem->vu->label,
 			"the state was lost: the VMM has %s of memory mapped "
-			"that a vmemd before has left, and which blocks of it "
-			"the guest has is not known. Plug and unplug are "
-			"answered busy until the guest unplugs all or its "
-			"system is reset",
+			"from an earlier vmemd, and the plugged blocks are "
+			"unknown. Plug and unplug are answered busy until the "
+			"guest unplugs all or its system is reset",
 			size_format(backing->plugged.set * backing->block_size,
 				    size));
 	else
 		log_limited(
 			&shmem->limit, LOG_LEVEL_INFO, shmem->vu->label,
-			"nothing that a vmemd before has left is in use any "
-			"more: what is plugged is known again");
+			"no memory of an earlier vmemd is in use any more: the "
+			"plugged blocks are known again");
 	if (backing->lost_changed)
 		backing->lost_changed(backing->arg);
 	/* Rings in these blocks may be accessible now, or no longer. */
@@ -363,8 +362,8 @@ static int ask(struct shmem *shmem, uint64_t offset, uint64_t size,
 
 	if (map && shmem->vu->memory.nr >= SHMEM_TABLE_SIZE) {
 		snprintf(backing->reason, sizeof(backing->reason),
-			 "the VMM's memory table is full: %d entries, of which "
-			 "its own memory has too many",
+			 "the VMM's memory table is full: of %d entries, its "
+			 "own memory uses too many",
 			 SHMEM_TABLE_SIZE);
 		return -ENOSPC;
 	}
@@ -448,7 +447,7 @@ static void failed(struct shmem *shmem, int result)
 	}
 	/* Plugged blocks of the guest have no mapping: keep trying. */
 	log_limited(&shmem->limit, LOG_LEVEL_ERR, shmem->vu->label,
-		    "a slot cannot be put right: %s; tried again",
+		    "a slot cannot be corrected: %s; trying again",
 		    shmem->backing.reason);
 	set_timer(shmem, AGAIN_USEC);
 }
@@ -518,8 +517,8 @@ static void not_done(struct shmem *shmem)
 
 	shmem->message.out = false;
 	snprintf(backing->reason, sizeof(backing->reason),
-		 "the VMM does not %s memory that it said it would",
-		 shmem->message.map ? "list" : "give up");
+		 "the VMM agreed to %s memory, but has not done so",
+		 shmem->message.map ? "map" : "unmap");
 	failed(shmem, -EIO);
 	advance_mapping(shmem);
 }
@@ -791,8 +790,8 @@ int vmm_place(struct shmem *shmem, uint64_t gpa, struct error *err)
 	if (!gpa || !vmm_state_fits(gpa, backing->size, backing->block_size))
 		return error_set(err, -EINVAL,
 				 "0x%" PRIx64
-				 " is not where a region of blocks of "
-				 "%" PRIu64 " bytes can be",
+				 " cannot be the address of a region with "
+				 "blocks of %" PRIu64 " bytes",
 				 gpa, backing->block_size);
 	if (backing->placed && gpa == backing->gpa)
 		return 0;

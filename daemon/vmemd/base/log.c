@@ -144,7 +144,7 @@ static void log_line(enum log_level level, const char *label,
 {
 	if (log_state.lost && has_room()) {
 		write_text(LOG_LEVEL_WARNING,
-			   "%u messages were left out: nobody read them",
+			   "%u messages were left out: the log was not read",
 			   log_state.lost);
 		log_state.lost = 0;
 	}

@@ -138,13 +138,12 @@ static int get_memslots(struct control_call *call,
 
 	if (ret == -EINVAL || (!ret && !memslots->limit))
 		return error_set(&call->error, -EINVAL,
-				 "\"memslots\" is how many it can have");
+				 "\"memslots\" is a positive number");
 	if (control_get_size(call, "used", &memslots->used) == -EINVAL ||
 	    control_get_size(call, "reserved", &memslots->reserved) == -EINVAL)
 		return error_set(
 			&call->error, -EINVAL,
-			"\"used\" and \"reserved\" are how many of its "
-			"memslots others take");
+			"\"used\" and \"reserved\" are numbers of memslots");
 	return 0;
 }
 
@@ -178,8 +177,8 @@ int consumer_methods_subscribe(struct control_call *call,
 	subscription->client = call->client;
 	ret = control_peer(call->client, &config.peer);
 	if (ret)
-		error_set(&call->error, ret,
-			  "who has connected is not known: %s", strerror(-ret));
+		error_set(&call->error, ret, "the client is unknown: %s",
+			  strerror(-ret));
 	else
 		ret = consumer_new(&subscription->consumer, consumers, &config,
 				   &consumer_ops, subscription, &call->error);
@@ -221,7 +220,7 @@ int consumer_methods_done(struct control_call *call)
 
 	if (!subscription)
 		return error_set(&call->error, -EINVAL,
-				 "this connection is no consumer");
+				 "this connection is not a consumer");
 	if (control_get_size(call, "seq", &seq) ||
 	    json_get_bool(call->params, "ok", &ok))
 		return error_set(
@@ -231,8 +230,7 @@ int consumer_methods_done(struct control_call *call)
 	ret = consumer_answer(subscription->consumer, seq, ok, reason);
 	if (ret)
 		return error_set(&call->error, ret,
-				 "event %" PRIu64 " is not to be answered",
-				 seq);
+				 "event %" PRIu64 " is not outstanding", seq);
 	call->result = json_object_new_object();
 	return 0;
 }
@@ -264,7 +262,7 @@ int consumer_methods_unsubscribe(struct control_call *call,
 	}
 	if (!name)
 		return error_set(&call->error, -EINVAL,
-				 "this connection is no consumer");
+				 "this connection is not a consumer");
 	ret = check_name(call, name);
 	if (!ret)
 		ret = control_peer(call->client, &peer);

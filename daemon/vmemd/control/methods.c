@@ -639,8 +639,7 @@ static int handle_dirty_log(struct control_call *call, void *arg)
 	if (token && device->log_on != on) {
 		device->log_token = 0;
 		control_answer(&vmem->control, token, -ECANCELED, NULL,
-			       "dirty logging was asked to be otherwise "
-			       "meanwhile");
+			       "another value was requested meanwhile");
 	}
 	device->log_on = on;
 	ret = vmem_device_set_dirty_log(device, on, &call->error);
@@ -713,7 +712,7 @@ static int handle_save(struct control_call *call, void *arg)
 	backing = &device->region.backing;
 	if (virtio_mem_busy(&device->dev))
 		return error_set(&call->error, -EBUSY,
-				 "a request of the guest is being carried out");
+				 "a request of the guest is in progress");
 	if (start <= backing->gpa) {
 		ret = backing_verify(device->dev.backing);
 		if (ret < 0)
@@ -852,8 +851,7 @@ static int need_consumers(struct vmem *vmem, struct control_call *call,
 		return ret;
 	return error_set(
 		&call->error, -EOPNOTSUPP,
-		"with --backing vmm it is the VMM that tells its devices of "
-		"memory");
+		"with --backing vmm, the VMM informs its devices itself");
 }
 
 static int handle_subscribe(struct control_call *call, void *arg)

@@ -336,7 +336,7 @@ static void check_wait(struct control_client *client)
 		put_result(client, client->wait_id, client->wait_result);
 	} else {
 		put_error(client, client->wait_id, ret,
-			  "the guest was asked for another size meanwhile");
+			  "another size was requested meanwhile");
 		json_object_put(client->wait_result);
 	}
 	client->wait_id = NULL;

@@ -259,7 +259,7 @@ int budget_plan(const struct budget_policy *policy,
 	if (policy->isolate)
 		say(budget, "a memslot for each block, by --isolate");
 	else if (slots_of(request->region_size, slot) <= most)
-		say(budget, "memslots of what a guest plugs at a time");
+		say(budget, "memslots of the size that Linux plugs at a time");
 	while (slots_of(request->region_size, slot) > most)
 		slot *= 2;
 	if (slot > BUDGET_SLOT_MAX && request->region_size > BUDGET_SLOT_MAX)
@@ -317,7 +317,7 @@ void budget_note(struct budget *budget, uint64_t gpa, uint64_t region_size,
 		 uint64_t slot_size, uint64_t nr_slots)
 {
 	if (budget->slot_size != slot_size || budget->nr_slots != nr_slots)
-		say(budget, "as the VMM has made the region");
+		say(budget, "as the VMM created the region");
 	budget->slot_size = slot_size;
 	budget->nr_slots = nr_slots;
 	budget_predict(gpa, region_size, budget);

@@ -504,7 +504,7 @@ static void close_consumer(struct consumer *consumer, const char *reason)
 	struct consumers *consumers = consumer->consumers;
 
 	log_limited(&consumers->limit, LOG_LEVEL_WARNING, consumers->label,
-		    "consumer %s is one no more: %s", consumer->name, reason);
+		    "consumer %s is closed: %s", consumer->name, reason);
 	consumer->ops->close(consumer->arg, reason);
 	leave(consumer, false);
 }
@@ -596,12 +596,12 @@ static void undo_ended(struct consumers *consumers, int ret)
 	if (!ret || !blocks_count(plugged, consumers->first, consumers->nr))
 		return;
 	log_limited(&consumers->limit, LOG_LEVEL_WARNING, consumers->label,
-		    "a plug that %s cannot be undone: %s; it stands",
+		    "%s; the plug cannot be undone and stays: %s",
 		    consumers->reason, consumers->backing->reason);
 	consumers->result = 0;
 	if (consumers->refuser)
 		close_consumer(consumers->refuser,
-			       "what it refused cannot be undone");
+			       "the plug that it refused cannot be undone");
 }
 
 /*
@@ -822,7 +822,7 @@ static int consumers_discard(struct backing *backing, uint64_t gpa,
 			   size / backing->block_size))
 			continue;
 		snprintf(backing->reason, sizeof(backing->reason),
-			 "discard: consumer %s has not let go yet",
+			 "discard: consumer %s may still map the memory",
 			 consumer->name);
 		return -EBUSY;
 	}
@@ -1065,8 +1065,8 @@ int consumers_forget(struct consumers *consumers, const char *name,
 		log_limited(&consumers->limit, LOG_LEVEL_WARNING,
 			    consumers->label, "consumer %s is forgotten: %s",
 			    consumer->name,
-			    peer ? "it has let go of all"
-				 : "an operator says that it has gone");
+			    peer ? "it maps nothing any more"
+				 : "an operator states that it is gone");
 		end_consumer(consumer);
 		forgotten = true;
 	}
@@ -1259,7 +1259,7 @@ static void resume(struct consumer *consumer,
 					      consumer->claim);
 		if (watch_process(consumer))
 			log_debug_of(consumers->label,
-				     "the end of consumer %s is not noticed",
+				     "the end of consumer %s cannot be noticed",
 				     consumer->name);
 	} else if (config->peer.pidfd >= 0) {
 		close(config->peer.pidfd);
@@ -1312,7 +1312,7 @@ int consumers_keep(struct consumers *consumers, int fd,
 		if (ret)
 			error_set(err, ret, "event loop: %s", strerror(-ret));
 		log_info_of(consumers->label,
-			    "consumer %s was there, and is waited for",
+			    "waiting for consumer %s of an earlier vmemd",
 			    consumer->name);
 	}
 	return ret;
@@ -1356,8 +1356,8 @@ int consumer_new(struct consumer **consumerp, struct consumers *consumers,
 		return 0;
 	}
 	if (consumers->nr_consumers >= most)
-		return error_set(err, -EUSERS,
-				 "%u consumers are all there can be", most);
+		return error_set(err, -EUSERS, "there are %u consumers already",
+				 most);
 	ret = make_consumer(&consumer, consumers, config->name, err);
 	if (ret)
 		return ret;

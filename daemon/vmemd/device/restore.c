@@ -317,7 +317,7 @@ static int bring_to(struct region *region, const struct save_state *saved,
 	if (ret && from_nothing &&
 	    vmem_nl_unplug_all(region->nl, name_of(region), 0, NULL, &undo))
 		log_err_of(region->label,
-			   "what was restored cannot be unplugged again: %s",
+			   "the restored blocks cannot be unplugged: %s",
 			   undo.text);
 	return ret;
 }

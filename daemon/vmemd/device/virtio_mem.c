@@ -611,8 +611,8 @@ static int check_placed(struct virtio_mem *dev)
 	if (dev->backing->placed)
 		return 0;
 	snprintf(dev->backing->reason, sizeof(dev->backing->reason),
-		 "where the region is in the guest is not known: \"vmemctl "
-		 "place\" it");
+		 "the region's guest address is unknown: set it with \"vmemctl "
+		 "place\"");
 	return -EADDRNOTAVAIL;
 }
 
@@ -701,8 +701,8 @@ static int check_known(struct virtio_mem *dev)
 	if (!dev->backing->lost)
 		return 0;
 	snprintf(dev->backing->reason, sizeof(dev->backing->reason),
-		 "the state was lost: which blocks the guest has is not known "
-		 "until it unplugs all or its system is reset");
+		 "the state was lost: the plugged blocks are unknown until the "
+		 "guest unplugs all or its system is reset");
 	return -ENODATA;
 }
 

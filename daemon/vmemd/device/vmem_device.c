@@ -222,7 +222,7 @@ static void on_news(void *arg)
 {
 	struct vmem_device *device = arg;
 
-	log_debug_of(device->label, "the region was changed by others");
+	log_debug_of(device->label, "another process has changed the region");
 	virtio_mem_set_requested(&device->dev,
 				 device->region.state.requested_size);
 	consumers_changed(&device->consumers);
@@ -315,8 +315,7 @@ int vmem_device_system_reset(struct vmem_device *device, bool force,
 	if (ret == -EBUSY)
 		error_set(err, ret, "%s", device->dev.backing->reason);
 	else if (ret == -EALREADY)
-		error_set(err, ret,
-			  "a reset of the system is being carried out");
+		error_set(err, ret, "a reset of the system is in progress");
 	return ret;
 }
 
@@ -550,7 +549,7 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 					    SD_EVENT_ONESHOT);
 	ret = serve_vhost_user(device);
 	if (ret) {
-		error_set(err, ret, "the vhost-user socket is no good");
+		error_set(err, ret, "the vhost-user socket is unusable");
 		goto forget;
 	}
 	log_info_of(device->label, "region %u: %s at 0x%" PRIx64 ", %s plugged",
@@ -664,7 +663,7 @@ int vmem_device_attach_shmem(struct vmem_device *device, int memory_fd,
 					    SD_EVENT_ONESHOT);
 	ret = serve_vhost_user(device);
 	if (ret) {
-		error_set(err, ret, "the vhost-user socket is no good");
+		error_set(err, ret, "the vhost-user socket is unusable");
 		goto forget;
 	}
 	log_info_of(device->label, "memory of %s in %u slots, %s plugged",

@@ -128,7 +128,8 @@ static int check_header(struct vhost_user *vu)
 		return error_set(&vu->error, -EPROTO,
 				 "an unknown protocol version");
 	if (header->flags & VHOST_USER_FLAGS_REPLY)
-		return error_set(&vu->error, -EPROTO, "a reply to nothing");
+		return error_set(&vu->error, -EPROTO,
+				 "a reply without a request");
 	if (!handler)
 		return error_set(&vu->error, -EOPNOTSUPP, "an unknown request");
 	if (header->size < handler->min_size)

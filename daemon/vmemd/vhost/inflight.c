@@ -403,9 +403,8 @@ int inflight_start(struct inflight *inflight, struct vring_queue *vring,
 	}
 	if (version != VERSION ||
 	    LOAD(region->desc_num) != inflight->queue_size)
-		return error_set(
-			err, -EINVAL,
-			"an inflight region that is none of this queue's");
+		return error_set(err, -EINVAL,
+				 "an inflight region of another queue");
 	known = is_packed(vring) ? recover_packed(inflight, vring)
 				 : recover_split(inflight, vring);
 	if (known)

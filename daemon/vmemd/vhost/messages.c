@@ -327,8 +327,7 @@ static int vring_fd(struct vhost_user *vu, const struct vhost_user_message *msg,
 		return error_set(&vu->error, -EINVAL, "no such queue");
 	if (none == !!vu->in.nr_fds)
 		return error_set(&vu->error, -EINVAL,
-				 none ? "a descriptor that it says is "
-					"not there"
+				 none ? "a descriptor despite NOFD"
 				      : "no descriptor");
 	*fd = take_fd(vu);
 	if (*fd < 0)

@@ -335,7 +335,8 @@ static int on_kick(sd_event_source *source __attribute__((unused)),
 	struct vhost_user *vu = arg;
 
 	if (revents & (EPOLLHUP | EPOLLERR)) {
-		error_set(&vu->error, -EPIPE, "the kick descriptor is no good");
+		error_set(&vu->error, -EPIPE,
+			  "the kick descriptor is unusable");
 		vhost_connection_end_with(vu, NULL);
 		return 0;
 	}
