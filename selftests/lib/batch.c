@@ -11,7 +11,10 @@
 
 #define FIRST_CAPACITY 16
 
-/** kvm_vmem_open() - Return: a descriptor of the device. Skips without it. */
+/**
+ * kvm_vmem_open() - Return: a descriptor of the device. Skips the case if the
+ * device is absent.
+ */
 int kvm_vmem_open(void)
 {
 	int fd = open("/dev/kvm-vmem", O_RDWR | O_CLOEXEC);
@@ -66,11 +69,13 @@ void batch_delete(struct batch *b, uint32_t slot)
 }
 
 /**
- * batch_call() - KVM_VMEM_MEMSLOT_BATCH.
+ * batch_call() - Call KVM_VMEM_MEMSLOT_BATCH.
  * @flags: KVM_VMEM_BATCH_*
  *
- * Return: 0 or -errno; then @b->bad_index is what the module said, or
+ * On failure @b->bad_index is the index that the module reported, or
  * BATCH_INDEX_UNTOUCHED.
+ *
+ * Return: 0 or -errno.
  */
 int batch_call(int dev_fd, int vm_fd, struct batch *b, uint32_t flags)
 {

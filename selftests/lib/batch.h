@@ -10,11 +10,11 @@
 
 /**
  * struct batch - entries to apply
- * @entries: nr of them
- * @nr: how many
- * @capacity: how many fit
- * @bad_index: what the last failed call left
- * @zapped: what the last call told, KVM_VMEM_ZAPPED_*
+ * @entries: the entries, in order
+ * @nr: number of entries
+ * @capacity: entries that @entries has room for
+ * @bad_index: what the last failed call reported
+ * @zapped: what the last call zapped, KVM_VMEM_ZAPPED_*
  */
 struct batch {
 	struct kvm_userspace_memory_region *entries;
@@ -24,7 +24,7 @@ struct batch {
 	uint32_t zapped;
 };
 
-/* What @bad_index holds while the module has not written it. */
+/* Value of @bad_index if the module has not written it. */
 #define BATCH_INDEX_UNTOUCHED 0xdeadbeefU
 
 int kvm_vmem_open(void);

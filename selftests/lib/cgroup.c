@@ -12,7 +12,7 @@
 
 #include "tap.h"
 
-/* Room for a path below the mount, which is one of our own. */
+/* Longest path below the mount point. */
 #define PATH_LEN 96
 
 #define OWN "/kvm-vmem-test"
@@ -40,7 +40,7 @@ static bool write_text(const char *name, const char *text)
 /**
  * cgroup_enter() - Put this process into a memory cgroup of its own.
  *
- * Return: false if the kernel or the machine has none to give.
+ * Return: false if the kernel has no memory controller, or it cannot be used.
  */
 bool cgroup_enter(void)
 {
@@ -60,7 +60,7 @@ bool cgroup_enter(void)
 	return false;
 }
 
-/** cgroup_stat() - Return: an entry of its memory.stat; 0 if it has none. */
+/** cgroup_stat() - Return: an entry of memory.stat; 0 if it is absent. */
 uint64_t cgroup_stat(const char *name)
 {
 	uint64_t value = 0, found = 0;
@@ -76,7 +76,7 @@ uint64_t cgroup_stat(const char *name)
 	return found;
 }
 
-/** cgroup_current() - Return: bytes that it is charged. */
+/** cgroup_current() - Return: bytes charged to the cgroup. */
 uint64_t cgroup_current(void)
 {
 	char path[PATH_LEN];
@@ -90,7 +90,7 @@ uint64_t cgroup_current(void)
 	return value;
 }
 
-/** cgroup_limit() - Set what it may be charged; CGROUP_NO_LIMIT: anything. */
+/** cgroup_limit() - Set memory.max; CGROUP_NO_LIMIT removes it. */
 void cgroup_limit(uint64_t bytes)
 {
 	char text[32] = "max";
@@ -101,15 +101,16 @@ void cgroup_limit(uint64_t bytes)
 }
 
 /**
- * cgroup_step_out() - Put a child of the process that has entered it where that
- * came from: it can look at the cgroup when there is no memory left in there.
+ * cgroup_step_out() - Move the calling process to the parent cgroup. A child of
+ * the test does so to read the cgroup's files when the cgroup has no memory
+ * left.
  */
 void cgroup_step_out(void)
 {
 	ASSERT_TRUE(write_text("/cgroup.procs", "0"));
 }
 
-/** cgroup_leave() - Leave it again, and remove it. */
+/** cgroup_leave() - Leave the cgroup and remove it. */
 void cgroup_leave(void)
 {
 	char path[PATH_LEN];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A memory cgroup of the test's own, and what it is charged. */
+/* A memory cgroup for the test, and the memory charged to it. */
 #ifndef SELFTESTS_CGROUP_H
 #define SELFTESTS_CGROUP_H
 

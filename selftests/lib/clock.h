@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The time, for what takes some. */
+/* The monotonic clock. */
 #ifndef SELFTESTS_CLOCK_H
 #define SELFTESTS_CLOCK_H
 

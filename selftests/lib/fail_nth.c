@@ -15,7 +15,10 @@
 #define MODULE	"kvm_vmem"
 #define DEBUGFS "/sys/kernel/debug"
 
-/* Where the module's code is: from its first function to the last one's page. */
+/*
+ * The address range of the module's code: from its first function to the end of
+ * the last function's page.
+ */
 static void find_text(unsigned long long *start, unsigned long long *end)
 {
 	char line[512], module[64], type;
@@ -41,7 +44,7 @@ static void find_text(unsigned long long *start, unsigned long long *end)
 	ASSERT_TRUE(*start && *start < *end);
 }
 
-/* What fault injection is to look at, for one kind of allocation. */
+/* Configure fault injection for one kind of allocation. */
 static void set_up_faults(const char *kind, const char *const *settings)
 {
 	unsigned long long start, end;
@@ -59,7 +62,10 @@ static void set_up_faults(const char *kind, const char *const *settings)
 	kernel_write(path, "%#llx", end);
 }
 
-/** fail_nth_unavailable() - why allocations cannot be made to fail here, or NULL */
+/**
+ * fail_nth_unavailable() - the reason why fault injection is not available, or
+ * NULL
+ */
 const char *fail_nth_unavailable(void)
 {
 	if (access("/proc/self/fail-nth", W_OK))
@@ -73,12 +79,15 @@ const char *fail_nth_unavailable(void)
 }
 
 /**
- * fail_nth_init() - get ready to make allocations of a process's first task fail
+ * fail_nth_init() - prepare fault injection for the first task of a process
  * @pid: the process
  */
 void fail_nth_init(struct fail_nth *f, pid_t pid)
 {
-	/* Also allocations that could wait; quietly; as deep as it can look. */
+	/*
+	 * Allocations that may sleep are included; failures are not logged;
+	 * stack traces have the maximum depth.
+	 */
 	static const char *const slab[] = {
 		"ignore-gfp-wait",  "0",  "verbose", "0",
 		"stacktrace-depth", "32", NULL,
@@ -110,7 +119,7 @@ void fail_nth_end(struct fail_nth *f)
 	close(f->fd);
 }
 
-/** fail_nth_arm() - let the n-th allocation from now on fail */
+/** fail_nth_arm() - fail the n-th allocation from now on */
 void fail_nth_arm(const struct fail_nth *f, unsigned int nth)
 {
 	char text[16];
@@ -119,7 +128,11 @@ void fail_nth_arm(const struct fail_nth *f, unsigned int nth)
 	ASSERT_EQ(pwrite(f->fd, text, (size_t)len, 0), len);
 }
 
-/** fail_nth_disarm() - no failures any more. Return: what was left of the count */
+/**
+ * fail_nth_disarm() - stop failing allocations
+ *
+ * Return: what was left of the count; 0: an allocation has failed.
+ */
 unsigned int fail_nth_disarm(const struct fail_nth *f)
 {
 	char text[16] = {0};

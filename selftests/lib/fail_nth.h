@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Allocations that fail. The kernel's fault injection counts the allocations of
- * a task and fails the n-th (/proc/PID/task/TID/fail-nth). Only those count that
- * are made below the module, which the filter by stack trace sees to.
+ * a task and fails the n-th (/proc/PID/task/TID/fail-nth). A stack trace filter
+ * restricts the count to allocations that the module's functions make.
  */
 #ifndef SELFTESTS_FAIL_NTH_H
 #define SELFTESTS_FAIL_NTH_H
@@ -10,8 +10,8 @@
 #include <sys/types.h>
 
 /**
- * struct fail_nth - makes allocations of a task fail
- * @fd: its count
+ * struct fail_nth - fault injection for one task
+ * @fd: the task's fail-nth file
  */
 struct fail_nth {
 	int fd;

@@ -60,8 +60,8 @@ bool kvm_nested_paging(void)
 }
 
 /**
- * module_users() - Return: references to a module; -1 if there is no such module
- * that could be unloaded.
+ * module_users() - Return: references to a module; -1 if no such module is
+ * loaded.
  */
 int module_users(const char *module)
 {
@@ -96,7 +96,7 @@ uint64_t meminfo(const char *name)
 	return kib << 10;
 }
 
-/* Return: whether there is such a cache. */
+/* Return: false if the cache does not exist. */
 static bool shrink_cache(const char *path)
 {
 	FILE *f = fopen(path, "w");
@@ -109,12 +109,10 @@ static bool shrink_cache(const char *path)
 }
 
 /**
- * slab_bytes() - What the slab allocator has given to the kernel and cannot
- * reclaim.
+ * slab_bytes() - Unreclaimable slab memory.
  *
- * Every cache is shrunk first. That gives back what is free but kept at hand,
- * and what KASAN keeps in quarantine after it was freed, which is most of it
- * on a kernel that has KASAN.
+ * Every cache is shrunk first. This releases empty slabs, and objects in
+ * KASAN's quarantine, which are most of it on a kernel with KASAN.
  *
  * Return: SUnreclaim of /proc/meminfo.
  */
@@ -124,7 +122,7 @@ uint64_t slab_bytes(void)
 	size_t i;
 
 	ASSERT_EQ(glob("/sys/kernel/slab/*/shrink", 0, NULL, &caches), 0);
-	/* Caches come and go. */
+	/* A cache may have been destroyed since glob(). */
 	for (i = 0; i < caches.gl_pathc; i++)
 		shrink_cache(caches.gl_pathv[i]);
 	globfree(&caches);
@@ -139,7 +137,7 @@ uint64_t slab_cache_bytes(const char *name)
 	bool found = false;
 	FILE *f;
 
-	/* Free objects that CPUs keep at hand count as used. */
+	/* Free objects in per-CPU slabs count as used. */
 	snprintf(path, sizeof(path), "/sys/kernel/slab/%s/shrink", name);
 	ASSERT_TRUE(shrink_cache(path));
 	f = fopen("/proc/slabinfo", "r");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The running kernel, where tests must know what to expect of it. */
+/* Properties of the running kernel that tests depend on. */
 #ifndef SELFTESTS_KERNEL_H
 #define SELFTESTS_KERNEL_H
 

@@ -7,26 +7,30 @@
 #include "tap.h"
 #include "vm.h"
 
-/* struct kvm_memory_slot has 264 to 280 bytes; kmalloc() serves that by 512. */
+/* struct kvm_memory_slot has 264 to 280 bytes; kmalloc() rounds up to 512. */
 #define MEMSLOT_BYTES 512U
 
-/* Pages of a size that a memslot touches. */
+/* Number of pages of @page bytes that a memslot touches. */
 static uint64_t pages_touched(uint64_t gpa, uint64_t size, uint64_t page)
 {
 	return (gpa + size - 1) / page - gpa / page + 1;
 }
 
 /**
- * metadata_uses_rmaps() - Does each memslot have rmaps, nested guest or not?
+ * metadata_uses_rmaps() - Does each memslot have rmaps, even without nested
+ * guests?
  *
- * KVM knows what maps each page by the TDP MMU, or by rmaps.
+ * KVM finds the mappings of a page by the TDP MMU or by rmaps.
  */
 bool metadata_uses_rmaps(void)
 {
 	return !kvm_nested_paging() || !module_parameter("kvm", "tdp_mmu");
 }
 
-/* Write tracking: 6.1 always (for KVMGT), newer only for shadow paging. */
+/*
+ * 6.1 always allocates write tracking (for KVMGT); later kernels only for
+ * shadow paging.
+ */
 static bool uses_gfn_track(void)
 {
 	return !kvm_nested_paging() || !kernel_is_at_least(6, 12);
@@ -34,9 +38,9 @@ static bool uses_gfn_track(void)
 
 /**
  * metadata_arrays() - The arrays of a memslot.
- * @gpa: its address
- * @size: bytes of it
- * @dirty_log: it logs dirty pages
+ * @gpa: its guest-physical address
+ * @size: its size in bytes
+ * @dirty_log: the memslot logs dirty pages
  * @nested: the VM has had a nested guest
  */
 void metadata_arrays(struct metadata_arrays *arrays, uint64_t gpa,
@@ -66,9 +70,10 @@ static uint64_t vmalloc_bytes(uint64_t bytes)
 }
 
 /**
- * metadata_cost() - What a memslot costs
+ * metadata_cost() - The memory that a memslot costs.
  *
- * As metadata_arrays(), each of which is vmalloc'ed, and the memslot itself.
+ * The sum of metadata_arrays(), each of which is vmalloc'ed, and the memslot
+ * itself.
  */
 struct vmem_nl_metadata metadata_cost(uint64_t gpa, uint64_t size,
 				      bool dirty_log, bool nested)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What KVM allocates for a memslot, written down from its sources. */
+/* KVM's allocations for a memslot, computed from its source code. */
 #ifndef SELFTESTS_METADATA_H
 #define SELFTESTS_METADATA_H
 
@@ -9,8 +9,8 @@
 #include "common/vmem_nl.h"
 
 /**
- * struct metadata_arrays - bytes of each array of a memslot, 0: there is none
- * @rmap: what maps a page, for pages of 4 KiB, 2 MiB, 1 GiB
+ * struct metadata_arrays - bytes of each array of a memslot; 0: not allocated
+ * @rmap: reverse maps for pages of 4 KiB, 2 MiB, 1 GiB
  * @lpage_info: for pages of 2 MiB and 1 GiB
  * @gfn_track: write tracking
  * @dirty_bitmap: the two bitmaps of dirty logging

@@ -10,11 +10,13 @@
 
 #include "tap.h"
 
-/* Where the module lies, to load it again. */
+/* Path of the module, to load it again. */
 #define MODULE_ENV     "KVM_VMEM_KO"
 #define MODULE_DEFAULT "/lib/modules/kvm_vmem.ko"
 
-/** module_need_reload() - Skip the case if the module could not come back. */
+/**
+ * module_need_reload() - Skip the case if the module could not be loaded again.
+ */
 void module_need_reload(void)
 {
 	if (!getenv(MODULE_ENV) && access(MODULE_DEFAULT, R_OK))
@@ -30,8 +32,8 @@ int module_unload(void)
 }
 
 /**
- * module_unload_soon() - Unload it, once regions have let go of it: they do so
- * at the very end of theirs, which is after close().
+ * module_unload_soon() - Unload the module once all regions have released it. A
+ * region does so at the very end of its life, after close() has returned.
  */
 void module_unload_soon(void)
 {

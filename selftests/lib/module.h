@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The module itself: out of the kernel and in again. */
+/* Unload and load kvm_vmem.ko. */
 #ifndef SELFTESTS_MODULE_H
 #define SELFTESTS_MODULE_H
 

@@ -11,9 +11,10 @@ static const struct nested_vendor *vendor(void)
 }
 
 /**
- * nested_vcpu_create() - A vCPU that can enter a nested guest; one per VM.
+ * nested_vcpu_create() - Create a vCPU that can enter a nested guest; one per
+ * VM.
  *
- * Return: false where KVM has no nested guests; the vCPU is there all the same.
+ * Return: false if KVM has no nested guests; the vCPU is created nevertheless.
  */
 bool nested_vcpu_create(struct vcpu *vcpu, struct vm *vm)
 {
@@ -21,7 +22,7 @@ bool nested_vcpu_create(struct vcpu *vcpu, struct vm *vm)
 	return vendor()->create(vcpu);
 }
 
-/** nested_guest_run() - Enter the nested guest and see it end. */
+/** nested_guest_run() - Enter the nested guest and check that it ends. */
 void nested_guest_run(struct vcpu *vcpu)
 {
 	vendor()->run(vcpu);

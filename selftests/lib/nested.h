@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The first nested guest of a VM, which makes KVM give every memslot what it
- * had done without until then.
+ * A nested guest. The first one of a VM makes KVM allocate memslot metadata
+ * that it has deferred until then.
  */
 #ifndef SELFTESTS_NESTED_H
 #define SELFTESTS_NESTED_H

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* AMD's way: SVM with nested NPT. The host writes the VMCB. */
+/* AMD: SVM with nested NPT. The host writes the VMCB. */
 #include "nested_vendor.h"
 
 #include <linux/kvm.h>
@@ -8,13 +8,13 @@
 
 #include "tap.h"
 
-/* In the boot memory, behind what vcpu.c has there. */
+/* Addresses in the boot memory, behind the pages that vcpu.c uses. */
 #define GPA_VMRUN 0x8000U
 #define GPA_VMCB  0x9000U
 #define GPA_HSAVE 0xa000U
 #define GPA_NPT	  0xb000U
 
-/* AMD's manual, volume 2: the VMCB and what VMRUN takes besides. */
+/* AMD's manual, volume 2: the VMCB and the registers that VMRUN uses. */
 #define MSR_VM_HSAVE_PA	    0xc0010117U
 #define EFER_SVME	    0x1000ULL
 #define VMCB_INTERCEPT_MISC 0x010
@@ -36,7 +36,7 @@
 #define DR6_RESET	    0xffff0ff0U
 #define RFLAGS_RESET	    2U
 
-/* The port that the guest ends by. */
+/* The guest ends by a write to this port. */
 #define PORT_ENDED 0x80U
 
 static void put_vmcb(struct vm *vm, unsigned int offset, uint64_t value)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What differs between the CPU vendors; for nested.c. */
+/* The CPU vendors' parts of nested.c. */
 #ifndef SELFTESTS_NESTED_VENDOR_H
 #define SELFTESTS_NESTED_VENDOR_H
 
@@ -9,9 +9,9 @@
 
 /**
  * struct nested_vendor - nested guests by one vendor's extension
- * @create: prepares the vCPU and its VM's boot memory; false if KVM offers guests
- *	neither the extension nor nested paging with it
- * @run: enters the nested guest, and expects its first fetch to end it
+ * @create: prepares the vCPU and its VM's boot memory; false if KVM does not
+ *	offer the extension with nested paging to guests
+ * @run: enters the nested guest; its first fetch is expected to end it
  */
 struct nested_vendor {
 	bool (*create)(struct vcpu *vcpu);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Intel's way: VMX with nested EPT. The guest writes the VMCS itself, from a
- * table of fields, as only the CPU knows how a VMCS is laid out. It does all of
- * it each time, from VMXON on, which then fails and does no harm.
+ * Intel: VMX with nested EPT. The guest writes the VMCS itself, from a table of
+ * fields, because the layout of a VMCS is specific to the CPU. It runs the
+ * whole sequence each time. From the second time on, VMXON fails, which is
+ * harmless.
  *
  * Numbers are from Intel's manual, volume 3: appendix A the capability MSRs,
- * appendix B the fields, chapter 26 what a guest's state must be.
+ * appendix B the fields, chapter 26 the requirements on the guest's state.
  */
 #include "nested_vendor.h"
 
@@ -16,7 +17,7 @@
 
 #include "tap.h"
 
-/* In the boot memory, behind what vcpu.c has there. */
+/* Addresses in the boot memory, behind the pages that vcpu.c uses. */
 #define GPA_CODE  0x8000U
 #define GPA_VMXON 0x9000U
 #define GPA_VMCS  0xa000U
@@ -86,14 +87,14 @@ enum field {
 
 #define REASON_EPT_VIOLATION 48U
 
-/* The ports that the guest ends by. */
+/* The guest ends by a write to one of these ports. */
 #define PORT_FAILED 0x80U
 #define PORT_ENDED  0x81U
 
 #define MAX_FIELDS 48
 
 /*
- * What the guest reads, at GPA_DATA, where %rdi points.
+ * The guest's input, at GPA_DATA; %rdi points to it.
  * @nr: number of @fields
  */
 struct vmx_data {
@@ -127,7 +128,7 @@ static const uint8_t code[] = {
 	0x41, 0x0f, 0x78, 0xd8, /* vmread %rbx, %r8 */
 	0xe6, PORT_ENDED, /* out %al, $PORT_ENDED */
 };
-/* Where the nested guest's exit leads: "ended". */
+/* The nested guest's exit continues at "ended". */
 #define RIP_ENDED (GPA_CODE + sizeof(code) - 6)
 
 /* Return: whether the vCPU has this MSR. */
@@ -148,9 +149,10 @@ static bool get_msr(const struct vcpu *vcpu, uint32_t index, uint64_t *value)
 }
 
 /*
- * A capability MSR's low half says which controls must be 1, its high half which
- * may be.
- * Return: whether all that are wanted may be.
+ * In a capability MSR, the low half is the mask of controls that must be 1, the
+ * high half the mask of controls that may be 1.
+ *
+ * Return: whether all of @wanted may be 1.
  */
 static bool get_controls(const struct vcpu *vcpu, uint32_t msr, uint32_t wanted,
 			 uint64_t *controls)
@@ -171,7 +173,7 @@ static void add(struct vmx_data *data, unsigned int field, uint64_t value)
 	data->nr++;
 }
 
-/* Return: false where nested guests cannot have EPT. */
+/* Return: false if nested guests cannot use EPT. */
 static bool add_controls(struct vmx_data *data, const struct vcpu *vcpu)
 {
 	uint64_t pin, proc, proc2, entry, exit;
@@ -193,7 +195,9 @@ static bool add_controls(struct vmx_data *data, const struct vcpu *vcpu)
 	return true;
 }
 
-/* The guest's own state, to which it comes back, but for the segments' limits. */
+/*
+ * The host state is the guest's current state, except for the segments' limits.
+ */
 static void add_host(struct vmx_data *data, const struct kvm_sregs *sregs)
 {
 	add(data, HOST_CR0, sregs->cr0);
@@ -206,7 +210,10 @@ static void add_host(struct vmx_data *data, const struct kvm_sregs *sregs)
 	add(data, HOST_RIP, RIP_ENDED);
 }
 
-/* The nested guest's: the same mode, no segment but code, nothing mapped. */
+/*
+ * The nested guest's state: the same mode, only a code segment, no memory
+ * mapped.
+ */
 static void add_guest(struct vmx_data *data, const struct kvm_sregs *sregs)
 {
 	unsigned int access;

@@ -16,7 +16,10 @@ static bool parse(const char *text, uint64_t *number)
 	return !errno && end != text && !*end;
 }
 
-/** options_parse() - take [--seed N] [--steps N]. Return: were they all right? */
+/**
+ * options_parse() - parse [--seed N] [--steps N]. Return: false if they are
+ * invalid.
+ */
 bool options_parse(struct options *options, int argc, char **argv)
 {
 	const char *seed_text = getenv(options->seed_env);

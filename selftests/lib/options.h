@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Options of tests that make random steps: what makes a run again. */
+/* Options of tests with random steps, to repeat a run. */
 #ifndef SELFTESTS_OPTIONS_H
 #define SELFTESTS_OPTIONS_H
 
@@ -7,10 +7,11 @@
 #include <stdint.h>
 
 /**
- * struct options - what a run is made of
- * @seed_env, @steps_env: variables of the environment with what no option says
- * @seed: of the random numbers; without any a random one
- * @steps: how many; what it is before if nothing says
+ * struct options - the parameters of a run
+ * @seed_env, @steps_env: environment variables that apply if the option is not
+ *	given
+ * @seed: of the random numbers; random by default
+ * @steps: number of steps; the caller sets the default
  */
 struct options {
 	const char *seed_env;

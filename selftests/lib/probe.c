@@ -11,15 +11,15 @@
 
 #include "tap.h"
 
-/* Where the module lies. */
+/* Path of the module. */
 #define PROBE_ENV     "MEMSLOT_PROBE_KO"
 #define PROBE_DEFAULT "/lib/modules/memslot_probe.ko"
 
 #define DEVICE "/dev/memslot-probe"
 
 /**
- * probe_module_load() - Load the module. What is wrong with that, a case sees
- * that cannot open the device.
+ * probe_module_load() - Load the module. A failure is reported by the first
+ * case that cannot open the device.
  */
 void probe_module_load(void)
 {
@@ -33,7 +33,10 @@ void probe_module_load(void)
 	close(fd);
 }
 
-/** probe_module_unload() - Take it out, so that it slows nothing else down. */
+/**
+ * probe_module_unload() - Unload the module, so that it does not slow down
+ * other tests.
+ */
 void probe_module_unload(void)
 {
 	syscall(SYS_delete_module, "memslot_probe", O_NONBLOCK);
@@ -42,8 +45,8 @@ void probe_module_unload(void)
 /**
  * probe_watch() - Begin to record what this thread makes KVM do in a VM.
  *
- * Skips the case where there is no module to load; fails if it is there and
- * does not load.
+ * Skips the case if the module file does not exist; fails if it exists but did
+ * not load.
  *
  * Return: a descriptor.
  */
@@ -79,9 +82,9 @@ int probe_assign(int fd)
 
 /**
  * probe_fail() - Let a prepare hook of KVM fail, once.
- * @change: of which kind of change
- * @skip: how many of that kind succeed before
- * @error: with what; 0: none is to fail any more
+ * @change: the kind of change whose hook fails
+ * @skip: changes of this kind that succeed before
+ * @error: the error; 0 cancels the failure
  */
 void probe_fail(int fd, enum probe_change change, uint32_t skip, int error)
 {
@@ -94,7 +97,10 @@ void probe_fail(int fd, enum probe_change change, uint32_t skip, int error)
 	ASSERT_EQ(ioctl(fd, PROBE_FAIL, &fail), 0);
 }
 
-/** probe_look() - Let KVM look a guest address up, and remember the memslot. */
+/**
+ * probe_look() - Make KVM look up a guest address; KVM caches the memslot
+ * found.
+ */
 void probe_look(int fd, unsigned int as, uint64_t gpa)
 {
 	const struct probe_look look = {.gfn = gpa / GUEST_PAGE, .as = as};
@@ -119,7 +125,7 @@ void probe_log_free(struct probe_log *log)
 	free(log->events);
 }
 
-/** probe_log_read() - Take what was recorded since the last time. */
+/** probe_log_read() - Take the events recorded since the last call. */
 void probe_log_read(int fd, struct probe_log *log)
 {
 	struct probe_read read = {

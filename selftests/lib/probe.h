@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * memslot_probe.ko: what changes of memslots make KVM do, and what KVM keeps of
- * them. See selftests/kvm_vmem/probe.
+ * memslot_probe.ko: records what KVM does on memslot changes, and dumps the
+ * resulting memslots. See selftests/kvm_vmem/probe.
  */
 #ifndef SELFTESTS_PROBE_H
 #define SELFTESTS_PROBE_H
@@ -12,9 +12,9 @@
 #include "vm.h"
 
 /**
- * struct probe_log - what was recorded
+ * struct probe_log - the recorded events
  * @events: room for PROBE_MAX_EVENTS
- * @nr: how many
+ * @nr: number of events
  */
 struct probe_log {
 	struct probe_event *events;
@@ -23,9 +23,9 @@ struct probe_log {
 
 /**
  * struct probe_dump - the memslots of a set
- * @set: about the set; its nr is how many there are
- * @slots: room for @capacity
- * @capacity: see there
+ * @set: the set; its nr is the number of memslots
+ * @slots: room for @capacity memslots
+ * @capacity: size of @slots
  */
 struct probe_dump {
 	struct probe_set set;

@@ -16,7 +16,7 @@
 
 #include "tap.h"
 
-/** process_pair() - Connected sockets for this process and one it forks. */
+/** process_pair() - Create connected sockets for this process and its child. */
 void process_pair(int fds[2])
 {
 	ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds),
@@ -42,7 +42,7 @@ union control {
 	struct cmsghdr align;
 };
 
-/** send_fd() - Hand a descriptor over. */
+/** send_fd() - Send a descriptor. */
 void send_fd(int socket, int fd)
 {
 	union control control = {0};
@@ -84,7 +84,7 @@ int receive_fd(int socket)
 	return fd;
 }
 
-/** become_nobody() - Give up all rights but those of group @gid. */
+/** become_nobody() - Drop all privileges but those of group @gid. */
 void become_nobody(gid_t gid)
 {
 	if (geteuid())
@@ -94,7 +94,10 @@ void become_nobody(gid_t gid)
 	ASSERT_EQ(setresuid(NOBODY, NOBODY, NOBODY), 0);
 }
 
-/** become_nobody_with() - Give up all rights but capabilities, a mask of them. */
+/**
+ * become_nobody_with() - Drop all privileges but the capabilities in mask
+ * @caps.
+ */
 void become_nobody_with(uint64_t caps)
 {
 	struct __user_cap_header_struct header = {
@@ -111,7 +114,7 @@ void become_nobody_with(uint64_t caps)
 	ASSERT_EQ(syscall(SYS_capset, &header, data), 0);
 }
 
-/** expect_exit() - Wait for a process, which must end well. */
+/** expect_exit() - Wait for a process, which must exit with status 0. */
 void expect_exit(pid_t pid)
 {
 	int status;
@@ -122,8 +125,8 @@ void expect_exit(pid_t pid)
 }
 
 /**
- * kvm_vm_count() - How many VMs there are on this host, by KVM's debugfs
- * folders, each named after process and descriptor.
+ * kvm_vm_count() - Number of VMs on this host: KVM has a debugfs folder for
+ * each VM, named after process and descriptor.
  */
 unsigned int kvm_vm_count(void)
 {
@@ -143,8 +146,8 @@ unsigned int kvm_vm_count(void)
 }
 
 /**
- * process_thread_state() - A thread's state as /proc has it: 'D' in a wait that no
- * signal ends, but perhaps one that kills; 0 if there is none.
+ * process_thread_state() - The state of a thread in /proc: 'D' for an
+ * uninterruptible wait, which may be killable; 0 if the thread does not exist.
  */
 char process_thread_state(const char *process, const char *thread)
 {

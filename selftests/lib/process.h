@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Other processes: handing over descriptors, rights given up. */
+/* Other processes: passing descriptors, dropping privileges. */
 #ifndef SELFTESTS_PROCESS_H
 #define SELFTESTS_PROCESS_H
 
 #include <stdint.h>
 #include <sys/types.h>
 
-/* A user and group without rights: nobody's. */
+/* The user and group "nobody". */
 #define NOBODY 65534
 
 void process_pair(int fds[2]);

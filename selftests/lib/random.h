@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Random numbers that a seed repeats. The state is a number: the seed, first. */
+/*
+ * Random numbers that a seed reproduces. The state is a number, initially the
+ * seed.
+ */
 #ifndef SELFTESTS_RANDOM_H
 #define SELFTESTS_RANDOM_H
 

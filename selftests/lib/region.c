@@ -31,8 +31,9 @@ uint32_t region_count(int dev_fd)
 }
 
 /**
- * await_no_vm() - Wait for the VMs of processes that have ended to be gone, and
- * their regions. The testbed has no other. A bound is the case's time limit.
+ * await_no_vm() - Wait until the VMs of processes that have exited are gone,
+ * and their regions too. The testbed has no other VMs. The case's time limit
+ * bounds the wait.
  */
 void await_no_vm(void)
 {
@@ -44,9 +45,9 @@ void await_no_vm(void)
 }
 
 /**
- * region_await_none() - Wait until there is no region. Those whose last
- * descriptor was not closed by their VMM, as when its process has ended, take
- * their time; and then they have been told of.
+ * region_await_none() - Wait until there is no region, and all events have been
+ * sent. A region ends asynchronously if the VMM did not close the last
+ * descriptor, for example because the process has exited.
  */
 void region_await_none(void)
 {
@@ -71,8 +72,8 @@ struct vmem_nl *netlink_open(void)
 }
 
 /**
- * region_prepare() - Make the VM and fill in args with the usual geometry, for
- * the caller to change before region_create().
+ * region_prepare() - Make the VM and set args to the usual geometry; the caller
+ * may change args before region_create().
  */
 void region_prepare(struct region *r)
 {
@@ -226,9 +227,9 @@ static void expect_block(const char *file, int line, struct region *r,
 }
 
 /**
- * region_expect_guest() - Compare what the guest sees with the model: first
- * and last word of each block, and right outside the region. A slot with a
- * plugged block is there as a whole.
+ * region_expect_guest() - Compare the guest's memory with the model: the first
+ * and last word of each block, and the words before and after the region. A
+ * slot with a plugged block is present as a whole.
  */
 void region_expect_guest(const char *file, int line, struct region *r)
 {
@@ -264,7 +265,7 @@ void region_expect_guest(const char *file, int line, struct region *r)
 	vcpu_set_smm(&r->vcpu, false);
 }
 
-/* What a dump is compared with: the model, up to where it has come. */
+/* Progress of the comparison of a dump with the model. */
 struct dump_check {
 	const char *file;
 	int line;
@@ -325,7 +326,7 @@ static int check_slot(const struct vmem_nl_slot *s, void *arg)
 	return 0;
 }
 
-/** region_expect_dumps() - Compare what the module tells with the model. */
+/** region_expect_dumps() - Compare what the module reports with the model. */
 void region_expect_dumps(const char *file, int line, struct region *r)
 {
 	const struct vmem_nl_name name = VMEM_NL_BY_FD(r->fd);

@@ -19,9 +19,9 @@
 #define AS_MASK_BOTH   (AS_MASK_NORMAL | AS_MASK_SMM)
 
 /*
- * The geometry that most tests use: seven slots of four blocks, but the last,
- * which has two. It begins at a block that is not a multiple of the slot size,
- * and its ids begin amid.
+ * The geometry of most tests: seven slots of four blocks each, except the last,
+ * which has two. The region does not begin at a multiple of the slot size, and
+ * its memslot ids do not begin at 0.
  */
 #define REGION_BLOCK	       KIB(64)
 #define REGION_BLOCKS_PER_SLOT 4U
@@ -30,22 +30,22 @@
 #define REGION_GPA	       (GIB(5) + REGION_BLOCK)
 #define REGION_FIRST_SLOT      40U
 
-/* Blocks that the model has room for. */
+/* Maximum number of blocks in the model. */
 #define REGION_MAX_BLOCKS 64U
 
 /**
  * struct region - a region and its model
  * @dev: /dev/kvm-vmem
- * @vm: its VM
+ * @vm: the region's VM
  * @vcpu: a vCPU of the VM
  * @mem: the region's memory
  * @nl: netlink handle
- * @args: what it was made with
- * @fd: its descriptor
+ * @args: arguments that the region was created with
+ * @fd: the region's descriptor
  * @nr_blocks: blocks of the region
  * @blocks_per_slot: blocks of each slot but the last
  * @nr_slots: slots of the region
- * @plugged: the model
+ * @plugged: the model: the plugged blocks
  */
 struct region {
 	int dev;
@@ -87,9 +87,11 @@ unsigned int region_nr_populated(const struct region *r);
 void region_expect_guest(const char *file, int line, struct region *r);
 void region_expect_dumps(const char *file, int line, struct region *r);
 
-/* Guest and KVM's ids agree with the model, in each address space. */
+/*
+ * The guest and KVM's memslot ids agree with the model, in each address space.
+ */
 #define EXPECT_GUEST_AS_MODEL(r) region_expect_guest(__FILE__, __LINE__, r)
-/* So do the module's region state, block dump and slot dump. */
+/* The module's region state, block dump and slot dump agree with the model. */
 #define EXPECT_DUMPS_AS_MODEL(r) region_expect_dumps(__FILE__, __LINE__, r)
 #define EXPECT_AS_MODEL(r)                \
 	do {                              \

@@ -10,7 +10,7 @@
 
 /* Room for one request or answer. */
 #define MSG_SIZE KIB(4)
-/* And for one with as many ranges as there may be, of 28 bytes each. */
+/* Room for a request with the maximum number of ranges, of 28 bytes each. */
 #define LONG_MSG_SIZE KIB(32)
 
 /** request_socket() - Return: a socket, the caller's to close. */
@@ -63,9 +63,9 @@ void request_plug(struct mnl_socket *socket, const struct region *r,
 }
 
 /**
- * request_long_plug() - A request as long as it may be
+ * request_long_plug() - Send a request of maximum length.
  *
- * All its ranges are the same, so that it is refused when it is its turn.
+ * All its ranges are the same, so that it is refused when it is carried out.
  */
 void request_long_plug(struct mnl_socket *socket, const struct region *r,
 		       uint32_t seq)
@@ -94,7 +94,10 @@ void request_set(struct mnl_socket *socket, const struct region *r,
 	ASSERT_GT(mnl_socket_sendto(socket, nlh, nlh->nlmsg_len), 0);
 }
 
-/** request_expect_answer() - The next answer must be data, for this request. */
+/**
+ * request_expect_answer() - The next answer must have data and belong to this
+ * request.
+ */
 void request_expect_answer(struct mnl_socket *socket, const struct region *r,
 			   uint32_t seq)
 {
@@ -106,7 +109,9 @@ void request_expect_answer(struct mnl_socket *socket, const struct region *r,
 	EXPECT_EQ(nlh->nlmsg_seq, seq);
 }
 
-/** request_explain() - Have errors say what was wrong, and with which attribute. */
+/**
+ * request_explain() - Enable extended ACKs: message and attribute of an error.
+ */
 void request_explain(struct mnl_socket *socket)
 {
 	int one = 1;
@@ -125,10 +130,10 @@ static int find_offset(const struct nlattr *attr, void *arg)
 }
 
 /**
- * request_error() - The next answer's error.
- * @blames_attr: out: it points at an attribute; NULL: of no interest
+ * request_error() - Receive the next answer and return its error.
+ * @blames_attr: out: the error refers to an attribute; may be NULL
  *
- * Return: 0 if it has data.
+ * Return: 0 if the answer has data.
  */
 int request_error(struct mnl_socket *socket, bool *blames_attr)
 {

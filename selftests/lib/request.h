@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Requests whose answers can wait: when such a call returns, the kernel has taken
- * the request up, but may not have carried it out.
+ * Requests that do not wait for the answer: when such a call returns, the
+ * kernel has accepted the request, but may not have carried it out.
  */
 #ifndef SELFTESTS_REQUEST_H
 #define SELFTESTS_REQUEST_H

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The runner forks one process per case. What the case finds is kept in a
- * page that it and all its children share with the runner, so that a failure
- * in a child of the case counts too. The runner waits on a pidfd with the
- * case's time limit and then kills whatever is left in its process group.
+ * The runner forks one process per case. The result is in a page that the case
+ * and all its children share with the runner: a failure in a child of the case
+ * counts too. The runner waits on a pidfd with the case's time limit, then
+ * kills the remaining processes of the case's process group.
  */
 #include "tap.h"
 
@@ -25,10 +25,10 @@
 #define MESSAGE_LEN 256
 
 /**
- * struct tap_result - what a case found, shared with the runner
- * @failures: how many checks failed
+ * struct tap_result - result of a case, shared with the runner
+ * @failures: number of failed checks
  * @skipped: the case called tap_skip()
- * @reason: why it was skipped
+ * @reason: why the case was skipped
  */
 struct tap_result {
 	unsigned int failures;
@@ -36,12 +36,18 @@ struct tap_result {
 	char reason[MESSAGE_LEN];
 };
 
-/* Of the running case; outside of one, a failed check still tells and ends. */
+/*
+ * The result of the running case. Outside a case, a failed check is still
+ * printed, and ASSERT_*() ends the process.
+ */
 static struct tap_result no_case;
 static struct tap_result *result = &no_case;
 static _Thread_local char context[MESSAGE_LEN];
 
-/* A text of several lines is so many notes: a bare line would be read as TAP. */
+/*
+ * Each line of the text becomes a note: a line without the mark would be parsed
+ * as TAP.
+ */
 static void vnote(const char *fmt, va_list ap)
 {
 	char text[4 * MESSAGE_LEN];
@@ -56,7 +62,7 @@ static void vnote(const char *fmt, va_list ap)
 	fflush(stdout);
 }
 
-/** tap_note() - Print a diagnostic, with a mark before each of its lines. */
+/** tap_note() - Print a diagnostic; each line gets the mark "# ". */
 void tap_note(const char *fmt, ...)
 {
 	va_list ap;
@@ -67,9 +73,8 @@ void tap_note(const char *fmt, ...)
 }
 
 /**
- * tap_context() - Name what the following checks are about, for cases that
- * make the same checks many times; those of the calling thread. An empty string
- * ends it.
+ * tap_context() - Set a context that the failed checks of the calling thread
+ * print, for cases that repeat the same checks. An empty string removes it.
  */
 void tap_context(const char *fmt, ...)
 {
@@ -111,7 +116,7 @@ void tap_skip(const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(result->reason, sizeof(result->reason), fmt, ap);
 	va_end(ap);
-	/* It ends the case's line, and is to stay on it. */
+	/* The reason ends the result line, so it must not contain a newline. */
 	for (at = result->reason; *at; at++)
 		if (*at == '\n')
 			*at = ' ';
@@ -121,7 +126,8 @@ void tap_skip(const char *fmt, ...)
 }
 
 /**
- * tap_strerror() - Show a result of a call: an errno's name if it is one.
+ * tap_strerror() - Format the result of a call: the errno's name if it is an
+ * error.
  *
  * Return: @buf.
  */
@@ -193,7 +199,9 @@ static int wait_child(pid_t pid, unsigned int seconds)
 	} while (ready < 0 && errno == EINTR);
 	close(pidfd);
 
-	/* The case's group: it, and what it started and did not wait for. */
+	/*
+	 * Kill the case's process group: the case and its remaining children.
+	 */
 	if (ready <= 0)
 		kill(pid, SIGKILL);
 	kill(-pid, SIGKILL);
@@ -202,7 +210,7 @@ static int wait_child(pid_t pid, unsigned int seconds)
 	return ready > 0 ? status : -1;
 }
 
-/* Return: true if the case passed. Says why not. */
+/* Return: true if the case passed. Prints the reason if it did not. */
 static bool judge(int status, unsigned int seconds)
 {
 	if (status == -1)
@@ -217,7 +225,7 @@ static bool judge(int status, unsigned int seconds)
 	return false;
 }
 
-/* How much slower this machine may be than others. */
+/* The factor for time limits, see TAP_TIMEOUT_FACTOR_ENV. */
 static unsigned int timeout_factor(void)
 {
 	const char *text = getenv(TAP_TIMEOUT_FACTOR_ENV);
@@ -242,7 +250,7 @@ static int run_case(const struct tap_case *c)
 		return -errno;
 	if (!pid)
 		run_child(c);
-	/* Also in the child; whoever comes first. */
+	/* The child calls it too: either process may run first. */
 	setpgid(pid, pid);
 	status = wait_child(pid, seconds);
 	if (status != -1 && WIFEXITED(status) &&
@@ -271,7 +279,7 @@ static void unshare_result(void)
 /**
  * tap_run() - Run all cases and report them.
  *
- * Return: the program's exit status: 0 if none failed, 1 if one did,
+ * Return: the program's exit status: 0 if no case failed, 1 if one failed,
  * TAP_EXIT_SKIP if all were skipped.
  */
 int tap_run(const struct tap_case *cases, size_t nr)
@@ -312,7 +320,7 @@ int tap_run(const struct tap_case *cases, size_t nr)
 	return nr && skipped == nr ? TAP_EXIT_SKIP : EXIT_SUCCESS;
 }
 
-/* What was written to a file, as a string: the caller's to free. */
+/* The content of a file as a string, which the caller frees. */
 static char *read_all(int fd)
 {
 	off_t size = lseek(fd, 0, SEEK_END);
@@ -327,12 +335,12 @@ static char *read_all(int fd)
 
 /**
  * tap_report() - Run all cases without printing anything.
- * @report: is told how each one ended
- * @arg: for @report
+ * @report: called with the result of each case
+ * @arg: argument of @report
  *
- * What the cases and the runner print goes to @report's notes meanwhile.
+ * The output of the cases and the runner goes to @report's notes.
  *
- * Return: 0, or -errno: not all were run.
+ * Return: 0, or -errno if not all cases were run.
  */
 int tap_report(const struct tap_case *cases, size_t nr,
 	       void (*report)(const struct tap_case *c,
@@ -387,7 +395,7 @@ out_close:
 }
 
 /**
- * tap_skip_all() - Report a program that cannot run here.
+ * tap_skip_all() - Report that all cases of a program are skipped.
  *
  * Return: the program's exit status.
  */

@@ -2,11 +2,11 @@
 /*
  * Test cases and their report in the Test Anything Protocol, version 13.
  *
- * A test program is a table of cases, each named after what it shows. Every
- * case runs in a process, process group and time limit of its own, so that a
- * crash, a hang or a stray child is one "not ok" and the next case starts
- * clean. A case fails by EXPECT_*(), which goes on, or ASSERT_*(), which ends
- * the process it is called in; both tell file, line and values.
+ * A test program is a table of cases; the name of a case says what it shows.
+ * Each case has its own process, process group and time limit. A crash, a hang
+ * or a stray child is therefore one "not ok", and does not affect the next
+ * case. EXPECT_*() fails the case and continues; ASSERT_*() also ends the
+ * calling process. Both print file, line and values.
  */
 #ifndef SELFTESTS_TAP_H
 #define SELFTESTS_TAP_H
@@ -17,15 +17,15 @@
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
-/* Exit status of a program all of whose cases were skipped, as kselftest's. */
+/* Exit status of a program that skipped all cases, as in kselftest. */
 #define TAP_EXIT_SKIP 4
 
 /**
  * struct tap_case - one test case
- * @name: what it shows
- * @run: the case; passes by returning
- * @arg: for @run
- * @timeout_s: bound on its run time in seconds, 0: TAP_DEFAULT_TIMEOUT_S
+ * @name: what the case shows
+ * @run: the function; the case passes if it returns
+ * @arg: argument of @run
+ * @timeout_s: limit of the run time in seconds, 0: TAP_DEFAULT_TIMEOUT_S
  */
 struct tap_case {
 	const char *name;
@@ -34,17 +34,17 @@ struct tap_case {
 	unsigned int timeout_s;
 };
 
-/* Emulated machines are slow: a bound against hangs, not a measure. */
+/* A bound on hangs, large enough for slow emulated machines. */
 #define TAP_DEFAULT_TIMEOUT_S 60
 
 /*
- * How many times slower this machine is than what the bounds are for: a number,
- * at most a bound against mistakes. 1 if it is not set, or none.
+ * Environment variable: a factor for all time limits, on slow machines. 1 if it
+ * is unset or not a number; at most TAP_TIMEOUT_FACTOR_MAX.
  */
 #define TAP_TIMEOUT_FACTOR_ENV "TAP_TIMEOUT_FACTOR"
 #define TAP_TIMEOUT_FACTOR_MAX 100
 
-/* How a case ended. */
+/* Result of a case. */
 enum tap_verdict {
 	TAP_PASSED,
 	TAP_FAILED,
@@ -52,10 +52,10 @@ enum tap_verdict {
 };
 
 /**
- * struct tap_outcome - how a case ended, for tap_report()
- * @verdict: how
- * @reason: why it was skipped
- * @notes: the lines that it printed
+ * struct tap_outcome - result of a case, for tap_report()
+ * @verdict: the result
+ * @reason: why the case was skipped
+ * @notes: the lines that the case printed
  */
 struct tap_outcome {
 	enum tap_verdict verdict;
@@ -80,7 +80,7 @@ void tap_abort(void) __attribute__((noreturn));
 
 const char *tap_strerror(long long value, char *buf, size_t len);
 
-/* Bytes that hold an error or a number as tap_strerror() shows it. */
+/* Buffer size for tap_strerror(). */
 #define TAP_STRERROR_LEN 48
 
 bool tap_check_cmp(const char *file, int line, const char *expr, long long a,
@@ -88,7 +88,7 @@ bool tap_check_cmp(const char *file, int line, const char *expr, long long a,
 bool tap_check_err(const char *file, int line, const char *expr, long long got,
 		   int want);
 
-/* Values are compared as signed: none of a test's has bit 63 of a size. */
+/* Values are compared as signed: no size in the tests has bit 63 set. */
 #define TAP_CMP(a, op, b)                                                     \
 	__extension__({                                                       \
 		long long a_ = (long long)(a);                                \

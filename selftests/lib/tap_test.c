@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What a case prints cannot be taken for a result: the runner reads each line
- * that begins with "ok" or "not ok".
+ * The output of a case cannot be mistaken for a result: a TAP parser reads each
+ * line that begins with "ok" or "not ok".
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,7 +35,7 @@ static const struct tap_case cases[] = {
 	{.name = "a skip", .run = a_skip_of_several_lines},
 };
 
-/* What each of them is to come to. */
+/* The expected result of each case. */
 static const struct {
 	enum tap_verdict verdict;
 	const char *notes;
@@ -46,7 +46,10 @@ static const struct {
 	{TAP_SKIPPED, NULL, "no ok 4 - such thing"},
 };
 
-/* Standard output belongs to the cases until all have ended. */
+/*
+ * Nothing is printed here: standard output is captured until all cases have
+ * ended.
+ */
 static void report(const struct tap_case *c, const struct tap_outcome *outcome,
 		   void *arg)
 {

@@ -9,16 +9,19 @@ void thread_start(pthread_t *thread, void *(*run)(void *), void *arg)
 	ASSERT_EQ(pthread_create(thread, NULL, run, arg), 0);
 }
 
-/** counter_read() - Return: how often. What was done before is seen. */
+/**
+ * counter_read() - Return: the count. Pairs with counter_add(): writes before
+ * it are visible.
+ */
 uint64_t counter_read(const uint64_t *counter)
 {
 	return __atomic_load_n(counter, __ATOMIC_ACQUIRE);
 }
 
-/* clang-tidy takes what the atomics write for what they only read. */
+/* clang-tidy does not recognize that the atomics write. */
 /* NOLINTBEGIN(readability-non-const-parameter) */
 
-/** counter_add() - Count once more. */
+/** counter_add() - Increment the counter. */
 void counter_add(uint64_t *counter)
 {
 	__atomic_fetch_add(counter, 1, __ATOMIC_RELEASE);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Threads of a test that tell each other how far they are, and when to end. */
+/*
+ * Threads of a test, with counters and flags to report progress and to stop
+ * them.
+ */
 #ifndef SELFTESTS_THREAD_H
 #define SELFTESTS_THREAD_H
 

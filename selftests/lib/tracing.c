@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Counts are kept by histogram triggers, which the kernel adds up itself, so
- * that no number of events can overflow a buffer. The zap has had an event of
- * KVM's own, of the same name, on all kernels, while its function is inlined on
- * some; the grace period has none, so a kprobe makes one. Batches are
- * read from a trace instance of our own. All of it is for the calling thread
- * only.
+ * Histogram triggers count events in the kernel, so no number of events can
+ * overflow a buffer. KVM has an event for the zap, of the same name, in all
+ * kernels, even where its function is inlined. It has no event for the grace
+ * period, so a kprobe makes one. Batches are read from a trace instance. Only
+ * the calling thread is traced.
  */
 #include "tracing.h"
 
@@ -27,7 +26,7 @@
 	"p:" GROUP "/grace_period synchronize_srcu_expedited\n"
 #define BATCH_EVENT INSTANCE "events/kvm_vmem/batch/"
 
-/* Folders of the events that are counted. */
+/* Folders of the counted events. */
 static const char *const events[TRACING_NR_COUNTERS] = {
 	[TRACING_GRACE_PERIODS] = TRACEFS "events/" GROUP "/grace_period/",
 	[TRACING_ZAPS] = TRACEFS "events/kvmmmu/kvm_mmu_zap_all_fast/",
@@ -36,7 +35,9 @@ static const char *const events[TRACING_NR_COUNTERS] = {
 #define TRIGGER_LEN 96
 #define PATH_LEN    160
 
-/** tracing_try_write() - Write a text to a file. Return: whether it was taken. */
+/**
+ * tracing_try_write() - Write a text to a file. Return: whether it succeeded.
+ */
 bool tracing_try_write(const char *path, const char *text, int flags)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC | flags);
@@ -75,12 +76,12 @@ static void write_trigger(enum tracing_counter counter, const char *before)
 	must_write(event_file(path, counter, "trigger"), trigger, 0);
 }
 
-/* What an earlier user left that was killed. */
+/* Remove what a killed earlier user left behind. */
 static void remove_leftovers(void)
 {
 	char path[PATH_LEN];
 
-	/* Removing the probe takes its trigger along. */
+	/* A probe with a trigger is busy and cannot be removed. */
 	tracing_try_write(event_file(path, TRACING_GRACE_PERIODS, "trigger"),
 			  "!hist:keys=common_pid\n", 0);
 	tracing_try_write(event_file(path, TRACING_ZAPS, "trigger"),
@@ -91,9 +92,10 @@ static void remove_leftovers(void)
 }
 
 /**
- * tracing_open() - Begin to trace the calling thread; close it in the same.
+ * tracing_open() - Begin to trace the calling thread; the same thread closes
+ * it.
  *
- * Skips without tracefs.
+ * Skips the case if tracefs is absent.
  */
 void tracing_open(void)
 {
@@ -109,13 +111,16 @@ void tracing_open(void)
 	must_write(BATCH_EVENT "enable", "1\n", 0);
 }
 
-/** tracing_watch_batches() - Let batches tell of themselves, as at first, or not. */
+/**
+ * tracing_watch_batches() - Enable or disable the batch event, which is enabled
+ * at first.
+ */
 void tracing_watch_batches(bool on)
 {
 	must_write(BATCH_EVENT "enable", on ? "1\n" : "0\n", 0);
 }
 
-/** tracing_close() - Trace no more, leave nothing behind. */
+/** tracing_close() - Stop tracing; remove the probe and the instance. */
 void tracing_close(void)
 {
 	must_write(BATCH_EVENT "enable", "0\n", 0);
@@ -125,9 +130,9 @@ void tracing_close(void)
 }
 
 /**
- * tracing_count_start() - Count from 0.
+ * tracing_count_start() - Start counting from 0.
  *
- * Skips, and leaves nothing behind, on kernels without histogram triggers.
+ * Skips the case, and cleans up, on kernels without histogram triggers.
  */
 void tracing_count_start(void)
 {
@@ -142,7 +147,10 @@ void tracing_count_start(void)
 		write_trigger(i, "");
 }
 
-/** tracing_count_stop() - Count no more, and forget: read the counts before. */
+/**
+ * tracing_count_stop() - Stop counting and discard the counts; read them
+ * before.
+ */
 void tracing_count_stop(void)
 {
 	for (int i = 0; i < TRACING_NR_COUNTERS; i++)
@@ -189,10 +197,10 @@ static bool parse_batch(const char *line, struct tracing_batch *batch)
 }
 
 /**
- * tracing_take_batches() - what the module has told since the last call
- * @batches: room for @max; the rest is dropped
+ * tracing_take_batches() - take the batch events since the last call
+ * @batches: room for @max events; further events are dropped
  *
- * Return: how many events there were.
+ * Return: the number of events.
  */
 unsigned int tracing_take_batches(struct tracing_batch *batches,
 				  unsigned int max)
@@ -222,9 +230,11 @@ unsigned int tracing_take_batches(struct tracing_batch *batches,
 }
 
 /**
- * tracing_open_events() - Begin to trace "work" or "batch" events of all threads.
+ * tracing_open_events() - Begin to trace "work" or "batch" events of all
+ * threads.
  *
- * Skips without tracefs. Return: what the others take.
+ * Skips the case if tracefs is absent. Return: the argument of the functions
+ * below.
  */
 FILE *tracing_open_events(const char *event)
 {
@@ -248,7 +258,7 @@ FILE *tracing_open_events(const char *event)
 
 static bool next_line(FILE *pipe, char *line, int size)
 {
-	/* It has been at its end before. */
+	/* The last read may have reached the end of the file. */
 	clearerr(pipe);
 	return fgets(line, size, pipe);
 }
@@ -259,7 +269,7 @@ static void not_as_expected(const char *line)
 	tap_abort();
 }
 
-/** tracing_next_work() - Return: false if no more work has run yet. */
+/** tracing_next_work() - Return: false if there is no further event yet. */
 bool tracing_next_work(FILE *pipe, struct tracing_work *work)
 {
 	const char *fields;
@@ -276,7 +286,7 @@ bool tracing_next_work(FILE *pipe, struct tracing_work *work)
 	return true;
 }
 
-/** tracing_next_batch() - Return: false if there was no more batch yet. */
+/** tracing_next_batch() - Return: false if there is no further event yet. */
 bool tracing_next_batch(FILE *pipe, struct tracing_batch *batch)
 {
 	char line[512];
@@ -288,7 +298,7 @@ bool tracing_next_batch(FILE *pipe, struct tracing_batch *batch)
 	return true;
 }
 
-/** tracing_close_events() - Trace no more, leave nothing behind. */
+/** tracing_close_events() - Stop tracing and remove the instance. */
 void tracing_close_events(FILE *pipe)
 {
 	fclose(pipe);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the kernel's own tracing tells of the calling thread: how often it asked
- * for a grace period and zapped a VM's page tables, and what the module says
- * of each batch. Takes tracefs at /sys/kernel/tracing, one user at a time.
+ * Kernel tracing of the calling thread: how often it waited for a grace period
+ * and zapped a VM's page tables, and the module's batch events. Uses tracefs at
+ * /sys/kernel/tracing; one user at a time.
  */
 #ifndef SELFTESTS_TRACING_H
 #define SELFTESTS_TRACING_H
@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* What is counted. */
+/* The counted events. */
 enum tracing_counter {
 	TRACING_GRACE_PERIODS,
 	TRACING_ZAPS,
@@ -58,7 +58,10 @@ void tracing_count_stop(void);
 unsigned int tracing_take_batches(struct tracing_batch *batches,
 				  unsigned int max);
 
-/* Events of one kind, of all threads; not beside what is above. */
+/*
+ * Events of one kind, of all threads. Cannot be used together with
+ * tracing_open().
+ */
 FILE *tracing_open_events(const char *event);
 bool tracing_next_work(FILE *pipe, struct tracing_work *work);
 bool tracing_next_batch(FILE *pipe, struct tracing_batch *batch);

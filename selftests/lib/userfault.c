@@ -15,12 +15,13 @@
 #include "vm.h"
 
 /**
- * userfault_page() - Make a page of memory that is missing.
- * @uffd: out: where faults in it are told, and resolved; the caller's to close
+ * userfault_page() - Map a missing page whose faults userspace handles.
+ * @uffd: out: userfaultfd that reports and resolves the faults; the caller
+ *	closes it
  *
- * Skips the case where the kernel has no userfaultfd.
+ * Skips the case if the kernel has no userfaultfd.
  *
- * Return: the page, the caller's to unmap.
+ * Return: the page, which the caller unmaps.
  */
 void *userfault_page(int *uffd)
 {

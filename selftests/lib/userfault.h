@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A page whose first access waits until the test fills it, or ends. */
+/* A page whose first access blocks until the test fills the page or exits. */
 #ifndef SELFTESTS_USERFAULT_H
 #define SELFTESTS_USERFAULT_H
 

@@ -1,33 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The guest has no program of its own. For each access the host sets the
- * vCPU's registers to one of two stubs, a load or a store followed by OUT,
- * and runs it: it exits for I/O if there was memory, and for MMIO first if not.
- * Not by HLT: where no interrupt controller is in the kernel, 6.12's
- * vcpu_enter_guest() leaves for userspace from the fast path of HLT's exit and does
- * not flush PML's buffer, so that up to 511 dirty pages are missing in the log that
- * is read then. (6.1 has no such path, 7.2 and 7.3 flush.)
+ * For each access the host sets the vCPU's registers to one of two stubs, a
+ * load or a store followed by OUT, and runs the vCPU. With memory at the
+ * address the vCPU exits for I/O; without memory it first exits for MMIO. The
+ * stubs do not end with HLT: without an in-kernel interrupt controller, 6.12's
+ * vcpu_enter_guest() exits to userspace from the fast path of HLT without
+ * flushing the PML buffer. Up to 511 dirty pages are then missing in the log.
+ * (6.1 has no such path; 7.2 and 7.3 flush the buffer.)
  *
- * Any guest-physical address is reached, whatever page sizes the CPU has,
- * through a window: one virtual page per vCPU, whose page table entry the stub
- * writes first. It does so when the window moves and only then, so that repeated
- * accesses meet whatever KVM has cached of the address, a no-memory-here entry
- * above all. Under shadow paging KVM must see such a write as the guest's, in
- * the address space it is for; so each has its own window, and the host leaves
- * the entries alone.
+ * The stubs reach any guest-physical address, whatever page sizes the CPU has,
+ * through a window: one virtual page per vCPU. The stub writes the window's
+ * page table entry before the access, but only when the window moves. Repeated
+ * accesses to an address thus use what KVM has cached of it, in particular an
+ * entry for "no memory". Under shadow paging KVM must see the write to the page
+ * table as the guest's, in the right address space. So each address space has
+ * its own window, and the host never writes the entries.
  *
- * The entry is cleared, with INVLPG, before it is written. Where it already had
- * the value that is written, and KVM had cached that there is no memory, a
- * shadow MMU that synchronizes the entry (for INVLPG: 6.12 and 7.3, not 6.1)
- * believes that anew, even if a memslot has been created meanwhile:
- * sync_mmio_spte() gives what was cached the memslot generation of now. That
- * is so of KVM alone, without kvm_vmem.ko.
+ * The entry is cleared, with INVLPG, before it is written. Otherwise the write
+ * may leave it unchanged, and KVM may have cached that the page has no memory.
+ * A shadow MMU that synchronizes the entry for INVLPG (6.12 and 7.3, not 6.1)
+ * then keeps the cached entry even if a memslot has been created since:
+ * sync_mmio_spte() gives it the current memslot generation. KVM does so with or
+ * without kvm_vmem.ko.
  *
  * The vCPU is in long mode, with the boot memory mapped at virtual address 0:
  *	0x1000 PML4, 0x2000 PDPT, 0x3000 page directory: one 2 MiB page for the
  *	boot memory, then the table of windows; 0x4000 table of windows; 0x5000
  *	stubs
- * There is no IDT: a fault in the guest is a triple fault, and fails the test.
+ * There is no IDT: a fault in the guest is a triple fault and fails the test.
  */
 #include "vcpu.h"
 
@@ -59,7 +59,7 @@
 #define EFER_LME_LMA	   0x500ULL
 #define RFLAGS_FIXED	   0x2ULL
 
-/* What a read of an address without memory returns to the guest. */
+/* The value that the guest reads from an address without memory. */
 #define MMIO_PATTERN 0xa5a5a5a5a5a5a5a5ULL
 
 #define MAX_CPUID_ENTRIES 256
@@ -70,7 +70,7 @@
 #define STUB_LOAD    (GPA_STUBS)
 #define STUB_STORE   (GPA_STUBS + STUB_SIZE)
 
-/* Any will do. */
+/* Any unused port. */
 #define PORT_ENDED 0x80U
 
 static const uint8_t stubs[][STUB_SIZE] = {
@@ -181,8 +181,8 @@ void vcpu_destroy(struct vcpu *vcpu)
 }
 
 /**
- * vcpu_set_smm() - Put the vCPU in system management mode or take it out, as
- * migration of a VM in SMM does. Its accesses then go to AS_SMM's memslots.
+ * vcpu_set_smm() - Put the vCPU in system management mode or take it out, as a
+ * migration does. Its accesses then go to AS_SMM's memslots.
  */
 void vcpu_set_smm(struct vcpu *vcpu, bool smm)
 {
@@ -223,7 +223,9 @@ static enum guest_access run_stub(struct vcpu *vcpu, uint64_t stub,
 		}
 		if (vcpu->run->exit_reason != KVM_EXIT_MMIO)
 			break;
-		/* Entered again, KVM completes the access with this data. */
+		/*
+		 * KVM completes the access with this data on the next KVM_RUN.
+		 */
 		EXPECT_EQ(vcpu->run->mmio.phys_addr, gpa);
 		EXPECT_EQ(vcpu->run->mmio.is_write, stub == STUB_STORE);
 		if (!vcpu->run->mmio.is_write)
@@ -240,7 +242,7 @@ static enum guest_access run_stub(struct vcpu *vcpu, uint64_t stub,
 /**
  * guest_read() - Let the guest read 8 bytes.
  * @gpa: multiple of 8
- * @value: what it got; a fixed pattern if there is no memory
+ * @value: the value read; a fixed pattern if there is no memory
  */
 enum guest_access guest_read(struct vcpu *vcpu, uint64_t gpa, uint64_t *value)
 {
@@ -259,7 +261,9 @@ void guest_expect_memory(const char *file, int line, struct vcpu *vcpu,
 {
 	volatile uint64_t *host = hva;
 	const uint64_t before = *host;
-	/* Differ from each other, from zero and between addresses. */
+	/*
+	 * The values differ from each other, from zero and between addresses.
+	 */
 	const uint64_t from_host = ~gpa ^ (uintptr_t)hva;
 	const uint64_t from_guest = ~from_host;
 	uint64_t value;
@@ -310,7 +314,10 @@ void dirty_ring_map(struct dirty_ring *ring, const struct vcpu *vcpu)
 	ASSERT_TRUE(ring->gfns != MAP_FAILED);
 }
 
-/** dirty_ring_unmap() - Before the VM is to end. Nothing without a ring. */
+/**
+ * dirty_ring_unmap() - Unmap the ring, if mapped; required before the VM can
+ * end.
+ */
 void dirty_ring_unmap(struct dirty_ring *ring)
 {
 	if (ring->gfns)
@@ -337,7 +344,7 @@ uint64_t dirty_ring_harvest(struct dirty_ring *ring)
 	return entry;
 }
 
-/** dirty_ring_reset() - Let KVM log anew what was harvested. Return: how many. */
+/** dirty_ring_reset() - Re-arm the harvested entries. Return: their number. */
 int dirty_ring_reset(const struct vm *vm)
 {
 	return ioctl(vm->fd, KVM_RESET_DIRTY_RINGS, 0);

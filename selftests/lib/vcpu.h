@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A vCPU that reads and writes guest-physical addresses on command: the
- * independent route by which tests learn what memslots KVM has.
+ * A vCPU that reads and writes guest-physical addresses on command. It shows
+ * independently of the module which memslots KVM has.
  */
 #ifndef SELFTESTS_VCPU_H
 #define SELFTESTS_VCPU_H
 
 #include "vm.h"
 
-/* More than any test needs; each takes a window per address space. */
+/* More than any test needs; each vCPU takes a window per address space. */
 #define VM_MAX_VCPUS 8
 
-/* What the guest found at a guest-physical address. */
+/* Result of an access to a guest-physical address. */
 enum guest_access {
 	GUEST_MEMORY, /* the access completed inside the guest */
-	GUEST_MMIO, /* KVM has no memslot there and asked the VMM */
+	GUEST_MMIO, /* no memslot there: KVM exited to the VMM */
 };
 
 /**
@@ -25,8 +25,8 @@ enum guest_access {
  * @run_size: bytes mapped at @run
  * @index: its number in the VM
  * @as: address space of its accesses
- * @window_gpa: guest page that its window shows in each address space, all
- *	ones: none yet
+ * @window_gpa: guest page that its window maps in each address space; all ones:
+ *	none yet
  */
 struct vcpu {
 	struct vm *vm;
@@ -38,13 +38,13 @@ struct vcpu {
 	uint64_t window_gpa[2];
 };
 
-/* What dirty_ring_harvest() returns where nothing was logged. */
+/* Return value of dirty_ring_harvest() if the ring is empty. */
 #define DIRTY_RING_EMPTY UINT64_MAX
 
 /**
- * struct dirty_ring - the dirty ring of a vCPU, of a VM that has VM_DIRTY_RING
+ * struct dirty_ring - the dirty ring of a vCPU, in a VM with VM_DIRTY_RING
  * @gfns: the ring
- * @next: entry to be read next
+ * @next: next entry to read
  */
 struct dirty_ring {
 	struct kvm_dirty_gfn *gfns;
@@ -68,11 +68,11 @@ void guest_expect_memory(const char *file, int line, struct vcpu *vcpu,
 void guest_expect_mmio(const char *file, int line, struct vcpu *vcpu,
 		       uint64_t gpa);
 
-/* The guest reads what is at @hva, and what it writes arrives there. */
+/* The guest reads the value at @hva, and its writes arrive there. */
 #define EXPECT_GUEST_MEMORY(vcpu, gpa, hva) \
 	guest_expect_memory(__FILE__, __LINE__, vcpu, gpa, hva)
 
-/* There is no memory at @gpa, for reads nor for writes. */
+/* The guest has no memory at @gpa, neither for reads nor for writes. */
 #define EXPECT_GUEST_MMIO(vcpu, gpa) \
 	guest_expect_mmio(__FILE__, __LINE__, vcpu, gpa)
 

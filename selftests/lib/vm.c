@@ -13,18 +13,18 @@
 
 #include "tap.h"
 
-/* Room for the CPUID leaves of any host. */
+/* Enough for the CPUID leaves of any host. */
 #define MAX_CPUID_ENTRIES 256
 
-/* CPUID leaf that tells the guest-physical address width, in EAX bits 7:0. */
+/* CPUID leaf with the guest-physical address width, in EAX bits 7:0. */
 #define CPUID_ADDRESS_SIZES 0x80000008U
 
-/* Of 6.12, for older headers. */
+/* Since 6.12; for older headers. */
 #ifndef KVM_X86_QUIRK_SLOT_ZAP_ALL
 #define KVM_X86_QUIRK_SLOT_ZAP_ALL (1 << 7)
 #endif
 
-/* KVM allows userspace no address beyond the x86 architecture's 52 bits. */
+/* KVM accepts no userspace address beyond the x86 architecture's 52 bits. */
 #define MAX_PHYS_BITS 52
 
 static int enable_cap(const struct vm *vm, uint32_t cap, uint64_t arg)
@@ -59,8 +59,8 @@ static void set_modes(const struct vm *vm, unsigned int flags)
 
 /**
  * vm_create() - Make a VM.
- * @flags: VM_SMM, VM_BARE, VM_ZAP_SLOTS, VM_DIRTY_RING; skips the test where
- * KVM cannot do VM_ZAP_SLOTS
+ * @flags: VM_SMM, VM_BARE, VM_ZAP_SLOTS, VM_DIRTY_RING; the test is skipped if
+ *	KVM does not support VM_ZAP_SLOTS
  */
 void vm_create(struct vm *vm, unsigned int flags)
 {
@@ -84,7 +84,7 @@ void vm_create(struct vm *vm, unsigned int flags)
 					VM_BOOT_SIZE, vm->boot_hva));
 }
 
-/** vm_destroy() - Close the VM. Its vCPUs are the caller's to close. */
+/** vm_destroy() - Close the VM. The caller closes its vCPUs. */
 void vm_destroy(struct vm *vm)
 {
 	close(vm->fd);
@@ -100,9 +100,9 @@ int vm_check_extension(const struct vm *vm, long cap)
 }
 
 /**
- * vm_max_gpa() - Guest-physical address space of the host's virtual CPUs.
+ * vm_max_gpa() - The guest-physical address space of the host's virtual CPUs.
  *
- * Return: the first address beyond.
+ * Return: the first address beyond it.
  */
 uint64_t vm_max_gpa(const struct vm *vm)
 {
@@ -124,7 +124,7 @@ uint64_t vm_max_gpa(const struct vm *vm)
 	return max;
 }
 
-/** vm_need_gpa() - skip the test where the CPU does not reach up to @end */
+/** vm_need_gpa() - skip the test if the CPU's address space ends below @end */
 void vm_need_gpa(const struct vm *vm, uint64_t end)
 {
 	const uint64_t max = vm_max_gpa(vm);
@@ -152,7 +152,10 @@ int vm_set_region(const struct vm *vm, uint32_t slot, uint32_t flags,
 	return 0;
 }
 
-/** vm_delete_slot() - Return: 0 or -errno, -EINVAL if there is none. */
+/**
+ * vm_delete_slot() - Return: 0 or -errno, -EINVAL if the memslot does not
+ * exist.
+ */
 int vm_delete_slot(const struct vm *vm, uint32_t slot)
 {
 	return vm_set_region(vm, slot, 0, 0, 0, NULL);
@@ -162,7 +165,7 @@ int vm_delete_slot(const struct vm *vm, uint32_t slot)
  * vm_dirty_log() - Fetch and clear a memslot's dirty bitmap.
  * @bitmap: a bit for each page, 64-bit words; not NULL
  *
- * Return: 0, -ENOENT if the memslot is not there or does not log.
+ * Return: 0, -ENOENT if the memslot does not exist or does not log.
  */
 int vm_dirty_log(const struct vm *vm, uint32_t slot, uint64_t *bitmap)
 {
@@ -175,13 +178,12 @@ int vm_dirty_log(const struct vm *vm, uint32_t slot, uint64_t *bitmap)
 }
 
 /**
- * vm_slot_exists() - Ask KVM whether a memslot id is used, changing nothing.
+ * vm_slot_exists() - Ask KVM whether a memslot id is used, without a change.
  *
- * The trick is an entry that KVM must refuse either way, for different
- * reasons: over the boot memory, with a host address no memslot has. An unused
- * id would be created and is refused for the overlap, EEXIST; a used one would
- * get another host address, EINVAL. Needs the boot memslot in that address
- * space.
+ * The call requests a memslot that KVM refuses in either case, for different
+ * reasons: it overlaps the boot memory and has a host address of no memslot.
+ * For an unused id KVM reports the overlap, EEXIST; for a used id it refuses
+ * the new host address, EINVAL. The address space needs a boot memslot.
  */
 bool vm_slot_exists(const struct vm *vm, uint32_t slot)
 {
@@ -193,7 +195,7 @@ bool vm_slot_exists(const struct vm *vm, uint32_t slot)
 	return r == -EINVAL;
 }
 
-/** vm_stat() - Return: one of the VM's statistics of KVM. */
+/** vm_stat() - Return: a statistic that KVM has for the VM. */
 uint64_t vm_stat(const struct vm *vm, const char *name)
 {
 	unsigned long long value;
@@ -210,8 +212,8 @@ uint64_t vm_stat(const struct vm *vm, const char *name)
 }
 
 /**
- * backing_create() - Memory for memslots. Not reserved, so that it may be
- * larger than the machine.
+ * backing_create() - Make memory for memslots. It is not reserved, so that it
+ * may exceed the machine's memory.
  */
 void backing_create(struct backing *b, uint64_t size)
 {
@@ -223,7 +225,10 @@ void backing_create(struct backing *b, uint64_t size)
 	ASSERT_GE(b->fd, 0);
 	ASSERT_EQ(ftruncate(b->fd, (off_t)size), 0);
 
-	/* Reserve more than needed and map over the aligned part of it. */
+	/*
+	 * Reserve more address space than needed, and map over its aligned
+	 * part.
+	 */
 	reserved = mmap(NULL, size + align, PROT_NONE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	ASSERT_NE((void *)reserved, MAP_FAILED);
@@ -233,7 +238,7 @@ void backing_create(struct backing *b, uint64_t size)
 		  (void *)b->hva);
 }
 
-/** backing_destroy() - Unmap and close; the alignment's rest stays reserved. */
+/** backing_destroy() - Unmap and close; the reserved rest stays mapped. */
 void backing_destroy(struct backing *b)
 {
 	munmap(b->hva, b->size);

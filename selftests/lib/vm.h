@@ -2,8 +2,8 @@
 /*
  * A VM for tests, through KVM's own interface only.
  *
- * Functions without a return value end the test case when KVM refuses, as no
- * test of ours is about that. The others return 0 or a negative errno.
+ * Functions without a return value end the test case if KVM refuses a call,
+ * since no case tests that. The other functions return 0 or a negative errno.
  */
 #ifndef SELFTESTS_VM_H
 #define SELFTESTS_VM_H
@@ -28,19 +28,22 @@
 #define SLOT(as, id) ((uint32_t)(as) << 16 | (uint32_t)(id))
 
 /*
- * The memslot of the vCPUs' code and page tables, at guest address 0. It is
- * the first, so that tests have all others.
+ * The memslot of the vCPUs' code and page tables, at guest address 0. It has
+ * the first id; all other ids are free for tests.
  */
 #define VM_BOOT_SLOT 0U
 #define VM_BOOT_SIZE KIB(64)
 
-/* Also give the SMM address space its boot memslot: vcpu_set_smm() works. */
+/*
+ * Flag: create the boot memslot in the SMM address space too, for
+ * vcpu_set_smm().
+ */
 #define VM_SMM (1U << 0)
-/* No boot memslot: no vCPU, all memslot ids free. */
+/* Flag: no boot memslot, hence no vCPUs; all memslot ids are free. */
 #define VM_BARE (1U << 1)
-/* A deleted memslot takes only its own mappings along: KVM zaps no more. */
+/* Flag: deleting a memslot zaps only its own mappings. */
 #define VM_ZAP_SLOTS (1U << 2)
-/* Dirty logging goes to a ring of each vCPU. */
+/* Flag: dirty logging uses a ring for each vCPU. */
 #define VM_DIRTY_RING (1U << 3)
 
 /* Entries of a dirty ring, more than any test fills. */
@@ -50,8 +53,8 @@
  * struct vm - a KVM VM
  * @kvm_fd: /dev/kvm
  * @fd: the VM
- * @boot_hva: where the boot memory is mapped, NULL with VM_BARE
- * @nr_vcpus: vCPUs made so far
+ * @boot_hva: mapping of the boot memory, NULL with VM_BARE
+ * @nr_vcpus: vCPUs created so far
  */
 struct vm {
 	int kvm_fd;
@@ -61,10 +64,10 @@ struct vm {
 };
 
 /**
- * struct backing - memory of the VMM that memslots can show to the guest
+ * struct backing - memory of the VMM for memslots
  * @fd: memfd
- * @hva: where it is mapped, shared; 2 MiB aligned
- * @size: bytes; pages exist when touched
+ * @hva: its shared mapping, 2 MiB aligned
+ * @size: bytes; pages are allocated when touched
  */
 struct backing {
 	int fd;
