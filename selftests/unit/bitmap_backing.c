@@ -19,7 +19,10 @@ static uint64_t first_of(const struct backing *backing, uint64_t gpa)
 	return (gpa - backing->gpa) / backing->block_size;
 }
 
-/* Every range must be whole blocks of the region: the device has checked. */
+/*
+ * Every range must consist of whole blocks of the region: the device has
+ * checked it.
+ */
 static void note(struct bitmap_backing *bitmap, enum bitmap_call call,
 		 uint64_t gpa, uint64_t size)
 {
@@ -35,7 +38,7 @@ static void note(struct bitmap_backing *bitmap, enum bitmap_call call,
 			(struct bitmap_log){call, gpa, size};
 }
 
-/* What is unplugged so has memory, as with the kernel's. */
+/* Unplugging this way keeps the memory's contents, as in the kernel module. */
 static void learn_truth(struct bitmap_backing *bitmap)
 {
 	struct backing *backing = &bitmap->backing;
@@ -88,7 +91,7 @@ static int carry_out(struct bitmap_backing *bitmap, enum bitmap_call call,
 	}
 	assert_int_equal(blocks_count(&backing->plugged, first, nr), 0);
 	for (uint64_t i = first; i < first + nr; i++) {
-		/* What the guest would see must be zero. */
+		/* The guest must see zeroes. */
 		assert_int_equal(bitmap->dirty[i], 0);
 		bitmap->dirty[i] = 1;
 	}
@@ -110,7 +113,7 @@ static int begin(struct backing *backing, enum bitmap_call call, uint64_t gpa,
 	return -EINPROGRESS;
 }
 
-/* Carry out what waits. Return: whether there was something. */
+/* Carry out the deferred operation. Return: false if there is none. */
 bool bitmap_backing_finish(struct bitmap_backing *bitmap)
 {
 	const struct bitmap_log *waiting = &bitmap->waiting;
@@ -174,7 +177,7 @@ static int discard(struct backing *backing, uint64_t gpa, uint64_t size)
 	int ret;
 
 	note(bitmap, CALL_DISCARD, gpa, size);
-	/* Never memory that the guest uses. */
+	/* The range must not contain plugged blocks. */
 	assert_int_equal(blocks_count(&backing->plugged, first, nr), 0);
 	ret = bitmap->fail_discard;
 	if (bitmap->fail_once)

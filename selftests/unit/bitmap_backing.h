@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A backing without a kernel: blocks are bits and memory is a byte per block.
- * It notes what it was told, in order, and fails when a test wants it to.
+ * A backing without a kernel module: a bit per block and a byte of memory per
+ * block. It records the calls in order, and fails when a test requests it.
  */
 #ifndef BITMAP_BACKING_H
 #define BITMAP_BACKING_H
@@ -30,19 +30,20 @@ struct bitmap_log {
 };
 
 /**
- * struct bitmap_backing - a backing that a test looks into
- * @fail: errno that plug, unplug and unplug-all return, negative; 0: none
- * @fail_discard: the same for discard; @fail_verify: for verify
- * @fail_once: @fail and @fail_discard are for one call only
- * @repeated: the next "repeat" finds that it is
- * @stale: "verify" finds that @truth is not what it seemed
- * @later: operations are not done before bitmap_backing_finish()
- * @lost: answers that were lost
- * @truth: what the blocks really are, which a failure with -EAGAIN makes
- *	known; NULL: the same as they seem
- * @dirty: a byte per block: not 0 where memory has contents
- * @log: calls in order; @nr_log of them
- * @waiting: the operation that is not done, while @waits
+ * struct bitmap_backing - a backing that tests inspect and control
+ * @fail: negative errno that plug, unplug and unplug-all return; 0: success
+ * @fail_discard: as @fail, for discard
+ * @fail_verify: as @fail, for verify
+ * @fail_once: @fail and @fail_discard apply to one call only
+ * @repeated: the next "repeat" finds that the request was a repetition
+ * @stale: the next "verify" finds that the blocks differ, and adopts @truth
+ * @later: operations are deferred until bitmap_backing_finish()
+ * @lost: number of lost answers
+ * @truth: the actual state of the blocks, adopted on -EAGAIN and by "verify";
+ *	NULL: as recorded
+ * @dirty: a byte per block, not 0 if its memory has contents
+ * @log: recorded calls, @nr_log of them
+ * @waiting: the deferred operation, while @waits
  */
 struct bitmap_backing {
 	struct backing backing;

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Sets of blocks against an array of bytes; sizes as people write them. */
+/*
+ * Sets of blocks are compared with an array of bytes. Also the parsing and
+ * printing of sizes.
+ */
 #include <errno.h>
 #include <string.h>
 
@@ -7,7 +10,7 @@
 #include "common/size.h"
 #include "unit.h"
 
-/* Not a multiple of a word. */
+/* Not a multiple of the bits of a word. */
 #define NR 333
 
 static uint64_t next_random(uint64_t *seed)
@@ -74,12 +77,12 @@ static void blocks_follow_a_model(void **state)
 }
 
 /*
- * Large sets, in which whole levels are full or empty: what is found is right,
- * and found without looking at all of it.
+ * Large sets with whole levels full or empty: a search finds the right block
+ * without a look at all entries.
  */
 #define LARGE (5ULL << 21)
 
-/* Entries that a search may look at, on its way up and down; see blocks.c. */
+/* Maximum number of entries that a search visits, up and down; see blocks.c. */
 #define SEARCH_MAX (2 * 64 * (BLOCKS_LEVELS + 1))
 
 static void assert_cheap(struct work *work)
@@ -111,7 +114,7 @@ static void large_sets_are_searched_by_levels(void **state)
 
 			(set ? blocks_set : blocks_clear)(&blocks, at, 1);
 			work.steps = 0;
-			/* The only one that differs. */
+			/* The only block that differs. */
 			assert_int_equal(blocks_next(&blocks, 0, set), at);
 			assert_cheap(&work);
 			assert_int_equal(blocks_next(&blocks, at + 1, set),

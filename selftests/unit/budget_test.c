@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* How many memslots a region is cut into, and what that is said to cost. */
+/* The number of memslots of a region, and their predicted cost. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,28 +54,28 @@ static void nobody_objects(void **state)
 	(void)state;
 	assert_int_equal(budget.slot_size, 128 * MIB);
 	assert_int_equal(budget.nr_slots, 8192);
-	/* KVM's own limit: 4 TiB and a bit do not go any more. */
+	/* KVM's limit: more than 4 TiB do not fit. */
 	request.region_size = (KVM_LIMIT - 6ULL) * 128 * MIB;
 	assert_int_equal(plan(NULL, &request).nr_slots, KVM_LIMIT - 6);
 	request.region_size += 2 * MIB;
 	budget = plan(NULL, &request);
 	assert_int_equal(budget.slot_size, 256 * MIB);
 	assert_non_null(strstr(budget.reason, "KVM has 32764"));
-	/* What others will need is theirs. */
+	/* Memslots reserved for others are not used. */
 	request.region_size -= 2 * MIB;
 	request.reserved = 1;
 	assert_int_equal(plan(NULL, &request).slot_size, 256 * MIB);
-	/* No less than a block. */
+	/* A memslot is not smaller than a block. */
 	request.block_size = GIB;
 	request.region_size = 1024 * GIB;
 	assert_int_equal(plan(NULL, &request).slot_size, GIB);
-	/* The last one may be short. */
+	/* The last memslot may be shorter. */
 	request.block_size = 2 * MIB;
 	request.region_size = 130 * MIB;
 	assert_int_equal(plan(NULL, &request).nr_slots, 2);
 }
 
-static void consumers_have_qemu_s_rules(void **state)
+static void consumers_follow_qemus_rules(void **state)
 {
 	struct budget_request request = TYPICAL;
 	struct budget budget;
@@ -87,7 +87,7 @@ static void consumers_have_qemu_s_rules(void **state)
 	assert_int_equal(budget.slot_size, 1024 * GIB);
 	assert_non_null(strstr(budget.reason, "fewer than 509"));
 	request.consumer_limit = 509;
-	/* 256 - 6: in memslots of 4 GiB they would be 256. */
+	/* The limit is 256 - 6; memslots of 4 GiB would be 256. */
 	assert_int_equal(plan(NULL, &request).nr_slots, 128);
 	request.used = 0;
 	assert_int_equal(plan(NULL, &request).nr_slots, 256);
@@ -100,12 +100,12 @@ static void consumers_have_qemu_s_rules(void **state)
 	budget = plan(NULL, &request);
 	assert_int_equal(budget.nr_slots, 1);
 	assert_non_null(strstr(budget.reason, "others have 256"));
-	/* Small ones go as they are. */
+	/* Small regions keep small memslots. */
 	request.used = 6;
 	request.reserved = 0;
 	request.region_size = 16 * GIB;
 	assert_int_equal(plan(NULL, &request).slot_size, 128 * MIB);
-	/* One that could not take part. */
+	/* A consumer with too few memslots. */
 	request.consumer_limit = 10;
 	request.reserved = 5;
 	assert_int_equal(refusal(NULL, &request, "can have 10 memslots"),
@@ -130,7 +130,7 @@ static void regions_share_by_size(void **state)
 	assert_int_equal(plan(NULL, &request).slot_size, 4 * GIB);
 	request.region_size = 768 * GIB;
 	assert_int_equal(plan(NULL, &request).nr_slots, 192);
-	/* No region goes without. */
+	/* Every region has at least one memslot. */
 	request.region_size = 128 * MIB;
 	assert_int_equal(plan(NULL, &request).nr_slots, 1);
 	/* The largest sizes do not overflow. */
@@ -139,7 +139,7 @@ static void regions_share_by_size(void **state)
 	request.total_size = BUDGET_REGION_MAX;
 	request.gpa = 0;
 	assert_int_equal(plan(NULL, &request).nr_slots, 16384);
-	/* A memslot of KVM's has less than 8 TiB. */
+	/* KVM limits a memslot to less than 8 TiB. */
 	request.total_size = 0;
 	request.consumer_limit = 32;
 	assert_int_equal(refusal(NULL, &request, "larger than KVM's"), -ENOSPC);
@@ -161,7 +161,7 @@ static void the_operator_may_say(void **state)
 	budget = plan(&three, &request);
 	assert_int_equal(budget.nr_slots, 2);
 	assert_non_null(strstr(budget.reason, "at most 3 by --memslots"));
-	/* More than QEMU's, but not than a consumer can have. */
+	/* More than QEMU's limit, but not more than a consumer supports. */
 	request.consumer_limit = 2000;
 	assert_int_equal(plan(&thousand, &request).nr_slots, 512);
 	request.consumer_limit = 300;
@@ -183,7 +183,7 @@ static void isolated_blocks_have_a_memslot_each(void **state)
 	request.region_size = 8 * GIB;
 	assert_int_equal(plan(&isolate, &request).slot_size, 2 * MIB);
 	assert_int_equal(plan(&isolate, &request).nr_slots, 4096);
-	/* Never by halves. */
+	/* Larger memslots are no fallback. */
 	request.region_size = 1024 * GIB;
 	assert_int_equal(refusal(&isolate, &request, "takes 524288 memslots"),
 			 -ENOSPC);
@@ -194,8 +194,8 @@ static void isolated_blocks_have_a_memslot_each(void **state)
 	assert_non_null(strstr(err.text, "of 4 MiB, its blocks of 2 MiB"));
 }
 
-/* As README has it measured, on 6.1. */
-static void the_cost_is_that_of_kvm(void **state)
+/* The values measured in README, on 6.1. */
+static void the_predicted_cost_is_kvms(void **state)
 {
 	struct budget budget = {.slot_size = 1024 * GIB, .nr_slots = 1};
 
@@ -207,7 +207,7 @@ static void the_cost_is_that_of_kvm(void **state)
 	budget = (struct budget){.slot_size = 128 * MIB, .nr_slots = 8};
 	budget_predict(4 * GIB, GIB, &budget);
 	assert_int_equal(budget.metadata, 8 * (512 + 2 * 4 * KIB + 64 * KIB));
-	/* A short last one costs less. */
+	/* A shorter last memslot costs less. */
 	budget.nr_slots = 2;
 	budget_predict(4 * GIB, 130 * MIB, &budget);
 	assert_int_equal(budget.metadata,
@@ -240,7 +240,7 @@ static void nonsense_is_refused(void **state)
 	assert_int_equal(refusal(NULL, &request, "no memslot"), -ENOSPC);
 }
 
-/* Each memslot by itself: what is told of all of them is their sum. */
+/* The prediction for all memslots is the sum of each one's. */
 static void assert_sum(uint64_t gpa, uint64_t size, uint64_t slot)
 {
 	struct budget all = {.slot_size = slot,
@@ -271,15 +271,18 @@ static void a_sum_is_told_without_adding(void **state)
 
 		assert_sum(4 * GIB, 1000 * slot, slot);
 		assert_sum(slot, 1000 * slot, slot);
-		/* Blocks smaller than memslots: unaligned, and a short last. */
+		/*
+		 * Blocks smaller than memslots: an unaligned start and a
+		 * shorter last memslot.
+		 */
 		assert_sum(GIB + 12 * KIB, 33 * slot + 4 * KIB, slot);
 		assert_sum(3 * MIB, 7 * slot + 4 * KIB, slot);
 		assert_sum(4 * KIB, 4 * KIB, slot);
 	}
 }
 
-/* Nothing that somebody asks for takes longer because it is large. */
-static void the_largest_plan_is_told_at_once(void **state)
+/* The time for a plan does not depend on the sizes requested. */
+static void the_largest_plan_takes_no_longer(void **state)
 {
 	static const struct budget_policy isolate = {.isolate = true};
 	struct budget_request request = {
@@ -301,12 +304,12 @@ static void the_largest_plan_is_told_at_once(void **state)
 	assert_int_equal(refusal(&isolate, &request, "--isolate takes"),
 			 -ENOSPC);
 	assert_true(plan(NULL, &request).nr_slots <= BUDGET_KVM_LIMIT_MAX);
-	/* Were a memslot for each block possible. */
+	/* The prediction for one memslot per block. */
 	budget_predict(0, BUDGET_REGION_MAX, &budget);
 	assert_true(budget.metadata > BUDGET_REGION_MAX / (4 * KIB));
 }
 
-/* As they are, or as they will be once they are attached. */
+/* An attached device counts by its region's memslots, others by their plan. */
 static void all_other_devices_count(void **state)
 {
 	struct vmem *vmem = calloc(1, sizeof(*vmem));
@@ -328,7 +331,7 @@ static void all_other_devices_count(void **state)
 	assert_int_equal(budget_methods_others(vmem, &devices[1]), 7);
 	assert_int_equal(budget_methods_others(vmem, &devices[2]), 21);
 	assert_int_equal(budget_methods_others(vmem, NULL), 27);
-	/* No sum is smaller than a part of it. */
+	/* The sum saturates instead of overflowing. */
 	devices[0].budget.nr_slots = UINT64_MAX;
 	assert_int_equal(budget_methods_others(vmem, &devices[1]), UINT64_MAX);
 	free(vmem);
@@ -358,8 +361,8 @@ static uint64_t number(const struct control_call *call, const char *name)
 	"\"gpa\":4294967296,\"region_size\":17179869184," \
 	"\"block_size\":2097152"
 
-/* By the method of a VMM that has not made its region yet. */
-static void a_plan_is_for_one_device_beside_others(void **state)
+/* The method that a VMM calls before it creates its region. */
+static void a_plan_counts_the_other_devices(void **state)
 {
 	struct vmem *vmem = calloc(1, sizeof(*vmem));
 	struct device_options options = {0};
@@ -382,7 +385,7 @@ static void a_plan_is_for_one_device_beside_others(void **state)
 	assert_int_equal(number(&call, "nr_slots"), 128);
 	assert_int_equal(device->budget.nr_slots, 128);
 	json_object_put(call.result);
-	/* The other one's are taken. */
+	/* The other device's memslots are taken. */
 	assert_int_equal(ask_plan(vmem, device,
 				  "{" REGION_OF_16_GIB ",\"kvm_limit\":300}",
 				  &call),
@@ -390,7 +393,7 @@ static void a_plan_is_for_one_device_beside_others(void **state)
 	assert_int_equal(number(&call, "slot_size"), 256 * MIB);
 	assert_int_equal(device->budget.nr_slots, 64);
 	json_object_put(call.result);
-	/* What is refused changes nothing. */
+	/* A refused plan changes nothing. */
 	assert_int_equal(ask_plan(vmem, device,
 				  "{" REGION_OF_16_GIB ",\"kvm_limit\":200}",
 				  &call),
@@ -420,16 +423,16 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nobody_objects),
-		cmocka_unit_test(consumers_have_qemu_s_rules),
+		cmocka_unit_test(consumers_follow_qemus_rules),
 		cmocka_unit_test(regions_share_by_size),
 		cmocka_unit_test(the_operator_may_say),
 		cmocka_unit_test(isolated_blocks_have_a_memslot_each),
-		cmocka_unit_test(the_cost_is_that_of_kvm),
+		cmocka_unit_test(the_predicted_cost_is_kvms),
 		cmocka_unit_test(nonsense_is_refused),
 		cmocka_unit_test(a_sum_is_told_without_adding),
-		cmocka_unit_test(the_largest_plan_is_told_at_once),
+		cmocka_unit_test(the_largest_plan_takes_no_longer),
 		cmocka_unit_test(all_other_devices_count),
-		cmocka_unit_test(a_plan_is_for_one_device_beside_others),
+		cmocka_unit_test(a_plan_counts_the_other_devices),
 	};
 
 	return unit_run(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Consumers on a control socket, as clients that behave, that leave, that do
- * not read and that send nonsense.
+ * Consumers on a control socket: well-behaved clients, and clients that leave,
+ * do not read, or send garbage.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -35,9 +35,10 @@
 #define UNSUBSCRIBE "{\"id\":4,\"method\":\"unsubscribe\"}\n"
 
 /**
- * struct fixture - a control socket before a device's consumers
+ * struct fixture - a control socket for a device's consumers
  * @others: memslots of other devices
- * @nr_done: answers to the device's requests; @result: of the last
+ * @nr_done: number of answers to the device's requests
+ * @result: the last answer
  */
 struct fixture {
 	struct bitmap_backing bitmap;
@@ -138,7 +139,7 @@ static void run(struct fixture *f)
 		;
 }
 
-/* One whose socket is full soon. */
+/* A client with a small socket buffer. */
 static int new_client(struct fixture *f)
 {
 	int fds[2], size = 1;
@@ -152,7 +153,7 @@ static int new_client(struct fixture *f)
 	return fds[0];
 }
 
-/* All that has come, as text. */
+/* Everything received, as text. */
 static const char *take(struct fixture *f, int fd)
 {
 	ssize_t got;
@@ -177,7 +178,7 @@ static bool ended(int fd)
 	return recv(fd, &byte, 1, MSG_DONTWAIT) == 0;
 }
 
-/* The number of the event in what has come. */
+/* The sequence number of the event in @text. */
 static uint64_t seq_of(const char *text)
 {
 	const char *at = strstr(text, "\"seq\":");
@@ -266,8 +267,10 @@ static void a_refusal_is_told_with_its_reason(void **state)
 	close(fd);
 }
 
-/* The last it says is still read when its connection has ended. */
-static void a_client_that_unsubscribes_is_none(void **state)
+/*
+ * The daemon reads the client's last request even if the connection has ended.
+ */
+static void a_client_that_unsubscribes_is_no_consumer(void **state)
 {
 	struct fixture *f = *state;
 	int fd = subscribe(f);
@@ -282,7 +285,7 @@ static void a_client_that_unsubscribes_is_none(void **state)
 	assert_int_equal(f->result, 0);
 	assert_int_equal(f->consumers.nr_consumers, 0);
 	assert_int_equal(f->control.nr_clients, 0);
-	/* And may subscribe again by the same connection. */
+	/* A client may subscribe again on the same connection. */
 	fd = new_client(f);
 	assert_non_null(strstr(ask(f, fd, SUBSCRIBE), "\"populate\""));
 	assert_string_equal(ask(f, fd, UNSUBSCRIBE),
@@ -293,7 +296,7 @@ static void a_client_that_unsubscribes_is_none(void **state)
 	close(fd);
 }
 
-/* Its maps do not go with its connection. */
+/* The client's mappings may outlive its connection. */
 static void a_client_that_just_leaves_is_away(void **state)
 {
 	static const char by_name[] =
@@ -317,7 +320,10 @@ static void a_client_that_just_leaves_is_away(void **state)
 	assert_int_equal(f->nr_done, 1);
 	assert_int_equal(f->result, 0);
 	assert_non_null(strstr(ask(f, other, forget), "ENOENT"));
-	/* It is back and gone again, and says by another that it has let go. */
+	/*
+	 * The consumer returns and leaves again, and unsubscribes by another
+	 * connection.
+	 */
 	fd = new_client(f);
 	answer(f, fd, seq_of(ask(f, fd, SUBSCRIBE)), "true");
 	close(fd);
@@ -330,8 +336,8 @@ static void a_client_that_just_leaves_is_away(void **state)
 	close(other);
 }
 
-/* Its last line says why; what it is answered afterwards is not said. */
-static void a_consumer_that_is_closed_knows_why(void **state)
+/* The last line has the reason. Later lines are not sent. */
+static void a_closed_consumer_gets_the_reason(void **state)
 {
 	struct fixture *f = *state;
 	int fd = new_client(f);
@@ -373,8 +379,9 @@ static void a_consumer_does_not_make_room_for_others(void **state)
 }
 
 /*
- * What it does not read waits for it, and nothing is lost: with one more answer
- * unread each time, so that once it is the event that finds no room.
+ * Lines that a client does not read are kept, and none is lost. Each round
+ * leaves one more answer unread, so that in some round the event does not fit
+ * into the socket.
  */
 static void a_client_that_reads_late_gets_all(void **state)
 {
@@ -406,8 +413,8 @@ static void a_client_that_reads_late_gets_all(void **state)
 	}
 }
 
-/* What it says of its memslots, and those of other devices, all count. */
-static void who_has_too_few_memslots_is_refused(void **state)
+/* The client's own memslots and those of other devices all count. */
+static void a_client_with_too_few_memslots_is_refused(void **state)
 {
 	static const char subscribe[] =
 		"{\"id\":1,\"method\":\"subscribe\",\"params\":{"
@@ -487,12 +494,12 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		T(a_client_that_subscribes_is_told),
 		T(a_refusal_is_told_with_its_reason),
-		T(a_client_that_unsubscribes_is_none),
+		T(a_client_that_unsubscribes_is_no_consumer),
 		T(a_client_that_just_leaves_is_away),
-		T(a_consumer_that_is_closed_knows_why),
+		T(a_closed_consumer_gets_the_reason),
 		T(a_consumer_does_not_make_room_for_others),
 		T(a_client_that_reads_late_gets_all),
-		T(who_has_too_few_memslots_is_refused),
+		T(a_client_with_too_few_memslots_is_refused),
 		T(nonsense_is_refused),
 	};
 

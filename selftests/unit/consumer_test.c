@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Consumers before a backing: what each is told, in what order, and what
- * becomes of a request that one of them refuses, or does not answer.
+ * Consumers in front of a backing: the events that each one gets, their order,
+ * and the result of a request that a consumer refuses or does not answer.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -25,7 +25,7 @@
 #define SLOT	   (PER_SLOT * BLOCK)
 #define FIRST_SLOT 100
 
-/* The last memslot is short. */
+/* The last memslot is shorter. */
 #define NR_BLOCKS   62
 #define NR_SLOTS    16
 #define REGION_SIZE (NR_BLOCKS * BLOCK)
@@ -33,13 +33,14 @@
 #define NR_MAPPERS 3
 
 /**
- * struct mapper - a consumer that maps what it is told
- * @consumer: NULL: it is none, or away
- * @waits: @event is to be answered
- * @has: blocks; @slots: memslots. It may have both while it is away
- * @repeating: it is back, and told again what it may have
- * @subscribed: how often it was told that it is
- * @closed: why
+ * struct mapper - a consumer that maps populated blocks
+ * @consumer: NULL if not subscribed, or away
+ * @waits: @event has not been answered yet
+ * @has: mapped blocks, which it may keep while it is away
+ * @slots: memslots, which it may keep while it is away
+ * @repeating: it is back, and gets events again for blocks that it may have
+ * @subscribed: number of "subscribed" notifications
+ * @closed: reason of the close
  */
 struct mapper {
 	struct consumer *consumer;
@@ -53,9 +54,10 @@ struct mapper {
 };
 
 /**
- * struct fixture - a device's backing, and consumers before it
- * @nr_done: answers to the device's requests; @result: of the last
- * @seed: of what is done at random
+ * struct fixture - a device's backing with consumers
+ * @nr_done: number of answers to the device's requests
+ * @result: the last answer
+ * @seed: for random steps
  */
 struct fixture {
 	struct bitmap_backing bitmap;
@@ -113,7 +115,7 @@ static void take_event(void *arg, const struct consumer_event *event)
 	mapper->event = *event;
 }
 
-/* It has the memslots of its blocks, and no other. */
+/* The mapper has exactly the memslots of its blocks. */
 static void expect_slots(const struct mapper *mapper)
 {
 	for (uint64_t i = 0; i < NR_SLOTS; i++) {
@@ -151,14 +153,14 @@ static const struct consumer_ops ops = {
 	.close = take_close,
 };
 
-/* Events that are ready; none is waited for. */
+/* Handle the ready events without waiting. */
 static void run(struct fixture *f)
 {
 	while (sd_event_run(f->event, 0) > 0)
 		;
 }
 
-/* Return: as of consumer_new(). */
+/* Return: as consumer_new(). */
 static int subscribe(struct fixture *f, struct mapper *mapper, const char *name,
 		     const struct peer *peer)
 {
@@ -168,12 +170,12 @@ static int subscribe(struct fixture *f, struct mapper *mapper, const char *name,
 
 	ret = consumer_new(&mapper->consumer, &f->consumers, &config, &ops,
 			   mapper, &err);
-	/* Not before its subscription was answered. */
+	/* No event precedes the answer to the subscription. */
 	assert_false(mapper->waits);
 	return ret;
 }
 
-/* What it has mapped it still has. */
+/* The mapper keeps its mappings. */
 static void come_back(struct fixture *f, int i)
 {
 	struct mapper *mapper = &f->mappers[i];
@@ -200,8 +202,8 @@ static struct mapper *add_mapper(struct fixture *f, int i)
 }
 
 /*
- * Blocks and memslots as the event says; each comes once and goes once, but for
- * what is repeated.
+ * Map or unmap as the event says. Each block and memslot comes once and goes
+ * once, except for repeated populates.
  */
 static void do_event(struct mapper *mapper)
 {
@@ -248,7 +250,7 @@ static void refuse_event(struct mapper *mapper)
 			 0);
 }
 
-/* It lets go of all, and is one no more. */
+/* The mapper unmaps everything and unsubscribes. */
 static void leave(struct fixture *f, struct mapper *mapper)
 {
 	struct consumer *consumer = mapper->consumer;
@@ -258,7 +260,7 @@ static void leave(struct fixture *f, struct mapper *mapper)
 	run(f);
 }
 
-/* Its connection ends, and its maps do not. */
+/* The connection ends, but the mappings stay. */
 static void lose(struct fixture *f, struct mapper *mapper)
 {
 	struct consumer *consumer = mapper->consumer;
@@ -268,7 +270,7 @@ static void lose(struct fixture *f, struct mapper *mapper)
 	run(f);
 }
 
-/* As the device does it: what is plugged reads zero. */
+/* Plug as the device does: plugged memory reads zero. */
 static int plug(struct fixture *f, uint64_t first, uint64_t nr)
 {
 	for (uint64_t i = first; i < first + nr; i++)
@@ -298,7 +300,7 @@ static void expect_event(const struct mapper *mapper, bool populate,
 		assert_int_equal(event->slot, FIRST_SLOT + slot);
 }
 
-/* What the mapper has is what is plugged. */
+/* The mapped blocks are the plugged blocks. */
 static void expect_true(const struct fixture *f, const struct mapper *mapper)
 {
 	for (uint64_t i = 0; i < NR_BLOCKS; i++)
@@ -308,7 +310,7 @@ static void expect_true(const struct fixture *f, const struct mapper *mapper)
 
 #define AWAY(name) "consumer " name " is away and may still map memory"
 
-/* As an operator does. */
+/* Forget a consumer, as an operator does. */
 static void forget(struct fixture *f, const char *name)
 {
 	struct error err;
@@ -317,7 +319,7 @@ static void forget(struct fixture *f, const char *name)
 	run(f);
 }
 
-static void without_consumers_all_is_passed_on(void **state)
+static void without_consumers_requests_pass_through(void **state)
 {
 	struct fixture *f = *state;
 
@@ -339,14 +341,14 @@ static void without_consumers_all_is_passed_on(void **state)
 	assert_int_equal(f->bitmap.lost, 1);
 }
 
-static void a_plug_is_answered_when_all_have_it(void **state)
+static void a_plug_is_answered_when_all_have_populated(void **state)
 {
 	struct fixture *f = *state;
 	struct mapper *a = add_mapper(f, 0), *b = add_mapper(f, 1);
 
 	assert_int_equal(a->subscribed, 1);
 	assert_int_equal(plug(f, 2, 7), -EINPROGRESS);
-	/* The memory is there when they are told. */
+	/* The memory is plugged before the events. */
 	assert_int_equal(f->backing->plugged.set, 7);
 	expect_event(a, true, 2, 7, 0, 3);
 	expect_event(b, true, 2, 7, 0, 3);
@@ -355,7 +357,7 @@ static void a_plug_is_answered_when_all_have_it(void **state)
 	accept_event(b);
 	assert_int_equal(f->nr_done, 1);
 	assert_int_equal(f->result, 0);
-	/* Of a memslot that is there already. */
+	/* Blocks of a memslot that exists already. */
 	assert_int_equal(plug(f, 0, 2), -EINPROGRESS);
 	expect_event(a, true, 0, 2, 0, 0);
 	accept_event(b);
@@ -363,7 +365,7 @@ static void a_plug_is_answered_when_all_have_it(void **state)
 	assert_int_equal(f->nr_done, 2);
 }
 
-static void memory_goes_when_all_have_let_go(void **state)
+static void memory_is_unplugged_when_all_have_discarded(void **state)
 {
 	struct fixture *f = *state;
 	struct mapper *a, *b;
@@ -375,7 +377,7 @@ static void memory_goes_when_all_have_let_go(void **state)
 	accept_event(b);
 	assert_int_equal(unplug(f, 2, 6), -EINPROGRESS);
 	expect_event(a, false, 2, 6, 1, 1);
-	/* It is still there, and not given back. */
+	/* The memory is still plugged and not discarded. */
 	assert_int_equal(f->backing->plugged.set, 10);
 	accept_event(a);
 	assert_int_equal(f->backing->plugged.set, 10);
@@ -402,18 +404,20 @@ static void a_plug_that_one_refuses_is_undone(void **state)
 	assert_int_equal(plug(f, 0, 4), -EINPROGRESS);
 	accept_event(a);
 	refuse_event(b);
-	/* Who has it lets go before it is unplugged; who has not answered? */
+	/*
+	 * @a discards before the unplug; @c has not answered the populate yet.
+	 */
 	expect_event(a, false, 0, 4, 0, 1);
 	accept_event(a);
 	assert_int_equal(f->backing->plugged.set, 4);
-	/* Refuses too: nobody wants it any more. */
+	/* A late refusal has no effect. */
 	refuse_event(c);
 	assert_int_equal(f->nr_done, 1);
 	assert_int_equal(f->result, -EBUSY);
 	assert_string_equal(f->backing->reason,
 			    "consumer mapper1 refuses to populate: it is full");
 	assert_int_equal(f->backing->plugged.set, 0);
-	/* All three are consumers still, and the next may succeed. */
+	/* All three stay subscribed, and the next request may succeed. */
 	assert_int_equal(plug(f, 0, 1), -EINPROGRESS);
 	accept_event(a);
 	accept_event(b);
@@ -421,7 +425,7 @@ static void a_plug_that_one_refuses_is_undone(void **state)
 	assert_int_equal(f->result, 0);
 }
 
-static void an_unplug_that_one_refuses_has_not_been(void **state)
+static void an_unplug_that_one_refuses_changes_nothing(void **state)
 {
 	struct fixture *f = *state;
 	struct mapper *a, *b;
@@ -435,7 +439,10 @@ static void an_unplug_that_one_refuses_has_not_been(void **state)
 	assert_int_equal(unplug(f, 1, 3), -EINPROGRESS);
 	accept_event(a);
 	refuse_event(b);
-	/* The guest may use it as soon as it is answered. */
+	/*
+	 * The guest may use the memory once the request is answered, so
+	 * populates come first.
+	 */
 	assert_int_equal(f->nr_done, 0);
 	expect_event(a, true, 1, 3, 0, 0);
 	accept_event(a);
@@ -448,7 +455,7 @@ static void an_unplug_that_one_refuses_has_not_been(void **state)
 	expect_true(f, b);
 }
 
-static void what_the_backing_refuses_comes_back(void **state)
+static void an_unplug_that_the_backing_refuses_is_undone(void **state)
 {
 	struct fixture *f = *state;
 	struct mapper *a;
@@ -468,7 +475,7 @@ static void what_the_backing_refuses_comes_back(void **state)
 	expect_true(f, a);
 }
 
-static void a_plug_that_cannot_be_undone_stands(void **state)
+static void a_plug_that_cannot_be_undone_succeeds(void **state)
 {
 	struct fixture *f = *state;
 	struct mapper *a = add_mapper(f, 0), *b = add_mapper(f, 1);
@@ -499,14 +506,14 @@ static void unplug_all_cannot_be_refused(void **state)
 	refuse_event(a);
 	assert_null(a->consumer);
 	assert_non_null(strstr(a->closed, "it is full"));
-	/* But what it has is not taken from it either. */
+	/* The memory that it has mapped stays plugged. */
 	assert_int_equal(f->nr_done, 1);
 	assert_int_equal(f->result, -EBUSY);
 	assert_string_equal(f->backing->reason, AWAY("mapper0"));
 	assert_int_equal(f->backing->plugged.set, 4);
 }
 
-static void who_has_gone_is_not_waited_for(void **state)
+static void a_consumer_that_unsubscribed_is_not_awaited(void **state)
 {
 	struct fixture *f = *state;
 	struct mapper *a = add_mapper(f, 0), *b = add_mapper(f, 1);
@@ -521,7 +528,7 @@ static void who_has_gone_is_not_waited_for(void **state)
 	assert_int_equal(f->nr_done, 2);
 	assert_int_equal(f->result, 0);
 	assert_int_equal(f->backing->plugged.set, 0);
-	/* The one who refused leaves while it is undone. */
+	/* The refusing consumer leaves during the rollback. */
 	a = add_mapper(f, 0);
 	b = add_mapper(f, 1);
 	assert_int_equal(plug(f, 0, 4), -EINPROGRESS);
@@ -536,7 +543,7 @@ static void who_has_gone_is_not_waited_for(void **state)
 	expect_true(f, b);
 }
 
-static void who_does_not_answer_has_refused_and_is_closed(void **state)
+static void no_answer_is_a_refusal_and_closes(void **state)
 {
 	struct fixture *f = *state;
 	struct mapper *a = add_mapper(f, 0), *b = add_mapper(f, 1);
@@ -551,11 +558,11 @@ static void who_does_not_answer_has_refused_and_is_closed(void **state)
 	accept_event(a);
 	assert_int_equal(f->result, -EBUSY);
 	assert_int_equal(f->backing->plugged.set, 0);
-	/* It may have mapped them. */
+	/* The closed consumer may have mapped the blocks. */
 	assert_int_equal(plug(f, 0, 4), -EBUSY);
 	assert_int_equal(plug(f, 8, 4), -EBUSY);
 	assert_string_equal(f->backing->reason, AWAY("mapper1"));
-	/* Without it, the guest's next try does it. */
+	/* Once the consumer is forgotten, the next request succeeds. */
 	forget(f, "mapper1");
 	assert_int_equal(plug(f, 0, 4), -EINPROGRESS);
 	accept_event(a);
@@ -563,7 +570,7 @@ static void who_does_not_answer_has_refused_and_is_closed(void **state)
 	assert_int_equal(f->result, 0);
 }
 
-static void a_new_one_is_told_what_is_there(void **state)
+static void a_new_consumer_gets_the_plugged_blocks(void **state)
 {
 	struct fixture *f = *state;
 	struct mapper *a;
@@ -575,7 +582,10 @@ static void a_new_one_is_told_what_is_there(void **state)
 	expect_event(a, true, 1, 1, 0, 1);
 	accept_event(a);
 	expect_event(a, true, 3, 4, 1, 1);
-	/* A plug does not wait until it has all, an unplug until it let go. */
+	/*
+	 * A new consumer does not delay a plug, but an unplug waits for its
+	 * discard.
+	 */
 	assert_int_equal(plug(f, 20, 1), 0);
 	assert_int_equal(unplug(f, 4, 1), -EINPROGRESS);
 	accept_event(a);
@@ -584,7 +594,7 @@ static void a_new_one_is_told_what_is_there(void **state)
 	accept_event(a);
 	assert_int_equal(f->nr_done, 1);
 	assert_int_equal(a->subscribed, 0);
-	/* What it has not been told of need not be let go. */
+	/* Blocks not yet populated there need no discard. */
 	assert_int_equal(unplug(f, 60, 1), 0);
 	expect_event(a, true, 20, 1, 5, 1);
 	accept_event(a);
@@ -595,7 +605,7 @@ static void a_new_one_is_told_what_is_there(void **state)
 	expect_true(f, a);
 }
 
-static void a_new_one_cannot_refuse_what_is_there(void **state)
+static void a_new_consumer_cannot_refuse_plugged_blocks(void **state)
 {
 	struct fixture *f = *state;
 	struct mapper *a;
@@ -607,12 +617,12 @@ static void a_new_one_cannot_refuse_what_is_there(void **state)
 	assert_int_equal(f->backing->plugged.set, 1);
 }
 
-static void a_repeated_request_waits_for_them_too(void **state)
+static void a_repeated_request_waits_for_consumers(void **state)
 {
 	struct fixture *f = *state;
 	struct mapper *a = add_mapper(f, 0);
 
-	/* As after a restart: plugged, and nobody was told. */
+	/* As after a restart: plugged, without a populate. */
 	backing_note_plugged(f->backing, GPA, BLOCK);
 	f->bitmap.repeated = true;
 	assert_int_equal(backing_repeat(f->backing, true, GPA, BLOCK),
@@ -623,7 +633,7 @@ static void a_repeated_request_waits_for_them_too(void **state)
 	assert_int_equal(backing_repeat(f->backing, true, GPA, BLOCK), -EINVAL);
 }
 
-/* Whatever the request before it was. */
+/* Independent of the previous request. */
 static void a_repeated_request_can_be_refused(void **state)
 {
 	struct fixture *f = *state;
@@ -646,7 +656,7 @@ static void a_repeated_request_can_be_refused(void **state)
 	assert_non_null(a->consumer);
 }
 
-static void what_others_change_is_told_and_not_asked(void **state)
+static void changes_by_others_cannot_be_refused(void **state)
 {
 	struct fixture *f = *state;
 	struct mapper *a = add_mapper(f, 0), *b = add_mapper(f, 1);
@@ -662,7 +672,7 @@ static void what_others_change_is_told_and_not_asked(void **state)
 	assert_int_equal(f->backing->plugged.set, 5);
 	backing_note_unplugged(f->backing, GPA + 2 * BLOCK, BLOCK);
 	consumers_changed(&f->consumers);
-	/* Not from under it. */
+	/* Mapped memory is not discarded. */
 	assert_int_equal(backing_discard(f->backing, GPA + 2 * BLOCK, BLOCK),
 			 -EBUSY);
 	assert_non_null(strstr(f->backing->reason, "mapper0"));
@@ -674,7 +684,7 @@ static void what_others_change_is_told_and_not_asked(void **state)
 	assert_int_equal(f->nr_done, 0);
 }
 
-static void verify_tells_them_what_it_found(void **state)
+static void verify_notifies_consumers(void **state)
 {
 	struct fixture *f = *state;
 	struct mapper *a = add_mapper(f, 0);
@@ -691,7 +701,7 @@ static void verify_tells_them_what_it_found(void **state)
 	assert_false(a->waits);
 }
 
-static void who_could_not_take_part_is_refused(void **state)
+static void a_consumer_with_too_few_memslots_is_refused(void **state)
 {
 	struct fixture *f = *state;
 	const struct {
@@ -744,7 +754,7 @@ static void who_could_not_take_part_is_refused(void **state)
 	assert_int_equal(consumer_new(&consumer, &f->consumers, &config, &ops,
 				      NULL, &err),
 			 -EUSERS);
-	/* The superuser's have places of their own. */
+	/* Root's consumers have places of their own. */
 	config.peer.uid = 0;
 	for (int i = 0; i < CONSUMERS_ROOT; i++)
 		assert_int_equal(consumer_new(&consumer, &f->consumers, &config,
@@ -754,7 +764,7 @@ static void who_could_not_take_part_is_refused(void **state)
 				      NULL, &err),
 			 -EUSERS);
 	f->mappers[0].consumer = consumer;
-	/* A device that comes later must leave room for all of them. */
+	/* A device attached later must leave memslots for all consumers. */
 	assert_int_equal(consumers_check(&f->consumers, 3, &err), 0);
 	assert_int_equal(consumers_check(&f->consumers, 4, &err), -ENOSPC);
 	assert_string_equal(err.text,
@@ -767,7 +777,7 @@ static void who_could_not_take_part_is_refused(void **state)
 	assert_int_equal(consumers_check(&f->consumers, 4, &err), 0);
 }
 
-static void answers_to_nothing_are_refused(void **state)
+static void answers_without_an_event_are_refused(void **state)
 {
 	struct fixture *f = *state;
 	struct mapper *a = add_mapper(f, 0);
@@ -788,7 +798,7 @@ static void answers_to_nothing_are_refused(void **state)
 
 #define NR_STEPS 200000
 
-/* Of a sequence that is the same each time. */
+/* A pseudo-random number below @n; the sequence is always the same. */
 static unsigned int below(struct fixture *f, unsigned int n)
 {
 	f->seed = f->seed * 6364136223846793005ULL + 1442695040888963407ULL;
@@ -796,10 +806,15 @@ static unsigned int below(struct fixture *f, unsigned int n)
 }
 
 /**
- * struct model - what a request must come to
- * @active: it has no answer
- * @awaiting: it is not judged yet
- * @plug, @first, @nr: it
+ * struct model - the expected result of a request
+ * @active: the request has no answer yet
+ * @awaiting: backing_await() has not finished yet
+ * @plug: plug or unplug
+ * @before: plugged blocks before the request
+ * @first: first block
+ * @nr: number of blocks
+ * @nr_acks: number of successful requests
+ * @nr_busy: number of refused requests
  */
 struct model {
 	bool active;
@@ -818,7 +833,10 @@ static void copy_plugged(const struct fixture *f, bool plugged[NR_BLOCKS])
 		plugged[i] = blocks_count(&f->backing->plugged, i, 1);
 }
 
-/* It is all done, or nothing is; and who takes part has what is plugged. */
+/*
+ * A request is carried out completely or not at all; subscribed consumers have
+ * mapped the plugged blocks.
+ */
 static void check_answer(struct fixture *f, struct model *m, int result)
 {
 	bool after[NR_BLOCKS];
@@ -840,7 +858,7 @@ static void check_answer(struct fixture *f, struct model *m, int result)
 	m->active = false;
 }
 
-/* Memory that one has mapped is there, whatever has become of it. */
+/* Mapped memory is never discarded. */
 static void expect_no_stale_maps(const struct fixture *f)
 {
 	for (int i = 0; i < NR_MAPPERS; i++)
@@ -888,7 +906,7 @@ static void begin_random(struct fixture *f, struct model *m)
 		check_answer(f, m, ret);
 }
 
-/* What is owed, as the device does it between requests. */
+/* Discard an unplugged block, as the device does between requests. */
 static void discard_random(struct fixture *f)
 {
 	uint64_t block = below(f, NR_BLOCKS);
@@ -914,7 +932,7 @@ static void step_mapper(struct fixture *f, int i)
 		accept_event(mapper);
 }
 
-static void random_requests_are_done_by_all_or_not_at_all(void **state)
+static void random_requests_are_done_by_all_or_none(void **state)
 {
 	struct fixture *f = *state;
 	struct model m = {};
@@ -923,10 +941,13 @@ static void random_requests_are_done_by_all_or_not_at_all(void **state)
 		unsigned int nr_done = f->nr_done;
 
 		f->bitmap.fail = 0;
-		/* Not where a plug is undone: that is a case of its own. */
+		/* Not during a rollback, which has its own case. */
 		if (!below(f, 10) && f->consumers.step == CONSUMERS_CHANGING)
 			f->bitmap.fail = -ENOMEM;
-		/* One that is away is to come back between two answers. */
+		/*
+		 * Between two requests, half of the steps are left to the
+		 * mappers, so that one that is away can come back.
+		 */
 		if (!m.active && !m.awaiting && below(f, 2))
 			begin_random(f, &m);
 		else if (!below(f, 4))
@@ -944,14 +965,14 @@ static void random_requests_are_done_by_all_or_not_at_all(void **state)
 		else
 			check_answer(f, &m, f->result);
 	}
-	/* It was not all of one kind. */
+	/* Both results have occurred. */
 	assert_true(m.nr_acks > NR_STEPS / 100);
 	assert_true(m.nr_busy > NR_STEPS / 100);
 }
 
 /* --- Many runs --- */
 
-/* Every other one of them is plugged: each is an event. */
+/* Every other block is plugged: each is one event. */
 #define MANY 32768ULL
 
 static void take_many(void *arg, const struct consumer_event *event)
@@ -969,8 +990,8 @@ static void no_reason(void *arg __attribute__((unused)),
 }
 
 /*
- * Answer all events there are. Return: how many; @most: steps of the one that
- * took most of them.
+ * Answer all events. Return: their number.
+ * @most: out: the maximum number of steps of one answer
  */
 static uint64_t answer_all(struct consumer *consumer,
 			   struct consumer_event *event, struct work *work,
@@ -989,8 +1010,11 @@ static uint64_t answer_all(struct consumer *consumer,
 	return nr;
 }
 
-/* The next difference is not looked for from the start again. */
-static void an_event_costs_as_much_however_many_there_are(void **state)
+/*
+ * The search for the next difference does not start from the beginning each
+ * time.
+ */
+static void the_cost_of_an_event_does_not_depend_on_their_number(void **state)
 {
 	static const struct consumer_ops many_ops = {
 		.tell = take_many,
@@ -1024,7 +1048,10 @@ static void an_event_costs_as_much_however_many_there_are(void **state)
 	assert_true(sd_event_run(loop, 0) > 0);
 	assert_int_equal(answer_all(consumer, &event, &work, &most), MANY / 2);
 	assert_in_range(most, 1, 256);
-	/* Nor is its end, where it has blocks far behind. */
+	/*
+	 * Neither does the search for the end of a discard, with distant
+	 * blocks.
+	 */
 	backing_note_unplugged(backing, GPA, MANY * BLOCK);
 	backing_note_plugged(backing, GPA + 2 * BLOCK, BLOCK);
 	consumers_changed(&consumers);
@@ -1051,8 +1078,11 @@ static void leave_when_told(void *arg, const struct consumer_event *event)
 	mapper->consumer = NULL;
 }
 
-/* It may be noticed while all are told: whoever tells goes on from there. */
-static void one_that_ends_while_all_are_told_is_freed_later(void **state)
+/*
+ * A consumer may end inside its callback while the others are still to be
+ * called.
+ */
+static void a_consumer_that_ends_in_its_callback_is_freed_later(void **state)
 {
 	static const struct consumer_ops leaving_ops = {
 		.tell = leave_when_told,
@@ -1075,7 +1105,7 @@ static void one_that_ends_while_all_are_told_is_freed_later(void **state)
 
 /* --- Away --- */
 
-/* As soon as grace ends, which the test makes short. */
+/* The test makes the grace period short. */
 static void wait_for_done(struct fixture *f, unsigned int nr_done)
 {
 	while (f->nr_done < nr_done)
@@ -1088,7 +1118,7 @@ static void accept_all(struct mapper *mapper)
 		accept_event(mapper);
 }
 
-/* A mapper that has blocks 0 to 3, and whose connection has ended. */
+/* A mapper of blocks 0 to 3 whose connection has ended. */
 static struct mapper *lose_mapper(struct fixture *f, uint64_t grace_usec)
 {
 	struct mapper *a = add_mapper(f, 0);
@@ -1102,12 +1132,12 @@ static struct mapper *lose_mapper(struct fixture *f, uint64_t grace_usec)
 	return a;
 }
 
-static void one_that_is_away_keeps_what_it_may_have(void **state)
+static void memory_of_a_consumer_that_is_away_is_kept(void **state)
 {
 	struct fixture *f = *state;
 	struct mapper *a = lose_mapper(f, 1000);
 
-	/* Who was there a moment ago is waited for. */
+	/* A request waits for a consumer that has just left. */
 	assert_int_equal(backing_await(f->backing), -EINPROGRESS);
 	wait_for_done(f, 2);
 	assert_int_equal(unplug(f, 1, 1), -EBUSY);
@@ -1116,14 +1146,20 @@ static void one_that_is_away_keeps_what_it_may_have(void **state)
 	assert_int_equal(plug(f, 8, 1), -EBUSY);
 	assert_string_equal(f->backing->reason, AWAY("mapper0"));
 	assert_int_equal(f->backing->plugged.set, 4);
-	/* By others: it is not discarded, nor plugged again. */
+	/*
+	 * Unplugged by others: the block is neither discarded nor plugged
+	 * again.
+	 */
 	backing_note_unplugged(f->backing, GPA + BLOCK, BLOCK);
 	consumers_changed(&f->consumers);
 	run(f);
 	assert_int_equal(backing_discard(f->backing, GPA + BLOCK, BLOCK),
 			 -EBUSY);
 	assert_int_equal(plug(f, 1, 1), -EBUSY);
-	/* Back, it lets go of what has gone, and is told the rest again. */
+	/*
+	 * On return it gets a discard for the missing block, and populates for
+	 * the rest.
+	 */
 	come_back(f, 0);
 	expect_event(a, false, 1, 1, 0, 0);
 	accept_event(a);
@@ -1142,8 +1178,8 @@ static void one_that_is_away_keeps_what_it_may_have(void **state)
 	assert_int_equal(f->result, 0);
 }
 
-/* One that is back before its time is up, and the request goes on. */
-static void a_request_waits_for_one_that_comes_back(void **state)
+/* The consumer returns within the grace period, and the request continues. */
+static void a_request_waits_for_a_consumer_to_return(void **state)
 {
 	struct fixture *f = *state;
 	struct mapper *a = lose_mapper(f, CONSUMER_ANSWER_USEC);
@@ -1156,7 +1192,7 @@ static void a_request_waits_for_one_that_comes_back(void **state)
 	assert_int_equal(f->nr_done, 2);
 	assert_int_equal(f->result, 0);
 	assert_int_equal(backing_await(f->backing), 0);
-	/* In the middle of an unplug: it is asked again. */
+	/* It leaves during an unplug, and gets the discard again. */
 	assert_int_equal(unplug(f, 0, 4), -EINPROGRESS);
 	lose(f, a);
 	assert_int_equal(f->nr_done, 2);
@@ -1166,7 +1202,7 @@ static void a_request_waits_for_one_that_comes_back(void **state)
 	assert_int_equal(f->nr_done, 3);
 	assert_int_equal(f->result, 0);
 	assert_int_equal(f->backing->plugged.set, 0);
-	/* And of a plug. */
+	/* It leaves during a plug. */
 	assert_int_equal(plug(f, 4, 2), -EINPROGRESS);
 	lose(f, a);
 	assert_int_equal(f->nr_done, 3);
@@ -1177,8 +1213,11 @@ static void a_request_waits_for_one_that_comes_back(void **state)
 	expect_true(f, a);
 }
 
-/* A plug that one was lost over is undone, and is memory that it may have. */
-static void a_plug_that_one_is_lost_over_is_undone(void **state)
+/*
+ * A plug is undone if a consumer is lost during it. That consumer may have
+ * mapped the memory.
+ */
+static void a_plug_is_undone_if_a_consumer_is_lost(void **state)
 {
 	struct fixture *f = *state;
 	struct mapper *a = add_mapper(f, 0), *b = add_mapper(f, 1);
@@ -1186,7 +1225,7 @@ static void a_plug_that_one_is_lost_over_is_undone(void **state)
 	assert_int_equal(plug(f, 0, 4), -EINPROGRESS);
 	accept_event(a);
 	f->consumers.answer_usec = 1000;
-	/* Not for long. */
+	/* @b leaves before it answers, with a short grace period. */
 	do_event(b);
 	lose(f, b);
 	f->consumers.answer_usec = CONSUMER_ANSWER_USEC;
@@ -1204,8 +1243,8 @@ static void a_plug_that_one_is_lost_over_is_undone(void **state)
 	assert_int_equal(backing_discard(f->backing, GPA, 4 * BLOCK), 0);
 }
 
-/* One that has nothing mapped leaves nothing behind. */
-static void one_that_has_nothing_is_not_away(void **state)
+/* A consumer without mappings is forgotten when it leaves. */
+static void a_consumer_without_mappings_is_not_away(void **state)
 {
 	struct fixture *f = *state;
 	struct mapper *a = add_mapper(f, 0);
@@ -1239,8 +1278,8 @@ static void end_process(pid_t pid)
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
 }
 
-/* Its maps are gone when its process is; its connection may be before. */
-static void the_end_of_its_process_is_its_end(void **state)
+/* The mappings end with the process; the connection may end before. */
+static void a_consumer_ends_with_its_process(void **state)
 {
 	struct fixture *f = *state;
 	struct mapper *a = &f->mappers[0];
@@ -1263,8 +1302,8 @@ static void the_end_of_its_process_is_its_end(void **state)
 	assert_null(f->consumers.list);
 }
 
-/* Nobody else takes up its claim. */
-static void another_of_its_name_is_not_it(void **state)
+/* Another process does not inherit the claim. */
+static void another_process_of_the_same_name_is_another_consumer(void **state)
 {
 	struct fixture *f = *state;
 	struct mapper *a = &f->mappers[0], *b = &f->mappers[1];
@@ -1293,7 +1332,10 @@ static void another_of_its_name_is_not_it(void **state)
 		consumers_forget(&f->consumers, "mapper0", &first, &err), 0);
 	assert_int_equal(f->consumers.nr_consumers, 1);
 	assert_non_null(b->consumer);
-	/* It has let go of all, and the end of its connection is not known yet. */
+	/*
+	 * The consumer has unmapped everything, but its connection has not
+	 * ended yet.
+	 */
 	assert_int_equal(
 		consumers_forget(&f->consumers, "mapper0", &second, &err), 0);
 	assert_int_equal(f->consumers.nr_consumers, 0);
@@ -1313,8 +1355,8 @@ static void *wait_for_end(void *arg)
 	return NULL;
 }
 
-/* Numbers are used again, also for threads, which are no process. */
-static void a_number_that_is_a_threads_is_no_process(void **state)
+/* Process ids are reused, also as thread ids; a thread id is no process. */
+static void a_thread_id_is_no_process(void **state)
 {
 	struct peer peer = PEER_UNKNOWN;
 	pthread_t thread;
@@ -1336,8 +1378,11 @@ static void a_number_that_is_a_threads_is_no_process(void **state)
 	peer_close(&peer);
 }
 
-/* Its process may be faster than the end of its first connection. */
-static void it_is_one_with_two_connections(void **state)
+/*
+ * The process may connect again before the end of the first connection is
+ * noticed.
+ */
+static void a_second_connection_replaces_the_first(void **state)
 {
 	struct fixture *f = *state;
 	struct mapper *a = &f->mappers[0], *b = &f->mappers[1];
@@ -1365,8 +1410,8 @@ static void it_is_one_with_two_connections(void **state)
 	end_process(first.pid);
 }
 
-/* It is waited for once, not each time that it goes. */
-static void coming_and_going_holds_up_nobody(void **state)
+/* Requests wait for a consumer once, not each time it leaves. */
+static void leaving_again_and_again_delays_requests_once(void **state)
 {
 	struct fixture *f = *state;
 	struct mapper *a = lose_mapper(f, 1000);
@@ -1381,7 +1426,7 @@ static void coming_and_going_holds_up_nobody(void **state)
 	assert_int_equal(unplug(f, 0, 1), -EBUSY);
 }
 
-static void an_event_is_not_larger_than_can_be_done_in_time(void **state)
+static void the_size_of_an_event_is_bounded(void **state)
 {
 	const uint64_t most = CONSUMER_EVENT_MAX / BLOCK;
 	struct consumers consumers = {};
@@ -1440,7 +1485,7 @@ static int keep(struct fixture *f, int fd, uint64_t region_id)
 			      &err);
 }
 
-/* The daemon ends, and the next one starts. */
+/* The daemon ends and the next one starts. */
 static void restart(struct fixture *f, int fd, uint64_t region_id)
 {
 	consumers_stop(&f->consumers);
@@ -1450,7 +1495,7 @@ static void restart(struct fixture *f, int fd, uint64_t region_id)
 	assert_int_equal(keep(f, fd, region_id), 0);
 }
 
-static void the_next_daemon_knows_who_was_there(void **state)
+static void the_next_daemon_knows_the_consumers(void **state)
 {
 	struct fixture *f = *state;
 	int fd = memfd_create("claims", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -1467,13 +1512,15 @@ static void the_next_daemon_knows_who_was_there(void **state)
 	accept_all(a);
 	accept_all(b);
 	accept_all(c);
-	/* One that ends properly, and one that just ends. */
+	/* One consumer unsubscribes, the other's process just ends. */
 	leave(f, c);
 	end_process(other.pid);
 	restart(f, fd, 7);
 	assert_int_equal(f->consumers.nr_consumers, 1);
 	assert_string_equal(f->consumers.list->name, "mapper0");
-	/* It may have any block, and nothing is answered before it is back. */
+	/*
+	 * It may have mapped any block; nothing is answered before it is back.
+	 */
 	assert_int_equal(backing_await(f->backing), -EINPROGRESS);
 	assert_int_equal(backing_discard(f->backing, GPA + 40 * BLOCK, BLOCK),
 			 -EBUSY);
@@ -1491,14 +1538,14 @@ static void the_next_daemon_knows_who_was_there(void **state)
 	run(f);
 	assert_int_equal(f->nr_done, 1);
 	assert_int_equal(f->result, 0);
-	/* Of another region it says nothing. */
+	/* The file is not valid for another region. */
 	restart(f, fd, 8);
 	assert_int_equal(f->consumers.nr_consumers, 0);
 	close(fd);
 }
 
-/* Whoever holds the file may write to it. */
-static void a_file_that_is_no_good_is_refused(void **state)
+/* Any holder of the file may write to it. */
+static void a_damaged_claims_file_is_refused(void **state)
 {
 	struct fixture *f = *state;
 	int fd = memfd_create("claims", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -1515,7 +1562,10 @@ static void a_file_that_is_no_good_is_refused(void **state)
 	add_mapper(f, 0);
 	consumers_stop(&f->consumers);
 	assert_int_equal(pread(fd, page, CLAIMS_SIZE, 0), CLAIMS_SIZE);
-	/* All of it, word by word; what is found is refused or taken. */
+	/*
+	 * Damages each word in turn; the file is refused, or its claims are
+	 * valid.
+	 */
 	for (off_t at = 0; at < CLAIMS_SIZE; at += sizeof(bad)) {
 		int ret;
 
@@ -1533,7 +1583,9 @@ static void a_file_that_is_no_good_is_refused(void **state)
 		consumers_stop(&f->consumers);
 		assert_int_equal(pwrite(fd, page, CLAIMS_SIZE, 0), CLAIMS_SIZE);
 	}
-	/* Magic, version, each "used"; and of the claim its process and its state. */
+	/*
+	 * Magic, version, each "used"; and the process and state of the claim.
+	 */
 	assert_true(refused >= 2 + CLAIMS_MAX + 3);
 	assert_int_equal(consumers_start(&f->consumers, f->event, f->backing,
 					 SLOT, FIRST_SLOT),
@@ -1549,40 +1601,40 @@ static void a_file_that_is_no_good_is_refused(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		T(without_consumers_all_is_passed_on),
-		T(a_plug_is_answered_when_all_have_it),
-		T(memory_goes_when_all_have_let_go),
+		T(without_consumers_requests_pass_through),
+		T(a_plug_is_answered_when_all_have_populated),
+		T(memory_is_unplugged_when_all_have_discarded),
 		T(a_plug_that_one_refuses_is_undone),
-		T(an_unplug_that_one_refuses_has_not_been),
-		T(what_the_backing_refuses_comes_back),
-		T(a_plug_that_cannot_be_undone_stands),
+		T(an_unplug_that_one_refuses_changes_nothing),
+		T(an_unplug_that_the_backing_refuses_is_undone),
+		T(a_plug_that_cannot_be_undone_succeeds),
 		T(unplug_all_cannot_be_refused),
-		T(who_has_gone_is_not_waited_for),
-		T(who_does_not_answer_has_refused_and_is_closed),
-		T(a_new_one_is_told_what_is_there),
-		T(a_new_one_cannot_refuse_what_is_there),
-		T(a_repeated_request_waits_for_them_too),
+		T(a_consumer_that_unsubscribed_is_not_awaited),
+		T(no_answer_is_a_refusal_and_closes),
+		T(a_new_consumer_gets_the_plugged_blocks),
+		T(a_new_consumer_cannot_refuse_plugged_blocks),
+		T(a_repeated_request_waits_for_consumers),
 		T(a_repeated_request_can_be_refused),
-		T(what_others_change_is_told_and_not_asked),
-		T(verify_tells_them_what_it_found),
-		T(who_could_not_take_part_is_refused),
-		T(answers_to_nothing_are_refused),
-		cmocka_unit_test(an_event_costs_as_much_however_many_there_are),
-		T(one_that_ends_while_all_are_told_is_freed_later),
-		T(one_that_is_away_keeps_what_it_may_have),
-		T(a_request_waits_for_one_that_comes_back),
-		T(a_plug_that_one_is_lost_over_is_undone),
-		T(one_that_has_nothing_is_not_away),
-		T(the_end_of_its_process_is_its_end),
-		T(another_of_its_name_is_not_it),
-		T(it_is_one_with_two_connections),
-		cmocka_unit_test(a_number_that_is_a_threads_is_no_process),
-		T(coming_and_going_holds_up_nobody),
+		T(changes_by_others_cannot_be_refused),
+		T(verify_notifies_consumers),
+		T(a_consumer_with_too_few_memslots_is_refused),
+		T(answers_without_an_event_are_refused),
 		cmocka_unit_test(
-			an_event_is_not_larger_than_can_be_done_in_time),
-		T(the_next_daemon_knows_who_was_there),
-		T(a_file_that_is_no_good_is_refused),
-		T(random_requests_are_done_by_all_or_not_at_all),
+			the_cost_of_an_event_does_not_depend_on_their_number),
+		T(a_consumer_that_ends_in_its_callback_is_freed_later),
+		T(memory_of_a_consumer_that_is_away_is_kept),
+		T(a_request_waits_for_a_consumer_to_return),
+		T(a_plug_is_undone_if_a_consumer_is_lost),
+		T(a_consumer_without_mappings_is_not_away),
+		T(a_consumer_ends_with_its_process),
+		T(another_process_of_the_same_name_is_another_consumer),
+		T(a_second_connection_replaces_the_first),
+		cmocka_unit_test(a_thread_id_is_no_process),
+		T(leaving_again_and_again_delays_requests_once),
+		cmocka_unit_test(the_size_of_an_event_is_bounded),
+		T(the_next_daemon_knows_the_consumers),
+		T(a_damaged_claims_file_is_refused),
+		T(random_requests_are_done_by_all_or_none),
 	};
 
 	log_init(LOG_LEVEL_ERR);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The control socket, driven over real sockets by clients that send sense,
- * nonsense, too much, too little and nothing at all.
+ * The control socket, used through real sockets by clients that send valid
+ * requests, garbage, too much, too little or nothing.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,18 +21,19 @@
 #include "front_end.h"
 #include "unit.h"
 
-/* Longest answer here. */
+/* The longest answer in this test. */
 #define ANSWER_MAX 65536
 
 /**
  * struct fixture - a control socket over a state that tests set
- * @requested: by "resize"; @plugged: as the test says; of two subjects
- * @calls: of methods
- * @last_fds: descriptors that came with the last "attach"
- * @all_fds: with all of them
- * @later: "resize" is not done when it returns
- * @token: of the last one then
- * @gone: clients that were kept by "keep", and have ended
+ * @requested: size set by "resize", for each of two subjects
+ * @plugged: set by the test, for each of two subjects
+ * @calls: number of method calls
+ * @last_fds: descriptors received with the last "attach"
+ * @all_fds: descriptors received with all "attach" requests
+ * @later: "resize" is answered later
+ * @token: of the last "resize" answered later
+ * @gone: number of clients held by "keep" that have ended
  */
 struct fixture {
 	sd_event *event;
@@ -96,7 +97,7 @@ static int handle_attach(struct control_call *call, void *arg)
 	return 0;
 }
 
-/* Larger than a socket's buffer. */
+/* An answer larger than a socket's buffer. */
 static int handle_blocks(struct control_call *call, void *arg)
 {
 	struct fixture *f = arg;
@@ -116,7 +117,7 @@ static unsigned int nr_subjects(void *arg __attribute__((unused)))
 	return 2;
 }
 
-/* The first, if nothing is said; of 9 there is no such thing. */
+/* Subject 0 by default; 8 stands for all subjects, and 9 does not exist. */
 static int handle_watch(struct control_call *call,
 			void *arg __attribute__((unused)))
 {
@@ -148,7 +149,7 @@ static int reached(unsigned int subject, uint64_t size, void *arg)
 	return f->plugged[subject] == size;
 }
 
-/* The end of the one that is kept answers another that waits. */
+/* The end of the held client answers a request of another client. */
 static void kept_has_gone(void *arg)
 {
 	struct fixture *f = arg;
@@ -228,7 +229,7 @@ static void put(struct fixture *f, int fd, const char *text)
 	run(f);
 }
 
-/* All that has come, as text; "" if nothing has. */
+/* Everything received, as text; "" if nothing. */
 static const char *take(struct fixture *f, int fd)
 {
 	ssize_t got = recv(fd, f->answer, sizeof(f->answer) - 1, MSG_DONTWAIT);
@@ -255,7 +256,7 @@ static void assert_answer(struct fixture *f, int fd, const char *request,
 	assert_string_equal(take(f, fd), answer);
 }
 
-/* The line must be refused with this code, and the connection go on. */
+/* The line must be refused with this code, and the connection stay open. */
 static void assert_refused(struct fixture *f, int fd, const char *request,
 			   const char *code)
 {
@@ -365,7 +366,7 @@ static void lines_have_a_limit(void **state)
 	char line[CONTROL_LINE_MAX + 1];
 	int fd = new_client(f);
 
-	/* The longest that is taken, with its end. */
+	/* The longest valid line, including its newline. */
 	memset(line, ' ', sizeof(line));
 	memcpy(line, "{\"method\":\"status\"}", 19);
 	line[CONTROL_LINE_MAX - 1] = '\n';
@@ -393,7 +394,7 @@ static void lines_come_in_pieces(void **state)
 	}
 	assert_string_equal(take(f, fd),
 			    "{\"id\":3,\"result\":{\"plugged_size\":0}}\n");
-	/* Several at once, and a half. */
+	/* Two lines and a half at once. */
 	put(f, fd,
 	    "{\"id\":1,\"method\":\"status\"}\n{\"id\":2,\"method\":\"status\"}\n"
 	    "{\"id\":3,\"meth");
@@ -403,7 +404,7 @@ static void lines_come_in_pieces(void **state)
 	put(f, fd, "od\":\"status\"}\n");
 	assert_string_equal(take(f, fd),
 			    "{\"id\":3,\"result\":{\"plugged_size\":0}}\n");
-	/* Gone in the middle of one. */
+	/* The client leaves in the middle of a line. */
 	put(f, fd, "{\"id\":");
 	close(fd);
 	run(f);
@@ -412,7 +413,7 @@ static void lines_come_in_pieces(void **state)
 
 #define MOST_CLIENTS (CONTROL_MAX_CLIENTS + CONTROL_ROOT_CLIENTS)
 
-/* As many as the test's own user may have. */
+/* The maximum number of clients of the test's user. */
 static size_t most_clients(void)
 {
 	return geteuid() ? CONTROL_MAX_CLIENTS : MOST_CLIENTS;
@@ -459,7 +460,7 @@ static void idle_clients_make_room(void **state)
 	put(f, fds[0], "{\"id\":1,\"method\":\"status\"}\n");
 	take(f, fds[0]);
 	put(f, fds[1], "{\"id\":1,\"method\":\"watch\"}\n");
-	/* 2 is the one that was not heard of for longest. */
+	/* The client 2 has been idle for longest. */
 	more = new_client(f);
 	assert_answer(f, more, "{\"id\":1,\"method\":\"status\"}\n",
 		      "{\"id\":1,\"result\":{\"plugged_size\":0}}\n");
@@ -475,7 +476,7 @@ static void idle_clients_make_room(void **state)
 	assert_int_equal(f->control.nr_clients, 0);
 }
 
-/* All calls that wait are answered. */
+/* Answers all deferred calls. */
 static void answer_later(struct fixture *f, int ret, json_object *result,
 			 const char *message)
 {
@@ -501,13 +502,13 @@ static void calls_that_wait_for_the_same_get_the_same_answer(void **state)
 			 i);
 		put(f, fds[i], line);
 	}
-	/* One of them leaves. */
+	/* One of the clients leaves. */
 	close(fds[1]);
 	run(f);
 	answer_later(f, 0, json_object_new_object(), NULL);
 	assert_string_equal(take(f, fds[0]), "{\"id\":0,\"result\":{}}\n");
 	assert_string_equal(take(f, fds[2]), "{\"id\":2,\"result\":{}}\n");
-	/* The next one begins anew. */
+	/* The next call is deferred again. */
 	put(f, fds[0],
 	    "{\"id\":3,\"method\":\"resize\",\"params\":{\"size\":5}}\n");
 	assert_string_equal(take(f, fds[0]), "");
@@ -520,7 +521,7 @@ static void calls_that_wait_for_the_same_get_the_same_answer(void **state)
 	close(fds[2]);
 }
 
-/* A method that is not done when it returns. */
+/* A method that is answered after it returns. */
 static void later_answers(void **state)
 {
 	struct fixture *f = *state;
@@ -531,14 +532,14 @@ static void later_answers(void **state)
 	    "{\"id\":1,\"method\":\"resize\",\"params\":{\"size\":5}}\n"
 	    "{\"id\":2,\"method\":\"status\"}\n");
 	assert_string_equal(take(f, fd), "");
-	/* Nobody else waits. */
+	/* Other clients are not blocked. */
 	assert_answer(f, other, "{\"id\":7,\"method\":\"status\"}\n",
 		      "{\"id\":7,\"result\":{\"plugged_size\":0}}\n");
 	answer_later(f, 0, json_object_new_object(), NULL);
 	assert_string_equal(take(f, fd),
 			    "{\"id\":1,\"result\":{}}\n"
 			    "{\"id\":2,\"result\":{\"plugged_size\":0}}\n");
-	/* And for the guest after that. */
+	/* With "wait", the answer also waits for the guest. */
 	put(f, fd,
 	    "{\"id\":3,\"method\":\"resize\",\"params\":"
 	    "{\"size\":5,\"wait\":true}}\n");
@@ -553,7 +554,7 @@ static void later_answers(void **state)
 	assert_string_equal(take(f, fd),
 			    "{\"id\":4,\"error\":{\"code\":\"ESTALE\","
 			    "\"message\":\"why\"}}\n");
-	/* One that leaves before its answer. */
+	/* A client leaves before its answer. */
 	put(f, fd,
 	    "{\"id\":5,\"method\":\"resize\",\"params\":{\"size\":5}}\n");
 	close(fd);
@@ -563,7 +564,7 @@ static void later_answers(void **state)
 	close(other);
 }
 
-/* Accepting fails: that is no reason to spin. */
+/* A failing accept() must not make the loop spin. */
 static void no_descriptor_for_a_client(void **state)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -590,7 +591,7 @@ static void no_descriptor_for_a_client(void **state)
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	assert_true(turns < 1000);
 	assert_int_equal(f->control.nr_clients, 0);
-	/* It is served when there is a descriptor, some time later. */
+	/* The client is served later, once a descriptor is available. */
 	while (!f->control.nr_clients)
 		assert_true(sd_event_run(f->event, UINT64_MAX) >= 0);
 	assert_answer(f, client, "{\"id\":7,\"method\":\"status\"}\n",
@@ -613,7 +614,7 @@ static void watchers_get_events(void **state)
 			    "{\"event\":\"state\",\"plugged_size\":9}\n");
 	assert_string_equal(take(f, other), "");
 	close(fd);
-	/* One that has gone without a word. */
+	/* A watcher has closed its connection. */
 	control_publish(&f->control, 0);
 	run(f);
 	assert_int_equal(f->control.nr_clients, 1);
@@ -642,7 +643,7 @@ static void watchers_get_what_they_watch(void **state)
 	control_publish(&f->control, 1);
 	assert_string_equal(take(f, all), EVENT("6"));
 	assert_string_equal(take(f, second), EVENT("6"));
-	/* Refused, it is told nothing more than before. */
+	/* A refused "watch" leaves the subscription unchanged. */
 	put(f, second, WATCH("9"));
 	assert_non_null(strstr(take(f, second), "\"ENOENT\""));
 	control_publish(&f->control, 0);
@@ -651,7 +652,7 @@ static void watchers_get_what_they_watch(void **state)
 	close(second);
 }
 
-static void resize_waits_for_its_own(void **state)
+static void resize_waits_for_its_subject(void **state)
 {
 	struct fixture *f = *state;
 	int fd = new_client(f);
@@ -665,7 +666,7 @@ static void resize_waits_for_its_own(void **state)
 	f->plugged[1] = 100;
 	control_publish(&f->control, 1);
 	assert_string_equal(take(f, fd), "{\"id\":1,\"result\":{}}\n");
-	/* Also where the answer comes later. */
+	/* The same with a deferred answer. */
 	f->later = true;
 	put(f, fd,
 	    "{\"id\":2,\"method\":\"resize\",\"params\":"
@@ -688,7 +689,10 @@ static void slow_watchers_lose_events(void **state)
 
 	put(f, fd, "{\"id\":1,\"method\":\"watch\"}\n");
 	client = f->control.clients;
-	/* Far more than socket and backlog take: the daemon does not grow. */
+	/*
+	 * Far more events than the socket and the backlog hold: the backlog is
+	 * bounded.
+	 */
 	for (unsigned int i = 0; i < 50000; i++)
 		control_publish(&f->control, 0);
 	for (;;) {
@@ -703,7 +707,7 @@ static void slow_watchers_lose_events(void **state)
 	assert_ptr_equal(f->control.clients, client);
 	assert_true(total < 50000 * 20);
 	assert_false(lost);
-	/* The next event says that some were lost. */
+	/* A "lost" event precedes the next event. */
 	control_publish(&f->control, 0);
 	assert_non_null(strstr(take(f, fd), "{\"event\":\"lost\",\"count\":"));
 	assert_non_null(strstr(f->answer, "{\"event\":\"state\""));
@@ -730,7 +734,7 @@ static void a_client_that_does_not_read_waits(void **state)
 	} while (got);
 	assert_int_equal(f->calls, 4);
 	assert_true(total > 3 * ((2 << 20) - 1));
-	/* One that goes while there is an answer for it. */
+	/* A client leaves while an answer is pending. */
 	put(f, fd, "{\"method\":\"blocks\"}\n");
 	close(fd);
 	run(f);
@@ -750,7 +754,9 @@ static void resize_waits_for_the_guest(void **state)
 	f->plugged[0] = 50;
 	control_publish(&f->control, 0);
 	assert_string_equal(take(f, fd), "");
-	/* Meanwhile others are answered, but not a second wait. */
+	/*
+	 * Other requests are answered meanwhile, but a second wait is refused.
+	 */
 	assert_answer(f, fd, "{\"id\":2,\"method\":\"status\"}\n",
 		      "{\"id\":2,\"result\":{\"plugged_size\":50}}\n");
 	put(f, fd,
@@ -763,7 +769,7 @@ static void resize_waits_for_the_guest(void **state)
 	assert_string_equal(take(f, fd), "{\"id\":1,\"result\":{}}\n");
 	control_publish(&f->control, 0);
 	assert_string_equal(take(f, fd), "");
-	/* There already. */
+	/* The size is reached already. */
 	put(f, fd,
 	    "{\"id\":4,\"method\":\"resize\",\"params\":"
 	    "{\"size\":100,\"wait\":true}}\n");
@@ -782,7 +788,7 @@ static void resize_that_waits_may_be_overtaken(void **state)
 	put(f, other, "{\"method\":\"resize\",\"params\":{\"size\":200}}\n");
 	control_publish(&f->control, 0);
 	assert_non_null(strstr(take(f, fd), "\"ECANCELED\""));
-	/* One that leaves while it waits. */
+	/* A client leaves while it waits. */
 	put(f, fd,
 	    "{\"id\":2,\"method\":\"resize\",\"params\":"
 	    "{\"size\":300,\"wait\":true}}\n");
@@ -805,7 +811,7 @@ static void send_with_fds(struct fixture *f, int to, const char *text, int fd,
 	run(f);
 }
 
-static void descriptors_come_and_none_is_lost(void **state)
+static void descriptors_arrive_and_none_leaks(void **state)
 {
 	struct fixture *f = *state;
 	int fd = new_client(f), passed = open("/dev/null", O_RDONLY);
@@ -814,8 +820,10 @@ static void descriptors_come_and_none_is_lost(void **state)
 	send_with_fds(f, fd, "{\"method\":\"attach\"}\n", passed, 2);
 	assert_int_equal(f->last_fds, 2);
 	assert_int_equal(front_end_open_fds(), before);
-	/* With a request that has no use for them; with half a line; with
-	 * nonsense. */
+	/*
+	 * Descriptors with a request that takes none, with an invalid line, and
+	 * with half a line.
+	 */
 	send_with_fds(f, fd, "{\"method\":\"status\"}\n", passed, 2);
 	assert_int_equal(front_end_open_fds(), before);
 	send_with_fds(f, fd, "{]\n", passed, 2);
@@ -827,7 +835,7 @@ static void descriptors_come_and_none_is_lost(void **state)
 	put(f, fd, "\"attach\"}\n");
 	assert_int_equal(f->last_fds, 2);
 	assert_int_equal(front_end_open_fds(), before);
-	/* Lines that come together: each has its own. */
+	/* Lines that are read together each have their own descriptors. */
 	f->later = true;
 	put(f, fd,
 	    "{\"id\":1,\"method\":\"resize\",\"params\":{\"size\":5}}\n");
@@ -839,7 +847,7 @@ static void descriptors_come_and_none_is_lost(void **state)
 	run(f);
 	assert_int_equal(f->last_fds, 1);
 	assert_int_equal(f->all_fds, 3);
-	/* Not the next line's as well. */
+	/* Descriptors are not passed to the next line too. */
 	f->all_fds = 0;
 	send_with_fds(f, fd,
 		      "{\"method\":\"attach\"}\n{\"method\":\"attach\"}\n",
@@ -852,9 +860,9 @@ static void descriptors_come_and_none_is_lost(void **state)
 	send_with_fds(f, fd, "{\"method\":", passed, 2);
 	close(fd);
 	run(f);
-	/* Both ends of the connection are closed, too. */
+	/* Both ends of the connection are closed too. */
 	assert_int_equal(front_end_open_fds(), before - 2);
-	/* More than are taken: some are lost, so the request is no good. */
+	/* Too many descriptors: some are lost, so the request is refused. */
 	fd = new_client(f);
 	f->calls = 0;
 	send_with_fds(f, fd, "{\"method\":\"attach\"}\n", passed, 10);
@@ -877,10 +885,13 @@ static unsigned int count_lines(struct fixture *f, int fd)
 
 #define STATUS_LINE "{\"method\":\"status\"}\n"
 
-/* Requests in one client's flood: more than its buffer takes at once. */
+/*
+ * Number of requests sent at once: more than the daemon's buffer for a client
+ * holds.
+ */
 #define FLOOD 250
 
-/* All of them at once, so that they take little of the socket's buffer. */
+/* One send() for all, so that they take little of the socket's buffer. */
 static void flood(int fd)
 {
 	char text[FLOOD * strlen(STATUS_LINE) + 1], *end = text;
@@ -900,8 +911,11 @@ static int on_guest(sd_event_source *source, int fd, uint32_t revents,
 	return 0;
 }
 
-/* Counted in requests, not in time: at most so many go before the others. */
-static void a_flood_has_its_turns_and_no_more(void **state)
+/*
+ * Counts requests instead of time: at most so many are served before other
+ * clients.
+ */
+static void a_flood_does_not_starve_others(void **state)
 {
 	struct fixture *f = *state;
 	sd_event_source *source = NULL;
@@ -917,19 +931,19 @@ static void a_flood_has_its_turns_and_no_more(void **state)
 	assert_true(sd_event_add_io(f->event, &source, guest[0], EPOLLIN,
 				    on_guest, &guest_served) >= 0);
 	flood(many);
-	/* It has had its first turn before anybody else says anything. */
+	/* The flood has its first turn before other clients send anything. */
 	assert_true(sd_event_run(f->event, 0) > 0);
 	assert_int_equal(send(one, STATUS_LINE, strlen(STATUS_LINE), 0),
 			 strlen(STATUS_LINE));
 	assert_int_equal(write(guest[1], &byte, 1), 1);
-	/* Whichever of the two comes first. */
+	/* Either of the two may be served first. */
 	while (!answered || !guest_served) {
 		assert_true(sd_event_run(f->event, 0) > 0);
 		answered += count_lines(f, one);
 		flooded += count_lines(f, many);
 		assert_true(flooded <= 4 * CONTROL_TURN_REQUESTS);
 	}
-	/* Nothing of it is refused. */
+	/* All requests of the flood are answered. */
 	while (sd_event_run(f->event, 0) > 0)
 		flooded += count_lines(f, many);
 	flooded += count_lines(f, many);
@@ -942,7 +956,7 @@ static void a_flood_has_its_turns_and_no_more(void **state)
 	close(one);
 }
 
-static void what_came_before_the_end_is_answered(void **state)
+static void requests_before_the_end_are_answered(void **state)
 {
 	struct fixture *f = *state;
 	int fd = new_client(f);
@@ -956,7 +970,7 @@ static void what_came_before_the_end_is_answered(void **state)
 	close(fd);
 }
 
-/* Whichever of the two comes first in the list of clients. */
+/* The held client is first or last in the list of clients. */
 static void end_together(struct fixture *f, bool kept_first)
 {
 	int kept, waits;
@@ -974,11 +988,11 @@ static void end_together(struct fixture *f, bool kept_first)
 	    "{\"id\":4,\"method\":\"resize\",\"params\":{\"size\":1}}\n");
 	if (kept_first)
 		put(f, kept, "{\"id\":5,\"method\":\"status\"}\n");
-	/* The daemon finds out when it sends something: no event before. */
+	/* The daemon detects the end only when it sends something. */
 	assert_int_equal(shutdown(kept, SHUT_RD), 0);
 	assert_int_equal(shutdown(waits, SHUT_RD), 0);
 	control_publish(&f->control, 0);
-	/* Nobody is told from there. */
+	/* The callback does not run inside control_publish(). */
 	assert_int_equal(f->gone, 0);
 	run(f);
 	assert_int_equal(f->gone, 1);
@@ -988,19 +1002,19 @@ static void end_together(struct fixture *f, bool kept_first)
 	close(waits);
 }
 
-static void an_end_that_ends_another(void **state)
+static void the_end_of_a_client_may_answer_another(void **state)
 {
 	end_together(*state, true);
 	end_together(*state, false);
 }
 
-/* A client of another user than the superuser's. */
+/* A client that connects as user @uid. */
 static int new_client_of(struct fixture *f, uid_t uid)
 {
 	uid_t before = geteuid();
 	int fd;
 
-	/* The daemon's own user is that of the test between the two. */
+	/* The effective user returns to that of the daemon. */
 	assert_int_equal(seteuid(0), 0);
 	assert_int_equal(seteuid(uid), 0);
 	fd = new_client(f);
@@ -1031,7 +1045,9 @@ static void a_place_is_kept_for_root(void **state)
 		assert_answer(f, roots[i], "{\"id\":7,\"method\":\"status\"}\n",
 			      "{\"id\":7,\"result\":{\"plugged_size\":0}}\n");
 	}
-	/* One that has just come is idle; only root's can make it go. */
+	/*
+	 * A new connection is idle; only root may replace root's connections.
+	 */
 	fd = new_client_of(f, OTHER);
 	assert_true(closed(f, fd));
 	close(fd);
@@ -1064,7 +1080,7 @@ int main(void)
 		T(idle_clients_make_room),
 		T(calls_that_wait_for_the_same_get_the_same_answer),
 		T(later_answers),
-		T(an_end_that_ends_another),
+		T(the_end_of_a_client_may_answer_another),
 		T(a_place_is_kept_for_root),
 		T(no_descriptor_for_a_client),
 		T(watchers_get_events),
@@ -1072,11 +1088,11 @@ int main(void)
 		T(slow_watchers_lose_events),
 		T(a_client_that_does_not_read_waits),
 		T(resize_waits_for_the_guest),
-		T(resize_waits_for_its_own),
+		T(resize_waits_for_its_subject),
 		T(resize_that_waits_may_be_overtaken),
-		T(a_flood_has_its_turns_and_no_more),
-		T(what_came_before_the_end_is_answered),
-		T(descriptors_come_and_none_is_lost),
+		T(a_flood_does_not_starve_others),
+		T(requests_before_the_end_are_answered),
+		T(descriptors_arrive_and_none_leaks),
 	};
 
 	log_init(LOG_LEVEL_ERR);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Of which device a message is, and what is said of all: vmemd itself, with
- * devices whose memory the front end maps, for which no kernel module is needed.
+ * Log messages name their device, and the service manager gets the status of
+ * all devices. The test runs vmemd with devices whose memory the front end
+ * maps, which need no kernel module.
  */
 #include <errno.h>
 #include <limits.h>
@@ -19,7 +20,7 @@
 
 #include "unit.h"
 
-/* A bound on any wait for vmemd: it takes milliseconds. */
+/* A bound on any wait for vmemd, which takes milliseconds. */
 #define PATIENCE_MS 60000
 
 #define TEXT_MAX     65536
@@ -30,10 +31,10 @@
 
 /**
  * struct fixture - a vmemd
- * @folder: its sockets, which are "near" and "far"
- * @pid: of it, 0 if there is none
- * @log: what it writes to standard error
- * @text: what it has written, @length bytes
+ * @folder: folder of its sockets, "near" and "far"
+ * @pid: its process, 0 if not running
+ * @log: its standard error
+ * @text: output read so far, @length bytes
  */
 struct fixture {
 	char folder[32];
@@ -99,7 +100,7 @@ static void start(struct fixture *f, const char *const *options)
 	f->log = log[0];
 }
 
-/* Return: whether there is more, or may be. */
+/* Return: false at the end of the output. */
 static bool read_more(struct fixture *f)
 {
 	struct pollfd pfd = {.fd = f->log, .events = POLLIN};
@@ -122,8 +123,8 @@ static void await_text(struct fixture *f, const char *text)
 }
 
 /*
- * Each line that is about a device begins so, or so. Others tell of what the
- * host does not let vmemd do.
+ * Each line about a device begins with @one or @other. Other lines report what
+ * the host does not permit.
  */
 static void assert_beginnings(struct fixture *f, const char *one,
 			      const char *other)
@@ -155,7 +156,7 @@ static int connect_to(const char *path)
 	return fd;
 }
 
-/* A front end that sends what is no message. */
+/* A front end that sends an invalid message. */
 static void misbehave(const char *path)
 {
 	static const char junk[64];
@@ -199,7 +200,7 @@ static void a_message_names_its_device(void **state)
 	assert_beginnings(f, "vmemd: node0: ", "vmemd: far: ");
 }
 
-/* Without a name a device has its number, where there are several. */
+/* Without a name, a device is identified by its number if there are several. */
 static void a_device_without_a_name_is_a_number(void **state)
 {
 	struct fixture *f = *state;
@@ -214,7 +215,7 @@ static void a_device_without_a_name_is_a_number(void **state)
 	assert_beginnings(f, "vmemd: 0: ", "vmemd: far: ");
 }
 
-/* A service manager's socket, which the next vmemd has. */
+/* The socket of a service manager, for the next vmemd. */
 static int new_manager(void)
 {
 	struct sockaddr_un address = {
@@ -232,7 +233,7 @@ static int new_manager(void)
 	return fd;
 }
 
-/* The next status that the manager hears of. */
+/* The next status that the manager receives. */
 static void assert_status(int manager, const char *text)
 {
 	struct pollfd pfd = {.fd = manager, .events = POLLIN};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A device of the daemon whose loop is never idle: what it owes to the host is
- * given back, and what a guest takes beyond its cap is taken back, all the same.
+ * A device of the daemon whose event loop is never idle. Owed discards and
+ * memory of the guest beyond its cap are still given back to the host.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,12 +21,13 @@
 #define OWED	    (96 * MIB)
 #define CAP	    (8 * MIB)
 
-/* Turns in which a slice of discards must have had its own. */
+/* A slice of discards runs at least once in this number of turns. */
 #define SHARE 4
 
 /**
- * struct fixture - a device that has always something else to do
- * @flood: a turn that takes itself again, as a queue that a guest keeps full
+ * struct fixture - a device with constant other work
+ * @flood: a turn that requests another turn each time, like a queue that the
+ *	guest keeps full
  */
 struct fixture {
 	sd_event *event;
@@ -132,7 +133,7 @@ static void touch(struct fixture *f, uint64_t offset, uint64_t size)
 
 static void begin_flood(struct fixture *f)
 {
-	/* What the start owes: the whole region. */
+	/* At start the whole region is owed. */
 	while (f->device.dev.backing->owed.set ||
 	       virtio_mem_sweeping(&f->device.dev))
 		turn(f);
@@ -156,20 +157,23 @@ static void what_is_owed_is_given_back_in_a_flood(void **state)
 		turn(f);
 	}
 	assert_int_equal(resident(f), 0);
-	/* And not all at once. */
+	/* The discards are spread over turns. */
 	assert_true(f->access.work.most_steps <= WORK_TURN_STEPS);
 	assert_true(turns >= OWED / BACKING_DISCARD_SLICE);
 }
 
-/* Judged while there are debts, while a request is out, and in a flood. */
-static void beyond_the_cap_is_taken_in_a_flood(void **state)
+/*
+ * The cap is enforced while discards are owed, while a request is pending, and
+ * in a flood.
+ */
+static void memory_beyond_the_cap_is_taken_in_a_flood(void **state)
 {
 	struct fixture *f = *state;
 	struct backing *backing = f->device.dev.backing;
 
 	begin_flood(f);
 	touch(f, GIB, 4 * CAP);
-	/* A debt that is not that. */
+	/* An unrelated owed discard. */
 	backing_owe(backing, backing->gpa, BLOCK);
 	while (!f->device.excess.punches)
 		turn(f);
@@ -177,12 +181,12 @@ static void beyond_the_cap_is_taken_in_a_flood(void **state)
 	while (virtio_mem_sweeping(&f->device.dev) || backing->owed.set)
 		turn(f);
 	assert_int_equal(resident(f), 0);
-	/* The bound of a turn holds for taking as well. */
+	/* The bound of a turn includes this work. */
 	assert_true(f->access.work.most_steps <= 2 * WORK_TURN_STEPS);
 }
 
-/* Memory that was allocated and never written is a hole to who asks the file. */
-static void what_was_only_allocated_is_taken_as_well(void **state)
+/* Memory that was allocated but never written appears as a hole of the file. */
+static void memory_only_allocated_is_taken_too(void **state)
 {
 	struct fixture *f = *state;
 
@@ -197,8 +201,8 @@ static void what_was_only_allocated_is_taken_as_well(void **state)
 	assert_int_equal(resident(f), 0);
 }
 
-/* A sweep does not come later than the guest sees the memory. */
-static void what_is_plugged_in_a_sweep_is_zero(void **state)
+/* A sweep discards memory before the guest sees it. */
+static void memory_plugged_in_a_sweep_is_zero(void **state)
 {
 	struct fixture *f = *state;
 	struct virtio_mem *dev = &f->device.dev;
@@ -209,7 +213,7 @@ static void what_is_plugged_in_a_sweep_is_zero(void **state)
 	touch(f, GIB, BLOCK);
 	virtio_mem_set_requested(dev, REGION_SIZE);
 	virtio_mem_sweep(dev);
-	/* It fails for want of a front end, but only after the discard. */
+	/* The plug fails without a front end, but only after the discard. */
 	req.u.plug.addr = dev->backing->gpa + GIB;
 	req.u.plug.nb_blocks = 1;
 	virtio_mem_handle(dev, &req, &resp);
@@ -217,7 +221,7 @@ static void what_is_plugged_in_a_sweep_is_zero(void **state)
 	assert_int_equal(resident(f), 0);
 }
 
-/* Nor does one that is larger than what is discarded at a time go on for ever. */
+/* A plug larger than a discard slice does not go on for ever. */
 static void a_large_plug_in_a_sweep_ends(void **state)
 {
 	struct fixture *f = *state;
@@ -233,7 +237,7 @@ static void a_large_plug_in_a_sweep_ends(void **state)
 	virtio_mem_sweep(dev);
 	req.u.plug.addr = dev->backing->gpa + GIB;
 	req.u.plug.nb_blocks = size / BLOCK;
-	/* It fails for want of a front end, after so many parts. */
+	/* The plug fails without a front end, after this number of slices. */
 	if (!virtio_mem_handle(dev, &req, &resp)) {
 		for (uint64_t i = 0; virtio_mem_busy(dev); i++) {
 			assert_true(i <= size / BACKING_DISCARD_SLICE);
@@ -245,7 +249,7 @@ static void a_large_plug_in_a_sweep_ends(void **state)
 	assert_int_equal(resident(f), 0);
 }
 
-/* The whole region is owed at first, a slice in each turn. */
+/* At first the whole region is owed; each turn discards one slice. */
 #define MANY_TURNS (4 * REGION_SIZE / BACKING_DISCARD_SLICE)
 
 static void run_until_idle(struct fixture *f)
@@ -262,7 +266,7 @@ static void run_until_idle(struct fixture *f)
 	assert_int_equal(ret, 0);
 }
 
-/* Each time that its timer ends, and not before. */
+/* The retry happens whenever the timer expires, not before. */
 static void a_discard_that_fails_is_tried_again(void **state)
 {
 	struct fixture *f = *state;
@@ -272,7 +276,7 @@ static void a_discard_that_fails_is_tried_again(void **state)
 
 	run_until_idle(f);
 	assert_int_equal(backing->owed.set, 0);
-	/* Who seals a file must not have mapped it to write there. */
+	/* A file with a writable mapping cannot be sealed. */
 	assert_ptr_equal(
 		mmap(f->memory, REGION_SIZE, PROT_READ,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
@@ -287,7 +291,7 @@ static void a_discard_that_fails_is_tried_again(void **state)
 		assert_int_equal(sd_event_source_get_enabled(again, &enabled),
 				 1);
 		assert_int_equal(enabled, SD_EVENT_ONESHOT);
-		/* Now. */
+		/* Make the timer expire now. */
 		assert_int_equal(sd_event_source_set_time(again, 0), 0);
 	}
 }
@@ -323,7 +327,7 @@ static void a_size_is_one_that_the_region_can_have(void **state)
 	assert_int_equal(kept->requested_size, REGION_SIZE);
 }
 
-/* At the end the control socket serves until all devices are closed. */
+/* At exit, the control socket is served until all devices are closed. */
 static void a_closed_device_has_no_region(void **state)
 {
 	struct fixture *f = *state;
@@ -332,7 +336,7 @@ static void a_closed_device_has_no_region(void **state)
 	vmem_device_close(&f->device);
 	assert_false(f->device.attached);
 	assert_null(f->device.dev.backing);
-	/* For tear_down(). */
+	/* tear_down() needs a device. */
 	vmem_device_init(&f->device, 0, false, &f->options, &f->access, &ops,
 			 f);
 }
@@ -343,9 +347,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(what_is_owed_is_given_back_in_a_flood),
-		T(beyond_the_cap_is_taken_in_a_flood),
-		T(what_was_only_allocated_is_taken_as_well),
-		T(what_is_plugged_in_a_sweep_is_zero),
+		T(memory_beyond_the_cap_is_taken_in_a_flood),
+		T(memory_only_allocated_is_taken_too),
+		T(memory_plugged_in_a_sweep_is_zero),
 		T(a_large_plug_in_a_sweep_ends),
 		T(a_discard_that_fails_is_tried_again),
 		T(a_size_is_one_that_the_region_can_have),
