@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Several devices in one daemon: what one of them must not do to another.
+ * Several devices in one daemon: a device must not affect another one.
  *
- * Each device has a front end of its own, and all share a loop. As a VMM does,
- * each front end shares all of the guest's memory, the regions of the other
- * devices included.
+ * Each device has a front end of its own, and all share an event loop. Each
+ * front end shares all of the guest's memory, as VMMs do, including the regions
+ * of the other devices.
  */
 #include <endian.h>
 #include <errno.h>
@@ -22,7 +22,9 @@
 #define BLOCK	   FE_BLOCK
 #define SIZE	   GIB
 
-/* The region of device @i, and where the front ends have it. */
+/*
+ * The region of device @i, as guest address and as address of the front ends.
+ */
 #define GPA(i)	      (((i) + 1ULL) << 40)
 #define REGION_UVA(i) (0x100000000000ULL + ((uint64_t)(i) << 40))
 
@@ -49,7 +51,7 @@ static int set_up(void **state)
 
 	assert_non_null(d);
 	d->fe[0] = front_end_new(FE_REGION_SIZE, BLOCK, features);
-	/* It has its region where the others have theirs. */
+	/* Replace the default region. */
 	d->fe[0]->bitmap.backing.gpa = GPA(0);
 	d->fe[0]->bitmap.backing.size = SIZE;
 	for (size_t i = 1; i < NR_DEVICES; i++)
@@ -88,7 +90,7 @@ static blkcnt_t used_by(int fd)
 	return st.st_blocks;
 }
 
-/* A STATE request in A's own memory, answered to @gpa. */
+/* A STATE request in @fe's own memory, with the response at @gpa. */
 static void ask_state(struct front_end *fe, uint64_t request_gpa,
 		      uint64_t response_gpa)
 {
@@ -117,7 +119,7 @@ static void restart(struct front_end *fe)
 	assert_false(fe->vu.vring.broken);
 }
 
-static void buffers_in_anothers_unplugged_blocks(void **state)
+static void buffers_in_unplugged_blocks_of_another_device(void **state)
 {
 	struct daemon *d = *state;
 	struct front_end *a = d->fe[0];
@@ -133,7 +135,7 @@ static void buffers_in_anothers_unplugged_blocks(void **state)
 	}
 }
 
-static void buffers_in_anothers_plugged_blocks(void **state)
+static void buffers_in_plugged_blocks_of_another_device(void **state)
 {
 	struct daemon *d = *state;
 	struct front_end *a = d->fe[0], *b = d->fe[2];
@@ -145,12 +147,12 @@ static void buffers_in_anothers_plugged_blocks(void **state)
 	ask_state(a, FE_GPA + FE_LARGE, GPA(2) + BLOCK - 3);
 	assert_false(a->vu.vring.broken);
 	assert_true(driver_take(&a->driver, 2, &id, &written));
-	/* Across the end of what is plugged. */
+	/* The response crosses the end of the plugged blocks. */
 	ask_state(a, FE_GPA + FE_LARGE, GPA(2) + 2 * BLOCK - 3);
 	assert_true(a->vu.vring.broken);
 }
 
-static void a_table_in_anothers_unplugged_block(void **state)
+static void a_table_in_an_unplugged_block_of_another_device(void **state)
 {
 	struct daemon *d = *state;
 	struct front_end *a = d->fe[0];
@@ -169,8 +171,8 @@ static void a_table_in_anothers_unplugged_block(void **state)
 	assert_int_equal(used_by(d->memory_fd[1]), 0);
 }
 
-/* Where the driver's ring is, is the front end's to say, as the guest likes. */
-static void a_ring_in_anothers_unplugged_block(void **state)
+/* The front end says where the ring is, and the guest chooses the place. */
+static void a_ring_in_an_unplugged_block_of_another_device(void **state)
 {
 	static const size_t offsets[] = {
 		offsetof(struct vhost_user_vring_addr, desc_uva),
@@ -183,7 +185,7 @@ static void a_ring_in_anothers_unplugged_block(void **state)
 		.region = {.size = 4 * KIB, .uva = REGION_UVA(100)},
 	};
 
-	/* What was removed elsewhere is not what the ring waits for. */
+	/* Memory that was removed elsewhere is unrelated to the ring. */
 	assert_int_equal(front_end_call(a, VHOST_USER_ADD_MEM_REG, &low,
 					sizeof(low), &d->memory_fd[0], 1),
 			 0);
@@ -204,7 +206,7 @@ static void a_ring_in_anothers_unplugged_block(void **state)
 			REGION_UVA(1) + i * 0x10000;
 		front_end_call(a, VHOST_USER_SET_VRING_ADDR, &addr,
 			       sizeof(addr), NULL, 0);
-		/* B's block goes, and with it what A's queue is in. */
+		/* B's block is unplugged, and a part of A's queue with it. */
 		assert_int_equal(
 			front_end_request(b, VIRTIO_MEM_REQ_UNPLUG, GPA(1), 1),
 			VIRTIO_MEM_RESP_ACK);
@@ -247,12 +249,15 @@ static void start_again(struct daemon *d, struct front_end *fe)
 		share(fe, d->memory_fd[j], j);
 }
 
-/* Whichever device it is, and whichever came last. */
+/* Each device in turn, including the first and the last. */
 static void the_memory_of_any_front_end_is_truncated(void **state)
 {
 	struct daemon *d;
 
-	/* Here, since cmocka takes the signal over between set-up and test. */
+	/*
+	 * Set up here: cmocka installs its own signal handler between set-up
+	 * and test.
+	 */
 	assert_int_equal(set_up(state), 0);
 	d = *state;
 	for (size_t round = 0; round < 2; round++) {
@@ -267,14 +272,17 @@ static void the_memory_of_any_front_end_is_truncated(void **state)
 			start_again(d, d->fe[i]);
 		}
 	}
-	/* After one of them has gone for good. */
+	/* One front end has disconnected for good. */
 	front_end_close(d->fe[2]);
 	kick_until_lost(d->fe[0]);
 	kick_until_lost(d->fe[1]);
 	assert_int_equal(tear_down(state), 0);
 }
 
-/* The table is sent between the loss and its end: it does not undo that. */
+/*
+ * A table sent after the loss is detected, before the connection is closed,
+ * does not undo the loss.
+ */
 static void a_new_table_does_not_hide_a_loss(void **state)
 {
 	struct vhost_user_mem_table table = {.nr = 1};
@@ -287,7 +295,7 @@ static void a_new_table_does_not_hide_a_loss(void **state)
 	fe = d->fe[0];
 	table.regions[0] = (struct vhost_user_region){
 		.gpa = FE_GPA, .size = FE_MEMORY, .uva = FE_UVA};
-	/* As a message that has come before is handled first. */
+	/* The message is handled before the loss. */
 	assert_true(sd_event_source_set_priority(fe->vu.lost_source, 1) >= 0);
 	assert_int_equal(ftruncate(fe->memory_fd, 0), 0);
 	assert_int_equal(write(fe->kick, &one, sizeof(one)), sizeof(one));
@@ -299,18 +307,18 @@ static void a_new_table_does_not_hide_a_loss(void **state)
 			       sizeof(table.regions[0]),
 		       &fe->memory_fd, 1);
 	assert_true(front_end_closed(fe));
-	/* The next connection is not that one. */
+	/* The next connection is not affected. */
 	start_again(d, fe);
 	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_STATE, GPA(0), 1),
 			 VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(tear_down(state), 0);
 }
 
-/* --- What a turn of the loop may cost --- */
+/* --- The cost of a turn of the event loop --- */
 
 /*
- * As much as a chain can have: ring and table full of descriptors, buffers in
- * memory of the region, a look-up of each over many shared regions.
+ * The longest chain: ring and table full of descriptors, with buffers in the
+ * region's memory, each of which is looked up in many shared regions.
  */
 static void put_largest_chain(struct front_end *fe, int fd)
 {
@@ -354,7 +362,7 @@ static void put_largest_chain(struct front_end *fe, int fd)
 	munmap(table, MIB);
 }
 
-/* Return: steps of the longest turn in which such chains were answered. */
+/* Return: steps of the longest turn that answered such chains. */
 static uint64_t longest_turn(uint64_t region_size)
 {
 	struct front_end *fe = front_end_new(
@@ -369,7 +377,7 @@ static uint64_t longest_turn(uint64_t region_size)
 	uint64_t steps;
 
 	assert_int_equal(ftruncate(fd, MIB), 0);
-	/* Nothing is to be given back: what counts is the queue. */
+	/* No discards are owed: only the queue's work counts. */
 	blocks_clear(&backing->owed, 0, backing->owed.nr);
 	front_end_start(fe);
 	assert_int_equal(front_end_call(fe, VHOST_USER_ADD_MEM_REG, &reg,
@@ -403,12 +411,12 @@ static uint64_t longest_turn(uint64_t region_size)
 	return steps;
 }
 
-static void a_turn_costs_as_much_whatever_the_region(void **state)
+static void the_cost_of_a_turn_does_not_depend_on_the_region(void **state)
 {
 	uint64_t one = longest_turn(1024 * GIB);
 
 	(void)state;
-	/* One request more than enough. */
+	/* At most one request beyond the bound. */
 	assert_in_range(one, 1, 2 * WORK_TURN_STEPS);
 	assert_int_equal(longest_turn(4096 * GIB), one);
 }
@@ -419,13 +427,14 @@ int main(void)
 {
 	static uint64_t indirect = 1ULL << VIRTIO_RING_F_INDIRECT_DESC;
 	struct CMUnitTest tests[] = {
-		T(buffers_in_anothers_unplugged_blocks),
-		T(buffers_in_anothers_plugged_blocks),
-		T(a_table_in_anothers_unplugged_block),
-		T(a_ring_in_anothers_unplugged_block),
+		T(buffers_in_unplugged_blocks_of_another_device),
+		T(buffers_in_plugged_blocks_of_another_device),
+		T(a_table_in_an_unplugged_block_of_another_device),
+		T(a_ring_in_an_unplugged_block_of_another_device),
 		cmocka_unit_test(the_memory_of_any_front_end_is_truncated),
 		cmocka_unit_test(a_new_table_does_not_hide_a_loss),
-		cmocka_unit_test(a_turn_costs_as_much_whatever_the_region),
+		cmocka_unit_test(
+			the_cost_of_a_turn_does_not_depend_on_the_region),
 	};
 
 	tests[2].initial_state = &indirect;

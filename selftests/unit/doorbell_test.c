@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Eventfds that their owner makes as bad as he can: whoever signals them is not
- * kept. Each with the kernel's asynchronous I/O, and in the way without.
+ * Hostile eventfds: signalling them never blocks. Each case runs with the
+ * kernel's asynchronous I/O and with the fallback.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,10 +15,10 @@
 #include "unit.h"
 #include "vhost/doorbell.h"
 
-/* An eventfd takes no more, and who writes one waits. */
+/* The maximum count of an eventfd: a write would block. */
 #define FULL (UINT64_MAX - 1)
 
-/* More than there is room for results of. */
+/* More than the number of pending results. */
 #define MANY 10000
 
 static void open_bell(struct doorbell *bell, void **state)
@@ -41,14 +41,14 @@ static void each_ring_counts(void **state)
 		doorbell_ring(&bell, fd);
 	assert_int_equal(read(fd, &count, sizeof(count)), sizeof(count));
 	assert_int_equal(count, MANY);
-	/* Nobody. */
+	/* No eventfd. */
 	doorbell_ring(&bell, -1);
 	close(fd);
 	doorbell_close(&bell);
 }
 
-/* If it waited, it would for ever: the test is given up then. */
-static void a_full_one_that_blocks_is_not_waited_for(void **state)
+/* A wait would never end; the test's time limit catches it. */
+static void a_full_blocking_eventfd_does_not_block(void **state)
 {
 	struct doorbell bell;
 	uint64_t count = FULL;
@@ -61,14 +61,14 @@ static void a_full_one_that_blocks_is_not_waited_for(void **state)
 	assert_false(fcntl(fd, F_GETFL) & O_NONBLOCK);
 	for (int i = 0; i < 3; i++)
 		doorbell_ring(&bell, fd);
-	/* And is readable, as before: whoever waits is awake. */
+	/* The eventfd stays readable, so its reader is awake. */
 	assert_int_equal(read(fd, &count, sizeof(count)), sizeof(count));
 	assert_true(count >= FULL);
 	close(fd);
 	doorbell_close(&bell);
 }
 
-static void what_is_no_eventfd_is_let_be(void **state)
+static void other_files_are_ignored(void **state)
 {
 	struct doorbell bell;
 	int pair[2];
@@ -87,7 +87,7 @@ static void what_is_no_eventfd_is_let_be(void **state)
 	doorbell_close(&bell);
 }
 
-static void it_is_opened_once(void **state)
+static void the_context_is_opened_once(void **state)
 {
 	struct doorbell bell;
 	aio_context_t context;
@@ -110,13 +110,12 @@ int main(void)
 		{"each_ring_counts", each_ring_counts, NULL, NULL, &with},
 		{"each_ring_counts, without AIO", each_ring_counts, NULL, NULL,
 		 &without},
-		{"a_full_one_that_blocks_is_not_waited_for",
-		 a_full_one_that_blocks_is_not_waited_for, NULL, NULL, &with},
-		{"a_full_one_that_blocks_is_not_waited_for, without AIO",
-		 a_full_one_that_blocks_is_not_waited_for, NULL, NULL,
-		 &without},
-		cmocka_unit_test(what_is_no_eventfd_is_let_be),
-		cmocka_unit_test(it_is_opened_once),
+		{"a_full_blocking_eventfd_does_not_block",
+		 a_full_blocking_eventfd_does_not_block, NULL, NULL, &with},
+		{"a_full_blocking_eventfd_does_not_block, without AIO",
+		 a_full_blocking_eventfd_does_not_block, NULL, NULL, &without},
+		cmocka_unit_test(other_files_are_ignored),
+		cmocka_unit_test(the_context_is_opened_once),
 	};
 
 	log_init(LOG_LEVEL_ERR);

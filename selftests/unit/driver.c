@@ -8,7 +8,10 @@
 #define AVAIL (1U << VRING_PACKED_DESC_F_AVAIL)
 #define USED  (1U << VRING_PACKED_DESC_F_USED)
 
-/* Ids of the packed format are the driver's choice: not to be taken for slots. */
+/*
+ * Ids of the packed format are chosen by the driver; these cannot be mistaken
+ * for slots.
+ */
 #define ID_BASE 0x4000
 
 static struct vring_packed_desc *packed_of(const struct driver *driver)
@@ -115,7 +118,10 @@ static void write_entry(const struct driver_entry *entry,
 	*entry->flags = htole16(flags);
 }
 
-/* Fill the table of a slot. Return: the buffer that it is to the ring. */
+/*
+ * Fill the table of a slot. Return: the buffer that describes the table in the
+ * ring.
+ */
 static struct driver_buffer write_table(const struct driver *driver,
 					const struct driver_chain *chain,
 					const struct driver_buffer *buffers)
@@ -127,7 +133,7 @@ static struct driver_buffer write_table(const struct driver *driver,
 		struct driver_entry entry = driver_entry(driver, chain, i);
 		bool last = i + 1 == chain->nr;
 
-		/* In a packed table, what is not "write" means nothing. */
+		/* In a packed table only the "write" flag is valid. */
 		write_entry(&entry, &buffers[i],
 			    last || packed ? 0 : VRING_DESC_F_NEXT,
 			    packed ? 0xdead : i + 1);
@@ -262,7 +268,7 @@ static uint16_t avail_event(const struct driver *driver)
 	return event;
 }
 
-/* Does the device want to be told of what was made available? */
+/* Does the device request a kick for the entries made available? */
 bool driver_needs_kick(struct driver *driver)
 {
 	const struct vring_packed_desc_event *event =
@@ -285,7 +291,7 @@ bool driver_needs_kick(struct driver *driver)
 	return vring_need_event(at, driver->next, driver->next - (new - old));
 }
 
-/* Interrupts for all that is used, or for nothing, without the event index. */
+/* Enable or disable interrupts, without the event index. */
 void driver_want_interrupt(struct driver *driver, bool want)
 {
 	if (is_packed(driver))
@@ -297,7 +303,7 @@ void driver_want_interrupt(struct driver *driver, bool want)
 			htole16(want ? 0 : VRING_AVAIL_F_NO_INTERRUPT);
 }
 
-/* An interrupt when @nr more entries were used than were looked at. */
+/* Request an interrupt after @nr more used entries than seen. */
 void driver_want_interrupt_after(struct driver *driver, uint16_t nr)
 {
 	struct vring_packed_desc_event *event =
@@ -318,7 +324,7 @@ void driver_want_interrupt_after(struct driver *driver, uint16_t nr)
 	event->flags = htole16(VRING_PACKED_EVENT_FLAG_DESC);
 }
 
-/* Where the device is when it has answered all that was looked at. */
+/* The position of a device that has answered all entries seen. */
 uint32_t driver_base(const struct driver *driver)
 {
 	uint32_t base = driver->used | (uint32_t)driver->used_wrap << 15;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The driver's side of a virtqueue, for tests: in each format, with and without
- * indirect descriptors and event index. It keeps the rules; a test that breaks
- * one does so in what the driver has written.
+ * indirect descriptors and event index. It follows the specification; a test
+ * that violates a rule modifies what the driver has written.
  */
 #ifndef DRIVER_H
 #define DRIVER_H
@@ -18,9 +18,9 @@
 #define DRIVER_TABLE 32
 
 /**
- * struct driver_layout - where things are in the guest's memory
+ * struct driver_layout - offsets in the guest's memory
  * @desc, @avail, @used: parts of the queue, by their names in the split format
- * @tables: room for an indirect table for each slot
+ * @tables: room for an indirect table per slot
  */
 struct driver_layout {
 	size_t desc;
@@ -39,8 +39,8 @@ struct driver_buffer {
 /**
  * struct driver_chain - a chain that the driver has made
  * @slot: its first descriptor in the ring or table of the queue
- * @nr: buffers
- * @id: what it comes back as
+ * @nr: number of buffers
+ * @id: id with which the device returns it
  */
 struct driver_chain {
 	uint16_t slot;
@@ -48,7 +48,7 @@ struct driver_chain {
 	uint16_t id;
 };
 
-/* The parts of a descriptor, wherever they are; little-endian. */
+/* The fields of a descriptor in either format; little-endian. */
 struct driver_entry {
 	uint64_t *gpa;
 	uint32_t *size;
@@ -58,15 +58,15 @@ struct driver_entry {
 
 /**
  * struct driver - a driver of a queue
- * @features: that were negotiated
- * @size: of the queue
- * @memory: the guest's, which begins at @gpa
+ * @features: negotiated features
+ * @size: size of the queue
+ * @memory: the guest's memory, from @gpa on
  * @next: slot of the next chain
- * @used: packed: slot in which the device gives the next one back
- * @avail: entries made available, freely running
- * @seen: entries looked at
- * @kicked: @avail as it was when the device was told
- * @avail_wrap, @used_wrap: the packed format's counters
+ * @used: packed: slot in which the device returns the next chain
+ * @avail: number of entries made available, modulo 2^16
+ * @seen: number of entries taken back, modulo 2^16
+ * @kicked: @avail at the last kick
+ * @avail_wrap, @used_wrap: wrap counters of the packed format
  */
 struct driver {
 	uint64_t features;

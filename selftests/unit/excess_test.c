@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Memory beyond what is plugged: when it is warned of, and taken back. */
+/* Resident memory beyond the plugged size: the warning, and taking it back. */
 #include <string.h>
 #include <unistd.h>
 
 #include "device/excess.h"
 #include "unit.h"
 
-/* How many warnings a look leads to: base/log.c writes to standard error. */
+/* Number of warnings that a check logs: base/log.c writes to standard error. */
 static unsigned int warnings(struct excess *excess, uint64_t resident,
 			     uint64_t plugged)
 {
@@ -28,7 +28,7 @@ static unsigned int warnings(struct excess *excess, uint64_t resident,
 	return nr;
 }
 
-static void less_than_is_plugged_is_no_excess(void **state)
+static void less_than_the_plugged_size_is_no_excess(void **state)
 {
 	struct excess excess = {0};
 
@@ -41,14 +41,14 @@ static void less_than_is_plugged_is_no_excess(void **state)
 	assert_int_equal(excess.now, EXCESS_WARN);
 }
 
-static void it_is_warned_of_once_until_it_has_gone(void **state)
+static void an_excess_is_warned_of_once_until_it_is_gone(void **state)
 {
 	struct excess excess = {0};
 
 	(void)state;
 	assert_int_equal(warnings(&excess, GIB + EXCESS_WARN + 4096, GIB), 1);
 	assert_int_equal(warnings(&excess, 2 * GIB, GIB), 0);
-	/* Around the limit: it has not gone. */
+	/* Around the limit the excess does not count as gone. */
 	assert_int_equal(warnings(&excess, GIB + EXCESS_WARN, GIB), 0);
 	assert_int_equal(warnings(&excess, GIB + EXCESS_WARN + 4096, GIB), 0);
 	assert_int_equal(warnings(&excess, GIB + EXCESS_WARN / 2, GIB), 0);
@@ -84,11 +84,14 @@ static void more_than_the_cap_is_taken_back(void **state)
 	(void)state;
 	assert_false(excess_look(&excess, GIB + 4 * MIB, GIB, 0, false));
 	assert_true(excess_look(&excess, GIB + 6 * MIB, GIB, 0, false));
-	/* What we owe is not the guest's doing; beyond that it is. */
+	/* Owed discards are not the guest's excess. */
 	assert_false(excess_look(&excess, GIB + 6 * MIB, GIB, 2 * MIB, false));
 	assert_int_equal(excess.now, 4 * MIB);
 	assert_true(excess_look(&excess, GIB + 8 * MIB, GIB, 2 * MIB, false));
-	/* While it is being taken it is judged, and not taken twice. */
+	/*
+	 * While memory is being taken back, the excess is computed but not
+	 * taken twice.
+	 */
 	assert_false(excess_look(&excess, GIB + 8 * MIB, GIB, 0, true));
 	assert_int_equal(excess.now, 8 * MIB);
 	assert_int_equal(excess.punches, 2);
@@ -97,7 +100,7 @@ static void more_than_the_cap_is_taken_back(void **state)
 	assert_int_equal(excess.punched_size, 20 * MIB);
 }
 
-static void a_cap_may_be_nothing(void **state)
+static void a_cap_may_be_0(void **state)
 {
 	struct excess excess = {.has_cap = true};
 
@@ -109,12 +112,12 @@ static void a_cap_may_be_nothing(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(less_than_is_plugged_is_no_excess),
-		cmocka_unit_test(it_is_warned_of_once_until_it_has_gone),
+		cmocka_unit_test(less_than_the_plugged_size_is_no_excess),
+		cmocka_unit_test(an_excess_is_warned_of_once_until_it_is_gone),
 		cmocka_unit_test(a_guest_cannot_fill_the_log),
 		cmocka_unit_test(without_a_cap_nothing_is_taken_back),
 		cmocka_unit_test(more_than_the_cap_is_taken_back),
-		cmocka_unit_test(a_cap_may_be_nothing),
+		cmocka_unit_test(a_cap_may_be_0),
 	};
 
 	log_init(LOG_LEVEL_WARNING);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Faults of virtio-mem devices that users of other implementations reported:
- * each is provoked here. Tests are named after where they were reported; the
- * second table of doc/virtio-mem-spec.md tells what they are, and where those
- * are tested that are not the device's own.
+ * Faults that users of other virtio-mem implementations reported; each is
+ * provoked here. A case is named after the report. The second table of
+ * doc/virtio-mem-spec.md describes the reports, and lists the tests of faults
+ * outside the device.
  */
 #include <endian.h>
 #include <errno.h>
@@ -57,7 +57,7 @@ static struct front_end *start(void **state, uint64_t requested)
 }
 
 /*
- * Error makes the Linux driver give the device up for good, and a guest that
+ * An ERROR answer makes the Linux driver give up the device, and a guest that
  * was asked to shrink while it plugs has done nothing wrong.
  */
 static void firecracker_oversize_plug_is_answered_error(void **state)
@@ -71,7 +71,10 @@ static void firecracker_oversize_plug_is_answered_error(void **state)
 	assert_int_equal(fe->dev.answers[VIRTIO_MEM_PLUG][VIRTIO_MEM_ERROR], 0);
 }
 
-/* The host fails in the middle: what is said is what there is, all or nothing. */
+/*
+ * The host fails in the middle of a request: the reported state is the actual
+ * state, all or nothing.
+ */
 static void firecracker_6176_state_is_ahead_of_the_slots(void **state)
 {
 	struct front_end *fe = start(state, GIB);
@@ -85,7 +88,7 @@ static void firecracker_6176_state_is_ahead_of_the_slots(void **state)
 	fe->bitmap.fail = -EINTR;
 	assert_int_equal(unplug(fe, GPA, 100), VIRTIO_MEM_RESP_BUSY);
 	assert_int_equal(plugged(fe), 100 * BLOCK);
-	/* Nor is memory discarded that the guest still has. */
+	/* Memory that the guest still has is not discarded. */
 	settle(fe);
 	for (unsigned int i = 0; i < 100; i++)
 		assert_int_equal(fe->bitmap.dirty[i], 1);
@@ -114,7 +117,7 @@ static void firecracker_6076_sizes_overflow(void **state)
 	assert_int_equal(unplug(fe, (1ULL << 52) - GIB, 2),
 			 VIRTIO_MEM_RESP_ERROR);
 	assert_int_equal(unplug_all(fe), VIRTIO_MEM_RESP_ACK);
-	/* What a block of 2^48 bytes and more would multiply to. */
+	/* Block counts times a block size of 2^48 or more would overflow. */
 	fe->bitmap.backing.block_size = 1ULL << 50;
 	assert_int_equal(plug(fe, config.addr, 16384), VIRTIO_MEM_RESP_ERROR);
 	fe->bitmap.backing.block_size = GIB;
@@ -122,8 +125,8 @@ static void firecracker_6076_sizes_overflow(void **state)
 }
 
 /*
- * The slot is gone, and the guest cannot have the memory: the unplug has
- * succeeded. That the host still holds the memory is between it and us.
+ * The memslot is deleted, so the guest cannot access the memory: the unplug has
+ * succeeded. The host retries the discard by itself.
  */
 static void cloud_hypervisor_failed_discard_is_answered_error(void **state)
 {
@@ -134,7 +137,7 @@ static void cloud_hypervisor_failed_discard_is_answered_error(void **state)
 	assert_int_equal(unplug(fe, GPA, 4), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(plugged(fe), 4 * BLOCK);
 	assert_int_equal(virtio_mem_work(&fe->dev), -EIO);
-	/* It would see what it had before. */
+	/* A plug now would expose the old contents. */
 	assert_int_equal(plug(fe, GPA, 4), VIRTIO_MEM_RESP_BUSY);
 	assert_int_equal(unplug_all(fe), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(plugged(fe), 0);
@@ -145,7 +148,10 @@ static void cloud_hypervisor_failed_discard_is_answered_error(void **state)
 			 0);
 }
 
-/* Nobody is waited for, and who comes later learns of it. */
+/*
+ * The resize does not block; a driver that starts later gets the requested
+ * size.
+ */
 static void cloud_hypervisor_4001_resize_without_a_driver_hangs(void **state)
 {
 	struct front_end *fe = *state;
@@ -158,7 +164,7 @@ static void cloud_hypervisor_4001_resize_without_a_driver_hangs(void **state)
 	front_end_negotiate(fe);
 	front_end_config_changes(fe);
 	virtio_mem_set_requested(&fe->dev, 3 * GIB);
-	/* It is suspended until there is a driver, and sends nothing. */
+	/* The channel is silent until there is a driver. */
 	assert_int_equal(front_end_config_changes(fe), 0);
 	front_end_close(fe);
 	front_end_start(fe);
@@ -168,7 +174,10 @@ static void cloud_hypervisor_4001_resize_without_a_driver_hangs(void **state)
 	assert_int_equal(plug(fe, GPA, 4), VIRTIO_MEM_RESP_ACK);
 }
 
-/* The new system's driver starts from nothing, and resizes both ways. */
+/*
+ * The driver after the reboot starts from nothing plugged, and resizes in both
+ * directions.
+ */
 static void cloud_hypervisor_1593_no_resize_after_reboot(void **state)
 {
 	struct front_end *fe = start(state, 16 * BLOCK);
@@ -187,14 +196,17 @@ static void cloud_hypervisor_1593_no_resize_after_reboot(void **state)
 	assert_int_equal(plugged(fe), 20 * BLOCK);
 }
 
-/* A VMM or a guest that goes on without us finds its blocks when we are back. */
+/*
+ * The VMM and the guest continue without the daemon; the blocks are unchanged
+ * when it returns.
+ */
 static void cloud_hypervisor_8644_a_crash_harms_the_guest(void **state)
 {
 	struct front_end *fe = start(state, GIB);
 	struct virtio_mem_resp resp;
 
 	assert_int_equal(plug(fe, GPA, 8), VIRTIO_MEM_RESP_ACK);
-	/* Amid a request. */
+	/* The daemon ends during a request. */
 	fe->bitmap.later = true;
 	front_end_put(fe, VIRTIO_MEM_REQ_UNPLUG, GPA, 4,
 		      sizeof(struct virtio_mem_req), sizeof(resp));
@@ -205,7 +217,7 @@ static void cloud_hypervisor_8644_a_crash_harms_the_guest(void **state)
 	assert_int_equal(fe->bitmap.lost, 1);
 	fe->bitmap.repeated = true;
 	fe->bitmap.later = false;
-	/* Its driver waits for the answer, which comes once. */
+	/* The driver still waits for the answer, which arrives once. */
 	front_end_start(fe);
 	assert_true(front_end_used(fe, &resp));
 	assert_int_equal(le16toh(resp.type), VIRTIO_MEM_RESP_ACK);
@@ -215,8 +227,8 @@ static void cloud_hypervisor_8644_a_crash_harms_the_guest(void **state)
 }
 
 /*
- * A guest without memory for the memmap of what it plugs takes each plug back
- * and never gets anywhere. The device can only say so.
+ * A guest without memory for the memmap of new blocks unplugs them after each
+ * plug and makes no progress. The device can only report it.
  */
 static void kata_4847_no_memory_for_the_memmap(void **state)
 {

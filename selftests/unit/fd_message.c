@@ -6,12 +6,12 @@
 #include "fd_message.h"
 
 /**
- * fd_message_send() - send bytes, and descriptors with the first of them
- * @fds: stay the sender's; @nr_fds of them, at most FD_MESSAGE_MAX, may be 0
- * @flags: as of sendmsg(2), which gets MSG_NOSIGNAL too
+ * fd_message_send() - send bytes, with descriptors attached to the first byte
+ * @fds: @nr_fds descriptors, which stay open; at most FD_MESSAGE_MAX, may be 0
+ * @flags: for sendmsg(2); MSG_NOSIGNAL is added
  *
- * Return: how many bytes; -1 with an errno of sendmsg(2), or E2BIG for more
- * descriptors than that.
+ * Return: number of bytes; -1 with an errno of sendmsg(2), or E2BIG for too
+ * many descriptors.
  */
 ssize_t fd_message_send(int to, const void *bytes, size_t size, const int *fds,
 			size_t nr_fds, int flags)
@@ -41,14 +41,15 @@ ssize_t fd_message_send(int to, const void *bytes, size_t size, const int *fds,
 }
 
 /**
- * fd_message_receive() - receive bytes, and the descriptors that come with them
- * @fds: room for @nr_fds, which is how many there are afterwards; the caller's
- * @flags: as of recvmsg(2), which gets MSG_CMSG_CLOEXEC too
+ * fd_message_receive() - receive bytes with their descriptors
+ * @fds: room for @nr_fds descriptors, which the caller closes
+ * @nr_fds: in: room in @fds; out: number received
+ * @flags: for recvmsg(2); MSG_CMSG_CLOEXEC is added
  *
  * The kernel closes descriptors for which there is no room.
  *
- * Return: how many bytes; -1 with an errno of recvmsg(2), or E2BIG for room for
- * more than FD_MESSAGE_MAX.
+ * Return: number of bytes; -1 with an errno of recvmsg(2), or E2BIG if @nr_fds
+ * exceeds FD_MESSAGE_MAX.
  */
 ssize_t fd_message_receive(int from, void *bytes, size_t size, int *fds,
 			   size_t *nr_fds, int flags)

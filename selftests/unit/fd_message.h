@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Messages with descriptors, over UNIX sockets, for tests. */
+/* Messages with file descriptors over UNIX sockets, for tests. */
 #ifndef FD_MESSAGE_H
 #define FD_MESSAGE_H
 
 #include <stddef.h>
 #include <sys/types.h>
 
-/* Most descriptors of a message: more than any of ours may have. */
+/*
+ * Maximum number of descriptors of a message, more than any tested protocol
+ * permits.
+ */
 #define FD_MESSAGE_MAX 64
 
 ssize_t fd_message_send(int to, const void *bytes, size_t size, const int *fds,

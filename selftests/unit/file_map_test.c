@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Parts of files are mapped in whole pages, and unmapped with them: none is left
- * behind, whatever the file's pages are.
+ * Parts of files are mapped and unmapped in whole pages: no mapping remains,
+ * whatever the file's page size.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -16,7 +16,7 @@
 
 #define FILE_SIZE (16 * MIB)
 
-/* Mappings of the test's file that this process has. */
+/* Number of mappings of the test's file in this process. */
 static unsigned int mappings(void)
 {
 	FILE *maps = fopen("/proc/self/maps", "re");
@@ -57,7 +57,7 @@ static void map_parts(unsigned int flags, uint64_t page)
 				 parts[i].offset % page);
 		assert_true((uint8_t *)map.at + parts[i].size <=
 			    (uint8_t *)map.start + map.size);
-		/* As it is replaced when the file is truncated. */
+		/* The replacement that a truncated file gets. */
 		assert_ptr_equal(mmap(map.start, map.size, PROT_READ,
 				      MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS,
 				      -1, 0),
@@ -86,7 +86,7 @@ static void huge_pages(void **state)
 	map_parts(MFD_HUGETLB | MFD_HUGE_2MB, 2 * MIB);
 }
 
-static void what_cannot_be_mapped(void **state)
+static void invalid_parts_cannot_be_mapped(void **state)
 {
 	int fd = memfd_create("file-map-test", MFD_CLOEXEC);
 	struct file_map map = {};
@@ -105,7 +105,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(small_pages),
 		cmocka_unit_test(huge_pages),
-		cmocka_unit_test(what_cannot_be_mapped),
+		cmocka_unit_test(invalid_parts_cannot_be_mapped),
 	};
 
 	return unit_run(tests, NULL, NULL);

@@ -9,7 +9,7 @@
 
 #define NAME_SIZE 128
 
-/* cmocka's call for groups whose number of tests is known where they are. */
+/* Runs a group of tests whose number is not a compile-time constant. */
 static int run(const struct CMUnitTest *tests, size_t nr)
 {
 	puts("TAP version 13");

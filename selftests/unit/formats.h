@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Running cases over all formats of virtqueues: split and packed, with and
- * without indirect descriptors and event index.
+/*
+ * Runs cases with all formats of virtqueues: split and packed, with and without
+ * indirect descriptors and event index.
  */
 #ifndef FORMATS_H
 #define FORMATS_H
@@ -23,7 +24,7 @@ struct format_case {
 #function, function, false \
 	}
 
-/* That no queue has part in: it is not run again with another format. */
+/* A case without a queue; it runs once. */
 #define PLAIN_CASE(function)              \
 	{                                 \
 #function, function, true \

@@ -32,7 +32,7 @@ static bool answered(void *arg, const struct virtio_mem_resp *resp)
 static socklen_t make_address(const struct front_end *fe,
 			      struct sockaddr_un *addr)
 {
-	/* Abstract: the first byte is 0, and nothing is left behind. */
+	/* An abstract address: the first byte is 0, and no file remains. */
 	*addr = (struct sockaddr_un){.sun_family = AF_UNIX};
 	memcpy(addr->sun_path + 1, fe->name, strlen(fe->name));
 	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 +
@@ -41,7 +41,7 @@ static socklen_t make_address(const struct front_end *fe,
 
 static int listen_abstract(struct front_end *fe)
 {
-	/* A test may have several, one after or beside the other. */
+	/* A test may have several of them, consecutively or at once. */
 	static unsigned int serial;
 	struct sockaddr_un addr;
 	socklen_t size;
@@ -57,7 +57,10 @@ static int listen_abstract(struct front_end *fe)
 	return fd;
 }
 
-/* A device of @first's daemon; the first one of a daemon if that is NULL. */
+/*
+ * A device of @first's daemon; if @first is NULL, the first device of a new
+ * daemon.
+ */
 static struct front_end *new_device(const struct front_end *first, uint64_t gpa,
 				    uint64_t region_size, uint64_t block_size,
 				    uint64_t ring_features)
@@ -98,7 +101,7 @@ static struct front_end *new_device(const struct front_end *first, uint64_t gpa,
 	return fe;
 }
 
-/* The daemon keeps all devices to its end; a test may end one before. */
+/* The daemon keeps all devices to its end; a test may end one earlier. */
 static void leave_access(struct front_end *fe)
 {
 	struct guest_access *access = fe->access;
@@ -127,7 +130,7 @@ static void free_device(struct front_end *fe)
 	free(fe);
 }
 
-/* Where bystanders have their regions: out of everybody's way. */
+/* Regions of bystanders, away from all others. */
 static uint64_t bystander_gpa(unsigned int i)
 {
 	return (64ULL + i) << 40;
@@ -152,7 +155,7 @@ static void add_bystanders(struct front_end *fe)
 	}
 }
 
-/* They have what they had, and are served. */
+/* The bystanders' blocks are unchanged, and they are served. */
 static void end_bystanders(struct front_end *fe)
 {
 	for (unsigned int i = 0; i < fe->nr_bystanders; i++) {
@@ -166,14 +169,14 @@ static void end_bystanders(struct front_end *fe)
 				 VIRTIO_MEM_RESP_ACK);
 		assert_int_equal(other->bitmap.backing.plugged.set, 1);
 	}
-	/* None is asked what the guest may touch any more. */
+	/* No bystander is asked any more what the guest may access. */
 	for (unsigned int i = 0; i < fe->nr_bystanders; i++)
 		free_device(fe->bystanders[i]);
 }
 
 /*
- * A device of such a region, and what it takes to talk to it.
- * @ring_features: of VRING_FEATURES, that are accepted
+ * A device with a region of this size, and its front end.
+ * @ring_features: accepted features of VRING_FEATURES
  */
 struct front_end *front_end_new(uint64_t region_size, uint64_t block_size,
 				uint64_t ring_features)
@@ -186,8 +189,8 @@ struct front_end *front_end_new(uint64_t region_size, uint64_t block_size,
 }
 
 /*
- * One more device of the daemon of @first, with a region at @gpa. It is freed
- * before @first is.
+ * Another device of @first's daemon, with a region at @gpa. It is freed before
+ * @first.
  */
 struct front_end *front_end_add(struct front_end *first, uint64_t gpa,
 				uint64_t region_size, uint64_t block_size)
@@ -219,8 +222,8 @@ int front_end_tear_down(void **state)
 }
 
 /*
- * Turn the back end's loop until there is nothing for it to do.
- * Return: whether there was anything.
+ * Run the back end's event loop until it is idle. Return: whether it had any
+ * work.
  */
 bool front_end_run(struct front_end *fe)
 {
@@ -259,7 +262,7 @@ void front_end_close(struct front_end *fe)
 	front_end_run(fe);
 }
 
-/* Has the back end closed the connection? Unread replies are dropped. */
+/* Has the back end closed the connection? Drops unread replies. */
 bool front_end_closed(struct front_end *fe)
 {
 	char byte;
@@ -355,7 +358,7 @@ uint64_t front_end_set_vring(struct front_end *fe, uint32_t request,
 	return front_end_call(fe, request, &vring, sizeof(vring), NULL, 0);
 }
 
-/* A driver sets its queue up: nothing is in it. */
+/* The driver sets up an empty queue. */
 void front_end_new_ring(struct front_end *fe)
 {
 	static const struct driver_layout layout = {
@@ -370,7 +373,7 @@ void front_end_new_ring(struct front_end *fe)
 		    FE_QUEUE_SIZE);
 }
 
-/* Up to and with the driver's features. */
+/* Negotiation, including the driver's features. */
 void front_end_negotiate(struct front_end *fe)
 {
 	int channel[2];
@@ -399,7 +402,7 @@ void front_end_negotiate(struct front_end *fe)
 		0);
 }
 
-/* Have the back end make an inflight region. Return: its descriptor. */
+/* Request an inflight region. Return: its descriptor. */
 int front_end_get_inflight(struct front_end *fe)
 {
 	struct vhost_user_inflight inflight = {
@@ -460,7 +463,7 @@ void front_end_share_memory(struct front_end *fe)
 			 0);
 }
 
-/* Set the queue up; it starts with the kick descriptor, and is enabled. */
+/* Set up the queue; the kick descriptor starts it, and it is enabled. */
 void front_end_start_ring(struct front_end *fe)
 {
 	struct vhost_user_vring_addr addr = {
@@ -490,7 +493,7 @@ void front_end_start_ring(struct front_end *fe)
 		front_end_set_vring(fe, VHOST_USER_SET_VRING_ENABLE, 1), 0);
 }
 
-/* All of it, and the driver is ready. */
+/* The whole start, up to a driver that is ready. */
 void front_end_start(struct front_end *fe)
 {
 	front_end_connect(fe);
@@ -503,7 +506,7 @@ void front_end_start(struct front_end *fe)
 	front_end_count(fe->call);
 }
 
-/* Take the queue from the back end. Return: where it is in it. */
+/* Stop the queue. Return: its position. */
 uint32_t front_end_stop_ring(struct front_end *fe)
 {
 	struct vhost_user_vring_state vring = {};
@@ -522,7 +525,7 @@ static size_t buffers_of(uint16_t slot)
 	return FE_BUFFERS + slot * 64ULL;
 }
 
-/* The whole configuration space, in our byte order. */
+/* The whole configuration space, in host byte order. */
 void front_end_config(struct front_end *fe, struct virtio_mem_config *config)
 {
 	struct vhost_user_config message = {.size = sizeof(*config)};
@@ -542,7 +545,7 @@ void front_end_config(struct front_end *fe, struct virtio_mem_config *config)
 	config->requested_size = le64toh(config->requested_size);
 }
 
-/* How often the driver was told that the configuration has changed. */
+/* Number of configuration change notifications received. */
 unsigned int front_end_config_changes(struct front_end *fe)
 {
 	struct vhost_user_header header;
@@ -560,8 +563,8 @@ unsigned int front_end_config_changes(struct front_end *fe)
 }
 
 /*
- * Put a request into the queue, in two descriptors. One that does not fit into
- * its place of 32 bytes is put elsewhere, where there is room for one.
+ * Put a request into the queue, in two descriptors. A request larger than its
+ * place of 32 bytes goes to FE_LARGE, which has room for one.
  */
 void front_end_put_bytes(struct front_end *fe, const void *request,
 			 uint32_t request_size, uint32_t response_size)
@@ -579,7 +582,7 @@ void front_end_put_bytes(struct front_end *fe, const void *request,
 	driver_add(&fe->driver, buffers, 2);
 }
 
-/* The same, with a request that is as it should be but for its size. */
+/* The same with a well-formed request; only the sizes may be wrong. */
 void front_end_put(struct front_end *fe, uint16_t type, uint64_t gpa,
 		   uint16_t nr_blocks, uint32_t request_size,
 		   uint32_t response_size)
@@ -596,7 +599,7 @@ void front_end_kick(struct front_end *fe)
 {
 	uint64_t one = 1;
 
-	/* A driver without the event index may kick whatever it is told. */
+	/* A driver without the event index may kick in any case. */
 	if (!driver_has(&fe->driver, VIRTIO_RING_F_EVENT_IDX) ||
 	    driver_needs_kick(&fe->driver))
 		assert_int_equal(write(fe->kick, &one, sizeof(one)),
@@ -604,7 +607,7 @@ void front_end_kick(struct front_end *fe)
 	front_end_run(fe);
 }
 
-/* Take the next used request. Return: whether there is one. */
+/* Take the next used request. Return: false if there is none. */
 bool front_end_used(struct front_end *fe, struct virtio_mem_resp *resp)
 {
 	uint32_t written;
@@ -619,7 +622,7 @@ bool front_end_used(struct front_end *fe, struct virtio_mem_resp *resp)
 	return true;
 }
 
-/* One request as a driver makes it. Return: the answer. */
+/* Make one request as a driver does. Return: the answer. */
 uint16_t front_end_request(struct front_end *fe, uint16_t type, uint64_t gpa,
 			   uint16_t nr_blocks)
 {
@@ -632,7 +635,7 @@ uint16_t front_end_request(struct front_end *fe, uint16_t type, uint64_t gpa,
 	return le16toh(resp.type);
 }
 
-/* Take an eventfd's count; 0 if it was not signalled. */
+/* Read an eventfd's count; 0 if it was not signalled. */
 uint64_t front_end_count(int fd)
 {
 	uint64_t count;
@@ -640,7 +643,7 @@ uint64_t front_end_count(int fd)
 	return read(fd, &count, sizeof(count)) == sizeof(count) ? count : 0;
 }
 
-/* Descriptors that this process has: none may be lost. */
+/* Number of open descriptors of this process, to find leaks. */
 unsigned int front_end_open_fds(void)
 {
 	DIR *dir = opendir("/proc/self/fd");

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A vhost-user front end with a guest's driver, for tests: it connects to the
+ * A vhost-user front end with a guest's driver, for tests. It connects to the
  * daemon's real back end by a socket and shares a memfd with it. Both ends are
- * in one process; the back end's loop is turned by front_end_run().
+ * in one process; front_end_run() runs the back end's event loop.
  */
 #ifndef FRONT_END_H
 #define FRONT_END_H
@@ -24,7 +24,7 @@
 #define FE_REGION_SIZE (64ULL << 30)
 #define FE_BLOCK       (2ULL << 20)
 
-/* The guest's memory, and where the rings are in it. */
+/* The guest's memory, and offsets of the rings in it. */
 #define FE_MEMORY     (256ULL << 10)
 #define FE_GPA	      0x100000ULL
 #define FE_UVA	      0x7f0000000000ULL
@@ -36,7 +36,7 @@
 #define FE_LARGE      0x30000
 #define FE_QUEUE_SIZE 128
 
-/* All that the back end offers. */
+/* All protocol features of the back end. */
 #define FE_PROTOCOL_FEATURES                                 \
 	(1ULL << VHOST_USER_PROTOCOL_F_MQ |                  \
 	 1ULL << VHOST_USER_PROTOCOL_F_REPLY_ACK |           \
@@ -47,38 +47,39 @@
 	 1ULL << VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS | \
 	 1ULL << VHOST_USER_PROTOCOL_F_STATUS)
 
-/* What a plain driver accepts of that; see front_end.features. */
+/* Features of a driver without ring features; see front_end.features. */
 #define FE_FEATURES                                            \
 	(1ULL << 32 | 1ULL << VHOST_USER_F_PROTOCOL_FEATURES | \
 	 1ULL << VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE |         \
 	 1ULL << VIRTIO_MEM_F_PERSISTENT_SUSPEND)
 
-/* What the back end offers, with packed virtqueues where it is told to. */
+/* Features that the back end offers; packed virtqueues only if enabled. */
 #define FE_OFFERED                                           \
 	(FE_FEATURES | 1ULL << VIRTIO_RING_F_INDIRECT_DESC | \
 	 1ULL << VIRTIO_RING_F_EVENT_IDX)
 
 /*
- * With this in the environment, the daemon of each first device has so many
- * others besides, at work. What happens to the first must not touch them: so
- * tests of one device are tests of several.
+ * Environment variable: number of other active devices in the daemon of each
+ * first device. They must not be affected by what happens to the first device,
+ * so that tests of one device also test several.
  */
 #define FE_BYSTANDERS	  "FE_BYSTANDERS"
 #define FE_MAX_BYSTANDERS 4
 
 /**
- * struct front_end - back end, its device, and who talks to it
- * @access: what the daemon may touch: @own, or that of the daemon's first device
+ * struct front_end - a front end, and the back end with its device
+ * @access: memory that the daemon may access: @own, or that of the daemon's
+ *	first device
  * @listen_fd: where the back end listens; @name is its abstract name
- * @fd: our end of the connection, -1 without one
- * @memory: the guest's memory, of @memory_fd
+ * @fd: the front end's socket, -1 if not connected
+ * @memory: the guest's memory, a mapping of @memory_fd
  * @kick, @call, @err: eventfds of the queue
- * @channel: our end of the back end's channel
- * @features: that the driver accepts
- * @driver: of the queue
+ * @channel: the front end's socket of the back-end channel
+ * @features: features that the driver accepts
+ * @driver: driver of the queue
  * @bystanders: other devices of the daemon, @nr_bystanders of them
- * @lost: the front end does not know where the back end is in the queue, and
- *	tells it @lost_base
+ * @lost: the front end does not know the back end's position in the queue, and
+ *	sets @lost_base
  */
 struct front_end {
 	sd_event *event;

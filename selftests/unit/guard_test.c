@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Mappings of files that are truncated, or have no pages. */
+/* Mappings of files that are truncated or have no pages left. */
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -14,10 +14,10 @@
 #define HUGE_PAGE (2 * MIB)
 #define UVA	  0x7f0000000000ULL
 
-/* Which of the next allocations fails, from 1 on; 0: none. */
+/* Index of the next allocation to fail, from 1 on; 0: none. */
 static unsigned int failing;
 
-/* The C library's, but that it can fail. */
+/* The C library's function, with failures. */
 void *reallocarray(void *old, size_t nr, size_t size)
 {
 	size_t bytes;
@@ -76,7 +76,7 @@ static uint8_t touch(const struct guest_memory *memory, uint64_t gpa)
 	return ++*at;
 }
 
-/* Mappings of files of this name that the process has. */
+/* Number of mappings of files with this name in the process. */
 static unsigned int mappings(const char *name)
 {
 	FILE *maps = fopen("/proc/self/maps", "r");
@@ -99,12 +99,14 @@ static void a_truncated_file_is_replaced(void **state)
 	assert_int_equal(ftruncate(f->fd, 0), 0);
 	assert_int_equal(touch(&f->memory, MIB - 1), 1);
 	assert_true(f->memory.lost);
-	/* All of it, so that nothing faults again. */
+	/*
+	 * The whole mapping is replaced, so that there are no further faults.
+	 */
 	assert_int_equal(touch(&f->memory, 0), 1);
 	assert_int_equal(mappings("guarded-memory"), 0);
 }
 
-/* The flag is that of the table that has the mapping now. */
+/* The flag belongs to the table that has the mapping now. */
 static void a_table_that_has_replaced_another(void **state)
 {
 	struct fixture *f = *state;
@@ -125,7 +127,7 @@ static void a_table_that_has_replaced_another(void **state)
 	assert_int_equal(f->guard.nr, 0);
 }
 
-static void each_guard_has_its_own(void **state)
+static void each_guard_has_its_own_flag(void **state)
 {
 	struct fixture *f = *state;
 	struct guard other = {0};
@@ -144,8 +146,8 @@ static void each_guard_has_its_own(void **state)
 }
 
 /*
- * Lengths that are not whole huge pages. Whether the host has a huge page or
- * not, the file has none after it was truncated.
+ * Lengths that are no multiple of a huge page. The file has no huge pages after
+ * it was truncated, whether or not the host has any.
  */
 static void huge_pages_are_replaced_whole(void **state)
 {
@@ -162,7 +164,7 @@ static void huge_pages_are_replaced_whole(void **state)
 	assert_true(f->memory.lost);
 	assert_int_equal(mappings("guarded-huge"), 0);
 	guest_memory_clear(&f->memory);
-	/* And unmapped whole, where they were never touched. */
+	/* Untouched mappings are unmapped as a whole. */
 	assert_int_equal(ftruncate(fd, 4 * HUGE_PAGE), 0);
 	for (int i = 0; i < 10; i++) {
 		assert_int_equal(add(f, &f->memory, 0, 3 * MIB, fd), 0);
@@ -187,15 +189,15 @@ static void other_faults_kill(void **state)
 	if (!pid)
 		_exit(*map);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
-	/* By the signal, or by the sanitizer that reports it. */
+	/* Killed by the signal, or by the sanitizer's report. */
 	assert_true(WIFSIGNALED(status) || WEXITSTATUS(status));
 	munmap((void *)map, MIB);
 }
 
 #define T(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
-/* What is added is there, mapped and guarded, or nothing of it is. */
-static void without_memory_nothing_is_added(void **state)
+/* Memory is added completely, mapped and guarded, or not at all. */
+static void failed_allocations_add_nothing(void **state)
 {
 	struct fixture *f = *state;
 	unsigned int nth;
@@ -213,7 +215,7 @@ static void without_memory_nothing_is_added(void **state)
 		assert_int_equal(mappings("guarded-memory"), 0);
 	}
 	failing = 0;
-	/* One for the table, and one for the guard. */
+	/* One allocation for the table and one for the guard. */
 	assert_int_equal(nth, 3);
 	assert_int_equal(ret, 0);
 	assert_int_equal(touch(&f->memory, 0), 1);
@@ -224,10 +226,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(a_truncated_file_is_replaced),
 		T(a_table_that_has_replaced_another),
-		T(each_guard_has_its_own),
+		T(each_guard_has_its_own_flag),
 		T(huge_pages_are_replaced_whole),
 		T(other_faults_kill),
-		T(without_memory_nothing_is_added),
+		T(failed_allocations_add_nothing),
 	};
 
 	return unit_run(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The inflight region: a daemon dies at any moment of its work, and the next one
- * answers what is left, once. Then regions that are not what they should be.
+ * The inflight region: a daemon dies at any moment of its work, and the next
+ * one answers the remaining requests exactly once. Also invalid regions.
  */
 #include <endian.h>
 #include <errno.h>
@@ -18,7 +18,7 @@
 #include "ring.h"
 #include "vhost/inflight.h"
 
-/* What it is made for; queues are smaller. */
+/* Queue size of the region; the queues are smaller. */
 #define QUEUE_SIZE 32
 
 /* Offsets of the protocol's layouts, and sizes of an entry. */
@@ -39,7 +39,7 @@
 
 #define NOT_THIS_QUEUE "an inflight region of another queue"
 
-/* What a daemon leaves behind: all of the queue, and of its region. */
+/* The state that a daemon leaves behind: the whole queue and its region. */
 struct moment {
 	uint8_t desc[RING_SIZE * 16];
 	uint8_t avail[256];
@@ -48,10 +48,10 @@ struct moment {
 };
 
 /**
- * struct fixture - a queue and its region
- * @ring: first, as ring.c makes it
- * @region: the front end's mapping of it, of @region_fd
- * @without: daemons are given no region
+ * struct fixture - a queue and its inflight region
+ * @ring: first member, as ring.c expects
+ * @region: the front end's mapping of @region_fd
+ * @without: daemons get no region
  */
 struct fixture {
 	struct ring *ring;
@@ -121,8 +121,8 @@ static int tear_down(void **state)
 }
 
 /*
- * Take, handle and answer a chain, as the back end does. Return: whether there
- * was one.
+ * Take, handle and answer a chain, as the back end does. Return: false if there
+ * was none.
  */
 static bool serve(struct fixture *f)
 {
@@ -147,7 +147,7 @@ static void go_on_for(struct fixture *f, unsigned int rounds)
 	}
 }
 
-/* What a front end may take for the place of a lost daemon: the driver's. */
+/* The position that a front end may assume for a lost daemon: the driver's. */
 static uint32_t lost_base(const struct fixture *f)
 {
 	const struct driver *driver = &f->ring->driver;
@@ -216,8 +216,8 @@ static pid_t start_traced(struct fixture *f)
 }
 
 /*
- * Have another process answer the next chain, one instruction after the other,
- * and note each state of what it shares. Return: how many.
+ * Have another process answer the next chain, in single steps, and record each
+ * state of the shared memory. Return: the number of states.
  */
 static size_t each_moment(struct fixture *f, struct moment *moments, size_t max)
 {
@@ -241,7 +241,10 @@ static size_t each_moment(struct fixture *f, struct moment *moments, size_t max)
 	return nr;
 }
 
-/* The daemon was killed at that moment. Return: was the chain answered? */
+/*
+ * The daemon was killed at this moment. Return: whether the chain had been
+ * answered.
+ */
 static bool dies_and_another_comes(struct fixture *f,
 				   const struct moment *moment,
 				   const struct driver_chain *chain)
@@ -255,9 +258,12 @@ static bool dies_and_another_comes(struct fixture *f,
 	answered = driver_take(&f->ring->driver, 2, &id, &size);
 	f->ring->driver = driver;
 	next_daemon(f, lost_base(f));
-	/* A second one dies before it does anything. */
+	/* A second daemon dies before it does anything. */
 	next_daemon(f, lost_base(f));
-	/* What was answered is not there, and what was not is, whole. */
+	/*
+	 * An answered chain is not served again, any other is served
+	 * completely.
+	 */
 	assert_int_equal(serve(f), !answered);
 	assert_false(f->ring->vring.broken);
 	ring_assert_back(f->ring, chain, 10);
@@ -276,9 +282,9 @@ static void dies_with_a_request(struct fixture *f, struct moment *moments,
 
 	for (size_t i = 0; i < nr; i++)
 		answered += dies_and_another_comes(f, &moments[i], &chain);
-	/* It was looked at before the answer, and after it. */
+	/* Some states are before the answer, some after it. */
 	assert_true(answered > 0 && answered < nr);
-	/* The last one goes on. */
+	/* The last daemon continues. */
 	go_back_to(f, &moments[nr - 1]);
 	next_daemon(f, lost_base(f));
 	ring_assert_back(f->ring, &chain, 10);
@@ -286,7 +292,7 @@ static void dies_with_a_request(struct fixture *f, struct moment *moments,
 
 static void dies_at_any_moment(struct fixture *f)
 {
-	/* Also at and behind the end of the ring, for each length of chains. */
+	/* Also at and beyond the end of the ring, for each chain length. */
 	static const unsigned int rounds_before[] = {
 		1, RING_SIZE / 2 - 3, 0, RING_SIZE / 2 - 2, 0,
 	};
@@ -316,7 +322,7 @@ static void a_daemon_without_a_region_dies_at_any_moment(void **state)
 	dies_at_any_moment(f);
 }
 
-/* While the device takes its time over a request. */
+/* The daemon ends while the device still works on a request. */
 static void a_request_in_flight_is_taken_again(void **state)
 {
 	struct fixture *f = *state;
@@ -339,8 +345,8 @@ static void a_request_in_flight_is_taken_again(void **state)
 	}
 }
 
-/* The ring can be read in two ways: the region knows which is right. */
-static void a_region_says_which_place_it_is(void **state)
+/* The ring's position is ambiguous; the region resolves it. */
+static void a_region_resolves_the_position(void **state)
 {
 	static const uint8_t pieces[] = {1, 24};
 	struct driver_buffer buffers[3] = {};
@@ -373,8 +379,8 @@ static void a_region_says_which_place_it_is(void **state)
 	}
 }
 
-/* The guest was reset while no daemon was there. */
-static void a_region_of_the_driver_before_begins_anew(void **state)
+/* The guest was reset while no daemon was running. */
+static void a_region_of_an_earlier_driver_begins_anew(void **state)
 {
 	struct fixture *f = *state;
 
@@ -386,7 +392,7 @@ static void a_region_of_the_driver_before_begins_anew(void **state)
 			      &f->ring->request.chain);
 		ring_start(f->ring, RING_SIZE);
 		assert_int_equal(reopen(f), 0);
-		/* It may look as if it were of this one. */
+		/* The old region may look valid for the new queue. */
 		assert_true(begin(f) >= 0);
 		go_on_for(f, 3 * RING_SIZE);
 		next_daemon(f, lost_base(f));
@@ -405,7 +411,7 @@ static void a_queue_that_was_taken_back_begins_anew(void **state)
 	inflight_take(&f->inflight, &f->ring->vring, &f->ring->request.chain);
 	inflight_forget(&f->inflight);
 	assert_int_equal(get16(f, VERSION), 0);
-	/* The driver sets another one up. */
+	/* The driver sets up another queue. */
 	ring_start(f->ring, 8);
 	assert_int_equal(begin(f), 0);
 	assert_false(f->inflight.taken);
@@ -426,9 +432,9 @@ static void without_a_region_nothing_changes(void **state)
 	go_on_for(f, 40);
 }
 
-/* --- What is in it --- */
+/* --- Layout of the region --- */
 
-static void it_has_the_protocols_layout(void **state)
+static void a_region_has_the_protocols_layout(void **state)
 {
 	struct fixture *f = *state;
 	struct driver_chain chain;
@@ -480,7 +486,7 @@ static void it_has_the_protocols_layout(void **state)
 	assert_int_equal(get16(f, PACKED_FREE), 0);
 }
 
-/* --- What should not be --- */
+/* --- Invalid regions --- */
 
 static void assert_refused(struct fixture *f, const char *reason)
 {
@@ -502,7 +508,7 @@ static void another_layout_is_refused(void **state)
 	set16(f, DESC_NUM, QUEUE_SIZE);
 }
 
-/* What it holds is not of this queue: the ring is believed. */
+/* The region does not belong to this queue; the ring is used instead. */
 static void assert_begun_anew(struct fixture *f)
 {
 	struct driver_chain chain = ring_add_request(f->ring);
@@ -527,7 +533,7 @@ static void another_queues_region_begins_anew(void **state)
 	size_t entry = ring_packed(f->ring) ? PACKED_ENTRY : SPLIT_ENTRY;
 	size_t desc = ring_packed(f->ring) ? PACKED_DESC : SPLIT_DESC;
 
-	/* Two in flight, of which none is free. */
+	/* Two chains in flight, no free entry. */
 	set16(f, PACKED_OLD_FREE, QUEUE_SIZE);
 	set16(f, PACKED_FREE, QUEUE_SIZE);
 	f->region[desc + 3 * entry] = 1;
@@ -540,7 +546,7 @@ static void another_queues_region_begins_anew(void **state)
 	if (ring_packed(f->ring)) {
 		uint16_t per = ring_indirect(f->ring) ? 1 : 2;
 
-		/* Behind a request that waits. */
+		/* Behind a waiting request. */
 		go_on_for(f, 1);
 		set16(f, PACKED_USED, 2 * per);
 		set16(f, PACKED_OLD_USED, 2 * per);
@@ -559,7 +565,7 @@ static void another_queues_region_begins_anew(void **state)
 		assert_begun_anew(f);
 		return;
 	}
-	/* More answers in the ring than there can be, or by nobody. */
+	/* Too many answers in the ring, or answers without a daemon. */
 	set16(f, SPLIT_USED, (uint16_t)(0 - QUEUE_SIZE - 1));
 	assert_begun_anew(f);
 	set16(f, SPLIT_USED, UINT16_MAX);
@@ -581,8 +587,8 @@ static void a_region_for_a_smaller_queue_is_refused(void **state)
 			    "an inflight region for a smaller queue");
 }
 
-/* Whatever is in it, we go on, and write nowhere else. */
-static void any_contents(void **state)
+/* With any contents the daemon continues and writes nowhere else. */
+static void any_contents_are_survived(void **state)
 {
 	size_t size = inflight_size(QUEUE_SIZE);
 	struct fixture *f = *state;
@@ -594,7 +600,7 @@ static void any_contents(void **state)
 		ring_start(f->ring, RING_SIZE);
 		for (size_t i = 0; i < size; i++)
 			f->region[i] = rand_r(&seed) >> 8;
-		/* So that what follows is looked at. */
+		/* A valid header, so that the rest is parsed. */
 		set16(f, VERSION, 1);
 		set16(f, DESC_NUM, QUEUE_SIZE);
 		for (unsigned int i = 0; i < QUEUE_SIZE; i++) {
@@ -610,7 +616,7 @@ static void any_contents(void **state)
 		ret = begin(f);
 		assert_true(ret >= 0);
 		anew += ret == INFLIGHT_ANEW;
-		/* The front end goes on to write while we use it. */
+		/* The front end keeps writing while the region is in use. */
 		for (unsigned int i = 0; i < 4; i++) {
 			go_on_for(f, 1);
 			f->region[rand_r(&seed) % size] = rand_r(&seed) >> 8;
@@ -660,7 +666,7 @@ static void only_its_own_file_is_used(void **state)
 	close(fds[0]);
 	close(fds[1]);
 	assert_not_opened(f, -1, 0, size, -EPERM, unsealed);
-	/* Nobody can make ours shorter. */
+	/* The daemon's own region cannot be truncated. */
 	assert_int_equal(ftruncate(f->region_fd, 0), -1);
 	assert_int_equal(errno, EPERM);
 }
@@ -671,15 +677,15 @@ int main(void)
 		FORMAT_CASE(a_daemon_dies_at_any_moment),
 		FORMAT_CASE(a_daemon_without_a_region_dies_at_any_moment),
 		FORMAT_CASE(a_request_in_flight_is_taken_again),
-		FORMAT_CASE(a_region_says_which_place_it_is),
-		FORMAT_CASE(a_region_of_the_driver_before_begins_anew),
+		FORMAT_CASE(a_region_resolves_the_position),
+		FORMAT_CASE(a_region_of_an_earlier_driver_begins_anew),
 		FORMAT_CASE(a_queue_that_was_taken_back_begins_anew),
 		FORMAT_CASE(without_a_region_nothing_changes),
-		FORMAT_CASE(it_has_the_protocols_layout),
+		FORMAT_CASE(a_region_has_the_protocols_layout),
 		FORMAT_CASE(another_layout_is_refused),
 		FORMAT_CASE(another_queues_region_begins_anew),
 		FORMAT_CASE(a_region_for_a_smaller_queue_is_refused),
-		FORMAT_CASE(any_contents),
+		FORMAT_CASE(any_contents_are_survived),
 		FORMAT_CASE(only_its_own_file_is_used),
 	};
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What a daemon that has been isolated can still do, and what not. Each test
- * runs in a child, which ends with its number of failed expectations.
+ * What an isolated daemon can and cannot do. Each test runs in a child, whose
+ * exit status is the number of the failed expectation.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -28,13 +28,10 @@
 #include "isolation.h"
 #include "unit.h"
 
-/* A user that has nothing. */
+/* A user without privileges. */
 #define NOBODY 65534
 
-/*
- * Run @fn in a child behind the filter, as user @uid. Return: its status, as of
- * waitpid().
- */
+/* Run @fn in a child with the filter, as user @uid. Return: its wait status. */
 static int in_child_of(uid_t uid, void (*fn)(void))
 {
 	pid_t child = fork();
@@ -44,7 +41,7 @@ static int in_child_of(uid_t uid, void (*fn)(void))
 	if (!child) {
 		if (uid != getuid() && setresuid(uid, uid, uid))
 			_exit(101);
-		/* As isolation_enter() does first. */
+		/* The first steps of isolation_enter(). */
 		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
 		    isolation_filter_calls())
 			_exit(100);
@@ -60,7 +57,7 @@ static int in_child(void (*fn)(void))
 	return in_child_of(getuid(), fn);
 }
 
-/* What syscalls.list has. */
+/* The entries of syscalls.list. */
 static const struct listed {
 	int syscall;
 	uint32_t action;
@@ -77,10 +74,10 @@ static bool is_listed(long number)
 	return false;
 }
 
-/* The call that a child is to make. */
+/* The system call that the child makes. */
 static long deadly;
 
-/* In the child: the failed expectation is the exit status. */
+/* In the child: the exit status is the number of the failed expectation. */
 static void expect(bool ok, int number)
 {
 	if (!ok)
@@ -98,7 +95,7 @@ static void use_what_is_needed(void)
 	expect(memory != NULL, 1);
 	memset(memory, 1, 4 << 20);
 	free(memory);
-	/* Descriptors that were there before: 3 to 5, see below. */
+	/* Descriptors opened before the isolation: 3 to 5, see below. */
 	expect(!fallocate(3, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
 			  4096),
 	       2);
@@ -112,7 +109,7 @@ static void use_what_is_needed(void)
 	       8);
 }
 
-static void what_is_needed_works(void **state)
+static void needed_calls_work(void **state)
 {
 	int memory_fd, pair[2], status;
 
@@ -120,7 +117,7 @@ static void what_is_needed_works(void **state)
 	memory_fd = memfd_create("memory", 0);
 	assert_int_equal(ftruncate(memory_fd, 1 << 20), 0);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
-	/* Duplicated high first, so that none is in another's way. */
+	/* Duplicate to high numbers first, so that none is overwritten. */
 	memory_fd = fcntl(memory_fd, F_DUPFD, 20);
 	pair[0] = fcntl(pair[0], F_DUPFD, 20);
 	pair[1] = fcntl(pair[1], F_DUPFD, 20);
@@ -158,7 +155,7 @@ static void use_what_is_not(void)
 	expect(connect(-1, NULL, 0) < 0 && errno == ENOSYS, 12);
 }
 
-static void what_is_not_needed_fails(void **state)
+static void other_calls_fail(void **state)
 {
 	int status = in_child(use_what_is_not);
 
@@ -167,12 +164,12 @@ static void what_is_not_needed_fails(void **state)
 	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
-/* Above every number that a system call has so far. */
+/* Above all system call numbers so far. */
 #define SYSCALL_END 600
 
 /*
- * uretprobe and uprobe: the kernel lets them past any filter, as they are its
- * own, and answers with SIGILL whoever makes them elsewhere.
+ * uretprobe and uprobe: the kernel exempts its own trampolines from filters. It
+ * answers SIGILL to these calls from elsewhere.
  */
 static bool is_of_probes(long number)
 {
@@ -180,8 +177,8 @@ static bool is_of_probes(long number)
 }
 
 /*
- * Arguments that no call does anything with, should it be let through; which
- * is then the superuser's no more.
+ * With these arguments no call has an effect, should the filter permit it. The
+ * caller has dropped root's privileges.
  */
 static long call_nothing(long number)
 {
@@ -210,7 +207,7 @@ static void make_a_deadly_one(void)
 	call_nothing(deadly);
 }
 
-/* Of the 32-bit ABI of 64-bit kernels, which has numbers of its own. */
+/* A call of the x32 ABI, which has numbers of its own. */
 static void make_one_of_x32(void)
 {
 	call_nothing(0x40000000 | SYS_read);
@@ -257,13 +254,15 @@ static void running_a_program_kills(void **state)
 	expect_killed(look_into_a_process);
 }
 
-/* A field of /proc/self/status, by a descriptor that was open before. */
+/*
+ * Does /proc/self/status have this line? @fd was opened before the isolation.
+ */
 static bool status_has(int fd, const char *line)
 {
 	static char text[8192];
 	ssize_t got;
 
-	/* The filter has read(), and the file no position yet. */
+	/* The filter permits read(), and the file's position is still 0. */
 	got = read(fd, text, sizeof(text) - 1);
 	text[got > 0 ? got : 0] = '\0';
 	return strstr(text, line);
@@ -309,7 +308,7 @@ static void isolated_is_not_dumpable(void **state)
 	child = fork();
 	assert_true(child >= 0);
 	if (!child) {
-		/* An ordinary user's process is his own while it is dumpable. */
+		/* A dumpable process belongs to its user. */
 		if (!getuid())
 			expect(!setresuid(NOBODY, NOBODY, NOBODY), 1);
 		expect(!prctl(PR_SET_DUMPABLE, 1), 2);
@@ -331,7 +330,7 @@ static void isolated_is_not_dumpable(void **state)
 }
 
 /*
- * Start a child that is isolated and waits. @uid: that it changes to before.
+ * Start an isolated child that waits. @uid: user that it changes to first.
  * Return: its pid; @release wakes it.
  */
 static pid_t isolated_child(uid_t uid, bool tell_users_apart, int *release)
@@ -371,7 +370,7 @@ static void release_child(pid_t child, int release)
 	close(release);
 }
 
-/* Is the process in the same namespace as we are? */
+/* Is the process in this process's namespace? */
 static bool same_namespace(pid_t pid, const char *kind)
 {
 	char path[64], ours[64] = "", its[64] = "";
@@ -383,7 +382,7 @@ static bool same_namespace(pid_t pid, const char *kind)
 	return !strcmp(ours, its);
 }
 
-/* What a process sees of the file system: "." and ".." are in any folder. */
+/* Number of entries in the process's root folder, including "." and "..". */
 static unsigned int count_root(pid_t pid)
 {
 	unsigned int nr = 0;
@@ -399,7 +398,7 @@ static unsigned int count_root(pid_t pid)
 	return nr;
 }
 
-/* Nor does it leave anything there. */
+/* Is the process's root folder read-only? */
 static bool root_is_read_only(pid_t pid)
 {
 	struct statvfs st;
@@ -410,7 +409,7 @@ static bool root_is_read_only(pid_t pid)
 	return st.f_flag & ST_RDONLY;
 }
 
-/* May we make namespaces at all? Not everybody may, and not in a container. */
+/* Can this user create namespaces? Some users and containers cannot. */
 static bool may_unshare(uid_t uid, int flags)
 {
 	pid_t child = fork();
@@ -439,7 +438,10 @@ static void root_has_empty_namespaces(void **state)
 	child = isolated_child(0, true, &release);
 	for (int i = 0; i < 5; i++)
 		assert_false(same_namespace(child, kinds[i]));
-	/* By which the superuser is known, and the VMM's number. */
+	/*
+	 * These namespaces stay the same: they identify root's connections and
+	 * the VMM's process.
+	 */
 	assert_true(same_namespace(child, "user"));
 	assert_true(same_namespace(child, "pid"));
 	assert_int_equal(count_root(child), 2);
@@ -447,13 +449,13 @@ static void root_has_empty_namespaces(void **state)
 	release_child(child, release);
 }
 
-static void others_have_them_without_a_control_socket(void **state)
+static void users_have_namespaces_without_a_control_socket(void **state)
 {
 	int release;
 	pid_t child;
 
 	(void)state;
-	/* What is looked at is the superuser's to look at. */
+	/* The checks need root. */
 	if (getuid() || !may_unshare(NOBODY, CLONE_NEWUSER | CLONE_NEWNS))
 		skip();
 	child = isolated_child(NOBODY, false, &release);
@@ -464,7 +466,7 @@ static void others_have_them_without_a_control_socket(void **state)
 	release_child(child, release);
 }
 
-static void others_can_tell_users_apart_with_one(void **state)
+static void a_control_socket_keeps_the_user_namespace(void **state)
 {
 	int release;
 	pid_t child;
@@ -481,16 +483,17 @@ static void others_can_tell_users_apart_with_one(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(what_is_needed_works),
-		cmocka_unit_test(what_is_not_needed_fails),
+		cmocka_unit_test(needed_calls_work),
+		cmocka_unit_test(other_calls_fail),
 		cmocka_unit_test(a_call_outside_the_list_fails),
 		cmocka_unit_test(deadly_calls_kill),
 		cmocka_unit_test(running_a_program_kills),
 		cmocka_unit_test(isolation_leaves_no_privileges),
 		cmocka_unit_test(isolated_is_not_dumpable),
 		cmocka_unit_test(root_has_empty_namespaces),
-		cmocka_unit_test(others_have_them_without_a_control_socket),
-		cmocka_unit_test(others_can_tell_users_apart_with_one),
+		cmocka_unit_test(
+			users_have_namespaces_without_a_control_socket),
+		cmocka_unit_test(a_control_socket_keeps_the_user_namespace),
 	};
 
 	log_init(LOG_LEVEL_ERR);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Messages, and a reader of standard error who does not read. */
+/* Log messages, and a reader of standard error that does not read. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,17 +10,17 @@
 #include "base/log.h"
 #include "unit.h"
 
-/* More than a pipe holds of messages. */
+/* More messages than a pipe holds. */
 #define MANY 10000
 
-/* Longest text of a pipe here. */
+/* Longest text read from a pipe. */
 #define TEXT_MAX (1 << 20)
 
 /**
- * struct fixture - a pipe in the place of standard error
- * @reader: its end that is read
- * @saved: standard error
- * @text: what was read last
+ * struct fixture - a pipe in place of standard error
+ * @reader: the read end
+ * @saved: the real standard error
+ * @text: the last text read
  */
 struct fixture {
 	int reader;
@@ -56,7 +56,7 @@ static int tear_down(void **state)
 	return 0;
 }
 
-/* All that is there. */
+/* Everything written so far. */
 static const char *take(struct fixture *f)
 {
 	size_t have = 0;
@@ -90,7 +90,7 @@ static void a_message_is_a_line(void **state)
 	assert_string_equal(take(f), "");
 }
 
-/* What a process inherits may be of a stream that it no longer writes to. */
+/* JOURNAL_STREAM may be inherited and refer to another stream. */
 static void only_the_journals_own_stream_has_priorities(void **state)
 {
 	struct fixture *f = *state;
@@ -124,7 +124,7 @@ static void a_label_comes_first(void **state)
 	log_warning_of(NULL, "text");
 	log_warning_of("", "text");
 	assert_string_equal(take(f), "vmemd: text\nvmemd: text\n");
-	/* What was left out was of the same. */
+	/* Suppressed messages had the same prefix. */
 	for (int i = 0; i <= LOG_LIMIT_BURST; i++)
 		log_limited(&limit, LOG_LEVEL_ERR, "far: ", "often");
 	assert_int_equal(count_lines(take(f)), LOG_LIMIT_BURST);
@@ -135,8 +135,8 @@ static void a_label_comes_first(void **state)
 			    "vmemd: far: later\n");
 }
 
-/* If it waited, it would for ever: the test is given up then. */
-static void who_does_not_read_is_not_waited_for(void **state)
+/* A wait would never end; the test's time limit catches it. */
+static void logging_never_blocks(void **state)
 {
 	struct fixture *f = *state;
 	unsigned int read_nr, lost = 0;
@@ -148,14 +148,14 @@ static void who_does_not_read_is_not_waited_for(void **state)
 	read_nr = count_lines(text);
 	assert_in_range(read_nr, 1, MANY - 1);
 	assert_int_equal(strncmp(text, "vmemd: message 0\n", 17), 0);
-	/* None is lost without a word. */
+	/* Lost messages are counted. */
 	log_err("the next");
 	text = take(f);
 	assert_int_equal(
 		sscanf(text, "vmemd: %u messages were left out", &lost), 1);
 	assert_int_equal(read_nr + lost, MANY);
 	assert_string_equal(strchr(text, '\n') + 1, "vmemd: the next\n");
-	/* And that is said once. */
+	/* The count is reported once. */
 	log_err("another");
 	assert_string_equal(take(f), "vmemd: another\n");
 }
@@ -168,7 +168,7 @@ int main(void)
 		T(a_message_is_a_line),
 		T(only_the_journals_own_stream_has_priorities),
 		T(a_label_comes_first),
-		T(who_does_not_read_is_not_waited_for),
+		T(logging_never_blocks),
 	};
 
 	log_init(LOG_LEVEL_WARNING);

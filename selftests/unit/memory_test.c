@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* The memory behind a region: which is taken, given back, allocated. */
+/* The memory of a region: which files are accepted, discarding, allocation. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/memfd.h>
@@ -96,7 +96,7 @@ static void a_block_is_whole_pages(void **state)
 	assert_int_equal(memory.page_size, 4096);
 	close(fd);
 
-	/* Such a file can be made where there are no such pages. */
+	/* Such a file can be created on a host without huge pages. */
 	fd = new_memfd(MFD_HUGETLB | MFD_HUGE_2MB, SIZE);
 	assert_refused(fd, MIB, -EINVAL, "pages of 2 MiB");
 	memory = taken(fd, 4 * MIB);
@@ -105,7 +105,7 @@ static void a_block_is_whole_pages(void **state)
 	close(fd);
 }
 
-/* On disk, where the build is; what there is of file systems varies. */
+/* On the disk of the build folder; the file system varies. */
 static void a_file_is_memory_too(void **state)
 {
 	char path[] = "memory_test.XXXXXX";
@@ -126,7 +126,10 @@ static void a_file_is_memory_too(void **state)
 	close(fd);
 }
 
-/* ramfs has no fallocate(2). Exit status of a child: 255 not to be done here. */
+/*
+ * ramfs has no fallocate(2). Exit status of a child; 255: the test cannot run
+ * here.
+ */
 static int file_on_ramfs(void)
 {
 	struct error err;
@@ -161,7 +164,7 @@ static void a_file_system_without_holes_is_refused(void **state)
 	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
-static void what_is_punched_is_given_back_and_reads_zero(void **state)
+static void punched_memory_is_freed_and_reads_zero(void **state)
 {
 	struct error err;
 	struct memory memory;
@@ -185,7 +188,7 @@ static void what_is_punched_is_given_back_and_reads_zero(void **state)
 	close(fd);
 }
 
-static void what_is_allocated_is_there_and_keeps_contents(void **state)
+static void allocated_memory_is_present_and_keeps_contents(void **state)
 {
 	struct error err;
 	struct memory memory;
@@ -219,7 +222,7 @@ static long free_huge_pages(void)
 	return strtol(line, NULL, 10);
 }
 
-static void a_host_without_pages_says_so(void **state)
+static void missing_huge_pages_are_reported(void **state)
 {
 	struct error err = {0};
 	struct memory memory;
@@ -235,7 +238,7 @@ static void a_host_without_pages_says_so(void **state)
 	close(fd);
 }
 
-static void where_memory_is_is_told(void **state)
+static void resident_memory_is_found(void **state)
 {
 	int fd = new_memfd(0, SIZE);
 	struct memory memory = taken(fd, 4096);
@@ -246,16 +249,16 @@ static void where_memory_is_is_told(void **state)
 	assert_int_equal(memory_next_data(&memory, 0, SIZE), 3 * 4096);
 	assert_int_equal(memory_next_data(&memory, 3 * 4096, SIZE), 3 * 4096);
 	assert_int_equal(memory_next_data(&memory, 4 * 4096, SIZE), SIZE);
-	/* What is behind the region is not of it. */
+	/* Data behind the region does not count. */
 	assert_int_equal(memory_next_data(&memory, 0, 2 * 4096), 2 * 4096);
-	/* Others read and write at the same position. */
+	/* Other users of the file share its position. */
 	assert_int_equal(lseek(fd, 0, SEEK_CUR), 0);
 	memory.kind = MEMORY_HUGETLB;
 	assert_int_equal(memory_next_data(&memory, 4096, SIZE), 4096);
 	close(fd);
 }
 
-/* What was opened at the start is of cgroups that it is in no more. */
+/* The process has moved to other cgroups since it opened the files. */
 static void a_process_that_was_moved_allocates_nothing(void **state)
 {
 	static const char before[] = "0::/\n", after[] = "0::/../other\n";
@@ -281,7 +284,7 @@ static void what_kvm_can_map(void **state)
 	(void)state;
 	assert_int_equal(memory_map_wanted(&memory), GIB);
 	assert_int_equal(memory_map_size(&memory, 4 * GIB, 7 * GIB, GIB), GIB);
-	/* Both off by the same is as good as none. */
+	/* Equal misalignment of both addresses is harmless. */
 	assert_int_equal(memory_map_size(&memory, 4 * GIB + 2 * MIB,
 					 7 * GIB + 2 * MIB, GIB),
 			 GIB);
@@ -312,10 +315,11 @@ int main(void)
 		cmocka_unit_test(a_block_is_whole_pages),
 		cmocka_unit_test(a_file_is_memory_too),
 		cmocka_unit_test(a_file_system_without_holes_is_refused),
-		cmocka_unit_test(what_is_punched_is_given_back_and_reads_zero),
-		cmocka_unit_test(what_is_allocated_is_there_and_keeps_contents),
-		cmocka_unit_test(a_host_without_pages_says_so),
-		cmocka_unit_test(where_memory_is_is_told),
+		cmocka_unit_test(punched_memory_is_freed_and_reads_zero),
+		cmocka_unit_test(
+			allocated_memory_is_present_and_keeps_contents),
+		cmocka_unit_test(missing_huge_pages_are_reported),
+		cmocka_unit_test(resident_memory_is_found),
 		cmocka_unit_test(a_process_that_was_moved_allocates_nothing),
 		cmocka_unit_test(what_kvm_can_map),
 	};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* What a service manager is told. */
+/* Notifications to a service manager. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -14,10 +14,10 @@
 #include "notify.h"
 #include "unit.h"
 
-/* Room for a name of this process's own. */
+/* Longest abstract socket name of this process. */
 #define NAME_MAX_SIZE 64
 
-/* A manager's socket, in the environment as well. Return: it. */
+/* Open a manager's socket and set it in the environment. Return: the socket. */
 static int new_manager(void)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -57,7 +57,7 @@ static void messages_arrive(void **state)
 	notify_send(&notify, "STATUS=%d of %d", 1, 2);
 	assert_told(fd, "READY=1");
 	assert_told(fd, "STATUS=1 of 2");
-	/* More than it reads, and one that has left. */
+	/* More messages than the manager reads, and a manager that has left. */
 	for (int i = 0; i < 10000; i++)
 		notify_send(&notify, "STATUS=%d", i);
 	close(fd);
@@ -85,7 +85,7 @@ static void a_descriptor_is_left_with_the_manager(void **state)
 	text[length] = '\0';
 	assert_string_equal(text, "FDSTORE=1\nFDPOLL=0\nFDNAME=region");
 	assert_int_equal(nr_fds, 1);
-	/* The same file, and it stays ours as well. */
+	/* The received descriptor is the same file; the original stays open. */
 	assert_int_equal(read(got[0], &value, sizeof(value)), sizeof(value));
 	assert_int_equal(value, 7);
 	close(got[0]);
@@ -96,7 +96,7 @@ static void a_descriptor_is_left_with_the_manager(void **state)
 	close(fd);
 }
 
-static void nobody_wants_to_know(void **state)
+static void without_a_manager_nothing_is_sent(void **state)
 {
 	struct notify notify;
 
@@ -112,7 +112,7 @@ static void nobody_wants_to_know(void **state)
 	assert_int_equal(notify_open(&notify, NULL), -ECONNREFUSED);
 }
 
-static void the_watchdog_is_told(void **state)
+static void the_watchdog_is_notified(void **state)
 {
 	struct notify notify;
 	uint64_t now, next;
@@ -129,7 +129,10 @@ static void the_watchdog_is_told(void **state)
 	for (int i = 0; i < 3; i++) {
 		assert_true(sd_event_run(event, UINT64_MAX) > 0);
 		assert_told(fd, "WATCHDOG=1");
-		/* And not at once again, by a loop that never waits. */
+		/*
+		 * The next one is not sent immediately, even if the loop never
+		 * waits.
+		 */
 		assert_int_equal(sd_event_now(event, CLOCK_MONOTONIC, &now), 0);
 		assert_int_equal(
 			sd_event_source_get_time(notify.watchdog_source, &next),
@@ -154,7 +157,7 @@ static unsigned int take_all(int fd, char last[NOTIFY_TEXT_MAX])
 	return nr;
 }
 
-/* However often it changes; but what it is at last is told. */
+/* Status messages are rate-limited; the last status is always sent. */
 static void the_status_is_sent_when_it_has_changed(void **state)
 {
 	char last[NOTIFY_TEXT_MAX] = "";
@@ -171,13 +174,13 @@ static void the_status_is_sent_when_it_has_changed(void **state)
 		assert_true(sd_event_run(event, 0) >= 0);
 		nr += take_all(fd, last);
 	}
-	/* The first, and one more for each second that this has taken. */
+	/* The first message, and one for each second that this has taken. */
 	assert_in_range(nr, 1, 100);
 	while (strcmp(last, "STATUS=999 plugged")) {
 		assert_true(sd_event_run(event, UINT64_MAX) > 0);
 		assert_true(take_all(fd, last) <= 1);
 	}
-	/* The same again is no news, however much later. */
+	/* An unchanged status is not sent again. */
 	assert_true(sd_event_run(event, UINT64_MAX) > 0);
 	for (int i = 0; i < 1000; i++)
 		notify_status(&notify, "999 plugged");
@@ -190,8 +193,8 @@ static void the_status_is_sent_when_it_has_changed(void **state)
 	close(fd);
 }
 
-/* What a manager has no room for comes when it has. */
-static void a_status_that_is_not_taken_is_sent_later(void **state)
+/* A message that does not fit into the manager's socket is sent later. */
+static void a_status_that_does_not_fit_is_sent_later(void **state)
 {
 	char last[NOTIFY_TEXT_MAX] = "";
 	struct notify notify;
@@ -220,10 +223,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(messages_arrive),
 		cmocka_unit_test(a_descriptor_is_left_with_the_manager),
-		cmocka_unit_test(nobody_wants_to_know),
-		cmocka_unit_test(the_watchdog_is_told),
+		cmocka_unit_test(without_a_manager_nothing_is_sent),
+		cmocka_unit_test(the_watchdog_is_notified),
 		cmocka_unit_test(the_status_is_sent_when_it_has_changed),
-		cmocka_unit_test(a_status_that_is_not_taken_is_sent_later),
+		cmocka_unit_test(a_status_that_does_not_fit_is_sent_later),
 	};
 
 	log_init(LOG_LEVEL_ERR);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The command line of vmemd, and the descriptors that come with it: which
- * device each belongs to.
+ * The command line of vmemd, and the assignment of passed descriptors to
+ * devices.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +16,7 @@
 #include "passed_fds.h"
 #include "unit.h"
 
-/* As the socket activation protocol has it: the first descriptor passed. */
+/* The first passed descriptor of the socket activation protocol. */
 #define FIRST_FD 3
 
 #define MAX_ARGS (2 * VMEM_MAX_DEVICES + 4)
@@ -28,7 +28,7 @@ static int parse(struct options *options, const char *const *args)
 
 	for (; args[argc - 1]; argc++)
 		argv[argc] = (char *)args[argc - 1];
-	/* getopt(3) begins anew. */
+	/* Reset getopt(3). */
 	optind = 0;
 	return options_parse(options, argc, argv);
 }
@@ -53,12 +53,12 @@ static void without_a_device_there_is_one(void **state)
 	assert_int_equal(options.nr_devices, 1);
 }
 
-static void options_are_of_the_device_before_them(void **state)
+static void options_belong_to_the_device_before_them(void **state)
 {
 	struct options options;
 
 	(void)state;
-	/* Those of the daemon may stand anywhere. */
+	/* Options of the daemon may stand anywhere. */
 	assert_int_equal(PARSE(&options, "--node", "0", "--device", "b",
 			       "--node", "1", "--control", "c", "--device", "c",
 			       "--vhost-user", "v"),
@@ -108,7 +108,7 @@ static void memslots_are_a_number_or_auto(void **state)
 				 -EINVAL);
 }
 
-static void the_vmm_s_memory_has_its_own_options(void **state)
+static void vmm_memory_has_its_own_options(void **state)
 {
 	static const char *const bad[][2] = {
 		{"--memslots", "8"},	  {"--restore", "f"},
@@ -183,8 +183,8 @@ static void there_may_be_16_devices(void **state)
 }
 
 /*
- * In a child that was handed a descriptor for each of the names: what
- * passed_fds_take() says, and whether each is where @places says.
+ * In a child with one descriptor per name: the result of passed_fds_take(), and
+ * whether the last descriptor is at @offset_of_last.
  */
 static int take(const struct options *options, const char *names,
 		size_t offset_of_last)
@@ -222,7 +222,7 @@ static int take(const struct options *options, const char *names,
 
 #define PLACE(member) offsetof(struct passed_fds, member)
 
-static void descriptors_are_of_the_device_they_name(void **state)
+static void descriptors_belong_to_the_device_they_name(void **state)
 {
 	struct options options;
 
@@ -241,11 +241,11 @@ static void descriptors_are_of_the_device_they_name(void **state)
 			 0);
 	assert_int_equal(
 		take(&options, "vhost-user", PLACE(devices[0].vhost_user)), 0);
-	/* Of no use, and closed. */
+	/* Unused descriptors are closed. */
 	assert_int_equal(take(&options, "control:region-c", PLACE(control)),
 			 101);
 	assert_int_equal(take(&options, "region-c:control", PLACE(control)), 0);
-	/* Halves of pairs, and two of one kind. */
+	/* Incomplete pairs, and two descriptors of one kind. */
 	assert_int_equal(take(&options, "region:memory-b", PLACE(control)),
 			 EINVAL);
 	assert_int_equal(
@@ -253,7 +253,7 @@ static void descriptors_are_of_the_device_they_name(void **state)
 		EINVAL);
 }
 
-static void the_first_device_s_may_go_without_its_name(void **state)
+static void names_of_the_first_device_are_optional(void **state)
 {
 	struct options options;
 
@@ -270,14 +270,14 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(without_a_device_there_is_one),
-		cmocka_unit_test(options_are_of_the_device_before_them),
+		cmocka_unit_test(options_belong_to_the_device_before_them),
 		cmocka_unit_test(the_first_may_have_a_name),
 		cmocka_unit_test(memslots_are_a_number_or_auto),
-		cmocka_unit_test(the_vmm_s_memory_has_its_own_options),
+		cmocka_unit_test(vmm_memory_has_its_own_options),
 		cmocka_unit_test(bad_names_are_refused),
 		cmocka_unit_test(there_may_be_16_devices),
-		cmocka_unit_test(descriptors_are_of_the_device_they_name),
-		cmocka_unit_test(the_first_device_s_may_go_without_its_name),
+		cmocka_unit_test(descriptors_belong_to_the_device_they_name),
+		cmocka_unit_test(names_of_the_first_device_are_optional),
 	};
 
 	log_init(LOG_LEVEL_ERR);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What a region makes of the kernel's answers: those that come late, that refuse,
- * that are lost, that cross with others. The module is the fuzzers' one, which
- * answers when it is told to; the real one is in region_kernel_test.c.
+ * How a region handles the kernel's answers: late answers, refusals, lost
+ * answers, and answers in another order. The module is the fuzzers' model,
+ * which answers on command; region_kernel_test.c uses the real module.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -18,13 +18,13 @@
 #define BLOCK FUZZ_MODULE_BLOCK
 #define GPA   FUZZ_MODULE_GPA
 
-/* The module's errors, by their numbers there. */
+/* The module's errors, by the numbers of the model. */
 #define NO_MEMORY 1
 
 /**
- * struct result - of what was asked for
- * @nr: how often it was told
- * @last: what was told last
+ * struct result - results of a kind of request
+ * @nr: number of results reported
+ * @last: the last result
  */
 struct result {
 	unsigned int nr;
@@ -40,7 +40,7 @@ struct fixture {
 	struct result log;
 };
 
-/* A property that the module has vmemd keep. */
+/* Called if vmemd violates an invariant that the module checks. */
 void fuzz_broken(const char *file, int line, const char *condition)
 {
 	print_error("%s:%d: %s\n", file, line, condition);
@@ -145,7 +145,7 @@ static void assert_told(const struct result *result, unsigned int nr, int ret)
 		assert_int_equal(result->last, ret);
 }
 
-static void an_answer_that_comes_at_once_is_the_result(void **state)
+static void an_immediate_answer_is_the_result(void **state)
 {
 	struct fixture *f = *state;
 
@@ -157,7 +157,7 @@ static void an_answer_that_comes_at_once_is_the_result(void **state)
 	assert_told(&f->done, 0, 0);
 }
 
-static void an_answer_that_comes_late_is_told(void **state)
+static void a_late_answer_is_reported(void **state)
 {
 	struct fixture *f = *state;
 	struct backing *backing = &f->region.backing;
@@ -176,13 +176,13 @@ static void an_answer_that_comes_late_is_told(void **state)
 	assert_told(&f->done, 2, 0);
 	assert_int_equal(backing->plugged.set, 1);
 	assert_int_equal(backing->owed.set, 1);
-	/* Nobody else has a part in it. */
+	/* Other requests get no result. */
 	assert_told(&f->size, 0, 0);
 	assert_told(&f->log, 0, 0);
 	assert_false(f->region.recheck);
 }
 
-static void nobody_may_wait_for_it(void **state)
+static void an_answer_may_have_no_receiver(void **state)
 {
 	struct fixture *f = *state;
 
@@ -193,7 +193,7 @@ static void nobody_may_wait_for_it(void **state)
 	assert_int_equal(f->region.backing.plugged.set, 2);
 }
 
-static void a_refusal_that_comes_late_changes_nothing(void **state)
+static void a_late_refusal_changes_nothing(void **state)
 {
 	struct fixture *f = *state;
 	struct backing *backing = &f->region.backing;
@@ -209,7 +209,7 @@ static void a_refusal_that_comes_late_changes_nothing(void **state)
 	assert_told(&f->size, 0, 0);
 }
 
-static void a_size_is_no_answer_to_a_plug(void **state)
+static void the_answer_to_a_size_is_not_taken_for_a_plugs(void **state)
 {
 	struct fixture *f = *state;
 	struct vmem_nl_error err;
@@ -223,7 +223,7 @@ static void a_size_is_no_answer_to_a_plug(void **state)
 	assert_told(&f->size, 1, 0);
 	assert_told(&f->done, 0, 0);
 	assert_int_equal(f->region.state.requested_size, 4 * BLOCK);
-	/* Both on their way. */
+	/* Both requests are pending. */
 	assert_int_equal(plug(f, 0, 2), -EINPROGRESS);
 	assert_int_equal(kernel_set_requested(&f->region, 2 * BLOCK, &err),
 			 -EINPROGRESS);
@@ -232,7 +232,7 @@ static void a_size_is_no_answer_to_a_plug(void **state)
 	assert_told(&f->done, 1, 0);
 	assert_int_equal(f->region.backing.plugged.set, 2);
 	assert_int_equal(f->region.state.requested_size, 2 * BLOCK);
-	/* And one that is refused. */
+	/* A request that is refused. */
 	fuzz_module_set(FUZZ_MODULE_LATER | NO_MEMORY);
 	assert_int_equal(kernel_set_requested(&f->region, BLOCK, &err),
 			 -EINPROGRESS);
@@ -254,11 +254,11 @@ static void the_last_of_several_sizes_counts(void **state)
 			-EINPROGRESS);
 	assert_int_equal(kernel_set_dirty_log(&f->region, true, &err),
 			 -EINPROGRESS);
-	/* The first one, which a later one has replaced. */
+	/* The answer to the first request, which a later one has replaced. */
 	finish(f);
 	assert_told(&f->size, 0, 0);
 	assert_told(&f->log, 0, 0);
-	/* The two kinds take turns. */
+	/* The two kinds of requests alternate. */
 	finish(f);
 	assert_told(&f->size, 0, 0);
 	assert_told(&f->log, 1, 0);
@@ -270,7 +270,7 @@ static void the_last_of_several_sizes_counts(void **state)
 	assert_false(fuzz_module_finish());
 }
 
-static void an_answer_that_was_lost_is_asked_for_again(void **state)
+static void a_lost_answer_is_requested_again(void **state)
 {
 	struct fixture *f = *state;
 
@@ -280,7 +280,7 @@ static void an_answer_that_was_lost_is_asked_for_again(void **state)
 	assert_told(&f->done, 0, 0);
 	assert_true(fuzz_module_plugged(0));
 	assert_int_equal(f->region.blocks.asked, 2);
-	/* It was carried out once, and is answered now. */
+	/* The request was carried out once, and the answer arrives now. */
 	finish(f);
 	assert_told(&f->done, 1, 0);
 	assert_int_equal(f->region.backing.plugged.set, 2);
@@ -291,8 +291,8 @@ static void an_answer_that_was_lost_is_asked_for_again(void **state)
 	assert_told(&f->done, 2, 0);
 }
 
-/* They have plugged meanwhile what the guest asks for. */
-static void a_change_that_others_have_made_is_judged_again(void **state)
+/* Others have plugged the blocks that the guest requests. */
+static void a_change_by_others_is_checked_again(void **state)
 {
 	struct fixture *f = *state;
 
@@ -302,20 +302,20 @@ static void a_change_that_others_have_made_is_judged_again(void **state)
 	finish(f);
 	assert_told(&f->done, 1, -EAGAIN);
 	assert_int_equal(f->region.backing.plugged.set, 4);
-	/* It was no change of theirs: something else is in the way. */
+	/* Others have changed nothing: the refusal has another reason. */
 	fuzz_module_set(FUZZ_MODULE_LATER | 7);
 	assert_int_equal(plug(f, 8, 1), -EINPROGRESS);
 	finish(f);
 	assert_told(&f->done, 2, -EBUSY);
 }
 
-static void a_change_of_before_is_repeated_once(void **state)
+static void an_earlier_change_is_repeated_once(void **state)
 {
 	struct fixture *f = *state;
 	struct backing *backing = &f->region.backing;
 
 	assert_int_equal(plug(f, 0, 2), 0);
-	/* The guest was answered. */
+	/* The guest has the answer already. */
 	assert_int_equal(backing_repeat(backing, true, GPA, 2 * BLOCK),
 			 -EINVAL);
 	backing_answer_lost(backing);
@@ -334,15 +334,15 @@ static void a_change_of_before_is_repeated_once(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(an_answer_that_comes_at_once_is_the_result),
-		CASE(an_answer_that_comes_late_is_told),
-		CASE(nobody_may_wait_for_it),
-		CASE(a_refusal_that_comes_late_changes_nothing),
-		CASE(a_size_is_no_answer_to_a_plug),
+		CASE(an_immediate_answer_is_the_result),
+		CASE(a_late_answer_is_reported),
+		CASE(an_answer_may_have_no_receiver),
+		CASE(a_late_refusal_changes_nothing),
+		CASE(the_answer_to_a_size_is_not_taken_for_a_plugs),
 		CASE(the_last_of_several_sizes_counts),
-		CASE(an_answer_that_was_lost_is_asked_for_again),
-		CASE(a_change_that_others_have_made_is_judged_again),
-		CASE(a_change_of_before_is_repeated_once),
+		CASE(a_lost_answer_is_requested_again),
+		CASE(a_change_by_others_is_checked_again),
+		CASE(an_earlier_change_is_repeated_once),
 	};
 
 	return unit_run(tests, NULL, NULL);

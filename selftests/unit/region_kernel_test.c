@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The region as a backing, with the real module: this program is the VMM of a
- * VM without vCPUs, and the daemon's backing/kernel.c and device/virtio_mem.c
- * work on its region. It runs where /dev/kvm and /dev/kvm-vmem are, in the
+ * The region as a backing, with the real module. This program is the VMM of a
+ * VM without vCPUs; the daemon's backing/kernel.c and device/virtio_mem.c
+ * manage its region. It needs /dev/kvm and /dev/kvm-vmem, and runs in the
  * testbed.
  */
 #include <endian.h>
@@ -38,13 +38,14 @@
 #define REGION_SIZE (256 * MIB)
 #define FIRST_SLOT  8
 
-/* How long the kernel may take to let a VM go, and to answer: bounds only. */
+/* Bounds on the end of a VM and on an answer of the kernel. */
 #define GONE_TIMEOUT_MS	  20000
 #define ANSWER_TIMEOUT_MS 20000
 
 /**
  * struct fixture - a VM with a region, and the daemon's view of it
- * @fd, @memory_fd: the VMM's own copies of the descriptors
+ * @fd: the VMM's descriptor of the region
+ * @memory_fd: the VMM's descriptor of its memory
  */
 struct fixture {
 	int vm_fd;
@@ -63,13 +64,13 @@ struct fixture {
 };
 
 /*
- * How many answers of the kernel's are to be lost, as one is that there is no
- * memory for. Counted by recvmsg() below, which the netlink client calls.
+ * Number of answers to lose, as the kernel does if it has no memory for one.
+ * recvmsg() below, which the netlink client calls, counts them.
  */
 static unsigned int answers_to_lose;
-/* What happens meanwhile. */
+/* Called when an answer is lost. */
 static void (*when_lost)(void);
-/* How many are to come later than anybody waits for them. */
+/* Number of answers to delay beyond the caller's wait. */
 static unsigned int answers_to_delay;
 
 ssize_t recvmsg(int fd, struct msghdr *mh, int flags)
@@ -84,8 +85,8 @@ ssize_t recvmsg(int fd, struct msghdr *mh, int flags)
 		return -1;
 	}
 	/*
-	 * The region waits for an answer for a moment only. On a busy machine
-	 * the kernel takes longer; a late answer is answers_to_delay's case.
+	 * The region waits for an answer only briefly, and the kernel of a busy
+	 * machine may take longer. Late answers are tested by answers_to_delay.
 	 */
 	if (!(flags & MSG_DONTWAIT))
 		poll(&pfd, 1, ANSWER_TIMEOUT_MS);
@@ -102,7 +103,7 @@ ssize_t recvmsg(int fd, struct msghdr *mh, int flags)
 	return got;
 }
 
-/* Turn the loop until the kernel has answered. */
+/* Run the event loop until the kernel has answered. */
 static int wait_done(struct fixture *f)
 {
 	while (!f->done)
@@ -163,7 +164,7 @@ static void create_vm(struct fixture *f)
 	close(dev);
 }
 
-/* The test itself, and no device, works on the region. */
+/* The test uses the region directly, without a device. */
 static void take_over(struct fixture *f)
 {
 	f->region.backing.done = on_done;
@@ -215,14 +216,17 @@ static int tear_down(void **state)
 	return 0;
 }
 
-/* The daemon is killed and started again: its memory is gone, fds are not. */
+/*
+ * The daemon is killed and started again: it loses its memory but keeps its
+ * descriptors.
+ */
 static void restart(struct fixture *f)
 {
 	kernel_detach(&f->region);
 	assert_int_equal(attach(f), 0);
 }
 
-/* The answer comes at once, unless it is one of answers_to_delay. */
+/* The answer is immediate unless delayed by answers_to_delay. */
 static int plug_in(struct fixture *f, struct region *region, unsigned int first,
 		   unsigned int nr)
 {
@@ -275,7 +279,7 @@ static bool repeated(struct fixture *f, bool plugging, unsigned int first,
 	return !ret;
 }
 
-/* Somebody else who holds the descriptor. */
+/* Another holder of the descriptor plugs blocks. */
 static void plug_by_other(struct fixture *f, unsigned int first,
 			  unsigned int nr, uint64_t request_id)
 {
@@ -292,7 +296,7 @@ static int add_to_blocks(const struct vmem_nl_range *run, void *arg)
 	return 0;
 }
 
-/* What the daemon believes is what the kernel says. */
+/* The daemon's mirror agrees with the kernel. */
 static void assert_mirror(struct fixture *f)
 {
 	const struct blocks *mirror = &f->region.backing.plugged;
@@ -323,7 +327,7 @@ static bool others_changed(struct fixture *f)
 	struct pollfd pfd = {.fd = f->region.fd, .events = POLLIN};
 	bool others;
 
-	/* Ours may have been read already. */
+	/* The event of an own change may have been read already. */
 	if (!poll(&pfd, 1, 0))
 		return false;
 	assert_int_equal(kernel_read_changes(&f->region, &others), 0);
@@ -367,7 +371,7 @@ static void memory_that_does_not_fit_is_refused(void **state)
 	assert_int_equal(
 		kernel_attach(&region, f->event, &f->nl, f->fd, -1, &f->err),
 		-EBADF);
-	/* No region. */
+	/* Descriptors that are no region. */
 	assert_int_equal(kernel_attach(&region, f->event, &f->nl, null,
 				       f->memory_fd, &f->err),
 			 -EBADF);
@@ -432,8 +436,8 @@ static void a_restart_loses_nothing(void **state)
 	assert_mirror(f);
 }
 
-/* A driver may have seen a usable region that has to be kept. */
-static void a_region_that_was_asked_for_once_is_used(void **state)
+/* A driver may have seen the usable region, which must not shrink then. */
+static void a_region_once_requested_counts_as_used(void **state)
 {
 	struct fixture *f = *state;
 
@@ -451,7 +455,7 @@ static void only_the_last_request_is_repeated(void **state)
 
 	assert_int_equal(plug(f, 0, 4), 0);
 	assert_int_equal(plug(f, 8, 4), 0);
-	/* No restart, no repetition. */
+	/* Requests are repeated only after a restart. */
 	assert_false(repeated(f, true, 8, 4));
 	restart(f);
 	assert_true(repeated(f, true, 8, 4));
@@ -466,13 +470,13 @@ static void only_the_last_request_is_repeated(void **state)
 	restart(f);
 	assert_true(repeated(f, false, 0, 4));
 	restart(f);
-	/* Another change closes it. */
+	/* Another change ends the possibility of a repetition. */
 	assert_int_equal(plug(f, 0, 1), 0);
 	assert_false(repeated(f, false, 0, 4));
 	assert_mirror(f);
 }
 
-static void own_changes_are_told_from_others(void **state)
+static void own_changes_are_distinguished_from_others(void **state)
 {
 	struct fixture *f = *state;
 
@@ -489,7 +493,7 @@ static void own_changes_are_told_from_others(void **state)
 	assert_false(f->region.recheck);
 	assert_int_equal(f->news, 1);
 	assert_mirror(f);
-	/* Mixed with one of ours. */
+	/* Mixed with an own change. */
 	plug_by_other(f, 50, 2, 0);
 	assert_int_equal(plug(f, 60, 1), 0);
 	assert_false(f->region.recheck);
@@ -513,10 +517,10 @@ static void own_changes_are_told_from_others(void **state)
 }
 
 /*
- * Nobody waits for a late answer, and none reads the descriptor's event with it:
- * the news of others comes with that event.
+ * The descriptor's event is not read with a late answer, so changes by others
+ * are reported by that event.
  */
-static void others_are_told_from_a_late_answer(void **state)
+static void changes_by_others_are_not_hidden_by_a_late_answer(void **state)
 {
 	struct fixture *f = *state;
 
@@ -531,7 +535,7 @@ static void others_are_told_from_a_late_answer(void **state)
 	assert_int_equal(f->news, 1);
 	assert_mirror(f);
 
-	/* Without others it is no news. */
+	/* Without changes by others, nothing is reported. */
 	answers_to_delay = 1;
 	assert_int_equal(plug(f, 70, 1), 0);
 	assert_int_equal(answers_to_delay, 0);
@@ -550,7 +554,7 @@ static void a_stale_view_is_found_and_renewed(void **state)
 	assert_mirror(f);
 	assert_int_equal(plug(f, 0, 4), 0);
 	assert_mirror(f);
-	/* The id we would use next is taken by another request. */
+	/* Another request takes the id that would be used next. */
 	plug_by_other(f, 20, 1, f->region.state.request_id + 1);
 	assert_int_equal(unplug(f, 0, 1), -EAGAIN);
 	assert_mirror(f);
@@ -558,7 +562,7 @@ static void a_stale_view_is_found_and_renewed(void **state)
 	assert_mirror(f);
 }
 
-/* The daemon before us had asked, and the kernel carries it out only now. */
+/* The earlier daemon's request is carried out only now. */
 static void a_request_in_flight_over_a_restart_is_found(void **state)
 {
 	struct fixture *f = *state;
@@ -573,13 +577,13 @@ static void a_request_in_flight_over_a_restart_is_found(void **state)
 	plug_by_other(f, 16, 4, f->region.state.request_id + 1);
 	kernel_recheck(&f->region);
 	assert_true(repeated(f, true, 16, 4));
-	/* Before the news of it: what is asked for is the same request. */
+	/* The same request is made again before its event was read. */
 	restart(f);
 	plug_by_other(f, 24, 4, f->region.state.request_id + 1);
 	assert_int_equal(plug(f, 24, 4), 0);
 	kernel_recheck(&f->region);
 	assert_mirror(f);
-	/* A connection that ended does the same. */
+	/* The end of a connection has the same effect. */
 	assert_int_equal(plug(f, 32, 4), 0);
 	assert_false(repeated(f, true, 32, 4));
 	backing_answer_lost(&f->region.backing);
@@ -594,7 +598,7 @@ static void plug_when_lost(void)
 		      of_when_lost->region.blocks.change.request_id + 1);
 }
 
-static void lost_answers_are_asked_for_again(void **state)
+static void lost_answers_are_requested_again(void **state)
 {
 	struct fixture *f = *state;
 
@@ -608,7 +612,7 @@ static void lost_answers_are_asked_for_again(void **state)
 	answers_to_lose = 1;
 	assert_int_equal(unplug_all(f), 0);
 	assert_mirror(f);
-	/* A refusal is lost just as well. */
+	/* A refusal may be lost too. */
 	plug_by_other(f, 4, 1, 0);
 	answers_to_lose = 1;
 	assert_int_equal(plug(f, 4, 2), -EAGAIN);
@@ -616,7 +620,7 @@ static void lost_answers_are_asked_for_again(void **state)
 	answers_to_lose = 1;
 	assert_int_equal(set_requested(f, 32 * MIB), 0);
 	assert_int_equal(f->region.state.requested_size, 32 * MIB);
-	/* By then the kernel remembers somebody else's request. */
+	/* The kernel remembers a later request of another holder by then. */
 	of_when_lost = f;
 	when_lost = plug_when_lost;
 	answers_to_lose = 1;
@@ -627,11 +631,14 @@ static void lost_answers_are_asked_for_again(void **state)
 	assert_int_equal(blocks_count(&f->region.backing.plugged, 100, 1), 1);
 }
 
-/* Sequence numbers begin with the time, and go up by one each request. */
+/* Sequence numbers start at the time and increase by one per request. */
 #define FORGED_BEFORE 400
 #define FORGED	      800
 
-/* Errors, as the kernel's but for who sends them. Takes CAP_NET_ADMIN. */
+/*
+ * Send errors that look like the kernel's but come from another sender. Needs
+ * CAP_NET_ADMIN.
+ */
 static void forge_answers(const struct vmem_nl *nl)
 {
 	struct {
@@ -659,7 +666,7 @@ static void forge_answers(const struct vmem_nl *nl)
 	close(fd);
 }
 
-static void answers_of_others_are_not_believed(void **state)
+static void forged_answers_are_ignored(void **state)
 {
 	struct fixture *f = *state;
 	struct vmem_nl_region state_now;
@@ -675,7 +682,7 @@ static void answers_of_others_are_not_believed(void **state)
 	assert_int_equal(f->region.backing.plugged.set, 1);
 }
 
-static void nobody_waits_for_a_change(void **state)
+static void changes_do_not_block(void **state)
 {
 	struct fixture *f = *state;
 	struct backing *backing = &f->region.backing;
@@ -683,12 +690,14 @@ static void nobody_waits_for_a_change(void **state)
 	answers_to_delay = 1;
 	assert_int_equal(backing_plug(backing, GPA, BLOCK), -EINPROGRESS);
 	assert_int_equal(answers_to_delay, 0);
-	/* There is one at a time; the mirror is as it was until the answer. */
+	/*
+	 * One request at a time; the mirror does not change before the answer.
+	 */
 	assert_int_equal(backing_plug(backing, GPA + BLOCK, BLOCK), -EBUSY);
 	assert_int_equal(backing->plugged.set, 0);
 	assert_int_equal(kernel_set_requested(&f->region, 32 * MIB, &f->err),
 			 -EINPROGRESS);
-	/* In the order they were asked for. */
+	/* In the order of the requests. */
 	assert_int_equal(wait_done(f), 0);
 	assert_int_equal(backing->plugged.set, 1);
 	assert_int_equal(wait_done(f), 0);
@@ -705,7 +714,7 @@ static uint64_t requested_in_kernel(struct fixture *f)
 	return state.requested_size;
 }
 
-/* Settings come faster than the kernel answers. */
+/* Settings change faster than the kernel answers. */
 static void the_last_setting_wins(void **state)
 {
 	struct fixture *f = *state;
@@ -718,20 +727,20 @@ static void the_last_setting_wins(void **state)
 			 -EINPROGRESS);
 	assert_int_equal(kernel_set_dirty_log(&f->region, true, &f->err),
 			 -EINPROGRESS);
-	/* One report for each setting, of its last value. */
+	/* One result per setting, for its last value. */
 	assert_int_equal(wait_done(f), 0);
 	assert_int_equal(wait_done(f), 0);
 	assert_false(f->region.size.out);
 	assert_int_equal(f->region.state.requested_size, 64 * MIB);
 	assert_int_equal(requested_in_kernel(f), 64 * MIB);
 	assert_true(f->region.state.dirty_log);
-	/* The first size, the last size, and dirty logging. */
+	/* Changes: the first size, the last size, and dirty logging. */
 	assert_int_equal(f->region.changes, 3);
 	assert_mirror(f);
 }
 
-/* What the kernel refuses does not keep a later value from being set. */
-static void a_setting_that_fails_holds_up_none(void **state)
+/* A refused value does not prevent a later one. */
+static void a_failed_setting_does_not_block_later_ones(void **state)
 {
 	struct fixture *f = *state;
 
@@ -746,12 +755,12 @@ static void a_setting_that_fails_holds_up_none(void **state)
 	assert_int_equal(kernel_set_requested(&f->region, 1, &f->err),
 			 -EINPROGRESS);
 	assert_int_equal(wait_done(f), -EINVAL);
-	/* The first one was taken, and is known to be. */
+	/* The first value was accepted, and the daemon knows it. */
 	assert_int_equal(f->region.state.requested_size, 32 * MIB);
 	assert_int_equal(requested_in_kernel(f), 32 * MIB);
 }
 
-static void what_others_plugged_is_not_discarded(void **state)
+static void memory_plugged_by_others_is_not_discarded(void **state)
 {
 	struct fixture *f = *state;
 	struct backing *backing = &f->region.backing;
@@ -759,7 +768,7 @@ static void what_others_plugged_is_not_discarded(void **state)
 	assert_int_equal(plug(f, 0, 4), 0);
 	assert_int_equal(unplug(f, 0, 4), 0);
 	assert_int_equal(backing->owed.set, 4);
-	/* Plugged again, with contents, before we know of it. */
+	/* Another holder plugs a block and writes it, unknown to the daemon. */
 	plug_by_other(f, 2, 1, 0);
 	f->memory[2 * BLOCK] = 9;
 	assert_int_equal(backing_discard(backing, GPA, 4 * BLOCK), -EAGAIN);
@@ -816,7 +825,7 @@ static bool take_answer(void *arg, const struct virtio_mem_resp *resp)
 	return true;
 }
 
-/* The whole device, with a daemon that dies between change and answer. */
+/* The whole device, with a daemon that dies between a change and the answer. */
 static void the_device_survives_its_daemon(void **state)
 {
 	struct fixture *f = *state;
@@ -827,7 +836,7 @@ static void the_device_survives_its_daemon(void **state)
 	assert_int_equal(request(f, &dev, VIRTIO_MEM_REQ_PLUG, 0, 16),
 			 VIRTIO_MEM_RESP_ACK);
 	memset(f->memory, 7, 16 * BLOCK);
-	/* Killed after the memslots are gone, before the memory is. */
+	/* Killed after the memslots were deleted, before the discard. */
 	virtio_mem_stop(&dev);
 	take_over(f);
 	assert_int_equal(unplug(f, 8, 8), 0);
@@ -838,7 +847,7 @@ static void the_device_survives_its_daemon(void **state)
 		;
 	assert_int_equal(f->memory[8 * BLOCK], 0);
 	assert_int_equal(f->memory[8 * BLOCK - 1], 7);
-	/* The guest's request is in the queue still, and comes again. */
+	/* The request is still in the queue, and is handled again. */
 	assert_int_equal(request(f, &dev, VIRTIO_MEM_REQ_UNPLUG, 8, 8),
 			 VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(request(f, &dev, VIRTIO_MEM_REQ_UNPLUG, 8, 8),
@@ -899,7 +908,10 @@ static void the_end_of_the_vm_is_seen(void **state)
 		0);
 	backing->done = on_done;
 	backing->arg = f;
-	/* In another process than the VM's: the descriptor is the authority. */
+	/*
+	 * In another process than the VM's: the descriptor alone gives the
+	 * authority.
+	 */
 	answers_to_delay = 1;
 	assert_int_equal(backing_plug(backing, GPA, BLOCK), -EINPROGRESS);
 	assert_int_equal(wait_done(f), 0);
@@ -910,7 +922,7 @@ static void the_end_of_the_vm_is_seen(void **state)
 	pfd.fd = region.fd;
 	assert_int_equal(poll(&pfd, 1, GONE_TIMEOUT_MS), 1);
 	assert_true(pfd.revents & POLLHUP);
-	/* The end is itself a change, which is read before it. */
+	/* The end is a change itself, and is read first. */
 	assert_int_equal(kernel_read_changes(&region, &others), 0);
 	assert_true(others);
 	assert_int_equal(kernel_read_changes(&region, &others), -ENODEV);
@@ -931,18 +943,18 @@ int main(void)
 		T(changes_are_carried_out),
 		T(discarded_memory_is_given_back),
 		T(a_restart_loses_nothing),
-		T(a_region_that_was_asked_for_once_is_used),
+		T(a_region_once_requested_counts_as_used),
 		T(only_the_last_request_is_repeated),
-		T(own_changes_are_told_from_others),
-		T(others_are_told_from_a_late_answer),
+		T(own_changes_are_distinguished_from_others),
+		T(changes_by_others_are_not_hidden_by_a_late_answer),
 		T(a_stale_view_is_found_and_renewed),
 		T(a_request_in_flight_over_a_restart_is_found),
-		T(lost_answers_are_asked_for_again),
-		T(answers_of_others_are_not_believed),
-		T(nobody_waits_for_a_change),
+		T(lost_answers_are_requested_again),
+		T(forged_answers_are_ignored),
+		T(changes_do_not_block),
 		T(the_last_setting_wins),
-		T(a_setting_that_fails_holds_up_none),
-		T(what_others_plugged_is_not_discarded),
+		T(a_failed_setting_does_not_block_later_ones),
+		T(memory_plugged_by_others_is_not_discarded),
 		T(a_memslot_in_the_way_is_busy),
 		T(the_device_survives_its_daemon),
 		T(the_end_of_the_vm_is_seen),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* What a front end has removed, page by page, against a plain list of pages. */
+/* Memory that a front end has removed, compared with a list of pages. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -60,8 +60,8 @@ static void up_to_the_last_address(void **state)
 	removed_memory_clear(&removed);
 }
 
-/* The oldest is forgotten. */
-static void more_than_there_is_room_for(void **state)
+/* The oldest entry is dropped. */
+static void more_ranges_than_there_is_room_for(void **state)
 {
 	struct removed_memory removed = {};
 
@@ -79,7 +79,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(any_order),
 		cmocka_unit_test(up_to_the_last_address),
-		cmocka_unit_test(more_than_there_is_room_for),
+		cmocka_unit_test(more_ranges_than_there_is_room_for),
 	};
 
 	return unit_run(tests, NULL, NULL);

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* What is plugged in one step, and which states are refused. */
+/*
+ * The blocks that a restore plugs in one step, and the states that it refuses.
+ */
 #include <errno.h>
 #include <string.h>
 
@@ -9,7 +11,7 @@
 #define NR	 1024
 #define PER_SLOT 8
 
-/* Blocks that take a memslot, by memslot. */
+/* The memslots that these blocks populate: a hash and their number. */
 static uint64_t slots_of(const struct blocks *blocks, uint64_t *nr)
 {
 	uint64_t hash = 0;
@@ -31,14 +33,14 @@ static void assert_covers(const struct blocks *wanted)
 	bool was = false;
 
 	assert_int_equal(restore_cover(wanted, PER_SLOT, &cover), 0);
-	/* All that is wanted, and not one memslot more. */
+	/* All wanted blocks, without an additional memslot. */
 	for (uint64_t i = 0; i < NR; i++)
 		if (blocks_count(wanted, i, 1))
 			assert_int_equal(blocks_count(&cover, i, 1), 1);
 	assert_int_equal(slots_of(wanted, &nr_wanted),
 			 slots_of(&cover, &nr_cover));
 	assert_int_equal(nr_wanted, nr_cover);
-	/* One run for each group of memslots side by side. */
+	/* One run per group of adjacent memslots. */
 	for (uint64_t slot = 0; slot < NR / PER_SLOT; slot++) {
 		bool is = blocks_count(wanted, slot * PER_SLOT, PER_SLOT);
 
@@ -65,7 +67,7 @@ static void gaps_that_take_no_memslot_are_covered(void **state)
 	assert_covers(&wanted);
 	blocks_set(&wanted, 3, 1);
 	assert_covers(&wanted);
-	/* In the same one, in the next, and one after a gap. */
+	/* Blocks in the same memslot, in the next one, and after a gap. */
 	blocks_set(&wanted, 5, 1);
 	assert_covers(&wanted);
 	blocks_set(&wanted, 15, 1);
@@ -137,7 +139,10 @@ static void another_geometry_is_refused(void **state)
 	assert_unfit(&saved, &region, &dev, "node 3, this one to 4");
 	dev.has_node = false;
 	assert_unfit(&saved, &region, &dev, "it has a --node");
-	/* A driver that was not offered it does not take it. */
+	/*
+	 * A driver that was not offered the node feature does not use it, so
+	 * the device may have a node.
+	 */
 	saved.features = 1ULL << VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE;
 	saved.node = 0;
 	dev.has_node = true;

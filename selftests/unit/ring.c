@@ -37,7 +37,7 @@ static void set_up_vring(struct ring *f, uint16_t size)
 	f->vring.used_uva = RING_UVA + f->layout.used;
 }
 
-/* A driver sets up its queue. */
+/* The driver sets up its queue. */
 void ring_start(struct ring *f, uint16_t size)
 {
 	memset(f->memory, 0, RING_MEMORY);
@@ -70,7 +70,7 @@ void ring_start_large(struct ring *f)
 	ring_start(f, VRING_MAX_SIZE);
 }
 
-/* Another daemon goes on with the queue, and is told only @base. */
+/* Another daemon continues with the queue, and knows only @base. */
 void ring_next_daemon(struct ring *f, uint32_t base)
 {
 	set_up_vring(f, f->driver.size);
@@ -152,7 +152,7 @@ struct driver_chain ring_add_request(struct ring *f)
 	return driver_add(&f->driver, buffers, 2);
 }
 
-/* The driver gets the chain back. */
+/* Assert that the driver gets the chain back. */
 void ring_assert_back(struct ring *f, const struct driver_chain *chain,
 		      uint32_t written)
 {
@@ -164,7 +164,7 @@ void ring_assert_back(struct ring *f, const struct driver_chain *chain,
 	assert_int_equal(size, written);
 }
 
-/* Requests, so that the ring holds what a ring that was used holds. */
+/* Serve requests, so that the ring has the contents of a used ring. */
 void ring_go_on_for(struct ring *f, unsigned int rounds)
 {
 	while (rounds--) {

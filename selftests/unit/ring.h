@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A queue with both its ends, for tests: the daemon's objects, a driver, and
- * the guest's memory between them.
+ * A queue with both ends, for tests: the daemon's objects, a driver, and guest
+ * memory between them.
  */
 #ifndef RING_H
 #define RING_H
@@ -18,7 +18,7 @@
 #define RING_SIZE   16
 #define RING_MEMORY (64 * KIB)
 
-/* Memory of the largest queue, behind the rest. */
+/* Memory of the largest queue, behind the other memory. */
 #define RING_LARGE	  (64 * KIB)
 #define RING_LARGE_MEMORY (2 * MIB)
 #define RING_GPA	  (1 * GIB)
@@ -32,9 +32,9 @@
 /**
  * struct ring - a device, a driver, and memory between them
  * @features: the format
- * @layout: where the parts of the queue are
- * @forbidden: first guest address of what may not be touched
- * @request: that was taken last
+ * @layout: offsets of the queue's parts
+ * @forbidden: first guest address that must not be accessed
+ * @request: the last request taken
  */
 struct ring {
 	uint64_t features;

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Saved states: what is refused and why, and files that are whole. */
+/*
+ * Saved states: invalid states and files are refused, and files are replaced
+ * atomically.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
@@ -23,14 +26,14 @@
 #define GPA   (1024 * GIB)
 #define BLOCK (2 * MIB)
 
-/* Where the file has what, see doc/save-format.md. */
+/* Offsets in the file, see doc/save-format.md. */
 #define VERSION_AT 8
 #define ZERO_AT	   12
 #define PLUGGED_AT 56
 #define NODE_AT	   72
 #define COUNT_AT   80
 
-/* A folder of this test. */
+/* The test's folder. */
 static char folder[] = "/tmp/save_test.XXXXXX";
 
 static struct save_run runs[] = {
@@ -75,7 +78,7 @@ static void assert_refused(const uint8_t *data, size_t size, const char *why)
 		fail_msg("\"%s\" does not say \"%s\"", err.text, why);
 }
 
-/* As a writer that wants it so would have it. */
+/* Recompute the checksum, as a malicious writer would. */
 static void seal(uint8_t *data, size_t size)
 {
 	save_checksum(data, size - SAVE_CHECKSUM_SIZE,
@@ -117,7 +120,7 @@ static void a_state_comes_back(void **state)
 	save_state_free(&back);
 }
 
-static void nothing_plugged_is_a_state(void **state)
+static void a_state_may_have_no_blocks(void **state)
 {
 	struct save_state save = good(), back;
 	struct error err;
@@ -145,7 +148,10 @@ static void a_file_cut_anywhere_is_refused(void **state)
 	(void)state;
 	data = format(&save, &size);
 	for (size_t i = 0; i < size; i++) {
-		/* Of its own, so that a read beyond is seen. */
+		/*
+		 * A separate allocation, so that sanitizers find a read beyond
+		 * it.
+		 */
 		cut = malloc(i + !i);
 		assert_non_null(cut);
 		memcpy(cut, data, i);
@@ -176,7 +182,7 @@ static void a_longer_file_is_refused(void **state)
 	free(data);
 }
 
-/* Whichever byte changes, and also where the length is still right. */
+/* Any byte may change; also with a length that still fits. */
 static void each_changed_byte_is_found(void **state)
 {
 	struct save_state save = good(), back;
@@ -209,7 +215,7 @@ static void other_files_are_refused(void **state)
 	(void)state;
 	assert_refused(elf, sizeof(elf), "not a saved state");
 	data = format(&save, &size);
-	/* One that is longer, or shorter, in its version. */
+	/* Another version may be longer or shorter. */
 	data[VERSION_AT] = SAVE_VERSION + 1;
 	assert_refused(data, size, "of version 2");
 	assert_refused(data, VERSION_AT + 4, "of version 2");
@@ -219,7 +225,7 @@ static void other_files_are_refused(void **state)
 	free(data);
 }
 
-static void numbers_that_contradict_are_refused(void **state)
+static void contradictory_numbers_are_refused(void **state)
 {
 	struct save_state save = good();
 	uint8_t *data;
@@ -227,7 +233,7 @@ static void numbers_that_contradict_are_refused(void **state)
 
 	(void)state;
 	data = format(&save, &size);
-	/* 16 times this many is what there is, if nobody looks at overflow. */
+	/* 16 times this number overflows to the actual size. */
 	data[COUNT_AT + 7] = 0x10;
 	seal(data, size);
 	assert_refused(data, size, "cut off or damaged");
@@ -250,8 +256,8 @@ static void numbers_that_contradict_are_refused(void **state)
 	free(data);
 }
 
-/* Both ways: it is not written, and not taken if somebody else wrote it. */
-static void assert_senseless(const struct save_state *save, const char *why)
+/* Such a state is neither written nor accepted from a file. */
+static void assert_invalid(const struct save_state *save, const char *why)
 {
 	struct save_state ok = good();
 	struct save_run run = {GPA, BLOCK};
@@ -288,45 +294,45 @@ static void assert_senseless(const struct save_state *save, const char *why)
 	free(data);
 }
 
-static void senseless_sizes_are_refused(void **state)
+static void invalid_sizes_are_refused(void **state)
 {
 	struct save_state save;
 
 	(void)state;
 	save = good();
 	save.block_size = 0;
-	assert_senseless(&save, "power of two");
+	assert_invalid(&save, "power of two");
 	save.block_size = 3 * MIB;
-	assert_senseless(&save, "power of two");
+	assert_invalid(&save, "power of two");
 	save.block_size = 2048;
-	assert_senseless(&save, "power of two");
+	assert_invalid(&save, "power of two");
 	save = good();
 	save.gpa += 4096;
-	assert_senseless(&save, "the guest address");
+	assert_invalid(&save, "the guest address");
 	save = good();
 	save.region_size += 4096;
-	assert_senseless(&save, "the region size");
+	assert_invalid(&save, "the region size");
 	save.region_size = 0;
-	assert_senseless(&save, "is empty");
+	assert_invalid(&save, "is empty");
 	save = good();
 	save.gpa = -BLOCK;
-	assert_senseless(&save, "beyond all addresses");
+	assert_invalid(&save, "beyond all addresses");
 	save = good();
 	save.usable_region_size += 1;
-	assert_senseless(&save, "the usable region size");
+	assert_invalid(&save, "the usable region size");
 	save.usable_region_size = save.region_size + BLOCK;
-	assert_senseless(&save, "larger than the region");
+	assert_invalid(&save, "larger than the region");
 	save = good();
 	save.requested_size -= 1;
-	assert_senseless(&save, "the requested size");
+	assert_invalid(&save, "the requested size");
 	save.requested_size = save.usable_region_size + BLOCK;
-	assert_senseless(&save, "more than is usable");
+	assert_invalid(&save, "more than is usable");
 	save = good();
 	save.features &= ~(1ULL << VIRTIO_MEM_F_ACPI_PXM);
-	assert_senseless(&save, "a node, 3");
+	assert_invalid(&save, "a node, 3");
 }
 
-static void senseless_runs_are_refused(void **state)
+static void invalid_runs_are_refused(void **state)
 {
 	struct save_run two[2];
 	struct save_state save = good();
@@ -336,28 +342,28 @@ static void senseless_runs_are_refused(void **state)
 	save.nr_runs = 2;
 	two[0] = (struct save_run){GPA + 4096, BLOCK};
 	two[1] = (struct save_run){GPA + 8 * BLOCK, BLOCK};
-	assert_senseless(&save, "run 0");
+	assert_invalid(&save, "run 0");
 	two[0] = (struct save_run){GPA, BLOCK / 2};
-	assert_senseless(&save, "whole blocks");
+	assert_invalid(&save, "whole blocks");
 	two[0].size = 0;
-	assert_senseless(&save, "whole blocks");
+	assert_invalid(&save, "whole blocks");
 	two[0].size = BLOCK;
 	two[1].size = save.usable_region_size;
-	assert_senseless(&save, "run 1");
-	assert_senseless(&save, "outside of what is usable");
+	assert_invalid(&save, "run 1");
+	assert_invalid(&save, "outside of what is usable");
 	two[1] = (struct save_run){GPA + save.usable_region_size, BLOCK};
-	assert_senseless(&save, "outside of what is usable");
+	assert_invalid(&save, "outside of what is usable");
 	two[1] = (struct save_run){GPA + BLOCK, -BLOCK};
-	assert_senseless(&save, "outside of what is usable");
+	assert_invalid(&save, "outside of what is usable");
 	two[1] = (struct save_run){GPA - BLOCK, BLOCK};
-	assert_senseless(&save, "outside of what is usable");
+	assert_invalid(&save, "outside of what is usable");
 	two[0] = (struct save_run){GPA, 4 * BLOCK};
 	two[1] = (struct save_run){GPA + 3 * BLOCK, BLOCK};
-	assert_senseless(&save, "overlaps");
+	assert_invalid(&save, "overlaps");
 	two[1] = (struct save_run){GPA + 4 * BLOCK, BLOCK};
-	assert_senseless(&save, "part of the one before");
+	assert_invalid(&save, "part of the one before");
 	two[0] = (struct save_run){GPA + 8 * BLOCK, BLOCK};
-	assert_senseless(&save, "out of order");
+	assert_invalid(&save, "out of order");
 }
 
 static char *in_folder(const char *name)
@@ -369,7 +375,7 @@ static char *in_folder(const char *name)
 	return path;
 }
 
-/* How many names in the folder begin so. */
+/* Number of files in the folder whose name begins so. */
 static size_t names(const char *path)
 {
 	glob_t found;
@@ -384,7 +390,7 @@ static size_t names(const char *path)
 	return nr;
 }
 
-/* Two states of different lengths, and which of them a file has. */
+/* Two states of different lengths. */
 struct two {
 	struct save_state states[2];
 	uint8_t *data[2];
@@ -443,7 +449,7 @@ static void a_file_is_written_and_replaced(void **state)
 	free(path);
 }
 
-static void what_is_no_file_is_refused(void **state)
+static void other_than_files_are_refused(void **state)
 {
 	char *pipe_path = in_folder("pipe"), *none = in_folder("none/none");
 	char *large = in_folder("large");
@@ -472,7 +478,10 @@ static void what_is_no_file_is_refused(void **state)
 	free(none);
 }
 
-/* What a child does before it writes; -1: it cannot be done here. */
+/*
+ * Called in the child before it writes. Return: -1 if this cannot be tested
+ * here.
+ */
 typedef int (*handicap_fn)(void);
 
 /* Replace the first state by the second under a handicap. */
@@ -493,7 +502,7 @@ static int write_with(const struct two *two, const char *path,
 	return status;
 }
 
-/* A full disk: a tmpfs of one page, which the old file has. */
+/* A full disk: a tmpfs of one page, which holds the old file. */
 static char *full_path;
 
 static int full_disk(void)
@@ -507,7 +516,7 @@ static int full_disk(void)
 	two_states(&two);
 	if (write_one(&two, full_path, 0))
 		return -1;
-	/* It is here, and nowhere else: look before it ends. */
+	/* The tmpfs exists only in this child, so check it here. */
 	if (write_one(&two, full_path, 1) != -ENOSPC)
 		_exit(1);
 	assert_has(&two, full_path, 0);
@@ -557,7 +566,7 @@ static void a_write_that_fails_changes_nothing(void **state)
 	free(path);
 }
 
-/* Half the file is written; the signal kills. */
+/* The child is killed when half the file is written. */
 static int die_in_write(void)
 {
 	struct rlimit limit = {64, 64};
@@ -588,7 +597,7 @@ static int die_at_rename(void)
 	return die_at(SCMP_SYS(rename), NULL);
 }
 
-/* After the rename, before the folder is brought to the disk. */
+/* Killed after the rename, before the folder is synced. */
 static int die_at_folder(void)
 {
 	struct scmp_arg_cmp folders =
@@ -648,16 +657,16 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_state_comes_back),
-		cmocka_unit_test(nothing_plugged_is_a_state),
+		cmocka_unit_test(a_state_may_have_no_blocks),
 		cmocka_unit_test(a_file_cut_anywhere_is_refused),
 		cmocka_unit_test(a_longer_file_is_refused),
 		cmocka_unit_test(each_changed_byte_is_found),
 		cmocka_unit_test(other_files_are_refused),
-		cmocka_unit_test(numbers_that_contradict_are_refused),
-		cmocka_unit_test(senseless_sizes_are_refused),
-		cmocka_unit_test(senseless_runs_are_refused),
+		cmocka_unit_test(contradictory_numbers_are_refused),
+		cmocka_unit_test(invalid_sizes_are_refused),
+		cmocka_unit_test(invalid_runs_are_refused),
 		cmocka_unit_test(a_file_is_written_and_replaced),
-		cmocka_unit_test(what_is_no_file_is_refused),
+		cmocka_unit_test(other_than_files_are_refused),
 		cmocka_unit_test(a_full_disk_changes_nothing),
 		cmocka_unit_test(a_write_that_fails_changes_nothing),
 		cmocka_unit_test(a_writer_may_be_killed),

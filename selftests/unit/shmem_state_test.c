@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* The state of memory that front ends map: what a file keeps over a death. */
+/*
+ * The state file of memory that front ends map: it is consistent after the
+ * daemon dies.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -20,7 +23,10 @@
 #define REGION (NR * BLOCK)
 #define SLOT   (128 * MIB)
 
-/* Deaths at random moments, of a process that does nothing but change blocks. */
+/*
+ * Number of kills, at random moments, of a process that changes blocks all the
+ * time.
+ */
 #define KILLS 100
 
 static int make_file(void)
@@ -48,7 +54,7 @@ static uint64_t count(const struct vmm_state *state)
 	return nr;
 }
 
-/* Nobody who holds it takes what is mapped away. */
+/* No holder of the file can truncate it. */
 static void a_state_keeps_its_size(void **unused __attribute__((unused)))
 {
 	int fd = memfd_create("state", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -103,15 +109,15 @@ static void blocks_and_numbers_are_found_again(void **unused
 	close(fd);
 }
 
-static void a_change_that_was_cut_off_is_completed(void **unused
-						   __attribute__((unused)))
+static void an_interrupted_change_is_completed(void **unused
+					       __attribute__((unused)))
 {
 	struct vmm_state state;
 	int fd = make_file();
 
 	open_state(&state, fd);
 	vmm_state_commit(&state, 0, 1000, true);
-	/* As if killed after some bits of it. */
+	/* As if killed after it changed some bits. */
 	state.map[5] = 0;
 	state.map[6] = 0xff;
 	vmm_state_close(&state);
@@ -121,15 +127,15 @@ static void a_change_that_was_cut_off_is_completed(void **unused
 	close(fd);
 }
 
-static void a_change_that_had_not_begun_is_none(void **unused
-						__attribute__((unused)))
+static void a_change_that_was_not_committed_is_ignored(void **unused
+						       __attribute__((unused)))
 {
 	struct vmm_state state;
 	int fd = make_file();
 
 	open_state(&state, fd);
 	vmm_state_commit(&state, 0, 10, true);
-	/* As if killed before it was made current. */
+	/* As if killed before the record became current. */
 	state.header->records[!(state.header->current & 1)] =
 		(struct shmem_record){50, 50, true};
 	vmm_state_close(&state);
@@ -140,14 +146,14 @@ static void a_change_that_had_not_begun_is_none(void **unused
 	close(fd);
 }
 
-/* All blocks are plugged or unplugged at once: never some. */
+/* All blocks are changed at once; a partial change is never visible. */
 static void a_kill_at_any_moment_leaves_all_or_nothing(void **unused
 						       __attribute__((unused)))
 {
 	struct vmm_state state;
 	unsigned int seen[2] = {};
 	int fd = make_file();
-	/* Xorshift: any seed but 0. */
+	/* Xorshift; the seed must not be 0. */
 	uint64_t random = 88172645463325252ULL;
 
 	for (int i = 0; i < KILLS; i++) {
@@ -188,7 +194,7 @@ static void a_kill_at_any_moment_leaves_all_or_nothing(void **unused
 	close(fd);
 }
 
-/* One value of the file is not what vmemd stores. */
+/* One value of the file is invalid. */
 static void expect_damaged(size_t offset, uint64_t value)
 {
 	struct vmm_state state;
@@ -223,8 +229,8 @@ static void a_damaged_file_is_refused(void **unused __attribute__((unused)))
 #undef AT
 }
 
-static void what_is_not_for_this_region_is_refused(void **unused
-						   __attribute__((unused)))
+static void a_file_of_another_region_is_refused(void **unused
+						__attribute__((unused)))
 {
 	struct vmm_state state;
 	struct error err;
@@ -240,7 +246,7 @@ static void what_is_not_for_this_region_is_refused(void **unused
 		vmm_state_open(&state, fd, 2 * REGION, BLOCK, SLOT, &err),
 		-EINVAL);
 	assert_non_null(strstr(err.text, "empty or of"));
-	/* Of the same length all the same. */
+	/* The same length, but another region size. */
 	assert_int_equal(
 		vmm_state_open(&state, fd, REGION + BLOCK, BLOCK, SLOT, &err),
 		-EINVAL);
@@ -254,11 +260,11 @@ int main(void)
 		cmocka_unit_test(a_state_keeps_its_size),
 		cmocka_unit_test(a_new_file_becomes_a_state),
 		cmocka_unit_test(blocks_and_numbers_are_found_again),
-		cmocka_unit_test(a_change_that_was_cut_off_is_completed),
-		cmocka_unit_test(a_change_that_had_not_begun_is_none),
+		cmocka_unit_test(an_interrupted_change_is_completed),
+		cmocka_unit_test(a_change_that_was_not_committed_is_ignored),
 		cmocka_unit_test(a_kill_at_any_moment_leaves_all_or_nothing),
 		cmocka_unit_test(a_damaged_file_is_refused),
-		cmocka_unit_test(what_is_not_for_this_region_is_refused),
+		cmocka_unit_test(a_file_of_another_region_is_refused),
 	};
 
 	return unit_run(tests, NULL, NULL);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory that a front end maps, with the real back end: the front end here
- * behaves as QEMU 11.1 does. It answers what it is asked for before it carries
- * it out, and sends its memory table after that.
+ * Memory that a front end maps, with the real back end. The front end here
+ * behaves as QEMU 11.1 does: it answers a request of the back end before it
+ * carries it out, and sends its memory table afterwards.
  */
 #include <endian.h>
 #include <errno.h>
@@ -24,11 +24,11 @@
 #define REGION (1024 * GIB)
 #define SLOT   GIB
 #define BLOCK  FE_BLOCK
-/* The first slots end here, in blocks. */
+/* Ends of the first two memslots, in blocks. */
 #define END_0 (GIB / BLOCK)
 #define END_1 (4 * GIB / BLOCK)
 
-/* Longest wait for a timer of the back end's, far beyond what it takes. */
+/* A bound on the wait for a timer of the back end, far beyond its value. */
 #define TIMER_USEC (60 * 1000000ULL)
 
 #define PROTOCOL_FEATURES                                         \
@@ -38,13 +38,14 @@
 
 /**
  * struct vmm - a front end that maps memory
- * @files: memory and state, as whoever starts the daemon keeps them
- * @left: memory of a daemon whose files nobody has kept, -1 if there was none
- * @mapped: offsets of mappings; @nr_mapped of them, of which the first @nr_left
- *	are of @left
- * @gpa: where its BAR is
- * @refuse: what is asked for at this offset is refused
- * @own: entries of its memory table that are its own memory
+ * @files: memory and state, which a service manager keeps for the daemon
+ * @left: memory of an earlier daemon whose files were lost, -1 if none
+ * @nr_left: number of @mapped entries that are mappings of @left; they come
+ *	first
+ * @mapped: offsets of mappings, @nr_mapped of them
+ * @gpa: address of the device's memory BAR
+ * @refuse: requests for this offset are refused
+ * @own: entries of the memory table for the VMM's own memory
  */
 struct vmm {
 	struct front_end *fe;
@@ -70,7 +71,7 @@ static void begin_daemon(struct vmm *vmm)
 	virtio_mem_start(&fe->dev, &vmm->shmem.backing,
 			 vmm->shmem.state.header->requested_size,
 			 vmm->shmem.state.header->used);
-	/* Old memory is given back before it is waited for. */
+	/* Discard the owed memory first. */
 	do
 		work_begin_turn(&fe->access->work);
 	while (virtio_mem_work(&fe->dev) > 0);
@@ -90,7 +91,10 @@ static int set_up(void **state)
 	assert_non_null(vmm);
 	front_end_set_up(state);
 	vmm->fe = *state;
-	/* It is not offered where memory does not survive a reset. */
+	/*
+	 * The feature is not offered, because the memory does not survive a
+	 * reset.
+	 */
 	vmm->fe->features &= ~(1ULL << VIRTIO_MEM_F_PERSISTENT_SUSPEND);
 	virtio_mem_stop(&vmm->fe->dev);
 	for (int i = 0; i < 2; i++) {
@@ -190,7 +194,7 @@ static void negotiate(struct vmm *vmm, uint64_t protocol_features)
 		give_channel(vmm);
 }
 
-/* A driver starts to work the queue. */
+/* A driver starts to use the queue. */
 static void start_driver(struct vmm *vmm)
 {
 	struct front_end *fe = vmm->fe;
@@ -202,7 +206,10 @@ static void start_driver(struct vmm *vmm)
 	front_end_start_ring(fe);
 }
 
-/* What the back end asks for. Return: whether it does; @fd may be NULL. */
+/*
+ * Receive a request of the back end. Return: false if there is none; @fd may be
+ * NULL.
+ */
 static bool asked(struct vmm *vmm, uint32_t *request,
 		  struct vhost_user_mmap *mmap, int *fd)
 {
@@ -266,7 +273,7 @@ static void note_mapping(struct vmm *vmm, uint32_t request,
 		(vmm->nr_mapped - i) * sizeof(vmm->mapped[0]));
 }
 
-/* Do all that the back end asks for. Return: how often it asked. */
+/* Serve all requests of the back end. Return: their number. */
 static unsigned int serve(struct vmm *vmm)
 {
 	struct vhost_user_mmap mmap;
@@ -288,7 +295,7 @@ static unsigned int serve(struct vmm *vmm)
 	return nr;
 }
 
-/* A front end and a driver that are there; what they are told is taken. */
+/* Start a front end and a driver; discard the first notifications. */
 static void start(struct vmm *vmm)
 {
 	negotiate(vmm, PROTOCOL_FEATURES);
@@ -321,7 +328,10 @@ static void expect_answer(struct vmm *vmm, uint16_t type)
 	assert_int_equal(le16toh(resp.type), type);
 }
 
-/* A request, with all that it takes. Return: how often the VMM was asked. */
+/*
+ * Make a request of the driver and serve the back end. Return: number of
+ * requests to the VMM.
+ */
 static unsigned int request(struct vmm *vmm, uint16_t type, uint64_t block,
 			    uint16_t nr, uint16_t answer)
 {
@@ -404,20 +414,23 @@ static void the_first_block_of_a_slot_maps_it(void **state)
 	assert_int_equal(theirs.st_ino, ours.st_ino);
 	assert_int_equal(theirs.st_size, REGION);
 	close(fd);
-	/* Said is not done: the guest is told when the table has it. */
+	/*
+	 * A positive reply is not enough: the guest is answered when the table
+	 * has the mapping.
+	 */
 	reply(vmm, what, 0);
 	expect_no_answer(vmm);
 	note_mapping(vmm, what, &mmap);
 	send_table(vmm);
 	expect_answer(vmm, VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(plugged(vmm), 2);
-	/* Others in it need nothing. */
+	/* Other blocks of the memslot need no mapping. */
 	assert_int_equal(request(vmm, VIRTIO_MEM_REQ_PLUG, END_0 + 9, 1,
 				 VIRTIO_MEM_RESP_ACK),
 			 0);
 }
 
-/* Plug the first block. Return: what the front end is asked for, with @mmap. */
+/* Plug the first block. Return: the back end's request, with @mmap. */
 static uint32_t start_plug(struct vmm *vmm, struct vhost_user_mmap *mmap)
 {
 	uint32_t what;
@@ -428,7 +441,7 @@ static uint32_t start_plug(struct vmm *vmm, struct vhost_user_mmap *mmap)
 	return what;
 }
 
-static void a_table_before_the_answer_does_as_well(void **state)
+static void the_table_may_come_before_the_answer(void **state)
 {
 	struct vmm *vmm = *state;
 	struct vhost_user_mmap mmap;
@@ -463,7 +476,7 @@ static void the_last_block_of_a_slot_unmaps_it(void **state)
 	assert_int_equal(mmap.len, GIB);
 	reply(vmm, what, 0);
 	expect_no_answer(vmm);
-	/* Not discarded while the guest could still touch it. */
+	/* Memory is not discarded while the guest could still access it. */
 	assert_true(lseek(vmm->files[0], 0, SEEK_DATA) == 0);
 	note_mapping(vmm, what, &mmap);
 	send_table(vmm);
@@ -500,13 +513,15 @@ static void several_slots_are_asked_for_one_by_one(void **state)
 	assert_int_equal(plugged(vmm), 0);
 }
 
-static void when_one_is_refused_all_is_undone(void **state)
+static void a_refused_mapping_undoes_all(void **state)
 {
 	struct vmm *vmm = *state;
 
 	start(vmm);
 	vmm->refuse = 4 * GIB;
-	/* Two are mapped, the third is not, two are unmapped. */
+	/*
+	 * Two slots are mapped, the third is refused, and the two are unmapped.
+	 */
 	assert_int_equal(request(vmm, VIRTIO_MEM_REQ_PLUG, END_0 - 1,
 				 END_1 - END_0 + 2, VIRTIO_MEM_RESP_BUSY),
 			 5);
@@ -546,7 +561,9 @@ static void a_mapping_that_is_never_listed_is_busy(void **state)
 	what = start_plug(vmm, &mmap);
 	reply(vmm, what, 0);
 	expect_no_answer(vmm);
-	/* Its timer asks for something else, whose reply is the last word. */
+	/*
+	 * The back end's timer sends another request, whose reply comes last.
+	 */
 	while (!asked(vmm, &what, &mmap, NULL))
 		assert_true(sd_event_run(vmm->fe->event, TIMER_USEC) > 0);
 	assert_int_equal(what, VHOST_USER_BACKEND_CONFIG_CHANGE_MSG);
@@ -609,20 +626,20 @@ static void without_a_place_there_is_no_memory(void **state)
 	assert_int_equal(le64toh(config.addr), GPA);
 	assert_int_equal(le64toh(config.region_size), REGION);
 	assert_int_equal(le64toh(config.requested_size), GIB);
-	/* It may be another while nobody uses it. */
+	/* The place may be changed while no driver uses it. */
 	assert_int_equal(vmm_place(&vmm->shmem, GPA + GIB, &err), 0);
 	assert_int_equal(vmm_place(&vmm->shmem, GPA, &err), 0);
 	start_driver(vmm);
 	assert_int_equal(vmm_place(&vmm->shmem, GPA + GIB, &err), -EBUSY);
-	/* And it lasts. */
+	/* The place is persistent. */
 	end_daemon(vmm);
 	begin_daemon(vmm);
 	assert_true(vmm->shmem.backing.placed);
 	assert_int_equal(vmm->shmem.backing.gpa, GPA);
 }
 
-/* QEMU 11.1 crashes on what it gets before. */
-static void nothing_is_said_before_a_driver_is_there(void **state)
+/* QEMU 11.1 crashes on requests before that. */
+static void nothing_is_sent_before_a_driver_is_ready(void **state)
 {
 	struct vmm *vmm = *state;
 	struct vhost_user_mmap mmap;
@@ -655,8 +672,8 @@ static void without_a_front_end_nothing_is_plugged(void **state)
 	}
 }
 
-/* Memory that is still there must not count as given back. */
-static void a_discard_that_fails_is_told(void **state)
+/* Memory that is still allocated must not count as discarded. */
+static void a_failed_discard_is_reported(void **state)
 {
 	struct vmm *vmm = *state;
 	struct backing *backing = &vmm->shmem.backing;
@@ -668,7 +685,7 @@ static void a_discard_that_fails_is_told(void **state)
 	assert_non_null(strstr(backing->reason, strerror(EPERM)));
 }
 
-static void what_a_reset_dropped_is_mapped_before_requests(void **state)
+static void dropped_mappings_are_restored_before_requests(void **state)
 {
 	struct vmm *vmm = *state;
 
@@ -699,7 +716,7 @@ static void a_pause_changes_nothing(void **state)
 		1);
 }
 
-static void a_stop_in_the_middle_changes_nothing(void **state)
+static void a_stop_during_a_request_changes_nothing(void **state)
 {
 	struct vmm *vmm = *state;
 	struct vhost_user_mmap mmap;
@@ -708,7 +725,7 @@ static void a_stop_in_the_middle_changes_nothing(void **state)
 	front_end_stop_ring(vmm->fe);
 	assert_int_equal(plugged(vmm), 0);
 	assert_false(virtio_mem_busy(&vmm->fe->dev));
-	/* Nor does anybody think that it was plugged. */
+	/* The result says that nothing was plugged. */
 	assert_int_equal(vmm->shmem.change.result, -ENOTCONN);
 	/* The request is still in the queue. */
 	start_driver(vmm);
@@ -716,7 +733,7 @@ static void a_stop_in_the_middle_changes_nothing(void **state)
 	expect_answer(vmm, VIRTIO_MEM_RESP_ACK);
 }
 
-/* The daemon is gone at once, and another one has its files. */
+/* The daemon is killed, and another one gets its files. */
 static void restart(struct vmm *vmm)
 {
 	end_daemon(vmm);
@@ -724,7 +741,7 @@ static void restart(struct vmm *vmm)
 	vmm->fe->dev.requested_size = REGION;
 }
 
-static void another_daemon_goes_on(void **state)
+static void another_daemon_continues(void **state)
 {
 	struct vmm *vmm = *state;
 
@@ -732,14 +749,14 @@ static void another_daemon_goes_on(void **state)
 	request(vmm, VIRTIO_MEM_REQ_PLUG, END_0 - 1, 2, VIRTIO_MEM_RESP_ACK);
 	restart(vmm);
 	assert_int_equal(plugged(vmm), 2);
-	/* The VMM has kept its mappings. */
+	/* The VMM kept its mappings. */
 	start(vmm);
 	assert_int_equal(vmm->nr_mapped, 2);
 	request(vmm, VIRTIO_MEM_REQ_UNPLUG, END_0 - 1, 2, VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(vmm->nr_mapped, 0);
 }
 
-/* A daemon that is given one file of before, and one that is not of it. */
+/* A daemon that gets one old and one new file. */
 static void refuse_files(struct vmm *vmm, int memory_fd, int state_fd,
 			 const char *why)
 {
@@ -752,8 +769,11 @@ static void refuse_files(struct vmm *vmm, int memory_fd, int state_fd,
 	assert_non_null(strstr(err.text, why));
 }
 
-/* The guest has blocks of it, and nothing says which, or no contents of them. */
-static void half_of_the_files_is_refused(void **state)
+/*
+ * The guest has blocks, but either the state that lists them or their contents
+ * are missing.
+ */
+static void one_of_two_files_is_refused(void **state)
 {
 	struct vmm *vmm = *state;
 	int new[] = {vmm_make_file("test"), vmm_make_file("test")};
@@ -765,7 +785,7 @@ static void half_of_the_files_is_refused(void **state)
 	assert_int_equal(pwrite(vmm->files[0], "used", 4, BLOCK), 4);
 	end_daemon(vmm);
 	fds = front_end_open_fds();
-	/* A service manager tries again with the same ones. */
+	/* A service manager retries with the same files. */
 	for (int i = 0; i < 2; i++) {
 		refuse_files(vmm, dup(vmm->files[0]), dup(new[1]), "no state");
 		refuse_files(vmm, dup(new[0]), dup(vmm->files[1]),
@@ -776,13 +796,15 @@ static void half_of_the_files_is_refused(void **state)
 	close(new[1]);
 	assert_int_equal(pread(vmm->files[0], text, 4, BLOCK), 4);
 	assert_memory_equal(text, "used", 4);
-	/* Both of them are as good as before. */
+	/* Both original files are still valid. */
 	begin_daemon(vmm);
 	start(vmm);
 	assert_int_equal(plugged(vmm), 8);
 }
 
-/* A daemon was killed before it had made its state, or before it was used. */
+/*
+ * A daemon was killed before it initialized its state, or before its first use.
+ */
 static void files_without_contents_are_new(void **state)
 {
 	struct vmm *vmm = *state;
@@ -799,7 +821,7 @@ static void files_without_contents_are_new(void **state)
 	assert_true(vmm->shmem.state.found);
 }
 
-static void a_slot_that_was_mapped_in_vain_is_unmapped(void **state)
+static void an_unneeded_mapping_is_removed(void **state)
 {
 	struct vmm *vmm = *state;
 	struct vhost_user_mmap mmap;
@@ -818,13 +840,13 @@ static void a_slot_that_was_mapped_in_vain_is_unmapped(void **state)
 	reply(vmm, what, 0);
 	note_mapping(vmm, what, &mmap);
 	send_table(vmm);
-	/* Then the request comes again. */
+	/* Then the request is handled again. */
 	assert_int_equal(serve(vmm), 1);
 	expect_answer(vmm, VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(plugged(vmm), 1);
 }
 
-static void an_answer_that_was_lost_is_given_once(void **state)
+static void a_lost_answer_is_given_once(void **state)
 {
 	struct vmm *vmm = *state;
 
@@ -840,7 +862,7 @@ static void an_answer_that_was_lost_is_given_once(void **state)
 	request(vmm, VIRTIO_MEM_REQ_PLUG, 3, 3, VIRTIO_MEM_RESP_ERROR);
 }
 
-/* cloud-hypervisor gives it last. */
+/* cloud-hypervisor sends the channel last. */
 static void the_queue_waits_for_its_channel(void **state)
 {
 	struct vmm *vmm = *state;
@@ -852,7 +874,7 @@ static void the_queue_waits_for_its_channel(void **state)
 	give_channel(vmm);
 	assert_int_equal(serve(vmm), 1);
 	expect_answer(vmm, VIRTIO_MEM_RESP_ACK);
-	/* Another front end, with a request and a mapping that are there. */
+	/* Another front end, with a pending request and a mapping. */
 	front_end_close(vmm->fe);
 	put(vmm, VIRTIO_MEM_REQ_PLUG, 1, 1);
 	negotiate_without_channel(vmm, PROTOCOL_FEATURES);
@@ -864,8 +886,10 @@ static void the_queue_waits_for_its_channel(void **state)
 	assert_int_equal(plugged(vmm), 2);
 }
 
-/* It is lost before a request, or while one waits for a mapping. */
-static void a_channel_that_is_lost_is_waited_for(void **state)
+/*
+ * The channel is lost before a request, or while a request waits for a mapping.
+ */
+static void requests_wait_for_a_lost_channel(void **state)
 {
 	struct vmm *vmm = *state;
 	struct vhost_user_mmap mmap;
@@ -877,7 +901,7 @@ static void a_channel_that_is_lost_is_waited_for(void **state)
 	put(vmm, VIRTIO_MEM_REQ_PLUG, 0, 1);
 	expect_no_answer(vmm);
 	give_channel(vmm);
-	/* There is news of the configuration besides. */
+	/* Configuration changes may come in between. */
 	do
 		assert_true(asked(vmm, &what, &mmap, NULL));
 	while (what != VHOST_USER_BACKEND_SHMEM_MAP);
@@ -892,8 +916,8 @@ static void a_channel_that_is_lost_is_waited_for(void **state)
 	expect_no_answer(vmm);
 }
 
-/* The driver kicks before its front end's end is noticed; either may be first. */
-static void a_channel_that_takes_nothing_is_waited_for(void **state)
+/* The driver's kick may be handled before the front end's end is noticed. */
+static void requests_wait_for_a_channel_that_fails(void **state)
 {
 	struct vmm *vmm = *state;
 
@@ -904,7 +928,7 @@ static void a_channel_that_takes_nothing_is_waited_for(void **state)
 	give_channel(vmm);
 	assert_int_equal(serve(vmm), 1);
 	expect_answer(vmm, VIRTIO_MEM_RESP_ACK);
-	/* The next front end finds it in the ring. */
+	/* The next front end finds the request in the ring. */
 	assert_int_equal(shutdown(vmm->fe->channel, SHUT_RD), 0);
 	put(vmm, VIRTIO_MEM_REQ_PLUG, END_0, 1);
 	expect_no_answer(vmm);
@@ -915,7 +939,7 @@ static void a_channel_that_takes_nothing_is_waited_for(void **state)
 	expect_no_answer(vmm);
 }
 
-static void a_suspend_is_not_promised(void **state)
+static void persistent_suspend_is_not_offered(void **state)
 {
 	struct vmm *vmm = *state;
 
@@ -925,7 +949,7 @@ static void a_suspend_is_not_promised(void **state)
 				 ~(1ULL << VIRTIO_MEM_F_PERSISTENT_SUSPEND));
 }
 
-/* What a start says on standard error. */
+/* Start, and return what is logged. */
 static void note_start(struct vmm *vmm, char *text, size_t size)
 {
 	int pipe_fds[2], kept = dup(STDERR_FILENO);
@@ -943,7 +967,7 @@ static void note_start(struct vmm *vmm, char *text, size_t size)
 	close(pipe_fds[0]);
 }
 
-/* The service is stopped, and started again without its files. */
+/* The service is stopped and started again without its files. */
 static void lose_files(struct vmm *vmm)
 {
 	end_daemon(vmm);
@@ -955,7 +979,7 @@ static void lose_files(struct vmm *vmm)
 	begin_daemon(vmm);
 }
 
-/* The same, with blocks in two slots, and a place for the region. */
+/* The same with blocks in two memslots, and a place for the region. */
 static void lose_blocks(struct vmm *vmm)
 {
 	start(vmm);
@@ -977,13 +1001,13 @@ static void assert_lost(struct vmm *vmm, uint64_t blocks)
 	front_end_config(vmm->fe, &config);
 	assert_int_equal(config.plugged_size, blocks * BLOCK);
 	assert_int_equal(config.usable_region_size, REGION);
-	/* What the guest has written is there, and no more has been. */
+	/* The guest's data is unchanged. */
 	assert_int_equal(pread(vmm->left, text, 4, BLOCK), 4);
 	assert_memory_equal(text, "used", 4);
 }
 
-/* The guest is not to be taken for the one at fault. */
-static void blocks_that_are_not_known_are_left_alone(void **state)
+/* The answers must not blame the guest. */
+static void unknown_blocks_are_not_changed(void **state)
 {
 	struct vmm *vmm = *state;
 	struct virtio_mem *dev = &vmm->fe->dev;
@@ -995,7 +1019,7 @@ static void blocks_that_are_not_known_are_left_alone(void **state)
 	lose_blocks(vmm);
 	note_start(vmm, text, sizeof(text));
 	assert_non_null(strstr(text, "the state was lost: the VMM has 4 GiB"));
-	/* Whole slots are mapped, and any block of them may be the guest's. */
+	/* Whole memslots are mapped; the guest may use any of their blocks. */
 	assert_lost(vmm, END_1);
 	assert_int_equal(vmm->nr_mapped, 2);
 	assert_int_equal(
@@ -1015,7 +1039,7 @@ static void blocks_that_are_not_known_are_left_alone(void **state)
 	do
 		work_begin_turn(&vmm->fe->access->work);
 	while (virtio_mem_work(dev) > 0);
-	/* Killed now, with its files, the daemon finds the same again. */
+	/* A daemon killed now finds the same state again. */
 	end_daemon(vmm);
 	begin_daemon(vmm);
 	start(vmm);
@@ -1023,8 +1047,10 @@ static void blocks_that_are_not_known_are_left_alone(void **state)
 	request(vmm, VIRTIO_MEM_REQ_UNPLUG, 0, 8, VIRTIO_MEM_RESP_BUSY);
 }
 
-/* The ring may be in them, and is looked for before a driver is there. */
-static void blocks_that_are_not_known_can_be_reached(void **state)
+/*
+ * The ring may be in unknown blocks, and is looked up before a driver is ready.
+ */
+static void unknown_blocks_can_be_accessed(void **state)
 {
 	struct vmm *vmm = *state;
 	const struct virtio_mem *dev = &vmm->fe->dev;
@@ -1038,7 +1064,7 @@ static void blocks_that_are_not_known_can_be_reached(void **state)
 	assert_int_equal(virtio_mem_accessible(dev, GPA + 4 * GIB, BLOCK), 0);
 }
 
-/* The mappings are not in the next table. */
+/* Drop the mappings from the next memory table. */
 static void drop_mappings(struct vmm *vmm)
 {
 	vmm->nr_left = 0;
@@ -1084,8 +1110,8 @@ static void expect_other_answered(struct front_end *other)
 	assert_int_equal(le16toh(resp.type), VIRTIO_MEM_RESP_ACK);
 }
 
-/* A guest may have its rings anywhere, also in what was lost. */
-static void a_ring_in_unknown_blocks_waits_for_them(void **state)
+/* A guest may place its rings anywhere, also in unknown blocks. */
+static void a_ring_may_be_in_unknown_blocks(void **state)
 {
 	struct vmm *vmm = *state;
 	struct front_end *other;
@@ -1105,7 +1131,7 @@ static void a_ring_in_unknown_blocks_waits_for_them(void **state)
 	front_end_free(other);
 }
 
-/* Have the request that was put be at @gpa. */
+/* Move the pending request to @gpa. */
 static void move_request(struct front_end *other, uint64_t gpa)
 {
 	struct vring_desc *desc =
@@ -1117,7 +1143,10 @@ static void move_request(struct front_end *other, uint64_t gpa)
 				htole64(le64toh(desc[i].addr) - FE_GPA + gpa);
 }
 
-/* @left: what was lost is still mapped */
+/*
+ * Another device's request in a lost region whose table is not known yet.
+ * @left: the lost memory is still mapped
+ */
 static struct front_end *put_into_unread(struct vmm *vmm, bool left)
 {
 	struct front_end *other;
@@ -1139,7 +1168,7 @@ static struct front_end *put_into_unread(struct vmm *vmm, bool left)
 	return other;
 }
 
-static void a_request_in_unknown_blocks_waits_for_them(void **state)
+static void a_request_may_be_in_unknown_blocks(void **state)
 {
 	struct vmm *vmm = *state;
 	struct front_end *other = put_into_unread(vmm, true);
@@ -1149,8 +1178,8 @@ static void a_request_in_unknown_blocks_waits_for_them(void **state)
 	front_end_free(other);
 }
 
-/* Then it is the guest's fault. */
-static void a_request_in_no_blocks_breaks_its_queue_later(void **state)
+/* Without mappings the request is the guest's fault. */
+static void a_request_outside_unknown_blocks_breaks_its_queue(void **state)
 {
 	struct vmm *vmm = *state;
 	struct front_end *other = put_into_unread(vmm, false);
@@ -1160,8 +1189,8 @@ static void a_request_in_no_blocks_breaks_its_queue_later(void **state)
 	front_end_free(other);
 }
 
-/* A place that is wrong may be another device's. */
-static void memory_of_other_devices_is_not_left(void **state)
+/* A wrong place may be another device's memory. */
+static void memory_of_other_devices_is_not_taken_for_lost(void **state)
 {
 	struct vmm *vmm = *state;
 	struct front_end *other;
@@ -1176,7 +1205,7 @@ static void memory_of_other_devices_is_not_left(void **state)
 	front_end_free(other);
 }
 
-static void unplug_all_makes_them_known(void **state)
+static void unplug_all_ends_unknown_blocks(void **state)
 {
 	struct vmm *vmm = *state;
 	struct virtio_mem *dev = &vmm->fe->dev;
@@ -1195,7 +1224,7 @@ static void unplug_all_makes_them_known(void **state)
 	front_end_config(vmm->fe, &config);
 	assert_int_equal(config.plugged_size, 0);
 	assert_true(config.usable_region_size < REGION);
-	/* From here on as ever. */
+	/* Normal operation from here on. */
 	request(vmm, VIRTIO_MEM_REQ_UNPLUG, 0, 8, VIRTIO_MEM_RESP_ERROR);
 	assert_int_equal(
 		request(vmm, VIRTIO_MEM_REQ_PLUG, 0, 8, VIRTIO_MEM_RESP_ACK),
@@ -1211,7 +1240,7 @@ static void unplug_all_makes_them_known(void **state)
 	request(vmm, VIRTIO_MEM_REQ_UNPLUG, 0, 8, VIRTIO_MEM_RESP_ACK);
 }
 
-static void a_system_reset_makes_them_known(void **state)
+static void a_system_reset_ends_unknown_blocks(void **state)
 {
 	struct vmm *vmm = *state;
 
@@ -1225,7 +1254,7 @@ static void a_system_reset_makes_them_known(void **state)
 	request(vmm, VIRTIO_MEM_REQ_PLUG, 0, 8, VIRTIO_MEM_RESP_ACK);
 }
 
-/* @arg: the front end, as for all that the device says. */
+/* @arg: the front end, as for all callbacks of the device. */
 static void note_work(void *arg)
 {
 	struct front_end *fe = arg;
@@ -1233,8 +1262,8 @@ static void note_work(void *arg)
 	fe->dev.work = NULL;
 }
 
-/* Blocks of our own file, which are to be zero when they are plugged. */
-static void what_is_owed_stays_so_meanwhile(void **state)
+/* Blocks of the daemon's new file must be zero when they are plugged. */
+static void owed_blocks_stay_owed_meanwhile(void **state)
 {
 	struct vmm *vmm = *state;
 	const struct blocks *owed = &vmm->shmem.backing.owed;
@@ -1245,7 +1274,7 @@ static void what_is_owed_stays_so_meanwhile(void **state)
 	backing_owe(&vmm->shmem.backing, GPA, BLOCK);
 	start(vmm);
 	assert_true(vmm->shmem.backing.lost);
-	/* A block is plugged or owed, and never both. */
+	/* A block is never both plugged and owed. */
 	assert_int_equal(blocks_count(owed, 0, END_1), 0);
 	vmm->nr_left = 0;
 	vmm->nr_mapped = 0;
@@ -1262,8 +1291,8 @@ static void what_is_owed_stays_so_meanwhile(void **state)
 	assert_memory_equal(text, "\0\0\0\0", 4);
 }
 
-/* As a VMM's reset, which drops all of them. */
-static void what_is_gone_at_a_stop_is_no_blocks(void **state)
+/* As after a VMM's reset, which drops all mappings. */
+static void mappings_dropped_at_a_stop_end_unknown_blocks(void **state)
 {
 	struct vmm *vmm = *state;
 
@@ -1283,8 +1312,8 @@ static void what_is_gone_at_a_stop_is_no_blocks(void **state)
 	request(vmm, VIRTIO_MEM_REQ_PLUG, 0, 8, VIRTIO_MEM_RESP_ACK);
 }
 
-/* Or before it. */
-static void what_was_gone_before_a_stop_is_no_blocks(void **state)
+/* The mappings may also disappear before the stop. */
+static void mappings_dropped_before_a_stop_end_unknown_blocks(void **state)
 {
 	struct vmm *vmm = *state;
 
@@ -1297,8 +1326,8 @@ static void what_was_gone_before_a_stop_is_no_blocks(void **state)
 	assert_int_equal(plugged(vmm), 0);
 }
 
-/* A guest that turns the device's memory off for a moment has its blocks. */
-static void a_table_without_them_ends_nothing(void **state)
+/* A guest may disable the memory BAR for a moment and keeps its blocks. */
+static void mappings_may_disappear_while_running(void **state)
 {
 	struct vmm *vmm = *state;
 	struct vhost_user_mmap kept[2], mmap;
@@ -1327,8 +1356,8 @@ static void a_table_without_them_ends_nothing(void **state)
 	assert_int_equal(plugged(vmm), 0);
 }
 
-/* What the guest unplugs while they are not there is unplugged as well. */
-static void without_mappings_all_can_be_unplugged(void **state)
+/* Blocks can be unplugged while they have no mapping. */
+static void unplug_all_works_without_mappings(void **state)
 {
 	struct vmm *vmm = *state;
 
@@ -1345,7 +1374,7 @@ static void without_mappings_all_can_be_unplugged(void **state)
 	request(vmm, VIRTIO_MEM_REQ_PLUG, 0, 8, VIRTIO_MEM_RESP_ACK);
 }
 
-/* Nobody walks over sets of blocks for what is known. */
+/* An unchanged table needs no walk over the sets of blocks. */
 static void the_same_table_takes_no_work(void **state)
 {
 	struct vmm *vmm = *state;
@@ -1361,7 +1390,7 @@ static void the_same_table_takes_no_work(void **state)
 	backing_count(&vmm->shmem.backing, &vmm->fe->access->work);
 }
 
-static void what_is_not_given_up_stays_unknown(void **state)
+static void mappings_that_stay_are_still_unknown(void **state)
 {
 	struct vmm *vmm = *state;
 
@@ -1370,12 +1399,12 @@ static void what_is_not_given_up_stays_unknown(void **state)
 	vmm->refuse = 0;
 	request(vmm, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0, VIRTIO_MEM_RESP_BUSY);
 	assert_lost(vmm, END_1);
-	/* One of two is. */
+	/* One of the two mappings is removed. */
 	vmm->refuse = GIB;
 	request(vmm, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0, VIRTIO_MEM_RESP_BUSY);
 	assert_int_equal(vmm->nr_mapped, 1);
 	assert_lost(vmm, END_1);
-	/* Killed there, the daemon has the other one still to do. */
+	/* A daemon killed here still has to remove the other mapping. */
 	end_daemon(vmm);
 	begin_daemon(vmm);
 	start(vmm);
@@ -1387,8 +1416,8 @@ static void what_is_not_given_up_stays_unknown(void **state)
 	assert_false(vmm->shmem.backing.lost);
 }
 
-/* Linux would warn of a plugged size that it does not expect, and believe it. */
-static void news_wait_until_they_are_known(void **state)
+/* Linux warns of an unexpected plugged size, but adopts it. */
+static void config_changes_wait_for_known_blocks(void **state)
 {
 	struct vmm *vmm = *state;
 	struct vhost_user_mmap mmap;
@@ -1407,8 +1436,8 @@ static void news_wait_until_they_are_known(void **state)
 	expect_answer(vmm, VIRTIO_MEM_RESP_ACK);
 }
 
-/* Nor is it asked for as a last word. */
-static void what_is_never_given_up_is_busy(void **state)
+/* There is no further request whose reply would end the wait. */
+static void mappings_that_never_disappear_are_busy(void **state)
 {
 	struct vmm *vmm = *state;
 	struct vhost_user_mmap mmap;
@@ -1438,7 +1467,7 @@ static void other_memory_is_not_taken_for_blocks(void **state)
 {
 	struct vmm *vmm = *state;
 
-	/* Somewhere else, or another part of a file. */
+	/* Another address, or another part of a file. */
 	lose_blocks(vmm);
 	vmm->gpa = GPA + REGION;
 	start(vmm);
@@ -1454,7 +1483,7 @@ static void other_memory_is_not_taken_for_blocks(void **state)
 	assert_true(vmm->shmem.backing.lost);
 }
 
-/* Where it was said to be by mistake, other memory may seem to be left. */
+/* At a wrong place, other memory may look like lost blocks. */
 static void a_region_of_unknown_blocks_can_be_moved(void **state)
 {
 	struct vmm *vmm = *state;
@@ -1469,14 +1498,14 @@ static void a_region_of_unknown_blocks_can_be_moved(void **state)
 	assert_int_equal(plugged(vmm), 0);
 	assert_int_equal(vmm_place(&vmm->shmem, GPA, &err), 0);
 	assert_lost(vmm, END_1);
-	/* But not under a driver. */
+	/* The place cannot change while a driver uses the device. */
 	start_driver(vmm);
 	assert_int_equal(vmm_place(&vmm->shmem, GPA + REGION, &err), -EBUSY);
 	assert_lost(vmm, END_1);
 }
 
-/* Blocks of ours are known, whatever else a front end lists. */
-static void a_state_that_is_there_is_not_lost(void **state)
+/* The daemon's own blocks are known, whatever else a front end lists. */
+static void foreign_mappings_do_not_make_a_state_lost(void **state)
 {
 	struct vmm *vmm = *state;
 
@@ -1494,7 +1523,7 @@ static void a_state_that_is_there_is_not_lost(void **state)
 	request(vmm, VIRTIO_MEM_REQ_UNPLUG, END_0, 8, VIRTIO_MEM_RESP_ACK);
 }
 
-/* A driver of before may work a device that was not told where it is. */
+/* An earlier driver may use a device whose place is unknown. */
 static void without_a_place_requests_wait(void **state)
 {
 	struct vmm *vmm = *state;
@@ -1517,7 +1546,7 @@ static void without_a_place_requests_wait(void **state)
 	request(vmm, VIRTIO_MEM_REQ_PLUG, 8, 8, VIRTIO_MEM_RESP_ACK);
 }
 
-static void what_is_no_reply_ends_the_connection(void **state)
+static void an_invalid_reply_ends_the_connection(void **state)
 {
 	struct vmm *vmm = *state;
 	static const uint8_t junk[20] = {9, 0, 0, 0, 1, 0, 0, 0, 8};
@@ -1537,51 +1566,51 @@ int main(void)
 		CASE(the_region_is_offered_as_shared_memory),
 		CASE(a_front_end_that_cannot_map_is_refused),
 		CASE(the_first_block_of_a_slot_maps_it),
-		CASE(a_table_before_the_answer_does_as_well),
+		CASE(the_table_may_come_before_the_answer),
 		CASE(the_last_block_of_a_slot_unmaps_it),
 		CASE(several_slots_are_asked_for_one_by_one),
-		CASE(when_one_is_refused_all_is_undone),
+		CASE(a_refused_mapping_undoes_all),
 		CASE(a_full_table_is_not_overflowed),
 		CASE(a_mapping_that_is_never_listed_is_busy),
 		CASE(a_region_that_is_elsewhere_is_not_used),
 		CASE(without_a_place_there_is_no_memory),
-		CASE(nothing_is_said_before_a_driver_is_there),
+		CASE(nothing_is_sent_before_a_driver_is_ready),
 		CASE(without_a_front_end_nothing_is_plugged),
-		CASE(a_discard_that_fails_is_told),
-		CASE(what_a_reset_dropped_is_mapped_before_requests),
+		CASE(a_failed_discard_is_reported),
+		CASE(dropped_mappings_are_restored_before_requests),
 		CASE(a_pause_changes_nothing),
-		CASE(a_stop_in_the_middle_changes_nothing),
-		CASE(another_daemon_goes_on),
-		CASE(half_of_the_files_is_refused),
+		CASE(a_stop_during_a_request_changes_nothing),
+		CASE(another_daemon_continues),
+		CASE(one_of_two_files_is_refused),
 		CASE(files_without_contents_are_new),
-		CASE(a_slot_that_was_mapped_in_vain_is_unmapped),
-		CASE(an_answer_that_was_lost_is_given_once),
+		CASE(an_unneeded_mapping_is_removed),
+		CASE(a_lost_answer_is_given_once),
 		CASE(the_queue_waits_for_its_channel),
-		CASE(a_channel_that_is_lost_is_waited_for),
-		CASE(a_channel_that_takes_nothing_is_waited_for),
-		CASE(a_suspend_is_not_promised),
-		CASE(blocks_that_are_not_known_are_left_alone),
-		CASE(blocks_that_are_not_known_can_be_reached),
-		CASE(a_ring_in_unknown_blocks_waits_for_them),
-		CASE(a_request_in_unknown_blocks_waits_for_them),
-		CASE(a_request_in_no_blocks_breaks_its_queue_later),
-		CASE(memory_of_other_devices_is_not_left),
-		CASE(unplug_all_makes_them_known),
-		CASE(a_system_reset_makes_them_known),
-		CASE(what_is_owed_stays_so_meanwhile),
-		CASE(what_is_gone_at_a_stop_is_no_blocks),
-		CASE(what_was_gone_before_a_stop_is_no_blocks),
-		CASE(a_table_without_them_ends_nothing),
-		CASE(without_mappings_all_can_be_unplugged),
+		CASE(requests_wait_for_a_lost_channel),
+		CASE(requests_wait_for_a_channel_that_fails),
+		CASE(persistent_suspend_is_not_offered),
+		CASE(unknown_blocks_are_not_changed),
+		CASE(unknown_blocks_can_be_accessed),
+		CASE(a_ring_may_be_in_unknown_blocks),
+		CASE(a_request_may_be_in_unknown_blocks),
+		CASE(a_request_outside_unknown_blocks_breaks_its_queue),
+		CASE(memory_of_other_devices_is_not_taken_for_lost),
+		CASE(unplug_all_ends_unknown_blocks),
+		CASE(a_system_reset_ends_unknown_blocks),
+		CASE(owed_blocks_stay_owed_meanwhile),
+		CASE(mappings_dropped_at_a_stop_end_unknown_blocks),
+		CASE(mappings_dropped_before_a_stop_end_unknown_blocks),
+		CASE(mappings_may_disappear_while_running),
+		CASE(unplug_all_works_without_mappings),
 		CASE(the_same_table_takes_no_work),
-		CASE(what_is_not_given_up_stays_unknown),
-		CASE(news_wait_until_they_are_known),
-		CASE(what_is_never_given_up_is_busy),
+		CASE(mappings_that_stay_are_still_unknown),
+		CASE(config_changes_wait_for_known_blocks),
+		CASE(mappings_that_never_disappear_are_busy),
 		CASE(other_memory_is_not_taken_for_blocks),
 		CASE(a_region_of_unknown_blocks_can_be_moved),
-		CASE(a_state_that_is_there_is_not_lost),
+		CASE(foreign_mappings_do_not_make_a_state_lost),
 		CASE(without_a_place_requests_wait),
-		CASE(what_is_no_reply_ends_the_connection),
+		CASE(an_invalid_reply_ends_the_connection),
 	};
 
 	return unit_run(tests, NULL, NULL);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Sizes as people write them. */
+/* Parsing and printing of sizes. */
 #include <errno.h>
 #include <string.h>
 
@@ -35,13 +35,13 @@ static void sizes_are_read(void **state)
 	assert_size("512mib", 512 * MIB);
 	assert_size("512 MiB", 512 * MIB);
 	assert_size("12 B", 12);
-	/* As size_format() has it, to the nearest byte. */
+	/* As size_format() prints it, to the nearest byte. */
 	assert_size("10.88 GiB", 11682311045);
 	assert_size("0.0000000000000000000000001E", 0);
 	assert_size("18446744073709551615", UINT64_MAX);
 }
 
-static void what_is_no_size_is_refused(void **state)
+static void other_text_is_no_size(void **state)
 {
 	static const char *const wrong[] = {
 		"",	"-1",	 "+1",	"1KiBB", "1BB",	 "1KBB", "1i",
@@ -86,7 +86,7 @@ static void assert_amount(const char *text, uint64_t wanted)
 	assert_int_equal(size, wanted);
 }
 
-static void amounts_depend_on_what_there_is(void **state)
+static void relative_amounts_are_resolved(void **state)
 {
 	static const char *const wrong[] = {
 		"",    "+",    "-",	 "++1",	 "+-1", "%",	"50%%",
@@ -104,7 +104,10 @@ static void amounts_depend_on_what_there_is(void **state)
 	assert_amount("+25%", 5 * GIB);
 	assert_amount("0%", 0);
 	assert_amount("100%", 16 * GIB);
-	/* Rounded to a block; what has no decimals is left to be refused. */
+	/*
+	 * Rounded to a block; a size without decimals is not rounded, and may
+	 * be refused.
+	 */
 	assert_amount("33.3 %", 2728 * 2 * MIB);
 	assert_amount("10.88 GiB", 5571 * 2 * MIB);
 	assert_amount("1025K", 1025 * KIB);
@@ -139,9 +142,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sizes_are_read),
-		cmocka_unit_test(what_is_no_size_is_refused),
+		cmocka_unit_test(other_text_is_no_size),
 		cmocka_unit_test(sizes_are_written),
-		cmocka_unit_test(amounts_depend_on_what_there_is),
+		cmocka_unit_test(relative_amounts_are_resolved),
 		cmocka_unit_test(sizes_that_differ_are_written_differently),
 	};
 
