@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The device by the specification: every normative statement on the device in
- * the virtio-mem section (virtio 1.3, 5.15; PERSISTENT_SUSPEND is in 1.4) has
- * a test here that is named after it. doc/virtio-mem-spec.md has them in order.
+ * The device as specified: every normative statement about the device in the
+ * virtio-mem section (virtio 1.3, 5.15; PERSISTENT_SUSPEND is in 1.4) has a
+ * test here with a corresponding name. doc/virtio-mem-spec.md lists them in
+ * order.
  *
- * The driver is our own, so that no guest's driver can hide a fault: it says
- * over vhost-user, and writes into a real virtqueue of each format, what it is
- * told to. Memory is a byte for each block here; that of a real region is in
- * region_kernel_test.c and selftests/kvm_vmem/region_test.c.
+ * The driver is part of the test, so that no guest's driver can hide a fault.
+ * It uses vhost-user, and a real virtqueue of each format. Memory is a byte per
+ * block here; region_kernel_test.c and selftests/kvm_vmem/region_test.c test
+ * real memory.
  */
 #include <endian.h>
 #include <errno.h>
@@ -25,7 +26,7 @@
 #define REGION FE_REGION_SIZE
 #define BLOCK  FE_BLOCK
 
-/* As a driver sets it, step by step. */
+/* The status bits that a driver sets, step by step. */
 #define DRIVER	    (VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER)
 #define FEATURES_OK (DRIVER | VIRTIO_CONFIG_S_FEATURES_OK)
 #define DRIVER_OK   (FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK)
@@ -95,14 +96,14 @@ static uint64_t usable(struct front_end *fe)
 	return config_of(fe).usable_region_size;
 }
 
-/* Memory that is owed to the host is given back: nothing waits for it. */
+/* Finish the owed discards. */
 static void settle(struct front_end *fe)
 {
 	while (virtio_mem_work(&fe->dev) > 0)
 		work_begin_turn(&fe->access->work);
 }
 
-/* A driver is there, and @requested bytes are asked of it. */
+/* Start a driver, and set the requested size. */
 static struct front_end *start(void **state, uint64_t requested)
 {
 	struct front_end *fe = *state;
@@ -114,7 +115,7 @@ static struct front_end *start(void **state, uint64_t requested)
 	return fe;
 }
 
-/* The driver sets the queue up anew, after it was reset. */
+/* The driver sets up the queue again after a reset. */
 static void restart_ring(struct front_end *fe)
 {
 	front_end_new_ring(fe);
@@ -140,7 +141,7 @@ static void acpi_pxm_makes_node_id_valid(void **state)
 	assert_int_equal(config_of(fe).node_id, 3);
 }
 
-/* Up to the features, with a driver that accepts all but these. */
+/* Start up to the features, with a driver that accepts all but these. */
 static void start_without(struct front_end *fe, uint64_t features)
 {
 	front_end_start(fe);
@@ -161,7 +162,7 @@ static void features_ok_is_refused_without_unplugged_inaccessible(void **state)
 
 	start_without(fe, 1ULL << VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE);
 	assert_int_equal(front_end_get(fe, VHOST_USER_GET_STATUS), DRIVER);
-	/* A driver that goes on all the same is not served. */
+	/* A driver that continues regardless is not served. */
 	virtio_mem_set_requested(&fe->dev, GIB);
 	restart_ring(fe);
 	assert_int_equal(
@@ -173,7 +174,7 @@ static void features_ok_is_refused_without_unplugged_inaccessible(void **state)
 	front_end_kick(fe);
 	assert_false(front_end_used(fe, &resp));
 	assert_int_equal(fe->bitmap.backing.plugged.set, 0);
-	/* One that comes to its senses is. */
+	/* A driver that accepts the feature later is served. */
 	assert_int_equal(
 		front_end_set(fe, VHOST_USER_SET_FEATURES, fe->features, -1),
 		0);
@@ -185,7 +186,7 @@ static void features_ok_is_refused_without_unplugged_inaccessible(void **state)
 	assert_int_equal(le16toh(resp.type), VIRTIO_MEM_RESP_ACK);
 }
 
-/* A front end that does not speak STATUS can only be told by the connection. */
+/* A front end without STATUS learns it only from the end of the connection. */
 static void a_front_end_without_status_is_refused_likewise(void **state)
 {
 	struct front_end *fe = *state;
@@ -197,7 +198,7 @@ static void a_front_end_without_status_is_refused_likewise(void **state)
 	front_end_connect(fe);
 	front_end_send(fe, VHOST_USER_SET_PROTOCOL_FEATURES, 0, &protocol, 8,
 		       NULL, 0);
-	/* Its own, before there is a driver. */
+	/* Features of the front end alone, before there is a driver. */
 	assert_int_equal(front_end_set(fe, VHOST_USER_SET_FEATURES, own, -1),
 			 0);
 	assert_int_equal(
@@ -247,7 +248,7 @@ static void block_size_node_id_addr_and_region_size_do_not_change(void **state)
 	assert_int_equal(before.addr, GPA);
 	assert_int_equal(before.region_size, REGION);
 	front_end_close(fe);
-	/* front_end_start() wants the features without a node. */
+	/* front_end_start() uses the features without a node. */
 	fe->dev.has_node = false;
 	before.node_id = 0;
 	start(state, GIB);
@@ -305,13 +306,13 @@ static void plugged_size_reflects_the_plugged_blocks(void **state)
 				 VIRTIO_MEM_RESP_ACK);
 		assert_int_equal(plugged(fe), blocks * BLOCK);
 	}
-	/* Also when it is somebody else who plugs. */
+	/* Also if another process plugs. */
 	blocks_set(&fe->bitmap.backing.plugged, 1000, 1);
 	virtio_mem_backing_changed(&fe->dev);
 	assert_int_equal(plugged(fe), (blocks + 1) * BLOCK);
 }
 
-/* Sizes that a device of each block size is asked to have, in order. */
+/* Requested sizes for a device of each block size, in order. */
 static void for_sizes(void (*check)(struct front_end *fe,
 				    const struct virtio_mem_config *config))
 {
@@ -396,7 +397,7 @@ static void addr_and_sizes_are_multiples_of_block_size(void **state)
 	for_sizes(are_multiples);
 }
 
-/* What QEMU makes usable, so that the same guests reach the same sizes. */
+/* The same usable size as QEMU's, so that guests reach the same sizes. */
 static void is_256_mib_more(struct front_end *fe,
 			    const struct virtio_mem_config *config)
 {
@@ -410,7 +411,7 @@ static void is_256_mib_more(struct front_end *fe,
 		usable = config->region_size;
 	if (!config->requested_size)
 		usable = 0;
-	/* It may have been larger before, and not shrunk. */
+	/* UNPLUG ALL, since the usable size may have been larger before. */
 	assert_int_equal(unplug_all(fe), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(config_of(fe).usable_region_size, usable);
 }
@@ -438,10 +439,10 @@ static void usable_region_size_shrinks_only_on_unplug_all(void **state)
 	front_end_close(fe);
 	front_end_start(fe);
 	assert_int_equal(usable(fe), before);
-	/* Blocks are still judged by it. */
+	/* The usable region still applies to requests. */
 	assert_int_equal(state_of(fe, GPA + before - BLOCK, 1),
 			 VIRTIO_MEM_STATE_UNPLUGGED);
-	/* Nor on one that fails. */
+	/* It does not shrink on a failed UNPLUG ALL. */
 	virtio_mem_set_requested(&fe->dev, GIB);
 	assert_int_equal(plug(fe, GPA, 1), VIRTIO_MEM_RESP_ACK);
 	fe->bitmap.fail = -ENOMEM;
@@ -456,14 +457,14 @@ static void the_driver_is_notified_of_usable_and_requested_size(void **state)
 {
 	struct front_end *fe = start(state, GIB);
 
-	/* Both; the requested size alone; again both. */
+	/* Both sizes change; the requested size alone; both again. */
 	virtio_mem_set_requested(&fe->dev, 2 * GIB);
 	assert_int_equal(front_end_config_changes(fe), 1);
 	virtio_mem_set_requested(&fe->dev, GIB);
 	assert_int_equal(front_end_config_changes(fe), 1);
 	virtio_mem_set_requested(&fe->dev, REGION);
 	assert_int_equal(front_end_config_changes(fe), 1);
-	/* The usable size alone, by blocks that somebody else plugs. */
+	/* The usable size alone, by blocks that another process plugs. */
 	virtio_mem_set_requested(&fe->dev, 0);
 	assert_int_equal(unplug_all(fe), VIRTIO_MEM_RESP_ACK);
 	front_end_config_changes(fe);
@@ -472,7 +473,7 @@ static void the_driver_is_notified_of_usable_and_requested_size(void **state)
 	virtio_mem_backing_changed(&fe->dev);
 	assert_int_equal(usable(fe), 5001 * BLOCK);
 	assert_int_equal(front_end_config_changes(fe), 1);
-	/* What changes while nobody is there to be told is told to the next. */
+	/* Changes without a front end are notified to the next one. */
 	front_end_close(fe);
 	virtio_mem_set_requested(&fe->dev, 3 * GIB);
 	front_end_start(fe);
@@ -507,7 +508,7 @@ static void the_driver_is_not_notified_of_plugged_size(void **state)
 
 /* --- 5.15.5.2, 5.15.6.2: what a reset and a suspend leave alone --- */
 
-/* Every other block of the first few is plugged. */
+/* Every other one of the first blocks is plugged. */
 #define NR_SPARSE 16
 
 static struct front_end *start_sparse(void **state)
@@ -521,7 +522,7 @@ static struct front_end *start_sparse(void **state)
 	return fe;
 }
 
-/* Neither blocks nor their memory, and the backing was told to do nothing. */
+/* The blocks and their memory are unchanged, and the backing was not called. */
 static void expect_sparse(struct front_end *fe)
 {
 	assert_int_equal(fe->bitmap.nr_log, 0);
@@ -558,7 +559,7 @@ static void device_reset_changes_neither_blocks_nor_memory(void **state)
 	assert_int_equal(
 		front_end_set(fe, VHOST_USER_SET_STATUS, DRIVER_OK, -1), 0);
 	expect_sparse_states(fe);
-	/* By the front end, in the ways there are. */
+	/* Reset by the front end, in all ways. */
 	front_end_send(fe, VHOST_USER_RESET_OWNER, 0, NULL, 0, NULL, 0);
 	expect_sparse(fe);
 	assert_int_equal(
@@ -576,9 +577,9 @@ static void device_reset_changes_neither_blocks_nor_memory(void **state)
 }
 
 /*
- * Linux freezes its driver, which resets the device; the VMM may stop the
- * queue, or go away with its connection; the driver sets up the queue when it
- * thaws, with the blocks that it had before.
+ * Linux freezes its driver, which resets the device. The VMM may stop the queue
+ * or disconnect. On thaw the driver sets up the queue, with the same blocks as
+ * before.
  */
 static void block_state_does_not_change_over_suspend(void **state)
 {
@@ -591,14 +592,17 @@ static void block_state_does_not_change_over_suspend(void **state)
 	front_end_receive(fe, VHOST_USER_GET_VRING_BASE, &reply);
 	assert_int_equal(front_end_set(fe, VHOST_USER_SET_STATUS, 0, -1), 0);
 	expect_sparse(fe);
-	/* Asleep. What is asked for meanwhile is found at waking up. */
+	/*
+	 * Suspended. The driver sees a size requested meanwhile when it
+	 * resumes.
+	 */
 	virtio_mem_set_requested(&fe->dev, 4 * GIB);
 	settle(fe);
 	expect_sparse(fe);
 	front_end_close(fe);
 	expect_sparse_states((front_end_start(fe), fe));
 	assert_int_equal(config_of(fe).requested_size, 4 * GIB);
-	/* And it works as before. */
+	/* The device works as before. */
 	assert_int_equal(plug(fe, GPA, 1), VIRTIO_MEM_RESP_ERROR);
 	assert_int_equal(plug(fe, GPA + BLOCK, 1), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(unplug(fe, GPA, 3), VIRTIO_MEM_RESP_ACK);
@@ -643,7 +647,10 @@ static void system_reset_unplugs_all_blocks(void **state)
 	assert_int_equal(plugged(fe), 0);
 	assert_int_equal(state_of(fe, GPA, NR_SPARSE),
 			 VIRTIO_MEM_STATE_UNPLUGGED);
-	/* As one step, and the memory is given back, as is what is usable. */
+	/*
+	 * One UNPLUG ALL; the memory is discarded, and the usable region
+	 * shrinks.
+	 */
 	assert_int_equal(fe->bitmap.log[0].call, CALL_UNPLUG_ALL);
 	settle(fe);
 	for (unsigned int i = 0; i < NR_SPARSE; i++)
@@ -651,9 +658,9 @@ static void system_reset_unplugs_all_blocks(void **state)
 	assert_int_equal(usable(fe), GIB + 256 * MIB);
 	assert_int_equal(config_of(fe).requested_size, GIB);
 	assert_int_equal(front_end_config_changes(fe), 1);
-	/* The new system's driver begins. */
+	/* The driver starts after the reset. */
 	assert_int_equal(plug(fe, GPA, 4), VIRTIO_MEM_RESP_ACK);
-	/* Of nothing that is plugged, too. */
+	/* Also with nothing plugged. */
 	assert_int_equal(unplug_all(fe), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(virtio_mem_system_reset(&fe->dev), 0);
 	assert_int_equal(plugged(fe), 0);
@@ -670,7 +677,7 @@ static void system_reset_that_the_host_cannot_do_changes_nothing(void **state)
 	assert_int_equal(usable(fe), before);
 	assert_string_equal(fe->dev.last_failure, "the test wants it");
 	assert_int_equal(front_end_config_changes(fe), 0);
-	/* The device goes on, and the next one may succeed. */
+	/* The device continues, and the next reset may succeed. */
 	fe->bitmap.fail = 0;
 	assert_int_equal(unplug(fe, GPA, 1), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(virtio_mem_system_reset(&fe->dev), 0);
@@ -693,7 +700,7 @@ static void on_reset_end(void *arg, int result)
 	vhost_user_go_on(&reset_end.fe->vu);
 }
 
-/* A request that is being carried out ends first; those to come wait. */
+/* A request in progress ends first; later requests wait for the reset. */
 static void system_reset_and_requests_wait_for_each_other(void **state)
 {
 	struct front_end *fe = start_sparse(state);
@@ -709,7 +716,7 @@ static void system_reset_and_requests_wait_for_each_other(void **state)
 	assert_int_equal(virtio_mem_system_reset(&fe->dev), -EINPROGRESS);
 	assert_int_equal(virtio_mem_system_reset(&fe->dev), -EALREADY);
 	assert_false(front_end_used(fe, &resp));
-	/* The first plug; then the reset begins. */
+	/* The first plug ends; then the reset begins. */
 	assert_true(bitmap_backing_finish(&fe->bitmap));
 	front_end_run(fe);
 	assert_true(front_end_used(fe, &resp));
@@ -729,10 +736,10 @@ static void system_reset_and_requests_wait_for_each_other(void **state)
 	assert_true(front_end_used(fe, &resp));
 	assert_int_equal(le16toh(resp.type), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(plugged(fe), BLOCK);
-	/* No request of the guest's has been counted for it. */
+	/* The reset does not count as a request of the guest. */
 	assert_int_equal(fe->dev.answers[VIRTIO_MEM_UNPLUG_ALL][VIRTIO_MEM_ACK],
 			 0);
-	/* One that fails behind a request is told, too. */
+	/* A reset that waits for a request and fails is reported too. */
 	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1,
 		      sizeof(struct virtio_mem_req), sizeof(resp));
 	front_end_kick(fe);
@@ -748,8 +755,8 @@ static void system_reset_and_requests_wait_for_each_other(void **state)
 /* --- 5.15.6.3 to 5.15.6.6: requests --- */
 
 /*
- * Padding has any contents, more follows what there is to say, and there is
- * more room than the response needs.
+ * Padding has arbitrary contents, data follows the request, and the response
+ * buffer is larger than needed.
  */
 static struct virtio_mem_resp send_noisy(struct front_end *fe, uint16_t type,
 					 uint64_t gpa, uint16_t nr_blocks)
@@ -814,10 +821,9 @@ static void state_ignores_padding_and_extra_data(void **state)
 }
 
 /**
- * struct ranged - the three requests that have a range
- * @type: of the request
- * @start_plugged: the first GiB is plugged, so that nothing but the range is
- *	wrong with it
+ * struct ranged - a request with a range
+ * @type: type of the request
+ * @start_plugged: the first GiB is plugged, so that only the range can be wrong
  */
 struct ranged {
 	uint16_t type;
@@ -840,7 +846,7 @@ static struct front_end *start_ranged(void **state,
 	return fe;
 }
 
-/* It is, whatever its range has to do with it. Nothing is changed. */
+/* The request is an error and changes nothing. */
 static void expect_error(struct front_end *fe, const struct ranged *request,
 			 uint64_t gpa, uint16_t nr_blocks)
 {
@@ -879,7 +885,10 @@ static void outside_usable_region(void **state, const struct ranged *request)
 	uint64_t size = usable(fe);
 
 	assert_true(size < REGION);
-	/* Behind it, over its end, and the region's. */
+	/*
+	 * Behind the usable region, across its end, and across the region's
+	 * end.
+	 */
 	expect_error(fe, request, GPA + size, 1);
 	expect_error(fe, request, GPA + size - BLOCK, 2);
 	expect_error(fe, request, GPA, (uint16_t)(size / BLOCK + 1));
@@ -887,12 +896,12 @@ static void outside_usable_region(void **state, const struct ranged *request)
 	expect_error(fe, request, GPA + REGION - BLOCK, 2);
 	expect_error(fe, request, GPA + REGION, 1);
 	expect_error(fe, request, GPA, UINT16_MAX);
-	/* Before it. */
+	/* Before the region. */
 	expect_error(fe, request, GPA - BLOCK, 1);
 	expect_error(fe, request, GPA - BLOCK, 2);
 	expect_error(fe, request, 0, 1);
 	expect_error(fe, request, 0, UINT16_MAX);
-	/* Where sums wrap round. */
+	/* Ranges whose sums overflow. */
 	expect_error(fe, request, UINT64_MAX - BLOCK + 1, 1);
 	expect_error(fe, request, UINT64_MAX - BLOCK + 1, UINT16_MAX);
 	expect_error(fe, request, -BLOCK, (uint16_t)(GPA / BLOCK + 2));
@@ -900,7 +909,7 @@ static void outside_usable_region(void **state, const struct ranged *request)
 	expect_error(fe, request, GPA + (1ULL << 63), 1);
 }
 
-/* With all of the largest blocks that there may be. */
+/* With the maximum number of the largest blocks. */
 static void of_65535_blocks(const struct ranged *request)
 {
 	uint64_t block = GIB, region = 65536 * block;
@@ -949,7 +958,7 @@ static void plug_of_a_plugged_block_is_an_error(void **state)
 				 VIRTIO_MEM_RESP_ERROR);
 	assert_int_equal(plug(fe, GPA + 4 * BLOCK, 1), VIRTIO_MEM_RESP_ERROR);
 	assert_int_equal(plugged(fe), BLOCK);
-	/* Neither neighbour is taken for it. */
+	/* Neighbouring blocks are not affected. */
 	assert_int_equal(plug(fe, GPA, 4), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(plug(fe, GPA + 5 * BLOCK, 4), VIRTIO_MEM_RESP_ACK);
 }
@@ -979,7 +988,10 @@ static void plug_is_acknowledged_and_in_plugged_size(void **state)
 	of_65535_blocks(&a_plug);
 }
 
-/* 5.15.6 has it in words: such requests are rejected. By NACK, and only these. */
+/*
+ * 5.15.6 only says that such requests are rejected. The answer is NACK, and
+ * only for these.
+ */
 static void plug_above_requested_size_is_a_nack(void **state)
 {
 	struct front_end *fe = start(state, 10 * BLOCK);
@@ -991,7 +1003,7 @@ static void plug_above_requested_size_is_a_nack(void **state)
 	assert_int_equal(unplug(fe, GPA, 5), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(plug(fe, GPA, 1), VIRTIO_MEM_RESP_NACK);
 	assert_int_equal(plugged(fe), 5 * BLOCK);
-	/* What is wrong anyway is an error all the same. */
+	/* An invalid request is still an error. */
 	assert_int_equal(plug(fe, GPA + 5 * BLOCK, 1), VIRTIO_MEM_RESP_ERROR);
 	assert_int_equal(plug(fe, GPA, 0), VIRTIO_MEM_RESP_ERROR);
 }
@@ -1044,7 +1056,7 @@ static void unplug_is_acknowledged_and_in_plugged_size(void **state)
 	struct front_end *fe = start(state, GIB);
 
 	assert_int_equal(plug(fe, GPA, 20), VIRTIO_MEM_RESP_ACK);
-	/* Also above what is requested, and below. */
+	/* Above and below the requested size. */
 	assert_int_equal(unplug(fe, GPA + BLOCK, 3), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(plugged(fe), 17 * BLOCK);
 	virtio_mem_set_requested(&fe->dev, 0);
@@ -1055,7 +1067,7 @@ static void unplug_is_acknowledged_and_in_plugged_size(void **state)
 	of_65535_blocks(&an_unplug);
 }
 
-/* A guest that cannot free all of it: no request is made worse by that. */
+/* A guest that cannot free all of it: requests are not affected. */
 static void shrinking_in_parts_is_no_error(void **state)
 {
 	struct front_end *fe = start(state, 20 * BLOCK);
@@ -1066,7 +1078,7 @@ static void shrinking_in_parts_is_no_error(void **state)
 	assert_int_equal(unplug(fe, GPA + 15 * BLOCK, 5), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(plugged(fe), 15 * BLOCK);
 	assert_int_equal(config_of(fe).requested_size, 4 * BLOCK);
-	/* It tries again later, here and there. */
+	/* The guest retries later with single blocks. */
 	for (unsigned int i = 1; i < 15; i += 2)
 		assert_int_equal(unplug(fe, GPA + i * BLOCK, 1),
 				 VIRTIO_MEM_RESP_ACK);
@@ -1097,7 +1109,7 @@ static void unplug_all_is_acknowledged_with_plugged_size_0(void **state)
 	assert_int_equal(plugged(fe), 0);
 	assert_int_equal(state_of(fe, GPA, NR_SPARSE),
 			 VIRTIO_MEM_STATE_UNPLUGGED);
-	/* Of nothing, too. */
+	/* Also with nothing plugged. */
 	assert_int_equal(unplug_all(fe), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(plugged(fe), 0);
 }
@@ -1117,7 +1129,7 @@ static void state_outside_the_usable_region_is_an_error(void **state)
 	outside_usable_region(state, &a_state);
 }
 
-/* Whatever goes on: a driver that asks has no way to ask again. */
+/* STATE is always acknowledged, since a driver does not retry it. */
 static void state_is_acknowledged(void **state)
 {
 	struct front_end *fe = start(state, GIB);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The back end with a driver of each format of virtqueues: whole requests, over
- * the socket and back by the call descriptor.
+ * The back end with a driver of each virtqueue format: whole requests, from the
+ * socket to the call descriptor.
  */
 #include <endian.h>
 #include <string.h>
@@ -35,7 +35,7 @@ static void assert_not_answered(struct front_end *fe)
 	assert_false(front_end_used(fe, &resp));
 }
 
-/* The driver wants to be told of the next request that is answered. */
+/* The driver requests an interrupt for the next answer. */
 static void want_interrupt(struct front_end *fe)
 {
 	if (driver_has(&fe->driver, VIRTIO_RING_F_EVENT_IDX))
@@ -63,7 +63,7 @@ static void requests_are_answered(void **state)
 	assert_false(fe->vu.vring.broken);
 }
 
-/* More than are carried out before others have their turn. */
+/* More requests than one turn handles. */
 static void many_requests_at_once(void **state)
 {
 	struct front_end *fe = *state;
@@ -98,8 +98,8 @@ static bool answered_one(struct front_end *fe)
 	return front_end_used(fe, &resp);
 }
 
-/* A driver that never lets its queue become empty, and somebody else. */
-static void others_have_their_turn(void **state)
+/* A driver whose queue never becomes empty, and another event source. */
+static void a_full_queue_does_not_starve_others(void **state)
 {
 	struct front_end *fe = *state;
 	sd_event_source *source = NULL;
@@ -129,11 +129,11 @@ static void others_have_their_turn(void **state)
 	close(other);
 }
 
-static void the_driver_is_told_when_it_wants_to_be(void **state)
+static void the_driver_gets_the_interrupts_it_requests(void **state)
 {
 	struct front_end *fe = *state;
 	bool event = driver_has(&fe->driver, VIRTIO_RING_F_EVENT_IDX);
-	/* Of the entries that the event index counts, one request takes so. */
+	/* Number of entries per request, as the event index counts. */
 	unsigned int per =
 		driver_has(&fe->driver, VIRTIO_F_RING_PACKED) &&
 				!driver_has(&fe->driver,
@@ -180,7 +180,7 @@ static void a_stopped_ring_goes_on_where_it_was(void **state)
 	}
 }
 
-static void a_request_that_waits_is_left_to_the_next(void **state)
+static void a_pending_request_is_left_to_the_next_start(void **state)
 {
 	struct front_end *fe = *state;
 
@@ -204,7 +204,7 @@ static void a_request_that_waits_is_left_to_the_next(void **state)
 	assert_int_equal(fe->bitmap.backing.plugged.set, 2);
 }
 
-static void a_late_answer_is_told(void **state)
+static void a_late_answer_is_signalled(void **state)
 {
 	struct front_end *fe = *state;
 
@@ -224,7 +224,7 @@ static void a_late_answer_is_told(void **state)
 	}
 }
 
-/* What it is read by may not change under a queue that is read. */
+/* The features that define the format cannot change while the queue runs. */
 static void a_started_queue_keeps_its_format(void **state)
 {
 	struct front_end *fe = *state;
@@ -232,7 +232,7 @@ static void a_started_queue_keeps_its_format(void **state)
 
 	virtio_mem_set_requested(&fe->dev, GIB);
 	front_end_start(fe);
-	/* The same again, and with others that are none of the queue's. */
+	/* The same features again, and others that do not concern the queue. */
 	assert_int_equal(
 		front_end_set(fe, VHOST_USER_SET_FEATURES, fe->features, -1),
 		0);
@@ -248,7 +248,7 @@ static void a_started_queue_keeps_its_format(void **state)
 
 /* --- Requests in flight --- */
 
-/* What front ends give for the base of a queue whose back end was killed. */
+/* Bases that front ends set for a queue whose back end was killed. */
 enum lie {
 	THE_DRIVERS_INDEX,
 	NOTHING,
@@ -271,7 +271,7 @@ static uint32_t lie(const struct front_end *fe, enum lie which)
 	}
 }
 
-/* All of it anew, with the region of the connection before, or without one. */
+/* Connect again, with the region of the previous connection or without one. */
 static void come_back_with(struct front_end *fe, int inflight_fd, uint32_t base)
 {
 	front_end_close(fe);
@@ -291,7 +291,7 @@ static void come_back(struct front_end *fe, int inflight_fd)
 	come_back_with(fe, inflight_fd, lie(fe, THE_DRIVERS_INDEX));
 }
 
-/* Connect, and have a region. Return: its descriptor. */
+/* Connect with an inflight region. Return: its descriptor. */
 static int start_with_inflight(struct front_end *fe)
 {
 	int fd;
@@ -319,7 +319,7 @@ static void a_request_in_flight_survives_its_connection(void **state)
 		assert_true(virtio_mem_busy(&fe->dev));
 		come_back(fe, fd);
 		assert_not_answered(fe);
-		/* It is done for nobody, and asked for again. */
+		/* The request ends without an answer, and is handled again. */
 		assert_true(bitmap_backing_finish(&fe->bitmap));
 		assert_int_equal(fe->bitmap.lost, i + 1);
 		fe->bitmap.later = false;
@@ -332,7 +332,7 @@ static void a_request_in_flight_survives_its_connection(void **state)
 	close(fd);
 }
 
-static void what_was_answered_is_not_done_again(void **state)
+static void an_answered_request_is_not_repeated(void **state)
 {
 	struct front_end *fe = *state;
 	int fd = start_with_inflight(fe);
@@ -348,8 +348,8 @@ static void what_was_answered_is_not_done_again(void **state)
 	close(fd);
 }
 
-/* Requests are made while no back end is there. */
-static void assert_what_waits_is_answered(struct front_end *fe, int inflight_fd)
+/* Requests are made while no back end is connected. */
+static void assert_waiting_are_answered(struct front_end *fe, int inflight_fd)
 {
 	unsigned int block = 0;
 
@@ -369,26 +369,26 @@ static void assert_what_waits_is_answered(struct front_end *fe, int inflight_fd)
 	}
 }
 
-static void what_waits_is_answered_whatever_the_base(void **state)
+static void waiting_requests_are_answered_with_any_base(void **state)
 {
 	struct front_end *fe = *state;
 
 	front_end_start(fe);
 	virtio_mem_set_requested(&fe->dev, GIB);
-	assert_what_waits_is_answered(fe, -1);
+	assert_waiting_are_answered(fe, -1);
 }
 
-static void with_a_region_too(void **state)
+static void waiting_requests_are_answered_with_a_region(void **state)
 {
 	struct front_end *fe = *state;
 	int fd = start_with_inflight(fe);
 
-	assert_what_waits_is_answered(fe, fd);
+	assert_waiting_are_answered(fe, fd);
 	close(fd);
 }
 
-/* The guest was reset while no back end was there. */
-static void the_driver_before_left_a_base_and_a_region(void **state)
+/* The guest was reset while no back end was connected. */
+static void the_base_and_region_of_an_earlier_driver(void **state)
 {
 	struct front_end *fe = *state;
 	int fd = start_with_inflight(fe);
@@ -412,8 +412,8 @@ static void the_driver_before_left_a_base_and_a_region(void **state)
 	close(fd);
 }
 
-/* The queue is taken back in order, and another one made. */
-static void a_queue_taken_back_is_not_in_flight(void **state)
+/* The queue is stopped properly, and another one is set up. */
+static void a_stopped_queue_is_not_in_flight(void **state)
 {
 	struct front_end *fe = *state;
 	int fd = start_with_inflight(fe);
@@ -425,7 +425,7 @@ static void a_queue_taken_back_is_not_in_flight(void **state)
 	assert_int_equal(front_end_stop_ring(fe), driver_base(&fe->driver));
 	bitmap_backing_finish(&fe->bitmap);
 	fe->bitmap.later = false;
-	/* The driver gives the queue up, and makes another. */
+	/* The driver sets up another queue. */
 	front_end_new_ring(fe);
 	front_end_set_inflight(fe, fd);
 	front_end_start_ring(fe);
@@ -475,7 +475,7 @@ static void bad_inflight_messages(void **state)
 	bad.queue_size = VRING_MAX_SIZE + 1;
 	assert_inflight_ends(fe, VHOST_USER_GET_INFLIGHT_FD, bad, -1);
 	assert_inflight_ends(fe, VHOST_USER_SET_INFLIGHT_FD, good, -1);
-	/* The guest's memory is not sealed, and no region. */
+	/* The guest's memory is no region: it is not sealed. */
 	assert_inflight_ends(fe, VHOST_USER_SET_INFLIGHT_FD, good,
 			     fe->memory_fd);
 	bad = good;
@@ -497,18 +497,18 @@ int main(void)
 	const struct format_case cases[] = {
 		FORMAT_CASE(requests_are_answered),
 		FORMAT_CASE(many_requests_at_once),
-		FORMAT_CASE(others_have_their_turn),
-		FORMAT_CASE(the_driver_is_told_when_it_wants_to_be),
+		FORMAT_CASE(a_full_queue_does_not_starve_others),
+		FORMAT_CASE(the_driver_gets_the_interrupts_it_requests),
 		FORMAT_CASE(a_stopped_ring_goes_on_where_it_was),
-		FORMAT_CASE(a_request_that_waits_is_left_to_the_next),
-		FORMAT_CASE(a_late_answer_is_told),
+		FORMAT_CASE(a_pending_request_is_left_to_the_next_start),
+		FORMAT_CASE(a_late_answer_is_signalled),
 		FORMAT_CASE(a_started_queue_keeps_its_format),
 		FORMAT_CASE(a_request_in_flight_survives_its_connection),
-		FORMAT_CASE(what_was_answered_is_not_done_again),
-		FORMAT_CASE(what_waits_is_answered_whatever_the_base),
-		FORMAT_CASE(with_a_region_too),
-		FORMAT_CASE(the_driver_before_left_a_base_and_a_region),
-		FORMAT_CASE(a_queue_taken_back_is_not_in_flight),
+		FORMAT_CASE(an_answered_request_is_not_repeated),
+		FORMAT_CASE(waiting_requests_are_answered_with_any_base),
+		FORMAT_CASE(waiting_requests_are_answered_with_a_region),
+		FORMAT_CASE(the_base_and_region_of_an_earlier_driver),
+		FORMAT_CASE(a_stopped_queue_is_not_in_flight),
 		FORMAT_CASE(bad_inflight_messages),
 	};
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The vhost-user back end, driven over its socket by a front end that first
- * does everything right and then everything wrong.
+ * The vhost-user back end, used over its socket by a front end that behaves
+ * well at first, and then violates every rule.
  */
 #include <endian.h>
 #include <errno.h>
@@ -57,7 +57,7 @@ static void more_requests_than_one_turn_takes(void **state)
 	for (unsigned int i = 0; i < FE_QUEUE_SIZE / 2; i++)
 		front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA + i * BLOCK, 1,
 			      sizeof(struct virtio_mem_req), sizeof(resp));
-	/* One kick for all of them. */
+	/* One kick for all requests. */
 	front_end_kick(fe);
 	for (unsigned int i = 0; i < FE_QUEUE_SIZE / 2; i++) {
 		assert_true(front_end_used(fe, &resp));
@@ -81,7 +81,7 @@ static void config_space_is_read(void **state)
 	assert_int_equal(front_end_receive(fe, VHOST_USER_GET_CONFIG, &reply),
 			 12 + 56);
 	assert_memory_equal(reply.config.data, &space, 56);
-	/* A part, without room for it in the request. */
+	/* A part of the space, with a request too short to hold it. */
 	config.offset = 48;
 	config.size = 8;
 	front_end_send(fe, VHOST_USER_GET_CONFIG, 0, &config, 12, NULL, 0);
@@ -90,7 +90,7 @@ static void config_space_is_read(void **state)
 	assert_memory_equal(reply.config.data, &space.requested_size, 8);
 }
 
-/* Behind its end there are zeros: as many as were asked for. */
+/* Reads beyond the end return zeroes. */
 static void config_space_reads_zero_behind_its_end(void **state)
 {
 	static const struct {
@@ -154,12 +154,12 @@ static void config_space_is_not_written(void **state)
 	assert_false(front_end_closed(fe));
 }
 
-static void config_changes_are_told(void **state)
+static void config_changes_are_sent(void **state)
 {
 	struct front_end *fe = *state;
 
 	front_end_start(fe);
-	/* Of what may have changed while there was no channel. */
+	/* The configuration may have changed while there was no channel. */
 	assert_int_equal(front_end_config_changes(fe), 1);
 	virtio_mem_set_requested(&fe->dev, GIB);
 	assert_int_equal(front_end_config_changes(fe), 1);
@@ -170,7 +170,10 @@ static void config_changes_are_told(void **state)
 	assert_int_equal(front_end_config_changes(fe), 1);
 }
 
-/* While its queue is stopped; what was held back is told after that, once. */
+/*
+ * Nothing is sent while the queue is stopped. Suppressed changes are sent once
+ * afterwards.
+ */
 static void a_suspended_device_sends_nothing(void **state)
 {
 	struct front_end *fe = *state;
@@ -190,7 +193,7 @@ static void a_suspended_device_sends_nothing(void **state)
 	assert_int_equal(front_end_config_changes(fe), 0);
 	front_end_start_ring(fe);
 	assert_int_equal(front_end_config_changes(fe), 1);
-	/* Nor what the channel did not take before. */
+	/* Nor a pending change that did not fit into the channel before. */
 	while (!fe->vu.config_pending)
 		virtio_mem_set_requested(&fe->dev,
 					 fe->dev.requested_size ? 0 : GIB);
@@ -202,7 +205,10 @@ static void a_suspended_device_sends_nothing(void **state)
 	assert_int_equal(front_end_config_changes(fe), 1);
 }
 
-/* Whatever was negotiated, no reply is asked for: nobody would wait for it. */
+/*
+ * No reply is requested, whatever was negotiated: the back end would not wait
+ * for it.
+ */
 static void config_changes_want_no_reply(void **state)
 {
 	static const uint64_t protocols[] = {
@@ -235,7 +241,7 @@ static void a_full_channel_gets_the_last_change(void **state)
 	uint64_t changes = 0;
 
 	front_end_start(fe);
-	/* The socket's buffer has an end. */
+	/* Fill the socket's buffer. */
 	while (!fe->vu.config_pending && changes < 1000000)
 		virtio_mem_set_requested(&fe->dev, ++changes % 2 * GIB);
 	assert_true(fe->vu.config_pending);
@@ -246,7 +252,7 @@ static void a_full_channel_gets_the_last_change(void **state)
 	assert_false(fe->vu.config_pending);
 }
 
-static void a_closed_channel_is_no_end(void **state)
+static void a_closed_channel_does_not_end_the_connection(void **state)
 {
 	struct front_end *fe = *state;
 
@@ -260,7 +266,7 @@ static void a_closed_channel_is_no_end(void **state)
 	assert_false(front_end_closed(fe));
 }
 
-static void mem_table_works_as_well(void **state)
+static void memory_by_table_works_too(void **state)
 {
 	struct front_end *fe = *state;
 	struct vhost_user_mem_table table = {
@@ -282,7 +288,7 @@ static void mem_table_works_as_well(void **state)
 	virtio_mem_set_requested(&fe->dev, GIB);
 	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1),
 			 VIRTIO_MEM_RESP_ACK);
-	/* Another table, while the ring runs. */
+	/* Another table while the ring runs. */
 	assert_int_equal(front_end_call(fe, VHOST_USER_SET_MEM_TABLE, &table,
 					8 + 2 * 32, fds, 2),
 			 0);
@@ -311,7 +317,7 @@ static void node_is_offered_when_there_is_one(void **state)
 			 FE_OFFERED | 1U << VIRTIO_MEM_F_ACPI_PXM);
 }
 
-/* --- Memory that is shared and not there --- */
+/* --- Shared memory that is unplugged --- */
 
 #define REGION_UVA (FE_UVA + GIB)
 
@@ -349,7 +355,7 @@ static void buffers_in_unplugged_blocks_break_the_ring(void **state)
 	front_end_start(fe);
 	fd = share_region(fe, 2);
 	virtio_mem_set_requested(&fe->dev, GIB);
-	/* The response across the end of what is plugged. */
+	/* The response crosses the end of the plugged blocks. */
 	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1),
 			 VIRTIO_MEM_RESP_ACK);
 	front_end_put(fe, VIRTIO_MEM_REQ_STATE, GPA, 1, 24, 10);
@@ -357,7 +363,10 @@ static void buffers_in_unplugged_blocks_break_the_ring(void **state)
 	front_end_kick(fe);
 	assert_true(fe->vu.vring.broken);
 	assert_int_equal(used_by(fd), 0);
-	/* The request where there is no block; reading allocates as well. */
+	/*
+	 * The request is in an unplugged block; even reading would allocate
+	 * memory.
+	 */
 	front_end_set(fe, VHOST_USER_SET_VRING_KICK, 0, fe->kick);
 	assert_true(fe->vu.vring.broken);
 	desc[3].addr = htole64(GPA + BLOCK - 10);
@@ -365,7 +374,7 @@ static void buffers_in_unplugged_blocks_break_the_ring(void **state)
 	front_end_set(fe, VHOST_USER_SET_VRING_KICK, 0, fe->kick);
 	assert_true(fe->vu.vring.broken);
 	assert_int_equal(used_by(fd), 0);
-	/* All where there is one. */
+	/* Both are in the plugged block. */
 	desc[2].addr = htole64(GPA);
 	front_end_set(fe, VHOST_USER_SET_VRING_KICK, 0, fe->kick);
 	assert_false(fe->vu.vring.broken);
@@ -390,11 +399,11 @@ static void a_ring_in_an_unplugged_block_is_not_touched(void **state)
 	virtio_mem_set_requested(&fe->dev, GIB);
 	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1),
 			 VIRTIO_MEM_RESP_ACK);
-	/* The used ring moves there. */
+	/* Move the used ring into the block. */
 	assert_int_equal(front_end_call(fe, VHOST_USER_SET_VRING_ADDR, &addr,
 					sizeof(addr), NULL, 0),
 			 0);
-	/* It pulls its own ring away: there is nowhere to answer to. */
+	/* The driver unplugs its own ring: the answer has no place. */
 	front_end_put(fe, VIRTIO_MEM_REQ_UNPLUG, GPA, 1, 24, 10);
 	assert_int_equal(fallocate(fd,
 				   FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
@@ -410,7 +419,7 @@ static void a_ring_in_an_unplugged_block_is_not_touched(void **state)
 
 /* --- Requests that take long --- */
 
-static void the_queue_waits_and_others_do_not(void **state)
+static void only_the_queue_waits_for_a_request(void **state)
 {
 	struct front_end *fe = *state;
 	struct virtio_mem_resp resp;
@@ -423,7 +432,7 @@ static void the_queue_waits_and_others_do_not(void **state)
 	front_end_kick(fe);
 	front_end_kick(fe);
 	assert_false(front_end_used(fe, &resp));
-	/* The front end is served. */
+	/* The front end is still served. */
 	assert_int_equal(front_end_get(fe, VHOST_USER_GET_STATUS), 15);
 	assert_true(bitmap_backing_finish(&fe->bitmap));
 	assert_true(front_end_used(fe, &resp));
@@ -435,7 +444,7 @@ static void the_queue_waits_and_others_do_not(void **state)
 	assert_int_equal(front_end_count(fe->call), 1);
 }
 
-/* Take the ring away while a request waits. Return: the ring's index. */
+/* Stop the ring while a request is pending. Return: the ring's index. */
 static unsigned int stop_while_waiting(struct front_end *fe)
 {
 	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA, 4, 24, 10);
@@ -443,7 +452,7 @@ static unsigned int stop_while_waiting(struct front_end *fe)
 	return front_end_stop_ring(fe);
 }
 
-static void a_ring_that_stops_gets_its_request_again(void **state)
+static void a_stopped_ring_gets_its_request_again(void **state)
 {
 	struct front_end *fe = *state;
 	struct virtio_mem_resp resp;
@@ -452,13 +461,13 @@ static void a_ring_that_stops_gets_its_request_again(void **state)
 	virtio_mem_set_requested(&fe->dev, GIB);
 	fe->bitmap.later = true;
 	assert_int_equal(stop_while_waiting(fe), 0);
-	/* It starts again before the request is done. */
+	/* The ring starts again before the request ends. */
 	front_end_start_ring(fe);
 	assert_true(virtio_mem_busy(&fe->dev));
 	assert_true(bitmap_backing_finish(&fe->bitmap));
 	assert_int_equal(fe->bitmap.lost, 1);
 	assert_false(front_end_used(fe, &resp));
-	/* It finds the request as if it were new. */
+	/* The request is read again, like a new one. */
 	fe->bitmap.later = false;
 	fe->bitmap.repeated = true;
 	front_end_run(fe);
@@ -467,7 +476,7 @@ static void a_ring_that_stops_gets_its_request_again(void **state)
 	assert_int_equal(fe->bitmap.backing.plugged.set, 4);
 }
 
-static void an_answer_finds_the_front_end_gone(void **state)
+static void an_answer_without_a_front_end_is_lost(void **state)
 {
 	struct front_end *fe = *state;
 
@@ -480,7 +489,7 @@ static void an_answer_finds_the_front_end_gone(void **state)
 	assert_true(bitmap_backing_finish(&fe->bitmap));
 	assert_int_equal(fe->bitmap.lost, 1);
 	front_end_run(fe);
-	/* Another one comes, and the device works. */
+	/* Another front end connects, and the device works. */
 	fe->bitmap.later = false;
 	front_end_new_ring(fe);
 	front_end_start(fe);
@@ -488,7 +497,7 @@ static void an_answer_finds_the_front_end_gone(void **state)
 			 VIRTIO_MEM_RESP_ACK);
 }
 
-static void an_answer_finds_its_memory_gone(void **state)
+static void an_answer_without_its_memory_is_lost(void **state)
 {
 	struct front_end *fe = *state;
 	struct vring_desc *desc = (struct vring_desc *)(fe->memory + FE_DESC);
@@ -515,7 +524,7 @@ static void an_answer_finds_its_memory_gone(void **state)
 	assert_true(bitmap_backing_finish(&fe->bitmap));
 	assert_false(fe->vu.vring.broken);
 	assert_int_equal(fe->bitmap.lost, 1);
-	/* It is there again, and the answer is had again. */
+	/* The memory is back, and the request is answered. */
 	fe->bitmap.later = false;
 	fe->bitmap.repeated = true;
 	assert_int_equal(front_end_call(fe, VHOST_USER_ADD_MEM_REG, &reg,
@@ -588,7 +597,7 @@ static void without_protocol_features_a_ring_is_enabled(void **state)
 			 VIRTIO_MEM_RESP_ACK);
 }
 
-static void a_broken_ring_is_told_and_restarts(void **state)
+static void a_broken_ring_is_signalled_and_restarts(void **state)
 {
 	struct vhost_user_vring_state vring = {};
 	struct front_end *fe = *state;
@@ -604,7 +613,7 @@ static void a_broken_ring_is_told_and_restarts(void **state)
 	assert_true(fe->vu.vring.broken);
 	assert_int_equal(front_end_count(fe->err), 1);
 	assert_int_equal(front_end_count(fe->call), 0);
-	/* No more is done, and nothing else suffers. */
+	/* No further request is handled, and nothing else is affected. */
 	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1, 24, 10);
 	front_end_kick(fe);
 	assert_false(front_end_used(fe, &resp));
@@ -660,7 +669,7 @@ static void features_ok_needs_unplugged_inaccessible(void **state)
 	assert_int_equal(front_end_get(fe, VHOST_USER_GET_STATUS), 15 & ~8);
 	front_end_set(fe, VHOST_USER_SET_STATUS, 11, -1);
 	assert_int_equal(front_end_get(fe, VHOST_USER_GET_STATUS), 3);
-	/* A driver that goes on all the same is not served. */
+	/* A driver that continues regardless is not served. */
 	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1, 24, 10);
 	front_end_kick(fe);
 	assert_false(front_end_used(fe, &resp));
@@ -679,7 +688,10 @@ static void without_status_the_connection_ends(void **state)
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		front_end_connect(fe);
-		/* Before there is a driver, no features are its. */
+		/*
+		 * Before there is a driver, these are the front end's own
+		 * features.
+		 */
 		front_end_send(
 			fe, VHOST_USER_SET_FEATURES, 0,
 			&(uint64_t){1ULL << VHOST_USER_F_PROTOCOL_FEATURES}, 8,
@@ -711,7 +723,7 @@ static void device_reset_keeps_blocks(void **state)
 	assert_int_equal(fe->bitmap.backing.plugged.set, 64);
 	assert_int_equal(fe->dev.requested_size, GIB);
 
-	/* The next driver sets it up on the same connection. */
+	/* The next driver sets up the queue on the same connection. */
 	front_end_new_ring(fe);
 	front_end_set(fe, VHOST_USER_SET_FEATURES, FE_FEATURES, -1);
 	front_end_start_ring(fe);
@@ -731,7 +743,7 @@ static void disconnect_keeps_blocks(void **state)
 	front_end_close(fe);
 	assert_false(vhost_user_connected(&fe->vu));
 	assert_int_equal(fe->bitmap.backing.plugged.set, 64);
-	/* The next front end finds the ring as the last one left it. */
+	/* The next front end finds the ring unchanged. */
 	front_end_start(fe);
 	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_UNPLUG, GPA, 64),
 			 VIRTIO_MEM_RESP_ACK);
@@ -739,7 +751,7 @@ static void disconnect_keeps_blocks(void **state)
 
 /* --- What ends a connection, and nothing else --- */
 
-/* The back end has closed the connection, and takes a new one. */
+/* The back end has closed the connection, and accepts a new one. */
 static void assert_ended(struct front_end *fe)
 {
 	assert_true(front_end_closed(fe));
@@ -758,7 +770,7 @@ static void send_ends(struct front_end *fe, uint32_t request,
 	assert_ended(fe);
 }
 
-/* Every request with its right size and number of descriptors. */
+/* Every request with its valid sizes and number of descriptors. */
 static const struct {
 	uint32_t request;
 	uint32_t min_size;
@@ -819,7 +831,7 @@ static void short_and_long_messages(void **state)
 	}
 }
 
-static void sizes_that_are_never_right(void **state)
+static void sizes_that_are_never_valid(void **state)
 {
 	static const uint32_t sizes[] = {2048, 4096, 0x7fffffff, UINT32_MAX};
 	struct front_end *fe = *state;
@@ -974,20 +986,20 @@ static void bad_memory_regions(void **state)
 		reg.region = bad[i];
 		send_ends(fe, VHOST_USER_ADD_MEM_REG, &reg, sizeof(reg), fds,
 			  1);
-		/* The second of two, the first of which is good. */
+		/* The second of two regions; the first one is valid. */
 		table.regions[0] = (struct vhost_user_region){1ULL << 45, 4096,
 							      1ULL << 45, 0};
 		table.regions[1] = bad[i];
 		send_ends(fe, VHOST_USER_SET_MEM_TABLE, &table, 8 + 2 * 32, fds,
 			  2);
 	}
-	/* Twice the same. */
+	/* The same region twice. */
 	table.regions[1] = table.regions[0];
 	send_ends(fe, VHOST_USER_SET_MEM_TABLE, &table, 8 + 2 * 32, fds, 2);
 	front_end_share_memory(fe);
 	reg.region = (struct vhost_user_region){FE_GPA, FE_MEMORY, FE_UVA, 0};
 	send_ends(fe, VHOST_USER_ADD_MEM_REG, &reg, sizeof(reg), fds, 1);
-	/* No memory. */
+	/* A descriptor that is no memory. */
 	send_ends(fe, VHOST_USER_ADD_MEM_REG, &reg, sizeof(reg), &fe->kick, 1);
 	send_ends(fe, VHOST_USER_REM_MEM_REG, &reg, sizeof(reg), NULL, 0);
 }
@@ -1019,11 +1031,11 @@ static void tables_that_contradict_themselves(void **state)
 	send_ends(fe, VHOST_USER_SET_MEM_TABLE, &table, 8 + 31, fds, 1);
 	send_ends(fe, VHOST_USER_SET_MEM_TABLE, &table, 8 + 32, fds, 2);
 	send_ends(fe, VHOST_USER_SET_MEM_TABLE, &table, 8 + 32, NULL, 0);
-	/* The first ones would do. */
+	/* The first regions are valid. */
 	table.nr = VHOST_USER_MEM_TABLE_SIZE;
 	send_ends(fe, VHOST_USER_SET_MEM_TABLE, &table, sizeof(table), fds,
 		  VHOST_USER_MAX_FDS + 1);
-	/* Any number of regions, up to what rust-vmm's crate sends. */
+	/* All numbers of regions up to the maximum of rust-vmm's crate. */
 	for (table.nr = 0; table.nr <= 32; table.nr++) {
 		assert_int_equal(front_end_call(fe, VHOST_USER_SET_MEM_TABLE,
 						&table, 8 + table.nr * 32, fds,
@@ -1033,7 +1045,7 @@ static void tables_that_contradict_themselves(void **state)
 	}
 }
 
-/* --- Memory that comes and goes --- */
+/* --- Memory that is removed and added --- */
 
 static void remove_memory(struct front_end *fe)
 {
@@ -1046,7 +1058,7 @@ static void remove_memory(struct front_end *fe)
 			 0);
 }
 
-/* All of the guest's memory, or none. */
+/* A table with all of the guest's memory, or an empty one. */
 static void set_table(struct front_end *fe, bool with)
 {
 	struct vhost_user_mem_table table = {
@@ -1101,7 +1113,7 @@ static void a_ring_may_start_before_its_memory(void **state)
 	front_end_negotiate(fe);
 	virtio_mem_set_requested(&fe->dev, GIB);
 	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1, 24, 10);
-	/* It says where it goes on once it is there. */
+	/* The base applies once the memory is there. */
 	fe->lost = true;
 	fe->lost_base = 1;
 	front_end_start_ring(fe);
@@ -1113,7 +1125,7 @@ static void a_ring_may_start_before_its_memory(void **state)
 	assert_int_equal(le16toh(resp.type), VIRTIO_MEM_RESP_ACK);
 }
 
-/* The answer to a request that takes its time. */
+/* The answer to a slow request. */
 static void an_answer_waits_for_its_ring(void **state)
 {
 	struct front_end *fe = *state;
@@ -1162,7 +1174,7 @@ static void a_request_waits_for_its_memory(void **state)
 				 0);
 		front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA + i * BLOCK, 1, 24,
 			      10);
-		/* The request, or where its answer goes. */
+		/* Move the request, or the buffer of its answer. */
 		desc[2 * i + i].addr = htole64(le64toh(desc[2 * i + i].addr) -
 					       FE_GPA + reg.region.gpa);
 		front_end_kick(fe);
@@ -1179,7 +1191,7 @@ static void a_request_waits_for_its_memory(void **state)
 						&reg, sizeof(reg), NULL, 0),
 				 0);
 	}
-	/* Where there never was memory it is the driver's fault. */
+	/* An address that never was memory is the driver's fault. */
 	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1, 24, 10);
 	desc[4].addr = htole64(reg.region.gpa + reg.region.size);
 	front_end_kick(fe);
@@ -1187,7 +1199,7 @@ static void a_request_waits_for_its_memory(void **state)
 	assert_int_equal(front_end_count(fe->err), 1);
 }
 
-/* --- When this process has no more descriptors --- */
+/* --- Without free descriptors --- */
 
 static void without_descriptors_a_message_is_refused(void **state)
 {
@@ -1206,7 +1218,10 @@ static void without_descriptors_a_message_is_refused(void **state)
 	limit = old;
 	limit.rlim_cur = 3;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
-	/* The front end learns it, and what there is goes on. */
+	/*
+	 * The failure is reported to the front end, and everything else
+	 * continues.
+	 */
 	assert_int_not_equal(front_end_call(fe, VHOST_USER_ADD_MEM_REG, &reg,
 					    sizeof(reg), &fe->memory_fd, 1),
 			     0);
@@ -1215,7 +1230,10 @@ static void without_descriptors_a_message_is_refused(void **state)
 	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1),
 			 VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(front_end_count(fe->call), 1);
-	/* One that does not ask for the outcome would believe in it. */
+	/*
+	 * A front end that requests no reply would assume success, so the
+	 * connection ends.
+	 */
 	front_end_send(fe, VHOST_USER_ADD_MEM_REG, 0, &reg, sizeof(reg),
 		       &fe->memory_fd, 1);
 	assert_true(front_end_closed(fe));
@@ -1240,7 +1258,10 @@ static void ring_before_memory_or_addresses(void **state)
 
 	front_end_connect(fe);
 	front_end_negotiate(fe);
-	/* Nothing at all; a size only. Without its memory it waits. */
+	/*
+	 * Without anything; with a size only. With addresses it waits for its
+	 * memory.
+	 */
 	send_ends(fe, VHOST_USER_SET_VRING_KICK, &zero, 8, &fe->kick, 1);
 	front_end_set_vring(fe, VHOST_USER_SET_VRING_NUM, FE_QUEUE_SIZE);
 	send_ends(fe, VHOST_USER_SET_VRING_KICK, &zero, 8, &fe->kick, 1);
@@ -1254,14 +1275,14 @@ static void ring_before_memory_or_addresses(void **state)
 	front_end_call(fe, VHOST_USER_SET_VRING_ADDR, &addr, sizeof(addr), NULL,
 		       0);
 	assert_false(vhost_user_driver_ready(&fe->vu));
-	/* Misaligned: it is not a matter of memory. */
+	/* Misaligned, whatever the memory. */
 	addr.used_uva = FE_UVA + FE_USED + 2;
 	front_end_close(fe);
 	front_end_start(fe);
 	send_ends(fe, VHOST_USER_SET_VRING_ADDR, &addr, sizeof(addr), NULL, 0);
 }
 
-static void queues_that_are_not_there(void **state)
+static void queues_that_do_not_exist(void **state)
 {
 	static const uint32_t state_requests[] = {
 		VHOST_USER_SET_VRING_NUM,
@@ -1313,7 +1334,7 @@ static void bad_queue_values(void **state)
 		  0);
 	value = 256;
 	send_ends(fe, VHOST_USER_SET_STATUS, &value, 8, NULL, 0);
-	/* While it runs. */
+	/* While the queue runs. */
 	front_end_close(fe);
 	front_end_start(fe);
 	vring.num = 64;
@@ -1332,18 +1353,18 @@ static void bad_ring_descriptors(void **state)
 
 	front_end_connect(fe);
 	front_end_negotiate(fe);
-	/* None where there should be one, one where there should be none. */
+	/* A missing descriptor, and a superfluous one. */
 	send_ends(fe, VHOST_USER_SET_VRING_CALL, &zero, 8, NULL, 0);
 	send_ends(fe, VHOST_USER_SET_VRING_CALL, &none, 8, &fe->call, 1);
-	/* The queue is not polled. */
+	/* A queue without a kick descriptor would need polling. */
 	send_ends(fe, VHOST_USER_SET_VRING_KICK, &none, 8, NULL, 0);
-	/* A file is always ready, and cannot be waited for. */
+	/* A regular file cannot be polled. */
 	send_ends(fe, VHOST_USER_SET_VRING_KICK, &zero, 8, &fe->memory_fd, 1);
-	/* No call descriptor is good: the driver polls. */
+	/* The call descriptor is optional: the driver may poll. */
 	assert_int_equal(front_end_call(fe, VHOST_USER_SET_VRING_CALL, &none, 8,
 					NULL, 0),
 			 0);
-	/* Nor anything that may block when it is full. */
+	/* Files that may block when full are refused. */
 	assert_int_equal(pipe(fds), 0);
 	send_ends(fe, VHOST_USER_SET_VRING_KICK, &zero, 8, &fds[0], 1);
 	send_ends(fe, VHOST_USER_SET_VRING_CALL, &zero, 8, &fds[1], 1);
@@ -1352,9 +1373,9 @@ static void bad_ring_descriptors(void **state)
 	send_ends(fe, VHOST_USER_SET_VRING_CALL, &zero, 8, &fe->fd, 1);
 	close(fds[0]);
 	close(fds[1]);
-	/* The channel is a socket. */
+	/* The channel must be a socket. */
 	send_ends(fe, VHOST_USER_SET_BACKEND_REQ_FD, NULL, 0, &fe->kick, 1);
-	/* A UNIX stream socket. */
+	/* It must be a UNIX stream socket. */
 	fds[0] = socket(AF_INET, SOCK_STREAM, 0);
 	send_ends(fe, VHOST_USER_SET_BACKEND_REQ_FD, NULL, 0, &fds[0], 1);
 	close(fds[0]);
@@ -1370,7 +1391,7 @@ static void a_file_that_is_truncated(void **state)
 	front_end_start(fe);
 	virtio_mem_set_requested(&fe->dev, GIB);
 	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1, 24, 10);
-	/* Under the rings and all. */
+	/* The rings are truncated too. */
 	assert_int_equal(ftruncate(fe->memory_fd, 0), 0);
 	front_end_kick(fe);
 	assert_ended(fe);
@@ -1382,7 +1403,7 @@ static void a_file_that_is_truncated(void **state)
 	front_end_start(fe);
 	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1),
 			 VIRTIO_MEM_RESP_ACK);
-	/* While a request waits for its answer. */
+	/* While a request is pending. */
 	fe->bitmap.later = true;
 	front_end_put(fe, VIRTIO_MEM_REQ_UNPLUG, GPA, 1, 24, 10);
 	front_end_kick(fe);
@@ -1392,7 +1413,7 @@ static void a_file_that_is_truncated(void **state)
 	assert_ended(fe);
 }
 
-/* Standard error goes to a file. Return: what it was. */
+/* Redirect standard error to a file. Return: the original. */
 static int capture(int *file)
 {
 	int saved = dup(STDERR_FILENO);
@@ -1403,7 +1424,7 @@ static int capture(int *file)
 	return saved;
 }
 
-/* It goes where it went before. Return: lines that have come. */
+/* Restore standard error. Return: number of lines in the file. */
 static unsigned int release(int saved, int file)
 {
 	unsigned int nr = 0;
@@ -1418,7 +1439,7 @@ static unsigned int release(int saved, int file)
 	return nr;
 }
 
-/* What a front end can do as often as it likes is not told each time. */
+/* Messages that a front end can cause at will are rate-limited. */
 static void a_front_end_cannot_fill_the_log(void **state)
 {
 	struct front_end *fe = *state;
@@ -1444,11 +1465,11 @@ static void a_front_end_cannot_fill_the_log(void **state)
 	}
 	lines = release(saved, file);
 	log_init(LOG_LEVEL_ERR);
-	/* For each time that the machine lets the limit's time go by. */
+	/* A slow machine may exceed the limit's interval a few times. */
 	assert_in_range(lines, 1, 10 * (LOG_LIMIT_BURST + 1));
 }
 
-/* The back end neither waits nor grows: it ends the connection. */
+/* The back end ends the connection instead of waiting or growing. */
 static void read_no_replies(struct front_end *fe)
 {
 	struct vhost_user_header header = {
@@ -1473,7 +1494,7 @@ static void replies_that_nobody_reads(void **state)
 
 	front_end_connect(fe);
 	read_no_replies(fe);
-	/* A socket that was handed over may be one that blocks. */
+	/* A passed socket may be a blocking one. */
 	front_end_close(fe);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
 	assert_int_equal(vhost_user_adopt(&fe->vu, fds[1]), 0);
@@ -1483,7 +1504,7 @@ static void replies_that_nobody_reads(void **state)
 
 /* --- Pieces --- */
 
-/* A whole start, as bytes, with the descriptors at their messages. */
+/* A whole start as bytes, with the descriptors of its messages. */
 struct script {
 	uint8_t bytes[1024];
 	size_t size;
@@ -1550,7 +1571,7 @@ static void send_script(struct front_end *fe, const struct script *script,
 		size_t end = at + step < size ? at + step : size;
 		int fd = -1;
 
-		/* A descriptor goes with the first byte of its message. */
+		/* A descriptor is sent with the first byte of its message. */
 		for (size_t i = 0; i < script->nr_fds; i++) {
 			if (script->fds[i].at == at)
 				fd = script->fds[i].fd;
@@ -1578,7 +1599,7 @@ static void messages_come_in_pieces(void **state)
 		assert_false(front_end_closed(fe));
 		front_end_close(fe);
 	}
-	/* All in one. */
+	/* Everything in one piece. */
 	front_end_connect(fe);
 	send_script(fe, &script, script.size, script.size);
 	assert_true(vhost_user_driver_ready(&fe->vu));
@@ -1602,7 +1623,10 @@ static void connection_drops_at_every_byte(void **state)
 	front_end_start(fe);
 }
 
-/* Of the queue's descriptors the last ones count, until the connection ends. */
+/*
+ * A new descriptor replaces the old one; the last ones are closed with the
+ * connection.
+ */
 static void descriptors_of_a_queue_are_closed(void **state)
 {
 	struct front_end *fe = *state;
@@ -1620,7 +1644,7 @@ static void descriptors_of_a_queue_are_closed(void **state)
 	assert_int_equal(front_end_open_fds(), before);
 }
 
-/* An answer may have come while the old one was there, or none. */
+/* An answer may have been given with the old descriptor, or without one. */
 static void a_new_call_descriptor_is_signalled(void **state)
 {
 	struct front_end *fe = *state;
@@ -1630,7 +1654,7 @@ static void a_new_call_descriptor_is_signalled(void **state)
 	front_end_connect(fe);
 	front_end_negotiate(fe);
 	front_end_share_memory(fe);
-	/* Of a ring that does not run there is nothing to tell. */
+	/* A stopped ring has nothing to signal. */
 	front_end_set(fe, VHOST_USER_SET_VRING_CALL, 0, fd);
 	front_end_run(fe);
 	assert_int_equal(front_end_count(fd), 0);
@@ -1651,8 +1675,8 @@ static void count_change(void *arg __attribute__((unused)))
 	changes++;
 }
 
-/* Whoever would be told may be gone by then. */
-static void nobody_is_told_of_the_end(void **state)
+/* The callback's owner may be gone by then. */
+static void no_callback_at_the_end(void **state)
 {
 	struct front_end *fe = *state;
 
@@ -1678,8 +1702,11 @@ static void put_state(struct front_end *fe)
 		      sizeof(struct virtio_mem_resp));
 }
 
-/* Whoever read it would wait for the next, and the test with him. */
-static void a_kick_may_be_taken_back(void **state)
+/*
+ * A read() of the blocking eventfd would wait for the next kick, and the test
+ * would hang.
+ */
+static void a_kick_may_be_withdrawn(void **state)
 {
 	struct front_end *fe = *state;
 	struct virtio_mem_resp resp;
@@ -1692,13 +1719,13 @@ static void a_kick_may_be_taken_back(void **state)
 	while (!sd_event_prepare(fe->event))
 		if (sd_event_wait(fe->event, 0))
 			break;
-	/* Between being told of it and looking at it. */
+	/* After epoll reported the kick, before it is handled. */
 	assert_int_equal(front_end_count(fe->kick), 1);
 	assert_true(sd_event_dispatch(fe->event) > 0);
 	assert_true(front_end_used(fe, &resp));
 }
 
-static void a_full_call_descriptor_is_let_be(void **state)
+static void a_full_call_descriptor_does_not_block(void **state)
 {
 	struct front_end *fe = *state;
 	uint64_t full = UINT64_MAX - 1;
@@ -1724,7 +1751,7 @@ static void a_second_front_end_waits(void **state)
 	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1),
 			 VIRTIO_MEM_RESP_ACK);
 	front_end_close(fe);
-	/* Its message was kept. */
+	/* The message of the second front end was kept. */
 	fe->fd = second.fd;
 	front_end_receive(fe, VHOST_USER_GET_FEATURES,
 			  &(union vhost_user_payload){});
@@ -1739,7 +1766,7 @@ static void a_connected_socket_is_served(void **state)
 	assert_int_equal(vhost_user_adopt(&fe->vu, fds[1]), 0);
 	fe->fd = fds[0];
 	front_end_negotiate(fe);
-	/* And no other meanwhile. */
+	/* No other connection is accepted meanwhile. */
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
 	assert_int_equal(vhost_user_adopt(&fe->vu, fds[1]), -EBUSY);
 	close(fds[0]);
@@ -1758,31 +1785,31 @@ int main(void)
 		T(config_space_is_read),
 		T(config_space_reads_zero_behind_its_end),
 		T(config_space_is_not_written),
-		T(config_changes_are_told),
+		T(config_changes_are_sent),
 		T(a_suspended_device_sends_nothing),
 		T(config_changes_want_no_reply),
 		T(a_full_channel_gets_the_last_change),
-		T(a_closed_channel_is_no_end),
-		T(mem_table_works_as_well),
+		T(a_closed_channel_does_not_end_the_connection),
+		T(memory_by_table_works_too),
 		T(numbers_of_queues_and_regions),
 		T(node_is_offered_when_there_is_one),
 		T(buffers_in_unplugged_blocks_break_the_ring),
 		T(a_ring_in_an_unplugged_block_is_not_touched),
-		T(the_queue_waits_and_others_do_not),
-		T(a_ring_that_stops_gets_its_request_again),
-		T(an_answer_finds_the_front_end_gone),
-		T(an_answer_finds_its_memory_gone),
+		T(only_the_queue_waits_for_a_request),
+		T(a_stopped_ring_gets_its_request_again),
+		T(an_answer_without_a_front_end_is_lost),
+		T(an_answer_without_its_memory_is_lost),
 		T(a_disabled_ring_waits),
 		T(a_stopped_ring_goes_on_where_it_was),
 		T(without_protocol_features_a_ring_is_enabled),
-		T(a_broken_ring_is_told_and_restarts),
+		T(a_broken_ring_is_signalled_and_restarts),
 		T(short_buffers_break_the_ring),
 		T(features_ok_needs_unplugged_inaccessible),
 		T(without_status_the_connection_ends),
 		T(device_reset_keeps_blocks),
 		T(disconnect_keeps_blocks),
 		T(short_and_long_messages),
-		T(sizes_that_are_never_right),
+		T(sizes_that_are_never_valid),
 		T(wrong_numbers_of_descriptors),
 		T(unknown_requests),
 		T(wrong_flags),
@@ -1796,7 +1823,7 @@ int main(void)
 		T(a_request_waits_for_its_memory),
 		T(without_descriptors_a_message_is_refused),
 		T(ring_before_memory_or_addresses),
-		T(queues_that_are_not_there),
+		T(queues_that_do_not_exist),
 		T(bad_queue_values),
 		T(bad_ring_descriptors),
 		T(a_file_that_is_truncated),
@@ -1806,14 +1833,14 @@ int main(void)
 		T(connection_drops_at_every_byte),
 		T(descriptors_of_a_queue_are_closed),
 		T(a_new_call_descriptor_is_signalled),
-		T(nobody_is_told_of_the_end),
-		T(a_kick_may_be_taken_back),
-		T(a_full_call_descriptor_is_let_be),
+		T(no_callback_at_the_end),
+		T(a_kick_may_be_withdrawn),
+		T(a_full_call_descriptor_does_not_block),
 		T(a_second_front_end_waits),
 		T(a_connected_socket_is_served),
 	};
 
-	/* What the front end does wrong is meant. */
+	/* The front end's violations are intended; do not show the messages. */
 	assert_non_null(freopen("/dev/null", "w", stderr));
 	return unit_run(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The device model against the virtio-mem section of the specification
+ * The device model compared with the virtio-mem section of the specification
  * (virtio 1.3, 5.15). Tests are named after what the device MUST do.
  */
 #include <endian.h>
@@ -97,7 +97,7 @@ static struct virtio_mem_resp send(struct fixture *f, uint16_t type,
 	struct virtio_mem_resp resp;
 	struct virtio_mem_req req;
 
-	/* Padding has any contents. */
+	/* Padding has arbitrary contents. */
 	memset(&req, 0xa5, sizeof(req));
 	memset(&resp, 0x5a, sizeof(resp));
 	req.type = htole16(type);
@@ -293,11 +293,11 @@ static void usable_shrinks_on_unplug_all_without_notification(void **state)
 	assert_int_equal(usable(f), 0);
 }
 
-static void usable_covers_what_is_plugged(void **state)
+static void usable_covers_plugged_blocks(void **state)
 {
 	struct fixture *f = *state;
 
-	/* Somebody who holds the region plugs far from the start. */
+	/* Another holder of the region plugs far from the start. */
 	blocks_set(&f->bitmap.backing.plugged, 20 * GIB / BLOCK, 1);
 	virtio_mem_backing_changed(&f->dev);
 	assert_int_equal(usable(f), 20 * GIB + BLOCK);
@@ -341,7 +341,7 @@ static void driver_is_not_notified_of_plugged_size(void **state)
 	assert_int_equal(plug(f, GPA, 8), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(unplug(f, GPA, 8), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(f->config_changes, before);
-	/* Those who watch are told. */
+	/* Watchers are notified. */
 	assert_true(f->changes >= 2);
 }
 
@@ -355,7 +355,7 @@ static const uint16_t ranged[] = {VIRTIO_MEM_REQ_PLUG, VIRTIO_MEM_REQ_UNPLUG,
 			    ((type) = ranged[_i], 1);                  \
 	     _i++)
 
-/* All of these must be refused by the device, and the backing change nothing. */
+/* The device must answer ERROR, and the backing must not change. */
 static void assert_error(struct fixture *f, uint16_t type, uint64_t gpa,
 			 uint16_t nr_blocks)
 {
@@ -456,7 +456,10 @@ static void plug_of_a_plugged_block_is_an_error(void **state)
 	assert_int_equal(plug(f, GPA + 4 * BLOCK, 1), VIRTIO_MEM_RESP_ACK);
 	assert_error(f, VIRTIO_MEM_REQ_PLUG, GPA, 8);
 	assert_error(f, VIRTIO_MEM_REQ_PLUG, GPA + 4 * BLOCK, 2);
-	/* All plugged: asked whether this is an answer that was lost. */
+	/*
+	 * All blocks are plugged: the backing is asked whether this repeats a
+	 * request whose answer was lost.
+	 */
 	assert_int_equal(plug(f, GPA + 4 * BLOCK, 1), VIRTIO_MEM_RESP_ERROR);
 	assert_int_equal(plugged(f), BLOCK);
 }
@@ -473,7 +476,7 @@ static void unplug_of_an_unplugged_block_is_an_error(void **state)
 	assert_int_equal(plugged(f), 4 * BLOCK);
 }
 
-static void error_goes_before_nack(void **state)
+static void error_takes_precedence_over_nack(void **state)
 {
 	struct fixture *f = *state;
 
@@ -507,8 +510,8 @@ static void above_requested_is_nack(void **state)
 	assert_int_equal(plugged(f), 4 * BLOCK);
 }
 
-/* What a driver does that has no memory for page structures. */
-static void a_plug_that_is_taken_back_is_noted(void **state)
+/* The behaviour of a driver without memory for page structures. */
+static void a_plug_that_is_undone_is_recorded(void **state)
 {
 	struct fixture *f = *state;
 
@@ -516,7 +519,10 @@ static void a_plug_that_is_taken_back_is_noted(void **state)
 	assert_int_equal(plug(f, GPA, 64), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(plug(f, GPA + 64 * BLOCK, 64), VIRTIO_MEM_RESP_ACK);
 	assert_false(f->dev.given_back);
-	/* Another range, a part, and that of before: not what was plugged last. */
+	/*
+	 * Another range, a part of the range, and an older range: not the last
+	 * plug.
+	 */
 	assert_int_equal(unplug(f, GPA, 64), VIRTIO_MEM_RESP_ACK);
 	assert_false(f->dev.given_back);
 	assert_int_equal(plug(f, GPA, 64), VIRTIO_MEM_RESP_ACK);
@@ -525,12 +531,12 @@ static void a_plug_that_is_taken_back_is_noted(void **state)
 	assert_int_equal(plug(f, GPA, 1), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(unplug(f, GPA, 1), VIRTIO_MEM_RESP_ACK);
 	assert_true(f->dev.given_back);
-	/* It tries again, and succeeds. */
+	/* The driver tries again and succeeds. */
 	assert_int_equal(plug(f, GPA, 1), VIRTIO_MEM_RESP_ACK);
 	assert_true(f->dev.given_back);
 	assert_int_equal(plug(f, GPA + 128 * BLOCK, 1), VIRTIO_MEM_RESP_ACK);
 	assert_false(f->dev.given_back);
-	/* Asked to shrink, it is right to give back. */
+	/* A guest that was asked to shrink should unplug. */
 	virtio_mem_set_requested(&f->dev, 0);
 	assert_int_equal(unplug(f, GPA + 128 * BLOCK, 1), VIRTIO_MEM_RESP_ACK);
 	assert_false(f->dev.given_back);
@@ -556,7 +562,7 @@ static void requests_are_timed(void **state)
 	assert_int_equal(f->dev.latencies[VIRTIO_MEM_UNPLUG].count, 0);
 }
 
-static void a_time_is_in_the_lowest_bucket_that_takes_it(void **state)
+static void a_time_is_in_the_lowest_matching_bucket(void **state)
 {
 	struct latency l = {};
 
@@ -607,7 +613,7 @@ static void failed_unplug_all_keeps_usable(void **state)
 	assert_int_equal(usable(f), 4 * GIB + 256 * MIB);
 }
 
-static void held_it_plugs_and_unplugs_nothing(void **state)
+static void a_held_device_plugs_and_unplugs_nothing(void **state)
 {
 	struct fixture *f = *state;
 	unsigned int before;
@@ -620,13 +626,16 @@ static void held_it_plugs_and_unplugs_nothing(void **state)
 	assert_int_equal(unplug(f, GPA, 1), VIRTIO_MEM_RESP_BUSY);
 	assert_int_equal(unplug_all(f), VIRTIO_MEM_RESP_BUSY);
 	assert_int_equal(plugged(f), 4 * BLOCK);
-	/* What would not have been carried out anyway is answered as ever. */
+	/* Requests that fail anyway are answered as usual. */
 	assert_int_equal(state_of(f, GPA, 4), VIRTIO_MEM_STATE_PLUGGED);
 	assert_int_equal(plug(f, GPA, 1), VIRTIO_MEM_RESP_ERROR);
 	assert_int_equal(unplug(f, GPA + 4 * BLOCK, 1), VIRTIO_MEM_RESP_ERROR);
 	assert_int_equal(plug(f, GPA + 1, 1), VIRTIO_MEM_RESP_ERROR);
 	assert_int_equal(plug(f, GPA + 4 * BLOCK, 5), VIRTIO_MEM_RESP_NACK);
-	/* Once it goes on the driver is told, or it would wait a minute. */
+	/*
+	 * The driver is notified at the end of the hold; otherwise it would
+	 * wait a minute.
+	 */
 	before = f->config_changes;
 	virtio_mem_hold(&f->dev, true);
 	assert_int_equal(f->config_changes, before);
@@ -638,7 +647,7 @@ static void held_it_plugs_and_unplugs_nothing(void **state)
 	assert_int_equal(unplug_all(f), VIRTIO_MEM_RESP_ACK);
 }
 
-static void usable_is_as_large_as_it_was_saved(void **state)
+static void usable_is_restored_as_saved(void **state)
 {
 	struct fixture *f = *state;
 
@@ -667,7 +676,7 @@ static void state_is_plugged_unplugged_or_mixed(void **state)
 	assert_int_equal(state_of(f, GPA, 4), VIRTIO_MEM_STATE_UNPLUGGED);
 	assert_int_equal(state_of(f, GPA + 7 * BLOCK, 2),
 			 VIRTIO_MEM_STATE_MIXED);
-	/* Cheap: answered without asking anybody. */
+	/* STATE is answered without a call of the backing. */
 	assert_int_equal(f->bitmap.nr_log, 0);
 }
 
@@ -681,7 +690,7 @@ static void unplug_all_of_nothing_is_acknowledged(void **state)
 
 /* --- Memory --- */
 
-static void slot_goes_before_memory(void **state)
+static void memslots_are_deleted_before_memory_is_discarded(void **state)
 {
 	struct fixture *f = *state;
 	const struct bitmap_log *log = f->bitmap.log;
@@ -697,7 +706,7 @@ static void slot_goes_before_memory(void **state)
 	assert_int_equal(log[1].size, 2 * BLOCK);
 	f->bitmap.nr_log = 0;
 	assert_int_equal(unplug_all(f), VIRTIO_MEM_RESP_ACK);
-	/* What was plugged, and nothing else. */
+	/* Only plugged blocks are discarded. */
 	assert_int_equal(f->bitmap.nr_log, 3);
 	assert_int_equal(log[0].call, CALL_UNPLUG_ALL);
 	assert_int_equal(log[1].call, CALL_DISCARD);
@@ -714,15 +723,15 @@ static void plugged_again_reads_zero_though_discard_failed(void **state)
 	virtio_mem_set_requested(&f->dev, GIB);
 	assert_int_equal(plug(f, GPA, 4), VIRTIO_MEM_RESP_ACK);
 	f->bitmap.fail_discard = -ENOMEM;
-	/* The block is unplugged all the same. */
+	/* The block is unplugged nevertheless. */
 	assert_int_equal(unplug(f, GPA, 4), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(state_of(f, GPA, 4), VIRTIO_MEM_STATE_UNPLUGGED);
 	assert_int_equal(f->bitmap.backing.owed.set, 4);
-	/* It cannot be shown to the guest with old contents. */
+	/* The guest must not see the old contents. */
 	assert_int_equal(plug(f, GPA + 3 * BLOCK, 2), VIRTIO_MEM_RESP_BUSY);
 	assert_int_equal(plug(f, GPA + 4 * BLOCK, 2), VIRTIO_MEM_RESP_ACK);
 	f->bitmap.fail_discard = 0;
-	/* The backing asserts that it is zero. */
+	/* The backing asserts that plugged memory is zero. */
 	assert_int_equal(plug(f, GPA, 4), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(f->bitmap.backing.owed.set, 0);
 }
@@ -746,9 +755,9 @@ static void start_discards_what_a_killed_daemon_left(void **state)
 	bitmap_backing_free(&bitmap);
 }
 
-/* --- A backing that knows better --- */
+/* --- A backing whose view has changed --- */
 
-static void stale_view_is_judged_again(void **state)
+static void a_stale_view_is_checked_again(void **state)
 {
 	struct fixture *f = *state;
 	uint8_t truth[REGION_SIZE / BLOCK] = {};
@@ -764,7 +773,7 @@ static void stale_view_is_judged_again(void **state)
 	f->bitmap.fail = -EAGAIN;
 	assert_int_equal(plug(f, GPA, 1), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(plugged(f), 3 * BLOCK);
-	/* For ever is too often. */
+	/* The number of retries is bounded. */
 	f->bitmap.fail = -EAGAIN;
 	f->bitmap.fail_once = false;
 	assert_int_equal(plug(f, GPA + 8 * BLOCK, 1), VIRTIO_MEM_RESP_BUSY);
@@ -796,7 +805,9 @@ static void the_guest_is_not_blamed_for_a_stale_view(void **state)
 
 	virtio_mem_set_requested(&f->dev, GIB);
 	assert_int_equal(plug(f, GPA, 4), VIRTIO_MEM_RESP_ACK);
-	/* Others have unplugged 0 to 3 and plugged 8 to 9, unseen. */
+	/*
+	 * Others have unplugged blocks 0 to 3 and plugged 8 and 9, unnoticed.
+	 */
 	truth[8] = 1;
 	truth[9] = 1;
 	f->bitmap.truth = truth;
@@ -806,7 +817,7 @@ static void the_guest_is_not_blamed_for_a_stale_view(void **state)
 	truth[0] = truth[1] = truth[2] = truth[3] = truth[4] = 1;
 	f->bitmap.stale = true;
 	assert_int_equal(unplug(f, GPA + 3 * BLOCK, 2), VIRTIO_MEM_RESP_ACK);
-	/* Not known is not the guest's fault either. */
+	/* If verification fails, the guest is not blamed either. */
 	f->bitmap.fail_verify = -ENOBUFS;
 	assert_int_equal(plug(f, GPA, 1), VIRTIO_MEM_RESP_BUSY);
 	assert_int_equal(unplug(f, GPA + 3 * BLOCK, 1), VIRTIO_MEM_RESP_BUSY);
@@ -852,7 +863,9 @@ static void blocks_that_others_unplug_are_discarded(void **state)
 	assert_true(f->wants_work);
 	while (virtio_mem_work(&f->dev))
 		;
-	/* They, not what was unplugged before, nor what was plugged. */
+	/*
+	 * Only these blocks, neither those unplugged before nor those plugged.
+	 */
 	assert_int_equal(f->bitmap.nr_log, 2);
 	assert_int_equal(f->bitmap.log[1].gpa, GPA + BLOCK);
 	assert_int_equal(f->bitmap.log[1].size, 3 * BLOCK);
@@ -892,7 +905,7 @@ static void requests_wait_for_the_backing(void **state)
 	f->bitmap.later = true;
 	begin(f, VIRTIO_MEM_REQ_PLUG, GPA, 4);
 	assert_int_equal(plugged(f), 0);
-	/* Meanwhile others are served. */
+	/* Other calls are served meanwhile. */
 	virtio_mem_set_requested(&f->dev, 2 * GIB);
 	assert_int_equal(virtio_mem_work(&f->dev), 0);
 	assert_int_equal(finish(f), VIRTIO_MEM_RESP_ACK);
@@ -907,7 +920,7 @@ static void requests_wait_for_the_backing(void **state)
 	begin(f, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0);
 	assert_int_equal(finish(f), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(plugged(f), 0);
-	/* An answer that changes the mind about what is plugged. */
+	/* An answer that updates the view of plugged blocks. */
 	begin(f, VIRTIO_MEM_REQ_PLUG, GPA, 4);
 	f->bitmap.fail = -EAGAIN;
 	f->bitmap.fail_once = true;
@@ -919,7 +932,7 @@ static void requests_wait_for_the_backing(void **state)
 	assert_int_equal(finish(f), VIRTIO_MEM_RESP_ERROR);
 }
 
-static void an_answer_that_nobody_takes_is_noted(void **state)
+static void an_answer_without_receiver_is_recorded(void **state)
 {
 	struct fixture *f = *state;
 
@@ -949,7 +962,7 @@ static void memory_is_discarded_in_parts(void **state)
 	assert_int_equal(f->bitmap.log[1].size, BACKING_DISCARD_MAX);
 	assert_int_equal(f->bitmap.backing.owed.set, (PARTS - 1) * per_part);
 	assert_true(f->wants_work);
-	/* A plug of memory that is owed waits for as long as it takes. */
+	/* A plug of owed memory waits until it is discarded. */
 	begin(f, VIRTIO_MEM_REQ_PLUG, GPA, PARTS * per_part);
 	f->nr_answers = 0;
 	while (!f->nr_answers && turns++ < 100)
@@ -959,7 +972,7 @@ static void memory_is_discarded_in_parts(void **state)
 	assert_int_equal(f->bitmap.backing.owed.set, 0);
 }
 
-static void what_is_owed_is_tried_again(void **state)
+static void owed_discards_are_retried(void **state)
 {
 	struct fixture *f = *state;
 
@@ -975,9 +988,9 @@ static void what_is_owed_is_tried_again(void **state)
 	assert_int_equal(f->bitmap.dirty[0], 0);
 }
 
-/* --- Shares of what is done in a turn --- */
+/* --- Shares of a turn --- */
 
-static void a_sweep_has_its_share_whatever_is_owed(void **state)
+static void a_sweep_has_its_share_beside_owed_discards(void **state)
 {
 	struct fixture *f = *state;
 	struct backing *backing = &f->bitmap.backing;
@@ -991,7 +1004,7 @@ static void a_sweep_has_its_share_whatever_is_owed(void **state)
 	}
 }
 
-static void who_always_owes_keeps_no_others_waiting(void **state)
+static void constant_debts_do_not_delay_other_work(void **state)
 {
 	struct fixture *f = *state;
 	struct backing *backing = &f->bitmap.backing;
@@ -1005,8 +1018,8 @@ static void who_always_owes_keeps_no_others_waiting(void **state)
 	}
 }
 
-/* One that cannot be discarded is tried again, after all others. */
-static void what_cannot_be_discarded_keeps_no_others_waiting(void **state)
+/* A block that cannot be discarded is retried after all others. */
+static void a_failing_discard_does_not_delay_others(void **state)
 {
 	struct fixture *f = *state;
 	struct backing *backing = &f->bitmap.backing;
@@ -1024,29 +1037,29 @@ static void what_cannot_be_discarded_keeps_no_others_waiting(void **state)
 	assert_int_equal(f->bitmap.log[1].gpa, GPA);
 }
 
-/* Nor does a sweep that fails: until the next turn it is long. */
-static void a_sweep_that_fails_keeps_no_debts_waiting(void **state)
+/* A failing sweep does not delay owed discards until its next turn. */
+static void a_failing_sweep_does_not_delay_owed_discards(void **state)
 {
 	struct fixture *f = *state;
 	struct backing *backing = &f->bitmap.backing;
 
 	virtio_mem_sweep(&f->dev);
 	assert_int_equal(virtio_mem_work(&f->dev), 1);
-	/* Of what it has passed. */
+	/* A block behind the sweep's position. */
 	backing_owe(backing, GPA, BLOCK);
 	f->bitmap.fail_discard = -EBUSY;
 	f->bitmap.fail_once = true;
 	assert_int_equal(virtio_mem_work(&f->dev), -EBUSY);
 	assert_int_equal(blocks_count(&backing->owed, 0, 1), 0);
-	/* The sweep goes on, and what it failed at is owed. */
+	/* The sweep continues, and its failed range is owed. */
 	assert_true(virtio_mem_sweeping(&f->dev));
 	while (virtio_mem_work(&f->dev))
 		;
 	assert_int_equal(backing->owed.set, 0);
 }
 
-/* Blocks of a page, of which every other one is owed: each is a call. */
-static void calls_are_bounded_as_bytes_are(void **state)
+/* Blocks of one page, every other one owed: each needs a call. */
+static void calls_are_bounded_like_bytes(void **state)
 {
 	const uint64_t size = GIB, page = 4 * KIB;
 	struct bitmap_backing bitmap;
@@ -1076,7 +1089,7 @@ static void calls_are_bounded_as_bytes_are(void **state)
 	bitmap_backing_free(&bitmap);
 }
 
-/* A region of which every other page is plugged: as many runs as there can be. */
+/* A region with every other page plugged: the maximum number of runs. */
 #define CUT_SIZE (4 * GIB)
 #define CUT_PAGE (4 * KIB)
 
@@ -1088,8 +1101,8 @@ static void cut_into_pages(struct bitmap_backing *bitmap, struct work *work)
 	backing_count(&bitmap->backing, work);
 }
 
-/* Nor does it cost more to owe a little where much is plugged. */
-static void owing_costs_what_the_range_has(void **state)
+/* The cost of owing a range does not depend on blocks elsewhere. */
+static void the_cost_of_owing_depends_on_the_range_only(void **state)
 {
 	struct bitmap_backing bitmap;
 	struct backing *backing = &bitmap.backing;
@@ -1103,8 +1116,8 @@ static void owing_costs_what_the_range_has(void **state)
 	bitmap_backing_free(&bitmap);
 }
 
-/* All of a region goes by words, however the guest has cut it. */
-static void unplugging_all_costs_what_its_words_do(void **state)
+/* Unplug all works on words of the bitmap, however fragmented. */
+static void the_cost_of_unplug_all_is_its_words(void **state)
 {
 	struct bitmap_backing bitmap;
 	struct backing *backing = &bitmap.backing;
@@ -1119,8 +1132,8 @@ static void unplugging_all_costs_what_its_words_do(void **state)
 	bitmap_backing_free(&bitmap);
 }
 
-/* What a start has to look at is looked at in turns. */
-static void a_start_is_no_long_turn(void **state)
+/* The work of a start is spread over turns. */
+static void a_start_is_spread_over_turns(void **state)
 {
 	const uint64_t size = 4096 * GIB, page = 4 * KIB;
 	struct work work = {};
@@ -1132,7 +1145,7 @@ static void a_start_is_no_long_turn(void **state)
 	work_begin_turn(&work);
 	virtio_mem_start(&dev, &bitmap.backing, 0, true);
 	assert_true(work.steps < WORK_TURN_STEPS);
-	/* All of it may have memory, and is known to. */
+	/* All of the region may have memory, and counts as undiscarded. */
 	assert_int_equal(virtio_mem_undiscarded_size(&dev), size);
 	for (int i = 0; i < 16; i++) {
 		work_begin_turn(&work);
@@ -1146,7 +1159,7 @@ static void a_start_is_no_long_turn(void **state)
 	bitmap_backing_free(&bitmap);
 }
 
-/* --- What the guest may have its queue in --- */
+/* --- Where the guest may have its queue --- */
 
 static void unplugged_blocks_are_not_accessible(void **state)
 {
@@ -1154,7 +1167,10 @@ static void unplugged_blocks_are_not_accessible(void **state)
 
 	virtio_mem_set_requested(&f->dev, GIB);
 	assert_int_equal(plug(f, GPA + BLOCK, 2), VIRTIO_MEM_RESP_ACK);
-	/* Outside of the region all is; up to it, that much. */
+	/*
+	 * Addresses outside the region are accessible; a range ends at the
+	 * region.
+	 */
 	assert_int_equal(virtio_mem_accessible(&f->dev, 0, 4096), 4096);
 	assert_int_equal(virtio_mem_accessible(&f->dev, GPA - 16, 4096), 16);
 	assert_int_equal(
@@ -1174,7 +1190,7 @@ static void unplugged_blocks_are_not_accessible(void **state)
 		virtio_mem_accessible(&f->dev, GPA + REGION_SIZE - 1, 1), 0);
 }
 
-/* --- Against a model, at random --- */
+/* --- Random requests against a model --- */
 
 static void random_requests_follow_a_model(void **state)
 {
@@ -1184,7 +1200,10 @@ static void random_requests_follow_a_model(void **state)
 	uint64_t count = 0, requested;
 	uint64_t seed = 88172645463325252ULL;
 
-	/* The region is larger: the end of usable is met too. */
+	/*
+	 * The region is larger than the model, so requests reach the end of the
+	 * usable region too.
+	 */
 	requested = BLOCKS / 2 * BLOCK;
 	virtio_mem_set_requested(&f->dev, requested);
 	assert_int_equal(usable(f), requested + 256 * MIB);
@@ -1253,7 +1272,7 @@ int main(void)
 		T(usable_is_at_most_the_region),
 		T(usable_does_not_shrink_with_the_requested_size),
 		T(usable_shrinks_on_unplug_all_without_notification),
-		T(usable_covers_what_is_plugged),
+		T(usable_covers_plugged_blocks),
 		T(usable_is_the_region_after_a_restart),
 		T(driver_is_notified_of_requested_size),
 		T(driver_is_not_notified_of_plugged_size),
@@ -1265,38 +1284,38 @@ int main(void)
 		T(huge_blocks_do_not_overflow),
 		T(plug_of_a_plugged_block_is_an_error),
 		T(unplug_of_an_unplugged_block_is_an_error),
-		T(error_goes_before_nack),
+		T(error_takes_precedence_over_nack),
 		T(unknown_request_is_an_error),
 		T(above_requested_is_nack),
-		T(a_plug_that_is_taken_back_is_noted),
+		T(a_plug_that_is_undone_is_recorded),
 		T(requests_are_timed),
-		T(a_time_is_in_the_lowest_bucket_that_takes_it),
+		T(a_time_is_in_the_lowest_matching_bucket),
 		T(host_failure_is_busy_and_changes_nothing),
 		T(failed_unplug_all_keeps_usable),
-		T(held_it_plugs_and_unplugs_nothing),
-		T(usable_is_as_large_as_it_was_saved),
+		T(a_held_device_plugs_and_unplugs_nothing),
+		T(usable_is_restored_as_saved),
 		T(state_is_plugged_unplugged_or_mixed),
 		T(unplug_all_of_nothing_is_acknowledged),
-		T(slot_goes_before_memory),
+		T(memslots_are_deleted_before_memory_is_discarded),
 		T(plugged_again_reads_zero_though_discard_failed),
 		T(start_discards_what_a_killed_daemon_left),
-		T(stale_view_is_judged_again),
+		T(a_stale_view_is_checked_again),
 		T(request_in_flight_over_a_restart_is_acknowledged),
 		T(the_guest_is_not_blamed_for_a_stale_view),
 		T(unplug_all_is_skipped_only_if_all_is_unplugged),
 		T(blocks_that_others_unplug_are_discarded),
 		T(requests_wait_for_the_backing),
-		T(an_answer_that_nobody_takes_is_noted),
+		T(an_answer_without_receiver_is_recorded),
 		T(memory_is_discarded_in_parts),
-		T(what_is_owed_is_tried_again),
-		T(a_sweep_has_its_share_whatever_is_owed),
-		T(who_always_owes_keeps_no_others_waiting),
-		T(what_cannot_be_discarded_keeps_no_others_waiting),
-		T(a_sweep_that_fails_keeps_no_debts_waiting),
-		cmocka_unit_test(calls_are_bounded_as_bytes_are),
-		cmocka_unit_test(owing_costs_what_the_range_has),
-		cmocka_unit_test(unplugging_all_costs_what_its_words_do),
-		cmocka_unit_test(a_start_is_no_long_turn),
+		T(owed_discards_are_retried),
+		T(a_sweep_has_its_share_beside_owed_discards),
+		T(constant_debts_do_not_delay_other_work),
+		T(a_failing_discard_does_not_delay_others),
+		T(a_failing_sweep_does_not_delay_owed_discards),
+		cmocka_unit_test(calls_are_bounded_like_bytes),
+		cmocka_unit_test(the_cost_of_owing_depends_on_the_range_only),
+		cmocka_unit_test(the_cost_of_unplug_all_is_its_words),
+		cmocka_unit_test(a_start_is_spread_over_turns),
 		T(unplugged_blocks_are_not_accessible),
 		T(random_requests_follow_a_model),
 	};

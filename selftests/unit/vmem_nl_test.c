@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What the netlink client makes of the bytes that a kernel answers with: of the
- * extended acknowledgments of an error, and of datagrams that are not the answer.
- * Only the two calls that send and receive are the test's. The family itself is
- * tested in the testbed, by selftests/kvm_vmem.
+ * The netlink client's parsing of a kernel's answers: extended acknowledgments
+ * of errors, and datagrams that are no answer. The test replaces only the two
+ * calls that send and receive. selftests/kvm_vmem tests the family itself in
+ * the testbed.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -19,17 +19,17 @@
 
 #define FAMILY 0x77
 
-/* The last bytes of a plug request, as the type of an attribute. */
+/* An attribute type made of the last bytes of a plug request. */
 #define LAST_TYPE 0x1234ULL
 
-/* More than any test has. */
+/* More than any test uses. */
 #define DATAGRAMS_MAX 8
 
 /**
- * struct datagram - what is received next
- * @sender: its port, 0 for the kernel
- * @error: receiving fails with this instead
- * @flags: of the received message
+ * struct datagram - a datagram to receive
+ * @sender: port of the sender, 0 for the kernel
+ * @error: error that receiving returns instead
+ * @flags: flags of the received message
  */
 struct datagram {
 	char bytes[1024];
@@ -41,9 +41,9 @@ struct datagram {
 
 /**
  * struct kernel - the other end
- * @request: what was sent last
- * @port: of whoever sent it
- * @next, @nr: datagrams that are left
+ * @request: the last request sent
+ * @port: port of its sender
+ * @next, @nr: the remaining datagrams
  */
 static struct {
 	char request[1024];
@@ -70,7 +70,7 @@ static struct datagram *new_datagram(void)
 	return datagram;
 }
 
-/* A message of the answer, in a datagram of its own. */
+/* Append a message of the answer, in its own datagram. */
 static struct nlmsghdr *put(uint16_t type, uint16_t flags)
 {
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(new_datagram()->bytes);
@@ -87,7 +87,7 @@ static void end(const struct nlmsghdr *nlh)
 	kernel.datagrams[kernel.nr - 1].size = nlh->nlmsg_len;
 }
 
-/* @flags: without NLM_F_CAPPED the whole request is in it. */
+/* @flags: without NLM_F_CAPPED the message contains the whole request */
 static struct nlmsghdr *put_error(int error, uint16_t flags)
 {
 	struct nlmsghdr *nlh = put(NLMSG_ERROR, flags);
@@ -118,7 +118,7 @@ static void answer_family(void)
 	put_ack();
 }
 
-/* The linker makes these names. */
+/* Names that the linker requires for wrapped functions. */
 /* NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp) */
 
 ssize_t __wrap_mnl_socket_sendto(const struct mnl_socket *socket,
@@ -144,7 +144,7 @@ ssize_t __wrap_recvmsg(int fd, struct msghdr *mh, int flags)
 
 	(void)fd;
 	(void)flags;
-	/* Nobody asks for more than the answer. */
+	/* The client must not read beyond the answer. */
 	assert_true(kernel.next <= kernel.nr);
 	if (datagram->error) {
 		errno = datagram->error;
@@ -180,7 +180,7 @@ static int tear_down(void **state)
 	return 0;
 }
 
-/* Ask for something that ends with @answer. */
+/* Make a request that ends with @answer. */
 static int plug(void (*answer)(void), struct vmem_nl_error *err)
 {
 	static const struct vmem_nl_range range = {
@@ -194,12 +194,12 @@ static int plug(void (*answer)(void), struct vmem_nl_error *err)
 	kernel.answer = answer;
 	ret = vmem_nl_plug(nl, VMEM_NL_BY_FD(3), 1, &range, 1, NULL, err);
 	assert_int_equal(request()->nlmsg_type, FAMILY);
-	/* All of the answer was taken. */
+	/* The whole answer was read. */
 	assert_int_equal(kernel.next, kernel.nr);
 	return ret;
 }
 
-/* Where the first attribute of a type is in the request. */
+/* Offset of the first attribute of a type in the request. */
 static uint32_t offset_of(uint16_t type)
 {
 	const struct nlattr *attr;
@@ -237,7 +237,7 @@ static void refuse_uncapped(void)
 	end(nlh);
 }
 
-static void the_kernels_words_are_taken(void **state)
+static void the_kernels_message_is_used(void **state)
 {
 	void (*const answers[])(void) = {refuse, refuse_uncapped};
 	struct vmem_nl_error err;
@@ -252,12 +252,12 @@ static void the_kernels_words_are_taken(void **state)
 		assert_int_equal(err.attr, KVM_VMEM_A_BLOCK_RANGE);
 		assert_false(err.missing);
 		assert_false(err.unknown);
-		/* Who does not want them need not. */
+		/* The details are optional. */
 		assert_int_equal(plug(answers[i], NULL), -EEXIST);
 	}
 }
 
-/* What is there looks like words, and is none. */
+/* Without the flag, data that looks like attributes is none. */
 static void refuse_without_flag(void)
 {
 	struct nlmsghdr *nlh = put_error(-EEXIST, NLM_F_CAPPED);
@@ -292,7 +292,7 @@ static void refuse_with_damage(void)
 	end(nlh);
 }
 
-/* The request should be in it, and is not. */
+/* The request is missing from the message. */
 static void refuse_cut_off(void)
 {
 	struct nlmsghdr *nlh =
@@ -310,7 +310,7 @@ static void refuse_by_number(void)
 	end(nlh);
 }
 
-static void without_words_the_error_speaks(void **state)
+static void without_a_message_the_error_is_described(void **state)
 {
 	void (*const answers[])(void) = {
 		refuse_without_flag,	 refuse_without_words,
@@ -350,7 +350,7 @@ static void refuse_for_lack_with_words(void)
 	end(nlh);
 }
 
-static void an_attribute_that_is_missing_is_named(void **state)
+static void a_missing_attribute_is_named(void **state)
 {
 	struct vmem_nl_error err;
 
@@ -406,7 +406,7 @@ static void an_offset_may_be_anywhere(void **state)
 			assert_int_equal(err.attr, 0);
 		}
 	}
-	/* The last place where there is room for an attribute. */
+	/* The last offset with room for an attribute. */
 	told_offset = size - sizeof(struct nlattr);
 	assert_int_equal(plug(refuse_at_offset, &err), -EINVAL);
 	assert_int_equal(err.attr, LAST_TYPE);
@@ -456,7 +456,7 @@ static void a_dump_has_its_error_at_the_end(void **state)
 		vmem_nl_block_dump(nl, VMEM_NL_BY_FD(3), no_range, NULL, &err),
 		-EAGAIN);
 	assert_string_equal(err.text, "changed while read");
-	/* What is no dump cannot be torn. */
+	/* Only dumps can be torn. */
 	assert_int_equal(plug(end_dump_torn, &err), 0);
 }
 
@@ -465,7 +465,7 @@ static void end_without_number(void)
 	end(put(NLMSG_ERROR, 0));
 }
 
-static void an_error_without_a_number_is_one(void **state)
+static void an_error_message_without_a_number_is_invalid(void **state)
 {
 	struct vmem_nl_error err;
 
@@ -474,7 +474,7 @@ static void an_error_without_a_number_is_one(void **state)
 	assert_string_equal(err.text, strerror(EBADMSG));
 }
 
-/* Before the answer comes what is none. */
+/* Other datagrams precede the answer. */
 static void answer_among_others(void)
 {
 	struct nlmsghdr *nlh;
@@ -493,7 +493,7 @@ static void answer_among_others(void)
 	put_ack();
 }
 
-static void what_is_not_the_answer_is_passed_over(void **state)
+static void other_datagrams_are_skipped(void **state)
 {
 	(void)state;
 	assert_int_equal(plug(answer_among_others, NULL), 0);
@@ -510,7 +510,7 @@ static void cut(void)
 	kernel.datagrams[kernel.nr - 1].flags = MSG_TRUNC;
 }
 
-static void an_answer_that_is_lost_is_not_known(void **state)
+static void a_lost_answer_is_reported_as_unknown(void **state)
 {
 	struct vmem_nl_error err;
 
@@ -522,7 +522,7 @@ static void an_answer_that_is_lost_is_not_known(void **state)
 	assert_true(err.unknown);
 }
 
-/* In between nothing has come. */
+/* Nothing is available between the answers. */
 static void answer_later(void)
 {
 	struct nlmsghdr *nlh;
@@ -531,7 +531,7 @@ static void answer_later(void)
 	new_datagram()->error = EAGAIN;
 	refuse();
 	new_datagram()->error = ENOBUFS;
-	/* An acknowledgment is no answer, which has the state. */
+	/* An acknowledgment alone is no answer: the answer has the state. */
 	put_ack();
 	nlh = put(FAMILY, 0);
 	genl = mnl_nlmsg_put_extra_header(nlh, sizeof(*genl));
@@ -540,7 +540,7 @@ static void answer_later(void)
 	end(nlh);
 }
 
-static void what_was_sent_is_answered_later(void **state)
+static void answers_can_be_received_later(void **state)
 {
 	static const struct vmem_nl_change change = {
 		.type = VMEM_NL_PLUG,
@@ -567,7 +567,7 @@ static void what_was_sent_is_answered_later(void **state)
 
 static bool counts_zaps;
 
-/* Of a module that is older than the counters of zaps, or not. */
+/* An answer of a module with or without counters of zaps. */
 static void answer_region(void)
 {
 	struct nlmsghdr *nlh = put(FAMILY, 0);
@@ -585,7 +585,7 @@ static void answer_region(void)
 	put_ack();
 }
 
-static void zaps_that_are_not_counted_are_not_known(void **state)
+static void zaps_are_unknown_without_counters(void **state)
 {
 	struct vmem_nl_region region;
 
@@ -627,16 +627,16 @@ static void without_the_module_there_is_no_family(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(the_kernels_words_are_taken),
-		CASE(without_words_the_error_speaks),
-		CASE(an_attribute_that_is_missing_is_named),
+		CASE(the_kernels_message_is_used),
+		CASE(without_a_message_the_error_is_described),
+		CASE(a_missing_attribute_is_named),
 		CASE(an_offset_may_be_anywhere),
 		CASE(a_dump_has_its_error_at_the_end),
-		CASE(an_error_without_a_number_is_one),
-		CASE(what_is_not_the_answer_is_passed_over),
-		CASE(an_answer_that_is_lost_is_not_known),
-		CASE(what_was_sent_is_answered_later),
-		CASE(zaps_that_are_not_counted_are_not_known),
+		CASE(an_error_message_without_a_number_is_invalid),
+		CASE(other_datagrams_are_skipped),
+		CASE(a_lost_answer_is_reported_as_unknown),
+		CASE(answers_can_be_received_later),
+		CASE(zaps_are_unknown_without_counters),
 		CASE(without_the_module_there_is_no_family),
 	};
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* The daemon's own: devices of both kinds side by side. */
+/* The daemon as a whole: devices of both kinds side by side. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -21,10 +21,10 @@
 #include "unit.h"
 
 /*
- * The first device's memory is mapped by its front end, so that it has no
- * netlink handles, and the second one is given a region.
+ * The front end maps the first device's memory, so that device has no netlink
+ * handle. The second device gets a region.
  */
-static void a_region_beside_memory_that_a_front_end_maps(void **state)
+static void a_region_and_memory_of_a_front_end_coexist(void **state)
 {
 	struct vmem *vmem = calloc(1, sizeof(*vmem));
 	struct vmem_nl_error err;
@@ -36,20 +36,20 @@ static void a_region_beside_memory_that_a_front_end_maps(void **state)
 	vmem->nr_devices = 2;
 	vmem->devices[0].vmm = true;
 	vmem->devices[0].attached = true;
-	/* Without the module there is no family: then the refusal is another. */
+	/* Without the module there is no family, and the refusal differs. */
 	if (!kernel_nl_open(&vmem->devices[1].nl, &err)) {
 		assert_int_equal(pipe(fds), 0);
 		assert_true(daemon_attach(vmem, &vmem->devices[1], fds[0],
 					  fds[1], &error) < 0);
 		kernel_nl_close(&vmem->devices[1].nl);
 	}
-	/* And one that has none itself. */
+	/* Attaching to the device whose memory the front end maps. */
 	assert_int_equal(pipe(fds), 0);
 	assert_int_equal(
 		daemon_attach(vmem, &vmem->devices[0], fds[0], fds[1], &error),
 		-EOPNOTSUPP);
 	assert_non_null(strstr(error.text, "--backing vmm"));
-	/* They were taken over. */
+	/* The descriptors were consumed. */
 	assert_true(close(fds[0]) < 0);
 	assert_true(close(fds[1]) < 0);
 	free(vmem);
@@ -58,7 +58,7 @@ static void a_region_beside_memory_that_a_front_end_maps(void **state)
 /*
  * Call a method of the control socket.
  *
- * @device: value of its parameter "device", as JSON; NULL: without
+ * @device: JSON value of the parameter "device"; NULL: omit it
  */
 static int call_method(struct vmem *vmem, struct control_call *call,
 		       const char *name, const char *device)
@@ -82,7 +82,7 @@ static int call_method(struct vmem *vmem, struct control_call *call,
 	return ret;
 }
 
-/* @nr: devices, the second of which is called "far" */
+/* @nr: number of devices; the second is called "far" */
 static struct vmem *new_vmem(unsigned int nr)
 {
 	struct vmem *vmem = calloc(1, sizeof(*vmem));
@@ -97,7 +97,7 @@ static struct vmem *new_vmem(unsigned int nr)
 	return vmem;
 }
 
-static void a_call_is_about_the_device_that_it_names(void **state)
+static void a_call_applies_to_the_device_it_names(void **state)
 {
 	static const struct {
 		unsigned int devices;
@@ -136,7 +136,7 @@ static void a_call_is_about_the_device_that_it_names(void **state)
 		assert_string_equal(call.error.text, calls[i].message);
 		free(vmem);
 	}
-	/* Without parameters at all. */
+	/* Without any parameters. */
 	for (unsigned int nr = 1; nr <= 2; nr++) {
 		struct vmem *vmem = new_vmem(nr);
 		struct control_call call = {};
@@ -169,15 +169,15 @@ static void attach_takes_two_descriptors(void **state)
 	vmem->devices[1].vmm = true;
 	assert_int_equal(call_method(vmem, &call, "attach", "1"), -EOPNOTSUPP);
 	assert_non_null(strstr(call.error.text, "--backing vmm"));
-	/* They are the caller's still. */
+	/* The caller keeps the descriptors. */
 	assert_int_equal(fds[0], 0);
 	assert_int_equal(fds[1], 0);
 	free(vmem);
 }
 
 /*
- * Take one descriptor of this name, as a service manager hands it over. In a
- * process of its own: it may have descriptors of these numbers, and variables.
+ * Pass one descriptor of this name, as a service manager does. Uses a separate
+ * process, because of the fixed descriptor numbers and the environment.
  */
 static int take_one(const char *name, const struct options *options)
 {
@@ -205,8 +205,10 @@ static int take_one(const char *name, const struct options *options)
 	return -WEXITSTATUS(status);
 }
 
-/* Memory is handed over first: a daemon may be killed before its state is. */
-static void memory_may_come_without_its_state(void **state)
+/*
+ * Memory is stored first: the daemon may be killed before it stores the state.
+ */
+static void memory_may_be_passed_without_its_state(void **state)
 {
 	struct options options = {.nr_devices = 1};
 
@@ -221,7 +223,7 @@ static void memory_may_come_without_its_state(void **state)
 #define KEPT_SIZE  (256ULL << 20)
 #define KEPT_BLOCK (2ULL << 20)
 
-/* A daemon that has memory and no state. Return: as of daemon_new(). */
+/* A daemon with memory but without a state. Return: as daemon_new(). */
 static int start_without_state(int memory_fd, const char *manager)
 {
 	struct options options = {
@@ -241,7 +243,7 @@ static int start_without_state(int memory_fd, const char *manager)
 
 	for (size_t i = 0; i < VMEM_MAX_DEVICES; i++)
 		fds.devices[i] = (struct device_fds){-1, -1, -1, -1, -1};
-	/* Any address will do. */
+	/* Any address. */
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0 ||
 	    bind(fd, (struct sockaddr *)&addr, sizeof(addr.sun_family)) < 0 ||
@@ -252,7 +254,7 @@ static int start_without_state(int memory_fd, const char *manager)
 	return daemon_new(&vmem, &options, &fds);
 }
 
-/* What a manager is told to keep, one name in a line. */
+/* The names of the descriptors to store, one per line. */
 static void kept_names(int manager, char *names, size_t size)
 {
 	char text[256];
@@ -273,7 +275,7 @@ static void kept_names(int manager, char *names, size_t size)
 	}
 }
 
-/* And its state is made, and kept, if the memory was not used. */
+/* If the memory was not used, a state is created and stored. */
 static void memory_without_contents_gets_a_state(void **state)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -284,7 +286,7 @@ static void memory_without_contents_gets_a_state(void **state)
 
 	(void)state;
 	assert_int_equal(ftruncate(memory_fd, KEPT_SIZE), 0);
-	/* An abstract address that is free. */
+	/* A free abstract address. */
 	assert_int_equal(bind(manager, (struct sockaddr *)&addr, size), 0);
 	size = sizeof(addr);
 	assert_int_equal(getsockname(manager, (struct sockaddr *)&addr, &size),
@@ -300,7 +302,7 @@ static void memory_without_contents_gets_a_state(void **state)
 			assert_int_equal(pwrite(memory_fd, "used", 4, 0), 4);
 		child = fork();
 		assert_true(child >= 0);
-		/* It isolates itself. */
+		/* The daemon isolates its process. */
 		if (!child)
 			_exit(-start_without_state(dup(memory_fd), path));
 		assert_int_equal(waitpid(child, &status, 0), child);
@@ -316,10 +318,10 @@ static void memory_without_contents_gets_a_state(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_region_beside_memory_that_a_front_end_maps),
-		cmocka_unit_test(a_call_is_about_the_device_that_it_names),
+		cmocka_unit_test(a_region_and_memory_of_a_front_end_coexist),
+		cmocka_unit_test(a_call_applies_to_the_device_it_names),
 		cmocka_unit_test(attach_takes_two_descriptors),
-		cmocka_unit_test(memory_may_come_without_its_state),
+		cmocka_unit_test(memory_may_be_passed_without_its_state),
 		cmocka_unit_test(memory_without_contents_gets_a_state),
 	};
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vmemctl on a host that has a kvm_vmem and VMs, for vmemctl_test: what it finds
- * there is made up, what it does of it is not. The linker puts these in the place
- * of what asks the module, and of what looks for VMs.
+ * vmemctl on a host with kvm_vmem and VMs, for vmemctl_test. The data is
+ * invented; vmemctl's code is real. The linker replaces the functions that
+ * query the module and find VMs by these.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +15,7 @@
 
 #define MIB (1ULL << 20)
 
-/* The linker makes these names. */
+/* Names that the linker requires for wrapped functions. */
 /* NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp) */
 
 int __wrap_vmem_nl_open(struct vmem_nl **nlp, struct vmem_nl_error *err);
@@ -41,7 +41,10 @@ void __wrap_vmem_nl_close(struct vmem_nl *nl)
 	(void)nl;
 }
 
-/* Not by their ids; of the last one the metadata of one memslot is not known. */
+/*
+ * The regions are not sorted by id; the metadata of one memslot is unknown for
+ * the last region.
+ */
 int __wrap_vmem_nl_region_dump(struct vmem_nl *nl, vmem_nl_region_fn fn,
 			       void *arg, struct vmem_nl_error *err)
 {
@@ -101,8 +104,8 @@ int __wrap_vm_memslots_open(unsigned int *address_spaces)
 }
 
 /*
- * One memslot in each address space, of the VM whose descriptor is 10, 20 or 30
- * there: 20 and 30 have as much metadata. Those of 30 change all the time.
+ * One memslot in each address space of the VM with descriptor 10, 20 or 30. 20
+ * and 30 have equal metadata; the memslots of 30 change all the time.
  */
 int __wrap_vm_memslots_read(int device, int vm_fd, unsigned int address_space,
 			    struct vm_memslots *memslots)

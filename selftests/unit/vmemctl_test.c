@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The command vmemctl, run as a program, with a daemon that says what the test
- * has it say, or nothing.
+ * The command vmemctl, run as a program, with a daemon whose answers the test
+ * sets.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,14 +23,14 @@
 #define OUTPUT_MAX 65536
 
 /**
- * struct fixture - where the daemon listens
- * @dir: a folder of our own; @path in it
- * @answer: a line for each request; NULL: none
- * @mute: it does not even accept
- * @terminal: vmemctl prints on one
- * @endless: answers are pages of a list without an end, of which only what goes to
- *	standard error is noted
- * @requests: what it has asked for
+ * struct fixture - a daemon for vmemctl
+ * @dir: the test's folder; @path is in it
+ * @answer: a line for each request; NULL: no answer
+ * @mute: the daemon does not even accept
+ * @terminal: vmemctl's output is a terminal
+ * @endless: answers are pages of an endless list; only standard error is
+ *	recorded
+ * @requests: what vmemctl has sent
  * @output: what vmemctl has printed
  */
 struct fixture {
@@ -74,10 +74,10 @@ static int tear_down(void **state)
 	return 0;
 }
 
-/* What answers of the fixture begin with, before they are answers to a request. */
+/* Start of the fixture's answers; the request's id replaces the number. */
 #define ANSWER_HEAD "{\"id\":1,"
 
-/* The answer, to the request of that number. */
+/* Send the answer to request @id. */
 static void send_answer(const struct fixture *f, int fd, unsigned int id)
 {
 	const char *rest = f->answer + strlen(ANSWER_HEAD);
@@ -89,7 +89,7 @@ static void send_answer(const struct fixture *f, int fd, unsigned int id)
 	send(fd, rest, strlen(rest), MSG_NOSIGNAL);
 }
 
-/* A page of a list that has no end. */
+/* Send a page of an endless list. */
 static void send_page(int fd, unsigned int id)
 {
 	enum { ELEMENTS = 1 << 16 };
@@ -116,7 +116,7 @@ static void serve(struct fixture *f)
 	size_t have = 0;
 
 	assert_true(fd >= 0);
-	/* A request ends with its line, which may be a piece of its own. */
+	/* A request is a line, which may arrive in pieces. */
 	for (;;) {
 		ssize_t got = recv(fd, f->requests + have,
 				   sizeof(f->requests) - 1 - have, 0);
@@ -182,7 +182,7 @@ static int run(struct fixture *f, const char *const *args)
 
 #define RUN(f, ...) run(f, (const char *const[]){__VA_ARGS__, NULL})
 
-static void what_is_not_known_is_not_zero(void **state)
+static void unknown_values_are_not_zero(void **state)
 {
 	struct fixture *f = *state;
 
@@ -190,7 +190,7 @@ static void what_is_not_known_is_not_zero(void **state)
 		    "\"metadata\":{\"total\":4096}}}\n";
 	assert_int_equal(RUN(f, "status"), 0);
 	assert_non_null(strstr(f->output, "metadata                  4 KiB\n"));
-	/* Nor is what is left out. */
+	/* A missing value is not shown as 0 either. */
 	assert_non_null(strstr(f->output, "plugged               not known\n"));
 	f->answer = "{\"id\":1,\"result\":{\"driver\":{},\"requests\":{},"
 		    "\"metadata\":null}}\n";
@@ -203,7 +203,7 @@ static void what_is_not_known_is_not_zero(void **state)
 	assert_non_null(strstr(f->output, "not known"));
 }
 
-static void the_driver_is_shown_as_it_is(void **state)
+static void the_state_of_the_driver_is_shown(void **state)
 {
 	static const struct {
 		const char *answer;
@@ -233,8 +233,8 @@ static void the_driver_is_shown_as_it_is(void **state)
 	assert_non_null(strstr(f->output, "state lost "));
 }
 
-/* As of a region that is cut into more runs than are taken: a true vmemd's. */
-static void a_list_that_is_longer_than_is_shown_says_so(void **state)
+/* A region may have more runs than vmemctl accepts. */
+static void a_list_that_is_too_long_is_an_error(void **state)
 {
 	struct fixture *f = *state;
 
@@ -245,7 +245,7 @@ static void a_list_that_is_longer_than_is_shown_says_so(void **state)
 	f->endless = false;
 }
 
-static void a_refusal_is_1(void **state)
+static void a_refusal_exits_with_1(void **state)
 {
 	struct fixture *f = *state;
 
@@ -261,7 +261,7 @@ static void a_refusal_is_1(void **state)
 	assert_int_equal(RUN(f, "status"), 1);
 }
 
-static void a_wrong_command_line_is_2(void **state)
+static void a_wrong_command_line_exits_with_2(void **state)
 {
 	struct fixture *f = *state;
 
@@ -295,7 +295,7 @@ static void a_wrong_command_line_is_2(void **state)
 	assert_int_equal(RUN(f, "dirty-log", "true"), 2);
 }
 
-static void a_guest_that_does_not_follow_is_3(void **state)
+static void a_guest_that_stalls_exits_with_3(void **state)
 {
 	struct fixture *f = *state;
 
@@ -307,7 +307,7 @@ static void a_guest_that_does_not_follow_is_3(void **state)
 	assert_non_null(strstr(f->output, "stalled"));
 }
 
-static void a_daemon_that_does_not_answer_is_4(void **state)
+static void a_daemon_that_does_not_answer_exits_with_4(void **state)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	struct fixture *f = *state;
@@ -316,13 +316,13 @@ static void a_daemon_that_does_not_answer_is_4(void **state)
 	assert_int_equal(RUN(f, "resize", "1G", "--wait", "--timeout", "0.2"),
 			 4);
 	assert_non_null(strstr(f->output, "does not answer"));
-	/* Nor accept, with others in its backlog. */
+	/* The daemon does not accept, and its backlog is full. */
 	f->mute = true;
 	strcpy(addr.sun_path, f->path);
 	for (size_t i = 0; i < 2; i++) {
 		fds[i] = socket(AF_UNIX,
 				SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-		/* The one that finds no room need not be in it. */
+		/* The last one may find the backlog full. */
 		if (connect(fds[i], (struct sockaddr *)&addr, sizeof(addr)))
 			assert_int_equal(errno, EAGAIN);
 	}
@@ -355,7 +355,7 @@ static void a_bar_is_drawn_on_a_terminal(void **state)
 		strstr(f->output, "\r[############............] 512 MiB of 1"));
 	assert_non_null(strstr(f->output,
 			       "\r[########################] 1 GiB of 1 GiB"));
-	/* But not where somebody reads it line by line. */
+	/* No bar if the output is read line by line. */
 	f->terminal = false;
 	assert_int_equal(RUN(f, "resize", "1G", "--wait", "--timeout", "20"),
 			 0);
@@ -363,7 +363,7 @@ static void a_bar_is_drawn_on_a_terminal(void **state)
 	assert_non_null(strstr(f->output, "plugged 512 MiB of 1 GiB"));
 }
 
-static void a_stall_has_its_reason(void **state)
+static void a_stall_is_explained(void **state)
 {
 	static const struct {
 		const char *answer;
@@ -391,7 +391,7 @@ static void a_stall_has_its_reason(void **state)
 		int ret;
 
 		f->answer = stalls[i].answer;
-		/* On a machine with too much to do no answer is there yet. */
+		/* A busy machine may not have an answer yet. */
 		do
 			ret = RUN(f, "resize", stalls[i].size, "--wait",
 				  "--timeout", "0.1");
@@ -399,7 +399,10 @@ static void a_stall_has_its_reason(void **state)
 		assert_int_equal(ret, 3);
 		assert_non_null(strstr(f->output, stalls[i].reason));
 	}
-	/* And while it still waits: twice then, there and at the end. */
+	/*
+	 * The reason is also shown while waiting: once during the wait, once at
+	 * the end.
+	 */
 	f->terminal = true;
 	assert_int_equal(RUN(f, "resize", "1G", "--wait", "--timeout", "3.2"),
 			 3);
@@ -410,7 +413,7 @@ static void a_stall_has_its_reason(void **state)
 
 /* --- The host --- */
 
-/* Without a vmemd, on the host of vmemctl_host.c. */
+/* Run vmemctl without a vmemd, on the host of vmemctl_host.c. */
 #define RUN_ON_HOST(f, ...) \
 	run_program(f, (const char *const[]){VMEMCTL_HOST, __VA_ARGS__, NULL})
 
@@ -425,7 +428,7 @@ static void assert_in_order(const char *text, const char *const *parts)
 	}
 }
 
-static void top_has_regions_by_id_and_their_sum(void **state)
+static void top_lists_regions_by_id_and_their_sum(void **state)
 {
 	struct fixture *f = *state;
 
@@ -440,7 +443,7 @@ static void top_has_regions_by_id_and_their_sum(void **state)
 			"4/16", "4 MiB", "-\n", "     9       30  vm30",
 			"512 MiB", "256 MiB", "128 MiB", "1/4", "1 MiB",
 			"8 MiB\n",
-			/* What one memslot would cost is known of two. */
+			/* The cost of one memslot is known for two regions. */
 			"     3           in all ", "896 MiB", "352 MiB",
 			"176 MiB", "7/28", "7 MiB", "24 MiB\n", NULL});
 }
@@ -482,7 +485,7 @@ static void metadata_of_a_process_is_by_address_space(void **state)
 					      "\nSMM ", " 5  0x100000000 ",
 					      "2 MiB", NULL});
 	assert_non_null(strstr(f->output, "change all the time"));
-	/* A descriptor that was given has no process. */
+	/* A descriptor given by number has no process. */
 	assert_int_equal(RUN_ON_HOST(f, "metadata", "--fd", "1"), 0);
 	assert_null(strstr(f->output, "process"));
 	assert_non_null(strstr(f->output, "\nboth "));
@@ -507,7 +510,7 @@ static void metadata_of_a_process_is_by_address_space(void **state)
 static void assert_line(const struct fixture *f, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
-/* A whole line of the output, in which %s is the VM's name. */
+/* The output has this line; %s is the VM's name. */
 static void assert_line(const struct fixture *f, const char *format, ...)
 {
 	const char *at = f->output;
@@ -524,7 +527,7 @@ static void assert_line(const struct fixture *f, const char *format, ...)
 	fail_msg("no line \"%s\"", line);
 }
 
-static void metrics_are_what_the_daemon_tells(void **state)
+static void metrics_show_the_daemons_state(void **state)
 {
 	struct fixture *f = *state;
 	const char *vm = f->path;
@@ -542,7 +545,7 @@ static void metrics_are_what_the_daemon_tells(void **state)
 	assert_line(f, "vmem_metadata_bytes{vm=\"%s\",kind=\"memslot\"} 2048",
 		    vm);
 	assert_null(strstr(f->output, "kind=\"total\""));
-	/* Not known is not 0. */
+	/* An unknown value is omitted, not 0. */
 	assert_null(strstr(f->output, "vmem_whole_metadata_bytes{"));
 	assert_line(f, "vmem_zaps_total{vm=\"%s\",of=\"memslots\"} 3", vm);
 	assert_line(f, "vmem_zaps_total{vm=\"%s\",of=\"vm\"} 1", vm);
@@ -551,7 +554,7 @@ static void metrics_are_what_the_daemon_tells(void **state)
 		    "vmem_requests_total{vm=\"%s\",request=\"plug\","
 		    "answer=\"ack\"} 7",
 		    vm);
-	/* Buckets hold what is in those before. */
+	/* Buckets are cumulative. */
 	assert_line(f,
 		    "vmem_request_duration_seconds_bucket{vm=\"%s\","
 		    "request=\"plug\",le=\"0.0001\"} 1",
@@ -576,8 +579,8 @@ static void metrics_are_what_the_daemon_tells(void **state)
 	assert_string_equal(f->output + strlen(f->output) - 6, "# EOF\n");
 }
 
-/* Sockets that nobody accepts from cost the time limit, all of them together. */
-static void daemons_that_hang_delay_nobody(void **state)
+/* Hanging sockets together cost one time limit. */
+static void hanging_daemons_do_not_delay_others(void **state)
 {
 	enum { HUNG = 12, LIMIT_S = 2 };
 	char paths[HUNG][sizeof(((struct fixture *)0)->path) + 8];
@@ -597,7 +600,7 @@ static void daemons_that_hang_delay_nobody(void **state)
 			bind(fds[i], (struct sockaddr *)&addr, sizeof(addr)),
 			0);
 		assert_int_equal(listen(fds[i], 0), 0);
-		/* Half of them do not even let one connect. */
+		/* Half of the sockets have a full backlog. */
 		full[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 		if (i % 2)
 			assert_int_equal(connect(full[i],
@@ -615,7 +618,7 @@ static void daemons_that_hang_delay_nobody(void **state)
 	clock_gettime(CLOCK_MONOTONIC, &from);
 	assert_int_equal(run(f, args), 0);
 	clock_gettime(CLOCK_MONOTONIC, &to);
-	/* One after the other they would take this at least, loaded or not. */
+	/* One after the other they would take at least this long. */
 	assert_true(to.tv_sec - from.tv_sec < HUNG * LIMIT_S);
 	assert_line(f, "vmem_up{vm=\"%s\"} 1", f->path);
 	for (size_t i = 0; i < HUNG; i++) {
@@ -626,12 +629,12 @@ static void daemons_that_hang_delay_nobody(void **state)
 	}
 }
 
-static void a_daemon_that_is_not_there_is_down(void **state)
+static void a_missing_daemon_is_down(void **state)
 {
 	char other[sizeof(((struct fixture *)0)->path) + 8];
 	struct fixture *f = *state;
 
-	/* Others are told of all the same. */
+	/* Other daemons are reported nevertheless. */
 	snprintf(other, sizeof(other), "%s\"\\.x", f->path);
 	f->answer = STATUS;
 	assert_int_equal(RUN(f, "--control", other, "metrics"), 0);
@@ -676,7 +679,10 @@ static void a_state_is_saved(void **state)
 	assert_int_equal(save_plugged_size(&saved), 6 * MIB);
 	save_state_free(&saved);
 
-	/* What could not be restored is not saved, and the old file stays. */
+	/*
+	 * A state that could not be restored is not saved, and the old file
+	 * stays.
+	 */
 	f->answer = "{\"id\":1,\"result\":{" SAVED ",\"runs\":["
 		    "{\"gpa\":4294967296,\"size\":4096}]}}\n";
 	assert_int_equal(RUN(f, "save", file), 1);
@@ -685,7 +691,7 @@ static void a_state_is_saved(void **state)
 	assert_int_equal(saved.nr_runs, 2);
 	save_state_free(&saved);
 	unlink(file);
-	/* Nor is what it refuses to tell. */
+	/* Nor a state that the daemon refuses to report. */
 	f->answer = "{\"id\":1,\"error\":{\"code\":\"EBUSY\",\"message\":"
 		    "\"not now\"}}\n";
 	assert_int_equal(RUN(f, "save", file), 1);
@@ -717,7 +723,10 @@ static void metrics_replace_a_file(void **state)
 		assert_int_equal(st.st_mode & 0777, 0644);
 	}
 	unlink(path);
-	/* Where it cannot be, nothing is left behind; see tear_down(). */
+	/*
+	 * If the file cannot be replaced, no temporary file remains; see
+	 * tear_down().
+	 */
 	assert_int_equal(mkdir(path, 0700), 0);
 	assert_int_equal(RUN(f, "metrics", "--output", path), 1);
 	assert_int_equal(rmdir(path), 0);
@@ -735,7 +744,7 @@ static void metrics_replace_a_file(void **state)
 	"\"latencies_ns\":{\"plug\":{\"buckets\":[],\"count\":1," \
 	"\"sum\":2000000}}}}\n"
 
-static void several_devices_are_told_apart(void **state)
+static void several_devices_are_distinguished(void **state)
 {
 	const char *near, *far;
 	struct fixture *f = *state;
@@ -750,7 +759,7 @@ static void several_devices_are_told_apart(void **state)
 	assert_true(near < strstr(f->output, "512 MiB"));
 	assert_true(far > strstr(f->output, "512 MiB"));
 	assert_non_null(strstr(far, "no region yet"));
-	/* Who asks for one says so to the daemon. */
+	/* The request names the device. */
 	f->answer = "{\"id\":1,\"result\":{\"slots\":[]}}\n";
 	assert_int_equal(RUN(f, "slots", "--device", "far"), 0);
 	assert_non_null(strstr(f->requests, "\"device\":\"far\""));
@@ -760,14 +769,14 @@ static void several_devices_are_told_apart(void **state)
 	assert_int_equal(RUN(f, "--device", "far", "resize", "1M", "--wait"),
 			 0);
 	assert_non_null(strstr(f->output, "far: plugged 1 MiB"));
-	/* Both of its requests. */
+	/* Both requests name it. */
 	near = strstr(f->requests, "\"device\":\"far\"");
 	assert_non_null(near);
 	assert_non_null(strstr(near + 1, "\"device\":\"far\""));
 }
 
-/* A page with the same samples twice is refused whole by who reads it. */
-static void samples_of_the_same_labels_are_there_once(void **state)
+/* Readers refuse a page with duplicate samples. */
+static void samples_are_unique(void **state)
 {
 	struct fixture *f = *state;
 	const char *first;
@@ -811,8 +820,10 @@ static void metrics_of_several_devices_name_them(void **state)
 	assert_null(strstr(f->output, "device=\"far\",request"));
 }
 
-/* What is only to be done: the request says it, the answer is for --json. */
-static void what_is_told_is_what_was_said(void **state)
+/*
+ * Commands without output: the request is sent, and --json prints the answer.
+ */
+static void commands_send_their_request(void **state)
 {
 	static const struct {
 		const char *args[4];
@@ -845,7 +856,7 @@ static void what_is_told_is_what_was_said(void **state)
 		assert_string_equal(f->output, "");
 		assert_int_equal(RUN(f, "--json", args[0], args[1]), 0);
 		assert_non_null(strstr(f->output, "\"plugged_size\""));
-		/* Nothing was done. */
+		/* The daemon refused. */
 		f->answer = "{\"id\":1,\"error\":{\"code\":\"EBUSY\","
 			    "\"message\":\"the guest's driver is in use\"}}\n";
 		assert_int_equal(run(f, args), 1);
@@ -859,27 +870,27 @@ static void what_is_told_is_what_was_said(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(what_is_told_is_what_was_said),
-		T(what_is_not_known_is_not_zero),
-		T(the_driver_is_shown_as_it_is),
-		T(a_list_that_is_longer_than_is_shown_says_so),
-		T(a_refusal_is_1),
-		T(a_wrong_command_line_is_2),
-		T(a_guest_that_does_not_follow_is_3),
-		T(a_daemon_that_does_not_answer_is_4),
+		T(commands_send_their_request),
+		T(unknown_values_are_not_zero),
+		T(the_state_of_the_driver_is_shown),
+		T(a_list_that_is_too_long_is_an_error),
+		T(a_refusal_exits_with_1),
+		T(a_wrong_command_line_exits_with_2),
+		T(a_guest_that_stalls_exits_with_3),
+		T(a_daemon_that_does_not_answer_exits_with_4),
 		T(a_bar_is_drawn_on_a_terminal),
-		T(a_stall_has_its_reason),
-		T(top_has_regions_by_id_and_their_sum),
+		T(a_stall_is_explained),
+		T(top_lists_regions_by_id_and_their_sum),
 		T(metadata_of_the_host_is_by_size),
 		T(metadata_of_a_process_is_by_address_space),
-		T(metrics_are_what_the_daemon_tells),
-		T(daemons_that_hang_delay_nobody),
-		T(a_daemon_that_is_not_there_is_down),
+		T(metrics_show_the_daemons_state),
+		T(hanging_daemons_do_not_delay_others),
+		T(a_missing_daemon_is_down),
 		T(a_state_is_saved),
 		T(metrics_replace_a_file),
-		T(several_devices_are_told_apart),
+		T(several_devices_are_distinguished),
 		T(metrics_of_several_devices_name_them),
-		T(samples_of_the_same_labels_are_there_once),
+		T(samples_are_unique),
 	};
 
 	return unit_run(tests, NULL, NULL);

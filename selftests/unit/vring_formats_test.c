@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What virtqueues of all formats do: each case is run with split and packed
- * rings, direct and indirect descriptors, with and without event index. Then
- * what only some have: tables, and wrap counters.
+ * Virtqueues of all formats: each case runs with split and packed rings, direct
+ * and indirect descriptors, with and without event index. Also features of some
+ * formats: tables and wrap counters.
  */
 #include <endian.h>
 #include <errno.h>
@@ -17,7 +17,7 @@
 #define OUTSIDE	      "a descriptor outside the guest's memory"
 #define TABLE_OUTSIDE "an indirect table outside the guest's memory"
 
-/* The queue is broken by what the driver has made available, and starts anew */
+/* The available chain breaks the queue, which then starts anew. */
 static void assert_broken(struct ring *f, int error, const char *reason)
 {
 	uint32_t base = vring_base(&f->vring);
@@ -66,8 +66,8 @@ static void request_and_response(void **state)
 	assert_int_equal(ring_pop(f), 0);
 }
 
-/* Nothing written is told as that. */
-static void nothing_written(void **state)
+/* A response of 0 bytes is reported as such. */
+static void a_response_may_be_empty(void **state)
 {
 	struct ring *f = *state;
 	struct driver_chain chain = ring_add_request(f);
@@ -95,7 +95,7 @@ static void framing_is_the_drivers_choice(void **state)
 			.write = i >= 12,
 		};
 	chain = driver_add(&f->driver, buffers, 16);
-	/* All of the queue in one chain is no loop. */
+	/* A chain of the whole queue is no loop. */
 	assert_int_equal(ring_pop(f), 1);
 	assert_int_equal(f->request.read_size, 24);
 	for (unsigned int i = 0; i < 24; i++)
@@ -108,7 +108,7 @@ static void framing_is_the_drivers_choice(void **state)
 	assert_memory_equal(f->memory + RING_BUFFERS + 15 * 64, "789", 3);
 	ring_push(f, 10);
 	ring_assert_back(f, &chain, 10);
-	/* And the queue goes on. */
+	/* The queue continues. */
 	chain = ring_add_request(f);
 	assert_int_equal(ring_pop(f), 1);
 	ring_push(f, 10);
@@ -129,7 +129,7 @@ static void more_than_needed_is_ignored(void **state)
 	assert_int_equal(f->request.write_size, VRING_WRITE_MAX);
 }
 
-static void empty_buffers_are_nothing(void **state)
+static void empty_buffers_are_skipped(void **state)
 {
 	const struct driver_buffer buffers[] = {
 		{.gpa = 0, .size = 0},
@@ -145,7 +145,7 @@ static void empty_buffers_are_nothing(void **state)
 	assert_int_equal(f->request.write_size, 10);
 }
 
-/* Past the end of the ring, and of 16-bit indexes, wherever it is cut. */
+/* Past the end of the ring and of 16-bit indexes, for all chain lengths. */
 static void everything_wraps(void **state)
 {
 	static const uint16_t sizes[] = {2, 3, 4, 8, 13, RING_SIZE};
@@ -173,7 +173,7 @@ static void a_full_queue_is_taken(void **state)
 	unsigned int nr = ring_indirect(f) ? RING_SIZE : RING_SIZE / 2;
 	struct driver_chain chains[RING_SIZE];
 
-	/* From the middle: the descriptors wrap. */
+	/* From the middle of the ring: the descriptors wrap. */
 	for (unsigned int i = 0; i < 3; i++) {
 		chains[i] = ring_add_request(f);
 		assert_int_equal(ring_pop(f), 1);
@@ -192,8 +192,8 @@ static void a_full_queue_is_taken(void **state)
 		ring_assert_back(f, &chains[i], i + 1);
 }
 
-/* A chain that is left to whoever comes next is found by it. */
-static void a_chain_that_was_taken_is_left(void **state)
+/* The next daemon finds a chain that was taken and returned. */
+static void a_taken_chain_can_be_returned(void **state)
 {
 	struct ring *f = *state;
 
@@ -206,7 +206,7 @@ static void a_chain_that_was_taken_is_left(void **state)
 		vring_unpop(&f->vring, &f->request.chain);
 		assert_int_equal(vring_base(&f->vring), base);
 		assert_int_equal(base, driver_base(&f->driver));
-		/* Another daemon is told only this. */
+		/* Another daemon knows only the base. */
 		ring_next_daemon(f, base);
 		assert_int_equal(ring_pop(f), 1);
 		assert_int_equal(f->request.chain.id, chain.id);
@@ -238,14 +238,14 @@ static void a_chain_is_walked_again(void **state)
 	}
 }
 
-static void a_chain_that_changes_under_our_hands(void **state)
+static void a_chain_that_changes_while_in_use(void **state)
 {
 	struct ring *f = *state;
 	struct driver_entry entry;
 	struct driver_chain chain;
 	struct vring_chain taken;
 
-	/* It gets a buffer elsewhere. */
+	/* A buffer of the chain moves. */
 	ring_go_on_for(f, 5);
 	chain = ring_add_request(f);
 	assert_int_equal(ring_pop(f), 1);
@@ -256,7 +256,7 @@ static void a_chain_that_changes_under_our_hands(void **state)
 				     &f->err),
 			 -EFAULT);
 	assert_true(f->vring.broken);
-	/* It gets longer than the next one's place. */
+	/* The chain becomes longer, up to the next chain's slot. */
 	ring_start(f, RING_SIZE);
 	chain = ring_add_request(f);
 	ring_add_request(f);
@@ -285,7 +285,10 @@ static void buffer_over_adjacent_regions(void **state)
 	struct ring *f = *state;
 	int fd = memfd_create("next", MFD_CLOEXEC);
 
-	/* Next to the first in the guest, elsewhere in the front end. */
+	/*
+	 * Adjacent to the first region in the guest, elsewhere in the front
+	 * end.
+	 */
 	assert_int_equal(ftruncate(fd, RING_MEMORY), 0);
 	assert_int_equal(guest_memory_add(&f->shared, RING_GPA + RING_MEMORY,
 					  RING_UVA / 2, RING_MEMORY, 0, fd,
@@ -319,9 +322,12 @@ static void unplugged_memory_is_not_touched(void **state)
 	assert_int_equal(ring_pop(f), 1);
 }
 
-/* --- Who wants to be told --- */
+/* --- Interrupts and kicks --- */
 
-/* Have the device answer @nr requests. Return: does the driver want to know? */
+/*
+ * Have the device answer @nr requests. Return: does the driver request an
+ * interrupt?
+ */
 static bool answer(struct ring *f, unsigned int nr)
 {
 	while (nr--) {
@@ -337,7 +343,7 @@ static void interrupts_are_the_drivers_choice(void **state)
 	struct ring *f = *state;
 	bool event_idx = ring_has(f, VIRTIO_RING_F_EVENT_IDX);
 
-	/* With the event index the flags of a split queue mean nothing. */
+	/* With the event index, the flags of a split queue are ignored. */
 	driver_want_interrupt(&f->driver, true);
 	assert_true(answer(f, 1));
 	if (event_idx && !ring_packed(f))
@@ -356,7 +362,7 @@ static void interrupts_at_the_event_index(void **state)
 
 	if (!ring_has(f, VIRTIO_RING_F_EVENT_IDX))
 		return;
-	/* What a back end before us did not tell is not known. */
+	/* The signals of an earlier back end are unknown. */
 	driver_want_interrupt_after(&f->driver, 5);
 	assert_true(answer(f, 1));
 	ring_go_on_for(f, 0);
@@ -366,7 +372,7 @@ static void interrupts_at_the_event_index(void **state)
 
 		while (driver_take(&f->driver, none.nr, &none.id, &written))
 			;
-		/* The third from here. */
+		/* The third answer from here. */
 		driver_want_interrupt_after(&f->driver, 3 * per);
 		assert_false(answer(f, 1));
 		assert_false(answer(f, 1));
@@ -374,7 +380,7 @@ static void interrupts_at_the_event_index(void **state)
 		assert_false(answer(f, 1));
 		while (driver_take(&f->driver, none.nr, &none.id, &written))
 			;
-		/* Several at once, and it is among them. */
+		/* Several answers at once, including that one. */
 		driver_want_interrupt_after(&f->driver, 2 * per);
 		assert_true(answer(f, 3));
 		while (driver_take(&f->driver, none.nr, &none.id, &written))
@@ -382,8 +388,8 @@ static void interrupts_at_the_event_index(void **state)
 	}
 }
 
-/* A queue that was found empty says that it wants to be told of the next. */
-static void kicks_are_asked_for(void **state)
+/* An empty queue requests a kick for the next chain. */
+static void kicks_are_requested(void **state)
 {
 	struct ring *f = *state;
 
@@ -394,7 +400,7 @@ static void kicks_are_asked_for(void **state)
 		assert_int_equal(ring_pop(f), 0);
 		ring_add_request(f);
 		assert_true(driver_needs_kick(&f->driver));
-		/* It was told once; there is no need to tell again. */
+		/* One kick is enough. */
 		ring_add_request(f);
 		assert_int_equal(driver_needs_kick(&f->driver),
 				 !ring_has(f, VIRTIO_RING_F_EVENT_IDX));
@@ -418,7 +424,7 @@ static void loops_break_the_queue(void **state)
 	struct driver_entry entry;
 	struct driver_chain chain;
 
-	/* In a packed table there are no links. */
+	/* A packed table has no links. */
 	if (ring_packed(f) && ring_indirect(f))
 		return;
 	chain = ring_add_request(f);
@@ -459,7 +465,7 @@ static void outside_memory_breaks_the_queue(void **state)
 		{RING_GPA + RING_MEMORY - 1, 2, true},
 		{RING_GPA, RING_MEMORY + 1, false},
 		{RING_GPA, UINT32_MAX - 4096, true},
-		/* An address of the front end's is no guest address. */
+		/* A front-end address is no guest address. */
 		{RING_UVA, 1, false},
 		{UINT64_MAX - 100, 50, true},
 		{UINT64_MAX, 2, false},
@@ -468,7 +474,7 @@ static void outside_memory_breaks_the_queue(void **state)
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		const struct driver_buffer buffers[] = {
-			/* Not even where nobody would read it. */
+			/* Not even if the buffer would not be read. */
 			{.gpa = RING_GPA + RING_BUFFERS, .size = 4096},
 			bad[i],
 		};
@@ -540,7 +546,7 @@ static void tables_that_are_too_long(void **state)
 	chain = ring_add_request(f);
 	*driver_slot(&f->driver, chain.slot).size = htole32(0xfffffff0);
 	assert_broken(f, -EINVAL, "too long an indirect table");
-	/* As long as can be: empty ones, linked or not. */
+	/* Maximum length: empty buffers, linked or not. */
 	chain = ring_add_request(f);
 	*driver_slot(&f->driver, chain.slot).size =
 		htole32(16 * VRING_MAX_TABLE);
@@ -578,7 +584,7 @@ static void tables_outside_memory(void **state)
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		struct driver_chain chain = ring_add_request(f);
 
-		/* What of it is in memory is a good part of a chain. */
+		/* The part in memory belongs to a valid chain. */
 		if (bad[i] >= RING_GPA && bad[i] - RING_GPA <= RING_MEMORY - 16)
 			memcpy(f->memory + (bad[i] - RING_GPA),
 			       driver_entry(&f->driver, &chain, 0).gpa, 16);
@@ -599,7 +605,7 @@ static void tables_in_unplugged_memory(void **state)
 	table = le64toh(*driver_slot(&f->driver, chain.slot).gpa);
 	f->forbidden = table;
 	assert_broken(f, -EFAULT, TABLE_OUTSIDE);
-	/* The first byte of its second descriptor is. */
+	/* The first byte of the second descriptor is forbidden. */
 	ring_add_request(f);
 	f->forbidden = table + 16;
 	assert_broken(f, -EFAULT, TABLE_OUTSIDE);
@@ -619,7 +625,7 @@ static void a_table_over_adjacent_regions(void **state)
 
 	if (!ring_indirect(f))
 		return;
-	/* Cut at every byte of it. */
+	/* Split the table at every byte. */
 	for (unsigned int cut = 0; cut <= 32; cut++) {
 		int fd = memfd_create("next", MFD_CLOEXEC);
 
@@ -681,7 +687,7 @@ static void a_table_is_the_end_of_its_chain(void **state)
 		      "an indirect descriptor that is not the last");
 }
 
-static void what_a_table_is_marked_as_means_nothing(void **state)
+static void flags_of_a_table_are_ignored(void **state)
 {
 	struct ring *f = *state;
 	struct driver_chain chain;
@@ -696,7 +702,7 @@ static void what_a_table_is_marked_as_means_nothing(void **state)
 	assert_int_equal(f->request.write_size, 10);
 }
 
-/* Descriptors of the ring, then a table with the rest. */
+/* Descriptors in the ring, followed by a table. */
 static void a_table_after_descriptors(void **state)
 {
 	const struct driver_buffer rest[] = {
@@ -714,7 +720,7 @@ static void a_table_after_descriptors(void **state)
 	for (unsigned int i = 0; i < 24; i++)
 		f->memory[RING_BUFFERS + i] = i;
 	chain = driver_add(&f->driver, rest, 2);
-	/* What is there moves to the next slot. */
+	/* Move the descriptor to the next slot. */
 	first = driver_slot(&f->driver, chain.slot);
 	second = driver_slot(&f->driver, chain.slot + 1);
 	memcpy(second.gpa, first.gpa, 16);
@@ -750,7 +756,7 @@ static void index_outside_the_table(void **state)
 #define PACKED_AVAIL (1U << VRING_PACKED_DESC_F_AVAIL)
 #define PACKED_USED  (1U << VRING_PACKED_DESC_F_USED)
 
-static void another_rounds_descriptors_are_not_there(void **state)
+static void descriptors_of_another_round_are_not_available(void **state)
 {
 	static const uint16_t other[] = {0, PACKED_USED,
 					 PACKED_AVAIL | PACKED_USED};
@@ -768,7 +774,7 @@ static void another_rounds_descriptors_are_not_there(void **state)
 			uint16_t good = flags_of(&entry);
 			uint16_t flags = other[i];
 
-			/* In the other round all is the other way round. */
+			/* In the other round the flags are inverted. */
 			if (round)
 				flags ^= PACKED_AVAIL | PACKED_USED;
 			*entry.flags =
@@ -790,8 +796,8 @@ static void another_rounds_descriptors_are_not_there(void **state)
 	}
 }
 
-/* Ids are the driver's, and a device that looked into them would be wrong. */
-static void any_id_comes_back(void **state)
+/* The driver chooses ids, and the device must not interpret them. */
+static void any_id_is_returned(void **state)
 {
 	static const uint16_t ids[] = {0,      1,      RING_SIZE,
 				       0x7fff, 0x8000, UINT16_MAX};
@@ -811,7 +817,7 @@ static void any_id_comes_back(void **state)
 	}
 }
 
-/* Its id or its length is another one when it is answered. */
+/* Its id or its length changes before it is answered. */
 static void a_packed_chain_that_changes(void **state)
 {
 	struct ring *f = *state;
@@ -834,7 +840,7 @@ static void a_packed_chain_that_changes(void **state)
 	assert_true(f->vring.broken);
 	if (ring_indirect(f))
 		return;
-	/* Shorter: the next one would begin elsewhere. */
+	/* A shorter chain: the next chain would begin elsewhere. */
 	ring_start(f, RING_SIZE);
 	chain = ring_add_request(f);
 	assert_int_equal(ring_pop(f), 1);
@@ -849,7 +855,7 @@ static void a_packed_chain_that_changes(void **state)
 			    "a chain that was changed after it was taken");
 }
 
-/* Whatever the driver says of when it wants to be told, nothing else happens. */
+/* Any values of the event suppression structure have no other effect. */
 static void any_event_suppression(void **state)
 {
 	struct ring *f = *state;
@@ -864,13 +870,13 @@ static void any_event_suppression(void **state)
 		ring_go_on_for(f, 1);
 		vring_wants_interrupt(&f->vring);
 	}
-	/* One that is not defined: rather once too often. */
+	/* An undefined value: an interrupt too many is harmless. */
 	event->flags = htole16(3);
 	assert_true(answer(f, 1));
 }
 
-/* The base is a default for a queue that is asked where it is before it starts */
-static void a_base_is_given_back(void **state)
+/* A queue that is not started returns the base that was set. */
+static void a_base_is_returned(void **state)
 {
 	struct ring *f = *state;
 	const uint32_t wraps = 1U << 15 | 1U << 31;
@@ -899,9 +905,9 @@ static void a_size_that_the_format_cannot_have(void **state)
 	assert_false(f->vring.mapped);
 }
 
-/* --- Where a queue goes on --- */
+/* --- The position of a queue --- */
 
-/* What front ends take for the position: bases that are wrong more or less. */
+/* Positions that front ends may set, most of them wrong. */
 #define NR_LIES 5
 
 static uint32_t lie(const struct ring *f, unsigned int i)
@@ -912,7 +918,7 @@ static uint32_t lie(const struct ring *f, unsigned int i)
 		f->driver.avail,
 		f->driver.next | (uint32_t)f->driver.next << 16 |
 			(f->driver.avail_wrap ? 1U << 15 | 1U << 31 : 0),
-		/* That of a driver before. */
+		/* The index of an earlier driver. */
 		11 | 11 << 16,
 		UINT32_MAX,
 	};
@@ -930,7 +936,9 @@ static void daemons_come_and_go(struct ring *f)
 	}
 }
 
-/* Requests wait, in their order, and another daemon comes after each answer. */
+/*
+ * Waiting requests are answered in order, with a new daemon after each answer.
+ */
 static void assert_each_is_answered_once(struct ring *f,
 					 const struct driver_chain *chains,
 					 unsigned int nr)
@@ -947,7 +955,7 @@ static void assert_each_is_answered_once(struct ring *f,
 	assert_int_equal(ring_pop(f), 0);
 }
 
-static void the_queue_says_where_it_goes_on(void **state)
+static void the_position_is_found_in_the_queue(void **state)
 {
 	struct ring *f = *state;
 	struct driver_chain chains[RING_SIZE];
@@ -964,7 +972,7 @@ static void the_queue_says_where_it_goes_on(void **state)
 	}
 }
 
-/* A request in up to five pieces, and an answer in up to two. */
+/* A request in up to five buffers, and a response in up to two. */
 static struct driver_chain add_pieces(struct ring *f, unsigned int *seed)
 {
 	struct driver_buffer buffers[7];
@@ -998,7 +1006,7 @@ static struct driver_chain add_pieces(struct ring *f, unsigned int *seed)
 	return driver_add(&f->driver, buffers, nr);
 }
 
-static void chains_of_any_length_say_where_they_end(void **state)
+static void the_position_is_found_with_chains_of_any_length(void **state)
 {
 	struct ring *f = *state;
 	struct driver_chain chains[2];
@@ -1013,8 +1021,8 @@ static void chains_of_any_length_say_where_they_end(void **state)
 	}
 }
 
-/* Odd sizes, down to a ring that one request fills. */
-static void small_queues_say_where_they_go_on(void **state)
+/* Unusual sizes, down to a ring that one request fills. */
+static void the_position_is_found_in_small_queues(void **state)
 {
 	static const uint16_t sizes[] = {2, 3, 4, 5, 8, 13};
 	struct ring *f = *state;
@@ -1034,7 +1042,7 @@ static void small_queues_say_where_they_go_on(void **state)
 	}
 }
 
-/* A driver that has no memory for a table now and then. */
+/* A driver that sometimes has no memory for a table. */
 static void tables_and_descriptors_mixed(void **state)
 {
 	struct ring *f = *state;
@@ -1054,8 +1062,8 @@ static void tables_and_descriptors_mixed(void **state)
 	}
 }
 
-/* A driver that is about to add a chain writes its first descriptor last. */
-static void a_chain_that_is_being_added_is_not_there(void **state)
+/* A driver writes the first descriptor of a chain last. */
+static void an_incomplete_chain_is_not_available(void **state)
 {
 	struct ring *f = *state;
 
@@ -1077,7 +1085,7 @@ static void a_chain_that_is_being_added_is_not_there(void **state)
 	}
 }
 
-/* The largest queue that there can be: each index and counter at its end. */
+/* The largest queue: each index and counter reaches its maximum. */
 static void the_largest_queue_wraps(void **state)
 {
 	struct ring *f = *state;
@@ -1100,8 +1108,8 @@ static void the_largest_queue_wraps(void **state)
 	assert_int_equal(vring_base(&f->vring), driver_base(&f->driver));
 }
 
-/* Whatever the guest writes there, a position is in the queue. */
-static void any_ring_has_a_place(void **state)
+/* With any contents of the ring, the position is in the queue. */
+static void any_ring_has_a_position(void **state)
 {
 	struct ring *f = *state;
 	unsigned int seed = 1;
@@ -1156,20 +1164,20 @@ static void packed_rings_must_be_in_memory(void **state)
 static const struct format_case cases[] = {
 	FORMAT_CASE(empty_queue_has_nothing),
 	FORMAT_CASE(request_and_response),
-	FORMAT_CASE(nothing_written),
+	FORMAT_CASE(a_response_may_be_empty),
 	FORMAT_CASE(framing_is_the_drivers_choice),
 	FORMAT_CASE(more_than_needed_is_ignored),
-	FORMAT_CASE(empty_buffers_are_nothing),
+	FORMAT_CASE(empty_buffers_are_skipped),
 	FORMAT_CASE(everything_wraps),
 	FORMAT_CASE(a_full_queue_is_taken),
-	FORMAT_CASE(a_chain_that_was_taken_is_left),
+	FORMAT_CASE(a_taken_chain_can_be_returned),
 	FORMAT_CASE(a_chain_is_walked_again),
-	FORMAT_CASE(a_chain_that_changes_under_our_hands),
+	FORMAT_CASE(a_chain_that_changes_while_in_use),
 	FORMAT_CASE(buffer_over_adjacent_regions),
 	FORMAT_CASE(unplugged_memory_is_not_touched),
 	FORMAT_CASE(interrupts_are_the_drivers_choice),
 	FORMAT_CASE(interrupts_at_the_event_index),
-	FORMAT_CASE(kicks_are_asked_for),
+	FORMAT_CASE(kicks_are_requested),
 	FORMAT_CASE(loops_break_the_queue),
 	FORMAT_CASE(readable_after_writable_breaks_the_queue),
 	FORMAT_CASE(outside_memory_breaks_the_queue),
@@ -1182,22 +1190,22 @@ static const struct format_case cases[] = {
 	FORMAT_CASE(a_table_over_adjacent_regions),
 	FORMAT_CASE(a_table_in_a_table),
 	FORMAT_CASE(a_table_is_the_end_of_its_chain),
-	FORMAT_CASE(what_a_table_is_marked_as_means_nothing),
+	FORMAT_CASE(flags_of_a_table_are_ignored),
 	FORMAT_CASE(a_table_after_descriptors),
 	FORMAT_CASE(index_outside_the_table),
-	FORMAT_CASE(another_rounds_descriptors_are_not_there),
-	FORMAT_CASE(any_id_comes_back),
+	FORMAT_CASE(descriptors_of_another_round_are_not_available),
+	FORMAT_CASE(any_id_is_returned),
 	FORMAT_CASE(a_packed_chain_that_changes),
 	FORMAT_CASE(any_event_suppression),
-	FORMAT_CASE(a_base_is_given_back),
+	FORMAT_CASE(a_base_is_returned),
 	FORMAT_CASE(a_size_that_the_format_cannot_have),
-	FORMAT_CASE(the_queue_says_where_it_goes_on),
-	FORMAT_CASE(chains_of_any_length_say_where_they_end),
-	FORMAT_CASE(small_queues_say_where_they_go_on),
+	FORMAT_CASE(the_position_is_found_in_the_queue),
+	FORMAT_CASE(the_position_is_found_with_chains_of_any_length),
+	FORMAT_CASE(the_position_is_found_in_small_queues),
 	FORMAT_CASE(tables_and_descriptors_mixed),
-	FORMAT_CASE(a_chain_that_is_being_added_is_not_there),
+	FORMAT_CASE(an_incomplete_chain_is_not_available),
 	FORMAT_CASE(the_largest_queue_wraps),
-	FORMAT_CASE(any_ring_has_a_place),
+	FORMAT_CASE(any_ring_has_a_position),
 	FORMAT_CASE(packed_rings_must_be_in_memory),
 };
 

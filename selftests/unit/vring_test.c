@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Split virtqueues and guest memory, with a driver that breaks every rule. What
- * both formats do is in vring_formats_test.c.
+ * Split virtqueues and guest memory, with a driver that violates every rule.
+ * vring_formats_test.c tests what both formats have in common.
  */
 #include <endian.h>
 #include <errno.h>
@@ -105,7 +105,7 @@ static int pop(struct fixture *f)
 	return vring_pop(&f->vring, &f->shared, &f->request, &f->err);
 }
 
-/* The chain at 0 must be refused, and the queue be broken by it. */
+/* The chain at 0 must be refused, and break the queue. */
 static void assert_broken(struct fixture *f, int error, const char *reason)
 {
 	make_available(f, 0);
@@ -113,7 +113,7 @@ static void assert_broken(struct fixture *f, int error, const char *reason)
 	assert_string_equal(f->err.text, reason);
 	assert_true(f->vring.broken);
 	f->vring.broken = false;
-	/* For the next one. */
+	/* Prepare for the next chain. */
 	f->vring.last_avail = le16toh(f->avail->idx);
 }
 
@@ -166,7 +166,7 @@ static void framing_is_the_drivers_choice(void **state)
 			 VRING_DESC_F_WRITE | (i < 15 ? VRING_DESC_F_NEXT : 0),
 			 i + 1);
 	make_available(f, 0);
-	/* All of the queue in one chain is no loop. */
+	/* A chain of the whole queue is no loop. */
 	assert_int_equal(pop(f), 1);
 	assert_int_equal(f->request.read_size, 24);
 	for (unsigned int i = 0; i < 24; i++)
@@ -191,11 +191,11 @@ static void more_than_needed_is_ignored(void **state)
 	assert_int_equal(f->request.write_size, VRING_WRITE_MAX);
 }
 
-static void empty_descriptors_are_nothing(void **state)
+static void empty_descriptors_are_skipped(void **state)
 {
 	struct fixture *f = *state;
 
-	/* Nothing at no address is not outside of memory. */
+	/* An empty buffer at any address is valid. */
 	set_desc(f, 0, 0, 0, VRING_DESC_F_NEXT, 1);
 	set_desc(f, 1, GPA + BUFFERS, 24, VRING_DESC_F_NEXT, 2);
 	set_desc(f, 2, 0, 0, VRING_DESC_F_WRITE | VRING_DESC_F_NEXT, 3);
@@ -206,7 +206,7 @@ static void empty_descriptors_are_nothing(void **state)
 	assert_int_equal(f->request.write_size, 10);
 }
 
-static void short_buffers_are_told_as_they_are(void **state)
+static void short_buffers_are_reported_with_their_size(void **state)
 {
 	struct fixture *f = *state;
 
@@ -258,7 +258,10 @@ static void buffer_over_adjacent_regions(void **state)
 	struct fixture *f = *state;
 	int fd = new_memfd(MEMORY);
 
-	/* Next to the first in the guest, elsewhere in the front end. */
+	/*
+	 * Adjacent to the first region in the guest, elsewhere in the front
+	 * end.
+	 */
 	assert_int_equal(guest_memory_add(&f->shared, GPA + MEMORY, UVA / 2,
 					  MEMORY, 0, fd, &f->err),
 			 0);
@@ -270,7 +273,7 @@ static void buffer_over_adjacent_regions(void **state)
 	assert_int_equal(pop(f), 1);
 	assert_memory_equal(f->request.read, "helloworld", 10);
 	assert_int_equal(f->request.nr_write, 2);
-	/* And not beyond the second. */
+	/* Not beyond the second region. */
 	set_desc(f, 0, GPA + 2 * MEMORY - 5, 10, 0, 0);
 	assert_broken(f, -EFAULT, OUTSIDE);
 	close(fd);
@@ -316,7 +319,7 @@ static void index_outside_breaks_the_queue(void **state)
 		f->vring.broken = false;
 		f->vring.last_avail = le16toh(f->avail->idx);
 	}
-	/* Without the flag, "next" means nothing. */
+	/* Without the flag, "next" is ignored. */
 	set_desc(f, 0, GPA + BUFFERS, 1, 0, UINT16_MAX);
 	make_available(f, 0);
 	assert_int_equal(pop(f), 1);
@@ -353,7 +356,7 @@ static void outside_memory_breaks_the_queue(void **state)
 		{GPA + MEMORY - 1, 2},
 		{GPA, MEMORY + 1},
 		{GPA, UINT32_MAX - 4096},
-		/* An address of the front end's is no guest address. */
+		/* A front-end address is no guest address. */
 		{UVA, 1},
 		{UINT64_MAX - 100, 50},
 	};
@@ -364,7 +367,7 @@ static void outside_memory_breaks_the_queue(void **state)
 		assert_broken(f, -EFAULT, OUTSIDE);
 		set_desc(f, 0, bad[i].gpa, bad[i].size, VRING_DESC_F_WRITE, 0);
 		assert_broken(f, -EFAULT, OUTSIDE);
-		/* Not even where nobody would read it. */
+		/* Not even if the buffer would not be read. */
 		set_desc(f, 0, GPA + BUFFERS, 4096, VRING_DESC_F_NEXT, 1);
 		set_desc(f, 1, bad[i].gpa, bad[i].size, 0, 0);
 		assert_broken(f, -EFAULT, OUTSIDE);
@@ -392,7 +395,7 @@ static void too_many_available_break_the_queue(void **state)
 	f->avail->idx = htole16(SIZE + 1);
 	assert_int_equal(pop(f), -EINVAL);
 	assert_true(f->vring.broken);
-	/* An index that goes back is one that goes very far ahead. */
+	/* An index that goes back is far ahead. */
 	f->vring.last_avail = 5;
 	f->avail->idx = htole16(4);
 	assert_int_equal(pop(f), -EINVAL);
@@ -446,7 +449,7 @@ static void rings_must_be_in_memory(void **state)
 	assert_int_equal(map_at(f, 0, UVA + AVAIL, UVA + USED), -EFAULT);
 	assert_int_equal(map_at(f, UINT64_MAX - 15, UVA + AVAIL, UVA + USED),
 			 -EFAULT);
-	/* A guest address is none of the front end's. */
+	/* A guest address is no front-end address. */
 	assert_int_equal(map_at(f, GPA, UVA + AVAIL, UVA + USED), -EFAULT);
 }
 
@@ -473,7 +476,10 @@ static void bad_regions_are_refused(void **state)
 	struct fixture *f = *state;
 
 	assert_int_equal(add(f, far, far, 0, 0), -EINVAL);
-	/* Ranges that wrap; one that ends with the address space does not. */
+	/*
+	 * Ranges that wrap around; a range up to the end of the address space
+	 * does not.
+	 */
 	assert_int_equal(add(f, UINT64_MAX, far, 2, 0), -EINVAL);
 	assert_int_equal(add(f, far, UINT64_MAX, 2, 0), -EINVAL);
 	assert_int_equal(add(f, far, far, UINT64_MAX, 2), -EINVAL);
@@ -484,7 +490,7 @@ static void bad_regions_are_refused(void **state)
 	assert_int_equal(add(f, far, far * 2, 1, MEMORY), -EINVAL);
 	assert_int_equal(add(f, far, far * 2, 4096, UINT64_MAX - 4095),
 			 -EINVAL);
-	/* Overlap, by a byte, in the guest or in the front end. */
+	/* An overlap of one byte, in the guest or in the front end. */
 	assert_int_equal(add(f, GPA + MEMORY - 1, far * 2, 4096, 0), -EEXIST);
 	assert_int_equal(add(f, GPA - 4095, far * 2, 4096, 0), -EEXIST);
 	assert_int_equal(add(f, far, UVA + MEMORY - 1, 4096, 0), -EEXIST);
@@ -559,8 +565,8 @@ int main(void)
 		T(request_and_response),
 		T(framing_is_the_drivers_choice),
 		T(more_than_needed_is_ignored),
-		T(empty_descriptors_are_nothing),
-		T(short_buffers_are_told_as_they_are),
+		T(empty_descriptors_are_skipped),
+		T(short_buffers_are_reported_with_their_size),
 		T(indices_wrap),
 		T(a_full_queue_is_taken),
 		T(buffer_over_adjacent_regions),
