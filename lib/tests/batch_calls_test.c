@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Batches and the module's calls, as far as they are the library's own: a
- * descriptor that is not the module's refuses them all. With the module they are
- * tested by library_test, in the testbed.
+ * Batches and the module's calls, as far as the library implements them itself:
+ * they fail on a descriptor of another file. library_test tests them with the
+ * module, in the testbed.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +12,7 @@
 #include "kvmvmem.h"
 #include "unit.h"
 
-static void a_batch_has_as_many_entries_as_the_module_takes(void **state)
+static void a_batch_is_limited_to_the_modules_maximum(void **state)
 {
 	struct kvmvmem_batch *batch = kvmvmem_batch_new();
 	struct kvmvmem_error error;
@@ -24,7 +24,7 @@ static void a_batch_has_as_many_entries_as_the_module_takes(void **state)
 	for (uint32_t i = 0; i < KVM_VMEM_MAX_BATCH; i++)
 		assert_int_equal(kvmvmem_batch_delete(batch, i), 0);
 	assert_int_equal(kvmvmem_batch_count(batch), KVM_VMEM_MAX_BATCH);
-	/* What was left out cannot be submitted without being noticed. */
+	/* After an entry was dropped, the batch cannot be submitted. */
 	assert_int_equal(kvmvmem_batch_set(batch, 0, 0, 0, 4096, NULL),
 			 -EMSGSIZE);
 	assert_int_equal(kvmvmem_batch_submit(batch, null_fd, -1, 0, &error),
@@ -41,7 +41,7 @@ static void a_batch_has_as_many_entries_as_the_module_takes(void **state)
 	close(null_fd);
 }
 
-static void what_is_not_the_module_is_refused(void **state)
+static void other_descriptors_are_refused(void **state)
 {
 	struct kvm_vmem_create_region create = {.size = sizeof(create)};
 	struct kvm_vmem_query query = {.size = sizeof(query)};
@@ -68,9 +68,8 @@ static void what_is_not_the_module_is_refused(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(
-			a_batch_has_as_many_entries_as_the_module_takes),
-		cmocka_unit_test(what_is_not_the_module_is_refused),
+		cmocka_unit_test(a_batch_is_limited_to_the_modules_maximum),
+		cmocka_unit_test(other_descriptors_are_refused),
 	};
 
 	return unit_run(tests, NULL, NULL);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* Sets of blocks, against an array of bytes. */
+/* Sets of blocks, compared with an array of bytes. */
 #include "bits.h"
 
 #include <stdlib.h>
@@ -19,7 +19,7 @@ static uint64_t expected_next(const uint8_t *model, uint64_t from, uint64_t end,
 	return from < end ? from : end;
 }
 
-static void sets_are_what_is_put_in(void **state)
+static void sets_agree_with_an_array(void **state)
 {
 	uint8_t model[NR] = {0};
 	struct kvmvmem_bits bits;
@@ -47,7 +47,7 @@ static void sets_are_what_is_put_in(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(sets_are_what_is_put_in),
+		cmocka_unit_test(sets_agree_with_an_array),
 	};
 
 	return unit_run(tests, NULL, NULL);

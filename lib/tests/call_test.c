@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Requests to a vmemd that answers well, badly, late, never, or with what another
- * version knows.
+ * Requests to a vmemd that answers properly, wrongly, late, never, or with
+ * members of another version.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -14,13 +14,13 @@
 #include "script.h"
 #include "unit.h"
 
-/* Bounds the cases in which nothing comes. */
+/* The time limit of calls without an answer. */
 #define SHORT_MS 200
-/* A machine that is busy answers the others by then. */
+/* The time limit of other calls, long enough for a busy machine. */
 #define LONG_MS 60000
 
 /**
- * struct fixture - a vmemd by script, and who asks it
+ * struct fixture - a scripted vmemd and its client
  */
 struct fixture {
 	struct script script;
@@ -44,7 +44,7 @@ static void stop(struct fixture *f)
 	script_stop(&f->script);
 }
 
-/* Return: what "hold" returns when vmemd says this. */
+/* Return: the result of "hold" if vmemd sends @says. */
 static int hold(const char *says, size_t size, struct kvmvmem_error *error)
 {
 	const struct script_part part = {.says = says, .size = size};
@@ -74,7 +74,7 @@ static void a_result_is_success(void **state)
 			    "{\"id\":1,\"method\":\"hold\",\"params\":{"
 			    "\"device\":\"node0\",\"on\":true}}\n");
 	stop(&f);
-	/* Some say nothing in it. Others have said something before. */
+	/* The result may be null, and other lines may precede it. */
 	assert_int_equal(hold("{\"id\":1,\"result\":null}\n", 0, &error), 0);
 	assert_int_equal(hold("{\"event\":\"state\",\"x\":[1]}\n"
 			      "{\"id\":7,\"error\":{\"code\":\"EIO\"}}\n"
@@ -95,19 +95,19 @@ static void a_refusal_is_its_errno_and_text(void **state)
 			      0, &error),
 			 -EBUSY);
 	assert_string_equal(error.text, "the driver is in use (EBUSY)");
-	/* Who is refused unread has no id. */
+	/* A client refused before its request was read gets no id. */
 	assert_int_equal(hold("{\"id\":null,\"error\":{\"code\":\"EUSERS\","
 			      "\"message\":\"too many clients\"}}\n",
 			      0, &error),
 			 -EUSERS);
-	/* An errno of a later vmemd's, or none, and no words. */
+	/* An errno name of a later vmemd, or none, and no message. */
 	assert_int_equal(
 		hold("{\"id\":1,\"error\":{\"code\":\"ENEW\"}}\n", 0, &error),
 		-EREMOTEIO);
 	assert_string_equal(error.text, "vmemd gives no reason (ENEW)");
 	assert_int_equal(hold("{\"id\":1,\"error\":null}\n", 0, &error),
 			 -EREMOTEIO);
-	/* Nothing of it gets to a terminal as it is. */
+	/* Control characters are replaced. */
 	assert_int_equal(hold("{\"id\":1,\"error\":{\"code\":\"E\\u001b\","
 			      "\"message\":\"\\u001b[2J\xc2\x9b\"}}\n",
 			      0, &error),
@@ -127,7 +127,7 @@ static void an_older_vmemd_does_not_know_the_method(void **state)
 	assert_string_equal(error.text, "no method \"hold\" (EOPNOTSUPP)");
 }
 
-static void what_is_no_answer_is_refused(void **state)
+static void an_invalid_answer_is_refused(void **state)
 {
 	static const struct {
 		const char *says;
@@ -152,14 +152,14 @@ static void what_is_no_answer_is_refused(void **state)
 				 -EBADMSG);
 }
 
-static void a_line_has_a_longest_length(void **state)
+static void a_line_has_a_maximum_length(void **state)
 {
 	static char line[2 * KVMVMEM_LINE_MAX];
 	struct kvmvmem_error error;
 	int length;
 
 	(void)state;
-	/* The longest that is taken, and one byte more. */
+	/* The maximum length, and one byte more. */
 	for (int more = 0; more < 2; more++) {
 		length = snprintf(line, sizeof(line),
 				  "{\"id\":1,\"result\":{\"x\":\"%*s\"}}\n",
@@ -169,7 +169,7 @@ static void a_line_has_a_longest_length(void **state)
 	}
 }
 
-static void one_that_closes_is_not_waited_for(void **state)
+static void a_closed_connection_is_not_awaited(void **state)
 {
 	static const struct script_part parts[] = {
 		{.ends = true},
@@ -187,12 +187,12 @@ static void one_that_closes_is_not_waited_for(void **state)
 	}
 }
 
-static void one_that_does_not_answer_times_out(void **state)
+static void a_missing_answer_times_out(void **state)
 {
 	static const struct script_part parts[] = {
 		{.says = NULL},
 		{.says = "{\"id\":1,"},
-		/* Many that are none have one deadline. */
+		/* Lines that are no answer do not extend the deadline. */
 		{.says = "{\"event\":\"state\"}\n", .again = true},
 	};
 	struct fixture f;
@@ -208,7 +208,7 @@ static void one_that_does_not_answer_times_out(void **state)
 	}
 }
 
-static void where_nobody_listens_is_said(void **state)
+static void a_missing_daemon_is_reported(void **state)
 {
 	char dir[] = "/tmp/call-XXXXXX", path[200];
 	struct kvmvmem_error error;
@@ -220,7 +220,7 @@ static void where_nobody_listens_is_said(void **state)
 	assert_int_equal(kvmvmem_vmemd_new(&vmemd, path, &error), 0);
 	assert_int_equal(kvmvmem_vmemd_resize(vmemd, NULL, 0, &error), -ENOENT);
 	assert_non_null(strstr(error.text, "no vmemd listens there"));
-	/* Who does not want to know need not. */
+	/* The error argument is optional. */
 	assert_int_equal(kvmvmem_vmemd_resize(vmemd, NULL, 0, NULL), -ENOENT);
 	kvmvmem_vmemd_free(vmemd);
 	memset(path, 'x', sizeof(path) - 1);
@@ -237,7 +237,7 @@ static void where_nobody_listens_is_said(void **state)
 	assert_int_equal(rmdir(dir), 0);
 }
 
-/* Return: what "plan" returns when vmemd says this. */
+/* Return: the result of "plan" if vmemd sends @says. */
 static int plan(const char *says, struct kvmvmem_plan *plan)
 {
 	const struct script_part part = {.says = says};
@@ -254,12 +254,15 @@ static int plan(const char *says, struct kvmvmem_plan *plan)
 	return ret;
 }
 
-static void a_plan_is_of_any_version(void **state)
+static void a_plan_may_be_of_any_version(void **state)
 {
 	struct kvmvmem_plan p = {0};
 
 	(void)state;
-	/* As it is, with members of a later one, and with the least. */
+	/*
+	 * The usual answer, one with members of a later version, and the
+	 * minimum.
+	 */
 	assert_int_equal(plan("{\"id\":1,\"result\":{\"slot_size\":134217728,"
 			      "\"nr_slots\":8,\"reason\":\"as it is\","
 			      "\"metadata\":5,\"metadata_nested\":6,"
@@ -285,8 +288,8 @@ static void a_plan_is_of_any_version(void **state)
 		-EBADMSG);
 }
 
-/* A program that was built with another version of the header. */
-static void a_structure_is_of_any_version(void **state)
+/* A program built with another version of the header. */
+static void a_structure_may_be_of_any_version(void **state)
 {
 	struct {
 		struct kvmvmem_plan plan;
@@ -322,13 +325,13 @@ int main(void)
 		cmocka_unit_test(a_result_is_success),
 		cmocka_unit_test(a_refusal_is_its_errno_and_text),
 		cmocka_unit_test(an_older_vmemd_does_not_know_the_method),
-		cmocka_unit_test(what_is_no_answer_is_refused),
-		cmocka_unit_test(a_line_has_a_longest_length),
-		cmocka_unit_test(one_that_closes_is_not_waited_for),
-		cmocka_unit_test(one_that_does_not_answer_times_out),
-		cmocka_unit_test(where_nobody_listens_is_said),
-		cmocka_unit_test(a_plan_is_of_any_version),
-		cmocka_unit_test(a_structure_is_of_any_version),
+		cmocka_unit_test(an_invalid_answer_is_refused),
+		cmocka_unit_test(a_line_has_a_maximum_length),
+		cmocka_unit_test(a_closed_connection_is_not_awaited),
+		cmocka_unit_test(a_missing_answer_times_out),
+		cmocka_unit_test(a_missing_daemon_is_reported),
+		cmocka_unit_test(a_plan_may_be_of_any_version),
+		cmocka_unit_test(a_structure_may_be_of_any_version),
 	};
 
 	return unit_run(tests, NULL, NULL);

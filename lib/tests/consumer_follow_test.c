@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Consumers of the library before the daemon's own consumers: what is mapped when,
- * what becomes of a refusal in the middle, and of the end of either side.
+ * The library's consumers with the daemon's own code at the other end: the
+ * order of mappings, a failure in the middle of an event, and the end of either
+ * side.
  */
 #include <errno.h>
 #include <poll.h>
@@ -14,15 +15,15 @@
 #include "record.h"
 #include "unit.h"
 
-/* A bound on what hangs. */
+/* A bound on hangs. */
 #define HANG_MS 60000
 
-/* Random changes, and kills of the daemon among them. */
+/* Number of random changes and kills of the daemon. */
 #define ROUNDS 400
 
 /**
- * struct fixture - a daemon and a consumer of its
- * @random: state of random numbers
+ * struct fixture - a daemon and its consumer
+ * @random: state of the random numbers
  */
 struct fixture {
 	struct real_consumers real;
@@ -61,7 +62,7 @@ static int tear_down(void **state)
 	return 0;
 }
 
-/* Dispatch once, when there is something. Return: as of dispatch. */
+/* Wait for an event and dispatch once. Return: as dispatch. */
 static int dispatch(struct fixture *f)
 {
 	struct pollfd ready = {kvmvmem_consumer_fd(f->consumer), POLLIN, 0};
@@ -85,7 +86,7 @@ static int dispatch_until_error(struct fixture *f)
 		ret = dispatch(f);
 	while (!ret);
 	assert_int_equal(kvmvmem_consumer_state(f->consumer), KVMVMEM_CLOSED);
-	/* Harmless from here on. */
+	/* Further calls are harmless. */
 	assert_int_equal(kvmvmem_consumer_dispatch(f->consumer, NULL), 0);
 	return ret;
 }
@@ -102,7 +103,10 @@ static void start(struct fixture *f, uint32_t unit, uint32_t plugged)
 	assert_int_equal(record_mask(&f->record), 0);
 }
 
-/* Make a request and dispatch until it is answered. Return: the answer. */
+/*
+ * Make a request of the guest, and dispatch until it is answered. Return: the
+ * answer.
+ */
 static int request(struct fixture *f, const char *method, unsigned int first,
 		   unsigned int nr)
 {
@@ -123,7 +127,7 @@ static int request(struct fixture *f, const char *method, unsigned int first,
 	}
 }
 
-/* Blocks that are mapped for what is plugged. */
+/* The blocks that are mapped if @plugged blocks are plugged. */
 static uint32_t mask_of(uint32_t unit, uint32_t plugged)
 {
 	uint32_t slot = (1U << RECORD_PER_SLOT) - 1, mask = 0;
@@ -136,7 +140,7 @@ static uint32_t mask_of(uint32_t unit, uint32_t plugged)
 	return mask & ((1U << RECORD_BLOCKS) - 1);
 }
 
-static void what_is_plugged_is_mapped_before_the_guest_knows(void **state)
+static void plugged_blocks_are_mapped_before_the_answer(void **state)
 {
 	struct fixture *f = *state;
 
@@ -146,7 +150,7 @@ static void what_is_plugged_is_mapped_before_the_guest_knows(void **state)
 	assert_int_equal(f->record.maps, 8);
 	assert_int_equal(kvmvmem_consumer_mapped_size(f->consumer),
 			 8 * RECORD_BLOCK);
-	/* The guest waits for as long as it takes. */
+	/* The guest's request waits for the consumer. */
 	real_consumers_ask(&f->real, "plug", 4, 2);
 	while (record_mask(&f->record) != 0xf3f) {
 		assert_int_equal(real_consumers_answer(&f->real, 0),
@@ -163,7 +167,7 @@ static void what_is_plugged_is_mapped_before_the_guest_knows(void **state)
 	assert_int_equal(kvmvmem_consumer_mapped_size(f->consumer), 0);
 }
 
-static void runs_are_one_call_each(void **state)
+static void each_run_is_one_call(void **state)
 {
 	struct fixture *f = *state;
 
@@ -173,12 +177,15 @@ static void runs_are_one_call_each(void **state)
 	assert_int_equal(request(f, "unplug", 2, 3), 0);
 	assert_int_equal(f->record.unmaps, 1);
 	assert_int_equal(record_mask(&f->record), 0xe3);
-	/* An event may span what is not there: only what is is unmapped. */
+	/*
+	 * An event may include unmapped blocks; only mapped blocks are
+	 * unmapped.
+	 */
 	assert_int_equal(request(f, "unplug-all", 0, 0), 0);
 	assert_int_equal(f->record.unmaps, 3);
 }
 
-static void memslots_come_first_and_go_last(void **state)
+static void a_memslot_is_mapped_from_its_first_block_to_its_last(void **state)
 {
 	struct fixture *f = *state;
 
@@ -187,7 +194,7 @@ static void memslots_come_first_and_go_last(void **state)
 	assert_int_equal(record_mask(&f->record), 0xf0);
 	assert_int_equal(request(f, "plug", 6, 1), 0);
 	assert_int_equal(f->record.maps, 1);
-	/* One more memslot, two more, the last of which is short. */
+	/* One more memslot; then two more, of which the last is shorter. */
 	assert_int_equal(request(f, "plug", 7, 2), 0);
 	assert_int_equal(record_mask(&f->record), 0xff0);
 	assert_int_equal(request(f, "plug", 23, 6), 0);
@@ -208,7 +215,7 @@ static void a_refusal_in_the_middle_changes_nothing(void **state)
 	for (uint32_t unit = 0; unit <= KVMVMEM_MEMSLOT_RUNS; unit++) {
 		start(f, unit, 1 << 4);
 		dispatch_until(f, KVMVMEM_SUBSCRIBED);
-		/* There is one call in two of the units. */
+		/* Two of the units make only one call. */
 		f->record.map_fails = unit ? 0 : 2;
 		assert_int_equal(request(f, "plug", 5, 10), -EBUSY);
 		assert_int_equal(record_mask(&f->record),
@@ -230,8 +237,8 @@ static void a_refusal_in_the_middle_changes_nothing(void **state)
 	}
 }
 
-/* The device has neither what was asked for nor what it had. */
-static void what_cannot_be_undone_closes(void **state)
+/* The device has neither the old nor the new state. */
+static void a_failed_rollback_closes(void **state)
 {
 	struct fixture *f = *state;
 
@@ -242,10 +249,10 @@ static void what_cannot_be_undone_closes(void **state)
 	real_consumers_ask(&f->real, "plug", 1, 4);
 	assert_int_equal(dispatch_until_error(f), -EIO);
 	assert_non_null(strstr(f->error.text, "cannot undo"));
-	/* The guest has not got it, nor has it half of it. */
+	/* The guest's request fails, and nothing was plugged. */
 	assert_int_equal(real_consumers_answer(&f->real, HANG_MS), -EBUSY);
 	assert_int_equal(real_consumers_plugged(&f->real), 1);
-	/* While anything is mapped that should not be, it stays closed. */
+	/* The consumer stays closed until all wrong mappings are removed. */
 	assert_int_equal(kvmvmem_consumer_resume(f->consumer, &f->error), -EIO);
 	assert_int_not_equal(record_mask(&f->record), 0);
 	f->record.map_fails = -1;
@@ -260,7 +267,7 @@ static void what_cannot_be_undone_closes(void **state)
 	f->record.map_fails = 1;
 	real_consumers_ask(&f->real, "unplug", 0, 4);
 	assert_int_equal(dispatch_until_error(f), -EIO);
-	/* The guest keeps it until all is in order again. */
+	/* The blocks stay plugged until the consumer is consistent. */
 	assert_int_equal(real_consumers_answer(&f->real, HANG_MS), -EBUSY);
 	f->record.map_fails = -1;
 	f->record.unmap_fails = -1;
@@ -271,8 +278,8 @@ static void what_cannot_be_undone_closes(void **state)
 	assert_int_equal(record_mask(&f->record), 0);
 }
 
-/* The first plug of a consumer that has nothing else to be known by. */
-static void what_is_mapped_half_is_claimed(void **state)
+/* The first plug: the consumer has no other mappings. */
+static void a_partial_mapping_is_kept_plugged(void **state)
 {
 	struct fixture *f = *state;
 
@@ -284,7 +291,7 @@ static void what_is_mapped_half_is_claimed(void **state)
 	assert_int_equal(dispatch_until_error(f), -EIO);
 	assert_int_equal(real_consumers_answer(&f->real, HANG_MS), -EBUSY);
 	assert_int_not_equal(record_mask(&f->record), 0);
-	/* No other memory may take the place of what is mapped. */
+	/* Mapped memory must not be replaced. */
 	real_consumers_ask(&f->real, "plug", 1, 4);
 	assert_int_equal(real_consumers_answer(&f->real, HANG_MS), -EBUSY);
 	assert_int_equal(real_consumers_plugged(&f->real), 0);
@@ -297,8 +304,8 @@ static void what_is_mapped_half_is_claimed(void **state)
 	assert_int_equal(record_mask(&f->record), 30);
 }
 
-/* What was there before cannot be refused. */
-static void one_that_is_closed_knows_why_and_may_come_again(void **state)
+/* Blocks plugged before the subscription cannot be refused. */
+static void a_closed_consumer_gets_the_reason_and_may_resume(void **state)
 {
 	struct fixture *f = *state;
 
@@ -313,12 +320,12 @@ static void one_that_is_closed_knows_why_and_may_come_again(void **state)
 	assert_int_equal(kvmvmem_consumer_resume(f->consumer, &f->error), 0);
 	dispatch_until(f, KVMVMEM_SUBSCRIBED);
 	assert_int_equal(record_mask(&f->record), 7);
-	/* Without need it changes nothing. */
+	/* If the consumer is subscribed, the call has no effect. */
 	assert_int_equal(kvmvmem_consumer_resume(f->consumer, &f->error), 0);
 	assert_int_equal(f->record.unmaps, 1);
 }
 
-static void what_is_mapped_outlives_vmemd(void **state)
+static void mappings_outlive_vmemd(void **state)
 {
 	struct fixture *f = *state;
 
@@ -331,12 +338,12 @@ static void what_is_mapped_outlives_vmemd(void **state)
 		assert_int_equal(record_mask(&f->record),
 				 mask_of(unit, 0xf0ff));
 		f->record.maps = 0;
-		/* One has gone meanwhile, two have come. */
+		/* One block was unplugged meanwhile, two runs were plugged. */
 		real_consumers_start(&f->real, 0x1f00ff & ~(1 << 3), true);
 		dispatch_until(f, KVMVMEM_SUBSCRIBED);
 		assert_int_equal(record_mask(&f->record),
 				 mask_of(unit, 0x1f00ff & ~(1 << 3)));
-		/* What was there all the time was not touched. */
+		/* Unchanged blocks stay mapped. */
 		assert_int_equal(f->record.maps, unit ? 1 : 5);
 		assert_int_equal(request(f, "plug", 3, 1), 0);
 		assert_int_equal(record_mask(&f->record),
@@ -352,7 +359,7 @@ static void what_is_mapped_outlives_vmemd(void **state)
  * mapped before the connection was lost, and is part of the event, still is: a
  * vmemd that believes the "no" may discard it.
  */
-static void what_was_kept_stays_claimed_after_a_refusal(void **state)
+static void mappings_stay_claimed_after_a_refusal(void **state)
 {
 	struct fixture *f = *state;
 
@@ -383,7 +390,10 @@ static void what_was_kept_stays_claimed_after_a_refusal(void **state)
 	}
 }
 
-/* Killed again before it has told all; then one that has no region yet. */
+/*
+ * vmemd is killed again before it has sent everything; then it has no region
+ * yet.
+ */
 static void vmemd_may_end_at_any_time(void **state)
 {
 	struct fixture *f = *state;
@@ -401,7 +411,7 @@ static void vmemd_may_end_at_any_time(void **state)
 	assert_int_equal(f->record.unmaps, 0);
 	real_consumers_kill(&f->real);
 	real_consumers_start(&f->real, 0, false);
-	/* It has asked and was told that there is none, more than once. */
+	/* The consumer asks repeatedly, and is told that there is no region. */
 	for (int i = 0; i < 8; i++)
 		assert_int_equal(dispatch(f), 0);
 	assert_int_equal(record_mask(&f->record), 0x5555);
@@ -413,7 +423,7 @@ static void vmemd_may_end_at_any_time(void **state)
 	assert_int_equal(f->record.unmaps, 1);
 }
 
-static void what_has_gone_and_cannot_be_unmapped_closes(void **state)
+static void a_failed_unmap_of_a_missing_block_closes(void **state)
 {
 	struct fixture *f = *state;
 
@@ -427,7 +437,7 @@ static void what_has_gone_and_cannot_be_unmapped_closes(void **state)
 	assert_non_null(strstr(f->error.text, "cannot be unmapped"));
 }
 
-static void its_end_unmaps_all(void **state)
+static void the_end_of_a_consumer_unmaps_all(void **state)
 {
 	struct fixture *f = *state;
 
@@ -436,14 +446,14 @@ static void its_end_unmaps_all(void **state)
 	kvmvmem_consumer_free(f->consumer);
 	f->consumer = NULL;
 	assert_int_equal(record_mask(&f->record), 0);
-	/* It is waited for no longer. */
+	/* Requests do not wait for the consumer any more. */
 	real_consumers_ask(&f->real, "plug", 8, 1);
 	assert_int_equal(real_consumers_answer(&f->real, HANG_MS), 0);
 	kvmvmem_consumer_free(NULL);
 }
 
-/* Also if it has no connection any more. */
-static void its_end_is_said_by_another_connection(void **state)
+/* A consumer without a connection unsubscribes by a new one. */
+static void a_closed_consumer_unsubscribes_by_a_new_connection(void **state)
 {
 	struct fixture *f = *state;
 
@@ -460,7 +470,7 @@ static void its_end_is_said_by_another_connection(void **state)
 	assert_int_equal(real_consumers_answer(&f->real, HANG_MS), 0);
 }
 
-static void one_that_could_not_take_part_is_refused(void **state)
+static void a_consumer_with_too_few_memslots_is_refused(void **state)
 {
 	struct fixture *f = *state;
 
@@ -532,7 +542,7 @@ static void random_request(struct fixture *f, uint32_t *plugged)
 	f->record.unmap_fails = -1;
 }
 
-/* Blocks that come and go while vmemd is away. */
+/* Change blocks while vmemd is not running. */
 static void random_restart(struct fixture *f, uint32_t *plugged)
 {
 	real_consumers_kill(&f->real);
@@ -544,10 +554,10 @@ static void random_restart(struct fixture *f, uint32_t *plugged)
 }
 
 /*
- * One failure at a time, which can be undone, so that it is never closed. It may
- * be in the undoing of another's, then it is: failures is 1.
+ * At most one failure at a time, which can be undone, so that the consumer
+ * never closes.
  */
-static void whatever_happens_what_is_plugged_is_mapped(void **state)
+static void random_failures_keep_plugged_blocks_mapped(void **state)
 {
 	struct fixture *f = *state;
 
@@ -580,21 +590,21 @@ static void whatever_happens_what_is_plugged_is_mapped(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		T(what_is_plugged_is_mapped_before_the_guest_knows),
-		T(runs_are_one_call_each),
-		T(memslots_come_first_and_go_last),
+		T(plugged_blocks_are_mapped_before_the_answer),
+		T(each_run_is_one_call),
+		T(a_memslot_is_mapped_from_its_first_block_to_its_last),
 		T(a_refusal_in_the_middle_changes_nothing),
-		T(what_cannot_be_undone_closes),
-		T(what_is_mapped_half_is_claimed),
-		T(one_that_is_closed_knows_why_and_may_come_again),
-		T(what_is_mapped_outlives_vmemd),
-		T(what_was_kept_stays_claimed_after_a_refusal),
+		T(a_failed_rollback_closes),
+		T(a_partial_mapping_is_kept_plugged),
+		T(a_closed_consumer_gets_the_reason_and_may_resume),
+		T(mappings_outlive_vmemd),
+		T(mappings_stay_claimed_after_a_refusal),
 		T(vmemd_may_end_at_any_time),
-		T(what_has_gone_and_cannot_be_unmapped_closes),
-		T(its_end_unmaps_all),
-		T(its_end_is_said_by_another_connection),
-		T(one_that_could_not_take_part_is_refused),
-		T(whatever_happens_what_is_plugged_is_mapped),
+		T(a_failed_unmap_of_a_missing_block_closes),
+		T(the_end_of_a_consumer_unmaps_all),
+		T(a_closed_consumer_unsubscribes_by_a_new_connection),
+		T(a_consumer_with_too_few_memslots_is_refused),
+		T(random_failures_keep_plugged_blocks_mapped),
 	};
 
 	return unit_run(tests, NULL, NULL);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* Consumers before a vmemd that lies, or that is of another version. */
+/* Consumers of a vmemd that violates the protocol, or is of another version. */
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 #include "script.h"
 #include "unit.h"
 
-/* A bound on what hangs. */
+/* A bound on hangs. */
 #define HANG_MS 60000
 
 #define ANSWER                                                             \
@@ -26,7 +26,7 @@
 #define SUBSCRIBED "{\"event\":\"subscribed\"}\n"
 
 /**
- * struct fixture - a vmemd by script, and a consumer
+ * struct fixture - a scripted vmemd, and a consumer
  */
 struct fixture {
 	struct script script;
@@ -35,7 +35,7 @@ struct fixture {
 	struct kvmvmem_error error;
 };
 
-/* Return: of kvmvmem_consumer_new(). */
+/* Return: as kvmvmem_consumer_new(). */
 static int start(struct fixture *f, const struct script_part *parts, size_t nr)
 {
 	struct kvmvmem_consumer_config config = {
@@ -63,7 +63,7 @@ static void stop(struct fixture *f)
 	script_stop(&f->script);
 }
 
-/* Return: the first error of dispatch, 0 if it subscribes before. */
+/* Return: the first error of dispatch, 0 if the consumer subscribes. */
 static int run(struct fixture *f)
 {
 	struct pollfd ready = {kvmvmem_consumer_fd(f->consumer), POLLIN, 0};
@@ -77,7 +77,7 @@ static int run(struct fixture *f)
 	return ret;
 }
 
-static void what_it_says_is_the_protocol(void **state)
+static void a_consumer_follows_the_protocol(void **state)
 {
 	const struct script_part part = {
 		.says = ANSWER POPULATE("7", "4294967296", "4194304")
@@ -87,7 +87,9 @@ static void what_it_says_is_the_protocol(void **state)
 
 	(void)state;
 	assert_int_equal(start(&f, &part, 1), 0);
-	/* It came with the answer, and waits for the first dispatch. */
+	/*
+	 * The event came with the answer, and is handled by the first dispatch.
+	 */
 	assert_int_equal(record_mask(&f.record), 0);
 	assert_int_equal(run(&f), 0);
 	assert_int_equal(record_mask(&f.record), 3);
@@ -106,7 +108,7 @@ static void what_it_says_is_the_protocol(void **state)
 	stop(&f);
 }
 
-/* One that has learnt more, and says it in another order. */
+/* A later vmemd adds members and sends them in another order. */
 static void a_later_version_is_understood(void **state)
 {
 	const struct script_part part = {
@@ -135,7 +137,7 @@ static void nothing_is_mapped_before_there_is_a_region(void **state)
 	stop(&f);
 }
 
-static void events_that_say_nothing_new_change_nothing(void **state)
+static void repeated_events_change_nothing(void **state)
 {
 	const struct script_part part = {
 		.says = ANSWER
@@ -155,7 +157,7 @@ static void events_that_say_nothing_new_change_nothing(void **state)
 	stop(&f);
 }
 
-static void a_region_that_cannot_be_is_refused(void **state)
+static void an_invalid_region_is_refused(void **state)
 {
 	static const struct {
 		const char *gpa;
@@ -175,7 +177,7 @@ static void a_region_that_cannot_be_is_refused(void **state)
 		{"4294967296", "62914560", "2097152", "8388608", "-1"},
 		{"4294967296", "\"62914560\"", "2097152", "8388608", "1"},
 		{"18446744073707454464", "62914560", "2097152", "8388608", "1"},
-		/* One block more than there can be; all memory there is. */
+		/* One block more than the maximum; the whole address space. */
 		{"0", "1099511631872", "4096", "8388608", "1"},
 		{"0", "18446744073709547520", "4096", "8388608", "1"},
 	};
@@ -233,8 +235,8 @@ static void events_beyond_the_region_map_nothing(void **state)
 	}
 }
 
-/* Lines without end, and without an end of line. */
-static void one_that_floods_is_not_kept(void **state)
+/* Endless lines, and an endless line. */
+static void a_flood_is_bounded(void **state)
 {
 	static char line[20000];
 	const struct script_part parts[] = {
@@ -248,7 +250,7 @@ static void one_that_floods_is_not_kept(void **state)
 	memset(line, ' ', sizeof(line) - 1);
 	assert_int_equal(start(&f, parts, 1), -EBADMSG);
 	stop(&f);
-	/* Lines that say nothing are taken as they come, some at a time. */
+	/* Irrelevant lines are handled in bounded portions. */
 	assert_int_equal(start(&f, parts + 1, 1), 0);
 	for (int i = 0; i < 100; i++)
 		assert_int_equal(
@@ -284,8 +286,8 @@ static void another_region_is_not_mapped(void **state)
 	assert_int_equal(record_mask(&f.record), 0);
 }
 
-/* Nothing more comes on the connection that would wake it up. */
-static void what_comes_with_the_answer_is_not_left(void **state)
+/* No further data arrives that would wake up the consumer. */
+static void events_received_with_the_answer_are_handled(void **state)
 {
 	const struct script_part parts[] = {
 		{.says = ANSWER SUBSCRIBED, .ends = true},
@@ -361,15 +363,15 @@ static void eight_million_blocks_are_unmapped(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(what_it_says_is_the_protocol),
+		cmocka_unit_test(a_consumer_follows_the_protocol),
 		cmocka_unit_test(a_later_version_is_understood),
 		cmocka_unit_test(nothing_is_mapped_before_there_is_a_region),
-		cmocka_unit_test(events_that_say_nothing_new_change_nothing),
-		cmocka_unit_test(a_region_that_cannot_be_is_refused),
+		cmocka_unit_test(repeated_events_change_nothing),
+		cmocka_unit_test(an_invalid_region_is_refused),
 		cmocka_unit_test(events_beyond_the_region_map_nothing),
-		cmocka_unit_test(one_that_floods_is_not_kept),
+		cmocka_unit_test(a_flood_is_bounded),
 		cmocka_unit_test(another_region_is_not_mapped),
-		cmocka_unit_test(what_comes_with_the_answer_is_not_left),
+		cmocka_unit_test(events_received_with_the_answer_are_handled),
 		cmocka_unit_test(eight_million_blocks_are_unmapped),
 	};
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* JSON as vmemd and those who only seem to be vmemd send it. */
+/* JSON as vmemd sends it, and invalid input. */
 #include "json.h"
 
 #include <stdlib.h>
@@ -7,7 +7,7 @@
 
 #include "unit.h"
 
-/* In memory that ends with it, so that reading beyond is found. */
+/* In an allocation of exactly this size, so that reads beyond it are found. */
 static char *exact(const char *line, size_t length)
 {
 	char *copy = malloc(length ? length : 1);
@@ -27,7 +27,7 @@ static bool parses(const char *line, size_t length)
 	return ok;
 }
 
-static void what_is_an_object_is_taken(void **state)
+static void objects_are_accepted(void **state)
 {
 	static const char *const lines[] = {
 		"{}",
@@ -43,7 +43,7 @@ static void what_is_an_object_is_taken(void **state)
 		assert_true(parses(lines[i], strlen(lines[i])));
 }
 
-static void what_is_none_is_not(void **state)
+static void other_text_is_refused(void **state)
 {
 	static const char *const lines[] = {
 		"",
@@ -82,13 +82,13 @@ static void what_is_none_is_not(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
 		assert_false(parses(lines[i], strlen(lines[i])));
-	/* Zero bytes, and every beginning of a line that is right. */
+	/* NUL bytes, and all prefixes of a valid line. */
 	assert_false(parses("{\"a\":\"\0\"}", 9));
 	assert_false(parses("{}\0", 3));
 	for (size_t length = 0; length < strlen("{\"a\":[\"\\u0041\",-1.5e3]}");
 	     length++)
 		assert_false(parses("{\"a\":[\"\\u0041\",-1.5e3]}", length));
-	/* A NUL is no escape, nor the end. */
+	/* A NUL neither ends the line nor is an escape. */
 	assert_false(parses("{\"a\":\"\\\0\"}", 10));
 }
 
@@ -130,7 +130,10 @@ static void members_are_found(void **state)
 	(void)state;
 	assert_true(kvmvmem_json_get_size(object, "bb", &size));
 	assert_int_equal(size, 5);
-	/* Not a member of a member; the first of two. */
+	/*
+	 * Members of members are not found; of two equal names the first one
+	 * is.
+	 */
 	assert_false(kvmvmem_json_get_size(object, "b", &size));
 	assert_true(kvmvmem_json_member(object, "a", &value));
 	assert_true(kvmvmem_json_is_object(value));
@@ -210,7 +213,7 @@ static void requests_are_json(void **state)
 	assert_true(parses(request.text, request.length));
 }
 
-static void a_request_that_is_too_long_says_so(void **state)
+static void a_request_that_is_too_long_is_an_error(void **state)
 {
 	static char text[KVMVMEM_JSON_REQUEST_MAX];
 	struct kvmvmem_request request;
@@ -226,14 +229,14 @@ static void a_request_that_is_too_long_says_so(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(what_is_an_object_is_taken),
-		cmocka_unit_test(what_is_none_is_not),
+		cmocka_unit_test(objects_are_accepted),
+		cmocka_unit_test(other_text_is_refused),
 		cmocka_unit_test(depth_has_a_bound),
 		cmocka_unit_test(members_are_found),
 		cmocka_unit_test(sizes_are_64_bits_without_a_sign),
 		cmocka_unit_test(texts_are_cut_and_printable),
 		cmocka_unit_test(requests_are_json),
-		cmocka_unit_test(a_request_that_is_too_long_says_so),
+		cmocka_unit_test(a_request_that_is_too_long_is_an_error),
 	};
 
 	return unit_run(tests, NULL, NULL);

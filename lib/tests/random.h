@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Numbers that are the same in each run, so that a failure can be had again. */
+/* Random numbers that are the same in each run, to reproduce a failure. */
 #ifndef RANDOM_H
 #define RANDOM_H
 

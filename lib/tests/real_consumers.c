@@ -25,8 +25,8 @@
 /* --- In the process --- */
 
 /**
- * struct served - the daemon's part
- * @token: of the guest's request
+ * struct served - the daemon's state
+ * @token: of the guest's pending request
  */
 struct served {
 	struct bitmap_backing bitmap;
@@ -44,7 +44,7 @@ static json_object *new_result(int result)
 	return object;
 }
 
-/* As the device does: memory of what is not plugged is given back. */
+/* Discard the memory of unplugged blocks, as the device does. */
 static void discard_unplugged(struct served *s)
 {
 	struct backing *b = &s->bitmap.backing;
@@ -65,7 +65,7 @@ static void on_done(void *arg, int result)
 	control_answer(&s->control, token, 0, new_result(result), "");
 }
 
-/* A consumer has let go of memory that was kept for it. */
+/* A consumer has unmapped memory that was kept for it. */
 static void on_released(void *arg)
 {
 	discard_unplugged(arg);
@@ -222,8 +222,8 @@ void real_consumers_init(struct real_consumers *real)
 }
 
 /*
- * @plugged: what is plugged when it starts, a bit for each block
- * @attached: it has a region, else nobody can subscribe
+ * @plugged: plugged blocks at the start, a bit for each block
+ * @attached: the daemon has a region; otherwise subscriptions are refused
  */
 void real_consumers_start(struct real_consumers *real, uint32_t plugged,
 			  bool attached)
@@ -270,7 +270,7 @@ void real_consumers_free(struct real_consumers *real)
 	assert_int_equal(rmdir(real->dir), 0);
 }
 
-/* Make a request of the guest's; it is answered later. */
+/* Make a request of the guest, to be answered later. */
 void real_consumers_ask(struct real_consumers *real, const char *method,
 			unsigned int first, unsigned int nr)
 {
@@ -307,7 +307,7 @@ static int64_t take_answer(struct real_consumers *real)
 	return strtoll(at + strlen("{\"result\":"), NULL, 10);
 }
 
-/* Return: what the guest is answered; REAL_WAITS: nothing yet. */
+/* Return: the answer to the guest's request; REAL_WAITS: none yet. */
 int real_consumers_answer(struct real_consumers *real, int timeout_ms)
 {
 	struct pollfd ready = {real->fd, POLLIN, 0};

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The daemon's own control socket and consumers, over a backing without a kernel,
- * in a process that can be killed and started again. Tests are its guest, by
- * methods that the daemon does not have.
+ * The daemon's own control socket and consumers with a backing without a
+ * kernel, in a process that can be killed and started again. Tests act as its
+ * guest by additional methods.
  */
 #ifndef REAL_CONSUMERS_H
 #define REAL_CONSUMERS_H
@@ -11,13 +11,13 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* What a request has come to, if it has not been answered yet. */
+/* Result of a request that has not been answered yet. */
 #define REAL_WAITS 1
 
 /**
  * struct real_consumers - the process
- * @fd: connection of the guest, -1 without
- * @waits: a request is not answered
+ * @fd: the guest's connection, -1 without
+ * @waits: a request has not been answered yet
  */
 struct real_consumers {
 	char dir[32];

@@ -83,7 +83,7 @@ int record_unmap(void *arg, const struct kvmvmem_range *range)
 	return change(record, range, false);
 }
 
-/* What is mapped, a bit for each block. */
+/* The mapped blocks, a bit for each block. */
 uint32_t record_mask(const struct record *record)
 {
 	uint32_t mask = 0;

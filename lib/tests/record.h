@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A device that maps what it is told to: it notes what it has, fails when a test
- * wants it to, and fails the test if a call is one that there must not be.
+ * A device that records its mappings, fails when a test requests it, and fails
+ * the test if a call is invalid.
  */
 #ifndef RECORD_H
 #define RECORD_H
@@ -11,7 +11,7 @@
 
 #include "kvmvmem.h"
 
-/* The region of the tests: the last memslot is short. */
+/* The region of the tests; the last memslot is shorter. */
 #define RECORD_GPA	  (4ULL << 30)
 #define RECORD_BLOCK	  (2ULL << 20)
 #define RECORD_BLOCKS	  30
@@ -21,11 +21,13 @@
 /**
  * struct record - the device
  * @unit: enum kvmvmem_unit
- * @mapped: by block
- * @maps, @unmaps: calls so far
- * @map_fails, @unmap_fails: the next so many calls succeed, those after fail;
- *	negative: none fails
- * @failures: so many fail then; negative: all
+ * @mapped: mapped blocks
+ * @maps: number of map calls so far
+ * @unmaps: number of unmap calls so far
+ * @map_fails: number of map calls that succeed before calls fail; negative: all
+ *	succeed
+ * @unmap_fails: as @map_fails, for unmap calls
+ * @failures: number of calls that fail then; negative: all
  */
 struct record {
 	uint32_t unit;

@@ -27,7 +27,7 @@ static bool say(int fd, const struct script_part *part)
 	return true;
 }
 
-/* Note what comes. Return: how many lines have ended. */
+/* Record what is received. Return: number of complete lines. */
 static unsigned int hear(int fd, int heard_fd, bool *open)
 {
 	char text[4096];
@@ -71,7 +71,7 @@ static int listen_at(const char *path)
 	return fd;
 }
 
-/* One connection after the other; more than @nr find nobody. */
+/* Serve @nr connections, one after the other. */
 void script_start(struct script *script, const struct script_part *parts,
 		  size_t nr)
 {
@@ -82,7 +82,7 @@ void script_start(struct script *script, const struct script_part *parts,
 	strcpy(script->path, script->dir);
 	strcat(script->path, "/control");
 	listen_fd = listen_at(script->path);
-	/* It keeps what nobody reads, up to its size: the tests say little. */
+	/* The pipe holds unread data up to its size; the tests send little. */
 	assert_int_equal(pipe(heard), 0);
 	script->pid = fork();
 	assert_true(script->pid >= 0);
@@ -98,7 +98,7 @@ void script_start(struct script *script, const struct script_part *parts,
 	script->heard_fd = heard[0];
 }
 
-/* All that it has heard until it ended. Return: @text. */
+/* Everything received until the process ended. Return: @text. */
 const char *script_heard(const struct script *script, char *text, size_t size)
 {
 	size_t have = 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A vmemd that says what a test wants: a process behind a control socket. */
+/* A scripted vmemd: a process that listens on a control socket. */
 #ifndef SCRIPT_H
 #define SCRIPT_H
 
@@ -9,11 +9,11 @@
 
 /**
  * struct script_part - one connection
- * @says: after the first line that comes; it may have zero bytes
- * @size: of @says; 0: it ends with its zero byte
- * @again: say it for ever
- * @hears: lines that are to come then
- * @ends: close then; else wait until the other end does
+ * @says: sent after the first line received; may contain NUL bytes
+ * @size: bytes of @says; 0: up to its NUL
+ * @again: repeat @says for ever
+ * @hears: number of lines to wait for then
+ * @ends: close the connection then; otherwise wait for the other end to close
  */
 struct script_part {
 	const char *says;
@@ -26,7 +26,7 @@ struct script_part {
 /**
  * struct script - the process
  * @path: control socket, in @dir
- * @heard_fd: what has come, of all connections
+ * @heard_fd: everything received, on all connections
  */
 struct script {
 	char dir[32];

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Starting programs as vmemd is started: what they get, and nothing else. Then
- * the real vmemd, with the backing that needs no module.
+ * Starting a program as vmemd: it gets its descriptors and variables, and
+ * nothing else. Then the real vmemd, with the backing that needs no module.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -27,11 +27,11 @@
 /* A bound on a program that hangs. */
 #define WAIT_MS 60000
 
-/* By a process with threads: each may meet a lock that one of them holds. */
+/* Number of starts by a process with threads, whose locks the fork may copy. */
 #define SPAWNS 10
 
 /**
- * struct fixture - a folder for sockets and for what the program writes
+ * struct fixture - a folder for sockets and the program's report
  */
 struct fixture {
 	char dir[32];
@@ -56,7 +56,7 @@ static int set_up(void **state)
 	return 0;
 }
 
-/* The library has removed its socket. */
+/* The library has removed its socket, so the folder is empty. */
 static int tear_down(void **state)
 {
 	struct fixture *f = *state;
@@ -82,7 +82,7 @@ static void add_device(struct fixture *f, const char *name, int region,
 			 0);
 }
 
-/* What the program has written, once it is whole. */
+/* Read the program's report once it is complete. */
 static void read_report(struct fixture *f)
 {
 	struct pollfd ended = {kvmvmem_vmemd_pidfd(f->vmemd), POLLIN, 0};
@@ -99,7 +99,7 @@ static void read_report(struct fixture *f)
 		f->report[have] = '\0';
 		if (strstr(f->report, "\nend\n"))
 			return;
-		/* One that waits says nothing else: look again soon. */
+		/* A program that waits has no other sign: look again soon. */
 		poll(&ended, 1, 1);
 	}
 	fail_msg("the program has not written all: %s", f->report);
@@ -129,12 +129,12 @@ static void on_signal(int number)
 	_exit(99);
 }
 
-static void it_gets_what_is_its_own_and_nothing_else(void **state)
+static void a_program_inherits_only_what_it_is_given(void **state)
 {
 	struct fixture *f = *state;
 	int region = open("/dev/null", O_RDWR | O_CLOEXEC);
 	int memory = memfd_create("memory", MFD_CLOEXEC);
-	/* Not marked, as a careless VMM has it. */
+	/* Without close-on-exec, as in a careless VMM. */
 	int other = open("/dev/null", O_RDWR);
 	char line[64];
 	int fd;
@@ -165,7 +165,7 @@ static void it_gets_what_is_its_own_and_nothing_else(void **state)
 	assert_null(strstr(f->report, "NOTIFY"));
 	assert_null(strstr(f->report, "WATCHDOG"));
 	assert_non_null(strstr(f->report, "KEPT=yes\n"));
-	/* Character device, file and sockets, in the order of the names. */
+	/* Character device, files and sockets, in the order of the names. */
 	assert_non_null(strstr(f->report,
 			       "fd 3 2\nfd 4 8\nfd 5 8\nfd 6 12\nfd 7 2\n"
 			       "fd 8 8\nfd 9 8\nfd 10 12\nfd 11 12\n"));
@@ -178,12 +178,12 @@ static void it_gets_what_is_its_own_and_nothing_else(void **state)
 	snprintf(line, sizeof(line), "ignored %d\n", SIGUSR2);
 	assert_non_null(strstr(f->report, line));
 	assert_int_equal(count(f->report, "ignored"), 1);
-	/* LISTEN_PID is its own number. */
+	/* LISTEN_PID is the program's pid. */
 	assert_int_equal(
 		strtol(strstr(f->report, "LISTEN_PID=") + 11, NULL, 10),
 		strtol(strstr(f->report, "\npid ") + 5, NULL, 10));
 	wait_for_end(f);
-	/* One front end for each, once. */
+	/* One front-end socket per device, and only once. */
 	for (int i = 0; i < 2; i++) {
 		const char *name = i ? "node1" : "node0";
 
@@ -202,7 +202,7 @@ static void it_gets_what_is_its_own_and_nothing_else(void **state)
 	close(other);
 }
 
-static void why_it_does_not_start_is_said(void **state)
+static void a_failed_start_is_explained(void **state)
 {
 	struct fixture *f = *state;
 	struct stat status;
@@ -219,7 +219,7 @@ static void why_it_does_not_start_is_said(void **state)
 	assert_int_equal(kvmvmem_vmemd_pidfd(f->vmemd), -1);
 	assert_int_equal(kvmvmem_vmemd_front_end(f->vmemd, NULL, &f->error),
 			 -ENOENT);
-	/* Its socket is gone, and another's is not touched. */
+	/* The library's socket is removed; another file is not touched. */
 	assert_int_equal(stat(f->control, &status), -1);
 	assert_int_equal(symlink("/none", f->control), 0);
 	assert_int_equal(kvmvmem_vmemd_spawn(f->vmemd, PROGRAM, &f->error),
@@ -227,7 +227,7 @@ static void why_it_does_not_start_is_said(void **state)
 	assert_int_equal(unlink(f->control), 0);
 }
 
-static void names_that_cannot_be_are_refused(void **state)
+static void invalid_names_are_refused(void **state)
 {
 	struct fixture *f = *state;
 
@@ -258,14 +258,14 @@ static void names_that_cannot_be_are_refused(void **state)
 		-E2BIG);
 }
 
-static void it_is_stopped_whether_it_wants_to_or_not(void **state)
+static void a_program_that_ignores_sigterm_is_stopped(void **state)
 {
 	struct fixture *f = *state;
 
 	add_option(f, f->out);
 	add_option(f, "wait");
 	add_device(f, NULL, -1, -1);
-	/* Again and again, with the same object. */
+	/* Repeatedly with the same object. */
 	for (int i = 0; i < 3; i++) {
 		unlink(f->out);
 		assert_int_equal(
@@ -299,7 +299,7 @@ static pid_t start_child(pid_t number)
  * A VMM may wait for all its children, vmemd among them, and start another process
  * that gets the number of the one that has ended.
  */
-static void another_child_of_its_number_is_left_alone(void **state)
+static void another_child_with_the_same_pid_is_not_killed(void **state)
 {
 	struct fixture *f = *state;
 	pid_t pid, other;
@@ -365,8 +365,8 @@ static void *do_nothing(void *arg)
 	return arg;
 }
 
-/* The others may hold malloc()'s locks when it forks. */
-static void a_process_with_threads_may_start_it(void **state)
+/* Other threads may hold malloc()'s locks during the fork. */
+static void a_process_with_threads_may_start_vmemd(void **state)
 {
 	struct fixture *f = *state;
 	pthread_t threads[2];
@@ -390,7 +390,7 @@ static void a_process_with_threads_may_start_it(void **state)
 
 /* --- vmemd itself --- */
 
-static void the_real_vmemd_is_started_and_asked(void **state)
+static void the_real_vmemd_answers(void **state)
 {
 	struct fixture *f = *state;
 	struct kvmvmem_plan plan = {
@@ -429,7 +429,7 @@ static void the_real_vmemd_is_started_and_asked(void **state)
 		assert_int_equal(kvmvmem_vmemd_system_reset(f->vmemd, name,
 							    false, &f->error),
 				 0);
-		/* What this backing has not. */
+		/* Methods that this backing does not support. */
 		assert_int_equal(kvmvmem_vmemd_dirty_log(f->vmemd, name, true,
 							 &f->error),
 				 -EOPNOTSUPP);
@@ -453,14 +453,14 @@ static void the_real_vmemd_is_started_and_asked(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		T(it_gets_what_is_its_own_and_nothing_else),
-		T(why_it_does_not_start_is_said),
-		T(names_that_cannot_be_are_refused),
-		T(it_is_stopped_whether_it_wants_to_or_not),
-		T(another_child_of_its_number_is_left_alone),
+		T(a_program_inherits_only_what_it_is_given),
+		T(a_failed_start_is_explained),
+		T(invalid_names_are_refused),
+		T(a_program_that_ignores_sigterm_is_stopped),
+		T(another_child_with_the_same_pid_is_not_killed),
 		T(a_stale_control_socket_is_replaced),
-		T(a_process_with_threads_may_start_it),
-		T(the_real_vmemd_is_started_and_asked),
+		T(a_process_with_threads_may_start_vmemd),
+		T(the_real_vmemd_answers),
 	};
 
 	return unit_run(tests, NULL, NULL);

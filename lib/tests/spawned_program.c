@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * What a test starts in place of vmemd: it writes how it was started to the file
- * that is the first argument, and ends as the second says.
+ * The program that spawn_test starts instead of vmemd: it writes how it was
+ * started to the file that is the first argument, and ends as the second
+ * argument says.
  */
 #include <dirent.h>
 #include <signal.h>
@@ -16,7 +17,7 @@ static void write_descriptors(FILE *out)
 	for (int fd = 0; fd < 1024; fd++) {
 		struct stat status;
 
-		/* Not the file itself. */
+		/* Except the report file itself. */
 		if (fd != fileno(out) && !fstat(fd, &status))
 			fprintf(out, "fd %d %d\n", fd,
 				(int)(status.st_mode & S_IFMT) >> 12);

@@ -18,7 +18,7 @@
 #include "tracing.h"
 #include "twins.h"
 
-/* A bound for a hang; the whole takes seconds. */
+/* A bound on hangs; all checks together take seconds. */
 #define CHECK_TIMEOUT_S 60
 
 /* Words of the dirty bitmap of a memslot. */
@@ -38,7 +38,7 @@ static void delete_both(struct twins *t, unsigned int slot)
 
 /* --- The kernel --- */
 
-/* How KVM maps memory here, for whoever reads the report. */
+/* Report how KVM maps memory on this host. */
 static void note_modes(void)
 {
 	static const struct {
@@ -132,7 +132,7 @@ static void memslots_are_kvms(const void *arg)
 	twins_expect_same_memslots(&t);
 	expect_guest(&t, all);
 
-	/* Dirty logging of others; what changes nothing; deletes. */
+	/* Enable dirty logging, change nothing, and delete. */
 	for (slot = 0; slot < TWINS_SLOTS; slot++) {
 		if (!odd(slot))
 			delete_both(&t, slot);
@@ -144,7 +144,7 @@ static void memslots_are_kvms(const void *arg)
 	twins_expect_same_memslots(&t);
 	expect_guest(&t, odd);
 
-	/* The rest goes, what had gone comes back. */
+	/* Delete the remaining memslots, create the deleted ones. */
 	for (slot = 0; slot < TWINS_SLOTS; slot++) {
 		if (odd(slot))
 			delete_both(&t, slot);
@@ -221,7 +221,7 @@ static void refused_batches_change_nothing(const void *arg)
 	for (slot = 0; slot < TWINS_SLOTS / 2; slot++)
 		set_both(&t, slot, 0);
 	twins_apply(&t);
-	/* All good, but for the last one, whose range is in use. */
+	/* All entries are valid except the last one, whose range is in use. */
 	for (slot = 0; slot < TWINS_SLOTS / 4; slot++)
 		delete_both(&t, slot);
 	for (; slot < TWINS_SLOTS / 2; slot++)
@@ -239,7 +239,7 @@ static void refused_batches_change_nothing(const void *arg)
 
 /* --- Dirty pages --- */
 
-/* The pages that both guests write of a memslot: three, by its number. */
+/* The i-th of the three pages that both guests write in a memslot. */
 static unsigned int page_of(unsigned int slot, unsigned int i)
 {
 	return (slot * 7 + i * 61) % TWINS_PAGES;
@@ -268,7 +268,7 @@ static void expect_logs(struct twins *t, unsigned int slot)
 	}
 }
 
-/* Both guests write, and both logs have it; @rounds times. */
+/* Both guests write, and both logs show it; @rounds times. */
 static void expect_writes_logged(struct twins *t, unsigned int rounds)
 {
 	for (unsigned int round = 0; round < rounds; round++) {
@@ -298,8 +298,8 @@ static void dirty_log_has_all_writes(const void *arg)
 
 	(void)arg;
 	/*
-	 * Memory that is mapped, and writable, before logging begins; of all
-	 * memslots at once, and again after it was off.
+	 * Memory is mapped and writable before logging begins. All memslots
+	 * change at once, and again after logging was disabled.
 	 */
 	twins_create(&t, 0);
 	set_all(&t, 0);
@@ -311,7 +311,7 @@ static void dirty_log_has_all_writes(const void *arg)
 		set_all(&t, 0);
 		twins_expect_same_memslots(&t);
 	}
-	/* Memslots that log from the first. */
+	/* Memslots that are created with logging. */
 	for (slot = 0; slot < TWINS_SLOTS; slot++)
 		twins_delete(&t, AS_NORMAL, slot);
 	twins_apply(&t);
@@ -378,9 +378,12 @@ static void dirty_ring_has_all_writes(const void *arg)
 	twins_destroy(&t);
 }
 
-/* --- What it costs --- */
+/* --- Costs --- */
 
-/* Apply the batch. It takes so many grace periods, and zaps of all mappings. */
+/*
+ * Apply the batch, and expect these numbers of grace periods and of zaps of the
+ * whole VM.
+ */
 static void expect_cost(struct twins *t, const char *what,
 			uint64_t grace_periods, uint64_t zaps)
 {
@@ -442,13 +445,13 @@ const struct tap_case module_checks[] = {
 	{.name = "the module was reviewed for this kernel",
 	 .run = kernel_is_reviewed,
 	 .timeout_s = CHECK_TIMEOUT_S},
-	{.name = "memslots and their metadata are as by KVM's own calls",
+	{.name = "memslots and their metadata are as with KVM's own calls",
 	 .run = memslots_are_kvms,
 	 .timeout_s = CHECK_TIMEOUT_S},
 	{.name = "both address spaces have their own memslots",
 	 .run = address_spaces_are_apart,
 	 .timeout_s = CHECK_TIMEOUT_S},
-	{.name = "deleted memory is gone, memory made anew is new",
+	{.name = "deleted memory is gone, recreated memory is new",
 	 .run = memory_goes_and_comes,
 	 .timeout_s = CHECK_TIMEOUT_S},
 	{.name = "a refused batch changes nothing",
@@ -485,8 +488,8 @@ static int check_device(const char *path, char reason[MODULE_CHECK_REASON_MAX])
  * module_check_possible() - Can the checks run here?
  * @reason: why not
  *
- * Return: 0, or -errno: KVM or the module is not there or not for this user, or
- * the module is of another version.
+ * Return: 0, or -errno if KVM or the module is absent, not accessible, or of
+ * another version.
  */
 int module_check_possible(char reason[MODULE_CHECK_REASON_MAX])
 {

@@ -30,13 +30,14 @@ static unsigned int count_address_spaces(void)
 	vm_create(&vm, VM_BARE);
 	count = vm_check_extension(&vm, KVM_CAP_MULTI_ADDRESS_SPACE);
 	vm_destroy(&vm);
-	/* 0 where KVM does not know the question. */
+	/* 0 if KVM does not know the capability. */
 	return count > 1 ? (unsigned int)count : 1;
 }
 
 /**
  * twins_create() - Make both VMs.
- * @vm_flags: of vm_create(); VM_SMM only where KVM has it
+ * @vm_flags: flags of vm_create(); VM_SMM is ignored if KVM does not support
+ *	SMM
  */
 void twins_create(struct twins *t, unsigned int vm_flags)
 {
@@ -69,7 +70,9 @@ uint8_t *twins_hva(const struct twin *twin, unsigned int memory,
 	return twin->mem[memory].hva + slot * TWINS_SLOT_SIZE;
 }
 
-/** twins_set() - Create a memslot or change its flags, with twins_apply(). */
+/**
+ * twins_set() - Create a memslot or change its flags at the next twins_apply().
+ */
 void twins_set(struct twins *t, unsigned int as, unsigned int slot,
 	       unsigned int memory, uint32_t flags)
 {
@@ -78,13 +81,13 @@ void twins_set(struct twins *t, unsigned int as, unsigned int slot,
 		  twins_hva(&t->batched, memory, slot));
 }
 
-/** twins_delete() - Delete a memslot, with twins_apply(). */
+/** twins_delete() - Delete a memslot at the next twins_apply(). */
 void twins_delete(struct twins *t, unsigned int as, unsigned int slot)
 {
 	batch_delete(&t->batch, SLOT(as, TWINS_FIRST_ID + slot));
 }
 
-/* The same for the other, whose memory is elsewhere. */
+/* Apply an entry to the other VM, whose memory has other addresses. */
 static void apply_single(struct twins *t,
 			 const struct kvm_userspace_memory_region *entry)
 {
@@ -108,7 +111,7 @@ static void apply_single(struct twins *t,
 /**
  * twins_apply() - Make the changes: as one batch, and one call after the other.
  *
- * Deletes are called first: a batch may create where it deletes.
+ * Deletes come first: a batch may create memory where it deletes.
  */
 void twins_apply(struct twins *t)
 {
@@ -157,8 +160,8 @@ static void expect_same_address_space(struct twins *t, unsigned int as)
 }
 
 /**
- * twins_expect_same_memslots() - Both VMs have the same memslots, and KVM holds
- * as much for each.
+ * twins_expect_same_memslots() - Both VMs have the same memslots, with the same
+ * metadata.
  */
 void twins_expect_same_memslots(struct twins *t)
 {
@@ -166,7 +169,7 @@ void twins_expect_same_memslots(struct twins *t)
 		expect_same_address_space(t, as);
 }
 
-/** twins_expect_memory() - Both guests find that memory at a memslot. */
+/** twins_expect_memory() - Both guests see this memory at a memslot. */
 void twins_expect_memory(struct twins *t, unsigned int slot,
 			 unsigned int memory)
 {
@@ -177,11 +180,10 @@ void twins_expect_memory(struct twins *t, unsigned int slot,
 }
 
 /**
- * twins_leave_guest() - Let both vCPUs hand over what their CPU has logged.
+ * twins_leave_guest() - Make both vCPUs flush the dirty log of their CPU.
  *
- * An Intel CPU logs writes into a buffer (PML), which KVM empties as the CPU
- * leaves the guest; but on some kernels not for the HLT by which each access
- * ends. An access without memory leaves it the long way.
+ * An Intel CPU logs writes in a buffer (PML), which KVM flushes when the CPU
+ * leaves the guest. An access without memory leaves the guest by an MMIO exit.
  */
 void twins_leave_guest(struct twins *t)
 {
@@ -191,7 +193,7 @@ void twins_leave_guest(struct twins *t)
 	EXPECT_GUEST_MMIO(&t->single.vcpu, gap);
 }
 
-/** twins_expect_none() - Neither guest finds memory there. */
+/** twins_expect_none() - Neither guest has memory there. */
 void twins_expect_none(struct twins *t, unsigned int slot)
 {
 	EXPECT_GUEST_MMIO(&t->batched.vcpu, twins_gpa(slot));

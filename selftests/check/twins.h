@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Two VMs that go through the same changes of their memslots: one by batches,
- * the other by KVM's own calls. Whatever can be seen of the first is then to be
- * as it is of the second.
+ * Two VMs with the same changes of their memslots: one by batches, the other by
+ * KVM's own calls. Everything observable in the first must then be as in the
+ * second.
  */
 #ifndef CHECK_TWINS_H
 #define CHECK_TWINS_H
@@ -12,9 +12,9 @@
 #include "vm.h"
 
 /*
- * Memslots of the twins: by number, each with a guest address, an id and memory
- * of its own. There are several for each flag and address space, more than KVM
- * keeps in one node of a hash, and little enough for seconds.
+ * Memslots of the twins. Each one has its own guest address, id and memory.
+ * There are several for each flag and address space, more than a node of KVM's
+ * hash table holds, and few enough to finish in seconds.
  */
 #define TWINS_SLOTS	32U
 #define TWINS_SLOT_SIZE MIB(2)
@@ -22,14 +22,14 @@
 #define TWINS_GPA	GIB(1)
 #define TWINS_FIRST_ID	1U
 
-/* Guest memory may be at another place, or another memory at the same. */
+/* A memslot may show one of several memories. */
 #define TWINS_MEMORIES 2U
 
 /**
- * struct twin - one of both
+ * struct twin - one of the VMs
  * @vm: the VM
  * @vcpu: its vCPU
- * @mem: TWINS_SLOTS times TWINS_SLOT_SIZE, TWINS_MEMORIES times
+ * @mem: TWINS_MEMORIES memories of TWINS_SLOTS memslots each
  */
 struct twin {
 	struct vm vm;
@@ -38,12 +38,12 @@ struct twin {
 };
 
 /**
- * struct twins - both
+ * struct twins - both VMs
  * @dev: /dev/kvm-vmem
  * @batched: its memslots are changed by batches
  * @single: its memslots are changed by KVM's own calls
- * @batch: what is to be changed next, of @batched
- * @address_spaces: that KVM has; 1 if it is built without SMM
+ * @batch: the next changes of @batched
+ * @address_spaces: KVM's number of address spaces; 1 if it is built without SMM
  */
 struct twins {
 	int dev;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Operators that are fuzzers: several clients at the control socket, whose
- * lines come whole, in bits or several at once, with descriptors anywhere in
- * them, who watch, wait for a resize, do not read, and leave.
+ * Fuzzed operators: several clients of the control socket. They send lines
+ * whole, in parts or several at once, with descriptors at any byte. They watch,
+ * wait for a resize, do not read, and leave.
  *
- * The methods are this target's: what the daemon's own ones do with the kernel
- * is not reached from here. These take descriptors, answer late, refuse, and
- * give answers that fill the socket.
+ * The methods belong to this target: they take descriptors, answer late,
+ * refuse, and give answers that fill the socket. The daemon's own methods are
+ * not reached.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -24,13 +24,13 @@
 #define NR_CLIENTS 3
 #define NR_LATE	   8
 
-/* Of one that a client sends at once, from the input. */
+/* Maximum number of bytes sent at once from the input. */
 #define SEND_MAX 255
 
 /* An answer that does not fit into the socket's buffer. */
 #define LARGE_ANSWER (6 << 10)
 
-/* Least that the kernel gives a socket. */
+/* The minimum size of a socket's buffer. */
 #define SOCKET_BUFFER 4608
 
 enum step {
@@ -84,7 +84,7 @@ static int handle_resize(struct control_call *call,
 	return 0;
 }
 
-/* Takes the first, looks at the others. */
+/* Take the first descriptor; check the others. */
 static int handle_attach(struct control_call *call,
 			 void *arg __attribute__((unused)))
 {
@@ -147,7 +147,7 @@ static unsigned int nr_subjects(void *arg __attribute__((unused)))
 	return 2;
 }
 
-/* Of one, or of both. */
+/* Watch one device or both. */
 static int watch(struct control_call *call, void *arg __attribute__((unused)))
 {
 	uint64_t device;
@@ -194,7 +194,7 @@ static struct fuzz_client *choose_client(struct fuzz_input *in)
 	return &clients[fuzz_u8(in) % NR_CLIENTS];
 }
 
-/* One that is connected from now on. */
+/* Choose a client, and connect it if necessary. */
 static struct fuzz_client *choose_connected(struct fuzz_input *in)
 {
 	struct fuzz_client *client = choose_client(in);
@@ -230,7 +230,7 @@ static void send_input(struct fuzz_input *in, struct fuzz_client *client,
 	fuzz_client_send(client, bytes, size, fds, nr_fds);
 }
 
-/* A request that is right but for what the input puts into it. */
+/* A valid request with values from the input. */
 static void send_line(struct fuzz_input *in, struct fuzz_client *client)
 {
 	static const char *const names[] = {"status", "resize", "attach",
@@ -247,7 +247,7 @@ static void send_line(struct fuzz_input *in, struct fuzz_client *client)
 	fuzz_client_send(client, line, (size_t)length, NULL, 0);
 }
 
-/* More than a line may have. */
+/* A line that exceeds the maximum. */
 static void send_long(struct fuzz_client *client, uint8_t byte)
 {
 	static char bytes[CONTROL_LINE_MAX - 8];
@@ -262,7 +262,7 @@ static void answer_late(struct fuzz_input *in)
 	uint64_t token;
 
 	if (!nr_late) {
-		/* One that nobody has. */
+		/* An unknown token. */
 		control_answer(&control, ~0ULL, 0, json_object_new_object(),
 			       "");
 		return;

@@ -1,30 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The whole daemon under fuzzers on all sides: two devices in one process, one
- * whose region is the module's and one whose memory the front end maps; their
- * front ends with guests' drivers; operators who watch, wait, hold, save, ask
- * for dirty logging and attach; consumers who answer, refuse, or do not; a
- * module that is late, refuses, loses answers, or has its VM end; a daemon that
- * is killed and started again.
+ * The whole daemon with fuzzed peers on all sides. Two devices in one process:
+ * one has a region of the module, the front end maps the memory of the other.
+ * The peers are their front ends with guests' drivers; operators that watch,
+ * wait, hold, save, set dirty logging and attach; consumers that answer, refuse
+ * or do nothing; and a module that is late, refuses, loses answers, or whose VM
+ * ends. The daemon is killed and started again.
  *
- * All of the daemon is what vmemd links, from daemon_new() to daemon_free(), but for
- * the netlink client, whose place the module's has (fuzz_module.c), and
- * isolation_enter(), which would be this process's end. Doorbells are kept from run to
- * run, as the kernel takes a tenth of a second to end two. Control methods are
- * the daemon's own. Timers run out when the input says so, and never by
- * themselves.
+ * The daemon is what vmemd links, from daemon_new() to daemon_free(), including
+ * the control methods, with these exceptions. A model of the module replaces
+ * the netlink client (fuzz_module.c). isolation_enter() is left out, because it
+ * would end this process. Doorbells are kept from run to run, since the kernel
+ * takes a tenth of a second to close two. Timers expire only when the input
+ * says so.
  *
- * Anybody's end is a step, with or without a turn of the loop behind it: a
- * connection that ends is noticed in whatever the daemon does next.
+ * Any peer may end at any step, with or without a following turn of the loop:
+ * the daemon then notices the end during some other work.
  *
- * What must hold, beside what fuzz.c and the sanitizers look at:
+ * Invariants, in addition to those of fuzz.c and the sanitizers:
  *
- * - Sizes agree with each other, after each turn.
- * - No turn takes more steps than are allowed (base/work.h).
- * - Answers of the control socket are one object in a line, one for each
- *   request. Who is told that dirty logging was set is told of what he asked for.
- * - Once all that was asked for has been answered, and timers have run out,
- *   vmemd sees the region's blocks as the module does.
+ * - Sizes agree with each other after each turn.
+ * - No turn takes more steps than permitted (base/work.h).
+ * - Answers of the control socket are one object per line, one for each
+ *   request. The answer to a dirty-log request has the requested value.
+ * - When all requests have been answered and all timers have expired, vmemd's
+ *   view of the region's blocks agrees with the module.
  */
 #include <endian.h>
 #include <errno.h>
@@ -51,13 +51,16 @@
 #include "vhost/protocol.h"
 
 enum {
-	/* The module's region, and that of the front end's memory. */
+	/*
+	 * The device with the module's region, and the one with the front end's
+	 * memory.
+	 */
 	DEVICE_REGION,
 	DEVICE_SHMEM,
 	NR_DEVICES,
 };
 
-/* More than there are places, the superuser's with them. */
+/* More than the daemon's limit, including root's. */
 #define NR_CLIENTS 24
 #define NR_TIMERS  64
 
@@ -67,7 +70,7 @@ enum {
 #define SHMEM_SLOT (512ULL << 10)
 #define BLOCK	   FUZZ_MODULE_BLOCK
 
-/* A guest's memory besides, and what is where in it. */
+/* A guest's other memory, and its layout. */
 #define MEMORY_SIZE (64ULL << 10)
 #define MEMORY_GPA  0x100000ULL
 #define MEMORY_UVA  0x7f0000000000ULL
@@ -76,20 +79,20 @@ enum {
 #define BUFFERS	    0x3000
 #define BUFFER_SIZE 64
 
-/* Bytes that an operator sends at once, from the input. */
+/* Maximum number of bytes that an operator sends at once from the input. */
 #define SEND_MAX 255
 
-/* Least that the kernel gives a socket: so that answers wait for readers. */
+/* The minimum size of a socket's buffer, so that answers have to wait. */
 #define SOCKET_BUFFER 4608
 
-/* Ids of requests to turn dirty logging off, and on. */
+/* Ids of requests that disable and enable dirty logging. */
 #define ID_LOG_OFF 1000
 #define ID_LOG_ON  1001
 
-/* Turns of the loop after which there must be nothing to do. */
+/* Number of turns after which the loop must be idle. */
 #define TURNS_MAX 4096
 
-/* Turns of work that was left, after which a region is as it was asked for. */
+/* Number of turns until a region has its requested state. */
 #define SETTLE_MAX 64
 
 enum step {
@@ -122,12 +125,12 @@ enum step {
 
 /**
  * struct peer - a device's front end, and the driver of its guest
- * @name: abstract, where the daemon listens for it
- * @fd: our end of the connection, -1 without one
- * @channel: our end of the back end's channel, likewise
- * @memory_fd: of the guest's memory @memory
- * @mapped_fd: what the daemon has had mapped; -1: nothing
- * @mapped: which slots, by their offsets; size 0: none
+ * @name: abstract address where the daemon listens for it
+ * @fd: the front end's socket, -1 if not connected
+ * @channel: the front end's socket of the back-end channel, likewise
+ * @memory_fd: file of the guest's memory @memory
+ * @mapped_fd: file that the daemon has had mapped; -1: none
+ * @mapped: mapped slots, by their offsets; size 0: none
  */
 struct peer {
 	char name[32];
@@ -157,7 +160,7 @@ static sd_event_source *timers[NR_TIMERS];
 static struct doorbell doorbells[NR_DEVICES];
 static size_t nr_doorbells;
 
-/* --- Timers, and what is left out of the daemon --- */
+/* --- Timers, and replaced parts of the daemon --- */
 
 int __wrap_isolation_enter(bool control);
 void __wrap_footprint_trim(void);
@@ -177,12 +180,12 @@ int __wrap_sd_event_add_time_relative(sd_event *event, sd_event_source **source,
 sd_event_source *__real_sd_event_source_disable_unref(sd_event_source *source);
 sd_event_source *__wrap_sd_event_source_disable_unref(sd_event_source *source);
 
-/* What is dropped here is read again for the next start. */
+/* The dropped pages would be read again at the next start. */
 void __wrap_footprint_trim(void)
 {
 }
 
-/* One that is kept, with the label of whose it is. */
+/* Reuse a kept doorbell, with the caller's label. */
 int __wrap_doorbell_open(struct doorbell *bell)
 {
 	const char *label = bell->label;
@@ -205,7 +208,7 @@ void __wrap_doorbell_close(struct doorbell *bell)
 	bell->label = label;
 }
 
-/* The system calls of a fuzzer are not the daemon's. */
+/* A fuzzer needs other system calls than the daemon. */
 int __wrap_isolation_enter(bool control __attribute__((unused)))
 {
 	return 0;
@@ -236,7 +239,7 @@ sd_event_source *__wrap_sd_event_source_disable_unref(sd_event_source *source)
 	return __real_sd_event_source_disable_unref(source);
 }
 
-/* The time of a timer that is on has come. Return: whether there is one. */
+/* Let an enabled timer expire. Return: false if the timer is not enabled. */
 static bool run_out(size_t i)
 {
 	int enabled;
@@ -257,7 +260,7 @@ static int listen_at(const char *name)
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	fuzz_require(fd >= 0);
-	/* Abstract, and of this process alone. */
+	/* An abstract address that is unique to this process. */
 	snprintf(addr.sun_path + 1, sizeof(addr.sun_path) - 1, "%d-%s",
 		 (int)getpid(), name);
 	fuzz_require(!bind(fd, (struct sockaddr *)&addr, sizeof(addr)) &&
@@ -265,7 +268,7 @@ static int listen_at(const char *name)
 	return fd;
 }
 
-/* Return: a connection, or -1 where nobody takes it. */
+/* Return: a connection, or -1 if it is refused. */
 static int connect_to(const char *name)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -301,7 +304,7 @@ static struct vmem_device *device_of(unsigned int i)
 	return &vmem->devices[i];
 }
 
-/* @attached: the region is handed over at the start, and not by "attach" */
+/* @attached: the region is passed at the start instead of by "attach" */
 static void start_daemon(bool attached)
 {
 	struct passed_fds fds = {.control = copy_of(control_listener)};
@@ -321,7 +324,7 @@ static void start_daemon(bool attached)
 	fuzz_require(!sigprocmask(SIG_SETMASK, NULL, &signals));
 	if (daemon_new(&vmem, &options, &fds))
 		vmem = NULL;
-	/* Signals are the fuzzer's. */
+	/* The fuzzer handles signals. */
 	fuzz_require(!sigprocmask(SIG_SETMASK, &signals, NULL));
 }
 
@@ -332,7 +335,7 @@ static void stop_daemon(void)
 	vmem = NULL;
 }
 
-/* What must be true of a device at any time. */
+/* Invariants of a device. */
 static void check_device(const struct vmem_device *device)
 {
 	const struct virtio_mem *dev = &device->dev;
@@ -353,7 +356,7 @@ static void check_device(const struct vmem_device *device)
 			     device->vu.kick_fd < 0);
 }
 
-/* Until there is nothing to do, or @most turns. */
+/* Run the loop until it is idle, or for @most turns. */
 static void run_loop(unsigned int most)
 {
 	int ret = 1;
@@ -424,7 +427,7 @@ static void set_vring(struct peer *peer, uint32_t request, uint32_t num)
 	send_message(peer, request, &state, sizeof(state), NULL, 0);
 }
 
-/* The guest's memory, and what the daemon has had mapped. */
+/* Send a table with the guest's memory and the mappings of the daemon. */
 static void send_table(struct peer *peer)
 {
 	struct vhost_user_mem_table table = {
@@ -447,7 +450,7 @@ static void send_table(struct peer *peer)
 		     fds, table.nr);
 }
 
-/* What it has mapped the VMM keeps. */
+/* The VMM keeps its mappings. */
 static void hang_up(struct peer *peer)
 {
 	fd_close(&peer->fd);
@@ -460,7 +463,7 @@ static void drop_mappings(struct peer *peer)
 	memset(peer->mapped, 0, sizeof(peer->mapped));
 }
 
-/* All that a front end with a driver does until its queue is worked. */
+/* The whole start of a front end with a driver. */
 static void set_up(struct peer *peer, uint8_t how)
 {
 	static const struct driver_layout layout = {
@@ -521,7 +524,7 @@ static void connect_peer(struct peer *peer)
 	peer->fd = connect_to(peer->name);
 }
 
-/* A message with the size that it has, unless the input says another. */
+/* A message of its proper size, unless the input sets another. */
 static void send_any(struct fuzz_input *in, struct peer *peer)
 {
 	uint8_t bytes[sizeof(struct vhost_user_header) + 256];
@@ -550,7 +553,7 @@ static void kick(struct peer *peer)
 	(void)!write(peer->kick, &one, sizeof(one));
 }
 
-/* A request such as a driver makes, or nearly. */
+/* A request of a driver, almost valid. */
 static void put_request(struct fuzz_input *in, unsigned int i)
 {
 	struct peer *peer = &peers[i];
@@ -588,7 +591,7 @@ static void write_memory(struct fuzz_input *in, struct peer *peer)
 	fuzz_bytes(in, peer->memory + at, size);
 }
 
-/* Keep the books of a front end that maps what it is asked for. */
+/* Record the mappings of a front end. */
 static void note_map(struct peer *peer, bool map,
 		     const struct vhost_user_mmap *mmap)
 {
@@ -612,8 +615,8 @@ static void note_map(struct peer *peer, bool map,
 }
 
 /*
- * Take a request of the back end's channel. @how: it is refused, the answer is
- * nonsense, the table does not follow.
+ * Take a request of the back-end channel. @how: refuse it, reply with garbage,
+ * send no table.
  */
 static bool serve_channel(struct peer *peer, uint8_t how)
 {
@@ -660,7 +663,7 @@ static bool serve_channel(struct peer *peer, uint8_t how)
 
 /* --- Operators and consumers --- */
 
-/* A request to log dirty pages, or not to, is answered with what it asked for. */
+/* The answer to a dirty-log request has the requested value. */
 static void check_dirty_log(json_object *answer)
 {
 	json_object *id, *part;
@@ -676,7 +679,7 @@ static void check_dirty_log(json_object *answer)
 			     (number == ID_LOG_ON));
 }
 
-/* One that is connected from now on, if the daemon takes anybody. */
+/* Choose a client, and connect it if the daemon accepts. */
 static struct fuzz_client *choose_client(struct fuzz_input *in)
 {
 	struct fuzz_client *client = &clients[fuzz_u8(in) % NR_CLIENTS];
@@ -702,7 +705,7 @@ static void send_input(struct fuzz_input *in, struct fuzz_client *client)
 	fuzz_client_send(client, bytes, size, NULL, 0);
 }
 
-/* A request that is right but for what the input puts into it. */
+/* A valid request with values from the input. */
 static void send_line(struct fuzz_input *in, struct fuzz_client *client)
 {
 	static const char *const names[] = {
@@ -751,7 +754,7 @@ static void send_attach(struct fuzz_input *in, struct fuzz_client *client)
 	fuzz_client_send(client, line, sizeof(line) - 1, fds, nr);
 }
 
-/* A consumer answers what it was told last, as far as it has read. */
+/* A consumer answers the last event that it has read. */
 static void send_done(struct fuzz_input *in, struct fuzz_client *client)
 {
 	uint8_t how = fuzz_u8(in);
@@ -802,7 +805,7 @@ void fuzz_set_up(void)
 	}
 }
 
-/* A daemon that was killed; its files are handed over, or not. */
+/* Kill the daemon and start it again, with or without its files. */
 static void restart(uint8_t how)
 {
 	stop_daemon();
@@ -897,7 +900,7 @@ static void take_step(struct fuzz_input *in, uint8_t step)
 		turn();
 }
 
-/* All that waits for something has it. Return: whether anything did. */
+/* Complete everything that is pending. Return: false if nothing was. */
 static bool let_go_on(void)
 {
 	bool any = fuzz_module_finish();
@@ -911,7 +914,7 @@ static bool let_go_on(void)
 	return any;
 }
 
-/* Whatever has happened, vmemd comes to see the region as it is. */
+/* In the end, vmemd's view of the region must be correct. */
 static void settle(void)
 {
 	const struct vmem_device *device;
@@ -919,7 +922,7 @@ static void settle(void)
 
 	fuzz_module_set(0);
 	turn();
-	/* Timers that are for ever on, as that of the cap, do not end it. */
+	/* Periodic timers, such as that of the cap, are always enabled. */
 	for (int i = 0; let_go_on() && i < SETTLE_MAX; i++)
 		;
 	if (!vmem)

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What the fuzz targets share, and what is checked around every run.
+ * Common parts of the fuzz targets, and the checks around every run.
  *
- * A target is a program of libFuzzer's. It sets up the daemon's real objects
- * once, and for each input lets the bytes of it decide what the daemon is sent.
- * Beside what the sanitizers find, these must hold:
+ * A target is a libFuzzer program. It sets up the daemon's real objects once.
+ * For each input, the bytes decide what the daemon receives. In addition to the
+ * sanitizers, these invariants are checked:
  *
- * - No run leaves a descriptor behind, nor a mapping.
- * - A mapping of a file has a page before and a page behind it that cannot be
- *   touched: the linker sends the daemon's mmap() here.
- * - A message is one line, and has no byte that steers terminals. None is
- *   printed, unless FUZZ_LOG is in the environment, for who looks at one input:
- *   write() to standard error ends here as well.
+ * - A run leaves no descriptor and no mapping behind.
+ * - A mapping of a file has an inaccessible page before and behind it: the
+ *   linker redirects the daemon's mmap() to this file.
+ * - A log message is one line without control characters. Messages are printed
+ *   only if FUZZ_LOG is in the environment, to examine one input: write() to
+ *   standard error is redirected too.
  *
- * What else must hold is the target's.
+ * Targets check further invariants.
  */
 #include <poll.h>
 #include <stdio.h>
@@ -27,10 +27,10 @@
 #include "fd_message.h"
 #include "fuzz.h"
 
-/* Descriptors that are looked at: no target has as many. */
+/* Maximum descriptor number that is checked, more than any target has. */
 #define FDS_MAX 64
 
-/* A mapping is never closer than this to another. */
+/* Minimum distance between mappings. */
 #define GUARD 4096ULL
 
 void *__wrap_mmap(void *address, size_t size, int prot, int flags, int fd,
@@ -53,7 +53,7 @@ int fuzz_source_fd = -1;
 static uint64_t mapped;
 static bool show_log;
 
-/* Of memory that was freed a while ago: enough for a run. */
+/* Quarantine of freed memory: enough for a run. */
 const char *__asan_default_options(void)
 {
 	return "quarantine_size_mb=8:allocator_release_to_os_interval_ms=-1";
@@ -114,8 +114,8 @@ uint64_t fuzz_u64(struct fuzz_input *in)
 }
 
 /*
- * Send what fits. The daemon may have closed its end, or the socket be full.
- * Return: how many bytes, or -1.
+ * Send as much as fits. The daemon may have closed its end, or the socket may
+ * be full. Return: number of bytes, or -1.
  */
 ssize_t fuzz_send(int fd, const void *bytes, size_t size, const int *fds,
 		  size_t nr_fds)
@@ -135,7 +135,7 @@ void *__wrap_mmap(void *address, size_t size, int prot, int flags, int fd,
 	size_t whole = guarded_size(size);
 	uint8_t *reserved, *map;
 
-	/* In the place of another, or so large that it is refused anyhow. */
+	/* A replacement of a mapping, or too large to succeed. */
 	if (flags & MAP_FIXED || whole < size)
 		return __real_mmap(address, size, prot, flags, fd, offset);
 	reserved =
@@ -176,7 +176,7 @@ ssize_t __wrap_write(int fd, const void *bytes, size_t size)
 	return show_log ? __real_write(fd, bytes, size) : (ssize_t)size;
 }
 
-/* An eventfd that was signalled once. */
+/* Read from an eventfd that was signalled once. */
 ssize_t __wrap_read(int fd, void *bytes, size_t size)
 {
 	if (fd != fuzz_source_fd || fd < 0 || size != sizeof(uint64_t))
@@ -185,7 +185,7 @@ ssize_t __wrap_read(int fd, void *bytes, size_t size)
 	return (ssize_t)size;
 }
 
-/* Which descriptors are open, by one call. */
+/* Find the open descriptors with one call. */
 static void look_at_fds(struct pollfd *fds)
 {
 	for (int fd = 0; fd < FDS_MAX; fd++)
@@ -198,9 +198,9 @@ static void look_at_fds(struct pollfd *fds)
 int LLVMFuzzerInitialize(int *argc __attribute__((unused)),
 			 char ***argv __attribute__((unused)))
 {
-	/* An assertion of what is shared with the unit tests is a finding. */
+	/* A failed assertion of the shared test code is a finding. */
 	setenv("CMOCKA_TEST_ABORT", "1", 1);
-	/* With the texts that only debugging shows: they are made as well. */
+	/* Also cover the texts of debug messages. */
 	log_init(LOG_LEVEL_DEBUG);
 	show_log = getenv("FUZZ_LOG");
 	fuzz_set_up();
@@ -213,7 +213,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct fuzz_input in = {data, size};
 	uint64_t mapped_before = mapped;
 
-	/* Between runs libFuzzer may open some: a symbolizer's, say. */
+	/*
+	 * libFuzzer may open descriptors between runs, for example a
+	 * symbolizer's.
+	 */
 	look_at_fds(before);
 	fuzz_one(&in);
 	look_at_fds(after);

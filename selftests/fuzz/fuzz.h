@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the fuzz targets share; see fuzz.c. */
+/* Common parts of the fuzz targets; see fuzz.c. */
 #ifndef FUZZ_H
 #define FUZZ_H
 
@@ -8,13 +8,13 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* Most descriptors that come with what is sent at once. */
+/* Maximum number of descriptors sent at once. */
 #define FUZZ_FDS_MAX 16
 
 /**
- * struct fuzz_input - what is left of a run's input
+ * struct fuzz_input - the remaining input of a run
  *
- * Beyond its end it reads as zero, so that a target need not look.
+ * Reads beyond the end return zeroes, so that a target need not check.
  */
 struct fuzz_input {
 	const uint8_t *at;
@@ -30,7 +30,7 @@ size_t fuzz_bytes(struct fuzz_input *in, void *to, size_t size);
 ssize_t fuzz_send(int fd, const void *bytes, size_t size, const int *fds,
 		  size_t nr_fds);
 
-/* A property that no input may break. */
+/* An invariant that no input may violate. */
 #define fuzz_require(condition)                                      \
 	do {                                                         \
 		if (!(condition))                                    \
@@ -41,8 +41,8 @@ void fuzz_broken(const char *file, int line, const char *condition)
 	__attribute__((noreturn));
 
 /*
- * Where the daemon's write() to a descriptor, and its read() of one, go, so that
- * a target need not pay for calls that it learns nothing from.
+ * Descriptors whose read() or write() by the daemon is short-cut, since the
+ * system calls cost time and show nothing.
  */
 struct fuzz_sink {
 	int fd;
@@ -52,10 +52,10 @@ struct fuzz_sink {
 extern struct fuzz_sink fuzz_sinks[2];
 extern int fuzz_source_fd;
 
-/* Bytes that the daemon's code has mapped and not unmapped. */
+/* Bytes that the daemon's code has mapped. */
 uint64_t fuzz_mapped(void);
 
-/* Of a target: once, and for each input. */
+/* Implemented by a target: called once, and for each input. */
 void fuzz_set_up(void);
 void fuzz_one(struct fuzz_input *in);
 

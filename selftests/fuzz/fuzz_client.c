@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A client of the control socket that holds what comes to the protocol: each line
- * is an event or an answer, an answer has a result or an error, and there are no
- * more answers than requests.
+ * A client of the control socket that checks the protocol: each line is an
+ * event or an answer, an answer has a result or an error, and there are no more
+ * answers than requests.
  */
 #include "fuzz_client.h"
 
@@ -36,7 +36,7 @@ static void check_answer(struct fuzz_client *client, json_object *answer)
 		     json_object_object_get_ex(answer, "error", &part));
 	if (client->check)
 		client->check(answer);
-	/* A line that is too long, and descriptors that are too many. */
+	/* One more answer for an overlong line or too many descriptors. */
 	client->answers++;
 	fuzz_require(client->answers <= client->newlines + 1);
 }
@@ -83,7 +83,7 @@ static void take(struct fuzz_client *client, const char *bytes, size_t size)
 	}
 }
 
-/** fuzz_client_read() - Take what has come. */
+/** fuzz_client_read() - Read everything received. */
 void fuzz_client_read(struct fuzz_client *client)
 {
 	static char bytes[256 << 10];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Our end of a connection to the control socket; see fuzz_client.c. */
+/* A client of the control socket; see fuzz_client.c. */
 #ifndef FUZZ_CLIENT_H
 #define FUZZ_CLIENT_H
 
@@ -9,14 +9,14 @@
 
 /**
  * struct fuzz_client - an operator or consumer
- * @fd: connected, or -1
- * @newlines: sent, each of which ends at most one request
- * @answers: that came, events not counted
- * @seq: of the last event that is to be answered, 0: there is none
- * @check: a target's own look at an answer, or NULL
- * @line: of an answer or event that is not complete
- * @have: bytes of it
- * @room: bytes that @line has
+ * @fd: its socket, or -1
+ * @newlines: newlines sent, each of which ends at most one request
+ * @answers: answers received, without events
+ * @seq: the last event that needs an answer, 0: none
+ * @check: the target's check of an answer, or NULL
+ * @line: an incomplete answer or event
+ * @have: bytes in @line
+ * @room: size of @line
  */
 struct fuzz_client {
 	int fd;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The device that targets reach through a front end is set up once; what a run
- * may have changed of it is put back before the next, so that an input does the
- * same whatever ran before it.
+ * Targets set up the device with a front end only once. Its state is restored
+ * before each run, so that the result of an input does not depend on earlier
+ * runs.
  */
 #include <errno.h>
 #include <string.h>
@@ -31,7 +31,7 @@ void fuzz_device_restart(struct front_end *fe, bool used_before)
 	virtio_mem_start(&fe->dev, &bitmap->backing, 0, used_before);
 }
 
-/* How calls of the backing end from now on: @how chooses. */
+/* Choose how calls of the backing end from now on. */
 void fuzz_backing_fails(struct bitmap_backing *bitmap, uint8_t how,
 			const int errors[FUZZ_NR_ERRORS])
 {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A front end's device in fuzz targets; see fuzz_device.c. */
+/* The device of fuzz targets with a front end; see fuzz_device.c. */
 #ifndef FUZZ_DEVICE_H
 #define FUZZ_DEVICE_H
 
 #include "front_end.h"
 
-/* Backing errors that a byte of the input chooses from. */
+/* Number of backing errors that a byte of the input selects from. */
 #define FUZZ_NR_ERRORS 8
 
 void fuzz_device_restart(struct front_end *fe, bool used_before);

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The module as vmemd meets it, with one region, for a target that runs on a
- * machine without it: the functions of vmem_nl.h, linked in the place of the
- * netlink client. What they promise is what uapi/kvm_vmem.yaml does; what the
- * module does with KVM is not here.
+ * A model of the module with one region, for targets that run without the
+ * module: the functions of vmem_nl.h, linked instead of the netlink client. It
+ * implements uapi/kvm_vmem.yaml without KVM.
  *
- * A region's descriptor is one end of a pair of sockets, which can be told from
- * any other by its inode, as the module tells its own. It has the count of
- * changes to read, and hangs up when the VM ends.
+ * A region's descriptor is one end of a pair of sockets, which its inode
+ * identifies. The number of changes can be read from it, and it hangs up when
+ * the VM ends.
  *
- * The input decides when a change is carried out, how it ends, whether its
+ * The input decides when a change is carried out, its result, whether its
  * answer is lost, and what others change meanwhile.
  */
 #include <errno.h>
@@ -24,15 +23,15 @@
 #include "fuzz.h"
 #include "fuzz_module.h"
 
-/* Of one handle, that were sent and whose answers were not taken. */
+/* Maximum number of pending changes and answers of a handle. */
 #define SENT_MAX 8
 
 /* Handles: three of each device. */
 #define HANDLES_MAX 12
 
 /**
- * struct sent - a change that was asked for
- * @done: it was carried out, or refused: by @ret, and @changed
+ * struct sent - a requested change
+ * @done: it was carried out with @changed, or refused with @ret
  */
 struct sent {
 	struct vmem_nl_change change;
@@ -42,7 +41,7 @@ struct sent {
 	struct vmem_nl_changed changed;
 };
 
-/* @fd: can be read while there is an answer to take */
+/* @fd: readable while an answer is available */
 struct vmem_nl {
 	int fd;
 	struct sent sent[SENT_MAX];
@@ -53,7 +52,7 @@ static struct {
 	struct vmem_nl_region state;
 	uint8_t plugged[FUZZ_MODULE_NR_BLOCKS];
 	struct vmem_nl_change last;
-	/* The region's descriptor, which is kept, and the other end. */
+	/* The region's descriptor, which stays open, and the other end. */
 	int fd;
 	int vm;
 	ino_t inode;
@@ -72,7 +71,7 @@ static int failed(int ret, struct vmem_nl_error *err)
 	return ret;
 }
 
-/* What the input has a request end with. */
+/* The result of a request, from the input. */
 static int next_error(void)
 {
 	static const int errors[] = {0,	      -ENOMEM, -EBUSY,	-EAGAIN,
@@ -101,7 +100,7 @@ static void count(void)
 	}
 }
 
-/* There is one count to read, however many changes there were. */
+/* One count is readable, however many changes there were. */
 static void note_change(void)
 {
 	uint64_t old;
@@ -151,7 +150,7 @@ static int change_blocks(const struct vmem_nl_change *change)
 	uint64_t first = offset / FUZZ_MODULE_BLOCK;
 	uint64_t nr = change->range.size / FUZZ_MODULE_BLOCK;
 
-	/* vmemd has to ask for whole blocks of the region. */
+	/* vmemd must request whole blocks of the region. */
 	fuzz_require(change->range.gpa >= FUZZ_MODULE_GPA && nr &&
 		     !(offset % FUZZ_MODULE_BLOCK) &&
 		     !(change->range.size % FUZZ_MODULE_BLOCK) &&
@@ -215,7 +214,7 @@ static bool finish(struct vmem_nl *nl)
 	return any;
 }
 
-/* --- The target's side --- */
+/* --- Interface for targets --- */
 
 void fuzz_module_start(void)
 {
@@ -242,7 +241,7 @@ void fuzz_module_start(void)
 	};
 }
 
-/* No daemon is left. */
+/* All daemons have ended. */
 void fuzz_module_stop(void)
 {
 	for (size_t i = 0; i < HANDLES_MAX; i++)
@@ -252,7 +251,7 @@ void fuzz_module_stop(void)
 		close(module.vm);
 }
 
-/* Not to be closed; others have copies. */
+/* The caller must not close it; other copies exist. */
 int fuzz_module_region(void)
 {
 	return module.fd;
@@ -263,7 +262,7 @@ void fuzz_module_set(uint8_t how)
 	module.how = how;
 }
 
-/* Carry out what was asked for. Return: whether there was anything. */
+/* Carry out pending changes. Return: false if there was none. */
 bool fuzz_module_finish(void)
 {
 	bool any = false;
@@ -273,7 +272,7 @@ bool fuzz_module_finish(void)
 	return any;
 }
 
-/* Somebody else plugs or unplugs. */
+/* Another process plugs or unplugs. */
 void fuzz_module_others(uint8_t first, uint8_t nr, bool plug)
 {
 	first %= FUZZ_MODULE_NR_BLOCKS;
@@ -462,7 +461,7 @@ int vmem_nl_receive(struct vmem_nl *nl, bool wait,
 
 	(void)wait;
 	memset(changed, 0, sizeof(*changed));
-	/* Answers to what was sent before the last are nobody's. */
+	/* Answers to all but the last request are dropped. */
 	while (!last) {
 		if (!nl->nr_sent || !nl->sent[0].done) {
 			signal_answers(nl);
@@ -485,8 +484,8 @@ int vmem_nl_receive(struct vmem_nl *nl, bool wait,
 }
 
 /*
- * What follows is of --restore, which no input gives: save_fuzz has the file of a
- * state, and a start is not what others can repeat.
+ * The rest is for --restore, which inputs do not use: save_fuzz covers the
+ * files.
  */
 #define unused __attribute__((unused))
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* One region of the kernel's, for a target without the module; see fuzz_module.c. */
+/* A model of the module with one region; see fuzz_module.c. */
 #ifndef FUZZ_MODULE_H
 #define FUZZ_MODULE_H
 
@@ -15,17 +15,17 @@
 #define FUZZ_MODULE_SIZE      (FUZZ_MODULE_NR_BLOCKS * FUZZ_MODULE_BLOCK)
 #define FUZZ_MODULE_SLOT      (8 * FUZZ_MODULE_BLOCK)
 
-/* How the module does from now on: bits of a byte of the input. */
+/* Behaviour of the module from now on: bits of a byte of the input. */
 enum fuzz_module_how {
-	/* Which error requests end with; 0: none. */
+	/* The error of requests; 0: success. */
 	FUZZ_MODULE_ERROR = 7,
-	/* Only the next one. */
+	/* The error applies to the next request only. */
 	FUZZ_MODULE_ONCE = 8,
-	/* Changes are made when the target says so, not at once. */
+	/* Changes are carried out on the target's command. */
 	FUZZ_MODULE_LATER = 16,
 	/* The next answer is lost. */
 	FUZZ_MODULE_LOSE = 32,
-	/* What is read is refused as well. */
+	/* Reads fail too. */
 	FUZZ_MODULE_READS = 64,
 };
 

@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A guest's driver that is a fuzzer. The front end is an honest one, and what
- * it has set up is put back before each run; the input decides what is in the
- * guest's memory, when the queue is kicked, and how the backing fares.
+ * A fuzzed guest driver. The front end is valid, and its setup is restored
+ * before each run. The input decides the contents of the guest's memory, when
+ * the queue is kicked, and the results of the backing.
  *
- * What the daemon touches is bounded by the hardware: in its mapping of the
- * region, a page of each unplugged block cannot be touched, and neither can
- * what is around the guest's memory (fuzz.c). What is in the same page as
- * memory, but not shared, must stay as it is.
+ * Page protection bounds the daemon's accesses: the pages of unplugged blocks
+ * are inaccessible in its mapping of the region, and so is the surrounding of
+ * the guest's memory (fuzz.c). Bytes in the same page as memory that are not
+ * shared must not change.
  *
- * The event loop is turned until all is set up. After that its handlers are
- * called from here, as the loop would call them: a turn of it would take most of
- * the time.
+ * The event loop runs until everything is set up. Afterwards this target calls
+ * the loop's handlers itself: turns of the loop would take most of the time.
  *
- * What it writes is counted: a response is 10 bytes, and nothing else but the
- * device's own ring changes.
+ * The target counts what the daemon writes: a response is 10 bytes, and nothing
+ * else changes except the device's ring.
  */
 #include <endian.h>
 #include <errno.h>
@@ -32,14 +31,14 @@
 #include "unit.h"
 
 /*
- * The device: blocks of a page, so that each can be made accessible by itself.
- * The guest may choose from all of them.
+ * Blocks of one page, so that each one can be made accessible separately. The
+ * guest may choose from all of them.
  */
 #define BLOCK	    (4 * KIB)
 #define NR_BLOCKS   64ULL
 #define REGION_SIZE (NR_BLOCKS * BLOCK)
 
-/* What the guest has besides: it ends within a page. */
+/* The guest's other memory: it ends within a page. */
 #define MEMORY_SIZE (16 * KIB - 128)
 #define MEMORY_FILE (16 * KIB)
 #define QUEUE_SIZE  16
@@ -50,19 +49,19 @@
 #define BUFFERS 0x1000
 #define TABLES	0x2000
 
-/* Queues that differ in their format. */
+/* Number of queues of different formats. */
 #define NR_FORMATS 4
 
-/* Most parts that a request and its response are in. */
+/* Maximum number of buffers of a request and its response. */
 #define PARTS_MAX 8
 
-/* Turns of the loop after which all must have been done. */
+/* Number of turns after which the loop must be idle. */
 #define TURNS_MAX 64
 
-/* Bytes that are looked at one by one only if any of them differs. */
+/* Blocks of this size are compared at once first. */
 #define COMPARED 256
 
-/* In the file, behind what is shared of it. */
+/* Contents of the file behind its shared part. */
 #define CANARY 0x5a
 
 enum step {
@@ -101,7 +100,7 @@ static const struct driver_layout layout = {
 	.tables = TABLES,
 };
 
-/* What the front end has set up, for each format. */
+/* The setup of the front end, for each format. */
 static struct {
 	struct vring_queue ring;
 	uint64_t features;
@@ -210,7 +209,7 @@ static void kick(void)
 	kick_handler->pending = true;
 }
 
-/* What the event loop does, until there is nothing left to do. */
+/* Call the handlers as the event loop does, until it would be idle. */
 static void run_handlers(void)
 {
 	bool any = true;
@@ -246,7 +245,7 @@ static void share(int fd, uint64_t gpa, uint64_t uva, uint64_t size)
 				     sizeof(reg), &fd, 1));
 }
 
-/* Where the daemon has mapped the region. */
+/* The daemon's mapping of the region. */
 static uint8_t *find_region(void)
 {
 	for (size_t i = 0; i < fe->vu.memory.nr; i++)
@@ -282,7 +281,7 @@ static void start_ring(uint64_t ring_features)
 	fuzz_require(vhost_user_driver_ready(&fe->vu));
 }
 
-/* Keep what the daemon has of each format, and the loop's handlers. */
+/* Keep the daemon's state for each format, and the loop's handlers. */
 static void keep_formats(void)
 {
 	static const uint64_t ring_features[NR_FORMATS] = {
@@ -311,12 +310,12 @@ static void keep_formats(void)
 }
 
 /*
- * Only what is plugged can be touched. Called by the device after each change,
- * before the next request is looked at, and the answer to this one written.
+ * Make only plugged blocks accessible. The device calls it after each change,
+ * before it writes the answer and reads the next request.
  */
 static void protect_unplugged(void *arg __attribute__((unused)))
 {
-	/* There are as many blocks as bits in a word. */
+	/* The bitmap is one word. */
 	uint64_t plugged = fe->bitmap.backing.plugged.map[0];
 	uint64_t changed = plugged ^ accessible;
 
@@ -365,7 +364,7 @@ static uint64_t nr_answers(void)
 	return nr;
 }
 
-/* Bytes that differ, outside of what is the device's in the queue. */
+/* Number of changed bytes outside the device's parts of the queue. */
 static size_t count_changed(const uint8_t *before)
 {
 	bool packed = driver_has(&driver, VIRTIO_F_RING_PACKED);
@@ -390,7 +389,7 @@ static size_t count_changed(const uint8_t *before)
 	return nr;
 }
 
-/* Let the daemon work, and look at what it has done. */
+/* Let the daemon work, and check what it has done. */
 static void turn(bool finish)
 {
 	static uint8_t before[MEMORY_FILE];
@@ -415,7 +414,7 @@ static void turn(bool finish)
 		     fe->vu.vring.broken);
 }
 
-/* An address that a driver may use: of memory, or in the region. */
+/* An address in the guest's memory or in the region. */
 static uint64_t choose_address(struct fuzz_input *in)
 {
 	uint16_t value = fuzz_u16(in);
@@ -425,7 +424,7 @@ static uint64_t choose_address(struct fuzz_input *in)
 	return FE_GPA + value % MEMORY_FILE;
 }
 
-/* One part after the other. Return: how many. */
+/* Cut a range into buffers. Return: their number. */
 static uint16_t cut(struct driver_buffer *buffers, uint64_t gpa, size_t size,
 		    uint16_t parts, bool write)
 {
@@ -443,7 +442,7 @@ static uint16_t cut(struct driver_buffer *buffers, uint64_t gpa, size_t size,
 	return parts;
 }
 
-/* A request such as a driver makes, or nearly. */
+/* A request of a driver, almost valid. */
 static void put_request(struct fuzz_input *in)
 {
 	struct virtio_mem_req req = {.type = htole16(fuzz_u8(in) % 5)};
@@ -479,7 +478,7 @@ static void write_memory(struct fuzz_input *in)
 	fuzz_bytes(in, memory + at, size);
 }
 
-/* A descriptor, wherever it is: in the ring, or in the table of its slot. */
+/* Write a descriptor of the ring, or of the table of a slot. */
 static void write_descriptor(struct fuzz_input *in)
 {
 	struct driver_chain chain = {.slot = fuzz_u8(in) % QUEUE_SIZE};
@@ -496,7 +495,7 @@ static void write_descriptor(struct fuzz_input *in)
 					      : fuzz_u16(in));
 }
 
-/* Whatever it is the head of. */
+/* Make any head available. */
 static void make_available(uint16_t head)
 {
 	struct vring_avail *avail = (struct vring_avail *)(memory + AVAIL);
@@ -556,7 +555,7 @@ static void take_step(struct fuzz_input *in)
 	}
 }
 
-/* As it was when the front end had set it up. */
+/* Restore the state after the front end's setup. */
 static void start_anew(int format)
 {
 	fuzz_device_restart(fe, true);
@@ -574,7 +573,7 @@ static void start_anew(int format)
 		handlers[i].pending = false;
 }
 
-/* News of the configuration; what is left over fills no socket. */
+/* Drop configuration notifications, which would fill the socket. */
 static void drain_channel(void)
 {
 	uint8_t bytes[4096];
@@ -596,7 +595,7 @@ void fuzz_one(struct fuzz_input *in)
 	turn(false);
 	while (fe->bitmap.waits)
 		turn(true);
-	/* Not more answers than requests that were taken. */
+	/* Not more answers than requests taken. */
 	fuzz_require(nr_answers() - answers <= popped);
 	if (resized)
 		drain_channel();

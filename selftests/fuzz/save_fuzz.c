@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Files of saved states: of any bytes; with a checksum and a length that are
- * right, so that what is behind them is reached; and states of any numbers,
- * which are formatted and read back.
+ * Files of saved states: arbitrary bytes; files with a valid checksum and
+ * length, to reach the code behind these checks; and states of arbitrary
+ * numbers, which are formatted and read back.
  *
- * A file that is taken makes sense, and is what formatting its state gives. One
- * that is refused comes with a reason and leaves no state behind.
+ * An accepted file is valid, and formatting its state gives the same file. A
+ * refusal has a reason and returns no state.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -15,12 +15,12 @@
 #include "common/save.h"
 #include "fuzz.h"
 
-/* Where a file says how many runs it has, of 16 bytes, after 88. */
+/* Offset of the number of runs, of 16 bytes each, which start at 88. */
 #define NR_RUNS_AT  80
 #define HEADER_SIZE 88
 #define RUN_SIZE    16
 
-/* In a state that is made up here. */
+/* Maximum number of runs of a generated state. */
 #define RUNS_MAX 16
 
 enum mode {
@@ -73,7 +73,7 @@ static void parse(const uint8_t *data, size_t size)
 	fuzz_require(!memcmp(&state, &nothing, sizeof(state)));
 }
 
-/* The bytes, in memory of just their size. */
+/* Parse the bytes, in an allocation of exactly their size. */
 static void parse_bytes(struct fuzz_input *in)
 {
 	size_t size = in->left;
@@ -94,7 +94,7 @@ static void parse_with_checksum(struct fuzz_input *in)
 	fuzz_require(data);
 	size = HEADER_SIZE + nr_runs * RUN_SIZE;
 	fuzz_bytes(in, data, size);
-	/* Little-endian, as the machines are that this runs on. */
+	/* This target runs on little-endian machines. */
 	memcpy(data + NR_RUNS_AT, &nr_runs, sizeof(nr_runs));
 	save_checksum(data, size, data + size);
 	parse(data, size + SAVE_CHECKSUM_SIZE);
@@ -144,7 +144,7 @@ static void format_state(struct fuzz_input *in)
 	}
 	fuzz_require(!save_format(&state, &data, &size, &err));
 	parse(data, size);
-	/* Damage of any byte is noticed. */
+	/* A change of any bit is detected. */
 	data[fuzz_u32(in) % size] ^= 1U << fuzz_u8(in) % 8;
 	fuzz_require(save_parse(data, size, &state, &err));
 	check_text(&err);

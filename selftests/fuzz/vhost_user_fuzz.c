@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A front end that is a fuzzer: messages of any contents, size and order, with
- * descriptors of any kind, in one piece or in bits, and a guest whose driver
- * works the queue meanwhile. Each run is one connection, or several.
+ * A fuzzed front end: messages of any contents, size and order, with
+ * descriptors of any kind, whole or in parts, while a guest's driver uses the
+ * queue. Each run is one or several connections.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,13 +20,15 @@
 #include "fuzz_device.h"
 #include "unit.h"
 
-/* Of the device: most of a run's time would go into the blocks of a large one. */
+/*
+ * Size of the region: the bitmaps of a large one would take most of the time.
+ */
 #define REGION_SIZE (1 * GIB)
 
-/* Of a file that is cut under the daemon's hands. */
+/* Size of a file that is truncated while in use. */
 #define FRAGILE_SIZE (64 * KIB)
 
-/* Bytes that are sent at once without a header. */
+/* Maximum number of bytes sent without a header. */
 #define RAW_MAX 64
 
 enum step {
@@ -46,7 +48,7 @@ enum step {
 	STEP_NO_TURN = 0x80,
 };
 
-/* Descriptors that may come with a message. */
+/* Kinds of descriptors that a message may have. */
 enum kind {
 	KIND_MEMORY,
 	KIND_KICK,
@@ -65,7 +67,7 @@ static struct front_end *fe;
 static int kinds[KIND_NR];
 static uint8_t *truth;
 
-/* Kinds that this run has handed out, or written. */
+/* Kinds that this run has sent or written. */
 static uint32_t used_kinds;
 
 static uint64_t nr_blocks(void)
@@ -97,14 +99,14 @@ void fuzz_set_up(void)
 	for (int i = 0; i < KIND_NR; i++)
 		fuzz_require(kinds[i] >= 0);
 	fuzz_require(!ftruncate(kinds[KIND_REGION], REGION_SIZE));
-	/* So that it may be an inflight region as well. */
+	/* Sealed, so that it may serve as an inflight region. */
 	fuzz_require(!fcntl(kinds[KIND_REGION], F_ADD_SEALS, F_SEAL_SHRINK));
 	fuzz_require(!ftruncate(kinds[KIND_FRAGILE], FRAGILE_SIZE));
-	/* Its own end is not kept: what it reads is its own business. */
+	/* Reads of the back end from the other end are not checked. */
 	fe->channel = channel[0];
 }
 
-/* What must be true of the device at any time. */
+/* Invariants of the device. */
 static void check_device(void)
 {
 	const struct virtio_mem *dev = &fe->dev;
@@ -114,12 +116,12 @@ static void check_device(void)
 	fuzz_require(dev->requested_size <= dev->usable_region_size);
 	fuzz_require(dev->usable_region_size <= REGION_SIZE);
 	fuzz_require(plugged->set == blocks_count(plugged, 0, plugged->nr));
-	/* Nobody but the guest plugs, unless the test says that others do. */
+	/* Only the guest plugs, unless the input makes others plug. */
 	if (!fe->bitmap.truth)
 		fuzz_require(plugged->set == blocks_count(plugged, 0, usable));
 }
 
-/* What must be true of the connection. */
+/* Invariants of the connection. */
 static void check_connection(void)
 {
 	const struct vhost_user *vu = &fe->vu;
@@ -140,7 +142,7 @@ static void check_connection(void)
 	fuzz_require(!vhost_user_driver_ready(vu) && !vu->waiting);
 }
 
-/* Whole replies, each with a payload of its own size. */
+/* Replies are complete, each with a payload of the proper size. */
 static void check_replies(void)
 {
 	static uint8_t bytes[64 * KIB];
@@ -165,7 +167,7 @@ static void check_replies(void)
 
 static void turn(void)
 {
-	/* Nothing done, nothing answered: most turns of the loop are such. */
+	/* Most turns have no work, and no replies. */
 	if (front_end_run(fe))
 		check_replies();
 	check_device();
@@ -185,7 +187,7 @@ static size_t choose_fds(struct fuzz_input *in, int *fds)
 	return nr;
 }
 
-/* A message with the size that it has, unless the input says another. */
+/* A message of its proper size, unless the input sets another. */
 static void send_message(struct fuzz_input *in)
 {
 	uint8_t bytes[sizeof(struct vhost_user_header) + 512];
@@ -227,7 +229,7 @@ static void write_memory(struct fuzz_input *in)
 	fuzz_bytes(in, fe->memory + at, size);
 }
 
-/* Both files that the front end may write behind the back end's back. */
+/* Write to a file that the back end has mapped. */
 static void write_files(struct fuzz_input *in)
 {
 	uint8_t bytes[256];
@@ -339,7 +341,7 @@ static void take_step(struct fuzz_input *in, uint8_t step)
 		turn();
 }
 
-/* Everything that a run may have changed. */
+/* Restore everything that a run may have changed. */
 static void start_anew(void)
 {
 	uint8_t bytes[4096];
@@ -351,7 +353,7 @@ static void start_anew(void)
 	front_end_count(fe->err);
 	while (recv(fe->channel, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
 		;
-	/* What a run has written to files is gone before the next. */
+	/* Discard what the run has written to files. */
 	if (used_kinds & 1U << KIND_FRAGILE) {
 		fuzz_require(!ftruncate(kinds[KIND_FRAGILE], 0));
 		fuzz_require(!ftruncate(kinds[KIND_FRAGILE], FRAGILE_SIZE));

@@ -22,19 +22,19 @@ use crate::memory::Memory;
 use crate::queue::{self, Queue};
 use crate::Result;
 
-/// What the driver of a virtio-mem device takes, and the protocol's own bit.
+/// Features of a virtio-mem driver, and VHOST_USER_F_PROTOCOL_FEATURES.
 const FEATURES: u64 = 1 << 32 | 1 << 30 | 1 << 1;
 
-/// Bytes of a virtio-mem device's configuration.
+/// Size of a virtio-mem device's configuration.
 const CONFIG_SIZE: u32 = 56;
 
-/// A bound for a hang.
+/// A bound on hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Between looks at a count.
+/// Interval between checks of a count.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// What the device asks for by the backend channel. Answered once it is done: the
-/// device has the new table then.
+/// Serves the device's requests on the backend channel. A request is answered
+/// once it is carried out and the device has the new memory table.
 struct Services {
     frontend: Frontend,
     memory: Arc<Mutex<Memory>>,
@@ -118,7 +118,7 @@ impl FrontEnd {
             changes,
         };
         let mut handler = FrontendReqHandler::new(Arc::new(services))?;
-        // SAFETY: the handler has it open.
+        // SAFETY: the handler keeps the descriptor open.
         let socket = unsafe { BorrowedFd::borrow_raw(handler.get_tx_raw_fd()) };
         let socket = UnixStream::from(socket.try_clone_to_owned()?);
 
@@ -150,7 +150,7 @@ impl FrontEnd {
         Ok(())
     }
 
-    /// The order of calls is cloud-hypervisor's, but for where CHANNEL is `first`.
+    /// The calls have cloud-hypervisor's order, unless CHANNEL is `first`.
     pub fn connect(
         &mut self,
         path: &str,

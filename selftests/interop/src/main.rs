@@ -24,7 +24,7 @@
 //! - `kill PID NR`: until NR requests have been answered in all, or there is
 //!   nothing to answer; then kill that process.
 //! - `changes NR`: wait for so many changes of the configuration in all.
-// Of the linker, about the standard library in a static program.
+// The linker warns about the standard library in a static program.
 #![allow(linker_messages)]
 
 mod front_end;
@@ -75,15 +75,15 @@ impl Vmm {
     }
 }
 
-/// Arguments: where the device's memory is in the guest, and in how many regions
-/// the VMM's own memory is.
+/// Arguments: the guest address of the device's memory, and the number of
+/// regions of the VMM's own memory.
 fn start() -> Result<Vmm> {
     let args: Vec<String> = std::env::args().collect();
     let [_, gpa, regions] = &args[..] else {
         return Err("usage: interop ADDRESS REGIONS".into());
     };
     let memory = Memory::new(gpa.parse()?, regions.parse()?)?;
-    // Where it matters is the last one.
+    // The queue is in the last region: it works only if all regions are shared.
     let queue = Queue::new(memory.last())?;
 
     Ok(Vmm {

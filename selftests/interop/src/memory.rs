@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Guest memory: the VMM's own, and what the device has asked it to map.
+//! Guest memory: the VMM's own, and the mappings that the device requested.
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::fs::File;
@@ -10,13 +10,14 @@ use vm_memory::{FileOffset, GuestAddress, GuestRegionMmap};
 
 use crate::Result;
 
-/// Of each region of the VMM's own memory; they do not touch each other.
+/// Size of each region of the VMM's own memory, and the distance of two
+/// regions.
 const REGION_SIZE: usize = 1 << 20;
 const REGION_STEP: u64 = 2 << 20;
 
 pub struct Memory {
     own: Vec<GuestRegionMmap>,
-    /// By their offset in the device's memory.
+    /// Mappings, by their offset in the device's memory.
     mapped: BTreeMap<u64, GuestRegionMmap>,
     device_gpa: u64,
 }
@@ -73,9 +74,10 @@ impl Memory {
             .collect::<vhost::Result<_>>()?)
     }
 
-    /// Map a part of a file where the device wants it, and keep the file.
+    /// Map a part of a file at the requested offset. The mapping keeps the
+    /// file.
     pub fn map(&mut self, fd: RawFd, fd_offset: u64, offset: u64, size: u64) -> Result<()> {
-        // SAFETY: the caller has it open.
+        // SAFETY: the caller keeps the descriptor open.
         let file = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()?;
         let gpa = self.device_gpa + offset;
         let region = map(gpa, size as usize, file.into(), fd_offset)?;

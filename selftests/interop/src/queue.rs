@@ -14,11 +14,11 @@ use vmm_sys_util::eventfd::{EventFd, EFD_NONBLOCK};
 
 use crate::Result;
 
-/// Descriptors of the queue; half as many requests.
+/// Number of descriptors of the queue; half as many requests fit.
 pub const SIZE: u16 = 64;
 const PLACES: u16 = SIZE / 2;
 
-// Where things are in the region that the queue is in.
+// Offsets in the queue's memory region.
 const DESCRIPTORS: u64 = 0x1000;
 const AVAIL: u64 = 0x2000;
 const USED: u64 = 0x3000;
@@ -33,23 +33,23 @@ const RESPONSE_SIZE: u32 = 10;
 const DESC_F_NEXT: u16 = 1;
 const DESC_F_WRITE: u16 = 2;
 
-/// No response of the device's has this type.
+/// A type that no response of the device has.
 const NO_RESPONSE: u16 = 0xffff;
 
-/// A bound for a hang.
+/// A bound on hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Between looks at the ring.
+/// Interval between checks of the ring.
 const PAUSE: Duration = Duration::from_micros(50);
 
 pub struct Queue {
     memory: GuestRegionMmap,
     pub kick: EventFd,
     pub call: EventFd,
-    /// Requests that were made.
+    /// Number of requests made.
     made: u64,
-    /// Responses that were seen.
+    /// Number of responses seen.
     seen: u64,
-    /// The request that each place has, until it is answered.
+    /// The unanswered request in each place.
     places: [Option<u64>; PLACES as usize],
 }
 
@@ -98,7 +98,7 @@ impl Queue {
             .expect("it is inside")
     }
 
-    /// How many requests have been answered in all.
+    /// Number of requests answered so far.
     fn answered(&self) -> u64 {
         self.seen + u64::from(self.used_index().wrapping_sub(self.seen as u16))
     }
@@ -184,7 +184,7 @@ impl Queue {
         while self.answered() < nr && Instant::now() < end {
             std::hint::spin_loop();
         }
-        // SAFETY: takes numbers only.
+        // SAFETY: the call takes numbers only.
         if unsafe { libc::kill(pid, libc::SIGKILL) } != 0 {
             return Err(std::io::Error::last_os_error().into());
         }
