@@ -131,7 +131,7 @@ void fail_nth_arm(const struct fail_nth *f, unsigned int nth)
 /**
  * fail_nth_disarm() - stop failing allocations
  *
- * Return: what was left of the count; 0: an allocation has failed.
+ * Return: the remaining count; 0: an allocation has failed.
  */
 unsigned int fail_nth_disarm(const struct fail_nth *f)
 {

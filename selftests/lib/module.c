@@ -44,7 +44,7 @@ void module_unload_soon(void)
 	ASSERT_OK(r);
 }
 
-/** module_load() - Load the module anew. */
+/** module_load() - Load the module again. */
 void module_load(void)
 {
 	const char *path = getenv(MODULE_ENV);

@@ -23,7 +23,7 @@ void process_pair(int fds[2])
 		  0);
 }
 
-/** send_byte() - Let the other side go on. */
+/** send_byte() - Wake the other side. */
 void send_byte(int socket)
 {
 	ASSERT_EQ(send(socket, "", 1, MSG_NOSIGNAL), 1);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A region of a VM with a model of what is plugged, and the check that the
- * guest, KVM's memslot ids and the module's dumps all agree with the model.
+ * A region of a VM with a model of its plugged blocks. Checks that the guest,
+ * KVM's memslot ids and the module's dumps agree with the model.
  */
 #ifndef SELFTESTS_REGION_H
 #define SELFTESTS_REGION_H

@@ -202,8 +202,8 @@ static struct mapper *add_mapper(struct fixture *f, int i)
 }
 
 /*
- * Map or unmap as the event says. Each block and memslot comes once and goes
- * once, except for repeated populates.
+ * Map or unmap as the event says. Each block and memslot is added once and
+ * removed once, except for repeated populates.
  */
 static void do_event(struct mapper *mapper)
 {

@@ -912,8 +912,8 @@ static int on_guest(sd_event_source *source, int fd, uint32_t revents,
 }
 
 /*
- * Counts requests instead of time: at most so many are served before other
- * clients.
+ * Counts requests instead of time: at most 4 turns of them are served before
+ * other clients.
  */
 static void a_flood_does_not_starve_others(void **state)
 {

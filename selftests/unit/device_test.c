@@ -221,7 +221,7 @@ static void memory_plugged_in_a_sweep_is_zero(void **state)
 	assert_int_equal(resident(f), 0);
 }
 
-/* A plug larger than a discard slice does not go on for ever. */
+/* A plug larger than a discard slice ends. */
 static void a_large_plug_in_a_sweep_ends(void **state)
 {
 	struct fixture *f = *state;

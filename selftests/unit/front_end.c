@@ -169,7 +169,7 @@ static void end_bystanders(struct front_end *fe)
 				 VIRTIO_MEM_RESP_ACK);
 		assert_int_equal(other->bitmap.backing.plugged.set, 1);
 	}
-	/* No bystander is asked any more what the guest may access. */
+	/* The requests above may consult any device, so all are freed last. */
 	for (unsigned int i = 0; i < fe->nr_bystanders; i++)
 		free_device(fe->bystanders[i]);
 }

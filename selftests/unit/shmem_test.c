@@ -949,7 +949,7 @@ static void persistent_suspend_is_not_offered(void **state)
 				 ~(1ULL << VIRTIO_MEM_F_PERSISTENT_SUSPEND));
 }
 
-/* Start, and return what is logged. */
+/* Start, and return the log messages. */
 static void note_start(struct vmm *vmm, char *text, size_t size)
 {
 	int pipe_fds[2], kept = dup(STDERR_FILENO);

@@ -506,7 +506,7 @@ static void the_driver_is_not_notified_of_plugged_size(void **state)
 	assert_int_equal(front_end_config_changes(fe), 0);
 }
 
-/* --- 5.15.5.2, 5.15.6.2: what a reset and a suspend leave alone --- */
+/* --- 5.15.5.2, 5.15.6.2: resets and suspend change nothing --- */
 
 /* Every other one of the first blocks is plugged. */
 #define NR_SPARSE 16

@@ -17,7 +17,7 @@
 #define OUTSIDE	      "a descriptor outside the guest's memory"
 #define TABLE_OUTSIDE "an indirect table outside the guest's memory"
 
-/* The available chain breaks the queue, which then starts anew. */
+/* The available chain breaks the queue, which is then started again. */
 static void assert_broken(struct ring *f, int error, const char *reason)
 {
 	uint32_t base = vring_base(&f->vring);

@@ -395,7 +395,7 @@ static void too_many_available_break_the_queue(void **state)
 	f->avail->idx = htole16(SIZE + 1);
 	assert_int_equal(pop(f), -EINVAL);
 	assert_true(f->vring.broken);
-	/* An index that goes back is far ahead. */
+	/* A decreased index counts as far ahead. */
 	f->vring.last_avail = 5;
 	f->avail->idx = htole16(4);
 	assert_int_equal(pop(f), -EINVAL);

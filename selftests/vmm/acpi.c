@@ -73,7 +73,7 @@ struct address {
 
 struct fadt {
 	struct header header;
-	uint8_t legacy[73]; /* nothing of it in a hardware-reduced system */
+	uint8_t legacy[73]; /* unused in a hardware-reduced system */
 	uint16_t boot_arch;
 	uint8_t reserved;
 	uint32_t flags;
@@ -124,7 +124,7 @@ static const struct {
 	{ssdt1_aml_code, sizeof(ssdt1_aml_code)},
 };
 
-/* Where the next table goes. */
+/* Address of the next table. */
 struct builder {
 	const struct memory *memory;
 	uint64_t gpa;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * ACPI tables: hardware-reduced (ACPI 4.1), which spares the PM timer, the
- * SCI and the 8254 and 8259 for the guest. The DSDT is compiled from dsdt.asl, an
- * SSDT for each virtio-mmio device from ssdt*.asl.
+ * ACPI tables of a hardware-reduced machine (ACPI 4.1), which has no PM timer,
+ * SCI, 8254 and 8259. The DSDT is compiled from dsdt.asl, an SSDT for each
+ * virtio-mmio device from ssdt*.asl.
  */
 #ifndef ACPI_H
 #define ACPI_H

@@ -93,8 +93,8 @@ static int read_file(int fd, const char *path, uint64_t offset, void *buffer,
 }
 
 /*
- * Load the protected-mode part where the kernel prefers to be, if it can be
- * moved there. It decompresses itself in place and needs init_size bytes.
+ * Load the protected-mode part at the kernel's preferred address if the kernel
+ * is relocatable. It decompresses itself in place and needs init_size bytes.
  */
 static int load_kernel(const struct memory *memory, const char *path,
 		       struct boot_params *zero_page, uint64_t *kernel_end_gpa)
@@ -112,7 +112,7 @@ static int load_kernel(const struct memory *memory, const char *path,
 			sizeof(*header));
 	if (ret)
 		goto out;
-	/* The header is as long as its jump over it says; code follows. */
+	/* The jump over the header gives its length; code follows. */
 	header_size =
 		offsetof(struct setup_header, header) + (header->jump >> 8);
 	if (header_size < sizeof(*header))
@@ -203,7 +203,7 @@ static void add_e820(struct boot_params *zero_page, uint64_t gpa,
 	entry->type = type;
 }
 
-/* Identity map of the first 4 GiB with 2 MiB pages, enough to be entered. */
+/* Identity map of the first 4 GiB with 2 MiB pages, for the kernel's entry. */
 static void make_page_tables(const struct memory *memory)
 {
 	uint64_t *pml4 = memory_hva(memory, PAGE_TABLES_GPA, 6 * 4 * KIB);
@@ -229,9 +229,9 @@ static void make_gdt(const struct memory *memory)
 }
 
 /*
- * Linux on hardware-reduced machines resets by EFI or, without it, by a jump
- * to where the BIOS starts; the ACPI reset register it does not try. So the
- * BIOS that is here writes to that register.
+ * On hardware-reduced machines, Linux resets by EFI or, without EFI, by a jump
+ * to the BIOS's reset vector. It does not use the ACPI reset register. The code
+ * at the reset vector therefore writes to that register.
  */
 static void make_reset_vector(const struct memory *memory)
 {
@@ -322,7 +322,8 @@ int boot_set_long_mode(int vcpu_fd, uint64_t page_tables_gpa)
 }
 
 /*
- * All memory write-back: a guest that finds MTRRs disabled also gives up PAT.
+ * All memory is write-back: a guest that finds MTRRs disabled does not use PAT
+ * either.
  */
 static int set_mtrr(int vcpu_fd)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Loading Linux by its 64-bit boot protocol (the kernel's
- * Documentation/x86/boot.rst, "64-bit boot protocol"): the guest starts in
- * long mode at the kernel's own entry, no firmware comes before it.
+ * Documentation/x86/boot.rst, "64-bit boot protocol"): the guest starts in long
+ * mode at the kernel's entry point, without firmware.
  */
 #ifndef BOOT_H
 #define BOOT_H
@@ -25,7 +25,8 @@ int boot_load(const struct memory *memory, const char *kernel,
 	      const char *initrd, const char *cmdline, uint64_t *entry_gpa);
 
 /**
- * boot_setup_vcpu() - registers of the boot CPU, as the protocol demands
+ * boot_setup_vcpu() - set the registers of the boot CPU as the protocol
+ * requires
  * @vcpu_fd: the vCPU
  * @entry_gpa: from boot_load()
  *
@@ -34,9 +35,10 @@ int boot_load(const struct memory *memory, const char *kernel,
 int boot_setup_vcpu(int vcpu_fd, uint64_t entry_gpa);
 
 /**
- * boot_set_long_mode() - flat 64-bit segments, paging on, interrupts unset
+ * boot_set_long_mode() - set flat 64-bit segments and paging, with interrupts
+ * off
  * @vcpu_fd: the vCPU
- * @page_tables_gpa: what CR3 gets
+ * @page_tables_gpa: value of CR3
  *
  * Return: 0 or a negative errno.
  */

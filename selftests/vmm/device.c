@@ -15,14 +15,16 @@
 #include "region.h"
 #include "util.h"
 
-/* All that a front end knows of virtio-mem (virtio 1.2, 5.15). */
+/*
+ * Everything that a front end needs to know of virtio-mem (virtio 1.2, 5.15).
+ */
 enum {
 	VIRTIO_MEM_ID = 24,
 	VIRTIO_MEM_QUEUES = 1,
 	VIRTIO_MEM_CONFIG_SIZE = 56,
 };
 
-/* As the ACPI tables have it. */
+/* Same values as in the ACPI tables. */
 static const struct {
 	uint64_t gpa;
 	uint32_t gsi;
@@ -45,7 +47,10 @@ uint64_t device_mmio_gpa(const struct device *device)
 	return places[device->index].gpa;
 }
 
-/* The daemon of the command line; nothing is done with it yet. */
+/*
+ * Create the object for the command line's daemon, without a call of the
+ * daemon.
+ */
 static int open_vmemd(struct device *device)
 {
 	const struct options *options = device->options;
@@ -61,7 +66,7 @@ static int open_vmemd(struct device *device)
 	return ret;
 }
 
-/* Ask a running vmemd how large the memslots are to be. */
+/* Ask a running vmemd for the size of the memslots. */
 static int plan(struct device *device, int vm_fd, uint32_t used)
 {
 	struct region_config *region = &device->config->region;
@@ -109,7 +114,7 @@ int device_place(struct device *device, int vm_fd, struct memory *memory,
 	return 0;
 }
 
-/* Hand the region to a vmemd that runs. Return: a socket, or a negative errno. */
+/* Pass the region to a running vmemd. Return: a socket, or a negative errno. */
 static int attach(const struct device *device, struct kvmvmem_error *reason)
 {
 	int ret;
@@ -126,7 +131,9 @@ static int attach(const struct device *device, struct kvmvmem_error *reason)
 	return ret;
 }
 
-/* A vmemd that somebody else runs was lost, and is there again or not. */
+/*
+ * Connect again to a vmemd that was not started here and may be running again.
+ */
 static int connect_again(void *opaque)
 {
 	struct kvmvmem_error reason;
@@ -157,7 +164,7 @@ static int spawn(struct device *device, struct kvmvmem_error *reason)
 	return kvmvmem_vmemd_front_end(device->vmemd, NULL, reason);
 }
 
-/* Hand over the region. Return: a socket, or a negative errno, with a message. */
+/* Pass the region to vmemd. Return: a socket, or a negative errno. */
 static int find_vmemd(struct device *device)
 {
 	struct kvmvmem_error reason;
@@ -170,7 +177,7 @@ static int find_vmemd(struct device *device)
 	return fd;
 }
 
-/* The three calls, and the device in front of them. */
+/* The three calls, then the device that uses them. */
 int device_connect(struct device *device, int vm_fd,
 		   const struct memory *memory)
 {
@@ -216,7 +223,9 @@ void device_prepare_poll(const struct device *device,
 		POLLIN, 0};
 	fds[DEVICE_POLL_BACKEND] = (struct pollfd){
 		device->connected ? device->vu.fd : -1, POLLRDHUP, 0};
-	/* Another thread makes the next connection, and says when it is there. */
+	/*
+	 * Another thread reconnects, and signals when the connection is ready.
+	 */
 	fds[DEVICE_POLL_CHANNEL] = (struct pollfd){
 		device->connected ? device->vu.channel_fd : -1, POLLIN, 0};
 	fds[DEVICE_POLL_BACK] =
@@ -224,8 +233,8 @@ void device_prepare_poll(const struct device *device,
 }
 
 /*
- * The guest goes on without its backend, with the memory it has. Resizing is
- * over, unless somebody else starts the backend again.
+ * The guest continues without its backend, with its current memory. It cannot
+ * be resized unless the backend is started again.
  */
 static void backend_lost(struct device *device, const char *what)
 {
@@ -238,14 +247,17 @@ static void backend_lost(struct device *device, const char *what)
 		virtio_mmio_config_changed(&device->virtio);
 }
 
-/* There is nothing more to be had from the connection. */
+/* The connection is closed, and everything was read from it. */
 static void backend_closed(struct device *device)
 {
 	device->connected = false;
 	backend_lost(device, "the backend has closed");
 	if (!device->virtio.comes_back)
 		return;
-	/* Its last words on the channel are of no use, and it has a new one. */
+	/*
+	 * The channel's last messages are obsolete; the new connection has
+	 * another channel.
+	 */
 	if (device->vu.channel_fd >= 0)
 		close(device->vu.channel_fd);
 	device->vu.channel_fd = -1;
@@ -297,7 +309,7 @@ void device_give_up(struct device *device)
 void device_join(struct device *device)
 {
 	reconnect_close(&device->reconnect);
-	/* It may have made a new connection. */
+	/* The thread may have made a new connection. */
 	vhost_user_shutdown(&device->vu);
 }
 

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A virtio-mem device: its region, its memory, its connection to vmemd and the
- * virtio-mmio registers in front of that. This is where the three calls are that
- * main.c describes.
+ * virtio-mmio registers. The three calls that main.c describes are here.
  *
- * A VM has several of them by one vmemd, which has as many devices. They share
- * nothing here: each has a connection, memslot ids and an interrupt of its own,
- * and comes back to its backend by itself.
+ * A VM may have several devices, which one vmemd serves. They share nothing
+ * here: each has its own connection, memslot ids and interrupt, and reconnects
+ * to its backend independently.
  */
 #ifndef DEVICE_H
 #define DEVICE_H
@@ -26,7 +25,7 @@ struct memory;
 struct memory_range;
 struct options;
 
-/* Slots of the main loop's poll array that a device has. */
+/* A device's slots of the main loop's poll array. */
 enum device_poll {
 	DEVICE_POLL_VMEMD,
 	DEVICE_POLL_BACKEND,
@@ -37,20 +36,21 @@ enum device_poll {
 
 /**
  * struct device - a virtio-mem device
- * @options: of the command line
- * @config: its own options, @options' as well; the region is placed in there
- * @index: which device it is
+ * @options: the command line
+ * @config: the device's own options, part of @options; includes the region's
+ *	place
+ * @index: number of the device
  * @range: its memory
- * @region_fd: the region, -1 if there is none
+ * @region_fd: the region, -1 if it has none
  * @first_slot: id of its first memslot
- * @vmemd: the daemon that serves the device, which it may have to start
+ * @vmemd: the daemon that serves the device, which may have to be started
  * @vmemd_runs: a daemon that was started here has not ended
  * @vu: the connection
- * @connected: there is a backend, as far as is known
+ * @connected: the backend is connected, as far as is known
  * @has_virtio: @virtio is open
  * @virtio: the registers
- * @reconnect: the way back to a vmemd of others
- * @probe: looks for its memslots, if that was asked for
+ * @reconnect: reconnects to a vmemd that was not started here
+ * @probe: finds the existing memslots, if requested
  */
 struct device {
 	const struct options *options;
@@ -72,17 +72,17 @@ struct device {
 void device_init(struct device *device);
 
 /**
- * device_place() - give the device its place in the VM
+ * device_place() - choose the device's place in the VM
  * @device: with @options, @config and @index set
  * @vm_fd: the VM
- * @memory: its memory, which gets the region's
+ * @memory: its memory, to which the region's is added
  * @phys_bits: width of the guest's physical addresses
- * @min_gpa: the region begins there or above
- * @first_slot: id of the first memslot that is free
+ * @min_gpa: lowest address for the region
+ * @first_slot: id of the first free memslot
  * @used: memslots of the VM that vmemd has not planned
  *
- * All devices have theirs before one is connected: each backend has to know the
- * memory of all.
+ * All devices are placed before one is connected, because each backend needs
+ * the memory of all.
  *
  * Return: 0 or a negative errno, with a message.
  */
@@ -91,17 +91,17 @@ int device_place(struct device *device, int vm_fd, struct memory *memory,
 		 uint32_t used);
 
 /**
- * device_connect() - make the region, hand it to vmemd, open the registers
+ * device_connect() - create the region, pass it to vmemd, open the registers
  * @device: placed
  * @vm_fd: the VM
- * @memory: its memory, all of it
+ * @memory: all of its memory
  *
  * Return: 0 or a negative errno, with a message.
  */
 int device_connect(struct device *device, int vm_fd,
 		   const struct memory *memory);
 
-/** device_mmio_gpa() - where its registers are, VIRTIO_MMIO_SIZE of them */
+/** device_mmio_gpa() - address of its registers, VIRTIO_MMIO_SIZE bytes */
 uint64_t device_mmio_gpa(const struct device *device);
 
 void device_prepare_poll(const struct device *device,
@@ -110,17 +110,20 @@ void device_handle_poll(struct device *device,
 			const struct pollfd fds[DEVICE_NR_POLL]);
 
 /**
- * device_give_up() - nobody shall wait for the backend any more
+ * device_give_up() - end all waits for the backend
  * @device: the device; vCPUs and other threads may be waiting for an answer
  *
- * Waits for nobody: all devices are given up before one is joined.
+ * Does not block: all devices are given up before one is joined.
  */
 void device_give_up(struct device *device);
 
 /** device_join() - wait for the threads of a device that was given up */
 void device_join(struct device *device);
 
-/** device_destroy() - with no vCPU running, after device_join() */
+/**
+ * device_destroy() - free the device, after device_join() and with no vCPU
+ * running
+ */
 void device_destroy(struct device *device);
 
 #endif /* DEVICE_H */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What every guest has: the console, and how to power off. */
+/* Devices of every guest: the console, and power off. */
 #include "layout.h"
 
 DefinitionBlock ("", "DSDT", 2, "KVMVMM", "VMMDSDT ", 1)

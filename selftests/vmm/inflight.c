@@ -6,13 +6,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* In either layout: 0 is memory that no queue has begun to use. */
+/* In both layouts: 0 if no queue has used the memory yet. */
 #define VERSION_OFFSET 8
 
-/* An empty packed ring: its wrap counters begin with 1. */
+/* An empty packed ring: the wrap counters begin at 1. */
 #define PACKED_START 0x8000U
 
-/* In the layout for packed rings: both positions and their wrap counters. */
+/* In the layout for packed rings: both positions with their wrap counters. */
 #define POSITIONS_OFFSET 16
 
 union positions {
@@ -73,7 +73,7 @@ uint16_t inflight_packed_position(const struct inflight *inflight)
 
 	if (!__atomic_load_n(version, __ATOMIC_ACQUIRE))
 		return PACKED_START;
-	/* The other one is ahead while the device answers. */
+	/* The other position is ahead while the device answers. */
 	positions.word = __atomic_load_n(word, __ATOMIC_ACQUIRE);
 	return positions.old_used_idx |
 	       (uint16_t)(positions.old_used_wrap_counter << 15);

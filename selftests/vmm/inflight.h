@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The memory in which a backend notes what it has taken from a queue and not
+ * The memory in which a backend records the requests that it has taken but not
  * answered (docs/interop/vhost-user.rst, "Inflight I/O tracking"). The backend
- * makes it; this side keeps it and gives it to the next backend, which goes on
- * where the lost one was.
+ * creates it. This side keeps it and passes it to the next backend, which
+ * continues where the lost one was.
  *
- * Only one thing in it is looked at here: how far the device is in a packed
- * ring, which is not in the ring.
+ * The front end reads only one thing in it: the device's position in a packed
+ * ring, which the ring itself does not have.
  */
 #ifndef INFLIGHT_H
 #define INFLIGHT_H
@@ -15,11 +15,11 @@
 #include <stdint.h>
 
 /**
- * struct inflight - the memory, if there is any
+ * struct inflight - the memory
  * @fd: -1 if there is none
  * @size: bytes
- * @offset: where it begins in @fd
- * @map: where it is mapped
+ * @offset: its offset in @fd
+ * @map: its mapping
  */
 struct inflight {
 	int fd;
@@ -31,11 +31,11 @@ struct inflight {
 void inflight_init(struct inflight *inflight);
 
 /**
- * inflight_take() - take over what a backend has made
- * @inflight: the memory; what was there is given up
- * @fd: its descriptor, which it takes over
+ * inflight_take() - take the memory that a backend has created
+ * @inflight: replaced; the old memory is closed
+ * @fd: its descriptor, owned by @inflight from now on
  * @size: bytes
- * @offset: where it begins in @fd
+ * @offset: its offset in @fd
  *
  * Return: 0 or a negative errno.
  */
@@ -44,11 +44,10 @@ int inflight_take(struct inflight *inflight, int fd, uint64_t size,
 void inflight_close(struct inflight *inflight);
 
 /**
- * inflight_packed_position() - how far a packed ring's device is
- * @inflight: memory of one queue, and there is some
+ * inflight_packed_position() - the device's position in a packed ring
+ * @inflight: existing memory of one queue
  *
- * Return: index of the descriptor that is used next, and the wrap counter in
- * bit 15.
+ * Return: index of the next used descriptor, and the wrap counter in bit 15.
  */
 uint16_t inflight_packed_position(const struct inflight *inflight);
 

@@ -9,9 +9,9 @@
 #include "layout.h"
 
 /*
- * All interrupts go to the IOAPIC alone. The guest of a hardware-reduced
- * machine does not set up the 8259, which would deliver them with vectors it
- * was never given.
+ * All interrupts go to the IOAPIC only. The guest of a hardware-reduced machine
+ * does not set up the 8259, which would deliver them with uninitialized
+ * vectors.
  */
 static int set_gsi_routing(int vm_fd)
 {

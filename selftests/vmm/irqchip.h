@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The interrupt controllers that all vCPUs share, which KVM has. */
+/* The interrupt controllers that all vCPUs share, emulated by KVM. */
 #ifndef IRQCHIP_H
 #define IRQCHIP_H
 
@@ -13,8 +13,8 @@ struct irqchip {
 };
 
 /**
- * irqchip_create() - make them, and the local APICs of vCPUs to come
- * @irqchip: notes how they are, for irqchip_reset()
+ * irqchip_create() - create them; later vCPUs get local APICs
+ * @irqchip: saves their state for irqchip_reset()
  * @vm_fd: the VM
  *
  * Return: 0 or a negative errno.
@@ -22,8 +22,8 @@ struct irqchip {
 int irqchip_create(struct irqchip *irqchip, int vm_fd);
 
 /**
- * irqchip_reset() - put them back to how they were made
- * @irqchip: what irqchip_create() has noted
+ * irqchip_reset() - restore their initial state
+ * @irqchip: state saved by irqchip_create()
  * @vm_fd: the VM; no vCPU runs, and no line is high
  *
  * Return: 0 or a negative errno.

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Where things are in the guest: physical addresses, I/O ports, interrupts.
+ * Physical addresses, I/O ports and interrupts of the guest.
  *
- * Included by the C code and by the ACPI source (iasl's preprocessor), so
- * that the tables cannot disagree with the devices: macros with plain numbers
- * only.
+ * Included by the C code and by the ACPI source (iasl's preprocessor), so that
+ * the tables agree with the devices: only macros with plain numbers.
  *
  *	0x00000500	GDT			(boot.c)
  *	0x00007000	zero page		(boot.c)
@@ -43,7 +42,7 @@
 #define VIRTIO_MMIO0_GPA 0xd0000000
 #define VIRTIO_MMIO1_GPA 0xd0001000
 #define VIRTIO_MMIO_SIZE 0x1000
-/* As many as there are ACPI tables for: two show what one cannot. */
+/* One for each ACPI table: two devices show what one cannot. */
 #define MAX_DEVICES 2
 
 #define IOAPIC_GPA 0xfec00000
@@ -65,7 +64,7 @@
 #define SLEEP_CONTROL_PORT 0x600
 #define SLEEP_STATUS_PORT  0x601
 #define RESET_PORT	   0x602
-/* Only the probe's own vCPU writes there. */
+/* Only the probe's vCPU writes there. */
 #define PROBE_PORT	0x80
 #define POWER_PORT_SIZE 3
 #define RESET_VALUE	1

@@ -131,7 +131,7 @@ static void handle_pio(void *opaque, uint16_t port, bool is_write, void *data,
 {
 	struct vmm *vmm = opaque;
 
-	/* What is not there reads as all ones, as on a PC's bus. */
+	/* Unused ports read as all ones, as on a PC's bus. */
 	if (!is_write)
 		memset(data, 0xff, size);
 	if (size != 1)
@@ -200,7 +200,7 @@ static int create_vm(struct vmm *vmm)
 	return ret;
 }
 
-/* All that are to be known to a backend come before the first backend. */
+/* All regions are placed before the first backend is connected. */
 static int create_devices(struct vmm *vmm, unsigned int phys_bits)
 {
 	uint32_t slot = FIRST_REGION_SLOT, used = FIRST_REGION_SLOT, nr;
@@ -232,7 +232,7 @@ static int create_devices(struct vmm *vmm, unsigned int phys_bits)
 	return ret;
 }
 
-/* Each has a vCPU that the guest's tables do not have. */
+/* Each probe has a vCPU that the guest's tables do not list. */
 static int open_probes(struct vmm *vmm, const struct kvm_cpuid2 *cpuid)
 {
 	unsigned int i;
@@ -272,7 +272,7 @@ static int create_vcpus(struct vmm *vmm, const struct kvm_cpuid2 *cpuid,
 	return boot_setup_vcpu(vmm->vcpus[0].fd, entry_gpa);
 }
 
-/* The machine is whole; a reset will put it back to this. */
+/* The machine is complete; a reset restores this state. */
 static int prepare_reboot(struct vmm *vmm)
 {
 	vmm->reboot.options = &vmm->options;
@@ -331,7 +331,9 @@ out:
 	return ret;
 }
 
-/* All threads inherit the mask: these signals come to the main loop alone. */
+/*
+ * All threads inherit the mask, so that only the main loop gets these signals.
+ */
 static int catch_signals(struct vmm *vmm)
 {
 	sigset_t mask;
@@ -341,7 +343,7 @@ static int catch_signals(struct vmm *vmm)
 	sigaddset(&mask, SIGINT);
 	sigaddset(&mask, SIGTERM);
 	sigaddset(&mask, SIGHUP);
-	/* The vCPUs' own, let through in their threads only. */
+	/* The vCPUs' own signal, which is unblocked only in their threads. */
 	sigaddset(&mask, SIGUSR1);
 	sigprocmask(SIG_BLOCK, &mask, NULL);
 	sigdelset(&mask, SIGUSR1);
@@ -374,7 +376,7 @@ static void vmm_destroy(struct vmm *vmm)
 {
 	unsigned int i;
 
-	/* Nobody may be left waiting for an answer. */
+	/* No thread may still be waiting for an answer. */
 	for (i = 0; i < vmm->nr_devices; i++)
 		device_give_up(&vmm->devices[i]);
 	for (i = 0; i < vmm->nr_devices; i++)
@@ -402,7 +404,7 @@ static enum guest_end guest_end(const struct vmm *vmm)
 	return __atomic_load_n(&vmm->end, __ATOMIC_ACQUIRE);
 }
 
-/* Return: whether the guest goes on. */
+/* Return: false if a vCPU cannot be started. */
 static bool start_vcpus(struct vmm *vmm)
 {
 	unsigned int i;
@@ -413,7 +415,7 @@ static bool start_vcpus(struct vmm *vmm)
 	return true;
 }
 
-/* The machine was reset. Return: whether the guest goes on. */
+/* The machine was reset. Return: false if the guest cannot continue. */
 static bool begin_again(struct vmm *vmm)
 {
 	eventfd_t count;
@@ -421,13 +423,13 @@ static bool begin_again(struct vmm *vmm)
 	if (reboot_finish(&vmm->reboot))
 		return false;
 	error("the guest has reset the machine, and begins again");
-	/* What other vCPUs made of their last moments is of no interest. */
+	/* Ignore further ends that other vCPUs have reported. */
 	__atomic_store_n(&vmm->end, GUEST_RUNS, __ATOMIC_RELEASE);
 	eventfd_read(vmm->end_fd, &count);
 	return start_vcpus(vmm);
 }
 
-/* The part of the poll array that is a device's. */
+/* A device's part of the poll array. */
 static struct pollfd *poll_of(struct pollfd fds[POLL_COUNT],
 			      unsigned int device)
 {
@@ -458,7 +460,9 @@ static enum exit_status main_loop(struct vmm *vmm)
 		}
 		if (fds[POLL_SIGNAL].revents)
 			return STATUS_SIGNAL;
-		/* Before the end, so that the guest's last words get out. */
+		/*
+		 * Before the end, so that the guest's last output is written.
+		 */
 		serial_handle_poll(&vmm->serial, &fds[POLL_SERIAL]);
 		if (fds[POLL_END].revents) {
 			if (!vmm->options.reboot ||

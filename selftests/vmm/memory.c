@@ -15,9 +15,9 @@
 #include "util.h"
 
 /*
- * KVM and the host map huge pages only where guest-physical and host-virtual
- * address agree modulo the huge page's size, so put every range at an address
- * that agrees modulo the largest, 1 GiB.
+ * KVM and the host map huge pages only if guest-physical and host-virtual
+ * address are equal modulo the huge page's size. Every range is therefore
+ * mapped at an address that is equal modulo the largest size, 1 GiB.
  */
 #define HVA_ALIGN GIB
 
@@ -83,7 +83,7 @@ static int range_create(struct memory_range *range, const char *name,
 			    (unsigned long long)size, name);
 		goto err_close;
 	}
-	/* Only a hint: kernels without shmem huge pages refuse it. */
+	/* A hint: kernels without shmem huge pages refuse it. */
 	madvise(range->hva, size, MADV_HUGEPAGE);
 	range->gpa = gpa;
 	range->size = size;
@@ -156,7 +156,7 @@ int memory_add_region(struct memory *memory, uint64_t gpa, uint64_t size,
 
 	if (nr == MAX_DEVICES)
 		return -ENOSPC;
-	/* The first one's has no number, as if it were the only one. */
+	/* The first region's name has no number, as if it were the only one. */
 	snprintf(name, sizeof(name), nr ? "vmem-region%u" : "vmem-region", nr);
 	ret = range_create(&memory->regions[nr], name, gpa, size, page_size);
 	if (ret)

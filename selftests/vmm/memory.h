@@ -2,11 +2,11 @@
 /*
  * The guest's memory, as the VMM and its devices see it.
  *
- * Each range is a memfd mapped shared so that a vhost-user backend can map it as
- * well. Boot memory is one KVM memslot that the VMM makes. A region is a
- * virtio-mem device's: it is mapped whole at one address, so that devices may DMA
- * to whatever part of it is plugged, but the VMM makes no memslot for it.
- * kvm_vmem.ko does, for the parts that have plugged blocks.
+ * Each range is a memfd mapped shared so that a vhost-user backend can map it
+ * too. Boot memory is one KVM memslot that the VMM creates. A region is a
+ * virtio-mem device's: it is mapped whole at one address, so that devices may
+ * DMA to any plugged part of it. The VMM creates no memslot for it; kvm_vmem.ko
+ * does, for the parts with plugged blocks.
  */
 #ifndef MEMORY_H
 #define MEMORY_H
@@ -19,16 +19,16 @@
 /* KVM's address space number of SMM, in the upper half of a slot id. */
 #define SMM_SLOT (1U << 16)
 
-/* The one memslot, in each address space, that the VMM makes itself. */
+/* The only memslot that the VMM itself creates in each address space. */
 #define BOOT_SLOT	  0
 #define FIRST_REGION_SLOT 1
 
 /**
  * struct memory_range - guest memory with one mapping
  * @gpa: guest-physical address
- * @size: bytes, 0 while there is no such range
- * @hva: where it is mapped
- * @fd: memfd, whose offset 0 is at @gpa; -1 while there is none
+ * @size: bytes, 0 if unused
+ * @hva: address of the mapping
+ * @fd: memfd whose offset 0 is at @gpa; -1 if unused
  */
 struct memory_range {
 	uint64_t gpa;
@@ -57,11 +57,11 @@ void memory_init(struct memory *memory);
 int memory_add_boot(struct memory *memory, int vm_fd, uint64_t size, bool smm);
 
 /**
- * memory_clear_boot() - make boot memory zero again
+ * memory_clear_boot() - zero boot memory
  * @memory: the VM's memory, with no vCPU running
  *
- * What is between ACPI_GPA and ACPI_END stays: it is the machine's, not the
- * guest's.
+ * The range from ACPI_GPA to ACPI_END is kept: it belongs to the machine, not
+ * to the guest.
  *
  * Return: 0 or a negative errno.
  */
@@ -72,13 +72,14 @@ int memory_clear_boot(const struct memory *memory);
  * @memory: the VM's memory
  * @gpa: guest-physical address, a multiple of 4 KiB
  * @size: bytes, a multiple of 4 KiB
- * @page_size: of the host's huge pages, a power of two; 0 for its usual pages
- * @range: set to what was reserved
+ * @page_size: size of the host's huge pages, a power of two; 0 for normal pages
+ * @range: out: the reserved range
  *
- * There are at most MAX_DEVICES of them.
+ * There are at most MAX_DEVICES regions.
  *
- * No page is allocated until the guest, or a device, touches it, not even of the
- * pool of huge pages: when that has none left, who touches it dies.
+ * Pages are allocated only when the guest or a device touches them, including
+ * pages of the huge page pool: if the pool is empty, the accessing process is
+ * killed.
  *
  * Return: 0 or a negative errno, with a message.
  */
@@ -86,10 +87,10 @@ int memory_add_region(struct memory *memory, uint64_t gpa, uint64_t size,
 		      uint64_t page_size, const struct memory_range **range);
 
 /**
- * memory_hva() - where guest memory is mapped
+ * memory_hva() - address of guest memory in this process
  * @memory: the VM's memory
  * @gpa: guest-physical address
- * @size: bytes that must be there, not 0
+ * @size: number of bytes required, not 0
  *
  * Return: the address, NULL if any of the bytes is not memory.
  */

@@ -20,34 +20,34 @@ static const char usage[] =
 	"  --cmdline TEXT         kernel command line (console=ttyS0)\n"
 	"  --memory SIZE          boot memory, 64M to 3G (512M)\n"
 	"  --cpus N               virtual CPUs, 1 to 16 (1)\n"
-	"  --reboot               go on when the guest resets itself\n"
-	"  --hide-features MASK   virtio features that the driver is not to see\n"
+	"  --reboot               continue when the guest resets itself\n"
+	"  --hide-features MASK   virtio features to hide from the driver\n"
 	"  --smm                  give memory to the SMM address space too\n"
 	"  --serial WHERE         console: stdio, unix:PATH or a file (stdio)\n"
 	"  --console-log FILE     also write the console's output to FILE\n"
 	"\n"
-	"Device, there may be two:\n"
-	"  --device NAME          begin one more, as vmemd's option of that name does\n"
+	"Device, at most two:\n"
+	"  --device NAME          begin another device, as vmemd's --device does\n"
 	"  --region-size SIZE     size of the virtio-mem region (none)\n"
-	"  --slot-size SIZE|auto  of each memslot (128M); auto: as the vmemd of\n"
+	"  --slot-size SIZE|auto  size of a memslot (128M); auto: as the vmemd of\n"
 	"                         --control plans it\n"
 	"  --block-size SIZE      virtio-mem block (2M)\n"
 	"  --region-gpa ADDRESS   guest address (first suitable from 4 GiB on)\n"
-	"  --region-pages SIZE    its memory is of huge pages of the host's pool (not)\n"
-	"  --zap-ranges           memslots that go take no other mappings along\n"
-	"  --probe SOCKET         tell at SOCKET which of its memslots exist in KVM\n"
+	"  --region-pages SIZE    use huge pages of the host's pool (normal pages)\n"
+	"  --zap-ranges           deleted memslots zap only their own mappings\n"
+	"  --probe SOCKET         report at SOCKET its memslots that exist in KVM\n"
 	"  --vhost-user SOCKET    its vhost-user socket, of a running vmemd\n"
 	"\n"
 	"vmemd, one of:\n"
 	"  --vmemd FILE           start this program for one device, with\n"
 	"    --vmemd-arg X        an option for it, may be repeated, and\n"
 	"    --control-listen PATH  its control socket\n"
-	"  --control SOCKET       control socket of a running one, together with\n"
+	"  --control SOCKET       control socket of a running vmemd, together with\n"
 	"                         --vhost-user for each device\n"
 	"\n"
 	"A SIZE is in bytes, or with a binary suffix K, M, G or T.\n"
-	"Exit status: 0 the guest has powered off, 3 it has reset itself without\n"
-	"--reboot, 4 it was ended by a signal, 1 an error.\n";
+	"Exit status: 0: the guest has powered off; 3: it has reset itself without\n"
+	"--reboot; 4: ended by a signal; 1: error.\n";
 
 enum option_id {
 	OPT_BLOCK_SIZE = 256,
@@ -113,7 +113,7 @@ static int size_option(const char *name, const char *text, uint64_t *size)
 	return ret;
 }
 
-/* What there is a pool of is the host's business, and its kernel's to say. */
+/* The kernel checks whether there is a pool of this page size. */
 static int pages_option(const char *name, const char *text, uint64_t *size)
 {
 	int ret = size_option(name, text, size);
@@ -172,7 +172,10 @@ static const struct device_options device_defaults = {
 		},
 };
 
-/* An option of a device is of the last one; of the first if none has begun. */
+/*
+ * An option of a device applies to the last one; without --device, to the
+ * first.
+ */
 static struct device_options *last_device(struct options *options)
 {
 	if (!options->nr_devices)
@@ -184,7 +187,7 @@ static int device_option(struct options *options, const char *name)
 {
 	unsigned int nr = options->nr_devices;
 
-	/* As vmemd has it, and nothing that JSON would have to quote. */
+	/* vmemd's rule for names; such names need no quotes in JSON. */
 	if (!*name || strlen(name) > DEVICE_NAME_MAX ||
 	    strspn(name, "abcdefghijklmnopqrstuvwxyz"
 			 "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -239,7 +242,7 @@ static int take_device_option(struct options *options, int option,
 		device->region.zap_ranges = true;
 		return 0;
 	default:
-		return -EINVAL; /* getopt_long has said what is wrong */
+		return -EINVAL; /* getopt_long has printed the error */
 	}
 }
 

@@ -9,22 +9,22 @@
 #include "layout.h"
 #include "region.h"
 
-/* APIC ids of 8 bits, and no more guest than a test needs. */
+/* APIC ids have 8 bits; no test needs more. */
 #define MAX_VCPUS 16
 
-/* Most --vmemd-arg options. */
+/* Maximum number of --vmemd-arg options. */
 #define VMEMD_MAX_ARGS 32
 
-/* Longest name of a device; vmemd has the same limit. */
+/* Maximum length of a device's name; vmemd has the same limit. */
 #define DEVICE_NAME_MAX 31
 
 /**
- * struct device_options - what it asks for of a virtio-mem device
+ * struct device_options - options of a virtio-mem device
  * @name: the device's name in vmemd, or NULL
  * @region: its region
- * @plan: vmemd is asked for the slot size of @region
+ * @plan: vmemd plans the slot size of @region
  * @vhost_user: vhost-user socket of a running vmemd, or NULL
- * @probe: socket that tells which memslots exist, or NULL
+ * @probe: socket that reports the existing memslots, or NULL
  */
 struct device_options {
 	const char *name;
@@ -35,19 +35,19 @@ struct device_options {
 };
 
 /**
- * struct options - what the command line asks for
+ * struct options - the command line
  * @kernel: bzImage
  * @initrd: initramfs, or NULL
  * @cmdline: kernel command line
  * @memory: bytes of boot memory
- * @nr_vcpus: virtual CPUs
- * @reboot: reset the machine when the guest asks for it, and go on
- * @features_hidden: virtio feature bits that the driver is not to see
+ * @nr_vcpus: number of vCPUs
+ * @reboot: reset the machine at the guest's request, and continue
+ * @features_hidden: virtio feature bits that are hidden from the driver
  * @smm: give the guest an SMM address space
  * @devices: virtio-mem devices, @nr_devices of them
  * @vmemd: program to start, or NULL
- * @vmemd_args: options for it, NULL-terminated
- * @control_listen: control socket for it to serve, or NULL
+ * @vmemd_args: its options, NULL-terminated
+ * @control_listen: control socket that it serves, or NULL
  * @control: control socket of a running vmemd, or NULL
  * @serial: other end of the console
  * @console_log: copy of the console's output, or NULL
@@ -72,13 +72,12 @@ struct options {
 };
 
 /**
- * options_parse() - read the command line
+ * options_parse() - parse the command line
  * @options: filled in
  * @argc: of main()
  * @argv: of main()
  *
- * Return: 0, 1 if --help was asked for and answered, a negative errno, with a
- * message, if it is no good.
+ * Return: 0, 1 if --help was printed, or a negative errno, with a message.
  */
 int options_parse(struct options *options, int argc, char **argv);
 

@@ -26,7 +26,10 @@
 
 /* One page of 1 GiB entries maps this much. */
 #define PDPT_BYTES (PTES * GIB)
-/* The top table is the first page, the others are all but the code's. */
+/*
+ * The top table is the first page; the other pages except the code's are lower
+ * tables.
+ */
 #define MAX_PDPTS ((PROBE_CODE_GPA - PROBE_GPA) / PAGE_SIZE - 1)
 
 /* rsi: address, rdx: step, rcx: how many. */
@@ -45,7 +48,7 @@ void probe_init(struct probe *probe)
 	probe->listen_fd = -1;
 }
 
-/* Identity map of all up to the region's end, in pages of 1 GiB. */
+/* Identity map up to the region's end, in pages of 1 GiB. */
 static int make_page_tables(const struct memory *memory, uint64_t end_gpa)
 {
 	const uint64_t flags = PTE_PRESENT | PTE_WRITABLE;
@@ -70,7 +73,7 @@ static int make_page_tables(const struct memory *memory, uint64_t end_gpa)
 
 static int setup_vcpu(struct probe *probe)
 {
-	/* A processor other than the first waits to be started. */
+	/* vCPUs other than the first wait for a start-up interrupt. */
 	struct kvm_mp_state state = {.mp_state = KVM_MP_STATE_RUNNABLE};
 	int ret = boot_set_long_mode(probe->vcpu.fd, PROBE_GPA);
 
@@ -127,7 +130,7 @@ int probe_open(struct probe *probe, const char *path, int kvm_fd, int vm_fd,
 	return ret;
 }
 
-/* Return: 0, -EAGAIN to go on, or another negative errno. */
+/* Return: 0, -EAGAIN to continue, or another negative errno. */
 static int handle_exit(struct probe *probe)
 {
 	struct kvm_run *run = probe->vcpu.run;
@@ -161,7 +164,10 @@ static int run_probe(struct probe *probe)
 	int ret;
 
 	memset(probe->absent, 0, probe->nr_slots * sizeof(probe->absent[0]));
-	/* Of the last access, an OUT, KVM skips nothing once RIP has moved. */
+	/*
+	 * The last exit was an OUT: KVM does not skip an instruction after RIP
+	 * was set.
+	 */
 	if (ioctl(probe->vcpu.fd, KVM_SET_REGS, &regs))
 		return -errno;
 	do {

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Which memslots of a region exist, asked of KVM by guest access.
+ * Finds the existing memslots of a region by guest accesses.
  *
- * A vCPU that the guest's Linux knows nothing of reads the first byte of each
- * slot of the region. Where a memslot is, KVM lets the access through; where
- * none is, it comes out as an MMIO exit. Neither the module's nor vmemd's word
- * is in that, so tests have something to hold against it.
+ * A vCPU that the guest's Linux does not know reads the first byte of each slot
+ * of the region. With a memslot, KVM completes the access; without one, it
+ * exits for MMIO. The result does not depend on the module's or vmemd's
+ * reports, so tests can check those reports against it.
  *
- * Whoever connects to the socket gets one line per existing slot, its guest
- * address, and then the end of the file. Each is served by a probe of its own,
- * in a thread of its own.
+ * A client of the socket gets one line per existing slot, with its guest
+ * address, and then the end of the file. Each device has its own probe and
+ * thread.
  */
 #ifndef PROBE_H
 #define PROBE_H
@@ -37,9 +37,9 @@ struct probe {
 void probe_init(struct probe *probe);
 
 /**
- * probe_open() - make the vCPU and the socket
+ * probe_open() - create the vCPU and the socket
  * @probe: the probe
- * @path: where the socket shall be
+ * @path: path of the socket
  * @kvm_fd: /dev/kvm
  * @vm_fd: the VM
  * @cpuid: from vcpu_get_cpuid()

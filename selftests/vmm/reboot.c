@@ -63,7 +63,7 @@ static int load(const struct reboot *reboot)
 		error_errno(-ret, "cannot empty boot memory");
 		return ret;
 	}
-	/* Each kernel is entered at the same place, as the first one was. */
+	/* The kernel has the same entry address each time. */
 	ret = boot_load(reboot->memory, options->kernel, options->initrd,
 			options->cmdline, &entry_gpa);
 	if (!ret)
@@ -84,7 +84,7 @@ static int reset(struct reboot *reboot)
 		const struct device *device = &reboot->devices[i];
 
 		virtio_mmio_reset(&reboot->devices[i].virtio);
-		/* If vmemd cannot just now, the next system's driver can. */
+		/* If vmemd cannot do it now, the next system's driver can. */
 		if (reboot->vmemd &&
 		    kvmvmem_vmemd_system_reset(reboot->vmemd,
 					       device->config->name, false,

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The guest resets its machine: all of it is put back to how it was made, in
+ * The guest resets its machine: everything is restored to its initial state, in
  * the same process, with the same VM and the same region.
  *
- * It is done by a thread of its own, as the device's reset waits for vmemd,
- * which may be waiting for the main loop. Who is reset first, and why:
+ * A separate thread does it, since the device's reset waits for vmemd, which
+ * may be waiting for the main loop. The order:
  *
- * 1. the vCPUs stop: nothing changes any more what is reset next,
- * 2. the virtio devices: vmemd lets go of the rings before their memory goes,
- * 3. vmemd is told of the system reset and unplugs all, where it can be told;
- *    else the driver of the next system does, when it finds memory plugged,
- * 4. console and interrupt controllers,
- * 5. boot memory is emptied and loaded again, and the vCPUs get the state that
- *    they began with.
+ * 1. The vCPUs stop, so that nothing changes the state that is reset next.
+ * 2. The virtio devices: vmemd stops using the rings before their memory is
+ *    cleared.
+ * 3. vmemd unplugs everything if it has a control socket. Otherwise the driver
+ *    of the next system does, when it finds plugged memory.
+ * 4. Console and interrupt controllers.
+ * 5. Boot memory is cleared and loaded again, and the vCPUs get their initial
+ *    state.
  *
- * The region's memory is not for the VMM to touch: vmemd gives back what is
- * unplugged.
+ * The VMM does not touch the region's memory: vmemd discards unplugged memory.
  */
 #ifndef REBOOT_H
 #define REBOOT_H
@@ -34,21 +34,20 @@ struct serial;
 struct vcpu;
 
 /**
- * struct reboot - what a reset is about; the caller of
- *	reboot_open() sets those up to @nr_vcpus
- * @options: what is loaded
+ * struct reboot - a reset; the caller sets all members up to @nr_vcpus
+ * @options: what to load
  * @vm_fd: the VM
  * @memory: its memory
  * @irqchip: its interrupt controllers
  * @serial: its console
- * @devices: its @nr_devices virtio-mem devices
- * @control: vmemd's control socket, NULL if there is none
- * @vcpus: @nr_vcpus of them, none running yet
- * @vmemd: for calls of @thread: calls on one object must not overlap
- * @states: what they begin with
- * @done_fd: eventfd, signalled when it is done, or has failed
- * @result: how it went, once it is
- * @thread: that does it, if @running
+ * @devices: its virtio-mem devices, @nr_devices of them
+ * @control: vmemd's control socket, or NULL
+ * @vcpus: the vCPUs, @nr_vcpus of them; none has run yet
+ * @vmemd: for calls of @thread only: calls on one object must not overlap
+ * @states: the vCPUs' initial states
+ * @done_fd: eventfd, signalled when the reset is complete or has failed
+ * @result: its result then
+ * @thread: thread that does it, if @running
  */
 struct reboot {
 	const struct options *options;
@@ -72,8 +71,8 @@ struct reboot {
 void reboot_init(struct reboot *reboot);
 
 /**
- * reboot_open() - note what the vCPUs begin with
- * @reboot: with all filled in that is said there
+ * reboot_open() - save the vCPUs' initial states
+ * @reboot: with the caller's members set
  * @kvm_fd: /dev/kvm
  *
  * Return: 0 or a negative errno, with a message.
@@ -82,21 +81,21 @@ int reboot_open(struct reboot *reboot, int kvm_fd);
 
 /**
  * reboot_start() - begin a reset
- * @reboot: opened; its done_fd tells of the end
+ * @reboot: opened; its done_fd is signalled at the end
  *
  * Return: 0 or a negative errno, with a message.
  */
 int reboot_start(struct reboot *reboot);
 
 /**
- * reboot_finish() - after the end of a reset
+ * reboot_finish() - end a reset
  * @reboot: its done_fd has been signalled
  *
- * Return: 0, and the vCPUs may be started; or a negative errno, with a message.
+ * Return: 0 if the vCPUs may be started, or a negative errno, with a message.
  */
 int reboot_finish(struct reboot *reboot);
 
-/** reboot_close() - wait for a reset that goes on, free all */
+/** reboot_close() - wait for a running reset, and free everything */
 void reboot_close(struct reboot *reboot);
 
 #endif /* REBOOT_H */

@@ -9,7 +9,7 @@
 
 #include "util.h"
 
-/* How often to look whether the backend is back. */
+/* Interval between attempts to connect. */
 #define LOOK_MS 50
 
 void reconnect_init(struct reconnect *reconnect)
@@ -29,7 +29,7 @@ int reconnect_open(struct reconnect *reconnect)
 	return -errno;
 }
 
-/* Negotiate with who answers. Return: whether somebody did. */
+/* Negotiate with a backend. Return: false if none answers. */
 static bool come_back(struct reconnect *reconnect, struct vhost_user *vu)
 {
 	const struct vhost_user *old = reconnect->dev->vu;
@@ -61,8 +61,8 @@ static void *run(void *opaque)
 }
 
 /*
- * The thread of the last time is done, or about to be: what it waited for from
- * the connection that it made is lost.
+ * The previous thread has ended or is about to: the connection that it waits
+ * for is lost.
  */
 static void join(struct reconnect *reconnect)
 {
@@ -89,7 +89,7 @@ void reconnect_finish(struct reconnect *reconnect)
 {
 	eventfd_t count;
 
-	/* The thread may yet be telling the backend where it was. */
+	/* The thread may still be setting up the backend. */
 	eventfd_read(reconnect->back_fd, &count);
 }
 

@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Coming back to a backend that was lost.
+ * Reconnecting to a backend that was lost.
  *
- * A backend may end at any time and be started again. Until it is back the
- * guest goes on: its requests stay in the rings, and a vCPU that reads the
- * configuration space waits. Then the new one is told all that the old one had
- * been told, and goes on where the rings say that the old one
- * was. A request that the old one had taken and not answered is taken once
- * more; that it is not carried out twice is the backend's affair.
+ * A backend may end at any time and be started again. Meanwhile the guest
+ * continues: its requests stay in the rings, and a vCPU that reads the
+ * configuration space waits. The new backend then gets the same setup as the
+ * old one, and continues at the position in the rings. It handles a request
+ * again that the old one had taken and not answered. The backend itself ensures
+ * that it is not carried out twice.
  *
- * One thread, from reconnect_start() on, does what waits for the backend, for
- * the main loop has the backend channel to serve. It takes the device's lock to
- * exchange the connection; whoever holds that and waits for the old backend
- * does not wait any more, as the old connection is shut down.
+ * One thread, started by reconnect_start(), does everything that waits for the
+ * backend, since the main loop has to serve the backend channel. The thread
+ * takes the device's lock to exchange the connection. The lock's holder does
+ * not wait for the old backend any more, because the old connection is shut
+ * down.
  */
 #ifndef RECONNECT_H
 #define RECONNECT_H
@@ -26,15 +27,15 @@
 struct memory;
 
 /**
- * struct reconnect - the way back
- * @dev: the device, whose connection is exchanged
+ * struct reconnect - reconnects a device
+ * @dev: the device whose connection is exchanged
  * @memory: shared with the backend
- * @connect: make a connection, without a message if there is nobody. Return: a
+ * @connect: connects, without a message if there is no backend. Return: a
  *	socket or a negative errno
- * @opaque: for @connect
- * @back_fd: eventfd, readable when there is a new connection to be polled
- * @stop_fd: eventfd, readable when it is over
- * @running: there is a thread
+ * @opaque: argument of @connect
+ * @back_fd: eventfd, readable when a new connection can be polled
+ * @stop_fd: eventfd, readable when the thread has to stop
+ * @running: the thread exists
  */
 struct reconnect {
 	struct virtio_mmio *dev;
@@ -50,7 +51,7 @@ struct reconnect {
 void reconnect_init(struct reconnect *reconnect);
 
 /**
- * reconnect_open() - be ready to come back
+ * reconnect_open() - prepare to reconnect
  * @reconnect: with @dev, @memory, @connect and @opaque set
  *
  * Return: 0 or a negative errno, with a message.
@@ -58,17 +59,16 @@ void reconnect_init(struct reconnect *reconnect);
 int reconnect_open(struct reconnect *reconnect);
 
 /**
- * reconnect_start() - the connection is lost and shut down: try until there is
- * another one
- * @reconnect: the way back
+ * reconnect_start() - retry until there is a new connection
+ * @reconnect: the old connection is lost and shut down
  *
  * Return: 0 or a negative errno, with a message.
  */
 int reconnect_start(struct reconnect *reconnect);
 
 /**
- * reconnect_finish() - to be called when @back_fd is readable
- * @reconnect: the way back
+ * reconnect_finish() - take the new connection
+ * @reconnect: its @back_fd is readable
  *
  * The connection may be polled again.
  */

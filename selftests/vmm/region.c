@@ -10,8 +10,8 @@
 #include "util.h"
 
 /*
- * A region starts where its first memslot may use the largest pages and Linux
- * may hotplug the first block: memslots beyond 1 GiB need no more than that.
+ * The alignment permits the largest pages in the first memslot, and hotplug of
+ * the first block by Linux: memslots larger than 1 GiB need no more.
  */
 #define MIN_ALIGN (128 * MIB)
 #define MAX_ALIGN GIB

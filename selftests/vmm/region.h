@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The VMM's part of a kvm-vmem region: choosing where it is, and making it. */
+/*
+ * The VMM's part of a kvm-vmem region: choosing its address, and creating it.
+ */
 #ifndef REGION_H
 #define REGION_H
 
@@ -7,14 +9,14 @@
 #include <stdint.h>
 
 /**
- * struct region_config - a virtio-mem device's range
- * @gpa: guest-physical address, 0 to have region_place() choose
+ * struct region_config - a virtio-mem device's region
+ * @gpa: guest-physical address; 0: region_place() chooses it
  * @size: bytes, 0 for no region
- * @block_size: what is plugged at a time
- * @slot_size: bytes of one memslot
- * @page_size: of huge pages that its memory is of, 0 for the host's usual pages
+ * @block_size: bytes of a block
+ * @slot_size: bytes of a memslot
+ * @page_size: size of its memory's huge pages, 0 for the host's normal pages
  * @address_spaces: mask of KVM address spaces that get the memslots
- * @zap_ranges: memslots that go take no mappings of other memory along
+ * @zap_ranges: deleted memslots zap only their own mappings
  */
 struct region_config {
 	uint64_t gpa;
@@ -26,14 +28,14 @@ struct region_config {
 	bool zap_ranges;
 };
 
-/** region_nr_slots() - how many memslots it has; the last may be shorter */
+/** region_nr_slots() - number of its memslots; the last may be shorter */
 uint64_t region_nr_slots(const struct region_config *config);
 
 /**
- * region_place() - choose the address, check that the guest can reach it
- * @config: the region; gpa is filled in if it is 0
+ * region_place() - choose the address, and check that the guest can access it
+ * @config: the region; gpa is set if it is 0
  * @phys_bits: width of the guest's physical addresses
- * @min_gpa: where it may begin
+ * @min_gpa: lowest address
  *
  * Return: 0 or a negative errno, with a message.
  */
@@ -41,10 +43,10 @@ int region_place(struct region_config *config, unsigned int phys_bits,
 		 uint64_t min_gpa);
 
 /**
- * region_create() - make the region
+ * region_create() - create the region
  * @config: from region_place()
  * @vm_fd: the VM
- * @hva: where the region's memory is mapped in this process
+ * @hva: mapping of the region's memory in this process
  * @first_slot: id of the first memslot the VMM does not use itself
  *
  * Return: the region's fd, or a negative errno, with a message.

@@ -85,7 +85,7 @@ static void disconnect(struct serial *serial)
 	serial->out_fd = -1;
 }
 
-/* Give the reader as much of the backlog as it takes now. */
+/* Write as much of the backlog as the reader accepts. */
 static void flush_backlog(struct serial *serial)
 {
 	size_t chunk;
@@ -136,7 +136,7 @@ static void transmit(struct serial *serial, uint8_t byte)
 			BACKLOG_SIZE] = (char)byte;
 	serial->backlog_len++;
 	flush_backlog(serial);
-	/* What the client did not take now waits for POLLOUT. */
+	/* The rest waits for POLLOUT. */
 	if (was_empty && serial->backlog_len && serial->out_fd >= 0)
 		wake_main_loop(serial);
 }
@@ -170,7 +170,7 @@ static void write_register(struct serial *serial, unsigned int offset,
 			break;
 		}
 		transmit(serial, value);
-		/* The byte is gone at once: the register is empty again. */
+		/* The byte is sent immediately: the register is empty again. */
 		serial->thr_interrupt = true;
 		break;
 	case UART_IER:

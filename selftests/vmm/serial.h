@@ -3,14 +3,13 @@
  * A 16550A serial port, the guest's console.
  *
  * Its other end is stdin and stdout, a file (output only), or a Unix socket
- * with one client at a time. What the guest writes while nobody is connected,
- * or faster than the client reads, is kept, the last BACKLOG_SIZE bytes of
- * it, so a client that comes late misses nothing it could wait for. All
- * output also goes to a log file if there is one.
+ * with one client at a time. The last BACKLOG_SIZE bytes of output are kept
+ * while no client is connected, or if the client reads more slowly, so that a
+ * client may connect late. All output also goes to a log file if there is one.
  *
- * vCPU threads call serial_io(), the main loop the rest; one lock of its own
- * covers all of it, so a device that waits for its backend never stops the
- * console.
+ * vCPU threads call serial_io(), the main loop calls the other functions. The
+ * port has its own lock, so a device that waits for its backend never blocks
+ * the console.
  */
 #ifndef SERIAL_H
 #define SERIAL_H
@@ -59,11 +58,11 @@ struct serial {
 };
 
 /**
- * serial_open() - make the port and its other end
+ * serial_open() - open the port and its other end
  * @serial: the port
  * @vm_fd: the VM, for the interrupt
  * @spec: "stdio", "unix:PATH" or the path of a file
- * @log_path: file that gets all output, NULL for none
+ * @log_path: file that gets all output, or NULL
  *
  * Return: 0 or a negative errno, with a message.
  */
@@ -72,11 +71,10 @@ int serial_open(struct serial *serial, int vm_fd, const char *spec,
 void serial_close(struct serial *serial);
 
 /**
- * serial_reset() - put the guest's side back to how it was made
+ * serial_reset() - restore the initial state of the guest's side
  * @serial: the port
  *
- * What the guest has written before still goes to the other end; what was
- * written to it and not read is lost.
+ * Output of the guest is kept; input that the guest has not read is dropped.
  */
 void serial_reset(struct serial *serial);
 
@@ -85,13 +83,13 @@ void serial_reset(struct serial *serial);
  * @serial: the port
  * @offset: register, 0 to SERIAL_PORT_SIZE - 1
  * @is_write: direction
- * @value: what is written, or where the read value goes
+ * @value: the value written, or the place for the value read
  */
 void serial_io(struct serial *serial, unsigned int offset, bool is_write,
 	       uint8_t *value);
 
 /**
- * serial_prepare_poll() - say what to wait for
+ * serial_prepare_poll() - set the events to poll for
  * @serial: the port
  * @fds: filled in
  */
@@ -99,7 +97,7 @@ void serial_prepare_poll(struct serial *serial,
 			 struct pollfd fds[SERIAL_NR_POLL]);
 
 /**
- * serial_handle_poll() - serve what came
+ * serial_handle_poll() - handle the events
  * @serial: the port
  * @fds: from serial_prepare_poll(), after poll()
  */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Virtio-mmio device 0, in a table of its own so that a VM without it does not
- * show it. Edge triggered: KVM raises it through irqfds. A resource takes plain
- * numbers only, so there is a source for each device.
+ * Virtio-mmio device 0, in a separate table, so that a VM without the device
+ * does not show it. Edge triggered: KVM raises it through irqfds. Resources
+ * need plain numbers, so each device has its own source file.
  */
 #include "layout.h"
 

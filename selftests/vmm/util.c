@@ -44,7 +44,7 @@ int parse_size(const char *text, uint64_t *size)
 	char *end;
 	int shift = 0;
 
-	/* strtoull takes signs and white space, a size has none. */
+	/* strtoull accepts signs and white space, sizes do not. */
 	if (*text < '0' || *text > '9')
 		return -EINVAL;
 	errno = 0;

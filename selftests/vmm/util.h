@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Messages and small helpers that every part uses. */
+/* Messages and helpers for all parts. */
 #ifndef UTIL_H
 #define UTIL_H
 
@@ -20,7 +20,7 @@
 void error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /**
- * error_errno() - as error(), followed by ": " and what @errnum means
+ * error_errno() - as error(), followed by ": " and the text of @errnum
  * @errnum: a positive errno
  * @format: as for printf, without the newline
  */
@@ -28,21 +28,21 @@ void error_errno(int errnum, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
 /**
- * parse_size() - read a number of bytes
+ * parse_size() - parse a number of bytes
  * @text: decimal or 0x number, with a binary suffix K, M, G or T or none
- * @size: where it goes
+ * @size: out: the number
  *
  * Return: 0, -EINVAL for anything else, -ERANGE beyond 64 bits.
  */
 int parse_size(const char *text, uint64_t *size);
 
 /**
- * align_up() - round up to a power of two
- * @value: what to round
+ * align_up() - round up to a multiple of a power of two
+ * @value: value to round
  * @align: a power of two
- * @result: where it goes
+ * @result: out: the rounded value
  *
- * Return: false when it does not fit into 64 bits.
+ * Return: false if it does not fit into 64 bits.
  */
 bool align_up(uint64_t value, uint64_t align, uint64_t *result);
 

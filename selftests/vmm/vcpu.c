@@ -21,10 +21,10 @@
 #define CPUID_ADDRESS_SIZES  0x80000008
 #define CPUID_1_TSC_DEADLINE (1U << 24) /* ecx */
 #define CPUID_1_HYPERVISOR   (1U << 31) /* ecx */
-/* What processors without that leaf have. */
+/* Width on processors without this leaf. */
 #define DEFAULT_PHYS_BITS 36
 
-/* Only there to interrupt KVM_RUN. */
+/* Only interrupts KVM_RUN. */
 #define SIGNAL_KICK SIGUSR1
 
 static void on_kick(int signal)
@@ -51,7 +51,7 @@ struct kvm_cpuid2 *vcpu_get_cpuid(int kvm_fd, unsigned int *phys_bits)
 		free(cpuid);
 		return NULL;
 	}
-	/* KVM's local APIC has it, but leaves telling so to the VMM. */
+	/* KVM's local APIC supports it, but the VMM has to set the bit. */
 	deadline = ioctl(kvm_fd, KVM_CHECK_EXTENSION,
 			 KVM_CAP_TSC_DEADLINE_TIMER) > 0;
 	*phys_bits = DEFAULT_PHYS_BITS;
@@ -68,7 +68,7 @@ struct kvm_cpuid2 *vcpu_get_cpuid(int kvm_fd, unsigned int *phys_bits)
 	return cpuid;
 }
 
-/* The same for all vCPUs but for the APIC id. */
+/* The same for all vCPUs except the APIC id. */
 static int set_cpuid(const struct vcpu *vcpu, const struct kvm_cpuid2 *common)
 {
 	size_t size =
@@ -149,7 +149,7 @@ static void handle_io(struct vcpu *vcpu)
 	}
 }
 
-/* Return: how the guest ended, GUEST_RUNS if it did not. */
+/* Return: why the guest ended, GUEST_RUNS if it did not. */
 static enum guest_end handle_exit(struct vcpu *vcpu)
 {
 	const struct vcpu_machine *machine = vcpu->machine;
@@ -227,15 +227,16 @@ void vcpu_stop(struct vcpu *vcpu)
 {
 	if (!vcpu->started)
 		return;
-	/* Seen by KVM_RUN on entry, so a signal before it is not lost. */
+	/* KVM_RUN checks it on entry, so a signal before that is not lost. */
 	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELEASE);
 	pthread_kill(vcpu->thread, SIGNAL_KICK);
 	pthread_join(vcpu->thread, NULL);
 	vcpu->started = false;
 	/*
-	 * An access that has made KVM_RUN return is completed by the next one,
-	 * which would do that with whatever state the vCPU is given meanwhile.
-	 * It ends with EINTR, before the guest runs; one access may be many.
+	 * An access that has caused an exit is completed by the next KVM_RUN,
+	 * which would overwrite a state set meanwhile. Complete it now: KVM_RUN
+	 * then ends with EINTR before the guest runs. An access may take
+	 * several exits.
 	 */
 	while (!ioctl(vcpu->fd, KVM_RUN, 0))
 		;

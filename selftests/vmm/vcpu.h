@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Virtual CPUs: one thread each, which runs the guest and hands its port and
- * MMIO accesses to the machine. The boot CPU starts where boot.c says, the
- * others wait in KVM for the guest's start-up interrupt.
+ * vCPUs: one thread each, which runs the guest and passes its port and MMIO
+ * accesses to the machine. The boot CPU starts where boot.c says; the others
+ * wait in KVM for the guest's start-up interrupt.
  */
 #ifndef VCPU_H
 #define VCPU_H
@@ -14,20 +14,20 @@
 struct kvm_cpuid2;
 struct kvm_run;
 
-/* Why the guest runs no more. */
+/* Why the guest does not run any more. */
 enum guest_end {
 	GUEST_RUNS,
 	GUEST_POWERED_OFF,
-	GUEST_RESET, /* also what a panicking or triple-faulting guest does */
+	GUEST_RESET, /* also after a panic or triple fault */
 	GUEST_FAILED,
 };
 
 /**
- * struct vcpu_machine - what the vCPUs run in
+ * struct vcpu_machine - the machine of the vCPUs
  * @pio: a port access of one element; must fill in @data of a read
  * @mmio: a memory access outside all memslots; the same
- * @end: the guest is over; called once or more, from any vCPU's thread
- * @opaque: for the three
+ * @end: the guest has ended; called once or more, from any vCPU's thread
+ * @opaque: argument of the callbacks
  */
 struct vcpu_machine {
 	void (*pio)(void *opaque, uint16_t port, bool is_write, void *data,
@@ -49,18 +49,18 @@ struct vcpu {
 };
 
 /**
- * vcpu_get_cpuid() - what CPU the guests of this host get
+ * vcpu_get_cpuid() - CPUID of this host's guests
  * @kvm_fd: /dev/kvm
  * @phys_bits: out: width of guest-physical addresses
  *
- * Return: to be freed, NULL on error, with a message.
+ * Return: CPUID, which the caller frees; NULL on error, with a message.
  */
 struct kvm_cpuid2 *vcpu_get_cpuid(int kvm_fd, unsigned int *phys_bits);
 
 /**
- * vcpu_create() - make a vCPU, not running
+ * vcpu_create() - create a vCPU, not running
  * @vcpu: the vCPU
- * @machine: what it runs in
+ * @machine: its machine
  * @kvm_fd: /dev/kvm
  * @vm_fd: the VM, with its interrupt controllers
  * @cpuid: from vcpu_get_cpuid()
@@ -82,13 +82,13 @@ int vcpu_start(struct vcpu *vcpu);
 
 /**
  * vcpu_stop() - stop its thread, if it runs
- * @vcpu: the vCPU; it may be given another state, and started again
+ * @vcpu: the vCPU; its state may be changed, and it may be started again
  */
 void vcpu_stop(struct vcpu *vcpu);
 
 /**
- * vcpu_destroy() - stop its thread, free it
- * @vcpu: a vCPU that vcpu_create() was called for, whatever it returned
+ * vcpu_destroy() - stop its thread, and free it
+ * @vcpu: a vCPU passed to vcpu_create(), whatever that returned
  */
 void vcpu_destroy(struct vcpu *vcpu);
 

@@ -13,12 +13,15 @@
 #define MAX_MSRS 1024
 
 /*
- * The time stamp counter goes on over a reset that is no power cycle, and so
- * those of all vCPUs stay together.
+ * The time stamp counter is not reset: a reset is no power cycle, and the
+ * counters of all vCPUs stay synchronized.
  */
 #define MSR_IA32_TSC 0x10
 
-/* What is read and put back whole, in the order it is put back in. */
+/*
+ * Parts of the state that are read and restored as a whole, in the order of
+ * restoring.
+ */
 struct part {
 	const char *name;
 	unsigned long get;
@@ -33,9 +36,9 @@ struct part {
 	}
 
 /*
- * The events first: they end system management mode, in which nothing else is
- * what it seems. The local APIC last: where it is, and in which mode, is one of
- * the special registers.
+ * The events come first: they end system management mode, which changes the
+ * meaning of other state. The local APIC comes last: its address and mode are
+ * in the special registers.
  */
 static const struct part parts[] = {
 	PART(events, VCPU_EVENTS),  PART(mp_state, MP_STATE),
@@ -77,7 +80,7 @@ static int set_msr(int vcpu_fd, const struct kvm_msr_entry *entry)
 	return ret ? 0 : -EINVAL;
 }
 
-/* Of those that KVM lists, what this vCPU has. */
+/* Save the MSRs in KVM's list that this vCPU has. */
 static int save_msrs(struct vcpu_state *state, int kvm_fd, int vcpu_fd)
 {
 	struct kvm_msr_list *list;
@@ -112,8 +115,8 @@ out:
 }
 
 /*
- * Only what has changed: of some, such as counters that cannot be set, nothing
- * but the value that they have is taken.
+ * Restore only changed MSRs: some, such as read-only counters, accept no value
+ * but their current one.
  */
 static int restore_msrs(const struct vcpu_state *state, int vcpu_fd)
 {
@@ -153,7 +156,7 @@ int vcpu_state_save(struct vcpu_state *state, int kvm_fd, int vcpu_fd)
 	name = "local APIC";
 	if (ioctl(vcpu_fd, KVM_GET_LAPIC, &state->lapic))
 		goto err;
-	/* Of size 0, where KVM cannot run hypervisors. */
+	/* The size is 0 if KVM does not support nested guests. */
 	name = "nested state";
 	if (ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_NESTED_STATE) > 0) {
 		state->nested.size = sizeof(state->nested);
@@ -177,7 +180,10 @@ int vcpu_state_restore(const struct vcpu_state *state, int vcpu_fd)
 	size_t i;
 	int ret;
 
-	/* All that follows is of the guest, not of a guest of its own. */
+	/*
+	 * Leave guest mode first: the following state is the guest's, not its
+	 * nested guest's.
+	 */
 	if (state->nested.size &&
 	    ioctl(vcpu_fd, KVM_SET_NESTED_STATE, &state->nested))
 		goto err;

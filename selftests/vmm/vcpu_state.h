@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * All that KVM keeps of a vCPU, as it was when the machine was made, to be put
- * back when the machine is reset: KVM cannot make a vCPU anew.
+ * The whole state of a vCPU in KVM. It is saved when the machine is created and
+ * restored when it is reset, since KVM cannot create a vCPU a second time.
  */
 #ifndef VCPU_STATE_H
 #define VCPU_STATE_H
@@ -17,14 +17,14 @@ struct vcpu_state {
 	struct kvm_lapic_state lapic;
 	struct kvm_xsave xsave;
 	struct kvm_xcrs xcrs;
-	/* Without guest mode it is its header. */
+	/* Without guest mode, the header is all. */
 	struct kvm_nested_state nested;
 	struct kvm_msrs *msrs;
 };
 
 /**
- * vcpu_state_save() - note the present state
- * @state: zeroed; to be freed by vcpu_state_free(), whatever this returns
+ * vcpu_state_save() - save the current state
+ * @state: zeroed; vcpu_state_free() frees it, whatever this returns
  * @kvm_fd: /dev/kvm
  * @vcpu_fd: a vCPU that does not run
  *
@@ -33,10 +33,10 @@ struct vcpu_state {
 int vcpu_state_save(struct vcpu_state *state, int kvm_fd, int vcpu_fd);
 
 /**
- * vcpu_state_restore() - put a state back
- * @state: what vcpu_state_save() has noted
- * @vcpu_fd: the same vCPU; it does not run, and has nothing pending that its
- *	next KVM_RUN would complete
+ * vcpu_state_restore() - restore a state
+ * @state: saved by vcpu_state_save()
+ * @vcpu_fd: the same vCPU; it does not run, and no access is left for the next
+ *	KVM_RUN to complete
  *
  * Return: 0 or a negative errno, with a message.
  */

@@ -39,7 +39,7 @@ void vhost_table_close(struct vhost_table *table)
 	table->memory = NULL;
 }
 
-/* Give the device a table; it is ours if the device takes it. */
+/* Set the device's table; on success @table owns @memory. */
 static int set_table(struct vhost_table *table, struct vhost_memory *memory)
 {
 	if (ioctl(table->fd, VHOST_SET_MEM_TABLE, memory)) {

@@ -40,7 +40,7 @@ enum {
 	GET_STATUS = 40,
 };
 
-/* The one request of the backend channel that is served. */
+/* The only supported request of the backend channel. */
 #define BACKEND_CONFIG_CHANGE_MSG 2
 
 #define F_PROTOCOL_FEATURES (1ULL << 30)
@@ -62,12 +62,12 @@ enum {
 #define FLAG_NEED_REPLY	  (1U << 3)
 
 /*
- * A backend silent for this long is given up: far above what a memslot batch
- * takes on a busy host, so that only a hung backend meets it.
+ * A backend that is silent for this long is given up. A memslot batch takes far
+ * less even on a busy host, so only a hung backend exceeds it.
  */
 #define REPLY_TIMEOUT_S 60
 
-/* As many as there is guest memory in pieces. */
+/* One for each range of guest memory. */
 #define MAX_FDS (1 + MAX_DEVICES)
 
 struct mem_region {
@@ -171,7 +171,7 @@ static int send_message(int fd, const struct message *msg, const int *fds,
 	return 0;
 }
 
-/* As recv(), with the descriptor that comes with it in @passed_fd. */
+/* As recv(); the received descriptor, if any, goes to @passed_fd. */
 static ssize_t receive_with_fd(int fd, void *buffer, size_t size,
 			       int *passed_fd)
 {
@@ -217,7 +217,7 @@ static int receive_bytes(int fd, void *buffer, size_t size, int *passed_fd)
 	return 0;
 }
 
-/* @passed_fd: -1, or where the descriptor goes that may come; NULL for none */
+/* @passed_fd: -1 on entry, out: the received descriptor; NULL to accept none */
 static int receive_message(int fd, struct message *msg, int *passed_fd)
 {
 	int ret = receive_bytes(fd, msg, HEADER_SIZE, passed_fd);
@@ -230,7 +230,7 @@ static int receive_message(int fd, struct message *msg, int *passed_fd)
 	return receive_bytes(fd, &msg->u64, msg->size, passed_fd);
 }
 
-/* Give the backend up; it cannot be known any more what it has done. */
+/* Give up the backend: its state is unknown from now on. */
 static int give_up(struct vhost_user *vu, uint32_t request, int ret)
 {
 	if (!is_broken(vu))
@@ -239,7 +239,7 @@ static int give_up(struct vhost_user *vu, uint32_t request, int ret)
 	return -EPIPE;
 }
 
-/* As transact(), with the descriptor that comes with the answer. */
+/* As transact(); a descriptor that comes with the answer goes to @passed_fd. */
 static int transact_fd(struct vhost_user *vu, struct message *msg,
 		       const int *fds, unsigned int nr_fds, bool has_answer,
 		       int *passed_fd)
@@ -273,8 +273,8 @@ static int transact_fd(struct vhost_user *vu, struct message *msg,
 }
 
 /*
- * Send a request; if it has an answer, wait for it in @msg, else if the
- * backend confirms requests, wait for that.
+ * Send a request. If it has an answer, receive it in @msg; otherwise, if the
+ * backend confirms requests, wait for the confirmation.
  */
 static int transact(struct vhost_user *vu, struct message *msg, const int *fds,
 		    unsigned int nr_fds, bool has_answer)
@@ -359,7 +359,7 @@ static int negotiate(struct vhost_user *vu)
 	ret = get_u64(vu, GET_PROTOCOL_FEATURES, &offered);
 	if (ret)
 		return ret;
-	/* Only now are later requests confirmed: this one is not. */
+	/* Later requests are confirmed, this one is not. */
 	ret = set_u64(vu, SET_PROTOCOL_FEATURES, offered & PF_KNOWN);
 	if (ret)
 		return ret;
@@ -529,7 +529,7 @@ int vhost_user_get_config(struct vhost_user *vu, uint8_t *config)
 
 	if (ret)
 		return ret;
-	/* A payload of no bytes is how a backend says that it failed. */
+	/* An empty payload means that the backend has failed. */
 	if (msg.size != CONFIG_HEADER_SIZE + vu->config_size)
 		return give_up(vu, GET_CONFIG, -EPROTO);
 	memcpy(config, msg.config.data, vu->config_size);

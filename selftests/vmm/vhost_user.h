@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A generic vhost-user front end: it knows nothing of the device behind it.
- * (QEMU's docs/interop/vhost-user.rst is the protocol.)
+ * A generic vhost-user front end, independent of the kind of device. (QEMU's
+ * docs/interop/vhost-user.rst is the protocol.)
  *
- * Two sockets. On the first this side asks and waits for answers, one request
- * at a time; the caller serializes. On the second, the backend channel, the
- * backend asks, which today is only "the configuration space has changed".
- * A backend may wait for the answer there before it answers here, so whoever
- * serves the channel must not wait for whoever talks on the first: the two
- * share nothing in this file, and vhost_user_handle_channel() takes no lock.
+ * There are two sockets. On the first one this side sends requests and waits
+ * for answers, one request at a time; the caller serializes. On the second one,
+ * the backend channel, the backend sends requests; the only one supported is
+ * "the configuration space has changed". A backend may wait for that answer
+ * before it answers here. The thread that serves the channel must therefore not
+ * wait for a thread that uses the first socket: the two share nothing in this
+ * file, and vhost_user_handle_channel() takes no lock.
  *
  * A backend that answers wrongly, late or not at all is given up: every call
  * then fails with -EPIPE.
@@ -22,16 +23,20 @@
 struct inflight;
 struct memory;
 
-/* Most bytes of configuration space one message carries (the spec's limit). */
+/*
+ * Maximum number of bytes of configuration space in one message (the
+ * specification's limit).
+ */
 #define VHOST_USER_CONFIG_MAX 256
 
 /**
  * struct vhost_user - a connection to a backend
  * @fd: first socket
- * @channel_fd: our end of the backend channel, -1 if the backend has none
+ * @channel_fd: this side's socket of the backend channel, -1 if the backend
+ *	does not support it
  * @config_size: bytes of the device's configuration space
- * @features: virtio features the backend offers, without vhost-user's own
- * @protocol_features: those in use
+ * @features: virtio features that the backend offers, without vhost-user's own
+ * @protocol_features: negotiated protocol features
  * @broken: the backend was given up
  */
 struct vhost_user {
@@ -44,16 +49,16 @@ struct vhost_user {
 };
 
 /**
- * struct vhost_user_queue - a virtqueue as a backend is told of it
- * @index: which
+ * struct vhost_user_queue - a virtqueue, as the backend gets it
+ * @index: number of the queue
  * @size: entries
- * @base: where in the available ring to begin; for a packed ring where in it,
- *	for driver and device, in the protocol's form
- * @desc: where the descriptors are in this process
+ * @base: start in the available ring; for a packed ring, the positions of
+ *	driver and device in the protocol's form
+ * @desc: the descriptors in this process
  * @avail: the driver's ring
  * @used: the device's ring
  * @kick_fd: eventfd, signalled when the driver has made buffers available
- * @call_fd: eventfd that the backend signals when it has used some
+ * @call_fd: eventfd that the backend signals when it has used buffers
  */
 struct vhost_user_queue {
 	uint32_t index;
@@ -79,7 +84,7 @@ int vhost_user_connect(const char *path);
 /**
  * vhost_user_open() - negotiate with a backend
  * @vu: the connection
- * @fd: a connected socket, which it takes over
+ * @fd: a connected socket, owned by @vu from now on
  * @config_size: size of the device's configuration space
  *
  * Return: 0 or a negative errno, with a message.
@@ -96,15 +101,15 @@ void vhost_user_close(struct vhost_user *vu);
 /**
  * vhost_user_set_memory() - share all guest memory with the backend
  * @vu: the connection
- * @memory: the VM's memory; the region is shared whole, plugged or not, so
- *	rings and buffers in hotplugged memory work
+ * @memory: the VM's memory; the region is shared as a whole, plugged or not, so
+ *	that rings and buffers may be in hotplugged memory
  *
  * Return: 0 or a negative errno.
  */
 int vhost_user_set_memory(struct vhost_user *vu, const struct memory *memory);
 
 /**
- * vhost_user_set_features() - what the driver has accepted
+ * vhost_user_set_features() - set the features that the driver has accepted
  * @vu: the connection
  * @features: a subset of those offered
  *
@@ -113,10 +118,10 @@ int vhost_user_set_memory(struct vhost_user *vu, const struct memory *memory);
 int vhost_user_set_features(struct vhost_user *vu, uint64_t features);
 
 /**
- * vhost_user_set_status() - pass on what the driver wrote to device status
+ * vhost_user_set_status() - pass on a write to the device status
  * @vu: the connection
- * @status: what it wrote, but 0; that is vhost_user_reset()
- * @accepted: what the device made of it; the same for a backend without
+ * @status: the value written, not 0; vhost_user_reset() is for 0
+ * @accepted: out: the resulting status; @status for a backend without
  *	VHOST_USER_PROTOCOL_F_STATUS
  *
  * Return: 0 or a negative errno.
@@ -136,9 +141,9 @@ int vhost_user_get_config(struct vhost_user *vu, uint8_t *config);
 /**
  * vhost_user_set_config() - write to the configuration space
  * @vu: the connection
- * @offset: where, with @size inside @vu->config_size
- * @data: what
- * @size: bytes
+ * @offset: offset, with @size inside @vu->config_size
+ * @data: the bytes
+ * @size: number of bytes
  *
  * Return: 0 or a negative errno.
  */
@@ -146,17 +151,17 @@ int vhost_user_set_config(struct vhost_user *vu, uint32_t offset,
 			  const void *data, uint32_t size);
 
 /**
- * vhost_user_has_inflight() - does the backend note what it has taken?
+ * vhost_user_has_inflight() - does the backend support inflight memory?
  * @vu: the connection
  */
 bool vhost_user_has_inflight(const struct vhost_user *vu);
 
 /**
- * vhost_user_get_inflight() - have the backend make memory to note that in
+ * vhost_user_get_inflight() - request inflight memory from the backend
  * @vu: the connection
- * @inflight: the memory
- * @nr_queues: how many queues there are
- * @queue_size: entries of each, at most
+ * @inflight: out: the memory
+ * @nr_queues: number of queues
+ * @queue_size: maximum number of entries of each
  *
  * Return: 0 or a negative errno.
  */
@@ -164,11 +169,11 @@ int vhost_user_get_inflight(struct vhost_user *vu, struct inflight *inflight,
 			    uint16_t nr_queues, uint16_t queue_size);
 
 /**
- * vhost_user_set_inflight() - give the backend that memory
+ * vhost_user_set_inflight() - give the backend inflight memory
  * @vu: the connection
- * @inflight: as an earlier backend, or this one, has made it
- * @nr_queues: how many queues there are
- * @queue_size: entries of each, at most
+ * @inflight: memory that this or an earlier backend has created
+ * @nr_queues: number of queues
+ * @queue_size: maximum number of entries of each
  *
  * Return: 0 or a negative errno.
  */
@@ -180,9 +185,9 @@ int vhost_user_start_queue(struct vhost_user *vu,
 			   const struct vhost_user_queue *queue);
 
 /**
- * vhost_user_stop_queue() - have the backend let go of a started queue
+ * vhost_user_stop_queue() - stop a started queue
  * @vu: the connection
- * @index: which
+ * @index: number of the queue
  *
  * Return: 0 or a negative errno. On success the backend neither reads nor
  * writes the rings any more.
@@ -190,7 +195,7 @@ int vhost_user_start_queue(struct vhost_user *vu,
 int vhost_user_stop_queue(struct vhost_user *vu, uint32_t index);
 
 /**
- * vhost_user_reset() - device reset, after all queues were stopped
+ * vhost_user_reset() - reset the device, after all queues were stopped
  * @vu: the connection
  *
  * Return: 0 or a negative errno.

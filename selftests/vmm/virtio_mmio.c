@@ -117,7 +117,7 @@ void virtio_mmio_config_changed(struct virtio_mmio *dev)
 	eventfd_write(dev->config_fd, 1);
 }
 
-/* Tell the driver that the device needs a reset it will not survive. */
+/* Report to the driver that the device has failed: it needs a reset. */
 static void device_failed(struct virtio_mmio *dev)
 {
 	dev->status |= VIRTIO_CONFIG_S_NEEDS_RESET;
@@ -138,7 +138,7 @@ static bool is_packed(const struct virtio_mmio *dev)
 	return dev->driver_features & 1ULL << VIRTIO_F_RING_PACKED;
 }
 
-/* How far the device is in a queue. */
+/* The device's position in a queue. */
 static uint16_t used_index(const struct virtio_mmio *dev,
 			   const struct virtio_mmio_queue *queue)
 {
@@ -154,7 +154,10 @@ static void stop_queues(struct virtio_mmio *dev)
 	for (i = 0; i < dev->nr_queues; i++) {
 		if (!dev->queues[i].started)
 			continue;
-		/* If it fails the backend is gone, rings and all. */
+		/*
+		 * If this fails, the backend is gone and does not use the
+		 * rings.
+		 */
 		vhost_user_stop_queue(dev->vu, i);
 		dev->queues[i].started = false;
 	}
@@ -193,14 +196,14 @@ void virtio_mmio_reset(struct virtio_mmio *dev)
 	pthread_mutex_unlock(&dev->lock);
 }
 
-/* Is the backend lost, and sure to come back? It is told everything then. */
+/* Is the backend lost, to be replaced? The new one gets the whole setup. */
 static bool is_away(const struct virtio_mmio *dev)
 {
 	return dev->comes_back &&
 	       __atomic_load_n(&dev->vu->broken, __ATOMIC_ACQUIRE);
 }
 
-/* Return: false if the driver set it up badly, or the backend refuses. */
+/* Return: false if the driver's setup is invalid, or the backend refuses. */
 static bool start_queue(struct virtio_mmio *dev, uint32_t index)
 {
 	struct virtio_mmio_queue *queue = &dev->queues[index];
@@ -232,9 +235,9 @@ static bool start_queue(struct virtio_mmio *dev, uint32_t index)
 		return false;
 	queue->used_index = &((const struct vring_used *)shared.used)->idx;
 	/*
-	 * The driver has zeroed the rings, so that this is the start but for a
-	 * backend that goes on where another one was: virtio-mem's requests
-	 * are answered in their order.
+	 * The driver has zeroed the rings, so the base is 0 unless the backend
+	 * continues after a lost one. This position is correct because
+	 * virtio-mem's requests are answered in order.
 	 */
 	base = used_index(dev, queue);
 	shared.base = packed ? base | (uint32_t)base << 16 : base;
@@ -248,7 +251,7 @@ static bool start_queue(struct virtio_mmio *dev, uint32_t index)
 	return true;
 }
 
-/* What a lost backend had taken is in the memory that it has made. */
+/* Requests in flight at a lost backend are recorded in its inflight memory. */
 static int share_inflight(struct virtio_mmio *dev, bool lost)
 {
 	uint16_t nr = (uint16_t)dev->nr_queues;
@@ -267,7 +270,7 @@ static int share_inflight(struct virtio_mmio *dev, bool lost)
 				       VIRTIO_MMIO_QUEUE_SIZE);
 }
 
-/* @lost: there was another backend, which was lost */
+/* @lost: a previous backend was lost */
 static bool start_queues(struct virtio_mmio *dev, bool lost)
 {
 	uint32_t i;
@@ -297,7 +300,9 @@ static void write_status(struct virtio_mmio *dev, uint8_t status)
 		return;
 	}
 	if (added & VIRTIO_CONFIG_S_FEATURES_OK) {
-		/* Legacy drivers are refused as the spec lets a device. */
+		/*
+		 * Legacy drivers are refused, which the specification permits.
+		 */
 		if ((dev->driver_features & ~offered_features(dev)) ||
 		    !(dev->driver_features & (1ULL << VIRTIO_F_VERSION_1)))
 			status &= (uint8_t)~VIRTIO_CONFIG_S_FEATURES_OK;
@@ -310,7 +315,7 @@ static void write_status(struct virtio_mmio *dev, uint8_t status)
 		ret = -EINVAL;
 	if (!ret)
 		ret = vhost_user_set_status(dev->vu, status, &accepted);
-	/* Whatever else the backend makes of it, features it may refuse. */
+	/* The backend may only refuse the features. */
 	if (!is_away(dev) && !(accepted & VIRTIO_CONFIG_S_FEATURES_OK))
 		status &= (uint8_t)~VIRTIO_CONFIG_S_FEATURES_OK;
 	dev->status = status | (accepted & VIRTIO_CONFIG_S_NEEDS_RESET);
@@ -337,7 +342,7 @@ static void acknowledge(struct virtio_mmio *dev, uint32_t bits)
 			dev->queues[i].acked_index = dev->queues[i].shown_index;
 }
 
-/* What moves after this has an interrupt of its own. */
+/* A later move of the ring causes another interrupt. */
 static uint32_t interrupt_status(struct virtio_mmio *dev)
 {
 	struct virtio_mmio_queue *queue;
@@ -421,7 +426,7 @@ static void write_register(struct virtio_mmio *dev, uint64_t offset,
 		write_status(dev, (uint8_t)value);
 		break;
 	default:
-		/* Also QueueNotify of a queue that there is not. */
+		/* Also QueueNotify of a queue that does not exist. */
 		write_queue_register(dev, offset, value);
 		break;
 	}
@@ -459,7 +464,10 @@ static uint32_t read_register(struct virtio_mmio *dev, uint64_t offset)
 	case VIRTIO_MMIO_CONFIG_GENERATION:
 		return dev->generation;
 	default:
-		/* A shared memory region that there is not is all ones long. */
+		/*
+		 * The length of a shared memory region that does not exist is
+		 * all ones.
+		 */
 		if (offset >= VIRTIO_MMIO_SHM_LEN_LOW &&
 		    offset <= VIRTIO_MMIO_SHM_BASE_HIGH)
 			return UINT32_MAX;
@@ -497,7 +505,7 @@ static void access_config(struct virtio_mmio *dev, uint64_t offset,
 	memcpy(data, config + offset, size);
 }
 
-/* Tell a new backend what the old one was told. */
+/* Set up a new backend like the old one. */
 static int resume(struct virtio_mmio *dev)
 {
 	uint8_t accepted;
@@ -511,7 +519,7 @@ static int resume(struct virtio_mmio *dev)
 		ret = -EINVAL;
 	if (!ret && dev->status)
 		ret = vhost_user_set_status(dev->vu, dev->status, &accepted);
-	/* What came meanwhile, or was lost on the way, in either direction. */
+	/* Kicks and calls may have been lost, in either direction. */
 	for (i = 0; !ret && i < dev->nr_queues; i++) {
 		if (!dev->queues[i].started)
 			continue;
@@ -537,7 +545,7 @@ void virtio_mmio_exchange(struct virtio_mmio *dev, const struct vhost_user *vu,
 	}
 	pthread_cond_broadcast(&dev->back);
 	pthread_mutex_unlock(&dev->lock);
-	/* The configuration may be another one. */
+	/* The configuration may have changed. */
 	virtio_mmio_config_changed(dev);
 }
 
@@ -561,7 +569,7 @@ void virtio_mmio_access(struct virtio_mmio *dev, uint64_t offset, bool is_write,
 		access_config(dev, offset - VIRTIO_MMIO_CONFIG, is_write, data,
 			      size);
 	} else if (size == sizeof(value)) {
-		/* Registers take 32-bit accesses only. */
+		/* Registers support only 32-bit accesses. */
 		if (is_write) {
 			memcpy(&value, data, sizeof(value));
 			write_register(dev, offset, value);

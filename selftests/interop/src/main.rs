@@ -2,16 +2,15 @@
 //! A VMM of a few lines, on rust-vmm's vhost crate, for scripts/test-interop.
 //!
 //! It has guest memory, the driver's half of a queue, and a front end that makes
-//! its calls in the order that cloud-hypervisor has. It outlives the vmemd that
-//! it talks to, as a VMM does.
+//! its calls in cloud-hypervisor's order. Like a VMM, it outlives its vmemd.
 //!
 //! Each line of standard input is a command; each is answered by a line that
 //! begins with "ok", or "error" and the reason:
 //!
-//! - `connect PATH BASE CHANNEL INFLIGHT`: set the device up, and so also again
-//!   after it was lost. BASE is what SET_VRING_BASE says: `used` or `avail`, that
-//!   index of the ring, or a number. CHANNEL is `first`, `last` or `none`: the
-//!   backend channel before the queue is enabled, after that, or not at all.
+//! - `connect PATH BASE CHANNEL INFLIGHT`: set up the device, also after it was
+//!   lost. BASE is the value for SET_VRING_BASE: `used` or `avail` for that index
+//!   of the ring, or a number. CHANNEL is `first`, `last` or `none`: the backend
+//!   channel is set before the queue is enabled, after that, or not at all.
 //!   INFLIGHT is `yes` or `no`. Answers with the features, the protocol features,
 //!   and the configuration in hexadecimal.
 //! - `disconnect`: close the connection.
@@ -19,11 +18,11 @@
 //! - `config OFFSET SIZE`: read the configuration. Answers in hexadecimal.
 //! - `put TYPE ADDRESS NR`: make a request available. Answers with its number.
 //! - `kick`: notify the device.
-//! - `wait NR`: until NR requests have been answered in all. Answers with the
-//!   numbers and types of all answers that are new.
-//! - `kill PID NR`: until NR requests have been answered in all, or there is
-//!   nothing to answer; then kill that process.
-//! - `changes NR`: wait for so many changes of the configuration in all.
+//! - `wait NR`: wait until a total of NR requests have been answered. Answers with
+//!   the numbers and types of all new answers.
+//! - `kill PID NR`: wait until a total of NR requests have been answered, or no
+//!   request is pending; then kill that process.
+//! - `changes NR`: wait until a total of NR configuration changes were notified.
 // The linker warns about the standard library in a static program.
 #![allow(linker_messages)]
 
