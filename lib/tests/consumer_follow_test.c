@@ -355,9 +355,9 @@ static void mappings_outlive_vmemd(void **state)
 }
 
 /*
- * A "no" to a populate event says that nothing of the event is mapped. What was
- * mapped before the connection was lost, and is part of the event, still is: a
- * vmemd that believes the "no" may discard it.
+ * A refused populate means that nothing of the event is mapped. But a part of
+ * the event that was mapped before the connection was lost still is. vmemd must
+ * not discard it.
  */
 static void mappings_stay_claimed_after_a_refusal(void **state)
 {
@@ -373,7 +373,7 @@ static void mappings_stay_claimed_after_a_refusal(void **state)
 		real_consumers_start(&f->real, 0x1f, true);
 		assert_int_equal(dispatch_until_error(f), -EIO);
 		assert_int_equal(record_mask(&f->record), mask_of(unit, 0xf));
-		/* The memory stays as long as it may be mapped. */
+		/* The memory stays plugged while it may be mapped. */
 		real_consumers_ask(&f->real, "unplug", 0, 1);
 		assert_int_equal(real_consumers_answer(&f->real, HANG_MS),
 				 -EBUSY);

@@ -313,7 +313,7 @@ static void another_child_with_the_same_pid_is_not_killed(void **state)
 	pid = waitpid(-1, NULL, 0);
 	assert_true(pid > 0);
 	other = start_child(pid);
-	/* Only the superuser chooses a number, and it may be taken already. */
+	/* Only root can choose a pid, and the pid may be in use. */
 	if (other < 0)
 		skip();
 	assert_int_equal(other, pid);
