@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Debian's flags against what a hole in a program can be used for, by default: vmemd
-# reads what guests write, the library what vmemd does. The checkers' builds have checks of their own.
+# Hardening flags of Debian, on by default: vmemd parses input from guests, and the
+# library input from vmemd. Builds with sanitizers, for fuzzing or for coverage have
+# other checks and do not use them.
 option(HARDENING "Build with the hardening flags of Debian" ON)
 if(HARDENING AND NOT SANITIZE AND NOT FUZZ AND NOT COVERAGE)
 	find_program(DPKG_BUILDFLAGS dpkg-buildflags)
@@ -18,10 +19,10 @@ if(HARDENING AND NOT SANITIZE AND NOT FUZZ AND NOT COVERAGE)
 				OUTPUT_VARIABLE ${flags} COMMAND_ERROR_IS_FATAL ANY)
 			separate_arguments(${flags} UNIX_COMMAND "${${flags}}")
 		endforeach()
-		# How much is optimized is the build type's.
+		# The build type selects optimization and debug information.
 		list(FILTER hardening_c EXCLUDE REGEX "^-(g|O.)$")
 	endif()
-	# It needs optimization, which a build for debugging has not.
+	# FORTIFY needs optimization, which a debug build does not have.
 	if(CMAKE_BUILD_TYPE STREQUAL Debug)
 		list(FILTER hardening_cpp EXCLUDE REGEX FORTIFY)
 	endif()

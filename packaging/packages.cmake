@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Debian packages, by CPack ("cmake --build FOLDER --target package"), one of
-# each component of the installation:
+# Debian packages by CPack ("cmake --build FOLDER --target package"), one for each
+# component of the installation:
 #
 #   kvm-vmem-dkms  sources of the module; DKMS builds it for each kernel
-#   vmemd          vmemd, vmemctl, what systemd and udev need, manual pages
-#   libkvmvmem0    the library that VMMs are linked with
+#   vmemd          vmemd, vmemctl, systemd units, udev rule, manual pages
+#   libkvmvmem0    the shared library for VMMs
 #   kvm-vmem-dev   headers, the library to link with, netlink specification
 
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME kvm-vmem)
 set(CPACK_PACKAGE_VENDOR "the kvm-vmem authors")
-# Who builds packages for others says who they are, as for Debian's own tools.
+# DEBEMAIL and DEBFULLNAME name the builder, as for Debian's own tools.
 set(CPACK_PACKAGE_CONTACT "the kvm-vmem authors <kvm-vmem@packages.invalid>")
 if(DEFINED ENV{DEBEMAIL})
 	set(CPACK_PACKAGE_CONTACT "$ENV{DEBFULLNAME} <$ENV{DEBEMAIL}>")
@@ -20,7 +20,7 @@ set(CPACK_PACKAGE_DESCRIPTION_FILE ${PROJECT_SOURCE_DIR}/README.md)
 set(CPACK_RESOURCE_FILE_LICENSE ${PROJECT_SOURCE_DIR}/COPYING)
 set(CPACK_STRIP_FILES ON)
 set(CPACK_PRE_BUILD_SCRIPTS ${PROJECT_SOURCE_DIR}/packaging/strip.cmake)
-# Files as they would be, below DESTDIR: the unit names the final path.
+# Install below DESTDIR with the final prefix, because the unit contains the path.
 set(CPACK_SET_DESTDIR ON)
 set(CPACK_INSTALL_PREFIX /usr)
 set(CPACK_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS
@@ -75,7 +75,7 @@ macro(debian_package component name section text)
 		RENAME changelog.gz COMPONENT ${component} EXCLUDE_FROM_ALL)
 endmacro()
 
-# SOURCE_DATE_EPOCH says when, for a build that can be repeated.
+# SOURCE_DATE_EPOCH sets this date, for reproducible builds.
 string(TIMESTAMP date "%a, %d %b %Y %H:%M:%S +0000" UTC)
 
 debian_package(dkms kvm-vmem-dkms kernel
@@ -90,8 +90,8 @@ debian_package(vmemd vmemd admin
 set(CPACK_DEBIAN_VMEMD_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_VMEMD_PACKAGE_RECOMMENDS "kvm-vmem-dkms (>= ${PROJECT_VERSION})")
 
-# What debhelper would make of the symbols file, which dpkg-shlibdeps of other
-# packages reads. A comment in it is dpkg's error.
+# Control files that debhelper would generate. dpkg-shlibdeps of other packages reads
+# the symbols file, in which dpkg does not permit comments.
 set(library_control ${CMAKE_CURRENT_BINARY_DIR}/packaging/libkvmvmem0)
 file(STRINGS packaging/libkvmvmem0.symbols symbols)
 list(FILTER symbols EXCLUDE REGEX "^# ")
@@ -102,8 +102,8 @@ file(WRITE ${library_control}/shlibs
 file(WRITE ${library_control}/triggers "activate-noawait ldconfig\n")
 debian_package(lib libkvmvmem0 libs
 	"This package has the library that a VMM uses it by.")
-# With SHLIBDEPS, CPack adds scripts that call ldconfig, as Debian had before it
-# had triggers. The C library is all that the library needs.
+# SHLIBDEPS is not used, because CPack then adds scripts that call ldconfig, which a
+# trigger does. The library depends only on the C library.
 execute_process(COMMAND getconf GNU_LIBC_VERSION OUTPUT_VARIABLE libc
 	OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
 string(REGEX REPLACE "^glibc " "" libc "${libc}")

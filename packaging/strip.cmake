@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Run by CPack when all is installed for packing: programs and libraries lose what
-# Debian's dh_strip takes from them, the compiler's name too.
+# CPack runs this after the installation for the packages. It strips programs and
+# libraries as Debian's dh_strip does, including the name of the compiler.
 file(GLOB programs "${CPACK_TEMPORARY_DIRECTORY}/*/usr/bin/*"
 	"${CPACK_TEMPORARY_DIRECTORY}/*/usr/sbin/*"
 	"${CPACK_TEMPORARY_DIRECTORY}/*/usr/lib/*/lib*.so.*.*")
