@@ -22,34 +22,37 @@
  *     one entry before its commit hook, which compares them.
  *
  * KVM does without some metadata until it is needed: rmaps until the first
- * shadow root (a nested guest's), on some kernels write tracking until the first
- * page tracker. It then gives them to the memslots in the active sets, under
- * slots_arch_lock. Should that happen during step 3, when the lock was not held,
- * the creates of step 2 lack what every visible memslot has been given. They
- * are discarded and prepared again under the same hold of the lock in which they
- * are linked. If that allocation fails, the batch swaps the originals back in. The
- * generation has then advanced, as it does when KVM itself gives up a delete.
+ * shadow root (a nested guest's), on some kernels write tracking until the
+ * first page tracker. It then gives them to the memslots in the active sets,
+ * under slots_arch_lock. Should that happen during step 3, when the lock was
+ * not held, the creates of step 2 lack what every visible memslot has been
+ * given. They are discarded and prepared again under the same hold of the lock
+ * in which they are linked. If that allocation fails, the batch swaps the
+ * originals back in. The generation has then advanced, as it does when KVM
+ * itself gives up a delete.
  *
  * Locks are described in memslot.c. Everything here may sleep.
  *
- * Memory. The caller chooses the number of entries, so all entries, operations and
- * memslots are charged to its memory cgroup. Nothing is allocated before slots_lock
- * is held. A vCPU whose page faults wait for userspace can delay the lock without
- * bound, and memory held by all waiters would add up. With this order, each VM has
- * the memory of at most one batch at a time. The wait for slots_lock is killable,
- * as is the first wait for slots_arch_lock. Later waits cannot be interrupted: the
- * grace period after a swap, which a faulting vCPU (an SRCU reader) delays, and
- * before it the mmu notifier invalidations in progress, which end without
- * userspace. KVM's own calls wait in the same places.
+ * Memory. The caller chooses the number of entries, so all entries, operations
+ * and memslots are charged to its memory cgroup. Nothing is allocated before
+ * slots_lock is held. A vCPU whose page faults wait for userspace can delay the
+ * lock without bound, and memory held by all waiters would add up. With this
+ * order, each VM has the memory of at most one batch at a time. The wait for
+ * slots_lock is killable, as is the first wait for slots_arch_lock. Later waits
+ * cannot be interrupted: the grace period after a swap, which a faulting vCPU
+ * (an SRCU reader) delays, and before it the mmu notifier invalidations in
+ * progress, which end without userspace. KVM's own calls wait in the same
+ * places.
  *
  * A VMM at the limit of its cgroup must still be able to delete memslots, since
- * that frees memory. A batch that only deletes may therefore be charged beyond the
- * limit, without invoking the OOM killer: for its arrays, if it has at most
- * SPARE_ENTRIES entries, and for SPARE_COPIES INVALID copies. If there are fewer
- * copies than memslots to delete, the memslots are deleted in parts: steps 3 and 4
- * run for as many as there are copies, and repeat for the rest. All entries have
- * been judged by then and nothing else can fail, so the batch is still all or
- * nothing. A larger batch fails with ENOMEM if its arrays cannot be charged.
+ * that frees memory. A batch that only deletes may therefore be charged beyond
+ * the limit, without invoking the OOM killer: for its arrays, if it has at most
+ * SPARE_ENTRIES entries, and for SPARE_COPIES INVALID copies. If there are
+ * fewer copies than memslots to delete, the memslots are deleted in parts:
+ * steps 3 and 4 run for as many as there are copies, and repeat for the rest.
+ * All entries have been judged by then and nothing else can fail, so the batch
+ * is still all or nothing. A larger batch fails with ENOMEM if its arrays
+ * cannot be charged.
  */
 #include <linux/ktime.h>
 #include <linux/minmax.h>
@@ -69,7 +72,7 @@
 #include "uapi/linux/kvm_vmem.h"
 #include "zap.h"
 
-/* What an entry comes down to. */
+/* The operation that an entry requires. */
 enum op_type {
 	OP_NONE,
 	OP_CREATE,
@@ -79,14 +82,14 @@ enum op_type {
 
 /**
  * struct op - one entry while its batch is applied
- * @type: what to do
- * @old: the memslot that goes: KVM's until committed
- * @invalid: INVALID copy of @old, ours
- * @new: the memslot that comes: ours until the last swap
+ * @type: the operation
+ * @old: the memslot that is deleted or replaced; KVM owns it until the commit
+ * @invalid: INVALID copy of @old, owned by the batch
+ * @new: the new memslot, owned by the batch until the last swap
  * @prepared: @new has metadata from the prepare hook
- * @has_bitmap: @new has a dirty bitmap that is not @old's
- * @id_node: in the tree of all of its address space, by memslot id
- * @gfn_node: in the tree of creates of its address space, by gfn
+ * @has_bitmap: @new has a dirty bitmap that is not that of @old
+ * @id_node: node in the tree of all entries of its address space, by memslot id
+ * @gfn_node: node in the tree of creates of its address space, by gfn
  * @base_gfn: first page of a create
  * @last_gfn: last page of a create
  */
@@ -104,46 +107,47 @@ struct op {
 };
 
 /*
- * What the entries say of one address space. Trees, not bitmaps of all ids: the
- * smallest batch is to cost no more than a call to KVM.
+ * The entries of one address space. Trees and not bitmaps of all ids, so that
+ * the smallest batch costs no more than a call to KVM.
  */
 struct as_state {
 	struct rb_root by_id;
 	struct rb_root creates;
-	/* KVM's memslots, for a batch that looks many up; else NULL. */
+	/* KVM's memslots by id, for a batch with many entries; else NULL. */
 	struct kvm_memory_slot **slots;
 };
 
 /*
- * From so many entries on, walking all memslots once is less than finding each
- * in its chain: half of one in 128 is walked for every entry.
+ * From this number of entries on, one walk over all memslots is cheaper than a
+ * look-up for each entry, which walks half of one of 128 chains.
  */
 #define INDEX_FROM 256
 
 /*
- * The spare of a batch that deletes. Together less than 1 MiB, and one at a time
- * in a VM: 4096 entries are those of all memslots that a VMM is likely to have,
- * 64 copies make the number of grace periods small beside that of memslots.
+ * The spare of a batch that only deletes: less than 1 MiB in total, and at most
+ * one at a time in a VM. A VMM is unlikely to have more than 4096 memslots to
+ * delete. With 64 copies the number of grace periods is small relative to that
+ * of memslots.
  */
 #define SPARE_ENTRIES KVM_VMEM_SPARE_BATCH
 #define SPARE_COPIES 64
 
 /**
  * struct batch - a batch while it is applied
- * @kvm: the VM, slots_lock held
+ * @kvm: the VM; slots_lock is held
  * @changes: the entries
- * @nr: how many
- * @ops: what became of each
+ * @nr: number of entries
+ * @ops: the operation of each entry
  * @as: state of each address space
  * @delete_mask: address spaces in which memslots are deleted
  * @change_mask: address spaces in which anything changes
- * @gone: set when the result is no longer wanted, or NULL
- * @bad_index: first entry that was refused
- * @only_deletes: nothing that stays is allocated; it has the spare
- * @zap_ranges: only what is mapped of deleted memslots is to go
- * @spared: an allocation took of it, as there is nothing left to reclaim
- * @timed: the tracepoint was on when it began
- * @stats: for the tracepoint; no times unless @timed
+ * @gone: set when the result is no longer needed, or NULL
+ * @bad_index: index of the first entry that was refused
+ * @only_deletes: the batch only deletes memslots and may use the spare
+ * @zap_ranges: drop only the mappings of deleted memslots
+ * @spared: an allocation has used the spare, because reclaim has failed
+ * @timed: the tracepoint was enabled when the batch began
+ * @stats: statistics for the tracepoint; times are only measured if @timed
  */
 struct batch {
 	struct kvm *kvm;
@@ -171,7 +175,7 @@ struct batch {
 	for ((op) = first_op((b), (b)->ops, (t)); (op);		\
 	     (op) = first_op((b), (op) + 1, (t)))
 
-/* The first operation of a type from @op on, NULL if there is none. */
+/* The first operation of type @type from @op on; NULL: none. */
 static struct op *first_op(const struct batch *b, struct op *op,
 			   enum op_type type)
 {
@@ -182,9 +186,10 @@ static struct op *first_op(const struct batch *b, struct op *op,
 }
 
 /*
- * A batch of many entries takes long, longer still where its cgroup is throttled.
- * A caller that is killed, or a VM whose process exits, does not wait for it:
- * until the batch cannot be given up any more, each entry looks.
+ * Should the batch continue? A batch of many entries takes long, in particular
+ * if its cgroup is throttled. Until the last point at which the batch can be
+ * given up, this is checked for each entry, so that a killed caller or an
+ * exiting VMM does not wait.
  */
 static int check_wanted(const struct batch *b)
 {
@@ -193,13 +198,13 @@ static int check_wanted(const struct batch *b)
 	return b->gone && READ_ONCE(*b->gone) ? -ENODEV : 0;
 }
 
-/* The time, where it is wanted: some clocks take a microsecond to read. */
+/* The time, if it is needed: some clocks take a microsecond to read. */
 static u64 clock_ns(const struct batch *b)
 {
 	return b->timed ? ktime_get_ns() : 0;
 }
 
-/* Add to @sum the time that has passed since @start, which becomes now. */
+/* Add the time since @start to @sum, and set @start to now. */
 static void lap(const struct batch *b, u64 *sum, u64 *start)
 {
 	u64 now = clock_ns(b);
@@ -223,7 +228,7 @@ static int op_id(const struct batch *b, const struct op *op)
 	return mem_id(&b->changes[op - b->ops].mem);
 }
 
-/* Put an operation in the tree of ids; -EINVAL if its id is there. */
+/* Insert an operation into the tree of ids; -EINVAL: its id is there. */
 static int add_id(struct batch *b, struct as_state *as, struct op *op)
 {
 	struct rb_node **node = &as->by_id.rb_node;
@@ -259,7 +264,7 @@ static bool deletes_id(const struct batch *b, const struct as_state *as, int id)
 	return false;
 }
 
-/* What KVM checks before it looks at any memslot, in KVM's order. */
+/* The checks that KVM makes before it looks up a memslot, in KVM's order. */
 static int judge_fields(struct kvm *kvm,
 			const struct kvm_userspace_memory_region *mem)
 {
@@ -290,7 +295,7 @@ static int judge_fields(struct kvm *kvm,
 	return 0;
 }
 
-/* What KVM_SET_USER_MEMORY_REGION would make of the entry. */
+/* The operation that KVM_SET_USER_MEMORY_REGION would do. */
 static int judge_set(const struct kvm_userspace_memory_region *mem,
 		     struct op *op)
 {
@@ -306,7 +311,7 @@ static int judge_set(const struct kvm_userspace_memory_region *mem,
 		op->type = OP_CREATE;
 		return 0;
 	}
-	/* MOVE, a size or backing that changes, a flip of READONLY. */
+	/* MOVE, a change of size or host address, a flip of READONLY. */
 	if (!vmem_memslot_is(old, mem) ||
 	    (mem->flags ^ old->flags) & KVM_MEM_READONLY)
 		return -EINVAL;
@@ -315,7 +320,7 @@ static int judge_set(const struct kvm_userspace_memory_region *mem,
 	return 0;
 }
 
-/* Is nothing created or flipped, whatever memslots there are? */
+/* Is it certain that no entry creates or flips a memslot? */
 static bool only_deletes(const struct vmem_change *changes, u32 nr)
 {
 	u32 i;
@@ -368,7 +373,7 @@ static int judge_kind(const struct vmem_change *change, struct op *op)
 	return as_described ? 0 : -ESTALE;
 }
 
-/* KVM's memslot of an id, NULL if there is none. */
+/* KVM's memslot with this id; NULL: none. */
 static struct kvm_memory_slot *find_slot(struct batch *b, int as_id, int id)
 {
 	struct as_state *as = &b->as[as_id];
@@ -401,7 +406,7 @@ static int judge_entry(struct batch *b, const struct vmem_change *change,
 	r = judge_kind(change, op);
 	if (r || op->type == OP_NONE)
 		return r;
-	/* Memory of a guest_memfd has more to undo than is done here. */
+	/* A memslot with guest_memfd needs cleanup that is not done here. */
 	if (op->old && op->old->flags & KVM_MEM_GUEST_MEMFD)
 		return -EOPNOTSUPP;
 
@@ -422,7 +427,7 @@ static int judge_entry(struct batch *b, const struct vmem_change *change,
 	return 0;
 }
 
-/* Put a create in the tree of its address space, unless it overlaps one. */
+/* Insert a create into the tree of its address space; -EEXIST: it overlaps. */
 static int add_create(struct as_state *as, struct op *op)
 {
 	struct rb_node **node = &as->creates.rb_node;
@@ -444,7 +449,7 @@ static int add_create(struct as_state *as, struct op *op)
 	return 0;
 }
 
-/* Judge a create against the layout that results. */
+/* Judge a create against the resulting layout. */
 static int judge_create(struct batch *b, struct op *op)
 {
 	int as_id = mem_as_id(&b->changes[op - b->ops].mem);
@@ -458,14 +463,14 @@ static int judge_create(struct batch *b, struct op *op)
 	return add_create(as, op);
 }
 
-/* Judge whether the creates before @end are where KVM can have memslots. */
+/* Judge whether the creates before @end are below KVM's limit of gfns. */
 static int judge_gfns(struct batch *b, const struct op *end)
 {
 	gfn_t highest = 0;
 	struct op *op;
 	int r;
 
-	/* The limit is the same for all, so one probe may answer for all. */
+	/* The limit is the same for all, so the highest gfn is probed first. */
 	for_each_op_of(op, b, OP_CREATE)
 		if (op < end)
 			highest = max(highest, op->last_gfn);
@@ -484,8 +489,9 @@ static int judge_gfns(struct batch *b, const struct op *end)
 }
 
 /*
- * That the pages of all memslots fit an unsigned long, which KVM checks as
- * well, follows from the most there can be of each times the most of them.
+ * KVM also checks that the number of pages of all memslots fits an unsigned
+ * long. It cannot overflow: the maximum number of memslots times their maximum
+ * size fits.
  */
 static int judge_creates(struct batch *b, bool validate_only)
 {
@@ -502,9 +508,9 @@ static int judge_creates(struct batch *b, bool validate_only)
 		}
 	}
 	/*
-	 * Preparing the creates will find one that is beyond KVM's limit. Look
-	 * for it only where that does not come, or may come too late to be the
-	 * first that is bad.
+	 * The prepare hook refuses a create beyond KVM's limit. Probe here only
+	 * if the hook will not be called, or if an earlier create than the one
+	 * that is already refused may be beyond the limit.
 	 */
 	if (!r && !validate_only)
 		return 0;
@@ -521,7 +527,7 @@ static int judge(struct batch *b, bool validate_only)
 	int r;
 
 	if (b->nr >= INDEX_FROM) {
-		/* It goes without, only slower. */
+		/* Without the index, look-ups are slower. */
 		for (i = 0; i < kvm_arch_nr_memslot_as_ids(b->kvm); i++)
 			b->as[i].slots = vmem_memslot_index(b->kvm, i);
 	}
@@ -582,14 +588,14 @@ static int alloc_new(struct batch *b, struct op *op)
 	return 0;
 }
 
-/* The INVALID copy of a memslot to delete, after so many. */
+/* The INVALID copy of a memslot to delete; @copies were allocated before. */
 static struct kvm_memory_slot *alloc_invalid(struct batch *b,
 					     const struct op *op, u32 copies)
 {
 	struct kvm_memory_slot *copy =
 		vmem_memslot_copy(op->old, VMEM_GFP_QUICK);
 
-	/* Once the spare was needed, reclaim has failed: not for each copy. */
+	/* If the spare was used, reclaim has failed; do not repeat it. */
 	if (!copy && !b->spared)
 		copy = vmem_memslot_copy(op->old, VMEM_GFP);
 	if (!copy && b->only_deletes && copies < SPARE_COPIES) {
@@ -600,8 +606,10 @@ static struct kvm_memory_slot *alloc_invalid(struct batch *b,
 }
 
 /*
- * Step 2, but for the metadata of creates. -EAGAIN if there are INVALID copies
- * for the first deletes only, which is enough to delete in parts.
+ * Step 2, without the metadata of creates.
+ *
+ * Return: 0; -EAGAIN: there are INVALID copies for the first deletes only, so
+ * the memslots have to be deleted in parts; another errno.
  */
 static int allocate(struct batch *b)
 {
@@ -673,8 +681,8 @@ static int prepare_creates(struct batch *b)
 }
 
 /*
- * Under slots_arch_lock. A flipped memslot takes its predecessor's metadata
- * over, so this must come under the hold in which the pointers are assigned.
+ * Under slots_arch_lock. A flipped memslot takes over the metadata of its
+ * predecessor, so the lock must be held until the pointers are assigned.
  */
 static int prepare_flips(struct batch *b)
 {
@@ -701,7 +709,7 @@ static void swap_sets(struct batch *b, unsigned long as_mask)
 	lap(b, &b->stats.grace_ns, &start);
 }
 
-/* Drop only the mappings of the deleted memslots; false if KVM's hook has to. */
+/* Drop only mappings of the deleted memslots; false: KVM's hook is needed. */
 static bool unmap_deleted(struct batch *b)
 {
 	struct vmem_zap zap = { .kvm = b->kvm };
@@ -725,10 +733,10 @@ static bool unmap_deleted(struct batch *b)
 }
 
 /*
- * Call KVM's hook for the deleted memslots. In most VMs it drops all mappings
- * there are, whichever memslot it is called for, which shows in the generation
- * of the MMU's pages; that is looked at, not foretold, as what KVM goes by can
- * change at any time. The INVALID copies have the live metadata.
+ * Call KVM's hook for the deleted memslots. In most VMs one call drops all
+ * mappings and advances the generation of the MMU's pages. The generation is
+ * compared after the call and not predicted, because KVM's condition can change
+ * at any time. The INVALID copies have the current metadata.
  */
 static void flush_deleted(struct batch *b)
 {
@@ -746,7 +754,7 @@ static void flush_deleted(struct batch *b)
 	}
 }
 
-/* Drop what is mapped of the deleted memslots. */
+/* Drop the mappings of the deleted memslots. */
 static void zap_deleted(struct batch *b)
 {
 	u64 start = clock_ns(b);
@@ -758,8 +766,8 @@ static void zap_deleted(struct batch *b)
 }
 
 /*
- * Step 3. slots_arch_lock is held on entry and on return, and dropped between:
- * the arch part of the INVALID copies may have changed meanwhile.
+ * Step 3. slots_arch_lock is held on entry and on return, and dropped in
+ * between. The arch part of the INVALID copies may change during that time.
  */
 static void invalidate(struct batch *b)
 {
@@ -772,8 +780,8 @@ static void invalidate(struct batch *b)
 	swap_sets(b, b->delete_mask);
 
 	/*
-	 * No mapping of a deleted memslot can be made from here on, as all
-	 * lookups find it INVALID. What is mapped goes now.
+	 * From here on, no new mapping of a deleted memslot is possible,
+	 * because all look-ups find it INVALID. Drop the existing mappings.
 	 */
 	zap_deleted(b);
 
@@ -792,12 +800,12 @@ static void revalidate(struct batch *b)
 		vmem_memslot_replace(b->kvm, op->invalid, op->old);
 }
 
-/* Step 4. Under slots_arch_lock, which is dropped. */
+/* Step 4. Called with slots_arch_lock held, which is dropped. */
 static void install(struct batch *b)
 {
 	struct op *op;
 
-	/* Deletes make room for creates. */
+	/* Deletes first: creates may use their guest addresses and ids. */
 	for_each_op_of(op, b, OP_DELETE)
 		vmem_memslot_replace(b->kvm, op->old, NULL);
 	for_each_op(op, b)
@@ -835,7 +843,7 @@ static void commit(struct batch *b)
 				    last);
 		if (op->type != OP_FLIP)
 			left--;
-		/* KVM's now. */
+		/* KVM owns it now. */
 		op->new = NULL;
 		op->prepared = false;
 		op->has_bitmap = false;
@@ -843,7 +851,7 @@ static void commit(struct batch *b)
 	lap(b, &b->stats.commit_ns, &start);
 }
 
-/* Steps 3 and 4. Under slots_arch_lock, which is dropped. */
+/* Steps 3 and 4. Called with slots_arch_lock held, which is dropped. */
 static int change(struct batch *b)
 {
 	struct kvm *kvm = b->kvm;
@@ -883,8 +891,9 @@ out_unlock:
 }
 
 /*
- * The part of a batch that begins at @from: up to the first delete for which
- * there is no copy. Those that the part before has used are at @used, in order.
+ * The part of a batch from @from to the first delete for which there is no
+ * INVALID copy. The copies that the previous part has used are at @used, in
+ * order, and are used again.
  */
 static struct batch take_part(const struct batch *b, struct op *from,
 			      struct op *used)
@@ -917,7 +926,7 @@ static struct batch take_part(const struct batch *b, struct op *from,
 
 /*
  * Steps 3 and 4 of a batch that only deletes and has fewer copies than
- * memslots. Cannot fail. Under slots_arch_lock, which is dropped.
+ * memslots. Cannot fail. Called with slots_arch_lock held, which is dropped.
  */
 static void delete_in_parts(struct batch *b)
 {
@@ -978,10 +987,10 @@ static void free_ops(struct batch *b)
 }
 
 /**
- * vmem_batch_lock - take the locks for changing the memslots of a VM
- * @kvm: the VM; the caller holds a reference and no lock of it
+ * vmem_batch_lock - take the lock for changing the memslots of a VM
+ * @kvm: the VM; the caller holds a reference and none of its locks
  *
- * To be called before anything is allocated whose size a user chooses.
+ * Call this before any allocation whose size a user chooses.
  *
  * Return: 0; -EINTR if the caller is killed.
  */
@@ -996,17 +1005,19 @@ void vmem_batch_unlock(struct kvm *kvm)
 }
 
 /**
- * vmem_batch_alloc - a zeroed array for a batch, between lock and unlock, or where
- *	a VM has one at a time for another reason
+ * vmem_batch_alloc - allocate a zeroed array for a batch
  * @nr: number of elements
- * @size: of one
- * @spare: of a batch that may only delete, see above
+ * @size: size of an element
+ * @spare: the batch may have only deletes and may use the spare
  *
- * Return: the array, to be freed with kvfree(); NULL.
+ * Call this between vmem_batch_lock() and vmem_batch_unlock(), or where a VM
+ * has one such array at a time for another reason.
+ *
+ * Return: the array, which kvfree() frees; NULL: out of memory.
  */
 void *vmem_batch_alloc(size_t nr, size_t size, bool spare)
 {
-	/* VMEM_GFP at once would look hard for pages in a row. */
+	/* VMEM_GFP alone would try hard to find contiguous pages. */
 	void *array = kvcalloc(nr, size, VMEM_GFP_QUICK);
 
 	if (!array)
@@ -1017,20 +1028,21 @@ void *vmem_batch_alloc(size_t nr, size_t size, bool spare)
 }
 
 /**
- * vmem_batch_apply - apply many memslot changes as one step
- * @kvm: the VM, between vmem_batch_lock() and vmem_batch_unlock()
+ * vmem_batch_apply - apply many memslot changes in one step
+ * @kvm: the VM; call this between vmem_batch_lock() and vmem_batch_unlock()
  * @changes: the entries
- * @nr: how many, at most VMEM_BATCH_MAX
+ * @nr: number of entries, at most VMEM_BATCH_MAX
  * @flags: KVM_VMEM_BATCH_*
- * @gone: give up when this becomes true, if that is still possible; or NULL
- * @result: out
+ * @gone: give up if this becomes true, as long as that is possible; or NULL
+ * @result: out: the result
  *
- * All or nothing. Everything is charged to the current (or active) memory
- * cgroup.
+ * All entries are applied or none. Memory is charged to the current (or active)
+ * memory cgroup.
  *
- * Return: 0; -EIO for a dead VM; -EOPNOTSUPP for a VM with private memory,
- * whose memslots KVM ties to more than is known here; -ENOMEM; -EINTR if the
- * caller is killed; -ENODEV for @gone; what the entry at @bad_index earned.
+ * Return: 0; -EIO: the VM is dead; -EOPNOTSUPP: the VM has private memory,
+ * whose memslots have more state than is handled here; -ENOMEM; -EINTR: the
+ * caller is killed; -ENODEV: @gone; or the error of the entry at bad_index of
+ * @result.
  */
 int vmem_batch_apply(struct kvm *kvm, const struct vmem_change *changes, u32 nr,
 		     u32 flags, const bool *gone,

@@ -5,22 +5,22 @@
 #include <linux/kvm_host.h>
 
 /**
- * enum vmem_change_kind - how an entry of a batch is meant
+ * enum vmem_change_kind - kind of an entry of a batch
  *
- * "As described": the memslot has the guest address, size and host address of
- * the entry, and is neither read-only nor otherwise unlike what the module
- * makes. Dirty logging does not count, the VMM may have changed that.
+ * A memslot is "as described" if it has the guest address, size and host
+ * address of the entry, and no flag except that for dirty logging, which the
+ * VMM may have changed.
  */
 enum vmem_change_kind {
-	/* As KVM_SET_USER_MEMORY_REGION takes it. */
+	/* As for KVM_SET_USER_MEMORY_REGION. */
 	VMEM_CHANGE_SET,
-	/* The memslot is to be created: EEXIST if its id is in use. */
+	/* Create the memslot: EEXIST if its id is in use. */
 	VMEM_CHANGE_CREATE,
-	/* Delete: ESTALE unless the memslot is as described. */
+	/* Delete the memslot: ESTALE unless it is as described. */
 	VMEM_CHANGE_DELETE,
-	/* Delete the memslot if it is as described, else leave it alone. */
+	/* Delete the memslot if it is as described, else do not change it. */
 	VMEM_CHANGE_DROP,
-	/* Set or clear dirty logging: ESTALE unless as described. */
+	/* Set or clear dirty logging: ESTALE unless it is as described. */
 	VMEM_CHANGE_FLAGS,
 	/* Change nothing: ESTALE unless the memslot is as described. */
 	VMEM_CHANGE_EXPECT,
@@ -28,8 +28,9 @@ enum vmem_change_kind {
 
 /*
  * struct vmem_change - one entry of a batch
- * @mem: slot, addresses, size and flags; memory_size is the memslot's in every
- *	kind, and 0 for a delete by VMEM_CHANGE_SET
+ * @mem: slot, addresses, size and flags; memory_size is that of the memslot,
+ *	but 0 for a delete by VMEM_CHANGE_SET
+ * @kind: kind of the entry
  */
 struct vmem_change {
 	struct kvm_userspace_memory_region mem;
@@ -37,8 +38,9 @@ struct vmem_change {
 };
 
 /**
- * struct vmem_batch_result - what came of a batch
- * @bad_index: on error: first entry that was refused, or KVM_VMEM_NO_INDEX
+ * struct vmem_batch_result - result of a batch
+ * @bad_index: on error: index of the first entry that was refused, or
+ *	KVM_VMEM_NO_INDEX
  * @zapped: KVM_VMEM_ZAPPED_*
  */
 struct vmem_batch_result {
@@ -47,13 +49,14 @@ struct vmem_batch_result {
 };
 
 /*
- * struct vmem_batch_stats - what a batch did, for its tracepoint
+ * struct vmem_batch_stats - statistics of a batch, for its tracepoint
  *
- * Nanoseconds of each step, see batch.c; grace_ns is the swaps, including the
- * wait for mmu notifier invalidations to end. zaps counts calls of KVM's hook
- * that drops mappings, unmaps the memslots whose own mappings were dropped
- * without it (zap.c), grace_periods the swaps, those of a batch that is undone
- * included.
+ * @creates, @deletes and @flips count memslots. @grace_periods counts swaps of
+ *	memslot sets, including those that undo a batch. @zaps counts calls of
+ *	KVM's hook that drops mappings, and @unmaps the memslots whose own
+ *	mappings were dropped instead (zap.c). The other members are nanoseconds
+ *	of each step, see batch.c; @grace_ns is the time of the swaps, including
+ *	the wait for mmu notifier invalidations to end.
  */
 struct vmem_batch_stats {
 	u32 creates;
@@ -69,7 +72,7 @@ struct vmem_batch_stats {
 	u64 commit_ns;
 };
 
-/* Most entries: every memslot id of every address space. */
+/* Maximum number of entries: every memslot id of every address space. */
 #define VMEM_BATCH_MAX (KVM_USER_MEM_SLOTS * KVM_MAX_NR_ADDRESS_SPACES)
 
 int vmem_batch_lock(struct kvm *kvm);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What differs between the kernels this module is built for, and nothing else:
- * the other files read as if there were one kernel. Newest spelling wins; an
- * older kernel is given the newer name.
+ * All differences between the kernels that this module is built for. The other
+ * files are written for the newest kernel; here older kernels get its names.
  */
 #ifndef KVM_VMEM_COMPAT_H
 #define KVM_VMEM_COMPAT_H
@@ -14,8 +13,8 @@
 #include "uapi/linux/kvm_vmem_netlink.h"
 
 /*
- * 6.7 has guest_memfd (KVM_MEM_GUEST_MEMFD). Before, the bit is unknown; it is
- * named here so that a program gets the same answer everywhere.
+ * 6.7 has guest_memfd (KVM_MEM_GUEST_MEMFD). Older kernels do not define the
+ * bit. It is defined here so that a program gets the same errno on all kernels.
  */
 #ifndef KVM_MEM_GUEST_MEMFD
 #define KVM_MEM_GUEST_MEMFD (1UL << 2)
@@ -39,7 +38,7 @@ static inline int kvm_arch_nr_memslot_as_ids(struct kvm *kvm)
 #endif
 
 /*
- * 6.4 can keep a dirty bitmap beside the ring; kvm_use_dirty_bitmap() itself
+ * 6.4 can keep a dirty bitmap in addition to the ring. kvm_use_dirty_bitmap()
  * is not exported.
  */
 static inline bool vmem_uses_dirty_bitmap(struct kvm *kvm)
@@ -61,8 +60,8 @@ static inline void vmem_count_dirty_logging(struct kvm *kvm, int change)
 }
 
 /*
- * How many shadow pages does the VM use? 7.0 has only the statistic. Changes
- * under mmu_lock, so that without it this is how many there were a moment ago.
+ * Number of shadow pages of the VM. 7.0 has only the statistic. The number
+ * changes under mmu_lock; without mmu_lock the result may be outdated.
  */
 static inline u64 vmem_shadow_pages(struct kvm *kvm)
 {
@@ -73,12 +72,12 @@ static inline u64 vmem_shadow_pages(struct kvm *kvm)
 #endif
 }
 
-/* The least that KVM limits them to; 7.3 has it in a private header. */
+/* Minimum of KVM's limit of shadow pages; 7.3 has it in a private header. */
 #ifndef KVM_MIN_ALLOC_MMU_PAGES
 #define KVM_MIN_ALLOC_MMU_PAGES 64UL
 #endif
 
-/* 6.2 declares it in a header; before, it is static, but not inlined. */
+/* 6.2 declares it in a header. Before, it is static, but not inlined. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
 struct btf;
 s32 bpf_find_btf_id(const char *name, u32 kind, struct btf **btf_p);
@@ -106,10 +105,10 @@ static inline const void *vmem_gfn_track(const struct kvm_memory_slot *slot)
 #endif
 
 /*
- * Is there anybody who must hear of each memslot whose mappings go, though KVM
- * drops all mappings at once? Until 6.4, kvm_arch_flush_shadow_memslot() asks
- * every page tracker, KVM's own and others (KVMGT). From 6.5 those are told
- * when a delete is committed.
+ * Must KVM's flush hook be called for each deleted memslot, although one call
+ * drops all mappings? Up to 6.4, kvm_arch_flush_shadow_memslot() notifies every
+ * page tracker, KVM's own and others (KVMGT). From 6.5 on, the commit of a
+ * delete notifies the others.
  */
 static inline bool vmem_flush_tells_others(struct kvm *kvm)
 {
@@ -137,10 +136,10 @@ static inline bool vmem_delete_keeps_others(struct kvm *kvm)
 }
 
 /*
- * May the VM have an assigned device, as far as KVM knows? Up to 6.12 KVM counts
- * such devices, and interrupts that bypass the host. 7.2 counts only the latter,
- * so there the KVM device by which a VMM introduces VFIO groups counts as well.
- * The list of these devices is an RCU list from 6.12 on.
+ * May the VM have an assigned device, as far as KVM knows? Up to 6.12 KVM
+ * counts such devices, and interrupts that bypass the host. 7.2 counts only the
+ * latter. From 6.13 on, the KVM device by which a VMM registers VFIO groups is
+ * therefore considered. The list of KVM devices is an RCU list from 6.12 on.
  */
 static inline bool vmem_has_assigned_device(struct kvm *kvm)
 {
@@ -180,10 +179,7 @@ static inline bool vmem_has_assigned_device(struct kvm *kvm)
 #define VMEM_VM_TYPE_MEMBER mmu_valid_gen
 #endif
 
-/*
- * From 6.14 on KVM asks whether a range is of private memory, of shared memory,
- * or of both.
- */
+/* From 6.14 on a range has a filter: private memory, shared memory, or both. */
 static inline void vmem_range_is_all_memory(struct kvm_gfn_range *range)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 14, 0)
@@ -192,9 +188,9 @@ static inline void vmem_range_is_all_memory(struct kvm_gfn_range *range)
 }
 
 /*
- * Which metadata has KVM begun to give to memslots, that it did without at
- * first? It sets these under slots_arch_lock, when all memslots in the active
- * sets have that metadata; never clears them; and needs slots_lock for neither.
+ * The kinds of metadata that KVM allocates late and has begun to allocate. KVM
+ * sets these flags under slots_arch_lock, when all memslots in the active sets
+ * have the metadata, and never clears them. It does not hold slots_lock.
  */
 #define VMEM_LAZY_RMAP BIT(0)
 #define VMEM_LAZY_GFN_TRACK BIT(1)
@@ -216,8 +212,8 @@ static inline unsigned int vmem_lazy_metadata(struct kvm *kvm)
 }
 
 /*
- * Does committing a delete tell page trackers other than KVM's own? From 6.5,
- * if there are any.
+ * Does the commit of a delete notify page trackers other than KVM's own? From
+ * 6.5 on, if there are any.
  */
 static inline bool vmem_commit_tells_trackers(struct kvm *kvm)
 {
@@ -230,14 +226,15 @@ static inline bool vmem_commit_tells_trackers(struct kvm *kvm)
 }
 
 /*
- * A message for the sender that is not a literal; it must live for ever. Where
- * there is a macro for that, it copies.
+ * Set the message of an extended acknowledgment. The message need not be a
+ * literal, but it must never be freed: only kernels with NL_SET_ERR_MSG_FMT()
+ * copy it.
  */
 static inline void vmem_set_extack(struct netlink_ext_ack *extack,
 				   const struct nlattr *attr,
 				   const char *message)
 {
-	/* Before 6.6 the start of a dump has none. */
+	/* Before 6.6 the start of a dump has no extack. */
 	if (!extack)
 		return;
 	extack->bad_attr = attr;
@@ -251,8 +248,8 @@ static inline void vmem_set_extack(struct netlink_ext_ack *extack,
 }
 
 /*
- * Members that the above read and not every kernel has, for layout.c; where
- * there is none, one that is looked at anyway.
+ * Members that the functions above read and that not every kernel has, for
+ * layout.c. A kernel without such a member gets one that is checked anyway.
  */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
 #define VMEM_TRACKERS_MEMBER track_notifier_head
@@ -285,7 +282,7 @@ static inline void vmem_set_extack(struct netlink_ext_ack *extack,
 #define VMEM_DIRTY_RING_MEMBER dirty_ring_with_bitmap
 #endif
 
-/* 6.12 reads both in kvm_arch_has_private_mem(), kvm_arch_has_readonly_mem(). */
+/* In 6.12 kvm_arch_has_private_mem(), kvm_arch_has_readonly_mem() read these. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0)
 #define VMEM_PRIVATE_MEM_MEMBER mmu_valid_gen
 #define VMEM_PROTECTED_MEMBER mmu_valid_gen
@@ -294,7 +291,7 @@ static inline void vmem_set_extack(struct netlink_ext_ack *extack,
 #define VMEM_PROTECTED_MEMBER has_protected_state
 #endif
 
-/* 6.6 put what a dump was asked for into a struct genl_info. */
+/* 6.6 has the attributes of a dump request in a struct genl_info. */
 static inline struct nlattr **vmem_dump_attrs(struct netlink_callback *cb)
 {
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 6, 0)
@@ -305,9 +302,9 @@ static inline struct nlattr **vmem_dump_attrs(struct netlink_callback *cb)
 }
 
 /*
- * 6.8 lets a multicast leave listeners out. Before, a listener in another
- * network namespace than the initial one receives it if it has asked for all
- * namespaces' multicasts, which takes CAP_NET_BROADCAST in the initial user
+ * 6.8 can exclude listeners from a multicast. Before, a listener outside of the
+ * initial network namespace receives it if it has subscribed to the multicasts
+ * of all namespaces, which needs CAP_NET_BROADCAST in the initial user
  * namespace.
  */
 static inline void vmem_genl_multicast(struct genl_family *family,
@@ -325,10 +322,9 @@ static inline void vmem_genl_multicast(struct genl_family *family,
 }
 
 /*
- * 6.2 splits the operations of a netlink family into those that do and those
- * that dump, and that is what genl.c, which is generated, has. For an older
- * kernel it describes the family in terms of the structures below, out of which
- * vmem_genl_register() makes what that kernel takes.
+ * From 6.2 on, a netlink family has split operations for "do" and "dump", and
+ * the generated genl.c uses these. On an older kernel genl.c uses the
+ * structures below instead, and vmem_genl_register() converts them.
  */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
 struct vmem_split_ops {
@@ -354,7 +350,7 @@ struct vmem_split_family {
 	unsigned int n_mcgrps;
 };
 
-/* The family as this kernel has it; netlink.c holds the one there is. */
+/* The family in the form of this kernel; netlink.c defines the instance. */
 struct vmem_old_family {
 	struct genl_family family;
 	struct genl_ops ops[KVM_VMEM_CMD_MAX];
@@ -382,7 +378,7 @@ static inline int vmem_register_old(const struct vmem_split_family *split)
 	};
 	strscpy(family->name, split->name, sizeof(family->name));
 
-	/* Both halves of an operation follow each other, with one policy. */
+	/* Both halves of an operation are adjacent and have the same policy. */
 	for (i = 0; i < split->n_split_ops; i++) {
 		const struct vmem_split_ops *half = &split->split_ops[i];
 
@@ -407,7 +403,7 @@ static inline int vmem_register_old(const struct vmem_split_family *split)
 
 #define vmem_genl_register() vmem_register_old(&kvm_vmem_nl_family)
 
-/* From here on, for genl.h and genl.c. */
+/* The names that genl.h and genl.c use. */
 #define genl_split_ops vmem_split_ops
 #define genl_family vmem_split_family
 #else

@@ -2,11 +2,11 @@
 /*
  * /dev/kvm-vmem and its ioctls, which linux/kvm_vmem.h describes.
  *
- * A table has the size of each call's structure. The structure is copied in once,
- * by the rules of copy_struct_from_user(), so callers may be older or newer than
- * the module. Handlers see kernel memory only, and return as much as the caller has
- * room for. The type and number of a command identify the call. Its size bits do
- * not, as they differ between versions of the header.
+ * A table has the size of each call's structure. The structure is copied in
+ * once, by the rules of copy_struct_from_user(), so callers may be older or
+ * newer than the module. Handlers see kernel memory only, and return as much as
+ * the caller has room for. The type and number of a command identify the call.
+ * Its size bits do not, as they differ between versions of the header.
  */
 #include <linux/capability.h>
 #include <linux/file.h>
@@ -32,23 +32,24 @@
 #include "uapi/linux/kvm_vmem.h"
 #include "uapi/linux/kvm_vmem_netlink.h"
 
-/* Of the structure's first version. */
+/* Size of the first version of the structure. */
 #define MEMSLOT_MIN_SIZE offsetofend(struct kvm_vmem_memslot, dirty_bitmap)
 
 /*
- * Where guest_memfd of struct kvm_userspace_memory_region2 ends. What there is of
- * it is for KVM_MEM_GUEST_MEMFD, which the batch refuses; without, KVM ignores it,
- * and VMMs leave -1 there. Older kernels do not have that structure.
+ * End of guest_memfd in struct kvm_userspace_memory_region2, which older
+ * kernels do not define. The fields are only used with KVM_MEM_GUEST_MEMFD,
+ * which the batch refuses. Without it KVM ignores them, and VMMs leave -1
+ * there.
  */
 #define ENTRY_MEMFD_END (sizeof(struct kvm_userspace_memory_region) +	\
 			 sizeof(__u64) + sizeof(__u32))
 
 /**
- * struct ucall - one ioctl on its way
+ * struct ucall - an ioctl in progress
  * @user: the caller's structure
- * @user_size: its size
- * @size: size of ours
- * @args: ours
+ * @user_size: size of the caller's structure
+ * @size: size of the kernel's structure
+ * @args: the kernel's structure
  */
 struct ucall {
 	void __user *user;
@@ -66,8 +67,9 @@ static int respond(const struct ucall *call)
 }
 
 /*
- * The file of a VM. It keeps the VM and the vendor module (kvm-amd or kvm-intel),
- * which a reference to struct kvm does not on every kernel.
+ * Get the file of a VM. It keeps the VM and the vendor module (kvm-amd or
+ * kvm-intel). On some kernels a reference to struct kvm does not keep the
+ * vendor module.
  */
 static struct file *get_any_vm(int fd)
 {
@@ -82,7 +84,7 @@ static struct file *get_any_vm(int fd)
 	return file;
 }
 
-/* The same of a VM to be changed: current's mm must be the VM's. */
+/* Get the file of a VM to change: its mm must be current's. */
 static struct file *get_vm(int fd)
 {
 	struct file *file = get_any_vm(fd);
@@ -99,8 +101,8 @@ static struct file *get_vm(int fd)
 }
 
 /*
- * May the caller know how many regions there are? As netlink has it: regions are
- * the host's. A query has not asked for them, so it is not audited.
+ * May the caller read all regions, by the rules of netlink? No audit record,
+ * because the query did not specifically request the number of regions.
  */
 static bool may_count_regions(void)
 {
@@ -154,7 +156,7 @@ static struct vmem_change *copy_entries(struct kvm_vmem_memslot_batch *batch)
 	u32 i;
 	int r;
 
-	/* It may be a batch that deletes, which shows when it has been copied. */
+	/* With the spare: the batch may turn out to have only deletes. */
 	changes = vmem_batch_alloc(batch->nr, sizeof(*changes), true);
 	if (!changes)
 		return ERR_PTR(-ENOMEM);
@@ -180,7 +182,7 @@ static int apply_batch(struct kvm_vmem_memslot_batch *batch)
 	struct kvm *kvm;
 	int r;
 
-	/* Callers may use every memslot there is. */
+	/* A batch may use every memslot id. */
 	BUILD_BUG_ON(KVM_VMEM_MAX_BATCH < VMEM_BATCH_MAX);
 
 	if (batch->flags & ~(KVM_VMEM_BATCH_VALIDATE_ONLY |
@@ -222,7 +224,7 @@ static int ioctl_batch(struct ucall *call)
 	struct kvm_vmem_memslot_batch *batch = call->args;
 	int r;
 
-	/* Where it cannot be written, learn that before anything changes. */
+	/* Fail before any change if the structure is not writable. */
 	batch->bad_index = KVM_VMEM_NO_INDEX;
 	batch->zapped = 0;
 	r = respond(call);
@@ -230,7 +232,7 @@ static int ioctl_batch(struct ucall *call)
 		return r;
 	r = apply_batch(batch);
 	if (!r) {
-		/* It cannot be undone, whatever the caller did to its memory. */
+		/* Ignore errors: the batch cannot be undone. */
 		if (batch->zapped)
 			respond(call);
 		return 0;
@@ -270,7 +272,7 @@ static int ioctl_create_region(struct ucall *call)
 		r = PTR_ERR(file);
 		goto out_destroy;
 	}
-	/* Before others can close it, and so end the region. */
+	/* Publish before another thread can close the fd and end the region. */
 	vmem_region_publish(region);
 	fd_install(fd, file);
 	return fd;
@@ -280,7 +282,7 @@ out_destroy:
 	return r;
 }
 
-/* Copy @nr memslots to where each has @size bytes. */
+/* Copy @nr memslots to an array whose elements have @size bytes. */
 static int copy_memslots(u64 addr, u32 size,
 			 const struct kvm_vmem_memslot *memslots, u32 nr)
 {
@@ -319,7 +321,7 @@ static int ioctl_get_memslots(struct ucall *call)
 	if (IS_ERR(vm_file))
 		return PTR_ERR(vm_file);
 
-	/* No lock of KVM's is waited for with it. */
+	/* The array is not held while waiting for a lock of KVM. */
 	memslots = kvmalloc_array(args->nr, sizeof(*memslots),
 				  VMEM_GFP);
 	if (!memslots) {
@@ -344,11 +346,11 @@ out_put:
 }
 
 /**
- * struct ioctl_op - one call
- * @cmd: its command
+ * struct ioctl_op - a call
+ * @cmd: ioctl command
  * @size: size of its structure
- * @min_size: up to its last field that the first version had
- * @execute: does it
+ * @min_size: size of the first version of its structure
+ * @execute: handler
  */
 struct ioctl_op {
 	unsigned int cmd;
@@ -375,7 +377,7 @@ static const struct ioctl_op ioctl_ops[] = {
 		 ioctl_get_memslots),
 };
 
-/* Room for the structure of any call. */
+/* The structure of any call. */
 union ioctl_args {
 	struct kvm_vmem_query query;
 	struct kvm_vmem_memslot_batch batch;
@@ -402,7 +404,7 @@ static long device_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return -EFAULT;
 	if (call.user_size < op->min_size)
 		return -EINVAL;
-	/* No program is that much newer, and its zeroes take time to check. */
+	/* Bound the time to check that the rest is zero. */
 	if (call.user_size > PAGE_SIZE)
 		return -E2BIG;
 	call.size = op->size;

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Fault injection across a hand-over, for kernels with CONFIG_FAULT_INJECTION.
+ * Fault injection from the sender of a request into the worker that carries it
+ * out, for kernels with CONFIG_FAULT_INJECTION.
  *
- * /proc/TID/fail-nth makes the n-th allocation of one task fail. What a task
- * asks of a region is carried out by a worker, so the count follows it there:
- * the sender gives it up as it queues the work (vmem_inject_take()), the worker
- * has it for as long as it works for that sender (vmem_inject_begin()) and
- * gives back what is left (vmem_inject_end()) before the sender is answered.
- * So whoever counts sees one allocation after the other, as if it were all one
- * task. Only the task itself and its /proc file write the count of a task,
- * and the sender, having none meanwhile, does not.
+ * /proc/TID/fail-nth makes the n-th allocation of one task fail. A worker carries
+ * out the requests for a region, so the count moves with the request. The sender
+ * gives up its count when it queues the work (vmem_inject_take()). The worker has
+ * the count while it works for that sender (vmem_inject_begin()), and returns the
+ * rest before the sender is answered (vmem_inject_end()). A test therefore counts
+ * the allocations of sender and worker as those of one task. Only the task itself
+ * and its /proc file write the count of a task, and the sender does not while it
+ * has none.
  *
- * Elsewhere this compiles to nothing.
+ * Without CONFIG_FAULT_INJECTION the functions are empty.
  */
 #ifndef KVM_VMEM_INJECT_H
 #define KVM_VMEM_INJECT_H
@@ -20,8 +21,8 @@
 #include <linux/sched/task.h>
 
 /**
- * struct vmem_inject - a count on its way
- * @task: whose it is, with a reference; NULL if it had none
+ * struct vmem_inject - a fail-nth count that moves with a request
+ * @task: the sender, with a reference; NULL if it has no count
  * @nth: the count
  */
 struct vmem_inject {

@@ -5,12 +5,12 @@
  *
  * Modversions do not cover the internals of struct kvm and its memslots, as no
  * exported symbol uses them, and a kernel may be built without modversions. The
- * kernel's type information (BTF) describes the structures as kvm.ko was compiled.
- * The size of each structure that the module touches must agree, and the offset and
- * size of each member.
+ * kernel's type information (BTF) describes the structures as kvm.ko was
+ * compiled. The size of each structure that the module touches must agree, and
+ * the offset and size of each member.
  *
- * If the kernel has no BTF for KVM, there is nothing to compare with. The module
- * logs that and loads, since it was then built for exactly this kernel.
+ * If the kernel has no BTF for KVM, there is nothing to compare with. The
+ * module logs that and loads, since it was then built for exactly this kernel.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -28,7 +28,7 @@
  * @type: name of the structure
  * @member: name of the member, NULL for the structure itself
  * @offset: bytes from the start of the structure
- * @size: bytes, of an array all of it
+ * @size: bytes; for an array its total size
  */
 struct layout {
 	const char *type;
@@ -42,7 +42,7 @@ struct layout {
 	{ __stringify(s), __stringify(m), offsetof(struct s, m), \
 	  sizeof_field(struct s, m) }
 
-/* What memslot.c, batch.c and compat.h touch. */
+/* Structures and members that memslot.c, batch.c, zap.c and compat.h use. */
 static const struct layout layouts[] = {
 	STRUCT(kvm),
 	MEMBER(kvm, mmu_lock),
@@ -113,7 +113,7 @@ static const struct layout layouts[] = {
 	STRUCT(kvm_lpage_info),
 };
 
-/* Size of a type, through typedefs, qualifiers and arrays; 0 if it has none. */
+/* Size of a type, resolving typedefs, qualifiers and arrays; 0: no size. */
 static u32 type_size(const struct btf *btf, u32 id)
 {
 	const struct btf_type *type = btf_type_by_id(btf, id);
@@ -196,10 +196,10 @@ static int check(const struct layout *l)
 }
 
 /**
- * vmem_layout_check - compare what was compiled in with the running kernel
+ * vmem_layout_check - compare the compiled layouts with the running kernel
  *
- * Return: 0 if all agrees or there is nothing to compare with; -ENOEXEC, having
- * said what differs.
+ * Return: 0 if all layouts agree or the kernel has no BTF; -ENOEXEC after
+ * logging the difference.
  */
 int vmem_layout_check(void)
 {

@@ -4,13 +4,13 @@
  *
  * series.c	refuses kernel series that were not reviewed
  * symbols.c	finds the KVM functions that are not exported
- * layout.c	checks that KVM's structures are as they were when this was built
+ * layout.c	checks the layout of KVM's structures
  * memslot.c	all access to the internals of KVM's memslots
- * batch.c	many memslot changes as one step
- * queue.c	the workers' turns, and their share of a CPU
+ * batch.c	applies many memslot changes in one step
+ * queue.c	order of the works of a VM, and their share of a CPU
  * region.c	block state of a virtio-mem device, and its memslots
  * region_fd.c	the file descriptor of a region
- * netlink.c	the generic netlink family that drives regions
+ * netlink.c	the generic netlink family, which controls regions
  * trace.h	tracepoints
  * device.c	/dev/kvm-vmem and its ioctls
  */
@@ -47,7 +47,7 @@ static int __init kvm_vmem_init(void)
 	r = vmem_netlink_init();
 	if (r)
 		goto out_queue;
-	/* The device last: it is what makes regions. */
+	/* Register the device last, because it can create regions. */
 	r = vmem_device_init();
 	if (r)
 		goto out_netlink;

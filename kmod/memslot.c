@@ -2,15 +2,15 @@
 /*
  * All access to the internals of KVM's memslots.
  *
- * KVM keeps two sets of memslots for each address space. The active set is found
- * through kvm->memslots[] under kvm->srcu, by vCPUs and all other readers. Only the
- * holder of slots_lock accesses the inactive set. Both contain the same memslots,
- * each linked by the node of index node_idx of the set. A change is made in the
- * inactive set, and the pointer is swapped. After a grace period the set that is
- * now inactive has no readers left, and the change is repeated there. See
- * virt/kvm/kvm_main.c. The functions here resemble the ones of similar name there,
- * except that one swap covers any number of changes in any number of address
- * spaces.
+ * KVM keeps two sets of memslots for each address space. The active set is
+ * found through kvm->memslots[] under kvm->srcu, by vCPUs and all other
+ * readers. Only the holder of slots_lock accesses the inactive set. Both
+ * contain the same memslots, each linked by the node of index node_idx of the
+ * set. A change is made in the inactive set, and the pointer is swapped. After
+ * a grace period the set that is now inactive has no readers left, and the
+ * change is repeated there. See virt/kvm/kvm_main.c. The functions here
+ * resemble the ones of similar name there, except that one swap covers any
+ * number of changes in any number of address spaces.
  *
  * Locks, outermost first:
  *
@@ -56,10 +56,11 @@ static struct kvm_memslots *inactive_memslots(struct kvm *kvm, int as_id)
 }
 
 /*
- * vmem_memslot_find() - look a memslot up in the active set
+ * vmem_memslot_find() - look up a memslot in the active set
  *
- * Return: the memslot or NULL. Valid until slots_lock is dropped or kvm->srcu is
- * left: no memslot is freed that was in the active set when a reader entered.
+ * Return: the memslot or NULL. It is valid until slots_lock is dropped or
+ * kvm->srcu is left: a memslot that was in the active set when a reader entered
+ * is not freed before the reader leaves.
  */
 struct kvm_memory_slot *vmem_memslot_find(struct kvm *kvm, int as_id, int id)
 {
@@ -67,12 +68,12 @@ struct kvm_memory_slot *vmem_memslot_find(struct kvm *kvm, int as_id, int id)
 }
 
 /*
- * vmem_memslot_find_at() - the same by guest address
+ * vmem_memslot_find_at() - look up a memslot by guest address and id
  *
- * KVM's tree of addresses costs a look-up the same with few memslots and with
- * many, but for the logarithm. Its chains of ids do not, see below.
+ * A look-up in KVM's tree of addresses takes logarithmic time. A look-up in its
+ * chains of ids does not, see vmem_memslot_index().
  *
- * Return: the memslot of this id that has the page, NULL if there is none.
+ * Return: the memslot with this id that contains @gfn; NULL: none.
  */
 struct kvm_memory_slot *vmem_memslot_find_at(struct kvm *kvm, int as_id,
 					     gfn_t gfn, int id)
@@ -86,12 +87,12 @@ struct kvm_memory_slot *vmem_memslot_find_at(struct kvm *kvm, int as_id,
 /*
  * vmem_memslot_index() - look up all memslots of an address space at once
  *
- * KVM finds a memslot by its id in one of 128 chains, which are long where
- * there are many memslots.
+ * KVM looks up an id in one of 128 chains, which are long if there are many
+ * memslots.
  *
- * Return: array of the KVM_USER_MEM_SLOTS that can be, by id, to be freed with
- * kvfree(); NULL without memory. What is in it is valid until slots_lock is
- * dropped.
+ * Return: an array of KVM_USER_MEM_SLOTS memslots or NULL, by id, which
+ * kvfree() frees; NULL: out of memory. The memslots are valid until slots_lock
+ * is dropped.
  */
 struct kvm_memory_slot **vmem_memslot_index(struct kvm *kvm, int as_id)
 {
@@ -103,7 +104,7 @@ struct kvm_memory_slot **vmem_memslot_index(struct kvm *kvm, int as_id)
 	if (!index)
 		return NULL;
 	kvm_for_each_memslot(slot, bkt, __kvm_memslots(kvm, as_id)) {
-		/* KVM's own have the ids above. */
+		/* KVM's internal memslots have higher ids. */
 		if (slot->id < KVM_USER_MEM_SLOTS)
 			index[slot->id] = slot;
 	}
@@ -111,7 +112,7 @@ struct kvm_memory_slot **vmem_memslot_index(struct kvm *kvm, int as_id)
 }
 
 /*
- * vmem_memslot_is() - does a memslot have these addresses and this size?
+ * vmem_memslot_is() - check whether a memslot has these addresses and this size
  * @slot: the memslot, or NULL
  */
 bool vmem_memslot_is(const struct kvm_memory_slot *slot,
@@ -123,9 +124,10 @@ bool vmem_memslot_is(const struct kvm_memory_slot *slot,
 }
 
 /*
- * vmem_memslot_is_plain() - is it so, and as the module makes them?
+ * vmem_memslot_is_plain() - as vmem_memslot_is(), and check the flags
  *
- * It may have the flag for dirty logging, which the VMM may change, and no other.
+ * The only flag that the memslot may have is that for dirty logging, which the
+ * VMM may change.
  */
 bool vmem_memslot_is_plain(const struct kvm_memory_slot *slot,
 			   const struct kvm_userspace_memory_region *mem)
@@ -134,18 +136,18 @@ bool vmem_memslot_is_plain(const struct kvm_memory_slot *slot,
 	       !(slot->flags & ~KVM_MEM_LOG_DIRTY_PAGES);
 }
 
-/* An empty memslot. Whoever it is for pays for it: @gfp has __GFP_ACCOUNT. */
+/* An empty memslot, charged to the current memory cgroup by __GFP_ACCOUNT. */
 struct kvm_memory_slot *vmem_memslot_alloc(gfp_t gfp)
 {
 	return kzalloc(sizeof(struct kvm_memory_slot), gfp);
 }
 
 /*
- * vmem_memslot_copy_to() - copy what of a memslot outlives its links
- * @slot: an unlinked memslot, whatever it was before
+ * vmem_memslot_copy_to() - copy a memslot without its links
+ * @slot: an unlinked memslot; its old contents are overwritten
  *
- * The arch part may be stale by the time the copy is linked: whoever links it
- * copies that part again under slots_arch_lock.
+ * The arch part may be stale when the copy is linked. The caller that links the
+ * copy copies that part again under slots_arch_lock.
  */
 void vmem_memslot_copy_to(struct kvm_memory_slot *slot,
 			  const struct kvm_memory_slot *src)
@@ -161,7 +163,7 @@ void vmem_memslot_copy_to(struct kvm_memory_slot *slot,
 	slot->as_id = src->as_id;
 }
 
-/* Return: such a copy, NULL without memory. */
+/* Return: a new copy; NULL: out of memory. */
 struct kvm_memory_slot *vmem_memslot_copy(const struct kvm_memory_slot *src,
 					  gfp_t gfp)
 {
@@ -173,10 +175,11 @@ struct kvm_memory_slot *vmem_memslot_copy(const struct kvm_memory_slot *src,
 }
 
 /*
- * vmem_memslot_alloc_dirty_bitmap() - give a memslot that logs its bitmap
+ * vmem_memslot_alloc_dirty_bitmap() - allocate the bitmaps of a memslot that
+ * logs
  *
- * Two bitmaps in a row, as KVM_GET_DIRTY_LOG copies one into the other. None
- * if the VM logs into rings only.
+ * These are two adjacent bitmaps, because KVM_GET_DIRTY_LOG copies one into the
+ * other. There is none if the VM logs into rings only.
  */
 int vmem_memslot_alloc_dirty_bitmap(struct kvm *kvm,
 				    struct kvm_memory_slot *slot)
@@ -201,11 +204,12 @@ void vmem_memslot_free_dirty_bitmap(struct kvm_memory_slot *slot)
 }
 
 /*
- * vmem_memslot_probe_gfn() - can a memslot reach up to this page?
+ * vmem_memslot_probe_gfn() - check whether a memslot may contain this page
  *
- * KVM keeps its limit to itself, so ask with a memslot of one page.
+ * KVM does not export its limit, so this prepares a memslot of one page.
  *
- * Return: 0, -EINVAL if it is beyond, -ENOMEM; -EINTR if the caller is killed.
+ * Return: 0; -EINVAL: @gfn is beyond the limit; -ENOMEM; -EINTR: the caller is
+ * killed.
  */
 int vmem_memslot_probe_gfn(struct kvm *kvm, gfn_t gfn)
 {
@@ -241,7 +245,7 @@ static void insert_gfn_node(struct kvm_memslots *slots,
 		struct kvm_memory_slot *at;
 
 		at = container_of(*node, struct kvm_memory_slot, gfn_node[idx]);
-		/* Only one of a set can be there, or the batch was misjudged. */
+		/* A set has at most one memslot at an address. */
 		WARN_ON_ONCE(slot->base_gfn == at->base_gfn);
 		parent = *node;
 		if (slot->base_gfn < at->base_gfn)
@@ -269,7 +273,7 @@ void vmem_memslot_replace(struct kvm *kvm, struct kvm_memory_slot *old,
 	if (old) {
 		hash_del(&old->id_node[idx]);
 		interval_tree_remove(&old->hva_node[idx], &slots->hva_tree);
-		/* A cache for lookups by gfn, from when the set was active. */
+		/* Cache for look-ups by gfn, from when the set was active. */
 		if (atomic_long_read(&slots->last_used_slot) == (long)old)
 			atomic_long_set(&slots->last_used_slot, (long)new);
 	}
@@ -292,20 +296,20 @@ void vmem_memslot_replace(struct kvm *kvm, struct kvm_memory_slot *old,
 	}
 }
 
-/* How often a swap that waits looks whether the mm has ended. */
+/* Interval in which a swap that waits checks whether the mm has ended. */
 #define INVALIDATE_POLL (HZ / 20)
 
 /*
- * Has the mm ended, so that KVM's notifier hears of no invalidation any more?
+ * Has the mm ended, so that KVM's notifier is no longer called?
  *
- * KVM changes memslots only in tasks of the mm, so that an invalidation it waits
- * for always ends. A region's work may be here when the mm ends. Then KVM's
- * notifier is taken off the mm's list, KVM is not called at the end of an
- * invalidation that has begun, and the count stays above 0 for ever. As no vCPU
- * runs any more nothing hangs on the count then, but for calls of the notifier
- * that are still running, which are waited for.
+ * KVM changes memslots only in tasks of the mm, so each invalidation that it
+ * waits for ends. A work of a region may wait here when the mm ends. KVM's
+ * notifier is then removed from the list of the mm, KVM is not called at the
+ * end of an invalidation in progress, and the count stays above 0 forever. No
+ * vCPU runs any more, so the count can be ignored, except for calls of the
+ * notifier that are still running. This function waits for them.
  *
- * Under mn_invalidate_lock, which is dropped meanwhile.
+ * Called with mn_invalidate_lock held, which is dropped and taken again.
  */
 static bool no_more_invalidations(struct kvm *kvm)
 {
@@ -341,7 +345,7 @@ static void assign_memslots(struct kvm *kvm, unsigned long as_mask)
  * @as_mask: the address spaces
  *
  * Called with slots_arch_lock held, which is dropped. On return no reader uses
- * the sets that were active.
+ * the sets that were active before.
  */
 void vmem_memslot_swap(struct kvm *kvm, unsigned long as_mask)
 {
@@ -374,10 +378,10 @@ void vmem_memslot_swap(struct kvm *kvm, unsigned long as_mask)
 }
 
 /*
- * Step the counts that KVM's commit hook reads, as KVM does: by this one change,
- * before its hook. The hook acts on a count that becomes 1 or 0 (it switches the
- * CPU's own dirty logging, PML), so the change of one memslot must never show in
- * the count that the hook of another one reads.
+ * Update the counts that KVM's commit hook reads, by this one change and before
+ * its hook, as KVM does. The hook acts when a count becomes 1 or 0 (it switches
+ * the CPU's own dirty logging, PML). The count that it reads must therefore not
+ * include the changes of later memslots.
  */
 static void account(struct kvm *kvm, const struct kvm_memory_slot *old,
 		    const struct kvm_memory_slot *new,
@@ -396,17 +400,18 @@ static void account(struct kvm *kvm, const struct kvm_memory_slot *old,
 }
 
 /*
- * Does the commit hook of this create, delete or flip do anything that lasts?
- * The hook takes mmu_lock each time, which hurts beside running vCPUs, and most
- * of a large batch's calls would have no effect. The hook
+ * Does the commit hook of this create, delete or flip have a lasting effect?
+ * The hook takes mmu_lock, which delays running vCPUs, and most calls of a
+ * large batch would have no effect. The hook
  *
- *  - follows dirty logging: each memslot that logs now or did before is due;
+ *  - follows dirty logging, so it is needed for a memslot that logs now or did
+ *    before;
  *  - reports deletes to page trackers, one memslot at a time;
- *  - sets the limit of shadow pages by the number of pages in all memslots. The
- *    hook of the last create or delete sets the same limit again, from the
- *    final number, so those before are due only if their limit takes pages
- *    away. A create raises the limit. A delete lowers it, but not below
- *    KVM_MIN_ALLOC_MMU_PAGES: it takes nothing from a VM that uses no more.
+ *  - sets the limit of shadow pages from the number of pages of all memslots.
+ *    The hook of the last create or delete sets the final limit, so an earlier
+ *    call is only needed if it would free shadow pages. A create raises the
+ *    limit. A delete lowers it, but not below KVM_MIN_ALLOC_MMU_PAGES, so it
+ *    frees none of a VM that uses no more than that.
  */
 static bool commit_hook_is_due(struct kvm *kvm,
 			       const struct kvm_memory_slot *old,
@@ -425,12 +430,13 @@ static bool commit_hook_is_due(struct kvm *kvm,
 }
 
 /*
- * vmem_memslot_commit() - count a change, let KVM follow it, free the old
- * @old: memslot that no set holds any more, NULL for a create; freed
- * @new: memslot that is in both sets, NULL for a delete
+ * vmem_memslot_commit() - count a change, call KVM's commit hook, free the old
+ * memslot
+ * @old: memslot that is in neither set, which is freed; NULL for a create
+ * @new: memslot that is in both sets; NULL for a delete
  * @last: no create or delete follows in the batch
  *
- * Called for each change of a batch in the order of its entries.
+ * Called for each change of a batch in the order of the entries.
  */
 void vmem_memslot_commit(struct kvm *kvm, struct kvm_memory_slot *old,
 			 struct kvm_memory_slot *new, enum kvm_mr_change change,
@@ -445,13 +451,13 @@ void vmem_memslot_commit(struct kvm *kvm, struct kvm_memory_slot *old,
 		vmem_memslot_free_dirty_bitmap(old);
 		kvm_hook(kvm_arch_free_memslot)(kvm, old);
 	} else if (change == KVM_MR_FLAGS_ONLY && !new->dirty_bitmap) {
-		/* All other metadata is the new memslot's now. */
+		/* The new memslot has taken over all other metadata. */
 		vmem_memslot_free_dirty_bitmap(old);
 	}
 	kfree(old);
 }
 
-/* Bytes behind an allocation by kvmalloc(), without vmalloc's guard page. */
+/* Bytes of an allocation by kvmalloc(), without the guard page of vmalloc. */
 static u64 allocated_bytes(const void *addr, u64 size)
 {
 	if (!addr)
@@ -468,7 +474,7 @@ static u64 pages_at_level(const struct kvm_memory_slot *slot, int level)
 	return (last >> shift) - (slot->base_gfn >> shift) + 1;
 }
 
-/* What the bitmaps of a memslot that logs dirty pages take. */
+/* Bytes of the bitmaps of a memslot that logs dirty pages. */
 static u64 dirty_bitmap_bytes(const struct kvm_memory_slot *slot)
 {
 	return PAGE_ALIGN(2 * ALIGN(slot->npages, BITS_PER_LONG) /
@@ -476,11 +482,13 @@ static u64 dirty_bitmap_bytes(const struct kvm_memory_slot *slot)
 }
 
 /*
- * vmem_memslot_full_metadata() - what a memslot takes that has all kinds
- * @base_gfn: where it is
- * @npages: its size
+ * vmem_memslot_full_metadata() - bytes of a memslot with all kinds of metadata
+ * @base_gfn: first page
+ * @npages: number of pages
+ * @full: out: the bytes
  *
- * By geometry alone. KVM takes the arrays from vmalloc(), in whole pages.
+ * Computed from the geometry. KVM allocates the arrays by vmalloc(), in whole
+ * pages.
  */
 void vmem_memslot_full_metadata(gfn_t base_gfn, u64 npages,
 				struct vmem_metadata *full)
@@ -508,10 +516,11 @@ void vmem_memslot_full_metadata(gfn_t base_gfn, u64 npages,
 }
 
 /*
- * vmem_memslot_add_metadata() - add up what KVM holds for a memslot
+ * vmem_memslot_add_metadata() - add the bytes that KVM has allocated for a
+ * memslot
  *
- * Also under slots_arch_lock if the answer must include what a vCPU is
- * allocating at this moment. All else of a memslot stays as it was linked.
+ * Hold slots_arch_lock as well if the result must include metadata that a vCPU
+ * is allocating. The rest of a linked memslot does not change.
  */
 void vmem_memslot_add_metadata(const struct kvm_memory_slot *slot,
 			       struct vmem_metadata *sum)
@@ -537,7 +546,7 @@ void vmem_memslot_add_metadata(const struct kvm_memory_slot *slot,
 		sum->dirty_bitmap += dirty_bitmap_bytes(slot);
 }
 
-/* Any memslot of a VM, inside kvm->srcu; NULL if it has none. */
+/* Any memslot of a VM, inside kvm->srcu; NULL: the VM has none. */
 static const struct kvm_memory_slot *any_memslot(struct kvm *kvm)
 {
 	const struct rb_node *node;
@@ -555,17 +564,19 @@ static const struct kvm_memory_slot *any_memslot(struct kvm *kvm)
 }
 
 /*
- * vmem_memslot_present_metadata() - reduce sums to the kinds that there are
+ * vmem_memslot_present_metadata() - remove kinds that KVM does not have from
+ * sums
  * @dirty_log: the memslots log dirty pages
- * @m: in: sums of vmem_memslot_full_metadata(); out: what KVM holds, or would,
- *	for such memslots; zero without any memslot
+ * @m: in: sums of vmem_memslot_full_metadata(); out: the bytes that KVM has
+ *	allocated, or would allocate, for such memslots; zero if the VM has no
+ *	memslot
  *
- * Inside kvm->srcu. Which kinds there are depends on the kernel, its MMU and on
- * what the VM has done, as KVM allocates some late; all of a VM's memslots have
- * them or none has. So any one of them shows it at any time, and sums of all kinds
- * never go stale.
+ * Called inside kvm->srcu. The kinds depend on the kernel, its MMU and the
+ * history of the VM, because KVM allocates some kinds late. Either all memslots
+ * of a VM have a kind or none has it, so any memslot shows the present kinds,
+ * and sums of all kinds stay valid.
  *
- * Return: false if there is no memslot to ask.
+ * Return: false: the VM has no memslot.
  */
 bool vmem_memslot_present_metadata(struct kvm *kvm, bool dirty_log,
 				   struct vmem_metadata *m)
@@ -585,7 +596,7 @@ bool vmem_memslot_present_metadata(struct kvm *kvm, bool dirty_log,
 	return true;
 }
 
-/* What linux/kvm.h calls flags; the rest are KVM's own. */
+/* The flags of linux/kvm.h; the other bits are internal to KVM. */
 #define USER_FLAGS_MASK GENMASK(15, 0)
 
 static void describe(const struct kvm_memory_slot *slot,
@@ -608,16 +619,18 @@ static void describe(const struct kvm_memory_slot *slot,
 }
 
 /*
- * vmem_memslot_list() - describe memslots in the order of their addresses
- * @gfn: leave out those that end before it
- * @list: where to
- * @nr: room there
- * @generation: out: of the set they are in. That of a set in use changes only
- *	when its change is complete, so sets that differ never have the same.
+ * vmem_memslot_list() - describe memslots by ascending address
+ * @gfn: skip memslots that end before this page
+ * @list: out: the descriptions
+ * @nr: size of @list
+ * @generation: out: generation of the set of memslots. It changes when a change
+ *	of the active set is complete, so different sets have different
+ *	generations.
  *
- * Takes no lock: inside kvm->srcu, a set is as it was when it became active.
+ * Takes no lock: inside kvm->srcu, a set does not change after it became
+ * active.
  *
- * Return: how many.
+ * Return: number of descriptions.
  */
 u32 vmem_memslot_list(struct kvm *kvm, int as_id, gfn_t gfn,
 		      struct kvm_vmem_memslot *list, u32 nr, u64 *generation)

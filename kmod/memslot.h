@@ -7,7 +7,7 @@
 #include "uapi/linux/kvm_vmem.h"
 
 /*
- * struct vmem_metadata - bytes that KVM holds for memslots, as allocated
+ * struct vmem_metadata - bytes that KVM has allocated for memslots, by kind
  */
 struct vmem_metadata {
 	u64 memslot;
@@ -23,7 +23,7 @@ static inline u64 vmem_metadata_total(const struct vmem_metadata *m)
 	       m->dirty_bitmap;
 }
 
-/* Add @times times the bytes of one to another, or take them away. */
+/* Add @times times the bytes of @m to @sum. */
 static inline void vmem_metadata_add(struct vmem_metadata *sum,
 				     const struct vmem_metadata *m, u64 times)
 {
@@ -44,7 +44,7 @@ static inline void vmem_metadata_sub(struct vmem_metadata *sum,
 	sum->dirty_bitmap -= m->dirty_bitmap;
 }
 
-/* Which memslot: @id within address space @as_id. */
+/* @id is the memslot id within address space @as_id. */
 struct kvm_memory_slot *vmem_memslot_find(struct kvm *kvm, int as_id, int id);
 struct kvm_memory_slot *vmem_memslot_find_at(struct kvm *kvm, int as_id,
 					     gfn_t gfn, int id);

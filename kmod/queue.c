@@ -3,47 +3,48 @@
  * Queues: the works of all regions of a VM run one at a time, and use at most a
  * share of one CPU.
  *
- * A worker changes regions, see region.c. It is a kernel thread whose CPU time no
- * cgroup accounts for. This file is therefore the only bound on the CPU time that
- * the holder of a region's descriptor can use. All regions of a VM share one queue.
- * It runs the works of a region (its lane) in order, and alternates between
- * regions.
+ * A worker changes regions, see region.c. It is a kernel thread whose CPU time
+ * no cgroup accounts for. This file is therefore the only bound on the CPU time
+ * that the holder of a region's descriptor can use. All regions of a VM share
+ * one queue. It runs the works of a region (its lane) in order, and alternates
+ * between regions.
  *
- * Share. A queue has credit: the CPU time that its works may use. A VM begins with
- * the maximum, CREDIT_MAX_NS, which is more than a device needs while its guest
- * grows or shrinks. The CPU time of each work is subtracted, and a SHARE-th of the
- * time that passes is added. Without credit no work begins. The queue's timer
- * expires when there is credit again, and no lock or memory of KVM is held until
- * then. A work that has begun is not interrupted, so the credit may fall below 0 by
- * the time of one work. Work that KVM causes elsewhere, such as the callbacks of a
- * grace period, is proportional to the number of works and is not counted.
+ * Share. A queue has credit: the CPU time that its works may use. A VM begins
+ * with the maximum, CREDIT_MAX_NS, which is more than a device needs while its
+ * guest grows or shrinks. The CPU time of each work is subtracted, and a
+ * SHARE-th of the time that passes is added. Without credit no work begins. The
+ * queue's timer expires when there is credit again, and no lock or memory of
+ * KVM is held until then. A work that has begun is not interrupted, so the
+ * credit may fall below 0 by the time of one work. Work that KVM causes
+ * elsewhere, such as the callbacks of a grace period, is proportional to the
+ * number of works and is not counted.
  *
- * Some works do not wait for credit. A lane is hurried when its region or its VM
- * ends, since a process waits for the end and memory is freed by it. Its works
- * still use credit, which leaves less to other regions of the VM. The cost is
- * bounded: without credit, region.c carries out no request in a hurried lane and
- * makes no new region.
+ * Some works do not wait for credit. A lane is hurried when its region or its
+ * VM ends, since a process waits for the end and memory is freed by it. Its
+ * works still use credit, which leaves less to other regions of the VM. The
+ * cost is bounded: without credit, region.c carries out no request in a hurried
+ * lane and makes no new region.
  *
  * Life. A queue is found by VM and mm, so that a region that is made anew finds
  * the queue of the one before. When its last user has gone, a queue lingers
  * until its credit is full: until then a new queue would have more credit than
- * this one. By that time KVM may have reused the memory of struct kvm for another
- * VM of the process, which then begins with the credit of the queue. Another
- * process has another mm; the queue holds a reference to its mm so that the address
- * is not reused. A queue lingers for at least LINGER_MIN, so that regions that are
- * refused do not create a workqueue each.
+ * this one. By that time KVM may have reused the memory of struct kvm for
+ * another VM of the process, which then begins with the credit of the queue.
+ * Another process has another mm; the queue holds a reference to its mm so that
+ * the address is not reused. A queue lingers for at least LINGER_MIN, so that
+ * regions that are refused do not create a workqueue each.
  *
- * The share belongs to a VM. A process with several VMs has one share for each, as
- * with all other work that KVM does outside of cgroups.
+ * The share belongs to a VM. A process with several VMs has one share for each,
+ * as with all other work that KVM does outside of cgroups.
  *
- * Workers. Each queue has a workqueue of its own. A workqueue limits the number of
- * works that run at once, and a work can be blocked for as long as a vCPU's page
- * fault takes: on a shared workqueue, a few VMs could block all others. These
- * workqueues have no rescuer, which would be one thread for each VM that no cgroup
- * accounts for. It would not help either: a work may drop the last reference to a
- * VM, and KVM then waits for works of its own on workqueues without a rescuer. The
- * VM of a process that the OOM killer ends is dropped by a task work, which needs
- * no worker, see region.c.
+ * Workers. Each queue has a workqueue of its own. A workqueue limits the number
+ * of works that run at once, and a work can be blocked for as long as a vCPU's
+ * page fault takes: on a shared workqueue, a few VMs could block all others.
+ * These workqueues have no rescuer, which would be one thread for each VM that
+ * no cgroup accounts for. It would not help either: a work may drop the last
+ * reference to a VM, and KVM then waits for works of its own on workqueues
+ * without a rescuer. The VM of a process that the OOM killer ends is dropped by
+ * a task work, which needs no worker, see region.c.
  *
  * Locks, outermost first:
  *
@@ -66,30 +67,31 @@
 #include "symbols.h"
 #include "trace.h"
 
-/* More than a change of all memslots that a region may have. */
+/* More than a change of all memslots of a region needs. */
 #define CREDIT_MAX_NS ((s64)NSEC_PER_SEC)
-/* A work that takes 1 ms waits 4 ms: as often as a tick at 250 Hz. */
+/* After a work of 1 ms the queue waits 4 ms, which is one tick at 250 Hz. */
 #define SHARE 4
 
-/* A region that is made again and again finds its queue. */
+/* So that a VMM that creates regions repeatedly finds its queue. */
 #define LINGER_MIN HZ
 
 /*
- * Bytes that works of a VM hold while they wait, at most: so much is allocated
- * outside of any cgroup. A lane may hold as much as it leaves to others. So one
- * alone has half of it: as many requests as may wait for a region, each as long
- * as it may be, with what the kernel adds to each (64 of 33 KiB).
+ * Maximum number of bytes that the waiting works of a VM hold, which is
+ * allocated outside of any cgroup. A lane may hold as much as it leaves to
+ * others, so a single lane has half of it. That is sufficient for the maximum
+ * number of requests of a region with their maximum length and the overhead of
+ * the kernel (64 of 33 KiB).
  */
 #define MAX_HELD (5U << 20)
 
 struct workqueue_struct *vmem_free_wq;
 
 static DEFINE_SPINLOCK(queues_lock);
-/* Buckets: a host with thousands of VMs has a few in each. */
+/* 512 buckets: on a host with thousands of VMs each has a few queues. */
 static DEFINE_HASHTABLE(queues, 9);
 static bool exiting;
 
-/* Add to the credit what the time since has brought. Under queue->lock. */
+/* Add the credit for the elapsed time. Under queue->lock. */
 static void update_credit(struct vmem_queue *queue)
 {
 	u64 now = ktime_get_ns();
@@ -108,7 +110,7 @@ static unsigned long time_to(struct vmem_queue *queue, s64 credit)
 	return nsecs_to_jiffies((credit - queue->credit) * SHARE) + 1;
 }
 
-/* See to it that what waits is run in time. Under queue->lock. */
+/* Schedule run_work for the waiting works. Under queue->lock. */
 static void arm(struct vmem_queue *queue)
 {
 	if (!list_empty(&queue->hurried))
@@ -118,7 +120,7 @@ static void arm(struct vmem_queue *queue)
 				 time_to(queue, 0));
 }
 
-/* The work whose turn it is, NULL if none may run now. */
+/* Take the next work; NULL: no work may run now. */
 static struct vmem_work *take_work(struct vmem_queue *queue)
 {
 	struct vmem_work *work = NULL;
@@ -157,7 +159,7 @@ static void run_work(struct work_struct *w)
 	if (!work)
 		return;
 	ran = kernel_hook(task_sched_runtime)(current);
-	/* The lane may be gone then; the queue waits for this to return. */
+	/* This may free the lane, but not the queue. */
 	work->run(work);
 	ran = kernel_hook(task_sched_runtime)(current) - ran;
 
@@ -178,7 +180,7 @@ static void free_queue(struct vmem_queue *queue)
 	kfree(queue);
 }
 
-/* How long a queue without users stays. Under queues_lock. */
+/* Time for which a queue without users stays. Under queues_lock. */
 static unsigned long time_to_linger(struct vmem_queue *queue)
 {
 	unsigned long delay;
@@ -187,7 +189,7 @@ static unsigned long time_to_linger(struct vmem_queue *queue)
 		return 0;
 	spin_lock(&queue->lock);
 	delay = time_to(queue, CREDIT_MAX_NS - 1);
-	/* The last work is about to be taken off the credit. */
+	/* The last work is not subtracted from the credit yet. */
 	if (queue->running && !delay)
 		delay = 1;
 	spin_unlock(&queue->lock);
@@ -212,7 +214,7 @@ static void linger_work(struct work_struct *work)
 		return;
 	}
 	hash_del(&queue->node);
-	/* It is not queued from here on, but may have been in between. */
+	/* It cannot be queued from here on, but it may have been before. */
 	cancel_delayed_work(&queue->linger_work);
 	spin_unlock(&queues_lock);
 	free_queue(queue);
@@ -246,7 +248,7 @@ static struct vmem_queue *alloc_queue(struct kvm *kvm)
 	return queue;
 }
 
-/* The queue of a VM of current's, with one user more. Under queues_lock. */
+/* Find the queue of a VM of current's mm, and add a user. Under queues_lock. */
 static struct vmem_queue *find_queue(const struct kvm *kvm)
 {
 	struct vmem_queue *queue;
@@ -261,10 +263,10 @@ static struct vmem_queue *find_queue(const struct kvm *kvm)
 }
 
 /**
- * vmem_queue_get - use the queue of a VM, which is made if there is none
+ * vmem_queue_get - get the queue of a VM, which is created if needed
  * @kvm: the VM, whose mm is current's
  *
- * Return: the queue, to be put; NULL without memory.
+ * Return: the queue, which vmem_queue_put() releases; NULL: out of memory.
  */
 struct vmem_queue *vmem_queue_get(struct kvm *kvm)
 {
@@ -290,7 +292,7 @@ struct vmem_queue *vmem_queue_get(struct kvm *kvm)
 	return queue;
 }
 
-/* vmem_queue_put() - use it no more; no work of the caller's waits in it */
+/* vmem_queue_put() - release a queue; no work of the caller waits in it */
 void vmem_queue_put(struct vmem_queue *queue)
 {
 	unsigned long delay;
@@ -316,7 +318,7 @@ bool vmem_queue_has_credit(struct vmem_queue *queue)
 }
 
 /**
- * vmem_queue_await_credit - wait until a work could begin
+ * vmem_queue_await_credit - wait until the queue has credit
  * @queue: the queue
  *
  * Return: 0; -EINTR if the caller is killed.
@@ -331,7 +333,7 @@ int vmem_queue_await_credit(struct vmem_queue *queue)
 		spin_unlock(&queue->lock);
 		if (!delay)
 			return 0;
-		/* It may take longer than a freezer waits. */
+		/* Freezable: the wait may exceed the freezer's timeout. */
 		__set_current_state(TASK_KILLABLE | TASK_FREEZABLE);
 		schedule_timeout(delay);
 		if (fatal_signal_pending(current))
@@ -348,14 +350,14 @@ void vmem_lane_init(struct vmem_lane *lane)
 }
 
 /**
- * vmem_queue_add - have a work run after those of its lane
+ * vmem_queue_add - queue a work after the works of its lane
  * @queue: the queue
- * @lane: the region's
- * @work: the work; if it has a size, vmem_queue_release() is to follow
+ * @lane: the lane of the region
+ * @work: the work; if it has a size, vmem_queue_release() must follow
  *
- * A work without a size is always taken.
+ * A work without a size is always accepted.
  *
- * Return: 0; -EBUSY if those that wait would hold too much with it.
+ * Return: 0; -EBUSY: the waiting works would hold too many bytes.
  */
 int vmem_queue_add(struct vmem_queue *queue, struct vmem_lane *lane,
 		   struct vmem_work *work)
@@ -380,7 +382,7 @@ int vmem_queue_add(struct vmem_queue *queue, struct vmem_lane *lane,
 	return r;
 }
 
-/* vmem_queue_release() - a work that has run holds its bytes no more */
+/* vmem_queue_release() - account that a work no longer holds its bytes */
 void vmem_queue_release(struct vmem_queue *queue, struct vmem_lane *lane,
 			u32 size)
 {
@@ -390,7 +392,7 @@ void vmem_queue_release(struct vmem_queue *queue, struct vmem_lane *lane,
 	spin_unlock(&queue->lock);
 }
 
-/* vmem_queue_hurry() - have the works of a lane not wait for credit any more */
+/* vmem_queue_hurry() - let the works of a lane run without credit */
 void vmem_queue_hurry(struct vmem_queue *queue, struct vmem_lane *lane)
 {
 	spin_lock(&queue->lock);
@@ -409,12 +411,12 @@ int vmem_queue_init(void)
 }
 
 /*
- * vmem_queue_exit() - wait for what the last regions have left to do
+ * vmem_queue_exit() - free all queues and wait for all works
  *
- * No region holds the module any more, but a work that has just put its
- * reference may not have returned. Those of queues are waited for as queues are
- * freed, which lingering ones are now; what frees regions and queues runs on
- * vmem_free_wq.
+ * No region holds a reference to the module any more, but a work that has just
+ * put its reference may not have returned. free_queue() waits for the works of
+ * a queue. Lingering queues are freed now, on vmem_free_wq, where regions are
+ * freed as well.
  */
 void vmem_queue_exit(void)
 {

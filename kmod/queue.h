@@ -11,10 +11,10 @@ struct kvm;
 struct mm_struct;
 
 /**
- * struct vmem_work - something to do for a region
- * @node: in its lane, from vmem_queue_add() until it runs
- * @size: bytes that it holds while it waits, see vmem_queue_add()
- * @run: does it; may free the work and the lane
+ * struct vmem_work - a work for a region
+ * @node: node in its lane, from vmem_queue_add() until the work runs
+ * @size: bytes that the work holds while it waits, see vmem_queue_add()
+ * @run: the function; it may free the work and the lane
  */
 struct vmem_work {
 	struct list_head node;
@@ -23,11 +23,11 @@ struct vmem_work {
 };
 
 /**
- * struct vmem_lane - the works of one region, which keep their order
- * @works: those that wait
- * @node: in one of the queue's lists of lanes while any waits
- * @hurried: they do not wait for credit
- * @held: bytes that they hold
+ * struct vmem_lane - the works of one region, which run in order
+ * @works: waiting works
+ * @node: node in one of the lists of lanes of the queue, while a work waits
+ * @hurried: works of the lane do not wait for credit
+ * @held: bytes that the works hold
  */
 struct vmem_lane {
 	struct list_head works;
@@ -40,38 +40,38 @@ struct vmem_lane {
  * struct vmem_queue - the works of all regions of a VM
  */
 struct vmem_queue {
-	/* Whose it is, under queues_lock; the mm has a reference, the VM none. */
+	/* The VM (no reference) and its mm (a reference). Under queues_lock. */
 	const struct kvm *kvm;
 	struct mm_struct *mm;
-	/* The process that made it; another may share the mm and outlive it. */
+	/* The process that created the queue; others may share its mm. */
 	pid_t tgid;
 	unsigned int users;
 	struct hlist_node node;
 	struct delayed_work linger_work;
 
-	/* Runs one work and queues itself for the next. */
+	/* Runs one work, then queues itself for the next. */
 	struct workqueue_struct *wq;
 	struct delayed_work run_work;
 
-	/* For what follows; see queue.c. */
+	/* Protects the following members, see queue.c. */
 	spinlock_t lock;
-	/* CPU time that works may take, in nanoseconds, as it was then. */
+	/* CPU time that works may use, in nanoseconds, at @credit_time. */
 	s64 credit;
 	u64 credit_time;
-	/* A work has begun that is not taken off the credit yet. */
+	/* A work has begun and is not subtracted from the credit yet. */
 	bool running;
 	/* Bytes that waiting works hold. */
 	u32 held;
-	/* Lanes that wait for credit, and those that do not; next one first. */
+	/* Lanes that wait for credit, and lanes that do not, in order. */
 	struct list_head waiting;
 	struct list_head hurried;
 
-	/* The VM's regions, for region.c. */
+	/* The regions of the VM, for region.c. */
 	struct mutex members_lock;
 	struct list_head members;
 };
 
-/* Where regions and queues are freed. */
+/* The workqueue on which regions and queues are freed. */
 extern struct workqueue_struct *vmem_free_wq;
 
 int vmem_queue_init(void);

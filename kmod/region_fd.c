@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The file descriptor of a region. Its holder has the authority over the region,
- * and the region exists until the last reference to the file is dropped.
- * linux/kvm_vmem.h describes poll() and read().
+ * The file descriptor of a region. Its holder has the authority over the
+ * region, and the region exists until the last reference to the file is
+ * dropped. linux/kvm_vmem.h describes poll() and read().
  */
 #include <linux/anon_inodes.h>
 #include <linux/file.h>
@@ -57,7 +57,7 @@ static ssize_t region_read(struct file *file, char __user *buf, size_t size,
 	changes = atomic64_read(&region->changes);
 	if (copy_to_user(buf, &changes, sizeof(changes)))
 		return -EFAULT;
-	/* Another reader may have come further. */
+	/* Another reader may have read a later count. */
 	read = atomic64_read(&region->changes_read);
 	while (read < changes &&
 	       !atomic64_try_cmpxchg(&region->changes_read, &read, changes))
@@ -124,8 +124,8 @@ static const struct file_operations region_fops = {
 /*
  * vmem_region_file() - a file that owns a region
  *
- * Return: the file, which ends the region when it is released; an
- * ERR_PTR, the region being the caller's as before.
+ * Return: the file, whose release ends the region; an ERR_PTR, after which the
+ * region still belongs to the caller.
  */
 struct file *vmem_region_file(struct vmem_region *region)
 {
@@ -134,9 +134,10 @@ struct file *vmem_region_file(struct vmem_region *region)
 }
 
 /*
- * vmem_region_get_by_fd() - the region of a descriptor of the current process
+ * vmem_region_get_by_fd() - get the region of a descriptor of the current
+ * process
  *
- * Return: the region with a reference, NULL if it is no region's descriptor.
+ * Return: the region with a reference; NULL: not the descriptor of a region.
  */
 struct vmem_region *vmem_region_get_by_fd(int fd)
 {

@@ -3,15 +3,15 @@
  * Checks that the module was reviewed for the kernel series that runs.
  *
  * layout.c detects a structure that has changed. It cannot detect a change of
- * behaviour: KVM may start to compare a count, to send a request or to take a lock
- * in a function that the module replaces. Only a review finds that. The module
- * therefore loads on kernel series whose KVM was read line by line, and on others
- * only with unreviewed_kernel=1.
+ * behaviour: KVM may start to compare a count, to send a request or to take a
+ * lock in a function that the module replaces. Only a review finds that. The
+ * module therefore loads on kernel series whose KVM was read line by line, and
+ * on others only with unreviewed_kernel=1.
  *
- * A series is a version that kernel.org maintains, such as 6.12.y. Stable updates
- * are small, and distributions that follow them add few patches. A tree that stays
- * at 6.12.0 for years backports KVM from newer series. Its sublevel is 0, and it
- * counts as not reviewed.
+ * A series is a version that kernel.org maintains, such as 6.12.y. Stable
+ * updates are small, and distributions that follow them add few patches. A tree
+ * that stays at 6.12.0 for years backports KVM from newer series. Its sublevel
+ * is 0, and it counts as not reviewed.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -29,10 +29,7 @@ struct series {
 	u32 minor;
 };
 
-/*
- * The reviewed series, one line each. This is the one place that knows them:
- * the build and the scripts read it here.
- */
+/* The reviewed series, one per line. The build and the scripts read this. */
 static const struct series reviewed[] = {
 	{ 6, 1 },
 	{ 6, 12 },
@@ -57,19 +54,20 @@ static void name_series(char *names, size_t size)
 }
 
 /**
- * vmem_series_reviewed - was the running kernel's series reviewed?
+ * vmem_series_reviewed - check whether the series of the running kernel was
+ * reviewed
  */
 bool vmem_series_reviewed(void)
 {
 	u32 major, minor;
 	size_t i;
 
-	/* Some kernels are named 6.1.0 whatever their sublevel: the name will not do. */
+	/* Not by name: Debian names kernels 6.1.0 whatever the sublevel. */
 	if (!LINUX_VERSION_SUBLEVEL)
 		return false;
 	if (sscanf(init_utsname()->release, "%u.%u", &major, &minor) != 2)
 		return false;
-	/* From memory, where a test can have altered the table. */
+	/* Read from memory, because a test may have changed the table. */
 	for (i = 0; i < ARRAY_SIZE(reviewed); i++)
 		if (READ_ONCE(reviewed[i].major) == major &&
 		    READ_ONCE(reviewed[i].minor) == minor)
@@ -78,13 +76,14 @@ bool vmem_series_reviewed(void)
 }
 
 /**
- * vmem_series_check - may the module run on this kernel?
+ * vmem_series_check - check whether the module may run on this kernel
  *
- * Return: 0; -EOPNOTSUPP, having said why and what overrides it.
+ * Return: 0; -EOPNOTSUPP after logging the reason and the parameter that
+ * overrides it.
  */
 int vmem_series_check(void)
 {
-	/* Room for some 30 series. */
+	/* Enough for about 30 series. */
 	char names[256];
 
 	if (vmem_series_reviewed())

@@ -2,17 +2,17 @@
 /*
  * Finding the functions of KVM, and a few of the kernel, that are not exported.
  *
- * kallsyms_lookup_name() finds every symbol of kvm.ko. It is not exported either,
- * but a kprobe on it yields its address. With IBT a function begins with ENDBR and
- * the kprobe is placed behind that, so the offset that sprint_symbol() reports is
- * subtracted.
+ * kallsyms_lookup_name() finds every symbol of kvm.ko. It is not exported
+ * either, but a kprobe on it yields its address. With IBT a function begins
+ * with ENDBR and the kprobe is placed after it, so the offset that
+ * sprint_symbol() reports is subtracted.
  *
- * All functions are called through static calls, which patch a direct call into the
- * text. Function pointers would fail: the kernel seals the ENDBR of functions whose
- * address is never taken, and an indirect call to such a function faults on hardware
- * with IBT. A static call has the type of the function that it is named after, so
- * the compiler checks each call against the prototype in the headers that the
- * module is built with.
+ * All functions are called through static calls, which patch a direct call into
+ * the text. Function pointers would fail: the kernel seals the ENDBR of
+ * functions whose address is never taken, and an indirect call to such a
+ * function faults on hardware with IBT. A static call has the type of the
+ * function that it is named after, so the compiler checks each call against the
+ * prototype in the headers that the module is built with.
  *
  * The module imports kvm_get_kvm() and kvm_put_kvm() in the usual way. modprobe
  * therefore loads kvm.ko first, and kvm.ko cannot be unloaded: addresses stay
@@ -92,9 +92,9 @@ static unsigned long find(const char *name)
 })
 
 /**
- * vmem_symbols_init - find everything
+ * vmem_symbols_init - find all functions
  *
- * Return: 0; -ENOENT, having said what this kernel lacks.
+ * Return: 0; -ENOENT after logging the function that this kernel lacks.
  */
 int vmem_symbols_init(void)
 {

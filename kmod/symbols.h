@@ -10,8 +10,8 @@
 #include "compat.h"
 
 /*
- * The functions of kvm.ko that this module needs and KVM does not export to
- * it, or will not for ever. Call one with kvm_hook(name)(arguments).
+ * The functions of kvm.ko that this module needs and that KVM does not export,
+ * or may not export in the future. Call one with kvm_hook(name)(arguments).
  */
 #define DECLARE_HOOK(func) DECLARE_STATIC_CALL(vmem_##func, func)
 
@@ -25,12 +25,12 @@ DECLARE_HOOK(kvm_unmap_gfn_range);
 DECLARE_HOOK(kvm_flush_remote_tlbs);
 DECLARE_HOOK(file_is_kvm);
 
-/* The same of the kernel proper, to check the layout of KVM's structures. */
+/* Functions of vmlinux, to check the layout of KVM's structures. */
 DECLARE_HOOK(bpf_find_btf_id);
 DECLARE_HOOK(btf_name_by_offset);
 DECLARE_HOOK(btf_put);
 
-/* CPU time of a task up to now; what is exported is as old as the last tick. */
+/* CPU time of a task until now; exported functions are a tick behind. */
 DECLARE_HOOK(task_sched_runtime);
 
 #define kernel_hook(func) static_call(vmem_##func)

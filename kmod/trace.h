@@ -2,11 +2,11 @@
 /*
  * Tracepoints: /sys/kernel/tracing/events/kvm_vmem.
  *
- * batch reports each batch that reached the judging step: what it was to
- * do, where its time went, and what came of it.
+ * batch reports each batch that reached step 1 (see batch.c): its changes, the
+ * time of each step, and the result.
  *
- * work reports each work of a queue, by the process whose VM it is for: the CPU
- * time that it took, and what credit the VM has now.
+ * work reports each work of a queue: the process that created the VM, the CPU
+ * time of the work, and the remaining credit of the VM.
  */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM kvm_vmem

@@ -8,25 +8,26 @@
  * Here all ranges are unmapped under one hold of mmu_lock, and one flush ends
  * it.
  *
- * This is done for a VM for which KVM would do the same by itself: one whose VMM
- * has switched KVM_X86_QUIRK_SLOT_ZAP_ALL off. In all others a delete drops every
- * mapping, and KVM's hook does that once. For these VMs single ranges are unmapped
- * only if the caller asks for it: the VM keeps the mappings of its other memory.
+ * This is done for a VM for which KVM would do the same by itself: one whose
+ * VMM has switched KVM_X86_QUIRK_SLOT_ZAP_ALL off. In all others a delete drops
+ * every mapping, and KVM's hook does that once. For these VMs single ranges are
+ * unmapped only if the caller asks for it: the VM keeps the mappings of its
+ * other memory.
  *
- * KVM once dropped the mappings of single memslots (4e103134b862, 5.1), and reverted
- * to dropping all because a VM with an assigned GPU broke. The cause was never
- * found. As a precaution the request is ignored for a VM with an assigned device,
- * and on kernels that were not reviewed. The argument below does not depend on
- * devices. The decision is made once for a batch, or once for each part if the batch
- * is carried out in parts. For a device that is assigned later, the batch happened
- * before. If the VMM has switched the quirk off, devices make no difference, as in
- * KVM.
+ * KVM once dropped the mappings of single memslots (4e103134b862, 5.1), and
+ * reverted to dropping all because a VM with an assigned GPU broke. The cause
+ * was never found. As a precaution the request is ignored for a VM with an
+ * assigned device, and on kernels that were not reviewed. The argument below
+ * does not depend on devices. The decision is made once for a batch, or once
+ * for each part if the batch is carried out in parts. For a device that is
+ * assigned later, the batch happened before. If the VMM has switched the quirk
+ * off, devices make no difference, as in KVM.
  *
  * Why this is safe, and why the result of vmem_zap_is_safe() stays valid:
  *
  *  - The caller holds slots_lock from before the INVALID copies are linked. No
- *    other memslot changes. All mappings are dropped at the same time only as the
- *    mm ends (KVM's release notifier), which leaves nothing to find.
+ *    other memslot changes. All mappings are dropped at the same time only as
+ *    the mm ends (KVM's release notifier), which leaves nothing to find.
  *  - The INVALID copies are in the active sets and a grace period of kvm->srcu
  *    has passed. A vCPU stays inside kvm->srcu from the look-up of a memslot
  *    until the page is mapped. So no page of these memslots is mapped any more,
@@ -35,22 +36,24 @@
  *    guest's page table. A shadow page that outlives its memslot is a
  *    use-after-free. Such pages are on active_mmu_pages, those of the TDP MMU
  *    are not. If the list is empty under mmu_lock, no shadow page refers to
- *    these memslots; and by the point before none will, even if a nested guest
- *    starts while mmu_lock is dropped for others.
- *  - The quirk, once off, stays off; and a request is the batch's own.
- *  - Before 6.5 KVM's hook also notifies page trackers of a deleted memslot. If there
- *    are trackers other than KVM's own, the hook is called. The check is made where
- *    the hook would be called, so a tracker that registers later misses the same
- *    notifications as with KVM.
+ *    these memslots. By the previous point none will refer to them later, even
+ *    if a nested guest starts while mmu_lock is dropped.
+ *  - The quirk, once off, stays off. The request is a flag of the batch and
+ *    does not change.
+ *  - Before 6.5 KVM's hook also notifies page trackers of a deleted memslot. If
+ *    there are trackers other than KVM's own, the hook is called. The check is
+ *    made where the hook would be called, so a tracker that registers later
+ *    misses the same notifications as with KVM.
  *
- * mmu_lock is a spinning lock, and is taken for write. It is dropped between
- * chunks if others want it or the CPU, but never with a flush still due: an mmu
- * notifier that finds no mapping sends no flush, and its caller frees the page.
- * For the same reason KVM's function may not drop the lock by itself.
+ * mmu_lock is a spinning lock and is taken for write. It is dropped between
+ * chunks if it is contended or the CPU is needed, but never while a flush is
+ * pending: an mmu notifier that finds no mapping sends no flush, and its caller
+ * frees the page. For the same reason KVM's function must not drop the lock
+ * itself.
  *
- * Stale MMIO mappings, which are not present for this purpose, end with the
- * generation of the memslots, as they do for KVM's own creates. Page tables
- * stay, and serve the next memslot at the place.
+ * Cached MMIO mappings are not dropped here. They become invalid with the
+ * generation of the memslots, as for KVM's own creates. Page tables stay, and
+ * the next memslot at the same address uses them.
  */
 #include <linux/minmax.h>
 #include <linux/sched.h>
@@ -62,17 +65,17 @@
 #include "zap.h"
 
 /*
- * Pages that are unmapped before others can have mmu_lock: some hundred
- * microseconds' worth if each is mapped by itself, and few enough walks from the
- * root for a large memslot in which little is mapped.
+ * Number of pages that are unmapped before mmu_lock may be dropped. It takes a
+ * few hundred microseconds if all are mapped as small pages, and a large
+ * memslot with few mappings needs few walks from the root.
  */
 #define CHUNK_PAGES (SZ_32M >> PAGE_SHIFT)
 
 /*
- * vmem_zap_is_wanted() - are the mappings of other memslots to stay?
- * @asked: the caller wishes so, even if KVM drops them by itself
+ * vmem_zap_is_wanted() - decide whether to keep the mappings of other memslots
+ * @asked: the caller requests it, even if KVM drops all mappings by default
  *
- * If not, KVM's hook is to be called, and nothing here.
+ * If the result is false, call KVM's hook and no other function of this file.
  */
 bool vmem_zap_is_wanted(struct kvm *kvm, bool asked)
 {
@@ -84,13 +87,13 @@ bool vmem_zap_is_wanted(struct kvm *kvm, bool asked)
 }
 
 /*
- * vmem_zap_is_safe() - may the mappings of single memslots be dropped here?
+ * vmem_zap_is_safe() - check whether mappings of single memslots may be dropped
  *
- * To be called under mmu_lock, after the grace period that follows the swap to
+ * Call this under mmu_lock, after the grace period that follows the swap to the
  * INVALID copies.
  *
- * Return: true, also if mmu_lock is dropped later; false if KVM's hook has to
- * drop them.
+ * Return: true, which stays valid when mmu_lock is dropped; false: KVM's hook
+ * must drop the mappings.
  */
 bool vmem_zap_is_safe(struct kvm *kvm)
 {
@@ -100,9 +103,9 @@ bool vmem_zap_is_safe(struct kvm *kvm)
 }
 
 /*
- * vmem_zap_flush() - flush what is due
+ * vmem_zap_flush() - flush TLBs if a flush is pending
  *
- * To be called before mmu_lock is dropped.
+ * Call this before mmu_lock is dropped.
  */
 void vmem_zap_flush(struct vmem_zap *zap)
 {
@@ -112,10 +115,10 @@ void vmem_zap_flush(struct vmem_zap *zap)
 }
 
 /*
- * vmem_zap_memslot() - drop what is mapped of a memslot
- * @slot: its INVALID copy, in the active set
+ * vmem_zap_memslot() - drop the mappings of a memslot
+ * @slot: the INVALID copy of the memslot, in the active set
  *
- * May drop mmu_lock for a moment.
+ * May drop and take mmu_lock.
  */
 void vmem_zap_memslot(struct vmem_zap *zap, struct kvm_memory_slot *slot)
 {

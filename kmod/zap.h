@@ -5,9 +5,9 @@
 #include <linux/kvm_host.h>
 
 /*
- * struct vmem_zap - mappings of deleted memslots while they are dropped
- * @kvm: the VM, slots_lock held, and mmu_lock for write
- * @flush: mappings are gone that TLBs may still have
+ * struct vmem_zap - state while mappings of deleted memslots are dropped
+ * @kvm: the VM; slots_lock is held, and mmu_lock for write
+ * @flush: TLBs may still contain mappings that were dropped
  */
 struct vmem_zap {
 	struct kvm *kvm;
