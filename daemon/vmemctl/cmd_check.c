@@ -108,8 +108,8 @@ static int ctl_check(const struct ctl_options *options)
 
 const struct ctl_command check_commands[] = {
 	{.name = "check",
-	 .help = "prove the module on this host, in VMs made for that; other\n"
-		 "VMs are not touched. In TAP; without vmemd",
+	 .help = "test the module on this host in VMs of its own; other VMs are\n"
+		 "not touched. Prints TAP; without vmemd",
 	 .run = ctl_check},
 	{},
 };

@@ -275,7 +275,7 @@ out:
 const struct ctl_command list_commands[] = {
 	{.name = "list",
 	 .scope = CTL_VMEMDS,
-	 .help = "the VMs of this host by name, with what they have plugged",
+	 .help = "the VMs of this host by name, with their sizes",
 	 .run = ctl_list},
 	{},
 };

@@ -93,8 +93,8 @@ static int complain_of_process(pid_t pid, int ret)
 	if (ret == -ESRCH)
 		ctl_complain("there is no process %d", (int)pid);
 	else if (ret == -EPERM || ret == -EACCES)
-		ctl_complain("process %d: looking into it takes the rights of "
-			     "ptrace(2), as root has them",
+		ctl_complain("process %d: inspecting it needs the permissions "
+			     "of ptrace(2), which root has",
 			     (int)pid);
 	else
 		ctl_complain("process %d: %s", (int)pid, strerror(-ret));
@@ -104,7 +104,7 @@ static int complain_of_process(pid_t pid, int ret)
 static int complain_of_vm(const struct host_vm *vm, int ret)
 {
 	if (ret == -ENOTTY)
-		ctl_complain("the kvm_vmem that is loaded is too old for this");
+		ctl_complain("the loaded kvm_vmem is too old for this");
 	else if (ret == -EBADF || ret == -EINVAL)
 		ctl_complain("descriptor %d is not a KVM VM", vm->number);
 	else
@@ -259,8 +259,8 @@ static void print_report(const struct vm_report *report, bool memslots)
 		print_sum(address_space_names[as], &report->metadata[as]);
 		if (report->memslots[as].changing)
 			ctl_complain(
-				"memslots change all the time: what was told "
-				"is of more than one moment");
+				"memslots change all the time: the list may be "
+				"inconsistent");
 	}
 	print_sum("both", &report->total);
 	if (memslots)
@@ -358,10 +358,9 @@ static int find_vms(const struct ctl_options *options, struct host_vms *vms)
 	if (ret)
 		ctl_complain("looking for VMs: %s", strerror(-ret));
 	if (vms->refused)
-		ctl_complain(
-			"%zu processes were not looked into: that takes the "
-			"rights of ptrace(2)",
-			vms->refused);
+		ctl_complain("%zu processes were not inspected: that needs the "
+			     "permissions of ptrace(2)",
+			     vms->refused);
 	return ret;
 }
 
@@ -432,12 +431,12 @@ static const struct ctl_option metadata_options[] = {
 	 .parse = ctl_parse_number,
 	 .offset = offsetof(struct ctl_options, pid),
 	 .least = 1,
-	 .help = "of the VMs of a process"},
+	 .help = "of the VMs of this process"},
 	{.name = "fd",
 	 .value = "N",
 	 .parse = ctl_parse_number,
 	 .offset = offsetof(struct ctl_options, fd),
-	 .help = "of the VM whose descriptor vmemctl was started with"},
+	 .help = "of the VM of this inherited descriptor"},
 	{.name = "top",
 	 .parse = ctl_parse_flag,
 	 .offset = offsetof(struct ctl_options, top),
@@ -451,7 +450,7 @@ static const struct ctl_option metadata_options[] = {
 
 const struct ctl_command metadata_commands[] = {
 	{.name = "metadata",
-	 .help = "what KVM holds for the memslots of any VM; without vmemd",
+	 .help = "show the memslot metadata of any VM; without vmemd",
 	 .options = metadata_options,
 	 .check = check_metadata,
 	 .run = ctl_metadata},

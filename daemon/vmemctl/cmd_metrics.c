@@ -218,26 +218,26 @@ static void put_sizes(const struct page *page)
 		const char *help;
 	} gauges[] = {
 		{"region_size", "vmem_region_size_bytes", "bytes",
-		 "Size of the region: what the VM can have plugged at most."},
+		 "Size of the region, the maximum plugged size."},
 		{"usable_region_size", "vmem_usable_region_size_bytes", "bytes",
-		 "From the region's start, where the guest may plug."},
+		 "Size of the part of the region in which the guest may plug."},
 		{"requested_size", "vmem_requested_size_bytes", "bytes",
-		 "What the guest is asked to have plugged."},
+		 "Size that the guest is requested to plug."},
 		{"plugged_size", "vmem_plugged_size_bytes", "bytes",
-		 "What the guest has plugged."},
+		 "Size of the plugged blocks."},
 		{"undiscarded_size", "vmem_undiscarded_size_bytes", "bytes",
-		 "Unplugged memory that is not given back to the host yet."},
+		 "Unplugged memory that is not discarded yet."},
 		{"resident_size", "vmem_resident_size_bytes", "bytes",
-		 "Memory that the region has: touched or allocated."},
+		 "Resident memory of the region, touched or allocated."},
 		{"excess_size", "vmem_excess_size_bytes", "bytes",
-		 "Of that, what is more than is plugged."},
+		 "Resident memory beyond the plugged size."},
 		{"nr_slots", "vmem_memslots", "",
-		 "Memslots of the region when all of it is plugged."},
+		 "Memslots of the region if all of it is plugged."},
 		{"populated_slots", "vmem_populated_memslots", "",
 		 "Memslots of the region that exist in KVM."},
 		{"longest_turn_steps", "vmem_longest_turn_steps", "",
-		 "Small steps of the vmemd's turn that had most of them: what "
-		 "everybody else may have had to wait for."},
+		 "Largest number of small steps in one turn of vmemd, for which "
+		 "all others have waited."},
 	};
 
 	for (size_t g = 0; g < sizeof(gauges) / sizeof(gauges[0]); g++) {
@@ -261,10 +261,10 @@ static void put_punches(const struct page *page)
 		const char *help;
 	} counters[] = {
 		{"punches", "vmem_punches", "",
-		 "How often unplugged blocks had more memory than their cap, "
-		 "and it was taken back."},
+		 "Times that memory of unplugged blocks exceeded the cap and "
+		 "was discarded."},
 		{"punched_size", "vmem_punched_size_bytes", "bytes",
-		 "How much it was then, in all."},
+		 "Memory of unplugged blocks that was discarded then."},
 	};
 
 	for (size_t c = 0; c < sizeof(counters) / sizeof(counters[0]); c++) {
@@ -291,8 +291,8 @@ static void put_zaps(const struct page *page)
 	};
 
 	put_head(page, name, "counter", "",
-		 "Batches that deleted memslots, by whose mappings they "
-		 "dropped: those of the memslots, or all of the VM's.");
+		 "Batches that deleted memslots, by the mappings that they "
+		 "dropped: those of the memslots, or all of the VM.");
 	for (size_t i = 0; i < page->nr; i++) {
 		json_object *status = page->vms[i].status;
 
@@ -456,8 +456,7 @@ static void put_latencies(const struct page *page)
 	static const char name[] = "vmem_request_duration_seconds";
 
 	put_head(page, name, "histogram", "seconds",
-		 "Time from when a request of the guest was read to its "
-		 "answer.");
+		 "Time from reading a request of the guest to its answer.");
 	for (size_t i = 0; i < page->nr; i++) {
 		struct sample sample = {
 			.page = page,
@@ -475,10 +474,8 @@ static void put_longest_turn(const struct page *page)
 {
 	static const char name[] = "vmem_longest_turn_seconds";
 
-	put_head(
-		page, name, "gauge", "seconds",
-		"The longest time that the vmemd has done one thing, since its "
-		"start.");
+	put_head(page, name, "gauge", "seconds",
+		 "Longest turn of vmemd since its start.");
 	for (size_t i = 0; i < page->nr; i++)
 		if (page->vms[i].status)
 			fprintf(page->out, "%s{%s} %.9f\n", name,
@@ -495,9 +492,9 @@ static void put_page(const struct page *page)
 	put_punches(page);
 	put_driver(page);
 	put_metadata(page, "metadata", "vmem_metadata_bytes",
-		     "What KVM holds for the region's memslots.");
+		     "Metadata of the region's memslots in KVM.");
 	put_metadata(page, "whole_metadata", "vmem_whole_metadata_bytes",
-		     "What KVM would hold if the region were one memslot.");
+		     "Metadata in KVM if the region were one memslot.");
 	put_zaps(page);
 	put_requests(page);
 	put_latencies(page);
@@ -709,7 +706,7 @@ static const struct ctl_option metrics_options[] = {
 	 .complete = "file",
 	 .parse = ctl_parse_text,
 	 .offset = offsetof(struct ctl_options, output),
-	 .help = "replace FILE, as for node_exporter's textfile collector"},
+	 .help = "write to FILE, for node_exporter's textfile collector"},
 	{.name = "openmetrics",
 	 .parse = ctl_parse_flag,
 	 .offset = offsetof(struct ctl_options, openmetrics),
@@ -721,8 +718,8 @@ const struct ctl_command metrics_commands[] = {
 	{.name = "metrics",
 	 .no_json = true,
 	 .scope = CTL_VMEMDS,
-	 .help = "for Prometheus, of the VMs that are given; else of all that\n"
-		 "\"list\" finds by name",
+	 .help = "metrics for Prometheus, of the given VMs or of all that \"list\"\n"
+		 "finds by name",
 	 .options = metrics_options,
 	 .run = ctl_metrics},
 	{},

@@ -139,17 +139,17 @@ static int find_bar(struct daemon *monitor, struct search *search,
 		json_c_visit(buses, 0, look_at, search);
 		json_object_put(buses);
 		if (search->devices != 1) {
-			ctl_complain("%s: %u devices that it could be%s",
-				     monitor->path, search->devices,
-				     search->devices ? "; say which by --id"
+			ctl_complain("%s: %u matching devices%s", monitor->path,
+				     search->devices,
+				     search->devices ? "; name it by --id"
 						     : "");
 			return -ENODEV;
 		}
 		if (search->gpa)
 			return 0;
 		if (ctl_now_ms() >= deadline) {
-			ctl_complain("%s: no firmware has given the device an "
-				     "address",
+			ctl_complain("%s: the firmware has not given the "
+				     "device an address",
 				     monitor->path);
 			return -ETIME;
 		}
@@ -184,7 +184,7 @@ static int tell(struct daemon *daemon, const struct ctl_options *options,
 		ctl_print_json(result);
 	else
 		printf("the region is at 0x%" PRIx64 "%s\n", gpa,
-		       *early ? "; the guest's driver has looked before that"
+		       *early ? "; the guest's driver has read the device before"
 			      : "");
 	json_object_put(result);
 	return 0;
@@ -260,14 +260,14 @@ static const struct ctl_option place_options[] = {
 	{.name = "address",
 	 .value = "GPA",
 	 .parse = parse_address,
-	 .help = "the address of the device's shared memory region"},
+	 .help = "address of the device's shared memory region"},
 	{.name = "qmp",
 	 .value = "PATH",
 	 .complete = "file",
 	 .parse = ctl_parse_text,
 	 .offset = offsetof(struct ctl_options, qmp),
-	 .help = "ask QEMU's monitor for it, as soon as there is one; if\n"
-		 "the driver was faster, reset the machine"},
+	 .help = "get the address from QEMU's monitor; reset the machine\n"
+		 "if the driver has read the device before"},
 	{.name = "id",
 	 .value = "ID",
 	 .parse = ctl_parse_text,
@@ -279,8 +279,8 @@ static const struct ctl_option place_options[] = {
 const struct ctl_command place_commands[] = {
 	{.name = "place",
 	 .scope = CTL_ONE_VMEMD,
-	 .help = "tell a vmemd whose memory the VMM maps where that is in the\n"
-		 "guest, before the guest's driver looks",
+	 .help = "set the guest address of memory that the VMM maps, before the\n"
+		 "guest's driver reads the device",
 	 .options = place_options,
 	 .run = ctl_place},
 	{},

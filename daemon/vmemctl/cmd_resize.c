@@ -60,7 +60,7 @@ static const char *stall_reason(json_object *event, uint64_t size)
 	const char *failure = answer_text(event, "last_failure");
 
 	if (!event)
-		return "vmemd tells nothing";
+		return "vmemd reports nothing";
 	if (!answer_bool(event, "connected"))
 		return "no VMM is connected to vmemd";
 	if (!answer_bool(event, "ready"))
@@ -73,8 +73,8 @@ static const char *stall_reason(json_object *event, uint64_t size)
 	if (answer_size(event, "plugged_size") > size)
 		return "the guest cannot give back memory that is in use";
 	if (answer_bool(event, "given_back"))
-		return "the guest gives back at once what it plugs, as when it "
-		       "has no room to manage more: that takes 1/64 of it";
+		return "the guest gives back at once what it plugs, as if it "
+		       "lacks memory for page structures: 1/64 of the size";
 	return "the guest does not plug more";
 }
 
@@ -179,7 +179,7 @@ static int note_event(struct progress *progress, json_object *event)
 	if (requested != progress->size) {
 		if (progress->bar)
 			putchar('\n');
-		ctl_complain("the guest was asked for %s meanwhile",
+		ctl_complain("another request has set the size to %s",
 			     size_format(requested, wanted));
 		progress->bar = false;
 		return -ECANCELED;
@@ -277,7 +277,7 @@ static int resolve_size(struct daemon *daemon,
 			 ? json_object_array_get_idx(devices, 0)
 			 : NULL;
 	if (answer_array_length(devices) != 1) {
-		ctl_complain("resize is of one device: say which by --device");
+		ctl_complain("resize needs one device: name it by --device");
 		ret = -EINVAL;
 	} else if (!answer_has_size(device, "requested_size") ||
 		   !answer_has_size(device, "region_size")) {
@@ -286,8 +286,8 @@ static int resolve_size(struct daemon *daemon,
 				answer_size(device, "region_size"),
 				answer_size(device, "block_size"), size)) {
 		ctl_complain(
-			"resize %s: less than nothing, or more than there "
-			"can be; %s are requested now",
+			"resize %s: negative, or larger than the region; %s "
+			"are requested now",
 			options->argument + strspn(options->argument, " "),
 			size_format_exact(answer_size(device, "requested_size"),
 					  requested));
@@ -324,13 +324,13 @@ static const struct ctl_option resize_options[] = {
 	{.name = "wait",
 	 .parse = ctl_parse_flag,
 	 .offset = offsetof(struct ctl_options, wait),
-	 .help = "wait until it has, and show how far it is and why it\n"
-		 "stalls"},
+	 .help = "wait until the guest has reached SIZE; show progress\n"
+		 "and the reason for a stall"},
 	/* Help for the common option. */
 	{.name = "timeout",
 	 .value = "S",
 	 .help = "with --wait: give up after S seconds; default: 60.\n"
-		 "The guest stays asked"},
+		 "The requested size stays set"},
 	{},
 };
 
@@ -338,7 +338,7 @@ const struct ctl_command resize_commands[] = {
 	{.name = "resize",
 	 .argument = CTL_SIZE,
 	 .scope = CTL_ONE_VMEMD,
-	 .help = "ask the guest to have SIZE of the region plugged",
+	 .help = "request the guest to plug SIZE of the region",
 	 .options = resize_options,
 	 .run = ctl_resize},
 	{},

@@ -101,7 +101,8 @@ static int write_state(const struct save_state *state, const char *path)
 
 	ret = save_format(state, &data, &size, &err);
 	if (ret) {
-		ctl_complain("what vmemd tells cannot be saved: %s", err.text);
+		ctl_complain("the state from vmemd cannot be saved: %s",
+			     err.text);
 		return ret;
 	}
 	ret = save_file_write(path, data, size, &err);
@@ -128,7 +129,7 @@ static int ctl_save(const struct ctl_options *options)
 	}
 	if (ret == -EAGAIN)
 		ctl_complain(
-			"blocks change all the time: hold the device before "
+			"blocks change all the time: hold the device first "
 			"(vmemctl hold on)");
 	else if (!ret)
 		ret = write_state(&state, options->argument);

@@ -58,32 +58,32 @@ static const struct ctl_option reset_options[] = {
 	{.name = "force",
 	 .parse = ctl_parse_flag,
 	 .offset = offsetof(struct ctl_options, force),
-	 .help = "even then"},
+	 .help = "even while a driver is in use"},
 	{},
 };
 
 const struct ctl_command set_commands[] = {
 	{.name = "system-reset",
 	 .scope = CTL_ONE_VMEMD,
-	 .help = "unplug all, for a system that was reset or has ended: what\n"
-		 "is in the memory is lost. Refused while a driver is in use",
+	 .help = "unplug all blocks after a reset of the guest; their contents\n"
+		 "are lost. Refused while a driver is in use",
 	 .options = reset_options,
 	 .run = ctl_system_reset},
 	{.name = "hold",
 	 .argument = CTL_SWITCH,
 	 .scope = CTL_ONE_VMEMD,
-	 .help = "for a migration: plug and unplug nothing, or go on",
+	 .help = "for a migration: refuse to plug and unplug, or end that",
 	 .run = ctl_hold},
 	{.name = "dirty-log",
 	 .argument = CTL_SWITCH,
 	 .scope = CTL_ONE_VMEMD,
-	 .help = "log dirty pages of all memslots of the region, or do not",
+	 .help = "switch dirty logging of all memslots of the region",
 	 .run = ctl_dirty_log},
 	{.name = "forget-consumer",
 	 .argument = CTL_CONSUMER,
 	 .scope = CTL_ONE_VMEMD,
-	 .help = "the consumer of that name, which is away, has nothing mapped:\n"
-		 "vmemd waits for it no longer",
+	 .help = "declare that the consumer NAME, which is away, has nothing\n"
+		 "mapped; vmemd no longer waits for it",
 	 .run = ctl_forget_consumer},
 	{},
 };

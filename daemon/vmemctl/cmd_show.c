@@ -64,7 +64,7 @@ static const char *consumer_state(json_object *consumer)
 	if (answer_bool(consumer, "away"))
 		return "away, and may still map memory";
 	if (!answer_bool(consumer, "subscribed"))
-		return "being told what is there";
+		return "populating";
 	return answer_bool(consumer, "waiting") ? "has not answered yet"
 						: "ready";
 }
@@ -209,7 +209,7 @@ const struct ctl_command show_commands[] = {
 	 .run = ctl_blocks},
 	{.name = "consumers",
 	 .scope = CTL_ONE_VMEMD,
-	 .help = "who else maps the memory, and is told before the guest",
+	 .help = "consumers, which map the memory besides the guest",
 	 .run = ctl_consumers},
 	{.name = "watch",
 	 .scope = CTL_ONE_VMEMD,

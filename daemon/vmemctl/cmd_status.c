@@ -252,7 +252,7 @@ static void print_memory(json_object *status)
 	if (answer_size(status, "excess_size"))
 		print_size("  beyond plugged", status, "excess_size");
 	if (answer_size(status, "punches"))
-		printf("%-18s %12s, %" PRIu64 " times more than the cap\n",
+		printf("%-18s %12s, %" PRIu64 " times above the cap\n",
 		       "  taken back",
 		       size_format(answer_size(status, "punched_size"), size),
 		       answer_size(status, "punches"));
@@ -276,7 +276,7 @@ static void print_zaps(json_object *status)
 static void print_migration(json_object *status)
 {
 	time_t since = (time_t)answer_size(status, "held_since");
-	char text[32] = "a time that is not known";
+	char text[32] = "an unknown time";
 	struct tm tm;
 
 	if (answer_bool(status, "dirty_log"))
@@ -300,7 +300,7 @@ static void print_device(json_object *status)
 		printf("%-18s   0x%" PRIx64 "\n", "guest address",
 		       answer_size(status, "gpa"));
 	else
-		printf("%-18s   %s\n", "guest address", "not told yet");
+		printf("%-18s   %s\n", "guest address", "not set yet");
 	print_size("region", status, "region_size");
 	print_size("block", status, "block_size");
 	print_size("slot", status, "slot_size");
@@ -332,8 +332,8 @@ static void print_device(json_object *status)
 		printf("%-18s %s\n", "last failure", failure);
 	if (answer_bool(status, "state_lost"))
 		printf("%-18s %s\n", "state lost",
-		       "plugged is what the guest may have at most; nothing is "
-		       "plugged or unplugged until it unplugs all or is reset");
+		       "the plugged size is an upper bound; nothing is plugged "
+		       "or unplugged until the guest unplugs all or is reset");
 	if (answer_bool(status, "given_back"))
 		printf("%-18s %s\n", "guest",
 		       "gives back at once what it plugs");
@@ -385,7 +385,7 @@ static int ctl_status(const struct ctl_options *options)
 const struct ctl_command status_commands[] = {
 	{.name = "status",
 	 .scope = CTL_ONE_VMEMD,
-	 .help = "sizes, memslots, and what KVM holds for them",
+	 .help = "sizes, memslots and their metadata",
 	 .run = ctl_status},
 	{},
 };

@@ -260,8 +260,8 @@ static int complain_of_module(int ret, const struct vmem_nl_error *err)
 {
 	if (ret == -EPERM)
 		ctl_complain(
-			"top: looking at all regions takes CAP_NET_ADMIN, as "
-			"root has it on the host, outside of containers");
+			"top: reading all regions needs CAP_NET_ADMIN, which "
+			"root has on the host, outside of containers");
 	else
 		ctl_complain("%s", err->text);
 	return ret;
@@ -355,20 +355,20 @@ static const struct ctl_option top_options[] = {
 	 .value = "S",
 	 .parse = ctl_parse_seconds,
 	 .offset = offsetof(struct ctl_options, interval_ms),
-	 .help = "look again after S seconds; default: 2"},
+	 .help = "update every S seconds; default: 2"},
 	{.name = "count",
 	 .value = "N",
 	 .parse = ctl_parse_number,
 	 .offset = offsetof(struct ctl_options, count),
 	 .least = 1,
-	 .help = "stop after N times"},
+	 .help = "stop after N updates"},
 	{},
 };
 
 const struct ctl_command top_commands[] = {
 	{.name = "top",
-	 .help = "the regions of all VMs of this host, and what they save,\n"
-		 "again and again on a terminal; without vmemd",
+	 .help = "the regions of all VMs of this host and what they save, updated\n"
+		 "periodically on a terminal; without vmemd",
 	 .options = top_options,
 	 .run = ctl_top},
 	{},

@@ -201,7 +201,7 @@ static const struct ctl_option common_options[] = {
 	 .value = "NAME",
 	 .complete = "vm",
 	 .parse = parse_vm,
-	 .help = "the VM of that name, as \"list\" has it"},
+	 .help = "name of the VM, see \"list\""},
 	{.name = "control",
 	 .value = "PATH",
 	 .complete = "file",
@@ -214,20 +214,19 @@ static const struct ctl_option common_options[] = {
 	 .parse = ctl_parse_text,
 	 .offset = offsetof(struct ctl_options, device),
 	 .scope = CTL_ONE_VMEMD,
-	 .help = "which device of the VM, where vmemd has several: by its\n"
-		 "name, or its number from 0; status and watch are of\n"
-		 "all of them without"},
+	 .help = "device of the VM, by name or by number from 0, if vmemd\n"
+		 "has several; without it, status and watch show all"},
 	{.name = "timeout",
 	 .value = "S",
 	 .parse = parse_timeout,
 	 .scope = CTL_VMEMDS,
-	 .help = "give vmemd up that does not answer within S seconds;\n"
-		 "default: 30, and 2 of \"list\""},
+	 .help = "give up if vmemd does not answer within S seconds;\n"
+		 "default: 30; list: 2; metrics: 5"},
 	{.name = "json",
 	 .parse = ctl_parse_flag,
 	 .offset = offsetof(struct ctl_options, json),
-	 .help = "print JSON: the daemon's result object, and for\n"
-		 "watch and resize --wait one event per line"},
+	 .help = "print JSON: the result object of vmemd; for watch and\n"
+		 "resize --wait one event per line"},
 	{.name = "version",
 	 .parse = ctl_parse_flag,
 	 .offset = offsetof(struct ctl_options, version),
@@ -236,7 +235,7 @@ static const struct ctl_option common_options[] = {
 	 .letter = 'h',
 	 .parse = ctl_parse_flag,
 	 .offset = offsetof(struct ctl_options, help),
-	 .help = "print this, or only what is of the command"},
+	 .help = "print this help, or the help of the command"},
 	/* For scripts that follow the table; not a part of the interface. */
 	{.name = "table",
 	 .parse = ctl_parse_flag,
@@ -332,20 +331,20 @@ static const char usage[] =
 
 static const char more[] =
 	"\n"
-	"SIZE is in bytes, or has a suffix K, M, G or T for powers of 1024, as 512M,\n"
-	"1.5G or \"10.88 GiB\"; a multiple of the block size, at most the region's\n"
-	"size. +SIZE and -SIZE are more and less than what is requested now, N% is a\n"
-	"part of the region. With decimals or as a part it is rounded to a block.\n"
+	"SIZE is in bytes, or has a suffix K, M, G or T for powers of 1024: 512M, 1.5G\n"
+	"or \"10.88 GiB\". It is a multiple of the block size, at most the size of the\n"
+	"region. +SIZE and -SIZE are relative to the requested size, N% to the size of\n"
+	"the region. Decimals and percentages are rounded to a block.\n"
 	"\n"
 	"Exit status:\n"
 	"  0  done\n"
-	"  1  the daemon is not there, or refused; output was lost; a list is longer\n"
-	"     than is shown; metadata and top: the module or the VM is not there,\n"
-	"     or may not be looked into; check: one has failed\n"
-	"  2  the command line is wrong\n"
+	"  1  vmemd is not running, or has refused; output was lost; a list was cut;\n"
+	"     metadata and top: no module, no VM, or no permission; check: a check\n"
+	"     has failed\n"
+	"  2  the command line is invalid\n"
 	"  3  resize --wait: the guest has not reached the size in time\n"
-	"  4  the daemon is there and does not answer in time\n"
-	"  5  check: it cannot run here\n";
+	"  4  vmemd has not answered in time\n"
+	"  5  check: the checks cannot run on this host\n";
 
 /* Print the help of one command, or of all if @one is NULL. */
 static void print_help(const struct ctl_command *one)
@@ -377,7 +376,7 @@ static int ctl_help(const struct ctl_options *options)
 
 static const struct ctl_command help_commands[] = {
 	{.name = "help",
-	 .help = "print this, or only what is of COMMAND",
+	 .help = "print this help, or the help of COMMAND",
 	 .argument = CTL_COMMAND,
 	 .optional = true,
 	 .no_json = true,

@@ -381,7 +381,7 @@ static void a_stall_is_explained(void **state)
 		{RESULT STATE("0", ",\"state_lost\":true"), "1G",
 		 "state was lost"},
 		{RESULT STATE("0", ",\"given_back\":true"), "1G",
-		 "no room to manage more"},
+		 "lacks memory for page structures"},
 		{RESULT STATE("2147483648", ""), "1G", "memory that is in use"},
 		{RESULT STATE("0", ""), "1G", "does not plug more"},
 	};
