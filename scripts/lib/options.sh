@@ -8,9 +8,13 @@
 #	#   --flag          text
 #	#   --option VALUE  text
 #
-# A flag sets the variable of its name to "yes", an option sets it to VALUE. The
-# script assigns defaults before it calls options_parse. If VALUE is spelled FOLDER,
-# the folder is created and the variable holds its absolute path.
+# A flag sets the variable of its name to "yes", an option sets it to VALUE; if the
+# variable is an array, the option may be repeated. The script assigns defaults before
+# it calls options_parse. If VALUE is spelled FOLDER, the folder is created and the
+# variable holds its absolute path. --option=VALUE is the same as --option VALUE.
+#
+# Other arguments are collected in the array "arguments". They are an error if the
+# script does not declare it.
 
 # options_help - print the comment at the top of the script
 options_help() {
@@ -39,31 +43,60 @@ options_value() {
 	END { exit !found }'
 }
 
-# options_parse [ARG]... - parse the arguments of the script, options only
+# options_is_array VARIABLE - return 0 if the variable is an array
+options_is_array() {
+	[[ $(declare -p "$1" 2>/dev/null) == 'declare -a'* ]]
+}
+
+# options_set NAME VALUE - set the variable of an option, or append to it
+options_set() {
+	local options_name=${1#--}
+
+	options_name=${options_name//-/_}
+	if options_is_array "$options_name"; then
+		local -n options_array=$options_name
+		options_array+=("$2")
+	else
+		declare -g "$options_name=$2"
+	fi
+}
+
+# options_parse [ARG]... - parse the arguments of the script
 options_parse() {
-	local value name
+	local value joined
 
 	while [ $# != 0 ]; do
+		joined=
 		case $1 in
 		-h | --help)
 			options_help
 			exit 0
 			;;
+		--*=*)
+			joined=yes
+			set -- "${1%%=*}" "${1#*=}" "${@:2}"
+			;;
+		-*) ;;
+		*)
+			options_is_array arguments || options_bad "unknown: $1"
+			arguments+=("$1")
+			shift
+			continue
+			;;
 		esac
 		value=$(options_value "$1") || options_bad "unknown: $1"
-		name=${1#--}
-		name=${name//-/_}
 		if [ -z "$value" ]; then
-			declare -g "$name=yes"
+			[ -z "$joined" ] || options_bad "$1 takes no value"
+			options_set "$1" yes
 			shift
 			continue
 		fi
 		[ $# -ge 2 ] || options_bad "$1 needs a value"
 		if [ "$value" = FOLDER ]; then
 			mkdir -p "$2" || exit 2
-			declare -g "$name=$(cd "$2" && pwd)"
+			options_set "$1" "$(cd "$2" && pwd)"
 		else
-			declare -g "$name=$2"
+			options_set "$1" "$2"
 		fi
 		shift 2
 	done
