@@ -42,7 +42,6 @@
 
 #include "compat.h"
 #include "genl.h"
-#include "inject.h"
 #include "netlink.h"
 #include "region.h"
 #include "region_fd.h"
@@ -261,14 +260,8 @@ static int may_not_hear(struct sock *listener, struct sk_buff *skb, void *data)
 	return !is_host_socket(listener);
 }
 
-/*
- * vmem_netlink_notify() - notify the group of a change
- * @cmd: KVM_VMEM_CMD_REGION_*_NTF
- *
- * Under region->vm_lock, so that notifications have the order of the changes;
- * not under region->lock, for which netlink's handlers would wait with it.
- */
-void vmem_netlink_notify(struct vmem_region *region, int cmd)
+/* Notify the group of a change. @cmd: KVM_VMEM_CMD_REGION_*_NTF. */
+static void notify(struct vmem_region *region, int cmd)
 {
 	static const struct reader anybody = { .pid_ns = &init_pid_ns };
 	struct sk_buff *skb;
@@ -299,6 +292,27 @@ lost:
 	genl_set_err(vmem_genl_family, &init_net, 0, KVM_VMEM_NLGRP_EVENTS,
 		     -ENOBUFS);
 }
+
+static void notify_published(struct vmem_region *region)
+{
+	notify(region, KVM_VMEM_CMD_REGION_NEW_NTF);
+}
+
+static void notify_changed(struct vmem_region *region)
+{
+	notify(region, KVM_VMEM_CMD_REGION_CHANGE_NTF);
+}
+
+static void notify_ended(struct vmem_region *region)
+{
+	notify(region, KVM_VMEM_CMD_REGION_DEL_NTF);
+}
+
+static const struct vmem_region_ops region_ops = {
+	.published = notify_published,
+	.changed = notify_changed,
+	.ended = notify_ended,
+};
 
 int kvm_vmem_nl_region_get_doit(struct sk_buff *skb, struct genl_info *info)
 {
@@ -344,8 +358,7 @@ out:
 
 /**
  * struct job - a change that was asked for
- * @work: in the region's lane
- * @region: with a reference
+ * @base: as the region knows it
  * @sender: the sender's socket, with a reference
  * @request: a copy of the message
  * @nlh: its header
@@ -358,11 +371,9 @@ out:
  * @change: for block-plug, -unplug and -unplug-all
  * @size_attr: for region-set, in @request
  * @log_attr: for region-set, in @request
- * @inject: the sender's fault injection
  */
 struct job {
-	struct vmem_work work;
-	struct vmem_region *region;
+	struct vmem_region_job base;
 	struct sock *sender;
 	struct sk_buff *request;
 	struct nlmsghdr *nlh;
@@ -374,7 +385,6 @@ struct job {
 	struct vmem_request change;
 	const struct nlattr *size_attr;
 	const struct nlattr *log_attr;
-	struct vmem_inject inject;
 };
 
 static u32 job_portid(const struct job *job)
@@ -389,7 +399,7 @@ static void free_job(struct job *job)
 	consume_skb(job->request);
 	put_pid_ns(job->pid_ns);
 	sock_put(job->sender);
-	vmem_region_put(job->region);
+	vmem_region_put(job->base.region);
 	kfree(job);
 }
 
@@ -429,8 +439,8 @@ static struct job *new_job(struct sk_buff *skb, struct genl_info *info,
 		kfree(job);
 		return ERR_PTR(-ENOMEM);
 	}
-	job->work.size = sizeof(*job) + job->request->truesize;
-	job->region = region;
+	job->base.work.size = sizeof(*job) + job->request->truesize;
+	job->base.region = region;
 	job->nlh = nlmsg_hdr(job->request);
 	/* It is sending, so it is there. */
 	job->sender = NETLINK_CB(skb).sk;
@@ -485,37 +495,34 @@ static void send_answer(struct job *job, int err)
 		send_ack(job, err);
 }
 
-static void job_work(struct vmem_work *work)
+static int run_job(struct vmem_region_job *base)
 {
-	struct job *job = container_of(work, struct job, work);
-	int r = -ENOMEM;
+	struct job *job = container_of(base, struct job, base);
 
-	vmem_inject_begin(&job->inject);
 	/* Before the change, which must not be made if no reply can be sent. */
 	job->reply = genlmsg_new(GENLMSG_DEFAULT_SIZE, GFP_KERNEL);
-	if (job->reply)
-		r = job->run(job);
-	vmem_inject_end(&job->inject);
-	vmem_region_unqueued(job->region, work);
-	send_answer(job, r);
+	return job->reply ? job->run(job) : -ENOMEM;
+}
+
+static void end_job(struct vmem_region_job *base, int err)
+{
+	struct job *job = container_of(base, struct job, base);
+
+	send_answer(job, err);
 	free_job(job);
 }
 
 /* Hand a job over; what a handler returns. */
 static int queue_job(struct job *job, struct netlink_ext_ack *extack)
 {
+	const char *reason;
 	int r;
 
-	job->work.run = job_work;
-	vmem_inject_take(&job->inject);
-	r = vmem_region_queue(job->region, &job->work);
+	job->base.run = run_job;
+	job->base.done = end_job;
+	r = vmem_region_queue(&job->base, &reason);
 	if (r) {
-		vmem_inject_begin(&job->inject);
-		vmem_inject_end(&job->inject);
-		vmem_set_extack(extack, NULL,
-				r == -EBUSY ?
-					"too many requests wait" :
-					vmem_region_why_ended(job->region));
+		vmem_set_extack(extack, NULL, reason);
 		free_job(job);
 		return r;
 	}
@@ -538,7 +545,7 @@ static int run_set(struct job *job)
 		size = nla_get_u64(size_attr);
 	if (log_attr)
 		dirty_log = nla_get_u8(log_attr);
-	r = vmem_region_set(job->region, size_attr ? &size : NULL,
+	r = vmem_region_set(job->base.region, size_attr ? &size : NULL,
 			    log_attr ? &dirty_log : NULL, &fault);
 	if (r) {
 		if (fault.range == VMEM_SET_REQUESTED_SIZE)
@@ -548,7 +555,7 @@ static int run_set(struct job *job)
 		job->reason = fault.reason;
 		return r;
 	}
-	r = put_region_message(job->reply, job->region, &reader,
+	r = put_region_message(job->reply, job->base.region, &reader,
 			       job_portid(job), job->nlh->nlmsg_seq, 0,
 			       KVM_VMEM_CMD_REGION_SET);
 	WARN_ON_ONCE(r);
@@ -679,13 +686,18 @@ static int copy_ranges(struct job *job)
 {
 	struct vmem_request *req = &job->change;
 	const struct nlattr *attr;
+	struct vmem_fault fault;
 	u32 i = 0;
+	int r;
 
-	if (!vmem_region_alloc_ranges(job->region, req))
-		return -ENOMEM;
+	r = vmem_region_alloc_ranges(job->base.region, req, &fault);
+	if (r) {
+		job->reason = fault.reason;
+		return r;
+	}
 	for (attr = next_range(job->nlh, NULL); attr;
 	     attr = next_range(job->nlh, attr))
-		if (WARN_ON_ONCE(parse_range(job->region, attr,
+		if (WARN_ON_ONCE(parse_range(job->base.region, attr,
 					     &req->ranges[i++], NULL)))
 			return -EINVAL;
 	return 0;
@@ -701,7 +713,7 @@ static int put_answer(const struct job *job, const struct vmem_answer *answer,
 
 	if (!header)
 		return -EMSGSIZE;
-	if (nla_put_u32(skb, KVM_VMEM_A_BLOCK_REGION_ID, job->region->id))
+	if (nla_put_u32(skb, KVM_VMEM_A_BLOCK_REGION_ID, job->base.region->id))
 		return -EMSGSIZE;
 	if (request_id && put_u64(skb, KVM_VMEM_A_BLOCK_REQUEST_ID, request_id,
 				  KVM_VMEM_A_BLOCK_PAD))
@@ -722,14 +734,11 @@ static int run_change(struct job *job)
 	int r;
 
 	if (job->change.nr) {
-		job->reason = vmem_region_refuses(job->region);
-		if (job->reason)
-			return -ENODEV;
 		r = copy_ranges(job);
 		if (r)
 			return r;
 	}
-	r = vmem_region_request(job->region, &job->change, &answer, &fault);
+	r = vmem_region_request(job->base.region, &job->change, &answer, &fault);
 	if (r) {
 		if (fault.range >= 0)
 			job->bad_attr = range_attr(job->nlh, fault.range);
@@ -1033,6 +1042,7 @@ int kvm_vmem_nl_slot_get_dumpit(struct sk_buff *skb,
 
 int vmem_netlink_init(void)
 {
+	vmem_region_init(&region_ops);
 	kvm_vmem_nl_family.mcgrps = multicast_groups;
 	return vmem_genl_register();
 }

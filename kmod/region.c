@@ -118,7 +118,6 @@
 #include "batch.h"
 #include "compat.h"
 #include "gfp.h"
-#include "netlink.h"
 #include "queue.h"
 #include "region.h"
 
@@ -149,6 +148,7 @@
 static DEFINE_XARRAY_ALLOC1(regions);
 static u32 next_region_id;
 static atomic_t nr_regions = ATOMIC_INIT(0);
+static const struct vmem_region_ops *region_ops __ro_after_init;
 
 /* Blocks of a request in one slot. */
 struct slot_blocks {
@@ -426,7 +426,7 @@ static void mm_is_gone(struct vmem_region *region)
 	/* The region may have ended before. */
 	if (region->kvm) {
 		drop_vm(region);
-		vmem_netlink_notify(region, KVM_VMEM_CMD_REGION_CHANGE_NTF);
+		region_ops->changed(region);
 	}
 	mutex_unlock(&region->vm_lock);
 	vmem_region_put(region);
@@ -559,7 +559,7 @@ static void end_work(struct vmem_work *work)
 		drop_vm(region);
 	vmem_inject_end(&region->inject);
 	if (region->published)
-		vmem_netlink_notify(region, KVM_VMEM_CMD_REGION_DEL_NTF);
+		region_ops->ended(region);
 	mutex_unlock(&region->vm_lock);
 	/* A reader that does not count it any more has seen all its changes. */
 	atomic_dec(&nr_regions);
@@ -874,14 +874,14 @@ out_drop_vm:
 }
 
 /*
- * vmem_region_publish() - let netlink find a region, and notify the group
+ * vmem_region_publish() - let others find a region
  */
 void vmem_region_publish(struct vmem_region *region)
 {
 	region->published = true;
 	xa_set_mark(&regions, region->id, REGION_PUBLISHED);
 	mutex_lock(&region->vm_lock);
-	vmem_netlink_notify(region, KVM_VMEM_CMD_REGION_NEW_NTF);
+	region_ops->published(region);
 	mutex_unlock(&region->vm_lock);
 }
 
@@ -965,6 +965,14 @@ struct vmem_region *vmem_region_get_by_id(u32 id)
 }
 
 /*
+ * vmem_region_init() - have somebody report regions, before there is one
+ */
+void vmem_region_init(const struct vmem_region_ops *ops)
+{
+	region_ops = ops;
+}
+
+/*
  * vmem_region_exit() - wait for task works
  *
  * No region holds the module any more, but a gone_task_work that has just put its
@@ -982,55 +990,27 @@ u32 vmem_region_count(void)
 	return atomic_read(&nr_regions);
 }
 
-/*
- * vmem_region_alloc_ranges() - room for the ranges of a request, for its work
- *
- * Charged to the cgroup in which the region was made. At its limit an unplug has
- * the spare for them, too.
- *
- * Return: false without memory.
- */
-bool vmem_region_alloc_ranges(struct vmem_region *region,
-			      struct vmem_request *req)
-{
-	struct mem_cgroup *old = set_active_memcg(region->memcg);
-
-	req->ranges = vmem_batch_alloc(req->nr, sizeof(*req->ranges),
-				       req->type == VMEM_REQUEST_UNPLUG);
-	set_active_memcg(old);
-	return req->ranges;
-}
-
-/*
- * vmem_region_why_ended() - why does a region take no more requests?
- */
-const char *vmem_region_why_ended(struct vmem_region *region)
+/* Why does a region take no more requests? */
+static const char *why_ended(struct vmem_region *region)
 {
 	return vmem_region_alive(region) ? "the region has ended" :
 					   "the VM is gone";
 }
 
 /*
- * vmem_region_refuses() - is a request in vain, so that it need not allocate?
- *
- * Return: why; NULL if it is not. vmem_region_request() looks again.
+ * Why is a request not to be carried out? NULL if it is: the VM has not ended; nor
+ * has the region, or there is credit for what was asked before.
  */
-const char *vmem_region_refuses(struct vmem_region *region)
+static const char *refuses(struct vmem_region *region)
 {
 	if (vmem_region_alive(region) &&
 	    (!READ_ONCE(region->ended) ||
 	     vmem_queue_has_credit(region->queue)))
 		return NULL;
-	return vmem_region_why_ended(region);
+	return why_ended(region);
 }
 
-/*
- * vmem_region_queue() - have a work change a region, after those before it
- * @work: calls vmem_region_unqueued() when it is done
- *
- * Return: 0; -ENODEV if the region or its VM has ended; -EBUSY if too many wait.
- */
-int vmem_region_queue(struct vmem_region *region, struct vmem_work *work)
+static int enter_lane(struct vmem_region *region, struct vmem_work *work)
 {
 	int r;
 
@@ -1047,13 +1027,49 @@ int vmem_region_queue(struct vmem_region *region, struct vmem_work *work)
 	return r;
 }
 
-void vmem_region_unqueued(struct vmem_region *region,
-			  const struct vmem_work *work)
+static void leave_lane(struct vmem_region *region, const struct vmem_work *work)
 {
 	mutex_lock(&region->lock);
 	region->nr_queued--;
 	mutex_unlock(&region->lock);
 	vmem_queue_release(region->queue, &region->lane, work->size);
+}
+
+static void run_job(struct vmem_work *work)
+{
+	struct vmem_region_job *job =
+		container_of(work, struct vmem_region_job, work);
+	int r;
+
+	vmem_inject_begin(&job->inject);
+	r = job->run(job);
+	vmem_inject_end(&job->inject);
+	/* A sender that has its answer may queue another. */
+	leave_lane(job->region, work);
+	job->done(job, r);
+}
+
+/*
+ * vmem_region_queue() - have a job change its region, after those before it
+ * @job: with its region, functions and size; the caller's as before on error
+ * @reason: out, on error: a sentence for the sender
+ *
+ * Return: 0; -ENODEV if the region or its VM has ended; -EBUSY if too many wait.
+ */
+int vmem_region_queue(struct vmem_region_job *job, const char **reason)
+{
+	int r;
+
+	job->work.run = run_job;
+	vmem_inject_take(&job->inject);
+	r = enter_lane(job->region, &job->work);
+	if (!r)
+		return 0;
+	vmem_inject_begin(&job->inject);
+	vmem_inject_end(&job->inject);
+	*reason = r == -EBUSY ? "too many requests wait" :
+				why_ended(job->region);
+	return r;
 }
 
 static int compare_ranges(const void *a, const void *b)
@@ -1068,6 +1084,30 @@ static int fault(struct vmem_fault *f, int range, const char *reason, int err)
 	f->range = range;
 	f->reason = reason;
 	return err;
+}
+
+/*
+ * vmem_region_alloc_ranges() - room for the ranges of a request, for its job
+ * @f: out, on error: the reason, for the sender
+ *
+ * Charged to the cgroup in which the region was made. At its limit an unplug has
+ * the spare for them, too.
+ *
+ * Return: 0; -ENODEV if the request will not be carried out; -ENOMEM.
+ */
+int vmem_region_alloc_ranges(struct vmem_region *region,
+			     struct vmem_request *req, struct vmem_fault *f)
+{
+	struct mem_cgroup *old;
+
+	*f = (struct vmem_fault) { .range = -1, .reason = refuses(region) };
+	if (f->reason)
+		return -ENODEV;
+	old = set_active_memcg(region->memcg);
+	req->ranges = vmem_batch_alloc(req->nr, sizeof(*req->ranges),
+				       req->type == VMEM_REQUEST_UNPLUG);
+	set_active_memcg(old);
+	return req->ranges ? 0 : -ENOMEM;
 }
 
 /*
@@ -1400,7 +1440,7 @@ static const char *explain(struct vmem_region *region, int err)
 {
 	switch (err) {
 	case -ENODEV:
-		return vmem_region_why_ended(region);
+		return why_ended(region);
 	case -ESTALE:
 		return "a memslot of the region was changed by someone else";
 	case -EEXIST:
@@ -1422,7 +1462,7 @@ static const char *explain(struct vmem_region *region, int err)
 static int check_request(struct vmem_region *region, struct vmem_fault *f)
 {
 	lockdep_assert_held(&region->vm_lock);
-	f->reason = vmem_region_refuses(region);
+	f->reason = refuses(region);
 	if (f->reason || WARN_ON_ONCE(!region->kvm))
 		return -ENODEV;
 	return 0;
@@ -1468,7 +1508,7 @@ static int do_request(struct vmem_region *region,
 	}
 	tell_readers(region);
 	mutex_unlock(&region->lock);
-	vmem_netlink_notify(region, KVM_VMEM_CMD_REGION_CHANGE_NTF);
+	region_ops->changed(region);
 out:
 	if (r && !f->reason)
 		f->reason = explain(region, r);
@@ -1551,7 +1591,7 @@ static int do_set(struct vmem_region *region, const u64 *requested_size,
 		region->requested_size = *requested_size;
 	tell_readers(region);
 	mutex_unlock(&region->lock);
-	vmem_netlink_notify(region, KVM_VMEM_CMD_REGION_CHANGE_NTF);
+	region_ops->changed(region);
 	return 0;
 }
 

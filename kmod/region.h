@@ -204,6 +204,38 @@ enum vmem_set_field {
 	VMEM_SET_DIRTY_LOG,
 };
 
+/**
+ * struct vmem_region_job - a change that waits for its turn
+ * @work: in the region's lane; its size is what the job holds, see vmem_queue_add()
+ * @region: the region, with a reference
+ * @run: makes the change, when it is the job's turn
+ * @done: reports what @run has returned, and frees the job
+ * @inject: the sender's fault injection
+ */
+struct vmem_region_job {
+	struct vmem_work work;
+	struct vmem_region *region;
+	int (*run)(struct vmem_region_job *job);
+	void (*done)(struct vmem_region_job *job, int err);
+	struct vmem_inject inject;
+};
+
+/**
+ * struct vmem_region_ops - who reports regions to the outside
+ * @published: a region is there
+ * @changed: its state has changed
+ * @ended: it is gone
+ *
+ * Called under region->vm_lock, so that reports have the order of the changes; not
+ * under region->lock, for which netlink's handlers would wait with it.
+ */
+struct vmem_region_ops {
+	void (*published)(struct vmem_region *region);
+	void (*changed)(struct vmem_region *region);
+	void (*ended)(struct vmem_region *region);
+};
+
+void vmem_region_init(const struct vmem_region_ops *ops);
 void vmem_region_exit(void);
 
 int vmem_region_create(struct file *vm_file,
@@ -219,13 +251,9 @@ struct vmem_region *vmem_region_get(struct vmem_region *region);
 void vmem_region_put(struct vmem_region *region);
 u32 vmem_region_count(void);
 
-const char *vmem_region_why_ended(struct vmem_region *region);
-const char *vmem_region_refuses(struct vmem_region *region);
-bool vmem_region_alloc_ranges(struct vmem_region *region,
-			      struct vmem_request *req);
-int vmem_region_queue(struct vmem_region *region, struct vmem_work *work);
-void vmem_region_unqueued(struct vmem_region *region,
-			  const struct vmem_work *work);
+int vmem_region_queue(struct vmem_region_job *job, const char **reason);
+int vmem_region_alloc_ranges(struct vmem_region *region,
+			     struct vmem_request *req, struct vmem_fault *fault);
 int vmem_region_request(struct vmem_region *region,
 			const struct vmem_request *req,
 			struct vmem_answer *answer, struct vmem_fault *fault);
