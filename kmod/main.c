@@ -8,8 +8,7 @@
  * memslot.c	all access to the internals of KVM's memslots
  * batch.c	applies many memslot changes in one step
  * queue.c	order of the works of a VM, and their share of a CPU
- * region.c	block state of a virtio-mem device, and its memslots
- * region_fd.c	the file descriptor of a region
+ * region*.c	block state of a virtio-mem device, and its memslots
  * netlink.c	the generic netlink family, which controls regions
  * trace.h	tracepoints
  * device.c	/dev/kvm-vmem and its ioctls

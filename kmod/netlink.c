@@ -44,7 +44,10 @@
 #include "genl.h"
 #include "netlink.h"
 #include "region.h"
+#include "region_change.h"
+#include "region_dump.h"
 #include "region_fd.h"
+#include "region_job.h"
 
 /* The generator does not know of flags of groups. */
 static const struct genl_multicast_group multicast_groups[] = {

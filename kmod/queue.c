@@ -3,7 +3,7 @@
  * Queues: the works of all regions of a VM run one at a time, and use at most a
  * share of one CPU.
  *
- * A worker changes regions, see region.c. It is a kernel thread whose CPU time
+ * A worker changes regions, see region_job.c. It is a kernel thread whose CPU time
  * no cgroup accounts for. This file is therefore the only bound on the CPU time
  * that the holder of a region's descriptor can use. All regions of a VM share
  * one queue. It runs the works of a region (its lane) in order, and alternates
@@ -22,8 +22,8 @@
  * Some works do not wait for credit. A lane is hurried when its region or its
  * VM ends, since a process waits for the end and memory is freed by it. Its
  * works still use credit, which leaves less to other regions of the VM. The
- * cost is bounded: without credit, region.c carries out no request in a hurried
- * lane and makes no new region.
+ * cost is bounded: without credit, no request in a hurried lane is carried out,
+ * and no new region is made.
  *
  * Life. A queue is found by VM and mm, so that a region that is made anew finds
  * the queue of the one before. When its last user has gone, a queue lingers

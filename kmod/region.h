@@ -37,20 +37,6 @@ enum vmem_request_type {
 };
 
 /**
- * struct vmem_request - a change of block state
- * @type: what to do
- * @id: chosen by the sender to detect a repetition, 0 for none
- * @nr: how many ranges; 0 for unplug-all
- * @ranges: the blocks, kvmalloc'ed
- */
-struct vmem_request {
-	enum vmem_request_type type;
-	u64 id;
-	u32 nr;
-	struct vmem_range *ranges;
-};
-
-/**
  * struct vmem_request_mark - what a request is known again by
  * @type: of the request
  * @id: of the request, 0 for none
@@ -96,7 +82,7 @@ struct vmem_region {
 	bool zap_ranges;
 	struct pid *pid;
 	struct mmu_notifier mn;
-	/* It was announced to the netlink group. */
+	/* Its end is to be reported, as its beginning was. */
 	bool published;
 
 	/* Of the VM, and the region's place there. */
@@ -174,60 +160,14 @@ struct vmem_region {
 	wait_queue_head_t wait;
 };
 
-/*
- * struct vmem_region_slot - a populated slot as a dump shows it
- */
-struct vmem_region_slot {
-	u32 id;
-	gpa_t gpa;
-	u64 size;
-	u64 hva;
-	u64 plugged_size;
-	bool stale;
-	bool has_metadata;
-	struct vmem_metadata metadata;
-};
-
 /**
- * struct vmem_fault - why a request was refused
- * @range: index of the range to blame, or enum vmem_set_field for
- *	vmem_region_set(); -1 if none is
- * @reason: a sentence for the user, static; NULL if the error says it all
- */
-struct vmem_fault {
-	int range;
-	const char *reason;
-};
-
-enum vmem_set_field {
-	VMEM_SET_REQUESTED_SIZE,
-	VMEM_SET_DIRTY_LOG,
-};
-
-/**
- * struct vmem_region_job - a change that waits for its turn
- * @work: in the region's lane; its size is what the job holds, see vmem_queue_add()
- * @region: the region, with a reference
- * @run: makes the change, when it is the job's turn
- * @done: reports what @run has returned, and frees the job
- * @inject: the sender's fault injection
- */
-struct vmem_region_job {
-	struct vmem_work work;
-	struct vmem_region *region;
-	int (*run)(struct vmem_region_job *job);
-	void (*done)(struct vmem_region_job *job, int err);
-	struct vmem_inject inject;
-};
-
-/**
- * struct vmem_region_ops - who reports regions to the outside
- * @published: a region is there
+ * struct vmem_region_ops - how a region reports what becomes of it
+ * @published: others can find the region
  * @changed: its state has changed
  * @ended: it is gone
  *
  * Called under region->vm_lock, so that reports have the order of the changes; not
- * under region->lock, for which netlink's handlers would wait with it.
+ * under region->lock, for which readers would wait with it.
  */
 struct vmem_region_ops {
 	void (*published)(struct vmem_region *region);
@@ -251,24 +191,10 @@ struct vmem_region *vmem_region_get(struct vmem_region *region);
 void vmem_region_put(struct vmem_region *region);
 u32 vmem_region_count(void);
 
-int vmem_region_queue(struct vmem_region_job *job, const char **reason);
-int vmem_region_alloc_ranges(struct vmem_region *region,
-			     struct vmem_request *req, struct vmem_fault *fault);
-int vmem_region_request(struct vmem_region *region,
-			const struct vmem_request *req,
-			struct vmem_answer *answer, struct vmem_fault *fault);
-int vmem_region_set(struct vmem_region *region, const u64 *requested_size,
-		    const bool *dirty_log, struct vmem_fault *fault);
-
-bool vmem_region_alive(struct vmem_region *region);
-void vmem_region_metadata(struct vmem_region *region,
-			  struct vmem_metadata *sum);
-bool vmem_region_whole_metadata(struct vmem_region *region,
-				struct vmem_metadata *sum);
-u32 vmem_region_dump_seq(struct vmem_region *region, u32 last);
-bool vmem_region_next_run(struct vmem_region *region, u64 *block,
-			  struct vmem_range *run);
-bool vmem_region_next_slot(struct vmem_region *region, u32 *index,
-			   struct vmem_region_slot *slot);
+/* Has the VM not ended? */
+static inline bool vmem_region_alive(struct vmem_region *region)
+{
+	return !READ_ONCE(region->gone);
+}
 
 #endif /* KVM_VMEM_REGION_H */

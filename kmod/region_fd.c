@@ -12,6 +12,7 @@
 #include <linux/uaccess.h>
 
 #include "region.h"
+#include "region_dump.h"
 #include "region_fd.h"
 
 static bool has_news(struct vmem_region *region)

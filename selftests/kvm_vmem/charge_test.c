@@ -272,7 +272,7 @@ static void waiters_hold_no_memory(const void *arg)
 	cgroup_leave();
 }
 
-/* Requests of a region that may wait in addition to one, see kmod/region.c. */
+/* Requests of a region that may wait in addition to one, see kmod/region_job.c. */
 #define WAITING 63U
 
 static void describe_region(const struct holder *h, struct region *r)
