@@ -9,7 +9,7 @@
  * batch.c	applies many memslot changes in one step
  * queue.c	order of the works of a VM, and their share of a CPU
  * region*.c	block state of a virtio-mem device, and its memslots
- * netlink.c	the generic netlink family, which controls regions
+ * netlink*.c	the generic netlink family, which controls regions
  * trace.h	tracepoints
  * device.c	/dev/kvm-vmem and its ioctls
  */
