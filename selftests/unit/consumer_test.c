@@ -10,7 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -239,6 +241,12 @@ static void accept_event(struct mapper *mapper)
 	assert_int_equal(
 		consumer_answer(mapper->consumer, mapper->event.seq, true, ""),
 		0);
+}
+
+static void accept_all(struct mapper *mapper)
+{
+	while (mapper->waits)
+		accept_event(mapper);
 }
 
 static void refuse_event(struct mapper *mapper)
@@ -1112,12 +1120,6 @@ static void wait_for_done(struct fixture *f, unsigned int nr_done)
 		assert_true(sd_event_run(f->event, UINT64_MAX) >= 0);
 }
 
-static void accept_all(struct mapper *mapper)
-{
-	while (mapper->waits)
-		accept_event(mapper);
-}
-
 /* A mapper of blocks 0 to 3 whose connection has ended. */
 static struct mapper *lose_mapper(struct fixture *f, uint64_t grace_usec)
 {
@@ -1544,6 +1546,64 @@ static void the_next_daemon_knows_the_consumers(void **state)
 	close(fd);
 }
 
+/* In a process that is stepped through: the consumer of a claim is back. */
+static void come_back_stepwise(struct fixture *f)
+{
+	struct peer found = {.uid = 1000, .pid = getpid()};
+
+	found.pidfd = (int)syscall(SYS_pidfd_open, getppid(), 0);
+	if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) || raise(SIGSTOP))
+		_exit(1);
+	f->mappers[0].repeating = true;
+	_exit(subscribe(f, &f->mappers[0], "mapper0", &found) ? 1 : 0);
+}
+
+/*
+ * The process of a claim may be known only when its consumer is back. vmemd may
+ * be killed at any instruction then: the claim is there all the time.
+ */
+static void a_claim_is_never_lost(void **state)
+{
+	struct fixture *f = *state;
+	int fd = memfd_create("claims", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	struct peer unknown = {.uid = 1000, .pidfd = -1};
+	const uint64_t *words;
+	size_t used = (16 + sizeof(struct claims_region)) / sizeof(*words);
+	unsigned int steps = 0;
+	int status;
+	pid_t pid;
+
+	assert_int_equal(keep(f, fd, 7), 0);
+	assert_int_equal(plug(f, 0, 4), 0);
+	assert_int_equal(subscribe(f, &f->mappers[0], "mapper0", &unknown), 0);
+	run(f);
+	accept_all(&f->mappers[0]);
+	lose(f, &f->mappers[0]);
+	words = mmap(NULL, CLAIMS_SIZE, PROT_READ, MAP_SHARED, fd, 0);
+	assert_ptr_not_equal(words, MAP_FAILED);
+	assert_int_equal(words[used], 1);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid)
+		come_back_stepwise(f);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSTOPPED(status));
+	for (; WIFSTOPPED(status); steps++) {
+		if (*(volatile const uint64_t *)&words[used] != 1)
+			fail_msg("no claim after %u steps", steps);
+		assert_int_equal(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL), 0);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+	}
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	assert_true(steps > 100);
+	munmap((void *)words, CLAIMS_SIZE);
+	/* The next daemon knows the process now. */
+	restart(f, fd, 7);
+	assert_int_equal(f->consumers.nr_consumers, 0);
+	close(fd);
+}
+
 /* Any holder of the file may write to it. */
 static void a_damaged_claims_file_is_refused(void **state)
 {
@@ -1633,6 +1693,7 @@ int main(void)
 		T(leaving_again_and_again_delays_requests_once),
 		cmocka_unit_test(the_size_of_an_event_is_bounded),
 		T(the_next_daemon_knows_the_consumers),
+		T(a_claim_is_never_lost),
 		T(a_damaged_claims_file_is_refused),
 		T(random_requests_are_done_by_all_or_none),
 	};

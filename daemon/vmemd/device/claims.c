@@ -213,6 +213,29 @@ int claims_add(struct claims *claims, const char *name, const struct peer *peer)
 	return index;
 }
 
+/**
+ * claims_set_peer() - record the process of a claim, which was unknown before
+ * @claims: the file
+ * @index: of the claim, or CLAIMS_NONE
+ * @peer: the process
+ *
+ * The claim is valid all the time. If vmemd is killed meanwhile, its process is
+ * unknown to the next vmemd.
+ */
+void claims_set_peer(struct claims *claims, int index, const struct peer *peer)
+{
+	struct claim *claim;
+
+	if (index == CLAIMS_NONE)
+		return;
+	claim = &claims->file->claims[index];
+	store(&claim->pid_namespace, 0);
+	store(&claim->uid, peer->uid);
+	store(&claim->pid, (uint64_t)peer->pid);
+	store(&claim->process_id, peer->id);
+	store(&claim->pid_namespace, claims->pid_namespace);
+}
+
 void claims_set_subscribed(struct claims *claims, int index)
 {
 	if (index != CLAIMS_NONE)

@@ -79,6 +79,7 @@ int claims_open(struct claims *claims, int fd,
 void claims_close(struct claims *claims);
 int claims_add(struct claims *claims, const char *name,
 	       const struct peer *peer);
+void claims_set_peer(struct claims *claims, int index, const struct peer *peer);
 void claims_set_subscribed(struct claims *claims, int index);
 void claims_remove(struct claims *claims, int index);
 int claims_peer(const struct claims *claims, const struct claim *claim,

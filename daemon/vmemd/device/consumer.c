@@ -1251,12 +1251,8 @@ static void resume(struct consumer *consumer,
 	/* A claim of another PID namespace has no process until now. */
 	if (consumer->peer.pidfd < 0 && config->peer.pidfd >= 0) {
 		consumer->peer = config->peer;
-		claims_remove(&consumers->claims, consumer->claim);
-		consumer->claim = claims_add(&consumers->claims, consumer->name,
-					     &consumer->peer);
-		if (consumer->subscribed)
-			claims_set_subscribed(&consumers->claims,
-					      consumer->claim);
+		claims_set_peer(&consumers->claims, consumer->claim,
+				&consumer->peer);
 		if (watch_process(consumer))
 			log_debug_of(consumers->label,
 				     "the end of consumer %s cannot be noticed",
