@@ -317,6 +317,7 @@ static void expect_true(const struct fixture *f, const struct mapper *mapper)
 }
 
 #define AWAY(name) "consumer " name " is away and may still map memory"
+#define BACK(name) "consumer " name " is back and has not caught up"
 
 /* Forget a consumer, as an operator does. */
 static void forget(struct fixture *f, const char *name)
@@ -1412,6 +1413,56 @@ static void a_second_connection_replaces_the_first(void **state)
 	end_process(first.pid);
 }
 
+/*
+ * It is back, and takes its time for what it is told again: the guest is answered
+ * busy, as if it was away.
+ */
+static void one_that_catches_up_slowly_holds_up_nobody(void **state)
+{
+	struct fixture *f = *state;
+	struct mapper *a = lose_mapper(f, 1000);
+
+	assert_int_equal(backing_await(f->backing), -EINPROGRESS);
+	come_back(f, 0);
+	expect_event(a, true, 0, 4, 0, 1);
+	/* Its grace ends. */
+	wait_for_done(f, 2);
+	assert_true(a->waits);
+	assert_int_equal(backing_await(f->backing), 0);
+	assert_int_equal(plug(f, 8, 1), -EBUSY);
+	assert_string_equal(f->backing->reason, BACK("mapper0"));
+	assert_int_equal(unplug(f, 1, 1), -EBUSY);
+	assert_string_equal(f->backing->reason, BACK("mapper0"));
+	assert_int_equal(backing_unplug_all(f->backing), -EBUSY);
+	/* Neither was it told of any of them. */
+	accept_event(a);
+	assert_false(a->waits);
+	expect_true(f, a);
+	assert_int_equal(a->subscribed, 2);
+	assert_int_equal(plug(f, 8, 1), -EINPROGRESS);
+	accept_event(a);
+	assert_int_equal(f->nr_done, 3);
+	/* It goes in the middle of a plug, and may have taken it. */
+	assert_int_equal(plug(f, 12, 2), -EINPROGRESS);
+	do_event(a);
+	f->consumers.answer_usec = 1000;
+	lose(f, a);
+	f->consumers.answer_usec = CONSUMER_ANSWER_USEC;
+	come_back(f, 0);
+	assert_true(a->waits);
+	wait_for_done(f, 4);
+	assert_int_equal(f->result, -EBUSY);
+	assert_int_equal(blocks_count(&f->backing->plugged, 12, 2), 0);
+	assert_int_equal(
+		backing_discard(f->backing, GPA + 12 * BLOCK, 2 * BLOCK),
+		-EBUSY);
+	accept_all(a);
+	run(f);
+	expect_true(f, a);
+	assert_int_equal(
+		backing_discard(f->backing, GPA + 12 * BLOCK, 2 * BLOCK), 0);
+}
+
 /* Requests wait for a consumer once, not each time it leaves. */
 static void leaving_again_and_again_delays_requests_once(void **state)
 {
@@ -1690,6 +1741,7 @@ int main(void)
 		T(another_process_of_the_same_name_is_another_consumer),
 		T(a_second_connection_replaces_the_first),
 		cmocka_unit_test(a_thread_id_is_no_process),
+		T(one_that_catches_up_slowly_holds_up_nobody),
 		T(leaving_again_and_again_delays_requests_once),
 		cmocka_unit_test(the_size_of_an_event_is_bounded),
 		T(the_next_daemon_knows_the_consumers),

@@ -37,9 +37,11 @@
  *	- Its process ends, which removes its mappings; see base/peer.c.
  *	- An operator states that the consumer is gone.
  *
- * Requests wait up to @answer_usec for a consumer that has just gone away.
- * After that, plugs, and unplugs of blocks that the consumer may have, are
- * answered BUSY. Blocks that the consumer may have are not discarded.
+ * Requests wait up to @answer_usec for a consumer that has just gone away, to be
+ * back and to have all wanted blocks again. After that the consumer is late:
+ * plugs, and unplugs of blocks that it may have, are answered BUSY, whether it
+ * is away or still catches up. So a consumer cannot hold up the guest by slow
+ * answers. Blocks that the consumer may have are not discarded.
  *
  * A restarted daemon reads the consumers from a file (claims.c). Each of them
  * is away, and may have any block.
@@ -364,6 +366,24 @@ static bool holds(const struct consumer *consumer, uint64_t first, uint64_t nr)
 	return event_first < first + nr && first < event_first + event_nr;
 }
 
+/*
+ * Does a consumer that was away have to be sent blocks again? Until then @told is
+ * uncertain, or the consumer lacks blocks of a request that was answered BUSY.
+ */
+static bool catches_up(const struct consumer *consumer)
+{
+	return !consumer->away && !consumer->in_sync &&
+	       (consumer->subscribed ||
+		consumer->repeat_from < consumer->told.nr);
+}
+
+/* Does a request that needs this consumer get BUSY? */
+static bool is_late(const struct consumer *consumer)
+{
+	return !consumer->ended && !consumer->awaited &&
+	       (consumer->away || catches_up(consumer));
+}
+
 /* Send events. Return: whether the request need not wait for a consumer. */
 static bool tell_all(struct consumers *consumers)
 {
@@ -371,7 +391,7 @@ static bool tell_all(struct consumers *consumers)
 	bool settled = true;
 
 	for (consumer = consumers->list; consumer; consumer = consumer->next) {
-		if (consumer->ended || tell(consumer))
+		if (consumer->ended || tell(consumer) || is_late(consumer))
 			continue;
 		if (consumer->subscribed ||
 		    (consumers->hole &&
@@ -509,41 +529,41 @@ static void close_consumer(struct consumer *consumer, const char *reason)
 	leave(consumer, false);
 }
 
-/* The next absent consumer that is not awaited, from @consumer on. */
-static const struct consumer *next_away(const struct consumer *consumer)
+/* The next late consumer, from @consumer on. */
+static const struct consumer *next_late(const struct consumer *consumer)
 {
-	while (consumer &&
-	       (consumer->ended || !consumer->away || consumer->awaited))
+	while (consumer && !is_late(consumer))
 		consumer = consumer->next;
 	return consumer;
 }
 
-/* An absent consumer that would have to populate a plug. */
+/* A late consumer that would have to populate a plug. */
 static const struct consumer *find_untold(const struct consumers *consumers)
 {
-	const struct consumer *consumer = next_away(consumers->list);
+	const struct consumer *consumer = next_late(consumers->list);
 
 	while (consumer && !consumer->subscribed)
-		consumer = next_away(consumer->next);
+		consumer = next_late(consumer->next);
 	return consumer;
 }
 
-/* An absent consumer that may have blocks of the request. */
+/* A late consumer that may have blocks of the request. */
 static const struct consumer *find_holder(const struct consumers *consumers)
 {
-	const struct consumer *consumer = next_away(consumers->list);
+	const struct consumer *consumer = next_late(consumers->list);
 
 	while (consumer && !holds(consumer, consumers->first, consumers->nr))
-		consumer = next_away(consumer->next);
+		consumer = next_late(consumer->next);
 	return consumer;
 }
 
 /* Set the reason for answering BUSY. */
-static void note_away(char reason[BACKING_REASON_MAX],
+static void note_late(char reason[BACKING_REASON_MAX],
 		      const struct consumer *consumer)
 {
 	snprintf(reason, BACKING_REASON_MAX,
-		 "consumer %s is away and may still map memory",
+		 consumer->away ? "consumer %s is away and may still map memory"
+				: "consumer %s is back and has not caught up",
 		 consumer->name);
 }
 
@@ -605,25 +625,25 @@ static void undo_ended(struct consumers *consumers, int ret)
 }
 
 /*
- * All connected consumers have answered. If the request also needs an absent
- * one, the request fails, and a plug is undone.
+ * All consumers but late ones have answered. If the request also needs a late one,
+ * the request fails, and a plug is undone.
  */
-static void give_up_on_away(struct consumers *consumers)
+static void give_up_on_late(struct consumers *consumers)
 {
-	const struct consumer *away = NULL;
+	const struct consumer *late = NULL;
 
 	if (consumers->step == CONSUMERS_TELLING)
-		away = find_untold(consumers);
+		late = find_untold(consumers);
 	else if (consumers->step == CONSUMERS_LETTING_GO)
-		away = find_holder(consumers);
-	if (!away)
+		late = find_holder(consumers);
+	if (!late)
 		return;
-	/* Undone blocks stay owed while the absent consumer may have them. */
+	/* Undone blocks stay owed while the late consumer may have them. */
 	consumers->hole = consumers->step == CONSUMERS_TELLING;
 	consumers->step =
 		consumers->hole ? CONSUMERS_RETRACTING : CONSUMERS_RESTORING;
 	consumers->result = -EBUSY;
-	note_away(consumers->reason, away);
+	note_late(consumers->reason, late);
 	recheck(consumers, consumers->first);
 }
 
@@ -649,7 +669,7 @@ static int go_on_request(struct consumers *consumers)
 		if (!settled && step != CONSUMERS_CHANGING &&
 		    step != CONSUMERS_UNDOING)
 			return -EINPROGRESS;
-		give_up_on_away(consumers);
+		give_up_on_late(consumers);
 		/* The wanted set has changed: send events first. */
 		if (consumers->step != step)
 			continue;
@@ -729,6 +749,12 @@ static void begin_request(struct consumers *consumers,
 
 static int begin_unplug(struct consumers *consumers)
 {
+	const struct consumer *holder = find_holder(consumers);
+
+	if (holder) {
+		note_late(consumers->backing->reason, holder);
+		return -EBUSY;
+	}
 	consumers->hole = true;
 	recheck(consumers, consumers->first);
 	consumers->step = CONSUMERS_LETTING_GO;
@@ -760,7 +786,7 @@ static int consumers_plug(struct backing *backing, uint64_t gpa, uint64_t size)
 	const struct consumer *untold = find_untold(consumers);
 
 	if (untold) {
-		note_away(backing->reason, untold);
+		note_late(backing->reason, untold);
 		return -EBUSY;
 	}
 	begin_request(consumers, CONSUMERS_PLUG, gpa, size);
@@ -904,6 +930,12 @@ static int on_grace(sd_event_source *source __attribute__((unused)),
 			    consumers->label,
 			    "consumer %s is away; until it is back or its "
 			    "process ends, requests are answered busy",
+			    consumer->name);
+	else if (catches_up(consumer))
+		log_limited(&consumers->limit, LOG_LEVEL_WARNING,
+			    consumers->label,
+			    "consumer %s is back and has not caught up; until "
+			    "then, requests are answered busy",
 			    consumer->name);
 	advance_request(consumers);
 	return 0;
