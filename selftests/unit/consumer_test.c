@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "bitmap_backing.h"
 #include "device/consumer.h"
+#include "device/virtio_mem.h"
 #include "unit.h"
 
 #define GPA	   (4 * GIB)
@@ -1463,6 +1464,45 @@ static void one_that_catches_up_slowly_holds_up_nobody(void **state)
 		backing_discard(f->backing, GPA + 12 * BLOCK, 2 * BLOCK), 0);
 }
 
+/* A claim on one block is no reason to keep those around it. */
+static void memory_around_a_claim_is_given_back(void **state)
+{
+	struct fixture *f = *state;
+	struct mapper *a = add_mapper(f, 0);
+	struct virtio_mem dev = {0};
+	int ret;
+
+	assert_int_equal(plug(f, 5, 1), -EINPROGRESS);
+	accept_event(a);
+	assert_int_equal(plug(f, 9, 2), -EINPROGRESS);
+	accept_event(a);
+	lose(f, a);
+	backing_note_unplugged(f->backing, GPA, REGION_SIZE);
+	consumers_changed(&f->consumers);
+	run(f);
+	memset(f->bitmap.dirty, 1, NR_BLOCKS);
+	virtio_mem_start(&dev, f->backing, 0, false);
+	do
+		ret = virtio_mem_work(&dev);
+	while (ret > 0);
+	assert_int_equal(ret, -EBUSY);
+	for (uint64_t i = 0; i < NR_BLOCKS; i++)
+		assert_int_equal(f->bitmap.dirty[i],
+				 i == 5 || i == 9 || i == 10);
+	/* What is being taken is kept as well. */
+	come_back(f, 0);
+	expect_event(a, false, 5, 6, 1, 2);
+	assert_int_equal(virtio_mem_work(&dev), -EBUSY);
+	accept_event(a);
+	do
+		ret = virtio_mem_work(&dev);
+	while (ret > 0);
+	assert_int_equal(ret, 0);
+	for (uint64_t i = 0; i < NR_BLOCKS; i++)
+		assert_int_equal(f->bitmap.dirty[i], 0);
+	virtio_mem_stop(&dev);
+}
+
 /* Requests wait for a consumer once, not each time it leaves. */
 static void leaving_again_and_again_delays_requests_once(void **state)
 {
@@ -1742,6 +1782,7 @@ int main(void)
 		T(a_second_connection_replaces_the_first),
 		cmocka_unit_test(a_thread_id_is_no_process),
 		T(one_that_catches_up_slowly_holds_up_nobody),
+		T(memory_around_a_claim_is_given_back),
 		T(leaving_again_and_again_delays_requests_once),
 		cmocka_unit_test(the_size_of_an_event_is_bounded),
 		T(the_next_daemon_knows_the_consumers),

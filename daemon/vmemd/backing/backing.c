@@ -92,6 +92,16 @@ int backing_discard(struct backing *backing, uint64_t gpa, uint64_t size)
 				: backing->ops->discard)(backing, gpa, size);
 }
 
+/* See struct backing_filter. */
+uint64_t backing_kept(struct backing *backing, uint64_t first, uint64_t end,
+		      bool *kept)
+{
+	*kept = false;
+	return backing->filter
+		       ? backing->filter->kept(backing, first, end, kept)
+		       : end;
+}
+
 void backing_answer_lost(struct backing *backing)
 {
 	backing->ops->answer_lost(backing);

@@ -82,6 +82,9 @@ struct backing_ops {
  * @repeat: likewise
  * @verify: likewise
  * @discard: likewise
+ * @kept: may blocks @first to @end - 1 be discarded? Set @kept if @first must not
+ *	be, with @reason. Return: the end, exclusive, of the blocks of which the
+ *	same is true
  * @await: may a request start? Return: 0: yes; -EINPROGRESS: not yet; the
  *	filter will call @done of the backing with 0
  * @ended: an operation that the filter started in the backing has ended. The
@@ -95,6 +98,8 @@ struct backing_filter {
 		      uint64_t size);
 	int (*verify)(struct backing *backing);
 	int (*discard)(struct backing *backing, uint64_t gpa, uint64_t size);
+	uint64_t (*kept)(struct backing *backing, uint64_t first, uint64_t end,
+			 bool *kept);
 	int (*await)(struct backing *backing);
 	void (*ended)(struct backing *backing, int result);
 };
@@ -184,6 +189,8 @@ int backing_repeat(struct backing *backing, bool plug, uint64_t gpa,
 		   uint64_t size);
 int backing_verify(struct backing *backing);
 int backing_discard(struct backing *backing, uint64_t gpa, uint64_t size);
+uint64_t backing_kept(struct backing *backing, uint64_t first, uint64_t end,
+		      bool *kept);
 void backing_answer_lost(struct backing *backing);
 
 /* For backings. */

@@ -835,6 +835,14 @@ static int consumers_verify(struct backing *backing)
 	return ret;
 }
 
+static void note_holder(struct backing *backing,
+			const struct consumer *consumer)
+{
+	snprintf(backing->reason, sizeof(backing->reason),
+		 "discard: consumer %s may still map the memory",
+		 consumer->name);
+}
+
 /* Memory that a consumer may still map must not be discarded. */
 static int consumers_discard(struct backing *backing, uint64_t gpa,
 			     uint64_t size)
@@ -847,15 +855,64 @@ static int consumers_discard(struct backing *backing, uint64_t gpa,
 		if (!holds(consumer, block_of(consumers, gpa),
 			   size / backing->block_size))
 			continue;
-		snprintf(backing->reason, sizeof(backing->reason),
-			 "discard: consumer %s may still map the memory",
-			 consumer->name);
+		note_holder(backing, consumer);
 		return -EBUSY;
 	}
 	ret = backing->ops->discard(backing, gpa, size);
 	if (ret == -EAGAIN)
 		consumers_changed(consumers);
 	return ret;
+}
+
+/* The first block from @from on that a consumer may have (@held), or has not. */
+static uint64_t next_held_by(const struct consumer *consumer, uint64_t from,
+			     uint64_t end, bool held)
+{
+	const struct consumers *consumers = consumer->consumers;
+	const struct consumer_event *event = &consumer->event;
+	uint64_t out, out_end, at;
+
+	if (consumer->ended)
+		return held ? end : from;
+	at = blocks_next_until(&consumer->told, from, end, held);
+	if (!consumer->out)
+		return at;
+	out = block_of(consumers, event->gpa);
+	out_end = out + event->size / consumers->backing->block_size;
+	if (held)
+		return from < out_end ? min(at, out > from ? out : from) : at;
+	if (at < out || at >= out_end)
+		return at;
+	return blocks_next_until(&consumer->told, min(out_end, end), end,
+				 false);
+}
+
+/* Split a range where a claim begins or ends; see struct backing_filter. */
+static uint64_t consumers_kept(struct backing *backing, uint64_t first,
+			       uint64_t end, bool *kept)
+{
+	const struct consumers *consumers = to_consumers(backing);
+	const struct consumer *consumer, *holder = NULL;
+	uint64_t until = end, at, before;
+
+	for (consumer = consumers->list; consumer; consumer = consumer->next) {
+		at = next_held_by(consumer, first, end, true);
+		if (at == first)
+			holder = consumer;
+		until = min(until, at);
+	}
+	*kept = holder;
+	if (!holder)
+		return until;
+	note_holder(backing, holder);
+	at = first;
+	do {
+		before = at;
+		for (consumer = consumers->list; consumer;
+		     consumer = consumer->next)
+			at = next_held_by(consumer, at, end, false);
+	} while (at != before);
+	return at;
 }
 
 static const struct backing_filter consumers_filter = {
@@ -865,6 +922,7 @@ static const struct backing_filter consumers_filter = {
 	.repeat = consumers_repeat,
 	.verify = consumers_verify,
 	.discard = consumers_discard,
+	.kept = consumers_kept,
 	.await = consumers_await,
 	.ended = consumers_ended,
 };

@@ -242,16 +242,19 @@ static void want_work(struct virtio_mem *dev)
  *	could not be discarded is skipped, so that it does not delay others
  * @end: end of the blocks, exclusive
  * @most: maximum number of bytes
+ * @kept: set to whether blocks stay owed because consumers may map them
  *
- * Return: 0: no block is owed any more; -EINPROGRESS: some are; an errno.
+ * Return: 0: no other block is owed any more; -EINPROGRESS: some are; an errno.
  */
 static int discard_blocks(struct virtio_mem *dev, uint64_t *at, uint64_t end,
-			  uint64_t most)
+			  uint64_t most, bool *kept)
 {
 	struct backing *backing = dev->backing;
 	uint64_t budget = most / backing->block_size;
+	bool skip;
 	int ret;
 
+	*kept = false;
 	if (!budget)
 		budget = 1;
 	while ((*at = blocks_next_until(&backing->owed, *at, end, true)) <
@@ -262,6 +265,12 @@ static int discard_blocks(struct virtio_mem *dev, uint64_t *at, uint64_t end,
 			return -EINPROGRESS;
 		stop = end - first > budget ? first + budget : end;
 		next = blocks_next_until(&backing->owed, first, stop, false);
+		next = backing_kept(backing, first, next, &skip);
+		if (skip) {
+			*kept = true;
+			*at = next;
+			continue;
+		}
 		ret = backing_discard(
 			backing, backing->gpa + first * backing->block_size,
 			(next - first) * backing->block_size);
@@ -284,9 +293,13 @@ static int discard_owed(struct virtio_mem *dev, uint64_t gpa, uint64_t size,
 			uint64_t most)
 {
 	uint64_t first = block_of(dev, gpa);
+	bool kept;
+	int ret;
 
-	return discard_blocks(dev, &first,
-			      first + size / dev->backing->block_size, most);
+	ret = discard_blocks(dev, &first,
+			     first + size / dev->backing->block_size, most,
+			     &kept);
+	return !ret && kept ? -EBUSY : ret;
 }
 
 /*
@@ -297,14 +310,19 @@ static int discard_owed(struct virtio_mem *dev, uint64_t gpa, uint64_t size,
 static int discard_slice(struct virtio_mem *dev)
 {
 	struct blocks *owed = &dev->backing->owed;
+	bool from_middle, kept;
 	int ret;
 
 	if (blocks_next(owed, dev->next_owed, true) == owed->nr)
 		dev->next_owed = 0;
+	from_middle = dev->next_owed != 0;
 	ret = discard_blocks(dev, &dev->next_owed, owed->nr,
-			     BACKING_DISCARD_SLICE);
+			     BACKING_DISCARD_SLICE, &kept);
 	/* Owed blocks before the start have to wait for the next turn. */
-	return ret || !owed->set ? ret : -EINPROGRESS;
+	if (ret || !owed->set)
+		return ret;
+	return kept && !from_middle && !virtio_mem_sweeping(dev) ? -EBUSY
+								 : -EINPROGRESS;
 }
 
 static void complain_of_owed(struct virtio_mem *dev)
@@ -366,6 +384,7 @@ static int sweep_slice(struct virtio_mem *dev)
 {
 	struct backing *backing = dev->backing;
 	uint64_t budget = BACKING_DISCARD_SLICE / backing->block_size;
+	bool kept;
 	int ret = 0;
 
 	if (!budget)
@@ -380,7 +399,8 @@ static int sweep_slice(struct virtio_mem *dev)
 		blocks_set(&backing->owed, first, end - first);
 		dev->sweep = end;
 		budget -= end - first;
-		ret = discard_blocks(dev, &first, end, BACKING_DISCARD_SLICE);
+		ret = discard_blocks(dev, &first, end, BACKING_DISCARD_SLICE,
+				     &kept);
 	}
 	/* Blocks beyond the limits of this turn stay owed. */
 	return ret == -EINPROGRESS || ret == -EAGAIN ? 0 : ret;
