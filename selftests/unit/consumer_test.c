@@ -145,7 +145,8 @@ static void take_close(void *arg, const char *reason)
 	struct mapper *mapper = arg;
 
 	assert_non_null(mapper->consumer);
-	snprintf(mapper->closed, sizeof(mapper->closed), "%s", reason);
+	snprintf(mapper->closed, sizeof(mapper->closed), "%s",
+		 reason ? reason : "");
 	mapper->consumer = NULL;
 	mapper->waits = false;
 }
@@ -1503,6 +1504,17 @@ static void memory_around_a_claim_is_given_back(void **state)
 	virtio_mem_stop(&dev);
 }
 
+/* A vmemd that ends is one that is back soon. */
+static void the_end_of_vmemd_is_not_its_failure(void **state)
+{
+	struct fixture *f = *state;
+	struct mapper *a = add_mapper(f, 0);
+
+	consumers_stop(&f->consumers);
+	assert_null(a->consumer);
+	assert_string_equal(a->closed, "");
+}
+
 /* Requests wait for a consumer once, not each time it leaves. */
 static void leaving_again_and_again_delays_requests_once(void **state)
 {
@@ -1783,6 +1795,7 @@ int main(void)
 		cmocka_unit_test(a_thread_id_is_no_process),
 		T(one_that_catches_up_slowly_holds_up_nobody),
 		T(memory_around_a_claim_is_given_back),
+		T(the_end_of_vmemd_is_not_its_failure),
 		T(leaving_again_and_again_delays_requests_once),
 		cmocka_unit_test(the_size_of_an_event_is_bounded),
 		T(the_next_daemon_knows_the_consumers),

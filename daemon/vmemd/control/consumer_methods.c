@@ -86,10 +86,13 @@ static void send_subscribed(void *arg)
 static void send_close(void *arg, const char *reason)
 {
 	struct subscription *subscription = arg;
-	json_object *object = json_object_new_object();
+	json_object *object = NULL;
 
-	json_add_text(object, "event", "closed");
-	json_add_text(object, "reason", reason);
+	if (reason) {
+		object = json_object_new_object();
+		json_add_text(object, "event", "closed");
+		json_add_text(object, "reason", reason);
+	}
 	control_close(subscription->client, object);
 	free(subscription);
 }

@@ -949,11 +949,12 @@ void control_send(struct control_client *client, json_object *object)
 	settle_later(client);
 }
 
-/* Send a last line to a client that is held, and release and close it. */
+/* Send a last line, if any, to a client that is held, and release and close it. */
 void control_close(struct control_client *client, json_object *object)
 {
 	client->gone = NULL;
-	push(client, object);
+	if (object)
+		push(client, object);
 	client->closing = true;
 	settle_later(client);
 }

@@ -1497,8 +1497,9 @@ int consumers_start(struct consumers *consumers, sd_event *event,
 }
 
 /*
- * Stop filtering. Consumers are closed; their claims stay in the file. A
- * request in progress is not answered.
+ * Stop filtering. Connections to consumers end without a last line, as if vmemd
+ * was killed: the consumers are away, their claims stay in the file, and they
+ * connect to the next vmemd. A request in progress is not answered.
  */
 void consumers_stop(struct consumers *consumers)
 {
@@ -1506,8 +1507,7 @@ void consumers_stop(struct consumers *consumers)
 		return;
 	while (consumers->list) {
 		if (consumers->list->ops && !consumers->list->ended)
-			consumers->list->ops->close(consumers->list->arg,
-						    "the device ends");
+			consumers->list->ops->close(consumers->list->arg, NULL);
 		free_consumer(consumers->list);
 	}
 	consumers->kick = sd_event_source_disable_unref(consumers->kick);

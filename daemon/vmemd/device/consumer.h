@@ -98,7 +98,9 @@ struct consumer;
  * @tell: send an event, which consumer_answer() will answer
  * @subscribed: report that the consumer has all populated blocks, and that
  *	requests wait for it from now on
- * @close: close the connection for this reason; @arg is not used afterwards
+ * @close: close the connection for this reason; NULL: vmemd ends, and the
+ *	consumer is not to know more than if it was killed. @arg is not used
+ *	afterwards
  *
  * These functions must not call into consumer.c.
  */
