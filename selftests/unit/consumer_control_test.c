@@ -434,6 +434,39 @@ static void a_client_with_too_few_memslots_is_refused(void **state)
 	close(fd);
 }
 
+/* By the connection of one consumer, of itself or of another of its process. */
+static void a_name_says_who_unsubscribes(void **state)
+{
+	static const char unsubscribe[] =
+		"{\"id\":5,\"method\":\"unsubscribe\",\"params\":{"
+		"\"name\":\"vfio0\"}}\n";
+	static const char vfio[] =
+		"{\"id\":1,\"method\":\"subscribe\",\"params\":{"
+		"\"name\":\"vfio0\"}}\n";
+	static const char own[] =
+		"{\"id\":5,\"method\":\"unsubscribe\",\"params\":{"
+		"\"name\":\"vhost-net0\"}}\n";
+	struct fixture *f = *state;
+	int fd, other = new_client(f);
+
+	assert_int_equal(plug(f, 0, 1), 0);
+	fd = new_client(f);
+	answer(f, fd, seq_of(ask(f, fd, SUBSCRIBE)), "true");
+	assert_non_null(strstr(ask(f, fd, unsubscribe), "ENOENT"));
+	assert_int_equal(f->consumers.nr_consumers, 1);
+	answer(f, other, seq_of(ask(f, other, vfio)), "true");
+	assert_int_equal(f->consumers.nr_consumers, 2);
+	assert_string_equal(ask(f, fd, unsubscribe),
+			    "{\"id\":5,\"result\":{}}\n");
+	assert_int_equal(f->consumers.nr_consumers, 1);
+	assert_string_equal(f->consumers.list->name, "vhost-net0");
+	assert_non_null(strstr(take(f, other), "\"closed\""));
+	assert_string_equal(ask(f, fd, own), "{\"id\":5,\"result\":{}}\n");
+	assert_int_equal(f->consumers.nr_consumers, 0);
+	close(fd);
+	close(other);
+}
+
 static void nonsense_is_refused(void **state)
 {
 	static const struct {
@@ -500,6 +533,7 @@ int main(void)
 		T(a_consumer_does_not_make_room_for_others),
 		T(a_client_that_reads_late_gets_all),
 		T(a_client_with_too_few_memslots_is_refused),
+		T(a_name_says_who_unsubscribes),
 		T(nonsense_is_refused),
 	};
 

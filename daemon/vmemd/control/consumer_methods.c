@@ -238,13 +238,21 @@ int consumer_methods_done(struct control_call *call)
 	return 0;
 }
 
+static bool is_named(const struct consumer *consumer,
+		     const struct consumers *consumers, const char *name)
+{
+	return !name || (consumer->consumers == consumers &&
+			 !strcmp(consumer->name, name));
+}
+
 /**
  * consumer_methods_unsubscribe() - method "unsubscribe"
  * @call: the call
  * @consumers: the device's consumers
  *
- * On a consumer's connection, it applies to this consumer. On any other
- * connection, "name" is needed.
+ * On a consumer's connection, it applies to this consumer if there is no "name",
+ * or the consumer's own. Otherwise it applies to the consumer of that name, of
+ * the same process.
  *
  * Return: see struct control_method.
  */
@@ -256,7 +264,7 @@ int consumer_methods_unsubscribe(struct control_call *call,
 	struct peer peer;
 	int ret;
 
-	if (subscription) {
+	if (subscription && is_named(subscription->consumer, consumers, name)) {
 		control_hold(call->client, NULL, NULL);
 		consumer_unsubscribe(subscription->consumer);
 		free(subscription);
