@@ -286,6 +286,34 @@ static void another_region_is_not_mapped(void **state)
 	assert_int_equal(record_mask(&f.record), 0);
 }
 
+/* A vmemd that is short of descriptors is asked again. */
+static void a_vmemd_that_is_short_is_asked_again(void **state)
+{
+	const struct script_part parts[] = {
+		{.says = ANSWER POPULATE("1", "4294967296", "2097152")
+			 SUBSCRIBED,
+		 .hears = 1,
+		 .ends = true},
+		{.says = "{\"id\":1,\"error\":{\"code\":\"EMFILE\"}}\n",
+		 .ends = true},
+		{.says = ANSWER POPULATE("1", "4294967296", "4194304")
+			 SUBSCRIBED},
+	};
+	struct pollfd ready = {.events = POLLIN};
+	struct fixture f;
+
+	(void)state;
+	assert_int_equal(start(&f, parts, 3), 0);
+	ready.fd = kvmvmem_consumer_fd(f.consumer);
+	while (record_mask(&f.record) != 3) {
+		assert_int_equal(poll(&ready, 1, HANG_MS), 1);
+		assert_int_equal(
+			kvmvmem_consumer_dispatch(f.consumer, &f.error), 0);
+	}
+	assert_int_equal(f.record.unmaps, 0);
+	stop(&f);
+}
+
 /* No further data arrives that would wake up the consumer. */
 static void events_received_with_the_answer_are_handled(void **state)
 {
@@ -371,6 +399,7 @@ int main(void)
 		cmocka_unit_test(events_beyond_the_region_map_nothing),
 		cmocka_unit_test(a_flood_is_bounded),
 		cmocka_unit_test(another_region_is_not_mapped),
+		cmocka_unit_test(a_vmemd_that_is_short_is_asked_again),
 		cmocka_unit_test(events_received_with_the_answer_are_handled),
 		cmocka_unit_test(eight_million_blocks_are_unmapped),
 	};

@@ -50,17 +50,36 @@ static int open_pid(pid_t pid)
 	return (int)syscall(SYS_pidfd_open, pid, 0);
 }
 
+/* Return: a pidfd of the process that connected a socket, or a negative errno. */
+static int open_peer(int fd, pid_t pid)
+{
+	socklen_t size = sizeof(int);
+	int pidfd = -1;
+
+	if (!getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size))
+		return pidfd;
+	/* Before Linux 6.5. After any other error the PID may be another's. */
+	if (errno != ENOPROTOOPT)
+		return -errno;
+	pidfd = pid ? open_pid(pid) : -1;
+	if (pidfd >= 0)
+		return pidfd;
+	return pid ? -errno : -ESRCH;
+}
+
 /**
  * peer_of_socket() - get the process that connected a UNIX socket
  * @peer: to be closed by peer_close()
  * @fd: the socket
  *
- * Return: 0, also if the process is unknown; an errno of getsockopt(2).
+ * Return: 0, also if the process is unknown or has ended; an errno of
+ * getsockopt(2); -EMFILE, -ENFILE, -ENOMEM: it cannot be opened now.
  */
 int peer_of_socket(struct peer *peer, int fd)
 {
 	struct ucred cred;
 	socklen_t size = sizeof(cred);
+	int pidfd;
 
 	*peer = PEER_UNKNOWN;
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size) < 0)
@@ -68,11 +87,13 @@ int peer_of_socket(struct peer *peer, int fd)
 	peer->uid = cred.uid;
 	if (cred.pid > 0)
 		peer->pid = cred.pid;
-	size = sizeof(peer->pidfd);
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &peer->pidfd, &size) < 0)
-		peer->pidfd = peer->pid ? open_pid(peer->pid) : -1;
-	if (peer->pidfd >= 0)
-		peer->id = id_of(peer->pidfd);
+	pidfd = open_peer(fd, peer->pid);
+	if (pidfd == -EMFILE || pidfd == -ENFILE || pidfd == -ENOMEM)
+		return pidfd;
+	if (pidfd < 0)
+		return 0;
+	peer->pidfd = pidfd;
+	peer->id = id_of(pidfd);
 	return 0;
 }
 

@@ -150,6 +150,17 @@ static int get_memslots(struct control_call *call,
 	return 0;
 }
 
+/* Get the client's process. Return: 0; an errno with a message. */
+static int get_peer(struct control_call *call, struct peer *peer)
+{
+	int ret = control_peer(call->client, peer);
+
+	if (ret)
+		error_set(&call->error, ret, "the client is unknown: %s",
+			  strerror(-ret));
+	return ret;
+}
+
 /**
  * consumer_methods_subscribe() - method "subscribe"
  * @call: the call
@@ -178,11 +189,8 @@ int consumer_methods_subscribe(struct control_call *call,
 	if (!subscription)
 		return error_set(&call->error, -ENOMEM, "out of memory");
 	subscription->client = call->client;
-	ret = control_peer(call->client, &config.peer);
-	if (ret)
-		error_set(&call->error, ret, "the client is unknown: %s",
-			  strerror(-ret));
-	else
+	ret = get_peer(call, &config.peer);
+	if (!ret)
 		ret = consumer_new(&subscription->consumer, consumers, &config,
 				   &consumer_ops, subscription, &call->error);
 	if (ret) {
@@ -276,7 +284,7 @@ int consumer_methods_unsubscribe(struct control_call *call,
 				 "this connection is not a consumer");
 	ret = check_name(call, name);
 	if (!ret)
-		ret = control_peer(call->client, &peer);
+		ret = get_peer(call, &peer);
 	if (ret)
 		return ret;
 	ret = consumers_forget(consumers, name, &peer, &call->error);
