@@ -459,6 +459,7 @@ static int subscribe(struct kvmvmem_consumer *consumer,
 	put_count(&consumer->out, "memslots", config->memslots);
 	put_count(&consumer->out, "used", config->used);
 	put_count(&consumer->out, "reserved", config->reserved);
+	put_count(&consumer->out, "mappings", config->mappings);
 	if (consumer->out.too_long)
 		return kvmvmem_fail(error, -E2BIG, "the names are too long");
 	send_out(consumer);

@@ -335,6 +335,10 @@ int kvmvmem_vmemd_attach(struct kvmvmem_vmemd *vmemd, const char *device,
  * @metadata: out: bytes of metadata of KVM of Linux 6.1 if all is plugged
  * @metadata_nested: out: the same after a nested guest has run
  * @reason: out: the reason for the choice, one line of text
+ * @mappings: in: the smallest number of separate mappings that a consumer of the
+ *	region will be able to have; 0: no limit. The plan fails with -ENOSPC if
+ *	the region has more blocks, and the text says which block size would fit.
+ *	See struct kvmvmem_consumer_config.
  */
 struct kvmvmem_plan {
 	uint32_t size;
@@ -352,6 +356,7 @@ struct kvmvmem_plan {
 	uint64_t metadata;
 	uint64_t metadata_nested;
 	char reason[256];
+	uint64_t mappings;
 };
 
 /**
@@ -362,7 +367,7 @@ struct kvmvmem_plan {
  *
  * Return: 0; -EINVAL: a field is out of range; errors as for struct
  * kvmvmem_vmemd, which include -EBUSY: the device has a region already, and
- * -ENOSPC: no memslot size fits.
+ * -ENOSPC: no memslot size fits, or the region has more blocks than @mappings.
  */
 int kvmvmem_vmemd_plan(struct kvmvmem_vmemd *vmemd, const char *device,
 		       struct kvmvmem_plan *plan, struct kvmvmem_error *error);
@@ -421,7 +426,8 @@ int kvmvmem_vmemd_dirty_log(struct kvmvmem_vmemd *vmemd, const char *device,
  *
  * The function does not wait for the guest.
  *
- * Return: 0; errors as for struct kvmvmem_vmemd.
+ * Return: 0; errors as for struct kvmvmem_vmemd, which include -ENOSPC: a
+ * consumer could not map as many blocks.
  */
 int kvmvmem_vmemd_resize(struct kvmvmem_vmemd *vmemd, const char *device,
 			 uint64_t size, struct kvmvmem_error *error);
@@ -496,6 +502,18 @@ struct kvmvmem_range {
  * @unmap: unmap a range. Returns 0 or a negative errno. On failure the whole
  *	range must still be mapped.
  * @arg: first argument of @map and @unmap
+ * @mappings: maximum number of separate mappings of the consumer; 0: no limit.
+ *	A mapping is a range that is mapped by one call and can be unmapped only
+ *	as a whole, as by VFIO_IOMMU_MAP_DMA. vmemd counts one mapping for each
+ *	block that the guest may plug, because a guest may plug each block
+ *	separately. A consumer with KVMVMEM_EACH_BLOCK sets it to the number of
+ *	mappings that its container has left for this region. For VFIO type1
+ *	that is dma_entry_limit, 65535 unless the module's parameter says
+ *	otherwise, less the mappings of other memory and of other regions;
+ *	VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL has the number that is left. With
+ *	KVMVMEM_BLOCK_RUNS a run may be as short as a block, so the number means
+ *	the same. A consumer with KVMVMEM_MEMSLOT_RUNS maps no more ranges than
+ *	there are memslots: it sets @memslots, and 0 here.
  *
  * @map and @unmap must not call a function on the same consumer. The library
  *	copies the strings.
@@ -512,6 +530,7 @@ struct kvmvmem_consumer_config {
 	int (*map)(void *arg, const struct kvmvmem_range *range);
 	int (*unmap)(void *arg, const struct kvmvmem_range *range);
 	void *arg;
+	uint64_t mappings;
 };
 
 /**
@@ -540,7 +559,7 @@ enum kvmvmem_consumer_state {
  * KVMVMEM_SUBSCRIBED.
  *
  * Return: 0; -EINVAL: a field is out of range; -ENOSPC: @memslots is too small
- * for the regions of vmemd; -ESTALE and other errors as for
+ * for the regions of vmemd, or @mappings for the requested size; -ESTALE and other errors as for
  * kvmvmem_consumer_dispatch() and struct kvmvmem_vmemd.
  */
 int kvmvmem_consumer_new(struct kvmvmem_consumer **consumer,

@@ -443,6 +443,7 @@ int kvmvmem_vmemd_plan(struct kvmvmem_vmemd *vmemd, const char *device,
 	put_size(&call, "reserved", known.reserved);
 	put_size(&call, "consumer_limit", known.consumer_limit);
 	put_size(&call, "total_size", known.total_size);
+	put_size(&call, "mappings", known.mappings);
 	ret = make(&call, error);
 	if (ret)
 		return ret;

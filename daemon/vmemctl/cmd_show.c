@@ -69,22 +69,36 @@ static const char *consumer_state(json_object *consumer)
 						: "ready";
 }
 
+/* Room for a limit of 64 bits. */
+#define LIMIT_TEXT_MAX 24
+
+/* A limit that is not there is none. Return: @text. */
+static const char *limit_text(json_object *consumer, const char *name,
+			      char text[LIMIT_TEXT_MAX])
+{
+	uint64_t limit = answer_size(consumer, name);
+
+	strcpy(text, "any");
+	if (limit)
+		snprintf(text, LIMIT_TEXT_MAX, "%" PRIu64, limit);
+	return text;
+}
+
 static void print_consumers(json_object *result)
 {
 	json_object *consumers = answer_array(result, "consumers");
-	char size[SIZE_TEXT_MAX], limit[24];
+	char size[SIZE_TEXT_MAX], slots[LIMIT_TEXT_MAX];
+	char mappings[LIMIT_TEXT_MAX];
 
-	printf("%-24s %8s %12s %8s %8s  %s\n", "name", "memslots", "mapped",
-	       "answers", "refusals", "state");
+	printf("%-24s %8s %8s %12s %8s %8s  %s\n", "name", "memslots",
+	       "mappings", "mapped", "answers", "refusals", "state");
 	for (size_t i = 0; i < answer_array_length(consumers); i++) {
 		json_object *consumer = json_object_array_get_idx(consumers, i);
 
-		strcpy(limit, "any");
-		if (answer_size(consumer, "memslots"))
-			snprintf(limit, sizeof(limit), "%" PRIu64,
-				 answer_size(consumer, "memslots"));
-		printf("%-24s %8s %12s %8" PRIu64 " %8" PRIu64 "  %s\n",
-		       answer_text(consumer, "name"), limit,
+		printf("%-24s %8s %8s %12s %8" PRIu64 " %8" PRIu64 "  %s\n",
+		       answer_text(consumer, "name"),
+		       limit_text(consumer, "memslots", slots),
+		       limit_text(consumer, "mappings", mappings),
 		       size_format(answer_size(consumer, "populated_size"),
 				   size),
 		       answer_size(consumer, "answers"),

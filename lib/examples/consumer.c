@@ -46,6 +46,7 @@ int example_consumer(struct kvmvmem_consumer **consumer, const char *control,
 		.map = map,
 		.unmap = unmap,
 		.arg = dma,
+		.mappings = dma->mappings,
 	};
 
 	/* Then poll it with the VMM's other descriptors, and dispatch. */

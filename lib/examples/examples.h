@@ -36,10 +36,14 @@ int example_region(int device_fd, int vm_fd, const char *hva, int memory_fd,
  * struct example_dma - what a consumer maps for
  * @container_fd: of VFIO, type 1
  * @hva: where the region's memory is mapped
+ * @mappings: how many mappings the container has left for the region: what
+ *	VFIO_IOMMU_GET_INFO says in VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL, less those
+ *	that the VMM still needs for other memory
  */
 struct example_dma {
 	int container_fd;
 	const char *hva;
+	uint64_t mappings;
 };
 
 /* consumer.c: map what is plugged. @dma must outlive the consumer. */

@@ -103,7 +103,11 @@ static int run_consumer(const char *control, const char *hva,
 			struct kvmvmem_error *error)
 {
 	/* Nothing is plugged, so nothing is mapped: no device is needed. */
-	struct example_dma dma = {.container_fd = -1, .hva = hva};
+	struct example_dma dma = {
+		.container_fd = -1,
+		.hva = hva,
+		.mappings = 65535,
+	};
 	struct kvmvmem_consumer *consumer;
 	int ret;
 

@@ -4,6 +4,7 @@
  * members of another version.
  */
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -298,6 +299,7 @@ static void a_structure_may_be_of_any_version(void **state)
 	const struct script_part part = {
 		.says = "{\"id\":1,\"result\":{\"slot_size\":134217728}}\n"};
 	struct fixture f;
+	char heard[1024];
 
 	(void)state;
 	start(&f, &part, LONG_MS);
@@ -306,13 +308,17 @@ static void a_structure_may_be_of_any_version(void **state)
 		kvmvmem_vmemd_plan(f.vmemd, NULL, &newer.plan, &f.error),
 		-E2BIG);
 	newer.later = 0;
-	newer.plan.size = sizeof(newer.plan) - 1;
+	/* The first version ended with the reason. */
+	newer.plan.size = offsetof(struct kvmvmem_plan, mappings) - 1;
 	assert_int_equal(
 		kvmvmem_vmemd_plan(f.vmemd, NULL, &newer.plan, &f.error),
 		-EINVAL);
 	newer.plan.size = sizeof(newer);
+	newer.plan.mappings = 65535;
 	assert_int_equal(
 		kvmvmem_vmemd_plan(f.vmemd, NULL, &newer.plan, &f.error), 0);
+	assert_non_null(strstr(script_heard(&f.script, heard, sizeof(heard)),
+			       "\"mappings\":65535"));
 	assert_int_equal(newer.plan.size, sizeof(newer));
 	assert_int_equal(newer.plan.nr_slots, 8);
 	assert_int_equal(newer.later, 0);

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -503,11 +504,32 @@ static void a_consumer_with_too_few_memslots_is_refused(void **state)
 		kvmvmem_consumer_new(&f->consumer, &f->config, &f->error),
 		-EINVAL);
 	f->config.unit = 0;
+	/* The first version of the structure ended with @arg. */
+	f->config.size = offsetof(struct kvmvmem_consumer_config, mappings);
+	f->config.mappings = 1;
+	assert_int_equal(
+		kvmvmem_consumer_new(&f->consumer, &f->config, &f->error), 0);
+	kvmvmem_consumer_free(f->consumer);
+	f->consumer = NULL;
 	f->config.size--;
 	assert_int_equal(
 		kvmvmem_consumer_new(&f->consumer, &f->config, &f->error),
 		-EINVAL);
-	f->config.size++;
+	f->config.size = sizeof(f->config);
+	real_consumers_kill(&f->real);
+	real_consumers_start(&f->real, 3, true);
+	assert_int_equal(
+		kvmvmem_consumer_new(&f->consumer, &f->config, &f->error),
+		-ENOSPC);
+	assert_string_equal(f->error.text,
+			    "test can have 1 mappings, 4 MiB in blocks of "
+			    "2 MiB may need 2; blocks of 4 MiB would fit "
+			    "(ENOSPC)");
+	f->config.mappings = 2;
+	assert_int_equal(
+		kvmvmem_consumer_new(&f->consumer, &f->config, &f->error), 0);
+	kvmvmem_consumer_free(f->consumer);
+	f->consumer = NULL;
 	real_consumers_kill(&f->real);
 	assert_int_equal(
 		kvmvmem_consumer_new(&f->consumer, &f->config, &f->error),

@@ -45,6 +45,7 @@ static int start(struct fixture *f, const struct script_part *parts, size_t nr)
 		.name = "test",
 		.memslots = 509,
 		.used = 3,
+		.mappings = 65535,
 		.map = record_map,
 		.unmap = record_unmap,
 		.arg = &f->record,
@@ -99,7 +100,7 @@ static void a_consumer_follows_the_protocol(void **state)
 		script_heard(&f.script, heard, sizeof(heard)),
 		"{\"id\":1,\"method\":\"subscribe\",\"params\":{"
 		"\"device\":\"node0\",\"name\":\"test\",\"memslots\":509,"
-		"\"used\":3}}\n"
+		"\"used\":3,\"mappings\":65535}}\n"
 		"{\"id\":2,\"method\":\"done\",\"params\":{\"seq\":7,"
 		"\"ok\":true}}\n"
 		"{\"id\":3,\"method\":\"unsubscribe\",\"params\":{"

@@ -136,7 +136,7 @@ static int handle_subscribe(struct control_call *call, void *arg)
 {
 	struct served *s = arg;
 
-	return consumer_methods_subscribe(call, &s->consumers, 0);
+	return consumer_methods_subscribe(call, &s->consumers, 0, 0);
 }
 
 static int handle_subscribe_without(struct control_call *call,

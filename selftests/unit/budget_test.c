@@ -214,6 +214,47 @@ static void the_predicted_cost_is_kvms(void **state)
 			 2 * (512 + 2 * 4 * KIB) + 64 * KIB + 4 * KIB);
 }
 
+/* With a limit of VFIO type 1, and without a limit. */
+static void each_block_may_be_a_mapping(void **state)
+{
+	struct budget_request request = TYPICAL;
+	struct error err = {0};
+
+	(void)state;
+	request.mappings = 65535;
+	assert_int_equal(refusal(NULL, &request,
+				 "a consumer can have 65535 mappings, 1 TiB in "
+				 "blocks of 2 MiB may need 524288; blocks of "
+				 "32 MiB would fit"),
+			 -ENOSPC);
+	request.block_size = 16 * MIB;
+	assert_int_equal(refusal(NULL, &request, "blocks of 32 MiB would fit"),
+			 -ENOSPC);
+	request.block_size = 32 * MIB;
+	assert_int_equal(plan(NULL, &request).nr_slots, 8192);
+	request.block_size = 2 * MIB;
+	request.mappings = 524287;
+	assert_int_equal(refusal(NULL, &request, "blocks of 4 MiB would fit"),
+			 -ENOSPC);
+	request.mappings = 524288;
+	assert_int_equal(plan(NULL, &request).nr_slots, 8192);
+	request.mappings = 1;
+	assert_int_equal(refusal(NULL, &request, "blocks of 1 TiB would fit"),
+			 -ENOSPC);
+	request.mappings = 0;
+	assert_int_equal(plan(NULL, &request).nr_slots, 8192);
+	/* A part of a larger block is a block. */
+	assert_int_equal(budget_check_mappings("x", 2, 6 * MIB, 2 * MIB, &err),
+			 -ENOSPC);
+	assert_string_equal(err.text, "x can have 2 mappings, 6 MiB in blocks "
+				      "of 2 MiB may need 3; blocks of 4 MiB "
+				      "would fit");
+	assert_int_equal(budget_check_mappings("x", 1, 0, 2 * MIB, &err), 0);
+	assert_int_equal(
+		budget_check_mappings("x", 1, BUDGET_REGION_MAX, 4 * KIB, &err),
+		-ENOSPC);
+}
+
 static void nonsense_is_refused(void **state)
 {
 	struct budget_request request = TYPICAL;
@@ -410,6 +451,18 @@ static void a_plan_counts_the_other_devices(void **state)
 				  &call),
 			 -EINVAL);
 	assert_string_equal(call.error.text, "\"used\" is a number");
+	assert_int_equal(ask_plan(vmem, device,
+				  "{" REGION_OF_16_GIB
+				  ",\"kvm_limit\":400,\"mappings\":8191}",
+				  &call),
+			 -ENOSPC);
+	assert_non_null(strstr(call.error.text, "blocks of 4 MiB would fit"));
+	assert_int_equal(ask_plan(vmem, device,
+				  "{" REGION_OF_16_GIB
+				  ",\"kvm_limit\":300,\"mappings\":8192}",
+				  &call),
+			 0);
+	json_object_put(call.result);
 	device->attached = true;
 	assert_int_equal(ask_plan(vmem, device,
 				  "{" REGION_OF_16_GIB ",\"kvm_limit\":400}",
@@ -428,6 +481,7 @@ int main(void)
 		cmocka_unit_test(the_operator_may_say),
 		cmocka_unit_test(isolated_blocks_have_a_memslot_each),
 		cmocka_unit_test(the_predicted_cost_is_kvms),
+		cmocka_unit_test(each_block_may_be_a_mapping),
 		cmocka_unit_test(nonsense_is_refused),
 		cmocka_unit_test(a_sum_is_told_without_adding),
 		cmocka_unit_test(the_largest_plan_takes_no_longer),

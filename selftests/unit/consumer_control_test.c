@@ -37,6 +37,7 @@
 /**
  * struct fixture - a control socket for a device's consumers
  * @others: memslots of other devices
+ * @requested_size: of the guest
  * @nr_done: number of answers to the device's requests
  * @result: the last answer
  */
@@ -47,6 +48,7 @@ struct fixture {
 	struct consumers consumers;
 	struct control control;
 	uint64_t others;
+	uint64_t requested_size;
 	unsigned int nr_done;
 	int result;
 	char answer[ANSWER_MAX];
@@ -56,7 +58,8 @@ static int handle_subscribe(struct control_call *call, void *arg)
 {
 	struct fixture *f = arg;
 
-	return consumer_methods_subscribe(call, &f->consumers, f->others);
+	return consumer_methods_subscribe(call, &f->consumers, f->others,
+					  f->requested_size);
 }
 
 static int handle_done(struct control_call *call,
@@ -261,7 +264,7 @@ static void a_refusal_is_told_with_its_reason(void **state)
 	assert_string_equal(
 		ask(f, fd, "{\"id\":3,\"method\":\"consumers\"}\n"),
 		"{\"id\":3,\"result\":[{\"name\":\"vhost-net0\","
-		"\"memslots\":64,\"populated_size\":0,\"subscribed\":true,"
+		"\"memslots\":64,\"mappings\":null,\"populated_size\":0,\"subscribed\":true,"
 		"\"waiting\":false,\"away\":false,\"answers\":1,"
 		"\"refusals\":1}]}\n");
 	close(fd);
@@ -434,6 +437,40 @@ static void a_client_with_too_few_memslots_is_refused(void **state)
 	close(fd);
 }
 
+static void who_has_too_few_mappings_is_refused(void **state)
+{
+	static const char subscribe[] =
+		"{\"id\":1,\"method\":\"subscribe\",\"params\":{"
+		"\"name\":\"vfio0\",\"mappings\":3}}\n";
+	static const char unlimited[] =
+		"{\"id\":1,\"method\":\"subscribe\",\"params\":{"
+		"\"name\":\"vfio1\",\"mappings\":0}}\n";
+	static const char list[] = "{\"id\":3,\"method\":\"consumers\"}\n";
+	struct fixture *f = *state;
+	int fd = new_client(f), other = new_client(f);
+	const char *text;
+
+	f->requested_size = 4 * BLOCK;
+	assert_string_equal(ask(f, fd, subscribe),
+			    "{\"id\":1,\"error\":{\"code\":\"ENOSPC\","
+			    "\"message\":\"vfio0 can have 3 mappings, 8 MiB "
+			    "in blocks of 2 MiB may need 4; blocks of 4 MiB "
+			    "would fit\"}}\n");
+	f->requested_size = 3 * BLOCK;
+	assert_string_equal(ask(f, fd, subscribe),
+			    SUBSCRIBED "{\"event\":\"subscribed\"}\n");
+	f->requested_size = REGION_SIZE;
+	assert_string_equal(ask(f, other, unlimited),
+			    SUBSCRIBED "{\"event\":\"subscribed\"}\n");
+	text = ask(f, fd, list);
+	assert_non_null(strstr(text, "\"name\":\"vfio0\",\"memslots\":null,"
+				     "\"mappings\":3,"));
+	assert_non_null(strstr(text, "\"name\":\"vfio1\",\"memslots\":null,"
+				     "\"mappings\":null,"));
+	close(fd);
+	close(other);
+}
+
 /* By the connection of one consumer, of itself or of another of its process. */
 static void a_name_says_who_unsubscribes(void **state)
 {
@@ -495,6 +532,12 @@ static void nonsense_is_refused(void **state)
 		{"{\"method\":\"subscribe\",\"params\":{\"name\":\"a\","
 		 "\"reserved\":\"1\"}}\n",
 		 "EINVAL"},
+		{"{\"method\":\"subscribe\",\"params\":{\"name\":\"a\","
+		 "\"mappings\":-1}}\n",
+		 "EINVAL"},
+		{"{\"method\":\"subscribe\",\"params\":{\"name\":\"a\","
+		 "\"mappings\":\"1\"}}\n",
+		 "EINVAL"},
 		{"{\"method\":\"unsubscribe\"}\n", "EINVAL"},
 		{"{\"method\":\"unsubscribe\",\"params\":{\"name\":\"a b\"}}"
 		 "\n",
@@ -533,6 +576,7 @@ int main(void)
 		T(a_consumer_does_not_make_room_for_others),
 		T(a_client_that_reads_late_gets_all),
 		T(a_client_with_too_few_memslots_is_refused),
+		T(who_has_too_few_mappings_is_refused),
 		T(a_name_says_who_unsubscribes),
 		T(nonsense_is_refused),
 	};

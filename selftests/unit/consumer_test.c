@@ -19,7 +19,7 @@
 #include "base/log.h"
 #include "bitmap_backing.h"
 #include "device/consumer.h"
-#include "device/virtio_mem.h"
+#include "device/vmem_device.h"
 #include "unit.h"
 
 #define GPA	   (4 * GIB)
@@ -786,6 +786,101 @@ static void a_consumer_with_too_few_memslots_is_refused(void **state)
 		run(f);
 	}
 	assert_int_equal(consumers_check(&f->consumers, 4, &err), 0);
+}
+
+#define TOO_MANY                                                           \
+	"vfio0 can have 3 mappings, 8 MiB in blocks of 2 MiB may need 4; " \
+	"blocks of 4 MiB would fit"
+
+/* What is requested counts, and what is plugged, but not the region. */
+static void who_could_not_map_each_block_is_refused(void **state)
+{
+	struct fixture *f = *state;
+	struct consumer_config config = {
+		.name = "vfio0",
+		.mappings = 3,
+		.requested_size = 4 * BLOCK,
+		.peer = PEER_UNKNOWN,
+	};
+	struct mapper *a = &f->mappers[0];
+	struct error err;
+
+	assert_int_equal(consumer_new(&a->consumer, &f->consumers, &config,
+				      &ops, a, &err),
+			 -ENOSPC);
+	assert_string_equal(err.text, TOO_MANY);
+	config.requested_size = 0;
+	assert_int_equal(plug(f, 0, 4), 0);
+	assert_int_equal(consumer_new(&a->consumer, &f->consumers, &config,
+				      &ops, a, &err),
+			 -ENOSPC);
+	assert_string_equal(err.text, TOO_MANY);
+	assert_int_equal(unplug(f, 3, 1), 0);
+	config.requested_size = 3 * BLOCK;
+	assert_int_equal(consumer_new(&a->consumer, &f->consumers, &config,
+				      &ops, a, &err),
+			 0);
+	run(f);
+	accept_all(a);
+	assert_int_equal(
+		consumers_check_mappings(&f->consumers, 3 * BLOCK, &err), 0);
+	assert_int_equal(
+		consumers_check_mappings(&f->consumers, 4 * BLOCK, &err),
+		-ENOSPC);
+	assert_string_equal(err.text, TOO_MANY);
+	/* It is away, and comes back with the same limit. */
+	lose(f, a);
+	assert_int_equal(
+		consumers_check_mappings(&f->consumers, 4 * BLOCK, &err),
+		-ENOSPC);
+	config.requested_size = 4 * BLOCK;
+	assert_int_equal(consumer_new(&a->consumer, &f->consumers, &config,
+				      &ops, a, &err),
+			 -ENOSPC);
+	config.mappings = 4;
+	a->repeating = true;
+	assert_int_equal(consumer_new(&a->consumer, &f->consumers, &config,
+				      &ops, a, &err),
+			 0);
+	assert_int_equal(
+		consumers_check_mappings(&f->consumers, 4 * BLOCK, &err), 0);
+}
+
+/* Before the guest is asked for it, and before the kernel keeps it. */
+static void a_size_that_one_could_not_map_is_not_requested(void **state)
+{
+	struct fixture *f = *state;
+	const struct consumer_config config = {
+		.name = "vfio0",
+		.mappings = 3,
+		.peer = PEER_UNKNOWN,
+	};
+	struct vmem_device *device = calloc(1, sizeof(*device));
+	struct mapper *a = &f->mappers[0];
+	struct error err;
+
+	assert_non_null(device);
+	consumers_stop(&f->consumers);
+	device->dev.backing = f->backing;
+	assert_int_equal(consumers_start(&device->consumers, f->event,
+					 f->backing, SLOT, FIRST_SLOT),
+			 0);
+	assert_int_equal(consumer_new(&a->consumer, &device->consumers, &config,
+				      &ops, a, &err),
+			 0);
+	assert_int_equal(vmem_device_set_requested(device, 4 * BLOCK, &err),
+			 -ENOSPC);
+	assert_string_equal(err.text, TOO_MANY);
+	assert_int_equal(vmem_device_promised_size(device), 0);
+	/* One that the kernel has not answered yet counts. */
+	device->dev.requested_size = 2 * BLOCK;
+	assert_int_equal(vmem_device_promised_size(device), 2 * BLOCK);
+	device->resizing_to = 3 * BLOCK;
+	assert_int_equal(vmem_device_promised_size(device), 3 * BLOCK);
+	device->resizing_to = BLOCK;
+	assert_int_equal(vmem_device_promised_size(device), 2 * BLOCK);
+	consumers_stop(&device->consumers);
+	free(device);
 }
 
 static void answers_without_an_event_are_refused(void **state)
@@ -1707,6 +1802,38 @@ static void a_claim_is_never_lost(void **state)
 	close(fd);
 }
 
+/* What it can map is known while it is away, and to the next daemon. */
+static void the_next_daemon_knows_its_limit(void **state)
+{
+	struct fixture *f = *state;
+	int fd = memfd_create("claims", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	struct consumer_config config = {
+		.name = "vfio0",
+		.mappings = 3,
+		.requested_size = 2 * BLOCK,
+		.peer = PEER_UNKNOWN,
+	};
+	struct mapper *a = &f->mappers[0];
+	struct error err;
+
+	assert_int_equal(keep(f, fd, 7), 0);
+	assert_int_equal(plug(f, 0, 2), 0);
+	assert_int_equal(consumer_new(&a->consumer, &f->consumers, &config,
+				      &ops, a, &err),
+			 0);
+	run(f);
+	accept_all(a);
+	restart(f, fd, 7);
+	assert_int_equal(f->consumers.nr_consumers, 1);
+	assert_int_equal(
+		consumers_check_mappings(&f->consumers, 3 * BLOCK, &err), 0);
+	assert_int_equal(
+		consumers_check_mappings(&f->consumers, 4 * BLOCK, &err),
+		-ENOSPC);
+	assert_string_equal(err.text, TOO_MANY);
+	close(fd);
+}
+
 /* Any holder of the file may write to it. */
 static void a_damaged_claims_file_is_refused(void **state)
 {
@@ -1781,6 +1908,8 @@ int main(void)
 		T(changes_by_others_cannot_be_refused),
 		T(verify_notifies_consumers),
 		T(a_consumer_with_too_few_memslots_is_refused),
+		T(who_could_not_map_each_block_is_refused),
+		T(a_size_that_one_could_not_map_is_not_requested),
 		T(answers_without_an_event_are_refused),
 		cmocka_unit_test(
 			the_cost_of_an_event_does_not_depend_on_their_number),
@@ -1800,6 +1929,7 @@ int main(void)
 		cmocka_unit_test(the_size_of_an_event_is_bounded),
 		T(the_next_daemon_knows_the_consumers),
 		T(a_claim_is_never_lost),
+		T(the_next_daemon_knows_its_limit),
 		T(a_damaged_claims_file_is_refused),
 		T(random_requests_are_done_by_all_or_none),
 	};

@@ -13,6 +13,9 @@
  *
  * "used" is the number of the VMM's own memslots. The memslots of other
  * devices' regions are known here. They count as reserved, populated or not.
+ *
+ * "mappings" is the number of separate mappings that a consumer of the region will
+ * be able to have. If the region has more blocks, the plan fails.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -38,6 +41,7 @@ static int get_numbers(struct control_call *call,
 		{"used", &request->used, false},
 		{"reserved", &request->reserved, false},
 		{"consumer_limit", &request->consumer_limit, false},
+		{"mappings", &request->mappings, false},
 	};
 
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {

@@ -21,6 +21,10 @@
  * memory other than this daemon's devices, and "reserved" is the number that
  * such memory will need in addition.
  *
+ * "mappings" is the number of separate mappings that the consumer can have; 0 or
+ * without it, there is no limit. Each block that the guest may plug counts as
+ * one.
+ *
  * An event "discard" has the same members as "populate". "offset" is the offset
  * in the region's memory. "memslots" is null if no memslot is added or removed.
  * "done" with "ok":false refuses the event; "reason" says why.
@@ -150,6 +154,14 @@ static int get_memslots(struct control_call *call,
 	return 0;
 }
 
+static int get_mappings(struct control_call *call, uint64_t *mappings)
+{
+	if (control_get_size(call, "mappings", mappings) == -EINVAL)
+		return error_set(&call->error, -EINVAL,
+				 "\"mappings\" is how many it can have");
+	return 0;
+}
+
 /* Get the client's process. Return: 0; an errno with a message. */
 static int get_peer(struct control_call *call, struct peer *peer)
 {
@@ -166,20 +178,28 @@ static int get_peer(struct control_call *call, struct peer *peer)
  * @call: the call
  * @consumers: the device's consumers
  * @others: most memslots that the daemon's other devices may use
+ * @requested_size: bytes that the guest is, or will be, asked to plug
  *
  * Return: see struct control_method.
  */
 int consumer_methods_subscribe(struct control_call *call,
-			       struct consumers *consumers, uint64_t others)
+			       struct consumers *consumers, uint64_t others,
+			       uint64_t requested_size)
 {
 	const char *name = get_text(call, "name");
-	struct consumer_config config = {.name = name, .others = others};
+	struct consumer_config config = {
+		.name = name,
+		.others = others,
+		.requested_size = requested_size,
+	};
 	struct subscription *subscription;
 	int ret;
 
 	ret = check_name(call, name);
 	if (!ret)
 		ret = get_memslots(call, &config.memslots);
+	if (!ret)
+		ret = get_mappings(call, &config.mappings);
 	if (ret)
 		return ret;
 	if (control_held(call->client, on_gone))
@@ -326,6 +346,11 @@ json_object *consumer_methods_list(const struct consumers *consumers)
 			consumer->memslots.limit
 				? json_object_new_uint64(
 					  consumer->memslots.limit)
+				: NULL);
+		json_object_object_add(
+			object, "mappings",
+			consumer->mappings
+				? json_object_new_uint64(consumer->mappings)
 				: NULL);
 		json_add_size(object, "populated_size",
 			      consumer->told.set *

@@ -9,7 +9,8 @@
 #include "device/consumer.h"
 
 int consumer_methods_subscribe(struct control_call *call,
-			       struct consumers *consumers, uint64_t others);
+			       struct consumers *consumers, uint64_t others,
+			       uint64_t requested_size);
 int consumer_methods_done(struct control_call *call);
 int consumer_methods_unsubscribe(struct control_call *call,
 				 struct consumers *consumers);

@@ -863,7 +863,8 @@ static int handle_subscribe(struct control_call *call, void *arg)
 	return ret ? ret
 		   : consumer_methods_subscribe(
 			     call, &device->consumers,
-			     budget_methods_others(arg, device));
+			     budget_methods_others(arg, device),
+			     vmem_device_promised_size(device));
 }
 
 static int handle_unsubscribe(struct control_call *call, void *arg)

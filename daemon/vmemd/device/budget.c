@@ -15,6 +15,11 @@
  *
  * The operator can set a maximum number, which replaces these rules. The limits
  * of KVM and of consumers always apply.
+ *
+ * Mappings. A consumer that maps each block by itself, for VFIO for example,
+ * needs one mapping per plugged block. A VFIO type1 container allows 65,535 of
+ * them (dma_entry_limit). Memslots have no influence on that number, only the
+ * block size has.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -130,6 +135,43 @@ int budget_check_consumer(const char *name, uint64_t limit, uint64_t used,
 			 name, limit, used, reserved);
 }
 
+static uint64_t blocks_of(uint64_t size, uint64_t block_size)
+{
+	return size ? (size - 1) / block_size + 1 : 0;
+}
+
+/**
+ * budget_check_mappings() - check a consumer's limit of mappings
+ * @name: name of the consumer for @err
+ * @limit: maximum number of separate mappings; 0: no limit
+ * @size: bytes that may be plugged
+ * @block_size: bytes, a power of two
+ * @err: set on error, with a block size that would fit
+ *
+ * A guest may plug each block by a request of its own, and no two of them next
+ * to each other. So each block counts as a mapping.
+ *
+ * Return: 0; -ENOSPC: the limit is too low.
+ */
+int budget_check_mappings(const char *name, uint64_t limit, uint64_t size,
+			  uint64_t block_size, struct error *err)
+{
+	char pretty[SIZE_TEXT_MAX], block[SIZE_TEXT_MAX], fits[SIZE_TEXT_MAX];
+	uint64_t larger = block_size;
+
+	if (!limit || blocks_of(size, block_size) <= limit)
+		return 0;
+	while (blocks_of(size, larger) > limit)
+		larger *= 2;
+	return error_set(err, -ENOSPC,
+			 "%s can have %" PRIu64 " mappings, %s in blocks of %s "
+			 "may need %" PRIu64 "; blocks of %s would fit",
+			 name, limit, size_format(size, pretty),
+			 size_format(block_size, block),
+			 blocks_of(size, block_size),
+			 size_format(larger, fits));
+}
+
 static int check_request(const struct budget_request *request,
 			 struct error *err)
 {
@@ -236,6 +278,10 @@ int budget_plan(const struct budget_policy *policy,
 		return ret;
 	ret = budget_check_consumer("a consumer", request->consumer_limit,
 				    request->used, request->reserved, err);
+	if (!ret)
+		ret = budget_check_mappings("a consumer", request->mappings,
+					    request->region_size,
+					    request->block_size, err);
 	if (ret)
 		return ret;
 	if (request->consumer_limit && request->consumer_limit < limit)

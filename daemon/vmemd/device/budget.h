@@ -56,6 +56,7 @@ struct budget_policy {
  * @reserved: memslots that will be needed elsewhere, e.g. for other regions
  * @kvm_limit: KVM_CAP_NR_MEMSLOTS
  * @consumer_limit: lowest limit of any consumer; 0: no consumer has a limit
+ * @mappings: the same for separate mappings of this region
  */
 struct budget_request {
 	uint64_t gpa;
@@ -66,6 +67,7 @@ struct budget_request {
 	uint64_t reserved;
 	uint64_t kvm_limit;
 	uint64_t consumer_limit;
+	uint64_t mappings;
 };
 
 /**
@@ -93,6 +95,8 @@ int budget_check(const struct budget_policy *policy, uint64_t slot_size,
 		 uint64_t block_size, uint64_t nr_slots, struct error *err);
 int budget_check_consumer(const char *name, uint64_t limit, uint64_t used,
 			  uint64_t reserved, struct error *err);
+int budget_check_mappings(const char *name, uint64_t limit, uint64_t size,
+			  uint64_t block_size, struct error *err);
 void budget_note(struct budget *budget, uint64_t gpa, uint64_t region_size,
 		 uint64_t slot_size, uint64_t nr_slots);
 void budget_predict(uint64_t gpa, uint64_t region_size, struct budget *budget);

@@ -38,12 +38,15 @@
  * @version: version of this layout
  * @region: region that the claims refer to
  * @claims: an entry per consumer
+ * @mappings: of each consumer, its limit of mappings, 0 for no limit. An older
+ *	vmemd leaves zeros
  */
 struct claims_file {
 	uint64_t magic;
 	uint64_t version;
 	struct claims_region region;
 	struct claim claims[CLAIMS_MAX];
+	uint64_t mappings[CLAIMS_MAX];
 };
 
 _Static_assert(sizeof(struct claims_file) <= CLAIMS_SIZE,
@@ -98,6 +101,8 @@ static bool is_damaged(const struct claim *claim)
 static int read_claims(struct claims *claims, struct error *err)
 {
 	memcpy(claims->was, claims->file->claims, sizeof(claims->was));
+	memcpy(claims->mappings, claims->file->mappings,
+	       sizeof(claims->mappings));
 	for (size_t i = 0; i < CLAIMS_MAX; i++)
 		if (claims->was[i].used && is_damaged(&claims->was[i]))
 			return error_set(err, -EINVAL,
@@ -202,6 +207,7 @@ int claims_add(struct claims *claims, const char *name, const struct peer *peer)
 		index++;
 	if (index == CLAIMS_MAX)
 		return CLAIMS_NONE;
+	claims->file->mappings[index] = 0;
 	claim = &claims->file->claims[index];
 	claim->subscribed = 0;
 	claim->uid = peer->uid;
@@ -234,6 +240,12 @@ void claims_set_peer(struct claims *claims, int index, const struct peer *peer)
 	store(&claim->pid, (uint64_t)peer->pid);
 	store(&claim->process_id, peer->id);
 	store(&claim->pid_namespace, claims->pid_namespace);
+}
+
+void claims_set_mappings(struct claims *claims, int index, uint64_t mappings)
+{
+	if (index != CLAIMS_NONE)
+		store(&claims->file->mappings[index], mappings);
 }
 
 void claims_set_subscribed(struct claims *claims, int index)

@@ -64,12 +64,14 @@ struct claims_file;
  * @pid_namespace: PID namespace of vmemd; 0: unknown
  * @was: checked copy of the entries that were found in the file; @was[i].used
  *	says whether entry i was valid
+ * @mappings: copy of their limits of mappings
  */
 struct claims {
 	struct claims_file *file;
 	struct file_map map;
 	uint64_t pid_namespace;
 	struct claim was[CLAIMS_MAX];
+	uint64_t mappings[CLAIMS_MAX];
 };
 
 bool claims_is_name(const char *name);
@@ -80,6 +82,7 @@ void claims_close(struct claims *claims);
 int claims_add(struct claims *claims, const char *name,
 	       const struct peer *peer);
 void claims_set_peer(struct claims *claims, int index, const struct peer *peer);
+void claims_set_mappings(struct claims *claims, int index, uint64_t mappings);
 void claims_set_subscribed(struct claims *claims, int index);
 void claims_remove(struct claims *claims, int index);
 int claims_peer(const struct claims *claims, const struct claim *claim,

@@ -1193,6 +1193,24 @@ static int check_memslots(const struct consumers *consumers, const char *name,
 				     reserved, err);
 }
 
+/*
+ * Can the consumer map all that may be plugged? More than the requested size is
+ * plugged while the guest shrinks.
+ */
+static int check_mappings(const struct consumers *consumers,
+			  const struct consumer_config *config,
+			  struct error *err)
+{
+	const struct backing *backing = consumers->backing;
+	uint64_t plugged = backing->plugged.set * backing->block_size;
+
+	return budget_check_mappings(config->name, config->mappings,
+				     plugged > config->requested_size
+					     ? plugged
+					     : config->requested_size,
+				     backing->block_size, err);
+}
+
 /**
  * consumers_check() - check each consumer's limit of memslots
  * @consumers: the device's consumers
@@ -1212,6 +1230,29 @@ int consumers_check(const struct consumers *consumers, uint64_t others,
 		if (!consumer->ended)
 			ret = check_memslots(consumers, consumer->name,
 					     &consumer->memslots, others, err);
+	return ret;
+}
+
+/**
+ * consumers_check_mappings() - check each consumer's limit of mappings
+ * @consumers: the device's consumers
+ * @size: bytes that the guest is to be asked to plug
+ * @err: set on error; names the consumer, and a block size that would fit
+ *
+ * Return: 0; -ENOSPC: a consumer could not map that many blocks.
+ */
+int consumers_check_mappings(const struct consumers *consumers, uint64_t size,
+			     struct error *err)
+{
+	const struct consumer *consumer;
+	int ret = 0;
+
+	for (consumer = consumers->list; !ret && consumer;
+	     consumer = consumer->next)
+		if (!consumer->ended)
+			ret = budget_check_mappings(
+				consumer->name, consumer->mappings, size,
+				consumers->backing->block_size, err);
 	return ret;
 }
 
@@ -1334,6 +1375,9 @@ static void resume(struct consumer *consumer,
 	consumer->repeat_from = 0;
 	recheck_one(consumer, 0);
 	consumer->memslots = config->memslots;
+	consumer->mappings = config->mappings;
+	claims_set_mappings(&consumers->claims, consumer->claim,
+			    consumer->mappings);
 	consumer->ops = ops;
 	consumer->arg = arg;
 	if (consumer->process)
@@ -1391,6 +1435,7 @@ int consumers_keep(struct consumers *consumers, int fd,
 		consumer->claim = i;
 		consumer->away = true;
 		consumer->subscribed = was->subscribed;
+		consumer->mappings = claims->mappings[i];
 		blocks_set(&consumer->told, 0, consumer->told.nr);
 		list_consumer(consumers, consumer);
 		await_consumer(consumer);
@@ -1417,7 +1462,7 @@ int consumers_keep(struct consumers *consumers, int fd,
  * Events are sent from the event loop, not before this returns.
  *
  * Return: 0; -ENODEV: there is no device; -ENOSPC: the consumer cannot handle
- * enough memslots; -EUSERS: too many consumers; -ENOMEM; an errno of
+ * enough memslots or mappings; -EUSERS: too many consumers; -ENOMEM; an errno of
  * sd-event's.
  */
 int consumer_new(struct consumer **consumerp, struct consumers *consumers,
@@ -1433,6 +1478,8 @@ int consumer_new(struct consumer **consumerp, struct consumers *consumers,
 		return error_set(err, -ENODEV, "there is no device");
 	ret = check_memslots(consumers, config->name, &config->memslots,
 			     config->others, err);
+	if (!ret)
+		ret = check_mappings(consumers, config, err);
 	if (ret)
 		return ret;
 	leave_for_another(consumers, config->name, &config->peer);
@@ -1456,10 +1503,13 @@ int consumer_new(struct consumer **consumerp, struct consumers *consumers,
 		return error_set(err, ret, "event loop: %s", strerror(-ret));
 	}
 	consumer->memslots = config->memslots;
+	consumer->mappings = config->mappings;
 	consumer->ops = ops;
 	consumer->arg = arg;
 	consumer->claim =
 		claims_add(&consumers->claims, consumer->name, &consumer->peer);
+	claims_set_mappings(&consumers->claims, consumer->claim,
+			    consumer->mappings);
 	list_consumer(consumers, consumer);
 	kick(consumers);
 	*consumerp = consumer;

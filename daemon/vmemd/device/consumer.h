@@ -82,12 +82,16 @@ struct consumer_memslots {
  * @name: chosen by the consumer; cut if it is longer than CONSUMER_NAME_MAX
  * @memslots: how many memslots the consumer can handle
  * @others: most memslots that the daemon's other devices may use
+ * @mappings: how many separate mappings the consumer can have; 0: no limit
+ * @requested_size: bytes that the guest is, or will be, asked to plug
  * @peer: the consumer's process; consumer_new() takes it over on success
  */
 struct consumer_config {
 	const char *name;
 	struct consumer_memslots memslots;
 	uint64_t others;
+	uint64_t mappings;
+	uint64_t requested_size;
 	struct peer peer;
 };
 
@@ -116,6 +120,7 @@ struct consumer_ops {
  * @next: next in the list of @consumers
  * @name: chosen by the consumer
  * @memslots: how many memslots the consumer can handle
+ * @mappings: how many separate mappings the consumer can have; 0: no limit
  * @ops: its transport, NULL while it is away
  * @arg: for @ops
  * @peer: its process
@@ -145,6 +150,7 @@ struct consumer {
 	struct consumer *next;
 	char name[CONSUMER_NAME_MAX];
 	struct consumer_memslots memslots;
+	uint64_t mappings;
 	const struct consumer_ops *ops;
 	void *arg;
 	struct peer peer;
@@ -254,6 +260,8 @@ void consumers_changed(struct consumers *consumers);
 uint64_t consumers_limit(const struct consumers *consumers);
 int consumers_check(const struct consumers *consumers, uint64_t others,
 		    struct error *err);
+int consumers_check_mappings(const struct consumers *consumers, uint64_t size,
+			     struct error *err);
 
 int consumer_new(struct consumer **consumerp, struct consumers *consumers,
 		 const struct consumer_config *config,

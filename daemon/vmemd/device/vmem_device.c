@@ -248,7 +248,15 @@ static int check_requested(const struct vmem_device *device, uint64_t size,
 				 "size (%s)",
 				 size, size_format(backing->block_size, limit));
 	}
-	return 0;
+	return consumers_check_mappings(&device->consumers, size, err);
+}
+
+/* The requested size, or the one that will replace it if that is larger. */
+uint64_t vmem_device_promised_size(const struct vmem_device *device)
+{
+	uint64_t size = device->dev.requested_size;
+
+	return device->resizing_to > size ? device->resizing_to : size;
 }
 
 /**
@@ -273,6 +281,8 @@ int vmem_device_set_requested(struct vmem_device *device, uint64_t size,
 	ret = backing->ops->set_requested(backing, size, err);
 	if (!ret)
 		virtio_mem_set_requested(&device->dev, size);
+	if (ret == -EINPROGRESS)
+		device->resizing_to = size;
 	return ret;
 }
 
@@ -283,6 +293,7 @@ static void on_size_set(void *arg, int result, const char *text)
 	if (result)
 		log_limited(&device->limit, LOG_LEVEL_WARNING, device->label,
 			    "the requested size cannot be set: %s", text);
+	device->resizing_to = 0;
 	/* Also on an error: an earlier request may have changed the size. */
 	virtio_mem_set_requested(&device->dev,
 				 device->region.state.requested_size);

@@ -89,6 +89,7 @@ struct vmem_device_ops {
  * @hold_token: client whose "hold" waits for the request in progress; 0: none
  * @log_token: client whose "dirty-log" waits for the kernel; 0: none
  * @log_on: value that this "dirty-log" sets
+ * @resizing_to: requested size that waits for the kernel; 0: none
  * @resize_token: client whose "resize" waits for the kernel; 0: none
  * @reset_token: client whose "system-reset" is in progress; 0: none
  */
@@ -129,6 +130,7 @@ struct vmem_device {
 	uint64_t hold_token;
 	uint64_t log_token;
 	bool log_on;
+	uint64_t resizing_to;
 	uint64_t resize_token;
 	uint64_t reset_token;
 };
@@ -149,6 +151,7 @@ int vmem_device_place(struct vmem_device *device, uint64_t gpa,
 		      struct error *err);
 struct region *vmem_device_region(struct vmem_device *device);
 uint64_t vmem_device_populated_slots(const struct vmem_device *device);
+uint64_t vmem_device_promised_size(const struct vmem_device *device);
 int vmem_device_set_requested(struct vmem_device *device, uint64_t size,
 			      struct error *err);
 int vmem_device_system_reset(struct vmem_device *device, bool force,
