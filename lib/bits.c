@@ -6,7 +6,7 @@
 
 #define WORD 64
 
-/* Bits @first to @end - 1 of a word, 0 <= first < end <= WORD. */
+/* Mask of bits @first to @end - 1 of a word; 0 <= first < end <= WORD. */
 static uint64_t mask(uint64_t first, uint64_t end)
 {
 	return ~0ULL >> (WORD - (end - first)) << first;
@@ -17,7 +17,7 @@ static uint64_t min(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-/* None is in it. Return: 0 or -ENOMEM. */
+/* Create an empty set. Return: 0 or -ENOMEM. */
 int kvmvmem_bits_init(struct kvmvmem_bits *bits, uint64_t nr)
 {
 	bits->nr = nr;
@@ -32,7 +32,7 @@ void kvmvmem_bits_free(struct kvmvmem_bits *bits)
 	bits->nr = 0;
 }
 
-/* Put @first to @end - 1 in or out. */
+/* Add @first to @end - 1 to the set, or remove them. */
 void kvmvmem_bits_fill(struct kvmvmem_bits *bits, uint64_t first, uint64_t end,
 		       bool value)
 {
@@ -49,7 +49,11 @@ void kvmvmem_bits_fill(struct kvmvmem_bits *bits, uint64_t first, uint64_t end,
 	}
 }
 
-/* The first from @from on that is in, or is not. Return: @end if none before. */
+/*
+ * Find the first element from @from on that is in the set, or not in it.
+ *
+ * Return: the element, or @end.
+ */
 uint64_t kvmvmem_bits_next(const struct kvmvmem_bits *bits, uint64_t from,
 			   uint64_t end, bool value)
 {

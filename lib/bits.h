@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A set of blocks or memslots, by their numbers. */
+/* A set of blocks or memslots, identified by numbers below @nr. */
 #ifndef KVMVMEM_BITS_H
 #define KVMVMEM_BITS_H
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * A connection for each request: vmemd has few places for clients, and one that
- * is idle loses its place. Whoever listens is not believed: its lines are bounded
- * and checked, and all of them together have one deadline.
+ * A request on a connection of its own: vmemd has few places for clients, and an
+ * idle client may lose its place. The process that listens is not trusted: its
+ * lines are checked and limited in length, and one deadline applies to all of
+ * them.
  */
 #include "call.h"
 
@@ -12,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Return: 0; -ETIMEDOUT at the deadline; another errno. */
+/* Wait for events. Return: 0; -ETIMEDOUT: the deadline; another errno. */
 static int wait_for(int fd, short events, int64_t deadline,
 		    struct kvmvmem_error *error)
 {
@@ -34,7 +35,7 @@ static int wait_for(int fd, short events, int64_t deadline,
 			    kvmvmem_text_of(ret, text, sizeof(text)));
 }
 
-/* Send what there is room for, and the descriptors with the first byte. */
+/* Send as much as fits; the first byte carries the descriptors. */
 static ssize_t send_some(const struct kvmvmem_call *call, int fd, size_t sent)
 {
 	union {
@@ -76,7 +77,7 @@ static int send_request(const struct kvmvmem_call *call, int fd,
 			continue;
 		}
 		ret = errno;
-		/* What it has said before it closed is still to be read. */
+		/* An answer sent before the close can still be read. */
 		if (ret == EPIPE || ret == ECONNRESET)
 			return 0;
 		if (ret == EINTR)
@@ -98,11 +99,14 @@ static int not_vmemd(struct kvmvmem_error *error)
 }
 
 /**
- * kvmvmem_answer() - what a line says of a request
- * @id: of the request
- * @result: an object, or null where there is nothing to say
+ * kvmvmem_answer() - look for the answer to a request in a line
+ * @line: the line
+ * @id: id of the request
+ * @result: set to the result, an object or null
+ * @error: set on error
  *
- * Return: 1: nothing; 0: it was done; the errno of a refusal; -EBADMSG.
+ * Return: 1: the line is not the answer; 0: success; the errno of a refusal;
+ * -EBADMSG: the line is invalid.
  */
 int kvmvmem_answer(struct kvmvmem_json line, uint64_t id,
 		   struct kvmvmem_json *result, struct kvmvmem_error *error)
@@ -113,7 +117,7 @@ int kvmvmem_answer(struct kvmvmem_json line, uint64_t id,
 
 	if (!kvmvmem_json_member(line, "id", &value))
 		return 1;
-	/* Whoever is refused before his request is read is refused so. */
+	/* vmemd refuses a client with a null id before it reads a request. */
 	any = kvmvmem_json_is_null(value);
 	if (!any && (!kvmvmem_json_size(value, &answered) || answered != id))
 		return 1;
@@ -162,9 +166,11 @@ static int receive_answer(struct kvmvmem_call *call, int fd, int64_t deadline,
 }
 
 /**
- * kvmvmem_call() - make a request, wait for its answer
+ * kvmvmem_call() - send a request and wait for the answer
+ * @call: the request
+ * @error: set on error
  *
- * Return: 0; the errno of a refusal; others as of struct kvmvmem_vmemd.
+ * Return: 0; the errno of a refusal; other errors as for struct kvmvmem_vmemd.
  */
 int kvmvmem_call(struct kvmvmem_call *call, struct kvmvmem_error *error)
 {

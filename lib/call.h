@@ -1,28 +1,29 @@
 /* SPDX-License-Identifier: MIT */
-/* One request to vmemd, and its answer. */
+/* A request to vmemd and its answer. */
 #ifndef KVMVMEM_CALL_H
 #define KVMVMEM_CALL_H
 
 #include "json.h"
 #include "line.h"
 
-/* Id of the one request that a connection has. */
+/* Id of the request; each connection has only one. */
 #define KVMVMEM_CALL_ID 1
 
-/* How long an answer may take: a change of memslots may have to be waited for. */
+/* Default timeout of an answer, which may wait for a change of memslots. */
 #define KVMVMEM_ANSWER_MS 30000
 
-/* Most descriptors of a request. */
+/* Maximum number of descriptors of a request. */
 #define KVMVMEM_CALL_FDS 2
 
 /**
  * struct kvmvmem_call - a request
- * @path: control socket
- * @timeout_ms: for the answer
- * @request: is ended by kvmvmem_call()
- * @fds: go with it, @nr_fds of them
- * @line: the answer is in it
- * @result: of the answer, an object
+ * @path: path of the control socket
+ * @timeout_ms: timeout of the answer
+ * @request: the line without its end, which kvmvmem_call() adds
+ * @fds: descriptors that are sent with it
+ * @nr_fds: number of @fds
+ * @line: the answer
+ * @result: result in the answer, an object or null
  */
 struct kvmvmem_call {
 	const char *path;

@@ -1,35 +1,36 @@
 // SPDX-License-Identifier: MIT
 /*
- * A consumer: what is mapped, and what vmemd says of it. The protocol is in
- * vmemd(8), Consumers.
+ * A consumer: it maps what vmemd reports as plugged. vmemd(8), "Consumers",
+ * describes the protocol.
  *
- * Two sets. @told has the blocks that vmemd has told of, since the subscription,
- * and that were taken. @mapped has the units, blocks or memslots, for which map()
- * was called. A unit is to be mapped while it has a block that is told. Each event
- * changes @told by a range, and then @mapped for the units of that range.
+ * Two sets. @told has the blocks that vmemd has reported since the subscription
+ * and that the consumer has accepted. @mapped has the units, which are blocks or
+ * memslots, for which map() was called. A unit must be mapped while @told has a
+ * block of it. An event changes a range of @told, and @mapped for the units of
+ * that range.
  *
- * The middle of an event. Units that an event has changed are in @touched. If one
- * of them fails, the others are changed back, vmemd is answered no, and all is as
- * before. If that fails as well, the device does not have what vmemd believes:
- * vmemd is answered no, so that the guest's memory stays as it is, and the
- * consumer is closed. Nothing but unmapping all of it mends that.
+ * Rollback. @touched has the units that the current event has changed. If a call
+ * for one of them fails, the others are changed back, and the event is refused.
+ * If changing back fails too, the mappings differ from what vmemd assumes: the
+ * consumer is closed, and has to unmap everything.
  *
- * Resumption. If vmemd dies, memory stays plugged and mapped, and the device goes
- * on. @told is emptied with the connection, @mapped is kept. The next vmemd tells
- * of all that is plugged; what is mapped by then is kept without a call. When it
- * says "subscribed", what is mapped and was not told has gone meanwhile, and is
- * unmapped. A memslot that loses a block before that stays, as its other blocks
- * may not have been told yet.
+ * Reconnection. If vmemd ends, memory stays plugged and mapped, and the device
+ * continues. The end of the connection clears @told and keeps @mapped. The next
+ * vmemd reports all plugged blocks again. Units that are mapped already stay
+ * mapped without a call. With "subscribed", the report is complete: units without
+ * a reported block were unplugged meanwhile, and are unmapped. Until then a
+ * memslot that loses a block stays mapped, because its other blocks may not have
+ * been reported yet.
  *
- * vmemd keeps the memory that a consumer may map when the connection is lost, or
- * closed, and answers the guest busy. So the consumer unsubscribes at its end, by
- * another connection if it has none.
+ * While a consumer may have mappings and has no connection, vmemd keeps their
+ * memory and answers the guest BUSY. So the consumer unsubscribes when it is
+ * freed, on a new connection if necessary.
  *
- * Who is closed, by vmemd or by the above, has maps that are not what it believes.
- * They are unmapped before it subscribes again.
+ * The mappings of a closed consumer may be stale. They are unmapped before it
+ * subscribes again.
  *
- * The descriptor is an epoll instance of the connection and of a timer, for the
- * next attempt to connect and for a vmemd that does not answer.
+ * The descriptor for poll() is an epoll instance with the connection and a timer.
+ * The timer is for the next attempt to connect and for the timeout of an answer.
  */
 #include <errno.h>
 #include <poll.h>
@@ -46,8 +47,8 @@
 #include "struct_size.h"
 
 /*
- * Between attempts to connect: soon at first, as a service manager restarts
- * vmemd at once, and twice as long each time.
+ * Time between attempts to connect. It is short at first, because a service
+ * manager restarts vmemd at once, and doubles each time.
  */
 #define RETRY_MIN_MS 50
 #define RETRY_MAX_MS 1000
@@ -56,19 +57,24 @@
 #define FIRST_CONFIG \
 	(offsetof(struct kvmvmem_consumer_config, arg) + sizeof(void *))
 
-/* Ids of requests. An answer to "done" or "unsubscribe" says nothing. */
+/* Ids of requests. Answers to "done" and "unsubscribe" are ignored. */
 #define SUBSCRIBE_ID   1
 #define DONE_ID	       2
 #define UNSUBSCRIBE_ID 3
 
 /*
- * How long the end of a subscription may take: a turn of vmemd's. Without an
- * answer vmemd waits for the end of this process instead.
+ * Timeout of "unsubscribe". If it is not delivered, vmemd waits for the end of
+ * this process.
  */
 #define UNSUBSCRIBE_MS 2000
 
 /**
- * struct layout - the region, as "subscribe" is answered
+ * struct layout - layout of the region, from the answer to "subscribe"
+ * @gpa: guest address
+ * @size: bytes
+ * @block_size: bytes
+ * @slot_size: bytes per memslot; the last may be shorter
+ * @first_slot: id of the first memslot
  */
 struct layout {
 	uint64_t gpa;
@@ -80,18 +86,22 @@ struct layout {
 
 /**
  * struct kvmvmem_consumer - a consumer
- * @config: with strings of our own
+ * @config: configuration, with copies of the strings
  * @state: enum kvmvmem_consumer_state
- * @subscribing: "subscribe" is not answered yet
- * @fd: the connection, or -1
- * @timer_fd, @epoll_fd: see above
- * @retry_ms: until the next attempt
- * @line: what has come
- * @out: what could not be sent yet, from @out_sent on; @out.length is 0: nothing
- * @layout: all zero before the first answer
- * @unit_blocks: blocks of a unit; the last may have fewer
- * @told: blocks; @mapped, @touched: units
- * @nr_mapped: units that are mapped, counted in blocks
+ * @subscribing: "subscribe" has not been answered yet
+ * @fd: the connection; -1: none
+ * @timer_fd: timer, see above
+ * @epoll_fd: descriptor for poll(), see above
+ * @retry_ms: time until the next attempt to connect
+ * @line: received bytes
+ * @out: request that is being sent; empty if its length is 0
+ * @out_sent: bytes of @out that have been sent
+ * @layout: layout of the region; zeros before the first answer
+ * @unit_blocks: blocks per unit; the last unit may have fewer
+ * @told: accepted blocks of this connection
+ * @mapped: mapped units
+ * @touched: units that the current event has changed
+ * @nr_mapped: number of blocks in @mapped
  */
 struct kvmvmem_consumer {
 	struct kvmvmem_consumer_config config;
@@ -119,7 +129,7 @@ static uint64_t min(uint64_t a, uint64_t b)
 
 /* --- Mapping --- */
 
-/* Blocks of units @first to @end - 1. */
+/* Number of blocks in units @first to @end - 1. */
 static uint64_t blocks_of(const struct kvmvmem_consumer *consumer,
 			  uint64_t first, uint64_t end)
 {
@@ -157,7 +167,7 @@ static int change(struct kvmvmem_consumer *consumer, bool map, uint64_t first,
 	return 0;
 }
 
-/* Where a call for units from @first on ends. */
+/* Return: the end of one call of map() or unmap() that starts at @first. */
 static uint64_t call_end(const struct kvmvmem_consumer *consumer,
 			 const struct kvmvmem_bits *set, uint64_t first,
 			 uint64_t end, bool value)
@@ -167,7 +177,11 @@ static uint64_t call_end(const struct kvmvmem_consumer *consumer,
 	return kvmvmem_bits_next(set, first, end, !value);
 }
 
-/* Map or unmap those of units @first to @end - 1 that are not, or are. */
+/*
+ * Map all of units @first to @end - 1 that are not mapped, or unmap all that are.
+ *
+ * Return: 0; the errno of the first call that fails; later units are unchanged.
+ */
 static int change_all(struct kvmvmem_consumer *consumer, bool map,
 		      uint64_t first, uint64_t end)
 {
@@ -187,7 +201,7 @@ static int change_all(struct kvmvmem_consumer *consumer, bool map,
 	return 0;
 }
 
-/* Undo what change_all() has done. All of it is tried. Return: 0 or -EIO. */
+/* Undo change_all(), also after a failure. Return: 0 or -EIO. */
 static int change_back(struct kvmvmem_consumer *consumer, bool map,
 		       uint64_t first, uint64_t end)
 {
@@ -210,7 +224,10 @@ static bool has_told(const struct kvmvmem_consumer *consumer, uint64_t first,
 	return kvmvmem_bits_next(&consumer->told, first, end, true) < end;
 }
 
-/* May a unit go, of which blocks up to @first and from @end on are not asked? */
+/*
+ * May a unit be unmapped when blocks @first to @end - 1 are discarded? It must not
+ * have other blocks that are, or may be, plugged.
+ */
 static bool may_go(const struct kvmvmem_consumer *consumer, uint64_t unit,
 		   uint64_t first, uint64_t end)
 {
@@ -226,8 +243,8 @@ static bool may_go(const struct kvmvmem_consumer *consumer, uint64_t unit,
 }
 
 /*
- * Is a unit of blocks @first to @end - 1 mapped that no event of this connection
- * has told of? It was mapped before the connection.
+ * Do blocks @first to @end - 1 have a mapped unit that this connection has not
+ * reported? Such a unit was mapped before the reconnection.
  */
 static bool has_kept(const struct kvmvmem_consumer *consumer, uint64_t first,
 		     uint64_t end)
@@ -247,10 +264,10 @@ static bool has_kept(const struct kvmvmem_consumer *consumer, uint64_t first,
 }
 
 /*
- * Do what an event says of blocks @first to @end - 1.
+ * Execute an event for blocks @first to @end - 1.
+ * @lost: set if the event failed and could not be undone
  *
- * Return: 0; what map() or unmap() has returned: nothing has changed; -EIO with
- * @lost: it cannot be told what has.
+ * Return: 0; the errno of map() or unmap().
  */
 static int do_event(struct kvmvmem_consumer *consumer, bool populate,
 		    uint64_t first, uint64_t end, bool *lost)
@@ -272,7 +289,7 @@ static int do_event(struct kvmvmem_consumer *consumer, bool populate,
 	return ret;
 }
 
-/* Unmap units @first to @end - 1. All calls are made. Return: 0, or an errno. */
+/* Unmap units @first to @end - 1, also after a failure. Return: 0 or an errno. */
 static int unmap_units(struct kvmvmem_consumer *consumer, uint64_t first,
 		       uint64_t end)
 {
@@ -291,7 +308,7 @@ static int unmap_units(struct kvmvmem_consumer *consumer, uint64_t first,
 }
 
 /*
- * Unmap those of the mapped units @first to @end - 1 that have nothing told.
+ * Unmap those of the mapped units @first to @end - 1 without a block in @told.
  *
  * Return: as of unmap_units().
  */
@@ -306,7 +323,7 @@ static int sweep_run(struct kvmvmem_consumer *consumer, uint64_t first,
 		uint64_t told = kvmvmem_bits_next(&consumer->told, first * per,
 						  limit, true);
 
-		/* The unit of that block stays. */
+		/* The unit of that block stays mapped. */
 		until = told < limit ? told / per : end;
 		one = unmap_units(consumer, first, until);
 		if (one)
@@ -317,7 +334,7 @@ static int sweep_run(struct kvmvmem_consumer *consumer, uint64_t first,
 }
 
 /*
- * Unmap the units that have nothing told. All of them are tried.
+ * Unmap all units without a block in @told. A failure does not end the loop.
  *
  * Return: 0, or an errno of unmap().
  */
@@ -349,7 +366,7 @@ static void set_timer(const struct kvmvmem_consumer *consumer, int ms)
 	timerfd_settime(consumer->timer_fd, 0, &when, NULL);
 }
 
-/* What to wait for: not for more to read while something is to be sent. */
+/* Wait for room to send if a request is pending, else for data. */
 static void await(const struct kvmvmem_consumer *consumer)
 {
 	struct epoll_event event = {
@@ -359,7 +376,7 @@ static void await(const struct kvmvmem_consumer *consumer)
 	epoll_ctl(consumer->epoll_fd, EPOLL_CTL_MOD, consumer->fd, &event);
 }
 
-/* Closing takes it out of the epoll instance; nobody else has a copy. */
+/* The only copy of the socket is closed, which removes it from epoll. */
 static void disconnect(struct kvmvmem_consumer *consumer)
 {
 	if (consumer->fd >= 0)
@@ -380,7 +397,7 @@ static void close_consumer(struct kvmvmem_consumer *consumer)
 	consumer->state = KVMVMEM_CLOSED;
 }
 
-/* vmemd is not there: look again later. */
+/* There is no vmemd: try again later. */
 static void retry(struct kvmvmem_consumer *consumer)
 {
 	disconnect(consumer);
@@ -390,7 +407,7 @@ static void retry(struct kvmvmem_consumer *consumer)
 		(int)min(2 * (uint64_t)consumer->retry_ms, RETRY_MAX_MS);
 }
 
-/* Send what is to be sent, as far as there is room. */
+/* Send as much of the pending request as fits. */
 static void flush(struct kvmvmem_consumer *consumer)
 {
 	struct kvmvmem_request *out = &consumer->out;
@@ -403,7 +420,7 @@ static void flush(struct kvmvmem_consumer *consumer)
 		if (sent < 0 && errno == EINTR)
 			continue;
 		if (sent < 0 && errno != EAGAIN) {
-			/* Why it has closed is still to be read. */
+			/* The reason for the close can still be read. */
 			out->length = 0;
 			break;
 		}
@@ -431,7 +448,7 @@ static void put_count(struct kvmvmem_request *request, const char *name,
 		kvmvmem_request_size(request, name, value);
 }
 
-/* Connect, and send the request. Return: 0, or an errno. */
+/* Connect and send "subscribe". Return: 0, or an errno. */
 static int subscribe(struct kvmvmem_consumer *consumer,
 		     struct kvmvmem_error *error)
 {
@@ -466,7 +483,7 @@ static int subscribe(struct kvmvmem_consumer *consumer,
 	return 0;
 }
 
-/* --- What vmemd says --- */
+/* --- Lines of vmemd --- */
 
 static int not_vmemd(struct kvmvmem_error *error, const char *what)
 {
@@ -488,7 +505,7 @@ static bool is_layout(const struct layout *layout)
 		       UINT32_MAX - (layout->size - 1) / layout->slot_size;
 }
 
-/* Make the sets. Return: 0 or -ENOMEM. */
+/* Store the layout and allocate the sets. Return: 0 or -ENOMEM. */
 static int keep_layout(struct kvmvmem_consumer *consumer,
 		       const struct layout *layout)
 {
@@ -526,7 +543,7 @@ static int take_layout(struct kvmvmem_consumer *consumer,
 	    !kvmvmem_json_get_size(result, "first_slot", &layout.first_slot) ||
 	    !is_layout(&layout))
 		return not_vmemd(error, "no region that there can be");
-	/* Nothing is mapped, so it may be any. */
+	/* Without mappings, any region is accepted. */
 	if (consumer->layout.size && !consumer->nr_mapped)
 		forget_layout(consumer);
 	if (!consumer->layout.size) {
@@ -541,7 +558,7 @@ static int take_layout(struct kvmvmem_consumer *consumer,
 	return 0;
 }
 
-/* Lines may have come with the answer. They are for the next dispatch. */
+/* The next dispatch must handle lines that arrived with the answer. */
 static void wake_up(const struct kvmvmem_consumer *consumer)
 {
 	const struct itimerspec now = {.it_value = {0, 1}};
@@ -549,7 +566,7 @@ static void wake_up(const struct kvmvmem_consumer *consumer)
 	timerfd_settime(consumer->timer_fd, 0, &now, NULL);
 }
 
-/* An answer. Return: 0; why it is closed, or is_away(). */
+/* Handle an answer. Return: 0; an errno, see is_away(). */
 static int on_answer(struct kvmvmem_consumer *consumer,
 		     struct kvmvmem_json line, struct kvmvmem_error *error)
 {
@@ -586,7 +603,7 @@ static int on_subscribed(struct kvmvmem_consumer *consumer,
 	return 0;
 }
 
-/* The blocks of an event. Return: whether they are the region's. */
+/* Get the blocks of an event. Return: whether they are within the region. */
 static bool get_blocks(const struct kvmvmem_consumer *consumer,
 		       struct kvmvmem_json line, uint64_t *first, uint64_t *end)
 {
@@ -619,9 +636,9 @@ static int on_change(struct kvmvmem_consumer *consumer, bool populate,
 	ret = do_event(consumer, populate, first, end, &lost);
 	kvmvmem_text_of(-ret, text, sizeof(text));
 	/*
-	 * A "no" to a populate event says that nothing of it is mapped, and vmemd
+	 * A refused populate event means that nothing of it is mapped, and vmemd
 	 * may discard the memory. Without an answer, the end of the connection
-	 * says that all of it may be mapped, and vmemd keeps the memory.
+	 * means that all of it may be mapped, and vmemd keeps the memory.
 	 */
 	if (ret && populate && !lost && has_kept(consumer, first, end))
 		return kvmvmem_fail(error, -EIO,
@@ -666,15 +683,15 @@ static int on_event(struct kvmvmem_consumer *consumer, struct kvmvmem_json line,
 		return on_change(consumer, false, line, error);
 	if (!strcmp(event, "subscribed"))
 		return on_subscribed(consumer, error);
-	/* A later vmemd may have others; none of them is to be answered. */
+	/* A later vmemd may send other events; they need no answer. */
 	return 0;
 }
 
 /*
- * Lines that have come, but for those behind the answer to "subscribe": the
- * caller has no consumer yet for which anything could be mapped.
+ * Handle the received lines, up to the answer to "subscribe": until the caller has
+ * the consumer, map() must not be called.
  *
- * Return: as of on_answer().
+ * Return: see on_answer().
  */
 static int on_lines(struct kvmvmem_consumer *consumer,
 		    struct kvmvmem_error *error)
@@ -683,7 +700,7 @@ static int on_lines(struct kvmvmem_consumer *consumer,
 	bool was_subscribing;
 	int ret = 0;
 
-	/* What is to be sent goes first, so that a vmemd cannot heap up more. */
+	/* A pending request is sent first, which bounds what vmemd can cause. */
 	while (!ret && !consumer->out.length) {
 		ret = kvmvmem_line_next(&consumer->line, &line);
 		if (ret == -EAGAIN)
@@ -708,7 +725,7 @@ static int on_connection(struct kvmvmem_consumer *consumer,
 	int ret, receive;
 
 	flush(consumer);
-	/* Lines that had to wait for that. */
+	/* Lines that waited for the pending request. */
 	ret = on_lines(consumer, error);
 	if (ret || consumer->out.length)
 		return ret;
@@ -728,7 +745,7 @@ static void on_timer(struct kvmvmem_consumer *consumer)
 	if (read(consumer->timer_fd, &count, sizeof(count)) !=
 	    (ssize_t)sizeof(count))
 		return;
-	/* It is time to connect, or vmemd has not answered in time. */
+	/* Time to connect, or timeout of the answer. */
 	if (consumer->state == KVMVMEM_CONNECTING
 		    ? subscribe(consumer, NULL) != 0
 		    : consumer->subscribing)
@@ -755,7 +772,7 @@ int kvmvmem_consumer_dispatch(struct kvmvmem_consumer *consumer,
 	struct kvmvmem_error own;
 	int ret = 0;
 
-	/* The timer first: it may be set again for lines that are left. */
+	/* The timer first: handling lines may set it again. */
 	on_timer(consumer);
 	if (consumer->fd >= 0)
 		ret = on_connection(consumer, &own);
@@ -768,7 +785,7 @@ int kvmvmem_consumer_dispatch(struct kvmvmem_consumer *consumer,
 	return 0;
 }
 
-/* Subscribe, and wait for the answer. Return: 0; why not: it is closed then. */
+/* Subscribe and wait for the answer. Return: 0; an errno; closed then. */
 static int start(struct kvmvmem_consumer *consumer, struct kvmvmem_error *error)
 {
 	int64_t deadline = kvmvmem_now_ms() + KVMVMEM_ANSWER_MS, left;
@@ -897,16 +914,16 @@ int kvmvmem_consumer_new(struct kvmvmem_consumer **consumerp,
 	return 0;
 }
 
-/* Is there a connection by which vmemd knows the consumer? */
+/* Has the connection subscribed? */
 static bool is_connected(const struct kvmvmem_consumer *consumer)
 {
 	return consumer->fd >= 0 && !consumer->subscribing;
 }
 
 /*
- * Say that nothing is mapped any more. vmemd reads that before it sees the end of
- * the connection, unless something is left to be read here: then the kernel says
- * that the connection was reset, and the rest is lost.
+ * Declare that nothing is mapped any more. vmemd reads the request before the end
+ * of the connection. All received data has to be read before the close: otherwise
+ * the kernel resets the connection, and the request is lost.
  */
 static void unsubscribe(struct kvmvmem_consumer *consumer)
 {
@@ -947,7 +964,7 @@ static void unsubscribe(struct kvmvmem_consumer *consumer)
 	if (out->length || shutdown(consumer->fd, SHUT_WR))
 		return;
 	ready.events = POLLIN;
-	/* A signal is no reason to leave what would reset the connection. */
+	/* After a signal, continue to read. */
 	while (got > 0 && (left = deadline - kvmvmem_now_ms()) > 0) {
 		int nr = poll(&ready, 1, kvmvmem_poll_ms(left));
 
@@ -963,7 +980,7 @@ void kvmvmem_consumer_free(struct kvmvmem_consumer *consumer)
 {
 	if (!consumer)
 		return;
-	/* What is still mapped vmemd may not give back. */
+	/* vmemd must keep memory that is still mapped. */
 	if (!unmap_all(consumer) && consumer->layout.size)
 		unsubscribe(consumer);
 	free_consumer(consumer);

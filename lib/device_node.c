@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* The module: its device node, its limits, and regions. */
+/* The device node of the module: version, limits, regions. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -15,7 +15,7 @@ const char *kvmvmem_version(void)
 	return KVMVMEM_VERSION;
 }
 
-/* A call's error, with the words that belong to its number. */
+/* Set the error of a system call, with the text of its errno. */
 static int fail_call(struct kvmvmem_error *error, const char *call, int number)
 {
 	char text[128];
@@ -70,7 +70,7 @@ int kvmvmem_query(int device_fd, struct kvm_vmem_query *query,
 	return 0;
 }
 
-/* What is most likely wrong; the numbers are in linux/kvm_vmem.h. */
+/* Most likely cause of an errno, see linux/kvm_vmem.h. */
 static const char *region_hint(int number)
 {
 	switch (number) {

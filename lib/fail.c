@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* strerror(), without its static buffer, and whichever strerror_r() there is. */
+/* strerror() without a static buffer; strerror_r() differs between libcs. */
 const char *kvmvmem_text_of(int number, char *text, size_t size)
 {
 	errno = number;
@@ -15,8 +15,8 @@ const char *kvmvmem_text_of(int number, char *text, size_t size)
 }
 
 /*
- * Set the error, if the caller wants to have it. A text may have come from vmemd:
- * what is no printable ASCII becomes a question mark.
+ * Set the error, unless it is NULL. The text may contain text from vmemd, so
+ * characters other than printable ASCII become '?'.
  *
  * Return: @number.
  */
@@ -37,8 +37,8 @@ int kvmvmem_fail(struct kvmvmem_error *error, int number, const char *format,
 }
 
 /*
- * vmemd names an errno. A C library need not know the names, and cannot be asked
- * for a number.
+ * Convert the name of an errno, as vmemd sends it, to a negative errno. The C
+ * library has no function for this.
  */
 int kvmvmem_errno_of(const char *name)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Errors as the library's functions return them: a number and a text. */
+/* Errors of the library: a negative errno and a text. */
 #ifndef KVMVMEM_FAIL_H
 #define KVMVMEM_FAIL_H
 

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: MIT
 /*
- * kvmvmem_json_parse() checks a whole line, by the grammar of RFC 8259 and with a
- * bound on its depth. All else works on values that were checked, and needs no
- * more than to find their ends.
+ * JSON without allocation. kvmvmem_json_parse() checks a whole line against the
+ * grammar of RFC 8259, with a limit on the depth. All other functions get checked
+ * values, and only have to find where these end.
  */
 #include "json.h"
 
 #include <stdio.h>
 #include <string.h>
 
-/* --- Checking. The depth is bounded, so recursion is --- */
+/* --- Checking. The limit on the depth bounds the recursion --- */
 
 /* NOLINTBEGIN(misc-no-recursion) */
 
-/* Where a check is, and how deep. */
+/* Position and depth of a check. */
 struct cursor {
 	const char *at;
 	const char *end;
@@ -64,7 +64,7 @@ static bool take_digits(struct cursor *c)
 static bool check_number(struct cursor *c)
 {
 	take(c, '-');
-	/* No zero before other digits. */
+	/* Leading zeros are invalid. */
 	if (!take(c, '0') && !take_digits(c))
 		return false;
 	if (take(c, '.') && !take_digits(c))
@@ -94,7 +94,7 @@ static bool check_escape(struct cursor *c)
 	if (c->at == c->end)
 		return false;
 	if (*c->at != 'u')
-		/* strchr() finds the end of its string, too. */
+		/* strchr() would also find the NUL of its string. */
 		return *c->at && strchr("\"\\/bfnrt", *c->at++);
 	c->at++;
 	for (int i = 0; i < 4; i++, c->at++)
@@ -108,7 +108,7 @@ static bool check_string(struct cursor *c)
 	if (!take(c, '"'))
 		return false;
 	while (c->at < c->end && *c->at != '"') {
-		/* Also a zero byte, which ends no line. */
+		/* Control characters are invalid, NUL included. */
 		if ((unsigned char)*c->at < ' ')
 			return false;
 		if (*c->at++ == '\\' && !check_escape(c))
@@ -178,7 +178,7 @@ static bool check_value(struct cursor *c)
 
 /* NOLINTEND(misc-no-recursion) */
 
-/* Check a line, without its end. Return: whether it is one object. */
+/* Check a line without its newline. Return: whether it is one object. */
 bool kvmvmem_json_parse(const char *line, size_t length,
 			struct kvmvmem_json *object)
 {
@@ -193,9 +193,9 @@ bool kvmvmem_json_parse(const char *line, size_t length,
 	return c.at == c.end;
 }
 
-/* --- Reading what was checked --- */
+/* --- Reading checked values --- */
 
-/* The value at the cursor, which goes behind it. */
+/* Return: the value at the cursor, which is moved past it. */
 static struct kvmvmem_json next_value(struct cursor *c)
 {
 	struct kvmvmem_json value;
@@ -207,7 +207,7 @@ static struct kvmvmem_json next_value(struct cursor *c)
 	return value;
 }
 
-/* Does a string have this text? Names have no escapes, nor has vmemd in them. */
+/* Compare a string without escapes, as member names are, with a text. */
 static bool is_text(struct kvmvmem_json string, const char *text)
 {
 	size_t length = strlen(text);
@@ -216,7 +216,11 @@ static bool is_text(struct kvmvmem_json string, const char *text)
 	       !memcmp(string.at + 1, text, length);
 }
 
-/* Find a member; the first of several. @object may be any value. */
+/*
+ * Find the first member of that name. @object may be a value of any type.
+ *
+ * Return: whether there is one.
+ */
 bool kvmvmem_json_member(struct kvmvmem_json object, const char *name,
 			 struct kvmvmem_json *value)
 {
@@ -250,7 +254,7 @@ bool kvmvmem_json_is_null(struct kvmvmem_json value)
 	return *value.at == 'n';
 }
 
-/* A number of bytes, or the like. Return: whether it is one. */
+/* Read an unsigned number of 64 bits. Return: whether the value is one. */
 bool kvmvmem_json_size(struct kvmvmem_json value, uint64_t *size)
 {
 	uint64_t result = 0;
@@ -266,7 +270,7 @@ bool kvmvmem_json_size(struct kvmvmem_json value, uint64_t *size)
 	return true;
 }
 
-/* The character at @at, which goes behind it. What is not ASCII is '?'. */
+/* Decode the character at @at and move past it. Non-ASCII becomes '?'. */
 static char next_character(const char **at)
 {
 	static const char escapes[] = "bfnrt";
@@ -288,8 +292,10 @@ static char next_character(const char **at)
 }
 
 /*
- * A string, for people or to be compared: what is no printable ASCII becomes '?',
- * and what is too long is cut. Return: whether it is a string.
+ * Copy a string. Characters other than printable ASCII become '?', and a string
+ * that is too long is cut.
+ *
+ * Return: whether the value is a string.
  */
 bool kvmvmem_json_text(struct kvmvmem_json value, char *text, size_t size)
 {
@@ -343,7 +349,7 @@ static void put(struct kvmvmem_request *request, const char *text)
 	put_bytes(request, text, strlen(text));
 }
 
-/* A string; bytes beyond ASCII are UTF-8, or vmemd refuses the line. */
+/* Write a string. Non-ASCII bytes must be UTF-8; vmemd refuses others. */
 static void put_string(struct kvmvmem_request *request, const char *text)
 {
 	char escape[8];
@@ -408,7 +414,7 @@ void kvmvmem_request_bool(struct kvmvmem_request *request, const char *name,
 	put(request, value ? "true" : "false");
 }
 
-/* @value NULL: the parameter is left out. */
+/* Write a text parameter. NULL: no parameter. */
 void kvmvmem_request_text(struct kvmvmem_request *request, const char *name,
 			  const char *value)
 {

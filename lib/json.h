@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * JSON, as little of it as the control socket needs. Reading allocates nothing:
- * a value is a part of the line that it is in, which must outlive it.
+ * The part of JSON that the control socket needs. Reading does not allocate: a
+ * value points into its line, which must outlive it.
  */
 #ifndef KVMVMEM_JSON_H
 #define KVMVMEM_JSON_H
@@ -10,16 +10,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Levels of objects and arrays in a line; vmemd's have six at most. */
+/* Maximum depth of objects and arrays; lines of vmemd have at most six. */
 #define KVMVMEM_JSON_DEPTH 16
 
-/* Longest request, with its end: vmemd takes no longer one. */
+/* Maximum size of a request with its newline, as vmemd has it. */
 #define KVMVMEM_JSON_REQUEST_MAX 4096
 
 /**
- * struct kvmvmem_json - a value that was checked
- * @at: where it begins
- * @end: behind it
+ * struct kvmvmem_json - a checked value
+ * @at: its first byte
+ * @end: the byte after its last one
  */
 struct kvmvmem_json {
 	const char *at;
@@ -41,10 +41,11 @@ bool kvmvmem_json_get_text(struct kvmvmem_json object, const char *name,
 			   char *text, size_t size);
 
 /**
- * struct kvmvmem_request - a line for vmemd
- * @length: of @text, which has no end
- * @too_long: there was no room for all of it
- * @first: no parameter was written yet
+ * struct kvmvmem_request - a request that is being written
+ * @text: the line, not terminated
+ * @length: bytes in @text
+ * @too_long: @text was too small; the request is incomplete
+ * @first: no parameter has been written yet
  */
 struct kvmvmem_request {
 	char text[KVMVMEM_JSON_REQUEST_MAX];

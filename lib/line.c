@@ -18,16 +18,16 @@ int64_t kvmvmem_now_ms(void)
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* What poll() takes of so many milliseconds: all, up to its own limit. */
+/* Convert a timeout for poll(), which takes an int. */
 int kvmvmem_poll_ms(int64_t left)
 {
 	return left > INT_MAX ? INT_MAX : (int)left;
 }
 
 /*
- * Connect to a control socket. A vmemd that accepts nobody is not waited for.
+ * Connect to a control socket. It does not block if vmemd does not accept.
  *
- * Return: a socket that does not block, or a negative errno.
+ * Return: a non-blocking socket, or a negative errno.
  */
 int kvmvmem_connect(const char *path, struct kvmvmem_error *error)
 {
@@ -56,10 +56,10 @@ int kvmvmem_connect(const char *path, struct kvmvmem_error *error)
 }
 
 /*
- * Take what has come, of the line that is not whole yet.
+ * Receive more bytes of an incomplete line.
  *
- * Return: 0; -EAGAIN nothing has; -EPIPE the other end has closed; -EBADMSG the
- * line is longer than any of vmemd's; another errno.
+ * Return: 0; -EAGAIN: nothing to receive; -EPIPE: the other end has closed the
+ * connection; -EBADMSG: the line is too long; another errno.
  */
 int kvmvmem_line_receive(struct kvmvmem_line *line, int fd)
 {
@@ -85,9 +85,10 @@ int kvmvmem_line_receive(struct kvmvmem_line *line, int fd)
 }
 
 /*
- * The next whole line. It stays until the next call.
+ * Get the next complete line. It is valid until the next call.
  *
- * Return: 0; -EAGAIN there is none; -EBADMSG it is no object of JSON.
+ * Return: 0; -EAGAIN: there is no complete line; -EBADMSG: the line is not a JSON
+ * object.
  */
 int kvmvmem_line_next(struct kvmvmem_line *line, struct kvmvmem_json *object)
 {
@@ -102,7 +103,7 @@ int kvmvmem_line_next(struct kvmvmem_line *line, struct kvmvmem_json *object)
 		       : -EBADMSG;
 }
 
-/* What a member "error" says. Return: its errno. */
+/* Set the error from a member "error". Return: its errno. */
 int kvmvmem_refusal(struct kvmvmem_json error_member,
 		    struct kvmvmem_error *error)
 {

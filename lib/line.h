@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A connection to a control socket, and the lines that come on it. */
+/* A connection to a control socket, and the lines received on it. */
 #ifndef KVMVMEM_LINE_H
 #define KVMVMEM_LINE_H
 
@@ -10,15 +10,16 @@
 #include "json.h"
 
 /*
- * Longest line that is taken. The longest that vmemd has for a caller of this
- * library is an answer with a reason in words, of less than 1 KiB.
+ * Maximum length of a line. The longest line of vmemd for this library is an
+ * answer with a reason as text, which has less than 1 KiB.
  */
 #define KVMVMEM_LINE_MAX 8192
 
 /**
- * struct kvmvmem_line - what has come
- * @text: from the start of a line on, @have bytes of it
- * @used: bytes that the last line had, with its end
+ * struct kvmvmem_line - received bytes
+ * @text: the bytes, from the start of a line on
+ * @have: number of bytes in @text
+ * @used: length of the last line with its newline
  */
 struct kvmvmem_line {
 	char text[KVMVMEM_LINE_MAX];

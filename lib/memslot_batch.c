@@ -8,14 +8,16 @@
 
 #include "fail.h"
 
-/* Entries for which there is room at first; it doubles. */
+/* Initial capacity in entries; it is doubled as needed. */
 #define FIRST_ROOM 64
 
 /**
  * struct kvmvmem_batch - a batch
- * @entries: @nr of them, with room for @room
- * @failed: why an entry is missing; 0: none is
- * @bad_index: of the last submit
+ * @entries: the memslots
+ * @nr: number of @entries
+ * @room: capacity of @entries
+ * @failed: negative errno of an entry that could not be added; 0: none
+ * @bad_index: index of the entry that failed in the last submit
  */
 struct kvmvmem_batch {
 	struct kvm_userspace_memory_region *entries;
@@ -101,7 +103,7 @@ int kvmvmem_batch_delete(struct kvmvmem_batch *batch, uint32_t slot)
 	return kvmvmem_batch_set(batch, slot, 0, 0, 0, NULL);
 }
 
-/* What was refused, as the caller knows it. */
+/* Set the error, with the values of the entry that the kernel refused. */
 static int fail_batch(const struct kvmvmem_batch *batch, int number,
 		      struct kvmvmem_error *error)
 {

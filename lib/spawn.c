@@ -30,18 +30,20 @@
 #define P_PIDFD 3
 #endif
 
-/* sd_listen_fds(3): where the descriptors begin. */
+/* First descriptor of sd_listen_fds(3). */
 #define FIRST_FD 3
 
-/* Room for the digits of a process's number, and an end. */
+/* Size of a PID as text, including the NUL. */
 #define PID_DIGITS 12
 
 /**
- * struct child - what the child needs
- * @envp: its environment, to be freed with what is ours of it
- * @pid_at: where its number is to be written there
- * @listen_pid, @listen_fds, @listen_names: ours
- * @moved: descriptors out of the way of FIRST_FD
+ * struct child - memory of the child, allocated before fork()
+ * @envp: its environment: variables of the VMM, and the next three
+ * @pid_at: where the child writes its PID into @listen_pid
+ * @listen_pid: variable LISTEN_PID
+ * @listen_fds: variable LISTEN_FDS
+ * @listen_names: variable LISTEN_FDNAMES
+ * @moved: copies of the descriptors, above the range that they will have
  */
 struct child {
 	char **envp;
@@ -53,8 +55,8 @@ struct child {
 };
 
 /*
- * What is said to the VMM by its own service manager is not said to vmemd, which
- * would answer in its place.
+ * Does the VMM's service manager address the VMM by this variable? vmemd must not
+ * get it: it would answer in place of the VMM.
  */
 static bool is_for_vmm(const char *variable)
 {
@@ -108,7 +110,7 @@ static int make_child(struct child *child, const struct kvmvmem_spawn *spawn)
 	return 0;
 }
 
-/* --- In the child: nothing that is not safe in a signal handler --- */
+/* --- In the child: async-signal-safe functions only --- */
 
 static void write_number(char *at, pid_t number)
 {
@@ -128,7 +130,7 @@ static void drop_handlers(void)
 	struct sigaction action;
 
 	for (int i = 1; i < NSIG; i++) {
-		/* Those that are ignored stay so, as by execve(2). */
+		/* Ignored signals stay ignored, as with execve(2). */
 		if (sigaction(i, NULL, &action) ||
 		    action.sa_handler == SIG_IGN ||
 		    action.sa_handler == SIG_DFL)
@@ -139,14 +141,14 @@ static void drop_handlers(void)
 	}
 }
 
-/* Return: why the program does not run. */
+/* Execute the program. Return: the errno of the failure. */
 static int run(struct child *child, const struct kvmvmem_spawn *spawn,
 	       int *socket_fd)
 {
 	int behind = FIRST_FD + (int)spawn->nr_fds;
 	sigset_t none;
 
-	/* Out of the way first: a source may be another's destination. */
+	/* Move all first: one may have the number that another will get. */
 	*socket_fd = fcntl(*socket_fd, F_DUPFD_CLOEXEC, behind);
 	if (*socket_fd < 0)
 		return errno;
@@ -155,7 +157,7 @@ static int run(struct child *child, const struct kvmvmem_spawn *spawn,
 		if (child->moved[i] < 0)
 			return errno;
 	}
-	/* A copy is not closed by execve(2). */
+	/* dup2() clears close-on-exec. */
 	for (unsigned int i = 0; i < spawn->nr_fds; i++)
 		if (dup2(child->moved[i], FIRST_FD + (int)i) < 0)
 			return errno;
@@ -205,7 +207,7 @@ void kvmvmem_reap(int pidfd)
 		;
 }
 
-/* Let the child go on. Return: 0 the program runs; why not. */
+/* Let the child continue. Return: 0: the program runs; its errno. */
 static int await_start(int socket_fd)
 {
 	int number = 0;
@@ -267,8 +269,10 @@ static int start(struct child *child, const struct kvmvmem_spawn *spawn)
 
 /**
  * kvmvmem_spawn() - start a program
+ * @spawn: parameters
+ * @error: set on error
  *
- * Return: a pidfd of the process; a negative errno, with its text.
+ * Return: a pidfd of the process, or a negative errno.
  */
 int kvmvmem_spawn(const struct kvmvmem_spawn *spawn,
 		  struct kvmvmem_error *error)

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-/* Starting a program with descriptors, by the socket activation protocol. */
+/* Start a program with descriptors, by the socket activation protocol. */
 #ifndef KVMVMEM_SPAWN_H
 #define KVMVMEM_SPAWN_H
 
 #include "fail.h"
 
 /**
- * struct kvmvmem_spawn - what to start, and with what
- * @program: path
- * @argv: with @program first, and NULL last
- * @fds: from descriptor 3 on, @nr_fds of them
- * @names: of them, with colons in between
+ * struct kvmvmem_spawn - parameters of kvmvmem_spawn()
+ * @program: path of the program
+ * @argv: arguments; the first is @program, the last is NULL
+ * @fds: descriptors, which become descriptor 3 and the following ones
+ * @nr_fds: number of @fds
+ * @names: names of @fds, separated by colons
  */
 struct kvmvmem_spawn {
 	const char *program;

@@ -5,11 +5,12 @@
 #include <string.h>
 
 /*
- * Take a caller's structure; what it lacks is zero.
+ * Copy a structure of the caller. Members that it lacks become zero.
  *
  * @least: size of the first version
  *
- * Return: 0; -EINVAL it is too small; -E2BIG it says what is not known here.
+ * Return: 0; -EINVAL: the structure is too small; -E2BIG: a member that is
+ * unknown here is not zero.
  */
 int kvmvmem_struct_take(void *known, size_t known_size, size_t least,
 			const void *theirs, uint32_t their_size)
@@ -27,7 +28,7 @@ int kvmvmem_struct_take(void *known, size_t known_size, size_t least,
 	return 0;
 }
 
-/* Give it back, no more than the caller has room for, with its size kept. */
+/* Copy the structure back, up to the caller's size, and keep its size member. */
 void kvmvmem_struct_give(void *theirs, uint32_t their_size, const void *known,
 			 size_t known_size)
 {

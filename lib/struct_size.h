@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Structures of callers that know more or fewer members than this library. */
+/* Structures of callers built with another version of the header. */
 #ifndef KVMVMEM_STRUCT_SIZE_H
 #define KVMVMEM_STRUCT_SIZE_H
 

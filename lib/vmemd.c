@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* The vmemd of a VM: starting it, and what it is asked. */
+/* The vmemd of a VM: start, stop and requests. */
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -17,16 +17,16 @@
 #include "spawn.h"
 #include "struct_size.h"
 
-/* How long vmemd may take to end before it is killed: far more than it needs. */
+/* Timeout of the end of vmemd, which is killed then. */
 #define STOP_MS 10000
 
-/* Most devices, as vmemd has it. */
+/* Maximum number of devices, as vmemd has it. */
 #define DEVICES_MAX 16
 
-/* Most words of a command line; a device has some 15 options. */
+/* Maximum number of arguments; a device has about 15 options. */
 #define OPTIONS_MAX 512
 
-/* Of a device: region, memory, consumers, vhost-user; and the control socket. */
+/* Region, memory, consumers, vhost-user per device; the control socket. */
 #define FDS_MAX (4 * DEVICES_MAX + 1)
 
 /* Size of the first version. */
@@ -34,16 +34,18 @@
 	(offsetof(struct kvmvmem_plan, reason) + \
 	 sizeof(((struct kvmvmem_plan *)NULL)->reason))
 
-/* Longest name of a device, with its end, as vmemd has it. */
+/* Size of a device name, including the NUL, as vmemd has it. */
 #define NAME_MAX_BYTES 32
 
 /**
- * struct device - a device of a vmemd that is started here
- * @name: "" for the only device
- * @region_fd, @memory_fd: the caller's
- * @consumers_fd: file in which vmemd notes who is a consumer, for the next one;
- *	-1: none was started yet
- * @back_end, @front_end: vhost-user, while it is started and until it is taken
+ * struct device - a device of a vmemd that the library starts
+ * @name: its name; "": the only device
+ * @region_fd: descriptor of the region; owned by the caller
+ * @memory_fd: memory of the region; owned by the caller
+ * @consumers_fd: file in which vmemd records its consumers for the next vmemd;
+ *	-1: no vmemd was started yet
+ * @back_end: vhost-user socket of vmemd, during the start
+ * @front_end: vhost-user socket of the VMM, until it is returned
  */
 struct device {
 	char name[NAME_MAX_BYTES];
@@ -56,12 +58,14 @@ struct device {
 
 /**
  * struct kvmvmem_vmemd - a vmemd
- * @path: control socket, or NULL
- * @timeout_ms: for answers
- * @options: @nr_options words of its command line
- * @devices: @nr_devices of them
- * @pidfd: the process that was started here; -1: none
- * @bound: @path is a socket of ours, to be removed
+ * @path: path of the control socket; NULL: none
+ * @timeout_ms: timeout of answers
+ * @options: arguments
+ * @nr_options: number of @options
+ * @devices: the devices
+ * @nr_devices: number of @devices
+ * @pidfd: the process that the library has started; -1: none
+ * @bound: the library has created @path, and removes it
  */
 struct kvmvmem_vmemd {
 	char *path;
@@ -139,7 +143,7 @@ static struct device *find_device(struct kvmvmem_vmemd *vmemd, const char *name)
 	return NULL;
 }
 
-/* Several devices have names, and a name is in a list with colons. */
+/* Several devices need names. The list of descriptors separates them by colons. */
 static bool may_be_added(struct kvmvmem_vmemd *vmemd, const char *name)
 {
 	if (!name)
@@ -190,7 +194,9 @@ int kvmvmem_vmemd_add_device(struct kvmvmem_vmemd *vmemd, const char *device,
 
 /**
  * struct handed - descriptors for vmemd
- * @names: of them, with colons in between
+ * @fds: the descriptors
+ * @nr: number of @fds
+ * @names: their names, separated by colons
  */
 struct handed {
 	int fds[FDS_MAX];
@@ -253,7 +259,7 @@ static int listen_at(struct kvmvmem_vmemd *vmemd)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	/* What a process that was killed has left there. */
+	/* Remove the socket file of a process that was killed. */
 	if (!lstat(vmemd->path, &st) && S_ISSOCK(st.st_mode) &&
 	    connect(fd, (struct sockaddr *)&address, sizeof(address)) &&
 	    errno == ECONNREFUSED)
@@ -379,7 +385,7 @@ void kvmvmem_vmemd_stop(struct kvmvmem_vmemd *vmemd)
 	vmemd->bound = false;
 }
 
-/* --- What it is asked --- */
+/* --- Requests --- */
 
 static void begin(const struct kvmvmem_vmemd *vmemd, struct kvmvmem_call *call,
 		  const char *method, const char *device)
@@ -414,7 +420,7 @@ int kvmvmem_vmemd_attach(struct kvmvmem_vmemd *vmemd, const char *device,
 	return make(&call, error);
 }
 
-/* A parameter that is left out if it says nothing. */
+/* Write a parameter unless it is 0, the default. */
 static void put_size(struct kvmvmem_call *call, const char *name,
 		     uint64_t value)
 {
@@ -447,7 +453,7 @@ int kvmvmem_vmemd_plan(struct kvmvmem_vmemd *vmemd, const char *device,
 	ret = make(&call, error);
 	if (ret)
 		return ret;
-	/* The rest is good to know, and an older vmemd need not know it. */
+	/* The rest is optional; an older vmemd may not send it. */
 	if (!kvmvmem_json_get_size(call.result, "slot_size",
 				   &known.slot_size) ||
 	    !known.slot_size)
@@ -476,7 +482,7 @@ int kvmvmem_vmemd_system_reset(struct kvmvmem_vmemd *vmemd, const char *device,
 	return make(&call, error);
 }
 
-/* A method that switches something. */
+/* Call a method with the parameter "on". */
 static int switch_on(const struct kvmvmem_vmemd *vmemd, const char *method,
 		     const char *device, bool on, struct kvmvmem_error *error)
 {
