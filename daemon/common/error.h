@@ -18,5 +18,6 @@ struct error {
 
 int error_set(struct error *err, int code, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+int error_wrap(struct error *err, int code, const char *what);
 
 #endif /* COMMON_ERROR_H */

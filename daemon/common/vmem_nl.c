@@ -15,7 +15,6 @@
  */
 #include <errno.h>
 #include <poll.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +41,7 @@
  * @seq: sequence number of the last request
  * @family: message type of the family
  * @events_group: multicast group of notifications
+ * @failure: details of the last request, if it has failed
  * @sent: request of vmem_nl_send() that waits for its answer
  * @receive: last received datagram
  */
@@ -51,6 +51,7 @@ struct vmem_nl {
 	uint32_t seq;
 	uint16_t family;
 	uint32_t events_group;
+	struct vmem_nl_failure failure;
 	char sent[REQUEST_SIZE];
 	char receive[RECEIVE_SIZE];
 };
@@ -62,19 +63,6 @@ struct dump {
 	vmem_nl_slot_fn slot;
 	void *arg;
 };
-
-static void __attribute__((format(printf, 2, 3)))
-set_error(struct vmem_nl_error *err, const char *format, ...)
-{
-	va_list ap;
-
-	if (!err)
-		return;
-	memset(err, 0, sizeof(*err));
-	va_start(ap, format);
-	vsnprintf(err->text, sizeof(err->text), format, ap);
-	va_end(ap);
-}
 
 /*
  * The first attribute of each type in one level. Attributes that may occur
@@ -300,11 +288,15 @@ static uint16_t attr_at(const struct nlmsghdr *request, uint32_t offset)
 	return attr.nla_type & NLA_TYPE_MASK;
 }
 
-/* Parse the attributes of an extended acknowledgment, which start at @at. */
-static void get_extack(const struct nlmsghdr *nlh, size_t at,
-		       const struct nlmsghdr *request,
-		       struct vmem_nl_error *err)
+/*
+ * Parse the attributes of an extended acknowledgment, which start at @at.
+ * @error: errno of the acknowledgment
+ */
+static void get_extack(struct vmem_nl *nl, const struct nlmsghdr *nlh,
+		       size_t at, const struct nlmsghdr *request, int error,
+		       struct error *err)
 {
+	struct vmem_nl_failure *failure = &nl->failure;
 	struct attrs attrs = {};
 	const struct nlattr *msg;
 
@@ -315,32 +307,29 @@ static void get_extack(const struct nlmsghdr *nlh, size_t at,
 		return;
 
 	if (attrs.at[NLMSGERR_ATTR_OFFS]) {
-		err->has_offset = true;
-		err->offset = get_uint(&attrs, NLMSGERR_ATTR_OFFS);
-		err->attr = attr_at(request, err->offset);
+		failure->has_offset = true;
+		failure->offset = get_uint(&attrs, NLMSGERR_ATTR_OFFS);
+		failure->attr = attr_at(request, failure->offset);
 	}
 	if (attrs.at[NLMSGERR_ATTR_MISS_TYPE]) {
-		err->missing = true;
-		err->attr = get_uint(&attrs, NLMSGERR_ATTR_MISS_TYPE);
+		failure->missing = true;
+		failure->attr = get_uint(&attrs, NLMSGERR_ATTR_MISS_TYPE);
 	}
 	msg = attrs.at[NLMSGERR_ATTR_MSG];
 	if (msg && mnl_attr_get_payload_len(msg) > 0) {
-		err->from_kernel = true;
-		snprintf(err->text, sizeof(err->text), "%.*s",
-			 (int)mnl_attr_get_payload_len(msg),
-			 mnl_attr_get_str(msg));
-	} else if (err->missing) {
-		snprintf(err->text, sizeof(err->text),
-			 "attribute %u is missing", err->attr);
+		failure->from_kernel = true;
+		error_set(err, error, "%.*s",
+			  (int)mnl_attr_get_payload_len(msg),
+			  mnl_attr_get_str(msg));
+	} else if (failure->missing) {
+		error_set(err, error, "attribute %u is missing", failure->attr);
 	}
 }
 
 /* Result of an NLMSG_ERROR or NLMSG_DONE: 0, or an errno with @err set. */
-static int end_of_answer(const struct nlmsghdr *nlh,
-			 const struct nlmsghdr *request,
-			 struct vmem_nl_error *err)
+static int end_of_answer(struct vmem_nl *nl, const struct nlmsghdr *nlh,
+			 const struct nlmsghdr *request, struct error *err)
 {
-	struct vmem_nl_error scratch;
 	size_t at;
 	int error = 0;
 
@@ -351,9 +340,7 @@ static int end_of_answer(const struct nlmsghdr *nlh,
 	if (error >= 0)
 		return 0;
 
-	if (!err)
-		err = &scratch;
-	set_error(err, "%s", strerror(-error));
+	error_set(err, error, "%s", strerror(-error));
 	if (nlh->nlmsg_type == NLMSG_DONE) {
 		at = sizeof(error);
 	} else {
@@ -367,7 +354,7 @@ static int end_of_answer(const struct nlmsghdr *nlh,
 			at += NLMSG_ALIGN(body->msg.nlmsg_len) - NLMSG_HDRLEN;
 		}
 	}
-	get_extack(nlh, at, request, err);
+	get_extack(nl, nlh, at, request, error, err);
 	return error;
 }
 
@@ -403,24 +390,21 @@ static int receive_datagram(struct vmem_nl *nl, int flags)
 }
 
 static int send_message(struct vmem_nl *nl, struct nlmsghdr *nlh,
-			struct vmem_nl_error *err)
+			struct error *err)
 {
-	int ret;
-
+	nl->failure = (struct vmem_nl_failure){};
 	nlh->nlmsg_seq = ++nl->seq;
 	if (mnl_socket_sendto(nl->socket, nlh, nlh->nlmsg_len) >= 0)
 		return 0;
-	ret = -errno;
-	set_error(err, "cannot send a netlink message: %s", strerror(-ret));
-	return ret;
+	return error_set(err, -errno, "cannot send a netlink message: %s",
+			 strerror(errno));
 }
 
-static int answer_lost(int ret, struct vmem_nl_error *err)
+static int answer_lost(struct vmem_nl *nl, int ret, struct error *err)
 {
-	set_error(err, "cannot receive a netlink message: %s", strerror(-ret));
-	if (err)
-		err->unknown = true;
-	return ret;
+	nl->failure.unknown = true;
+	return error_set(err, ret, "cannot receive a netlink message: %s",
+			 strerror(-ret));
 }
 
 /**
@@ -435,8 +419,7 @@ static int answer_lost(int ret, struct vmem_nl_error *err)
  * data changed during a dump, try again; an errno of the socket.
  */
 int vmem_nl_transact(struct vmem_nl *nl, struct nlmsghdr *nlh,
-		     vmem_nl_message_fn fn, void *arg,
-		     struct vmem_nl_error *err)
+		     vmem_nl_message_fn fn, void *arg, struct error *err)
 {
 	bool dump = (nlh->nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP;
 	bool torn = false;
@@ -453,7 +436,7 @@ int vmem_nl_transact(struct vmem_nl *nl, struct nlmsghdr *nlh,
 
 		len = receive_datagram(nl, 0);
 		if (len < 0)
-			return answer_lost(len, err);
+			return answer_lost(nl, len, err);
 		in = (const struct nlmsghdr *)nl->receive;
 		for (; mnl_nlmsg_ok(in, len); in = mnl_nlmsg_next(in, &len)) {
 			if (in->nlmsg_seq != nl->seq ||
@@ -463,21 +446,19 @@ int vmem_nl_transact(struct vmem_nl *nl, struct nlmsghdr *nlh,
 				torn = true;
 			if (in->nlmsg_type == NLMSG_ERROR ||
 			    in->nlmsg_type == NLMSG_DONE) {
-				ret = end_of_answer(in, nlh, err);
-				if (!ret && dump && torn) {
-					ret = -EAGAIN;
-					set_error(err, "changed while read");
-				}
+				ret = end_of_answer(nl, in, nlh, err);
+				if (!ret && dump && torn)
+					ret = error_set(err, -EAGAIN,
+							"changed while read");
 				return ret;
 			}
 			if (in->nlmsg_type < NLMSG_MIN_TYPE || !fn)
 				continue;
 			ret = fn(in, arg);
 			if (ret < 0) {
-				set_error(err, "%s", strerror(-ret));
-				if (err)
-					err->unknown = true;
-				return ret;
+				nl->failure.unknown = true;
+				return error_set(err, ret, "%s",
+						 strerror(-ret));
 			}
 		}
 	}
@@ -523,7 +504,7 @@ static void put_name(struct nlmsghdr *nlh, struct vmem_nl_name name,
  * Return: 0; -EBADF, -EPERM, -ENOENT and others, see uapi/kvm_vmem.yaml.
  */
 int vmem_nl_region_get(struct vmem_nl *nl, struct vmem_nl_name name,
-		       struct vmem_nl_region *region, struct vmem_nl_error *err)
+		       struct vmem_nl_region *region, struct error *err)
 {
 	char buf[REQUEST_SIZE];
 	struct nlmsghdr *nlh =
@@ -536,7 +517,7 @@ int vmem_nl_region_get(struct vmem_nl *nl, struct vmem_nl_name name,
 
 /* Dump all regions of the host; needs CAP_NET_ADMIN on the host. */
 int vmem_nl_region_dump(struct vmem_nl *nl, vmem_nl_region_fn fn, void *arg,
-			struct vmem_nl_error *err)
+			struct error *err)
 {
 	struct dump dump = {.region = fn, .arg = arg};
 	char buf[REQUEST_SIZE];
@@ -561,7 +542,7 @@ int vmem_nl_region_dump(struct vmem_nl *nl, vmem_nl_region_fn fn, void *arg,
 int vmem_nl_region_set(struct vmem_nl *nl, struct vmem_nl_name name,
 		       unsigned int what, uint64_t requested_size,
 		       bool dirty_log, struct vmem_nl_region *region,
-		       struct vmem_nl_error *err)
+		       struct error *err)
 {
 	char buf[REQUEST_SIZE];
 	struct nlmsghdr *nlh =
@@ -590,8 +571,7 @@ static void put_range(struct nlmsghdr *nlh, const struct vmem_nl_range *range)
 static int change_blocks(struct vmem_nl *nl, uint8_t cmd,
 			 struct vmem_nl_name name, uint64_t request_id,
 			 const struct vmem_nl_range *ranges, size_t nr,
-			 struct vmem_nl_answer *answer,
-			 struct vmem_nl_error *err)
+			 struct vmem_nl_answer *answer, struct error *err)
 {
 	char small[REQUEST_SIZE];
 	struct nlmsghdr *nlh;
@@ -602,16 +582,12 @@ static int change_blocks(struct vmem_nl *nl, uint8_t cmd,
 	/* The kernel checks KVM_VMEM_MAX_RANGES, and its tests rely on this. */
 	if (__builtin_mul_overflow(nr, RANGE_SIZE, &size) ||
 	    __builtin_add_overflow(size, REQUEST_SIZE, &size) ||
-	    size > INT32_MAX) {
-		set_error(err, "too many ranges: %zu", nr);
-		return -E2BIG;
-	}
+	    size > INT32_MAX)
+		return error_set(err, -E2BIG, "too many ranges: %zu", nr);
 	if (nr > 1) {
 		buf = malloc(size);
-		if (!buf) {
-			set_error(err, "out of memory");
-			return -ENOMEM;
-		}
+		if (!buf)
+			return error_set(err, -ENOMEM, "out of memory");
 	}
 
 	nlh = begin_message(nl, buf, cmd, 0);
@@ -648,8 +624,7 @@ static int change_blocks(struct vmem_nl *nl, uint8_t cmd,
  */
 int vmem_nl_plug(struct vmem_nl *nl, struct vmem_nl_name name,
 		 uint64_t request_id, const struct vmem_nl_range *ranges,
-		 size_t nr, struct vmem_nl_answer *answer,
-		 struct vmem_nl_error *err)
+		 size_t nr, struct vmem_nl_answer *answer, struct error *err)
 {
 	return change_blocks(nl, KVM_VMEM_CMD_BLOCK_PLUG, name, request_id,
 			     ranges, nr, answer, err);
@@ -658,8 +633,7 @@ int vmem_nl_plug(struct vmem_nl *nl, struct vmem_nl_name name,
 /* Unplug ranges, see vmem_nl_plug(). -ENXIO: a block is not plugged. */
 int vmem_nl_unplug(struct vmem_nl *nl, struct vmem_nl_name name,
 		   uint64_t request_id, const struct vmem_nl_range *ranges,
-		   size_t nr, struct vmem_nl_answer *answer,
-		   struct vmem_nl_error *err)
+		   size_t nr, struct vmem_nl_answer *answer, struct error *err)
 {
 	return change_blocks(nl, KVM_VMEM_CMD_BLOCK_UNPLUG, name, request_id,
 			     ranges, nr, answer, err);
@@ -668,7 +642,7 @@ int vmem_nl_unplug(struct vmem_nl *nl, struct vmem_nl_name name,
 /* Unplug all blocks; succeeds if no block is plugged. */
 int vmem_nl_unplug_all(struct vmem_nl *nl, struct vmem_nl_name name,
 		       uint64_t request_id, struct vmem_nl_answer *answer,
-		       struct vmem_nl_error *err)
+		       struct error *err)
 {
 	return change_blocks(nl, KVM_VMEM_CMD_BLOCK_UNPLUG_ALL, name,
 			     request_id, NULL, 0, answer, err);
@@ -694,7 +668,7 @@ static const uint8_t change_commands[] = {
  * Return: 0; an errno of the socket: the change was not sent.
  */
 int vmem_nl_send(struct vmem_nl *nl, struct vmem_nl_name name,
-		 const struct vmem_nl_change *change, struct vmem_nl_error *err)
+		 const struct vmem_nl_change *change, struct error *err)
 {
 	struct nlmsghdr *nlh;
 
@@ -722,8 +696,7 @@ int vmem_nl_send(struct vmem_nl *nl, struct vmem_nl_name name,
 
 /* Find the answer to nl->sent in a datagram. Return: see vmem_nl_receive(). */
 static int take_changed(struct vmem_nl *nl, int len,
-			struct vmem_nl_changed *changed,
-			struct vmem_nl_error *err)
+			struct vmem_nl_changed *changed, struct error *err)
 {
 	const struct nlmsghdr *sent = (const struct nlmsghdr *)nl->sent;
 	const struct nlmsghdr *in = (const struct nlmsghdr *)nl->receive;
@@ -735,7 +708,7 @@ static int take_changed(struct vmem_nl *nl, int len,
 		    in->nlmsg_pid != nl->port)
 			continue;
 		if (in->nlmsg_type == NLMSG_ERROR) {
-			ret = end_of_answer(in, sent, err);
+			ret = end_of_answer(nl, in, sent, err);
 			/* An acknowledgment, which was not requested. */
 			if (!ret)
 				continue;
@@ -747,7 +720,7 @@ static int take_changed(struct vmem_nl *nl, int len,
 			ret = get_region(in, &changed->region);
 		else
 			ret = take_answer(in, &changed->blocks);
-		return ret ? answer_lost(ret, err) : 0;
+		return ret ? answer_lost(nl, ret, err) : 0;
 	}
 	return -EINPROGRESS;
 }
@@ -760,20 +733,21 @@ static int take_changed(struct vmem_nl *nl, int len,
  * @err: set on failure; not NULL
  *
  * Return: 0; -EINPROGRESS: not answered yet; the kernel's errno: nothing was
- * changed; another errno with @err->unknown set.
+ * changed; another errno with @unknown set in vmem_nl_failure().
  */
 int vmem_nl_receive(struct vmem_nl *nl, bool wait,
-		    struct vmem_nl_changed *changed, struct vmem_nl_error *err)
+		    struct vmem_nl_changed *changed, struct error *err)
 {
 	int ret;
 
 	memset(changed, 0, sizeof(*changed));
+	nl->failure = (struct vmem_nl_failure){};
 	do {
 		ret = receive_datagram(nl, wait ? 0 : MSG_DONTWAIT);
 		if (ret == -EAGAIN)
 			return -EINPROGRESS;
 		if (ret < 0)
-			return answer_lost(ret, err);
+			return answer_lost(nl, ret, err);
 		ret = take_changed(nl, ret, changed, err);
 	} while (ret == -EINPROGRESS);
 	return ret;
@@ -781,8 +755,7 @@ int vmem_nl_receive(struct vmem_nl *nl, bool wait,
 
 /* Dump runs of plugged blocks, ascending. -EAGAIN: they changed meanwhile. */
 int vmem_nl_block_dump(struct vmem_nl *nl, struct vmem_nl_name name,
-		       vmem_nl_range_fn fn, void *arg,
-		       struct vmem_nl_error *err)
+		       vmem_nl_range_fn fn, void *arg, struct error *err)
 {
 	struct dump dump = {.range = fn, .arg = arg};
 	char buf[REQUEST_SIZE];
@@ -796,7 +769,7 @@ int vmem_nl_block_dump(struct vmem_nl *nl, struct vmem_nl_name name,
 
 /* Dump populated slots, ascending. -EAGAIN: they changed meanwhile. */
 int vmem_nl_slot_dump(struct vmem_nl *nl, struct vmem_nl_name name,
-		      vmem_nl_slot_fn fn, void *arg, struct vmem_nl_error *err)
+		      vmem_nl_slot_fn fn, void *arg, struct error *err)
 {
 	struct dump dump = {.slot = fn, .arg = arg};
 	char buf[REQUEST_SIZE];
@@ -840,7 +813,7 @@ static int take_family(const struct nlmsghdr *nlh, void *arg)
 	return 0;
 }
 
-static int resolve_family(struct vmem_nl *nl, struct vmem_nl_error *err)
+static int resolve_family(struct vmem_nl *nl, struct error *err)
 {
 	char buf[REQUEST_SIZE];
 	struct nlmsghdr *nlh;
@@ -851,7 +824,7 @@ static int resolve_family(struct vmem_nl *nl, struct vmem_nl_error *err)
 	mnl_attr_put_strz(nlh, CTRL_ATTR_FAMILY_NAME, KVM_VMEM_FAMILY_NAME);
 	ret = vmem_nl_transact(nl, nlh, take_family, nl, err);
 	if (ret == -ENOENT)
-		set_error(err,
+		error_set(err, ret,
 			  "no netlink family \"%s\": is the kvm_vmem "
 			  "module loaded?",
 			  KVM_VMEM_FAMILY_NAME);
@@ -866,22 +839,20 @@ static int resolve_family(struct vmem_nl *nl, struct vmem_nl_error *err)
  * Return: 0; -ENOENT: the module is not loaded; -ENOMEM; an errno of the
  * socket.
  */
-int vmem_nl_open(struct vmem_nl **nlp, struct vmem_nl_error *err)
+int vmem_nl_open(struct vmem_nl **nlp, struct error *err)
 {
 	struct vmem_nl *nl;
 	int one = 1;
 	int ret;
 
 	nl = calloc(1, sizeof(*nl));
-	if (!nl) {
-		set_error(err, "out of memory");
-		return -ENOMEM;
-	}
+	if (!nl)
+		return error_set(err, -ENOMEM, "out of memory");
 	nl->socket = mnl_socket_open2(NETLINK_GENERIC, SOCK_CLOEXEC);
 	if (!nl->socket) {
-		ret = -errno;
-		set_error(err, "cannot open a generic netlink socket: %s",
-			  strerror(-ret));
+		ret = error_set(err, -errno,
+				"cannot open a generic netlink socket: %s",
+				strerror(errno));
 		goto free_nl;
 	}
 	if (mnl_socket_bind(nl->socket, 0, MNL_SOCKET_AUTOPID) < 0 ||
@@ -889,9 +860,9 @@ int vmem_nl_open(struct vmem_nl **nlp, struct vmem_nl_error *err)
 				  sizeof(one)) < 0 ||
 	    mnl_socket_setsockopt(nl->socket, NETLINK_CAP_ACK, &one,
 				  sizeof(one)) < 0) {
-		ret = -errno;
-		set_error(err, "cannot set up a generic netlink socket: %s",
-			  strerror(-ret));
+		ret = error_set(err, -errno,
+				"cannot set up a generic netlink socket: %s",
+				strerror(errno));
 		goto close_socket;
 	}
 	nl->port = mnl_socket_get_portid(nl->socket);
@@ -934,21 +905,18 @@ int vmem_nl_fd(const struct vmem_nl *nl)
  * Return: 0, or an errno of setsockopt(2).
  */
 int vmem_nl_set_patience(struct vmem_nl *nl, unsigned int usec,
-			 struct vmem_nl_error *err)
+			 struct error *err)
 {
 	const struct timeval tv = {
 		.tv_sec = usec / 1000000,
 		.tv_usec = usec % 1000000,
 	};
-	int ret;
-
 	if (!setsockopt(vmem_nl_fd(nl), SOL_SOCKET, SO_RCVTIMEO, &tv,
 			sizeof(tv)))
 		return 0;
-	ret = -errno;
-	set_error(err, "cannot set up a generic netlink socket: %s",
-		  strerror(-ret));
-	return ret;
+	return error_set(err, -errno,
+			 "cannot set up a generic netlink socket: %s",
+			 strerror(errno));
 }
 
 /* Netlink message type of the family. */
@@ -957,19 +925,21 @@ uint16_t vmem_nl_family(const struct vmem_nl *nl)
 	return nl->family;
 }
 
-/* Join the group of notifications; needs CAP_NET_ADMIN on the host. */
-int vmem_nl_subscribe(struct vmem_nl *nl, struct vmem_nl_error *err)
+/* Details of the last request; valid if the request has failed. */
+const struct vmem_nl_failure *vmem_nl_failure(const struct vmem_nl *nl)
 {
-	int ret;
+	return &nl->failure;
+}
 
+/* Join the group of notifications; needs CAP_NET_ADMIN on the host. */
+int vmem_nl_subscribe(struct vmem_nl *nl, struct error *err)
+{
 	if (mnl_socket_setsockopt(nl->socket, NETLINK_ADD_MEMBERSHIP,
 				  &nl->events_group,
-				  sizeof(nl->events_group)) < 0) {
-		ret = -errno;
-		set_error(err, "cannot join the events group: %s",
-			  strerror(-ret));
-		return ret;
-	}
+				  sizeof(nl->events_group)) < 0)
+		return error_set(err, -errno,
+				 "cannot join the events group: %s",
+				 strerror(errno));
 	return 0;
 }
 
@@ -1007,7 +977,7 @@ static int take_event(struct vmem_nl *nl, ssize_t got,
  * be read again; an errno of the socket.
  */
 int vmem_nl_next_event(struct vmem_nl *nl, int timeout_ms,
-		       struct vmem_nl_event *event, struct vmem_nl_error *err)
+		       struct vmem_nl_event *event, struct error *err)
 {
 	for (;;) {
 		struct pollfd pfd = {.fd = vmem_nl_fd(nl), .events = POLLIN};
@@ -1016,24 +986,19 @@ int vmem_nl_next_event(struct vmem_nl *nl, int timeout_ms,
 		ret = poll(&pfd, 1, timeout_ms);
 		if (ret < 0 && errno == EINTR)
 			continue;
-		if (ret == 0) {
-			set_error(err, "no event in %d ms", timeout_ms);
-			return -ETIMEDOUT;
-		}
+		if (ret == 0)
+			return error_set(err, -ETIMEDOUT, "no event in %d ms",
+					 timeout_ms);
 		/* The datagram may have been of another process: EAGAIN. */
 		ret = ret < 0 ? -errno : receive_datagram(nl, MSG_DONTWAIT);
 		if (ret == -EAGAIN)
 			continue;
-		if (ret < 0) {
-			set_error(err, "cannot receive events: %s",
-				  strerror(-ret));
-			return ret;
-		}
+		if (ret < 0)
+			return error_set(err, ret, "cannot receive events: %s",
+					 strerror(-ret));
 		ret = take_event(nl, ret, event);
-		if (ret < 0) {
-			set_error(err, "malformed event");
-			return ret;
-		}
+		if (ret < 0)
+			return error_set(err, ret, "malformed event");
 		if (ret)
 			return 0;
 	}

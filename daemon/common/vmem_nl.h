@@ -9,7 +9,7 @@
  *
  * All functions return 0 or a negative errno. On failure, @err is set unless it
  * is NULL: to the text of the kernel's extended acknowledgment, or to the
- * operation that failed in this process.
+ * operation that failed in this process. vmem_nl_failure() has the details.
  *
  * A handle must not be used concurrently. It has no state of regions.
  */
@@ -27,13 +27,9 @@
 
 struct vmem_nl;
 
-/* Size of a text; longer than all messages of the kernel. */
-#define VMEM_NL_TEXT_MAX ERROR_TEXT_MAX
-
 /**
- * struct vmem_nl_error - why a request failed
- * @text: the reason: a terminated string, never empty
- * @from_kernel: @text comes from the kernel
+ * struct vmem_nl_failure - details of a failed request, besides its error
+ * @from_kernel: the error's text comes from the kernel
  * @has_offset: @offset is set
  * @offset: offset of the bad attribute in the request message, in bytes
  * @attr: type of the bad or missing attribute; 0: unknown
@@ -41,8 +37,7 @@ struct vmem_nl;
  * @unknown: the answer was lost, so it is unknown whether the request was
  *	executed
  */
-struct vmem_nl_error {
-	char text[VMEM_NL_TEXT_MAX];
+struct vmem_nl_failure {
 	bool from_kernel;
 	bool has_offset;
 	uint32_t offset;
@@ -190,53 +185,48 @@ typedef int (*vmem_nl_region_fn)(const struct vmem_nl_region *region,
 typedef int (*vmem_nl_range_fn)(const struct vmem_nl_range *run, void *arg);
 typedef int (*vmem_nl_slot_fn)(const struct vmem_nl_slot *slot, void *arg);
 
-int vmem_nl_open(struct vmem_nl **nlp, struct vmem_nl_error *err);
+int vmem_nl_open(struct vmem_nl **nlp, struct error *err);
 void vmem_nl_close(struct vmem_nl *nl);
 int vmem_nl_fd(const struct vmem_nl *nl);
 uint16_t vmem_nl_family(const struct vmem_nl *nl);
+const struct vmem_nl_failure *vmem_nl_failure(const struct vmem_nl *nl);
 
 int vmem_nl_region_get(struct vmem_nl *nl, struct vmem_nl_name name,
-		       struct vmem_nl_region *region,
-		       struct vmem_nl_error *err);
+		       struct vmem_nl_region *region, struct error *err);
 int vmem_nl_region_dump(struct vmem_nl *nl, vmem_nl_region_fn fn, void *arg,
-			struct vmem_nl_error *err);
+			struct error *err);
 int vmem_nl_region_set(struct vmem_nl *nl, struct vmem_nl_name name,
 		       unsigned int what, uint64_t requested_size,
 		       bool dirty_log, struct vmem_nl_region *region,
-		       struct vmem_nl_error *err);
+		       struct error *err);
 int vmem_nl_plug(struct vmem_nl *nl, struct vmem_nl_name name,
 		 uint64_t request_id, const struct vmem_nl_range *ranges,
-		 size_t nr, struct vmem_nl_answer *answer,
-		 struct vmem_nl_error *err);
+		 size_t nr, struct vmem_nl_answer *answer, struct error *err);
 int vmem_nl_unplug(struct vmem_nl *nl, struct vmem_nl_name name,
 		   uint64_t request_id, const struct vmem_nl_range *ranges,
-		   size_t nr, struct vmem_nl_answer *answer,
-		   struct vmem_nl_error *err);
+		   size_t nr, struct vmem_nl_answer *answer, struct error *err);
 int vmem_nl_unplug_all(struct vmem_nl *nl, struct vmem_nl_name name,
 		       uint64_t request_id, struct vmem_nl_answer *answer,
-		       struct vmem_nl_error *err);
+		       struct error *err);
 int vmem_nl_block_dump(struct vmem_nl *nl, struct vmem_nl_name name,
-		       vmem_nl_range_fn fn, void *arg,
-		       struct vmem_nl_error *err);
+		       vmem_nl_range_fn fn, void *arg, struct error *err);
 int vmem_nl_slot_dump(struct vmem_nl *nl, struct vmem_nl_name name,
-		      vmem_nl_slot_fn fn, void *arg, struct vmem_nl_error *err);
+		      vmem_nl_slot_fn fn, void *arg, struct error *err);
 
 int vmem_nl_send(struct vmem_nl *nl, struct vmem_nl_name name,
-		 const struct vmem_nl_change *change,
-		 struct vmem_nl_error *err);
+		 const struct vmem_nl_change *change, struct error *err);
 int vmem_nl_set_patience(struct vmem_nl *nl, unsigned int usec,
-			 struct vmem_nl_error *err);
+			 struct error *err);
 int vmem_nl_receive(struct vmem_nl *nl, bool wait,
-		    struct vmem_nl_changed *changed, struct vmem_nl_error *err);
+		    struct vmem_nl_changed *changed, struct error *err);
 
-int vmem_nl_subscribe(struct vmem_nl *nl, struct vmem_nl_error *err);
+int vmem_nl_subscribe(struct vmem_nl *nl, struct error *err);
 int vmem_nl_next_event(struct vmem_nl *nl, int timeout_ms,
-		       struct vmem_nl_event *event, struct vmem_nl_error *err);
+		       struct vmem_nl_event *event, struct error *err);
 
 /* For tests of the family, and for requests without a function here. */
 typedef int (*vmem_nl_message_fn)(const struct nlmsghdr *nlh, void *arg);
 int vmem_nl_transact(struct vmem_nl *nl, struct nlmsghdr *nlh,
-		     vmem_nl_message_fn fn, void *arg,
-		     struct vmem_nl_error *err);
+		     vmem_nl_message_fn fn, void *arg, struct error *err);
 
 #endif /* VMEM_NL_H */

@@ -256,7 +256,7 @@ static void print_all(const struct regions *all, struct screen *screen)
 	print_sum(&table, all);
 }
 
-static int complain_of_module(int ret, const struct vmem_nl_error *err)
+static int complain_of_module(int ret, const struct error *err)
 {
 	if (ret == -EPERM)
 		ctl_complain(
@@ -269,7 +269,7 @@ static int complain_of_module(int ret, const struct vmem_nl_error *err)
 
 static int look(struct vmem_nl *nl, struct regions *all)
 {
-	struct vmem_nl_error err;
+	struct error err;
 	int ret;
 
 	free_regions(all);
@@ -322,7 +322,7 @@ static int ctl_top(const struct ctl_options *options)
 	int64_t interval =
 		options->interval_ms ? options->interval_ms : 2 * MSEC_PER_SEC;
 	struct regions all = {0};
-	struct vmem_nl_error err;
+	struct error err;
 	struct vmem_nl *nl;
 	int ret;
 

@@ -73,7 +73,7 @@ static void by_netlink(struct way *way, bool plug, const struct load *load)
 {
 	struct vmem_nl_answer answer;
 	struct vmem_nl_range range;
-	struct vmem_nl_error err;
+	struct error err;
 
 	for (unsigned int i = 0; i < load->nr; i++) {
 		range = (struct vmem_nl_range){gpa_of(load, i),

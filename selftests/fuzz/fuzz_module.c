@@ -44,6 +44,7 @@ struct sent {
 /* @fd: readable while an answer is available */
 struct vmem_nl {
 	int fd;
+	struct vmem_nl_failure failure;
 	struct sent sent[SENT_MAX];
 	size_t nr_sent;
 };
@@ -61,14 +62,9 @@ static struct {
 
 static struct vmem_nl *handles[HANDLES_MAX];
 
-static int failed(int ret, struct vmem_nl_error *err)
+static int failed(int ret, struct error *err)
 {
-	if (!err || !ret)
-		return ret;
-	memset(err, 0, sizeof(*err));
-	err->from_kernel = true;
-	snprintf(err->text, sizeof(err->text), "the module says %d", ret);
-	return ret;
+	return ret ? error_set(err, ret, "the module says %d", ret) : 0;
 }
 
 /* The result of a request, from the input. */
@@ -306,7 +302,7 @@ bool fuzz_module_plugged(uint64_t block)
 
 /* --- vmem_nl.h --- */
 
-int vmem_nl_open(struct vmem_nl **nlp, struct vmem_nl_error *err)
+int vmem_nl_open(struct vmem_nl **nlp, struct error *err)
 {
 	struct vmem_nl *nl = calloc(1, sizeof(*nl));
 	size_t i = 0;
@@ -339,8 +335,13 @@ int vmem_nl_fd(const struct vmem_nl *nl)
 	return nl->fd;
 }
 
+const struct vmem_nl_failure *vmem_nl_failure(const struct vmem_nl *nl)
+{
+	return &nl->failure;
+}
+
 int vmem_nl_set_patience(struct vmem_nl *nl, unsigned int usec,
-			 struct vmem_nl_error *err)
+			 struct error *err)
 {
 	(void)nl;
 	(void)usec;
@@ -349,7 +350,7 @@ int vmem_nl_set_patience(struct vmem_nl *nl, unsigned int usec,
 }
 
 /* Is it the region's descriptor? */
-static int find(struct vmem_nl_name name, struct vmem_nl_error *err)
+static int find(struct vmem_nl_name name, struct error *err)
 {
 	struct stat st;
 
@@ -359,7 +360,7 @@ static int find(struct vmem_nl_name name, struct vmem_nl_error *err)
 	return 0;
 }
 
-static int begin_read(struct vmem_nl_name name, struct vmem_nl_error *err)
+static int begin_read(struct vmem_nl_name name, struct error *err)
 {
 	int ret = find(name, err);
 
@@ -369,7 +370,7 @@ static int begin_read(struct vmem_nl_name name, struct vmem_nl_error *err)
 }
 
 int vmem_nl_region_get(struct vmem_nl *nl, struct vmem_nl_name name,
-		       struct vmem_nl_region *region, struct vmem_nl_error *err)
+		       struct vmem_nl_region *region, struct error *err)
 {
 	int ret = begin_read(name, err);
 
@@ -380,8 +381,7 @@ int vmem_nl_region_get(struct vmem_nl *nl, struct vmem_nl_name name,
 }
 
 int vmem_nl_block_dump(struct vmem_nl *nl, struct vmem_nl_name name,
-		       vmem_nl_range_fn fn, void *arg,
-		       struct vmem_nl_error *err)
+		       vmem_nl_range_fn fn, void *arg, struct error *err)
 {
 	uint64_t at = 0, end;
 	int ret = begin_read(name, err);
@@ -404,7 +404,7 @@ int vmem_nl_block_dump(struct vmem_nl *nl, struct vmem_nl_name name,
 }
 
 int vmem_nl_slot_dump(struct vmem_nl *nl, struct vmem_nl_name name,
-		      vmem_nl_slot_fn fn, void *arg, struct vmem_nl_error *err)
+		      vmem_nl_slot_fn fn, void *arg, struct error *err)
 {
 	uint64_t per_slot = FUZZ_MODULE_SLOT / FUZZ_MODULE_BLOCK;
 	int ret = begin_read(name, err);
@@ -432,8 +432,7 @@ int vmem_nl_slot_dump(struct vmem_nl *nl, struct vmem_nl_name name,
 }
 
 static int send_change(struct vmem_nl *nl, struct vmem_nl_name name,
-		       const struct vmem_nl_change *change,
-		       struct vmem_nl_error *err)
+		       const struct vmem_nl_change *change, struct error *err)
 {
 	int ret = find(name, err);
 
@@ -448,13 +447,13 @@ static int send_change(struct vmem_nl *nl, struct vmem_nl_name name,
 }
 
 int vmem_nl_send(struct vmem_nl *nl, struct vmem_nl_name name,
-		 const struct vmem_nl_change *change, struct vmem_nl_error *err)
+		 const struct vmem_nl_change *change, struct error *err)
 {
 	return send_change(nl, name, change, err);
 }
 
 int vmem_nl_receive(struct vmem_nl *nl, bool wait,
-		    struct vmem_nl_changed *changed, struct vmem_nl_error *err)
+		    struct vmem_nl_changed *changed, struct error *err)
 {
 	struct sent sent;
 	bool last = false;
@@ -474,11 +473,9 @@ int vmem_nl_receive(struct vmem_nl *nl, bool wait,
 			nl->nr_sent * sizeof(*nl->sent));
 	}
 	signal_answers(nl);
-	if (sent.lost) {
-		failed(-ENOBUFS, err);
-		err->unknown = true;
-		return -ENOBUFS;
-	}
+	nl->failure.unknown = sent.lost;
+	if (sent.lost)
+		return failed(-ENOBUFS, err);
 	*changed = sent.changed;
 	return failed(sent.ret, err);
 }
@@ -494,7 +491,7 @@ int vmem_nl_region_set(struct vmem_nl *nl unused,
 		       unsigned int what unused, uint64_t requested_size unused,
 		       bool dirty_log unused,
 		       struct vmem_nl_region *region unused,
-		       struct vmem_nl_error *err unused)
+		       struct error *err unused)
 {
 	abort();
 }
@@ -502,8 +499,7 @@ int vmem_nl_region_set(struct vmem_nl *nl unused,
 int vmem_nl_plug(struct vmem_nl *nl unused, struct vmem_nl_name name unused,
 		 uint64_t request_id unused,
 		 const struct vmem_nl_range *ranges unused, size_t nr unused,
-		 struct vmem_nl_answer *answer unused,
-		 struct vmem_nl_error *err unused)
+		 struct vmem_nl_answer *answer unused, struct error *err unused)
 {
 	abort();
 }
@@ -512,7 +508,7 @@ int vmem_nl_unplug(struct vmem_nl *nl unused, struct vmem_nl_name name unused,
 		   uint64_t request_id unused,
 		   const struct vmem_nl_range *ranges unused, size_t nr unused,
 		   struct vmem_nl_answer *answer unused,
-		   struct vmem_nl_error *err unused)
+		   struct error *err unused)
 {
 	abort();
 }
@@ -521,7 +517,7 @@ int vmem_nl_unplug_all(struct vmem_nl *nl unused,
 		       struct vmem_nl_name name unused,
 		       uint64_t request_id unused,
 		       struct vmem_nl_answer *answer unused,
-		       struct vmem_nl_error *err unused)
+		       struct error *err unused)
 {
 	abort();
 }

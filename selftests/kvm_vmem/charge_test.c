@@ -784,7 +784,7 @@ static int unplug_others(const struct region *r, unsigned int nr)
 }
 
 /* Plug a block of the second memslot. */
-static int plug_second(const struct region *r, struct vmem_nl_error *err)
+static int plug_second(const struct region *r, struct error *err)
 {
 	const struct vmem_nl_range range = {
 		.gpa = r->args.guest_phys_addr + SLOT_SIZE, .size = GUEST_PAGE};
@@ -804,7 +804,7 @@ static void a_full_cgroup_can_unplug(const void *arg)
 	const uint64_t kept = NR_REGIONS * KVM_VMEM_MAX_RANGES * KEPT_RANGE;
 	struct vmem_nl *nl = netlink_open();
 	struct observer *observer;
-	struct vmem_nl_error err;
+	struct error err;
 	unsigned int i, filled;
 	struct holder h;
 
@@ -843,7 +843,7 @@ static void a_full_cgroup_can_unplug(const void *arg)
 	/* There may be memory for a range, but there is none for a memslot. */
 	fill_up(&h.vm, &h.mem, FILL_FIRST + filled);
 	EXPECT_ERR(plug_second(&r[1], &err), ENOMEM);
-	EXPECT_TRUE(!err.has_offset);
+	EXPECT_TRUE(!vmem_nl_failure(r[1].nl)->has_offset);
 	flag_set(&observer->lift);
 	await_flag(&observer->lifted);
 	EXPECT_OK(plug_second(&r[1], NULL));

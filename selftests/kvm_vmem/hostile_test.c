@@ -543,7 +543,7 @@ static void lost_holds_up_nobody(const void *arg)
 
 static void only_so_many_wait(const void *arg)
 {
-	struct vmem_nl_error err = {.text = ""};
+	struct error err = {.text = ""};
 	struct mnl_socket *socket;
 	struct vmem_nl_region state;
 	static struct stuck s;
@@ -562,7 +562,7 @@ static void only_so_many_wait(const void *arg)
 					      VMEM_NL_SET_REQUESTED_SIZE, 0,
 					      false, &state, &err),
 			   EBUSY);
-		EXPECT_EQ(err.from_kernel, true);
+		EXPECT_EQ(vmem_nl_failure(s.r.nl)->from_kernel, true);
 		EXPECT_TRUE(strstr(err.text, "many"));
 	}
 	/* Reads do not count. */

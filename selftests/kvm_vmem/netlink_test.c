@@ -704,7 +704,8 @@ static int fail_on_data(const struct nlmsghdr *nlh, void *arg)
 static void is_refused(const void *arg)
 {
 	const struct request *q = arg;
-	struct vmem_nl_error err = {.text = ""};
+	const struct vmem_nl_failure *failure;
+	struct error err = {.text = ""};
 	struct vmem_nl_region before;
 	struct region r;
 	struct msg m;
@@ -717,6 +718,7 @@ static void is_refused(const void *arg)
 
 	EXPECT_ERR(vmem_nl_transact(r.nl, m.nlh, fail_on_data, NULL, &err),
 		   q->err);
+	failure = vmem_nl_failure(r.nl);
 	tap_context("answer \"%s\"", err.text);
 	/*
 	 * Genetlink of older kernels drops the extended error of a dump's
@@ -724,15 +726,15 @@ static void is_refused(const void *arg)
 	 */
 	if (q->flags == NLM_F_DUMP && !kernel_is_at_least(6, 12))
 		goto out;
-	EXPECT_EQ(err.from_kernel, true);
+	EXPECT_EQ(failure->from_kernel, true);
 	if (q->text)
 		EXPECT_TRUE(strstr(err.text, q->text));
-	EXPECT_EQ(err.missing, q->missing != 0);
+	EXPECT_EQ(failure->missing, q->missing != 0);
 	if (q->missing)
-		EXPECT_EQ(err.attr, q->missing);
-	EXPECT_EQ(err.has_offset, m.bad != NO_ATTR);
+		EXPECT_EQ(failure->attr, q->missing);
+	EXPECT_EQ(failure->has_offset, m.bad != NO_ATTR);
 	if (m.bad)
-		EXPECT_EQ(err.offset,
+		EXPECT_EQ(failure->offset,
 			  (const char *)m.bad - (const char *)m.nlh);
 out:
 	tap_context("%s", "");

@@ -317,7 +317,7 @@ static void what_others_change_is_told(const void *arg)
 	struct vmem_nl_answer answer;
 	struct consumer_event event;
 	struct consumer_client c;
-	struct vmem_nl_error err;
+	struct error err;
 	struct served_region f;
 
 	(void)arg;

@@ -72,7 +72,7 @@ static void check(struct rig *rig, bool plugged)
 {
 	struct vmem_nl_region state;
 	unsigned int i, present = 0;
-	struct vmem_nl_error err;
+	struct error err;
 
 	ASSERT_OK(vmem_nl_region_get(rig->r.nl, VMEM_NL_BY_FD(rig->r.fd),
 				     &state, &err));

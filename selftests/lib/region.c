@@ -61,7 +61,7 @@ void region_await_none(void)
 /** netlink_open() - Return: a netlink handle, the caller's to close. */
 struct vmem_nl *netlink_open(void)
 {
-	struct vmem_nl_error err;
+	struct error err;
 	struct vmem_nl *nl;
 	int r = vmem_nl_open(&nl, &err);
 

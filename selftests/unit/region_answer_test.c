@@ -80,7 +80,7 @@ static int set_up(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 	int memory = memfd_create("region-test", MFD_CLOEXEC);
-	struct vmem_nl_error err;
+	struct error err;
 
 	assert_non_null(f);
 	assert_int_equal(ftruncate(memory, FUZZ_MODULE_SIZE), 0);
@@ -212,7 +212,7 @@ static void a_late_refusal_changes_nothing(void **state)
 static void the_answer_to_a_size_is_not_taken_for_a_plugs(void **state)
 {
 	struct fixture *f = *state;
-	struct vmem_nl_error err;
+	struct error err;
 
 	fuzz_module_set(FUZZ_MODULE_LATER);
 	assert_int_equal(kernel_set_requested(&f->region, 4 * BLOCK, &err),
@@ -245,7 +245,7 @@ static void the_answer_to_a_size_is_not_taken_for_a_plugs(void **state)
 static void the_last_of_several_sizes_counts(void **state)
 {
 	struct fixture *f = *state;
-	struct vmem_nl_error err;
+	struct error err;
 
 	fuzz_module_set(FUZZ_MODULE_LATER);
 	for (uint64_t nr = 1; nr <= 3; nr++)

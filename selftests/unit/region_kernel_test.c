@@ -56,7 +56,7 @@ struct fixture {
 	struct region_nl nl;
 	struct vmem_nl *other_nl;
 	struct region region;
-	struct vmem_nl_error err;
+	struct error err;
 	bool done;
 	int result;
 	unsigned int news;
@@ -378,7 +378,7 @@ static void memory_that_does_not_fit_is_refused(void **state)
 	assert_int_equal(kernel_attach(&region, f->event, &f->nl, f->vm_fd,
 				       f->memory_fd, &f->err),
 			 -EBADF);
-	assert_true(f->err.from_kernel);
+	assert_true(vmem_nl_failure(f->nl.read)->from_kernel);
 	close(small);
 	close(sealed);
 	close(null);

@@ -164,7 +164,7 @@ ssize_t __wrap_recvmsg(int fd, struct msghdr *mh, int flags)
 
 static int set_up(void **state)
 {
-	struct vmem_nl_error err;
+	struct error err;
 
 	(void)state;
 	kernel.answer = answer_family;
@@ -181,7 +181,7 @@ static int tear_down(void **state)
 }
 
 /* Make a request that ends with @answer. */
-static int plug(void (*answer)(void), struct vmem_nl_error *err)
+static int plug(void (*answer)(void), struct error *err)
 {
 	static const struct vmem_nl_range range = {
 		.gpa = 1 << 30,
@@ -240,18 +240,20 @@ static void refuse_uncapped(void)
 static void the_kernels_message_is_used(void **state)
 {
 	void (*const answers[])(void) = {refuse, refuse_uncapped};
-	struct vmem_nl_error err;
+	const struct vmem_nl_failure *failure = vmem_nl_failure(nl);
+	struct error err;
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
 		assert_int_equal(plug(answers[i], &err), -EEXIST);
 		assert_string_equal(err.text, "no such block");
-		assert_true(err.from_kernel);
-		assert_true(err.has_offset);
-		assert_int_equal(err.offset, offset_of(KVM_VMEM_A_BLOCK_RANGE));
-		assert_int_equal(err.attr, KVM_VMEM_A_BLOCK_RANGE);
-		assert_false(err.missing);
-		assert_false(err.unknown);
+		assert_true(failure->from_kernel);
+		assert_true(failure->has_offset);
+		assert_int_equal(failure->offset,
+				 offset_of(KVM_VMEM_A_BLOCK_RANGE));
+		assert_int_equal(failure->attr, KVM_VMEM_A_BLOCK_RANGE);
+		assert_false(failure->missing);
+		assert_false(failure->unknown);
 		/* The details are optional. */
 		assert_int_equal(plug(answers[i], NULL), -EEXIST);
 	}
@@ -317,17 +319,18 @@ static void without_a_message_the_error_is_described(void **state)
 		refuse_with_empty_words, refuse_with_damage,
 		refuse_cut_off,		 refuse_by_number,
 	};
-	struct vmem_nl_error err;
+	const struct vmem_nl_failure *failure = vmem_nl_failure(nl);
+	struct error err;
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
 		assert_int_equal(plug(answers[i], &err), -EEXIST);
 		assert_string_equal(err.text, strerror(EEXIST));
-		assert_false(err.from_kernel);
-		assert_false(err.has_offset);
-		assert_int_equal(err.attr, 0);
-		assert_false(err.missing);
-		assert_false(err.unknown);
+		assert_false(failure->from_kernel);
+		assert_false(failure->has_offset);
+		assert_int_equal(failure->attr, 0);
+		assert_false(failure->missing);
+		assert_false(failure->unknown);
 	}
 }
 
@@ -352,20 +355,21 @@ static void refuse_for_lack_with_words(void)
 
 static void a_missing_attribute_is_named(void **state)
 {
-	struct vmem_nl_error err;
+	const struct vmem_nl_failure *failure = vmem_nl_failure(nl);
+	struct error err;
 
 	(void)state;
 	assert_int_equal(plug(refuse_for_lack, &err), -EINVAL);
 	assert_string_equal(err.text, "attribute 5 is missing");
-	assert_true(err.missing);
-	assert_int_equal(err.attr, 5);
-	assert_false(err.from_kernel);
-	assert_false(err.has_offset);
+	assert_true(failure->missing);
+	assert_int_equal(failure->attr, 5);
+	assert_false(failure->from_kernel);
+	assert_false(failure->has_offset);
 	assert_int_equal(plug(refuse_for_lack_with_words, &err), -EINVAL);
 	assert_string_equal(err.text, "no range");
-	assert_true(err.missing);
-	assert_int_equal(err.attr, 5);
-	assert_true(err.from_kernel);
+	assert_true(failure->missing);
+	assert_int_equal(failure->attr, 5);
+	assert_true(failure->from_kernel);
 }
 
 static uint32_t told_offset;
@@ -382,7 +386,8 @@ static void refuse_at_offset(void)
 static void an_offset_may_be_anywhere(void **state)
 {
 	uint32_t size;
-	struct vmem_nl_error err;
+	const struct vmem_nl_failure *failure = vmem_nl_failure(nl);
+	struct error err;
 
 	(void)state;
 	plug(put_ack, NULL);
@@ -401,18 +406,18 @@ static void an_offset_may_be_anywhere(void **state)
 		     i++) {
 			told_offset = nowhere[i];
 			assert_int_equal(plug(refuse_at_offset, &err), -EINVAL);
-			assert_true(err.has_offset);
-			assert_int_equal(err.offset, told_offset);
-			assert_int_equal(err.attr, 0);
+			assert_true(failure->has_offset);
+			assert_int_equal(failure->offset, told_offset);
+			assert_int_equal(failure->attr, 0);
 		}
 	}
 	/* The last offset with room for an attribute. */
 	told_offset = size - sizeof(struct nlattr);
 	assert_int_equal(plug(refuse_at_offset, &err), -EINVAL);
-	assert_int_equal(err.attr, LAST_TYPE);
+	assert_int_equal(failure->attr, LAST_TYPE);
 	told_offset = offset_of(KVM_VMEM_A_BLOCK_REGION_FD);
 	assert_int_equal(plug(refuse_at_offset, &err), -EINVAL);
-	assert_int_equal(err.attr, KVM_VMEM_A_BLOCK_REGION_FD);
+	assert_int_equal(failure->attr, KVM_VMEM_A_BLOCK_REGION_FD);
 }
 
 static void end_dump(void)
@@ -442,7 +447,8 @@ static int no_range(const struct vmem_nl_range *run, void *arg)
 
 static void a_dump_has_its_error_at_the_end(void **state)
 {
-	struct vmem_nl_error err;
+	const struct vmem_nl_failure *failure = vmem_nl_failure(nl);
+	struct error err;
 
 	(void)state;
 	kernel.answer = end_dump;
@@ -450,7 +456,7 @@ static void a_dump_has_its_error_at_the_end(void **state)
 		vmem_nl_block_dump(nl, VMEM_NL_BY_FD(3), no_range, NULL, &err),
 		-ENODEV);
 	assert_string_equal(err.text, "the VM is gone");
-	assert_true(err.from_kernel);
+	assert_true(failure->from_kernel);
 	kernel.answer = end_dump_torn;
 	assert_int_equal(
 		vmem_nl_block_dump(nl, VMEM_NL_BY_FD(3), no_range, NULL, &err),
@@ -467,7 +473,7 @@ static void end_without_number(void)
 
 static void an_error_message_without_a_number_is_invalid(void **state)
 {
-	struct vmem_nl_error err;
+	struct error err;
 
 	(void)state;
 	assert_int_equal(plug(end_without_number, &err), -EBADMSG);
@@ -512,14 +518,15 @@ static void cut(void)
 
 static void a_lost_answer_is_reported_as_unknown(void **state)
 {
-	struct vmem_nl_error err;
+	const struct vmem_nl_failure *failure = vmem_nl_failure(nl);
+	struct error err;
 
 	(void)state;
 	assert_int_equal(plug(lose, &err), -ENOBUFS);
-	assert_true(err.unknown);
+	assert_true(failure->unknown);
 	assert_non_null(strstr(err.text, strerror(ENOBUFS)));
 	assert_int_equal(plug(cut, &err), -EMSGSIZE);
-	assert_true(err.unknown);
+	assert_true(failure->unknown);
 }
 
 /* Nothing is available between the answers. */
@@ -548,7 +555,8 @@ static void answers_can_be_received_later(void **state)
 		.range = {.gpa = GIB, .size = MIB},
 	};
 	struct vmem_nl_changed changed;
-	struct vmem_nl_error err;
+	const struct vmem_nl_failure *failure = vmem_nl_failure(nl);
+	struct error err;
 
 	(void)state;
 	kernel.answer = answer_later;
@@ -557,9 +565,9 @@ static void answers_can_be_received_later(void **state)
 			 -EINPROGRESS);
 	assert_int_equal(vmem_nl_receive(nl, false, &changed, &err), -EEXIST);
 	assert_string_equal(err.text, "no such block");
-	assert_false(err.unknown);
+	assert_false(failure->unknown);
 	assert_int_equal(vmem_nl_receive(nl, false, &changed, &err), -ENOBUFS);
-	assert_true(err.unknown);
+	assert_true(failure->unknown);
 	assert_int_equal(vmem_nl_receive(nl, false, &changed, &err), 0);
 	assert_int_equal(changed.blocks.plugged_size, 5 * MIB);
 	assert_int_equal(kernel.next, kernel.nr);
@@ -612,7 +620,7 @@ static void refuse_family(void)
 
 static void without_the_module_there_is_no_family(void **state)
 {
-	struct vmem_nl_error err;
+	struct error err;
 	struct vmem_nl *none = NULL;
 
 	(void)state;

@@ -27,7 +27,7 @@
 static void a_region_and_memory_of_a_front_end_coexist(void **state)
 {
 	struct vmem *vmem = calloc(1, sizeof(*vmem));
-	struct vmem_nl_error err;
+	struct error err;
 	struct error error = {0};
 	int fds[2];
 

@@ -18,10 +18,10 @@
 /* Names that the linker requires for wrapped functions. */
 /* NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp) */
 
-int __wrap_vmem_nl_open(struct vmem_nl **nlp, struct vmem_nl_error *err);
+int __wrap_vmem_nl_open(struct vmem_nl **nlp, struct error *err);
 void __wrap_vmem_nl_close(struct vmem_nl *nl);
 int __wrap_vmem_nl_region_dump(struct vmem_nl *nl, vmem_nl_region_fn fn,
-			       void *arg, struct vmem_nl_error *err);
+			       void *arg, struct error *err);
 int __wrap_vm_memslots_open(unsigned int *address_spaces);
 int __wrap_vm_memslots_read(int device, int vm_fd, unsigned int address_space,
 			    struct vm_memslots *memslots);
@@ -29,7 +29,7 @@ int __wrap_host_vm_of(struct host_vms *vms, pid_t pid);
 int __wrap_host_vm_all(struct host_vms *vms);
 void __wrap_host_vm_command(pid_t pid, char command[COMMAND_MAX]);
 
-int __wrap_vmem_nl_open(struct vmem_nl **nlp, struct vmem_nl_error *err)
+int __wrap_vmem_nl_open(struct vmem_nl **nlp, struct error *err)
 {
 	(void)err;
 	*nlp = NULL;
@@ -46,7 +46,7 @@ void __wrap_vmem_nl_close(struct vmem_nl *nl)
  * the last region.
  */
 int __wrap_vmem_nl_region_dump(struct vmem_nl *nl, vmem_nl_region_fn fn,
-			       void *arg, struct vmem_nl_error *err)
+			       void *arg, struct error *err)
 {
 	static const struct vmem_nl_region regions[] = {
 		{

@@ -405,7 +405,7 @@ static void make_region(struct round *r)
 		.slot_size = SLOT_SIZE,
 	};
 	struct vmem_nl_range all = {SLOTS_GPA, NR_SLOTS * SLOT_SIZE};
-	struct vmem_nl_error err;
+	struct error err;
 
 	r->region = ioctl(r->dev, KVM_VMEM_CREATE_REGION, &args);
 	TEST_ASSERT(r->region >= 0, "KVM_VMEM_CREATE_REGION: %s",
@@ -464,7 +464,7 @@ static int check_rmap(const struct vmem_nl_slot *slot, void *arg)
 
 static void check_metadata(const struct round *r)
 {
-	struct vmem_nl_error err;
+	struct error err;
 	unsigned int nr = 0;
 
 	TEST_ASSERT(!vmem_nl_slot_dump(r->nl, VMEM_NL_BY_FD(r->region),
@@ -566,7 +566,7 @@ static unsigned int amid_batches(struct round *r)
 int main(void)
 {
 	static struct round r;
-	struct vmem_nl_error err;
+	struct error err;
 	unsigned int i, batches = 0;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);

@@ -39,7 +39,6 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -83,17 +82,6 @@ static struct vmem_nl_name name_of(const struct region *region)
 	return VMEM_NL_BY_FD(region->fd);
 }
 
-static void __attribute__((format(printf, 2, 3)))
-set_text(struct vmem_nl_error *err, const char *format, ...)
-{
-	va_list ap;
-
-	memset(err, 0, sizeof(*err));
-	va_start(ap, format);
-	vsnprintf(err->text, sizeof(err->text), format, ap);
-	va_end(ap);
-}
-
 /* Check the kernel's report: the module may be of another version. */
 static bool is_sane(const struct vmem_nl_region *state)
 {
@@ -121,17 +109,16 @@ static bool is_same(const struct vmem_nl_region *a,
 
 /* Read the region's state from the kernel. */
 static int get_state(const struct region *region, struct vmem_nl_region *state,
-		     struct vmem_nl_error *err)
+		     struct error *err)
 {
 	int ret = vmem_nl_region_get(region->nl, name_of(region), state, err);
 
 	if (ret)
 		return ret;
 	if (!is_sane(state) ||
-	    (region->state.size && !is_same(state, &region->state))) {
-		set_text(err, "the kernel's answer makes no sense");
-		return -EBADMSG;
-	}
+	    (region->state.size && !is_same(state, &region->state)))
+		return error_set(err, -EBADMSG,
+				 "the kernel's answer makes no sense");
 	return 0;
 }
 
@@ -157,7 +144,7 @@ static int add_run(const struct vmem_nl_range *run, void *arg)
 }
 
 /* Read state and blocks once; -EAGAIN: they changed meanwhile. */
-static int read_once(struct region *region, struct vmem_nl_error *err)
+static int read_once(struct region *region, struct error *err)
 {
 	struct backing *backing = &region->backing;
 	struct block_dump dump = {.backing = backing};
@@ -165,10 +152,8 @@ static int read_once(struct region *region, struct vmem_nl_error *err)
 	int ret;
 
 	ret = blocks_init(&dump.plugged, backing->plugged.nr);
-	if (ret) {
-		set_text(err, "out of memory");
-		return ret;
-	}
+	if (ret)
+		return error_set(err, ret, "out of memory");
 	ret = get_state(region, &before, err);
 	if (ret)
 		goto free_blocks;
@@ -181,8 +166,9 @@ static int read_once(struct region *region, struct vmem_nl_error *err)
 		goto free_blocks;
 	if (after.changes != before.changes ||
 	    dump.plugged.set * backing->block_size != after.plugged_size) {
-		set_text(err, "the region's blocks change while they are read");
-		ret = -EAGAIN;
+		ret = error_set(
+			err, -EAGAIN,
+			"the region's blocks change while they are read");
 		goto free_blocks;
 	}
 	backing_adopt(backing, &dump.plugged);
@@ -198,7 +184,7 @@ free_blocks:
 }
 
 /* Read state and blocks. On error the mirror is unchanged. */
-static int read_all(struct region *region, struct vmem_nl_error *err)
+static int read_all(struct region *region, struct error *err)
 {
 	int ret = -EAGAIN;
 
@@ -208,7 +194,7 @@ static int read_all(struct region *region, struct vmem_nl_error *err)
 }
 
 /* Read state and blocks. Must not be called while a change is in progress. */
-int kernel_reload(struct region *region, struct vmem_nl_error *err)
+int kernel_reload(struct region *region, struct error *err)
 {
 	return read_all(region, err);
 }
@@ -219,7 +205,7 @@ int kernel_reload(struct region *region, struct vmem_nl_error *err)
  *
  * Return: 0: it was up to date; 1: it is now; an errno.
  */
-static int verify(struct region *region, struct vmem_nl_error *err)
+static int verify(struct region *region, struct error *err)
 {
 	struct vmem_nl_region state;
 	int ret;
@@ -249,7 +235,7 @@ static void arm(sd_event_source *source, uint64_t usec)
  */
 void kernel_recheck(struct region *region)
 {
-	struct vmem_nl_error err;
+	struct error err;
 
 	region->recheck = true;
 	if (region->blocks.out)
@@ -273,7 +259,7 @@ static int on_recheck(sd_event_source *source __attribute__((unused)),
 
 /* --- Changes --- */
 
-static int ask(struct region_request *request, struct vmem_nl_error *err)
+static int ask(struct region_request *request, struct error *err)
 {
 	int ret;
 
@@ -299,7 +285,7 @@ static int on_again(sd_event_source *source __attribute__((unused)),
 		    uint64_t usec __attribute__((unused)), void *arg)
 {
 	struct region_request *request = arg;
-	struct vmem_nl_error err;
+	struct error err;
 
 	log_limited(&request->region->limit, LOG_LEVEL_WARNING,
 		    request->region->label,
@@ -313,7 +299,7 @@ static int on_again(sd_event_source *source __attribute__((unused)),
 static int ask_kernel(struct region_request *request, bool repeat)
 {
 	struct backing *backing = &request->region->backing;
-	struct vmem_nl_error err;
+	struct error err;
 	int ret;
 
 	if (request->out) {
@@ -399,8 +385,7 @@ static bool as_wanted(const struct region *region)
 }
 
 /* The kernel refused a request. Return: the result for the device. */
-static int refused(struct region *region, int error,
-		   const struct vmem_nl_error *err)
+static int refused(struct region *region, int error, const struct error *err)
 {
 	static const char *const names[] = {
 		[VMEM_NL_PLUG] = "plug",
@@ -409,7 +394,7 @@ static int refused(struct region *region, int error,
 	};
 	struct region_request *request = &region->blocks;
 	struct backing *backing = &region->backing;
-	struct vmem_nl_error again;
+	struct error again;
 	int ret;
 
 	snprintf(backing->reason, sizeof(backing->reason), "%s: %.100s (%s)",
@@ -450,7 +435,7 @@ static void end_request(struct region_request *request)
 /* The kernel has answered. Return: the result for the device. */
 static int end_blocks(struct region *region, int ret,
 		      const struct vmem_nl_changed *changed,
-		      const struct vmem_nl_error *err)
+		      const struct error *err)
 {
 	struct backing *backing = &region->backing;
 
@@ -535,7 +520,7 @@ static void begin_settings(struct region *region)
 
 static void end_size(struct region *region, int ret,
 		     const struct vmem_nl_changed *changed,
-		     const struct vmem_nl_error *err)
+		     const struct error *err)
 {
 	const struct vmem_nl_region *state = &changed->region;
 	unsigned int setting = region->size.change.set;
@@ -562,14 +547,13 @@ static void end_size(struct region *region, int ret,
  * Return: whether the answer has arrived.
  */
 static bool take_answer(struct region_request *request, bool wait, int *result,
-			struct vmem_nl_changed *changed,
-			struct vmem_nl_error *err)
+			struct vmem_nl_changed *changed, struct error *err)
 {
 	int ret = vmem_nl_receive(request->nl, wait, changed, err);
 
 	if (ret == -EINPROGRESS || !request->out)
 		return false;
-	if (ret && err->unknown) {
+	if (ret && vmem_nl_failure(request->nl)->unknown) {
 		log_limited(&request->region->limit, LOG_LEVEL_WARNING,
 			    request->region->label,
 			    "an answer of the kernel's was lost: %s",
@@ -596,7 +580,7 @@ static int on_answer(sd_event_source *source __attribute__((unused)),
 	struct region *region = request->region;
 	struct backing *backing = &region->backing;
 	struct vmem_nl_changed changed;
-	struct vmem_nl_error err;
+	struct error err;
 	int ret;
 
 	if (!take_answer(request, false, &ret, &changed, &err))
@@ -614,7 +598,7 @@ static int on_answer(sd_event_source *source __attribute__((unused)),
 static int begin_blocks(struct region *region, bool repeat)
 {
 	struct vmem_nl_changed changed;
-	struct vmem_nl_error err;
+	struct error err;
 	bool others;
 	int ret;
 
@@ -760,7 +744,7 @@ static bool is_fresh(struct region *region)
 
 static int region_verify(struct backing *backing)
 {
-	struct vmem_nl_error err;
+	struct error err;
 	int ret;
 
 	ret = verify(to_region(backing), &err);
@@ -804,13 +788,7 @@ static uint64_t region_next_memory(struct backing *backing, uint64_t from)
 static int region_keep_requested(struct backing *backing, uint64_t size,
 				 struct error *err)
 {
-	struct vmem_nl_error nl_err;
-	int ret;
-
-	ret = kernel_set_requested(to_region(backing), size, &nl_err);
-	if (ret && ret != -EINPROGRESS)
-		error_set(err, ret, "%s", nl_err.text);
-	return ret;
+	return kernel_set_requested(to_region(backing), size, err);
 }
 
 static uint64_t region_populated_slots(const struct backing *backing)
@@ -838,7 +816,7 @@ static const struct backing_ops region_ops = {
 };
 
 /* Open the sockets. Return: 0, or an errno with @err set. */
-int kernel_nl_open(struct region_nl *nl, struct vmem_nl_error *err)
+int kernel_nl_open(struct region_nl *nl, struct error *err)
 {
 	int ret;
 
@@ -934,11 +912,10 @@ static void drop_sources(struct region *region)
  */
 int kernel_attach(struct region *region, sd_event *event,
 		  const struct region_nl *nl, int fd, int memory_fd,
-		  struct vmem_nl_error *err)
+		  struct error *err)
 {
 	struct vmem_nl_region *state = &region->state;
 	struct vmem_nl_region found;
-	struct error error;
 	int ret;
 
 	memset(region, 0, sizeof(*region));
@@ -947,39 +924,32 @@ int kernel_attach(struct region *region, sd_event *event,
 	ret = get_state(region, &found, err);
 	if (ret)
 		return ret;
-	if (!found.alive) {
-		set_text(err, "the region's VM is gone");
-		return -ENODEV;
-	}
+	if (!found.alive)
+		return error_set(err, -ENODEV, "the region's VM is gone");
 	*state = found;
 	ret = memory_init(&region->memory, memory_fd, state->size,
-			  state->block_size, &error);
-	if (ret) {
-		set_text(err, "%s", error.text);
+			  state->block_size, err);
+	if (ret)
 		return ret;
-	}
 	ret = fd_set_nonblock(fd);
-	if (ret) {
-		set_text(err, "region descriptor: %s", strerror(-ret));
-		return ret;
-	}
+	if (ret)
+		return error_set(err, ret, "region descriptor: %s",
+				 strerror(-ret));
 
 	ret = backing_init(&region->backing, &region_ops, state->gpa,
 			   state->size, state->block_size);
-	if (ret) {
-		set_text(err, "out of memory");
-		return ret;
-	}
+	if (ret)
+		return error_set(err, ret, "out of memory");
 	region->backing.nr_slots = state->nr_slots;
 	region->backing.memory = &region->memory;
 	ret = backing_note_file(&region->backing, memory_fd);
 	if (ret) {
-		set_text(err, "memory descriptor: %s", strerror(-ret));
+		error_set(err, ret, "memory descriptor: %s", strerror(-ret));
 		goto free_backing;
 	}
 	ret = add_sources(region, event, nl);
 	if (ret < 0) {
-		set_text(err, "the event loop: %s", strerror(-ret));
+		error_set(err, ret, "the event loop: %s", strerror(-ret));
 		goto drop;
 	}
 	ret = read_all(region, err);
@@ -1006,7 +976,7 @@ void kernel_detach(struct region *region)
 
 /* Send a setting now, or after the answer to the previous one. */
 static int want_setting(struct region *region, unsigned int setting,
-			struct vmem_nl_error *err)
+			struct error *err)
 {
 	int ret;
 
@@ -1014,10 +984,8 @@ static int want_setting(struct region *region, unsigned int setting,
 	if (region->size.out)
 		return -EINPROGRESS;
 	ret = begin_setting(region);
-	if (ret) {
-		set_text(err, "%s", region->backing.reason);
-		return ret;
-	}
+	if (ret)
+		return error_set(err, ret, "%s", region->backing.reason);
 	return -EINPROGRESS;
 }
 
@@ -1033,7 +1001,7 @@ static int want_setting(struct region *region, unsigned int setting,
  * Return: -EINPROGRESS: region->size_set() will be called; an errno.
  */
 int kernel_set_requested(struct region *region, uint64_t size,
-			 struct vmem_nl_error *err)
+			 struct error *err)
 {
 	region->wanted_size = size;
 	return want_setting(region, VMEM_NL_SET_REQUESTED_SIZE, err);
@@ -1050,8 +1018,7 @@ int kernel_set_requested(struct region *region, uint64_t size,
  *
  * Return: -EINPROGRESS: region->log_set() will be called; an errno.
  */
-int kernel_set_dirty_log(struct region *region, bool on,
-			 struct vmem_nl_error *err)
+int kernel_set_dirty_log(struct region *region, bool on, struct error *err)
 {
 	region->wanted_log = on;
 	return want_setting(region, VMEM_NL_SET_DIRTY_LOG, err);

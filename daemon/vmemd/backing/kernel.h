@@ -116,20 +116,19 @@ struct region {
 	void *arg;
 };
 
-int kernel_nl_open(struct region_nl *nl, struct vmem_nl_error *err);
+int kernel_nl_open(struct region_nl *nl, struct error *err);
 void kernel_nl_close(struct region_nl *nl);
 
 int kernel_attach(struct region *region, sd_event *event,
 		  const struct region_nl *nl, int fd, int memory_fd,
-		  struct vmem_nl_error *err);
+		  struct error *err);
 void kernel_detach(struct region *region);
 
 int kernel_set_requested(struct region *region, uint64_t size,
-			 struct vmem_nl_error *err);
-int kernel_set_dirty_log(struct region *region, bool on,
-			 struct vmem_nl_error *err);
+			 struct error *err);
+int kernel_set_dirty_log(struct region *region, bool on, struct error *err);
 void kernel_recheck(struct region *region);
-int kernel_reload(struct region *region, struct vmem_nl_error *err);
+int kernel_reload(struct region *region, struct error *err);
 int kernel_read_changes(struct region *region, bool *others);
 
 #endif /* REGION_H */

@@ -270,7 +270,6 @@ static int new_status(struct vmem_device *device, json_object **statusp,
 		      struct control_call *call)
 {
 	struct vmem_nl_region state;
-	struct vmem_nl_error err;
 	json_object *status;
 	int ret;
 
@@ -285,9 +284,9 @@ static int new_status(struct vmem_device *device, json_object **statusp,
 	}
 	ret = vmem_nl_region_get(device->nl.read,
 				 VMEM_NL_BY_FD(device->region.fd), &state,
-				 &err);
+				 &call->error);
 	if (ret)
-		return error_set(&call->error, ret, "%s", err.text);
+		return ret;
 	status = json_object_new_object();
 	add_device(status, device);
 	json_add_size(status, "region_id", state.id);
@@ -510,7 +509,6 @@ static json_object *new_slot(const struct vmem_nl_slot *slot)
 static int handle_slots(struct control_call *call, void *arg)
 {
 	struct vmem_device *device;
-	struct vmem_nl_error err;
 	json_object *slots;
 	uint64_t start;
 	size_t i = 0;
@@ -531,10 +529,10 @@ static int handle_slots(struct control_call *call, void *arg)
 		drop_slots(device);
 		ret = vmem_nl_slot_dump(device->nl.read,
 					VMEM_NL_BY_FD(device->region.fd),
-					keep_slot, device, &err);
+					keep_slot, device, &call->error);
 		if (ret) {
 			drop_slots(device);
-			return error_set(&call->error, ret, "%s", err.text);
+			return ret;
 		}
 	}
 	slots = json_object_new_array();

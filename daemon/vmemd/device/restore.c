@@ -172,7 +172,7 @@ static size_t next_ranges(const struct backing *backing,
  * @last: this is the last step of the restore
  */
 static int change(struct region *region, bool plug, const struct blocks *blocks,
-		  bool last, struct vmem_nl_error *err)
+		  bool last, struct error *err)
 {
 	struct vmem_nl_range *ranges;
 	uint64_t at = 0, id;
@@ -180,10 +180,8 @@ static int change(struct region *region, bool plug, const struct blocks *blocks,
 	size_t nr;
 
 	ranges = calloc(KVM_VMEM_MAX_RANGES, sizeof(*ranges));
-	if (!ranges) {
-		snprintf(err->text, sizeof(err->text), "out of memory");
-		return -ENOMEM;
-	}
+	if (!ranges)
+		return error_set(err, -ENOMEM, "out of memory");
 	while (!ret && at < blocks->nr) {
 		nr = next_ranges(&region->backing, blocks, &at, ranges);
 		if (!nr)
@@ -229,22 +227,19 @@ static int contains(const struct blocks *whole, const struct blocks *part)
 
 /* Allocate the memory before plugging, as for a plug by the guest. */
 static int allocate(const struct region *region, const struct save_state *saved,
-		    struct vmem_nl_error *err)
+		    struct error *err)
 {
-	struct error error;
 	int ret = 0;
 
 	for (uint64_t i = 0; !ret && i < saved->nr_runs; i++)
 		ret = memory_allocate(&region->memory,
 				      saved->runs[i].gpa - region->backing.gpa,
-				      saved->runs[i].size, &error);
-	if (ret)
-		snprintf(err->text, sizeof(err->text), "%s", error.text);
+				      saved->runs[i].size, err);
 	return ret;
 }
 
 /* Complete the restore of a state without plugged blocks. */
-static int plug_nothing(struct region *region, struct vmem_nl_error *err)
+static int plug_nothing(struct region *region, struct error *err)
 {
 	return vmem_nl_unplug_all(region->nl, name_of(region), REQUEST_ID, NULL,
 				  err);
@@ -252,7 +247,7 @@ static int plug_nothing(struct region *region, struct vmem_nl_error *err)
 
 /* First step: plug all wanted blocks, and gaps if needed. */
 static int plug_cover(struct region *region, const struct blocks *wanted,
-		      const struct blocks *cover, struct vmem_nl_error *err)
+		      const struct blocks *cover, struct error *err)
 {
 	uint64_t runs = nr_runs(cover);
 
@@ -267,7 +262,7 @@ static int plug_cover(struct region *region, const struct blocks *wanted,
 
 /* Second step: unplug the gaps. */
 static int unplug_gaps(struct region *region, const struct blocks *wanted,
-		       struct vmem_nl_error *err)
+		       struct error *err)
 {
 	struct blocks gaps;
 	int ret;
@@ -276,10 +271,8 @@ static int unplug_gaps(struct region *region, const struct blocks *wanted,
 	if (ret)
 		return ret;
 	ret = copy(&gaps, &region->backing.plugged);
-	if (ret) {
-		snprintf(err->text, sizeof(err->text), "out of memory");
-		return ret;
-	}
+	if (ret)
+		return error_set(err, ret, "out of memory");
 	blocks_remove(&gaps, wanted);
 	if (gaps.set)
 		ret = change(region, false, &gaps, true, err);
@@ -289,20 +282,19 @@ static int unplug_gaps(struct region *region, const struct blocks *wanted,
 
 static int bring_to(struct region *region, const struct save_state *saved,
 		    const struct blocks *wanted, const struct blocks *cover,
-		    struct vmem_nl_error *err)
+		    struct error *err)
 {
 	const struct blocks *plugged = &region->backing.plugged;
 	bool from_nothing = !plugged->set;
-	struct vmem_nl_error undo;
+	struct error undo;
 	int ret = 0;
 
 	if (!from_nothing &&
-	    (contains(plugged, wanted) != 1 || contains(cover, plugged) != 1)) {
-		snprintf(err->text, sizeof(err->text),
-			 "the region has other blocks plugged than the saved "
-			 "ones");
-		return -EEXIST;
-	}
+	    (contains(plugged, wanted) != 1 || contains(cover, plugged) != 1))
+		return error_set(
+			err, -EEXIST,
+			"the region has other blocks plugged than the saved "
+			"ones");
 	if (region->state.requested_size != saved->requested_size)
 		ret = vmem_nl_region_set(
 			region->nl, name_of(region), VMEM_NL_SET_REQUESTED_SIZE,
@@ -338,7 +330,6 @@ int restore_region(struct region *region, const struct save_state *saved,
 {
 	uint64_t per_slot = region->state.slot_size / region->state.block_size;
 	struct blocks wanted, cover;
-	struct vmem_nl_error nl_err;
 	int ret;
 
 	if (region->state.request_id)
@@ -352,9 +343,9 @@ int restore_region(struct region *region, const struct save_state *saved,
 		ret = restore_cover(&wanted, per_slot, &cover);
 	if (ret)
 		goto free_wanted;
-	ret = bring_to(region, saved, &wanted, &cover, &nl_err);
+	ret = bring_to(region, saved, &wanted, &cover, err);
 	if (ret)
-		error_set(err, ret, "restore: %s", nl_err.text);
+		error_wrap(err, ret, "restore");
 	blocks_free(&cover);
 	blocks_free(&wanted);
 	return ret;

@@ -352,13 +352,7 @@ static void on_system_reset(void *arg, int result)
 int vmem_device_set_dirty_log(struct vmem_device *device, bool on,
 			      struct error *err)
 {
-	struct vmem_nl_error nl_err;
-	int ret;
-
-	ret = kernel_set_dirty_log(&device->region, on, &nl_err);
-	if (ret != -EINPROGRESS)
-		error_set(err, ret, "%s", nl_err.text);
-	return ret;
+	return kernel_set_dirty_log(&device->region, on, err);
 }
 
 static void on_log_set(void *arg, int result, const char *text)
@@ -494,14 +488,12 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 	const struct device_options *options = device->options;
 	struct region *region = &device->region;
 	char size[SIZE_TEXT_MAX], plugged[SIZE_TEXT_MAX];
-	struct vmem_nl_error nl_err;
 	bool restored;
 	int ret;
 
 	ret = kernel_attach(region, device->event, &device->nl, region_fd,
-			    memory_fd, &nl_err);
+			    memory_fd, err);
 	if (ret) {
-		error_set(err, ret, "%s", nl_err.text);
 		close(region_fd);
 		close(memory_fd);
 		return ret;
@@ -795,7 +787,6 @@ int vmem_device_open(struct vmem_device *device, sd_event *event,
 		     int vhost_user_fd, int consumers_fd)
 {
 	const char *path = device->options->restore_path;
-	struct vmem_nl_error nl_err;
 	struct error err;
 	int ret;
 
@@ -811,9 +802,9 @@ int vmem_device_open(struct vmem_device *device, sd_event *event,
 		return ret;
 	if (device->vmm)
 		return 0;
-	ret = kernel_nl_open(&device->nl, &nl_err);
+	ret = kernel_nl_open(&device->nl, &err);
 	if (ret) {
-		log_err_of(device->label, "%s", nl_err.text);
+		log_err_of(device->label, "%s", err.text);
 		return ret;
 	}
 	if (!path)
