@@ -59,8 +59,7 @@ static int failing(struct bitmap_backing *bitmap)
 	if (bitmap->fail_once)
 		bitmap->fail = 0;
 	if (ret)
-		snprintf(backing->reason, sizeof(backing->reason),
-			 "the test wants it");
+		error_set(&backing->error, ret, "the test wants it");
 	if (ret == -EAGAIN && bitmap->truth)
 		learn_truth(bitmap);
 	return ret;
@@ -183,9 +182,7 @@ static int discard(struct backing *backing, uint64_t gpa, uint64_t size)
 	if (bitmap->fail_once)
 		bitmap->fail_discard = 0;
 	if (ret) {
-		snprintf(backing->reason, sizeof(backing->reason),
-			 "the test wants it");
-		return ret;
+		return error_set(&backing->error, ret, "the test wants it");
 	}
 	memset(bitmap->dirty + first, 0, nr);
 	return 0;

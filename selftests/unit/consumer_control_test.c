@@ -258,7 +258,7 @@ static void a_refusal_is_told_with_its_reason(void **state)
 	seq = seq_of(take(f, fd));
 	answer(f, fd, seq, "false,\"reason\":\"no\\u001b[31m room\"");
 	assert_int_equal(f->result, -EBUSY);
-	assert_string_equal(f->backing->reason,
+	assert_string_equal(f->backing->error.text,
 			    "consumer vhost-net0 refuses to populate: "
 			    "no?[31m room");
 	assert_string_equal(

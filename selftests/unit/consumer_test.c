@@ -338,7 +338,7 @@ static void without_consumers_requests_pass_through(void **state)
 	assert_int_equal(unplug(f, 1, 1), 0);
 	f->bitmap.fail = -ENOMEM;
 	assert_int_equal(plug(f, 1, 1), -ENOMEM);
-	assert_string_equal(f->backing->reason, "the test wants it");
+	assert_string_equal(f->backing->error.text, "the test wants it");
 	f->bitmap.fail = 0;
 	f->bitmap.repeated = true;
 	assert_int_equal(backing_repeat(f->backing, true, GPA, BLOCK), 0);
@@ -425,7 +425,7 @@ static void a_plug_that_one_refuses_is_undone(void **state)
 	refuse_event(c);
 	assert_int_equal(f->nr_done, 1);
 	assert_int_equal(f->result, -EBUSY);
-	assert_string_equal(f->backing->reason,
+	assert_string_equal(f->backing->error.text,
 			    "consumer mapper1 refuses to populate: it is full");
 	assert_int_equal(f->backing->plugged.set, 0);
 	/* All three stay subscribed, and the next request may succeed. */
@@ -459,7 +459,7 @@ static void an_unplug_that_one_refuses_changes_nothing(void **state)
 	accept_event(a);
 	assert_int_equal(f->nr_done, 1);
 	assert_int_equal(f->result, -EBUSY);
-	assert_string_equal(f->backing->reason,
+	assert_string_equal(f->backing->error.text,
 			    "consumer mapper1 refuses to discard: it is full");
 	assert_int_equal(f->bitmap.nr_log, 0);
 	expect_true(f, a);
@@ -482,7 +482,7 @@ static void an_unplug_that_the_backing_refuses_is_undone(void **state)
 	assert_int_equal(f->nr_done, 0);
 	accept_event(a);
 	assert_int_equal(f->result, -ENOMEM);
-	assert_string_equal(f->backing->reason, "the test wants it");
+	assert_string_equal(f->backing->error.text, "the test wants it");
 	expect_true(f, a);
 }
 
@@ -520,7 +520,7 @@ static void unplug_all_cannot_be_refused(void **state)
 	/* The memory that it has mapped stays plugged. */
 	assert_int_equal(f->nr_done, 1);
 	assert_int_equal(f->result, -EBUSY);
-	assert_string_equal(f->backing->reason, AWAY("mapper0"));
+	assert_string_equal(f->backing->error.text, AWAY("mapper0"));
 	assert_int_equal(f->backing->plugged.set, 4);
 }
 
@@ -572,7 +572,7 @@ static void no_answer_is_a_refusal_and_closes(void **state)
 	/* The closed consumer may have mapped the blocks. */
 	assert_int_equal(plug(f, 0, 4), -EBUSY);
 	assert_int_equal(plug(f, 8, 4), -EBUSY);
-	assert_string_equal(f->backing->reason, AWAY("mapper1"));
+	assert_string_equal(f->backing->error.text, AWAY("mapper1"));
 	/* Once the consumer is forgotten, the next request succeeds. */
 	forget(f, "mapper1");
 	assert_int_equal(plug(f, 0, 4), -EINPROGRESS);
@@ -661,7 +661,7 @@ static void a_repeated_request_can_be_refused(void **state)
 	refuse_event(a);
 	assert_int_equal(f->nr_done, 1);
 	assert_int_equal(f->result, -EBUSY);
-	assert_string_equal(f->backing->reason,
+	assert_string_equal(f->backing->error.text,
 			    "consumer mapper0 refuses to populate: it is full");
 	assert_int_equal(f->backing->plugged.set, 0);
 	assert_non_null(a->consumer);
@@ -686,7 +686,7 @@ static void changes_by_others_cannot_be_refused(void **state)
 	/* Mapped memory is not discarded. */
 	assert_int_equal(backing_discard(f->backing, GPA + 2 * BLOCK, BLOCK),
 			 -EBUSY);
-	assert_non_null(strstr(f->backing->reason, "mapper0"));
+	assert_non_null(strstr(f->backing->error.text, "mapper0"));
 	run(f);
 	expect_event(a, false, 2, 1, 0, 0);
 	accept_event(a);
@@ -1241,10 +1241,10 @@ static void memory_of_a_consumer_that_is_away_is_kept(void **state)
 	assert_int_equal(backing_await(f->backing), -EINPROGRESS);
 	wait_for_done(f, 2);
 	assert_int_equal(unplug(f, 1, 1), -EBUSY);
-	assert_string_equal(f->backing->reason, AWAY("mapper0"));
+	assert_string_equal(f->backing->error.text, AWAY("mapper0"));
 	assert_int_equal(backing_unplug_all(f->backing), -EBUSY);
 	assert_int_equal(plug(f, 8, 1), -EBUSY);
-	assert_string_equal(f->backing->reason, AWAY("mapper0"));
+	assert_string_equal(f->backing->error.text, AWAY("mapper0"));
 	assert_int_equal(f->backing->plugged.set, 4);
 	/*
 	 * Unplugged by others: the block is neither discarded nor plugged
@@ -1527,9 +1527,9 @@ static void one_that_catches_up_slowly_holds_up_nobody(void **state)
 	assert_true(a->waits);
 	assert_int_equal(backing_await(f->backing), 0);
 	assert_int_equal(plug(f, 8, 1), -EBUSY);
-	assert_string_equal(f->backing->reason, BACK("mapper0"));
+	assert_string_equal(f->backing->error.text, BACK("mapper0"));
 	assert_int_equal(unplug(f, 1, 1), -EBUSY);
-	assert_string_equal(f->backing->reason, BACK("mapper0"));
+	assert_string_equal(f->backing->error.text, BACK("mapper0"));
 	assert_int_equal(backing_unplug_all(f->backing), -EBUSY);
 	/* Neither was it told of any of them. */
 	accept_event(a);

@@ -202,8 +202,8 @@ static void a_late_refusal_changes_nothing(void **state)
 	assert_int_equal(plug(f, 0, 2), -EINPROGRESS);
 	finish(f);
 	assert_told(&f->done, 1, -ENOMEM);
-	assert_non_null(strstr(backing->reason, "plug: "));
-	assert_non_null(strstr(backing->reason, "(ENOMEM)"));
+	assert_non_null(strstr(backing->error.text, "plug: "));
+	assert_non_null(strstr(backing->error.text, "(ENOMEM)"));
 	assert_int_equal(backing->plugged.set, 0);
 	assert_int_equal(backing->owed.set, 0);
 	assert_told(&f->size, 0, 0);

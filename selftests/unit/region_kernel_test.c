@@ -791,7 +791,7 @@ static void a_memslot_in_the_way_is_busy(void **state)
 
 	assert_int_equal(ioctl(f->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot), 0);
 	assert_int_equal(plug(f, 8, 1), -EBUSY);
-	assert_string_not_equal(f->region.backing.reason, "");
+	assert_string_not_equal(f->region.backing.error.text, "");
 	assert_mirror(f);
 	slot.memory_size = 0;
 	assert_int_equal(ioctl(f->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot), 0);

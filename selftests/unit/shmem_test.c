@@ -527,7 +527,8 @@ static void a_refused_mapping_undoes_all(void **state)
 			 5);
 	assert_int_equal(plugged(vmm), 0);
 	assert_int_equal(vmm->nr_mapped, 0);
-	assert_non_null(strstr(vmm->fe->dev.last_failure, "refuses to map"));
+	assert_non_null(
+		strstr(vmm->fe->dev.last_failure.text, "refuses to map"));
 	vmm->refuse = UINT64_MAX;
 	assert_int_equal(request(vmm, VIRTIO_MEM_REQ_PLUG, END_0 - 1,
 				 END_1 - END_0 + 2, VIRTIO_MEM_RESP_ACK),
@@ -546,7 +547,8 @@ static void a_full_table_is_not_overflowed(void **state)
 	assert_int_equal(request(vmm, VIRTIO_MEM_REQ_PLUG, END_0, 1,
 				 VIRTIO_MEM_RESP_BUSY),
 			 0);
-	assert_non_null(strstr(vmm->fe->dev.last_failure, "table is full"));
+	assert_non_null(
+		strstr(vmm->fe->dev.last_failure.text, "table is full"));
 	assert_int_equal(
 		request(vmm, VIRTIO_MEM_REQ_PLUG, 1, 1, VIRTIO_MEM_RESP_ACK),
 		0);
@@ -570,7 +572,8 @@ static void a_mapping_that_is_never_listed_is_busy(void **state)
 	expect_no_answer(vmm);
 	reply(vmm, what, 0);
 	expect_answer(vmm, VIRTIO_MEM_RESP_BUSY);
-	assert_non_null(strstr(vmm->fe->dev.last_failure, "agreed to map"));
+	assert_non_null(
+		strstr(vmm->fe->dev.last_failure.text, "agreed to map"));
 	assert_int_equal(plugged(vmm), 0);
 }
 
@@ -584,7 +587,8 @@ static void a_region_that_is_elsewhere_is_not_used(void **state)
 		request(vmm, VIRTIO_MEM_REQ_PLUG, 0, 1, VIRTIO_MEM_RESP_BUSY),
 		2);
 	assert_int_equal(vmm->nr_mapped, 0);
-	assert_non_null(strstr(vmm->fe->dev.last_failure, "0xe0000000000"));
+	assert_non_null(
+		strstr(vmm->fe->dev.last_failure.text, "0xe0000000000"));
 }
 
 static void config_of(struct vmm *vmm, struct virtio_mem_config *config)
@@ -663,7 +667,7 @@ static void without_a_front_end_nothing_is_plugged(void **state)
 
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(backing_plug(backing, GPA, BLOCK), -ENOTCONN);
-		assert_string_equal(backing->reason,
+		assert_string_equal(backing->error.text,
 				    "no front end to map memory");
 		assert_int_equal(backing->plugged.set, 0);
 		assert_false(vmm->shmem.change.active);
@@ -680,9 +684,9 @@ static void a_failed_discard_is_reported(void **state)
 
 	assert_int_equal(backing_discard(backing, GPA, BLOCK), 0);
 	assert_int_equal(fcntl(vmm->files[0], F_ADD_SEALS, F_SEAL_WRITE), 0);
-	backing->reason[0] = '\0';
+	backing->error = (struct error){0};
 	assert_int_equal(backing_discard(backing, GPA, BLOCK), -EPERM);
-	assert_non_null(strstr(backing->reason, strerror(EPERM)));
+	assert_non_null(strstr(backing->error.text, strerror(EPERM)));
 }
 
 static void dropped_mappings_are_restored_before_requests(void **state)
@@ -1025,7 +1029,7 @@ static void unknown_blocks_are_not_changed(void **state)
 	assert_int_equal(
 		request(vmm, VIRTIO_MEM_REQ_UNPLUG, 0, 8, VIRTIO_MEM_RESP_BUSY),
 		0);
-	assert_non_null(strstr(dev->last_failure, "the state was lost"));
+	assert_non_null(strstr(dev->last_failure.text, "the state was lost"));
 	virtio_mem_set_requested(dev, REGION);
 	assert_int_equal(
 		request(vmm, VIRTIO_MEM_REQ_PLUG, 8, 8, VIRTIO_MEM_RESP_BUSY),
@@ -1458,7 +1462,8 @@ static void mappings_that_never_disappear_are_busy(void **state)
 				    0);
 	}
 	assert_int_equal(le16toh(resp.type), VIRTIO_MEM_RESP_BUSY);
-	assert_non_null(strstr(vmm->fe->dev.last_failure, "agreed to unmap"));
+	assert_non_null(
+		strstr(vmm->fe->dev.last_failure.text, "agreed to unmap"));
 	assert_false(asked(vmm, &what, &mmap, NULL));
 	assert_lost(vmm, END_1);
 }
@@ -1535,7 +1540,7 @@ static void without_a_place_requests_wait(void **state)
 	start(vmm);
 	virtio_mem_set_requested(dev, REGION);
 	request(vmm, VIRTIO_MEM_REQ_PLUG, 8, 8, VIRTIO_MEM_RESP_BUSY);
-	assert_non_null(strstr(dev->last_failure, "vmemctl place"));
+	assert_non_null(strstr(dev->last_failure.text, "vmemctl place"));
 	request(vmm, VIRTIO_MEM_REQ_UNPLUG, 0, 8, VIRTIO_MEM_RESP_BUSY);
 	request(vmm, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0, VIRTIO_MEM_RESP_BUSY);
 	assert_int_equal(vmm->nr_mapped, 1);

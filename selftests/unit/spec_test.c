@@ -675,7 +675,7 @@ static void system_reset_that_the_host_cannot_do_changes_nothing(void **state)
 	assert_int_equal(virtio_mem_system_reset(&fe->dev), -EBUSY);
 	assert_int_equal(plugged(fe), NR_SPARSE / 2 * BLOCK);
 	assert_int_equal(usable(fe), before);
-	assert_string_equal(fe->dev.last_failure, "the test wants it");
+	assert_string_equal(fe->dev.last_failure.text, "the test wants it");
 	assert_int_equal(front_end_config_changes(fe), 0);
 	/* The device continues, and the next reset may succeed. */
 	fe->bitmap.fail = 0;

@@ -595,10 +595,10 @@ static void host_failure_is_busy_and_changes_nothing(void **state)
 		assert_int_equal(plugged(f), 4 * BLOCK);
 		assert_int_equal(state_of(f, GPA, 4), VIRTIO_MEM_STATE_PLUGGED);
 	}
-	assert_string_not_equal(f->dev.last_failure, "");
+	assert_string_not_equal(f->dev.last_failure.text, "");
 	f->bitmap.fail = 0;
 	assert_int_equal(plug(f, GPA + 8 * BLOCK, 4), VIRTIO_MEM_RESP_ACK);
-	assert_string_equal(f->dev.last_failure, "");
+	assert_string_equal(f->dev.last_failure.text, "");
 }
 
 static void failed_unplug_all_keeps_usable(void **state)
@@ -622,7 +622,7 @@ static void a_held_device_plugs_and_unplugs_nothing(void **state)
 	assert_int_equal(plug(f, GPA, 4), VIRTIO_MEM_RESP_ACK);
 	virtio_mem_hold(&f->dev, true);
 	assert_int_equal(plug(f, GPA + 4 * BLOCK, 1), VIRTIO_MEM_RESP_BUSY);
-	assert_non_null(strstr(f->dev.last_failure, "held"));
+	assert_non_null(strstr(f->dev.last_failure.text, "held"));
 	assert_int_equal(unplug(f, GPA, 1), VIRTIO_MEM_RESP_BUSY);
 	assert_int_equal(unplug_all(f), VIRTIO_MEM_RESP_BUSY);
 	assert_int_equal(plugged(f), 4 * BLOCK);

@@ -25,9 +25,6 @@
 
 struct backing;
 
-/* Size of the text that says why the last operation failed. */
-#define BACKING_REASON_MAX (ERROR_TEXT_MAX + 16)
-
 /**
  * struct backing_ops - operations of a backing
  * @plug: make the range accessible to the guest. Its memory reads zero.
@@ -52,7 +49,7 @@ struct backing;
  * @plug,
  * @unplug, @unplug_all and @repeat may return -EINPROGRESS. Then
  *	backing_ended() is called with the result later; one such operation is
- *	in progress at a time. On other errors, @reason is set and nothing was
+ *	in progress at a time. On other errors, @error is set and nothing was
  *	changed, except that @discard may have freed a part. -EAGAIN: @plugged
  *	was out of date and has been updated; the device judges the request
  *	again.
@@ -137,7 +134,7 @@ struct backing_filter {
  * @block_size: bytes per block
  * @plugged: plugged blocks
  * @owed: unplugged blocks that may have memory with old contents
- * @reason: why the last operation failed
+ * @error: why the last operation failed
  * @done: an operation has ended; set by the device, like the next three
  * @lost_changed: @lost has changed, or @plugged while @lost is set
  * @released: blocks that the filter kept from being discarded may be discarded
@@ -160,7 +157,7 @@ struct backing {
 	uint64_t block_size;
 	struct blocks plugged;
 	struct blocks owed;
-	char reason[BACKING_REASON_MAX];
+	struct error error;
 	void (*done)(void *arg, int result);
 	void (*lost_changed)(void *arg);
 	void (*released)(void *arg);

@@ -295,7 +295,7 @@ static int on_again(sd_event_source *source __attribute__((unused)),
 	return 0;
 }
 
-/* Send request->change. Return: 0, or an errno with the reason set. */
+/* Send request->change. Return: 0, or an errno with the error set. */
 static int ask_kernel(struct region_request *request, bool repeat)
 {
 	struct backing *backing = &request->region->backing;
@@ -303,9 +303,9 @@ static int ask_kernel(struct region_request *request, bool repeat)
 	int ret;
 
 	if (request->out) {
-		snprintf(backing->reason, sizeof(backing->reason),
-			 "the kernel has not answered the request before");
-		return -EBUSY;
+		return error_set(
+			&backing->error, -EBUSY,
+			"the kernel has not answered the request before");
 	}
 	request->asked = 0;
 	request->repeat = repeat;
@@ -313,8 +313,9 @@ static int ask_kernel(struct region_request *request, bool repeat)
 	ret = ask(request, &err);
 	if (!ret)
 		return 0;
-	snprintf(backing->reason, sizeof(backing->reason), "%.150s", err.text);
-	return ret == -EAGAIN || ret == -EINVAL ? -EBUSY : ret;
+	if (ret == -EAGAIN || ret == -EINVAL)
+		ret = -EBUSY;
+	return error_set(&backing->error, ret, "%s", err.text);
 }
 
 /* Number of the current turn of the event loop; not 0. */
@@ -397,9 +398,9 @@ static int refused(struct region *region, int error, const struct error *err)
 	struct error again;
 	int ret;
 
-	snprintf(backing->reason, sizeof(backing->reason), "%s: %.100s (%s)",
-		 names[request->change.type], err->text,
-		 strerrorname_np(-error));
+	error_set(&backing->error, error, "%s: %.100s (%s)",
+		  names[request->change.type], err->text,
+		  strerrorname_np(-error));
 	if (request->repeat) {
 		if (error == -EINVAL)
 			region->may_repeat = false;
@@ -482,7 +483,7 @@ static void report_setting(struct region *region, unsigned int setting, int ret,
 /*
  * Send the next waiting setting. The two kinds take turns.
  *
- * Return: 0; an errno with the reason set; the setting is dropped then.
+ * Return: 0; an errno with the error set; the setting is dropped then.
  */
 static int begin_setting(struct region *region)
 {
@@ -514,7 +515,7 @@ static void begin_settings(struct region *region)
 
 		if (ret)
 			report_setting(region, region->size.change.set, ret,
-				       region->backing.reason);
+				       region->backing.error.text);
 	}
 }
 
@@ -651,7 +652,6 @@ static int allocate_more(struct region *region)
 	struct backing *backing = &region->backing;
 	uint64_t left = region->allocating.size - region->allocated;
 	uint64_t part = MEMORY_ALLOCATE_MAX;
-	struct error err;
 	int ret;
 
 	if (part < region->memory.page_size)
@@ -661,12 +661,9 @@ static int allocate_more(struct region *region)
 	ret = memory_allocate(&region->memory,
 			      region->allocating.gpa - backing->gpa +
 				      region->allocated,
-			      part, &err);
-	if (ret) {
-		snprintf(backing->reason, sizeof(backing->reason), "plug: %s",
-			 err.text);
-		return ret;
-	}
+			      part, &backing->error);
+	if (ret)
+		return error_wrap(&backing->error, ret, "plug");
 	region->allocated += part;
 	return part < left ? -EINPROGRESS : 0;
 }
@@ -748,10 +745,9 @@ static int region_verify(struct backing *backing)
 	int ret;
 
 	ret = verify(to_region(backing), &err);
-	if (ret < 0)
-		snprintf(backing->reason, sizeof(backing->reason), "%.150s",
-			 err.text);
-	return ret == -EAGAIN ? -EBUSY : ret;
+	if (ret == -EAGAIN)
+		ret = -EBUSY;
+	return ret < 0 ? error_set(&backing->error, ret, "%s", err.text) : ret;
 }
 
 /*
@@ -762,19 +758,15 @@ static int region_verify(struct backing *backing)
 static int region_discard(struct backing *backing, uint64_t gpa, uint64_t size)
 {
 	struct region *region = to_region(backing);
-	struct error err;
-	int changed = 0, ret;
+	int changed = 0;
 
 	if (!is_fresh(region))
 		changed = region_verify(backing);
 	region->fresh = 0;
 	if (changed)
 		return changed < 0 ? changed : -EAGAIN;
-	ret = memory_punch(&region->memory, gpa - backing->gpa, size, &err);
-	if (ret)
-		snprintf(backing->reason, sizeof(backing->reason), "%s",
-			 err.text);
-	return ret;
+	return memory_punch(&region->memory, gpa - backing->gpa, size,
+			    &backing->error);
 }
 
 /* Skips holes, so that a large and little used region is swept quickly. */
@@ -985,7 +977,7 @@ static int want_setting(struct region *region, unsigned int setting,
 		return -EINPROGRESS;
 	ret = begin_setting(region);
 	if (ret)
-		return error_set(err, ret, "%s", region->backing.reason);
+		return error_set(err, ret, "%s", region->backing.error.text);
 	return -EINPROGRESS;
 }
 

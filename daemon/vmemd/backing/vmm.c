@@ -345,7 +345,7 @@ static void set_timer(struct shmem *shmem, uint64_t usec)
  * Ask the front end to map or unmap a part of the region.
  * @message: the request; becomes the one in progress
  *
- * Return: 0; an errno with the reason set.
+ * Return: 0; an errno with the error set.
  */
 static int ask(struct shmem *shmem, uint64_t offset, uint64_t size,
 	       const struct shmem_message *message)
@@ -361,11 +361,11 @@ static int ask(struct shmem *shmem, uint64_t offset, uint64_t size,
 	int ret;
 
 	if (map && shmem->vu->memory.nr >= SHMEM_TABLE_SIZE) {
-		snprintf(backing->reason, sizeof(backing->reason),
-			 "the VMM's memory table is full: of %d entries, its "
-			 "own memory uses too many",
-			 SHMEM_TABLE_SIZE);
-		return -ENOSPC;
+		return error_set(
+			&backing->error, -ENOSPC,
+			"the VMM's memory table is full: of %d entries, its "
+			"own memory uses too many",
+			SHMEM_TABLE_SIZE);
 	}
 	ret = vhost_channel_ask(shmem->vu,
 				map ? VHOST_USER_BACKEND_SHMEM_MAP
@@ -373,9 +373,8 @@ static int ask(struct shmem *shmem, uint64_t offset, uint64_t size,
 				&mmap, sizeof(mmap),
 				map ? shmem->memory.fd : -1);
 	if (ret) {
-		snprintf(backing->reason, sizeof(backing->reason),
-			 "the backend channel: %s", strerror(-ret));
-		return ret;
+		return error_set(&backing->error, ret,
+				 "the backend channel: %s", strerror(-ret));
 	}
 	shmem->message = *message;
 	shmem->message.out = true;
@@ -435,7 +434,7 @@ static void finish(struct shmem *shmem)
 		lost_changed(shmem);
 }
 
-/* A request to the front end has failed; the reason is set. */
+/* A request to the front end has failed; the error is set. */
 static void failed(struct shmem *shmem, int result)
 {
 	struct shmem_change *change = &shmem->change;
@@ -448,7 +447,7 @@ static void failed(struct shmem *shmem, int result)
 	/* Plugged blocks of the guest have no mapping: keep trying. */
 	log_limited(&shmem->limit, LOG_LEVEL_ERR, shmem->vu->label,
 		    "a slot cannot be corrected: %s; trying again",
-		    shmem->backing.reason);
+		    shmem->backing.error.text);
 	set_timer(shmem, AGAIN_USEC);
 }
 
@@ -457,7 +456,7 @@ static void failed(struct shmem *shmem, int result)
  * state is lost, no slots are mapped, and old mappings are only removed by an
  * UNPLUG_ALL.
  *
- * Return: 1: sent; 0: there is no difference; an errno with the reason set.
+ * Return: 1: sent; 0: there is no difference; an errno with the error set.
  */
 static int ask_for_next(struct shmem *shmem)
 {
@@ -516,9 +515,9 @@ static void not_done(struct shmem *shmem)
 	struct backing *backing = &shmem->backing;
 
 	shmem->message.out = false;
-	snprintf(backing->reason, sizeof(backing->reason),
-		 "the VMM agreed to %s memory, but has not done so",
-		 shmem->message.map ? "map" : "unmap");
+	error_set(&backing->error, -EIO,
+		  "the VMM agreed to %s memory, but has not done so",
+		  shmem->message.map ? "map" : "unmap");
 	failed(shmem, -EIO);
 	advance_mapping(shmem);
 }
@@ -542,10 +541,10 @@ static void check_message(struct shmem *shmem)
 	message->out = false;
 	set_timer(shmem, 0);
 	if (message->map && shmem->misplaced) {
-		snprintf(backing->reason, sizeof(backing->reason),
-			 "the guest has the region at 0x%" PRIx64
-			 ", not at 0x%" PRIx64 ": \"vmemctl place\" it there",
-			 shmem->found_gpa, backing->gpa);
+		error_set(&backing->error, -EADDRNOTAVAIL,
+			  "the guest has the region at 0x%" PRIx64
+			  ", not at 0x%" PRIx64 ": \"vmemctl place\" it there",
+			  shmem->found_gpa, backing->gpa);
 		failed(shmem, -EADDRNOTAVAIL);
 	}
 	advance_mapping(shmem);
@@ -575,8 +574,8 @@ static void on_stopped(void *arg)
 	for (unsigned int i = 0; i < shmem->nr_slots; i++)
 		shmem->slots[i].mapped = false;
 	if (shmem->change.active) {
-		snprintf(shmem->backing.reason, sizeof(shmem->backing.reason),
-			 "the front end has stopped the device");
+		error_set(&shmem->backing.error, -ENOTCONN,
+			  "the front end has stopped the device");
 		shmem->change.undo = true;
 		shmem->change.result = -ENOTCONN;
 		finish(shmem);
@@ -626,9 +625,9 @@ static void on_replied(void *arg, uint32_t request, bool ok)
 		return;
 	}
 	message->out = false;
-	snprintf(backing->reason, sizeof(backing->reason),
-		 "the VMM refuses to %s memory; see its messages",
-		 message->map ? "map" : "unmap");
+	error_set(&backing->error, -EIO,
+		  "the VMM refuses to %s memory; see its messages",
+		  message->map ? "map" : "unmap");
 	failed(shmem, -EIO);
 	advance_mapping(shmem);
 }
@@ -686,9 +685,8 @@ static int begin_mapping(struct backing *backing, bool plug, uint64_t gpa,
 	struct shmem_change *change = &shmem->change;
 
 	if (!shmem->running) {
-		snprintf(backing->reason, sizeof(backing->reason),
-			 "no front end to map memory");
-		return -ENOTCONN;
+		return error_set(&backing->error, -ENOTCONN,
+				 "no front end to map memory");
 	}
 	*change = (struct shmem_change){
 		.active = true,
@@ -741,15 +739,8 @@ static int shmem_verify(struct backing *backing __attribute__((unused)))
 
 static int shmem_discard(struct backing *backing, uint64_t gpa, uint64_t size)
 {
-	struct error err;
-	int ret;
-
-	ret = memory_punch(&to_shmem(backing)->memory, gpa - backing->gpa, size,
-			   &err);
-	if (ret)
-		snprintf(backing->reason, sizeof(backing->reason), "%s",
-			 err.text);
-	return ret;
+	return memory_punch(&to_shmem(backing)->memory, gpa - backing->gpa,
+			    size, &backing->error);
 }
 
 static uint64_t shmem_next_memory(struct backing *backing, uint64_t from)

@@ -257,7 +257,7 @@ static void add_model(json_object *status, const struct vmem_device *device)
 		json_add_size(status, "node", dev->node_id);
 	json_object_object_add(status, "driver", new_driver(&device->vu));
 	json_object_object_add(status, "requests", new_counters(dev));
-	json_add_text(status, "last_failure", dev->last_failure);
+	json_add_text(status, "last_failure", dev->last_failure.text);
 	json_add_bool(status, "held", dev->held);
 	add_held_since(status, device);
 	json_add_bool(status, "given_back", dev->given_back);
@@ -715,7 +715,7 @@ static int handle_save(struct control_call *call, void *arg)
 		ret = backing_verify(device->dev.backing);
 		if (ret < 0)
 			return error_set(&call->error, ret, "%s",
-					 backing->reason);
+					 backing->error.text);
 	}
 	call->result = json_object_new_object();
 	add_saved(call->result, device);
@@ -823,7 +823,7 @@ static json_object *new_event(unsigned int subject, void *arg)
 	json_add_text(event, "event", "state");
 	json_add_bool(event, "connected", vhost_user_connected(&device->vu));
 	json_add_bool(event, "ready", vhost_user_driver_ready(&device->vu));
-	json_add_text(event, "last_failure", device->dev.last_failure);
+	json_add_text(event, "last_failure", device->dev.last_failure.text);
 	json_add_bool(event, "given_back", device->dev.given_back);
 	json_add_bool(event, "state_lost", virtio_mem_lost(&device->dev));
 	return event;

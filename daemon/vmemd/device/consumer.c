@@ -557,14 +557,14 @@ static const struct consumer *find_holder(const struct consumers *consumers)
 	return consumer;
 }
 
-/* Set the reason for answering BUSY. */
-static void note_late(char reason[BACKING_REASON_MAX],
-		      const struct consumer *consumer)
+/* The error of a request that is answered BUSY because of a consumer. */
+static int busy_for_late(struct error *err, const struct consumer *consumer)
 {
-	snprintf(reason, BACKING_REASON_MAX,
-		 consumer->away ? "consumer %s is away and may still map memory"
-				: "consumer %s is back and has not caught up",
-		 consumer->name);
+	return error_set(
+		err, -EBUSY,
+		consumer->away ? "consumer %s is away and may still map memory"
+			       : "consumer %s is back and has not caught up",
+		consumer->name);
 }
 
 /* Is any consumer awaited? */
@@ -617,7 +617,7 @@ static void undo_ended(struct consumers *consumers, int ret)
 		return;
 	log_limited(&consumers->limit, LOG_LEVEL_WARNING, consumers->label,
 		    "%s; the plug cannot be undone and stays: %s",
-		    consumers->reason, consumers->backing->reason);
+		    consumers->error.text, consumers->backing->error.text);
 	consumers->result = 0;
 	if (consumers->refuser)
 		close_consumer(consumers->refuser,
@@ -642,8 +642,7 @@ static void give_up_on_late(struct consumers *consumers)
 	consumers->hole = consumers->step == CONSUMERS_TELLING;
 	consumers->step =
 		consumers->hole ? CONSUMERS_RETRACTING : CONSUMERS_RESTORING;
-	consumers->result = -EBUSY;
-	note_late(consumers->reason, late);
+	consumers->result = busy_for_late(&consumers->error, late);
 	recheck(consumers, consumers->first);
 }
 
@@ -694,10 +693,8 @@ static int go_on_request(struct consumers *consumers)
 		case CONSUMERS_RESTORING:
 			consumers->step = CONSUMERS_IDLE;
 			consumers->refuser = NULL;
-			if (consumers->result && consumers->reason[0])
-				snprintf(backing->reason,
-					 sizeof(backing->reason), "%s",
-					 consumers->reason);
+			if (consumers->result && consumers->error.code)
+				backing->error = consumers->error;
 			return consumers->result;
 		default:
 			/* The backing is busy with it, or there is no request. */
@@ -744,17 +741,15 @@ static void begin_request(struct consumers *consumers,
 	consumers->first = block_of(consumers, gpa);
 	consumers->nr = size / consumers->backing->block_size;
 	consumers->result = 0;
-	consumers->reason[0] = '\0';
+	consumers->error = (struct error){0};
 }
 
 static int begin_unplug(struct consumers *consumers)
 {
 	const struct consumer *holder = find_holder(consumers);
 
-	if (holder) {
-		note_late(consumers->backing->reason, holder);
-		return -EBUSY;
-	}
+	if (holder)
+		return busy_for_late(&consumers->backing->error, holder);
 	consumers->hole = true;
 	recheck(consumers, consumers->first);
 	consumers->step = CONSUMERS_LETTING_GO;
@@ -785,10 +780,8 @@ static int consumers_plug(struct backing *backing, uint64_t gpa, uint64_t size)
 	struct consumers *consumers = to_consumers(backing);
 	const struct consumer *untold = find_untold(consumers);
 
-	if (untold) {
-		note_late(backing->reason, untold);
-		return -EBUSY;
-	}
+	if (untold)
+		return busy_for_late(&backing->error, untold);
 	begin_request(consumers, CONSUMERS_PLUG, gpa, size);
 	consumers->step = CONSUMERS_CHANGING;
 	return begin_plug(consumers, do_change(consumers));
@@ -835,12 +828,12 @@ static int consumers_verify(struct backing *backing)
 	return ret;
 }
 
-static void note_holder(struct backing *backing,
-			const struct consumer *consumer)
+static int busy_for_holder(struct backing *backing,
+			   const struct consumer *consumer)
 {
-	snprintf(backing->reason, sizeof(backing->reason),
-		 "discard: consumer %s may still map the memory",
-		 consumer->name);
+	return error_set(&backing->error, -EBUSY,
+			 "discard: consumer %s may still map the memory",
+			 consumer->name);
 }
 
 /* Memory that a consumer may still map must not be discarded. */
@@ -855,8 +848,7 @@ static int consumers_discard(struct backing *backing, uint64_t gpa,
 		if (!holds(consumer, block_of(consumers, gpa),
 			   size / backing->block_size))
 			continue;
-		note_holder(backing, consumer);
-		return -EBUSY;
+		return busy_for_holder(backing, consumer);
 	}
 	ret = backing->ops->discard(backing, gpa, size);
 	if (ret == -EAGAIN)
@@ -904,7 +896,7 @@ static uint64_t consumers_kept(struct backing *backing, uint64_t first,
 	*kept = holder;
 	if (!holder)
 		return until;
-	note_holder(backing, holder);
+	busy_for_holder(backing, holder);
 	at = first;
 	do {
 		before = at;
@@ -954,12 +946,11 @@ static bool refuse_event(struct consumers *consumers, struct consumer *consumer,
 		return false;
 	consumers->hole = event->populate;
 	recheck(consumers, consumers->first);
-	consumers->result = -EBUSY;
 	consumers->refuser = consumer;
-	snprintf(consumers->reason, sizeof(consumers->reason),
-		 "consumer %s refuses to %s: %.*s", consumer->name,
-		 event->populate ? "populate" : "discard",
-		 CONSUMER_REASON_MAX - 1, reason);
+	consumers->result = error_set(
+		&consumers->error, -EBUSY, "consumer %s refuses to %s: %.*s",
+		consumer->name, event->populate ? "populate" : "discard",
+		CONSUMER_REASON_MAX - 1, reason);
 	return true;
 }
 

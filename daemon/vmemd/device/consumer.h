@@ -223,7 +223,7 @@ enum consumers_change {
  * @nr: number of blocks of the request
  * @hole: no consumer may have the request's blocks, even if they are plugged
  * @result: result of the request so far
- * @reason: reason of @result, if a consumer caused it
+ * @error: reason of @result, if a consumer caused it; else its code is 0
  * @refuser: consumer that refused; NULL once it is away or has ended
  */
 struct consumers {
@@ -245,7 +245,7 @@ struct consumers {
 	uint64_t nr;
 	bool hole;
 	int result;
-	char reason[BACKING_REASON_MAX];
+	struct error error;
 	struct consumer *refuser;
 };
 

@@ -330,7 +330,7 @@ static void complain_of_owed(struct virtio_mem *dev)
 	log_limited(&dev->limit, LOG_LEVEL_WARNING, dev->label,
 		    "memory of unplugged blocks cannot be given back: %s; "
 		    "tried again later, and before they are plugged",
-		    dev->backing->reason);
+		    dev->backing->error.text);
 }
 
 /* Discard a range, or leave it for later. */
@@ -630,27 +630,26 @@ static int check_placed(struct virtio_mem *dev)
 {
 	if (dev->backing->placed)
 		return 0;
-	snprintf(dev->backing->reason, sizeof(dev->backing->reason),
-		 "the region's guest address is unknown: set it with \"vmemctl "
-		 "place\"");
-	return -EADDRNOTAVAIL;
+	return error_set(
+		&dev->backing->error, -EADDRNOTAVAIL,
+		"the region's guest address is unknown: set it with \"vmemctl "
+		"place\"");
 }
 
 /* The host cannot execute a valid request now. */
 static enum virtio_mem_answer busy(struct virtio_mem *dev,
 				   enum virtio_mem_request request)
 {
-	snprintf(dev->last_failure, sizeof(dev->last_failure), "%s",
-		 dev->backing->reason);
+	dev->last_failure = dev->backing->error;
 	if (dev->current.system_reset)
 		log_limited(&dev->limit, LOG_LEVEL_WARNING, dev->label,
 			    "blocks stay plugged over a reset of the system: "
 			    "%s",
-			    dev->last_failure);
+			    dev->last_failure.text);
 	else
 		log_limited(&dev->limit, LOG_LEVEL_WARNING, dev->label,
 			    "%s answered busy: %s", request_names[request],
-			    dev->last_failure);
+			    dev->last_failure.text);
 	return VIRTIO_MEM_BUSY;
 }
 
@@ -710,9 +709,8 @@ static int check_held(struct virtio_mem *dev)
 {
 	if (!dev->held)
 		return 0;
-	snprintf(dev->backing->reason, sizeof(dev->backing->reason),
-		 "held for a migration (vmemctl hold)");
-	return -EBUSY;
+	return error_set(&dev->backing->error, -EBUSY,
+			 "held for a migration (vmemctl hold)");
 }
 
 /* Is the state known? Without it, no request can be judged an ERROR. */
@@ -720,10 +718,10 @@ static int check_known(struct virtio_mem *dev)
 {
 	if (!dev->backing->lost)
 		return 0;
-	snprintf(dev->backing->reason, sizeof(dev->backing->reason),
-		 "the state was lost: the plugged blocks are unknown until the "
-		 "guest unplugs all or its system is reset");
-	return -ENODATA;
+	return error_set(
+		&dev->backing->error, -ENODATA,
+		"the state was lost: the plugged blocks are unknown until the "
+		"guest unplugs all or its system is reset");
 }
 
 static int plug(struct virtio_mem *dev)
@@ -916,7 +914,7 @@ static void respond(struct virtio_mem *dev, enum virtio_mem_answer answer,
 	if (request == VIRTIO_MEM_STATE)
 		return;
 	if (answer == VIRTIO_MEM_ACK)
-		dev->last_failure[0] = '\0';
+		dev->last_failure = (struct error){0};
 	note_changed(dev);
 	if (owes(dev))
 		want_work(dev);
@@ -942,7 +940,7 @@ static int end_reset(struct virtio_mem *dev, enum virtio_mem_answer answer)
 {
 	dev->current.active = false;
 	if (answer == VIRTIO_MEM_ACK) {
-		dev->last_failure[0] = '\0';
+		dev->last_failure = (struct error){0};
 		log_limited(&dev->limit, LOG_LEVEL_INFO, dev->label,
 			    "the system was reset: all blocks are unplugged");
 		config_changed(dev);
@@ -1001,7 +999,7 @@ static int begin_reset(struct virtio_mem *dev)
  * the guest loses all memory of the device.
  *
  * Return: 0; -EINPROGRESS: dev->system_reset() will be called; -EALREADY: a
- * reset is in progress; -EBUSY with the backing's reason: nothing was changed.
+ * reset is in progress; -EBUSY with the backing's error: nothing was changed.
  */
 int virtio_mem_system_reset(struct virtio_mem *dev)
 {

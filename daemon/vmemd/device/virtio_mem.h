@@ -122,7 +122,7 @@ struct virtio_mem_current {
  * @answered: pass on the answer to a request for which virtio_mem_handle()
  *	returned false. Return: whether the answer could be delivered
  * @system_reset: a reset for which virtio_mem_system_reset() returned
- *	-EINPROGRESS has ended: 0, or an errno with the backing's reason
+ *	-EINPROGRESS has ended: 0, or an errno with the backing's error
  * @arg: for the five callbacks
  */
 struct virtio_mem {
@@ -136,7 +136,7 @@ struct virtio_mem {
 	bool reset_wanted;
 	uint64_t answers[VIRTIO_MEM_NR_REQUESTS][VIRTIO_MEM_NR_ANSWERS];
 	struct latency latencies[VIRTIO_MEM_NR_REQUESTS];
-	char last_failure[BACKING_REASON_MAX];
+	struct error last_failure;
 	struct {
 		uint64_t gpa;
 		uint64_t size;

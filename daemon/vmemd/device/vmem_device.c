@@ -324,7 +324,7 @@ int vmem_device_system_reset(struct vmem_device *device, bool force,
 			"the guest's driver is in use: reset the device first");
 	ret = virtio_mem_system_reset(&device->dev);
 	if (ret == -EBUSY)
-		error_set(err, ret, "%s", device->dev.backing->reason);
+		error_set(err, ret, "%s", device->dev.backing->error.text);
 	else if (ret == -EALREADY)
 		error_set(err, ret, "a reset of the system is in progress");
 	return ret;
@@ -335,7 +335,7 @@ static void on_system_reset(void *arg, int result)
 	struct vmem_device *device = arg;
 
 	device->ops->system_reset(device, result,
-				  result ? device->dev.backing->reason : "",
+				  result ? device->dev.backing->error.text : "",
 				  device->arg);
 	/* Requests of the new system's driver may be waiting in the ring. */
 	vhost_user_go_on(&device->vu);
