@@ -29,6 +29,7 @@
 #include <systemd/sd-event.h>
 
 #include "base/log.h"
+#include "base/timer.h"
 #include "common/size.h"
 #include "control/methods.h"
 #include "daemon.h"
@@ -78,9 +79,7 @@ static void note_change(struct vmem_device *device, void *arg)
 	    sd_event_source_get_enabled(vmem->publish_source, &enabled) < 0 ||
 	    enabled != SD_EVENT_OFF)
 		return;
-	sd_event_source_set_time_relative(vmem->publish_source,
-					  PUBLISH_DELAY_USEC);
-	sd_event_source_set_enabled(vmem->publish_source, SD_EVENT_ONESHOT);
+	timer_start(vmem->publish_source, PUBLISH_DELAY_USEC);
 }
 
 /* Report the sum of all devices as the service's status. */
@@ -397,12 +396,11 @@ static int add_sources(struct vmem *vmem)
 		ret = sd_event_add_signal(vmem->event, NULL, SIGINT, NULL,
 					  NULL);
 	if (ret >= 0)
-		ret = sd_event_add_time_relative(
-			vmem->event, &vmem->publish_source, CLOCK_MONOTONIC, 0,
-			PUBLISH_DELAY_USEC, on_publish, vmem);
+		ret = timer_add(vmem->event, &vmem->publish_source, on_publish,
+				vmem);
 	if (ret >= 0)
-		ret = sd_event_source_set_enabled(vmem->publish_source,
-						  SD_EVENT_OFF);
+		ret = sd_event_source_set_time_accuracy(vmem->publish_source,
+							PUBLISH_DELAY_USEC);
 	return ret < 0 ? ret : 0;
 }
 

@@ -18,6 +18,7 @@
 #include <systemd/sd-daemon.h>
 
 #include "base/log.h"
+#include "base/timer.h"
 #include "common/fd.h"
 #include "notify.h"
 
@@ -57,8 +58,7 @@ static int on_watchdog(sd_event_source *source,
 	const struct notify *notify = arg;
 
 	notify_send(notify, "WATCHDOG=1");
-	sd_event_source_set_time_relative(source, notify->watchdog_usec / 2);
-	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	return timer_start(source, notify->watchdog_usec / 2);
 }
 
 static int on_status(sd_event_source *source, uint64_t usec, void *arg);
@@ -67,12 +67,7 @@ static int add_sources(struct notify *notify, sd_event *event)
 {
 	int ret;
 
-	ret = sd_event_add_time_relative(event, &notify->status_source,
-					 CLOCK_MONOTONIC, 0, 0, on_status,
-					 notify);
-	if (ret >= 0)
-		ret = sd_event_source_set_enabled(notify->status_source,
-						  SD_EVENT_OFF);
+	ret = timer_add(event, &notify->status_source, on_status, notify);
 	if (ret >= 0)
 		ret = sd_watchdog_enabled(0, &notify->watchdog_usec);
 	if (ret > 0)
@@ -136,9 +131,7 @@ static void send_status(struct notify *notify)
 		return;
 	if (send_text(notify, notify->status, MSG_DONTWAIT))
 		strcpy(notify->sent, notify->status);
-	sd_event_source_set_time_relative(notify->status_source,
-					  NOTIFY_STATUS_USEC);
-	sd_event_source_set_enabled(notify->status_source, SD_EVENT_ONESHOT);
+	timer_start(notify->status_source, NOTIFY_STATUS_USEC);
 }
 
 static int on_status(sd_event_source *source __attribute__((unused)),

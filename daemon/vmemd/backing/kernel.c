@@ -47,6 +47,7 @@
 
 #include "backing/kernel.h"
 #include "base/log.h"
+#include "base/timer.h"
 #include "common/fd.h"
 
 /* Number of attempts to read blocks that change meanwhile. */
@@ -221,12 +222,6 @@ static int verify(struct region *region, struct error *err)
 	return 0;
 }
 
-static void arm(sd_event_source *source, uint64_t usec)
-{
-	sd_event_source_set_time_relative(source, usec);
-	sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
-}
-
 /**
  * kernel_recheck() - find changes by other processes and report them
  * @region: the region
@@ -243,7 +238,7 @@ void kernel_recheck(struct region *region)
 	if (verify(region, &err) < 0) {
 		log_limited(&region->limit, LOG_LEVEL_WARNING, region->label,
 			    "reading the region: %s", err.text);
-		arm(region->recheck_source, RECHECK_USEC);
+		timer_start(region->recheck_source, RECHECK_USEC);
 		return;
 	}
 	region->recheck = false;
@@ -275,7 +270,7 @@ static int ask(struct region_request *request, struct error *err)
 /* Leave the answer to the event loop, and send again if it does not come. */
 static void await_answer(struct region_request *request)
 {
-	arm(request->again_source, request->wait_usec);
+	timer_start(request->again_source, request->wait_usec);
 	request->wait_usec *= 2;
 	if (request->wait_usec > AGAIN_MAX_USEC)
 		request->wait_usec = AGAIN_MAX_USEC;
@@ -842,12 +837,8 @@ static int add_request(struct region *region, sd_event *event,
 	ret = sd_event_add_io(event, &request->answer_source, vmem_nl_fd(nl),
 			      EPOLLIN, on_answer, request);
 	if (ret >= 0)
-		ret = sd_event_add_time_relative(event, &request->again_source,
-						 CLOCK_MONOTONIC, 0, 0,
-						 on_again, request);
-	if (ret >= 0)
-		ret = sd_event_source_set_enabled(request->again_source,
-						  SD_EVENT_OFF);
+		ret = timer_add(event, &request->again_source, on_again,
+				request);
 	return ret;
 }
 
@@ -860,12 +851,8 @@ static int add_sources(struct region *region, sd_event *event,
 	if (ret >= 0)
 		ret = add_request(region, event, &region->size, nl->size);
 	if (ret >= 0)
-		ret = sd_event_add_time_relative(event, &region->recheck_source,
-						 CLOCK_MONOTONIC, 0, 0,
-						 on_recheck, region);
-	if (ret >= 0)
-		ret = sd_event_source_set_enabled(region->recheck_source,
-						  SD_EVENT_OFF);
+		ret = timer_add(event, &region->recheck_source, on_recheck,
+				region);
 	if (ret >= 0)
 		ret = turn_init(&region->allocate, event, on_allocate, region);
 	return ret;

@@ -83,6 +83,7 @@
 #include <unistd.h>
 
 #include "backing/vmm.h"
+#include "base/timer.h"
 #include "common/size.h"
 
 /* Time for the table to arrive after the answer, before vmemd asks again. */
@@ -336,9 +337,9 @@ static void find_left(struct shmem *shmem, bool again)
 static void set_timer(struct shmem *shmem, uint64_t usec)
 {
 	if (usec)
-		sd_event_source_set_time_relative(shmem->timer, usec);
-	sd_event_source_set_enabled(shmem->timer,
-				    usec ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
+		timer_start(shmem->timer, usec);
+	else
+		sd_event_source_set_enabled(shmem->timer, SD_EVENT_OFF);
 }
 
 /*
@@ -1005,10 +1006,7 @@ int vmm_attach(struct shmem *shmem, sd_event *event, struct vhost_user *vu,
 			 err);
 	if (ret)
 		goto close_files;
-	ret = sd_event_add_time_relative(event, &shmem->timer, CLOCK_MONOTONIC,
-					 0, 0, on_timer, shmem);
-	if (ret >= 0)
-		ret = sd_event_source_set_enabled(shmem->timer, SD_EVENT_OFF);
+	ret = timer_add(event, &shmem->timer, on_timer, shmem);
 	if (ret >= 0)
 		ret = backing_init(&shmem->backing, &backing_ops,
 				   shmem->state.was.gpa, region_size,

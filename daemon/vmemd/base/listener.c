@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/listener.h"
+#include "base/timer.h"
 #include "common/fd.h"
 
 /* Time for which the socket is ignored. */
@@ -44,8 +45,7 @@ static int on_connect(sd_event_source *source, int fd,
 	log_limited(&listener->limit, LOG_LEVEL_ERR, listener->label,
 		    "%s: accept: %s", listener->name, strerror(errno));
 	sd_event_source_set_enabled(source, SD_EVENT_OFF);
-	sd_event_source_set_time_relative(listener->again_source, AGAIN_USEC);
-	sd_event_source_set_enabled(listener->again_source, SD_EVENT_ONESHOT);
+	timer_start(listener->again_source, AGAIN_USEC);
 	return 0;
 }
 
@@ -75,12 +75,7 @@ int listener_start(struct listener *listener, sd_event *event, int fd)
 	ret = fd_set_nonblock(fd);
 	if (ret)
 		return ret;
-	ret = sd_event_add_time_relative(event, &listener->again_source,
-					 CLOCK_MONOTONIC, 0, 0, on_again,
-					 listener);
-	if (ret >= 0)
-		ret = sd_event_source_set_enabled(listener->again_source,
-						  SD_EVENT_OFF);
+	ret = timer_add(event, &listener->again_source, on_again, listener);
 	if (ret >= 0)
 		ret = sd_event_add_io(event, &listener->source, fd, EPOLLIN,
 				      on_connect, listener);

@@ -91,6 +91,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/timer.h"
 #include "device/budget.h"
 #include "device/consumer.h"
 
@@ -341,9 +342,7 @@ static bool tell(struct consumer *consumer)
 	};
 	find_slots(consumer, first, end, event);
 	consumer->out = true;
-	sd_event_source_set_time_relative(consumer->timer,
-					  consumers->answer_usec);
-	sd_event_source_set_enabled(consumer->timer, SD_EVENT_ONESHOT);
+	timer_start(consumer->timer, consumers->answer_usec);
 	consumer->ops->tell(consumer->arg, event);
 	return false;
 }
@@ -465,9 +464,7 @@ static void end_consumer(struct consumer *consumer)
 static void await_consumer(struct consumer *consumer)
 {
 	consumer->awaited = true;
-	sd_event_source_set_time_relative(consumer->grace,
-					  consumer->consumers->answer_usec);
-	sd_event_source_set_enabled(consumer->grace, SD_EVENT_ONESHOT);
+	timer_start(consumer->grace, consumer->consumers->answer_usec);
 }
 
 /*
@@ -1265,19 +1262,9 @@ static int add_sources(struct consumer *consumer)
 	sd_event *event = consumer->consumers->event;
 	int ret;
 
-	ret = sd_event_add_time_relative(event, &consumer->timer,
-					 CLOCK_MONOTONIC, 0, 0, on_timeout,
-					 consumer);
+	ret = timer_add(event, &consumer->timer, on_timeout, consumer);
 	if (ret >= 0)
-		ret = sd_event_source_set_enabled(consumer->timer,
-						  SD_EVENT_OFF);
-	if (ret >= 0)
-		ret = sd_event_add_time_relative(event, &consumer->grace,
-						 CLOCK_MONOTONIC, 0, 0,
-						 on_grace, consumer);
-	if (ret >= 0)
-		ret = sd_event_source_set_enabled(consumer->grace,
-						  SD_EVENT_OFF);
+		ret = timer_add(event, &consumer->grace, on_grace, consumer);
 	return ret < 0 ? ret : 0;
 }
 

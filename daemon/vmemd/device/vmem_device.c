@@ -33,6 +33,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/timer.h"
 #include "common/clocks.h"
 #include "common/save_file.h"
 #include "common/size.h"
@@ -86,12 +87,9 @@ static int on_excess(sd_event_source *source,
 {
 	struct vmem_device *device = arg;
 	uint64_t size;
-	int ret;
 
 	vmem_device_resident(device, &size);
-	ret = sd_event_source_set_time_relative(source, EXCESS_CHECK_USEC);
-	return ret < 0 ? ret
-		       : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	return timer_start(source, EXCESS_CHECK_USEC);
 }
 
 /* Warn the operator of memory that will be slow, or may cause SIGBUS. */
@@ -171,10 +169,7 @@ static int on_work(sd_event_source *source __attribute__((unused)), void *arg)
 	if (ret > 0) {
 		want_work(device);
 	} else if (ret < 0) {
-		sd_event_source_set_time_relative(device->work_again_source,
-						  WORK_AGAIN_USEC);
-		sd_event_source_set_enabled(device->work_again_source,
-					    SD_EVENT_ONESHOT);
+		timer_start(device->work_again_source, WORK_AGAIN_USEC);
 	}
 	return 0;
 }
@@ -755,19 +750,14 @@ static int add_sources(struct vmem_device *device)
 
 	ret = turn_init(&device->work, device->event, on_work, device);
 	if (ret >= 0)
-		ret = sd_event_add_time_relative(
-			device->event, &device->work_again_source,
-			CLOCK_MONOTONIC, 0, 0, on_work_again, device);
+		ret = timer_add(device->event, &device->work_again_source,
+				on_work_again, device);
 	if (ret >= 0)
-		ret = sd_event_source_set_enabled(device->work_again_source,
-						  SD_EVENT_OFF);
+		ret = timer_add(device->event, &device->excess_source,
+				on_excess, device);
 	if (ret >= 0)
-		ret = sd_event_add_time_relative(
-			device->event, &device->excess_source, CLOCK_MONOTONIC,
-			EXCESS_CHECK_USEC, 0, on_excess, device);
-	if (ret >= 0)
-		ret = sd_event_source_set_enabled(device->excess_source,
-						  SD_EVENT_OFF);
+		ret = sd_event_source_set_time_relative(device->excess_source,
+							EXCESS_CHECK_USEC);
 	if (ret < 0)
 		log_err_of(device->label, "event loop: %s", strerror(-ret));
 	return ret < 0 ? ret : 0;
