@@ -10,6 +10,7 @@
 #include <sys/utsname.h>
 
 #include "command_line.h"
+#include "common/json_member.h"
 #include "module_check.h"
 
 /**
@@ -53,13 +54,10 @@ static void add_check(const struct tap_case *c,
 	struct check_report *report = arg;
 	json_object *check = json_object_new_object();
 
-	json_object_object_add(check, "name", json_object_new_string(c->name));
-	json_object_object_add(
-		check, "result",
-		json_object_new_string(verdicts[outcome->verdict]));
+	json_add_text(check, "name", c->name);
+	json_add_text(check, "result", verdicts[outcome->verdict]);
 	if (outcome->verdict == TAP_SKIPPED)
-		json_object_object_add(check, "reason",
-				       json_object_new_string(outcome->reason));
+		json_add_text(check, "reason", outcome->reason);
 	json_object_object_add(check, "notes", lines_of(outcome->notes));
 	json_object_array_add(report->checks, check);
 	report->count[outcome->verdict]++;
@@ -73,12 +71,10 @@ static int check_json(void)
 	int ret;
 
 	if (!uname(&name))
-		json_object_object_add(object, "kernel",
-				       json_object_new_string(name.release));
+		json_add_text(object, "kernel", name.release);
 	ret = tap_report(module_checks, nr_module_checks, add_check, &report);
 	for (size_t i = 0; i <= TAP_SKIPPED; i++)
-		json_object_object_add(object, verdicts[i],
-				       json_object_new_int(report.count[i]));
+		json_add_size(object, verdicts[i], report.count[i]);
 	json_object_object_add(object, "checks", report.checks);
 	if (ret)
 		ctl_complain("check: %s", strerror(-ret));

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "command_line.h"
+#include "common/json_member.h"
 #include "common/size.h"
 #include "common/vm_memslots.h"
 #include "host_vm.h"
@@ -118,17 +119,12 @@ static json_object *metadata_to_json(const struct vm_metadata *m)
 {
 	json_object *object = json_object_new_object();
 
-	json_object_object_add(object, "total",
-			       json_object_new_uint64(vm_metadata_total(m)));
-	json_object_object_add(object, "memslot",
-			       json_object_new_uint64(m->memslot));
-	json_object_object_add(object, "rmap", json_object_new_uint64(m->rmap));
-	json_object_object_add(object, "lpage_info",
-			       json_object_new_uint64(m->lpage_info));
-	json_object_object_add(object, "gfn_track",
-			       json_object_new_uint64(m->gfn_track));
-	json_object_object_add(object, "dirty_bitmap",
-			       json_object_new_uint64(m->dirty_bitmap));
+	json_add_size(object, "total", vm_metadata_total(m));
+	json_add_size(object, "memslot", m->memslot);
+	json_add_size(object, "rmap", m->rmap);
+	json_add_size(object, "lpage_info", m->lpage_info);
+	json_add_size(object, "gfn_track", m->gfn_track);
+	json_add_size(object, "dirty_bitmap", m->dirty_bitmap);
 	return object;
 }
 
@@ -138,15 +134,10 @@ static json_object *memslot_to_json(const struct kvm_vmem_memslot *memslot)
 	struct vm_metadata m = {0};
 
 	vm_metadata_add(&m, memslot);
-	json_object_object_add(object, "id",
-			       json_object_new_int(memslot->slot & 0xffff));
-	json_object_object_add(object, "flags",
-			       json_object_new_int64(memslot->flags));
-	json_object_object_add(
-		object, "gpa",
-		json_object_new_uint64(memslot->guest_phys_addr));
-	json_object_object_add(object, "size",
-			       json_object_new_uint64(memslot->memory_size));
+	json_add_size(object, "id", memslot->slot & 0xffff);
+	json_add_size(object, "flags", memslot->flags);
+	json_add_size(object, "gpa", memslot->guest_phys_addr);
+	json_add_size(object, "size", memslot->memory_size);
 	json_object_object_add(object, "metadata", metadata_to_json(&m));
 	return object;
 }
@@ -157,15 +148,10 @@ static json_object *address_space_to_json(const struct vm_report *report,
 	const struct vm_memslots *list = &report->memslots[as];
 	json_object *object = json_object_new_object(), *array;
 
-	json_object_object_add(object, "address_space",
-			       json_object_new_int((int)as));
-	json_object_object_add(object, "nr_memslots",
-			       json_object_new_uint64(list->nr));
-	json_object_object_add(
-		object, "memory",
-		json_object_new_uint64(report->metadata[as].memory));
-	json_object_object_add(object, "changing",
-			       json_object_new_boolean(list->changing));
+	json_add_size(object, "address_space", as);
+	json_add_size(object, "nr_memslots", list->nr);
+	json_add_size(object, "memory", report->metadata[as].memory);
+	json_add_bool(object, "changing", list->changing);
 	json_object_object_add(object, "metadata",
 			       metadata_to_json(&report->metadata[as]));
 	if (!memslots)
@@ -186,8 +172,7 @@ static json_object *report_to_json(const struct vm_report *report,
 
 	json_object_object_add(object, "pid",
 			       json_object_new_int(report->vm->pid));
-	json_object_object_add(object, "command",
-			       json_object_new_string(report->vm->command));
+	json_add_text(object, "command", report->vm->command);
 	json_object_object_add(object, "fd",
 			       json_object_new_int(report->vm->number));
 	for (unsigned int as = 0; as < report->address_spaces; as++)

@@ -23,6 +23,7 @@
 #include <json-c/json_visit.h>
 
 #include "command_line.h"
+#include "common/json_member.h"
 #include "common/size.h"
 #include "daemon_call.h"
 
@@ -173,7 +174,7 @@ static int tell(struct daemon *daemon, const struct ctl_options *options,
 	json_object *params = json_object_new_object(), *result;
 	int ret;
 
-	json_object_object_add(params, "gpa", json_object_new_uint64(gpa));
+	json_add_size(params, "gpa", gpa);
 	/* The time that QEMU took does not count. */
 	daemon_begin(daemon);
 	ret = daemon_call(daemon, "place", params, &result);

@@ -11,6 +11,7 @@
 
 #include "cmd_status.h"
 #include "command_line.h"
+#include "common/json_member.h"
 #include "common/size.h"
 #include "common/standard_fds.h"
 #include "screen.h"
@@ -309,8 +310,7 @@ static int ctl_resize(const struct ctl_options *options)
 		ret = resolve_size(&daemon, options, &size);
 	if (!ret) {
 		params = json_object_new_object();
-		json_object_object_add(params, "size",
-				       json_object_new_uint64(size));
+		json_add_size(params, "size", size);
 		ret = daemon_tell(&daemon, "resize", params,
 				  options->json && !options->wait);
 	}

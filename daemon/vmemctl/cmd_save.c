@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "command_line.h"
+#include "common/json_member.h"
 #include "common/save_file.h"
 #include "daemon_call.h"
 
@@ -69,8 +70,7 @@ static int read_state(struct daemon *daemon, struct save_state *state)
 	for (bool first = true; !ret && more; first = false) {
 		json_object *params = json_object_new_object();
 
-		json_object_object_add(params, "start",
-				       json_object_new_uint64(start));
+		json_add_size(params, "start", start);
 		ret = daemon_call(daemon, "save", params, &page);
 		if (ret)
 			return ret;

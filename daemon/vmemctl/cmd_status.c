@@ -12,6 +12,7 @@
 
 #include "cmd_status.h"
 #include "command_line.h"
+#include "common/json_member.h"
 #include "common/size.h"
 #include "daemon_call.h"
 
@@ -93,8 +94,7 @@ static void add_device(json_object *devices, json_object *device, bool attached)
 	json_object *value;
 
 	if (!json_object_object_get_ex(device, "attached", &value))
-		json_object_object_add(device, "attached",
-				       json_object_new_boolean(attached));
+		json_add_bool(device, "attached", attached);
 	for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++)
 		if (!json_object_object_get_ex(device, members[i], &value))
 			json_object_object_add(device, members[i], NULL);

@@ -16,6 +16,7 @@
 
 #include "command_line.h"
 #include "common/clocks.h"
+#include "common/json_member.h"
 #include "common/size.h"
 #include "common/standard_fds.h"
 #include "common/vmem_nl.h"
@@ -96,23 +97,16 @@ static json_object *region_to_json(const struct vmem_nl_region *region)
 	json_object *object = json_object_new_object();
 	char command[COMMAND_MAX];
 
-	json_object_object_add(object, "region_id",
-			       json_object_new_int64(region->id));
+	json_add_size(object, "region_id", region->id);
 	json_object_object_add(object, "pid",
 			       json_object_new_int64(region->pid));
 	host_vm_command((pid_t)region->pid, command);
-	json_object_object_add(object, "command",
-			       json_object_new_string(command));
-	json_object_object_add(object, "region_size",
-			       json_object_new_uint64(region->size));
-	json_object_object_add(object, "requested_size",
-			       json_object_new_uint64(region->requested_size));
-	json_object_object_add(object, "plugged_size",
-			       json_object_new_uint64(region->plugged_size));
-	json_object_object_add(object, "populated_slots",
-			       json_object_new_int64(region->populated_slots));
-	json_object_object_add(object, "nr_slots",
-			       json_object_new_int64(region->nr_slots));
+	json_add_text(object, "command", command);
+	json_add_size(object, "region_size", region->size);
+	json_add_size(object, "requested_size", region->requested_size);
+	json_add_size(object, "plugged_size", region->plugged_size);
+	json_add_size(object, "populated_slots", region->populated_slots);
+	json_add_size(object, "nr_slots", region->nr_slots);
 	json_object_object_add(
 		object, "metadata",
 		region->has_metadata

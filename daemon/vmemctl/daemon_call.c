@@ -20,6 +20,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "common/json_member.h"
 #include "daemon_call.h"
 
 /*
@@ -248,15 +249,12 @@ static int send_request(struct daemon *daemon, const char *method,
 	size_t length;
 	int ret = 0;
 
-	json_object_object_add(request, "id",
-			       json_object_new_int64(++daemon->id));
-	json_object_object_add(request, "method",
-			       json_object_new_string(method));
+	json_add_size(request, "id", ++daemon->id);
+	json_add_text(request, "method", method);
 	if (daemon->device && !params)
 		params = json_object_new_object();
 	if (daemon->device)
-		json_object_object_add(params, "device",
-				       json_object_new_string(daemon->device));
+		json_add_text(params, "device", daemon->device);
 	if (params)
 		json_object_object_add(request, "params", params);
 	text = json_object_to_json_string_length(
@@ -403,9 +401,7 @@ static void add_page(json_object *result, json_object *page, const char *name)
 			all,
 			json_object_get(json_object_array_get_idx(more, i)));
 	if (answer_has_size(page, "next"))
-		json_object_object_add(
-			result, "next",
-			json_object_new_uint64(answer_size(page, "next")));
+		json_add_size(result, "next", answer_size(page, "next"));
 }
 
 /**
@@ -440,8 +436,7 @@ int daemon_call_pages(struct daemon *daemon, const char *method,
 		}
 		start = answer_size(*result, "next");
 		params = json_object_new_object();
-		json_object_object_add(params, "start",
-				       json_object_new_uint64(start));
+		json_add_size(params, "start", start);
 		json_object_object_del(*result, "next");
 		ret = daemon_call(daemon, method, params, &page);
 		if (ret) {

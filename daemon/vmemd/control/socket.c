@@ -52,6 +52,7 @@
 #include "base/log.h"
 #include "base/turn.h"
 #include "common/fd.h"
+#include "common/json_member.h"
 #include "control/socket.h"
 
 /**
@@ -277,10 +278,8 @@ static void put_error(struct control_client *client, json_object *id, int error,
 
 	log_limited(&client->control->limit, LOG_LEVEL_INFO, NULL,
 		    "control: refused: %s (%s)", message, code ? code : "EIO");
-	json_object_object_add(body, "code",
-			       json_object_new_string(code ? code : "EIO"));
-	json_object_object_add(body, "message",
-			       json_object_new_string(message));
+	json_add_text(body, "code", code ? code : "EIO");
+	json_add_text(body, "message", message);
 	json_object_object_add(answer, "id", id);
 	json_object_object_add(answer, "error", body);
 	put_line(client, answer);
@@ -306,10 +305,8 @@ static void put_event(struct control_client *client, unsigned int subject)
 	}
 	if (client->lost) {
 		event = json_object_new_object();
-		json_object_object_add(event, "event",
-				       json_object_new_string("lost"));
-		json_object_object_add(event, "count",
-				       json_object_new_uint64(client->lost));
+		json_add_text(event, "event", "lost");
+		json_add_size(event, "count", client->lost);
 		put_line(client, event);
 		json_object_put(event);
 		client->lost = 0;
