@@ -22,6 +22,7 @@ int backing_init(struct backing *backing, const struct backing_ops *ops,
 
 	memset(backing, 0, sizeof(*backing));
 	backing->ops = ops;
+	backing->front = ops;
 	backing->placed = true;
 	backing->gpa = gpa;
 	backing->size = size;
@@ -37,9 +38,9 @@ int backing_init(struct backing *backing, const struct backing_ops *ops,
 
 /* Set the filter between device and backing; NULL removes it. */
 void backing_set_filter(struct backing *backing,
-			const struct backing_filter *filter, void *arg)
+			const struct backing_ops *filter, void *arg)
 {
-	backing->filter = filter;
+	backing->front = filter ? filter : backing->ops;
 	backing->filter_arg = arg;
 }
 
@@ -51,54 +52,47 @@ void backing_set_filter(struct backing *backing,
  */
 int backing_await(struct backing *backing)
 {
-	return backing->filter ? backing->filter->await(backing) : 0;
+	return backing->front->await ? backing->front->await(backing) : 0;
 }
 
 int backing_plug(struct backing *backing, uint64_t gpa, uint64_t size)
 {
-	return (backing->filter ? backing->filter->plug
-				: backing->ops->plug)(backing, gpa, size);
+	return backing->front->plug(backing, gpa, size);
 }
 
 int backing_unplug(struct backing *backing, uint64_t gpa, uint64_t size)
 {
-	return (backing->filter ? backing->filter->unplug
-				: backing->ops->unplug)(backing, gpa, size);
+	return backing->front->unplug(backing, gpa, size);
 }
 
 int backing_unplug_all(struct backing *backing)
 {
-	return (backing->filter ? backing->filter->unplug_all
-				: backing->ops->unplug_all)(backing);
+	return backing->front->unplug_all(backing);
 }
 
 int backing_repeat(struct backing *backing, bool plug, uint64_t gpa,
 		   uint64_t size)
 {
-	return (backing->filter
-			? backing->filter->repeat
-			: backing->ops->repeat)(backing, plug, gpa, size);
+	return backing->front->repeat(backing, plug, gpa, size);
 }
 
 int backing_verify(struct backing *backing)
 {
-	return (backing->filter ? backing->filter->verify
-				: backing->ops->verify)(backing);
+	return backing->front->verify(backing);
 }
 
 int backing_discard(struct backing *backing, uint64_t gpa, uint64_t size)
 {
-	return (backing->filter ? backing->filter->discard
-				: backing->ops->discard)(backing, gpa, size);
+	return backing->front->discard(backing, gpa, size);
 }
 
-/* See struct backing_filter. */
+/* See struct backing_ops. */
 uint64_t backing_kept(struct backing *backing, uint64_t first, uint64_t end,
 		      bool *kept)
 {
 	*kept = false;
-	return backing->filter
-		       ? backing->filter->kept(backing, first, end, kept)
+	return backing->front->kept
+		       ? backing->front->kept(backing, first, end, kept)
 		       : end;
 }
 
@@ -110,8 +104,8 @@ void backing_answer_lost(struct backing *backing)
 /* An operation of the backing that returned -EINPROGRESS has ended. */
 void backing_ended(struct backing *backing, int result)
 {
-	if (backing->filter)
-		backing->filter->ended(backing, result);
+	if (backing->front->ended)
+		backing->front->ended(backing, result);
 	else if (backing->done)
 		backing->done(backing->arg, result);
 }

@@ -44,6 +44,13 @@ struct backing;
  * @place: set the region's guest address; NULL: the backing knows the address
  * @populated_slots: number of memslots that exist, as far as known
  * @detach: release the backing. Blocks stay plugged
+ * @kept: may blocks @first to @end - 1 be discarded? Set @kept if @first must not
+ *	be, with @error. Return: the end, exclusive, of the blocks of which the
+ *	same is true. NULL: all may be
+ * @await: may a request start? Return: 0: yes; -EINPROGRESS: not yet; @done of
+ *	the backing will be called with 0. NULL: it always may
+ * @ended: an operation that was started in the backing has ended; @done of the
+ *	backing is called once the device's request has ended. NULL: it has
  *
  * Ranges are whole blocks inside the region; the device has checked this.
  * @plug,
@@ -53,6 +60,10 @@ struct backing;
  *	changed, except that @discard may have freed a part. -EAGAIN: @plugged
  *	was out of date and has been updated; the device judges the request
  *	again.
+ *
+ * A filter, which intercepts the calls from a device to its backing, has the
+ * first six, which may call those of the backing, and the last three. See
+ * backing_set_filter().
  */
 struct backing_ops {
 	int (*plug)(struct backing *backing, uint64_t gpa, uint64_t size);
@@ -69,32 +80,6 @@ struct backing_ops {
 	int (*place)(struct backing *backing, uint64_t gpa, struct error *err);
 	uint64_t (*populated_slots)(const struct backing *backing);
 	void (*detach)(struct backing *backing);
-};
-
-/**
- * struct backing_filter - intercepts the calls from a device to its backing
- * @plug: see struct backing_ops, whose function the filter may call
- * @unplug: likewise
- * @unplug_all: likewise
- * @repeat: likewise
- * @verify: likewise
- * @discard: likewise
- * @kept: may blocks @first to @end - 1 be discarded? Set @kept if @first must not
- *	be, with @reason. Return: the end, exclusive, of the blocks of which the
- *	same is true
- * @await: may a request start? Return: 0: yes; -EINPROGRESS: not yet; the
- *	filter will call @done of the backing with 0
- * @ended: an operation that the filter started in the backing has ended. The
- *	filter calls @done of the backing once the device's request has ended
- */
-struct backing_filter {
-	int (*plug)(struct backing *backing, uint64_t gpa, uint64_t size);
-	int (*unplug)(struct backing *backing, uint64_t gpa, uint64_t size);
-	int (*unplug_all)(struct backing *backing);
-	int (*repeat)(struct backing *backing, bool plug, uint64_t gpa,
-		      uint64_t size);
-	int (*verify)(struct backing *backing);
-	int (*discard)(struct backing *backing, uint64_t gpa, uint64_t size);
 	uint64_t (*kept)(struct backing *backing, uint64_t first, uint64_t end,
 			 bool *kept);
 	int (*await)(struct backing *backing);
@@ -113,7 +98,7 @@ struct backing_filter {
 /**
  * struct backing - executes the changes of a device
  * @ops: operations of the backing
- * @filter: filter between device and backing, or NULL; see
+ * @front: what the device calls: @ops, or those of a filter; see
  *	backing_set_filter()
  * @filter_arg: for the filter's own use
  * @placed: the guest address of the region is known. Otherwise @gpa is invalid,
@@ -142,7 +127,7 @@ struct backing_filter {
  */
 struct backing {
 	const struct backing_ops *ops;
-	const struct backing_filter *filter;
+	const struct backing_ops *front;
 	void *filter_arg;
 	bool placed;
 	bool lost_at_reset;
@@ -167,7 +152,7 @@ struct backing {
 int backing_init(struct backing *backing, const struct backing_ops *ops,
 		 uint64_t gpa, uint64_t size, uint64_t block_size);
 void backing_set_filter(struct backing *backing,
-			const struct backing_filter *filter, void *arg);
+			const struct backing_ops *filter, void *arg);
 void backing_count(struct backing *backing, struct work *work);
 int backing_note_file(struct backing *backing, int fd);
 void backing_free(struct backing *backing);

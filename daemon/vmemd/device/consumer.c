@@ -876,7 +876,7 @@ static uint64_t next_held_by(const struct consumer *consumer, uint64_t from,
 				 false);
 }
 
-/* Split a range where a claim begins or ends; see struct backing_filter. */
+/* Split a range where a claim begins or ends; see struct backing_ops. */
 static uint64_t consumers_kept(struct backing *backing, uint64_t first,
 			       uint64_t end, bool *kept)
 {
@@ -904,7 +904,7 @@ static uint64_t consumers_kept(struct backing *backing, uint64_t first,
 	return at;
 }
 
-static const struct backing_filter consumers_filter = {
+static const struct backing_ops consumers_filter = {
 	.plug = consumers_plug,
 	.unplug = consumers_unplug,
 	.unplug_all = consumers_unplug_all,
