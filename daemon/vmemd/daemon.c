@@ -197,7 +197,8 @@ struct vmem_device *daemon_device_of_region(struct vmem *vmem,
 		return NULL;
 	for (unsigned int i = 0; i < vmem->nr_devices; i++) {
 		struct vmem_device *device = &vmem->devices[i];
-		const struct region *region = vmem_device_region(device);
+		const struct kernel_backing *region =
+			vmem_device_region(device);
 
 		if (device->attached && region && region->state.id == state.id)
 			return device;
@@ -410,8 +411,8 @@ static int add_sources(struct vmem *vmem)
  * that a kill in between leaves empty memory without a state, which is as good
  * as a new file.
  */
-static int attach_shmem(struct vmem *vmem, struct vmem_device *device,
-			struct device_fds *fds)
+static int attach_vmm(struct vmem *vmem, struct vmem_device *device,
+		      struct device_fds *fds)
 {
 	bool new_memory = fds->memory < 0, new_state = fds->state < 0;
 	int memory_fd =
@@ -432,7 +433,7 @@ static int attach_shmem(struct vmem *vmem, struct vmem_device *device,
 			close(state_fd);
 		return memory_fd < 0 ? memory_fd : state_fd;
 	}
-	ret = vmem_device_attach_shmem(device, memory_fd, state_fd, &err);
+	ret = vmem_device_attach_vmm(device, memory_fd, state_fd, &err);
 	if (ret) {
 		log_err_of(device->label, "%s", err.text);
 		return ret;
@@ -462,7 +463,7 @@ static int attach_passed(struct vmem *vmem, struct vmem_device *device,
 	int ret;
 
 	if (device->options->vmm)
-		return attach_shmem(vmem, device, fds);
+		return attach_vmm(vmem, device, fds);
 	if (region_fd < 0)
 		return 0;
 	fds->region = -1;

@@ -144,7 +144,7 @@ struct peer {
 	int err;
 	struct driver driver;
 	int mapped_fd;
-	struct vhost_user_region mapped[SHMEM_MAX_SLOTS];
+	struct vhost_user_region mapped[VMM_MAX_SLOTS];
 };
 
 static struct vmem *vmem;
@@ -436,9 +436,9 @@ static void send_table(struct peer *peer)
 			       .size = MEMORY_SIZE,
 			       .uva = MEMORY_UVA},
 	};
-	int fds[1 + SHMEM_MAX_SLOTS] = {peer->memory_fd};
+	int fds[1 + VMM_MAX_SLOTS] = {peer->memory_fd};
 
-	for (size_t i = 0; i < SHMEM_MAX_SLOTS; i++) {
+	for (size_t i = 0; i < VMM_MAX_SLOTS; i++) {
 		if (!peer->mapped[i].size)
 			continue;
 		fds[table.nr] = peer->mapped_fd;
@@ -595,7 +595,7 @@ static void write_memory(struct fuzz_input *in, struct peer *peer)
 static void note_map(struct peer *peer, bool map,
 		     const struct vhost_user_mmap *mmap)
 {
-	for (size_t i = 0; i < SHMEM_MAX_SLOTS; i++) {
+	for (size_t i = 0; i < VMM_MAX_SLOTS; i++) {
 		struct vhost_user_region *region = &peer->mapped[i];
 		bool same =
 			region->size && region->mmap_offset == mmap->fd_offset;

@@ -366,7 +366,7 @@ static void all_other_devices_count(void **state)
 	devices[1].dev.backing = &devices[1].region.backing;
 	devices[1].dev.backing->nr_slots = 20;
 	devices[2].attached = true;
-	devices[2].dev.backing = &devices[2].shmem.backing;
+	devices[2].dev.backing = &devices[2].vmm_backing.backing;
 	devices[2].dev.backing->nr_slots = 6;
 	assert_int_equal(budget_methods_others(vmem, &devices[0]), 26);
 	assert_int_equal(budget_methods_others(vmem, &devices[1]), 7);

@@ -83,8 +83,8 @@ static int set_up(void **state)
 	assert_int_equal(vmem_device_open(&f->device, f->event, fds[1], -1), 0);
 	f->memory_fd = vmm_make_file("memory");
 	assert_true(f->memory_fd >= 0);
-	if (vmem_device_attach_shmem(&f->device, dup(f->memory_fd),
-				     vmm_make_file("state"), &err))
+	if (vmem_device_attach_vmm(&f->device, dup(f->memory_fd),
+				   vmm_make_file("state"), &err))
 		fail_msg("%s", err.text);
 	f->memory = mmap(NULL, REGION_SIZE, PROT_READ | PROT_WRITE,
 			 MAP_SHARED | MAP_NORESERVE, f->memory_fd, 0);
@@ -311,7 +311,7 @@ static void a_size_is_one_that_the_region_can_have(void **state)
 {
 	struct fixture *f = *state;
 	struct vmem_device *device = &f->device;
-	const struct shmem_header *kept = device->shmem.state.header;
+	const struct vmm_header *kept = device->vmm_backing.state.header;
 	struct error err;
 
 	assert_int_equal(vmem_device_set_requested(device, 3 * BLOCK, &err), 0);

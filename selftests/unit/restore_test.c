@@ -99,7 +99,7 @@ static void any_blocks_are_covered(void **state)
 }
 
 static void assert_unfit(const struct save_state *saved,
-			 const struct region *region,
+			 const struct kernel_backing *region,
 			 const struct virtio_mem *dev, const char *why)
 {
 	struct error err = {0};
@@ -111,7 +111,7 @@ static void assert_unfit(const struct save_state *saved,
 
 static void another_geometry_is_refused(void **state)
 {
-	struct region region = {
+	struct kernel_backing region = {
 		.state = {.gpa = 4 * GIB, .size = GIB, .block_size = 2 * MIB}};
 	struct virtio_mem dev = {.has_node = true, .node_id = 3};
 	struct save_state saved = {.gpa = 4 * GIB,

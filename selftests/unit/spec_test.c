@@ -7,7 +7,7 @@
  *
  * The driver is part of the test, so that no guest's driver can hide a fault.
  * It uses vhost-user, and a real virtqueue of each format. Memory is a byte per
- * block here; region_kernel_test.c and selftests/kvm_vmem/region_test.c test
+ * block here; kernel_backing_test.c and selftests/kvm_vmem/region_test.c test
  * real memory.
  */
 #include <endian.h>

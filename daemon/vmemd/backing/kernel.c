@@ -72,13 +72,14 @@
 /* Delay before the region is read again after a failure. */
 #define RECHECK_USEC 1000000ULL
 
-static struct region *to_region(struct backing *backing)
+static struct kernel_backing *to_kernel(struct backing *backing)
 {
-	return (struct region *)((char *)backing -
-				 offsetof(struct region, backing));
+	return (struct kernel_backing *)((char *)backing -
+					 offsetof(struct kernel_backing,
+						  backing));
 }
 
-static struct vmem_nl_name name_of(const struct region *region)
+static struct vmem_nl_name name_of(const struct kernel_backing *region)
 {
 	return VMEM_NL_BY_FD(region->fd);
 }
@@ -109,8 +110,8 @@ static bool is_same(const struct vmem_nl_region *a,
 }
 
 /* Read the region's state from the kernel. */
-static int get_state(const struct region *region, struct vmem_nl_region *state,
-		     struct error *err)
+static int get_state(const struct kernel_backing *region,
+		     struct vmem_nl_region *state, struct error *err)
 {
 	int ret = vmem_nl_region_get(region->nl, name_of(region), state, err);
 
@@ -145,7 +146,7 @@ static int add_run(const struct vmem_nl_range *run, void *arg)
 }
 
 /* Read state and blocks once; -EAGAIN: they changed meanwhile. */
-static int read_once(struct region *region, struct error *err)
+static int read_once(struct kernel_backing *region, struct error *err)
 {
 	struct backing *backing = &region->backing;
 	struct block_dump dump = {.backing = backing};
@@ -185,7 +186,7 @@ free_blocks:
 }
 
 /* Read state and blocks. On error the mirror is unchanged. */
-static int read_all(struct region *region, struct error *err)
+static int read_all(struct kernel_backing *region, struct error *err)
 {
 	int ret = -EAGAIN;
 
@@ -195,7 +196,7 @@ static int read_all(struct region *region, struct error *err)
 }
 
 /* Read state and blocks. Must not be called while a change is in progress. */
-int kernel_reload(struct region *region, struct error *err)
+int kernel_reload(struct kernel_backing *region, struct error *err)
 {
 	return read_all(region, err);
 }
@@ -206,7 +207,7 @@ int kernel_reload(struct region *region, struct error *err)
  *
  * Return: 0: it was up to date; 1: it is now; an errno.
  */
-static int verify(struct region *region, struct error *err)
+static int verify(struct kernel_backing *region, struct error *err)
 {
 	struct vmem_nl_region state;
 	int ret;
@@ -228,7 +229,7 @@ static int verify(struct region *region, struct error *err)
  *
  * If a change is in progress, or reading fails, this is done later.
  */
-void kernel_recheck(struct region *region)
+void kernel_recheck(struct kernel_backing *region)
 {
 	struct error err;
 
@@ -254,7 +255,7 @@ static int on_recheck(sd_event_source *source __attribute__((unused)),
 
 /* --- Changes --- */
 
-static int ask(struct region_request *request, struct error *err)
+static int ask(struct kernel_request *request, struct error *err)
 {
 	int ret;
 
@@ -268,7 +269,7 @@ static int ask(struct region_request *request, struct error *err)
 }
 
 /* Leave the answer to the event loop, and send again if it does not come. */
-static void await_answer(struct region_request *request)
+static void await_answer(struct kernel_request *request)
 {
 	timer_start(request->again_source, request->wait_usec);
 	request->wait_usec *= 2;
@@ -279,7 +280,7 @@ static void await_answer(struct region_request *request)
 static int on_again(sd_event_source *source __attribute__((unused)),
 		    uint64_t usec __attribute__((unused)), void *arg)
 {
-	struct region_request *request = arg;
+	struct kernel_request *request = arg;
 	struct error err;
 
 	log_limited(&request->region->limit, LOG_LEVEL_WARNING,
@@ -291,7 +292,7 @@ static int on_again(sd_event_source *source __attribute__((unused)),
 }
 
 /* Send request->change. Return: 0, or an errno with the error set. */
-static int ask_kernel(struct region_request *request, bool repeat)
+static int ask_kernel(struct kernel_request *request, bool repeat)
 {
 	struct backing *backing = &request->region->backing;
 	struct error err;
@@ -314,7 +315,7 @@ static int ask_kernel(struct region_request *request, bool repeat)
 }
 
 /* Number of the current turn of the event loop; not 0. */
-static uint64_t loop_turn(const struct region *region)
+static uint64_t loop_turn(const struct kernel_backing *region)
 {
 	uint64_t turn = 0;
 
@@ -323,7 +324,7 @@ static uint64_t loop_turn(const struct region *region)
 }
 
 /* Is the answer plausible for the request? */
-static bool is_answer(const struct region *region,
+static bool is_answer(const struct kernel_backing *region,
 		      const struct vmem_nl_answer *answer)
 {
 	const struct vmem_nl_region *state = &region->state;
@@ -335,7 +336,7 @@ static bool is_answer(const struct region *region,
 }
 
 /* The kernel has executed a change. */
-static void carried_out(struct region *region,
+static void carried_out(struct kernel_backing *region,
 			const struct vmem_nl_answer *answer)
 {
 	const struct vmem_nl_change *change = &region->blocks.change;
@@ -368,7 +369,7 @@ static void carried_out(struct region *region,
 }
 
 /* Are all blocks of the request in the state that it wants? */
-static bool as_wanted(const struct region *region)
+static bool as_wanted(const struct kernel_backing *region)
 {
 	const struct vmem_nl_change *change = &region->blocks.change;
 	const struct backing *backing = &region->backing;
@@ -381,14 +382,15 @@ static bool as_wanted(const struct region *region)
 }
 
 /* The kernel refused a request. Return: the result for the device. */
-static int refused(struct region *region, int error, const struct error *err)
+static int refused(struct kernel_backing *region, int error,
+		   const struct error *err)
 {
 	static const char *const names[] = {
 		[VMEM_NL_PLUG] = "plug",
 		[VMEM_NL_UNPLUG] = "unplug",
 		[VMEM_NL_UNPLUG_ALL] = "unplug all",
 	};
-	struct region_request *request = &region->blocks;
+	struct kernel_request *request = &region->blocks;
 	struct backing *backing = &region->backing;
 	struct error again;
 	int ret;
@@ -422,14 +424,14 @@ static int refused(struct region *region, int error, const struct error *err)
 	return ret ? -EAGAIN : -EBUSY;
 }
 
-static void end_request(struct region_request *request)
+static void end_request(struct kernel_request *request)
 {
 	request->out = false;
 	sd_event_source_set_enabled(request->again_source, SD_EVENT_OFF);
 }
 
 /* The kernel has answered. Return: the result for the device. */
-static int end_blocks(struct region *region, int ret,
+static int end_blocks(struct kernel_backing *region, int ret,
 		      const struct vmem_nl_changed *changed,
 		      const struct error *err)
 {
@@ -464,8 +466,8 @@ static int end_blocks(struct region *region, int ret,
 
 /* --- Settings --- */
 
-static void report_setting(struct region *region, unsigned int setting, int ret,
-			   const char *text)
+static void report_setting(struct kernel_backing *region, unsigned int setting,
+			   int ret, const char *text)
 {
 	if (setting & VMEM_NL_SET_DIRTY_LOG) {
 		if (region->log_set)
@@ -480,7 +482,7 @@ static void report_setting(struct region *region, unsigned int setting, int ret,
  *
  * Return: 0; an errno with the error set; the setting is dropped then.
  */
-static int begin_setting(struct region *region)
+static int begin_setting(struct kernel_backing *region)
 {
 	struct vmem_nl_change *change = &region->size.change;
 	unsigned int setting = VMEM_NL_SET_REQUESTED_SIZE;
@@ -503,7 +505,7 @@ static int begin_setting(struct region *region)
 	return ret;
 }
 
-static void begin_settings(struct region *region)
+static void begin_settings(struct kernel_backing *region)
 {
 	while (region->wanted && !region->size.out) {
 		int ret = begin_setting(region);
@@ -514,7 +516,7 @@ static void begin_settings(struct region *region)
 	}
 }
 
-static void end_size(struct region *region, int ret,
+static void end_size(struct kernel_backing *region, int ret,
 		     const struct vmem_nl_changed *changed,
 		     const struct error *err)
 {
@@ -542,7 +544,7 @@ static void end_size(struct region *region, int ret,
  *
  * Return: whether the answer has arrived.
  */
-static bool take_answer(struct region_request *request, bool wait, int *result,
+static bool take_answer(struct kernel_request *request, bool wait, int *result,
 			struct vmem_nl_changed *changed, struct error *err)
 {
 	int ret = vmem_nl_receive(request->nl, wait, changed, err);
@@ -572,8 +574,8 @@ static int on_answer(sd_event_source *source __attribute__((unused)),
 		     int fd __attribute__((unused)),
 		     uint32_t revents __attribute__((unused)), void *arg)
 {
-	struct region_request *request = arg;
-	struct region *region = request->region;
+	struct kernel_request *request = arg;
+	struct kernel_backing *region = request->region;
 	struct backing *backing = &region->backing;
 	struct vmem_nl_changed changed;
 	struct error err;
@@ -591,7 +593,7 @@ static int on_answer(sd_event_source *source __attribute__((unused)),
 }
 
 /* Send the request. Return: the result if answered soon; -EINPROGRESS. */
-static int begin_blocks(struct region *region, bool repeat)
+static int begin_blocks(struct kernel_backing *region, bool repeat)
 {
 	struct vmem_nl_changed changed;
 	struct error err;
@@ -618,7 +620,7 @@ static int begin_blocks(struct region *region, bool repeat)
 static int begin_change(struct backing *backing, enum vmem_nl_change_type type,
 			uint64_t gpa, uint64_t size)
 {
-	struct region *region = to_region(backing);
+	struct kernel_backing *region = to_kernel(backing);
 
 	if (!region->blocks.out)
 		region->blocks.change = (struct vmem_nl_change){
@@ -629,9 +631,9 @@ static int begin_change(struct backing *backing, enum vmem_nl_change_type type,
 	return begin_blocks(region, false);
 }
 
-static int region_plug(struct backing *backing, uint64_t gpa, uint64_t size)
+static int kernel_plug(struct backing *backing, uint64_t gpa, uint64_t size)
 {
-	struct region *region = to_region(backing);
+	struct kernel_backing *region = to_kernel(backing);
 
 	if (!region->prealloc || region->blocks.out)
 		return begin_change(backing, VMEM_NL_PLUG, gpa, size);
@@ -642,7 +644,7 @@ static int region_plug(struct backing *backing, uint64_t gpa, uint64_t size)
 }
 
 /* Allocate the next part. Return: 0: complete; -EINPROGRESS; an errno. */
-static int allocate_more(struct region *region)
+static int allocate_more(struct kernel_backing *region)
 {
 	struct backing *backing = &region->backing;
 	uint64_t left = region->allocating.size - region->allocated;
@@ -666,7 +668,7 @@ static int allocate_more(struct region *region)
 static int on_allocate(sd_event_source *source __attribute__((unused)),
 		       void *arg)
 {
-	struct region *region = arg;
+	struct kernel_backing *region = arg;
 	struct backing *backing = &region->backing;
 	struct vmem_nl_range range = region->allocating;
 	int ret;
@@ -688,22 +690,22 @@ static int on_allocate(sd_event_source *source __attribute__((unused)),
 	return 0;
 }
 
-static int region_unplug(struct backing *backing, uint64_t gpa, uint64_t size)
+static int kernel_unplug(struct backing *backing, uint64_t gpa, uint64_t size)
 {
 	return begin_change(backing, VMEM_NL_UNPLUG, gpa, size);
 }
 
-static int region_unplug_all(struct backing *backing)
+static int kernel_unplug_all(struct backing *backing)
 {
 	return begin_change(backing, VMEM_NL_UNPLUG_ALL, backing->gpa,
 			    backing->size);
 }
 
 /* The device has called verify() before, so the last request id is known. */
-static int region_repeat(struct backing *backing, bool plug, uint64_t gpa,
+static int kernel_repeat(struct backing *backing, bool plug, uint64_t gpa,
 			 uint64_t size)
 {
-	struct region *region = to_region(backing);
+	struct kernel_backing *region = to_kernel(backing);
 
 	if (!region->may_repeat || !region->state.request_id)
 		return -EINVAL;
@@ -716,9 +718,9 @@ static int region_repeat(struct backing *backing, bool plug, uint64_t gpa,
 	return begin_blocks(region, true);
 }
 
-static void region_answer_lost(struct backing *backing)
+static void kernel_answer_lost(struct backing *backing)
 {
-	to_region(backing)->may_repeat = true;
+	to_kernel(backing)->may_repeat = true;
 }
 
 /*
@@ -726,7 +728,7 @@ static void region_answer_lost(struct backing *backing)
  * once per change, and another holder of the descriptor, e.g. the VMM, may have
  * read it. So an answer is only trusted for one turn of the event loop.
  */
-static bool is_fresh(struct region *region)
+static bool is_fresh(struct kernel_backing *region)
 {
 	bool others;
 
@@ -734,12 +736,12 @@ static bool is_fresh(struct region *region)
 	       !kernel_read_changes(region, &others) && !others;
 }
 
-static int region_verify(struct backing *backing)
+static int kernel_verify(struct backing *backing)
 {
 	struct error err;
 	int ret;
 
-	ret = verify(to_region(backing), &err);
+	ret = verify(to_kernel(backing), &err);
 	if (ret == -EAGAIN)
 		ret = -EBUSY;
 	return ret < 0 ? error_set(&backing->error, ret, "%s", err.text) : ret;
@@ -750,13 +752,13 @@ static int region_verify(struct backing *backing)
  * verify before each discard. Right after an answer with the plugged size it is
  * enough to read the change count, which needs no netlink message.
  */
-static int region_discard(struct backing *backing, uint64_t gpa, uint64_t size)
+static int kernel_discard(struct backing *backing, uint64_t gpa, uint64_t size)
 {
-	struct region *region = to_region(backing);
+	struct kernel_backing *region = to_kernel(backing);
 	int changed = 0;
 
 	if (!is_fresh(region))
-		changed = region_verify(backing);
+		changed = kernel_verify(backing);
 	region->fresh = 0;
 	if (changed)
 		return changed < 0 ? changed : -EAGAIN;
@@ -765,45 +767,45 @@ static int region_discard(struct backing *backing, uint64_t gpa, uint64_t size)
 }
 
 /* Skips holes, so that a large and little used region is swept quickly. */
-static uint64_t region_next_memory(struct backing *backing, uint64_t from)
+static uint64_t kernel_next_memory(struct backing *backing, uint64_t from)
 {
-	return memory_next_data(&to_region(backing)->memory,
+	return memory_next_data(&to_kernel(backing)->memory,
 				from * backing->block_size, backing->size) /
 	       backing->block_size;
 }
 
-static int region_keep_requested(struct backing *backing, uint64_t size,
+static int kernel_keep_requested(struct backing *backing, uint64_t size,
 				 struct error *err)
 {
-	return kernel_set_requested(to_region(backing), size, err);
+	return kernel_set_requested(to_kernel(backing), size, err);
 }
 
-static uint64_t region_populated_slots(const struct backing *backing)
+static uint64_t kernel_populated_slots(const struct backing *backing)
 {
-	return to_region((struct backing *)backing)->state.populated_slots;
+	return to_kernel((struct backing *)backing)->state.populated_slots;
 }
 
-static void region_drop(struct backing *backing)
+static void kernel_drop(struct backing *backing)
 {
-	kernel_detach(to_region(backing));
+	kernel_detach(to_kernel(backing));
 }
 
-static const struct backing_ops region_ops = {
-	.plug = region_plug,
-	.unplug = region_unplug,
-	.unplug_all = region_unplug_all,
-	.repeat = region_repeat,
-	.verify = region_verify,
-	.discard = region_discard,
-	.answer_lost = region_answer_lost,
-	.next_memory = region_next_memory,
-	.set_requested = region_keep_requested,
-	.populated_slots = region_populated_slots,
-	.detach = region_drop,
+static const struct backing_ops kernel_ops = {
+	.plug = kernel_plug,
+	.unplug = kernel_unplug,
+	.unplug_all = kernel_unplug_all,
+	.repeat = kernel_repeat,
+	.verify = kernel_verify,
+	.discard = kernel_discard,
+	.answer_lost = kernel_answer_lost,
+	.next_memory = kernel_next_memory,
+	.set_requested = kernel_keep_requested,
+	.populated_slots = kernel_populated_slots,
+	.detach = kernel_drop,
 };
 
 /* Open the sockets. Return: 0, or an errno with @err set. */
-int kernel_nl_open(struct region_nl *nl, struct error *err)
+int kernel_nl_open(struct kernel_nl *nl, struct error *err)
 {
 	int ret;
 
@@ -819,7 +821,7 @@ int kernel_nl_open(struct region_nl *nl, struct error *err)
 	return ret;
 }
 
-void kernel_nl_close(struct region_nl *nl)
+void kernel_nl_close(struct kernel_nl *nl)
 {
 	vmem_nl_close(nl->read);
 	vmem_nl_close(nl->blocks);
@@ -827,8 +829,8 @@ void kernel_nl_close(struct region_nl *nl)
 	memset(nl, 0, sizeof(*nl));
 }
 
-static int add_request(struct region *region, sd_event *event,
-		       struct region_request *request, struct vmem_nl *nl)
+static int add_request(struct kernel_backing *region, sd_event *event,
+		       struct kernel_request *request, struct vmem_nl *nl)
 {
 	int ret;
 
@@ -842,8 +844,8 @@ static int add_request(struct region *region, sd_event *event,
 	return ret;
 }
 
-static int add_sources(struct region *region, sd_event *event,
-		       const struct region_nl *nl)
+static int add_sources(struct kernel_backing *region, sd_event *event,
+		       const struct kernel_nl *nl)
 {
 	int ret;
 
@@ -858,7 +860,7 @@ static int add_sources(struct region *region, sd_event *event,
 	return ret;
 }
 
-static void drop_request(struct region_request *request)
+static void drop_request(struct kernel_request *request)
 {
 	request->answer_source =
 		sd_event_source_disable_unref(request->answer_source);
@@ -866,7 +868,7 @@ static void drop_request(struct region_request *request)
 		sd_event_source_disable_unref(request->again_source);
 }
 
-static void drop_sources(struct region *region)
+static void drop_sources(struct kernel_backing *region)
 {
 	drop_request(&region->blocks);
 	drop_request(&region->size);
@@ -889,8 +891,8 @@ static void drop_sources(struct region *region)
  * Return: 0; -ENODEV: the VM is gone; an errno of netlink's; -EINVAL, -EPERM,
  * -EOPNOTSUPP: the memory is unsuitable.
  */
-int kernel_attach(struct region *region, sd_event *event,
-		  const struct region_nl *nl, int fd, int memory_fd,
+int kernel_attach(struct kernel_backing *region, sd_event *event,
+		  const struct kernel_nl *nl, int fd, int memory_fd,
 		  struct error *err)
 {
 	struct vmem_nl_region *state = &region->state;
@@ -915,7 +917,7 @@ int kernel_attach(struct region *region, sd_event *event,
 		return error_set(err, ret, "region descriptor: %s",
 				 strerror(-ret));
 
-	ret = backing_init(&region->backing, &region_ops, state->gpa,
+	ret = backing_init(&region->backing, &kernel_ops, state->gpa,
 			   state->size, state->block_size);
 	if (ret)
 		return error_set(err, ret, "out of memory");
@@ -945,7 +947,7 @@ free_backing:
 	return ret;
 }
 
-void kernel_detach(struct region *region)
+void kernel_detach(struct kernel_backing *region)
 {
 	drop_sources(region);
 	backing_free(&region->backing);
@@ -954,7 +956,7 @@ void kernel_detach(struct region *region)
 }
 
 /* Send a setting now, or after the answer to the previous one. */
-static int want_setting(struct region *region, unsigned int setting,
+static int want_setting(struct kernel_backing *region, unsigned int setting,
 			struct error *err)
 {
 	int ret;
@@ -979,7 +981,7 @@ static int want_setting(struct region *region, unsigned int setting,
  *
  * Return: -EINPROGRESS: region->size_set() will be called; an errno.
  */
-int kernel_set_requested(struct region *region, uint64_t size,
+int kernel_set_requested(struct kernel_backing *region, uint64_t size,
 			 struct error *err)
 {
 	region->wanted_size = size;
@@ -997,7 +999,8 @@ int kernel_set_requested(struct region *region, uint64_t size,
  *
  * Return: -EINPROGRESS: region->log_set() will be called; an errno.
  */
-int kernel_set_dirty_log(struct region *region, bool on, struct error *err)
+int kernel_set_dirty_log(struct kernel_backing *region, bool on,
+			 struct error *err)
 {
 	region->wanted_log = on;
 	return want_setting(region, VMEM_NL_SET_DIRTY_LOG, err);
@@ -1012,7 +1015,7 @@ int kernel_set_dirty_log(struct region *region, bool on, struct error *err)
  *
  * Return: 0; -ENODEV: the VM is gone; an errno of read(2).
  */
-int kernel_read_changes(struct region *region, bool *others)
+int kernel_read_changes(struct kernel_backing *region, bool *others)
 {
 	uint64_t changes;
 	ssize_t got;

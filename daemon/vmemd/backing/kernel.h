@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A region of kvm_vmem.ko as the backing of a device; see kernel.c. */
-#ifndef REGION_H
-#define REGION_H
+#ifndef KERNEL_H
+#define KERNEL_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -15,19 +15,19 @@
 #include "common/vmem_nl.h"
 
 /**
- * struct region_nl - netlink sockets of a region
+ * struct kernel_nl - netlink sockets of a region
  * @read: for reading, which the kernel answers at once
  * @blocks: for changes of blocks, which KVM may delay
  * @size: for settings, which the kernel applies after pending changes of blocks
  */
-struct region_nl {
+struct kernel_nl {
 	struct vmem_nl *read;
 	struct vmem_nl *blocks;
 	struct vmem_nl *size;
 };
 
 /**
- * struct region_request - a request to the kernel for a change
+ * struct kernel_request - a request to the kernel for a change
  * @region: the region
  * @nl: socket of the request
  * @answer_source: event source for the answer
@@ -38,8 +38,8 @@ struct region_nl {
  * @repeat: the request asks the kernel to repeat its last answer
  * @wait_usec: time to wait before the request is sent again
  */
-struct region_request {
-	struct region *region;
+struct kernel_request {
+	struct kernel_backing *region;
 	struct vmem_nl *nl;
 	sd_event_source *answer_source;
 	sd_event_source *again_source;
@@ -51,7 +51,7 @@ struct region_request {
 };
 
 /**
- * struct region - a region in the kernel, as the backing of a device
+ * struct kernel_backing - a region in the kernel, as the backing of a device
  * @label: prefix of messages, see base/log.h; set by the device, not owned
  * @limit: rate limit for messages that other processes can cause
  * @backing: the backing; @backing.plugged mirrors the kernel's state
@@ -86,7 +86,7 @@ struct region_request {
  * @log_set: kernel_set_dirty_log() has ended: 0, or an errno with text
  * @arg: for the three callbacks
  */
-struct region {
+struct kernel_backing {
 	const char *label;
 	struct log_limit limit;
 	struct backing backing;
@@ -103,8 +103,8 @@ struct region {
 	struct vmem_nl_range allocating;
 	uint64_t allocated;
 	struct turn allocate;
-	struct region_request blocks;
-	struct region_request size;
+	struct kernel_request blocks;
+	struct kernel_request size;
 	unsigned int wanted;
 	uint64_t wanted_size;
 	bool wanted_log;
@@ -116,19 +116,20 @@ struct region {
 	void *arg;
 };
 
-int kernel_nl_open(struct region_nl *nl, struct error *err);
-void kernel_nl_close(struct region_nl *nl);
+int kernel_nl_open(struct kernel_nl *nl, struct error *err);
+void kernel_nl_close(struct kernel_nl *nl);
 
-int kernel_attach(struct region *region, sd_event *event,
-		  const struct region_nl *nl, int fd, int memory_fd,
+int kernel_attach(struct kernel_backing *region, sd_event *event,
+		  const struct kernel_nl *nl, int fd, int memory_fd,
 		  struct error *err);
-void kernel_detach(struct region *region);
+void kernel_detach(struct kernel_backing *region);
 
-int kernel_set_requested(struct region *region, uint64_t size,
+int kernel_set_requested(struct kernel_backing *region, uint64_t size,
 			 struct error *err);
-int kernel_set_dirty_log(struct region *region, bool on, struct error *err);
-void kernel_recheck(struct region *region);
-int kernel_reload(struct region *region, struct error *err);
-int kernel_read_changes(struct region *region, bool *others);
+int kernel_set_dirty_log(struct kernel_backing *region, bool on,
+			 struct error *err);
+void kernel_recheck(struct kernel_backing *region);
+int kernel_reload(struct kernel_backing *region, struct error *err);
+int kernel_read_changes(struct kernel_backing *region, bool *others);
 
-#endif /* REGION_H */
+#endif /* KERNEL_H */

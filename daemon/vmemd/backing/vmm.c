@@ -29,9 +29,9 @@
  * deliberately not offered: a reset of the system drops all mappings in the
  * VMM, and at the next start of the device QEMU 11.1 looks up the memory of
  * each entry to remove, finds none, and crashes. So a region has at most
- * SHMEM_MAX_SLOTS slots of growing size: each ends at SHMEM_GROWTH times the
+ * VMM_MAX_SLOTS slots of growing size: each ends at VMM_GROWTH times the
  * end of the previous one. Guests plug from the start of the region, so the
- * populated slots have at most SHMEM_GROWTH times the plugged size.
+ * populated slots have at most VMM_GROWTH times the plugged size.
  *
  * Waiting. One mapping is requested at a time. Until it is complete, the event
  * loop handles other events, in particular messages of the front end: it sends
@@ -92,26 +92,26 @@
 /* Delay before a mapping that plugged blocks need is requested again. */
 #define AGAIN_USEC 1000000ULL
 
-static struct shmem *to_shmem(struct backing *backing)
+static struct vmm_backing *to_vmm(struct backing *backing)
 {
-	return (struct shmem *)((char *)backing -
-				offsetof(struct shmem, backing));
+	return (struct vmm_backing *)((char *)backing -
+				      offsetof(struct vmm_backing, backing));
 }
 
-static uint64_t block_of(const struct shmem *shmem, uint64_t offset)
+static uint64_t block_of(const struct vmm_backing *vmm, uint64_t offset)
 {
-	return offset / shmem->backing.block_size;
+	return offset / vmm->backing.block_size;
 }
 
 /* --- Wanted slots --- */
 
 /* Number of the current change's blocks in a slot; @first: the first one. */
-static uint64_t changed_in(const struct shmem *shmem,
-			   const struct shmem_slot *slot, uint64_t *first)
+static uint64_t changed_in(const struct vmm_backing *vmm,
+			   const struct vmm_slot *slot, uint64_t *first)
 {
-	const struct shmem_change *change = &shmem->change;
-	uint64_t from = block_of(shmem, slot->offset);
-	uint64_t to = block_of(shmem, slot->offset + slot->size);
+	const struct vmm_change *change = &vmm->change;
+	uint64_t from = block_of(vmm, slot->offset);
+	uint64_t to = block_of(vmm, slot->offset + slot->size);
 
 	if (from < change->first)
 		from = change->first;
@@ -122,66 +122,66 @@ static uint64_t changed_in(const struct shmem *shmem,
 }
 
 /* Must a slot be mapped once the current change is complete, or undone? */
-static bool wanted(const struct shmem *shmem, unsigned int i)
+static bool wanted(const struct vmm_backing *vmm, unsigned int i)
 {
-	const struct shmem_slot *slot = &shmem->slots[i];
-	const struct shmem_change *change = &shmem->change;
-	const struct blocks *plugged = &shmem->backing.plugged;
+	const struct vmm_slot *slot = &vmm->slots[i];
+	const struct vmm_change *change = &vmm->change;
+	const struct blocks *plugged = &vmm->backing.plugged;
 	uint64_t have, first, nr;
 
-	have = blocks_count(plugged, block_of(shmem, slot->offset),
-			    block_of(shmem, slot->size));
+	have = blocks_count(plugged, block_of(vmm, slot->offset),
+			    block_of(vmm, slot->size));
 	if (!change->active || change->undo)
 		return have;
-	nr = changed_in(shmem, slot, &first);
+	nr = changed_in(vmm, slot, &first);
 	if (change->plug)
 		return have || nr;
 	return have > (nr ? blocks_count(plugged, first, nr) : 0);
 }
 
 /* Plugged bytes in a slot. */
-uint64_t vmm_slot_plugged(const struct shmem *shmem, unsigned int slot)
+uint64_t vmm_slot_plugged(const struct vmm_backing *vmm, unsigned int slot)
 {
-	const struct shmem_slot *s = &shmem->slots[slot];
+	const struct vmm_slot *s = &vmm->slots[slot];
 
-	return blocks_count(&shmem->backing.plugged, block_of(shmem, s->offset),
-			    block_of(shmem, s->size)) *
-	       shmem->backing.block_size;
+	return blocks_count(&vmm->backing.plugged, block_of(vmm, s->offset),
+			    block_of(vmm, s->size)) *
+	       vmm->backing.block_size;
 }
 
 /* --- Mapped slots --- */
 
-static bool lists(const struct shmem *shmem,
+static bool lists(const struct vmm_backing *vmm,
 		  const struct guest_memory_region *region,
-		  const struct shmem_slot *slot)
+		  const struct vmm_slot *slot)
 {
-	return region->dev == shmem->backing.memory_dev &&
-	       region->ino == shmem->backing.memory_ino &&
+	return region->dev == vmm->backing.memory_dev &&
+	       region->ino == vmm->backing.memory_ino &&
 	       region->offset <= slot->offset &&
 	       slot->offset - region->offset <= region->size &&
 	       slot->size <= region->size - (slot->offset - region->offset);
 }
 
-static void read_table(struct shmem *shmem)
+static void read_table(struct vmm_backing *vmm)
 {
-	const struct guest_memory *memory = &shmem->vu->memory;
+	const struct guest_memory *memory = &vmm->vu->memory;
 
-	shmem->misplaced = false;
-	for (unsigned int i = 0; i < shmem->nr_slots; i++) {
-		struct shmem_slot *slot = &shmem->slots[i];
+	vmm->misplaced = false;
+	for (unsigned int i = 0; i < vmm->nr_slots; i++) {
+		struct vmm_slot *slot = &vmm->slots[i];
 
 		slot->mapped = false;
 		for (size_t j = 0; j < memory->nr; j++) {
 			const struct guest_memory_region *region =
 				&memory->regions[j];
 
-			if (!lists(shmem, region, slot))
+			if (!lists(vmm, region, slot))
 				continue;
 			slot->mapped = true;
-			if (region->gpa - region->offset == shmem->backing.gpa)
+			if (region->gpa - region->offset == vmm->backing.gpa)
 				continue;
-			shmem->misplaced = true;
-			shmem->found_gpa = region->gpa - region->offset;
+			vmm->misplaced = true;
+			vmm->found_gpa = region->gpa - region->offset;
 		}
 	}
 }
@@ -194,36 +194,37 @@ static void read_table(struct shmem *shmem)
  * region. If the region's address is wrong, the memory may be that of another
  * device of this daemon, whose file is known.
  */
-static bool is_left(const struct shmem *shmem,
+static bool is_left(const struct vmm_backing *vmm,
 		    const struct guest_memory_region *region)
 {
-	const struct backing *backing = &shmem->backing;
+	const struct backing *backing = &vmm->backing;
 	uint64_t offset = region->gpa - backing->gpa;
 
 	return backing->placed && region->gpa >= backing->gpa &&
 	       offset < backing->size &&
 	       region->size <= backing->size - offset &&
 	       region->offset == offset &&
-	       !guest_access_has_file(shmem->vu->access, region->dev,
+	       !guest_access_has_file(vmm->vu->access, region->dev,
 				      region->ino);
 }
 
-static const struct guest_memory_region *first_left(const struct shmem *shmem)
+static const struct guest_memory_region *
+first_left(const struct vmm_backing *vmm)
 {
-	const struct guest_memory *memory = &shmem->vu->memory;
+	const struct guest_memory *memory = &vmm->vu->memory;
 
 	for (size_t i = 0; i < memory->nr; i++)
-		if (is_left(shmem, &memory->regions[i]))
+		if (is_left(vmm, &memory->regions[i]))
 			return &memory->regions[i];
 	return NULL;
 }
 
-static bool is_left_at(const struct shmem *shmem, uint64_t offset)
+static bool is_left_at(const struct vmm_backing *vmm, uint64_t offset)
 {
-	const struct guest_memory *memory = &shmem->vu->memory;
+	const struct guest_memory *memory = &vmm->vu->memory;
 
 	for (size_t i = 0; i < memory->nr; i++)
-		if (is_left(shmem, &memory->regions[i]) &&
+		if (is_left(vmm, &memory->regions[i]) &&
 		    memory->regions[i].offset == offset)
 			return true;
 	return false;
@@ -234,28 +235,28 @@ static bool is_left_at(const struct shmem *shmem, uint64_t offset)
  *
  * Return: whether the list has changed.
  */
-static bool list_left(struct shmem *shmem)
+static bool list_left(struct vmm_backing *vmm)
 {
-	const struct guest_memory *memory = &shmem->vu->memory;
+	const struct guest_memory *memory = &vmm->vu->memory;
 	unsigned int nr = 0;
 	bool changed = false;
 
 	/* @left has room for a whole table. */
-	for (size_t i = 0; i < memory->nr && nr < SHMEM_TABLE_SIZE; i++) {
+	for (size_t i = 0; i < memory->nr && nr < VMM_TABLE_SIZE; i++) {
 		const struct guest_memory_region *region = &memory->regions[i];
-		struct shmem_left *left = &shmem->left[nr];
+		struct vmm_left *left = &vmm->left[nr];
 
-		if (!is_left(shmem, region))
+		if (!is_left(vmm, region))
 			continue;
-		changed |= nr >= shmem->nr_left ||
+		changed |= nr >= vmm->nr_left ||
 			   left->offset != region->offset ||
 			   left->size != region->size;
 		left->offset = region->offset;
 		left->size = region->size;
 		nr++;
 	}
-	changed |= nr != shmem->nr_left;
-	shmem->nr_left = nr;
+	changed |= nr != vmm->nr_left;
+	vmm->nr_left = nr;
 	return changed;
 }
 
@@ -263,35 +264,35 @@ static bool list_left(struct shmem *shmem)
  * All blocks in old mappings count as plugged. Blocks that do not count any
  * more are owed, because the new file may have memory for them as well.
  */
-static void plug_left(struct shmem *shmem)
+static void plug_left(struct vmm_backing *vmm)
 {
-	struct blocks *plugged = &shmem->backing.plugged;
-	struct blocks *owed = &shmem->backing.owed;
+	struct blocks *plugged = &vmm->backing.plugged;
+	struct blocks *owed = &vmm->backing.owed;
 
 	/* A running driver may still use blocks of an earlier table. */
-	if (!shmem->running)
+	if (!vmm->running)
 		blocks_move(plugged, owed, 0, plugged->nr);
-	for (unsigned int i = 0; i < shmem->nr_left; i++) {
-		const struct shmem_left *left = &shmem->left[i];
+	for (unsigned int i = 0; i < vmm->nr_left; i++) {
+		const struct vmm_left *left = &vmm->left[i];
 		uint64_t first, end;
 
 		/* The earlier vmemd may have used another block size. */
-		first = block_of(shmem, left->offset);
-		end = block_of(shmem, left->offset + left->size +
-					      shmem->backing.block_size - 1);
+		first = block_of(vmm, left->offset);
+		end = block_of(vmm, left->offset + left->size +
+					    vmm->backing.block_size - 1);
 		blocks_set(plugged, first, end - first);
 		blocks_clear(owed, first, end - first);
 	}
 }
 
-static void lost_changed(struct shmem *shmem)
+static void lost_changed(struct vmm_backing *vmm)
 {
-	struct backing *backing = &shmem->backing;
+	struct backing *backing = &vmm->backing;
 	char size[SIZE_TEXT_MAX];
 
 	if (backing->lost)
 		log_limited(
-			&shmem->limit, LOG_LEVEL_WARNING, shmem->vu->label,
+			&vmm->limit, LOG_LEVEL_WARNING, vmm->vu->label,
 			"the state was lost: the VMM has %s of memory mapped "
 			"from an earlier vmemd, and the plugged blocks are "
 			"unknown. Plug and unplug are answered busy until the "
@@ -300,46 +301,46 @@ static void lost_changed(struct shmem *shmem)
 				    size));
 	else
 		log_limited(
-			&shmem->limit, LOG_LEVEL_INFO, shmem->vu->label,
+			&vmm->limit, LOG_LEVEL_INFO, vmm->vu->label,
 			"no memory of an earlier vmemd is in use any more: the "
 			"plugged blocks are known again");
 	if (backing->lost_changed)
 		backing->lost_changed(backing->arg);
 	/* Rings in these blocks may be accessible now, or no longer. */
-	guest_access_known(shmem->vu->access);
+	guest_access_known(vmm->vu->access);
 }
 
 /*
  * Check the memory table for old mappings and update the lost state.
  * @again: also if the list has not changed
  */
-static void find_left(struct shmem *shmem, bool again)
+static void find_left(struct vmm_backing *vmm, bool again)
 {
-	struct backing *backing = &shmem->backing;
-	bool changed = list_left(shmem);
-	bool left = shmem->nr_left;
+	struct backing *backing = &vmm->backing;
+	bool changed = list_left(vmm);
+	bool left = vmm->nr_left;
 	bool before = backing->lost;
 	uint64_t plugged = backing->plugged.set;
 
 	/* With plugged blocks, or a change in progress, the state is known. */
-	if (!before && (!left || plugged || shmem->change.active))
+	if (!before && (!left || plugged || vmm->change.active))
 		return;
 	if (before && !changed && !again)
 		return;
-	plug_left(shmem);
-	backing->lost = left || (before && shmem->running);
+	plug_left(vmm);
+	backing->lost = left || (before && vmm->running);
 	if (backing->lost != before || backing->plugged.set != plugged)
-		lost_changed(shmem);
+		lost_changed(vmm);
 }
 
 /* --- Requests to the front end --- */
 
-static void set_timer(struct shmem *shmem, uint64_t usec)
+static void set_timer(struct vmm_backing *vmm, uint64_t usec)
 {
 	if (usec)
-		timer_start(shmem->timer, usec);
+		timer_start(vmm->timer, usec);
 	else
-		sd_event_source_set_enabled(shmem->timer, SD_EVENT_OFF);
+		sd_event_source_set_enabled(vmm->timer, SD_EVENT_OFF);
 }
 
 /*
@@ -348,10 +349,10 @@ static void set_timer(struct shmem *shmem, uint64_t usec)
  *
  * Return: 0; an errno with the error set.
  */
-static int ask(struct shmem *shmem, uint64_t offset, uint64_t size,
-	       const struct shmem_message *message)
+static int ask(struct vmm_backing *vmm, uint64_t offset, uint64_t size,
+	       const struct vmm_message *message)
 {
-	struct backing *backing = &shmem->backing;
+	struct backing *backing = &vmm->backing;
 	bool map = message->map;
 	struct vhost_user_mmap mmap = {
 		.fd_offset = offset,
@@ -361,55 +362,54 @@ static int ask(struct shmem *shmem, uint64_t offset, uint64_t size,
 	};
 	int ret;
 
-	if (map && shmem->vu->memory.nr >= SHMEM_TABLE_SIZE) {
+	if (map && vmm->vu->memory.nr >= VMM_TABLE_SIZE) {
 		return error_set(
 			&backing->error, -ENOSPC,
 			"the VMM's memory table is full: of %d entries, its "
 			"own memory uses too many",
-			SHMEM_TABLE_SIZE);
+			VMM_TABLE_SIZE);
 	}
-	ret = vhost_channel_ask(shmem->vu,
+	ret = vhost_channel_ask(vmm->vu,
 				map ? VHOST_USER_BACKEND_SHMEM_MAP
 				    : VHOST_USER_BACKEND_SHMEM_UNMAP,
-				&mmap, sizeof(mmap),
-				map ? shmem->memory.fd : -1);
+				&mmap, sizeof(mmap), map ? vmm->memory.fd : -1);
 	if (ret) {
 		return error_set(&backing->error, ret,
 				 "the backend channel: %s", strerror(-ret));
 	}
-	shmem->message = *message;
-	shmem->message.out = true;
+	vmm->message = *message;
+	vmm->message.out = true;
 	return 0;
 }
 
-static int ask_for_slot(struct shmem *shmem, unsigned int i)
+static int ask_for_slot(struct vmm_backing *vmm, unsigned int i)
 {
-	const struct shmem_slot *slot = &shmem->slots[i];
-	const struct shmem_message message = {
+	const struct vmm_slot *slot = &vmm->slots[i];
+	const struct vmm_message message = {
 		.map = !slot->mapped,
 		.slot = i,
 	};
 
-	return ask(shmem, slot->offset, slot->size, &message);
+	return ask(vmm, slot->offset, slot->size, &message);
 }
 
 /* An old mapping is unmapped as a whole. */
-static int ask_for_left(struct shmem *shmem,
+static int ask_for_left(struct vmm_backing *vmm,
 			const struct guest_memory_region *region)
 {
-	const struct shmem_message message = {
+	const struct vmm_message message = {
 		.left = true,
 		.offset = region->offset,
 	};
 
-	return ask(shmem, region->offset, region->size, &message);
+	return ask(vmm, region->offset, region->size, &message);
 }
 
 /* The current change is complete, or undone. */
-static void finish(struct shmem *shmem)
+static void finish(struct vmm_backing *vmm)
 {
-	struct shmem_change *change = &shmem->change;
-	struct backing *backing = &shmem->backing;
+	struct vmm_change *change = &vmm->change;
+	struct backing *backing = &vmm->backing;
 	uint64_t gpa = backing->gpa + change->first * backing->block_size;
 	uint64_t size = change->nr * backing->block_size;
 
@@ -419,9 +419,9 @@ static void finish(struct shmem *shmem)
 		/* A lost state only allows to unplug all blocks. */
 		known = backing->lost;
 		backing->lost = false;
-		vmm_state_commit(&shmem->state, change->first, change->nr,
+		vmm_state_commit(&vmm->state, change->first, change->nr,
 				 change->plug);
-		shmem->may_repeat = false;
+		vmm->may_repeat = false;
 		if (change->plug)
 			backing_note_plugged(backing, gpa, size);
 		else
@@ -429,16 +429,16 @@ static void finish(struct shmem *shmem)
 		change->result = 0;
 	}
 	change->active = false;
-	if (!shmem->inside)
+	if (!vmm->inside)
 		backing_ended(backing, change->result);
 	if (known)
-		lost_changed(shmem);
+		lost_changed(vmm);
 }
 
 /* A request to the front end has failed; the error is set. */
-static void failed(struct shmem *shmem, int result)
+static void failed(struct vmm_backing *vmm, int result)
 {
-	struct shmem_change *change = &shmem->change;
+	struct vmm_change *change = &vmm->change;
 
 	if (change->active && !change->undo) {
 		change->undo = true;
@@ -446,10 +446,10 @@ static void failed(struct shmem *shmem, int result)
 		return;
 	}
 	/* Plugged blocks of the guest have no mapping: keep trying. */
-	log_limited(&shmem->limit, LOG_LEVEL_ERR, shmem->vu->label,
+	log_limited(&vmm->limit, LOG_LEVEL_ERR, vmm->vu->label,
 		    "a slot cannot be corrected: %s; trying again",
-		    shmem->backing.error.text);
-	set_timer(shmem, AGAIN_USEC);
+		    vmm->backing.error.text);
+	set_timer(vmm, AGAIN_USEC);
 }
 
 /*
@@ -459,185 +459,185 @@ static void failed(struct shmem *shmem, int result)
  *
  * Return: 1: sent; 0: there is no difference; an errno with the error set.
  */
-static int ask_for_next(struct shmem *shmem)
+static int ask_for_next(struct vmm_backing *vmm)
 {
-	const struct shmem_change *change = &shmem->change;
+	const struct vmm_change *change = &vmm->change;
 	int ret;
 
-	if (shmem->backing.lost) {
+	if (vmm->backing.lost) {
 		const struct guest_memory_region *left = NULL;
 
 		if (change->active && !change->undo)
-			left = first_left(shmem);
-		ret = left ? ask_for_left(shmem, left) : 0;
+			left = first_left(vmm);
+		ret = left ? ask_for_left(vmm, left) : 0;
 		return ret ? ret : left != NULL;
 	}
-	for (unsigned int i = 0; i < shmem->nr_slots; i++) {
-		if (shmem->slots[i].mapped == wanted(shmem, i))
+	for (unsigned int i = 0; i < vmm->nr_slots; i++) {
+		if (vmm->slots[i].mapped == wanted(vmm, i))
 			continue;
-		ret = ask_for_slot(shmem, i);
+		ret = ask_for_slot(vmm, i);
 		return ret ? ret : 1;
 	}
 	return 0;
 }
 
 /* Request the next mapping, or complete the change. */
-static void advance_mapping(struct shmem *shmem)
+static void advance_mapping(struct vmm_backing *vmm)
 {
 	int enabled = SD_EVENT_OFF;
 
-	while (shmem->running && !shmem->message.out) {
+	while (vmm->running && !vmm->message.out) {
 		int ret;
 
-		sd_event_source_get_enabled(shmem->timer, &enabled);
+		sd_event_source_get_enabled(vmm->timer, &enabled);
 		if (enabled != SD_EVENT_OFF)
 			return;
-		ret = ask_for_next(shmem);
+		ret = ask_for_next(vmm);
 		/* on_stopped() follows and ends the change. */
 		if (ret == -ENOTCONN)
 			return;
 		if (ret < 0)
-			failed(shmem, ret);
+			failed(vmm, ret);
 		if (ret)
 			continue;
-		if (shmem->change.active)
-			finish(shmem);
-		if (!shmem->ready) {
-			shmem->ready = true;
-			vhost_user_go_on(shmem->vu);
+		if (vmm->change.active)
+			finish(vmm);
+		if (!vmm->ready) {
+			vmm->ready = true;
+			vhost_user_go_on(vmm->vu);
 		}
 		return;
 	}
 }
 
 /* The front end accepted a request and has not executed it. */
-static void not_done(struct shmem *shmem)
+static void not_done(struct vmm_backing *vmm)
 {
-	struct backing *backing = &shmem->backing;
+	struct backing *backing = &vmm->backing;
 
-	shmem->message.out = false;
+	vmm->message.out = false;
 	error_set(&backing->error, -EIO,
 		  "the VMM agreed to %s memory, but has not done so",
-		  shmem->message.map ? "map" : "unmap");
-	failed(shmem, -EIO);
-	advance_mapping(shmem);
+		  vmm->message.map ? "map" : "unmap");
+	failed(vmm, -EIO);
+	advance_mapping(vmm);
 }
 
 /* Is the request in progress complete? */
-static void check_message(struct shmem *shmem)
+static void check_message(struct vmm_backing *vmm)
 {
-	struct shmem_message *message = &shmem->message;
-	struct backing *backing = &shmem->backing;
+	struct vmm_message *message = &vmm->message;
+	struct backing *backing = &vmm->backing;
 	bool mapped;
 
 	if (!message->out || !message->replied)
 		return;
-	mapped = message->left ? is_left_at(shmem, message->offset)
-			       : shmem->slots[message->slot].mapped;
+	mapped = message->left ? is_left_at(vmm, message->offset)
+			       : vmm->slots[message->slot].mapped;
 	if (mapped != message->map) {
 		if (!message->last_word)
-			set_timer(shmem, TABLE_USEC);
+			set_timer(vmm, TABLE_USEC);
 		return;
 	}
 	message->out = false;
-	set_timer(shmem, 0);
-	if (message->map && shmem->misplaced) {
+	set_timer(vmm, 0);
+	if (message->map && vmm->misplaced) {
 		error_set(&backing->error, -EADDRNOTAVAIL,
 			  "the guest has the region at 0x%" PRIx64
 			  ", not at 0x%" PRIx64 ": \"vmemctl place\" it there",
-			  shmem->found_gpa, backing->gpa);
-		failed(shmem, -EADDRNOTAVAIL);
+			  vmm->found_gpa, backing->gpa);
+		failed(vmm, -EADDRNOTAVAIL);
 	}
-	advance_mapping(shmem);
+	advance_mapping(vmm);
 }
 
 /* --- Events of the front end --- */
 
 static void on_started(void *arg)
 {
-	struct shmem *shmem = arg;
+	struct vmm_backing *vmm = arg;
 
-	vmm_state_set(&shmem->state.header->used, 1);
-	shmem->running = true;
-	read_table(shmem);
-	advance_mapping(shmem);
+	vmm_state_set(&vmm->state.header->used, 1);
+	vmm->running = true;
+	read_table(vmm);
+	advance_mapping(vmm);
 }
 
 /* The driver or the front end is gone: no requests are possible. */
 static void on_stopped(void *arg)
 {
-	struct shmem *shmem = arg;
+	struct vmm_backing *vmm = arg;
 
-	shmem->running = false;
-	shmem->ready = false;
-	shmem->message.out = false;
-	set_timer(shmem, 0);
-	for (unsigned int i = 0; i < shmem->nr_slots; i++)
-		shmem->slots[i].mapped = false;
-	if (shmem->change.active) {
-		error_set(&shmem->backing.error, -ENOTCONN,
+	vmm->running = false;
+	vmm->ready = false;
+	vmm->message.out = false;
+	set_timer(vmm, 0);
+	for (unsigned int i = 0; i < vmm->nr_slots; i++)
+		vmm->slots[i].mapped = false;
+	if (vmm->change.active) {
+		error_set(&vmm->backing.error, -ENOTCONN,
 			  "the front end has stopped the device");
-		shmem->change.undo = true;
-		shmem->change.result = -ENOTCONN;
-		finish(shmem);
+		vmm->change.undo = true;
+		vmm->change.result = -ENOTCONN;
+		finish(vmm);
 	}
-	if (shmem->backing.lost)
-		find_left(shmem, true);
+	if (vmm->backing.lost)
+		find_left(vmm, true);
 }
 
 static void on_memory(void *arg)
 {
-	struct shmem *shmem = arg;
+	struct vmm_backing *vmm = arg;
 
-	find_left(shmem, false);
-	if (!shmem->backing.unread)
+	find_left(vmm, false);
+	if (!vmm->backing.unread)
 		return;
-	shmem->backing.unread = false;
-	guest_access_known(shmem->vu->access);
+	vmm->backing.unread = false;
+	guest_access_known(vmm->vu->access);
 }
 
 static void on_table(void *arg)
 {
-	struct shmem *shmem = arg;
+	struct vmm_backing *vmm = arg;
 
-	read_table(shmem);
-	if (shmem->message.out)
-		check_message(shmem);
+	read_table(vmm);
+	if (vmm->message.out)
+		check_message(vmm);
 	else
-		advance_mapping(shmem);
+		advance_mapping(vmm);
 }
 
 static void on_replied(void *arg, uint32_t request, bool ok)
 {
-	struct shmem *shmem = arg;
-	struct shmem_message *message = &shmem->message;
-	struct backing *backing = &shmem->backing;
+	struct vmm_backing *vmm = arg;
+	struct vmm_message *message = &vmm->message;
+	struct backing *backing = &vmm->backing;
 	bool last_word = request == VHOST_USER_BACKEND_CONFIG_CHANGE_MSG;
 
 	if (!message->out || message->last_word != last_word)
 		return;
 	if (!last_word && ok) {
 		message->replied = true;
-		check_message(shmem);
+		check_message(vmm);
 		return;
 	}
 	if (last_word) {
-		not_done(shmem);
+		not_done(vmm);
 		return;
 	}
 	message->out = false;
 	error_set(&backing->error, -EIO,
 		  "the VMM refuses to %s memory; see its messages",
 		  message->map ? "map" : "unmap");
-	failed(shmem, -EIO);
-	advance_mapping(shmem);
+	failed(vmm, -EIO);
+	advance_mapping(vmm);
 }
 
 static bool is_ready(void *arg)
 {
-	const struct shmem *shmem = arg;
+	const struct vmm_backing *vmm = arg;
 
-	return shmem->ready;
+	return vmm->ready;
 }
 
 static const struct vhost_user_shmem_ops shmem_ops = {
@@ -652,28 +652,28 @@ static const struct vhost_user_shmem_ops shmem_ops = {
 static int on_timer(sd_event_source *source __attribute__((unused)),
 		    uint64_t usec __attribute__((unused)), void *arg)
 {
-	struct shmem *shmem = arg;
+	struct vmm_backing *vmm = arg;
 	int ret;
 
-	if (!shmem->message.out) {
-		advance_mapping(shmem);
+	if (!vmm->message.out) {
+		advance_mapping(vmm);
 		return 0;
 	}
 	/*
 	 * No configuration change may be notified while the state is lost: the
 	 * driver would adopt the plugged size. The timeout decides instead.
 	 */
-	if (shmem->backing.lost) {
-		not_done(shmem);
+	if (vmm->backing.lost) {
+		not_done(vmm);
 		return 0;
 	}
 	/* A notification without a change is harmless for a driver. */
-	ret = vhost_channel_ask(shmem->vu, VHOST_USER_BACKEND_CONFIG_CHANGE_MSG,
+	ret = vhost_channel_ask(vmm->vu, VHOST_USER_BACKEND_CONFIG_CHANGE_MSG,
 				NULL, 0, -1);
 	if (ret)
-		set_timer(shmem, TABLE_USEC);
+		set_timer(vmm, TABLE_USEC);
 	else
-		shmem->message.last_word = true;
+		vmm->message.last_word = true;
 	return 0;
 }
 
@@ -682,90 +682,90 @@ static int on_timer(sd_event_source *source __attribute__((unused)),
 static int begin_mapping(struct backing *backing, bool plug, uint64_t gpa,
 			 uint64_t size)
 {
-	struct shmem *shmem = to_shmem(backing);
-	struct shmem_change *change = &shmem->change;
+	struct vmm_backing *vmm = to_vmm(backing);
+	struct vmm_change *change = &vmm->change;
 
-	if (!shmem->running) {
+	if (!vmm->running) {
 		return error_set(&backing->error, -ENOTCONN,
 				 "no front end to map memory");
 	}
-	*change = (struct shmem_change){
+	*change = (struct vmm_change){
 		.active = true,
 		.plug = plug,
-		.first = block_of(shmem, gpa - backing->gpa),
-		.nr = block_of(shmem, size),
+		.first = block_of(vmm, gpa - backing->gpa),
+		.nr = block_of(vmm, size),
 	};
-	shmem->inside = true;
-	advance_mapping(shmem);
-	shmem->inside = false;
+	vmm->inside = true;
+	advance_mapping(vmm);
+	vmm->inside = false;
 	return change->active ? -EINPROGRESS : change->result;
 }
 
-static int shmem_plug(struct backing *backing, uint64_t gpa, uint64_t size)
+static int vmm_plug(struct backing *backing, uint64_t gpa, uint64_t size)
 {
 	return begin_mapping(backing, true, gpa, size);
 }
 
-static int shmem_unplug(struct backing *backing, uint64_t gpa, uint64_t size)
+static int vmm_unplug(struct backing *backing, uint64_t gpa, uint64_t size)
 {
 	return begin_mapping(backing, false, gpa, size);
 }
 
-static int shmem_unplug_all(struct backing *backing)
+static int vmm_unplug_all(struct backing *backing)
 {
 	return begin_mapping(backing, false, backing->gpa, backing->size);
 }
 
-static int shmem_repeat(struct backing *backing, bool plug, uint64_t gpa,
-			uint64_t size)
+static int vmm_repeat(struct backing *backing, bool plug, uint64_t gpa,
+		      uint64_t size)
 {
-	struct shmem *shmem = to_shmem(backing);
-	const struct shmem_record *last = vmm_state_last(&shmem->state);
-	bool may = shmem->may_repeat;
+	struct vmm_backing *vmm = to_vmm(backing);
+	const struct vmm_record *last = vmm_state_last(&vmm->state);
+	bool may = vmm->may_repeat;
 
-	shmem->may_repeat = false;
+	vmm->may_repeat = false;
 	return may && last->plug == plug &&
 			       last->first ==
-				       block_of(shmem, gpa - backing->gpa) &&
-			       last->nr == block_of(shmem, size)
+				       block_of(vmm, gpa - backing->gpa) &&
+			       last->nr == block_of(vmm, size)
 		       ? 0
 		       : -EINVAL;
 }
 
 /* No other process changes blocks. */
-static int shmem_verify(struct backing *backing __attribute__((unused)))
+static int vmm_verify(struct backing *backing __attribute__((unused)))
 {
 	return 0;
 }
 
-static int shmem_discard(struct backing *backing, uint64_t gpa, uint64_t size)
+static int vmm_discard(struct backing *backing, uint64_t gpa, uint64_t size)
 {
-	return memory_punch(&to_shmem(backing)->memory, gpa - backing->gpa,
-			    size, &backing->error);
+	return memory_punch(&to_vmm(backing)->memory, gpa - backing->gpa, size,
+			    &backing->error);
 }
 
-static uint64_t shmem_next_memory(struct backing *backing, uint64_t from)
+static uint64_t vmm_next_memory(struct backing *backing, uint64_t from)
 {
-	return memory_next_data(&to_shmem(backing)->memory,
+	return memory_next_data(&to_vmm(backing)->memory,
 				from * backing->block_size, backing->size) /
 	       backing->block_size;
 }
 
-static void shmem_answer_lost(struct backing *backing)
+static void vmm_answer_lost(struct backing *backing)
 {
-	to_shmem(backing)->may_repeat = true;
+	to_vmm(backing)->may_repeat = true;
 }
 
-static int shmem_set_requested(struct backing *backing, uint64_t size,
-			       struct error *err __attribute__((unused)))
+static int vmm_set_requested(struct backing *backing, uint64_t size,
+			     struct error *err __attribute__((unused)))
 {
-	vmm_state_set(&to_shmem(backing)->state.header->requested_size, size);
+	vmm_state_set(&to_vmm(backing)->state.header->requested_size, size);
 	return 0;
 }
 
 /**
  * vmm_place() - set the guest address of the region
- * @shmem: the backing
+ * @vmm: the backing
  * @gpa: guest address of the front end's shared memory region, a multiple of
  *	the block size
  * @err: set on error
@@ -775,9 +775,9 @@ static int shmem_set_requested(struct backing *backing, uint64_t size,
  *
  * Return: 0; -EINVAL; -EBUSY: the region is in use at another address.
  */
-int vmm_place(struct shmem *shmem, uint64_t gpa, struct error *err)
+int vmm_place(struct vmm_backing *vmm, uint64_t gpa, struct error *err)
 {
-	struct backing *backing = &shmem->backing;
+	struct backing *backing = &vmm->backing;
 
 	if (!gpa || !vmm_state_fits(gpa, backing->size, backing->block_size))
 		return error_set(err, -EINVAL,
@@ -788,48 +788,47 @@ int vmm_place(struct shmem *shmem, uint64_t gpa, struct error *err)
 	if (backing->placed && gpa == backing->gpa)
 		return 0;
 	if (backing->placed &&
-	    ((backing->plugged.set && !backing->lost) || shmem->running))
+	    ((backing->plugged.set && !backing->lost) || vmm->running))
 		return error_set(err, -EBUSY,
 				 "the region is in use at 0x%" PRIx64,
 				 backing->gpa);
 	backing->gpa = gpa;
 	backing->placed = true;
-	vmm_state_set(&shmem->state.header->gpa, gpa);
-	find_left(shmem, true);
-	guest_access_known(shmem->vu->access);
+	vmm_state_set(&vmm->state.header->gpa, gpa);
+	find_left(vmm, true);
+	guest_access_known(vmm->vu->access);
 	return 0;
 }
 
 /* --- Start and end --- */
 
-/* Size of the first slot with which SHMEM_MAX_SLOTS cover the region. */
+/* Size of the first slot with which VMM_MAX_SLOTS cover the region. */
 uint64_t vmm_default_slot(uint64_t region_size, uint64_t block_size)
 {
-	uint64_t slot =
-		block_size > SHMEM_SLOT_MIN ? block_size : SHMEM_SLOT_MIN;
+	uint64_t slot = block_size > VMM_SLOT_MIN ? block_size : VMM_SLOT_MIN;
 	uint64_t reach = 1;
 
-	for (unsigned int i = 1; i < SHMEM_MAX_SLOTS; i++)
-		reach *= SHMEM_GROWTH;
+	for (unsigned int i = 1; i < VMM_MAX_SLOTS; i++)
+		reach *= VMM_GROWTH;
 	while (slot < region_size / reach + (region_size % reach != 0))
 		slot *= 2;
 	return slot < region_size ? slot : region_size;
 }
 
 /* Divide the region into slots. The last one covers the rest of the region. */
-static void lay_out(struct shmem *shmem, uint64_t slot_size)
+static void lay_out(struct vmm_backing *vmm, uint64_t slot_size)
 {
-	uint64_t size = shmem->backing.size, offset = 0, end = slot_size;
+	uint64_t size = vmm->backing.size, offset = 0, end = slot_size;
 
 	while (offset < size) {
-		struct shmem_slot *slot = &shmem->slots[shmem->nr_slots++];
+		struct vmm_slot *slot = &vmm->slots[vmm->nr_slots++];
 
-		if (end > size || shmem->nr_slots == SHMEM_MAX_SLOTS)
+		if (end > size || vmm->nr_slots == VMM_MAX_SLOTS)
 			end = size;
 		slot->offset = offset;
 		slot->size = end - offset;
 		offset = end;
-		if (__builtin_mul_overflow(end, SHMEM_GROWTH, &end))
+		if (__builtin_mul_overflow(end, VMM_GROWTH, &end))
 			end = size;
 	}
 }
@@ -848,7 +847,7 @@ int vmm_make_file(const char *name)
 }
 
 /* Set or check the size of the memory file, and seal the size if possible. */
-static int open_memory(struct shmem *shmem, int fd, uint64_t size,
+static int open_memory(struct vmm_backing *vmm, int fd, uint64_t size,
 		       uint64_t block_size, struct error *err)
 {
 	struct stat st;
@@ -865,12 +864,12 @@ static int open_memory(struct shmem *shmem, int fd, uint64_t size,
 			err, -EINVAL,
 			"\"memory\" descriptor: neither empty nor of the "
 			"region's size");
-	ret = memory_init(&shmem->memory, fd, size, block_size, err);
+	ret = memory_init(&vmm->memory, fd, size, block_size, err);
 	if (ret)
 		return ret;
 	/* Files of file systems cannot be sealed. */
 	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
-		log_debug_of(shmem->vu->label, "the memory is not sealed: %s",
+		log_debug_of(vmm->vu->label, "the memory is not sealed: %s",
 			     strerror(errno));
 	return 0;
 }
@@ -894,7 +893,7 @@ static bool any_plugged(const struct vmm_state *state, uint64_t nr)
  * Open memory and state, and check that they belong together. Refused files are
  * not changed, so that they can be passed again.
  */
-static int open_files(struct shmem *shmem, int memory_fd, uint64_t size,
+static int open_files(struct vmm_backing *vmm, int memory_fd, uint64_t size,
 		      uint64_t block_size, uint64_t slot_size,
 		      struct error *err)
 {
@@ -906,80 +905,79 @@ static int open_files(struct shmem *shmem, int memory_fd, uint64_t size,
 		return error_set(err, ret, "\"memory\" descriptor: %s",
 				 strerror(-ret));
 	}
-	if (!vmm_state_is_there(shmem->state_fd) &&
-	    has_contents(memory_fd, &st))
+	if (!vmm_state_is_there(vmm->state_fd) && has_contents(memory_fd, &st))
 		return error_set(
 			err, -EINVAL,
 			"\"memory\" descriptor: it has contents, and no state "
 			"says of which blocks: pass its \"state\" as well, or "
 			"neither");
-	ret = vmm_state_open(&shmem->state, shmem->state_fd, size, block_size,
+	ret = vmm_state_open(&vmm->state, vmm->state_fd, size, block_size,
 			     slot_size, err);
 	if (ret)
 		return ret;
-	if (!st.st_size && any_plugged(&shmem->state, size / block_size)) {
+	if (!st.st_size && any_plugged(&vmm->state, size / block_size)) {
 		ret = error_set(
 			err, -EINVAL,
 			"\"state\" descriptor: blocks are plugged, and the "
 			"memory is new: pass its \"memory\" as well, or "
 			"neither");
 	} else {
-		ret = open_memory(shmem, memory_fd, size, block_size, err);
+		ret = open_memory(vmm, memory_fd, size, block_size, err);
 	}
 	if (ret)
-		vmm_state_close(&shmem->state);
+		vmm_state_close(&vmm->state);
 	return ret;
 }
 
 /* Read the plugged blocks from the state. */
-static void read_blocks(struct shmem *shmem)
+static void read_blocks(struct vmm_backing *vmm)
 {
-	struct blocks *plugged = &shmem->backing.plugged;
+	struct blocks *plugged = &vmm->backing.plugged;
 
 	for (uint64_t i = 0; i < plugged->nr; i++)
-		if (vmm_state_plugged(&shmem->state, i))
+		if (vmm_state_plugged(&vmm->state, i))
 			blocks_set(plugged, i, 1);
 }
 
-static int shmem_place_at(struct backing *backing, uint64_t gpa,
-			  struct error *err)
+static int vmm_place_at(struct backing *backing, uint64_t gpa,
+			struct error *err)
 {
-	return vmm_place(to_shmem(backing), gpa, err);
+	return vmm_place(to_vmm(backing), gpa, err);
 }
 
-static uint64_t shmem_populated_slots(const struct backing *backing)
+static uint64_t vmm_populated_slots(const struct backing *backing)
 {
-	const struct shmem *shmem = to_shmem((struct backing *)backing);
+	const struct vmm_backing *vmm = to_vmm((struct backing *)backing);
 	uint64_t nr = 0;
 
-	for (unsigned int i = 0; i < shmem->nr_slots; i++)
-		nr += shmem->slots[i].mapped;
+	for (unsigned int i = 0; i < vmm->nr_slots; i++)
+		nr += vmm->slots[i].mapped;
 	return nr;
 }
 
-static void shmem_drop(struct backing *backing)
+static void vmm_drop(struct backing *backing)
 {
-	vmm_detach(to_shmem(backing));
+	vmm_detach(to_vmm(backing));
 }
 
-static const struct backing_ops backing_ops = {
-	.plug = shmem_plug,
-	.unplug = shmem_unplug,
-	.unplug_all = shmem_unplug_all,
-	.repeat = shmem_repeat,
-	.verify = shmem_verify,
-	.discard = shmem_discard,
-	.answer_lost = shmem_answer_lost,
-	.next_memory = shmem_next_memory,
-	.set_requested = shmem_set_requested,
-	.place = shmem_place_at,
-	.populated_slots = shmem_populated_slots,
-	.detach = shmem_drop,
+static const struct backing_ops vmm_ops = {
+	.plug = vmm_plug,
+	.unplug = vmm_unplug,
+	.unplug_all = vmm_unplug_all,
+	.repeat = vmm_repeat,
+	.verify = vmm_verify,
+	.discard = vmm_discard,
+	.answer_lost = vmm_answer_lost,
+	.next_memory = vmm_next_memory,
+	.set_requested = vmm_set_requested,
+	.place = vmm_place_at,
+	.populated_slots = vmm_populated_slots,
+	.detach = vmm_drop,
 };
 
 /**
  * vmm_attach() - start a backing whose memory the front end maps
- * @shmem: set on success
+ * @vmm: set on success
  * @event: the event loop
  * @vu: vhost-user back end of the device
  * @memory_fd: memory file, new or of an earlier vmemd; taken over, also on
@@ -993,46 +991,45 @@ static const struct backing_ops backing_ops = {
  *
  * Return: 0, or an errno.
  */
-int vmm_attach(struct shmem *shmem, sd_event *event, struct vhost_user *vu,
+int vmm_attach(struct vmm_backing *vmm, sd_event *event, struct vhost_user *vu,
 	       int memory_fd, int state_fd, uint64_t region_size,
 	       uint64_t block_size, uint64_t slot_size, struct error *err)
 {
 	int ret;
 
-	memset(shmem, 0, sizeof(*shmem));
-	shmem->state_fd = state_fd;
-	shmem->vu = vu;
-	ret = open_files(shmem, memory_fd, region_size, block_size, slot_size,
+	memset(vmm, 0, sizeof(*vmm));
+	vmm->state_fd = state_fd;
+	vmm->vu = vu;
+	ret = open_files(vmm, memory_fd, region_size, block_size, slot_size,
 			 err);
 	if (ret)
 		goto close_files;
-	ret = timer_add(event, &shmem->timer, on_timer, shmem);
+	ret = timer_add(event, &vmm->timer, on_timer, vmm);
 	if (ret >= 0)
-		ret = backing_init(&shmem->backing, &backing_ops,
-				   shmem->state.was.gpa, region_size,
-				   block_size);
+		ret = backing_init(&vmm->backing, &vmm_ops, vmm->state.was.gpa,
+				   region_size, block_size);
 	if (ret >= 0)
-		ret = backing_note_file(&shmem->backing, memory_fd);
+		ret = backing_note_file(&vmm->backing, memory_fd);
 	if (ret < 0) {
 		error_set(err, ret, "%s", strerror(-ret));
 		goto free_backing;
 	}
-	shmem->backing.placed = shmem->backing.gpa;
-	shmem->backing.lost_at_reset = true;
-	read_blocks(shmem);
+	vmm->backing.placed = vmm->backing.gpa;
+	vmm->backing.lost_at_reset = true;
+	read_blocks(vmm);
 	/* A state with plugged blocks rules out old mappings. */
-	shmem->backing.unread = !shmem->backing.plugged.set;
-	shmem->may_repeat = shmem->state.found;
-	lay_out(shmem, slot_size);
-	shmem->backing.nr_slots = shmem->nr_slots;
-	shmem->backing.memory = &shmem->memory;
-	vhost_channel_use_shmem(vu, region_size, &shmem_ops, shmem);
+	vmm->backing.unread = !vmm->backing.plugged.set;
+	vmm->may_repeat = vmm->state.found;
+	lay_out(vmm, slot_size);
+	vmm->backing.nr_slots = vmm->nr_slots;
+	vmm->backing.memory = &vmm->memory;
+	vhost_channel_use_shmem(vu, region_size, &shmem_ops, vmm);
 	return 0;
 
 free_backing:
-	backing_free(&shmem->backing);
-	shmem->timer = sd_event_source_disable_unref(shmem->timer);
-	vmm_state_close(&shmem->state);
+	backing_free(&vmm->backing);
+	vmm->timer = sd_event_source_disable_unref(vmm->timer);
+	vmm_state_close(&vmm->state);
 close_files:
 	close(memory_fd);
 	close(state_fd);
@@ -1040,11 +1037,11 @@ close_files:
 }
 
 /* The front end must be gone. Other holders keep memory and state alive. */
-void vmm_detach(struct shmem *shmem)
+void vmm_detach(struct vmm_backing *vmm)
 {
-	shmem->timer = sd_event_source_disable_unref(shmem->timer);
-	vmm_state_close(&shmem->state);
-	backing_free(&shmem->backing);
-	close(shmem->memory.fd);
-	close(shmem->state_fd);
+	vmm->timer = sd_event_source_disable_unref(vmm->timer);
+	vmm_state_close(&vmm->state);
+	backing_free(&vmm->backing);
+	close(vmm->memory.fd);
+	close(vmm->state_fd);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A backing whose memory the front end maps into the guest; see vmm.c. */
-#ifndef SHMEM_H
-#define SHMEM_H
+#ifndef VMM_H
+#define VMM_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -18,34 +18,34 @@
 #include "vhost/vhost_user.h"
 
 /* Maximum number of entries in a memory table, by the protocol. */
-#define SHMEM_TABLE_SIZE 8
+#define VMM_TABLE_SIZE 8
 
 /*
  * Maximum number of slots. A memory table has 8 entries, of which a VMM needs
  * one or two for its own memory; see vmm.c.
  */
-#define SHMEM_MAX_SLOTS 6
+#define VMM_MAX_SLOTS 6
 
 /* Each slot ends at this multiple of the previous slot's end. */
-#define SHMEM_GROWTH 4
+#define VMM_GROWTH 4
 
 /* Smallest default size of the first slot: a memory block of Linux. */
-#define SHMEM_SLOT_MIN (128ULL << 20)
+#define VMM_SLOT_MIN (128ULL << 20)
 
 /**
- * struct shmem_slot - a part of the region that is mapped as a whole
+ * struct vmm_slot - a part of the region that is mapped as a whole
  * @offset: offset in the region
  * @size: bytes
  * @mapped: the front end's memory table lists the slot
  */
-struct shmem_slot {
+struct vmm_slot {
 	uint64_t offset;
 	uint64_t size;
 	bool mapped;
 };
 
 /**
- * struct shmem_change - the change of blocks in progress
+ * struct vmm_change - the change of blocks in progress
  * @active: a change is in progress
  * @plug: true: plug; false: unplug
  * @undo: the change has failed with @result and is being undone
@@ -53,7 +53,7 @@ struct shmem_slot {
  * @first: first block
  * @nr: number of blocks
  */
-struct shmem_change {
+struct vmm_change {
 	bool active;
 	bool plug;
 	bool undo;
@@ -63,7 +63,7 @@ struct shmem_change {
 };
 
 /**
- * struct shmem_message - the request to the front end in progress
+ * struct vmm_message - the request to the front end in progress
  * @out: the request is in progress
  * @map: true: map; false: unmap
  * @replied: the front end has accepted the request
@@ -73,7 +73,7 @@ struct shmem_change {
  * @offset: offset of the old mapping in the region
  * @slot: index of the slot
  */
-struct shmem_message {
+struct vmm_message {
 	bool out;
 	bool map;
 	bool replied;
@@ -84,17 +84,17 @@ struct shmem_message {
 };
 
 /**
- * struct shmem_left - an old mapping, of an earlier vmemd's memory file
+ * struct vmm_left - an old mapping, of an earlier vmemd's memory file
  * @offset: offset in the region
  * @size: bytes
  */
-struct shmem_left {
+struct vmm_left {
 	uint64_t offset;
 	uint64_t size;
 };
 
 /**
- * struct shmem - memory of vmemd that the front end maps
+ * struct vmm_backing - memory of vmemd that the front end maps
  * @backing: the backing
  * @state: state that outlives vmemd
  * @state_fd: file of @state, owned
@@ -117,15 +117,15 @@ struct shmem_left {
  * @timer: timer for retries and for @message.last_word
  * @limit: rate limit for messages that a front end can cause
  */
-struct shmem {
+struct vmm_backing {
 	struct backing backing;
 	struct vmm_state state;
 	int state_fd;
 	struct memory memory;
 	struct vhost_user *vu;
-	struct shmem_slot slots[SHMEM_MAX_SLOTS];
+	struct vmm_slot slots[VMM_MAX_SLOTS];
 	unsigned int nr_slots;
-	struct shmem_left left[SHMEM_TABLE_SIZE];
+	struct vmm_left left[VMM_TABLE_SIZE];
 	unsigned int nr_left;
 	bool running;
 	bool ready;
@@ -133,20 +133,20 @@ struct shmem {
 	bool misplaced;
 	uint64_t found_gpa;
 	bool may_repeat;
-	struct shmem_change change;
-	struct shmem_message message;
+	struct vmm_change change;
+	struct vmm_message message;
 	sd_event_source *timer;
 	struct log_limit limit;
 };
 
 uint64_t vmm_default_slot(uint64_t region_size, uint64_t block_size);
 int vmm_make_file(const char *name);
-int vmm_attach(struct shmem *shmem, sd_event *event, struct vhost_user *vu,
+int vmm_attach(struct vmm_backing *vmm, sd_event *event, struct vhost_user *vu,
 	       int memory_fd, int state_fd, uint64_t region_size,
 	       uint64_t block_size, uint64_t slot_size, struct error *err);
-void vmm_detach(struct shmem *shmem);
+void vmm_detach(struct vmm_backing *vmm);
 
-int vmm_place(struct shmem *shmem, uint64_t gpa, struct error *err);
-uint64_t vmm_slot_plugged(const struct shmem *shmem, unsigned int slot);
+int vmm_place(struct vmm_backing *vmm, uint64_t gpa, struct error *err);
+uint64_t vmm_slot_plugged(const struct vmm_backing *vmm, unsigned int slot);
 
-#endif /* SHMEM_H */
+#endif /* VMM_H */

@@ -29,7 +29,7 @@
 #include "backing/vmm_state.h"
 #include "base/log.h"
 
-/* "vmemstat"; VERSION is the layout of struct shmem_header. */
+/* "vmemstat"; VERSION is the layout of struct vmm_header. */
 #define MAGIC	0x766d656d73746174ULL
 #define VERSION 1
 
@@ -44,7 +44,7 @@ void vmm_state_set(volatile uint64_t *field, uint64_t value)
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
-const struct shmem_record *vmm_state_last(const struct vmm_state *state)
+const struct vmm_record *vmm_state_last(const struct vmm_state *state)
 {
 	return &state->header->records[state->header->current & 1];
 }
@@ -54,8 +54,7 @@ bool vmm_state_plugged(const struct vmm_state *state, uint64_t block)
 	return state->map[block / WORD_BITS] >> block % WORD_BITS & 1;
 }
 
-static void carry_out(struct vmm_state *state,
-		      const struct shmem_record *record)
+static void carry_out(struct vmm_state *state, const struct vmm_record *record)
 {
 	uint64_t end = record->first + record->nr;
 
@@ -84,10 +83,10 @@ static void carry_out(struct vmm_state *state,
 void vmm_state_commit(struct vmm_state *state, uint64_t first, uint64_t nr,
 		      bool plug)
 {
-	struct shmem_header *header = state->header;
+	struct vmm_header *header = state->header;
 	uint64_t next = !(header->current & 1);
 
-	header->records[next] = (struct shmem_record){first, nr, plug};
+	header->records[next] = (struct vmm_record){first, nr, plug};
 	vmm_state_set(&header->current, next);
 	carry_out(state, &header->records[next]);
 }
@@ -96,7 +95,7 @@ void vmm_state_commit(struct vmm_state *state, uint64_t first, uint64_t nr,
 static void create(struct vmm_state *state, uint64_t region_size,
 		   uint64_t block_size, uint64_t slot_size)
 {
-	struct shmem_header *header = state->header;
+	struct vmm_header *header = state->header;
 
 	memset(header, 0, state->size);
 	header->version = VERSION;
@@ -124,13 +123,13 @@ bool vmm_state_fits(uint64_t gpa, uint64_t region_size, uint64_t block_size)
  * Does the header have values that vmm.c never stores? Other processes may
  * write to the file, so it is checked like a message.
  */
-static bool is_damaged(const struct shmem_header *header)
+static bool is_damaged(const struct vmm_header *header)
 {
 	uint64_t size = header->region_size, block = header->block_size;
 	uint64_t nr = size / block;
 
 	for (size_t i = 0; i < 2; i++) {
-		const struct shmem_record *record = &header->records[i];
+		const struct vmm_record *record = &header->records[i];
 
 		if (record->first > nr || record->nr > nr - record->first ||
 		    record->plug > 1)
@@ -143,7 +142,7 @@ static bool is_damaged(const struct shmem_header *header)
 }
 
 /* Check that the state was made for a device of this geometry. */
-static int check(const struct shmem_header *header, uint64_t region_size,
+static int check(const struct vmm_header *header, uint64_t region_size,
 		 uint64_t block_size, uint64_t slot_size, struct error *err)
 {
 	const struct {
@@ -180,7 +179,7 @@ bool vmm_state_is_there(int fd)
 	uint64_t magic;
 
 	return pread(fd, &magic, sizeof(magic),
-		     offsetof(struct shmem_header, magic)) == sizeof(magic) &&
+		     offsetof(struct vmm_header, magic)) == sizeof(magic) &&
 	       magic == MAGIC;
 }
 
@@ -204,7 +203,7 @@ int vmm_state_open(struct vmm_state *state, int fd, uint64_t region_size,
 	int ret;
 
 	memset(state, 0, sizeof(*state));
-	state->size = SHMEM_STATE_HEADER + words * sizeof(uint64_t);
+	state->size = VMM_STATE_HEADER + words * sizeof(uint64_t);
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ||
 	    (st.st_size && (uint64_t)st.st_size != state->size))
 		return error_set(
@@ -228,7 +227,7 @@ int vmm_state_open(struct vmm_state *state, int fd, uint64_t region_size,
 		return error_set(err, ret, "\"state\" descriptor: %s",
 				 strerror(-ret));
 	state->header = state->file.at;
-	state->map = (uint64_t *)((char *)state->file.at + SHMEM_STATE_HEADER);
+	state->map = (uint64_t *)((char *)state->file.at + VMM_STATE_HEADER);
 	state->found = state->header->magic == MAGIC;
 	if (!state->found) {
 		create(state, region_size, block_size, slot_size);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The state file of a device whose memory vmemd creates; see vmm_state.c. */
-#ifndef SHMEM_STATE_H
-#define SHMEM_STATE_H
+#ifndef VMM_STATE_H
+#define VMM_STATE_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -11,22 +11,22 @@
 #include "common/error.h"
 
 /* Offset of the bitmap in the file. */
-#define SHMEM_STATE_HEADER 4096
+#define VMM_STATE_HEADER 4096
 
 /**
- * struct shmem_record - a change of blocks
+ * struct vmm_record - a change of blocks
  * @first: first block
  * @nr: number of blocks; 0: no change
  * @plug: 1: plugged; 0: unplugged
  */
-struct shmem_record {
+struct vmm_record {
 	uint64_t first;
 	uint64_t nr;
 	uint64_t plug;
 };
 
 /**
- * struct shmem_header - header of the file
+ * struct vmm_header - header of the file
  * @magic: written last; a file without it counts as new
  * @version: version of this layout
  * @region_size: bytes in the region; fixed
@@ -38,7 +38,7 @@ struct shmem_record {
  * @current: index of the last change in @records
  * @records: the last change and the one before
  */
-struct shmem_header {
+struct vmm_header {
 	uint64_t magic;
 	uint64_t version;
 	uint64_t region_size;
@@ -48,7 +48,7 @@ struct shmem_header {
 	uint64_t requested_size;
 	uint64_t used;
 	uint64_t current;
-	struct shmem_record records[2];
+	struct vmm_record records[2];
 };
 
 /**
@@ -62,12 +62,12 @@ struct shmem_header {
  *	the file
  */
 struct vmm_state {
-	struct shmem_header *header;
+	struct vmm_header *header;
 	uint64_t *map;
 	size_t size;
 	struct file_map file;
 	bool found;
-	struct shmem_header was;
+	struct vmm_header was;
 };
 
 bool vmm_state_is_there(int fd);
@@ -78,9 +78,9 @@ bool vmm_state_fits(uint64_t gpa, uint64_t region_size, uint64_t block_size);
 
 void vmm_state_commit(struct vmm_state *state, uint64_t first, uint64_t nr,
 		      bool plug);
-const struct shmem_record *vmm_state_last(const struct vmm_state *state);
+const struct vmm_record *vmm_state_last(const struct vmm_state *state);
 bool vmm_state_plugged(const struct vmm_state *state, uint64_t block);
 
 void vmm_state_set(volatile uint64_t *field, uint64_t value);
 
-#endif /* SHMEM_STATE_H */
+#endif /* VMM_STATE_H */

@@ -24,8 +24,8 @@ static uint64_t front_end_pid(const struct vhost_user *vu)
 /* Members that replace those of a region in the kernel. */
 void vmm_methods_status(const struct vmem_device *device, json_object *status)
 {
-	const struct shmem *shmem = &device->shmem;
-	const struct backing *backing = &shmem->backing;
+	const struct vmm_backing *vmm = &device->vmm_backing;
+	const struct backing *backing = &vmm->backing;
 
 	json_add_text(status, "backing", "vmm");
 	json_object_object_add(
@@ -35,10 +35,10 @@ void vmm_methods_status(const struct vmem_device *device, json_object *status)
 	json_add_bool(status, "state_lost", backing->lost);
 	json_add_size(status, "region_size", backing->size);
 	json_add_size(status, "block_size", backing->block_size);
-	json_add_size(status, "slot_size", shmem->slots[0].size);
+	json_add_size(status, "slot_size", vmm->slots[0].size);
 	json_add_size(status, "requested_size", device->dev.requested_size);
 	json_add_size(status, "plugged_size", vmem_device_plugged_size(device));
-	json_add_size(status, "nr_slots", shmem->nr_slots);
+	json_add_size(status, "nr_slots", vmm->nr_slots);
 	json_add_size(status, "populated_slots",
 		      vmem_device_populated_slots(device));
 	json_object_object_add(status, "metadata", NULL);
@@ -49,12 +49,12 @@ void vmm_methods_status(const struct vmem_device *device, json_object *status)
 /* Mapped slots at or after guest address @start. */
 json_object *vmm_methods_slots(const struct vmem_device *device, uint64_t start)
 {
-	const struct shmem *shmem = &device->shmem;
+	const struct vmm_backing *vmm = &device->vmm_backing;
 	json_object *slots = json_object_new_array();
 
-	for (unsigned int i = 0; i < shmem->nr_slots; i++) {
-		const struct shmem_slot *slot = &shmem->slots[i];
-		uint64_t gpa = shmem->backing.gpa + slot->offset;
+	for (unsigned int i = 0; i < vmm->nr_slots; i++) {
+		const struct vmm_slot *slot = &vmm->slots[i];
+		uint64_t gpa = vmm->backing.gpa + slot->offset;
 		json_object *object;
 
 		if (!slot->mapped || gpa < start)
@@ -63,8 +63,7 @@ json_object *vmm_methods_slots(const struct vmem_device *device, uint64_t start)
 		json_object_object_add(object, "id", NULL);
 		json_add_size(object, "gpa", gpa);
 		json_add_size(object, "size", slot->size);
-		json_add_size(object, "plugged_size",
-			      vmm_slot_plugged(shmem, i));
+		json_add_size(object, "plugged_size", vmm_slot_plugged(vmm, i));
 		json_object_object_add(object, "metadata", NULL);
 		json_object_array_add(slots, object);
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Control methods for memory that front ends map. */
-#ifndef SHMEM_CONTROL_H
-#define SHMEM_CONTROL_H
+#ifndef VMM_METHODS_H
+#define VMM_METHODS_H
 
 #include <json-c/json.h>
 
@@ -11,4 +11,4 @@ void vmm_methods_status(const struct vmem_device *device, json_object *status);
 json_object *vmm_methods_slots(const struct vmem_device *device,
 			       uint64_t start);
 
-#endif /* SHMEM_CONTROL_H */
+#endif /* VMM_METHODS_H */

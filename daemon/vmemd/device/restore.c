@@ -48,7 +48,8 @@
  *
  * Return: 0, or -EINVAL.
  */
-int restore_check(const struct save_state *saved, const struct region *region,
+int restore_check(const struct save_state *saved,
+		  const struct kernel_backing *region,
 		  const struct virtio_mem *dev, struct error *err)
 {
 	const struct vmem_nl_region *state = &region->state;
@@ -141,7 +142,7 @@ int restore_cover(const struct blocks *wanted, uint64_t blocks_per_slot,
 	return 0;
 }
 
-static struct vmem_nl_name name_of(const struct region *region)
+static struct vmem_nl_name name_of(const struct kernel_backing *region)
 {
 	return VMEM_NL_BY_FD(region->fd);
 }
@@ -171,8 +172,8 @@ static size_t next_ranges(const struct backing *backing,
  * Plug or unplug blocks with as few messages as possible.
  * @last: this is the last step of the restore
  */
-static int change(struct region *region, bool plug, const struct blocks *blocks,
-		  bool last, struct error *err)
+static int change(struct kernel_backing *region, bool plug,
+		  const struct blocks *blocks, bool last, struct error *err)
 {
 	struct vmem_nl_range *ranges;
 	uint64_t at = 0, id;
@@ -226,8 +227,8 @@ static int contains(const struct blocks *whole, const struct blocks *part)
 }
 
 /* Allocate the memory before plugging, as for a plug by the guest. */
-static int allocate(const struct region *region, const struct save_state *saved,
-		    struct error *err)
+static int allocate(const struct kernel_backing *region,
+		    const struct save_state *saved, struct error *err)
 {
 	int ret = 0;
 
@@ -239,15 +240,16 @@ static int allocate(const struct region *region, const struct save_state *saved,
 }
 
 /* Complete the restore of a state without plugged blocks. */
-static int plug_nothing(struct region *region, struct error *err)
+static int plug_nothing(struct kernel_backing *region, struct error *err)
 {
 	return vmem_nl_unplug_all(region->nl, name_of(region), REQUEST_ID, NULL,
 				  err);
 }
 
 /* First step: plug all wanted blocks, and gaps if needed. */
-static int plug_cover(struct region *region, const struct blocks *wanted,
-		      const struct blocks *cover, struct error *err)
+static int plug_cover(struct kernel_backing *region,
+		      const struct blocks *wanted, const struct blocks *cover,
+		      struct error *err)
 {
 	uint64_t runs = nr_runs(cover);
 
@@ -261,8 +263,8 @@ static int plug_cover(struct region *region, const struct blocks *wanted,
 }
 
 /* Second step: unplug the gaps. */
-static int unplug_gaps(struct region *region, const struct blocks *wanted,
-		       struct error *err)
+static int unplug_gaps(struct kernel_backing *region,
+		       const struct blocks *wanted, struct error *err)
 {
 	struct blocks gaps;
 	int ret;
@@ -280,9 +282,9 @@ static int unplug_gaps(struct region *region, const struct blocks *wanted,
 	return ret ? ret : kernel_reload(region, err);
 }
 
-static int bring_to(struct region *region, const struct save_state *saved,
-		    const struct blocks *wanted, const struct blocks *cover,
-		    struct error *err)
+static int bring_to(struct kernel_backing *region,
+		    const struct save_state *saved, const struct blocks *wanted,
+		    const struct blocks *cover, struct error *err)
 {
 	const struct blocks *plugged = &region->backing.plugged;
 	bool from_nothing = !plugged->set;
@@ -325,8 +327,8 @@ static int bring_to(struct region *region, const struct save_state *saved,
  * Return: 0; 1: the region was served before and was left as it is; -EEXIST:
  * other blocks are plugged; an errno of netlink's.
  */
-int restore_region(struct region *region, const struct save_state *saved,
-		   struct error *err)
+int restore_region(struct kernel_backing *region,
+		   const struct save_state *saved, struct error *err)
 {
 	uint64_t per_slot = region->state.slot_size / region->state.block_size;
 	struct blocks wanted, cover;

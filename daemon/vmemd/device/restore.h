@@ -10,10 +10,11 @@
 #include "common/save.h"
 #include "device/virtio_mem.h"
 
-int restore_check(const struct save_state *saved, const struct region *region,
+int restore_check(const struct save_state *saved,
+		  const struct kernel_backing *region,
 		  const struct virtio_mem *dev, struct error *err);
-int restore_region(struct region *region, const struct save_state *saved,
-		   struct error *err);
+int restore_region(struct kernel_backing *region,
+		   const struct save_state *saved, struct error *err);
 
 int restore_cover(const struct blocks *wanted, uint64_t blocks_per_slot,
 		  struct blocks *cover);

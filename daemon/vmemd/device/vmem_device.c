@@ -382,7 +382,7 @@ void vmem_device_hold(struct vmem_device *device, bool on)
 static int restore(struct vmem_device *device, struct error *err)
 {
 	const struct save_state *saved = &device->saved;
-	struct region *region = &device->region;
+	struct kernel_backing *region = &device->region;
 	char plugged[SIZE_TEXT_MAX];
 	int ret;
 
@@ -481,7 +481,7 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 		       struct error *err)
 {
 	const struct device_options *options = device->options;
-	struct region *region = &device->region;
+	struct kernel_backing *region = &device->region;
 	char size[SIZE_TEXT_MAX], plugged[SIZE_TEXT_MAX];
 	bool restored;
 	int ret;
@@ -578,7 +578,7 @@ stop_chain:
 }
 
 /* The region in the kernel; NULL if the front end maps the memory. */
-struct region *vmem_device_region(struct vmem_device *device)
+struct kernel_backing *vmem_device_region(struct vmem_device *device)
 {
 	return device->vmm ? NULL : &device->region;
 }
@@ -624,7 +624,7 @@ int vmem_device_place(struct vmem_device *device, uint64_t gpa,
 }
 
 /**
- * vmem_device_attach_shmem() - attach memory that the front end maps
+ * vmem_device_attach_vmm() - attach memory that the front end maps
  * @device: the device
  * @memory_fd: the memory file; taken over, also on error
  * @state_fd: the state file; taken over, also on error
@@ -632,27 +632,27 @@ int vmem_device_place(struct vmem_device *device, uint64_t gpa,
  *
  * Return: 0, or an errno.
  */
-int vmem_device_attach_shmem(struct vmem_device *device, int memory_fd,
-			     int state_fd, struct error *err)
+int vmem_device_attach_vmm(struct vmem_device *device, int memory_fd,
+			   int state_fd, struct error *err)
 {
 	const struct device_options *options = device->options;
-	struct shmem *shmem = &device->shmem;
-	struct backing *backing = &shmem->backing;
+	struct vmm_backing *vmm = &device->vmm_backing;
+	struct backing *backing = &vmm->backing;
 	char size[SIZE_TEXT_MAX], plugged[SIZE_TEXT_MAX];
 	int ret;
 
-	ret = vmm_attach(shmem, device->event, &device->vu, memory_fd, state_fd,
+	ret = vmm_attach(vmm, device->event, &device->vu, memory_fd, state_fd,
 			 options->region_size, options->block_size,
 			 options->slot_size, err);
 	if (ret)
 		return ret;
-	ret = start_chain(device, backing, shmem->state.was.requested_size,
-			  shmem->state.was.used);
-	if (!ret && options->has_requested_size && !shmem->state.found)
+	ret = start_chain(device, backing, vmm->state.was.requested_size,
+			  vmm->state.was.used);
+	if (!ret && options->has_requested_size && !vmm->state.found)
 		ret = vmem_device_set_requested(device, options->requested_size,
 						err);
 	if (!ret && options->gpa && !backing->placed)
-		ret = vmm_place(shmem, options->gpa, err);
+		ret = vmm_place(vmm, options->gpa, err);
 	if (ret)
 		goto stop_chain;
 	device->attached = true;
@@ -665,7 +665,7 @@ int vmem_device_attach_shmem(struct vmem_device *device, int memory_fd,
 		goto forget;
 	}
 	log_info_of(device->label, "memory of %s in %u slots, %s plugged",
-		    size_format(backing->size, size), shmem->nr_slots,
+		    size_format(backing->size, size), vmm->nr_slots,
 		    size_format(vmem_device_plugged_size(device), plugged));
 	if (backing->placed)
 		warn_of_sections(device, backing->gpa, backing->size);
@@ -677,7 +677,7 @@ forget:
 	sd_event_source_set_enabled(device->excess_source, SD_EVENT_OFF);
 stop_chain:
 	stop_chain(device);
-	vmm_detach(shmem);
+	vmm_detach(vmm);
 	return ret;
 }
 

@@ -64,10 +64,10 @@ struct vmem_device_ops {
  * @budget: memslots that were planned for the region, or that it has; all 0 if
  *	unknown
  * @attached: the device has a region, or memory that the front end maps
- * @vmm: the front end maps the memory, and @shmem is the backing; otherwise
- *	@region is
+ * @vmm: the front end maps the memory, and @vmm_backing is the backing;
+ *	otherwise @region is
  * @region: backing in the kernel
- * @shmem: backing in the front end
+ * @vmm_backing: backing in the front end
  * @consumers: filter between @region and @dev
  * @consumers_fd: claims file of @consumers; -1: none yet
  * @consumers_new: this vmemd made the file, and no other process holds it yet
@@ -104,12 +104,12 @@ struct vmem_device {
 	const struct room *room;
 	const struct vmem_device_ops *ops;
 	void *arg;
-	struct region_nl nl;
+	struct kernel_nl nl;
 	struct budget budget;
 	bool attached;
 	bool vmm;
-	struct region region;
-	struct shmem shmem;
+	struct kernel_backing region;
+	struct vmm_backing vmm_backing;
 	struct consumers consumers;
 	int consumers_fd;
 	bool consumers_new;
@@ -145,11 +145,11 @@ void vmem_device_close(struct vmem_device *device);
 
 int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 		       struct error *err);
-int vmem_device_attach_shmem(struct vmem_device *device, int memory_fd,
-			     int state_fd, struct error *err);
+int vmem_device_attach_vmm(struct vmem_device *device, int memory_fd,
+			   int state_fd, struct error *err);
 int vmem_device_place(struct vmem_device *device, uint64_t gpa,
 		      struct error *err);
-struct region *vmem_device_region(struct vmem_device *device);
+struct kernel_backing *vmem_device_region(struct vmem_device *device);
 uint64_t vmem_device_populated_slots(const struct vmem_device *device);
 uint64_t vmem_device_promised_size(const struct vmem_device *device);
 int vmem_device_set_requested(struct vmem_device *device, uint64_t size,

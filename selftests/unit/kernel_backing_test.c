@@ -53,9 +53,9 @@ struct fixture {
 	int memory_fd;
 	uint8_t *memory;
 	sd_event *event;
-	struct region_nl nl;
+	struct kernel_nl nl;
 	struct vmem_nl *other_nl;
-	struct region region;
+	struct kernel_backing region;
 	struct error err;
 	bool done;
 	int result;
@@ -227,8 +227,8 @@ static void restart(struct fixture *f)
 }
 
 /* The answer is immediate unless delayed by answers_to_delay. */
-static int plug_in(struct fixture *f, struct region *region, unsigned int first,
-		   unsigned int nr)
+static int plug_in(struct fixture *f, struct kernel_backing *region,
+		   unsigned int first, unsigned int nr)
 {
 	struct backing *backing = &region->backing;
 	int ret = backing_plug(backing, GPA + first * BLOCK, nr * BLOCK);
@@ -351,7 +351,7 @@ static void geometry_is_the_kernels(void **state)
 static void memory_that_does_not_fit_is_refused(void **state)
 {
 	struct fixture *f = *state;
-	struct region region;
+	struct kernel_backing region;
 	int small = memfd_create("small", MFD_CLOEXEC);
 	int sealed = memfd_create("sealed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	int null = open("/dev/null", O_RDWR);
@@ -882,8 +882,8 @@ static void receive_fds(int from, int *fds)
 static void the_end_of_the_vm_is_seen(void **state)
 {
 	struct fixture *f = *state;
-	struct region region;
-	struct region_nl nl = {};
+	struct kernel_backing region;
+	struct kernel_nl nl = {};
 	int pair[2], fds[2];
 	struct pollfd pfd = {.events = POLLIN};
 	struct backing *backing = &region.backing;

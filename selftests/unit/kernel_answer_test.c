@@ -2,7 +2,7 @@
 /*
  * How a region handles the kernel's answers: late answers, refusals, lost
  * answers, and answers in another order. The module is the fuzzers' model,
- * which answers on command; region_kernel_test.c uses the real module.
+ * which answers on command; kernel_backing_test.c uses the real module.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -33,8 +33,8 @@ struct result {
 
 struct fixture {
 	sd_event *event;
-	struct region_nl nl;
-	struct region region;
+	struct kernel_nl nl;
+	struct kernel_backing region;
 	struct result done;
 	struct result size;
 	struct result log;

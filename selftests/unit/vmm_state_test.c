@@ -137,7 +137,7 @@ static void a_change_that_was_not_committed_is_ignored(void **unused
 	vmm_state_commit(&state, 0, 10, true);
 	/* As if killed before the record became current. */
 	state.header->records[!(state.header->current & 1)] =
-		(struct shmem_record){50, 50, true};
+		(struct vmm_record){50, 50, true};
 	vmm_state_close(&state);
 	open_state(&state, fd);
 	assert_int_equal(count(&state), 10);
@@ -213,7 +213,7 @@ static void expect_damaged(size_t offset, uint64_t value)
 
 static void a_damaged_file_is_refused(void **unused __attribute__((unused)))
 {
-#define AT(field) offsetof(struct shmem_header, field)
+#define AT(field) offsetof(struct vmm_header, field)
 	expect_damaged(AT(gpa), BLOCK / 2);
 	expect_damaged(AT(gpa), UINT64_MAX - REGION + 1);
 	expect_damaged(AT(gpa), -BLOCK);

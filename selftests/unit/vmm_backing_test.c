@@ -49,7 +49,7 @@
  */
 struct vmm {
 	struct front_end *fe;
-	struct shmem shmem;
+	struct vmm_backing ours;
 	int files[2];
 	int left;
 	unsigned int nr_left;
@@ -65,12 +65,12 @@ static void begin_daemon(struct vmm *vmm)
 	struct front_end *fe = vmm->fe;
 	struct error err;
 
-	if (vmm_attach(&vmm->shmem, fe->event, &fe->vu, dup(vmm->files[0]),
+	if (vmm_attach(&vmm->ours, fe->event, &fe->vu, dup(vmm->files[0]),
 		       dup(vmm->files[1]), REGION, BLOCK, SLOT, &err))
 		fail_msg("%s", err.text);
-	virtio_mem_start(&fe->dev, &vmm->shmem.backing,
-			 vmm->shmem.state.header->requested_size,
-			 vmm->shmem.state.header->used);
+	virtio_mem_start(&fe->dev, &vmm->ours.backing,
+			 vmm->ours.state.header->requested_size,
+			 vmm->ours.state.header->used);
 	/* Discard the owed memory first. */
 	do
 		work_begin_turn(&fe->access->work);
@@ -81,7 +81,7 @@ static void end_daemon(struct vmm *vmm)
 {
 	front_end_close(vmm->fe);
 	virtio_mem_stop(&vmm->fe->dev);
-	vmm_detach(&vmm->shmem);
+	vmm_detach(&vmm->ours);
 }
 
 static int set_up(void **state)
@@ -106,7 +106,7 @@ static int set_up(void **state)
 	vmm->refuse = UINT64_MAX;
 	vmm->own = 1;
 	begin_daemon(vmm);
-	assert_int_equal(vmm_place(&vmm->shmem, GPA, NULL), 0);
+	assert_int_equal(vmm_place(&vmm->ours, GPA, NULL), 0);
 	virtio_mem_set_requested(&vmm->fe->dev, REGION);
 	*state = vmm;
 	return 0;
@@ -345,7 +345,7 @@ static unsigned int request(struct vmm *vmm, uint16_t type, uint64_t block,
 
 static uint64_t plugged(const struct vmm *vmm)
 {
-	return vmm->shmem.backing.plugged.set;
+	return vmm->ours.backing.plugged.set;
 }
 
 static void slots_grow_up_to_the_end(void **state)
@@ -354,10 +354,10 @@ static void slots_grow_up_to_the_end(void **state)
 	static const uint64_t ends[] = {1, 4, 16, 64, 256, 1024};
 	uint64_t offset = 0;
 
-	assert_int_equal(vmm->shmem.nr_slots, 6);
+	assert_int_equal(vmm->ours.nr_slots, 6);
 	for (unsigned int i = 0; i < 6; i++) {
-		assert_int_equal(vmm->shmem.slots[i].offset, offset);
-		offset += vmm->shmem.slots[i].size;
+		assert_int_equal(vmm->ours.slots[i].offset, offset);
+		offset += vmm->ours.slots[i].size;
 		assert_int_equal(offset, ends[i] * GIB);
 	}
 	assert_int_equal(vmm_default_slot(1024 * GIB, BLOCK), GIB);
@@ -497,7 +497,7 @@ static void several_slots_are_asked_for_one_by_one(void **state)
 		uint32_t another;
 
 		assert_true(asked(vmm, &what, &mmap, NULL));
-		assert_int_equal(mmap.shm_offset, vmm->shmem.slots[i].offset);
+		assert_int_equal(mmap.shm_offset, vmm->ours.slots[i].offset);
 		assert_false(asked(vmm, &another, &mmap, NULL));
 		reply(vmm, what, 0);
 		assert_false(asked(vmm, &another, &mmap, NULL));
@@ -622,24 +622,23 @@ static void without_a_place_there_is_no_memory(void **state)
 	assert_int_equal(config.requested_size, 0);
 	assert_int_equal(le64toh(config.block_size), BLOCK);
 	assert_true(vmm->fe->dev.asked_early);
-	assert_int_equal(vmm_place(&vmm->shmem, GPA + 1, &err), -EINVAL);
-	assert_int_equal(vmm_place(&vmm->shmem, -REGION + BLOCK, &err),
-			 -EINVAL);
-	assert_int_equal(vmm_place(&vmm->shmem, GPA, &err), 0);
+	assert_int_equal(vmm_place(&vmm->ours, GPA + 1, &err), -EINVAL);
+	assert_int_equal(vmm_place(&vmm->ours, -REGION + BLOCK, &err), -EINVAL);
+	assert_int_equal(vmm_place(&vmm->ours, GPA, &err), 0);
 	config_of(vmm, &config);
 	assert_int_equal(le64toh(config.addr), GPA);
 	assert_int_equal(le64toh(config.region_size), REGION);
 	assert_int_equal(le64toh(config.requested_size), GIB);
 	/* The place may be changed while no driver uses it. */
-	assert_int_equal(vmm_place(&vmm->shmem, GPA + GIB, &err), 0);
-	assert_int_equal(vmm_place(&vmm->shmem, GPA, &err), 0);
+	assert_int_equal(vmm_place(&vmm->ours, GPA + GIB, &err), 0);
+	assert_int_equal(vmm_place(&vmm->ours, GPA, &err), 0);
 	start_driver(vmm);
-	assert_int_equal(vmm_place(&vmm->shmem, GPA + GIB, &err), -EBUSY);
+	assert_int_equal(vmm_place(&vmm->ours, GPA + GIB, &err), -EBUSY);
 	/* The place is persistent. */
 	end_daemon(vmm);
 	begin_daemon(vmm);
-	assert_true(vmm->shmem.backing.placed);
-	assert_int_equal(vmm->shmem.backing.gpa, GPA);
+	assert_true(vmm->ours.backing.placed);
+	assert_int_equal(vmm->ours.backing.gpa, GPA);
 }
 
 /* QEMU 11.1 crashes on requests before that. */
@@ -663,14 +662,14 @@ static void nothing_is_sent_before_a_driver_is_ready(void **state)
 static void without_a_front_end_nothing_is_plugged(void **state)
 {
 	struct vmm *vmm = *state;
-	struct backing *backing = &vmm->shmem.backing;
+	struct backing *backing = &vmm->ours.backing;
 
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(backing_plug(backing, GPA, BLOCK), -ENOTCONN);
 		assert_string_equal(backing->error.text,
 				    "no front end to map memory");
 		assert_int_equal(backing->plugged.set, 0);
-		assert_false(vmm->shmem.change.active);
+		assert_false(vmm->ours.change.active);
 		start(vmm);
 		front_end_close(vmm->fe);
 	}
@@ -680,7 +679,7 @@ static void without_a_front_end_nothing_is_plugged(void **state)
 static void a_failed_discard_is_reported(void **state)
 {
 	struct vmm *vmm = *state;
-	struct backing *backing = &vmm->shmem.backing;
+	struct backing *backing = &vmm->ours.backing;
 
 	assert_int_equal(backing_discard(backing, GPA, BLOCK), 0);
 	assert_int_equal(fcntl(vmm->files[0], F_ADD_SEALS, F_SEAL_WRITE), 0);
@@ -730,7 +729,7 @@ static void a_stop_during_a_request_changes_nothing(void **state)
 	assert_int_equal(plugged(vmm), 0);
 	assert_false(virtio_mem_busy(&vmm->fe->dev));
 	/* The result says that nothing was plugged. */
-	assert_int_equal(vmm->shmem.change.result, -ENOTCONN);
+	assert_int_equal(vmm->ours.change.result, -ENOTCONN);
 	/* The request is still in the queue. */
 	start_driver(vmm);
 	assert_int_equal(serve(vmm), 1);
@@ -767,7 +766,7 @@ static void refuse_files(struct vmm *vmm, int memory_fd, int state_fd,
 	struct front_end *fe = vmm->fe;
 	struct error err = {0};
 
-	assert_int_equal(vmm_attach(&vmm->shmem, fe->event, &fe->vu, memory_fd,
+	assert_int_equal(vmm_attach(&vmm->ours, fe->event, &fe->vu, memory_fd,
 				    state_fd, REGION, BLOCK, SLOT, &err),
 			 -EINVAL);
 	assert_non_null(strstr(err.text, why));
@@ -817,12 +816,12 @@ static void files_without_contents_are_new(void **state)
 	close(vmm->files[1]);
 	vmm->files[1] = vmm_make_file("test");
 	begin_daemon(vmm);
-	assert_false(vmm->shmem.state.found);
+	assert_false(vmm->ours.state.found);
 	end_daemon(vmm);
 	close(vmm->files[0]);
 	vmm->files[0] = vmm_make_file("test");
 	begin_daemon(vmm);
-	assert_true(vmm->shmem.state.found);
+	assert_true(vmm->ours.state.found);
 }
 
 static void an_unneeded_mapping_is_removed(void **state)
@@ -991,7 +990,7 @@ static void lose_blocks(struct vmm *vmm)
 	request(vmm, VIRTIO_MEM_REQ_PLUG, END_0, 8, VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(pwrite(vmm->files[0], "used", 4, BLOCK), 4);
 	lose_files(vmm);
-	assert_int_equal(vmm_place(&vmm->shmem, GPA, NULL), 0);
+	assert_int_equal(vmm_place(&vmm->ours, GPA, NULL), 0);
 	assert_int_equal(plugged(vmm), 0);
 }
 
@@ -1000,7 +999,7 @@ static void assert_lost(struct vmm *vmm, uint64_t blocks)
 	struct virtio_mem_config config;
 	char text[4] = "";
 
-	assert_true(vmm->shmem.backing.lost);
+	assert_true(vmm->ours.backing.lost);
 	assert_int_equal(plugged(vmm), blocks);
 	front_end_config(vmm->fe, &config);
 	assert_int_equal(config.plugged_size, blocks * BLOCK);
@@ -1063,7 +1062,7 @@ static void unknown_blocks_can_be_accessed(void **state)
 	negotiate(vmm, PROTOCOL_FEATURES);
 	assert_int_equal(virtio_mem_accessible(dev, GPA, BLOCK), 0);
 	send_table(vmm);
-	assert_false(vmm->shmem.running);
+	assert_false(vmm->ours.running);
 	assert_int_equal(virtio_mem_accessible(dev, GPA, REGION), 4 * GIB);
 	assert_int_equal(virtio_mem_accessible(dev, GPA + 4 * GIB, BLOCK), 0);
 }
@@ -1130,7 +1129,7 @@ static void a_ring_may_be_in_unknown_blocks(void **state)
 	front_end_run(other);
 	assert_false(other->vu.vring.mapped);
 	start(vmm);
-	assert_true(vmm->shmem.backing.lost);
+	assert_true(vmm->ours.backing.lost);
 	expect_other_answered(other);
 	front_end_free(other);
 }
@@ -1177,7 +1176,7 @@ static void a_request_may_be_in_unknown_blocks(void **state)
 	struct vmm *vmm = *state;
 	struct front_end *other = put_into_unread(vmm, true);
 
-	assert_true(vmm->shmem.backing.lost);
+	assert_true(vmm->ours.backing.lost);
 	expect_other_answered(other);
 	front_end_free(other);
 }
@@ -1188,7 +1187,7 @@ static void a_request_outside_unknown_blocks_breaks_its_queue(void **state)
 	struct vmm *vmm = *state;
 	struct front_end *other = put_into_unread(vmm, false);
 
-	assert_false(vmm->shmem.backing.lost);
+	assert_false(vmm->ours.backing.lost);
 	assert_true(other->vu.vring.broken);
 	front_end_free(other);
 }
@@ -1204,7 +1203,7 @@ static void memory_of_other_devices_is_not_taken_for_lost(void **state)
 	assert_int_equal(backing_note_file(&other->bitmap.backing, vmm->left),
 			 0);
 	start(vmm);
-	assert_false(vmm->shmem.backing.lost);
+	assert_false(vmm->ours.backing.lost);
 	assert_int_equal(plugged(vmm), 0);
 	front_end_free(other);
 }
@@ -1224,7 +1223,7 @@ static void unplug_all_ends_unknown_blocks(void **state)
 			 2);
 	assert_int_equal(vmm->nr_mapped, 0);
 	assert_int_equal(plugged(vmm), 0);
-	assert_false(vmm->shmem.backing.lost);
+	assert_false(vmm->ours.backing.lost);
 	front_end_config(vmm->fe, &config);
 	assert_int_equal(config.plugged_size, 0);
 	assert_true(config.usable_region_size < REGION);
@@ -1235,11 +1234,11 @@ static void unplug_all_ends_unknown_blocks(void **state)
 		1);
 	assert_int_equal(plugged(vmm), 8);
 	assert_int_equal(fstat(vmm->files[0], &st), 0);
-	assert_int_equal(vmm->shmem.backing.memory_ino, st.st_ino);
+	assert_int_equal(vmm->ours.backing.memory_ino, st.st_ino);
 	end_daemon(vmm);
 	begin_daemon(vmm);
 	start(vmm);
-	assert_false(vmm->shmem.backing.lost);
+	assert_false(vmm->ours.backing.lost);
 	assert_int_equal(plugged(vmm), 8);
 	request(vmm, VIRTIO_MEM_REQ_UNPLUG, 0, 8, VIRTIO_MEM_RESP_ACK);
 }
@@ -1253,7 +1252,7 @@ static void a_system_reset_ends_unknown_blocks(void **state)
 	assert_int_equal(virtio_mem_system_reset(&vmm->fe->dev), -EINPROGRESS);
 	assert_int_equal(serve(vmm), 2);
 	assert_int_equal(vmm->nr_mapped, 0);
-	assert_false(vmm->shmem.backing.lost);
+	assert_false(vmm->ours.backing.lost);
 	virtio_mem_set_requested(&vmm->fe->dev, GIB);
 	request(vmm, VIRTIO_MEM_REQ_PLUG, 0, 8, VIRTIO_MEM_RESP_ACK);
 }
@@ -1270,14 +1269,14 @@ static void note_work(void *arg)
 static void owed_blocks_stay_owed_meanwhile(void **state)
 {
 	struct vmm *vmm = *state;
-	const struct blocks *owed = &vmm->shmem.backing.owed;
+	const struct blocks *owed = &vmm->ours.backing.owed;
 	char text[4] = "";
 
 	lose_blocks(vmm);
 	assert_int_equal(pwrite(vmm->files[0], "used", 4, 0), 4);
-	backing_owe(&vmm->shmem.backing, GPA, BLOCK);
+	backing_owe(&vmm->ours.backing, GPA, BLOCK);
 	start(vmm);
-	assert_true(vmm->shmem.backing.lost);
+	assert_true(vmm->ours.backing.lost);
 	/* A block is never both plugged and owed. */
 	assert_int_equal(blocks_count(owed, 0, END_1), 0);
 	vmm->nr_left = 0;
@@ -1286,7 +1285,7 @@ static void owed_blocks_stay_owed_meanwhile(void **state)
 	front_end_stop_ring(vmm->fe);
 	send_table(vmm);
 	assert_null(vmm->fe->dev.work);
-	assert_false(vmm->shmem.backing.lost);
+	assert_false(vmm->ours.backing.lost);
 	assert_int_equal(blocks_count(owed, 0, 1), 1);
 	virtio_mem_set_requested(&vmm->fe->dev, GIB);
 	start_driver(vmm);
@@ -1310,7 +1309,7 @@ static void mappings_dropped_at_a_stop_end_unknown_blocks(void **state)
 	assert_lost(vmm, END_0);
 	drop_mappings(vmm);
 	start_driver(vmm);
-	assert_false(vmm->shmem.backing.lost);
+	assert_false(vmm->ours.backing.lost);
 	assert_int_equal(plugged(vmm), 0);
 	virtio_mem_set_requested(&vmm->fe->dev, GIB);
 	request(vmm, VIRTIO_MEM_REQ_PLUG, 0, 8, VIRTIO_MEM_RESP_ACK);
@@ -1326,7 +1325,7 @@ static void mappings_dropped_before_a_stop_end_unknown_blocks(void **state)
 	drop_mappings(vmm);
 	send_table(vmm);
 	front_end_stop_ring(vmm->fe);
-	assert_false(vmm->shmem.backing.lost);
+	assert_false(vmm->ours.backing.lost);
 	assert_int_equal(plugged(vmm), 0);
 }
 
@@ -1356,7 +1355,7 @@ static void mappings_may_disappear_while_running(void **state)
 	assert_int_equal(request(vmm, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0,
 				 VIRTIO_MEM_RESP_ACK),
 			 2);
-	assert_false(vmm->shmem.backing.lost);
+	assert_false(vmm->ours.backing.lost);
 	assert_int_equal(plugged(vmm), 0);
 }
 
@@ -1372,7 +1371,7 @@ static void unplug_all_works_without_mappings(void **state)
 	assert_int_equal(request(vmm, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0,
 				 VIRTIO_MEM_RESP_ACK),
 			 0);
-	assert_false(vmm->shmem.backing.lost);
+	assert_false(vmm->ours.backing.lost);
 	assert_int_equal(plugged(vmm), 0);
 	virtio_mem_set_requested(&vmm->fe->dev, GIB);
 	request(vmm, VIRTIO_MEM_REQ_PLUG, 0, 8, VIRTIO_MEM_RESP_ACK);
@@ -1387,11 +1386,11 @@ static void the_same_table_takes_no_work(void **state)
 	lose_blocks(vmm);
 	start(vmm);
 	assert_lost(vmm, END_1);
-	vmm->shmem.backing.plugged.work = &work;
-	vmm->shmem.backing.owed.work = &work;
-	vmm->shmem.vu->shmem->memory(&vmm->shmem);
+	vmm->ours.backing.plugged.work = &work;
+	vmm->ours.backing.owed.work = &work;
+	vmm->ours.vu->shmem->memory(&vmm->ours);
 	assert_int_equal(work.steps, 0);
-	backing_count(&vmm->shmem.backing, &vmm->fe->access->work);
+	backing_count(&vmm->ours.backing, &vmm->fe->access->work);
 }
 
 static void mappings_that_stay_are_still_unknown(void **state)
@@ -1417,7 +1416,7 @@ static void mappings_that_stay_are_still_unknown(void **state)
 	assert_int_equal(request(vmm, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0,
 				 VIRTIO_MEM_RESP_ACK),
 			 1);
-	assert_false(vmm->shmem.backing.lost);
+	assert_false(vmm->ours.backing.lost);
 }
 
 /* Linux warns of an unexpected plugged size, but adopts it. */
@@ -1476,16 +1475,16 @@ static void other_memory_is_not_taken_for_blocks(void **state)
 	lose_blocks(vmm);
 	vmm->gpa = GPA + REGION;
 	start(vmm);
-	assert_false(vmm->shmem.backing.lost);
+	assert_false(vmm->ours.backing.lost);
 	vmm->gpa = GPA - GIB;
 	send_table(vmm);
-	assert_false(vmm->shmem.backing.lost);
+	assert_false(vmm->ours.backing.lost);
 	vmm->gpa = GPA + GIB;
 	send_table(vmm);
-	assert_false(vmm->shmem.backing.lost);
+	assert_false(vmm->ours.backing.lost);
 	vmm->gpa = GPA;
 	send_table(vmm);
-	assert_true(vmm->shmem.backing.lost);
+	assert_true(vmm->ours.backing.lost);
 }
 
 /* At a wrong place, other memory may look like lost blocks. */
@@ -1498,14 +1497,14 @@ static void a_region_of_unknown_blocks_can_be_moved(void **state)
 	negotiate(vmm, PROTOCOL_FEATURES);
 	send_table(vmm);
 	assert_lost(vmm, END_1);
-	assert_int_equal(vmm_place(&vmm->shmem, GPA + REGION, &err), 0);
-	assert_false(vmm->shmem.backing.lost);
+	assert_int_equal(vmm_place(&vmm->ours, GPA + REGION, &err), 0);
+	assert_false(vmm->ours.backing.lost);
 	assert_int_equal(plugged(vmm), 0);
-	assert_int_equal(vmm_place(&vmm->shmem, GPA, &err), 0);
+	assert_int_equal(vmm_place(&vmm->ours, GPA, &err), 0);
 	assert_lost(vmm, END_1);
 	/* The place cannot change while a driver uses the device. */
 	start_driver(vmm);
-	assert_int_equal(vmm_place(&vmm->shmem, GPA + REGION, &err), -EBUSY);
+	assert_int_equal(vmm_place(&vmm->ours, GPA + REGION, &err), -EBUSY);
 	assert_lost(vmm, END_1);
 }
 
@@ -1523,7 +1522,7 @@ static void foreign_mappings_do_not_make_a_state_lost(void **state)
 	vmm->nr_mapped = 2;
 	vmm->nr_left = 1;
 	send_table(vmm);
-	assert_false(vmm->shmem.backing.lost);
+	assert_false(vmm->ours.backing.lost);
 	assert_int_equal(plugged(vmm), 8);
 	request(vmm, VIRTIO_MEM_REQ_UNPLUG, END_0, 8, VIRTIO_MEM_RESP_ACK);
 }
@@ -1544,8 +1543,8 @@ static void without_a_place_requests_wait(void **state)
 	request(vmm, VIRTIO_MEM_REQ_UNPLUG, 0, 8, VIRTIO_MEM_RESP_BUSY);
 	request(vmm, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0, VIRTIO_MEM_RESP_BUSY);
 	assert_int_equal(vmm->nr_mapped, 1);
-	assert_int_equal(vmm_place(&vmm->shmem, GPA, NULL), 0);
-	assert_true(vmm->shmem.backing.lost);
+	assert_int_equal(vmm_place(&vmm->ours, GPA, NULL), 0);
+	assert_true(vmm->ours.backing.lost);
 	assert_int_equal(plugged(vmm), END_0);
 	request(vmm, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0, VIRTIO_MEM_RESP_ACK);
 	request(vmm, VIRTIO_MEM_REQ_PLUG, 8, 8, VIRTIO_MEM_RESP_ACK);
