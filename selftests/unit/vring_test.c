@@ -5,37 +5,21 @@
  */
 #include <endian.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <linux/virtio_ring.h>
 
-#include "unit.h"
-#include "vhost/guest_memory.h"
-#include "vhost/vring.h"
+#include "ring.h"
 
-#define SIZE	16
-#define MEMORY	(64 * KIB)
-#define GPA	(1 * GIB)
-#define UVA	0x700001000000ULL
-#define DESC	0
-#define AVAIL	0x1000
-#define USED	0x2000
-#define BUFFERS 0x4000
-
-struct fixture {
-	int fd;
-	uint8_t *memory;
-	struct guest_memory shared;
-	struct vring_queue vring;
-	struct vring_desc *desc;
-	struct vring_avail *avail;
-	struct vring_used *used;
-	struct vring_request request;
-	struct error err;
-};
+#define SIZE	RING_SIZE
+#define MEMORY	RING_MEMORY
+#define GPA	RING_GPA
+#define UVA	RING_UVA
+#define AVAIL	RING_AVAIL
+#define USED	RING_USED
+#define BUFFERS RING_BUFFERS
 
 static int new_memfd(size_t size)
 {
@@ -48,43 +32,31 @@ static int new_memfd(size_t size)
 
 static int set_up(void **state)
 {
-	struct fixture *f = calloc(1, sizeof(*f));
+	static uint64_t split;
 
-	assert_non_null(f);
-	f->fd = new_memfd(MEMORY);
-	f->memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED,
-			 f->fd, 0);
-	assert_ptr_not_equal(f->memory, MAP_FAILED);
-	assert_int_equal(guest_memory_add(&f->shared, GPA, UVA, MEMORY, 0,
-					  f->fd, &f->err),
-			 0);
-	f->desc = (struct vring_desc *)(f->memory + DESC);
-	f->avail = (struct vring_avail *)(f->memory + AVAIL);
-	f->used = (struct vring_used *)(f->memory + USED);
-	f->vring.size = SIZE;
-	f->vring.desc_uva = UVA + DESC;
-	f->vring.avail_uva = UVA + AVAIL;
-	f->vring.used_uva = UVA + USED;
-	assert_int_equal(vring_map(&f->vring, &f->shared, &f->err), 0);
-	*state = f;
-	return 0;
+	*state = &split;
+	return ring_set_up(state);
 }
 
-static int tear_down(void **state)
+static struct vring_desc *desc_of(const struct ring *f)
 {
-	struct fixture *f = *state;
-
-	guest_memory_clear(&f->shared);
-	munmap(f->memory, MEMORY);
-	close(f->fd);
-	free(f);
-	return 0;
+	return (struct vring_desc *)(f->memory + RING_DESC);
 }
 
-static void set_desc(struct fixture *f, unsigned int index, uint64_t gpa,
+static struct vring_avail *avail_of(const struct ring *f)
+{
+	return (struct vring_avail *)(f->memory + RING_AVAIL);
+}
+
+static struct vring_used *used_of(const struct ring *f)
+{
+	return (struct vring_used *)(f->memory + RING_USED);
+}
+
+static void set_desc(struct ring *f, unsigned int index, uint64_t gpa,
 		     uint32_t size, uint16_t flags, uint16_t next)
 {
-	f->desc[index] = (struct vring_desc){
+	desc_of(f)[index] = (struct vring_desc){
 		.addr = htole64(gpa),
 		.len = htole32(size),
 		.flags = htole16(flags),
@@ -92,29 +64,24 @@ static void set_desc(struct fixture *f, unsigned int index, uint64_t gpa,
 	};
 }
 
-static void make_available(struct fixture *f, uint16_t head)
+static void make_available(struct ring *f, uint16_t head)
 {
-	uint16_t index = le16toh(f->avail->idx);
+	uint16_t index = le16toh(avail_of(f)->idx);
 
-	f->avail->ring[index % SIZE] = htole16(head);
-	f->avail->idx = htole16(index + 1);
-}
-
-static int pop(struct fixture *f)
-{
-	return vring_pop(&f->vring, &f->shared, &f->request, &f->err);
+	avail_of(f)->ring[index % SIZE] = htole16(head);
+	avail_of(f)->idx = htole16(index + 1);
 }
 
 /* The chain at 0 must be refused, and break the queue. */
-static void assert_broken(struct fixture *f, int error, const char *reason)
+static void assert_broken(struct ring *f, int error, const char *reason)
 {
 	make_available(f, 0);
-	assert_int_equal(pop(f), error);
+	assert_int_equal(ring_pop(f), error);
 	assert_string_equal(f->err.text, reason);
 	assert_true(f->vring.broken);
 	f->vring.broken = false;
 	/* Prepare for the next chain. */
-	f->vring.last_avail = le16toh(f->avail->idx);
+	f->vring.last_avail = le16toh(avail_of(f)->idx);
 }
 
 #define OUTSIDE "a descriptor outside the guest's memory"
@@ -123,37 +90,37 @@ static void assert_broken(struct fixture *f, int error, const char *reason)
 
 static void empty_queue_has_nothing(void **state)
 {
-	struct fixture *f = *state;
+	struct ring *f = *state;
 
-	assert_int_equal(pop(f), 0);
+	assert_int_equal(ring_pop(f), 0);
 	assert_false(f->vring.broken);
 }
 
 static void request_and_response(void **state)
 {
-	struct fixture *f = *state;
+	struct ring *f = *state;
 
 	memset(f->memory + BUFFERS, 7, 24);
 	set_desc(f, 0, GPA + BUFFERS, 24, VRING_DESC_F_NEXT, 5);
 	set_desc(f, 5, GPA + BUFFERS + 100, 10, VRING_DESC_F_WRITE, 0);
 	make_available(f, 0);
-	assert_int_equal(pop(f), 1);
+	assert_int_equal(ring_pop(f), 1);
 	assert_int_equal(f->request.read_size, 24);
 	assert_memory_equal(f->request.read, f->memory + BUFFERS, 24);
 	assert_int_equal(f->request.write_size, 10);
 	assert_int_equal(vring_write(&f->request, "0123456789", 10), 10);
 	assert_memory_equal(f->memory + BUFFERS + 100, "0123456789", 10);
-	assert_int_equal(f->used->idx, 0);
+	assert_int_equal(used_of(f)->idx, 0);
 	vring_push(&f->vring, &f->request.chain, 10);
-	assert_int_equal(le16toh(f->used->idx), 1);
-	assert_int_equal(le32toh(f->used->ring[0].id), 0);
-	assert_int_equal(le32toh(f->used->ring[0].len), 10);
-	assert_int_equal(pop(f), 0);
+	assert_int_equal(le16toh(used_of(f)->idx), 1);
+	assert_int_equal(le32toh(used_of(f)->ring[0].id), 0);
+	assert_int_equal(le32toh(used_of(f)->ring[0].len), 10);
+	assert_int_equal(ring_pop(f), 0);
 }
 
 static void framing_is_the_drivers_choice(void **state)
 {
-	struct fixture *f = *state;
+	struct ring *f = *state;
 
 	/* 12 descriptors of two bytes, then 4 with 10 bytes in all. */
 	for (unsigned int i = 0; i < 24; i++)
@@ -167,7 +134,7 @@ static void framing_is_the_drivers_choice(void **state)
 			 i + 1);
 	make_available(f, 0);
 	/* A chain of the whole queue is no loop. */
-	assert_int_equal(pop(f), 1);
+	assert_int_equal(ring_pop(f), 1);
 	assert_int_equal(f->request.read_size, 24);
 	for (unsigned int i = 0; i < 24; i++)
 		assert_int_equal(f->request.read[i], i);
@@ -181,19 +148,19 @@ static void framing_is_the_drivers_choice(void **state)
 
 static void more_than_needed_is_ignored(void **state)
 {
-	struct fixture *f = *state;
+	struct ring *f = *state;
 
 	set_desc(f, 0, GPA + BUFFERS, 4096, VRING_DESC_F_NEXT, 1);
 	set_desc(f, 1, GPA + BUFFERS, 4096, VRING_DESC_F_WRITE, 0);
 	make_available(f, 0);
-	assert_int_equal(pop(f), 1);
+	assert_int_equal(ring_pop(f), 1);
 	assert_int_equal(f->request.read_size, VRING_READ_MAX);
 	assert_int_equal(f->request.write_size, VRING_WRITE_MAX);
 }
 
 static void empty_descriptors_are_skipped(void **state)
 {
-	struct fixture *f = *state;
+	struct ring *f = *state;
 
 	/* An empty buffer at any address is valid. */
 	set_desc(f, 0, 0, 0, VRING_DESC_F_NEXT, 1);
@@ -201,19 +168,19 @@ static void empty_descriptors_are_skipped(void **state)
 	set_desc(f, 2, 0, 0, VRING_DESC_F_WRITE | VRING_DESC_F_NEXT, 3);
 	set_desc(f, 3, GPA + BUFFERS, 10, VRING_DESC_F_WRITE, 0);
 	make_available(f, 0);
-	assert_int_equal(pop(f), 1);
+	assert_int_equal(ring_pop(f), 1);
 	assert_int_equal(f->request.read_size, 24);
 	assert_int_equal(f->request.write_size, 10);
 }
 
 static void short_buffers_are_reported_with_their_size(void **state)
 {
-	struct fixture *f = *state;
+	struct ring *f = *state;
 
 	set_desc(f, 0, GPA + BUFFERS, 23, VRING_DESC_F_NEXT, 1);
 	set_desc(f, 1, GPA + BUFFERS, 9, VRING_DESC_F_WRITE, 0);
 	make_available(f, 0);
-	assert_int_equal(pop(f), 1);
+	assert_int_equal(ring_pop(f), 1);
 	assert_int_equal(f->request.read_size, 23);
 	assert_int_equal(f->request.write_size, 9);
 	assert_int_equal(vring_write(&f->request, "0123456789", 10), 9);
@@ -221,41 +188,41 @@ static void short_buffers_are_reported_with_their_size(void **state)
 
 static void indices_wrap(void **state)
 {
-	struct fixture *f = *state;
+	struct ring *f = *state;
 
-	f->avail->idx = htole16(65530);
-	f->used->idx = htole16(65530);
+	avail_of(f)->idx = htole16(65530);
+	used_of(f)->idx = htole16(65530);
 	vring_stop(&f->vring);
-	assert_int_equal(vring_map(&f->vring, &f->shared, &f->err), 0);
+	ring_map(f);
 	set_desc(f, 3, GPA + BUFFERS, 10, VRING_DESC_F_WRITE, 0);
 	for (unsigned int i = 0; i < 70000; i++) {
 		make_available(f, 3);
-		assert_int_equal(pop(f), 1);
+		assert_int_equal(ring_pop(f), 1);
 		vring_push(&f->vring, &f->request.chain, 10);
-		assert_int_equal(pop(f), 0);
+		assert_int_equal(ring_pop(f), 0);
 	}
 	assert_int_equal(f->vring.last_avail, (uint16_t)(65530 + 70000));
-	assert_int_equal(le16toh(f->used->idx), (uint16_t)(65530 + 70000));
+	assert_int_equal(le16toh(used_of(f)->idx), (uint16_t)(65530 + 70000));
 }
 
 static void a_full_queue_is_taken(void **state)
 {
-	struct fixture *f = *state;
+	struct ring *f = *state;
 
 	for (unsigned int i = 0; i < SIZE; i++) {
 		set_desc(f, i, GPA + BUFFERS, 10, VRING_DESC_F_WRITE, 0);
 		make_available(f, i);
 	}
 	for (unsigned int i = 0; i < SIZE; i++) {
-		assert_int_equal(pop(f), 1);
+		assert_int_equal(ring_pop(f), 1);
 		assert_int_equal(f->request.chain.id, i);
 	}
-	assert_int_equal(pop(f), 0);
+	assert_int_equal(ring_pop(f), 0);
 }
 
 static void buffer_over_adjacent_regions(void **state)
 {
-	struct fixture *f = *state;
+	struct ring *f = *state;
 	int fd = new_memfd(MEMORY);
 
 	/*
@@ -270,7 +237,7 @@ static void buffer_over_adjacent_regions(void **state)
 	set_desc(f, 0, GPA + MEMORY - 5, 10, VRING_DESC_F_NEXT, 1);
 	set_desc(f, 1, GPA + MEMORY - 5, 10, VRING_DESC_F_WRITE, 0);
 	make_available(f, 0);
-	assert_int_equal(pop(f), 1);
+	assert_int_equal(ring_pop(f), 1);
 	assert_memory_equal(f->request.read, "helloworld", 10);
 	assert_int_equal(f->request.nr_write, 2);
 	/* Not beyond the second region. */
@@ -281,10 +248,10 @@ static void buffer_over_adjacent_regions(void **state)
 
 static void interrupt_is_the_drivers_choice(void **state)
 {
-	struct fixture *f = *state;
+	struct ring *f = *state;
 
 	assert_true(vring_wants_interrupt(&f->vring));
-	f->avail->flags = htole16(VRING_AVAIL_F_NO_INTERRUPT);
+	avail_of(f)->flags = htole16(VRING_AVAIL_F_NO_INTERRUPT);
 	assert_false(vring_wants_interrupt(&f->vring));
 }
 
@@ -292,7 +259,7 @@ static void interrupt_is_the_drivers_choice(void **state)
 
 static void loops_break_the_queue(void **state)
 {
-	struct fixture *f = *state;
+	struct ring *f = *state;
 
 	set_desc(f, 0, GPA + BUFFERS, 1, VRING_DESC_F_NEXT, 0);
 	assert_broken(f, -ELOOP, "a loop of descriptors");
@@ -308,26 +275,26 @@ static void loops_break_the_queue(void **state)
 static void index_outside_breaks_the_queue(void **state)
 {
 	static const uint16_t bad[] = {SIZE, SIZE + 1, 0x7fff, UINT16_MAX};
-	struct fixture *f = *state;
+	struct ring *f = *state;
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		set_desc(f, 0, GPA + BUFFERS, 1, VRING_DESC_F_NEXT, bad[i]);
 		assert_broken(f, -EINVAL,
 			      "a descriptor index outside the queue");
 		make_available(f, bad[i]);
-		assert_int_equal(pop(f), -EINVAL);
+		assert_int_equal(ring_pop(f), -EINVAL);
 		f->vring.broken = false;
-		f->vring.last_avail = le16toh(f->avail->idx);
+		f->vring.last_avail = le16toh(avail_of(f)->idx);
 	}
 	/* Without the flag, "next" is ignored. */
 	set_desc(f, 0, GPA + BUFFERS, 1, 0, UINT16_MAX);
 	make_available(f, 0);
-	assert_int_equal(pop(f), 1);
+	assert_int_equal(ring_pop(f), 1);
 }
 
 static void readable_after_writable_breaks_the_queue(void **state)
 {
-	struct fixture *f = *state;
+	struct ring *f = *state;
 
 	set_desc(f, 0, GPA + BUFFERS, 10,
 		 VRING_DESC_F_WRITE | VRING_DESC_F_NEXT, 1);
@@ -337,7 +304,7 @@ static void readable_after_writable_breaks_the_queue(void **state)
 
 static void indirect_breaks_the_queue(void **state)
 {
-	struct fixture *f = *state;
+	struct ring *f = *state;
 
 	set_desc(f, 0, GPA + BUFFERS, 16, VRING_DESC_F_INDIRECT, 0);
 	assert_broken(f, -EINVAL, "an indirect descriptor, not negotiated");
@@ -360,7 +327,7 @@ static void outside_memory_breaks_the_queue(void **state)
 		{UVA, 1},
 		{UINT64_MAX - 100, 50},
 	};
-	struct fixture *f = *state;
+	struct ring *f = *state;
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		set_desc(f, 0, bad[i].gpa, bad[i].size, 0, 0);
@@ -376,7 +343,7 @@ static void outside_memory_breaks_the_queue(void **state)
 
 static void huge_chains_break_the_queue(void **state)
 {
-	struct fixture *f = *state;
+	struct ring *f = *state;
 	const char *reason = "a descriptor chain of 4 GiB or more";
 
 	set_desc(f, 0, UINT64_MAX, 1, 0, 0);
@@ -390,15 +357,15 @@ static void huge_chains_break_the_queue(void **state)
 
 static void too_many_available_break_the_queue(void **state)
 {
-	struct fixture *f = *state;
+	struct ring *f = *state;
 
-	f->avail->idx = htole16(SIZE + 1);
-	assert_int_equal(pop(f), -EINVAL);
+	avail_of(f)->idx = htole16(SIZE + 1);
+	assert_int_equal(ring_pop(f), -EINVAL);
 	assert_true(f->vring.broken);
 	/* A decreased index counts as far ahead. */
 	f->vring.last_avail = 5;
-	f->avail->idx = htole16(4);
-	assert_int_equal(pop(f), -EINVAL);
+	avail_of(f)->idx = htole16(4);
+	assert_int_equal(ring_pop(f), -EINVAL);
 }
 
 /* --- Rings and regions --- */
@@ -419,8 +386,7 @@ static void ring_sizes(void **state)
 	assert_false(vring_valid_size(0x80000000, false));
 }
 
-static int map_at(struct fixture *f, uint64_t desc, uint64_t avail,
-		  uint64_t used)
+static int map_at(struct ring *f, uint64_t desc, uint64_t avail, uint64_t used)
 {
 	f->vring.desc_uva = desc;
 	f->vring.avail_uva = avail;
@@ -432,7 +398,7 @@ static void rings_must_be_in_memory(void **state)
 {
 	const uint64_t desc_size = 16ULL * SIZE, avail_size = 6 + 2ULL * SIZE;
 	const uint64_t used_size = 6 + 8ULL * SIZE, end = UVA + MEMORY;
-	struct fixture *f = *state;
+	struct ring *f = *state;
 
 	assert_int_equal(map_at(f, UVA, UVA + AVAIL, UVA + USED), 0);
 	assert_int_equal(map_at(f, end - desc_size, UVA, UVA + USED), 0);
@@ -455,7 +421,7 @@ static void rings_must_be_in_memory(void **state)
 
 static void rings_must_be_aligned(void **state)
 {
-	struct fixture *f = *state;
+	struct ring *f = *state;
 
 	assert_int_equal(map_at(f, UVA + 8, UVA + AVAIL, UVA + USED), -EINVAL);
 	assert_int_equal(map_at(f, UVA, UVA + AVAIL + 1, UVA + USED), -EINVAL);
@@ -463,7 +429,7 @@ static void rings_must_be_aligned(void **state)
 	assert_int_equal(map_at(f, UVA, UVA + AVAIL + 2, UVA + USED + 4), 0);
 }
 
-static int add(struct fixture *f, uint64_t gpa, uint64_t uva, uint64_t size,
+static int add(struct ring *f, uint64_t gpa, uint64_t uva, uint64_t size,
 	       uint64_t offset)
 {
 	return guest_memory_add(&f->shared, gpa, uva, size, offset, f->fd,
@@ -473,7 +439,7 @@ static int add(struct fixture *f, uint64_t gpa, uint64_t uva, uint64_t size,
 static void bad_regions_are_refused(void **state)
 {
 	const uint64_t far = 1ULL << 40;
-	struct fixture *f = *state;
+	struct ring *f = *state;
 
 	assert_int_equal(add(f, far, far, 0, 0), -EINVAL);
 	/*
@@ -501,7 +467,7 @@ static void bad_regions_are_refused(void **state)
 
 static void only_files_are_memory(void **state)
 {
-	struct fixture *f = *state;
+	struct ring *f = *state;
 	int fds[2];
 
 	assert_int_equal(pipe(fds), 0);
@@ -517,7 +483,7 @@ static void only_files_are_memory(void **state)
 
 static void offsets_need_no_alignment(void **state)
 {
-	struct fixture *f = *state;
+	struct ring *f = *state;
 	uint64_t left;
 	uint8_t *at;
 
@@ -537,7 +503,7 @@ static void offsets_need_no_alignment(void **state)
 
 static void regions_come_and_go(void **state)
 {
-	struct fixture *f = *state;
+	struct ring *f = *state;
 	uint64_t left;
 
 	for (uint64_t i = 1; i < GUEST_MEMORY_MAX_REGIONS; i++)
@@ -556,7 +522,7 @@ static void regions_come_and_go(void **state)
 	assert_int_equal(add(f, 1ULL << 60, 1ULL << 60, 4096, 0), 0);
 }
 
-#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define T(name) cmocka_unit_test_setup_teardown(name, set_up, ring_tear_down)
 
 int main(void)
 {
