@@ -1088,17 +1088,20 @@ static bool is_process(const struct consumer *consumer, const struct peer *peer)
 }
 
 /*
- * A consumer that counts as connected, although its process has opened another
- * connection for it: the end of the first connection has not been read yet.
+ * Find a consumer that @peer may act as.
+ * @away: an absent one. Otherwise one that counts as connected, although its
+ *	process has opened another connection for it: the end of the first
+ *	connection has not been read yet
  */
-static struct consumer *find_present(const struct consumers *consumers,
-				     const char *name, const struct peer *peer)
+static struct consumer *find(const struct consumers *consumers,
+			     const char *name, const struct peer *peer,
+			     bool away)
 {
 	struct consumer *consumer = consumers->list;
 
-	while (consumer &&
-	       (consumer->ended || consumer->away ||
-		strcmp(consumer->name, name) || !is_process(consumer, peer)))
+	while (consumer && (consumer->ended || consumer->away != away ||
+			    strcmp(consumer->name, name) ||
+			    !(away ? is_same : is_process)(consumer, peer)))
 		consumer = consumer->next;
 	return consumer;
 }
@@ -1107,7 +1110,7 @@ static struct consumer *find_present(const struct consumers *consumers,
 static void leave_for_another(struct consumers *consumers, const char *name,
 			      const struct peer *peer)
 {
-	struct consumer *consumer = find_present(consumers, name, peer);
+	struct consumer *consumer = find(consumers, name, peer, false);
 
 	if (consumer)
 		close_consumer(consumer,
@@ -1327,18 +1330,6 @@ static void list_consumer(struct consumers *consumers,
 	consumers->nr_consumers++;
 }
 
-static struct consumer *find_away(const struct consumers *consumers,
-				  const char *name, const struct peer *peer)
-{
-	struct consumer *consumer = consumers->list;
-
-	while (consumer &&
-	       (consumer->ended || !consumer->away ||
-		strcmp(consumer->name, name) || !is_same(consumer, peer)))
-		consumer = consumer->next;
-	return consumer;
-}
-
 /* An absent consumer is back. Its set is uncertain: repeat all blocks. */
 static void resume(struct consumer *consumer,
 		   const struct consumer_config *config,
@@ -1461,7 +1452,7 @@ int consumer_new(struct consumer **consumerp, struct consumers *consumers,
 	if (ret)
 		return ret;
 	leave_for_another(consumers, config->name, &config->peer);
-	*consumerp = find_away(consumers, config->name, &config->peer);
+	*consumerp = find(consumers, config->name, &config->peer, true);
 	if (*consumerp) {
 		resume(*consumerp, config, ops, arg);
 		return 0;
