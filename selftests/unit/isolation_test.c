@@ -31,6 +31,16 @@
 /* A user without privileges. */
 #define NOBODY 65534
 
+/* Wait for a child, which reports success. */
+static void expect_end(pid_t child)
+{
+	int status;
+
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 /* Run @fn in a child with the filter, as user @uid. Return: its wait status. */
 static int in_child_of(uid_t uid, void (*fn)(void))
 {
@@ -277,7 +287,6 @@ static void isolation_leaves_no_privileges(void **state)
 		"Seccomp:\t2\n",
 	};
 	pid_t child;
-	int status;
 
 	(void)state;
 	for (int i = 0; i < 4; i++) {
@@ -290,15 +299,13 @@ static void isolation_leaves_no_privileges(void **state)
 			expect(status_has(fd, lines[i]), 2);
 			_exit(0);
 		}
-		assert_int_equal(waitpid(child, &status, 0), child);
-		assert_true(WIFEXITED(status));
-		assert_int_equal(WEXITSTATUS(status), 0);
+		expect_end(child);
 	}
 }
 
 static void isolated_is_not_dumpable(void **state)
 {
-	int to_child[2], status;
+	int to_child[2];
 	pid_t child;
 	char path[64], byte;
 	struct stat st;
@@ -322,9 +329,7 @@ static void isolated_is_not_dumpable(void **state)
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_uid, 0);
 	assert_int_equal(write(to_child[0], "e", 1), 1);
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 0);
+	expect_end(child);
 	close(to_child[0]);
 	close(to_child[1]);
 }
@@ -361,12 +366,8 @@ static pid_t isolated_child(uid_t uid, bool tell_users_apart, int *release)
 
 static void release_child(pid_t child, int release)
 {
-	int status;
-
 	assert_int_equal(write(release, "e", 1), 1);
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 0);
+	expect_end(child);
 	close(release);
 }
 
