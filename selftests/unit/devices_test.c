@@ -142,8 +142,7 @@ static void buffers_in_plugged_blocks_of_another_device(void **state)
 	uint32_t written;
 	uint16_t id;
 
-	assert_int_equal(front_end_request(b, VIRTIO_MEM_REQ_PLUG, GPA(2), 2),
-			 VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(b, GPA(2), 2), VIRTIO_MEM_RESP_ACK);
 	ask_state(a, FE_GPA + FE_LARGE, GPA(2) + BLOCK - 3);
 	assert_false(a->vu.vring.broken);
 	assert_true(driver_take(&a->driver, 2, &id, &written));
@@ -192,8 +191,7 @@ static void a_ring_in_an_unplugged_block_of_another_device(void **state)
 	assert_int_equal(front_end_call(a, VHOST_USER_REM_MEM_REG, &low,
 					sizeof(low), NULL, 0),
 			 0);
-	assert_int_equal(front_end_request(b, VIRTIO_MEM_REQ_PLUG, GPA(1), 1),
-			 VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(b, GPA(1), 1), VIRTIO_MEM_RESP_ACK);
 	for (size_t i = 0; i < 3; i++) {
 		struct vhost_user_vring_addr addr = {
 			.desc_uva = FE_UVA + FE_DESC,
@@ -207,9 +205,8 @@ static void a_ring_in_an_unplugged_block_of_another_device(void **state)
 		front_end_call(a, VHOST_USER_SET_VRING_ADDR, &addr,
 			       sizeof(addr), NULL, 0);
 		/* B's block is unplugged, and a part of A's queue with it. */
-		assert_int_equal(
-			front_end_request(b, VIRTIO_MEM_REQ_UNPLUG, GPA(1), 1),
-			VIRTIO_MEM_RESP_ACK);
+		assert_int_equal(front_end_unplug(b, GPA(1), 1),
+				 VIRTIO_MEM_RESP_ACK);
 		assert_int_equal(
 			fallocate(d->memory_fd[1],
 				  FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
@@ -220,9 +217,8 @@ static void a_ring_in_an_unplugged_block_of_another_device(void **state)
 		assert_true(a->vu.vring.broken);
 		assert_int_equal(used_by(d->memory_fd[1]), used);
 		assert_int_equal(used, 0);
-		assert_int_equal(
-			front_end_request(b, VIRTIO_MEM_REQ_PLUG, GPA(1), 1),
-			VIRTIO_MEM_RESP_ACK);
+		assert_int_equal(front_end_plug(b, GPA(1), 1),
+				 VIRTIO_MEM_RESP_ACK);
 		restart(a);
 	}
 }

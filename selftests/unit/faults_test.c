@@ -16,21 +16,6 @@
 #define GPA   FE_REGION_GPA
 #define BLOCK FE_BLOCK
 
-static uint16_t plug(struct front_end *fe, uint64_t gpa, uint16_t nr_blocks)
-{
-	return front_end_request(fe, VIRTIO_MEM_REQ_PLUG, gpa, nr_blocks);
-}
-
-static uint16_t unplug(struct front_end *fe, uint64_t gpa, uint16_t nr_blocks)
-{
-	return front_end_request(fe, VIRTIO_MEM_REQ_UNPLUG, gpa, nr_blocks);
-}
-
-static uint16_t unplug_all(struct front_end *fe)
-{
-	return front_end_request(fe, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0);
-}
-
 static uint64_t plugged(struct front_end *fe)
 {
 	struct virtio_mem_config config;
@@ -51,8 +36,7 @@ static struct front_end *start(void **state, uint64_t requested)
 	struct front_end *fe = *state;
 
 	settle(fe);
-	front_end_start(fe);
-	virtio_mem_set_requested(&fe->dev, requested);
+	front_end_serve(fe, requested);
 	return fe;
 }
 
@@ -64,10 +48,12 @@ static void firecracker_oversize_plug_is_answered_error(void **state)
 {
 	struct front_end *fe = start(state, 16 * BLOCK);
 
-	assert_int_equal(plug(fe, GPA, 8), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 8), VIRTIO_MEM_RESP_ACK);
 	virtio_mem_set_requested(&fe->dev, 12 * BLOCK);
-	assert_int_equal(plug(fe, GPA + 8 * BLOCK, 8), VIRTIO_MEM_RESP_NACK);
-	assert_int_equal(plug(fe, GPA + 8 * BLOCK, 4), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA + 8 * BLOCK, 8),
+			 VIRTIO_MEM_RESP_NACK);
+	assert_int_equal(front_end_plug(fe, GPA + 8 * BLOCK, 4),
+			 VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(fe->dev.answers[VIRTIO_MEM_PLUG][VIRTIO_MEM_ERROR], 0);
 }
 
@@ -80,13 +66,13 @@ static void firecracker_6176_state_is_ahead_of_the_slots(void **state)
 	struct front_end *fe = start(state, GIB);
 
 	fe->bitmap.fail = -EEXIST;
-	assert_int_equal(plug(fe, GPA, 100), VIRTIO_MEM_RESP_BUSY);
+	assert_int_equal(front_end_plug(fe, GPA, 100), VIRTIO_MEM_RESP_BUSY);
 	assert_int_equal(plugged(fe), 0);
 	assert_int_equal(fe->bitmap.backing.plugged.set, 0);
 	fe->bitmap.fail = 0;
-	assert_int_equal(plug(fe, GPA, 100), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 100), VIRTIO_MEM_RESP_ACK);
 	fe->bitmap.fail = -EINTR;
-	assert_int_equal(unplug(fe, GPA, 100), VIRTIO_MEM_RESP_BUSY);
+	assert_int_equal(front_end_unplug(fe, GPA, 100), VIRTIO_MEM_RESP_BUSY);
 	assert_int_equal(plugged(fe), 100 * BLOCK);
 	/* Memory that the guest still has is not discarded. */
 	settle(fe);
@@ -104,22 +90,24 @@ static void firecracker_6076_sizes_overflow(void **state)
 	(void)state;
 	settle(fe);
 	fe->bitmap.backing.gpa = (1ULL << 52) - size;
-	front_end_start(fe);
-	virtio_mem_set_requested(&fe->dev, size);
+	front_end_serve(fe, size);
 	front_end_config(fe, &config);
 	assert_int_equal(config.addr, (1ULL << 52) - size);
 	assert_int_equal(config.usable_region_size, size);
-	assert_int_equal(plug(fe, (1ULL << 52) - GIB, 1), VIRTIO_MEM_RESP_ACK);
-	assert_int_equal(plug(fe, (1ULL << 52) - 32768 * GIB, 32767),
+	assert_int_equal(front_end_plug(fe, (1ULL << 52) - GIB, 1),
 			 VIRTIO_MEM_RESP_ACK);
-	assert_int_equal(plug(fe, config.addr, 32768), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, (1ULL << 52) - 32768 * GIB, 32767),
+			 VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, config.addr, 32768),
+			 VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(plugged(fe), size);
-	assert_int_equal(unplug(fe, (1ULL << 52) - GIB, 2),
+	assert_int_equal(front_end_unplug(fe, (1ULL << 52) - GIB, 2),
 			 VIRTIO_MEM_RESP_ERROR);
-	assert_int_equal(unplug_all(fe), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug_all(fe), VIRTIO_MEM_RESP_ACK);
 	/* Block counts times a block size of 2^48 or more would overflow. */
 	fe->bitmap.backing.block_size = 1ULL << 50;
-	assert_int_equal(plug(fe, config.addr, 16384), VIRTIO_MEM_RESP_ERROR);
+	assert_int_equal(front_end_plug(fe, config.addr, 16384),
+			 VIRTIO_MEM_RESP_ERROR);
 	fe->bitmap.backing.block_size = GIB;
 	front_end_free(fe);
 }
@@ -132,18 +120,18 @@ static void cloud_hypervisor_failed_discard_is_answered_error(void **state)
 {
 	struct front_end *fe = start(state, GIB);
 
-	assert_int_equal(plug(fe, GPA, 8), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 8), VIRTIO_MEM_RESP_ACK);
 	fe->bitmap.fail_discard = -EIO;
-	assert_int_equal(unplug(fe, GPA, 4), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug(fe, GPA, 4), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(plugged(fe), 4 * BLOCK);
 	assert_int_equal(virtio_mem_work(&fe->dev), -EIO);
 	/* A plug now would expose the old contents. */
-	assert_int_equal(plug(fe, GPA, 4), VIRTIO_MEM_RESP_BUSY);
-	assert_int_equal(unplug_all(fe), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 4), VIRTIO_MEM_RESP_BUSY);
+	assert_int_equal(front_end_unplug_all(fe), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(plugged(fe), 0);
 	fe->bitmap.fail_discard = 0;
 	settle(fe);
-	assert_int_equal(plug(fe, GPA, 8), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 8), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(fe->dev.answers[VIRTIO_MEM_UNPLUG][VIRTIO_MEM_ERROR],
 			 0);
 }
@@ -171,7 +159,7 @@ static void cloud_hypervisor_4001_resize_without_a_driver_hangs(void **state)
 	assert_int_equal(front_end_config_changes(fe), 1);
 	front_end_config(fe, &config);
 	assert_int_equal(config.requested_size, 3 * GIB);
-	assert_int_equal(plug(fe, GPA, 4), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 4), VIRTIO_MEM_RESP_ACK);
 }
 
 /*
@@ -182,17 +170,18 @@ static void cloud_hypervisor_1593_no_resize_after_reboot(void **state)
 {
 	struct front_end *fe = start(state, 16 * BLOCK);
 
-	assert_int_equal(plug(fe, GPA, 16), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 16), VIRTIO_MEM_RESP_ACK);
 	front_end_close(fe);
 	virtio_mem_set_requested(&fe->dev, 8 * BLOCK);
 	front_end_start(fe);
 	assert_int_equal(plugged(fe), 16 * BLOCK);
-	assert_int_equal(unplug_all(fe), VIRTIO_MEM_RESP_ACK);
-	assert_int_equal(plug(fe, GPA, 8), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug_all(fe), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 8), VIRTIO_MEM_RESP_ACK);
 	virtio_mem_set_requested(&fe->dev, 4 * BLOCK);
-	assert_int_equal(unplug(fe, GPA, 4), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug(fe, GPA, 4), VIRTIO_MEM_RESP_ACK);
 	virtio_mem_set_requested(&fe->dev, 32 * BLOCK);
-	assert_int_equal(plug(fe, GPA + 16 * BLOCK, 16), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA + 16 * BLOCK, 16),
+			 VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(plugged(fe), 20 * BLOCK);
 }
 
@@ -205,7 +194,7 @@ static void cloud_hypervisor_8644_a_crash_harms_the_guest(void **state)
 	struct front_end *fe = start(state, GIB);
 	struct virtio_mem_resp resp;
 
-	assert_int_equal(plug(fe, GPA, 8), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 8), VIRTIO_MEM_RESP_ACK);
 	/* The daemon ends during a request. */
 	fe->bitmap.later = true;
 	front_end_put(fe, VIRTIO_MEM_REQ_UNPLUG, GPA, 4,
@@ -223,7 +212,8 @@ static void cloud_hypervisor_8644_a_crash_harms_the_guest(void **state)
 	assert_int_equal(le16toh(resp.type), VIRTIO_MEM_RESP_ACK);
 	assert_false(front_end_used(fe, &resp));
 	assert_int_equal(plugged(fe), 4 * BLOCK);
-	assert_int_equal(unplug(fe, GPA + 4 * BLOCK, 4), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug(fe, GPA + 4 * BLOCK, 4),
+			 VIRTIO_MEM_RESP_ACK);
 }
 
 /*
@@ -234,12 +224,12 @@ static void kata_4847_no_memory_for_the_memmap(void **state)
 {
 	struct front_end *fe = start(state, 12 * GIB);
 
-	assert_int_equal(plug(fe, GPA, 64), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 64), VIRTIO_MEM_RESP_ACK);
 	assert_false(fe->dev.given_back);
 	for (unsigned int i = 0; i < 3; i++) {
-		assert_int_equal(plug(fe, GPA + 64 * BLOCK, 64),
+		assert_int_equal(front_end_plug(fe, GPA + 64 * BLOCK, 64),
 				 VIRTIO_MEM_RESP_ACK);
-		assert_int_equal(unplug(fe, GPA + 64 * BLOCK, 64),
+		assert_int_equal(front_end_unplug(fe, GPA + 64 * BLOCK, 64),
 				 VIRTIO_MEM_RESP_ACK);
 		assert_true(fe->dev.given_back);
 	}

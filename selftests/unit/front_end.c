@@ -147,10 +147,8 @@ static void add_bystanders(struct front_end *fe)
 			front_end_add(fe, bystander_gpa(i), GIB, FE_BLOCK);
 
 		fe->bystanders[fe->nr_bystanders++] = other;
-		front_end_start(other);
-		virtio_mem_set_requested(&other->dev, GIB);
-		assert_int_equal(front_end_request(other, VIRTIO_MEM_REQ_PLUG,
-						   bystander_gpa(i), 2),
+		front_end_serve(other, GIB);
+		assert_int_equal(front_end_plug(other, bystander_gpa(i), 2),
 				 VIRTIO_MEM_RESP_ACK);
 	}
 }
@@ -163,10 +161,9 @@ static void end_bystanders(struct front_end *fe)
 
 		assert_true(vhost_user_driver_ready(&other->vu));
 		assert_int_equal(other->bitmap.backing.plugged.set, 2);
-		assert_int_equal(front_end_request(other, VIRTIO_MEM_REQ_UNPLUG,
-						   bystander_gpa(i) + FE_BLOCK,
-						   1),
-				 VIRTIO_MEM_RESP_ACK);
+		assert_int_equal(
+			front_end_unplug(other, bystander_gpa(i) + FE_BLOCK, 1),
+			VIRTIO_MEM_RESP_ACK);
 		assert_int_equal(other->bitmap.backing.plugged.set, 1);
 	}
 	/* The requests above may consult any device, so all are freed last. */
@@ -373,11 +370,25 @@ void front_end_new_ring(struct front_end *fe)
 		    FE_QUEUE_SIZE);
 }
 
-/* Negotiation, including the driver's features. */
-void front_end_negotiate(struct front_end *fe)
+/* Replace the backend channel. */
+void front_end_give_channel(struct front_end *fe)
 {
 	int channel[2];
 
+	assert_int_equal(
+		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel), 0);
+	if (fe->channel >= 0)
+		close(fe->channel);
+	fe->channel = channel[0];
+	assert_int_equal(front_end_call(fe, VHOST_USER_SET_BACKEND_REQ_FD, NULL,
+					0, &channel[1], 1),
+			 0);
+	close(channel[1]);
+}
+
+/* Negotiation, including the driver's features. */
+void front_end_negotiate(struct front_end *fe)
+{
 	assert_int_equal(front_end_get(fe, VHOST_USER_GET_FEATURES),
 			 FE_OFFERED | (fe->vu.offer_packed
 					       ? 1ULL << VIRTIO_F_RING_PACKED
@@ -388,15 +399,7 @@ void front_end_negotiate(struct front_end *fe)
 		       &(uint64_t){FE_PROTOCOL_FEATURES}, 8, NULL, 0);
 	assert_int_equal(
 		front_end_call(fe, VHOST_USER_SET_OWNER, NULL, 0, NULL, 0), 0);
-	assert_int_equal(
-		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel), 0);
-	if (fe->channel >= 0)
-		close(fe->channel);
-	fe->channel = channel[0];
-	assert_int_equal(front_end_call(fe, VHOST_USER_SET_BACKEND_REQ_FD, NULL,
-					0, &channel[1], 1),
-			 0);
-	close(channel[1]);
+	front_end_give_channel(fe);
 	assert_int_equal(
 		front_end_set(fe, VHOST_USER_SET_FEATURES, fe->features, -1),
 		0);
@@ -504,6 +507,13 @@ void front_end_start(struct front_end *fe)
 	assert_int_equal(front_end_get(fe, VHOST_USER_GET_STATUS), 15);
 	assert_true(vhost_user_driver_ready(&fe->vu));
 	front_end_count(fe->call);
+}
+
+/* Start with a requested size. */
+void front_end_serve(struct front_end *fe, uint64_t requested)
+{
+	front_end_start(fe);
+	virtio_mem_set_requested(&fe->dev, requested);
 }
 
 /* Stop the queue. Return: its position. */
@@ -633,6 +643,22 @@ uint16_t front_end_request(struct front_end *fe, uint16_t type, uint64_t gpa,
 	front_end_kick(fe);
 	assert_true(front_end_used(fe, &resp));
 	return le16toh(resp.type);
+}
+
+uint16_t front_end_plug(struct front_end *fe, uint64_t gpa, uint16_t nr_blocks)
+{
+	return front_end_request(fe, VIRTIO_MEM_REQ_PLUG, gpa, nr_blocks);
+}
+
+uint16_t front_end_unplug(struct front_end *fe, uint64_t gpa,
+			  uint16_t nr_blocks)
+{
+	return front_end_request(fe, VIRTIO_MEM_REQ_UNPLUG, gpa, nr_blocks);
+}
+
+uint16_t front_end_unplug_all(struct front_end *fe)
+{
+	return front_end_request(fe, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0);
 }
 
 /* Read an eventfd's count; 0 if it was not signalled. */

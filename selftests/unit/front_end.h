@@ -134,12 +134,14 @@ uint64_t front_end_set_vring(struct front_end *fe, uint32_t request,
 			     uint32_t num);
 
 void front_end_negotiate(struct front_end *fe);
+void front_end_give_channel(struct front_end *fe);
 int front_end_get_inflight(struct front_end *fe);
 void front_end_set_inflight(struct front_end *fe, int fd);
 void front_end_share_memory(struct front_end *fe);
 void front_end_new_ring(struct front_end *fe);
 void front_end_start_ring(struct front_end *fe);
 void front_end_start(struct front_end *fe);
+void front_end_serve(struct front_end *fe, uint64_t requested);
 
 void front_end_config(struct front_end *fe, struct virtio_mem_config *config);
 unsigned int front_end_config_changes(struct front_end *fe);
@@ -154,6 +156,10 @@ void front_end_kick(struct front_end *fe);
 bool front_end_used(struct front_end *fe, struct virtio_mem_resp *resp);
 uint16_t front_end_request(struct front_end *fe, uint16_t type, uint64_t gpa,
 			   uint16_t nr_blocks);
+uint16_t front_end_plug(struct front_end *fe, uint64_t gpa, uint16_t nr_blocks);
+uint16_t front_end_unplug(struct front_end *fe, uint64_t gpa,
+			  uint16_t nr_blocks);
+uint16_t front_end_unplug_all(struct front_end *fe);
 uint64_t front_end_count(int fd);
 unsigned int front_end_open_fds(void);
 

@@ -39,21 +39,6 @@ static const uint64_t block_sizes[] = {
 };
 #define NR_BLOCK_SIZES (sizeof(block_sizes) / sizeof(block_sizes[0]))
 
-static uint16_t plug(struct front_end *fe, uint64_t gpa, uint16_t nr_blocks)
-{
-	return front_end_request(fe, VIRTIO_MEM_REQ_PLUG, gpa, nr_blocks);
-}
-
-static uint16_t unplug(struct front_end *fe, uint64_t gpa, uint16_t nr_blocks)
-{
-	return front_end_request(fe, VIRTIO_MEM_REQ_UNPLUG, gpa, nr_blocks);
-}
-
-static uint16_t unplug_all(struct front_end *fe)
-{
-	return front_end_request(fe, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0);
-}
-
 static struct virtio_mem_resp send_bytes(struct front_end *fe,
 					 const void *request, uint32_t size,
 					 uint32_t response_size)
@@ -109,8 +94,7 @@ static struct front_end *start(void **state, uint64_t requested)
 	struct front_end *fe = *state;
 
 	settle(fe);
-	front_end_start(fe);
-	virtio_mem_set_requested(&fe->dev, requested);
+	front_end_serve(fe, requested);
 	front_end_config_changes(fe);
 	return fe;
 }
@@ -253,12 +237,12 @@ static void block_size_node_id_addr_and_region_size_do_not_change(void **state)
 	before.node_id = 0;
 	start(state, GIB);
 	geometry_is_unchanged(fe, &before);
-	assert_int_equal(plug(fe, GPA, 100), VIRTIO_MEM_RESP_ACK);
-	assert_int_equal(unplug(fe, GPA, 50), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 100), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug(fe, GPA, 50), VIRTIO_MEM_RESP_ACK);
 	virtio_mem_set_requested(&fe->dev, REGION);
 	geometry_is_unchanged(fe, &before);
 	virtio_mem_set_requested(&fe->dev, 0);
-	assert_int_equal(unplug_all(fe), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug_all(fe), VIRTIO_MEM_RESP_ACK);
 	geometry_is_unchanged(fe, &before);
 	assert_int_equal(front_end_set(fe, VHOST_USER_SET_STATUS, 0, -1), 0);
 	geometry_is_unchanged(fe, &before);
@@ -295,14 +279,14 @@ static void plugged_size_reflects_the_plugged_blocks(void **state)
 
 	assert_int_equal(plugged(fe), 0);
 	for (uint16_t nr = 1; nr < 20; nr++) {
-		assert_int_equal(plug(fe, GPA + blocks * BLOCK, nr),
+		assert_int_equal(front_end_plug(fe, GPA + blocks * BLOCK, nr),
 				 VIRTIO_MEM_RESP_ACK);
 		blocks += nr;
 		assert_int_equal(plugged(fe), blocks * BLOCK);
 	}
 	for (uint16_t nr = 1; nr < 19; nr++) {
 		blocks -= nr;
-		assert_int_equal(unplug(fe, GPA + blocks * BLOCK, nr),
+		assert_int_equal(front_end_unplug(fe, GPA + blocks * BLOCK, nr),
 				 VIRTIO_MEM_RESP_ACK);
 		assert_int_equal(plugged(fe), blocks * BLOCK);
 	}
@@ -337,14 +321,15 @@ static void for_sizes(void (*check)(struct front_end *fe,
 			assert_int_equal(config.requested_size, sizes[j]);
 			check(fe, &config);
 			if (sizes[j] && !config.plugged_size) {
-				assert_int_equal(plug(fe, GPA, 1),
+				assert_int_equal(front_end_plug(fe, GPA, 1),
 						 VIRTIO_MEM_RESP_ACK);
 				config = config_of(fe);
 				check(fe, &config);
 			}
 			if (j % 4 != 3)
 				continue;
-			assert_int_equal(unplug_all(fe), VIRTIO_MEM_RESP_ACK);
+			assert_int_equal(front_end_unplug_all(fe),
+					 VIRTIO_MEM_RESP_ACK);
 			config = config_of(fe);
 			check(fe, &config);
 		}
@@ -412,7 +397,7 @@ static void is_256_mib_more(struct front_end *fe,
 	if (!config->requested_size)
 		usable = 0;
 	/* UNPLUG ALL, since the usable size may have been larger before. */
-	assert_int_equal(unplug_all(fe), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug_all(fe), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(config_of(fe).usable_region_size, usable);
 }
 
@@ -427,12 +412,12 @@ static void usable_region_size_shrinks_only_on_unplug_all(void **state)
 	struct front_end *fe = start(state, 8 * GIB);
 	uint64_t before = usable(fe);
 
-	assert_int_equal(plug(fe, GPA, 64), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 64), VIRTIO_MEM_RESP_ACK);
 	virtio_mem_set_requested(&fe->dev, GIB);
 	assert_int_equal(usable(fe), before);
 	virtio_mem_set_requested(&fe->dev, 0);
 	assert_int_equal(usable(fe), before);
-	assert_int_equal(unplug(fe, GPA, 64), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug(fe, GPA, 64), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(usable(fe), before);
 	assert_int_equal(front_end_set(fe, VHOST_USER_SET_STATUS, 0, -1), 0);
 	assert_int_equal(usable(fe), before);
@@ -444,12 +429,12 @@ static void usable_region_size_shrinks_only_on_unplug_all(void **state)
 			 VIRTIO_MEM_STATE_UNPLUGGED);
 	/* It does not shrink on a failed UNPLUG ALL. */
 	virtio_mem_set_requested(&fe->dev, GIB);
-	assert_int_equal(plug(fe, GPA, 1), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 1), VIRTIO_MEM_RESP_ACK);
 	fe->bitmap.fail = -ENOMEM;
-	assert_int_equal(unplug_all(fe), VIRTIO_MEM_RESP_BUSY);
+	assert_int_equal(front_end_unplug_all(fe), VIRTIO_MEM_RESP_BUSY);
 	assert_int_equal(usable(fe), before);
 	fe->bitmap.fail = 0;
-	assert_int_equal(unplug_all(fe), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug_all(fe), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(usable(fe), GIB + 256 * MIB);
 }
 
@@ -466,7 +451,7 @@ static void the_driver_is_notified_of_usable_and_requested_size(void **state)
 	assert_int_equal(front_end_config_changes(fe), 1);
 	/* The usable size alone, by blocks that another process plugs. */
 	virtio_mem_set_requested(&fe->dev, 0);
-	assert_int_equal(unplug_all(fe), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug_all(fe), VIRTIO_MEM_RESP_ACK);
 	front_end_config_changes(fe);
 	assert_int_equal(usable(fe), 0);
 	blocks_set(&fe->bitmap.backing.plugged, 5000, 1);
@@ -485,11 +470,11 @@ static void the_driver_is_not_notified_by_unplug_all(void **state)
 	struct front_end *fe = start(state, 8 * GIB);
 	uint64_t before;
 
-	assert_int_equal(plug(fe, GPA, 64), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 64), VIRTIO_MEM_RESP_ACK);
 	virtio_mem_set_requested(&fe->dev, GIB);
 	before = usable(fe);
 	front_end_config_changes(fe);
-	assert_int_equal(unplug_all(fe), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug_all(fe), VIRTIO_MEM_RESP_ACK);
 	assert_true(usable(fe) < before);
 	assert_int_equal(front_end_config_changes(fe), 0);
 }
@@ -498,8 +483,8 @@ static void the_driver_is_not_notified_of_plugged_size(void **state)
 {
 	struct front_end *fe = start(state, GIB);
 
-	assert_int_equal(plug(fe, GPA, 64), VIRTIO_MEM_RESP_ACK);
-	assert_int_equal(unplug(fe, GPA, 32), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 64), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug(fe, GPA, 32), VIRTIO_MEM_RESP_ACK);
 	blocks_set(&fe->bitmap.backing.plugged, 100, 1);
 	virtio_mem_backing_changed(&fe->dev);
 	assert_int_equal(plugged(fe), 33 * BLOCK);
@@ -516,7 +501,7 @@ static struct front_end *start_sparse(void **state)
 	struct front_end *fe = start(state, GIB);
 
 	for (unsigned int i = 0; i < NR_SPARSE; i += 2)
-		assert_int_equal(plug(fe, GPA + i * BLOCK, 1),
+		assert_int_equal(front_end_plug(fe, GPA + i * BLOCK, 1),
 				 VIRTIO_MEM_RESP_ACK);
 	fe->bitmap.nr_log = 0;
 	return fe;
@@ -603,9 +588,10 @@ static void block_state_does_not_change_over_suspend(void **state)
 	expect_sparse_states((front_end_start(fe), fe));
 	assert_int_equal(config_of(fe).requested_size, 4 * GIB);
 	/* The device works as before. */
-	assert_int_equal(plug(fe, GPA, 1), VIRTIO_MEM_RESP_ERROR);
-	assert_int_equal(plug(fe, GPA + BLOCK, 1), VIRTIO_MEM_RESP_ACK);
-	assert_int_equal(unplug(fe, GPA, 3), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 1), VIRTIO_MEM_RESP_ERROR);
+	assert_int_equal(front_end_plug(fe, GPA + BLOCK, 1),
+			 VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug(fe, GPA, 3), VIRTIO_MEM_RESP_ACK);
 }
 
 /* --- 5.15.6.2: memory --- */
@@ -615,19 +601,19 @@ static void memory_of_plugged_blocks_is_not_modified(void **state)
 	struct front_end *fe = start_sparse(state);
 
 	for (unsigned int i = 1; i < NR_SPARSE; i += 2) {
-		assert_int_equal(plug(fe, GPA + i * BLOCK, 1),
+		assert_int_equal(front_end_plug(fe, GPA + i * BLOCK, 1),
 				 VIRTIO_MEM_RESP_ACK);
-		assert_int_equal(unplug(fe, GPA + i * BLOCK, 1),
+		assert_int_equal(front_end_unplug(fe, GPA + i * BLOCK, 1),
 				 VIRTIO_MEM_RESP_ACK);
 	}
 	virtio_mem_set_requested(&fe->dev, 0);
 	virtio_mem_set_requested(&fe->dev, REGION);
 	/* Requests that are refused. */
-	assert_int_equal(plug(fe, GPA, 3), VIRTIO_MEM_RESP_ERROR);
-	assert_int_equal(unplug(fe, GPA, 3), VIRTIO_MEM_RESP_ERROR);
+	assert_int_equal(front_end_plug(fe, GPA, 3), VIRTIO_MEM_RESP_ERROR);
+	assert_int_equal(front_end_unplug(fe, GPA, 3), VIRTIO_MEM_RESP_ERROR);
 	fe->bitmap.fail = -ENOMEM;
-	assert_int_equal(unplug(fe, GPA, 1), VIRTIO_MEM_RESP_BUSY);
-	assert_int_equal(unplug_all(fe), VIRTIO_MEM_RESP_BUSY);
+	assert_int_equal(front_end_unplug(fe, GPA, 1), VIRTIO_MEM_RESP_BUSY);
+	assert_int_equal(front_end_unplug_all(fe), VIRTIO_MEM_RESP_BUSY);
 	fe->bitmap.fail = 0;
 	settle(fe);
 	fe->bitmap.nr_log = 0;
@@ -659,9 +645,9 @@ static void system_reset_unplugs_all_blocks(void **state)
 	assert_int_equal(config_of(fe).requested_size, GIB);
 	assert_int_equal(front_end_config_changes(fe), 1);
 	/* The driver starts after the reset. */
-	assert_int_equal(plug(fe, GPA, 4), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 4), VIRTIO_MEM_RESP_ACK);
 	/* Also with nothing plugged. */
-	assert_int_equal(unplug_all(fe), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug_all(fe), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(virtio_mem_system_reset(&fe->dev), 0);
 	assert_int_equal(plugged(fe), 0);
 }
@@ -679,7 +665,7 @@ static void system_reset_that_the_host_cannot_do_changes_nothing(void **state)
 	assert_int_equal(front_end_config_changes(fe), 0);
 	/* The device continues, and the next reset may succeed. */
 	fe->bitmap.fail = 0;
-	assert_int_equal(unplug(fe, GPA, 1), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug(fe, GPA, 1), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(virtio_mem_system_reset(&fe->dev), 0);
 	assert_int_equal(plugged(fe), 0);
 }
@@ -790,7 +776,7 @@ static void unplug_ignores_padding_and_extra_data(void **state)
 {
 	struct front_end *fe = start(state, GIB);
 
-	assert_int_equal(plug(fe, GPA, 5), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 5), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(
 		le16toh(send_noisy(fe, VIRTIO_MEM_REQ_UNPLUG, GPA, 3).type),
 		VIRTIO_MEM_RESP_ACK);
@@ -802,7 +788,7 @@ static void unplug_all_ignores_all_but_the_type(void **state)
 {
 	struct front_end *fe = start(state, GIB);
 
-	assert_int_equal(plug(fe, GPA, 5), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 5), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(
 		le16toh(send_noisy(fe, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0).type),
 		VIRTIO_MEM_RESP_ACK);
@@ -814,7 +800,7 @@ static void state_ignores_padding_and_extra_data(void **state)
 	struct front_end *fe = start(state, GIB);
 	struct virtio_mem_resp resp;
 
-	assert_int_equal(plug(fe, GPA, 5), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 5), VIRTIO_MEM_RESP_ACK);
 	resp = send_noisy(fe, VIRTIO_MEM_REQ_STATE, GPA + 4 * BLOCK, 2);
 	assert_int_equal(le16toh(resp.type), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(le16toh(resp.u.state.state), VIRTIO_MEM_STATE_MIXED);
@@ -840,7 +826,7 @@ static struct front_end *start_ranged(void **state,
 	struct front_end *fe = start(state, 4 * GIB);
 
 	if (request->start_plugged)
-		assert_int_equal(plug(fe, GPA, GIB / BLOCK),
+		assert_int_equal(front_end_plug(fe, GPA, GIB / BLOCK),
 				 VIRTIO_MEM_RESP_ACK);
 	fe->bitmap.nr_log = 0;
 	return fe;
@@ -916,10 +902,9 @@ static void of_65535_blocks(const struct ranged *request)
 	struct front_end *fe = front_end_new(region, block, 0);
 
 	settle(fe);
-	front_end_start(fe);
-	virtio_mem_set_requested(&fe->dev, region);
+	front_end_serve(fe, region);
 	if (request->start_plugged)
-		assert_int_equal(plug(fe, GPA + block, UINT16_MAX),
+		assert_int_equal(front_end_plug(fe, GPA + block, UINT16_MAX),
 				 VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(
 		front_end_request(fe, request->type, GPA + block, UINT16_MAX),
@@ -952,15 +937,18 @@ static void plug_of_a_plugged_block_is_an_error(void **state)
 {
 	struct front_end *fe = start(state, GIB);
 
-	assert_int_equal(plug(fe, GPA + 4 * BLOCK, 1), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA + 4 * BLOCK, 1),
+			 VIRTIO_MEM_RESP_ACK);
 	for (unsigned int first = 0; first <= 4; first++)
-		assert_int_equal(plug(fe, GPA + first * BLOCK, 5),
+		assert_int_equal(front_end_plug(fe, GPA + first * BLOCK, 5),
 				 VIRTIO_MEM_RESP_ERROR);
-	assert_int_equal(plug(fe, GPA + 4 * BLOCK, 1), VIRTIO_MEM_RESP_ERROR);
+	assert_int_equal(front_end_plug(fe, GPA + 4 * BLOCK, 1),
+			 VIRTIO_MEM_RESP_ERROR);
 	assert_int_equal(plugged(fe), BLOCK);
 	/* Neighbouring blocks are not affected. */
-	assert_int_equal(plug(fe, GPA, 4), VIRTIO_MEM_RESP_ACK);
-	assert_int_equal(plug(fe, GPA + 5 * BLOCK, 4), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 4), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA + 5 * BLOCK, 4),
+			 VIRTIO_MEM_RESP_ACK);
 }
 
 static void plug_that_the_host_cannot_do_is_busy(void **state)
@@ -968,22 +956,23 @@ static void plug_that_the_host_cannot_do_is_busy(void **state)
 	struct front_end *fe = start(state, GIB);
 
 	fe->bitmap.fail = -ENOMEM;
-	assert_int_equal(plug(fe, GPA, 4), VIRTIO_MEM_RESP_BUSY);
+	assert_int_equal(front_end_plug(fe, GPA, 4), VIRTIO_MEM_RESP_BUSY);
 	assert_int_equal(plugged(fe), 0);
 	fe->bitmap.fail = 0;
-	assert_int_equal(plug(fe, GPA, 4), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 4), VIRTIO_MEM_RESP_ACK);
 }
 
 static void plug_is_acknowledged_and_in_plugged_size(void **state)
 {
 	struct front_end *fe = start(state, GIB);
 
-	assert_int_equal(plug(fe, GPA + 7 * BLOCK, 9), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA + 7 * BLOCK, 9),
+			 VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(plugged(fe), 9 * BLOCK);
 	assert_int_equal(state_of(fe, GPA + 7 * BLOCK, 9),
 			 VIRTIO_MEM_STATE_PLUGGED);
 	/* Up to the last block of the usable region. */
-	assert_int_equal(plug(fe, GPA + usable(fe) - BLOCK, 1),
+	assert_int_equal(front_end_plug(fe, GPA + usable(fe) - BLOCK, 1),
 			 VIRTIO_MEM_RESP_ACK);
 	of_65535_blocks(&a_plug);
 }
@@ -996,16 +985,18 @@ static void plug_above_requested_size_is_a_nack(void **state)
 {
 	struct front_end *fe = start(state, 10 * BLOCK);
 
-	assert_int_equal(plug(fe, GPA, 11), VIRTIO_MEM_RESP_NACK);
-	assert_int_equal(plug(fe, GPA, 10), VIRTIO_MEM_RESP_ACK);
-	assert_int_equal(plug(fe, GPA + 10 * BLOCK, 1), VIRTIO_MEM_RESP_NACK);
+	assert_int_equal(front_end_plug(fe, GPA, 11), VIRTIO_MEM_RESP_NACK);
+	assert_int_equal(front_end_plug(fe, GPA, 10), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA + 10 * BLOCK, 1),
+			 VIRTIO_MEM_RESP_NACK);
 	virtio_mem_set_requested(&fe->dev, 5 * BLOCK);
-	assert_int_equal(unplug(fe, GPA, 5), VIRTIO_MEM_RESP_ACK);
-	assert_int_equal(plug(fe, GPA, 1), VIRTIO_MEM_RESP_NACK);
+	assert_int_equal(front_end_unplug(fe, GPA, 5), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 1), VIRTIO_MEM_RESP_NACK);
 	assert_int_equal(plugged(fe), 5 * BLOCK);
 	/* An invalid request is still an error. */
-	assert_int_equal(plug(fe, GPA + 5 * BLOCK, 1), VIRTIO_MEM_RESP_ERROR);
-	assert_int_equal(plug(fe, GPA, 0), VIRTIO_MEM_RESP_ERROR);
+	assert_int_equal(front_end_plug(fe, GPA + 5 * BLOCK, 1),
+			 VIRTIO_MEM_RESP_ERROR);
+	assert_int_equal(front_end_plug(fe, GPA, 0), VIRTIO_MEM_RESP_ERROR);
 }
 
 static void unplug_of_a_misaligned_address_is_an_error(void **state)
@@ -1027,40 +1018,45 @@ static void unplug_of_an_unplugged_block_is_an_error(void **state)
 {
 	struct front_end *fe = start(state, GIB);
 
-	assert_int_equal(plug(fe, GPA, 10), VIRTIO_MEM_RESP_ACK);
-	assert_int_equal(unplug(fe, GPA + 4 * BLOCK, 1), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 10), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug(fe, GPA + 4 * BLOCK, 1),
+			 VIRTIO_MEM_RESP_ACK);
 	for (unsigned int first = 0; first <= 4; first++)
-		assert_int_equal(unplug(fe, GPA + first * BLOCK, 5),
+		assert_int_equal(front_end_unplug(fe, GPA + first * BLOCK, 5),
 				 VIRTIO_MEM_RESP_ERROR);
-	assert_int_equal(unplug(fe, GPA + 4 * BLOCK, 1), VIRTIO_MEM_RESP_ERROR);
+	assert_int_equal(front_end_unplug(fe, GPA + 4 * BLOCK, 1),
+			 VIRTIO_MEM_RESP_ERROR);
 	assert_int_equal(plugged(fe), 9 * BLOCK);
-	assert_int_equal(unplug(fe, GPA, 4), VIRTIO_MEM_RESP_ACK);
-	assert_int_equal(unplug(fe, GPA + 5 * BLOCK, 5), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug(fe, GPA, 4), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug(fe, GPA + 5 * BLOCK, 5),
+			 VIRTIO_MEM_RESP_ACK);
 }
 
 static void unplug_that_the_host_cannot_do_is_busy(void **state)
 {
 	struct front_end *fe = start(state, GIB);
 
-	assert_int_equal(plug(fe, GPA, 4), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 4), VIRTIO_MEM_RESP_ACK);
 	fe->bitmap.fail = -EINTR;
-	assert_int_equal(unplug(fe, GPA, 4), VIRTIO_MEM_RESP_BUSY);
+	assert_int_equal(front_end_unplug(fe, GPA, 4), VIRTIO_MEM_RESP_BUSY);
 	assert_int_equal(plugged(fe), 4 * BLOCK);
 	assert_int_equal(state_of(fe, GPA, 4), VIRTIO_MEM_STATE_PLUGGED);
 	fe->bitmap.fail = 0;
-	assert_int_equal(unplug(fe, GPA, 4), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug(fe, GPA, 4), VIRTIO_MEM_RESP_ACK);
 }
 
 static void unplug_is_acknowledged_and_in_plugged_size(void **state)
 {
 	struct front_end *fe = start(state, GIB);
 
-	assert_int_equal(plug(fe, GPA, 20), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 20), VIRTIO_MEM_RESP_ACK);
 	/* Above and below the requested size. */
-	assert_int_equal(unplug(fe, GPA + BLOCK, 3), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug(fe, GPA + BLOCK, 3),
+			 VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(plugged(fe), 17 * BLOCK);
 	virtio_mem_set_requested(&fe->dev, 0);
-	assert_int_equal(unplug(fe, GPA + 10 * BLOCK, 10), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug(fe, GPA + 10 * BLOCK, 10),
+			 VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(plugged(fe), 7 * BLOCK);
 	assert_int_equal(state_of(fe, GPA + 10 * BLOCK, 10),
 			 VIRTIO_MEM_STATE_UNPLUGGED);
@@ -1072,18 +1068,20 @@ static void shrinking_in_parts_is_no_error(void **state)
 {
 	struct front_end *fe = start(state, 20 * BLOCK);
 
-	assert_int_equal(plug(fe, GPA, 20), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 20), VIRTIO_MEM_RESP_ACK);
 	virtio_mem_set_requested(&fe->dev, 4 * BLOCK);
 	assert_int_equal(front_end_config_changes(fe), 1);
-	assert_int_equal(unplug(fe, GPA + 15 * BLOCK, 5), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug(fe, GPA + 15 * BLOCK, 5),
+			 VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(plugged(fe), 15 * BLOCK);
 	assert_int_equal(config_of(fe).requested_size, 4 * BLOCK);
 	/* The guest retries later with single blocks. */
 	for (unsigned int i = 1; i < 15; i += 2)
-		assert_int_equal(unplug(fe, GPA + i * BLOCK, 1),
+		assert_int_equal(front_end_unplug(fe, GPA + i * BLOCK, 1),
 				 VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(plugged(fe), 8 * BLOCK);
-	assert_int_equal(plug(fe, GPA + BLOCK, 1), VIRTIO_MEM_RESP_NACK);
+	assert_int_equal(front_end_plug(fe, GPA + BLOCK, 1),
+			 VIRTIO_MEM_RESP_NACK);
 	assert_int_equal(fe->dev.answers[VIRTIO_MEM_UNPLUG][VIRTIO_MEM_ACK], 8);
 	assert_int_equal(fe->dev.answers[VIRTIO_MEM_UNPLUG][VIRTIO_MEM_ERROR],
 			 0);
@@ -1093,24 +1091,24 @@ static void unplug_all_that_the_host_cannot_do_is_busy(void **state)
 {
 	struct front_end *fe = start(state, GIB);
 
-	assert_int_equal(plug(fe, GPA, 20), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 20), VIRTIO_MEM_RESP_ACK);
 	fe->bitmap.fail = -ENOMEM;
-	assert_int_equal(unplug_all(fe), VIRTIO_MEM_RESP_BUSY);
+	assert_int_equal(front_end_unplug_all(fe), VIRTIO_MEM_RESP_BUSY);
 	assert_int_equal(plugged(fe), 20 * BLOCK);
 	fe->bitmap.fail = 0;
-	assert_int_equal(unplug_all(fe), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug_all(fe), VIRTIO_MEM_RESP_ACK);
 }
 
 static void unplug_all_is_acknowledged_with_plugged_size_0(void **state)
 {
 	struct front_end *fe = start_sparse(state);
 
-	assert_int_equal(unplug_all(fe), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug_all(fe), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(plugged(fe), 0);
 	assert_int_equal(state_of(fe, GPA, NR_SPARSE),
 			 VIRTIO_MEM_STATE_UNPLUGGED);
 	/* Also with nothing plugged. */
-	assert_int_equal(unplug_all(fe), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug_all(fe), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(plugged(fe), 0);
 }
 
@@ -1146,7 +1144,8 @@ static void state_is_plugged_if_all_blocks_are(void **state)
 {
 	struct front_end *fe = start(state, GIB);
 
-	assert_int_equal(plug(fe, GPA + 64 * BLOCK, 64), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA + 64 * BLOCK, 64),
+			 VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(state_of(fe, GPA + 64 * BLOCK, 64),
 			 VIRTIO_MEM_STATE_PLUGGED);
 	assert_int_equal(state_of(fe, GPA + 64 * BLOCK, 1),
@@ -1159,7 +1158,8 @@ static void state_is_unplugged_if_all_blocks_are(void **state)
 {
 	struct front_end *fe = start(state, GIB);
 
-	assert_int_equal(plug(fe, GPA + 64 * BLOCK, 64), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA + 64 * BLOCK, 64),
+			 VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(state_of(fe, GPA, 64), VIRTIO_MEM_STATE_UNPLUGGED);
 	assert_int_equal(state_of(fe, GPA + 128 * BLOCK, 64),
 			 VIRTIO_MEM_STATE_UNPLUGGED);
@@ -1171,7 +1171,8 @@ static void state_is_mixed_otherwise(void **state)
 {
 	struct front_end *fe = start(state, GIB);
 
-	assert_int_equal(plug(fe, GPA + 64 * BLOCK, 64), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA + 64 * BLOCK, 64),
+			 VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(state_of(fe, GPA + 63 * BLOCK, 2),
 			 VIRTIO_MEM_STATE_MIXED);
 	assert_int_equal(state_of(fe, GPA + 127 * BLOCK, 2),
@@ -1188,7 +1189,7 @@ static void a_request_of_unknown_type_is_an_error(void **state)
 		assert_int_equal(front_end_request(fe, types[i], GPA, 1),
 				 VIRTIO_MEM_RESP_ERROR);
 	assert_int_equal(plugged(fe), 0);
-	assert_int_equal(plug(fe, GPA, 1), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 1), VIRTIO_MEM_RESP_ACK);
 }
 
 static const struct format_case cases[] = {

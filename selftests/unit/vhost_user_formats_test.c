@@ -46,19 +46,16 @@ static void requests_are_answered(void **state)
 {
 	struct front_end *fe = *state;
 
-	front_end_start(fe);
-	virtio_mem_set_requested(&fe->dev, GIB);
+	front_end_serve(fe, GIB);
 	/* The queue has 128 descriptors: it wraps a few times. */
 	for (unsigned int i = 0; i < 512; i++) {
 		want_interrupt(fe);
-		assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG,
-						   GPA + i * BLOCK, 1),
+		assert_int_equal(front_end_plug(fe, GPA + i * BLOCK, 1),
 				 VIRTIO_MEM_RESP_ACK);
 		assert_int_equal(front_end_count(fe->call), 1);
 	}
 	assert_int_equal(fe->bitmap.backing.plugged.set, 512);
-	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_UNPLUG, GPA, 512),
-			 VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug(fe, GPA, 512), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(fe->bitmap.backing.plugged.set, 0);
 	assert_false(fe->vu.vring.broken);
 }
@@ -69,8 +66,7 @@ static void many_requests_at_once(void **state)
 	struct front_end *fe = *state;
 	unsigned int nr = 3 * VHOST_USER_BUDGET + 1;
 
-	front_end_start(fe);
-	virtio_mem_set_requested(&fe->dev, GIB);
+	front_end_serve(fe, GIB);
 	for (unsigned int i = 0; i < nr; i++)
 		plug(fe, i);
 	want_interrupt(fe);
@@ -141,8 +137,7 @@ static void the_driver_gets_the_interrupts_it_requests(void **state)
 			? 2
 			: 1;
 
-	front_end_start(fe);
-	virtio_mem_set_requested(&fe->dev, GIB);
+	front_end_serve(fe, GIB);
 	want_interrupt(fe);
 	front_end_request(fe, VIRTIO_MEM_REQ_STATE, GPA, 1);
 	assert_int_equal(front_end_count(fe->call), 1);
@@ -162,11 +157,9 @@ static void a_stopped_ring_goes_on_where_it_was(void **state)
 {
 	struct front_end *fe = *state;
 
-	front_end_start(fe);
-	virtio_mem_set_requested(&fe->dev, GIB);
+	front_end_serve(fe, GIB);
 	for (unsigned int i = 0; i < 300; i++) {
-		assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG,
-						   GPA + i * BLOCK, 1),
+		assert_int_equal(front_end_plug(fe, GPA + i * BLOCK, 1),
 				 VIRTIO_MEM_RESP_ACK);
 		if (i % 7)
 			continue;
@@ -184,9 +177,8 @@ static void a_pending_request_is_left_to_the_next_start(void **state)
 {
 	struct front_end *fe = *state;
 
-	front_end_start(fe);
-	virtio_mem_set_requested(&fe->dev, GIB);
-	front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1);
+	front_end_serve(fe, GIB);
+	front_end_plug(fe, GPA, 1);
 	fe->bitmap.later = true;
 	plug(fe, 1);
 	front_end_kick(fe);
@@ -208,8 +200,7 @@ static void a_late_answer_is_signalled(void **state)
 {
 	struct front_end *fe = *state;
 
-	front_end_start(fe);
-	virtio_mem_set_requested(&fe->dev, GIB);
+	front_end_serve(fe, GIB);
 	fe->bitmap.later = true;
 	for (unsigned int i = 0; i < 200; i++) {
 		plug(fe, i);
@@ -338,8 +329,7 @@ static void an_answered_request_is_not_repeated(void **state)
 	int fd = start_with_inflight(fe);
 
 	for (unsigned int i = 0; i < 130; i++) {
-		assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG,
-						   GPA + i * BLOCK, 1),
+		assert_int_equal(front_end_plug(fe, GPA + i * BLOCK, 1),
 				 VIRTIO_MEM_RESP_ACK);
 		come_back(fe, fd);
 		assert_not_answered(fe);
@@ -373,8 +363,7 @@ static void waiting_requests_are_answered_with_any_base(void **state)
 {
 	struct front_end *fe = *state;
 
-	front_end_start(fe);
-	virtio_mem_set_requested(&fe->dev, GIB);
+	front_end_serve(fe, GIB);
 	assert_waiting_are_answered(fe, -1);
 }
 
@@ -418,7 +407,7 @@ static void a_stopped_queue_is_not_in_flight(void **state)
 	struct front_end *fe = *state;
 	int fd = start_with_inflight(fe);
 
-	front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1);
+	front_end_plug(fe, GPA, 1);
 	fe->bitmap.later = true;
 	plug(fe, 1);
 	front_end_kick(fe);
@@ -430,9 +419,8 @@ static void a_stopped_queue_is_not_in_flight(void **state)
 	front_end_set_inflight(fe, fd);
 	front_end_start_ring(fe);
 	assert_not_answered(fe);
-	assert_int_equal(
-		front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA + 2 * BLOCK, 1),
-		VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA + 2 * BLOCK, 1),
+			 VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(fe->bitmap.backing.plugged.set, 3);
 	close(fd);
 }

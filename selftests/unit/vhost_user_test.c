@@ -28,22 +28,16 @@ static void requests_are_answered(void **state)
 {
 	struct front_end *fe = *state;
 
-	front_end_start(fe);
-	virtio_mem_set_requested(&fe->dev, GIB);
-	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 64),
-			 VIRTIO_MEM_RESP_ACK);
+	front_end_serve(fe, GIB);
+	assert_int_equal(front_end_plug(fe, GPA, 64), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(front_end_count(fe->call), 1);
 	assert_int_equal(fe->bitmap.backing.plugged.set, 64);
-	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 64),
-			 VIRTIO_MEM_RESP_ERROR);
-	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_UNPLUG, GPA, 32),
-			 VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 64), VIRTIO_MEM_RESP_ERROR);
+	assert_int_equal(front_end_unplug(fe, GPA, 32), VIRTIO_MEM_RESP_ACK);
 	fe->bitmap.fail = -ENOMEM;
-	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0),
-			 VIRTIO_MEM_RESP_BUSY);
+	assert_int_equal(front_end_unplug_all(fe), VIRTIO_MEM_RESP_BUSY);
 	fe->bitmap.fail = 0;
-	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0),
-			 VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug_all(fe), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(fe->bitmap.backing.plugged.set, 0);
 }
 
@@ -52,8 +46,7 @@ static void more_requests_than_one_turn_takes(void **state)
 	struct front_end *fe = *state;
 	struct virtio_mem_resp resp;
 
-	front_end_start(fe);
-	virtio_mem_set_requested(&fe->dev, GIB);
+	front_end_serve(fe, GIB);
 	for (unsigned int i = 0; i < FE_QUEUE_SIZE / 2; i++)
 		front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA + i * BLOCK, 1,
 			      sizeof(struct virtio_mem_req), sizeof(resp));
@@ -163,8 +156,7 @@ static void config_changes_are_sent(void **state)
 	assert_int_equal(front_end_config_changes(fe), 1);
 	virtio_mem_set_requested(&fe->dev, GIB);
 	assert_int_equal(front_end_config_changes(fe), 1);
-	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 64),
-			 VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 64), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(front_end_config_changes(fe), 0);
 	virtio_mem_set_requested(&fe->dev, 0);
 	assert_int_equal(front_end_config_changes(fe), 1);
@@ -261,8 +253,7 @@ static void a_closed_channel_does_not_end_the_connection(void **state)
 	fe->channel = -1;
 	front_end_run(fe);
 	virtio_mem_set_requested(&fe->dev, GIB);
-	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1),
-			 VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 1), VIRTIO_MEM_RESP_ACK);
 	assert_false(front_end_closed(fe));
 }
 
@@ -286,14 +277,12 @@ static void memory_by_table_works_too(void **state)
 			 0);
 	front_end_start_ring(fe);
 	virtio_mem_set_requested(&fe->dev, GIB);
-	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1),
-			 VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 1), VIRTIO_MEM_RESP_ACK);
 	/* Another table while the ring runs. */
 	assert_int_equal(front_end_call(fe, VHOST_USER_SET_MEM_TABLE, &table,
 					8 + 2 * 32, fds, 2),
 			 0);
-	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_UNPLUG, GPA, 1),
-			 VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug(fe, GPA, 1), VIRTIO_MEM_RESP_ACK);
 }
 
 static void numbers_of_queues_and_regions(void **state)
@@ -356,8 +345,7 @@ static void buffers_in_unplugged_blocks_break_the_ring(void **state)
 	fd = share_region(fe, 2);
 	virtio_mem_set_requested(&fe->dev, GIB);
 	/* The response crosses the end of the plugged blocks. */
-	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1),
-			 VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 1), VIRTIO_MEM_RESP_ACK);
 	front_end_put(fe, VIRTIO_MEM_REQ_STATE, GPA, 1, 24, 10);
 	desc[3].addr = htole64(GPA + BLOCK - 5);
 	front_end_kick(fe);
@@ -397,8 +385,7 @@ static void a_ring_in_an_unplugged_block_is_not_touched(void **state)
 	front_end_start(fe);
 	fd = share_region(fe, 1);
 	virtio_mem_set_requested(&fe->dev, GIB);
-	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1),
-			 VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 1), VIRTIO_MEM_RESP_ACK);
 	/* Move the used ring into the block. */
 	assert_int_equal(front_end_call(fe, VHOST_USER_SET_VRING_ADDR, &addr,
 					sizeof(addr), NULL, 0),
@@ -424,8 +411,7 @@ static void only_the_queue_waits_for_a_request(void **state)
 	struct front_end *fe = *state;
 	struct virtio_mem_resp resp;
 
-	front_end_start(fe);
-	virtio_mem_set_requested(&fe->dev, GIB);
+	front_end_serve(fe, GIB);
 	fe->bitmap.later = true;
 	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA, 4, 24, 10);
 	front_end_put(fe, VIRTIO_MEM_REQ_STATE, GPA, 4, 24, 10);
@@ -457,8 +443,7 @@ static void a_stopped_ring_gets_its_request_again(void **state)
 	struct front_end *fe = *state;
 	struct virtio_mem_resp resp;
 
-	front_end_start(fe);
-	virtio_mem_set_requested(&fe->dev, GIB);
+	front_end_serve(fe, GIB);
 	fe->bitmap.later = true;
 	assert_int_equal(stop_while_waiting(fe), 0);
 	/* The ring starts again before the request ends. */
@@ -480,8 +465,7 @@ static void an_answer_without_a_front_end_is_lost(void **state)
 {
 	struct front_end *fe = *state;
 
-	front_end_start(fe);
-	virtio_mem_set_requested(&fe->dev, GIB);
+	front_end_serve(fe, GIB);
 	fe->bitmap.later = true;
 	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA, 4, 24, 10);
 	front_end_kick(fe);
@@ -493,8 +477,7 @@ static void an_answer_without_a_front_end_is_lost(void **state)
 	fe->bitmap.later = false;
 	front_end_new_ring(fe);
 	front_end_start(fe);
-	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_UNPLUG, GPA, 4),
-			 VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug(fe, GPA, 4), VIRTIO_MEM_RESP_ACK);
 }
 
 static void an_answer_without_its_memory_is_lost(void **state)
@@ -508,8 +491,7 @@ static void an_answer_without_its_memory_is_lost(void **state)
 	};
 	struct virtio_mem_resp resp;
 
-	front_end_start(fe);
-	virtio_mem_set_requested(&fe->dev, GIB);
+	front_end_serve(fe, GIB);
 	assert_int_equal(front_end_call(fe, VHOST_USER_ADD_MEM_REG, &reg,
 					sizeof(reg), &fe->memory_fd, 1),
 			 0);
@@ -545,8 +527,7 @@ static void a_disabled_ring_waits(void **state)
 	struct front_end *fe = *state;
 	struct virtio_mem_resp resp;
 
-	front_end_start(fe);
-	virtio_mem_set_requested(&fe->dev, GIB);
+	front_end_serve(fe, GIB);
 	front_end_set_vring(fe, VHOST_USER_SET_VRING_ENABLE, 0);
 	assert_false(vhost_user_driver_ready(&fe->vu));
 	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1, 24, 10);
@@ -563,11 +544,9 @@ static void a_stopped_ring_goes_on_where_it_was(void **state)
 	union vhost_user_payload reply;
 	struct virtio_mem_resp resp;
 
-	front_end_start(fe);
-	virtio_mem_set_requested(&fe->dev, GIB);
+	front_end_serve(fe, GIB);
 	for (unsigned int i = 0; i < 3; i++)
-		assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG,
-						   GPA + i * BLOCK, 1),
+		assert_int_equal(front_end_plug(fe, GPA + i * BLOCK, 1),
 				 VIRTIO_MEM_RESP_ACK);
 	front_end_send(fe, VHOST_USER_GET_VRING_BASE, 0, &vring, sizeof(vring),
 		       NULL, 0);
@@ -593,8 +572,7 @@ static void without_protocol_features_a_ring_is_enabled(void **state)
 	virtio_mem_set_requested(&fe->dev, GIB);
 	assert_int_equal(
 		front_end_set(fe, VHOST_USER_SET_FEATURES, features, -1), 0);
-	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1),
-			 VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 1), VIRTIO_MEM_RESP_ACK);
 }
 
 static void a_broken_ring_is_signalled_and_restarts(void **state)
@@ -604,8 +582,7 @@ static void a_broken_ring_is_signalled_and_restarts(void **state)
 	union vhost_user_payload reply;
 	struct virtio_mem_resp resp;
 
-	front_end_start(fe);
-	virtio_mem_set_requested(&fe->dev, GIB);
+	front_end_serve(fe, GIB);
 	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, 0, 1, 24, 10);
 	/* A descriptor outside of memory. */
 	*(uint64_t *)(fe->memory + FE_DESC) = htole64(1);
@@ -625,8 +602,7 @@ static void a_broken_ring_is_signalled_and_restarts(void **state)
 	front_end_receive(fe, VHOST_USER_GET_VRING_BASE, &reply);
 	front_end_new_ring(fe);
 	front_end_start_ring(fe);
-	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1),
-			 VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 1), VIRTIO_MEM_RESP_ACK);
 }
 
 static void short_buffers_break_the_ring(void **state)
@@ -640,8 +616,7 @@ static void short_buffers_break_the_ring(void **state)
 
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		front_end_new_ring(fe);
-		front_end_start(fe);
-		virtio_mem_set_requested(&fe->dev, GIB);
+		front_end_serve(fe, GIB);
 		front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1, sizes[i].request,
 			      sizes[i].response);
 		front_end_kick(fe);
@@ -662,8 +637,7 @@ static void features_ok_needs_unplugged_inaccessible(void **state)
 	uint64_t features =
 		FE_FEATURES & ~(1ULL << VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE);
 
-	front_end_start(fe);
-	virtio_mem_set_requested(&fe->dev, GIB);
+	front_end_serve(fe, GIB);
 	assert_int_equal(
 		front_end_set(fe, VHOST_USER_SET_FEATURES, features, -1), 0);
 	assert_int_equal(front_end_get(fe, VHOST_USER_GET_STATUS), 15 & ~8);
@@ -708,10 +682,8 @@ static void device_reset_keeps_blocks(void **state)
 {
 	struct front_end *fe = *state;
 
-	front_end_start(fe);
-	virtio_mem_set_requested(&fe->dev, GIB);
-	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 64),
-			 VIRTIO_MEM_RESP_ACK);
+	front_end_serve(fe, GIB);
+	assert_int_equal(front_end_plug(fe, GPA, 64), VIRTIO_MEM_RESP_ACK);
 	fe->bitmap.nr_log = 0;
 	assert_int_equal(front_end_set(fe, VHOST_USER_SET_STATUS, 0, -1), 0);
 	assert_false(vhost_user_driver_ready(&fe->vu));
@@ -727,8 +699,7 @@ static void device_reset_keeps_blocks(void **state)
 	front_end_new_ring(fe);
 	front_end_set(fe, VHOST_USER_SET_FEATURES, FE_FEATURES, -1);
 	front_end_start_ring(fe);
-	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0),
-			 VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug_all(fe), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(fe->bitmap.backing.plugged.set, 0);
 }
 
@@ -736,17 +707,14 @@ static void disconnect_keeps_blocks(void **state)
 {
 	struct front_end *fe = *state;
 
-	front_end_start(fe);
-	virtio_mem_set_requested(&fe->dev, GIB);
-	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 64),
-			 VIRTIO_MEM_RESP_ACK);
+	front_end_serve(fe, GIB);
+	assert_int_equal(front_end_plug(fe, GPA, 64), VIRTIO_MEM_RESP_ACK);
 	front_end_close(fe);
 	assert_false(vhost_user_connected(&fe->vu));
 	assert_int_equal(fe->bitmap.backing.plugged.set, 64);
 	/* The next front end finds the ring unchanged. */
 	front_end_start(fe);
-	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_UNPLUG, GPA, 64),
-			 VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_unplug(fe, GPA, 64), VIRTIO_MEM_RESP_ACK);
 }
 
 /* --- What ends a connection, and nothing else --- */
@@ -1077,8 +1045,7 @@ static void a_ring_waits_for_its_memory(void **state)
 	struct front_end *fe = *state;
 	struct virtio_mem_resp resp;
 
-	front_end_start(fe);
-	virtio_mem_set_requested(&fe->dev, GIB);
+	front_end_serve(fe, GIB);
 	for (unsigned int i = 0; i < 8; i++) {
 		bool by_table = i & 1, kicked = i & 2, before = i & 4;
 
@@ -1131,8 +1098,7 @@ static void an_answer_waits_for_its_ring(void **state)
 	struct front_end *fe = *state;
 	struct virtio_mem_resp resp;
 
-	front_end_start(fe);
-	virtio_mem_set_requested(&fe->dev, GIB);
+	front_end_serve(fe, GIB);
 	fe->bitmap.later = true;
 	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA, 4, 24, 10);
 	front_end_kick(fe);
@@ -1162,8 +1128,7 @@ static void a_request_waits_for_its_memory(void **state)
 	};
 	struct virtio_mem_resp resp;
 
-	front_end_start(fe);
-	virtio_mem_set_requested(&fe->dev, GIB);
+	front_end_serve(fe, GIB);
 	for (unsigned int i = 0; i < 2; i++) {
 		assert_int_equal(front_end_call(fe, VHOST_USER_ADD_MEM_REG,
 						&reg, sizeof(reg),
@@ -1211,8 +1176,7 @@ static void without_descriptors_a_message_is_refused(void **state)
 	struct virtio_mem_resp resp;
 	unsigned int open_fds;
 
-	front_end_start(fe);
-	virtio_mem_set_requested(&fe->dev, GIB);
+	front_end_serve(fe, GIB);
 	open_fds = front_end_open_fds();
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
 	limit = old;
@@ -1227,8 +1191,7 @@ static void without_descriptors_a_message_is_refused(void **state)
 			     0);
 	assert_int_not_equal(
 		front_end_set(fe, VHOST_USER_SET_VRING_CALL, 0, fe->call), 0);
-	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1),
-			 VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 1), VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(front_end_count(fe->call), 1);
 	/*
 	 * A front end that requests no reply would assume success, so the
@@ -1388,8 +1351,7 @@ static void a_file_that_is_truncated(void **state)
 {
 	struct front_end *fe = *state;
 
-	front_end_start(fe);
-	virtio_mem_set_requested(&fe->dev, GIB);
+	front_end_serve(fe, GIB);
 	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1, 24, 10);
 	/* The rings are truncated too. */
 	assert_int_equal(ftruncate(fe->memory_fd, 0), 0);
@@ -1401,8 +1363,7 @@ static void a_file_that_is_truncated(void **state)
 	front_end_close(fe);
 	front_end_new_ring(fe);
 	front_end_start(fe);
-	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1),
-			 VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 1), VIRTIO_MEM_RESP_ACK);
 	/* While a request is pending. */
 	fe->bitmap.later = true;
 	front_end_put(fe, VIRTIO_MEM_REQ_UNPLUG, GPA, 1, 24, 10);
@@ -1748,8 +1709,7 @@ static void a_second_front_end_waits(void **state)
 	front_end_connect(&second);
 	front_end_send(&second, VHOST_USER_GET_FEATURES, 0, NULL, 0, NULL, 0);
 	virtio_mem_set_requested(&fe->dev, GIB);
-	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_PLUG, GPA, 1),
-			 VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(front_end_plug(fe, GPA, 1), VIRTIO_MEM_RESP_ACK);
 	front_end_close(fe);
 	/* The message of the second front end was kept. */
 	fe->fd = second.fd;

@@ -159,22 +159,6 @@ static void send_table(struct vmm *vmm)
 		0);
 }
 
-static void give_channel(struct vmm *vmm)
-{
-	struct front_end *fe = vmm->fe;
-	int channel[2];
-
-	assert_int_equal(
-		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel), 0);
-	if (fe->channel >= 0)
-		close(fe->channel);
-	fe->channel = channel[0];
-	assert_int_equal(front_end_call(fe, VHOST_USER_SET_BACKEND_REQ_FD, NULL,
-					0, &channel[1], 1),
-			 0);
-	close(channel[1]);
-}
-
 static void negotiate_without_channel(struct vmm *vmm,
 				      uint64_t protocol_features)
 {
@@ -191,7 +175,7 @@ static void negotiate(struct vmm *vmm, uint64_t protocol_features)
 {
 	negotiate_without_channel(vmm, protocol_features);
 	if (protocol_features == PROTOCOL_FEATURES)
-		give_channel(vmm);
+		front_end_give_channel(vmm->fe);
 }
 
 /* A driver starts to use the queue. */
@@ -874,7 +858,7 @@ static void the_queue_waits_for_its_channel(void **state)
 	start_driver(vmm);
 	put(vmm, VIRTIO_MEM_REQ_PLUG, 0, 1);
 	expect_no_answer(vmm);
-	give_channel(vmm);
+	front_end_give_channel(vmm->fe);
 	assert_int_equal(serve(vmm), 1);
 	expect_answer(vmm, VIRTIO_MEM_RESP_ACK);
 	/* Another front end, with a pending request and a mapping. */
@@ -883,7 +867,7 @@ static void the_queue_waits_for_its_channel(void **state)
 	negotiate_without_channel(vmm, PROTOCOL_FEATURES);
 	start_driver(vmm);
 	expect_no_answer(vmm);
-	give_channel(vmm);
+	front_end_give_channel(vmm->fe);
 	assert_int_equal(serve(vmm), 0);
 	expect_answer(vmm, VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(plugged(vmm), 2);
@@ -903,7 +887,7 @@ static void requests_wait_for_a_lost_channel(void **state)
 	vmm->fe->channel = -1;
 	put(vmm, VIRTIO_MEM_REQ_PLUG, 0, 1);
 	expect_no_answer(vmm);
-	give_channel(vmm);
+	front_end_give_channel(vmm->fe);
 	/* Configuration changes may come in between. */
 	do
 		assert_true(asked(vmm, &what, &mmap, NULL));
@@ -912,7 +896,7 @@ static void requests_wait_for_a_lost_channel(void **state)
 	vmm->fe->channel = -1;
 	expect_no_answer(vmm);
 	assert_int_equal(plugged(vmm), 0);
-	give_channel(vmm);
+	front_end_give_channel(vmm->fe);
 	assert_int_equal(serve(vmm), 1);
 	expect_answer(vmm, VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(plugged(vmm), 1);
@@ -928,7 +912,7 @@ static void requests_wait_for_a_channel_that_fails(void **state)
 	assert_int_equal(shutdown(vmm->fe->channel, SHUT_RD), 0);
 	put(vmm, VIRTIO_MEM_REQ_PLUG, 0, 1);
 	expect_no_answer(vmm);
-	give_channel(vmm);
+	front_end_give_channel(vmm->fe);
 	assert_int_equal(serve(vmm), 1);
 	expect_answer(vmm, VIRTIO_MEM_RESP_ACK);
 	/* The next front end finds the request in the ring. */
