@@ -124,7 +124,7 @@ enum step {
 };
 
 /**
- * struct peer - a device's front end, and the driver of its guest
+ * struct fuzz_vmm - a device's front end, and the driver of its guest
  * @name: abstract address where the daemon listens for it
  * @fd: the front end's socket, -1 if not connected
  * @channel: the front end's socket of the back-end channel, likewise
@@ -132,7 +132,7 @@ enum step {
  * @mapped_fd: file that the daemon has had mapped; -1: none
  * @mapped: mapped slots, by their offsets; size 0: none
  */
-struct peer {
+struct fuzz_vmm {
 	char name[32];
 	int listener;
 	int fd;
@@ -149,7 +149,7 @@ struct peer {
 
 static struct vmem *vmem;
 static struct options options;
-static struct peer peers[NR_DEVICES];
+static struct fuzz_vmm peers[NR_DEVICES];
 static struct fuzz_client clients[NR_CLIENTS];
 static int control_listener;
 static const char control_name[] = "control";
@@ -390,14 +390,14 @@ static uint64_t region_gpa(unsigned int i)
 	return i == DEVICE_SHMEM ? SHMEM_GPA : FUZZ_MODULE_GPA;
 }
 
-static void send_to(struct peer *peer, const void *bytes, size_t size,
+static void send_to(struct fuzz_vmm *peer, const void *bytes, size_t size,
 		    const int *fds, size_t nr_fds)
 {
 	if (peer->fd >= 0)
 		fuzz_send(peer->fd, bytes, size, fds, nr_fds);
 }
 
-static void send_message(struct peer *peer, uint32_t request,
+static void send_message(struct fuzz_vmm *peer, uint32_t request,
 			 const void *payload, uint32_t size, const int *fds,
 			 size_t nr_fds)
 {
@@ -415,12 +415,12 @@ static void send_message(struct peer *peer, uint32_t request,
 	send_to(peer, bytes, sizeof(header) + size, fds, nr_fds);
 }
 
-static void set(struct peer *peer, uint32_t request, uint64_t value, int fd)
+static void set(struct fuzz_vmm *peer, uint32_t request, uint64_t value, int fd)
 {
 	send_message(peer, request, &value, sizeof(value), &fd, fd >= 0);
 }
 
-static void set_vring(struct peer *peer, uint32_t request, uint32_t num)
+static void set_vring(struct fuzz_vmm *peer, uint32_t request, uint32_t num)
 {
 	struct vhost_user_vring_state state = {.num = num};
 
@@ -428,7 +428,7 @@ static void set_vring(struct peer *peer, uint32_t request, uint32_t num)
 }
 
 /* Send a table with the guest's memory and the mappings of the daemon. */
-static void send_table(struct peer *peer)
+static void send_table(struct fuzz_vmm *peer)
 {
 	struct vhost_user_mem_table table = {
 		.nr = 1,
@@ -451,20 +451,20 @@ static void send_table(struct peer *peer)
 }
 
 /* The VMM keeps its mappings. */
-static void hang_up(struct peer *peer)
+static void hang_up(struct fuzz_vmm *peer)
 {
 	fd_close(&peer->fd);
 	fd_close(&peer->channel);
 }
 
-static void drop_mappings(struct peer *peer)
+static void drop_mappings(struct fuzz_vmm *peer)
 {
 	fd_close(&peer->mapped_fd);
 	memset(peer->mapped, 0, sizeof(peer->mapped));
 }
 
 /* The whole start of a front end with a driver. */
-static void set_up(struct peer *peer, uint8_t how)
+static void set_up(struct fuzz_vmm *peer, uint8_t how)
 {
 	static const struct driver_layout layout = {
 		.desc = 0,
@@ -518,14 +518,14 @@ static void set_up(struct peer *peer, uint8_t how)
 	set(peer, VHOST_USER_SET_STATUS, 15, -1);
 }
 
-static void connect_peer(struct peer *peer)
+static void connect_peer(struct fuzz_vmm *peer)
 {
 	hang_up(peer);
 	peer->fd = connect_to(peer->name);
 }
 
 /* A message of its proper size, unless the input sets another. */
-static void send_any(struct fuzz_input *in, struct peer *peer)
+static void send_any(struct fuzz_input *in, struct fuzz_vmm *peer)
 {
 	uint8_t bytes[sizeof(struct vhost_user_header) + 256];
 	uint8_t request = fuzz_u8(in), how = fuzz_u8(in);
@@ -546,7 +546,7 @@ static void send_any(struct fuzz_input *in, struct peer *peer)
 	send_to(peer, bytes, sizeof(header) + size, fds, nr_fds);
 }
 
-static void kick(struct peer *peer)
+static void kick(struct fuzz_vmm *peer)
 {
 	uint64_t one = 1;
 
@@ -556,7 +556,7 @@ static void kick(struct peer *peer)
 /* A request of a driver, almost valid. */
 static void put_request(struct fuzz_input *in, unsigned int i)
 {
-	struct peer *peer = &peers[i];
+	struct fuzz_vmm *peer = &peers[i];
 	struct virtio_mem_req req = {.type = htole16(fuzz_u8(in) % 5)};
 	uint8_t first = fuzz_u8(in), nr = fuzz_u8(in);
 	size_t at;
@@ -581,7 +581,7 @@ static void put_request(struct fuzz_input *in, unsigned int i)
 	kick(peer);
 }
 
-static void write_memory(struct fuzz_input *in, struct peer *peer)
+static void write_memory(struct fuzz_input *in, struct fuzz_vmm *peer)
 {
 	size_t at = fuzz_u16(in) % MEMORY_SIZE;
 	size_t size = fuzz_u8(in) % 64;
@@ -592,7 +592,7 @@ static void write_memory(struct fuzz_input *in, struct peer *peer)
 }
 
 /* Record the mappings of a front end. */
-static void note_map(struct peer *peer, bool map,
+static void note_map(struct fuzz_vmm *peer, bool map,
 		     const struct vhost_user_mmap *mmap)
 {
 	for (size_t i = 0; i < VMM_MAX_SLOTS; i++) {
@@ -618,7 +618,7 @@ static void note_map(struct peer *peer, bool map,
  * Take a request of the back-end channel. @how: refuse it, reply with garbage,
  * send no table.
  */
-static bool serve_channel(struct peer *peer, uint8_t how)
+static bool serve_channel(struct fuzz_vmm *peer, uint8_t how)
 {
 	struct vhost_user_header header;
 	struct vhost_user_mmap mmap;
@@ -781,7 +781,7 @@ void fuzz_set_up(void)
 	signal(SIGPIPE, SIG_IGN);
 	control_listener = listen_at(control_name);
 	for (unsigned int i = 0; i < NR_DEVICES; i++) {
-		struct peer *peer = &peers[i];
+		struct fuzz_vmm *peer = &peers[i];
 
 		snprintf(peer->name, sizeof(peer->name), "vhost-user-%u", i);
 		peer->listener = listen_at(peer->name);
@@ -821,7 +821,7 @@ static void restart(uint8_t how)
 static void take_step(struct fuzz_input *in, uint8_t step)
 {
 	unsigned int i = step >> 6 & 1;
-	struct peer *peer = &peers[i];
+	struct fuzz_vmm *peer = &peers[i];
 	uint8_t byte;
 
 	switch ((step & 0x3f) % STEP_NR) {
