@@ -914,10 +914,13 @@ int kvmvmem_consumer_new(struct kvmvmem_consumer **consumerp,
 	return 0;
 }
 
-/* Has the connection subscribed? */
+/* Has the connection subscribed, and is vmemd still at its other end? */
 static bool is_connected(const struct kvmvmem_consumer *consumer)
 {
-	return consumer->fd >= 0 && !consumer->subscribing;
+	struct pollfd ended = {.fd = consumer->fd, .events = POLLRDHUP};
+
+	return consumer->fd >= 0 && !consumer->subscribing &&
+	       !poll(&ended, 1, 0);
 }
 
 /*

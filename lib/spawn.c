@@ -145,13 +145,14 @@ static void drop_handlers(void)
 static int run(struct child *child, const struct kvmvmem_spawn *spawn,
 	       int *socket_fd)
 {
-	int behind = FIRST_FD + (int)spawn->nr_fds;
+	int behind = FIRST_FD + (int)spawn->nr_fds, moved;
 	sigset_t none;
 
 	/* Move all first: one may have the number that another will get. */
-	*socket_fd = fcntl(*socket_fd, F_DUPFD_CLOEXEC, behind);
-	if (*socket_fd < 0)
+	moved = fcntl(*socket_fd, F_DUPFD_CLOEXEC, behind);
+	if (moved < 0)
 		return errno;
+	*socket_fd = moved;
 	for (unsigned int i = 0; i < spawn->nr_fds; i++) {
 		child->moved[i] = fcntl(spawn->fds[i], F_DUPFD_CLOEXEC, behind);
 		if (child->moved[i] < 0)
@@ -213,7 +214,10 @@ static int await_start(int socket_fd)
 	int number = 0;
 	ssize_t got;
 
-	/* A child that was killed has closed its end, and the read says so. */
+	/*
+	 * execve(2) ends the connection, and so does the death of the child. The
+	 * caller sees the latter by the pidfd, as that of a program which ran.
+	 */
 	send(socket_fd, "", 1, MSG_NOSIGNAL);
 	do
 		got = read(socket_fd, &number, sizeof(number));

@@ -2,6 +2,8 @@
 /* Consumers of a vmemd that violates the protocol, or is of another version. */
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -106,6 +108,37 @@ static void a_consumer_follows_the_protocol(void **state)
 		"{\"id\":3,\"method\":\"unsubscribe\",\"params\":{"
 		"\"device\":\"node0\",\"name\":\"test\"}}\n");
 	assert_int_equal(record_mask(&f.record), 0);
+	stop(&f);
+}
+
+/* The next vmemd has read from its file that there is such a consumer. */
+static void the_end_is_reported_to_the_next_vmemd(void **state)
+{
+	const struct script_part part = {
+		.says = ANSWER POPULATE("7", "4294967296", "4194304")
+			SUBSCRIBED};
+	const struct script_part next_part = {
+		.says = "{\"id\":3,\"result\":{}}\n"};
+	struct script next;
+	struct fixture f;
+	struct pollfd ready;
+	char heard[1024];
+
+	(void)state;
+	assert_int_equal(start(&f, &part, 1), 0);
+	assert_int_equal(run(&f), 0);
+	script_start(&next, &next_part, 1);
+	assert_int_equal(rename(next.path, f.script.path), 0);
+	kill(f.script.pid, SIGKILL);
+	/* The connection has ended, and the consumer is not dispatched. */
+	ready = (struct pollfd){kvmvmem_consumer_fd(f.consumer), POLLIN, 0};
+	assert_int_equal(poll(&ready, 1, HANG_MS), 1);
+	kvmvmem_consumer_free(f.consumer);
+	f.consumer = NULL;
+	kill(next.pid, SIGKILL);
+	assert_non_null(strstr(script_heard(&next, heard, sizeof(heard)),
+			       "\"method\":\"unsubscribe\""));
+	script_stop(&next);
 	stop(&f);
 }
 
@@ -393,6 +426,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_consumer_follows_the_protocol),
+		cmocka_unit_test(the_end_is_reported_to_the_next_vmemd),
 		cmocka_unit_test(a_later_version_is_understood),
 		cmocka_unit_test(nothing_is_mapped_before_there_is_a_region),
 		cmocka_unit_test(repeated_events_change_nothing),
