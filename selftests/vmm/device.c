@@ -63,6 +63,8 @@ static int open_vmemd(struct device *device)
 				&reason);
 	if (ret)
 		error("%s", reason.text);
+	else
+		kvmvmem_vmemd_set_timeout(device->vmemd, VMEMD_ANSWER_MS);
 	return ret;
 }
 
@@ -136,9 +138,16 @@ static int attach(const struct device *device, struct kvmvmem_error *reason)
  */
 static int connect_again(void *opaque)
 {
+	struct device *device = opaque;
 	struct kvmvmem_error reason;
+	int ret = attach(device, &reason);
 
-	return attach(opaque, &reason);
+	/* A vmemd that is not there yet is expected, one that refuses is not. */
+	if (ret < 0 && ret != -ENOENT && ret != -ECONNREFUSED &&
+	    ret != -EPIPE && ret != device->refusal)
+		error("vmemd is back, but: %s", reason.text);
+	device->refusal = ret;
+	return ret;
 }
 
 /* Start a vmemd with the region. Return: a socket, or a negative errno. */

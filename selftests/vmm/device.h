@@ -49,6 +49,8 @@ enum device_poll {
  * @connected: the backend is connected, as far as is known
  * @has_virtio: @virtio is open
  * @virtio: the registers
+ * @refusal: result of the last attempt to reach a vmemd of others again, which
+ *	is reported once
  * @reconnect: reconnects to a vmemd that was not started here
  * @probe: finds the existing memslots, if requested
  */
@@ -65,6 +67,7 @@ struct device {
 	bool connected;
 	bool has_virtio;
 	struct virtio_mmio virtio;
+	int refusal;
 	struct reconnect reconnect;
 	struct probe probe;
 };
@@ -110,10 +113,11 @@ void device_handle_poll(struct device *device,
 			const struct pollfd fds[DEVICE_NR_POLL]);
 
 /**
- * device_give_up() - end all waits for the backend
+ * device_give_up() - end all waits for answers of the backend by vhost-user
  * @device: the device; vCPUs and other threads may be waiting for an answer
  *
- * Does not block: all devices are given up before one is joined.
+ * Does not block: all devices are given up before one is joined. A call on the
+ * control socket ends by itself after VMEMD_ANSWER_MS.
  */
 void device_give_up(struct device *device);
 

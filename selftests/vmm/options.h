@@ -12,6 +12,12 @@
 /* APIC ids have 8 bits; no test needs more. */
 #define MAX_VCPUS 16
 
+/*
+ * A vmemd that does not answer a call in this time hangs. The end of the VMM waits
+ * for calls in progress, so the time is shorter than the library's default.
+ */
+#define VMEMD_ANSWER_MS 10000
+
 /* Maximum number of --vmemd-arg options. */
 #define VMEMD_MAX_ARGS 32
 

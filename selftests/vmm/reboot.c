@@ -36,6 +36,7 @@ int reboot_open(struct reboot *reboot, int kvm_fd)
 			error("%s", reason.text);
 			return ret;
 		}
+		kvmvmem_vmemd_set_timeout(reboot->vmemd, VMEMD_ANSWER_MS);
 	}
 	reboot->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (reboot->done_fd < 0) {
