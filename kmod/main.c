@@ -7,6 +7,7 @@
  * layout.c	checks the layout of KVM's structures
  * memslot.c	all access to the internals of KVM's memslots
  * batch.c	applies many memslot changes in one step
+ * zap.c	drops the mappings of single memslots
  * queue.c	order of the works of a VM, and their share of a CPU
  * region*.c	block state of a virtio-mem device, and its memslots
  * netlink*.c	the generic netlink family, which controls regions

@@ -8,7 +8,7 @@
  *
  * This file has the life of a region, and its locks. The others:
  *
- * region_job.c		the order of its changes, and who may ask for one
+ * region_job.c		the order of its changes, and until when they may be requested
  * region_change.c	the changes: plug, unplug, requested size, dirty logging
  * region_memslots.c	its memslots in KVM
  * region_dump.c	what readers see

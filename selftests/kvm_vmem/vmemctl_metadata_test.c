@@ -244,7 +244,7 @@ static void of_who_may_not_be_asked(const void *arg)
 	if (!none) {
 		become_nobody(device.st_gid);
 		EXPECT_EQ(RUN("metadata", "--pid", number(pid)), 1);
-		EXPECT_TRUE(strstr(output, "rights of ptrace(2)"));
+		EXPECT_TRUE(strstr(output, "permissions of ptrace(2)"));
 		EXPECT_EQ(RUN("metadata", "--top"), 0);
 		EXPECT_TRUE(strstr(output, "were not inspected"));
 		EXPECT_TRUE(strstr(output, "\n       0  in all "));

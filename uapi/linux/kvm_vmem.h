@@ -263,9 +263,9 @@ struct kvm_vmem_memslot_batch {
  * poll() reports EPOLLIN if the region has changed since the last read(), and
  * EPOLLHUP if the VM is gone. read() needs a buffer of at least 8 bytes and
  * returns the change count of the region, a __u64. It waits for a change,
- * unless the descriptor has O_NONBLOCK. It returns 0 if the VM is gone. Its
- * errors are EINVAL (less than 8 bytes), EAGAIN (no change, O_NONBLOCK) and
- * EINTR (a signal arrived). The last count that was read is a property of the
+ * unless the descriptor has O_NONBLOCK. It returns 0 if the VM is gone and
+ * the last change has been read. Its errors are EINVAL (less than 8 bytes),
+ * EAGAIN (no change, O_NONBLOCK) and EINTR (a signal arrived). The last count that was read is a property of the
  * open file description: all processes that share it share this count.
  * /proc/PID/fdinfo/FD shows the state of the region.
  *

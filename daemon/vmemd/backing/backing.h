@@ -52,14 +52,12 @@ struct backing;
  * @ended: an operation that was started in the backing has ended; @done of the
  *	backing is called once the device's request has ended. NULL: it has
  *
- * Ranges are whole blocks inside the region; the device has checked this.
- * @plug,
- * @unplug, @unplug_all and @repeat may return -EINPROGRESS. Then
- *	backing_ended() is called with the result later; one such operation is
- *	in progress at a time. On other errors, @error is set and nothing was
- *	changed, except that @discard may have freed a part. -EAGAIN: @plugged
- *	was out of date and has been updated; the device judges the request
- *	again.
+ * Ranges are whole blocks inside the region; the device has checked this. The
+ * operations @plug, @unplug, @unplug_all and @repeat may return -EINPROGRESS; then
+ * backing_ended() is called with the result later. One such operation is in
+ * progress at a time. On other errors, @error is set and nothing was changed,
+ * except that @discard may have freed a part. -EAGAIN: @plugged was out of date and
+ * has been updated; the device judges the request again.
  *
  * A filter, which intercepts the calls from a device to its backing, has the
  * first six, which may call those of the backing, and the last three. See
