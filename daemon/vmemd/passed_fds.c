@@ -113,6 +113,20 @@ static int check_pairs(const struct passed_fds *fds,
 	return 0;
 }
 
+/** passed_fds_init() - no descriptor was passed */
+void passed_fds_init(struct passed_fds *fds)
+{
+	fds->control = -1;
+	for (size_t i = 0; i < VMEM_MAX_DEVICES; i++)
+		fds->devices[i] = (struct device_fds){
+			.region = -1,
+			.memory = -1,
+			.state = -1,
+			.consumers = -1,
+			.vhost_user = -1,
+		};
+}
+
 /**
  * passed_fds_take() - take the descriptors of the socket activation protocol
  * @fds: set, also on error
@@ -126,9 +140,7 @@ int passed_fds_take(struct passed_fds *fds, const struct options *options)
 	char **names = NULL;
 	int nr, ret = 0;
 
-	fds->control = -1;
-	for (size_t i = 0; i < VMEM_MAX_DEVICES; i++)
-		fds->devices[i] = (struct device_fds){-1, -1, -1, -1, -1};
+	passed_fds_init(fds);
 	nr = sd_listen_fds_with_names(1, &names);
 	if (nr < 0) {
 		log_err("descriptors by LISTEN_FDS: %s", strerror(-nr));

@@ -23,6 +23,7 @@ struct passed_fds {
 	int control;
 };
 
+void passed_fds_init(struct passed_fds *fds);
 int passed_fds_take(struct passed_fds *fds, const struct options *options);
 void passed_fds_close(struct passed_fds *fds);
 

@@ -307,11 +307,11 @@ static struct vmem_device *device_of(unsigned int i)
 /* @attached: the region is passed at the start instead of by "attach" */
 static void start_daemon(bool attached)
 {
-	struct passed_fds fds = {.control = copy_of(control_listener)};
+	struct passed_fds fds;
 	sigset_t signals;
 
-	for (size_t i = 0; i < VMEM_MAX_DEVICES; i++)
-		fds.devices[i] = (struct device_fds){-1, -1, -1, -1};
+	passed_fds_init(&fds);
+	fds.control = copy_of(control_listener);
 	for (size_t i = 0; i < NR_DEVICES; i++)
 		fds.devices[i].vhost_user = copy_of(peers[i].listener);
 	if (attached) {

@@ -236,13 +236,12 @@ static int start_without_state(int memory_fd, const char *manager)
 				.slot_size = KEPT_SIZE,
 			},
 	};
-	struct passed_fds fds = {.control = -1};
+	struct passed_fds fds;
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	struct vmem *vmem;
 	int fd;
 
-	for (size_t i = 0; i < VMEM_MAX_DEVICES; i++)
-		fds.devices[i] = (struct device_fds){-1, -1, -1, -1, -1};
+	passed_fds_init(&fds);
 	/* Any address. */
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0 ||
