@@ -1037,6 +1037,49 @@ static void a_failing_discard_does_not_delay_others(void **state)
 	assert_int_equal(f->bitmap.log[1].gpa, GPA);
 }
 
+/* All blocks may be mapped by a consumer, which takes long to find out. */
+static uint64_t keep_slowly(struct backing *backing,
+			    uint64_t first __attribute__((unused)),
+			    uint64_t end, bool *kept)
+{
+	struct work *work = backing->filter_arg;
+
+	work_add(work, WORK_TURN_STEPS / 2);
+	*kept = true;
+	return end;
+}
+
+/* A pass over kept blocks that takes many turns ends, and then there is a pause. */
+static void kept_blocks_do_not_keep_the_daemon_busy(void **state)
+{
+	enum { KEPT = 16 };
+	struct fixture *f = *state;
+	struct backing *backing = &f->bitmap.backing;
+	struct backing_ops ops = *backing->ops;
+	struct work work = {0};
+	unsigned int turns = 0;
+	int ret;
+
+	ops.kept = keep_slowly;
+	backing_set_filter(backing, &ops, &work);
+	f->dev.work_done = &work;
+	for (unsigned int i = 0; i < KEPT; i++)
+		backing_owe(backing, GPA + 2 * i * BLOCK, BLOCK);
+	do {
+		work_begin_turn(&work);
+		ret = virtio_mem_work(&f->dev);
+	} while (ret == 1 && ++turns < 2 * KEPT);
+	assert_int_equal(ret, -EBUSY);
+	assert_true(turns >= KEPT / 2 - 1);
+	assert_int_equal(f->bitmap.nr_log, 0);
+	/* One that may be discarded is, whatever the others are. */
+	backing_set_filter(backing, NULL, NULL);
+	f->dev.work_done = NULL;
+	while (virtio_mem_work(&f->dev))
+		;
+	assert_int_equal(backing->owed.set, 0);
+}
+
 /* A failing sweep does not delay owed discards until its next turn. */
 static void a_failing_sweep_does_not_delay_owed_discards(void **state)
 {
@@ -1311,6 +1354,7 @@ int main(void)
 		T(a_sweep_has_its_share_beside_owed_discards),
 		T(constant_debts_do_not_delay_other_work),
 		T(a_failing_discard_does_not_delay_others),
+		T(kept_blocks_do_not_keep_the_daemon_busy),
 		T(a_failing_sweep_does_not_delay_owed_discards),
 		cmocka_unit_test(calls_are_bounded_like_bytes),
 		cmocka_unit_test(the_cost_of_owing_depends_on_the_range_only),

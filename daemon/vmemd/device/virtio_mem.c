@@ -242,19 +242,19 @@ static void want_work(struct virtio_mem *dev)
  *	could not be discarded is skipped, so that it does not delay others
  * @end: end of the blocks, exclusive
  * @most: maximum number of bytes
- * @kept: set to whether blocks stay owed because consumers may map them
+ * @kept: increased by the number of blocks that stay owed because consumers may
+ *	map them
  *
  * Return: 0: no other block is owed any more; -EINPROGRESS: some are; an errno.
  */
 static int discard_blocks(struct virtio_mem *dev, uint64_t *at, uint64_t end,
-			  uint64_t most, bool *kept)
+			  uint64_t most, uint64_t *kept)
 {
 	struct backing *backing = dev->backing;
 	uint64_t budget = most / backing->block_size;
 	bool skip;
 	int ret;
 
-	*kept = false;
 	if (!budget)
 		budget = 1;
 	while ((*at = blocks_next_until(&backing->owed, *at, end, true)) <
@@ -267,7 +267,7 @@ static int discard_blocks(struct virtio_mem *dev, uint64_t *at, uint64_t end,
 		next = blocks_next_until(&backing->owed, first, stop, false);
 		next = backing_kept(backing, first, next, &skip);
 		if (skip) {
-			*kept = true;
+			*kept += next - first;
 			*at = next;
 			continue;
 		}
@@ -292,8 +292,7 @@ static int discard_blocks(struct virtio_mem *dev, uint64_t *at, uint64_t end,
 static int discard_owed(struct virtio_mem *dev, uint64_t gpa, uint64_t size,
 			uint64_t most)
 {
-	uint64_t first = block_of(dev, gpa);
-	bool kept;
+	uint64_t first = block_of(dev, gpa), kept = 0;
 	int ret;
 
 	ret = discard_blocks(dev, &first,
@@ -303,26 +302,30 @@ static int discard_owed(struct virtio_mem *dev, uint64_t gpa, uint64_t size,
 }
 
 /*
- * Discard a slice of the owed blocks, starting where the last slice ended.
+ * Discard a slice of the owed blocks, starting where the last slice ended. A pass
+ * over all blocks may take many turns. If it finds no owed blocks but those that
+ * consumers may map, the next pass waits until one of them is released, or for some
+ * time.
  *
  * Return: see discard_blocks(); applies to all blocks.
  */
 static int discard_slice(struct virtio_mem *dev)
 {
 	struct blocks *owed = &dev->backing->owed;
-	bool from_middle, kept;
 	int ret;
 
 	if (blocks_next(owed, dev->next_owed, true) == owed->nr)
 		dev->next_owed = 0;
-	from_middle = dev->next_owed != 0;
+	if (!dev->next_owed)
+		dev->kept_owed = 0;
 	ret = discard_blocks(dev, &dev->next_owed, owed->nr,
-			     BACKING_DISCARD_SLICE, &kept);
-	/* Owed blocks before the start have to wait for the next turn. */
+			     BACKING_DISCARD_SLICE, &dev->kept_owed);
 	if (ret || !owed->set)
 		return ret;
-	return kept && !from_middle && !virtio_mem_sweeping(dev) ? -EBUSY
-								 : -EINPROGRESS;
+	/* The pass has ended. Other blocks may have become owed behind it. */
+	return dev->kept_owed == owed->set && !virtio_mem_sweeping(dev)
+		       ? -EBUSY
+		       : -EINPROGRESS;
 }
 
 static void complain_of_owed(struct virtio_mem *dev)
@@ -384,7 +387,7 @@ static int sweep_slice(struct virtio_mem *dev)
 {
 	struct backing *backing = dev->backing;
 	uint64_t budget = BACKING_DISCARD_SLICE / backing->block_size;
-	bool kept;
+	uint64_t kept = 0;
 	int ret = 0;
 
 	if (!budget)
@@ -479,6 +482,7 @@ void virtio_mem_start(struct virtio_mem *dev, struct backing *backing,
 	dev->sweep = 0;
 	dev->first_sweep = true;
 	dev->next_owed = 0;
+	dev->kept_owed = 0;
 	backing_count(backing, dev->work_done);
 	dev->requested_size = requested_size;
 	dev->usable_region_size =

@@ -113,6 +113,7 @@ struct virtio_mem_current {
  *	memory that an earlier daemon left behind; later sweeps free memory
  *	that the guest took without plugging it.
  * @next_owed: block at which the next search for owed blocks starts
+ * @kept_owed: owed blocks that consumers may map, found since the search was at 0
  * @work_done: counts work in a turn of the event loop; NULL: not counted. Not
  *	owned
  * @limit: rate limit for messages that a guest can cause
@@ -147,6 +148,7 @@ struct virtio_mem {
 	uint64_t sweep;
 	bool first_sweep;
 	uint64_t next_owed;
+	uint64_t kept_owed;
 	struct work *work_done;
 	struct log_limit limit;
 	void (*config_changed)(void *arg);
