@@ -67,13 +67,23 @@ static int open_peer(int fd, pid_t pid)
 	return pid ? -errno : -ESRCH;
 }
 
+/*
+ * Does an error of pidfd_open(2) mean that no process has the PID? The number
+ * may be a thread's: EINVAL, or ENOENT since Linux 6.9.
+ */
+static bool number_is_free(int error)
+{
+	return error == ESRCH || error == EINVAL || error == ENOENT;
+}
+
 /**
  * peer_of_socket() - get the process that connected a UNIX socket
  * @peer: to be closed by peer_close()
  * @fd: the socket
  *
- * Return: 0, also if the process is unknown or has ended; an errno of
- * getsockopt(2); -EMFILE, -ENFILE, -ENOMEM: it cannot be opened now.
+ * Return: 0, also if the process is unknown; -ESRCH: it has ended, but some kernels
+ * return a pidfd that reports this; an errno of getsockopt(2); -EMFILE, -ENFILE,
+ * -ENOMEM: it cannot be opened now.
  */
 int peer_of_socket(struct peer *peer, int fd)
 {
@@ -88,6 +98,8 @@ int peer_of_socket(struct peer *peer, int fd)
 	if (cred.pid > 0)
 		peer->pid = cred.pid;
 	pidfd = open_peer(fd, peer->pid);
+	if (peer->pid && pidfd < 0 && number_is_free(-pidfd))
+		return -ESRCH;
 	if (pidfd == -EMFILE || pidfd == -ENFILE || pidfd == -ENOMEM)
 		return pidfd;
 	if (pidfd < 0)
@@ -95,15 +107,6 @@ int peer_of_socket(struct peer *peer, int fd)
 	peer->pidfd = pidfd;
 	peer->id = id_of(pidfd);
 	return 0;
-}
-
-/*
- * Does an error of pidfd_open(2) mean that no process has the PID? The number
- * may be a thread's: EINVAL, or ENOENT since Linux 6.9.
- */
-static bool number_is_free(int error)
-{
-	return error == ESRCH || error == EINVAL || error == ENOENT;
 }
 
 /**
