@@ -756,14 +756,15 @@ static void on_timer(struct kvmvmem_consumer *consumer)
 
 /*
  * Does an error mean that vmemd is absent or not ready? It has closed the
- * connection; it has no region yet; it has no place or no descriptor for another
- * client.
+ * connection; it has no region yet; it has no place, descriptor or memory for
+ * another client.
  */
 static bool is_away(const struct kvmvmem_consumer *consumer, int ret)
 {
 	return ret == -EPIPE ||
-	       (consumer->subscribing && (ret == -ENODEV || ret == -EUSERS ||
-					  ret == -EMFILE || ret == -ENFILE));
+	       (consumer->subscribing &&
+		(ret == -ENODEV || ret == -EUSERS || ret == -EMFILE ||
+		 ret == -ENFILE || ret == -ENOMEM));
 }
 
 int kvmvmem_consumer_dispatch(struct kvmvmem_consumer *consumer,

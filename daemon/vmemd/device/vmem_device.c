@@ -276,7 +276,8 @@ int vmem_device_set_requested(struct vmem_device *device, uint64_t size,
 	ret = backing->ops->set_requested(backing, size, err);
 	if (!ret)
 		virtio_mem_set_requested(&device->dev, size);
-	if (ret == -EINPROGRESS)
+	/* A request that is replaced may already be on its way to the kernel. */
+	if (ret == -EINPROGRESS && size > device->resizing_to)
 		device->resizing_to = size;
 	return ret;
 }
