@@ -117,7 +117,7 @@ static void takes_the_right_to(const void *arg)
 	if (!child) {
 		become_nobody(device.st_gid);
 		EXPECT_EQ(RUN("top"), 1);
-		EXPECT_TRUE(strstr(output, "takes CAP_NET_ADMIN"));
+		EXPECT_TRUE(strstr(output, "needs CAP_NET_ADMIN"));
 		_exit(0);
 	}
 	expect_exit(child);
