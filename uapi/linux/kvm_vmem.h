@@ -265,8 +265,9 @@ struct kvm_vmem_memslot_batch {
  * returns the change count of the region, a __u64. It waits for a change,
  * unless the descriptor has O_NONBLOCK. It returns 0 if the VM is gone and
  * the last change has been read. Its errors are EINVAL (less than 8 bytes),
- * EAGAIN (no change, O_NONBLOCK) and EINTR (a signal arrived). The last count that was read is a property of the
- * open file description: all processes that share it share this count.
+ * EAGAIN (no change, O_NONBLOCK) and EINTR (a signal arrived). The last count
+ * that was read is a property of the open file description: all processes that
+ * share it share this count.
  * /proc/PID/fdinfo/FD shows the state of the region.
  *
  * Errors:
