@@ -341,6 +341,22 @@ static void a_closed_device_has_no_region(void **state)
 			 f);
 }
 
+/* A message names the device if there are several, the connection's too. */
+static void messages_have_the_label_of_their_device(void **state)
+{
+	struct fixture *f = *state;
+	struct vmem_device *other = calloc(1, sizeof(*other));
+
+	assert_non_null(other);
+	assert_string_equal(f->device.label, "");
+	assert_string_equal(f->device.vu.label, "");
+	vmem_device_init(other, 3, true, &f->options, &f->access, &ops, f);
+	assert_string_equal(other->label, "3: ");
+	assert_string_equal(other->vu.label, "3: ");
+	vmem_device_close(other);
+	free(other);
+}
+
 #define T(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -354,6 +370,7 @@ int main(void)
 		T(a_discard_that_fails_is_tried_again),
 		T(a_size_is_one_that_the_region_can_have),
 		T(a_closed_device_has_no_region),
+		T(messages_have_the_label_of_their_device),
 	};
 
 	log_init(LOG_LEVEL_ERR);

@@ -90,6 +90,29 @@ static void the_first_may_have_a_name(void **state)
 	assert_int_equal(options.devices[1].node, 1);
 }
 
+static void other_values_are_refused(void **state)
+{
+	static const struct {
+		const char *option;
+		const char *value;
+	} bad[] = {
+		{"--log-level", "loud"},   {"--log-level", ""},
+		{"--requested-size", "x"}, {"--requested-size", "-1"},
+		{"--unplugged-cap", "x"},  {"--unplugged-cap", ""},
+		{"--node", "65536"},	   {"--node", "-1"},
+		{"--backing", ""},	   {"--device", "a:b"},
+		{"--no-such-option", "1"},
+	};
+	struct options options;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		print_message("# %s '%s'\n", bad[i].option, bad[i].value);
+		assert_int_equal(PARSE(&options, bad[i].option, bad[i].value),
+				 -EINVAL);
+	}
+}
+
 static void memslots_are_a_number_or_auto(void **state)
 {
 	static const char *const bad[] = {"0", "65536", "-1", "", "x", "3x"};
@@ -272,6 +295,7 @@ int main(void)
 		cmocka_unit_test(without_a_device_there_is_one),
 		cmocka_unit_test(options_belong_to_the_device_before_them),
 		cmocka_unit_test(the_first_may_have_a_name),
+		cmocka_unit_test(other_values_are_refused),
 		cmocka_unit_test(memslots_are_a_number_or_auto),
 		cmocka_unit_test(vmm_memory_has_its_own_options),
 		cmocka_unit_test(bad_names_are_refused),

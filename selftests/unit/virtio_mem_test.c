@@ -302,6 +302,10 @@ static void usable_covers_plugged_blocks(void **state)
 	virtio_mem_backing_changed(&f->dev);
 	assert_int_equal(usable(f), 20 * GIB + BLOCK);
 	assert_int_equal(f->config_changes, 1);
+	/* The driver learns of a usable region that grows, and only of that. */
+	virtio_mem_backing_changed(&f->dev);
+	assert_int_equal(usable(f), 20 * GIB + BLOCK);
+	assert_int_equal(f->config_changes, 1);
 }
 
 static void usable_is_the_region_after_a_restart(void **state)
