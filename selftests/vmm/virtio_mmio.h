@@ -5,7 +5,8 @@
  * The data path bypasses this process: a kick is an ioeventfd that KVM signals
  * and the backend waits for; a call is an irqfd that the backend signals and
  * KVM turns into an interrupt. The interrupt is edge triggered, so neither side
- * needs an acknowledgment.
+ * needs an acknowledgment. Ioeventfds are created with the device, before any
+ * vCPU runs: on KVM of 7.x, the next change of memslots takes longer.
  *
  * Since calls bypass this process, InterruptStatus is computed when the driver
  * reads it: "used buffer" is set if a used ring has moved since the driver last
