@@ -7,7 +7,9 @@
  * round, so that other load on the machine affects both. The meaningful result
  * is their ratio. Measured are:
  *
- *   count	grace periods and zaps of each step, by kernel tracepoints
+ *   count	grace periods and zaps of each step, by kernel tracepoints; TLB
+ *	flushes and refaults of deletes, by KVM's statistics; also of a batch
+ *	that drops only the mappings of what it deletes
  *   time	nanoseconds of each step; the times of a batch's parts; and the
  *	floor: the time to only allocate and free the metadata
  *   guest	effects on a vCPU that accesses memory: pauses, and missed rounds
@@ -41,6 +43,7 @@
 #include "spinner.h"
 #include "tap.h"
 #include "tracing.h"
+#include "vcpu.h"
 #include "vm.h"
 
 /* The measured memslots begin here. Memslots that are only present follow. */
@@ -69,6 +72,9 @@
 
 /* The number of memslots of the main figures. */
 #define TYPICAL 1024U
+
+/* Memslots that stay while others are counted, each with one page mapped. */
+#define KEPT 64U
 
 /*
  * Time to measure an undisturbed vCPU's pace. It is extended until the vCPU has
@@ -133,6 +139,7 @@ struct options {
  * @present: number of memslots of 2 MiB that exist in addition
  * @address_spaces: 1, or 2 to have every other memslot in SMM's
  * @batch: entries of the memslots
+ * @flags: flags of the batches
  * @spinner: a running vCPU, if @running
  * @running: a vCPU runs
  * @caller_cpu: CPU that changes the memslots
@@ -148,6 +155,7 @@ struct bench {
 	uint32_t present;
 	uint32_t address_spaces;
 	struct batch batch;
+	uint32_t flags;
 	struct spinner spinner;
 	bool running;
 	unsigned int caller_cpu;
@@ -232,7 +240,7 @@ static uint64_t run_step(struct bench *b, enum step step)
 		peer_delete(b);
 		break;
 	default:
-		ASSERT_OK(batch_apply(b->dev, &b->vm, &b->batch));
+		ASSERT_OK(batch_call(b->dev, b->vm.fd, &b->batch, b->flags));
 	}
 	return now_ns() - start;
 }
@@ -537,22 +545,67 @@ static void feel(struct bench *b, struct options *options)
 	fflush(stdout);
 }
 
-/* Count the grace periods and zaps of each step. */
+/* The guest reads a page at each address. Return: its page faults. */
+static uint64_t read_pages(struct bench *b, struct vcpu *vcpu, uint64_t offset,
+			   uint64_t stride, uint32_t nr)
+{
+	uint64_t value, faults = vm_stat(&b->vm, "pf_fixed");
+
+	for (uint32_t i = 0; i < nr; i++)
+		ASSERT_EQ(guest_read(vcpu, BENCH_GPA + offset + i * stride,
+				     &value),
+			  GUEST_MEMORY);
+	return vm_stat(&b->vm, "pf_fixed") - faults;
+}
+
+static uint64_t read_kept(struct bench *b, struct vcpu *vcpu)
+{
+	return read_pages(b, vcpu, slot_offset(b, b->nr), MIB(2), b->present);
+}
+
+/* Count what a step does. For deletes, everything is mapped before. */
+static void count_step(struct bench *b, struct vcpu *vcpu, enum step step,
+		       const char *name)
+{
+	bool deletes = step == PEER_DELETE || step == BATCH_DELETE;
+	uint64_t flushes;
+
+	if (deletes) {
+		read_kept(b, vcpu);
+		/* Those of its address space. */
+		read_pages(b, vcpu, 0, b->address_spaces * b->slot_size,
+			   (b->nr - 1) / b->address_spaces + 1);
+	}
+	flushes = vm_stat(&b->vm, "remote_tlb_flush_requests");
+	tracing_count_start();
+	run_step(b, step);
+	printf(",\"%s_grace_periods\":%" PRIu64 ",\"%s_zaps\":%" PRIu64, name,
+	       tracing_count(TRACING_GRACE_PERIODS), name,
+	       tracing_count(TRACING_ZAPS));
+	tracing_count_stop();
+	if (!deletes)
+		return;
+	flushes = vm_stat(&b->vm, "remote_tlb_flush_requests") - flushes;
+	printf(",\"%s_flushes\":%" PRIu64 ",\"%s_refaults\":%" PRIu64, name,
+	       flushes, name, read_kept(b, vcpu));
+}
+
 static void count(struct bench *b)
 {
+	struct vcpu vcpu;
+
 	bench_init(b);
+	vcpu_create(&vcpu, &b->vm);
 	printf("{\"record\":\"count\",\"nr\":%u,\"address_spaces\":%u", b->nr,
 	       b->address_spaces);
-	for (int step = 0; step < NR_STEPS; step++) {
-		tracing_count_start();
-		run_step(b, step);
-		printf(",\"%s_grace_periods\":%" PRIu64 ",\"%s_zaps\":%" PRIu64,
-		       step_names[step], tracing_count(TRACING_GRACE_PERIODS),
-		       step_names[step], tracing_count(TRACING_ZAPS));
-		tracing_count_stop();
-	}
+	for (int step = 0; step < NR_STEPS; step++)
+		count_step(b, &vcpu, step, step_names[step]);
+	b->flags = KVM_VMEM_BATCH_ZAP_RANGES;
+	run_step(b, BATCH_CREATE);
+	count_step(b, &vcpu, BATCH_DELETE, "range_delete");
 	printf("}\n");
 	fflush(stdout);
+	vcpu_destroy(&vcpu);
 	bench_destroy(b);
 }
 
@@ -568,6 +621,7 @@ static void count_all(const struct options *options)
 				.nr = counts[i],
 				.slot_size = MIB(2),
 				.address_spaces = as,
+				.present = KEPT,
 			};
 
 			place(&b, options, CALLER_FIRST);
