@@ -471,6 +471,8 @@ static void deleted_behind_its_back(const void *arg)
 	EXPECT_ERR(region_unplug(&r, 0, 10), ESTALE);
 	EXPECT_ERR(region_unplug_all(&r), ESTALE);
 	EXPECT_ERR(set_dirty_log(&r, true), ESTALE);
+	/* The answer names the setting that cannot be applied. */
+	EXPECT_EQ(vmem_nl_failure(r.nl)->has_offset, true);
 	EXPECT_TRUE(vm_slot_exists(&r.vm, slot - 1));
 	EXPECT_TRUE(vm_slot_exists(&r.vm, slot + 1));
 	EXPECT_TRUE(vm_slot_exists(&r.vm, SLOT(AS_SMM, slot)));
