@@ -24,7 +24,8 @@
  * sends another request. The front end handles requests in order, so the answer
  * to this one means that the mapping has failed.
  *
- * Few slots. SET_MEM_TABLE sends the whole table, which has at most 8 entries.
+ * Few slots. SET_MEM_TABLE sends the whole table, which has at most 8 entries,
+ * except those of front ends that send more for their own memory.
  * CONFIGURE_MEM_SLOTS, with one message per entry, allows hundreds, but is
  * deliberately not offered: a reset of the system drops all mappings in the
  * VMM, and at the next start of the device QEMU 11.1 looks up the memory of
@@ -151,15 +152,19 @@ uint64_t vmm_slot_plugged(const struct vmm_backing *vmm, unsigned int slot)
 
 /* --- Mapped slots --- */
 
+/*
+ * Does the entry have memory of the slot? The guest may map another device over
+ * a part of a slot. The table then has the rest, perhaps as several entries. The
+ * mapping as a whole is still there, and cannot be made a second time.
+ */
 static bool lists(const struct vmm_backing *vmm,
 		  const struct guest_memory_region *region,
 		  const struct vmm_slot *slot)
 {
 	return region->dev == vmm->backing.memory_dev &&
 	       region->ino == vmm->backing.memory_ino &&
-	       region->offset <= slot->offset &&
-	       slot->offset - region->offset <= region->size &&
-	       slot->size <= region->size - (slot->offset - region->offset);
+	       region->offset < slot->offset + slot->size &&
+	       slot->offset < region->offset + region->size;
 }
 
 static void read_table(struct vmm_backing *vmm)
@@ -242,7 +247,8 @@ static bool list_left(struct vmm_backing *vmm)
 	bool changed = false;
 
 	/* @left has room for a whole table. */
-	for (size_t i = 0; i < memory->nr && nr < VMM_TABLE_SIZE; i++) {
+	for (size_t i = 0; i < memory->nr && nr < VHOST_USER_MEM_TABLE_SIZE;
+	     i++) {
 		const struct guest_memory_region *region = &memory->regions[i];
 		struct vmm_left *left = &vmm->left[nr];
 
@@ -344,6 +350,16 @@ static void set_timer(struct vmm_backing *vmm, uint64_t usec)
 }
 
 /*
+ * Maximum number of entries in the memory table. A front end that has sent more
+ * than the protocol's maximum can send more.
+ */
+static unsigned int table_size(const struct vmm_backing *vmm)
+{
+	return vmm->vu->memory.nr > VMM_TABLE_SIZE ? VHOST_USER_MEM_TABLE_SIZE
+						   : VMM_TABLE_SIZE;
+}
+
+/*
  * Ask the front end to map or unmap a part of the region.
  * @message: the request; becomes the one in progress
  *
@@ -362,12 +378,12 @@ static int ask(struct vmm_backing *vmm, uint64_t offset, uint64_t size,
 	};
 	int ret;
 
-	if (map && vmm->vu->memory.nr >= VMM_TABLE_SIZE) {
+	if (map && vmm->vu->memory.nr >= table_size(vmm)) {
 		return error_set(
 			&backing->error, -ENOSPC,
-			"the VMM's memory table is full: of %d entries, its "
+			"the VMM's memory table is full: of %u entries, its "
 			"own memory uses too many",
-			VMM_TABLE_SIZE);
+			table_size(vmm));
 	}
 	ret = vhost_channel_ask(vmm->vu,
 				map ? VHOST_USER_BACKEND_SHMEM_MAP

@@ -36,7 +36,7 @@
  * struct vmm_slot - a part of the region that is mapped as a whole
  * @offset: offset in the region
  * @size: bytes
- * @mapped: the front end's memory table lists the slot
+ * @mapped: the front end's memory table lists the slot, or a part of it
  */
 struct vmm_slot {
 	uint64_t offset;
@@ -125,7 +125,7 @@ struct vmm_backing {
 	struct vhost_user *vu;
 	struct vmm_slot slots[VMM_MAX_SLOTS];
 	unsigned int nr_slots;
-	struct vmm_left left[VMM_TABLE_SIZE];
+	struct vmm_left left[VHOST_USER_MEM_TABLE_SIZE];
 	unsigned int nr_left;
 	bool running;
 	bool ready;
