@@ -1016,6 +1016,29 @@ static void note_start(struct vmm *vmm, char *text, size_t size)
 	note(vmm, start, text, size);
 }
 
+static void put_plug(struct vmm *vmm)
+{
+	put(vmm, VIRTIO_MEM_REQ_PLUG, 0, 1);
+}
+
+/* The log says for what a driver waits. */
+static void a_wait_for_the_channel_is_logged(void **state)
+{
+	struct vmm *vmm = *state;
+	char text[4096];
+
+	negotiate_without_channel(vmm, PROTOCOL_FEATURES);
+	start_driver(vmm);
+	note(vmm, put_plug, text, sizeof(text));
+	assert_non_null(strstr(text, "backend channel"));
+	expect_no_answer(vmm);
+	front_end_give_channel(vmm->fe);
+	assert_int_equal(serve(vmm), 1);
+	expect_answer(vmm, VIRTIO_MEM_RESP_ACK);
+	note(vmm, put_plug, text, sizeof(text));
+	assert_null(strstr(text, "backend channel"));
+}
+
 /* The service is stopped and started again without its files. */
 static void lose_files(struct vmm *vmm)
 {
@@ -1638,6 +1661,7 @@ int main(void)
 		CASE(an_unneeded_mapping_is_removed),
 		CASE(a_lost_answer_is_given_once),
 		CASE(the_queue_waits_for_its_channel),
+		CASE(a_wait_for_the_channel_is_logged),
 		CASE(requests_wait_for_a_lost_channel),
 		CASE(requests_wait_for_a_channel_that_fails),
 		CASE(persistent_suspend_is_not_offered),

@@ -101,6 +101,12 @@ void vhost_channel_leave(struct vhost_user *vu)
 	vu->shmem->stopped(vu->shmem_arg);
 }
 
+/* Does the queue wait for a channel, which the front end has not sent? */
+bool vhost_channel_lacking(const struct vhost_user *vu)
+{
+	return vu->shmem && vu->backend_fd < 0;
+}
+
 /*
  * May requests of the guest be handled? A backing that maps memory needs the
  * channel first, and must have corrected the mappings.
@@ -109,7 +115,7 @@ bool vhost_channel_ready(struct vhost_user *vu)
 {
 	if (!vu->shmem)
 		return true;
-	if (vu->backend_fd < 0) {
+	if (vhost_channel_lacking(vu)) {
 		vhost_channel_leave(vu);
 		return false;
 	}

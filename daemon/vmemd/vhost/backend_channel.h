@@ -7,6 +7,7 @@
 
 int vhost_channel_open(struct vhost_user *vu, int fd);
 void vhost_channel_drop(struct vhost_user *vu);
+bool vhost_channel_lacking(const struct vhost_user *vu);
 bool vhost_channel_ready(struct vhost_user *vu);
 void vhost_channel_leave(struct vhost_user *vu);
 void vhost_channel_tell_config(struct vhost_user *vu);

@@ -345,6 +345,11 @@ static int on_kick(sd_event_source *source __attribute__((unused)),
 			    "vhost-user: the driver uses its queue, whose "
 			    "memory the front end does not share; it waits");
 	vhost_queue_process(vu);
+	if (vhost_queue_runs(vu) && vhost_channel_lacking(vu))
+		log_limited(&vu->limit, LOG_LEVEL_INFO, vu->label,
+			    "vhost-user: the driver uses its queue; it waits "
+			    "for the backend channel, by which the front end "
+			    "is asked to map memory");
 	return 0;
 }
 
