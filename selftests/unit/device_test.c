@@ -327,6 +327,58 @@ static void a_size_is_one_that_the_region_can_have(void **state)
 	assert_int_equal(kept->requested_size, REGION_SIZE);
 }
 
+/* A client that moves the region to and fro cannot fill the log. */
+static void a_place_that_changes_does_not_fill_the_log(void **state)
+{
+	struct fixture *f = *state;
+	int file = memfd_create("log", MFD_CLOEXEC), kept = dup(STDERR_FILENO);
+	unsigned int lines = 0;
+	struct error err;
+	char byte;
+
+	assert_true(file >= 0 && kept >= 0);
+	assert_int_equal(dup2(file, STDERR_FILENO), STDERR_FILENO);
+	log_init(LOG_LEVEL_INFO);
+	/* Not a multiple of a memory block of Linux, which is a warning. */
+	for (uint64_t i = 0; i < 1000; i++)
+		assert_int_equal(
+			vmem_device_place(&f->device,
+					  8 * GIB + (1 + i % 2) * BLOCK, &err),
+			0);
+	log_init(LOG_LEVEL_ERR);
+	assert_int_equal(dup2(kept, STDERR_FILENO), STDERR_FILENO);
+	for (off_t at = 0; pread(file, &byte, 1, at) == 1; at++)
+		lines += byte == '\n';
+	/* A slow machine may exceed the limit's interval a few times. */
+	assert_in_range(lines, 1, 10 * (LOG_LIMIT_BURST + 1));
+	close(kept);
+	close(file);
+}
+
+/* Each device would discard the memory of the other one. */
+static void memory_of_another_device_is_refused(void **state)
+{
+	struct fixture *f = *state;
+	struct vmem_device other;
+	struct error err;
+	int fds[2];
+
+	assert_int_equal(
+		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+	vmem_device_init(&other, 1, true, &f->options, &f->access, &ops, f);
+	assert_int_equal(vmem_device_open(&other, f->event, fds[1], -1), 0);
+	assert_int_equal(vmem_device_attach_vmm(&other, dup(f->memory_fd),
+						vmm_make_file("state"), &err),
+			 -EBUSY);
+	assert_non_null(strstr(err.text, "another device"));
+	assert_false(other.attached);
+	assert_int_equal(vmem_device_attach_vmm(&other, vmm_make_file("memory"),
+						vmm_make_file("state"), &err),
+			 0);
+	vmem_device_close(&other);
+	close(fds[0]);
+}
+
 /* At exit, the control socket is served until all devices are closed. */
 static void a_closed_device_has_no_region(void **state)
 {
@@ -369,6 +421,8 @@ int main(void)
 		T(a_large_plug_in_a_sweep_ends),
 		T(a_discard_that_fails_is_tried_again),
 		T(a_size_is_one_that_the_region_can_have),
+		T(a_place_that_changes_does_not_fill_the_log),
+		T(memory_of_another_device_is_refused),
 		T(a_closed_device_has_no_region),
 		T(messages_have_the_label_of_their_device),
 	};

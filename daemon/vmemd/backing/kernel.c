@@ -344,8 +344,8 @@ static void carried_out(struct kernel_backing *region,
 
 	if (!is_answer(region, answer)) {
 		/* Ignore the answer and read everything again. */
-		log_warning_of(region->label,
-			       "the kernel's answer makes no sense");
+		log_limited(&region->limit, LOG_LEVEL_WARNING, region->label,
+			    "the kernel's answer makes no sense");
 		region->recheck = true;
 		region->changes = 0;
 		return;

@@ -30,6 +30,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -126,7 +127,7 @@ static void warn_of_memory(const struct vmem_device *device)
  * of the region before the first and after the last of them, so that a resize
  * to the whole region cannot complete.
  */
-static void warn_of_sections(const struct vmem_device *device, uint64_t gpa,
+static void warn_of_sections(struct vmem_device *device, uint64_t gpa,
 			     uint64_t size)
 {
 	uint64_t first = gpa + (LINUX_SECTION_SIZE - 1), last = gpa + size;
@@ -137,11 +138,32 @@ static void warn_of_sections(const struct vmem_device *device, uint64_t gpa,
 	last -= last % LINUX_SECTION_SIZE;
 	usable = last > first ? last - first : 0;
 	if (usable < size)
-		log_warning_of(device->label,
-			       "a Linux guest cannot use %s of the region: it "
-			       "adds memory in aligned blocks of %s",
-			       size_format_exact(size - usable, lost),
-			       size_format(LINUX_SECTION_SIZE, section));
+		log_limited(&device->limit, LOG_LEVEL_WARNING, device->label,
+			    "a Linux guest cannot use %s of the region: it "
+			    "adds memory in aligned blocks of %s",
+			    size_format_exact(size - usable, lost),
+			    size_format(LINUX_SECTION_SIZE, section));
+}
+
+/*
+ * A device frees the memory of blocks at their offset in the region, so two
+ * devices with the same file would free each other's memory.
+ */
+static int check_memory(const struct vmem_device *device, int memory_fd,
+			struct error *err)
+{
+	struct stat st;
+	int ret;
+
+	if (fstat(memory_fd, &st) < 0) {
+		ret = -errno;
+		return error_set(err, ret, "memory descriptor: %s",
+				 strerror(-ret));
+	}
+	if (!guest_access_has_file(device->vu.access, st.st_dev, st.st_ino))
+		return 0;
+	return error_set(err, -EBUSY,
+			 "memory descriptor: the memory of another device");
 }
 
 static void note_change(void *arg)
@@ -487,8 +509,10 @@ int vmem_device_attach(struct vmem_device *device, int region_fd, int memory_fd,
 	bool restored;
 	int ret;
 
-	ret = kernel_attach(region, device->event, &device->nl, region_fd,
-			    memory_fd, err);
+	ret = check_memory(device, memory_fd, err);
+	if (!ret)
+		ret = kernel_attach(region, device->event, &device->nl,
+				    region_fd, memory_fd, err);
 	if (ret) {
 		close(region_fd);
 		close(memory_fd);
@@ -642,6 +666,12 @@ int vmem_device_attach_vmm(struct vmem_device *device, int memory_fd,
 	char size[SIZE_TEXT_MAX], plugged[SIZE_TEXT_MAX];
 	int ret;
 
+	ret = check_memory(device, memory_fd, err);
+	if (ret) {
+		close(memory_fd);
+		close(state_fd);
+		return ret;
+	}
 	ret = vmm_attach(vmm, device->event, &device->vu, memory_fd, state_fd,
 			 options->region_size, options->block_size,
 			 options->slot_size, err);
