@@ -536,6 +536,7 @@ static void later_answers(void **state)
 	assert_answer(f, other, "{\"id\":7,\"method\":\"status\"}\n",
 		      "{\"id\":7,\"result\":{\"plugged_size\":0}}\n");
 	answer_later(f, 0, json_object_new_object(), NULL);
+	run(f);
 	assert_string_equal(take(f, fd),
 			    "{\"id\":1,\"result\":{}}\n"
 			    "{\"id\":2,\"result\":{\"plugged_size\":0}}\n");
@@ -874,6 +875,33 @@ static void descriptors_arrive_and_none_leaks(void **state)
 	close(passed);
 }
 
+/* That vmemd has no more descriptors is not the client's mistake. */
+static void descriptors_for_which_there_is_no_room(void **state)
+{
+	struct fixture *f = *state;
+	int passed = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	int fd = new_client(f);
+	struct rlimit limit, none;
+
+	assert_true(passed >= 0);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	none = limit;
+	none.rlim_cur = 3;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	/* The next line has no descriptors, and is served. */
+	send_with_fds(f, fd, "{\"method\":\"attach\"}\n{\"method\":\"keep\"}\n",
+		      passed, 2);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	assert_non_null(strstr(take(f, fd), "EMFILE"));
+	assert_non_null(strstr(f->answer, "result"));
+	assert_int_equal(f->calls, 0);
+	send_with_fds(f, fd, "{\"method\":\"attach\"}\n", passed, 2);
+	assert_int_equal(f->calls, 1);
+	assert_int_equal(f->last_fds, 2);
+	close(fd);
+	close(passed);
+}
+
 static unsigned int count_lines(struct fixture *f, int fd)
 {
 	unsigned int nr = 0;
@@ -1002,6 +1030,39 @@ static void end_together(struct fixture *f, bool kept_first)
 	close(waits);
 }
 
+/*
+ * A method that answers other clients is not interrupted by their next
+ * requests, and a turn has one request of each.
+ */
+static void an_answer_calls_no_other_method(void **state)
+{
+	struct fixture *f = *state;
+	int fds[3];
+
+	f->later = true;
+	for (int i = 0; i < 3; i++) {
+		fds[i] = new_client(f);
+		put(f, fds[i],
+		    "{\"id\":1,\"method\":\"resize\",\"params\":{\"size\":5}}\n"
+		    "{\"id\":2,\"method\":\"status\"}\n");
+	}
+	assert_int_equal(f->calls, 3);
+	control_answer(&f->control, f->token, 0, json_object_new_object(), "");
+	assert_int_equal(f->calls, 3);
+	for (int i = 0; i < 3; i++)
+		assert_string_equal(take(f, fds[i]),
+				    "{\"id\":1,\"result\":{}}\n");
+	run(f);
+	assert_int_equal(f->calls, 6);
+	for (int i = 0; i < 3; i++) {
+		assert_string_equal(
+			take(f, fds[i]),
+			"{\"id\":2,\"result\":{\"plugged_size\":0}}\n");
+		close(fds[i]);
+	}
+	run(f);
+}
+
 static void the_end_of_a_client_may_answer_another(void **state)
 {
 	end_together(*state, true);
@@ -1080,6 +1141,7 @@ int main(void)
 		T(idle_clients_make_room),
 		T(calls_that_wait_for_the_same_get_the_same_answer),
 		T(later_answers),
+		T(an_answer_calls_no_other_method),
 		T(the_end_of_a_client_may_answer_another),
 		T(a_place_is_kept_for_root),
 		T(no_descriptor_for_a_client),
@@ -1093,6 +1155,7 @@ int main(void)
 		T(a_flood_does_not_starve_others),
 		T(requests_before_the_end_are_answered),
 		T(descriptors_arrive_and_none_leaks),
+		T(descriptors_for_which_there_is_no_room),
 	};
 
 	log_init(LOG_LEVEL_ERR);

@@ -69,6 +69,8 @@
  * @nr_fds: number of @fds
  * @fds_at: index in @line of the byte that came with @fds; they belong to the
  *	line with this byte
+ * @lacking: more descriptors came with this byte, and were lost because this
+ *	process has too many
  * @out: bytes to send
  * @out_size: number of bytes in @out
  * @out_sent: number of bytes of @out that have been sent
@@ -101,6 +103,7 @@ struct control_client {
 	int fds[CONTROL_MAX_FDS];
 	size_t nr_fds;
 	size_t fds_at;
+	bool lacking;
 	char *out;
 	size_t out_size;
 	size_t out_sent;
@@ -128,6 +131,7 @@ static void drop_fds(struct control_client *client)
 		if (client->fds[i] >= 0)
 			close(client->fds[i]);
 	client->nr_fds = 0;
+	client->lacking = false;
 }
 
 static void free_client(struct control_client *client)
@@ -414,6 +418,12 @@ static void call_method(struct control_client *client,
 	bool wait = false;
 	int ret = 0;
 
+	if (mine && client->lacking) {
+		put_error(client, id, -EMFILE,
+			  "descriptors could not be received: this vmemd has "
+			  "no more (LimitNOFILE, ulimit -n)");
+		return;
+	}
 	if (!strcmp(method->name, "resize"))
 		wait = wants_wait(&call, &ret);
 	if (ret) {
@@ -543,6 +553,13 @@ static bool has_line(const struct control_client *client)
 	       memchr(client->line, '\n', client->have);
 }
 
+/* Is there no room for the rest of the next line? */
+static bool is_too_long(const struct control_client *client)
+{
+	return client->have == sizeof(client->line) && !client->closing &&
+	       !client->token && !memchr(client->line, '\n', client->have);
+}
+
 static void handle_next_line(struct control_client *client)
 {
 	char *end = memchr(client->line, '\n', client->have);
@@ -573,8 +590,7 @@ static int handle_lines(struct control_client *client)
 		if (ret)
 			return ret;
 	}
-	if (client->have == sizeof(client->line) && !client->closing &&
-	    !client->token && !memchr(client->line, '\n', client->have)) {
+	if (is_too_long(client)) {
 		put_error(client, NULL, -E2BIG, "the line is too long");
 		client->closing = true;
 	}
@@ -594,7 +610,7 @@ static void settle(struct control_client *client)
 	}
 	if (backlog(client))
 		events |= EPOLLOUT;
-	else if (has_line(client))
+	else if (has_line(client) || is_too_long(client))
 		turn_take(&client->turn);
 	else if (!client->token)
 		events |= EPOLLIN;
@@ -618,19 +634,28 @@ static int receive(struct control_client *client)
 		.msg_control = &control,
 		.msg_controllen = sizeof(control),
 	};
+	size_t before = client->nr_fds;
+	bool all;
 	ssize_t got;
 
 	got = recvmsg(client->fd, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	if (got < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
-	if (!client->nr_fds)
+	if (!client->nr_fds && !client->lacking)
 		client->fds_at = client->have;
-	fd_keep(&mh, client->fds, &client->nr_fds, CONTROL_MAX_FDS);
+	all = fd_keep(&mh, client->fds, &client->nr_fds, CONTROL_MAX_FDS);
 	if (!got)
 		return -ENODATA;
-	/* Some descriptors were lost, and it is unknown which. */
-	if (mh.msg_flags & MSG_CTRUNC)
-		return -EPROTO;
+	/*
+	 * Some descriptors were lost, and it is unknown which: there were too
+	 * many, or this process has too many open files. In the latter case the
+	 * received ones do not fill the buffer.
+	 */
+	if (mh.msg_flags & MSG_CTRUNC) {
+		if (!all || client->nr_fds - before == CONTROL_MAX_FDS)
+			return -EPROTO;
+		client->lacking = true;
+	}
 	client->have += got;
 	note_use(client);
 	return 1;
@@ -847,8 +872,11 @@ void control_answer(struct control *control, uint64_t token, int ret,
 		client->token = 0;
 		finish_call(client, id, client->late_wait, ret,
 			    json_object_get(result), message);
-		/* Handle lines that arrived meanwhile. */
-		serve_on(client, flush(client));
+		/*
+		 * Lines that arrived meanwhile get a turn of their own, as the
+		 * caller may be in the middle of a change.
+		 */
+		settle(client);
 	}
 	json_object_put(result);
 }
