@@ -288,9 +288,9 @@ void front_end_send(struct front_end *fe, uint32_t request, uint32_t flags,
 		.flags = VHOST_USER_FLAGS_VERSION | flags,
 		.size = size,
 	};
-	uint8_t bytes[sizeof(header) + 2048];
+	uint8_t bytes[sizeof(header) + 8192];
 
-	assert_true(size <= 2048);
+	assert_true(size <= 8192);
 	memcpy(bytes, &header, sizeof(header));
 	if (size)
 		memcpy(bytes + sizeof(header), payload, size);

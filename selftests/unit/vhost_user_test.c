@@ -99,11 +99,13 @@ static void config_space_reads_zero_behind_its_end(void **state)
 		{UINT32_MAX - 7, 8},
 		{57, 56},
 		{48, 16},
+		{0, 257},
+		{0, 4096},
 	};
 	struct front_end *fe = *state;
 	union vhost_user_payload reply;
-	uint8_t space[256 + 64] = {};
-	struct vhost_user_config config = {.size = 257};
+	uint8_t space[4096 + 64] = {};
+	struct vhost_user_config config = {};
 
 	front_end_connect(fe);
 	front_end_negotiate(fe);
@@ -128,7 +130,7 @@ static void config_space_reads_zero_behind_its_end(void **state)
 			size);
 	}
 	assert_false(front_end_closed(fe));
-	config = (struct vhost_user_config){.size = 257};
+	config = (struct vhost_user_config){.size = 4097};
 	front_end_send(fe, VHOST_USER_GET_CONFIG, 0, &config, 12, NULL, 0);
 	assert_true(front_end_closed(fe));
 }
@@ -763,8 +765,8 @@ static const struct {
 	{VHOST_USER_GET_QUEUE_NUM, 0, 0, 0, 0},
 	{VHOST_USER_SET_VRING_ENABLE, 8, 8, 0, 0},
 	{VHOST_USER_SET_BACKEND_REQ_FD, 0, 0, 1, 1},
-	{VHOST_USER_GET_CONFIG, 12, 268, 0, 0},
-	{VHOST_USER_SET_CONFIG, 12, 268, 0, 0},
+	{VHOST_USER_GET_CONFIG, 12, 12 + 4096, 0, 0},
+	{VHOST_USER_SET_CONFIG, 12, 12 + 4096, 0, 0},
 	{VHOST_USER_RESET_DEVICE, 0, 0, 0, 0},
 	{VHOST_USER_GET_MAX_MEM_SLOTS, 0, 0, 0, 0},
 	{VHOST_USER_ADD_MEM_REG, 40, 40, 1, 1},
@@ -780,7 +782,7 @@ static const struct {
 static void short_and_long_messages(void **state)
 {
 	struct front_end *fe = *state;
-	uint8_t zeroes[2048] = {};
+	uint8_t zeroes[8192] = {};
 
 	front_end_connect(fe);
 	front_end_negotiate(fe);
@@ -801,7 +803,7 @@ static void short_and_long_messages(void **state)
 
 static void sizes_that_are_never_valid(void **state)
 {
-	static const uint32_t sizes[] = {2048, 4096, 0x7fffffff, UINT32_MAX};
+	static const uint32_t sizes[] = {8192, 65536, 0x7fffffff, UINT32_MAX};
 	struct front_end *fe = *state;
 
 	front_end_connect(fe);
@@ -1173,6 +1175,11 @@ static void without_descriptors_a_message_is_refused(void **state)
 	struct vhost_user_mem_reg reg = {
 		.region = {.gpa = 1ULL << 40, .size = 4096, .uva = 1ULL << 40},
 	};
+	struct vhost_user_inflight inflight = {
+		.nr_queues = 1,
+		.queue_size = FE_QUEUE_SIZE,
+	};
+	union vhost_user_payload payload;
 	struct virtio_mem_resp resp;
 	unsigned int open_fds;
 
@@ -1201,6 +1208,21 @@ static void without_descriptors_a_message_is_refused(void **state)
 		       &fe->memory_fd, 1);
 	assert_true(front_end_closed(fe));
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	front_end_close(fe);
+	/* Without descriptors there is no inflight region. */
+	front_end_connect(fe);
+	front_end_negotiate(fe);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	front_end_send(fe, VHOST_USER_GET_INFLIGHT_FD, 0, &inflight,
+		       sizeof(inflight), NULL, 0);
+	assert_int_equal(
+		front_end_receive(fe, VHOST_USER_GET_INFLIGHT_FD, &payload),
+		sizeof(inflight));
+	assert_int_equal(payload.inflight.mmap_size, 0);
+	assert_null(fe->vu.inflight.map);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	close(front_end_get_inflight(fe));
+	assert_non_null(fe->vu.inflight.map);
 	front_end_close(fe);
 	front_end_start(fe);
 	front_end_put(fe, VIRTIO_MEM_REQ_PLUG, GPA + BLOCK, 1, 24, 10);

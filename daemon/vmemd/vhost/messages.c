@@ -426,27 +426,52 @@ static int check_inflight(struct vhost_user *vu,
 	return 0;
 }
 
-/* Create a region and use it, whether or not the front end sends it back. */
-static int get_inflight_fd(struct vhost_user *vu,
-			   struct vhost_user_message *msg)
+/*
+ * Create a region and use it. Return: its descriptor, or an errno.
+ */
+static int new_inflight(struct vhost_user *vu,
+			struct vhost_user_inflight *inflight)
 {
-	struct vhost_user_inflight *inflight = &msg->payload.inflight;
 	int fd, ret;
 
-	ret = check_inflight(vu, inflight);
-	if (ret)
-		return ret;
 	fd = inflight_create(inflight->queue_size, &vu->error);
 	if (fd < 0)
 		return fd;
 	inflight->mmap_size = inflight_size(inflight->queue_size);
 	inflight->mmap_offset = 0;
 	ret = use_inflight(vu, inflight, fd);
-	if (ret) {
+	if (ret)
 		close(fd);
+	return ret ? ret : fd;
+}
+
+/*
+ * The region is used whether or not the front end sends it back. If the host
+ * has no descriptor or memory for one, the answer has size 0, which QEMU takes
+ * as no region. The queue works without; see inflight.c.
+ */
+static int get_inflight_fd(struct vhost_user *vu,
+			   struct vhost_user_message *msg)
+{
+	struct vhost_user_inflight *inflight = &msg->payload.inflight;
+	int ret;
+
+	ret = check_inflight(vu, inflight);
+	if (ret)
 		return ret;
+	ret = new_inflight(vu, inflight);
+	if (ret >= 0) {
+		vu->reply_fd = ret;
+		return VHOST_MESSAGE_REPLY;
 	}
-	vu->reply_fd = fd;
+	if (ret != -EMFILE && ret != -ENFILE && ret != -ENOMEM)
+		return ret;
+	log_limited(&vu->limit, LOG_LEVEL_WARNING, vu->label,
+		    "vhost-user: %s: %s; requests in flight are not tracked",
+		    vu->error.text, strerror(-ret));
+	inflight_close(&vu->inflight);
+	inflight->mmap_size = 0;
+	inflight->mmap_offset = 0;
 	return VHOST_MESSAGE_REPLY;
 }
 

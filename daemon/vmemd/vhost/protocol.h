@@ -73,10 +73,11 @@ enum vhost_user_backend_request {
 
 /*
  * Limits of a message. The protocol allows 8 regions in a table, and QEMU sends
- * up to 8; rust-vmm's crate sends up to 32.
+ * up to 8; rust-vmm's crate sends up to 32. QEMU reads up to 256 bytes of a
+ * configuration space, the crate up to 4096.
  */
 #define VHOST_USER_MAX_FDS	  32
-#define VHOST_USER_MAX_CONFIG	  256
+#define VHOST_USER_MAX_CONFIG	  4096
 #define VHOST_USER_MEM_TABLE_SIZE 32
 
 struct vhost_user_header {
