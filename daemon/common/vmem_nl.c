@@ -87,18 +87,15 @@ static int parse_message(const struct nlmsghdr *nlh, struct attrs *attrs)
 	memset(attrs, 0, sizeof(*attrs));
 	if (mnl_nlmsg_get_payload_len(nlh) < sizeof(struct genlmsghdr))
 		return -EBADMSG;
-	if (mnl_attr_parse(nlh, sizeof(struct genlmsghdr), collect_attr,
-			   attrs) < 0)
-		return -EBADMSG;
+	/* Fails only if the callback does. */
+	mnl_attr_parse(nlh, sizeof(struct genlmsghdr), collect_attr, attrs);
 	return 0;
 }
 
-static int parse_nest(const struct nlattr *nest, struct attrs *attrs)
+static void parse_nest(const struct nlattr *nest, struct attrs *attrs)
 {
 	memset(attrs, 0, sizeof(*attrs));
-	if (mnl_attr_parse_nested(nest, collect_attr, attrs) < 0)
-		return -EBADMSG;
-	return 0;
+	mnl_attr_parse_nested(nest, collect_attr, attrs);
 }
 
 /* Value of an integer attribute of any width; 0 if it is missing. */
@@ -123,25 +120,21 @@ static uint64_t get_uint(const struct attrs *attrs, unsigned int type)
 }
 
 /* Parse metadata, which may be missing. */
-static int get_metadata(const struct nlattr *nest, bool *has,
-			struct vmem_nl_metadata *md)
+static void get_metadata(const struct nlattr *nest, bool *has,
+			 struct vmem_nl_metadata *md)
 {
 	struct attrs attrs;
-	int ret;
 
 	*has = nest;
 	if (!nest)
-		return 0;
-	ret = parse_nest(nest, &attrs);
-	if (ret)
-		return ret;
+		return;
+	parse_nest(nest, &attrs);
 	md->memslot = get_uint(&attrs, KVM_VMEM_A_METADATA_MEMSLOT);
 	md->rmap = get_uint(&attrs, KVM_VMEM_A_METADATA_RMAP);
 	md->lpage_info = get_uint(&attrs, KVM_VMEM_A_METADATA_LPAGE_INFO);
 	md->gfn_track = get_uint(&attrs, KVM_VMEM_A_METADATA_GFN_TRACK);
 	md->dirty_bitmap = get_uint(&attrs, KVM_VMEM_A_METADATA_DIRTY_BITMAP);
 	md->total = get_uint(&attrs, KVM_VMEM_A_METADATA_TOTAL);
-	return 0;
 }
 
 static int get_region(const struct nlmsghdr *nlh, struct vmem_nl_region *region)
@@ -179,13 +172,11 @@ static int get_region(const struct nlmsghdr *nlh, struct vmem_nl_region *region)
 	region->zap_ranges = get_uint(&attrs, KVM_VMEM_A_REGION_ZAP_RANGES);
 	region->range_zaps = get_uint(&attrs, KVM_VMEM_A_REGION_RANGE_ZAPS);
 	region->zaps_by_kvm = get_uint(&attrs, KVM_VMEM_A_REGION_ZAPS_BY_KVM);
-	ret = get_metadata(attrs.at[KVM_VMEM_A_REGION_METADATA],
-			   &region->has_metadata, &region->metadata);
-	if (!ret)
-		ret = get_metadata(attrs.at[KVM_VMEM_A_REGION_WHOLE_METADATA],
-				   &region->has_whole_metadata,
-				   &region->whole_metadata);
-	return ret;
+	get_metadata(attrs.at[KVM_VMEM_A_REGION_METADATA],
+		     &region->has_metadata, &region->metadata);
+	get_metadata(attrs.at[KVM_VMEM_A_REGION_WHOLE_METADATA],
+		     &region->has_whole_metadata, &region->whole_metadata);
+	return 0;
 }
 
 static int get_slot(const struct nlmsghdr *nlh, struct vmem_nl_slot *slot)
@@ -204,8 +195,9 @@ static int get_slot(const struct nlmsghdr *nlh, struct vmem_nl_slot *slot)
 	slot->hva = get_uint(&attrs, KVM_VMEM_A_SLOT_HVA);
 	slot->plugged_size = get_uint(&attrs, KVM_VMEM_A_SLOT_PLUGGED_SIZE);
 	slot->stale = attrs.at[KVM_VMEM_A_SLOT_STALE];
-	return get_metadata(attrs.at[KVM_VMEM_A_SLOT_METADATA],
-			    &slot->has_metadata, &slot->metadata);
+	get_metadata(attrs.at[KVM_VMEM_A_SLOT_METADATA], &slot->has_metadata,
+		     &slot->metadata);
+	return 0;
 }
 
 static int take_region(const struct nlmsghdr *nlh, void *arg)
@@ -263,9 +255,7 @@ static int dump_ranges(const struct nlmsghdr *nlh, void *arg)
 
 		if (mnl_attr_get_type(attr) != KVM_VMEM_A_BLOCK_RANGE)
 			continue;
-		ret = parse_nest(attr, &attrs);
-		if (ret)
-			return ret;
+		parse_nest(attr, &attrs);
 		run.gpa = get_uint(&attrs, KVM_VMEM_A_RANGE_GPA);
 		run.size = get_uint(&attrs, KVM_VMEM_A_RANGE_SIZE);
 		ret = dump->range(&run, dump->arg);
@@ -800,9 +790,7 @@ static int take_family(const struct nlmsghdr *nlh, void *arg)
 		const struct nlattr *name;
 		struct attrs of_group;
 
-		ret = parse_nest(group, &of_group);
-		if (ret)
-			return ret;
+		parse_nest(group, &of_group);
 		name = of_group.at[CTRL_ATTR_MCAST_GRP_NAME];
 		if (!name || mnl_attr_validate(name, MNL_TYPE_NUL_STRING) < 0)
 			continue;

@@ -445,6 +445,22 @@ static int no_range(const struct vmem_nl_range *run, void *arg)
 	return 0;
 }
 
+static int no_region(const struct vmem_nl_region *region, void *arg)
+{
+	(void)region;
+	(void)arg;
+	fail_msg("a region of nothing");
+	return 0;
+}
+
+static int no_slot(const struct vmem_nl_slot *slot, void *arg)
+{
+	(void)slot;
+	(void)arg;
+	fail_msg("a memslot of nothing");
+	return 0;
+}
+
 static void a_dump_has_its_error_at_the_end(void **state)
 {
 	const struct vmem_nl_failure *failure = vmem_nl_failure(nl);
@@ -630,6 +646,38 @@ static void without_the_module_there_is_no_family(void **state)
 	assert_non_null(strstr(err.text, "is the kvm_vmem module loaded?"));
 }
 
+/* A message without the header of generic netlink. */
+static void answer_short(void)
+{
+	end(put(request()->nlmsg_type, 0));
+	put_ack();
+}
+
+static void a_message_without_its_header_is_invalid(void **state)
+{
+	struct vmem_nl_answer answer;
+	struct vmem_nl_region region;
+	struct vmem_nl_range range = {.size = 1 << 21};
+	struct vmem_nl *none = NULL;
+	struct error err;
+
+	(void)state;
+	kernel.answer = answer_short;
+	assert_int_equal(vmem_nl_open(&none, &err), -EBADMSG);
+	assert_null(none);
+	assert_int_equal(
+		vmem_nl_region_get(nl, VMEM_NL_BY_FD(3), &region, &err),
+		-EBADMSG);
+	assert_int_equal(vmem_nl_region_dump(nl, no_region, NULL, &err),
+			 -EBADMSG);
+	assert_int_equal(
+		vmem_nl_slot_dump(nl, VMEM_NL_BY_FD(3), no_slot, NULL, &err),
+		-EBADMSG);
+	assert_int_equal(
+		vmem_nl_plug(nl, VMEM_NL_BY_FD(3), 1, &range, 1, &answer, &err),
+		-EBADMSG);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -646,6 +694,7 @@ int main(void)
 		CASE(answers_can_be_received_later),
 		CASE(zaps_are_unknown_without_counters),
 		CASE(without_the_module_there_is_no_family),
+		CASE(a_message_without_its_header_is_invalid),
 	};
 
 	return unit_run(tests, NULL, NULL);
