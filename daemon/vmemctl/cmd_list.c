@@ -138,7 +138,7 @@ static json_object *describe(const struct vm_place *vm,
 		options.timeout_ms = LIST_TIMEOUT_MS;
 	options.has_timeout = true;
 	if (vm->pid && options.timeout_ms > left)
-		options.timeout_ms = left > 0 ? left : 0;
+		options.timeout_ms = left;
 	if (!vm->idle) {
 		if (!vm->pid || left > 0)
 			ret = ask(&daemon, vm, &options, &status);

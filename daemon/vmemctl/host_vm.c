@@ -162,7 +162,8 @@ static int by_pid(const void *a, const void *b)
 {
 	const pid_t *left = a, *right = b;
 
-	return (*left > *right) - (*left < *right);
+	/* Pids are positive, so this does not overflow. */
+	return *left - *right;
 }
 
 /* All processes, sorted by pid. */

@@ -105,7 +105,7 @@ static int add_buffer(struct vring_walk *walk,
 	if (__builtin_add_overflow(walk->total, element->size, &walk->total))
 		return error_set(walk->err, -EINVAL,
 				 "a descriptor chain of 4 GiB or more");
-	if (element->size && element->gpa > UINT64_MAX - (element->size - 1))
+	if (element->gpa > UINT64_MAX - element->size)
 		return fault(walk, UINT64_MAX, OUTSIDE);
 	if (element->flags & VRING_DESC_F_WRITE) {
 		walk->writable = true;
