@@ -58,6 +58,7 @@ static struct {
 	int vm;
 	ino_t inode;
 	uint8_t how;
+	const struct vmem_nl_range *shown;
 } module;
 
 static struct vmem_nl *handles[HANDLES_MAX];
@@ -210,6 +211,19 @@ static bool finish(struct vmem_nl *nl)
 	return any;
 }
 
+/* All values of metadata differ. */
+static struct vmem_nl_metadata metadata_of(uint64_t value)
+{
+	return (struct vmem_nl_metadata){
+		.memslot = value,
+		.rmap = value + 1,
+		.lpage_info = value + 2,
+		.gfn_track = value + 3,
+		.dirty_bitmap = value + 4,
+		.total = value + 5,
+	};
+}
+
 /* --- Interface for targets --- */
 
 void fuzz_module_start(void)
@@ -233,7 +247,16 @@ void fuzz_module_start(void)
 		.first_slot = 10,
 		.nr_slots = FUZZ_MODULE_SIZE / FUZZ_MODULE_SLOT,
 		.address_spaces = 1,
+		.pid = 77,
 		.alive = true,
+		.has_metadata = true,
+		.metadata = metadata_of(100),
+		.has_whole_metadata = true,
+		.whole_metadata = metadata_of(200),
+		.has_zaps = true,
+		.zap_ranges = true,
+		.range_zaps = 3,
+		.zaps_by_kvm = 4,
 	};
 }
 
@@ -275,6 +298,12 @@ void fuzz_module_others(uint8_t first, uint8_t nr, bool plug)
 	nr %= FUZZ_MODULE_NR_BLOCKS - first + 1;
 	memset(module.plugged + first, plug, nr);
 	note_change();
+}
+
+/* Dumps show this run of plugged blocks only; NULL: what is plugged. */
+void fuzz_module_show(const struct vmem_nl_range *run)
+{
+	module.shown = run;
 }
 
 void fuzz_module_end_vm(void)
@@ -387,6 +416,8 @@ int vmem_nl_block_dump(struct vmem_nl *nl, struct vmem_nl_name name,
 	int ret = begin_read(name, err);
 
 	(void)nl;
+	if (!ret && module.shown)
+		return fn(module.shown, arg);
 	for (; !ret && at < FUZZ_MODULE_NR_BLOCKS; at = end) {
 		end = at + 1;
 		if (!module.plugged[at])
@@ -424,7 +455,13 @@ int vmem_nl_slot_dump(struct vmem_nl *nl, struct vmem_nl_name name,
 				.gpa = FUZZ_MODULE_GPA +
 				       slot * FUZZ_MODULE_SLOT,
 				.size = FUZZ_MODULE_SLOT,
+				.hva = FUZZ_MODULE_GPA +
+				       slot * FUZZ_MODULE_SLOT,
 				.plugged_size = nr * FUZZ_MODULE_BLOCK,
+				/* As if a VMM has meddled with the first. */
+				.stale = !slot,
+				.has_metadata = slot,
+				.metadata = metadata_of(slot),
 			},
 			arg);
 	}

@@ -35,6 +35,7 @@ int fuzz_module_region(void);
 void fuzz_module_set(uint8_t how);
 bool fuzz_module_finish(void);
 void fuzz_module_others(uint8_t first, uint8_t nr, bool plug);
+void fuzz_module_show(const struct vmem_nl_range *run);
 void fuzz_module_end_vm(void);
 bool fuzz_module_alive(void);
 const struct vmem_nl_region *fuzz_module_state(void);

@@ -329,6 +329,33 @@ static void an_earlier_change_is_repeated_once(void **state)
 			 -EINVAL);
 }
 
+/* A dump with runs that are not blocks of the region changes nothing. */
+static void runs_outside_the_region_are_refused(void **state)
+{
+	static const struct vmem_nl_range bad[] = {
+		{GPA - BLOCK, BLOCK},
+		{GPA + FUZZ_MODULE_SIZE, BLOCK},
+		{GPA + FUZZ_MODULE_SIZE - BLOCK, 2 * BLOCK},
+		{GPA + BLOCK, UINT64_MAX - BLOCK + 1},
+		{GPA, 0},
+		{GPA + BLOCK / 2, BLOCK},
+		{GPA, BLOCK / 2},
+	};
+	struct fixture *f = *state;
+	struct backing *backing = &f->region.backing;
+	struct error err;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		fuzz_module_show(&bad[i]);
+		assert_int_equal(kernel_reload(&f->region, &err), -EBADMSG);
+		assert_int_equal(backing->plugged.set, 0);
+	}
+	fuzz_module_show(NULL);
+	fuzz_module_others(FUZZ_MODULE_NR_BLOCKS - 2, 2, true);
+	assert_int_equal(kernel_reload(&f->region, &err), 0);
+	assert_int_equal(backing->plugged.set, 2);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -343,6 +370,7 @@ int main(void)
 		CASE(a_lost_answer_is_requested_again),
 		CASE(a_change_by_others_is_checked_again),
 		CASE(an_earlier_change_is_repeated_once),
+		CASE(runs_outside_the_region_are_refused),
 	};
 
 	return unit_run(tests, NULL, NULL);

@@ -148,6 +148,31 @@ static void a_call_applies_to_the_device_it_names(void **state)
 	}
 }
 
+/* A device without a region has a name only. */
+static void a_status_lists_all_devices(void **state)
+{
+	struct vmem *vmem = new_vmem(2);
+	const struct control_method *method = methods_ops.methods;
+	struct control_call call = {};
+	json_object *devices, *value;
+
+	(void)state;
+	while (strcmp(method->name, "status"))
+		method++;
+	for (unsigned int i = 0; i < vmem->nr_devices; i++)
+		vmem->devices[i].named = true;
+	assert_int_equal(method->handle(&call, vmem), 0);
+	assert_true(json_object_object_get_ex(call.result, "version", &value));
+	assert_true(
+		json_object_object_get_ex(call.result, "devices", &devices));
+	assert_string_equal(
+		json_object_to_json_string_ext(devices, JSON_C_TO_STRING_PLAIN),
+		"[{\"device\":\"near\",\"attached\":false},"
+		"{\"device\":\"far\",\"attached\":false}]");
+	json_object_put(call.result);
+	free(vmem);
+}
+
 static void attach_takes_two_descriptors(void **state)
 {
 	struct vmem *vmem = new_vmem(2);
@@ -319,6 +344,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_region_and_memory_of_a_front_end_coexist),
 		cmocka_unit_test(a_call_applies_to_the_device_it_names),
+		cmocka_unit_test(a_status_lists_all_devices),
 		cmocka_unit_test(attach_takes_two_descriptors),
 		cmocka_unit_test(memory_may_be_passed_without_its_state),
 		cmocka_unit_test(memory_without_contents_gets_a_state),
