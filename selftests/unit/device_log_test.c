@@ -167,17 +167,22 @@ static void misbehave(const char *path)
 	close(fd);
 }
 
-static void stop(struct fixture *f)
+static void stop_by(struct fixture *f, int signal)
 {
 	int status;
 
-	assert_int_equal(kill(f->pid, SIGTERM), 0);
+	assert_int_equal(kill(f->pid, signal), 0);
 	while (read_more(f))
 		;
 	assert_int_equal(waitpid(f->pid, &status, 0), f->pid);
 	f->pid = 0;
 	assert_true(WIFEXITED(status));
 	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void stop(struct fixture *f)
+{
+	stop_by(f, SIGTERM);
 }
 
 static void a_message_names_its_device(void **state)
@@ -298,6 +303,17 @@ static void the_only_device_is_not_named(void **state)
 	assert_beginnings(f, "vmemd: memory of ", "vmemd: vhost-user: ");
 }
 
+/* As by Ctrl-C; stop() sends SIGTERM. */
+static void an_interrupt_ends_it_in_order(void **state)
+{
+	struct fixture *f = *state;
+	static const char *const options[] = {NEAR_OPTIONS, NULL};
+
+	start(f, options);
+	await_text(f, "vmemd: memory of 64 MiB in ");
+	stop_by(f, SIGINT);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -306,6 +322,7 @@ int main(void)
 		T(a_message_names_its_device),
 		T(a_device_without_a_name_is_a_number),
 		T(the_only_device_is_not_named),
+		T(an_interrupt_ends_it_in_order),
 		T(the_manager_hears_of_all_devices),
 	};
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -409,6 +410,31 @@ static void messages_have_the_label_of_their_device(void **state)
 	free(other);
 }
 
+/* The event loop needs a descriptor for the timers. */
+static void without_descriptors_a_device_does_not_open(void **state)
+{
+	struct fixture *f = *state;
+	struct vmem_device *other = calloc(1, sizeof(*other));
+	struct rlimit limit, none;
+	sd_event *event;
+	int ret;
+
+	assert_non_null(other);
+	assert_true(sd_event_new(&event) >= 0);
+	vmem_device_init(other, 1, false, &f->options, &f->access, &ops, f);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	none = limit;
+	none.rlim_cur = (rlim_t)fcntl(f->memory_fd, F_DUPFD_CLOEXEC, 0);
+	close((int)none.rlim_cur);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	ret = vmem_device_open(other, event, -1, -1);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	assert_int_equal(ret, -EMFILE);
+	vmem_device_close(other);
+	sd_event_unref(event);
+	free(other);
+}
+
 #define T(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -425,6 +451,7 @@ int main(void)
 		T(memory_of_another_device_is_refused),
 		T(a_closed_device_has_no_region),
 		T(messages_have_the_label_of_their_device),
+		T(without_descriptors_a_device_does_not_open),
 	};
 
 	log_init(LOG_LEVEL_ERR);

@@ -40,6 +40,11 @@ static void assert_covers(const struct blocks *wanted)
 	assert_int_equal(slots_of(wanted, &nr_wanted),
 			 slots_of(&cover, &nr_cover));
 	assert_int_equal(nr_wanted, nr_cover);
+	/* No blocks before the first wanted block or after the last one. */
+	assert_int_equal(blocks_next(&cover, 0, true),
+			 blocks_next(wanted, 0, true));
+	for (uint64_t i = NR; i-- && !blocks_count(wanted, i, 1);)
+		assert_int_equal(blocks_count(&cover, i, 1), 0);
 	/* One run per group of adjacent memslots. */
 	for (uint64_t slot = 0; slot < NR / PER_SLOT; slot++) {
 		bool is = blocks_count(wanted, slot * PER_SLOT, PER_SLOT);

@@ -1017,6 +1017,28 @@ static void tables_that_contradict_themselves(void **state)
 
 /* --- Memory that is removed and added --- */
 
+/* A region is removed only if all its values are given. */
+static void another_region_is_not_removed(void **state)
+{
+	static const struct vhost_user_region others[] = {
+		{FE_GPA + 4096, FE_MEMORY, FE_UVA, 0},
+		{FE_GPA, FE_MEMORY - 4096, FE_UVA, 0},
+		{FE_GPA, FE_MEMORY, FE_UVA + 4096, 0},
+	};
+	struct front_end *fe = *state;
+
+	front_end_connect(fe);
+	front_end_negotiate(fe);
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		struct vhost_user_mem_reg reg = {.region = others[i]};
+
+		front_end_share_memory(fe);
+		assert_int_equal(fe->vu.memory.nr, 1);
+		send_ends(fe, VHOST_USER_REM_MEM_REG, &reg, sizeof(reg), NULL,
+			  0);
+	}
+}
+
 static void remove_memory(struct front_end *fe)
 {
 	struct vhost_user_mem_reg reg = {
@@ -1799,6 +1821,7 @@ int main(void)
 		T(features_that_were_not_offered),
 		T(bad_memory_regions),
 		T(tables_that_contradict_themselves),
+		T(another_region_is_not_removed),
 		T(a_ring_waits_for_its_memory),
 		T(a_ring_may_start_before_its_memory),
 		T(an_answer_waits_for_its_ring),

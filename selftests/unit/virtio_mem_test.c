@@ -992,6 +992,34 @@ static void owed_discards_are_retried(void **state)
 	assert_int_equal(f->bitmap.dirty[0], 0);
 }
 
+/* Only the first sweep may find memory: an earlier daemon was killed. */
+static void a_later_sweep_is_not_undiscarded_memory(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(virtio_mem_undiscarded_size(&f->dev), 0);
+	virtio_mem_sweep(&f->dev);
+	assert_true(virtio_mem_sweeping(&f->dev));
+	assert_int_equal(virtio_mem_undiscarded_size(&f->dev), 0);
+}
+
+/* A plug may have allocated memory before its end, other requests do not. */
+static void a_plug_in_progress_may_have_memory(void **state)
+{
+	struct fixture *f = *state;
+
+	virtio_mem_set_requested(&f->dev, GIB);
+	assert_int_equal(virtio_mem_owed_size(&f->dev), 0);
+	f->bitmap.later = true;
+	begin(f, VIRTIO_MEM_REQ_PLUG, GPA, 4);
+	assert_int_equal(virtio_mem_owed_size(&f->dev), 4 * BLOCK);
+	assert_int_equal(finish(f), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(virtio_mem_owed_size(&f->dev), 0);
+	begin(f, VIRTIO_MEM_REQ_UNPLUG, GPA, 2);
+	assert_int_equal(virtio_mem_owed_size(&f->dev), 0);
+	assert_int_equal(finish(f), VIRTIO_MEM_RESP_ACK);
+}
+
 /* --- Shares of a turn --- */
 
 static void a_sweep_has_its_share_beside_owed_discards(void **state)
@@ -1355,6 +1383,8 @@ int main(void)
 		T(an_answer_without_receiver_is_recorded),
 		T(memory_is_discarded_in_parts),
 		T(owed_discards_are_retried),
+		T(a_later_sweep_is_not_undiscarded_memory),
+		T(a_plug_in_progress_may_have_memory),
 		T(a_sweep_has_its_share_beside_owed_discards),
 		T(constant_debts_do_not_delay_other_work),
 		T(a_failing_discard_does_not_delay_others),

@@ -448,6 +448,48 @@ static void top_lists_regions_by_id_and_their_sum(void **state)
 			"176 MiB", "7/28", "7 MiB", "24 MiB\n", NULL});
 }
 
+/* Return: how often a text occurs in the output. */
+static unsigned int count_of(const struct fixture *f, const char *text)
+{
+	unsigned int nr = 0;
+
+	for (const char *at = f->output; (at = strstr(at, text)); at++)
+		nr++;
+	return nr;
+}
+
+#define ALL_REGIONS "     3           in all "
+
+/* Only a terminal is drawn again and again. */
+static void top_prints_as_often_as_it_is_told(void **state)
+{
+	struct fixture *f = *state;
+
+	f->mute = true;
+	assert_int_equal(RUN_ON_HOST(f, "top"), 0);
+	assert_int_equal(count_of(f, ALL_REGIONS), 1);
+	assert_int_equal(count_of(f, "\x1b"), 0);
+	assert_int_equal(
+		RUN_ON_HOST(f, "top", "--interval", "0.01", "--count", "3"), 0);
+	assert_int_equal(count_of(f, ALL_REGIONS), 3);
+	assert_int_equal(count_of(f, "\x1b"), 0);
+	assert_int_equal(RUN_ON_HOST(f, "--json", "top"), 0);
+	assert_int_equal(count_of(f, "\"regions\""), 1);
+	f->terminal = true;
+	assert_int_equal(RUN_ON_HOST(f, "top", "--count", "1"), 0);
+	assert_int_equal(count_of(f, ALL_REGIONS), 1);
+	assert_int_equal(count_of(f, "\x1b"), 0);
+	assert_int_equal(RUN_ON_HOST(f, "--json", "top", "--interval", "0.01",
+				     "--count", "2"),
+			 0);
+	assert_int_equal(count_of(f, "\"regions\""), 2);
+	assert_int_equal(count_of(f, "\x1b"), 0);
+	assert_int_equal(
+		RUN_ON_HOST(f, "top", "--interval", "0.01", "--count", "2"), 0);
+	assert_int_equal(count_of(f, ALL_REGIONS), 2);
+	assert_true(count_of(f, "\x1b") > 0);
+}
+
 static void metadata_of_the_host_is_by_size(void **state)
 {
 	struct fixture *f = *state;
@@ -881,6 +923,7 @@ int main(void)
 		T(a_bar_is_drawn_on_a_terminal),
 		T(a_stall_is_explained),
 		T(top_lists_regions_by_id_and_their_sum),
+		T(top_prints_as_often_as_it_is_told),
 		T(metadata_of_the_host_is_by_size),
 		T(metadata_of_a_process_is_by_address_space),
 		T(metrics_show_the_daemons_state),

@@ -414,6 +414,27 @@ static void the_first_block_of_a_slot_maps_it(void **state)
 			 0);
 }
 
+static void assert_populated(struct vmm *vmm, uint64_t nr)
+{
+	const struct backing *backing = &vmm->ours.backing;
+
+	assert_int_equal(backing->ops->populated_slots(backing), nr);
+}
+
+static void populated_slots_are_counted(void **state)
+{
+	struct vmm *vmm = *state;
+
+	start(vmm);
+	assert_populated(vmm, 0);
+	request(vmm, VIRTIO_MEM_REQ_PLUG, 0, 2, VIRTIO_MEM_RESP_ACK);
+	assert_populated(vmm, 1);
+	request(vmm, VIRTIO_MEM_REQ_PLUG, END_0, 1, VIRTIO_MEM_RESP_ACK);
+	assert_populated(vmm, 2);
+	request(vmm, VIRTIO_MEM_REQ_UNPLUG, 0, 2, VIRTIO_MEM_RESP_ACK);
+	assert_populated(vmm, 1);
+}
+
 /* Plug the first block. Return: the back end's request, with @mmap. */
 static uint32_t start_plug(struct vmm *vmm, struct vhost_user_mmap *mmap)
 {
@@ -801,15 +822,16 @@ static void another_daemon_continues(void **state)
 
 /* A daemon that gets one old and one new file. */
 static void refuse_files(struct vmm *vmm, int memory_fd, int state_fd,
-			 const char *why)
+			 int error, const char *why)
 {
 	struct front_end *fe = vmm->fe;
 	struct error err = {0};
 
 	assert_int_equal(vmm_attach(&vmm->ours, fe->event, &fe->vu, memory_fd,
 				    state_fd, REGION, BLOCK, SLOT, &err),
-			 -EINVAL);
-	assert_non_null(strstr(err.text, why));
+			 error);
+	if (!strstr(err.text, why))
+		fail_msg("\"%s\" does not say \"%s\"", err.text, why);
 }
 
 /*
@@ -830,8 +852,9 @@ static void one_of_two_files_is_refused(void **state)
 	fds = front_end_open_fds();
 	/* A service manager retries with the same files. */
 	for (int i = 0; i < 2; i++) {
-		refuse_files(vmm, dup(vmm->files[0]), dup(new[1]), "no state");
-		refuse_files(vmm, dup(new[0]), dup(vmm->files[1]),
+		refuse_files(vmm, dup(vmm->files[0]), dup(new[1]), -EINVAL,
+			     "no state");
+		refuse_files(vmm, dup(new[0]), dup(vmm->files[1]), -EINVAL,
 			     "memory is new");
 	}
 	assert_int_equal(front_end_open_fds(), fds);
@@ -862,6 +885,29 @@ static void files_without_contents_are_new(void **state)
 	vmm->files[0] = vmm_make_file("test");
 	begin_daemon(vmm);
 	assert_true(vmm->ours.state.found);
+}
+
+/* Files that cannot be read, written or resized. */
+static void unusable_files_are_refused(void **state)
+{
+	struct vmm *vmm = *state;
+	char path[64];
+	int memory = vmm_make_file("test");
+	int readable;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", memory);
+	readable = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(readable >= 0);
+	end_daemon(vmm);
+	refuse_files(vmm, -1, vmm_make_file("test"), -EBADF,
+		     "\"memory\" descriptor: Bad file descriptor");
+	refuse_files(vmm, readable, vmm_make_file("test"), -EINVAL,
+		     "\"memory\" descriptor: Invalid argument");
+	refuse_files(vmm, dup(memory), -1, -EINVAL, "\"state\" descriptor");
+	assert_int_equal(ftruncate(memory, BLOCK), 0);
+	refuse_files(vmm, memory, vmm_make_file("test"), -EINVAL,
+		     "nor of the region's size");
+	begin_daemon(vmm);
 }
 
 static void an_unneeded_mapping_is_removed(void **state)
@@ -1639,6 +1685,7 @@ int main(void)
 		CASE(the_region_is_offered_as_shared_memory),
 		CASE(a_front_end_that_cannot_map_is_refused),
 		CASE(the_first_block_of_a_slot_maps_it),
+		CASE(populated_slots_are_counted),
 		CASE(the_table_may_come_before_the_answer),
 		CASE(the_last_block_of_a_slot_unmaps_it),
 		CASE(several_slots_are_asked_for_one_by_one),
@@ -1658,6 +1705,7 @@ int main(void)
 		CASE(another_daemon_continues),
 		CASE(one_of_two_files_is_refused),
 		CASE(files_without_contents_are_new),
+		CASE(unusable_files_are_refused),
 		CASE(an_unneeded_mapping_is_removed),
 		CASE(a_lost_answer_is_given_once),
 		CASE(the_queue_waits_for_its_channel),
