@@ -6,9 +6,9 @@
  * of the whole guest page table for a delete. A batch shares them among all its
  * entries and both address spaces. Its steps, with slots_lock held throughout:
  *
- *  1. Judge. Each entry by itself and against the memslots there are, in
- *     order; then each create against the layout that results, in order.
- *     Nothing has been touched when this refuses.
+ *  1. Judge (batch_judge.c). Each entry by itself and against the memslots
+ *     there are, in order; then each create against the layout that results,
+ *     in order. Nothing has been touched when this refuses.
  *  2. Allocate everything that deletes, creates and flips of dirty logging
  *     need. A create's metadata comes from KVM's own prepare hook, under
  *     slots_arch_lock. The batch can still be given up without a trace.
@@ -55,73 +55,18 @@
  * cannot be charged.
  */
 #include <linux/ktime.h>
-#include <linux/minmax.h>
 #include <linux/mm.h>
-#include <linux/nospec.h>
-#include <linux/rbtree.h>
-#include <linux/sched.h>
 #include <linux/slab.h>
-#include <linux/uaccess.h>
 
 #include "compat.h"
-#include "batch.h"
+#include "batch_internal.h"
+#include "batch_judge.h"
 #include "gfp.h"
 #include "memslot.h"
 #include "symbols.h"
 #include "trace.h"
 #include "uapi/linux/kvm_vmem.h"
 #include "zap.h"
-
-/* The operation that an entry requires. */
-enum op_type {
-	OP_NONE,
-	OP_CREATE,
-	OP_DELETE,
-	OP_FLIP,
-};
-
-/**
- * struct op - one entry while its batch is applied
- * @type: the operation
- * @old: the memslot that is deleted or replaced; KVM owns it until the commit
- * @invalid: INVALID copy of @old, owned by the batch
- * @new: the new memslot, owned by the batch until the last swap
- * @prepared: @new has metadata from the prepare hook
- * @has_bitmap: @new has a dirty bitmap that is not that of @old
- * @id_node: node in the tree of all entries of its address space, by memslot id
- * @gfn_node: node in the tree of creates of its address space, by gfn
- * @base_gfn: first page of a create
- * @last_gfn: last page of a create
- */
-struct op {
-	enum op_type type;
-	struct kvm_memory_slot *old;
-	struct kvm_memory_slot *invalid;
-	struct kvm_memory_slot *new;
-	bool prepared;
-	bool has_bitmap;
-	struct rb_node id_node;
-	struct rb_node gfn_node;
-	gfn_t base_gfn;
-	gfn_t last_gfn;
-};
-
-/*
- * The entries of one address space. Trees and not bitmaps of all ids, so that
- * the smallest batch costs no more than a call to KVM.
- */
-struct as_state {
-	struct rb_root by_id;
-	struct rb_root creates;
-	/* KVM's memslots by id, for a batch with many entries; else NULL. */
-	struct kvm_memory_slot **slots;
-};
-
-/*
- * From this number of entries on, one walk over all memslots is cheaper than a
- * look-up for each entry, which walks half of one of 128 chains.
- */
-#define INDEX_FROM 256
 
 /*
  * The spare of a batch that only deletes: less than 1 MiB in total, and at most
@@ -131,72 +76,6 @@ struct as_state {
  */
 #define SPARE_ENTRIES KVM_VMEM_SPARE_BATCH
 #define SPARE_COPIES 64
-
-/**
- * struct batch - a batch while it is applied
- * @kvm: the VM; slots_lock is held
- * @changes: the entries
- * @nr: number of entries
- * @ops: the operation of each entry
- * @as: state of each address space
- * @delete_mask: address spaces in which memslots are deleted
- * @change_mask: address spaces in which anything changes
- * @gone: set when the result is no longer needed, or NULL
- * @bad_index: index of the first entry that was refused
- * @only_deletes: the batch only deletes memslots and may use the spare
- * @zap_ranges: drop only the mappings of deleted memslots
- * @spared: an allocation has used the spare, because reclaim has failed
- * @timed: the tracepoint was enabled when the batch began
- * @stats: statistics for the tracepoint; times are only measured if @timed
- */
-struct batch {
-	struct kvm *kvm;
-	const struct vmem_change *changes;
-	u32 nr;
-	struct op *ops;
-	struct as_state as[KVM_MAX_NR_ADDRESS_SPACES];
-	unsigned long delete_mask;
-	unsigned long change_mask;
-	const bool *gone;
-	u32 bad_index;
-	bool only_deletes;
-	bool zap_ranges;
-	bool spared;
-	bool timed;
-	struct vmem_batch_stats stats;
-};
-
-/* The loops below do little per entry, but there may be 65,528 of them. */
-#define for_each_op(op, b)					\
-	for ((op) = (b)->ops; (op) < (b)->ops + (b)->nr;	\
-	     (op)++, cond_resched())
-
-#define for_each_op_of(op, b, t)				\
-	for ((op) = first_op((b), (b)->ops, (t)); (op);		\
-	     (op) = first_op((b), (op) + 1, (t)))
-
-/* The first operation of type @type from @op on; NULL: none. */
-static struct op *first_op(const struct batch *b, struct op *op,
-			   enum op_type type)
-{
-	for (; op < b->ops + b->nr; op++, cond_resched())
-		if (op->type == type)
-			return op;
-	return NULL;
-}
-
-/*
- * Should the batch continue? A batch of many entries takes long, in particular
- * if its cgroup is throttled. Until the last point at which the batch can be
- * given up, this is checked for each entry, so that a killed caller or an
- * exiting VMM does not wait.
- */
-static int check_wanted(const struct batch *b)
-{
-	if (fatal_signal_pending(current))
-		return -EINTR;
-	return b->gone && READ_ONCE(*b->gone) ? -ENODEV : 0;
-}
 
 /* The time, if it is needed: some clocks take a microsecond to read. */
 static u64 clock_ns(const struct batch *b)
@@ -213,338 +92,6 @@ static void lap(const struct batch *b, u64 *sum, u64 *start)
 	*start = now;
 }
 
-static int mem_as_id(const struct kvm_userspace_memory_region *mem)
-{
-	return mem->slot >> 16;
-}
-
-static int mem_id(const struct kvm_userspace_memory_region *mem)
-{
-	return (u16)mem->slot;
-}
-
-static int op_id(const struct batch *b, const struct op *op)
-{
-	return mem_id(&b->changes[op - b->ops].mem);
-}
-
-/* Insert an operation into the tree of ids; -EINVAL: its id is there. */
-static int add_id(struct batch *b, struct as_state *as, struct op *op)
-{
-	struct rb_node **node = &as->by_id.rb_node;
-	struct rb_node *parent = NULL;
-	int id = op_id(b, op);
-
-	while (*node) {
-		int at = op_id(b, rb_entry(*node, struct op, id_node));
-
-		parent = *node;
-		if (id == at)
-			return -EINVAL;
-		node = id < at ? &(*node)->rb_left : &(*node)->rb_right;
-	}
-	rb_link_node(&op->id_node, parent, node);
-	rb_insert_color(&op->id_node, &as->by_id);
-	return 0;
-}
-
-/* Does the batch delete the memslot of an id? */
-static bool deletes_id(const struct batch *b, const struct as_state *as, int id)
-{
-	const struct rb_node *node = as->by_id.rb_node;
-
-	while (node) {
-		const struct op *op = rb_entry(node, struct op, id_node);
-		int at = op_id(b, op);
-
-		if (id == at)
-			return op->type == OP_DELETE;
-		node = id < at ? node->rb_left : node->rb_right;
-	}
-	return false;
-}
-
-/* The checks that KVM makes before it looks up a memslot, in KVM's order. */
-static int judge_fields(struct kvm *kvm,
-			const struct kvm_userspace_memory_region *mem)
-{
-	u32 valid_flags = KVM_MEM_LOG_DIRTY_PAGES;
-
-	if (kvm_arch_has_readonly_mem(kvm))
-		valid_flags |= KVM_MEM_READONLY;
-	if (mem->flags & KVM_MEM_GUEST_MEMFD)
-		return -EOPNOTSUPP;
-	if (mem_id(mem) >= KVM_USER_MEM_SLOTS)
-		return -EINVAL;
-	if (mem->flags & ~valid_flags)
-		return -EINVAL;
-	if (!PAGE_ALIGNED(mem->memory_size) ||
-	    !PAGE_ALIGNED(mem->guest_phys_addr))
-		return -EINVAL;
-	if (!PAGE_ALIGNED(mem->userspace_addr) ||
-	    mem->userspace_addr != untagged_addr(mem->userspace_addr) ||
-	    !access_ok((void __user *)(unsigned long)mem->userspace_addr,
-		       mem->memory_size))
-		return -EINVAL;
-	if (mem_as_id(mem) >= kvm_arch_nr_memslot_as_ids(kvm))
-		return -EINVAL;
-	if (mem->guest_phys_addr + mem->memory_size < mem->guest_phys_addr)
-		return -EINVAL;
-	if (mem->memory_size >> PAGE_SHIFT > KVM_MEM_MAX_NR_PAGES)
-		return -EINVAL;
-	return 0;
-}
-
-/* The operation that KVM_SET_USER_MEMORY_REGION would do. */
-static int judge_set(const struct kvm_userspace_memory_region *mem,
-		     struct op *op)
-{
-	const struct kvm_memory_slot *old = op->old;
-
-	if (!mem->memory_size) {
-		if (!old)
-			return -EINVAL;
-		op->type = OP_DELETE;
-		return 0;
-	}
-	if (!old) {
-		op->type = OP_CREATE;
-		return 0;
-	}
-	/* MOVE, a change of size or host address, a flip of READONLY. */
-	if (!vmem_memslot_is(old, mem) ||
-	    (mem->flags ^ old->flags) & KVM_MEM_READONLY)
-		return -EINVAL;
-	if (mem->flags != old->flags)
-		op->type = OP_FLIP;
-	return 0;
-}
-
-/* Is it certain that no entry creates or flips a memslot? */
-static bool only_deletes(const struct vmem_change *changes, u32 nr)
-{
-	u32 i;
-
-	for (i = 0; i < nr; i++, cond_resched()) {
-		switch (changes[i].kind) {
-		case VMEM_CHANGE_SET:
-			if (changes[i].mem.memory_size)
-				return false;
-			break;
-		case VMEM_CHANGE_DELETE:
-		case VMEM_CHANGE_DROP:
-		case VMEM_CHANGE_EXPECT:
-			break;
-		case VMEM_CHANGE_CREATE:
-		case VMEM_CHANGE_FLAGS:
-			return false;
-		}
-	}
-	return true;
-}
-
-static int judge_kind(const struct vmem_change *change, struct op *op)
-{
-	const struct kvm_userspace_memory_region *mem = &change->mem;
-	bool as_described = vmem_memslot_is_plain(op->old, mem);
-
-	switch (change->kind) {
-	case VMEM_CHANGE_SET:
-		return judge_set(mem, op);
-	case VMEM_CHANGE_CREATE:
-		if (op->old)
-			return -EEXIST;
-		op->type = OP_CREATE;
-		return 0;
-	case VMEM_CHANGE_DROP:
-		if (as_described)
-			op->type = OP_DELETE;
-		return 0;
-	case VMEM_CHANGE_DELETE:
-		op->type = OP_DELETE;
-		break;
-	case VMEM_CHANGE_FLAGS:
-		if (as_described && op->old->flags != mem->flags)
-			op->type = OP_FLIP;
-		break;
-	case VMEM_CHANGE_EXPECT:
-		break;
-	}
-	return as_described ? 0 : -ESTALE;
-}
-
-/* KVM's memslot with this id; NULL: none. */
-static struct kvm_memory_slot *find_slot(struct batch *b, int as_id, int id)
-{
-	struct as_state *as = &b->as[as_id];
-
-	return as->slots ? as->slots[id] :
-			   vmem_memslot_find(b->kvm, as_id, id);
-}
-
-/* Judge one entry by itself and against the memslot of its id. */
-static int judge_entry(struct batch *b, const struct vmem_change *change,
-		       struct op *op)
-{
-	const struct kvm_userspace_memory_region *mem = &change->mem;
-	struct as_state *as;
-	int as_id, id;
-	int r;
-
-	r = judge_fields(b->kvm, mem);
-	if (r)
-		return r;
-
-	as_id = array_index_nospec(mem_as_id(mem), KVM_MAX_NR_ADDRESS_SPACES);
-	id = array_index_nospec(mem_id(mem), KVM_USER_MEM_SLOTS);
-	as = &b->as[as_id];
-	r = add_id(b, as, op);
-	if (r)
-		return r;
-
-	op->old = find_slot(b, as_id, id);
-	r = judge_kind(change, op);
-	if (r || op->type == OP_NONE)
-		return r;
-	/* A memslot with guest_memfd needs cleanup that is not done here. */
-	if (op->old && op->old->flags & KVM_MEM_GUEST_MEMFD)
-		return -EOPNOTSUPP;
-
-	b->change_mask |= BIT(as_id);
-	if (op->type == OP_FLIP) {
-		b->stats.flips++;
-	} else if (op->type == OP_DELETE) {
-		if (WARN_ON_ONCE(b->kvm->nr_memslot_pages < op->old->npages))
-			return -EIO;
-		b->stats.deletes++;
-		b->delete_mask |= BIT(as_id);
-	} else if (op->type == OP_CREATE) {
-		b->stats.creates++;
-		op->base_gfn = gpa_to_gfn(mem->guest_phys_addr);
-		op->last_gfn = op->base_gfn +
-			       (mem->memory_size >> PAGE_SHIFT) - 1;
-	}
-	return 0;
-}
-
-/* Insert a create into the tree of its address space; -EEXIST: it overlaps. */
-static int add_create(struct as_state *as, struct op *op)
-{
-	struct rb_node **node = &as->creates.rb_node;
-	struct rb_node *parent = NULL;
-
-	while (*node) {
-		const struct op *at = rb_entry(*node, struct op, gfn_node);
-
-		parent = *node;
-		if (op->last_gfn < at->base_gfn)
-			node = &(*node)->rb_left;
-		else if (op->base_gfn > at->last_gfn)
-			node = &(*node)->rb_right;
-		else
-			return -EEXIST;
-	}
-	rb_link_node(&op->gfn_node, parent, node);
-	rb_insert_color(&op->gfn_node, &as->creates);
-	return 0;
-}
-
-/* Judge a create against the resulting layout. */
-static int judge_create(struct batch *b, struct op *op)
-{
-	int as_id = mem_as_id(&b->changes[op - b->ops].mem);
-	struct as_state *as = &b->as[as_id];
-	struct kvm_memslot_iter iter;
-
-	kvm_for_each_memslot_in_gfn_range(&iter, __kvm_memslots(b->kvm, as_id),
-					  op->base_gfn, op->last_gfn + 1)
-		if (!deletes_id(b, as, iter.slot->id))
-			return -EEXIST;
-	return add_create(as, op);
-}
-
-/* Judge whether the creates before @end are below KVM's limit of gfns. */
-static int judge_gfns(struct batch *b, const struct op *end)
-{
-	gfn_t highest = 0;
-	struct op *op;
-	int r;
-
-	/* The limit is the same for all, so the highest gfn is probed first. */
-	for_each_op_of(op, b, OP_CREATE)
-		if (op < end)
-			highest = max(highest, op->last_gfn);
-	r = vmem_memslot_probe_gfn(b->kvm, highest);
-	if (r != -EINVAL)
-		return r;
-
-	for_each_op_of(op, b, OP_CREATE) {
-		r = vmem_memslot_probe_gfn(b->kvm, op->last_gfn);
-		if (r == -EINVAL)
-			b->bad_index = op - b->ops;
-		if (r)
-			return r;
-	}
-	return 0;
-}
-
-/*
- * KVM also checks that the number of pages of all memslots fits an unsigned
- * long. It cannot overflow: the maximum number of memslots times their maximum
- * size fits.
- */
-static int judge_creates(struct batch *b, bool validate_only)
-{
-	const struct op *end = b->ops + b->nr;
-	struct op *op;
-	int gfn_r, r = 0;
-
-	for_each_op_of(op, b, OP_CREATE) {
-		r = judge_create(b, op);
-		if (r) {
-			b->bad_index = op - b->ops;
-			end = op;
-			break;
-		}
-	}
-	/*
-	 * The prepare hook refuses a create beyond KVM's limit. Probe here only
-	 * if the hook will not be called, or if an earlier create than the one
-	 * that is already refused may be beyond the limit.
-	 */
-	if (!r && !validate_only)
-		return 0;
-	gfn_r = judge_gfns(b, end);
-	if (gfn_r == -ENOMEM || gfn_r == -EINTR)
-		b->bad_index = KVM_VMEM_NO_INDEX;
-	return gfn_r ?: r;
-}
-
-/* Step 1. */
-static int judge(struct batch *b, bool validate_only)
-{
-	u32 i;
-	int r;
-
-	if (b->nr >= INDEX_FROM) {
-		/* Without the index, look-ups are slower. */
-		for (i = 0; i < kvm_arch_nr_memslot_as_ids(b->kvm); i++)
-			b->as[i].slots = vmem_memslot_index(b->kvm, i);
-	}
-	for (i = 0; i < b->nr; i++) {
-		r = check_wanted(b);
-		if (r)
-			return r;
-		r = judge_entry(b, &b->changes[i], &b->ops[i]);
-		if (r) {
-			b->bad_index = i;
-			return r;
-		}
-		cond_resched();
-	}
-	return judge_creates(b, validate_only);
-}
-
 static struct kvm_memory_slot *
 slot_from_mem(const struct kvm_userspace_memory_region *mem)
 {
@@ -552,8 +99,8 @@ slot_from_mem(const struct kvm_userspace_memory_region *mem)
 
 	if (!slot)
 		return NULL;
-	slot->as_id = mem_as_id(mem);
-	slot->id = mem_id(mem);
+	slot->as_id = vmem_batch_as_id(mem);
+	slot->id = vmem_batch_slot_id(mem);
 	slot->base_gfn = gpa_to_gfn(mem->guest_phys_addr);
 	slot->npages = mem->memory_size >> PAGE_SHIFT;
 	slot->flags = mem->flags;
@@ -618,7 +165,7 @@ static int allocate(struct batch *b)
 	int r;
 
 	for_each_op(op, b) {
-		r = check_wanted(b);
+		r = vmem_batch_check_wanted(b);
 		if (r)
 			return r;
 		switch (op->type) {
@@ -663,7 +210,7 @@ static int prepare_creates(struct batch *b)
 	int r = 0;
 
 	for_each_op_of(op, b, OP_CREATE) {
-		r = check_wanted(b);
+		r = vmem_batch_check_wanted(b);
 		if (r)
 			break;
 		r = kvm_hook(kvm_arch_prepare_memory_region)(b->kvm, NULL,
@@ -915,7 +462,7 @@ static struct batch take_part(const struct batch *b, struct op *from,
 			break;
 		vmem_memslot_copy_to(op->invalid, op->old);
 		op->invalid->flags |= KVM_MEMSLOT_INVALID;
-		as_id = mem_as_id(&b->changes[op - b->ops].mem);
+		as_id = vmem_batch_as_id(&b->changes[op - b->ops].mem);
 		part.delete_mask |= BIT(as_id);
 		part.stats.deletes++;
 	}
@@ -1027,6 +574,29 @@ void *vmem_batch_alloc(size_t nr, size_t size, bool spare)
 	return array;
 }
 
+/* Is it certain that no entry creates or flips a memslot? */
+static bool only_deletes(const struct vmem_change *changes, u32 nr)
+{
+	u32 i;
+
+	for (i = 0; i < nr; i++, cond_resched()) {
+		switch (changes[i].kind) {
+		case VMEM_CHANGE_SET:
+			if (changes[i].mem.memory_size)
+				return false;
+			break;
+		case VMEM_CHANGE_DELETE:
+		case VMEM_CHANGE_DROP:
+		case VMEM_CHANGE_EXPECT:
+			break;
+		case VMEM_CHANGE_CREATE:
+		case VMEM_CHANGE_FLAGS:
+			return false;
+		}
+	}
+	return true;
+}
+
 /**
  * vmem_batch_apply - apply many memslot changes in one step
  * @kvm: the VM; call this between vmem_batch_lock() and vmem_batch_unlock()
@@ -1078,7 +648,7 @@ int vmem_batch_apply(struct kvm *kvm, const struct vmem_change *changes, u32 nr,
 		return -ENOMEM;
 
 	start = clock_ns(&b);
-	r = judge(&b, validate_only);
+	r = vmem_batch_judge(&b, validate_only);
 	lap(&b, &b.stats.judge_ns, &start);
 	if (!r && !validate_only && b.change_mask)
 		r = carry_out(&b);

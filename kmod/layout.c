@@ -42,7 +42,7 @@ struct layout {
 	{ __stringify(s), __stringify(m), offsetof(struct s, m), \
 	  sizeof_field(struct s, m) }
 
-/* Structures and members that memslot.c, batch.c, zap.c and compat.h use. */
+/* Structures and members that memslot.c, batch*.c, zap.c and compat.h use. */
 static const struct layout layouts[] = {
 	STRUCT(kvm),
 	MEMBER(kvm, mmu_lock),

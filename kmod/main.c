@@ -6,7 +6,7 @@
  * symbols.c	finds the KVM functions that are not exported
  * layout.c	checks the layout of KVM's structures
  * memslot.c	all access to the internals of KVM's memslots
- * batch.c	applies many memslot changes in one step
+ * batch*.c	many memslot changes in one step: judged, then applied
  * zap.c	drops the mappings of single memslots
  * queue.c	order of the works of a VM, and their share of a CPU
  * region*.c	block state of a virtio-mem device, and its memslots
