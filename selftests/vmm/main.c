@@ -166,6 +166,21 @@ static void handle_mmio(void *opaque, uint64_t gpa, bool is_write, void *data,
 		memset(data, 0xff, size);
 }
 
+/*
+ * With dirty logging KVM then neither write-protects memslots nor flushes TLBs
+ * when it begins. An old KVM refuses, which costs time only.
+ */
+static void begin_logs_all_dirty(int vm_fd)
+{
+	struct kvm_enable_cap cap = {
+		.cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+		.args = {KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE |
+			 KVM_DIRTY_LOG_INITIALLY_SET},
+	};
+
+	ioctl(vm_fd, KVM_ENABLE_CAP, &cap);
+}
+
 static int create_vm(struct vmm *vmm)
 {
 	uint64_t identity_map_gpa = KVM_IDENTITY_MAP_GPA;
@@ -189,6 +204,7 @@ static int create_vm(struct vmm *vmm)
 		error_errno(errno, "cannot make the VM");
 		return ret;
 	}
+	begin_logs_all_dirty(vmm->vm_fd);
 	ret = irqchip_create(&vmm->irqchip, vmm->vm_fd);
 	if (ret)
 		error_errno(-ret, "cannot make the interrupt controllers");

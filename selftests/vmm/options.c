@@ -34,7 +34,7 @@ static const char usage[] =
 	"  --block-size SIZE      virtio-mem block (2M)\n"
 	"  --region-gpa ADDRESS   guest address (first suitable from 4 GiB on)\n"
 	"  --region-pages SIZE    use huge pages of the host's pool (normal pages)\n"
-	"  --zap-ranges           deleted memslots zap only their own mappings\n"
+	"  --zap-all              a deleted memslot zaps all mappings of the guest\n"
 	"  --probe SOCKET         report at SOCKET its memslots that exist in KVM\n"
 	"  --vhost-user SOCKET    its vhost-user socket, of a running vmemd\n"
 	"\n"
@@ -73,7 +73,7 @@ enum option_id {
 	OPT_VHOST_USER,
 	OPT_VMEMD,
 	OPT_VMEMD_ARG,
-	OPT_ZAP_RANGES,
+	OPT_ZAP_ALL,
 };
 
 static const struct option long_options[] = {
@@ -100,7 +100,7 @@ static const struct option long_options[] = {
 	{"vhost-user", required_argument, NULL, OPT_VHOST_USER},
 	{"vmemd", required_argument, NULL, OPT_VMEMD},
 	{"vmemd-arg", required_argument, NULL, OPT_VMEMD_ARG},
-	{"zap-ranges", no_argument, NULL, OPT_ZAP_RANGES},
+	{"zap-all", no_argument, NULL, OPT_ZAP_ALL},
 	{NULL, 0, NULL, 0},
 };
 
@@ -238,8 +238,8 @@ static int take_device_option(struct options *options, int option,
 	case OPT_VHOST_USER:
 		device->vhost_user = text;
 		return 0;
-	case OPT_ZAP_RANGES:
-		device->region.zap_ranges = true;
+	case OPT_ZAP_ALL:
+		device->region.zap_all = true;
 		return 0;
 	default:
 		return -EINVAL; /* getopt_long has printed the error */

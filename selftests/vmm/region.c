@@ -46,13 +46,26 @@ int region_place(struct region_config *config, unsigned int phys_bits,
 	return 0;
 }
 
+/*
+ * Ask that the guest's other memory stays mapped when a memslot is deleted, if
+ * the module can do that.
+ */
+static uint32_t region_flags(const struct region_config *config, int device_fd)
+{
+	struct kvm_vmem_query query = {.size = sizeof(query)};
+
+	if (config->zap_all || kvmvmem_query(device_fd, &query, NULL) ||
+	    !(query.features & KVM_VMEM_FEATURE_ZAP_RANGES))
+		return 0;
+	return KVM_VMEM_REGION_ZAP_RANGES;
+}
+
 int region_create(const struct region_config *config, int vm_fd, void *hva,
 		  uint32_t first_slot)
 {
 	struct kvm_vmem_create_region create = {
 		.size = sizeof(create),
 		.vm_fd = vm_fd,
-		.flags = config->zap_ranges ? KVM_VMEM_REGION_ZAP_RANGES : 0,
 		.address_spaces = config->address_spaces,
 		.first_slot = first_slot,
 		.guest_phys_addr = config->gpa,
@@ -69,6 +82,7 @@ int region_create(const struct region_config *config, int vm_fd, void *hva,
 		error("%s", reason.text);
 		return device_fd;
 	}
+	create.flags = region_flags(config, device_fd);
 	region_fd = kvmvmem_region_create(device_fd, &create, &reason);
 	if (region_fd < 0)
 		error("%s", reason.text);

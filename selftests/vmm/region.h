@@ -16,7 +16,7 @@
  * @slot_size: bytes of a memslot
  * @page_size: size of its memory's huge pages, 0 for the host's normal pages
  * @address_spaces: mask of KVM address spaces that get the memslots
- * @zap_ranges: deleted memslots zap only their own mappings
+ * @zap_all: a deleted memslot zaps all mappings of the guest
  */
 struct region_config {
 	uint64_t gpa;
@@ -25,7 +25,7 @@ struct region_config {
 	uint64_t slot_size;
 	uint64_t page_size;
 	uint32_t address_spaces;
-	bool zap_ranges;
+	bool zap_all;
 };
 
 /** region_nr_slots() - number of its memslots; the last may be shorter */
