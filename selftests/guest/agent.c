@@ -14,6 +14,7 @@
  *	plugged			bytes and memory blocks of virtio-mem memory
  *	pattern SEED		write and verify hotplugged memory (pattern.h)
  *	hold B SEED		use B bytes from now on (hold.h)
+ *	verify			verify them; they stay in use
  *	release			verify and free them
  *	dmesg			the kernel's log
  *	sh COMMAND		run a shell command; "error" if it fails
@@ -156,13 +157,24 @@ static int do_hold(const struct request *request)
 	return hold_begin(bytes, seed);
 }
 
-static int do_release(const struct request *request)
+static int answer_verified(const struct request *request,
+			   int (*verify)(uint64_t *bad_pages))
 {
 	uint64_t bad_pages = 0;
-	int ret = hold_end(&bad_pages);
+	int ret = verify(&bad_pages);
 
 	answer(request, "bad_pages", bad_pages);
 	return ret == -EILSEQ ? -EIO : ret;
+}
+
+static int do_verify(const struct request *request)
+{
+	return answer_verified(request, hold_verify);
+}
+
+static int do_release(const struct request *request)
+{
+	return answer_verified(request, hold_end);
 }
 
 /* Runs in the child. Standard error goes to the same output. */
@@ -286,19 +298,20 @@ static int serve(const struct request *request)
 		const char *name;
 		int (*function)(const struct request *request);
 	} commands[] = {
-		{"crash", do_crash},
-		{"crash-load", do_crash_load},
-		{"dmesg", do_dmesg},
-		{"hold", do_hold},
-		{"meminfo", do_meminfo},
-		{"pattern", do_pattern},
-		{"plugged", do_plugged},
-		{"poweroff", do_poweroff},
-		{"reboot", do_reboot},
-		{"release", do_release},
-		{"sh", do_sh},
-		{"vmcore", do_vmcore},
-		{"wait-memtotal", do_wait_memtotal},
+		{.name = "crash", .function = do_crash},
+		{.name = "crash-load", .function = do_crash_load},
+		{.name = "dmesg", .function = do_dmesg},
+		{.name = "hold", .function = do_hold},
+		{.name = "meminfo", .function = do_meminfo},
+		{.name = "pattern", .function = do_pattern},
+		{.name = "plugged", .function = do_plugged},
+		{.name = "poweroff", .function = do_poweroff},
+		{.name = "reboot", .function = do_reboot},
+		{.name = "release", .function = do_release},
+		{.name = "sh", .function = do_sh},
+		{.name = "verify", .function = do_verify},
+		{.name = "vmcore", .function = do_vmcore},
+		{.name = "wait-memtotal", .function = do_wait_memtotal},
 	};
 	size_t i;
 

@@ -15,7 +15,11 @@
 #define NUMBER_WORD 2
 #define MARK	    0x646c65682d6d6576ULL
 
-/* Sent by the holder: once it has the memory, then the number of bad pages. */
+/* Sent to the holder: verify the memory, and keep it or end. */
+#define REQUEST_VERIFY 'v'
+#define REQUEST_END    'e'
+
+/* Sent by the holder: once it has the memory, then the answer to each request. */
 struct report {
 	int ret;
 	uint64_t bad_pages;
@@ -40,13 +44,25 @@ bool hold_is_page(const uint64_t *page, uint64_t seed)
 	       pattern_is_page(page, seed, page[NUMBER_WORD]);
 }
 
+static void verify_pages(const uint64_t *memory, uint64_t pages, uint64_t seed,
+			 struct report *report)
+{
+	uint64_t page;
+
+	report->bad_pages = 0;
+	for (page = 0; page < pages; page++)
+		report->bad_pages +=
+			!hold_is_page(memory + page * PATTERN_PAGE_WORDS, seed);
+	report->ret = report->bad_pages ? -EILSEQ : 0;
+}
+
 /* Runs in the process that holds the memory, which ends with the agent. */
 static void hold(int fd, uint64_t bytes, uint64_t seed)
 {
-	uint64_t pages = bytes / PATTERN_PAGE_BYTES, page;
+	uint64_t pages = bytes / PATTERN_PAGE_BYTES;
 	struct report report = {0};
 	uint64_t *memory;
-	char go;
+	char request = '\0';
 
 	memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -57,15 +73,16 @@ static void hold(int fd, uint64_t bytes, uint64_t seed)
 		pattern_write(memory, pages, seed);
 		mark_pages(memory, pages);
 	}
-	if (write(fd, &report, sizeof(report)) != sizeof(report) ||
-	    report.ret || read(fd, &go, 1) != 1)
+	if (write(fd, &report, sizeof(report)) != sizeof(report) || report.ret)
 		_exit(1);
-	for (page = 0; page < pages; page++)
-		report.bad_pages +=
-			!hold_is_page(memory + page * PATTERN_PAGE_WORDS, seed);
-	if (report.bad_pages)
-		report.ret = -EILSEQ;
-	_exit(write(fd, &report, sizeof(report)) != sizeof(report));
+	while (request != REQUEST_END) {
+		if (read(fd, &request, 1) != 1)
+			_exit(1);
+		verify_pages(memory, pages, seed, &report);
+		if (write(fd, &report, sizeof(report)) != sizeof(report))
+			_exit(1);
+	}
+	_exit(0);
 }
 
 /* Return: the holder's result, -ENOMEM if it was killed. */
@@ -113,18 +130,31 @@ int hold_begin(uint64_t bytes, uint64_t seed)
 	return ret;
 }
 
-int hold_end(uint64_t *bad_pages)
+static int request_verify(char request, uint64_t *bad_pages)
 {
 	struct report report = {0};
 	int ret;
 
 	if (holder_fd < 0)
 		return -ENOENT;
-	if (send(holder_fd, "", 1, MSG_NOSIGNAL) != 1)
+	if (send(holder_fd, &request, 1, MSG_NOSIGNAL) != 1)
 		ret = -ENOMEM;
 	else
 		ret = hear(&report);
 	*bad_pages = report.bad_pages;
-	end_holder();
+	return ret;
+}
+
+int hold_verify(uint64_t *bad_pages)
+{
+	return request_verify(REQUEST_VERIFY, bad_pages);
+}
+
+int hold_end(uint64_t *bad_pages)
+{
+	int ret = request_verify(REQUEST_END, bad_pages);
+
+	if (ret != -ENOENT)
+		end_holder();
 	return ret;
 }

@@ -23,6 +23,14 @@
 int hold_begin(uint64_t bytes, uint64_t seed);
 
 /**
+ * hold_verify() - verify the memory and keep it
+ * @bad_pages: set to the number of pages with wrong contents
+ *
+ * Return: as hold_end().
+ */
+int hold_verify(uint64_t *bad_pages);
+
+/**
  * hold_end() - verify the memory and free it
  * @bad_pages: set to the number of pages with wrong contents
  *
