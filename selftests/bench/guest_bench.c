@@ -13,7 +13,12 @@
  *		for KEPT pages that were mapped before. Faults on the vCPU's own
  *		pages (code, page tables) are included
  *
- * Times come from a VM with a second vCPU, which always runs: the duration of
+ * A second table compares range zaps with zap-alls where most of what is mapped
+ * goes, which is where zap-alls are best: deleting all memslots but KEPT, with
+ * one page or all pages of each mapped, and reading the memslots that stay
+ * again.
+ *
+ * Times need two CPUs. They come from a VM with a second vCPU, which always runs: the duration of
  * the step, the longest pause of that vCPU, and the part of the step during
  * which it did not run. They are medians of several rounds. On an emulated
  * machine, only the ratios within one run are meaningful.
@@ -47,6 +52,11 @@
 
 /* Rounds of a timed step. One round before is not measured. */
 #define ROUNDS 5U
+
+/* Memslots of which all pages are mapped, 512 of each. Faulting in is slow. */
+#define FULL	    32U
+#define FULL_MANY   128U
+#define FULL_ROUNDS 3U
 
 /* Rounds of its loop to measure an undisturbed vCPU's pace. */
 #define PACE_ROUNDS 1000U
@@ -93,6 +103,16 @@ static const struct way ways[] = {
 	},
 	{.name = "KVM's calls, quirk off", .vm = VM_ZAP_SLOTS},
 	{.name = "a batch, quirk off", .vm = VM_ZAP_SLOTS, .batch = true},
+};
+
+/* Where most goes: with a zap-all, and with range zaps. */
+static const struct way most_ways[] = {
+	{.name = "zap-all", .batch = true},
+	{
+		.name = "range zap",
+		.batch = true,
+		.flags = KVM_VMEM_BATCH_ZAP_RANGES,
+	},
 };
 
 /**
@@ -198,15 +218,23 @@ static void run_step(struct bench *b, enum step step)
 	batch_reset(&b->batch);
 }
 
-/* The guest reads a page of each memslot in a range. */
-static void touch(struct bench *b, uint32_t first, uint32_t nr)
+/* The guest reads the first pages of each memslot in a range. */
+static void touch_pages(struct bench *b, uint32_t first, uint32_t nr,
+			uint32_t nr_pages)
 {
-	uint64_t value;
+	uint64_t value, gpa;
 
 	for (uint32_t i = first; i < first + nr; i++)
-		ASSERT_EQ(guest_read(&b->vcpu, BENCH_GPA + slot_offset(i),
-				     &value),
-			  GUEST_MEMORY);
+		for (uint32_t page = 0; page < nr_pages; page++) {
+			gpa = BENCH_GPA + slot_offset(i) + page * GUEST_PAGE;
+			ASSERT_EQ(guest_read(&b->vcpu, gpa, &value),
+				  GUEST_MEMORY);
+		}
+}
+
+static void touch(struct bench *b, uint32_t first, uint32_t nr)
+{
+	touch_pages(b, first, nr, 1);
 }
 
 static void bench_init(struct bench *b, const struct way *way, uint32_t nr,
@@ -308,10 +336,29 @@ static void print_row(enum step step, const struct way *way, uint32_t nr,
 		      const struct counts *c, const struct times *t)
 {
 	printf("| %s | %s | %u | %" PRIu64 " | %" PRIu64 " | %" PRIu64
-	       " | %" PRIu64 " | %.1f | %.1f | %.1f |\n",
+	       " | %" PRIu64,
 	       step_names[step], way->name, nr, c->grace_periods, c->zaps,
-	       c->flushes, c->refaults, ms(&t->ns), ms(&t->pause_ns),
-	       ms(&t->lost_ns));
+	       c->flushes, c->refaults);
+	if (t->ns.nr)
+		printf(" | %.1f | %.1f | %.1f |\n", ms(&t->ns),
+		       ms(&t->pause_ns), ms(&t->lost_ns));
+	else
+		printf(" | - | - | - |\n");
+}
+
+static void time_steps(struct bench *b, const struct way *way, uint32_t nr,
+		       struct times times[NR_STEPS])
+{
+	bench_init(b, way, nr, true);
+	for (unsigned int round = 0; round <= ROUNDS; round++)
+		for (int step = 0; step < NR_STEPS; step++)
+			time_step(b, step, round ? &times[step] : NULL);
+	bench_destroy(b);
+}
+
+static bool two_cpus(void)
+{
+	return sysconf(_SC_NPROCESSORS_ONLN) > 1;
 }
 
 static void measure(uint32_t nr)
@@ -329,12 +376,8 @@ static void measure(uint32_t nr)
 		for (int step = 0; step < NR_STEPS; step++)
 			counts[w][step] = count_step(&b, step);
 		bench_destroy(&b);
-		bench_init(&b, &ways[w], nr, true);
-		for (unsigned int round = 0; round <= ROUNDS; round++)
-			for (int step = 0; step < NR_STEPS; step++)
-				time_step(&b, step,
-					  round ? &times[w][step] : NULL);
-		bench_destroy(&b);
+		if (two_cpus())
+			time_steps(&b, &ways[w], nr, times[w]);
 	}
 	for (int step = 0; step < NR_STEPS; step++)
 		for (size_t w = 0; w < ARRAY_SIZE(ways); w++)
@@ -342,6 +385,57 @@ static void measure(uint32_t nr)
 				print_row(step, &ways[w], nr, &counts[w][step],
 					  &times[w][step]);
 	fflush(stdout);
+}
+
+/* Delete nearly all that is mapped. Prints a row for each way. */
+static void measure_most(uint32_t nr, uint32_t nr_pages)
+{
+	static struct samples delete_ns, read_ns;
+	static struct bench b;
+	uint64_t start;
+
+	for (size_t w = 0; w < ARRAY_SIZE(most_ways); w++) {
+		delete_ns.nr = read_ns.nr = 0;
+		bench_init(&b, &most_ways[w], nr, false);
+		for (unsigned int round = 0; round <= FULL_ROUNDS; round++) {
+			run_step(&b, STEP_PLUG);
+			touch_pages(&b, 0, nr, nr_pages);
+			touch(&b, nr, KEPT);
+			start = now_ns();
+			run_step(&b, STEP_UNPLUG);
+			if (round)
+				samples_add(&delete_ns, now_ns() - start);
+			start = now_ns();
+			touch(&b, nr, KEPT);
+			if (round)
+				samples_add(&read_ns, now_ns() - start);
+		}
+		bench_destroy(&b);
+		printf("| %u | %u | %s | %.2f | %.2f |\n", nr, nr * nr_pages,
+		       most_ways[w].name, ms(&delete_ns), ms(&read_ns));
+	}
+	fflush(stdout);
+}
+
+static void measure_all_most(uint32_t max)
+{
+	const struct {
+		uint32_t nr;
+		uint32_t nr_pages;
+	} cases[] = {
+		{1, SLOT_SIZE / GUEST_PAGE},
+		{FULL, 1},
+		{FULL, SLOT_SIZE / GUEST_PAGE},
+		{FULL_MANY, SLOT_SIZE / GUEST_PAGE},
+		{1024, 1},
+	};
+
+	printf("\n| memslots deleted | mapped pages | by | ms | ms to read %u pages that stay |\n"
+	       "|---|---|---|---|---|\n",
+	       KEPT);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+		if (cases[i].nr <= max)
+			measure_most(cases[i].nr, cases[i].nr_pages);
 }
 
 int main(int argc, char **argv)
@@ -357,10 +451,8 @@ int main(int argc, char **argv)
 			return 2;
 		}
 	}
-	if (sysconf(_SC_NPROCESSORS_ONLN) < 2) {
-		fprintf(stderr, "guest_bench: needs two CPUs\n");
-		return 2;
-	}
+	if (!two_cpus())
+		printf("one CPU: no times of a running VM\n");
 	tracing_open();
 	tracing_watch_batches(false);
 	printf("| step | by | memslots | grace periods | zap-alls | flushes | "
@@ -369,6 +461,7 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < ARRAY_SIZE(counts); i++)
 		if (counts[i] <= max)
 			measure(counts[i]);
+	measure_all_most((uint32_t)max);
 	tracing_close();
 	return 0;
 }
