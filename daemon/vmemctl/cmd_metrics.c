@@ -331,6 +331,21 @@ static void put_driver(const struct page *page)
 	}
 }
 
+/* A region in the kernel, which does not report this, never loses it. */
+static void put_lost(const struct page *page)
+{
+	static const char name[] = "vmem_state_lost";
+
+	put_head(page, name, "gauge", "",
+		 "Whether the plugged blocks are unknown. Memory beyond the "
+		 "plugged size is not found then.");
+	for (size_t i = 0; i < page->nr; i++)
+		if (page->vms[i].status)
+			fprintf(page->out, "%s{%s} %d\n", name,
+				page->vms[i].labels,
+				answer_bool(page->vms[i].status, "state_lost"));
+}
+
 /**
  * struct sample - context for printing the members of an object as samples
  * @page: the page
@@ -491,6 +506,7 @@ static void put_page(const struct page *page)
 	put_sizes(page);
 	put_punches(page);
 	put_driver(page);
+	put_lost(page);
 	put_metadata(page, "metadata", "vmem_metadata_bytes",
 		     "Metadata of the region's memslots in KVM.");
 	put_metadata(page, "whole_metadata", "vmem_whole_metadata_bytes",

@@ -544,6 +544,7 @@ static void metadata_of_a_process_is_by_address_space(void **state)
 	"\"whole_metadata\":null,"                                          \
 	"\"zap_ranges\":true,\"range_zaps\":3,\"zaps_by_kvm\":1,"           \
 	"\"driver\":{\"connected\":true,\"ready\":false},"                  \
+	"\"state_lost\":true,"                                              \
 	"\"requests\":{\"plug\":{\"ack\":7,\"busy\":1}},"                   \
 	"\"latencies_ns\":{\"plug\":{\"buckets\":["                         \
 	"{\"most\":100000,\"count\":1},{\"most\":1000000000,\"count\":2}]," \
@@ -584,6 +585,7 @@ static void metrics_show_the_daemons_state(void **state)
 	assert_line(f, "vmem_populated_memslots{vm=\"%s\"} 4", vm);
 	assert_line(f, "vmem_front_end_connected{vm=\"%s\"} 1", vm);
 	assert_line(f, "vmem_driver_ready{vm=\"%s\"} 0", vm);
+	assert_line(f, "vmem_state_lost{vm=\"%s\"} 1", vm);
 	assert_line(f, "vmem_metadata_bytes{vm=\"%s\",kind=\"memslot\"} 2048",
 		    vm);
 	assert_null(strstr(f->output, "kind=\"total\""));
