@@ -5,7 +5,9 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -102,6 +104,12 @@ static void blocks_and_numbers_are_found_again(void **unused
 		assert_int_equal(vmm_state_plugged(&state, i),
 				 (i >= 3 && i < 64) || (i >= 128 && i < 203) ||
 					 i == NR - 1);
+	assert_int_equal(vmm_state_next(&state, 0, NR), 3);
+	assert_int_equal(vmm_state_next(&state, 4, NR), 4);
+	assert_int_equal(vmm_state_next(&state, 64, NR), 128);
+	assert_int_equal(vmm_state_next(&state, 203, NR), NR - 1);
+	assert_int_equal(vmm_state_next(&state, 203, NR - 1), NR - 1);
+	assert_int_equal(vmm_state_next(&state, NR, NR), NR);
 	assert_int_equal(vmm_state_last(&state)->first, NR - 1);
 	assert_int_equal(vmm_state_last(&state)->nr, 1);
 	assert_int_equal(vmm_state_last(&state)->plug, true);
@@ -254,6 +262,55 @@ static void a_file_of_another_region_is_refused(void **unused
 	close(fd);
 }
 
+/* Another holder of the file, which writes invalid records all the time. */
+struct writer {
+	struct vmm_state *state;
+	atomic_uint rounds;
+	atomic_bool stop;
+};
+
+/* Rounds of the writer during which blocks are changed. */
+#define ROUNDS 100000
+
+static void *write_records(void *arg)
+{
+	struct writer *writer = arg;
+	struct vmm_record *records = writer->state->header->records;
+
+	while (!atomic_load(&writer->stop)) {
+		for (int i = 0; i < 2; i++) {
+			__atomic_store_n(&records[i].nr, 1ULL << 40,
+					 __ATOMIC_RELAXED);
+			__atomic_store_n(&records[i].first, 1ULL << 40,
+					 __ATOMIC_RELAXED);
+		}
+		atomic_fetch_add(&writer->rounds, 1);
+	}
+	return NULL;
+}
+
+/* It can spoil the state, but does not make vmemd write elsewhere. */
+static void records_that_change_meanwhile(void **unused __attribute__((unused)))
+{
+	struct vmm_state state;
+	struct writer writer = {.state = &state};
+	int fd = make_file();
+	pthread_t thread;
+
+	open_state(&state, fd);
+	assert_int_equal(pthread_create(&thread, NULL, write_records, &writer),
+			 0);
+	while (atomic_load(&writer.rounds) < ROUNDS) {
+		vmm_state_commit(&state, 3, 1, true);
+		vmm_state_commit(&state, 5, 1, true);
+	}
+	atomic_store(&writer.stop, true);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(count(&state), 2);
+	vmm_state_close(&state);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -263,6 +320,7 @@ int main(void)
 		cmocka_unit_test(an_interrupted_change_is_completed),
 		cmocka_unit_test(a_change_that_was_not_committed_is_ignored),
 		cmocka_unit_test(a_kill_at_any_moment_leaves_all_or_nothing),
+		cmocka_unit_test(records_that_change_meanwhile),
 		cmocka_unit_test(a_damaged_file_is_refused),
 		cmocka_unit_test(a_file_of_another_region_is_refused),
 	};

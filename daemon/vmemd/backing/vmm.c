@@ -897,14 +897,6 @@ static bool has_contents(int fd, const struct stat *st)
 	       (lseek(fd, 0, SEEK_DATA) >= 0 || errno != ENXIO);
 }
 
-static bool any_plugged(const struct vmm_state *state, uint64_t nr)
-{
-	for (uint64_t i = 0; i < nr; i++)
-		if (vmm_state_plugged(state, i))
-			return true;
-	return false;
-}
-
 /*
  * Open memory and state, and check that they belong together. Refused files are
  * not changed, so that they can be passed again.
@@ -931,7 +923,8 @@ static int open_files(struct vmm_backing *vmm, int memory_fd, uint64_t size,
 			     slot_size, err);
 	if (ret)
 		return ret;
-	if (!st.st_size && any_plugged(&vmm->state, size / block_size)) {
+	if (!st.st_size && vmm_state_next(&vmm->state, 0, size / block_size) <
+				   size / block_size) {
 		ret = error_set(
 			err, -EINVAL,
 			"\"state\" descriptor: blocks are plugged, and the "
@@ -949,10 +942,11 @@ static int open_files(struct vmm_backing *vmm, int memory_fd, uint64_t size,
 static void read_blocks(struct vmm_backing *vmm)
 {
 	struct blocks *plugged = &vmm->backing.plugged;
+	uint64_t at = 0;
 
-	for (uint64_t i = 0; i < plugged->nr; i++)
-		if (vmm_state_plugged(&vmm->state, i))
-			blocks_set(plugged, i, 1);
+	while ((at = vmm_state_next(&vmm->state, at, plugged->nr)) <
+	       plugged->nr)
+		blocks_set(plugged, at++, 1);
 }
 
 static int vmm_place_at(struct backing *backing, uint64_t gpa,

@@ -54,6 +54,28 @@ bool vmm_state_plugged(const struct vmm_state *state, uint64_t block)
 	return state->map[block / WORD_BITS] >> block % WORD_BITS & 1;
 }
 
+/**
+ * vmm_state_next() - find the next plugged block
+ * @state: the state
+ * @from: start of the search
+ * @nr: number of blocks of the region
+ *
+ * Return: the block, or @nr.
+ */
+uint64_t vmm_state_next(const struct vmm_state *state, uint64_t from,
+			uint64_t nr)
+{
+	for (uint64_t at = from; at < nr; at += WORD_BITS - at % WORD_BITS) {
+		uint64_t word = state->map[at / WORD_BITS] >> at % WORD_BITS;
+
+		if (word)
+			return at + __builtin_ctzll(word) < nr
+				       ? at + __builtin_ctzll(word)
+				       : nr;
+	}
+	return nr;
+}
+
 static void carry_out(struct vmm_state *state, const struct vmm_record *record)
 {
 	uint64_t end = record->first + record->nr;
@@ -84,11 +106,13 @@ void vmm_state_commit(struct vmm_state *state, uint64_t first, uint64_t nr,
 		      bool plug)
 {
 	struct vmm_header *header = state->header;
+	const struct vmm_record record = {first, nr, plug};
 	uint64_t next = !(header->current & 1);
 
-	header->records[next] = (struct vmm_record){first, nr, plug};
+	header->records[next] = record;
 	vmm_state_set(&header->current, next);
-	carry_out(state, &header->records[next]);
+	/* Another process may have changed the record in the file. */
+	carry_out(state, &record);
 }
 
 /* Initialise a file that is new, or whose initialisation was interrupted. */

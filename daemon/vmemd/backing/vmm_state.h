@@ -80,6 +80,8 @@ void vmm_state_commit(struct vmm_state *state, uint64_t first, uint64_t nr,
 		      bool plug);
 const struct vmm_record *vmm_state_last(const struct vmm_state *state);
 bool vmm_state_plugged(const struct vmm_state *state, uint64_t block);
+uint64_t vmm_state_next(const struct vmm_state *state, uint64_t from,
+			uint64_t nr);
 
 void vmm_state_set(volatile uint64_t *field, uint64_t value);
 
