@@ -182,6 +182,28 @@ static void a_late_answer_is_reported(void **state)
 	assert_false(f->region.recheck);
 }
 
+/* Allocating memory takes time, and counts like discarding it. */
+static void allocated_memory_counts_as_work(void **state)
+{
+	struct fixture *f = *state;
+	struct backing *backing = &f->region.backing;
+	struct work work = {};
+	uint64_t resident;
+
+	backing_count(backing, &work);
+	assert_int_equal(plug(f, 0, 1), 0);
+	work_begin_turn(&work);
+	f->region.prealloc = true;
+	assert_int_equal(plug(f, 1, FUZZ_MODULE_NR_BLOCKS - 1), -EINPROGRESS);
+	run(f);
+	assert_told(&f->done, 1, 0);
+	assert_int_equal(backing->plugged.set, FUZZ_MODULE_NR_BLOCKS);
+	assert_int_equal(memory_resident(&f->region.memory, &resident), 0);
+	assert_int_equal(resident, FUZZ_MODULE_SIZE - BLOCK);
+	assert_in_range(work.steps, resident / WORK_STEP_BYTES,
+			2 * resident / WORK_STEP_BYTES);
+}
+
 static void an_answer_may_have_no_receiver(void **state)
 {
 	struct fixture *f = *state;
@@ -363,6 +385,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(an_immediate_answer_is_the_result),
 		CASE(a_late_answer_is_reported),
+		CASE(allocated_memory_counts_as_work),
 		CASE(an_answer_may_have_no_receiver),
 		CASE(a_late_refusal_changes_nothing),
 		CASE(the_answer_to_a_size_is_not_taken_for_a_plugs),

@@ -660,6 +660,8 @@ static int allocate_more(struct kernel_backing *region)
 			      region->allocating.gpa - backing->gpa +
 				      region->allocated,
 			      part, &backing->error);
+	work_add(backing->plugged.work,
+		 WORK_CALL_STEPS + part / WORK_STEP_BYTES);
 	if (ret)
 		return error_wrap(&backing->error, ret, "plug");
 	region->allocated += part;

@@ -5,7 +5,7 @@
  * One thread serves all clients and guests, so the longest turn bounds their
  * waiting time. A step is a small unit of work that a guest, a VMM or an
  * operator can cause in large numbers: reading a descriptor, a memory region or
- * a word of a bitmap, or discarding a page. Functions count their steps. Long
+ * a word of a bitmap, or discarding or allocating a page. Functions count their steps. Long
  * operations stop when the turn has reached its limit, and continue in a later
  * turn. Tests check the number of steps, because time depends on the machine.
  */
@@ -21,7 +21,7 @@
  */
 #define WORK_TURN_STEPS 65536
 
-/* Discarding this many bytes, a page, is one step. */
+/* Discarding or allocating this many bytes, a page, is one step. */
 #define WORK_STEP_BYTES 4096
 
 /* Steps of a system call, which costs time even if it does little. */
