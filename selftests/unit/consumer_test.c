@@ -11,12 +11,14 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/timer.h"
 #include "bitmap_backing.h"
 #include "device/consumer.h"
 #include "device/vmem_device.h"
@@ -788,6 +790,27 @@ static void a_consumer_with_too_few_memslots_is_refused(void **state)
 	assert_int_equal(consumers_check(&f->consumers, 4, &err), 0);
 }
 
+/* Text that the function writes to standard error for @size. */
+static const char *noted(struct fixture *f, uint64_t size)
+{
+	static char text[512];
+	int fd = memfd_create("log", MFD_CLOEXEC);
+	int saved = dup(STDERR_FILENO);
+	ssize_t length;
+
+	log_init(LOG_LEVEL_WARNING);
+	assert_int_equal(dup2(fd, STDERR_FILENO), STDERR_FILENO);
+	consumers_note_requested(&f->consumers, size);
+	log_init(LOG_LEVEL_ERR);
+	assert_int_equal(dup2(saved, STDERR_FILENO), STDERR_FILENO);
+	length = pread(fd, text, sizeof(text) - 1, 0);
+	assert_true(length >= 0);
+	text[length] = '\0';
+	close(saved);
+	close(fd);
+	return text;
+}
+
 #define TOO_MANY                                                           \
 	"vfio0 can have 3 mappings, 8 MiB in blocks of 2 MiB may need 4; " \
 	"blocks of 4 MiB would fit"
@@ -828,6 +851,11 @@ static void who_could_not_map_each_block_is_refused(void **state)
 		consumers_check_mappings(&f->consumers, 4 * BLOCK, &err),
 		-ENOSPC);
 	assert_string_equal(err.text, TOO_MANY);
+	/* Others may set the size all the same, which is logged. */
+	assert_string_equal(noted(f, 3 * BLOCK), "");
+	assert_non_null(
+		strstr(noted(f, 4 * BLOCK),
+		       "another process has requested too much: " TOO_MANY));
 	/* It is away, and comes back with the same limit. */
 	lose(f, a);
 	assert_int_equal(
@@ -1216,6 +1244,28 @@ static void wait_for_done(struct fixture *f, unsigned int nr_done)
 {
 	while (f->nr_done < nr_done)
 		assert_true(sd_event_run(f->event, UINT64_MAX) >= 0);
+}
+
+/* Other calls of the backing may fail before the request is answered. */
+static void the_reason_is_that_of_the_request(void **state)
+{
+	struct fixture *f = *state;
+	struct mapper *a;
+
+	assert_int_equal(plug(f, 0, 4), 0);
+	a = add_mapper(f, 0);
+	accept_event(a);
+	assert_int_equal(unplug(f, 0, 4), -EINPROGRESS);
+	f->bitmap.fail = -ENOMEM;
+	accept_event(a);
+	f->bitmap.fail = 0;
+	/* It populates again what is still plugged. */
+	assert_int_equal(f->nr_done, 0);
+	error_set(&f->backing->error, -EIO, "another");
+	accept_event(a);
+	assert_int_equal(f->nr_done, 1);
+	assert_int_equal(f->result, -ENOMEM);
+	assert_string_equal(f->backing->error.text, "the test wants it");
 }
 
 /* A mapper of blocks 0 to 3 whose connection has ended. */
@@ -1610,6 +1660,118 @@ static void the_end_of_vmemd_is_not_its_failure(void **state)
 	assert_string_equal(a->closed, "");
 }
 
+#define SLOW(name) "consumer " name " is too slow and has not caught up"
+
+/* The mapper answers each event in time, and is slow all the same. */
+static void be_slow(struct fixture *f, struct mapper *mapper)
+{
+	f->consumers.answer_usec = CONSUMER_ANSWER_USEC;
+	assert_int_equal(sd_event_source_set_enabled(mapper->consumer->timer,
+						     SD_EVENT_OFF),
+			 0);
+}
+
+static void a_plug_that_takes_too_long_is_undone(void **state)
+{
+	struct fixture *f = *state;
+	struct mapper *a = add_mapper(f, 0), *b = add_mapper(f, 1);
+
+	f->consumers.answer_usec = 1000;
+	assert_int_equal(plug(f, 8, 4), -EINPROGRESS);
+	be_slow(f, a);
+	accept_event(b);
+	while (!b->waits)
+		assert_true(sd_event_run(f->event, UINT64_MAX) >= 0);
+	/* The other one takes it back; the slow one is not waited for. */
+	assert_int_equal(f->nr_done, 0);
+	expect_event(b, false, 8, 4, 2, 1);
+	accept_event(b);
+	assert_int_equal(f->nr_done, 1);
+	assert_int_equal(f->result, -EBUSY);
+	assert_string_equal(f->backing->error.text, SLOW("mapper0"));
+	assert_int_equal(f->backing->plugged.set, 0);
+	/* It may have mapped them, and stays connected. */
+	assert_non_null(a->consumer);
+	assert_int_equal(
+		backing_discard(f->backing, GPA + 8 * BLOCK, 4 * BLOCK),
+		-EBUSY);
+	assert_int_equal(plug(f, 20, 1), -EBUSY);
+	assert_string_equal(f->backing->error.text, SLOW("mapper0"));
+	assert_int_equal(unplug(f, 8, 4), -EBUSY);
+	/* It has mapped, and unmaps. */
+	accept_event(a);
+	expect_event(a, false, 8, 4, 2, 1);
+	accept_event(a);
+	assert_false(a->waits);
+	assert_int_equal(a->subscribed, 1);
+	assert_int_equal(
+		backing_discard(f->backing, GPA + 8 * BLOCK, 4 * BLOCK), 0);
+	assert_int_equal(plug(f, 8, 4), -EINPROGRESS);
+	accept_event(a);
+	accept_event(b);
+	assert_int_equal(f->nr_done, 2);
+	assert_int_equal(f->result, 0);
+	/* The time limit was that of the request. */
+	assert_int_equal(sd_event_run(f->event, 20000), 0);
+	expect_true(f, a);
+	expect_true(f, b);
+}
+
+/* The guest may use the memory after the answer. */
+static void an_unplug_that_takes_too_long_is_given_up(void **state)
+{
+	struct fixture *f = *state;
+	struct mapper *a, *b;
+
+	assert_int_equal(plug(f, 0, 8), 0);
+	a = add_mapper(f, 0);
+	b = add_mapper(f, 1);
+	accept_event(a);
+	accept_event(b);
+	f->consumers.answer_usec = 1000;
+	assert_int_equal(unplug(f, 0, 8), -EINPROGRESS);
+	be_slow(f, a);
+	accept_event(b);
+	while (!b->waits)
+		assert_true(sd_event_run(f->event, UINT64_MAX) >= 0);
+	expect_event(b, true, 0, 8, 0, 2);
+	accept_event(b);
+	accept_event(a);
+	assert_int_equal(f->nr_done, 0);
+	expect_event(a, true, 0, 8, 0, 2);
+	accept_event(a);
+	assert_int_equal(f->nr_done, 1);
+	assert_int_equal(f->result, -EBUSY);
+	assert_string_equal(f->backing->error.text,
+			    "consumer mapper0 is too slow to discard");
+	expect_true(f, a);
+	expect_true(f, b);
+	assert_int_equal(unplug(f, 0, 8), -EINPROGRESS);
+	accept_event(a);
+	accept_event(b);
+	assert_int_equal(f->nr_done, 2);
+	assert_int_equal(f->result, 0);
+}
+
+/* It may be of any size, and the guest has to have it done before anything else. */
+static void an_unplug_of_all_may_take_long(void **state)
+{
+	struct fixture *f = *state;
+	struct mapper *a;
+
+	assert_int_equal(plug(f, 0, 8), 0);
+	a = add_mapper(f, 0);
+	accept_event(a);
+	f->consumers.answer_usec = 1000;
+	assert_int_equal(backing_unplug_all(f->backing), -EINPROGRESS);
+	be_slow(f, a);
+	assert_int_equal(sd_event_run(f->event, 20000), 0);
+	accept_event(a);
+	assert_int_equal(f->nr_done, 1);
+	assert_int_equal(f->result, 0);
+	assert_int_equal(f->backing->plugged.set, 0);
+}
+
 /* Requests wait for a consumer once, not each time it leaves. */
 static void leaving_again_and_again_delays_requests_once(void **state)
 {
@@ -1834,6 +1996,97 @@ static void the_next_daemon_knows_its_limit(void **state)
 	close(fd);
 }
 
+/*
+ * An older vmemd does not know limits: it leaves that of a consumer which has gone
+ * to the next one in the same place.
+ */
+static void a_limit_is_not_anothers(void **state)
+{
+	struct fixture *f = *state;
+	int fd = memfd_create("claims", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	struct consumer_config config = {
+		.name = "vfio0",
+		.mappings = 3,
+		.requested_size = 2 * BLOCK,
+		.peer = PEER_UNKNOWN,
+	};
+	struct mapper *a = &f->mappers[0];
+	struct claim *claim;
+	struct error err;
+
+	for (int other = 0; other < 3; other++) {
+		assert_int_equal(keep(f, fd, 7), 0);
+		assert_int_equal(consumer_new(&a->consumer, &f->consumers,
+					      &config, &ops, a, &err),
+				 0);
+		run(f);
+		claim = (struct claim *)((char *)f->consumers.claims.file + 16 +
+					 sizeof(claims_region));
+		assert_string_equal(claim->name, "vfio0");
+		if (!other)
+			claim->pid = (uint64_t)getpid();
+		else if (other == 1)
+			claim->process_id++;
+		else
+			strcpy(claim->name, "vfio1");
+		restart(f, fd, 7);
+		assert_int_equal(f->consumers.nr_consumers, 1);
+		assert_int_equal(consumers_check_mappings(&f->consumers,
+							  4 * BLOCK, &err),
+				 0);
+		consumers_stop(&f->consumers);
+		assert_int_equal(ftruncate(fd, 0), -1);
+		close(fd);
+		fd = memfd_create("claims", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+		assert_int_equal(consumers_start(&f->consumers, f->event,
+						 f->backing, SLOT, FIRST_SLOT),
+				 0);
+	}
+	close(fd);
+}
+
+/* Without a free descriptor, the process of a claim is found later. */
+static void a_process_is_looked_for_again(void **state)
+{
+	struct fixture *f = *state;
+	int fd = memfd_create("claims", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	struct mapper *a = &f->mappers[0];
+	struct peer peer = {.uid = 1000};
+	struct rlimit limit, none;
+
+	assert_int_equal(keep(f, fd, 7), 0);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	none = limit;
+	none.rlim_cur = 0;
+	/* It ends before it is found, or after. */
+	for (int after = 0; after < 2; after++) {
+		peer.pid = start_process(&peer.pidfd);
+		assert_int_equal(subscribe(f, a, "mapper0", &peer), 0);
+		run(f);
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+		restart(f, fd, 7);
+		assert_int_equal(f->consumers.nr_consumers, 1);
+		assert_int_equal(f->consumers.list->peer.pidfd, -1);
+		f->consumers.answer_usec = 1000;
+		timer_start(f->consumers.list->grace, 1000);
+		/* Once more in vain. */
+		while (f->consumers.list->awaited)
+			assert_true(sd_event_run(f->event, UINT64_MAX) >= 0);
+		assert_int_equal(f->consumers.list->peer.pidfd, -1);
+		if (!after)
+			end_process(peer.pid);
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+		while (after && f->consumers.list->peer.pidfd < 0)
+			assert_true(sd_event_run(f->event, UINT64_MAX) >= 0);
+		if (after)
+			end_process(peer.pid);
+		while (f->consumers.nr_consumers)
+			assert_true(sd_event_run(f->event, UINT64_MAX) >= 0);
+		run(f);
+	}
+	close(fd);
+}
+
 /* Any holder of the file may write to it. */
 static void a_damaged_claims_file_is_refused(void **state)
 {
@@ -1894,6 +2147,7 @@ int main(void)
 		T(without_consumers_requests_pass_through),
 		T(a_plug_is_answered_when_all_have_populated),
 		T(memory_is_unplugged_when_all_have_discarded),
+		T(the_reason_is_that_of_the_request),
 		T(a_plug_that_one_refuses_is_undone),
 		T(an_unplug_that_one_refuses_changes_nothing),
 		T(an_unplug_that_the_backing_refuses_is_undone),
@@ -1925,11 +2179,16 @@ int main(void)
 		T(one_that_catches_up_slowly_holds_up_nobody),
 		T(memory_around_a_claim_is_given_back),
 		T(the_end_of_vmemd_is_not_its_failure),
+		T(a_plug_that_takes_too_long_is_undone),
+		T(an_unplug_that_takes_too_long_is_given_up),
+		T(an_unplug_of_all_may_take_long),
 		T(leaving_again_and_again_delays_requests_once),
 		cmocka_unit_test(the_size_of_an_event_is_bounded),
 		T(the_next_daemon_knows_the_consumers),
 		T(a_claim_is_never_lost),
 		T(the_next_daemon_knows_its_limit),
+		T(a_limit_is_not_anothers),
+		T(a_process_is_looked_for_again),
 		T(a_damaged_claims_file_is_refused),
 		T(random_requests_are_done_by_all_or_none),
 	};

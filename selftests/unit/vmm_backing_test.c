@@ -45,6 +45,7 @@
  * @mapped: offsets of mappings, @nr_mapped of them
  * @gpa: address of the device's memory BAR
  * @refuse: requests for this offset are refused
+ * @meddle: another call of the backing fails while memory is unmapped
  * @own: entries of the memory table for the VMM's own memory
  */
 struct vmm {
@@ -57,6 +58,7 @@ struct vmm {
 	unsigned int nr_mapped;
 	uint64_t gpa;
 	uint64_t refuse;
+	bool meddle;
 	unsigned int own;
 };
 
@@ -268,6 +270,8 @@ static unsigned int serve(struct vmm *vmm)
 		if (request == VHOST_USER_BACKEND_CONFIG_CHANGE_MSG)
 			continue;
 		nr++;
+		if (vmm->meddle && request == VHOST_USER_BACKEND_SHMEM_UNMAP)
+			error_set(&vmm->ours.backing.error, -EIO, "another");
 		if (mmap.shm_offset == vmm->refuse) {
 			reply(vmm, request, 1);
 			continue;
@@ -524,6 +528,8 @@ static void a_refused_mapping_undoes_all(void **state)
 
 	start(vmm);
 	vmm->refuse = 4 * GIB;
+	/* The reason is that of the request, whatever fails meanwhile. */
+	vmm->meddle = true;
 	/*
 	 * Two slots are mapped, the third is refused, and the two are unmapped.
 	 */

@@ -443,6 +443,9 @@ static void finish(struct vmm_backing *vmm)
 		else
 			backing_note_unplugged(backing, gpa, size);
 		change->result = 0;
+	} else {
+		/* Others may have set it since. */
+		backing->error = change->error;
 	}
 	change->active = false;
 	if (!vmm->inside)
@@ -459,6 +462,7 @@ static void failed(struct vmm_backing *vmm, int result)
 	if (change->active && !change->undo) {
 		change->undo = true;
 		change->result = result;
+		change->error = vmm->backing.error;
 		return;
 	}
 	/* Plugged blocks of the guest have no mapping: keep trying. */
@@ -591,10 +595,10 @@ static void on_stopped(void *arg)
 	for (unsigned int i = 0; i < vmm->nr_slots; i++)
 		vmm->slots[i].mapped = false;
 	if (vmm->change.active) {
-		error_set(&vmm->backing.error, -ENOTCONN,
-			  "the front end has stopped the device");
 		vmm->change.undo = true;
-		vmm->change.result = -ENOTCONN;
+		vmm->change.result =
+			error_set(&vmm->change.error, -ENOTCONN,
+				  "the front end has stopped the device");
 		finish(vmm);
 	}
 	if (vmm->backing.lost)

@@ -50,6 +50,7 @@ struct vmm_slot {
  * @plug: true: plug; false: unplug
  * @undo: the change has failed with @result and is being undone
  * @result: result of the change
+ * @error: reason of @result, if it has failed
  * @first: first block
  * @nr: number of blocks
  */
@@ -58,6 +59,7 @@ struct vmm_change {
 	bool plug;
 	bool undo;
 	int result;
+	struct error error;
 	uint64_t first;
 	uint64_t nr;
 };

@@ -76,6 +76,12 @@ static bool number_is_free(int error)
 	return error == ESRCH || error == EINVAL || error == ENOENT;
 }
 
+/* Is an error one that may not come again later? */
+static bool is_shortage(int error)
+{
+	return error == EMFILE || error == ENFILE || error == ENOMEM;
+}
+
 /**
  * peer_of_socket() - get the process that connected a UNIX socket
  * @peer: to be closed by peer_close()
@@ -100,10 +106,8 @@ int peer_of_socket(struct peer *peer, int fd)
 	pidfd = open_peer(fd, peer->pid);
 	if (peer->pid && pidfd < 0 && number_is_free(-pidfd))
 		return -ESRCH;
-	if (pidfd == -EMFILE || pidfd == -ENFILE || pidfd == -ENOMEM)
-		return pidfd;
 	if (pidfd < 0)
-		return 0;
+		return is_shortage(-pidfd) ? pidfd : 0;
 	peer->pidfd = pidfd;
 	peer->id = id_of(pidfd);
 	return 0;
@@ -113,15 +117,18 @@ int peer_of_socket(struct peer *peer, int fd)
  * peer_find() - open the process of a peer by PID and id
  * @peer: has a PID of vmemd's PID namespace; its pidfd is set if possible
  *
- * Return: 0; -ESRCH: the process has ended.
+ * Return: 0, also if the process cannot be known; -ESRCH: the process has ended;
+ * -EMFILE, -ENFILE, -ENOMEM: it cannot be opened now.
  */
 int peer_find(struct peer *peer)
 {
 	uint64_t id;
 
 	peer->pidfd = peer->pid ? open_pid(peer->pid) : -1;
+	if (peer->pidfd < 0 && peer->pid && number_is_free(errno))
+		return -ESRCH;
 	if (peer->pidfd < 0)
-		return peer->pid && number_is_free(errno) ? -ESRCH : 0;
+		return peer->pid && is_shortage(errno) ? -errno : 0;
 	id = id_of(peer->pidfd);
 	if (!peer->id || !id || peer->id == id)
 		return 0;

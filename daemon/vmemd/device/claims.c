@@ -33,20 +33,36 @@
 #define VERSION 1
 
 /**
+ * struct claim_mappings - a limit that older versions of vmemd do not know
+ * @limit: 0 for no limit
+ * @pid: as in struct claim
+ * @process_id: as in struct claim
+ * @check: of the name, see check_of()
+ *
+ * An older version leaves it alone when it stores another claim in its place. So it
+ * is valid only together with the claim for which it was stored.
+ */
+struct claim_mappings {
+	uint64_t limit;
+	uint64_t pid;
+	uint64_t process_id;
+	uint64_t check;
+};
+
+/**
  * struct claims_file - contents of the file
  * @magic: written last; a file without it counts as new
  * @version: version of this layout
  * @region: region that the claims refer to
  * @claims: an entry per consumer
- * @mappings: of each consumer, its limit of mappings, 0 for no limit. An older
- *	vmemd leaves zeros
+ * @mappings: of each consumer, its limit of mappings
  */
 struct claims_file {
 	uint64_t magic;
 	uint64_t version;
 	struct claims_region region;
 	struct claim claims[CLAIMS_MAX];
-	uint64_t mappings[CLAIMS_MAX];
+	struct claim_mappings mappings[CLAIMS_MAX];
 };
 
 _Static_assert(sizeof(struct claims_file) <= CLAIMS_SIZE,
@@ -97,16 +113,32 @@ static bool is_damaged(const struct claim *claim)
 	       !claims_is_name(claim->name);
 }
 
+/* FNV-1a of a name. */
+static uint64_t check_of(const char *name)
+{
+	uint64_t check = 0xcbf29ce484222325ULL;
+
+	for (; *name; name++)
+		check = (check ^ (unsigned char)*name) * 0x100000001b3ULL;
+	return check;
+}
+
 /* Copy the entries and check them. Return: 0; -EINVAL with @err set. */
 static int read_claims(struct claims *claims, struct error *err)
 {
 	memcpy(claims->was, claims->file->claims, sizeof(claims->was));
-	memcpy(claims->mappings, claims->file->mappings,
-	       sizeof(claims->mappings));
-	for (size_t i = 0; i < CLAIMS_MAX; i++)
-		if (claims->was[i].used && is_damaged(&claims->was[i]))
+	for (size_t i = 0; i < CLAIMS_MAX; i++) {
+		const struct claim *was = &claims->was[i];
+		struct claim_mappings limit = claims->file->mappings[i];
+
+		if (was->used && is_damaged(was))
 			return error_set(err, -EINVAL,
 					 "\"consumers\" descriptor: damaged");
+		if (was->used && limit.pid == was->pid &&
+		    limit.process_id == was->process_id &&
+		    limit.check == check_of(was->name))
+			claims->mappings[i] = limit.limit;
+	}
 	return 0;
 }
 
@@ -207,7 +239,7 @@ int claims_add(struct claims *claims, const char *name, const struct peer *peer)
 		index++;
 	if (index == CLAIMS_MAX)
 		return CLAIMS_NONE;
-	claims->file->mappings[index] = 0;
+	claims->file->mappings[index] = (struct claim_mappings){0};
 	claim = &claims->file->claims[index];
 	claim->subscribed = 0;
 	claim->uid = peer->uid;
@@ -240,12 +272,24 @@ void claims_set_peer(struct claims *claims, int index, const struct peer *peer)
 	store(&claim->pid, (uint64_t)peer->pid);
 	store(&claim->process_id, peer->id);
 	store(&claim->pid_namespace, claims->pid_namespace);
+	store(&claims->file->mappings[index].pid, (uint64_t)peer->pid);
+	store(&claims->file->mappings[index].process_id, peer->id);
 }
 
 void claims_set_mappings(struct claims *claims, int index, uint64_t mappings)
 {
-	if (index != CLAIMS_NONE)
-		store(&claims->file->mappings[index], mappings);
+	const struct claim *claim;
+	struct claim_mappings *limit;
+
+	if (index == CLAIMS_NONE)
+		return;
+	claim = &claims->file->claims[index];
+	limit = &claims->file->mappings[index];
+	store(&limit->check, 0);
+	store(&limit->limit, mappings);
+	store(&limit->pid, claim->pid);
+	store(&limit->process_id, claim->process_id);
+	store(&limit->check, check_of(claim->name));
 }
 
 void claims_set_subscribed(struct claims *claims, int index)
@@ -268,7 +312,7 @@ void claims_remove(struct claims *claims, int index)
  *
  * A PID of another PID namespace is ignored; the process is unknown then.
  *
- * Return: 0, also if the process is unknown; -ESRCH: the process has ended.
+ * Return: as peer_find().
  */
 int claims_peer(const struct claims *claims, const struct claim *claim,
 		struct peer *peer)

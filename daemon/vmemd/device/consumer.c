@@ -62,7 +62,12 @@
  * Timeout. A consumer that does not answer within @answer_usec is closed. This
  * counts as a refusal. The consumer is away, since it may still have mappings.
  * The size of an event is bounded, so that a long operation is answered in
- * parts.
+ * parts. All events of a request have a time limit, too. Beyond it, a plug is
+ * undone, and does not wait for consumers that have not populated it: they are
+ * late. An unplug is given up as if a consumer had refused it, and waits until
+ * consumers have again what they have discarded: no more events than there were
+ * within the time limit. UNPLUG_ALL has no such limit: it has as many events as the
+ * region needs, and no other request follows without it.
  *
  * A new consumer first gets an event for each run of plugged blocks. Until it
  * has them all, requests do not wait for its populates, but they do wait for
@@ -302,6 +307,7 @@ static void take_part(struct consumer *consumer)
 	struct consumers *consumers = consumer->consumers;
 
 	consumer->in_sync = true;
+	consumer->slow = false;
 	consumer->subscribed = true;
 	consumer->repeat_from = consumer->told.nr;
 	wait_no_more(consumer);
@@ -332,6 +338,7 @@ static bool tell(struct consumer *consumer)
 	if (populate && !find_populate(consumer, &first, &end)) {
 		if (!consumer->in_sync)
 			take_part(consumer);
+		consumer->slow = false;
 		return true;
 	}
 	*event = (struct consumer_event){
@@ -366,11 +373,14 @@ static bool holds(const struct consumer *consumer, uint64_t first, uint64_t nr)
 }
 
 /*
- * Does a consumer that was away have to be sent blocks again? Until then @told is
- * uncertain, or the consumer lacks blocks of a request that was answered BUSY.
+ * Does a consumer that was away, or that was too slow for a request, have events
+ * left? Until then @told is uncertain, or not what a request that was answered BUSY
+ * has left.
  */
 static bool catches_up(const struct consumer *consumer)
 {
+	if (consumer->slow)
+		return true;
 	return !consumer->away && !consumer->in_sync &&
 	       (consumer->subscribed ||
 		consumer->repeat_from < consumer->told.nr);
@@ -383,20 +393,26 @@ static bool is_late(const struct consumer *consumer)
 	       (consumer->away || catches_up(consumer));
 }
 
+/* Does a request in progress wait for what the consumer has not done yet? */
+static bool holds_up(const struct consumer *consumer)
+{
+	const struct consumers *consumers = consumer->consumers;
+
+	return !consumer->ended && !is_late(consumer) &&
+	       (consumer->subscribed ||
+		(consumers->hole &&
+		 holds(consumer, consumers->first, consumers->nr)));
+}
+
 /* Send events. Return: whether the request need not wait for a consumer. */
 static bool tell_all(struct consumers *consumers)
 {
 	struct consumer *consumer;
 	bool settled = true;
 
-	for (consumer = consumers->list; consumer; consumer = consumer->next) {
-		if (consumer->ended || tell(consumer) || is_late(consumer))
-			continue;
-		if (consumer->subscribed ||
-		    (consumers->hole &&
-		     holds(consumer, consumers->first, consumers->nr)))
+	for (consumer = consumers->list; consumer; consumer = consumer->next)
+		if (!consumer->ended && !tell(consumer) && holds_up(consumer))
 			settled = false;
-	}
 	return settled;
 }
 
@@ -490,6 +506,7 @@ static void leave(struct consumer *consumer, bool awaited)
 	consumer->out = false;
 	sd_event_source_set_enabled(consumer->timer, SD_EVENT_OFF);
 	consumer->away = true;
+	consumer->slow = false;
 	consumer->ops = NULL;
 	consumer->arg = NULL;
 	if (consumers->refuser == consumer)
@@ -560,7 +577,9 @@ static int busy_for_late(struct error *err, const struct consumer *consumer)
 	return error_set(
 		err, -EBUSY,
 		consumer->away ? "consumer %s is away and may still map memory"
-			       : "consumer %s is back and has not caught up",
+		: consumer->slow
+			? "consumer %s is too slow and has not caught up"
+			: "consumer %s is back and has not caught up",
 		consumer->name);
 }
 
@@ -590,10 +609,26 @@ static int do_change(struct consumers *consumers)
 	}
 }
 
-/* The backing has executed the request, or failed to. */
+/* From now on the request waits for consumers, if there are any. */
+static void limit_request(struct consumers *consumers)
+{
+	if (!consumers->list || consumers->change == CONSUMERS_UNPLUG_ALL)
+		return;
+	timer_start(consumers->deadline,
+		    CONSUMERS_REQUEST_ANSWERS * consumers->answer_usec);
+}
+
+/*
+ * The backing has executed the request, or failed to. Others may set its error
+ * before the request ends.
+ */
 static void change_ended(struct consumers *consumers, int ret)
 {
 	consumers->hole = false;
+	if (ret)
+		consumers->error = consumers->backing->error;
+	else
+		limit_request(consumers);
 	/* -EAGAIN: any block of @plugged may have changed. */
 	recheck(consumers, ret == -EAGAIN ? 0 : consumers->first);
 	consumers->result = ret;
@@ -690,6 +725,8 @@ static int go_on_request(struct consumers *consumers)
 		case CONSUMERS_RESTORING:
 			consumers->step = CONSUMERS_IDLE;
 			consumers->refuser = NULL;
+			sd_event_source_set_enabled(consumers->deadline,
+						    SD_EVENT_OFF);
 			if (consumers->result && consumers->error.code)
 				backing->error = consumers->error;
 			return consumers->result;
@@ -750,6 +787,7 @@ static int begin_unplug(struct consumers *consumers)
 	consumers->hole = true;
 	recheck(consumers, consumers->first);
 	consumers->step = CONSUMERS_LETTING_GO;
+	limit_request(consumers);
 	return go_on_request(consumers);
 }
 
@@ -951,6 +989,55 @@ static bool refuse_event(struct consumers *consumers, struct consumer *consumer,
 	return true;
 }
 
+static void process_ended(struct consumer *consumer)
+{
+	struct consumers *consumers = consumer->consumers;
+
+	log_limited(&consumers->limit, LOG_LEVEL_INFO, consumers->label,
+		    "the process of consumer %s has ended", consumer->name);
+	end_consumer(consumer);
+}
+
+/* The process of an absent consumer has ended, and so have its mappings. */
+static int on_process_end(sd_event_source *source __attribute__((unused)),
+			  int fd __attribute__((unused)),
+			  uint32_t revents __attribute__((unused)), void *arg)
+{
+	process_ended(arg);
+	return 0;
+}
+
+/* Watch for the end of the process, while away. Return: 0, or an errno. */
+static int watch_process(struct consumer *consumer)
+{
+	int ret;
+
+	if (consumer->peer.pidfd < 0)
+		return 0;
+	ret = sd_event_add_io(consumer->consumers->event, &consumer->process,
+			      consumer->peer.pidfd, EPOLLIN, on_process_end,
+			      consumer);
+	if (ret >= 0)
+		ret = sd_event_source_set_enabled(
+			consumer->process,
+			consumer->away ? SD_EVENT_ON : SD_EVENT_OFF);
+	return ret < 0 ? ret : 0;
+}
+
+/* Look again for a process that could not be found. */
+static void find_process(struct consumer *consumer)
+{
+	int ret = peer_find(&consumer->peer);
+
+	if (!ret)
+		ret = watch_process(consumer);
+	consumer->unfound = ret && ret != -ESRCH;
+	if (ret == -ESRCH)
+		process_ended(consumer);
+	else if (ret)
+		timer_start(consumer->grace, consumer->consumers->answer_usec);
+}
+
 static int on_timeout(sd_event_source *source __attribute__((unused)),
 		      uint64_t usec __attribute__((unused)), void *arg)
 {
@@ -963,14 +1050,51 @@ static int on_timeout(sd_event_source *source __attribute__((unused)),
 	return 0;
 }
 
+/* The request has waited long enough for consumers, which do answer. */
+static int on_deadline(sd_event_source *source __attribute__((unused)),
+		       uint64_t usec __attribute__((unused)), void *arg)
+{
+	struct consumers *consumers = arg;
+	bool plug = consumers->step == CONSUMERS_TELLING;
+	struct consumer *consumer;
+
+	if (!plug && consumers->step != CONSUMERS_LETTING_GO)
+		return 0;
+	for (consumer = consumers->list; consumer; consumer = consumer->next) {
+		if (!consumer->out || !holds_up(consumer))
+			continue;
+		log_limited(&consumers->limit, LOG_LEVEL_WARNING,
+			    consumers->label,
+			    "consumer %s is too slow for a request, which is "
+			    "answered busy",
+			    consumer->name);
+		consumer->slow = plug;
+		if (plug)
+			continue;
+		consumers->result = error_set(
+			&consumers->error, -EBUSY,
+			"consumer %s is too slow to discard", consumer->name);
+		consumers->step = CONSUMERS_RESTORING;
+		consumers->hole = false;
+	}
+	recheck(consumers, consumers->first);
+	advance_request(consumers);
+	return 0;
+}
+
 /* Requests stop waiting for the consumer. */
 static int on_grace(sd_event_source *source __attribute__((unused)),
 		    uint64_t usec __attribute__((unused)), void *arg)
 {
 	struct consumer *consumer = arg;
 	struct consumers *consumers = consumer->consumers;
+	bool was_awaited = consumer->awaited;
 
 	consumer->awaited = false;
+	if (consumer->unfound && consumer->away)
+		find_process(consumer);
+	if (!was_awaited || consumer->ended)
+		return 0;
 	if (consumer->away)
 		log_limited(&consumers->limit, LOG_LEVEL_WARNING,
 			    consumers->label,
@@ -984,20 +1108,6 @@ static int on_grace(sd_event_source *source __attribute__((unused)),
 			    "then, requests are answered busy",
 			    consumer->name);
 	advance_request(consumers);
-	return 0;
-}
-
-/* The process of an absent consumer has ended, and so have its mappings. */
-static int on_process_end(sd_event_source *source __attribute__((unused)),
-			  int fd __attribute__((unused)),
-			  uint32_t revents __attribute__((unused)), void *arg)
-{
-	struct consumer *consumer = arg;
-	struct consumers *consumers = consumer->consumers;
-
-	log_limited(&consumers->limit, LOG_LEVEL_INFO, consumers->label,
-		    "the process of consumer %s has ended", consumer->name);
-	end_consumer(consumer);
 	return 0;
 }
 
@@ -1247,6 +1357,20 @@ int consumers_check_mappings(const struct consumers *consumers, uint64_t size,
 	return ret;
 }
 
+/*
+ * Another process has set the requested size, which is in force already. A plug that
+ * is too much for a consumer gets BUSY, but only the log says why.
+ */
+void consumers_note_requested(struct consumers *consumers, uint64_t size)
+{
+	struct error err;
+
+	if (consumers_check_mappings(consumers, size, &err))
+		log_limited(
+			&consumers->limit, LOG_LEVEL_WARNING, consumers->label,
+			"another process has requested too much: %s", err.text);
+}
+
 /* The lowest limit of memslots of any consumer; 0: no limit. */
 uint64_t consumers_limit(const struct consumers *consumers)
 {
@@ -1268,23 +1392,6 @@ static int add_sources(struct consumer *consumer)
 	ret = timer_add(event, &consumer->timer, on_timeout, consumer);
 	if (ret >= 0)
 		ret = timer_add(event, &consumer->grace, on_grace, consumer);
-	return ret < 0 ? ret : 0;
-}
-
-/* Watch for the end of the process, while away. Return: 0, or an errno. */
-static int watch_process(struct consumer *consumer)
-{
-	int ret;
-
-	if (consumer->peer.pidfd < 0)
-		return 0;
-	ret = sd_event_add_io(consumer->consumers->event, &consumer->process,
-			      consumer->peer.pidfd, EPOLLIN, on_process_end,
-			      consumer);
-	if (ret >= 0)
-		ret = sd_event_source_set_enabled(
-			consumer->process,
-			consumer->away ? SD_EVENT_ON : SD_EVENT_OFF);
 	return ret < 0 ? ret : 0;
 }
 
@@ -1388,10 +1495,12 @@ int consumers_keep(struct consumers *consumers, int fd,
 	for (int i = 0; !ret && i < CLAIMS_MAX; i++) {
 		const struct claim *was = &claims->was[i];
 		struct peer peer;
+		int found;
 
 		if (!was->used)
 			continue;
-		if (claims_peer(claims, was, &peer)) {
+		found = claims_peer(claims, was, &peer);
+		if (found == -ESRCH) {
 			claims_remove(claims, i);
 			continue;
 		}
@@ -1401,6 +1510,7 @@ int consumers_keep(struct consumers *consumers, int fd,
 			break;
 		}
 		consumer->peer = peer;
+		consumer->unfound = found;
 		consumer->claim = i;
 		consumer->away = true;
 		consumer->subscribed = was->subscribed;
@@ -1506,6 +1616,12 @@ int consumers_start(struct consumers *consumers, sd_event *event,
 	if (ret < 0)
 		return ret;
 	sd_event_source_set_enabled(consumers->kick, SD_EVENT_OFF);
+	ret = timer_add(event, &consumers->deadline, on_deadline, consumers);
+	if (ret < 0) {
+		consumers->kick =
+			sd_event_source_disable_unref(consumers->kick);
+		return ret;
+	}
 	consumers->event = event;
 	consumers->slot_size = slot_size;
 	consumers->first_slot = first_slot;
@@ -1530,6 +1646,8 @@ void consumers_stop(struct consumers *consumers)
 		free_consumer(consumers->list);
 	}
 	consumers->kick = sd_event_source_disable_unref(consumers->kick);
+	consumers->deadline =
+		sd_event_source_disable_unref(consumers->deadline);
 	backing_set_filter(consumers->backing, NULL, NULL);
 	claims_close(&consumers->claims);
 	memset(consumers, 0, sizeof(*consumers));

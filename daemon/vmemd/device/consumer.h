@@ -40,6 +40,13 @@
  */
 #define CONSUMER_EVENT_MAX (128ULL << 20)
 
+/*
+ * A request waits for the answers of consumers to all of its events for this many
+ * times the time limit of one answer. A Linux guest's request is of one event or a
+ * few. The product is half of the time after which Linux reports a hung task.
+ */
+#define CONSUMERS_REQUEST_ANSWERS 6
+
 /**
  * struct consumer_event - a populate or discard that is sent to a consumer
  * @seq: sequence number, repeated in the answer
@@ -136,8 +143,12 @@ struct consumer_ops {
  *	requests wait for it
  * @in_sync: the same since it connected last
  * @away: its connection has ended, but its mappings may still exist
+ * @slow: a request was given up because of it; no request waits for it until it
+ *	is in sync
  * @awaited: requests wait until it is in sync again, or @grace expires
  * @grace: timer of @awaited
+ * @unfound: its process was not found for want of descriptors or memory; @grace
+ *	is also the timer of the next attempt
  * @out: @event has not been answered yet
  * @event: the last event sent
  * @timer: limits the time to answer @event
@@ -163,8 +174,10 @@ struct consumer {
 	bool subscribed;
 	bool in_sync;
 	bool away;
+	bool slow;
 	bool awaited;
 	sd_event_source *grace;
+	bool unfound;
 	bool out;
 	struct consumer_event event;
 	sd_event_source *timer;
@@ -214,6 +227,7 @@ enum consumers_change {
  * @answer_usec: CONSUMER_ANSWER_USEC, or less in tests
  * @kick: deferred call of on_kick(), which frees ended consumers and sends
  *	events
+ * @deadline: limits the time of a request, see CONSUMERS_REQUEST_ANSWERS
  * @list: all consumers, including ended ones that are not freed yet
  * @nr_consumers: consumers that have not ended, including absent ones
  * @last_seq: sequence number of the last event
@@ -223,7 +237,7 @@ enum consumers_change {
  * @nr: number of blocks of the request
  * @hole: no consumer may have the request's blocks, even if they are plugged
  * @result: result of the request so far
- * @error: reason of @result, if a consumer caused it; else its code is 0
+ * @error: reason of @result; its code is 0 if it is not known
  * @refuser: consumer that refused; NULL once it is away or has ended
  */
 struct consumers {
@@ -236,6 +250,7 @@ struct consumers {
 	uint32_t first_slot;
 	uint64_t answer_usec;
 	sd_event_source *kick;
+	sd_event_source *deadline;
 	struct consumer *list;
 	unsigned int nr_consumers;
 	uint64_t last_seq;
@@ -262,6 +277,7 @@ int consumers_check(const struct consumers *consumers, uint64_t others,
 		    struct error *err);
 int consumers_check_mappings(const struct consumers *consumers, uint64_t size,
 			     struct error *err);
+void consumers_note_requested(struct consumers *consumers, uint64_t size);
 
 int consumer_new(struct consumer **consumerp, struct consumers *consumers,
 		 const struct consumer_config *config,

@@ -238,10 +238,12 @@ static int on_region(sd_event_source *source __attribute__((unused)),
 static void on_news(void *arg)
 {
 	struct vmem_device *device = arg;
+	uint64_t size = device->region.state.requested_size;
 
 	log_debug_of(device->label, "another process has changed the region");
-	virtio_mem_set_requested(&device->dev,
-				 device->region.state.requested_size);
+	if (size != device->dev.requested_size)
+		consumers_note_requested(&device->consumers, size);
+	virtio_mem_set_requested(&device->dev, size);
 	consumers_changed(&device->consumers);
 	virtio_mem_backing_changed(&device->dev);
 }
