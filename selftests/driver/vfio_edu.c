@@ -1,16 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include <errno.h>
-#include <fcntl.h>
 #include <glob.h>
 #include <inttypes.h>
-#include <linux/pci_regs.h>
-#include <linux/vfio.h>
 #include <spawn.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -70,11 +63,10 @@ void vfio_edu_need(void)
 	find(name);
 }
 
-/* Bind the device to vfio-pci. Return: its group. */
-static int bind_to_vfio(const char *name)
+/* Bind the device to vfio-pci. */
+static void bind_to_vfio(const char *name)
 {
-	char path[64], link[128];
-	ssize_t length;
+	char path[64];
 
 	load("vfio-pci");
 	load("vfio_iommu_type1");
@@ -86,79 +78,30 @@ static int bind_to_vfio(const char *name)
 		kernel_write("/sys/bus/pci/drivers_probe", "%s", name);
 	}
 	snprintf(path, sizeof(path), PCI_DEVICES "%s/iommu_group", name);
-	length = readlink(path, link, sizeof(link) - 1);
-	if (length < 0)
+	if (access(path, F_OK))
 		tap_skip("the machine has no IOMMU");
-	link[length] = '\0';
-	return atoi(strrchr(link, '/') + 1);
 }
 
-static uint64_t region_offset(struct vfio_edu *edu, uint32_t index)
+/**
+ * vfio_edu_open() - open the device, which cannot access any memory yet
+ * @edu: set
+ * @iommufd: use iommufd; false: use VFIO type 1
+ */
+void vfio_edu_open(struct vfio_edu *edu, bool iommufd)
 {
-	struct vfio_region_info info = {.argsz = sizeof(info), .index = index};
-
-	ASSERT_EQ(ioctl(edu->device, VFIO_DEVICE_GET_REGION_INFO, &info), 0);
-	return info.offset;
-}
-
-/** vfio_edu_open() - open the device, which cannot access any memory yet */
-void vfio_edu_open(struct vfio_edu *edu)
-{
-	struct vfio_group_status status = {.argsz = sizeof(status)};
-	const uint16_t command = PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
-	char name[16], path[32];
-	uint64_t config;
-	int group;
+	char name[16];
+	void *registers;
+	size_t size;
 
 	find(name);
-	group = bind_to_vfio(name);
-	snprintf(path, sizeof(path), "/dev/vfio/%d", group);
-	edu->container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
-	ASSERT_GE(edu->container, 0);
-	edu->group = open(path, O_RDWR | O_CLOEXEC);
-	ASSERT_GE(edu->group, 0);
-	ASSERT_EQ(ioctl(edu->group, VFIO_GROUP_GET_STATUS, &status), 0);
-	ASSERT_TRUE(status.flags & VFIO_GROUP_FLAGS_VIABLE);
-	ASSERT_EQ(ioctl(edu->group, VFIO_GROUP_SET_CONTAINER, &edu->container),
-		  0);
-	ASSERT_EQ(ioctl(edu->container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU), 0);
-	edu->device = ioctl(edu->group, VFIO_GROUP_GET_DEVICE_FD, name);
-	ASSERT_GE(edu->device, 0);
-	config = region_offset(edu, VFIO_PCI_CONFIG_REGION_INDEX);
-	ASSERT_EQ(pwrite(edu->device, &command, sizeof(command),
-			 (off_t)(config + PCI_COMMAND)),
-		  sizeof(command));
-	edu->registers = mmap(
-		NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_SHARED, edu->device,
-		(off_t)region_offset(edu, VFIO_PCI_BAR0_REGION_INDEX));
-	ASSERT_TRUE(edu->registers != MAP_FAILED);
+	bind_to_vfio(name);
+	if (iommufd && !vfio_has_iommufd())
+		tap_skip("the kernel has no iommufd");
+	ASSERT_OK(vfio_open(&edu->vfio, name, iommufd));
+	ASSERT_OK(vfio_enable_dma(&edu->vfio, true));
+	ASSERT_OK(vfio_map_bar(&edu->vfio, &registers, &size));
+	edu->registers = registers;
 	ASSERT_EQ(*(volatile uint32_t *)edu->registers, EDU_IDENTITY);
-}
-
-int vfio_edu_map(struct vfio_edu *edu, uint64_t iova, void *hva, uint64_t size)
-{
-	struct vfio_iommu_type1_dma_map map = {
-		.argsz = sizeof(map),
-		.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
-		.vaddr = (uintptr_t)hva,
-		.iova = iova,
-		.size = size,
-	};
-
-	return ioctl(edu->container, VFIO_IOMMU_MAP_DMA, &map) ? -errno : 0;
-}
-
-int vfio_edu_unmap(struct vfio_edu *edu, uint64_t iova, uint64_t size)
-{
-	struct vfio_iommu_type1_dma_unmap unmap = {
-		.argsz = sizeof(unmap),
-		.iova = iova,
-		.size = size,
-	};
-
-	if (ioctl(edu->container, VFIO_IOMMU_UNMAP_DMA, &unmap))
-		return -errno;
-	return unmap.size == size ? 0 : -ENOENT;
 }
 
 static void do_dma(struct vfio_edu *edu, uint64_t from, uint64_t to,

@@ -3,10 +3,15 @@
  * A consumer with a real device behind QEMU's emulated IOMMU. The device can
  * access exactly the plugged blocks, and never memory of another owner,
  * whichever of vmemd, consumer and guest is late, dies, or comes first.
+ *
+ * The program is built twice: vmemd_vfio_test uses a container of VFIO type 1,
+ * vmemd_iommufd_test uses iommufd.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <linux/virtio_mem.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -18,6 +23,7 @@
 #include "served_region.h"
 #include "tap.h"
 #include "vfio_edu.h"
+#include "vmm/vhost_table.h"
 
 #define GPA	  GIB(4)
 #define BLOCK	  MIB(2)
@@ -29,6 +35,10 @@
 
 /* Pages of the test itself that the device accesses, below the region. */
 #define OWN_IOVA MIB(1)
+
+#ifndef IOMMUFD
+#define IOMMUFD 0
+#endif
 
 /* Maximum size of an event, see vmemd(8). */
 #define EVENT_MAX MIB(128)
@@ -65,11 +75,11 @@ static uint8_t *hva_of(struct mapper *m, unsigned int block)
 static void set_up(struct mapper *m)
 {
 	memset(m, 0, sizeof(*m));
-	vfio_edu_open(&m->edu);
+	vfio_edu_open(&m->edu, IOMMUFD);
 	ASSERT_EQ(posix_memalign((void **)&m->own, EDU_BUFFER_SIZE,
 				 EDU_BUFFER_SIZE),
 		  0);
-	ASSERT_OK(vfio_edu_map(&m->edu, OWN_IOVA, m->own, EDU_BUFFER_SIZE));
+	ASSERT_OK(vfio_map(&m->edu.vfio, OWN_IOVA, m->own, EDU_BUFFER_SIZE));
 	served_region_start(&m->f, GPA, REGION_SIZE, BLOCK, SLOT_SIZE);
 }
 
@@ -90,10 +100,10 @@ static void map(struct mapper *m, const struct consumer_event *event)
 		if (m->has[i] == on)
 			continue;
 		if (on)
-			EXPECT_OK(vfio_edu_map(&m->edu, gpa_of(i), hva_of(m, i),
-					       BLOCK));
+			EXPECT_OK(vfio_map(&m->edu.vfio, gpa_of(i),
+					   hva_of(m, i), BLOCK));
 		else
-			EXPECT_OK(vfio_edu_unmap(&m->edu, gpa_of(i), BLOCK));
+			EXPECT_OK(vfio_unmap(&m->edu.vfio, gpa_of(i), BLOCK));
 		m->has[i] = on;
 	}
 }
@@ -387,7 +397,7 @@ static void nothing_is_pinned_when_its_process_has_ended(const void *arg)
 
 			if (socket_first)
 				subscribe(&m);
-			vfio_edu_open(&m.edu);
+			vfio_edu_open(&m.edu, IOMMUFD);
 			if (!socket_first)
 				subscribe(&m);
 			catch_up(&m);
@@ -419,6 +429,100 @@ static void nothing_is_pinned_when_its_process_has_ended(const void *arg)
 	(void)arg;
 }
 
+/* --- A vhost device of the kernel beside it --- */
+
+/* Memslots that the vhost device is given; the region has more. */
+#define VHOST_SLOTS 4
+
+struct vhost_mapper {
+	struct consumer_client c;
+	struct vhost_table table;
+};
+
+/* Carry out the next event. Return: whether the consumer has accepted it. */
+static bool serve_vhost(struct vhost_mapper *v)
+{
+	struct consumer_event event;
+	bool populate;
+	int ret = 0;
+
+	consumer_next(&v->c, &event);
+	populate = !strcmp(event.name, "populate");
+	if (populate &&
+	    v->table.memory->nregions + event.nr_slots > VHOST_SLOTS)
+		ret = -E2BIG;
+	else if (event.nr_slots)
+		ret = (populate ? vhost_table_populate : vhost_table_discard)(
+			&v->table, event.slots_gpa, event.slots_size);
+	consumer_done(&v->c, event.seq, !ret, strerror(-ret));
+	return !ret;
+}
+
+static void subscribe_vhost(struct mapper *m, struct vhost_mapper *v)
+{
+	char *const argv[] = {(char *)"modprobe", (char *)"vhost_net", NULL};
+	struct consumer_event event;
+	pid_t pid;
+	int ret;
+
+	if (!posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ))
+		waitpid(pid, NULL, 0);
+	v->table = (struct vhost_table){
+		.gpa = GPA,
+		.hva = (uintptr_t)m->f.r.mem.hva,
+		.slot_size = SLOT_SIZE,
+	};
+	ret = vhost_table_open(&v->table, "/dev/vhost-net");
+	if (ret)
+		tap_skip("/dev/vhost-net: %s", strerror(-ret));
+	consumer_subscribe(&v->c, m->f.path, "vhost0", 0, NULL, 0);
+	consumer_next(&v->c, &event);
+	ASSERT_EQ(strcmp(event.name, "subscribed"), 0);
+}
+
+static void it_works_beside_a_vhost_device(const void *arg)
+{
+	struct vhost_mapper v;
+	struct mapper m;
+	uint64_t before;
+
+	(void)arg;
+	set_up(&m);
+	subscribe_vhost(&m, &v);
+	subscribe(&m);
+	catch_up(&m);
+	put(&m, true, 0, PER_SLOT + 1);
+	serve(&m);
+	EXPECT_TRUE(serve_vhost(&v));
+	EXPECT_EQ(driver_wait(&m.f.d), VIRTIO_MEM_RESP_ACK);
+	expect_reach(&m, PER_SLOT + 1);
+	EXPECT_EQ(v.table.memory->nregions, 2);
+
+	/* One refuses: the other has to give back what it has mapped. */
+	before = vfio_pinned_pages();
+	put(&m, true, 2 * PER_SLOT, VHOST_SLOTS * PER_SLOT);
+	serve(&m);
+	EXPECT_TRUE(vfio_pinned_pages() > before);
+	EXPECT_TRUE(!serve_vhost(&v));
+	serve(&m);
+	EXPECT_EQ(driver_wait(&m.f.d), VIRTIO_MEM_RESP_BUSY);
+	EXPECT_EQ(vfio_pinned_pages(), before);
+	EXPECT_EQ(v.table.memory->nregions, 2);
+	while (resident_blocks(&m) != PER_SLOT + 1)
+		;
+	expect_reach(&m, PER_SLOT + 1);
+
+	put(&m, false, 0, PER_SLOT);
+	serve(&m);
+	EXPECT_TRUE(serve_vhost(&v));
+	EXPECT_EQ(driver_wait(&m.f.d), VIRTIO_MEM_RESP_ACK);
+	EXPECT_EQ(v.table.memory->nregions, 1);
+	EXPECT_EQ(resident_blocks(&m), 1);
+	expect_reach(&m, PER_SLOT + 1);
+	vhost_table_close(&v.table);
+	served_region_stop(&m.f);
+}
+
 #define CASE(text, function)                                               \
 	{                                                                  \
 		.name = text, .run = function, .timeout_s = CASE_TIMEOUT_S \
@@ -441,6 +545,8 @@ int main(void)
 		     what_is_mapped_too_late_is_given_back),
 		CASE("no memory stays pinned when a consumer's process has ended",
 		     nothing_is_pinned_when_its_process_has_ended),
+		CASE("a vhost device and a device that does DMA follow the same requests",
+		     it_works_beside_a_vhost_device),
 	};
 
 	return tap_run(cases, ARRAY_SIZE(cases));
