@@ -2,6 +2,7 @@
 #include "hotplug.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <linux/netlink.h>
 #include <poll.h>
@@ -12,6 +13,11 @@
 #include <unistd.h>
 
 #define MEMORY_DIR "/sys/devices/system/memory"
+
+/* proc(5), /proc/PID/pagemap. */
+#define PAGEMAP_PRESENT	 (1ULL << 63)
+#define PAGEMAP_PFN_MASK ((1ULL << 55) - 1)
+#define PAGE_SIZE	 4096ULL
 
 /*
  * The kernel reports uevents for whole memory blocks only, not for the parts of
@@ -216,4 +222,31 @@ int hotplug_read(struct hotplug_state *state)
 	}
 	state->plugged = state->online_blocks * state->block_bytes;
 	return 0;
+}
+
+int hotplug_locate(const void *page, uint64_t *gpa)
+{
+	struct hotplug_range ranges[HOTPLUG_MAX_RANGES];
+	uint64_t entry = 0;
+	unsigned int nr;
+	ssize_t length;
+	int fd, ret;
+
+	ret = hotplug_ranges(ranges, &nr);
+	if (ret)
+		return ret;
+	fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	length = pread(fd, &entry, sizeof(entry),
+		       (off_t)((uintptr_t)page / PAGE_SIZE * sizeof(entry)));
+	close(fd);
+	if (length != sizeof(entry))
+		return -EIO;
+	*gpa = (entry & PAGEMAP_PFN_MASK) * PAGE_SIZE;
+	while (nr--)
+		if (entry & PAGEMAP_PRESENT && *gpa >= ranges[nr].gpa &&
+		    *gpa <= ranges[nr].last_gpa)
+			return 0;
+	return -EFAULT;
 }

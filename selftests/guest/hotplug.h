@@ -80,4 +80,13 @@ int hotplug_ranges(struct hotplug_range ranges[HOTPLUG_MAX_RANGES],
  */
 int hotplug_movable_free(uint64_t *bytes);
 
+/**
+ * hotplug_locate() - find a page of this process in hotplugged memory
+ * @page: address of the page, which is present
+ * @gpa: set to its guest-physical address
+ *
+ * Return: 0 or a negative errno. -EFAULT: it is not in memory of virtio_mem.
+ */
+int hotplug_locate(const void *page, uint64_t *gpa);
+
 #endif /* HOTPLUG_H */

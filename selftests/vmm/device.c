@@ -57,9 +57,7 @@ static int open_vmemd(struct device *device)
 	struct kvmvmem_error reason;
 	int ret;
 
-	ret = kvmvmem_vmemd_new(&device->vmemd,
-				options->vmemd ? options->control_listen
-					       : options->control,
+	ret = kvmvmem_vmemd_new(&device->vmemd, options_control(options),
 				&reason);
 	if (ret)
 		error("%s", reason.text);

@@ -15,6 +15,7 @@
  *	0x01000000	kernel, then initrd at the top of boot memory
  *	0xc0000000	end of boot memory at most
  *	0xd0000000	virtio-mmio windows, one for each device
+ *	0xe0000000	registers of a device that is passed through
  *	0xfec00000	IOAPIC, 0xfee00000 local APIC (KVM)
  *	0x100000000	first address a region may have
  */
@@ -44,6 +45,9 @@
 #define VIRTIO_MMIO_SIZE 0x1000
 /* One for each ACPI table: two devices show what one cannot. */
 #define MAX_DEVICES 2
+
+#define BAR_GPA	     0xe0000000
+#define BAR_MAX_SIZE 0x10000000
 
 #define IOAPIC_GPA 0xfec00000
 #define LAPIC_GPA  0xfee00000

@@ -64,6 +64,7 @@
 #include "layout.h"
 #include "memory.h"
 #include "options.h"
+#include "passthrough.h"
 #include "reboot.h"
 #include "serial.h"
 #include "util.h"
@@ -82,7 +83,8 @@ enum {
 	POLL_END,
 	POLL_REBOOT,
 	POLL_SERIAL,
-	POLL_DEVICES = POLL_SERIAL + SERIAL_NR_POLL,
+	POLL_PASSTHROUGH = POLL_SERIAL + SERIAL_NR_POLL,
+	POLL_DEVICES = POLL_PASSTHROUGH + MAX_DEVICES,
 	POLL_COUNT = POLL_DEVICES + MAX_DEVICES * DEVICE_NR_POLL,
 };
 
@@ -96,6 +98,7 @@ struct vmm {
 	struct memory memory;
 	struct device devices[MAX_DEVICES];
 	unsigned int nr_devices;
+	struct passthrough passthrough;
 	bool has_serial;
 	struct serial serial;
 	struct vcpu_machine machine;
@@ -248,6 +251,22 @@ static int create_devices(struct vmm *vmm, unsigned int phys_bits)
 	return ret;
 }
 
+/* The regions are vmemd's by now. */
+static int open_passthrough(struct vmm *vmm)
+{
+	const char *address = vmm->options.vfio;
+	int ret = 0;
+
+	if (address)
+		ret = passthrough_open(&vmm->passthrough, address, vmm->vm_fd,
+				       &vmm->memory);
+	if (address && !ret)
+		ret = passthrough_follow(&vmm->passthrough,
+					 options_control(&vmm->options),
+					 vmm->devices, vmm->nr_devices);
+	return ret;
+}
+
 /* Each probe has a vCPU that the guest's tables do not list. */
 static int open_probes(struct vmm *vmm, const struct kvm_cpuid2 *cpuid)
 {
@@ -298,9 +317,7 @@ static int prepare_reboot(struct vmm *vmm)
 	vmm->reboot.serial = &vmm->serial;
 	vmm->reboot.devices = vmm->devices;
 	vmm->reboot.nr_devices = vmm->nr_devices;
-	vmm->reboot.control = vmm->options.control
-				      ? vmm->options.control
-				      : vmm->options.control_listen;
+	vmm->reboot.control = options_control(&vmm->options);
 	vmm->reboot.vcpus = vmm->vcpus;
 	vmm->reboot.nr_vcpus = vmm->nr_vcpus;
 	return reboot_open(&vmm->reboot, vmm->kvm_fd);
@@ -330,6 +347,8 @@ static int create_machine(struct vmm *vmm)
 	if (ret)
 		goto out;
 	ret = create_devices(vmm, phys_bits);
+	if (!ret)
+		ret = open_passthrough(vmm);
 	if (ret)
 		goto out;
 	ret = boot_load(&vmm->memory, options->kernel, options->initrd,
@@ -381,6 +400,7 @@ static int vmm_create(struct vmm *vmm)
 	vmm->signal_fd = -1;
 	vmm->end_fd = -1;
 	memory_init(&vmm->memory);
+	passthrough_init(&vmm->passthrough);
 	reboot_init(&vmm->reboot);
 	ret = catch_signals(vmm);
 	if (ret)
@@ -400,6 +420,7 @@ static void vmm_destroy(struct vmm *vmm)
 	reboot_close(&vmm->reboot);
 	for (i = 0; i < vmm->nr_vcpus; i++)
 		vcpu_destroy(&vmm->vcpus[i]);
+	passthrough_close(&vmm->passthrough);
 	for (i = 0; i < vmm->nr_devices; i++)
 		device_destroy(&vmm->devices[i]);
 	if (vmm->has_serial)
@@ -468,6 +489,8 @@ static enum exit_status main_loop(struct vmm *vmm)
 		serial_prepare_poll(&vmm->serial, &fds[POLL_SERIAL]);
 		for (i = 0; i < vmm->nr_devices; i++)
 			device_prepare_poll(&vmm->devices[i], poll_of(fds, i));
+		passthrough_prepare_poll(&vmm->passthrough,
+					 &fds[POLL_PASSTHROUGH]);
 		if (poll(fds, nr_fds, -1) < 0) {
 			if (errno == EINTR)
 				continue;
@@ -495,6 +518,8 @@ static enum exit_status main_loop(struct vmm *vmm)
 		}
 		for (i = 0; i < vmm->nr_devices; i++)
 			device_handle_poll(&vmm->devices[i], poll_of(fds, i));
+		passthrough_handle_poll(&vmm->passthrough,
+					&fds[POLL_PASSTHROUGH]);
 	}
 	switch (guest_end(vmm)) {
 	case GUEST_POWERED_OFF:

@@ -19,9 +19,10 @@
 /* KVM's address space number of SMM, in the upper half of a slot id. */
 #define SMM_SLOT (1U << 16)
 
-/* The only memslot that the VMM itself creates in each address space. */
+/* Memslots that the VMM itself creates; the first in each address space. */
 #define BOOT_SLOT	  0
-#define FIRST_REGION_SLOT 1
+#define BAR_SLOT	  1
+#define FIRST_REGION_SLOT 2
 
 /**
  * struct memory_range - guest memory with one mapping

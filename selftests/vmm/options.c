@@ -23,6 +23,8 @@ static const char usage[] =
 	"  --reboot               continue when the guest resets itself\n"
 	"  --hide-features MASK   virtio features to hide from the driver\n"
 	"  --smm                  give memory to the SMM address space too\n"
+	"  --vfio ADDRESS         registers of a PCI device that is bound to vfio-pci,\n"
+	"                         which may access the guest's memory\n"
 	"  --serial WHERE         console: stdio, unix:PATH or a file (stdio)\n"
 	"  --console-log FILE     also write the console's output to FILE\n"
 	"\n"
@@ -70,6 +72,7 @@ enum option_id {
 	OPT_SERIAL,
 	OPT_SLOT_SIZE,
 	OPT_SMM,
+	OPT_VFIO,
 	OPT_VHOST_USER,
 	OPT_VMEMD,
 	OPT_VMEMD_ARG,
@@ -97,6 +100,7 @@ static const struct option long_options[] = {
 	{"serial", required_argument, NULL, OPT_SERIAL},
 	{"slot-size", required_argument, NULL, OPT_SLOT_SIZE},
 	{"smm", no_argument, NULL, OPT_SMM},
+	{"vfio", required_argument, NULL, OPT_VFIO},
 	{"vhost-user", required_argument, NULL, OPT_VHOST_USER},
 	{"vmemd", required_argument, NULL, OPT_VMEMD},
 	{"vmemd-arg", required_argument, NULL, OPT_VMEMD_ARG},
@@ -285,6 +289,9 @@ static int take_option(struct options *options, int option, const char *name,
 	case OPT_SMM:
 		options->smm = true;
 		return 0;
+	case OPT_VFIO:
+		options->vfio = text;
+		return 0;
 	case OPT_VMEMD:
 		options->vmemd = text;
 		return 0;
@@ -353,6 +360,10 @@ static int check(const struct options *options)
 	if (!options->vmemd &&
 	    (options->vmemd_args[0] || options->control_listen)) {
 		error("--vmemd-arg and --control-listen go with --vmemd");
+		return -EINVAL;
+	}
+	if (options->vfio && options->nr_devices && !options_control(options)) {
+		error("--vfio goes with --control or --control-listen");
 		return -EINVAL;
 	}
 	return check_devices(options);

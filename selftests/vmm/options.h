@@ -55,6 +55,7 @@ struct device_options {
  * @vmemd_args: its options, NULL-terminated
  * @control_listen: control socket that it serves, or NULL
  * @control: control socket of a running vmemd, or NULL
+ * @vfio: PCI address of a device that the guest gets, or NULL
  * @serial: other end of the console
  * @console_log: copy of the console's output, or NULL
  */
@@ -73,9 +74,16 @@ struct options {
 	char *vmemd_args[VMEMD_MAX_ARGS + 1];
 	const char *control_listen;
 	const char *control;
+	const char *vfio;
 	const char *serial;
 	const char *console_log;
 };
+
+/** options_control() - control socket of the vmemd, or NULL */
+static inline const char *options_control(const struct options *options)
+{
+	return options->vmemd ? options->control_listen : options->control;
+}
 
 /**
  * options_parse() - parse the command line
