@@ -80,6 +80,9 @@ static const char *features_lacking(uint64_t features)
 static int set_features(struct vhost_user *vu, struct vhost_user_message *msg)
 {
 	uint64_t features = msg->payload.u64;
+	/* The driver has chosen the features, and lacks one. */
+	bool lacking = features & ~BIT(VHOST_USER_F_PROTOCOL_FEATURES) &&
+		       !virtio_mem_features_ok(features);
 
 	if (features & ~offered_features(vu))
 		return error_set(&vu->error, -EINVAL,
@@ -93,17 +96,15 @@ static int set_features(struct vhost_user *vu, struct vhost_user_message *msg)
 	 * are insufficient. Otherwise the connection ends, but only once the
 	 * driver has chosen the features.
 	 */
-	if (!(vu->protocol_features & BIT(VHOST_USER_PROTOCOL_F_STATUS)) &&
-	    features & ~BIT(VHOST_USER_F_PROTOCOL_FEATURES) &&
-	    !virtio_mem_features_ok(features))
+	if (lacking &&
+	    !(vu->protocol_features & BIT(VHOST_USER_PROTOCOL_F_STATUS)))
 		return error_set(&vu->error, -EINVAL, "%s",
 				 features_lacking(features));
 	vu->features = features;
 	vu->vring.features = features & VRING_FEATURES;
 	if (!virtio_mem_features_ok(features))
 		vu->status &= ~VIRTIO_CONFIG_S_FEATURES_OK;
-	if (features & ~BIT(VHOST_USER_F_PROTOCOL_FEATURES) &&
-	    !virtio_mem_features_ok(features))
+	if (lacking)
 		log_limited(&vu->limit, LOG_LEVEL_WARNING, vu->label,
 			    "vhost-user: %s; the queue is not served",
 			    features_lacking(features));
