@@ -385,6 +385,54 @@ static void all_regions(const void *arg)
 	EXPECT_EQ(seen.ids[0], other.args.region_id);
 }
 
+static int remember_id_of(const struct nlmsghdr *nlh, void *arg)
+{
+	struct region_ids *seen = arg;
+	const struct nlattr *attr;
+
+	mnl_attr_for_each(attr, nlh, sizeof(struct genlmsghdr))
+	{
+		if (mnl_attr_get_type(attr) != KVM_VMEM_A_REGION_ID)
+			continue;
+		ASSERT_LE(seen->nr + 1, ARRAY_SIZE(seen->ids));
+		seen->ids[seen->nr++] = mnl_attr_get_u32(attr);
+	}
+	return 0;
+}
+
+/* A dump may name a region, as the request for a single region does. */
+static void one_region(const void *arg)
+{
+	const uint16_t names[] = {KVM_VMEM_A_REGION_FD, KVM_VMEM_A_REGION_ID};
+	struct region r, other;
+	unsigned int i;
+
+	(void)arg;
+	region_init(&r, AS_MASK_NORMAL);
+	region_init(&other, AS_MASK_BOTH);
+	for (i = 0; i < ARRAY_SIZE(names); i++) {
+		bool by_fd = names[i] == KVM_VMEM_A_REGION_FD;
+		struct region_ids seen = {0};
+		struct genlmsghdr *genl;
+		struct nlmsghdr *nlh;
+		char buf[256];
+
+		nlh = mnl_nlmsg_put_header(buf);
+		nlh->nlmsg_type = vmem_nl_family(r.nl);
+		nlh->nlmsg_flags = NLM_F_DUMP;
+		genl = mnl_nlmsg_put_extra_header(nlh, sizeof(*genl));
+		genl->cmd = KVM_VMEM_CMD_REGION_GET;
+		genl->version = KVM_VMEM_FAMILY_VERSION;
+		mnl_attr_put_u32(nlh, names[i],
+				 by_fd ? (uint32_t)other.fd
+				       : other.args.region_id);
+		EXPECT_OK(vmem_nl_transact(r.nl, nlh, remember_id_of, &seen,
+					   NULL));
+		EXPECT_EQ(seen.nr, 1);
+		EXPECT_EQ(seen.ids[0], other.args.region_id);
+	}
+}
+
 static int count_region(const struct vmem_nl_region *region, void *arg)
 {
 	unsigned int *n = arg;
@@ -431,6 +479,8 @@ int main(void)
 		 .run = region_closed_amid},
 		{.name = "the VMM may end during a dump", .run = vmm_ends_amid},
 		{.name = "a dump contains all regions", .run = all_regions},
+		{.name = "a dump contains only the region that it names",
+		 .run = one_region},
 		{.name = "a dump contains dozens of regions",
 		 .run = many_regions},
 	};
