@@ -101,6 +101,14 @@ static int tear_down_vmm(void **state)
 
 static int tear_down(void **state)
 {
+	struct fixture *f = *state;
+	struct vmem_device *device = f->device;
+
+	vmem_device_close(device);
+	assert_null(device->region_source);
+	assert_null(device->work_again_source);
+	assert_null(device->excess_source);
+	assert_null(device->slots);
 	tear_down_vmm(state);
 	fuzz_module_stop();
 	return 0;

@@ -646,6 +646,46 @@ static void without_the_module_there_is_no_family(void **state)
 	assert_non_null(strstr(err.text, "is the kvm_vmem module loaded?"));
 }
 
+#define NR_RANGES 30
+
+/* All ranges of a change are in one message, in their order. */
+static void a_change_may_have_many_ranges(void **state)
+{
+	struct vmem_nl_range ranges[NR_RANGES];
+	const struct nlattr *attr, *value;
+	uint64_t nr = 0;
+	struct error err;
+
+	(void)state;
+	for (uint64_t i = 0; i < NR_RANGES; i++)
+		ranges[i] = (struct vmem_nl_range){
+			.gpa = (100 + i) * MIB,
+			.size = (1 + i) * MIB,
+		};
+	kernel.answer = put_ack;
+	assert_int_equal(vmem_nl_unplug(nl, VMEM_NL_BY_FD(3), 0, ranges,
+					NR_RANGES, NULL, &err),
+			 0);
+	mnl_attr_for_each(attr, request(), sizeof(struct genlmsghdr))
+	{
+		uint64_t sum = 0;
+
+		if (mnl_attr_get_type(attr) != KVM_VMEM_A_BLOCK_RANGE)
+			continue;
+		mnl_attr_for_each_nested(value, attr) sum +=
+			mnl_attr_get_u64(value);
+		assert_int_equal(sum, (101 + 2 * nr) * MIB);
+		nr++;
+	}
+	assert_int_equal(nr, NR_RANGES);
+	assert_int_equal(vmem_nl_unplug(nl, VMEM_NL_BY_FD(3), 0, ranges,
+					INT32_MAX, NULL, &err),
+			 -E2BIG);
+	assert_int_equal(vmem_nl_unplug(nl, VMEM_NL_BY_FD(3), 0, ranges,
+					SIZE_MAX, NULL, &err),
+			 -E2BIG);
+}
+
 /* A message without the header of generic netlink. */
 static void answer_short(void)
 {
@@ -694,6 +734,7 @@ int main(void)
 		CASE(answers_can_be_received_later),
 		CASE(zaps_are_unknown_without_counters),
 		CASE(without_the_module_there_is_no_family),
+		CASE(a_change_may_have_many_ranges),
 		CASE(a_message_without_its_header_is_invalid),
 	};
 

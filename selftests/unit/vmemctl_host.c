@@ -105,7 +105,8 @@ int __wrap_vm_memslots_open(unsigned int *address_spaces)
 
 /*
  * One memslot in each address space of the VM with descriptor 10, 20 or 30. 20
- * and 30 have equal metadata; the memslots of 30 change all the time.
+ * and 30 have equal metadata; the memslots of 30 change all the time. A
+ * descriptor by number is the test's.
  */
 int __wrap_vm_memslots_read(int device, int vm_fd, unsigned int address_space,
 			    struct vm_memslots *memslots)
@@ -122,6 +123,13 @@ int __wrap_vm_memslots_read(int device, int vm_fd, unsigned int address_space,
 		.memslot = vm_fd == 10 ? MIB : 4 * MIB,
 		.rmap = 8 * MIB,
 	};
+	/* A descriptor by number: all values differ. */
+	if (vm_fd != 10 && vm_fd != 20 && vm_fd != 30) {
+		memslot->flags = 3;
+		memslot->lpage_info = 11;
+		memslot->gfn_track = 12;
+		memslot->dirty_bitmap = 13;
+	}
 	*memslots = (struct vm_memslots){
 		.memslots = memslot,
 		.nr = 1,

@@ -533,6 +533,65 @@ static void metadata_of_a_process_is_by_address_space(void **state)
 	assert_non_null(strstr(f->output, "\nboth "));
 }
 
+#define KINDS(total, memslot, rmap, lpage_info, gfn_track, dirty_bitmap) \
+	"\"metadata\":{\"total\":" total ",\"memslot\":" memslot         \
+	",\"rmap\":" rmap ",\"lpage_info\":" lpage_info                  \
+	",\"gfn_track\":" gfn_track ",\"dirty_bitmap\":" dirty_bitmap "}"
+#define KINDS_OF_SLOT KINDS("12582948", "4194304", "8388608", "11", "12", "13")
+#define KINDS_OF_VM   KINDS("25165896", "8388608", "16777216", "22", "24", "26")
+#define ADDRESS_SPACE(nr, size)                                           \
+	"{\"address_space\":" nr ",\"nr_memslots\":1,\"memory\":" size    \
+	",\"changing\":false," KINDS_OF_SLOT ",\"memslots\":[{\"id\":5,"  \
+	"\"flags\":3,\"gpa\":4294967296,\"size\":" size "," KINDS_OF_SLOT \
+	"}]}"
+
+/* Programs rely on each member. */
+static void json_has_all_members(void **state)
+{
+	struct fixture *f = *state;
+
+	f->mute = true;
+	assert_int_equal(
+		RUN_ON_HOST(f, "--json", "metadata", "--fd", "1", "--memslots"),
+		0);
+	assert_string_equal(
+		f->output,
+		"{\"vms\":[{\"pid\":0,\"command\":\"\",\"fd\":1,"
+		"\"address_spaces\":[" ADDRESS_SPACE(
+			"0",
+			"1048576") "," ADDRESS_SPACE("1",
+						     "2097152") "]," KINDS_OF_VM
+								"}]}\n");
+	assert_int_equal(RUN_ON_HOST(f, "--json", "metadata", "--pid", "30"),
+			 0);
+	assert_in_order(f->output,
+			(const char *const[]){"{\"vms\":[{\"pid\":30,"
+					      "\"command\":\"vm30\",\"fd\":31,",
+					      "\"changing\":false,",
+					      "\"changing\":true,", NULL});
+	assert_int_equal(count_of(f, "\"memslots\""), 0);
+	assert_int_equal(RUN_ON_HOST(f, "--json", "metadata", "--top"), 0);
+	assert_in_order(f->output,
+			(const char *const[]){"{\"pid\":20,", "{\"pid\":30,",
+					      "{\"pid\":10,", NULL});
+	assert_int_equal(RUN_ON_HOST(f, "--json", "top"), 0);
+	assert_string_equal(
+		f->output,
+		"{\"regions\":[{\"region_id\":4,\"pid\":10,"
+		"\"command\":\"vm10\",\"region_size\":268435456,"
+		"\"requested_size\":67108864,\"plugged_size\":33554432,"
+		"\"populated_slots\":2,\"nr_slots\":8,\"metadata\":2097152,"
+		"\"saved\":16777216},{\"region_id\":6,\"pid\":20,"
+		"\"command\":\"vm20\",\"region_size\":134217728,"
+		"\"requested_size\":33554432,\"plugged_size\":16777216,"
+		"\"populated_slots\":4,\"nr_slots\":16,\"metadata\":4194304,"
+		"\"saved\":null},{\"region_id\":9,\"pid\":30,"
+		"\"command\":\"vm30\",\"region_size\":536870912,"
+		"\"requested_size\":268435456,\"plugged_size\":134217728,"
+		"\"populated_slots\":1,\"nr_slots\":4,\"metadata\":1048576,"
+		"\"saved\":8388608}]}\n");
+}
+
 /* --- Metrics --- */
 
 #define STATUS                                                              \
@@ -928,6 +987,7 @@ int main(void)
 		T(top_prints_as_often_as_it_is_told),
 		T(metadata_of_the_host_is_by_size),
 		T(metadata_of_a_process_is_by_address_space),
+		T(json_has_all_members),
 		T(metrics_show_the_daemons_state),
 		T(hanging_daemons_do_not_delay_others),
 		T(a_missing_daemon_is_down),
