@@ -58,6 +58,8 @@ static struct {
 	int vm;
 	ino_t inode;
 	uint8_t how;
+	/* The number of requests before the errors of @how begin. */
+	unsigned int good;
 	const struct vmem_nl_range *shown;
 } module;
 
@@ -75,6 +77,10 @@ static int next_error(void)
 				     -ENOSPC, -EINTR,  -ESTALE, -EEXIST};
 	int ret = errors[module.how & FUZZ_MODULE_ERROR];
 
+	if (module.good) {
+		module.good--;
+		return 0;
+	}
 	if (module.how & FUZZ_MODULE_ONCE)
 		module.how &= ~(FUZZ_MODULE_ERROR | FUZZ_MODULE_ONCE);
 	return ret;
@@ -279,6 +285,12 @@ int fuzz_module_region(void)
 void fuzz_module_set(uint8_t how)
 {
 	module.how = how;
+}
+
+/* The next @nr requests do not fail. */
+void fuzz_module_delay(unsigned int nr)
+{
+	module.good = nr;
 }
 
 /* Carry out pending changes. Return: false if there was none. */
@@ -517,44 +529,113 @@ int vmem_nl_receive(struct vmem_nl *nl, bool wait,
 	return failed(sent.ret, err);
 }
 
-/*
- * The rest is for --restore, which inputs do not use: save_fuzz covers the
- * files.
- */
-#define unused __attribute__((unused))
+/* --- Changes of several ranges, for --restore --- */
 
-int vmem_nl_region_set(struct vmem_nl *nl unused,
-		       struct vmem_nl_name name unused,
-		       unsigned int what unused, uint64_t requested_size unused,
-		       bool dirty_log unused,
-		       struct vmem_nl_region *region unused,
-		       struct error *err unused)
+static bool is_possible(bool plug, const struct vmem_nl_range *range)
 {
-	abort();
+	uint64_t first = (range->gpa - FUZZ_MODULE_GPA) / FUZZ_MODULE_BLOCK;
+	uint64_t nr = range->size / FUZZ_MODULE_BLOCK;
+
+	/* vmemd must request whole blocks of the region. */
+	fuzz_require(range->gpa >= FUZZ_MODULE_GPA && nr &&
+		     !(range->gpa % FUZZ_MODULE_BLOCK) &&
+		     !(range->size % FUZZ_MODULE_BLOCK) &&
+		     first < FUZZ_MODULE_NR_BLOCKS &&
+		     nr <= FUZZ_MODULE_NR_BLOCKS - first);
+	for (uint64_t i = first; i < first + nr; i++)
+		if (module.plugged[i] == plug)
+			return false;
+	return true;
 }
 
-int vmem_nl_plug(struct vmem_nl *nl unused, struct vmem_nl_name name unused,
-		 uint64_t request_id unused,
-		 const struct vmem_nl_range *ranges unused, size_t nr unused,
-		 struct vmem_nl_answer *answer unused, struct error *err unused)
+/* All ranges are changed or none. @request_id: 0: the last one stays */
+static int change_ranges(struct vmem_nl_name name, bool plug,
+			 uint64_t request_id,
+			 const struct vmem_nl_range *ranges, size_t nr,
+			 struct error *err)
 {
-	abort();
+	int ret = find(name, err);
+
+	if (!ret)
+		ret = failed(next_error(), err);
+	for (size_t i = 0; !ret && i < nr; i++)
+		if (!is_possible(plug, &ranges[i]))
+			ret = failed(plug ? -EEXIST : -ENXIO, err);
+	if (ret)
+		return ret;
+	for (size_t i = 0; i < nr; i++)
+		memset(module.plugged + (ranges[i].gpa - FUZZ_MODULE_GPA) /
+						FUZZ_MODULE_BLOCK,
+		       plug, ranges[i].size / FUZZ_MODULE_BLOCK);
+	if (request_id)
+		module.state.request_id = request_id;
+	note_change();
+	return 0;
 }
 
-int vmem_nl_unplug(struct vmem_nl *nl unused, struct vmem_nl_name name unused,
-		   uint64_t request_id unused,
-		   const struct vmem_nl_range *ranges unused, size_t nr unused,
-		   struct vmem_nl_answer *answer unused,
-		   struct error *err unused)
+int vmem_nl_region_set(struct vmem_nl *nl, struct vmem_nl_name name,
+		       unsigned int what, uint64_t requested_size,
+		       bool dirty_log, struct vmem_nl_region *region,
+		       struct error *err)
 {
-	abort();
+	const struct vmem_nl_change change = {
+		.type = VMEM_NL_SET,
+		.set = what,
+		.requested_size = requested_size,
+		.dirty_log = dirty_log,
+	};
+	int ret = find(name, err);
+
+	(void)nl;
+	if (!ret)
+		ret = failed(next_error(), err);
+	if (!ret)
+		ret = change_settings(&change);
+	if (!ret && region)
+		*region = module.state;
+	return ret;
 }
 
-int vmem_nl_unplug_all(struct vmem_nl *nl unused,
-		       struct vmem_nl_name name unused,
-		       uint64_t request_id unused,
-		       struct vmem_nl_answer *answer unused,
-		       struct error *err unused)
+int vmem_nl_plug(struct vmem_nl *nl, struct vmem_nl_name name,
+		 uint64_t request_id, const struct vmem_nl_range *ranges,
+		 size_t nr, struct vmem_nl_answer *answer, struct error *err)
 {
-	abort();
+	int ret = change_ranges(name, true, request_id, ranges, nr, err);
+
+	(void)nl;
+	if (!ret && answer)
+		*answer = answer_now();
+	return ret;
+}
+
+int vmem_nl_unplug(struct vmem_nl *nl, struct vmem_nl_name name,
+		   uint64_t request_id, const struct vmem_nl_range *ranges,
+		   size_t nr, struct vmem_nl_answer *answer, struct error *err)
+{
+	int ret = change_ranges(name, false, request_id, ranges, nr, err);
+
+	(void)nl;
+	if (!ret && answer)
+		*answer = answer_now();
+	return ret;
+}
+
+int vmem_nl_unplug_all(struct vmem_nl *nl, struct vmem_nl_name name,
+		       uint64_t request_id, struct vmem_nl_answer *answer,
+		       struct error *err)
+{
+	int ret = find(name, err);
+
+	(void)nl;
+	if (!ret)
+		ret = failed(next_error(), err);
+	if (ret)
+		return ret;
+	memset(module.plugged, 0, sizeof(module.plugged));
+	if (request_id)
+		module.state.request_id = request_id;
+	note_change();
+	if (answer)
+		*answer = answer_now();
+	return 0;
 }

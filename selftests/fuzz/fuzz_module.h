@@ -33,6 +33,7 @@ void fuzz_module_start(void);
 void fuzz_module_stop(void);
 int fuzz_module_region(void);
 void fuzz_module_set(uint8_t how);
+void fuzz_module_delay(unsigned int nr);
 bool fuzz_module_finish(void);
 void fuzz_module_others(uint8_t first, uint8_t nr, bool plug);
 void fuzz_module_show(const struct vmem_nl_range *run);

@@ -1,11 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The blocks that a restore plugs in one step, and the states that it refuses.
+ * The blocks that a restore plugs in one step, the states that it refuses, and
+ * what remains of a restore that fails. The module is the fuzzers' model;
+ * vmemd_save_test.c of the kselftests uses the real module.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "device/restore.h"
+#include "fuzz/fuzz.h"
+#include "fuzz/fuzz_module.h"
 #include "unit.h"
 
 #define NR	 1024
@@ -154,12 +161,202 @@ static void another_geometry_is_refused(void **state)
 	assert_int_equal(restore_check(&saved, &region, &dev, &err), 0);
 }
 
+/* --- Restoring --- */
+
+#define GPA   FUZZ_MODULE_GPA
+#define BLOCK FUZZ_MODULE_BLOCK
+
+/* The module's error -ENOMEM, by the number of the model, once. */
+#define NO_MEMORY (1 | FUZZ_MODULE_ONCE | FUZZ_MODULE_READS)
+
+static struct save_run runs[] = {
+	{GPA + 2 * BLOCK, 3 * BLOCK},
+	{GPA + 20 * BLOCK, BLOCK},
+	{GPA + 63 * BLOCK, BLOCK},
+};
+
+static const struct save_state saved = {
+	.gpa = GPA,
+	.region_size = FUZZ_MODULE_SIZE,
+	.block_size = BLOCK,
+	.requested_size = 8 * BLOCK,
+	.runs = runs,
+	.nr_runs = 3,
+};
+
+struct fixture {
+	sd_event *event;
+	struct kernel_nl nl;
+	struct kernel_backing region;
+};
+
+/* Called if vmemd violates an invariant that the module checks. */
+void fuzz_broken(const char *file, int line, const char *condition)
+{
+	print_error("%s:%d: %s\n", file, line, condition);
+	abort();
+}
+
+static int set_up(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	int memory = memfd_create("restore-test", MFD_CLOEXEC);
+	struct error err;
+
+	assert_non_null(f);
+	assert_int_equal(ftruncate(memory, FUZZ_MODULE_SIZE), 0);
+	assert_true(sd_event_new(&f->event) >= 0);
+	fuzz_module_start();
+	assert_int_equal(kernel_nl_open(&f->nl, &err), 0);
+	if (kernel_attach(&f->region, f->event, &f->nl,
+			  dup(fuzz_module_region()), memory, &err))
+		fail_msg("%s", err.text);
+	f->region.label = "";
+	*state = f;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *f = *state;
+
+	kernel_detach(&f->region);
+	kernel_nl_close(&f->nl);
+	fuzz_module_stop();
+	sd_event_unref(f->event);
+	free(f);
+	return 0;
+}
+
+static bool is_saved(uint64_t block)
+{
+	for (uint64_t i = 0; i < saved.nr_runs; i++) {
+		uint64_t offset = runs[i].gpa - GPA;
+
+		if (block * BLOCK - offset < runs[i].size)
+			return true;
+	}
+	return false;
+}
+
+static void assert_restored(const struct fixture *f)
+{
+	for (uint64_t i = 0; i < FUZZ_MODULE_NR_BLOCKS; i++)
+		assert_int_equal(fuzz_module_plugged(i), is_saved(i));
+	assert_int_equal(fuzz_module_state()->requested_size, 8 * BLOCK);
+	assert_int_equal(f->region.backing.plugged.set, 5);
+	assert_int_equal(f->region.state.requested_size, 8 * BLOCK);
+}
+
+static void a_state_is_restored_once(void **state)
+{
+	struct fixture *f = *state;
+	struct error err;
+
+	if (restore_region(&f->region, &saved, &err))
+		fail_msg("%s", err.text);
+	assert_restored(f);
+	/* The region has a request id now, and is newer than the state. */
+	assert_true(fuzz_module_state()->request_id);
+	fuzz_module_others(40, 1, true);
+	assert_int_equal(kernel_reload(&f->region, &err), 0);
+	assert_int_equal(restore_region(&f->region, &saved, &err), 1);
+	assert_true(fuzz_module_plugged(40));
+}
+
+static void a_state_without_blocks_is_restored_once(void **state)
+{
+	const struct save_state empty = {
+		.gpa = GPA,
+		.region_size = FUZZ_MODULE_SIZE,
+		.block_size = BLOCK,
+	};
+	struct fixture *f = *state;
+	struct error err;
+
+	assert_int_equal(restore_region(&f->region, &empty, &err), 0);
+	assert_true(fuzz_module_state()->request_id);
+	assert_int_equal(restore_region(&f->region, &saved, &err), 1);
+}
+
+static void other_blocks_are_left_alone(void **state)
+{
+	static const struct {
+		uint8_t first;
+		uint8_t nr;
+	} others[] = {{40, 1}, {2, 2}, {2, 3}, {1, 63}};
+	struct fixture *f = *state;
+	struct error err;
+
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		uint64_t changes;
+
+		fuzz_module_others(0, 64, false);
+		fuzz_module_others(others[i].first, others[i].nr, true);
+		assert_int_equal(kernel_reload(&f->region, &err), 0);
+		changes = fuzz_module_state()->changes;
+		assert_int_equal(restore_region(&f->region, &saved, &err),
+				 -EEXIST);
+		assert_non_null(strstr(err.text, "restore: the region has "));
+		assert_int_equal(fuzz_module_state()->changes, changes);
+	}
+}
+
+/* What the region has after a restore that failed. */
+static void assert_nothing_or_all(void)
+{
+	const struct vmem_nl_region *region = fuzz_module_state();
+
+	/*
+	 * With a request id, the next vmemd leaves the region as it is, so all
+	 * blocks must be there.
+	 */
+	for (uint64_t i = 0; i < FUZZ_MODULE_NR_BLOCKS; i++)
+		assert_int_equal(fuzz_module_plugged(i),
+				 region->request_id && is_saved(i));
+	if (region->request_id)
+		assert_int_equal(region->requested_size, 8 * BLOCK);
+}
+
+/* Each request of a restore fails in turn. */
+static void a_failed_restore_is_undone(void **state)
+{
+	struct fixture *f = *state;
+	unsigned int nr = 0;
+	struct error err;
+	int ret;
+
+	for (;; nr++) {
+		fuzz_module_set(NO_MEMORY);
+		fuzz_module_delay(nr);
+		ret = restore_region(&f->region, &saved, &err);
+		if (!ret)
+			break;
+		assert_int_equal(ret, -ENOMEM);
+		assert_memory_equal(err.text, "restore: ", 9);
+		assert_nothing_or_all();
+		/* The next region. */
+		tear_down(state);
+		set_up(state);
+		f = *state;
+	}
+	fuzz_module_set(0);
+	assert_true(nr > 2);
+	assert_restored(f);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(gaps_that_take_no_memslot_are_covered),
 		cmocka_unit_test(any_blocks_are_covered),
 		cmocka_unit_test(another_geometry_is_refused),
+		T(a_state_is_restored_once),
+		T(a_state_without_blocks_is_restored_once),
+		T(other_blocks_are_left_alone),
+		T(a_failed_restore_is_undone),
 	};
 
 	return unit_run(tests, NULL, NULL);

@@ -282,13 +282,35 @@ static int unplug_gaps(struct kernel_backing *region,
 	return ret ? ret : kernel_reload(region, err);
 }
 
+/*
+ * Unplug the blocks of a restore that failed, unless its last step may have
+ * been carried out: the next vmemd leaves a region with a request id as it is,
+ * so the blocks have to stay.
+ */
+static void undo(struct kernel_backing *region)
+{
+	struct vmem_nl_region state;
+	struct error err;
+	int ret;
+
+	ret = vmem_nl_region_get(region->nl, name_of(region), &state, &err);
+	if (!ret && state.request_id)
+		return;
+	if (!ret)
+		ret = vmem_nl_unplug_all(region->nl, name_of(region), 0, NULL,
+					 &err);
+	if (ret)
+		log_err_of(region->label,
+			   "the restored blocks cannot be unplugged: %s",
+			   err.text);
+}
+
 static int bring_to(struct kernel_backing *region,
 		    const struct save_state *saved, const struct blocks *wanted,
 		    const struct blocks *cover, struct error *err)
 {
 	const struct blocks *plugged = &region->backing.plugged;
 	bool from_nothing = !plugged->set;
-	struct error undo;
 	int ret = 0;
 
 	if (!from_nothing &&
@@ -308,11 +330,8 @@ static int bring_to(struct kernel_backing *region,
 				  : plug_nothing(region, err);
 	if (!ret)
 		ret = unplug_gaps(region, wanted, err);
-	if (ret && from_nothing &&
-	    vmem_nl_unplug_all(region->nl, name_of(region), 0, NULL, &undo))
-		log_err_of(region->label,
-			   "the restored blocks cannot be unplugged: %s",
-			   undo.text);
+	if (ret && from_nothing)
+		undo(region);
 	return ret;
 }
 
@@ -322,7 +341,8 @@ static int bring_to(struct kernel_backing *region,
  * @saved: the saved state, checked by restore_check()
  * @err: set on error
  *
- * On an error, the blocks that this function plugged are unplugged again.
+ * On an error, the blocks that this function plugged are unplugged again, except
+ * if all of them are there and only reading them has failed.
  *
  * Return: 0; 1: the region was served before and was left as it is; -EEXIST:
  * other blocks are plugged; an errno of netlink's.
