@@ -629,6 +629,223 @@ static void zaps_are_unknown_without_counters(void **state)
 	assert_int_equal(region.zaps_by_kvm, 7);
 }
 
+/* The value of an attribute in the following answers. */
+#define VALUE(type) (100 + (uint64_t)(type))
+
+/* The flag that is true in the next answer; the others are false. */
+static uint16_t true_flag;
+
+static void put_values(struct nlmsghdr *nlh, const uint16_t *types, size_t nr)
+{
+	for (size_t i = 0; i < nr; i++)
+		mnl_attr_put_u64(nlh, types[i], VALUE(types[i]));
+}
+
+static void put_metadata(struct nlmsghdr *nlh, uint16_t type)
+{
+	static const uint16_t types[] = {
+		KVM_VMEM_A_METADATA_MEMSLOT,	  KVM_VMEM_A_METADATA_RMAP,
+		KVM_VMEM_A_METADATA_LPAGE_INFO,	  KVM_VMEM_A_METADATA_GFN_TRACK,
+		KVM_VMEM_A_METADATA_DIRTY_BITMAP, KVM_VMEM_A_METADATA_TOTAL,
+	};
+	struct nlattr *nest = mnl_attr_nest_start(nlh, type);
+
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+		mnl_attr_put_u64(nlh, types[i], VALUE(types[i]) + type);
+	mnl_attr_nest_end(nlh, nest);
+}
+
+static void assert_metadata(const struct vmem_nl_metadata *metadata,
+			    uint16_t type)
+{
+	const struct vmem_nl_metadata wanted = {
+		.memslot = VALUE(KVM_VMEM_A_METADATA_MEMSLOT) + type,
+		.rmap = VALUE(KVM_VMEM_A_METADATA_RMAP) + type,
+		.lpage_info = VALUE(KVM_VMEM_A_METADATA_LPAGE_INFO) + type,
+		.gfn_track = VALUE(KVM_VMEM_A_METADATA_GFN_TRACK) + type,
+		.dirty_bitmap = VALUE(KVM_VMEM_A_METADATA_DIRTY_BITMAP) + type,
+		.total = VALUE(KVM_VMEM_A_METADATA_TOTAL) + type,
+	};
+
+	assert_memory_equal(metadata, &wanted, sizeof(wanted));
+}
+
+static void answer_whole_region(void)
+{
+	static const uint16_t numbers[] = {
+		KVM_VMEM_A_REGION_ID,
+		KVM_VMEM_A_REGION_GPA,
+		KVM_VMEM_A_REGION_SIZE,
+		KVM_VMEM_A_REGION_HVA,
+		KVM_VMEM_A_REGION_BLOCK_SIZE,
+		KVM_VMEM_A_REGION_SLOT_SIZE,
+		KVM_VMEM_A_REGION_FIRST_SLOT,
+		KVM_VMEM_A_REGION_NR_SLOTS,
+		KVM_VMEM_A_REGION_ADDRESS_SPACES,
+		KVM_VMEM_A_REGION_REQUESTED_SIZE,
+		KVM_VMEM_A_REGION_PLUGGED_SIZE,
+		KVM_VMEM_A_REGION_POPULATED_SLOTS,
+		KVM_VMEM_A_REGION_PID,
+		KVM_VMEM_A_REGION_REQUEST_ID,
+		KVM_VMEM_A_REGION_CHANGES,
+		KVM_VMEM_A_REGION_RANGE_ZAPS,
+		KVM_VMEM_A_REGION_ZAPS_BY_KVM,
+	};
+	static const uint16_t flags[] = {
+		KVM_VMEM_A_REGION_DIRTY_LOG,
+		KVM_VMEM_A_REGION_ALIVE,
+		KVM_VMEM_A_REGION_ZAP_RANGES,
+	};
+	struct nlmsghdr *nlh = put(FAMILY, 0);
+
+	mnl_nlmsg_put_extra_header(nlh, sizeof(struct genlmsghdr));
+	put_values(nlh, numbers, sizeof(numbers) / sizeof(numbers[0]));
+	for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++)
+		mnl_attr_put_u8(nlh, flags[i], flags[i] == true_flag);
+	put_metadata(nlh, KVM_VMEM_A_REGION_METADATA);
+	put_metadata(nlh, KVM_VMEM_A_REGION_WHOLE_METADATA);
+	end(nlh);
+	put_ack();
+}
+
+static void all_values_of_a_region_are_read(void **state)
+{
+	static const uint16_t flags[] = {
+		0,
+		KVM_VMEM_A_REGION_DIRTY_LOG,
+		KVM_VMEM_A_REGION_ALIVE,
+		KVM_VMEM_A_REGION_ZAP_RANGES,
+	};
+	struct vmem_nl_region r;
+
+	(void)state;
+	kernel.answer = answer_whole_region;
+	for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
+		true_flag = flags[i];
+		memset(&r, 0xff, sizeof(r));
+		assert_int_equal(
+			vmem_nl_region_get(nl, VMEM_NL_BY_FD(3), &r, NULL), 0);
+		assert_int_equal(r.dirty_log,
+				 true_flag == KVM_VMEM_A_REGION_DIRTY_LOG);
+		assert_int_equal(r.alive, true_flag == KVM_VMEM_A_REGION_ALIVE);
+		assert_int_equal(r.zap_ranges,
+				 true_flag == KVM_VMEM_A_REGION_ZAP_RANGES);
+	}
+	assert_int_equal(r.id, VALUE(KVM_VMEM_A_REGION_ID));
+	assert_int_equal(r.pid, VALUE(KVM_VMEM_A_REGION_PID));
+	assert_int_equal(r.gpa, VALUE(KVM_VMEM_A_REGION_GPA));
+	assert_int_equal(r.size, VALUE(KVM_VMEM_A_REGION_SIZE));
+	assert_int_equal(r.hva, VALUE(KVM_VMEM_A_REGION_HVA));
+	assert_int_equal(r.block_size, VALUE(KVM_VMEM_A_REGION_BLOCK_SIZE));
+	assert_int_equal(r.slot_size, VALUE(KVM_VMEM_A_REGION_SLOT_SIZE));
+	assert_int_equal(r.first_slot, VALUE(KVM_VMEM_A_REGION_FIRST_SLOT));
+	assert_int_equal(r.nr_slots, VALUE(KVM_VMEM_A_REGION_NR_SLOTS));
+	assert_int_equal(r.address_spaces,
+			 VALUE(KVM_VMEM_A_REGION_ADDRESS_SPACES));
+	assert_int_equal(r.populated_slots,
+			 VALUE(KVM_VMEM_A_REGION_POPULATED_SLOTS));
+	assert_int_equal(r.requested_size,
+			 VALUE(KVM_VMEM_A_REGION_REQUESTED_SIZE));
+	assert_int_equal(r.plugged_size, VALUE(KVM_VMEM_A_REGION_PLUGGED_SIZE));
+	assert_int_equal(r.request_id, VALUE(KVM_VMEM_A_REGION_REQUEST_ID));
+	assert_int_equal(r.changes, VALUE(KVM_VMEM_A_REGION_CHANGES));
+	assert_int_equal(r.range_zaps, VALUE(KVM_VMEM_A_REGION_RANGE_ZAPS));
+	assert_int_equal(r.zaps_by_kvm, VALUE(KVM_VMEM_A_REGION_ZAPS_BY_KVM));
+	assert_true(r.has_zaps);
+	assert_true(r.has_metadata);
+	assert_metadata(&r.metadata, KVM_VMEM_A_REGION_METADATA);
+	assert_true(r.has_whole_metadata);
+	assert_metadata(&r.whole_metadata, KVM_VMEM_A_REGION_WHOLE_METADATA);
+}
+
+/* Two memslots: the second one without flag and metadata. */
+static void answer_slots(void)
+{
+	static const uint16_t numbers[] = {
+		KVM_VMEM_A_SLOT_REGION_ID, KVM_VMEM_A_SLOT_ID,
+		KVM_VMEM_A_SLOT_GPA,	   KVM_VMEM_A_SLOT_SIZE,
+		KVM_VMEM_A_SLOT_HVA,	   KVM_VMEM_A_SLOT_PLUGGED_SIZE,
+	};
+	struct nlmsghdr *nlh;
+
+	for (int i = 0; i < 2; i++) {
+		nlh = put(FAMILY, NLM_F_MULTI);
+		mnl_nlmsg_put_extra_header(nlh, sizeof(struct genlmsghdr));
+		put_values(nlh, numbers, sizeof(numbers) / sizeof(numbers[0]));
+		if (!i) {
+			mnl_attr_put(nlh, KVM_VMEM_A_SLOT_STALE, 0, NULL);
+			put_metadata(nlh, KVM_VMEM_A_SLOT_METADATA);
+		}
+		end(nlh);
+	}
+	nlh = put(NLMSG_DONE, NLM_F_MULTI);
+	*(int *)mnl_nlmsg_put_extra_header(nlh, sizeof(int)) = 0;
+	end(nlh);
+}
+
+static int check_slot(const struct vmem_nl_slot *slot, void *arg)
+{
+	unsigned int *nr = arg;
+
+	assert_int_equal(slot->region_id, VALUE(KVM_VMEM_A_SLOT_REGION_ID));
+	assert_int_equal(slot->id, VALUE(KVM_VMEM_A_SLOT_ID));
+	assert_int_equal(slot->gpa, VALUE(KVM_VMEM_A_SLOT_GPA));
+	assert_int_equal(slot->size, VALUE(KVM_VMEM_A_SLOT_SIZE));
+	assert_int_equal(slot->hva, VALUE(KVM_VMEM_A_SLOT_HVA));
+	assert_int_equal(slot->plugged_size,
+			 VALUE(KVM_VMEM_A_SLOT_PLUGGED_SIZE));
+	assert_int_equal(slot->stale, !*nr);
+	assert_int_equal(slot->has_metadata, !*nr);
+	if (slot->has_metadata)
+		assert_metadata(&slot->metadata, KVM_VMEM_A_SLOT_METADATA);
+	++*nr;
+	return 0;
+}
+
+static void all_values_of_memslots_are_read(void **state)
+{
+	unsigned int nr = 0;
+
+	(void)state;
+	kernel.answer = answer_slots;
+	assert_int_equal(
+		vmem_nl_slot_dump(nl, VMEM_NL_BY_FD(3), check_slot, &nr, NULL),
+		0);
+	assert_int_equal(nr, 2);
+}
+
+static void answer_blocks(void)
+{
+	static const uint16_t numbers[] = {
+		KVM_VMEM_A_BLOCK_REGION_ID,
+		KVM_VMEM_A_BLOCK_REQUEST_ID,
+		KVM_VMEM_A_BLOCK_PLUGGED_SIZE,
+		KVM_VMEM_A_BLOCK_POPULATED_SLOTS,
+	};
+	struct nlmsghdr *nlh = put(FAMILY, 0);
+
+	mnl_nlmsg_put_extra_header(nlh, sizeof(struct genlmsghdr));
+	put_values(nlh, numbers, sizeof(numbers) / sizeof(numbers[0]));
+	end(nlh);
+	put_ack();
+}
+
+static void all_values_of_an_answer_are_read(void **state)
+{
+	struct vmem_nl_answer answer;
+
+	(void)state;
+	kernel.answer = answer_blocks;
+	assert_int_equal(
+		vmem_nl_unplug_all(nl, VMEM_NL_BY_FD(3), 9, &answer, NULL), 0);
+	assert_int_equal(answer.region_id, VALUE(KVM_VMEM_A_BLOCK_REGION_ID));
+	assert_int_equal(answer.request_id, VALUE(KVM_VMEM_A_BLOCK_REQUEST_ID));
+	assert_int_equal(answer.plugged_size,
+			 VALUE(KVM_VMEM_A_BLOCK_PLUGGED_SIZE));
+	assert_int_equal(answer.populated_slots,
+			 VALUE(KVM_VMEM_A_BLOCK_POPULATED_SLOTS));
+}
+
 static void refuse_family(void)
 {
 	end(put_error(-ENOENT, NLM_F_CAPPED));
@@ -733,6 +950,9 @@ int main(void)
 		CASE(a_lost_answer_is_reported_as_unknown),
 		CASE(answers_can_be_received_later),
 		CASE(zaps_are_unknown_without_counters),
+		CASE(all_values_of_a_region_are_read),
+		CASE(all_values_of_memslots_are_read),
+		CASE(all_values_of_an_answer_are_read),
 		CASE(without_the_module_there_is_no_family),
 		CASE(a_change_may_have_many_ranges),
 		CASE(a_message_without_its_header_is_invalid),
