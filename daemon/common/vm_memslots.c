@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "common/min_max.h"
 #include "common/vm_memslots.h"
 
 /* Memslots per ioctl: several times as many as most VMs have. */
@@ -38,9 +39,8 @@ int vm_memslots_open(unsigned int *address_spaces)
 		close(fd);
 		return ret;
 	}
-	*address_spaces = query.address_spaces < VM_ADDRESS_SPACES
-				  ? query.address_spaces
-				  : VM_ADDRESS_SPACES;
+	*address_spaces =
+		(unsigned int)min(query.address_spaces, VM_ADDRESS_SPACES);
 	return fd;
 }
 

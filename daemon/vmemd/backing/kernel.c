@@ -49,6 +49,7 @@
 #include "base/log.h"
 #include "base/timer.h"
 #include "common/fd.h"
+#include "common/min_max.h"
 
 /* Number of attempts to read blocks that change meanwhile. */
 #define BLOCK_DUMP_TRIES 16
@@ -273,9 +274,7 @@ static int ask(struct kernel_request *request, struct error *err)
 static void await_answer(struct kernel_request *request)
 {
 	timer_start(request->again_source, request->wait_usec);
-	request->wait_usec *= 2;
-	if (request->wait_usec > AGAIN_MAX_USEC)
-		request->wait_usec = AGAIN_MAX_USEC;
+	request->wait_usec = min(2 * request->wait_usec, AGAIN_MAX_USEC);
 }
 
 static int on_again(sd_event_source *source __attribute__((unused)),
@@ -649,13 +648,10 @@ static int allocate_more(struct kernel_backing *region)
 {
 	struct backing *backing = &region->backing;
 	uint64_t left = region->allocating.size - region->allocated;
-	uint64_t part = MEMORY_ALLOCATE_MAX;
+	uint64_t part =
+		min(max(MEMORY_ALLOCATE_MAX, region->memory.page_size), left);
 	int ret;
 
-	if (part < region->memory.page_size)
-		part = region->memory.page_size;
-	if (part > left)
-		part = left;
 	ret = memory_allocate(&region->memory,
 			      region->allocating.gpa - backing->gpa +
 				      region->allocated,

@@ -33,6 +33,7 @@
 #include <unistd.h>
 
 #include "backing/room.h"
+#include "common/min_max.h"
 #include "common/size.h"
 
 /*
@@ -322,7 +323,7 @@ static int cgroup_left(const struct room_cgroup *cgroup, uint64_t *left)
 		ret = read_entry(cgroup->stat, "inactive_file ", &cache);
 	if (ret)
 		return ret;
-	current -= cache < current ? cache : current;
+	current -= min(cache, current);
 	*left = current < max ? max - current : 0;
 	return 0;
 }

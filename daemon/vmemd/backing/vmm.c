@@ -85,6 +85,7 @@
 
 #include "backing/vmm.h"
 #include "base/timer.h"
+#include "common/min_max.h"
 #include "common/size.h"
 
 /* Time for the table to arrive after the answer, before vmemd asks again. */
@@ -114,10 +115,8 @@ static uint64_t changed_in(const struct vmm_backing *vmm,
 	uint64_t from = block_of(vmm, slot->offset);
 	uint64_t to = block_of(vmm, slot->offset + slot->size);
 
-	if (from < change->first)
-		from = change->first;
-	if (to > change->first + change->nr)
-		to = change->first + change->nr;
+	from = max(from, change->first);
+	to = min(to, change->first + change->nr);
 	*first = from;
 	return to > from ? to - from : 0;
 }
@@ -832,7 +831,7 @@ uint64_t vmm_default_slot(uint64_t region_size, uint64_t block_size)
 		reach *= VMM_GROWTH;
 	while (slot < region_size / reach + (region_size % reach != 0))
 		slot *= 2;
-	return slot < region_size ? slot : region_size;
+	return min(slot, region_size);
 }
 
 /* Divide the region into slots. The last one covers the rest of the region. */

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "base/blocks.h"
+#include "common/min_max.h"
 
 #define WORD_BITS 64
 
@@ -28,11 +29,6 @@
 static unsigned int shift_of(unsigned int level)
 {
 	return FAN_SHIFT * (level + 2);
-}
-
-static uint64_t min(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
 }
 
 static uint64_t words(uint64_t nr)

@@ -26,6 +26,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "common/min_max.h"
 #include "device/budget.h"
 
 /* struct kvm_memory_slot has 264 to 280 bytes; kmalloc() rounds up to 512. */
@@ -223,7 +224,7 @@ static uint64_t most_slots(const struct budget_policy *policy,
 
 	if (policy->most) {
 		say(budget, "at most %" PRIu32 " by --memslots", policy->most);
-		return policy->most < free ? policy->most : free;
+		return min(policy->most, free);
 	}
 	if (limit && limit < BUDGET_CONSUMERS_LIMIT) {
 		say(budget,

@@ -97,6 +97,7 @@
 
 #include "base/log.h"
 #include "base/timer.h"
+#include "common/min_max.h"
 #include "device/budget.h"
 #include "device/consumer.h"
 
@@ -120,11 +121,6 @@ static uint64_t gpa_of(const struct consumers *consumers, uint64_t block)
 	const struct backing *backing = consumers->backing;
 
 	return backing->gpa + block * backing->block_size;
-}
-
-static uint64_t min(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
 }
 
 /* --- The wanted set --- */

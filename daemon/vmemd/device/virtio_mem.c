@@ -96,6 +96,7 @@
 
 #include <linux/virtio_config.h>
 
+#include "common/min_max.h"
 #include "device/virtio_mem.h"
 
 static const char *const request_names[] = {
@@ -152,28 +153,25 @@ uint64_t virtio_mem_accessible(const struct virtio_mem *dev, uint64_t gpa,
 			       uint64_t size)
 {
 	const struct backing *backing = dev->backing;
-	uint64_t offset, end, left;
+	uint64_t offset, end;
 
 	/* Nothing can be plugged before the region's address is known. */
 	if (!backing || !backing->placed)
 		return size;
-	if (gpa < backing->gpa) {
-		/* The caller asks again from the region's start on. */
-		left = backing->gpa - gpa;
-		return size < left ? size : left;
-	}
+	/* The caller asks again from the region's start on. */
+	if (gpa < backing->gpa)
+		return min(size, backing->gpa - gpa);
 	offset = gpa - backing->gpa;
 	if (offset >= backing->size || !size)
 		return size;
-	if (size > backing->size - offset)
-		size = backing->size - offset;
+	size = min(size, backing->size - offset);
 	/* Search only the blocks of the range. */
 	end = (offset + size - 1) / backing->block_size + 1;
 	end = blocks_next_until(&backing->plugged, block_of(dev, gpa), end,
 				false);
-	left = end * backing->block_size;
-	left = left > offset ? left - offset : 0;
-	return size < left ? size : left;
+	/* @offset may be within the first block that is not plugged. */
+	end = max(end * backing->block_size, offset);
+	return min(size, end - offset);
 }
 
 /* Is @gpa in the region, and unknown whether the guest has plugged it? */
@@ -203,7 +201,7 @@ static uint64_t usable_minimum(const struct virtio_mem *dev)
 			usable += VIRTIO_MEM_USABLE_EXTRA;
 		usable += -usable & (backing->block_size - 1);
 	}
-	return usable > end ? usable : end;
+	return max(usable, end);
 }
 
 /* Return: whether the usable region grew. */
@@ -396,7 +394,7 @@ static int sweep_slice(struct virtio_mem *dev)
 	       !work_enough(dev->work_done)) {
 		uint64_t nr = backing->plugged.nr;
 		uint64_t first = next_unplugged(dev, dev->sweep);
-		uint64_t end = nr - first > budget ? first + budget : nr;
+		uint64_t end = first + min(nr - first, budget);
 
 		end = blocks_next_until(&backing->plugged, first, end, true);
 		blocks_set(&backing->owed, first, end - first);

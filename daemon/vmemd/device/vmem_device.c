@@ -36,6 +36,7 @@
 #include "base/log.h"
 #include "base/timer.h"
 #include "common/clocks.h"
+#include "common/min_max.h"
 #include "common/save_file.h"
 #include "common/size.h"
 #include "device/restore.h"
@@ -273,9 +274,7 @@ static int check_requested(const struct vmem_device *device, uint64_t size,
 /* The requested size, or the one that will replace it if that is larger. */
 uint64_t vmem_device_promised_size(const struct vmem_device *device)
 {
-	uint64_t size = device->dev.requested_size;
-
-	return device->resizing_to > size ? device->resizing_to : size;
+	return max(device->resizing_to, device->dev.requested_size);
 }
 
 /**

@@ -23,6 +23,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include "common/min_max.h"
 #include "vhost/guest_memory.h"
 
 static bool range_last(uint64_t first, uint64_t size, uint64_t *last)
@@ -183,8 +184,7 @@ static uint64_t accessible(const struct guest_memory *memory,
 			   const struct guest_memory_region *region,
 			   uint64_t offset, uint64_t size)
 {
-	if (size > region->size - offset)
-		size = region->size - offset;
+	size = min(size, region->size - offset);
 	if (!memory->accessible || !size)
 		return size;
 	return memory->accessible(memory->arg, region->gpa + offset, size);

@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "common/min_max.h"
 #include "vhost/vring_chain.h"
 
 #define OUTSIDE "a descriptor outside the guest's memory"
@@ -59,8 +60,8 @@ static int take_readable(struct vring_walk *walk, uint64_t gpa, uint32_t size)
 		if (!from)
 			return fault(walk, gpa, OUTSIDE);
 		memcpy(request->read + request->read_size, from,
-		       left < room ? left : room);
-		request->read_size += left < room ? left : room;
+		       min(left, room));
+		request->read_size += min(left, room);
 		size -= left;
 		gpa += left;
 	}
@@ -83,7 +84,7 @@ static int take_writable(struct vring_walk *walk, uint64_t gpa, uint32_t size)
 			struct iovec *iov = &request->write[request->nr_write];
 
 			iov->iov_base = to;
-			iov->iov_len = left < room ? left : room;
+			iov->iov_len = min(left, room);
 			request->write_size += iov->iov_len;
 			request->nr_write++;
 		}
