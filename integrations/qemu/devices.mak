@@ -4,8 +4,10 @@
 CONFIG_Q35=y
 CONFIG_SERIAL_ISA=y
 CONFIG_VIRTIO_PCI=y
+CONFIG_PCIE_PORT=y
 CONFIG_VIRTIO_BLK=y
 CONFIG_VIRTIO_MEM=y
+CONFIG_VIRTIO_NET=y
 # hv-balloon is the other device that hotplugs parts of its memory.
 CONFIG_HYPERV=y
 CONFIG_VMBUS=y

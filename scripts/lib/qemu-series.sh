@@ -78,7 +78,7 @@ qemu_series_build() {
 			--target-list=x86_64-softmmu --with-devices-x86_64=kvm-vmem \
 			--without-default-devices --without-default-features \
 			--enable-system --enable-kvm --enable-vhost-kernel \
-			--enable-vhost-user --enable-hv-balloon \
+			--enable-vhost-user --enable-vhost-net --enable-hv-balloon \
 			--enable-trace-backends=log --disable-tcg --disable-user \
 			--disable-tools --disable-guest-agent --disable-docs \
 			--disable-install-blobs --disable-debug-info \
@@ -91,4 +91,16 @@ qemu_of_series() {
 	deb_install xz-utils || return 1
 	deb_cached "qemu/$QEMU_SERIES_SUITE" deb_root_make "$QEMU_SERIES_SUITE" \
 		qemu-system-x86 qemu-system-data seabios
+}
+
+# qemu_series_firmware - print a folder with UEFI firmware
+qemu_series_firmware() {
+	local dir
+
+	dir=$(deb_cached qemu/ovmf qemu_series_firmware_fetch) &&
+		echo "$dir/usr/share/OVMF"
+}
+
+qemu_series_firmware_fetch() {
+	deb_fetch_extract "$QEMU_SERIES_SUITE" "$1" ovmf
 }

@@ -3,12 +3,12 @@
  * A library to preload into a VMM: it makes memslot calls fail as the host
  * specifies in a file.
  *
- * The file in the environment variable VMEM_REFUSE contains two or three
+ * The file in the environment variable VMEM_REFUSE contains two to four
  * numbers. The first is the number of calls that KVM still carries out before
  * it refuses to create or change single memslots. The second is 1 if
  * /dev/kvm-vmem refuses batches. The third is a guest physical address;
- * memslots below it are neither counted nor refused. Without the file nothing
- * is refused.
+ * memslots below it are neither counted nor refused. The fourth is 1 if KVM
+ * refuses to delete memslots. Without the file nothing is refused.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -35,7 +35,7 @@ static bool refused(unsigned long request, const void *argument)
 {
 	const struct kvm_userspace_memory_region *memslot = argument;
 	const char *path = getenv("VMEM_REFUSE");
-	unsigned int creates, batches;
+	unsigned int creates, batches, deletes = 0;
 	unsigned long long from = 0;
 	FILE *file;
 	bool refuse = false;
@@ -44,17 +44,21 @@ static bool refused(unsigned long request, const void *argument)
 	file = path ? fopen(path, "r+e") : NULL;
 	if (!file)
 		return false;
-	got = fscanf(file, "%u %u %llu", &creates, &batches, &from);
+	got = fscanf(file, "%u %u %llu %u", &creates, &batches, &from,
+		     &deletes);
 	if (got >= 2) {
 		if (request == KVM_VMEM_MEMSLOT_BATCH) {
 			refuse = batches;
-		} else if (memslot->memory_size &&
-			   memslot->guest_phys_addr >= from) {
+		} else if (memslot->guest_phys_addr < from) {
+			refuse = false;
+		} else if (!memslot->memory_size) {
+			refuse = deletes;
+		} else {
 			refuse = !creates;
 			if (!refuse) {
 				rewind(file);
-				fprintf(file, "%10u %u %20llu\n", creates - 1,
-					batches, from);
+				fprintf(file, "%10u %u %20llu %u\n",
+					creates - 1, batches, from, deletes);
 			}
 		}
 	}

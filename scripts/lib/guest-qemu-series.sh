@@ -1,0 +1,266 @@
+# shellcheck shell=dash disable=SC2034,SC2154
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Nested guests of QEMU with and without the patches of integrations/qemu, to be
+# sourced in the testbed.
+#
+# A peer is one way to run QEMU. SMM is on, as by default, so there are two address
+# spaces with each memslot.
+#   stock     Debian's QEMU with dynamic-memslots=on
+#   calls     patched, with memslots of SPARSE_MIB; /dev/kvm-vmem is not usable
+#   batches   patched, with memslots of SPARSE_MIB and /dev/kvm-vmem
+# The guest has no driver loaded: vmem-poke plugs one block of each memslot.
+
+MIB=1048576
+BOOT_MIB=256
+BLOCK=$((2 * MIB))
+REGION_MIB=$((1024 * 1024))
+SPARSE_MIB=128
+# The size of stock QEMU's memslots for 1 TiB.
+STOCK_MIB=4096
+# The memslots above this address are those of the region.
+DEVICE_MEMORY=$((4096 * MIB))
+# Timeouts in seconds that only a hang reaches.
+BOOT_TIMEOUT=300
+STEP_TIMEOUT=600
+
+run=/run/series
+export VMEM_REFUSE=$run/refuse
+mkdir -p $run
+# shellcheck source=/dev/null
+. /bin/guest-checks.sh
+
+give_up() {
+	echo "Bail out! $*"
+	for log in "$run"/*.log; do
+		[ -s "$log" ] || continue
+		echo "# the end of ${log##*/}:"
+		tail -n 20 "$log" | tr -d '\r' | sed 's/^/# /'
+	done
+	exit 1
+}
+
+# What start() does not do by default.
+accel_more=
+machine_more=
+memory="memory-backend-ram"
+memory_more=
+device_more=
+dynamic_memslots=
+# The option that has the size of memslots: -accel or -machine.
+option=accel
+
+# start NAME [OPTION]... - start QEMU as $peer
+# NAME is the name of its console and monitor.
+start() {
+	vm=$1
+	shift
+	console=$run/$vm.console
+	monitor=$run/$vm.monitor
+	rm -f "$console" "$monitor"
+	folder=/series
+	preload=
+	accel=kvm$accel_more
+	machine=q35$machine_more
+	dynamic=off
+	device=/dev/kvm-vmem
+	stride=$((SPARSE_MIB * MIB))
+	case $peer in
+	stock)
+		folder=/stock dynamic=on stride=$((STOCK_MIB * MIB))
+		;;
+	calls) device=/dev/null preload=/series/refuse.so ;;
+	batches) preload=/series/refuse.so ;;
+	esac
+	dynamic=${dynamic_memslots:-$dynamic}
+	case $peer-$option in
+	stock-*) ;;
+	*-accel) accel=$accel,sparse-memslot-size=${SPARSE_MIB}M ;;
+	*-machine) machine=$machine,sparse-memslot-size=${SPARSE_MIB}M ;;
+	esac
+	# shellcheck disable=SC2016 # for the shell inside
+	unshare -m sh -c 'mount --bind "$0" /dev/kvm-vmem && exec "$@"' $device \
+		$folder/lib/ld-linux-x86-64.so.2 --library-path $folder/lib \
+		${preload:+--preload $preload} $folder/qemu -L /firmware \
+		-nodefaults -no-user-config -display none -M "$machine" \
+		-accel "$accel" -cpu host,host-phys-bits=on \
+		-m ${BOOT_MIB}M,maxmem=$((BOOT_MIB + REGION_MIB))M \
+		-kernel /guest/vmlinuz -initrd /guest/initrd \
+		-append "console=ttyS0 quiet panic=-1 nowatchdog nodriver" \
+		-chardev "socket,id=console,path=$console,server=on,wait=off,logfile=$run/$vm-console.log" \
+		-serial chardev:console -qmp "unix:$monitor,server=on,wait=off" \
+		-object "$memory,id=ram,size=${REGION_MIB}M,reserve=off$memory_more" \
+		"$@" \
+		-device "virtio-mem-pci,id=vm0,memdev=ram,requested-size=${REGION_MIB}M,block-size=2M,unplugged-inaccessible=on,dynamic-memslots=$dynamic$device_more" \
+		>>"$run/$vm.log" 2>&1 &
+	vmm=$!
+	until grep -q "00010000.* $monitor\$" /proc/net/unix; do
+		kill -0 "$vmm" 2>/dev/null || give_up "QEMU ($peer) does not start"
+		usleep 100000
+	done
+}
+
+guest_is_up() {
+	vmem-guestctl "$console" --timeout $BOOT_TIMEOUT ready >/dev/null ||
+		give_up "the guest ($peer) does not boot"
+}
+
+# qmp REQUEST [--until TEXT [--unless TEXT] | --event NAME] - send a QMP request
+qmp() {
+	vmem-qmp "$monitor" $STEP_TIMEOUT "$@"
+}
+
+quit() {
+	qmp '{"execute":"quit"}' >/dev/null
+	wait "$vmm"
+}
+
+# poke COMMAND... - have the guest drive the device
+poke() {
+	guest sh "vmem-poke $*"
+}
+
+# total_metadata - print the size of KVM's metadata for QEMU's memslots, in bytes, of
+# all address spaces together
+total_metadata() {
+	vmemctl --json metadata --pid "$vmm" | grep -o '"total":[0-9]*' |
+		cut -d : -f 2 | sort -n | tail -n 1
+}
+
+# kvm_memslots - print the number of QEMU's memslots in all address spaces
+kvm_memslots() {
+	vmemctl --json metadata --pid "$vmm" | grep -o '"nr_memslots":[0-9]*' |
+		cut -d : -f 2 | awk '{ sum += $1 } END { print sum }'
+}
+
+# written PASSES - wait until the guest has written all of its blocks more often than
+# PASSES, and set $passes
+written() {
+	tries=$STEP_TIMEOUT
+	until passes=$(guest sh 'cat /tmp/passes' | tr -d '\r' | sed -n 's/^passes //p') &&
+		[ "${passes:-0}" -gt "$1" ]; do
+		tries=$((tries - 1))
+		[ $tries != 0 ] || return 1
+		usleep 200000
+	done
+}
+
+# stop_writing - stop the guest's writes, and set $passes
+stop_writing() {
+	guest sh 'touch /tmp/stop' >/dev/null || return 1
+	tries=$STEP_TIMEOUT
+	until passes=$(guest sh 'cat /tmp/passes' | tr -d '\r' | sed -n 's/^end //p') &&
+		[ "${passes:-0}" -gt 0 ]; do
+		tries=$((tries - 1))
+		[ $tries != 0 ] || return 1
+		usleep 200000
+	done
+}
+
+# remember_source - remember which QEMU is the source of a migration
+remember_source() {
+	source=$vmm
+	source_vm=$vm
+	source_console=$console
+	source_monitor=$monitor
+	source_peer=$peer
+	source_stride=$stride
+}
+
+# back_to_source - return to the source after a migration that failed
+back_to_source() {
+	if [ "$vmm" != "$source" ]; then
+		kill "$vmm" 2>/dev/null
+		wait "$vmm"
+	fi
+	kill -0 "$source" 2>/dev/null || give_up "the guest is lost in its migration"
+	vmm=$source
+	vm=$source_vm
+	console=$source_console
+	monitor=$source_monitor
+	peer=$source_peer
+	stride=$source_stride
+}
+
+# wait_incoming SOCKET - wait until a destination listens
+wait_incoming() {
+	until grep -q "00010000.* $1\$" /proc/net/unix; do
+		kill -0 "$vmm" 2>/dev/null || return 1
+		usleep 100000
+	done
+}
+
+# migrate URI NAME [PEER] - migrate the guest to another QEMU under write load
+# The guest writes all of its blocks repeatedly, with other contents each time, before,
+# during and after the migration, until stop_writing().
+migrate() {
+	uri=$1
+	remember_source
+	migrated "$@" && return
+	# The next checks use the source if the guest is still there.
+	back_to_source
+	stop_writing
+	return 1
+}
+
+migrated() {
+	at=$stride
+	poke unplug-all && poke plug 0 "$memslots" "$at" || return 1
+	guest sh 'rm -f /tmp/stop; echo passes 0 >/tmp/passes' &&
+		guest sh "(i=0; until [ -e /tmp/stop ]; do i=\$((i + 1)); vmem-poke fill 0 $memslots $at \$i >/dev/null || break; echo passes \$i >/tmp/passes; done; echo end \$i >/tmp/passes) >/dev/null 2>&1 &" &&
+		written 0 || return 1
+	qmp '{"execute":"migrate-set-parameters","arguments":{"downtime-limit":10000}}' >/dev/null || return 1
+	case $uri in
+	unix:*)
+		peer=${3-$peer}
+		start "$2" -incoming "$uri"
+		wait_incoming "${uri#unix:}" || return 1
+		monitor=$source_monitor
+		;;
+	esac
+	step "migration" qmp_migrated || return 1
+	grep -o '"\(downtime\|dirty-sync-count\|normal\|duplicate\)": *[0-9]*' $run/step |
+		tr '\n' ' ' | sed 's/^/# /; s/$/\n/'
+	qmp '{"execute":"quit"}' >/dev/null
+	wait "$source"
+	case $uri in
+	file:*) peer=${3-$peer} && start "$2" -incoming "$uri" ;;
+	*) monitor=$run/$vm.monitor ;;
+	esac
+	qmp '{"execute":"query-status"}' --until '"running": true' >/dev/null &&
+		written 0 && written "$passes" && stop_writing || return 1
+	echo "# all blocks were written $passes times"
+	poke check 0 "$memslots" "$at" "$passes" && poke unplug-all
+}
+
+qmp_migrated() {
+	qmp '{"execute":"migrate","arguments":{"uri":"'"$uri"'"}}' &&
+		qmp '{"execute":"query-migrate"}' --until '"status": "completed"' \
+			--unless '"status": "failed"'
+}
+
+# guest_has MIB - wait until the guest's driver reports this size
+guest_has() {
+	tries=$STEP_TIMEOUT
+	until [ "$(guest plugged 2>/dev/null | sed -n 's/^plugged //p')" = $(($1 * MIB)) ]; do
+		tries=$((tries - 1))
+		[ $tries != 0 ] || return 1
+		usleep 100000
+	done
+}
+
+# resize MIB - set the requested size
+resize() {
+	qmp '{"execute":"qom-set","arguments":{"path":"/machine/peripheral/vm0","property":"requested-size","value":'$(($1 * MIB))'}}' >/dev/null
+}
+
+# pattern SEED - have the guest write and verify its hotplugged memory
+pattern() {
+	guest pattern "$1" >$run/pattern || { cat $run/pattern; return 1; }
+	sed 's/^/# /' $run/pattern
+	[ "$(sed -n 's/^bad_pages //p' $run/pattern)" = 0 ]
+}
+
+driver_is_loaded() {
+	guest sh 'modprobe virtio_pci && modprobe virtio_mem'
+}
