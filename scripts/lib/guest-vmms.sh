@@ -37,9 +37,14 @@ guest() {
 	vmem-guestctl $console --timeout "$STEP_TIMEOUT" "$@"
 }
 
-# start_qemu DYNAMIC-MEMSLOTS - start QEMU with that property of the device
+# start_qemu DYNAMIC-MEMSLOTS [COMMAND...] - start QEMU with that property of the device
+# COMMAND is qemu-system-x86_64 by default. $qemu_machine is the machine, without SMM by
+# default, $qemu_accel has options of the accelerator.
 start_qemu() {
-	qemu-system-x86_64 -L /guest/firmware -M q35,smm=off -accel kvm \
+	dynamic=$1
+	shift
+	"${@:-qemu-system-x86_64}" -L /guest/firmware -M "${qemu_machine:-q35,smm=off}" \
+		-accel "kvm${qemu_accel-}" \
 		-cpu host -smp 1 -m "${BOOT_MIB}M,maxmem=$((BOOT_MIB + REGION_MIB))M" \
 		-nodefaults -no-user-config -display none -no-reboot \
 		-kernel /guest/vmlinuz -initrd /guest/initrd \
@@ -47,7 +52,7 @@ start_qemu() {
 		-chardev socket,id=console,path=$console,server=on,wait=off,logfile=$run/console.log \
 		-serial chardev:console -qmp unix:$control,server=on,wait=off \
 		-object memory-backend-file,id=ram,size="${REGION_MIB}M",mem-path=$run/shm/ram,align=2M,share=on,reserve=off,discard-data=on \
-		-device virtio-mem-pci,id=vm0,memdev=ram,requested-size=0,block-size=$BLOCK,unplugged-inaccessible=on,dynamic-memslots="$1" \
+		-device virtio-mem-pci,id=vm0,memdev=ram,requested-size=0,block-size=$BLOCK,unplugged-inaccessible=on,dynamic-memslots="$dynamic" \
 		>$run/vmm.log 2>&1 &
 	vmm=$!
 }
