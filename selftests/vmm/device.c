@@ -184,6 +184,33 @@ static int find_vmemd(struct device *device)
 	return fd;
 }
 
+/*
+ * Memory without a plugged block must not be accessible to emulated devices. The
+ * view follows vmemd from the main loop.
+ */
+static int open_view(struct device *device)
+{
+	const struct kvmvmem_view_config config = {
+		.size = sizeof(config),
+		.memory_fd = device->range->fd,
+		.region_size = device->range->size,
+		.control_path = options_control(device->options),
+		.device = device->config->name,
+		.name = "vmem-vmm",
+	};
+	struct kvmvmem_error reason;
+	int ret;
+
+	if (!config.control_path)
+		return 0;
+	ret = kvmvmem_view_new(&device->view, &config, &reason);
+	if (ret)
+		error("%s", reason.text);
+	else
+		device->range->view = kvmvmem_view_address(device->view);
+	return ret;
+}
+
 /* The three calls, then the device that uses them. */
 int device_connect(struct device *device, int vm_fd,
 		   const struct memory *memory)
@@ -198,6 +225,11 @@ int device_connect(struct device *device, int vm_fd,
 	fd = find_vmemd(device);
 	if (fd < 0)
 		return fd;
+	ret = open_view(device);
+	if (ret) {
+		close(fd);
+		return ret;
+	}
 	ret = vhost_user_open(&device->vu, fd, VIRTIO_MEM_CONFIG_SIZE);
 	if (ret)
 		return ret;
@@ -237,6 +269,11 @@ void device_prepare_poll(const struct device *device,
 		device->connected ? device->vu.channel_fd : -1, POLLIN, 0};
 	fds[DEVICE_POLL_BACK] =
 		(struct pollfd){device->reconnect.back_fd, POLLIN, 0};
+	fds[DEVICE_POLL_VIEW] = (struct pollfd){
+		device->view ? kvmvmem_consumer_fd(
+				       kvmvmem_view_consumer(device->view))
+			     : -1,
+		POLLIN, 0};
 }
 
 /*
@@ -288,9 +325,27 @@ static void handle_channel(struct device *device)
 		backend_lost(device, "the backend channel is out of order");
 }
 
+/*
+ * After an error, the view begins again with nothing accessible. A guest with a ring
+ * in the region may end its VMM by that.
+ */
+static void follow_view(struct device *device)
+{
+	struct kvmvmem_consumer *view = kvmvmem_view_consumer(device->view);
+	struct kvmvmem_error reason;
+	int ret = kvmvmem_consumer_dispatch(view, &reason);
+
+	if (ret)
+		error("the view of the memory: %s", reason.text);
+	if (ret && kvmvmem_consumer_resume(view, &reason))
+		error("the view of the memory is over: %s", reason.text);
+}
+
 void device_handle_poll(struct device *device,
 			const struct pollfd fds[DEVICE_NR_POLL])
 {
+	if (fds[DEVICE_POLL_VIEW].revents)
+		follow_view(device);
 	if (fds[DEVICE_POLL_CHANNEL].revents)
 		handle_channel(device);
 	if (fds[DEVICE_POLL_VMEMD].revents) {
@@ -326,6 +381,7 @@ void device_destroy(struct device *device)
 	if (device->has_virtio)
 		virtio_mmio_close(&device->virtio);
 	vhost_user_close(&device->vu);
+	kvmvmem_view_free(device->view);
 	kvmvmem_vmemd_free(device->vmemd);
 	if (device->region_fd >= 0)
 		close(device->region_fd);

@@ -20,6 +20,7 @@
 #include "virtio_mmio.h"
 
 struct device_options;
+struct kvmvmem_view;
 struct kvmvmem_vmemd;
 struct memory;
 struct memory_range;
@@ -31,6 +32,7 @@ enum device_poll {
 	DEVICE_POLL_BACKEND,
 	DEVICE_POLL_CHANNEL,
 	DEVICE_POLL_BACK,
+	DEVICE_POLL_VIEW,
 	DEVICE_NR_POLL,
 };
 
@@ -45,6 +47,7 @@ enum device_poll {
  * @first_slot: id of its first memslot
  * @vmemd: the daemon that serves the device, which may have to be started
  * @vmemd_runs: a daemon that was started here has not ended
+ * @view: the memory as the VMM accesses it itself; NULL: vmemd has no control socket
  * @vu: the connection
  * @connected: the backend is connected, as far as is known
  * @has_virtio: @virtio is open
@@ -58,11 +61,12 @@ struct device {
 	const struct options *options;
 	struct device_options *config;
 	unsigned int index;
-	const struct memory_range *range;
+	struct memory_range *range;
 	int region_fd;
 	uint32_t first_slot;
 	struct kvmvmem_vmemd *vmemd;
 	bool vmemd_runs;
+	struct kvmvmem_view *view;
 	struct vhost_user vu;
 	bool connected;
 	bool has_virtio;

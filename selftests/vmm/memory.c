@@ -148,7 +148,7 @@ int memory_clear_boot(const struct memory *memory)
 }
 
 int memory_add_region(struct memory *memory, uint64_t gpa, uint64_t size,
-		      uint64_t page_size, const struct memory_range **range)
+		      uint64_t page_size, struct memory_range **range)
 {
 	char name[sizeof("vmem-region") + 4];
 	unsigned int nr = memory->nr_regions;
@@ -165,24 +165,41 @@ int memory_add_region(struct memory *memory, uint64_t gpa, uint64_t size,
 	return 0;
 }
 
-static void *range_hva(const struct memory_range *range, uint64_t gpa,
-		       uint64_t size)
+static bool contains(const struct memory_range *range, uint64_t gpa,
+		     uint64_t size)
 {
 	uint64_t offset = gpa - range->gpa;
 
-	if (gpa < range->gpa || offset >= range->size ||
-	    size > range->size - offset)
-		return NULL;
-	return (char *)range->hva + offset;
+	return gpa >= range->gpa && offset < range->size &&
+	       size <= range->size - offset;
+}
+
+/* Return: the range that has all of the bytes, or NULL. */
+static const struct memory_range *find(const struct memory *memory,
+				       uint64_t gpa, uint64_t size)
+{
+	if (contains(&memory->boot, gpa, size))
+		return &memory->boot;
+	for (unsigned int i = 0; i < memory->nr_regions; i++)
+		if (contains(&memory->regions[i], gpa, size))
+			return &memory->regions[i];
+	return NULL;
 }
 
 void *memory_hva(const struct memory *memory, uint64_t gpa, uint64_t size)
 {
-	void *hva = range_hva(&memory->boot, gpa, size);
+	const struct memory_range *range = find(memory, gpa, size);
 
-	for (unsigned int i = 0; !hva && i < memory->nr_regions; i++)
-		hva = range_hva(&memory->regions[i], gpa, size);
-	return hva;
+	return range ? (char *)range->hva + (gpa - range->gpa) : NULL;
+}
+
+void *memory_view(const struct memory *memory, uint64_t gpa, uint64_t size)
+{
+	const struct memory_range *range = find(memory, gpa, size);
+
+	if (!range || !range->view)
+		return memory_hva(memory, gpa, size);
+	return (char *)range->view + (gpa - range->gpa);
 }
 
 void memory_destroy(struct memory *memory)

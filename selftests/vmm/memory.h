@@ -6,7 +6,8 @@
  * too. Boot memory is one KVM memslot that the VMM creates. A region is a
  * virtio-mem device's: it is mapped whole at one address, so that devices may
  * DMA to any plugged part of it. The VMM creates no memslot for it; kvm_vmem.ko
- * does, for the parts with plugged blocks.
+ * does, for the parts with plugged blocks. For its own accesses the VMM has a view,
+ * another mapping of the region in which only these parts are accessible.
  */
 #ifndef MEMORY_H
 #define MEMORY_H
@@ -28,14 +29,17 @@
  * struct memory_range - guest memory with one mapping
  * @gpa: guest-physical address
  * @size: bytes, 0 if unused
- * @hva: address of the mapping
+ * @hva: address of the mapping, for KVM and vhost
  * @fd: memfd whose offset 0 is at @gpa; -1 if unused
+ * @view: address of another mapping, for the VMM's own accesses, in which memory
+ *	without a memslot is inaccessible; NULL: none, use @hva
  */
 struct memory_range {
 	uint64_t gpa;
 	uint64_t size;
 	void *hva;
 	int fd;
+	void *view;
 };
 
 struct memory {
@@ -85,10 +89,10 @@ int memory_clear_boot(const struct memory *memory);
  * Return: 0 or a negative errno, with a message.
  */
 int memory_add_region(struct memory *memory, uint64_t gpa, uint64_t size,
-		      uint64_t page_size, const struct memory_range **range);
+		      uint64_t page_size, struct memory_range **range);
 
 /**
- * memory_hva() - address of guest memory in this process
+ * memory_hva() - address of guest memory in this process, to pass to others
  * @memory: the VM's memory
  * @gpa: guest-physical address
  * @size: number of bytes required, not 0
@@ -96,6 +100,14 @@ int memory_add_region(struct memory *memory, uint64_t gpa, uint64_t size,
  * Return: the address, NULL if any of the bytes is not memory.
  */
 void *memory_hva(const struct memory *memory, uint64_t gpa, uint64_t size);
+
+/**
+ * memory_view() - address of guest memory, for accesses by an emulated device
+ *
+ * As memory_hva(). If nothing is plugged there, the access raises SIGSEGV, and the
+ * guest, which has named the address, ends its VMM.
+ */
+void *memory_view(const struct memory *memory, uint64_t gpa, uint64_t size);
 
 void memory_destroy(struct memory *memory);
 

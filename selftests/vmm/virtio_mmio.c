@@ -213,6 +213,7 @@ static bool start_queue(struct virtio_mmio *dev, uint32_t index)
 		.kick_fd = queue->kick_fd,
 		.call_fd = queue->call_fd,
 	};
+	const struct vring_used *used;
 	uint16_t base;
 	uint64_t entries = queue->size;
 	bool packed = is_packed(dev);
@@ -233,7 +234,9 @@ static bool start_queue(struct virtio_mmio *dev, uint32_t index)
 	shared.used = memory_hva(dev->memory, queue->used_gpa, used_size);
 	if (!shared.desc || !shared.avail || !shared.used)
 		return false;
-	queue->used_index = &((const struct vring_used *)shared.used)->idx;
+	/* The backend gets the addresses; this one is accessed here. */
+	used = memory_view(dev->memory, queue->used_gpa, used_size);
+	queue->used_index = &used->idx;
 	/*
 	 * The driver has zeroed the rings, so the base is 0 unless the backend
 	 * continues after a lost one. This position is correct because
