@@ -2087,6 +2087,48 @@ static void a_process_is_looked_for_again(void **state)
 	close(fd);
 }
 
+/* It connects again before it is looked for. */
+static void a_process_that_is_back_is_not_looked_for(void **state)
+{
+	struct fixture *f = *state;
+	int fd = memfd_create("claims", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	struct mapper *a = &f->mappers[0];
+	struct peer peer = {.uid = 1000}, again;
+	struct rlimit limit, none;
+	int pidfd;
+
+	assert_int_equal(keep(f, fd, 7), 0);
+	assert_int_equal(plug(f, 0, 4), 0);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	none = limit;
+	none.rlim_cur = 0;
+	peer.pid = start_process(&peer.pidfd);
+	again = peer;
+	again.pidfd = dup(peer.pidfd);
+	assert_int_equal(subscribe(f, a, "mapper0", &peer), 0);
+	run(f);
+	accept_all(a);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	restart(f, fd, 7);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	a->repeating = true;
+	memset(a->slots, 0, sizeof(a->slots));
+	assert_int_equal(subscribe(f, a, "mapper0", &again), 0);
+	pidfd = f->consumers.list->peer.pidfd;
+	assert_true(pidfd >= 0);
+	run(f);
+	accept_all(a);
+	f->consumers.answer_usec = 1000;
+	lose(f, a);
+	while (f->consumers.list->awaited)
+		assert_true(sd_event_run(f->event, UINT64_MAX) >= 0);
+	assert_int_equal(f->consumers.list->peer.pidfd, pidfd);
+	end_process(peer.pid);
+	while (f->consumers.nr_consumers)
+		assert_true(sd_event_run(f->event, UINT64_MAX) >= 0);
+	close(fd);
+}
+
 /* Any holder of the file may write to it. */
 static void a_damaged_claims_file_is_refused(void **state)
 {
@@ -2189,6 +2231,7 @@ int main(void)
 		T(the_next_daemon_knows_its_limit),
 		T(a_limit_is_not_anothers),
 		T(a_process_is_looked_for_again),
+		T(a_process_that_is_back_is_not_looked_for),
 		T(a_damaged_claims_file_is_refused),
 		T(random_requests_are_done_by_all_or_none),
 	};

@@ -1457,6 +1457,7 @@ static void resume(struct consumer *consumer,
 	/* A claim of another PID namespace has no process until now. */
 	if (consumer->peer.pidfd < 0 && config->peer.pidfd >= 0) {
 		consumer->peer = config->peer;
+		consumer->unfound = false;
 		claims_set_peer(&consumers->claims, consumer->claim,
 				&consumer->peer);
 		if (watch_process(consumer))
