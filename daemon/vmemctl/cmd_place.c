@@ -222,10 +222,6 @@ static int ctl_place(const struct ctl_options *options)
 	bool early;
 	int ret;
 
-	if (!options->address == !options->qmp) {
-		ctl_complain("place takes --address or --qmp");
-		return -EINVAL;
-	}
 	ret = daemon_open(&daemon, options->control[0], options);
 	if (ret)
 		return ret;
@@ -240,6 +236,15 @@ static int ctl_place(const struct ctl_options *options)
 	}
 	daemon_close(&daemon);
 	return ret;
+}
+
+static int check_place(const struct ctl_options *options)
+{
+	if (!options->address == !options->qmp) {
+		ctl_complain("place takes --address or --qmp");
+		return -EINVAL;
+	}
+	return 0;
 }
 
 static int parse_address(struct ctl_options *options,
@@ -283,6 +288,7 @@ const struct ctl_command place_commands[] = {
 	 .help = "set the guest address of memory that the VMM maps, before the\n"
 		 "guest's driver reads the device",
 	 .options = place_options,
+	 .check = check_place,
 	 .run = ctl_place},
 	{},
 };

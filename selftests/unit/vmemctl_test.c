@@ -968,12 +968,44 @@ static void commands_send_their_request(void **state)
 	}
 }
 
+static void a_place_is_told(void **state)
+{
+	struct fixture *f = *state;
+
+	f->answer = "{\"id\":1,\"result\":{\"asked_early\":false}}\n";
+	assert_int_equal(RUN(f, "place", "--address", "0x140000000"), 0);
+	assert_string_equal(f->requests,
+			    "{\"id\":1,\"method\":\"place\",\"params\":"
+			    "{\"gpa\":5368709120}}\n");
+	assert_string_equal(f->output, "the region is at 0x140000000\n");
+	assert_int_equal(RUN(f, "--json", "place", "--address", "1"), 0);
+	assert_string_equal(f->output, "{\"asked_early\":false}\n");
+	f->answer = "{\"id\":1,\"result\":{\"asked_early\":true}}\n";
+	assert_int_equal(RUN(f, "place", "--address", "0x140000000"), 0);
+	assert_string_equal(f->output,
+			    "the region is at 0x140000000; the guest's driver "
+			    "has read the device before\n");
+	f->answer = "{\"id\":1,\"error\":{\"code\":\"EBUSY\","
+		    "\"message\":\"the region is in use\"}}\n";
+	assert_int_equal(RUN(f, "place", "--address", "0x140000000"), 1);
+	assert_non_null(strstr(f->output, "the region is in use (EBUSY)"));
+	f->mute = true;
+	assert_int_equal(RUN(f, "place"), 2);
+	assert_int_equal(RUN(f, "place", "--address", "1", "--qmp", "x"), 2);
+	assert_int_equal(RUN(f, "place", "--address", "0"), 2);
+	assert_int_equal(RUN(f, "place", "--address", "-1"), 2);
+	assert_int_equal(RUN(f, "place", "--address", "1G"), 2);
+	assert_int_equal(RUN(f, "place", "--address", "0x10000000000000000"),
+			 2);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(commands_send_their_request),
+		T(a_place_is_told),
 		T(unknown_values_are_not_zero),
 		T(the_state_of_the_driver_is_shown),
 		T(a_list_that_is_too_long_is_an_error),
