@@ -313,6 +313,38 @@ static void a_lost_answer_is_requested_again(void **state)
 	assert_told(&f->done, 2, 0);
 }
 
+/* A request is sent again after longer and longer times, up to a limit. */
+static void an_answer_is_awaited_longer_each_time(void **state)
+{
+	struct fixture *f = *state;
+	struct kernel_request *blocks = &f->region.blocks;
+	uint64_t usec;
+
+	fuzz_module_set(FUZZ_MODULE_LATER);
+	assert_int_equal(plug(f, 0, 2), -EINPROGRESS);
+	usec = blocks->wait_usec;
+	assert_true(usec);
+	for (unsigned int asked = 2; asked < 6; asked++) {
+		assert_int_equal(
+			sd_event_source_set_time(blocks->again_source, 0), 0);
+		run(f);
+		assert_int_equal(blocks->asked, asked);
+		assert_int_equal(blocks->wait_usec, usec * 2);
+		usec *= 2;
+	}
+	for (int i = 0; i < 64; i++) {
+		usec = blocks->wait_usec;
+		assert_int_equal(
+			sd_event_source_set_time(blocks->again_source, 0), 0);
+		run(f);
+		assert_true(blocks->wait_usec >= usec);
+	}
+	assert_int_equal(blocks->wait_usec, usec);
+	/* The answer to any of them ends the request. */
+	finish(f);
+	assert_told(&f->done, 1, 0);
+}
+
 /* Others have plugged the blocks that the guest requests. */
 static void a_change_by_others_is_checked_again(void **state)
 {
@@ -391,6 +423,7 @@ int main(void)
 		CASE(the_answer_to_a_size_is_not_taken_for_a_plugs),
 		CASE(the_last_of_several_sizes_counts),
 		CASE(a_lost_answer_is_requested_again),
+		CASE(an_answer_is_awaited_longer_each_time),
 		CASE(a_change_by_others_is_checked_again),
 		CASE(an_earlier_change_is_repeated_once),
 		CASE(runs_outside_the_region_are_refused),

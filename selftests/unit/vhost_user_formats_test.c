@@ -323,6 +323,38 @@ static void a_request_in_flight_survives_its_connection(void **state)
 	close(fd);
 }
 
+/* Number of marks in an inflight region, in the protocol's layouts. */
+static unsigned int marks(const struct front_end *fe, int fd)
+{
+	bool packed = driver_has(&fe->driver, VIRTIO_F_RING_PACKED);
+	off_t at = packed ? 32 : 16, size = packed ? 32 : 16;
+	unsigned int nr = 0;
+	uint8_t mark;
+
+	for (int i = 0; i < FE_QUEUE_SIZE; i++) {
+		assert_int_equal(pread(fd, &mark, 1, at + i * size), 1);
+		nr += mark;
+	}
+	return nr;
+}
+
+static void a_request_in_flight_is_marked(void **state)
+{
+	struct front_end *fe = *state;
+	int fd = start_with_inflight(fe);
+
+	assert_int_equal(marks(fe, fd), 0);
+	fe->bitmap.later = true;
+	plug(fe, 0);
+	front_end_kick(fe);
+	assert_true(virtio_mem_busy(&fe->dev));
+	assert_int_equal(marks(fe, fd), 1);
+	assert_true(bitmap_backing_finish(&fe->bitmap));
+	assert_answered(fe, VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(marks(fe, fd), 0);
+	close(fd);
+}
+
 static void an_answered_request_is_not_repeated(void **state)
 {
 	struct front_end *fe = *state;
@@ -492,6 +524,7 @@ int main(void)
 		FORMAT_CASE(a_late_answer_is_signalled),
 		FORMAT_CASE(a_started_queue_keeps_its_format),
 		FORMAT_CASE(a_request_in_flight_survives_its_connection),
+		FORMAT_CASE(a_request_in_flight_is_marked),
 		FORMAT_CASE(an_answered_request_is_not_repeated),
 		FORMAT_CASE(waiting_requests_are_answered_with_any_base),
 		FORMAT_CASE(waiting_requests_are_answered_with_a_region),
