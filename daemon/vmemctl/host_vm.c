@@ -17,6 +17,7 @@
 
 #include <linux/kcmp.h>
 
+#include "common/fd.h"
 #include "host_vm.h"
 
 /* Buffer size for "/proc/PID/fd/N". */
@@ -236,11 +237,8 @@ int host_vm_all(struct host_vms *vms)
 /** host_vm_close() - close the descriptors, which keep the VMs alive */
 void host_vm_close(struct host_vms *vms)
 {
-	for (size_t i = 0; i < vms->nr; i++) {
-		if (vms->vms[i].fd >= 0)
-			close(vms->vms[i].fd);
-		vms->vms[i].fd = -1;
-	}
+	for (size_t i = 0; i < vms->nr; i++)
+		fd_close(&vms->vms[i].fd);
 }
 
 void host_vm_free(struct host_vms *vms)

@@ -15,8 +15,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
-#include <unistd.h>
 
+#include "common/fd.h"
 #include "common/printable.h"
 #include "screen.h"
 
@@ -54,9 +54,7 @@ void screen_open(struct screen *screen)
 
 void screen_close(struct screen *screen)
 {
-	if (screen->resize_fd >= 0)
-		close(screen->resize_fd);
-	screen->resize_fd = -1;
+	fd_close(&screen->resize_fd);
 }
 
 /*

@@ -108,9 +108,7 @@ void notify_close(struct notify *notify)
 		sd_event_source_disable_unref(notify->watchdog_source);
 	notify->status_source =
 		sd_event_source_disable_unref(notify->status_source);
-	if (notify->fd >= 0)
-		close(notify->fd);
-	notify->fd = -1;
+	fd_close(&notify->fd);
 }
 
 /* Return: whether the message was sent. */

@@ -151,7 +151,10 @@ void backing_note_unplugged(struct backing *backing, uint64_t gpa,
 		    size / backing->block_size);
 }
 
-/* Other processes have changed blocks: replace the set of plugged blocks. */
+/*
+ * Other processes have changed blocks: replace the set of plugged blocks by
+ * @plugged, which is taken over.
+ */
 void backing_adopt(struct backing *backing, struct blocks *plugged)
 {
 	blocks_add(&backing->owed, &backing->plugged);
@@ -159,7 +162,6 @@ void backing_adopt(struct backing *backing, struct blocks *plugged)
 	plugged->work = backing->plugged.work;
 	blocks_free(&backing->plugged);
 	backing->plugged = *plugged;
-	memset(plugged, 0, sizeof(*plugged));
 }
 
 /* The unplugged blocks of a range may have memory. */

@@ -67,7 +67,7 @@ int blocks_init(struct blocks *blocks, uint64_t nr)
 {
 	memset(blocks, 0, sizeof(*blocks));
 	blocks->nr = nr;
-	blocks->map = calloc(words(nr) + 1, sizeof(*blocks->map));
+	blocks->map = calloc(words(nr), sizeof(*blocks->map));
 	if (!blocks->map)
 		return -ENOMEM;
 	for (unsigned int i = 0; i < BLOCKS_LEVELS; i++) {

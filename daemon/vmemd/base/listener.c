@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/listener.h"
 #include "base/timer.h"
@@ -98,7 +97,5 @@ void listener_stop(struct listener *listener)
 	listener->source = sd_event_source_disable_unref(listener->source);
 	listener->again_source =
 		sd_event_source_disable_unref(listener->again_source);
-	if (listener->fd >= 0)
-		close(listener->fd);
-	listener->fd = -1;
+	fd_close(&listener->fd);
 }

@@ -137,7 +137,7 @@ static void warn_of_sections(struct vmem_device *device, uint64_t gpa,
 
 	first -= first % LINUX_SECTION_SIZE;
 	last -= last % LINUX_SECTION_SIZE;
-	usable = last > first ? last - first : 0;
+	usable = max(last, first) - first;
 	if (usable < size)
 		log_limited(&device->limit, LOG_LEVEL_WARNING, device->label,
 			    "a Linux guest cannot use %s of the region: it "
