@@ -621,6 +621,27 @@ static void a_slot_may_be_listed_in_parts(void **state)
 			 1);
 }
 
+/* A refused mapping is there again: a request does not wait for the retry. */
+static void a_table_ends_the_wait_for_a_retry(void **state)
+{
+	struct vmm *vmm = *state;
+	struct vhost_user_mmap mmap;
+	uint32_t what;
+
+	start(vmm);
+	request(vmm, VIRTIO_MEM_REQ_PLUG, 0, 1, VIRTIO_MEM_RESP_ACK);
+	vmm->nr_mapped = 0;
+	send_table(vmm);
+	assert_true(asked(vmm, &what, &mmap, NULL));
+	assert_int_equal(what, VHOST_USER_BACKEND_SHMEM_MAP);
+	reply(vmm, what, 1);
+	vmm->nr_mapped = 1;
+	send_table(vmm);
+	assert_int_equal(
+		request(vmm, VIRTIO_MEM_REQ_PLUG, 1, 1, VIRTIO_MEM_RESP_ACK),
+		0);
+}
+
 static void a_mapping_that_is_never_listed_is_busy(void **state)
 {
 	struct vmm *vmm = *state;
@@ -1699,6 +1720,7 @@ int main(void)
 		CASE(a_full_table_is_not_overflowed),
 		CASE(a_longer_table_is_used_too),
 		CASE(a_slot_may_be_listed_in_parts),
+		CASE(a_table_ends_the_wait_for_a_retry),
 		CASE(a_mapping_that_is_never_listed_is_busy),
 		CASE(a_region_that_is_elsewhere_is_not_used),
 		CASE(without_a_place_there_is_no_memory),

@@ -620,10 +620,13 @@ static void on_table(void *arg)
 	struct vmm_backing *vmm = arg;
 
 	read_table(vmm);
-	if (vmm->message.out)
+	if (vmm->message.out) {
 		check_message(vmm);
-	else
-		advance_mapping(vmm);
+		return;
+	}
+	/* What was refused may be there now, or be possible: do not wait. */
+	set_timer(vmm, 0);
+	advance_mapping(vmm);
 }
 
 static void on_replied(void *arg, uint32_t request, bool ok)
