@@ -445,7 +445,8 @@ int kvmvmem_vmemd_resize(struct kvmvmem_vmemd *vmemd, const char *device,
  *
  * Poll kvmvmem_consumer_fd() for reading and call kvmvmem_consumer_dispatch().
  * It blocks only in map() and unmap(). vmemd closes a consumer that does not
- * answer within 10 seconds.
+ * answer an event, of 128 MiB at most, within 10 seconds. It undoes a plug whose
+ * events take more than 60 seconds together.
  */
 struct kvmvmem_consumer;
 
