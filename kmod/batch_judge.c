@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Judging a batch: what each entry requires, and whether KVM would refuse it.
+ * Judging a batch: what each entry requires, and which entry is refused.
  *
- * An entry is judged by itself and against the memslot of its id; then each create
- * against the layout that results. The errors and their order are those of KVM's own
- * call, so that a VMM may use either. slots_lock is held, nothing is changed, and the
- * only allocation is an index of KVM's memslots, without which look-ups are slower.
+ * An entry is judged by itself and against the memslot of its id, in order; then
+ * each create against the layout that results, in order. A create that overlaps is
+ * therefore found after an entry behind it with bad fields. VMEM_CHANGE_SET gives
+ * the errors of KVM's own call; the other kinds have errors of their own, see
+ * batch.h, as have guest_memfd and an id that is used twice.
+ *
+ * slots_lock is held. No memslot changes. Two things are allocated and freed: an
+ * index of KVM's memslots, without which look-ups are slower; and, to learn KVM's
+ * limit of gfns, a memslot that goes through KVM's prepare hook under
+ * slots_arch_lock, see vmem_memslot_probe_gfn().
  */
 #include <linux/minmax.h>
 #include <linux/mm.h>
@@ -298,15 +304,16 @@ static int judge_creates(struct batch *b, bool validate_only)
 	return gfn_r ?: r;
 }
 
-/*
- * vmem_batch_judge() - judge all entries, in their order
+/**
+ * vmem_batch_judge - judge all entries
  * @b: the batch; its entries get their operations
- * @validate_only: the batch is not carried out
+ * @validate_only: the batch is not carried out, so that its creates do not reach
+ *	the prepare hook, which refuses those beyond KVM's limit
  *
- * Changes nothing but @b. On error, @b->bad_index is that of the first entry that
- * KVM would refuse.
+ * Changes nothing but @b. If an entry is refused, @b->bad_index is its index.
  *
- * Return: 0; the error of that entry; or an error of the batch, without an index.
+ * Return: 0; the error of the entry that is refused; -ENOMEM or -EINTR, without an
+ * index; or -ENODEV, see @gone of struct batch.
  */
 int vmem_batch_judge(struct batch *b, bool validate_only)
 {
