@@ -68,6 +68,27 @@ static void answer_hold(struct vmem *vmem, struct vmem_device *device)
 		       methods_migration);
 }
 
+static int on_save(sd_event_source *source __attribute__((unused)), void *arg)
+{
+	struct vmem *vmem = arg;
+
+	for (unsigned int i = 0; i < vmem->nr_devices; i++)
+		methods_answer_save(vmem, &vmem->devices[i]);
+	return 0;
+}
+
+/*
+ * A request has perhaps ended: answer "save" before the next one begins, but
+ * not in the middle of this one. A deferred source is the first in its turn.
+ */
+static void answer_save(const struct vmem *vmem,
+			const struct vmem_device *device)
+{
+	if (device->save_token && vmem->save_source)
+		sd_event_source_set_enabled(vmem->save_source,
+					    SD_EVENT_ONESHOT);
+}
+
 static void note_change(struct vmem_device *device, void *arg)
 {
 	struct vmem *vmem = arg;
@@ -75,6 +96,7 @@ static void note_change(struct vmem_device *device, void *arg)
 
 	device->untold = true;
 	answer_hold(vmem, device);
+	answer_save(vmem, device);
 	if (!vmem->publish_source ||
 	    sd_event_source_get_enabled(vmem->publish_source, &enabled) < 0 ||
 	    enabled != SD_EVENT_OFF)
@@ -402,6 +424,12 @@ static int add_sources(struct vmem *vmem)
 	if (ret >= 0)
 		ret = sd_event_source_set_time_accuracy(vmem->publish_source,
 							PUBLISH_DELAY_USEC);
+	if (ret >= 0)
+		ret = sd_event_add_defer(vmem->event, &vmem->save_source,
+					 on_save, vmem);
+	if (ret >= 0)
+		ret = sd_event_source_set_enabled(vmem->save_source,
+						  SD_EVENT_OFF);
 	return ret < 0 ? ret : 0;
 }
 
@@ -628,6 +656,7 @@ void daemon_free(struct vmem *vmem)
 	control_stop(&vmem->control);
 	vmem->publish_source =
 		sd_event_source_disable_unref(vmem->publish_source);
+	vmem->save_source = sd_event_source_disable_unref(vmem->save_source);
 	notify_close(&vmem->notify);
 	room_close(&vmem->room);
 	guest_access_stop(&vmem->access);

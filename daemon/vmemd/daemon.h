@@ -29,6 +29,7 @@
  * @devices: devices in the order of the command line
  * @nr_devices: number of @devices
  * @publish_source: timer, enabled while a change has to be published
+ * @save_source: deferred answer to clients whose "save" waits
  */
 struct vmem {
 	struct options options;
@@ -41,6 +42,7 @@ struct vmem {
 	struct vmem_device devices[VMEM_MAX_DEVICES];
 	unsigned int nr_devices;
 	sd_event_source *publish_source;
+	sd_event_source *save_source;
 };
 
 int daemon_new(struct vmem **vmemp, const struct options *options,

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "control/methods.h"
@@ -439,9 +440,86 @@ static void a_saved_state_has_what_the_driver_relies_on(void **state)
 	fuzz_module_set(FUZZ_MODULE_READS | 1);
 	assert_int_equal(call(f, "save", NULL), -ENOMEM);
 	fuzz_module_set(0);
-	f->device->dev.current.active = true;
-	assert_int_equal(call(f, "save", NULL), -EBUSY);
-	f->device->dev.current.active = false;
+}
+
+static void take_line(int fd, char *line, size_t size)
+{
+	ssize_t got = recv(fd, line, size - 1, MSG_DONTWAIT);
+
+	line[got > 0 ? got : 0] = '\0';
+}
+
+/* A request of the guest waits for the kernel, or has ended. */
+static void set_busy(struct fixture *f, bool busy)
+{
+	f->device->dev.current = (struct virtio_mem_current){
+		.active = busy,
+		.step = VIRTIO_MEM_CHANGING,
+	};
+}
+
+/* A state is not saved in the middle of a request, and nobody is refused. */
+static void a_save_waits_for_the_guests_request(void **state)
+{
+	static const char first[] = "{\"id\":1,\"method\":\"save\"}\n";
+	static const char later[] = "{\"id\":2,\"method\":\"save\","
+				    "\"params\":{\"start\":8590983168}}\n";
+	struct fixture *f = *state;
+	struct vmem *vmem = f->vmem;
+	char line[4096];
+	int fds[2][2];
+
+	control_init(&vmem->control, vmem->event, &methods_ops, vmem);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC,
+					    0, fds[i]),
+				 0);
+		assert_int_equal(control_add_client(&vmem->control, fds[i][1]),
+				 0);
+	}
+	set_busy(f, true);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(send(fds[i][0], first, strlen(first), 0),
+				 strlen(first));
+	while (sd_event_run(vmem->event, 0) > 0)
+		methods_answer_save(vmem, f->device);
+	for (int i = 0; i < 2; i++) {
+		take_line(fds[i][0], line, sizeof(line));
+		assert_string_equal(line, "");
+	}
+	fuzz_module_others(20, 1, true);
+	set_busy(f, false);
+	methods_answer_save(vmem, f->device);
+	for (int i = 0; i < 2; i++) {
+		take_line(fds[i][0], line, sizeof(line));
+		assert_non_null(strstr(line, "\"result\""));
+		assert_non_null(strstr(line, RUN_20));
+	}
+	assert_int_equal(f->device->save_token, 0);
+	/* A later page has the state that the first one has verified. */
+	set_busy(f, true);
+	assert_int_equal(send(fds[0][0], later, strlen(later), 0),
+			 strlen(later));
+	while (sd_event_run(vmem->event, 0) > 0)
+		;
+	take_line(fds[0][0], line, sizeof(line));
+	assert_non_null(strstr(line, RUN_20));
+	set_busy(f, false);
+	/* The reason of a failure is told. */
+	set_busy(f, true);
+	assert_int_equal(send(fds[0][0], first, strlen(first), 0),
+			 strlen(first));
+	while (sd_event_run(vmem->event, 0) > 0)
+		;
+	set_busy(f, false);
+	fuzz_module_set(FUZZ_MODULE_READS | 1);
+	methods_answer_save(vmem, f->device);
+	fuzz_module_set(0);
+	take_line(fds[0][0], line, sizeof(line));
+	assert_non_null(strstr(line, "ENOMEM"));
+	control_stop(&vmem->control);
+	close(fds[0][0]);
+	close(fds[1][0]);
 }
 
 static void a_hold_is_counted_from_its_start(void **state)
@@ -606,6 +684,7 @@ int main(void)
 		T(runs_are_listed_from_an_address_on),
 		VMM(long_lists_have_pages),
 		T(a_saved_state_has_what_the_driver_relies_on),
+		T(a_save_waits_for_the_guests_request),
 		T(a_hold_is_counted_from_its_start),
 		T(latencies_have_their_bounds),
 		T(an_event_has_the_state),

@@ -689,15 +689,34 @@ static void add_saved(json_object *result, const struct vmem_device *device)
 	json_add_size(result, "node", dev->has_node ? dev->node_id : 0);
 }
 
+/* A page of the saved state. Return: 0; an errno with @err set. */
+static int save_page(struct vmem_device *device, uint64_t start,
+		     json_object **result, struct error *err)
+{
+	struct backing *backing = &device->region.backing;
+	int ret;
+
+	if (start <= backing->gpa) {
+		ret = backing_verify(device->dev.backing);
+		if (ret < 0)
+			return error_set(err, ret, "%s", backing->error.text);
+	}
+	*result = json_object_new_object();
+	add_saved(*result, device);
+	json_add_size(*result, "changes", device->region.changes);
+	add_runs(*result, backing, start);
+	return 0;
+}
+
 /*
  * Save a consistent state: the first page verifies the blocks with the kernel,
  * and all pages have the change count. If the count differs between two pages,
- * the client starts again.
+ * the client starts again. The first page waits for the end of a request of the
+ * guest.
  */
 static int handle_save(struct control_call *call, void *arg)
 {
 	struct vmem_device *device;
-	struct backing *backing;
 	uint64_t start;
 	int ret;
 
@@ -707,21 +726,29 @@ static int handle_save(struct control_call *call, void *arg)
 	ret = get_start(device, call, &start);
 	if (ret)
 		return ret;
-	backing = &device->region.backing;
-	if (virtio_mem_busy(&device->dev))
-		return error_set(&call->error, -EBUSY,
-				 "a request of the guest is in progress");
-	if (start <= backing->gpa) {
-		ret = backing_verify(device->dev.backing);
-		if (ret < 0)
-			return error_set(&call->error, ret, "%s",
-					 backing->error.text);
-	}
-	call->result = json_object_new_object();
-	add_saved(call->result, device);
-	json_add_size(call->result, "changes", device->region.changes);
-	add_runs(call->result, backing, start);
-	return 0;
+	if (start <= device->region.backing.gpa &&
+	    virtio_mem_busy(&device->dev))
+		return control_wait(call, &device->save_token);
+	return save_page(device, start, &call->result, &call->error);
+}
+
+/**
+ * methods_answer_save() - answer clients whose "save" waits for a request
+ * @vmem: the daemon
+ * @device: the device; does nothing while a request is in progress
+ */
+void methods_answer_save(struct vmem *vmem, struct vmem_device *device)
+{
+	uint64_t token = device->save_token;
+	json_object *result = NULL;
+	struct error err = {0};
+	int ret;
+
+	if (!token || !device->attached || virtio_mem_busy(&device->dev))
+		return;
+	device->save_token = 0;
+	ret = save_page(device, device->region.backing.gpa, &result, &err);
+	control_answer(&vmem->control, token, ret, result, err.text);
 }
 
 /*

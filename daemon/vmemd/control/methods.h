@@ -9,5 +9,6 @@ extern const struct control_ops methods_ops;
 
 json_object *methods_migration(const struct vmem_device *device);
 json_object *methods_sizes(const struct vmem_device *device);
+void methods_answer_save(struct vmem *vmem, struct vmem_device *device);
 
 #endif /* VMEM_CONTROL_H */

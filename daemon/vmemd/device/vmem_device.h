@@ -87,6 +87,7 @@ struct vmem_device_ops {
  * @nr_slots: number of @slots
  * @held_since: time of the hold, in seconds since 1970; 0: unknown
  * @hold_token: client whose "hold" waits for the request in progress; 0: none
+ * @save_token: clients whose "save" waits for the request in progress; 0: none
  * @log_token: client whose "dirty-log" waits for the kernel; 0: none
  * @log_on: value that this "dirty-log" sets
  * @resizing_to: requested size that waits for the kernel; 0: none
@@ -128,6 +129,7 @@ struct vmem_device {
 	size_t nr_slots;
 	uint64_t held_since;
 	uint64_t hold_token;
+	uint64_t save_token;
 	uint64_t log_token;
 	bool log_on;
 	uint64_t resizing_to;
