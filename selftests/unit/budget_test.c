@@ -194,6 +194,27 @@ static void isolated_blocks_have_a_memslot_each(void **state)
 	assert_non_null(strstr(err.text, "of 4 MiB, its blocks of 2 MiB"));
 }
 
+/* The reason stays only if the VMM followed the plan. */
+static void a_region_is_noted(void **state)
+{
+	struct budget plan = {.slot_size = 128 * MIB, .nr_slots = 8}, budget;
+
+	(void)state;
+	strcpy(plan.reason, "as planned");
+	budget_predict(4 * GIB, GIB, &plan);
+	budget = (struct budget){.slot_size = 128 * MIB, .nr_slots = 8};
+	strcpy(budget.reason, "as planned");
+	budget_note(&budget, 4 * GIB, GIB, 128 * MIB, 8);
+	assert_memory_equal(&budget, &plan, sizeof(plan));
+	budget_note(&budget, 4 * GIB, GIB, 128 * MIB, 9);
+	assert_string_equal(budget.reason, "as the VMM created the region");
+	strcpy(budget.reason, "as planned");
+	budget_note(&budget, 4 * GIB, GIB, 64 * MIB, 9);
+	assert_string_equal(budget.reason, "as the VMM created the region");
+	assert_int_equal(budget.slot_size, 64 * MIB);
+	assert_int_equal(budget.nr_slots, 9);
+}
+
 /* The values measured in README, on 6.1. */
 static void the_predicted_cost_is_kvms(void **state)
 {
@@ -480,6 +501,7 @@ int main(void)
 		cmocka_unit_test(regions_share_by_size),
 		cmocka_unit_test(the_operator_may_say),
 		cmocka_unit_test(isolated_blocks_have_a_memslot_each),
+		cmocka_unit_test(a_region_is_noted),
 		cmocka_unit_test(the_predicted_cost_is_kvms),
 		cmocka_unit_test(each_block_may_be_a_mapping),
 		cmocka_unit_test(nonsense_is_refused),

@@ -281,6 +281,7 @@ static void the_memory_of_any_front_end_is_truncated(void **state)
  */
 static void a_new_table_does_not_hide_a_loss(void **state)
 {
+	struct virtio_mem_resp resp;
 	struct vhost_user_mem_table table = {.nr = 1};
 	uint64_t one = 1;
 	struct front_end *fe;
@@ -298,11 +299,14 @@ static void a_new_table_does_not_hide_a_loss(void **state)
 	while (!fe->vu.memory.lost)
 		assert_true(sd_event_run(fe->event, 0) > 0);
 	assert_int_equal(ftruncate(fe->memory_fd, FE_MEMORY), 0);
+	front_end_put(fe, VIRTIO_MEM_REQ_STATE, GPA(0), 1,
+		      sizeof(struct virtio_mem_req), sizeof(resp));
 	front_end_send(fe, VHOST_USER_SET_MEM_TABLE, 0, &table,
 		       offsetof(struct vhost_user_mem_table, regions) +
 			       sizeof(table.regions[0]),
 		       &fe->memory_fd, 1);
 	assert_true(front_end_closed(fe));
+	assert_false(front_end_used(fe, &resp));
 	/* The next connection is not affected. */
 	start_again(d, fe);
 	assert_int_equal(front_end_request(fe, VIRTIO_MEM_REQ_STATE, GPA(0), 1),

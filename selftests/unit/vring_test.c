@@ -424,8 +424,11 @@ static void rings_must_be_aligned(void **state)
 	struct ring *f = *state;
 
 	assert_int_equal(map_at(f, UVA + 8, UVA + AVAIL, UVA + USED), -EINVAL);
+	assert_string_equal(f->err.text, "a misaligned ring");
 	assert_int_equal(map_at(f, UVA, UVA + AVAIL + 1, UVA + USED), -EINVAL);
+	assert_string_equal(f->err.text, "a misaligned ring");
 	assert_int_equal(map_at(f, UVA, UVA + AVAIL, UVA + USED + 2), -EINVAL);
+	assert_string_equal(f->err.text, "a misaligned ring");
 	assert_int_equal(map_at(f, UVA, UVA + AVAIL + 2, UVA + USED + 4), 0);
 }
 
