@@ -57,6 +57,8 @@ static void json_has_all(const void *arg)
 
 	(void)arg;
 	EXPECT_EQ(run_vmemctl((const char *[]){"--json", "check", NULL}), 0);
+	EXPECT_TRUE(json_object_is_type(printed("kernel"), json_type_string));
+	EXPECT_EQ(json_object_get_int(printed("failed")), 0);
 	checks = printed("checks");
 	EXPECT_EQ(json_object_array_length(checks), nr_module_checks);
 	for (size_t i = 0; i < nr_module_checks; i++) {

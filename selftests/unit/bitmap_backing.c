@@ -188,7 +188,13 @@ static int discard(struct backing *backing, uint64_t gpa, uint64_t size)
 	return 0;
 }
 
+static int await(struct backing *backing)
+{
+	return to_bitmap(backing)->wait;
+}
+
 static const struct backing_ops ops = {
+	.await = await,
 	.plug = plug,
 	.unplug = unplug,
 	.unplug_all = unplug_all,

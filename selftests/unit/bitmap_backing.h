@@ -35,6 +35,8 @@ struct bitmap_log {
  * @fail_discard: as @fail, for discard
  * @fail_verify: as @fail, for verify
  * @fail_once: @fail and @fail_discard apply to one call only
+ * @wait: what "await" returns; if -EINPROGRESS, the test ends the wait by
+ *	backing_ended()
  * @repeated: the next "repeat" finds that the request was a repetition
  * @stale: the next "verify" finds that the blocks differ, and adopts @truth
  * @later: operations are deferred until bitmap_backing_finish()
@@ -50,6 +52,7 @@ struct bitmap_backing {
 	int fail;
 	int fail_discard;
 	int fail_verify;
+	int wait;
 	bool fail_once;
 	bool repeated;
 	bool later;

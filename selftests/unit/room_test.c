@@ -76,12 +76,31 @@ static bool replace_files(void)
 	return true;
 }
 
+static unsigned int fds_before;
+
+static unsigned int open_fds(void)
+{
+	unsigned int nr = 0;
+
+	for (int fd = 0; fd < 1024; fd++)
+		nr += fcntl(fd, F_GETFD) >= 0;
+	return nr;
+}
+
 /* A host with much memory. */
 static int set_up(void **state)
 {
 	(void)state;
 	write_file("meminfo", "MemTotal: 2 kB\nMemAvailable: 1073741824 kB\n");
 	write_file("cgroup", "0::/\n");
+	fds_before = open_fds();
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	assert_int_equal(open_fds(), fds_before);
 	return 0;
 }
 
@@ -276,7 +295,7 @@ static void without_a_mount_only_the_root_is_known(void **state)
 	room_close(&room);
 }
 
-#define T(name) cmocka_unit_test_setup(name, set_up)
+#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {

@@ -936,6 +936,49 @@ static void requests_wait_for_the_backing(void **state)
 	assert_int_equal(finish(f), VIRTIO_MEM_RESP_ERROR);
 }
 
+/* What the request finds is judged when the backing can take it. */
+static void requests_wait_until_the_backing_can_take_them(void **state)
+{
+	struct fixture *f = *state;
+	struct backing *backing = &f->bitmap.backing;
+
+	virtio_mem_set_requested(&f->dev, GIB);
+	f->bitmap.nr_log = 0;
+	f->bitmap.wait = -EINPROGRESS;
+	begin(f, VIRTIO_MEM_REQ_PLUG, GPA, 4);
+	assert_int_equal(f->bitmap.nr_log, 0);
+	/* Meanwhile the size is lowered. */
+	virtio_mem_set_requested(&f->dev, 3 * BLOCK);
+	f->bitmap.wait = 0;
+	f->nr_answers = 0;
+	backing_ended(backing, 0);
+	assert_int_equal(f->nr_answers, 1);
+	assert_int_equal(le16toh(f->answer.type), VIRTIO_MEM_RESP_NACK);
+	assert_int_equal(f->bitmap.nr_log, 0);
+	/* A request waits once, also if it then takes long. */
+	f->bitmap.wait = -EINPROGRESS;
+	f->bitmap.later = true;
+	begin(f, VIRTIO_MEM_REQ_PLUG, GPA, 2);
+	backing_ended(backing, 0);
+	assert_true(virtio_mem_busy(&f->dev));
+	assert_int_equal(finish(f), VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(plugged(f), 2 * BLOCK);
+	/* The wait may fail, at once or later. */
+	f->bitmap.nr_log = 0;
+	begin(f, VIRTIO_MEM_REQ_UNPLUG, GPA, 2);
+	f->nr_answers = 0;
+	backing_ended(backing, -ENOMEM);
+	assert_int_equal(f->nr_answers, 1);
+	assert_int_equal(le16toh(f->answer.type), VIRTIO_MEM_RESP_BUSY);
+	f->bitmap.wait = -ENOMEM;
+	assert_int_equal(unplug(f, GPA, 2), VIRTIO_MEM_RESP_BUSY);
+	assert_int_equal(f->bitmap.nr_log, 0);
+	assert_int_equal(plugged(f), 2 * BLOCK);
+	f->bitmap.wait = 0;
+	f->bitmap.later = false;
+	assert_int_equal(unplug_all(f), VIRTIO_MEM_RESP_ACK);
+}
+
 static void an_answer_without_receiver_is_recorded(void **state)
 {
 	struct fixture *f = *state;
@@ -1380,6 +1423,7 @@ int main(void)
 		T(unplug_all_is_skipped_only_if_all_is_unplugged),
 		T(blocks_that_others_unplug_are_discarded),
 		T(requests_wait_for_the_backing),
+		T(requests_wait_until_the_backing_can_take_them),
 		T(an_answer_without_receiver_is_recorded),
 		T(memory_is_discarded_in_parts),
 		T(owed_discards_are_retried),

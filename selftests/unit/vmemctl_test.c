@@ -340,6 +340,17 @@ static void a_daemon_that_does_not_answer_exits_with_4(void **state)
 	",\"plugged_size\":" plugged ",\"populated_slots\":4," \
 	"\"connected\":true,\"ready\":true" more "}\n"
 
+static void assert_in_order(const char *text, const char *const *parts)
+{
+	for (; *parts; parts++) {
+		const char *at = strstr(text, *parts);
+
+		if (!at)
+			fail_msg("no \"%s\" in \"%s\"", *parts, text);
+		text = at + strlen(*parts);
+	}
+}
+
 static void a_bar_is_drawn_on_a_terminal(void **state)
 {
 	struct fixture *f = *state;
@@ -355,6 +366,19 @@ static void a_bar_is_drawn_on_a_terminal(void **state)
 		strstr(f->output, "\r[############............] 512 MiB of 1"));
 	assert_non_null(strstr(f->output,
 			       "\r[########################] 1 GiB of 1 GiB"));
+	/* The bar begins where the guest was. */
+	f->answer = RESULT STATE(HALF_GIB, "") STATE("805306368", "")
+		STATE(GIB_TEXT, "");
+	assert_int_equal(RUN(f, "resize", "1G", "--wait", "--timeout", "20"),
+			 0);
+	assert_in_order(f->output,
+			(const char *const[]){
+				"\r[........................] 512 MiB of 1 GiB",
+				"\r[############............] 768 MiB of 1 GiB",
+				"\r[########################] 1 GiB of 1 GiB",
+				NULL});
+	f->answer =
+		RESULT STATE("0", "") STATE(HALF_GIB, "") STATE(GIB_TEXT, "");
 	/* No bar if the output is read line by line. */
 	f->terminal = false;
 	assert_int_equal(RUN(f, "resize", "1G", "--wait", "--timeout", "20"),
@@ -416,17 +440,6 @@ static void a_stall_is_explained(void **state)
 /* Run vmemctl without a vmemd, on the host of vmemctl_host.c. */
 #define RUN_ON_HOST(f, ...) \
 	run_program(f, (const char *const[]){VMEMCTL_HOST, __VA_ARGS__, NULL})
-
-static void assert_in_order(const char *text, const char *const *parts)
-{
-	for (; *parts; parts++) {
-		const char *at = strstr(text, *parts);
-
-		if (!at)
-			fail_msg("no \"%s\" in \"%s\"", *parts, text);
-		text = at + strlen(*parts);
-	}
-}
 
 static void top_lists_regions_by_id_and_their_sum(void **state)
 {
