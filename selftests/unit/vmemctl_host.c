@@ -148,8 +148,11 @@ static void add_vm(struct host_vms *vms, pid_t pid)
 	snprintf(vm->command, sizeof(vm->command), "vm%d", (int)pid);
 }
 
+/* Some processes cannot be inspected: the errno is the PID, from 1000 on. */
 int __wrap_host_vm_of(struct host_vms *vms, pid_t pid)
 {
+	if (pid >= 1000)
+		return 1000 - pid;
 	vms->vms = calloc(1, sizeof(*vms->vms));
 	if (!vms->vms)
 		return -ENOMEM;

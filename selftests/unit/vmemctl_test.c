@@ -546,6 +546,33 @@ static void metadata_of_a_process_is_by_address_space(void **state)
 	assert_non_null(strstr(f->output, "\nboth "));
 }
 
+static void metadata_of_no_process_is_an_error(void **state)
+{
+	static const struct {
+		int error;
+		const char *text;
+	} errors[] = {
+		{ESRCH, "vmemctl: there is no process "},
+		{EPERM, "inspecting it needs the permissions of ptrace(2)"},
+		{EACCES, "inspecting it needs the permissions of ptrace(2)"},
+		{EIO, ": Input/output error\n"},
+	};
+	struct fixture *f = *state;
+
+	f->mute = true;
+	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+		char pid[16];
+
+		snprintf(pid, sizeof(pid), "%d", 1000 + errors[i].error);
+		assert_int_equal(RUN_ON_HOST(f, "metadata", "--pid", pid), 1);
+		assert_in_order(
+			f->output,
+			i ? (const char *const[]){"vmemctl: process ", pid,
+						  errors[i].text, NULL}
+			  : (const char *const[]){errors[i].text, pid, NULL});
+	}
+}
+
 #define KINDS(total, memslot, rmap, lpage_info, gfn_track, dirty_bitmap) \
 	"\"metadata\":{\"total\":" total ",\"memslot\":" memslot         \
 	",\"rmap\":" rmap ",\"lpage_info\":" lpage_info                  \
@@ -1032,6 +1059,7 @@ int main(void)
 		T(top_prints_as_often_as_it_is_told),
 		T(metadata_of_the_host_is_by_size),
 		T(metadata_of_a_process_is_by_address_space),
+		T(metadata_of_no_process_is_an_error),
 		T(json_has_all_members),
 		T(metrics_show_the_daemons_state),
 		T(hanging_daemons_do_not_delay_others),
