@@ -44,6 +44,8 @@
  *	first
  * @mapped: offsets of mappings, @nr_mapped of them
  * @gpa: address of the device's memory BAR
+ * @hidden: the memory table lacks the mapping at this offset
+ * @split: the memory table has two parts of the mapping at this offset
  * @refuse: requests for this offset are refused
  * @meddle: another call of the backing fails while memory is unmapped
  * @own: entries of the memory table for the VMM's own memory
@@ -57,6 +59,8 @@ struct vmm {
 	struct vhost_user_mmap mapped[VHOST_USER_MEM_TABLE_SIZE];
 	unsigned int nr_mapped;
 	uint64_t gpa;
+	uint64_t hidden;
+	uint64_t split;
 	uint64_t refuse;
 	bool meddle;
 	unsigned int own;
@@ -105,6 +109,8 @@ static int set_up(void **state)
 	}
 	vmm->left = -1;
 	vmm->gpa = GPA;
+	vmm->hidden = UINT64_MAX;
+	vmm->split = UINT64_MAX;
 	vmm->refuse = UINT64_MAX;
 	vmm->own = 1;
 	begin_daemon(vmm);
@@ -128,11 +134,22 @@ static int tear_down(void **state)
 	return front_end_tear_down(&fe);
 }
 
+static void list(const struct vmm *vmm, struct vhost_user_mem_table *table,
+		 uint64_t offset, uint64_t size)
+{
+	table->regions[table->nr++] = (struct vhost_user_region){
+		.gpa = vmm->gpa + offset,
+		.size = size,
+		.uva = 2 * FE_UVA + offset,
+		.mmap_offset = offset,
+	};
+}
+
 /* The memory table: own memory, then mappings, each with its own descriptor. */
 static void send_table(struct vmm *vmm)
 {
 	struct front_end *fe = vmm->fe;
-	struct vhost_user_mem_table table = {.nr = vmm->own + vmm->nr_mapped};
+	struct vhost_user_mem_table table = {.nr = vmm->own};
 	int fds[VHOST_USER_MEM_TABLE_SIZE];
 
 	for (unsigned int i = 0; i < vmm->own; i++) {
@@ -144,14 +161,20 @@ static void send_table(struct vmm *vmm)
 		fds[i] = fe->memory_fd;
 	}
 	for (unsigned int i = 0; i < vmm->nr_mapped; i++) {
-		table.regions[vmm->own + i] = (struct vhost_user_region){
-			.gpa = vmm->gpa + vmm->mapped[i].shm_offset,
-			.size = vmm->mapped[i].len,
-			.uva = 2 * FE_UVA + vmm->mapped[i].shm_offset,
-			.mmap_offset = vmm->mapped[i].fd_offset,
-		};
-		fds[vmm->own + i] =
-			i < vmm->nr_left ? vmm->left : vmm->files[0];
+		const struct vhost_user_mmap *mapping = &vmm->mapped[i];
+		uint32_t at = table.nr;
+
+		if (mapping->shm_offset == vmm->split) {
+			list(vmm, &table, mapping->shm_offset,
+			     mapping->len / 2);
+			list(vmm, &table,
+			     mapping->shm_offset + mapping->len / 2 + BLOCK,
+			     mapping->len / 2 - BLOCK);
+		} else if (mapping->shm_offset != vmm->hidden) {
+			list(vmm, &table, mapping->shm_offset, mapping->len);
+		}
+		for (; at < table.nr; at++)
+			fds[at] = i < vmm->nr_left ? vmm->left : vmm->files[0];
 	}
 	assert_int_equal(
 		front_end_call(fe, VHOST_USER_SET_MEM_TABLE, &table,
@@ -238,20 +261,48 @@ static void reply(struct vmm *vmm, uint32_t request, uint64_t value)
 	front_end_run(vmm->fe);
 }
 
+static bool is_at(const struct vhost_user_mmap *mapping,
+		  const struct vhost_user_mmap *mmap)
+{
+	return mapping->shm_offset == mmap->shm_offset &&
+	       mapping->len == mmap->len;
+}
+
+static bool overlaps(const struct vhost_user_mmap *mapping,
+		     const struct vhost_user_mmap *mmap)
+{
+	return mapping->shm_offset < mmap->shm_offset + mmap->len &&
+	       mmap->shm_offset < mapping->shm_offset + mapping->len;
+}
+
+/*
+ * As the protocol demands: nothing is mapped over a mapping, and a mapping is
+ * unmapped as a whole.
+ */
+static bool is_possible(const struct vmm *vmm, uint32_t request,
+			const struct vhost_user_mmap *mmap)
+{
+	bool map = request == VHOST_USER_BACKEND_SHMEM_MAP;
+
+	for (unsigned int i = 0; i < vmm->nr_mapped; i++)
+		if (map ? overlaps(&vmm->mapped[i], mmap)
+			: is_at(&vmm->mapped[i], mmap))
+			return !map;
+	return map;
+}
+
 static void note_mapping(struct vmm *vmm, uint32_t request,
 			 const struct vhost_user_mmap *mmap)
 {
 	unsigned int i = 0;
 
+	assert_true(is_possible(vmm, request, mmap));
 	if (request == VHOST_USER_BACKEND_SHMEM_MAP) {
 		vmm->mapped[vmm->nr_mapped++] = *mmap;
 		return;
 	}
-	while (i < vmm->nr_mapped &&
-	       vmm->mapped[i].shm_offset != mmap->shm_offset)
+	while (!is_at(&vmm->mapped[i], mmap))
 		i++;
-	assert_true(i < vmm->nr_mapped);
-	assert_int_equal(vmm->mapped[i].len, mmap->len);
 	if (i < vmm->nr_left)
 		vmm->nr_left--;
 	vmm->nr_mapped--;
@@ -272,7 +323,8 @@ static unsigned int serve(struct vmm *vmm)
 		nr++;
 		if (vmm->meddle && request == VHOST_USER_BACKEND_SHMEM_UNMAP)
 			error_set(&vmm->ours.backing.error, -EIO, "another");
-		if (mmap.shm_offset == vmm->refuse) {
+		if (mmap.shm_offset == vmm->refuse ||
+		    !is_possible(vmm, request, &mmap)) {
 			reply(vmm, request, 1);
 			continue;
 		}
@@ -591,17 +643,10 @@ static void a_longer_table_is_used_too(void **state)
 static void a_slot_may_be_listed_in_parts(void **state)
 {
 	struct vmm *vmm = *state;
-	struct vhost_user_mmap whole;
 
 	start(vmm);
 	request(vmm, VIRTIO_MEM_REQ_PLUG, 0, 2, VIRTIO_MEM_RESP_ACK);
-	whole = vmm->mapped[0];
-	vmm->mapped[0].len = GIB / 2;
-	vmm->mapped[1] = whole;
-	vmm->mapped[1].shm_offset += GIB / 2 + BLOCK;
-	vmm->mapped[1].fd_offset += GIB / 2 + BLOCK;
-	vmm->mapped[1].len -= GIB / 2 + BLOCK;
-	vmm->nr_mapped = 2;
+	vmm->split = 0;
 	send_table(vmm);
 	assert_int_equal(serve(vmm), 0);
 	assert_int_equal(
@@ -613,12 +658,99 @@ static void a_slot_may_be_listed_in_parts(void **state)
 	assert_int_equal(
 		request(vmm, VIRTIO_MEM_REQ_PLUG, 3, 1, VIRTIO_MEM_RESP_ACK),
 		0);
-	vmm->mapped[0] = whole;
-	vmm->nr_mapped = 1;
-	send_table(vmm);
 	assert_int_equal(request(vmm, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0,
 				 VIRTIO_MEM_RESP_ACK),
 			 1);
+}
+
+/* Plug blocks in the first slot; the guest maps another device over it. */
+static void hide_a_slot(struct vmm *vmm)
+{
+	start(vmm);
+	request(vmm, VIRTIO_MEM_REQ_PLUG, 0, 4, VIRTIO_MEM_RESP_ACK);
+	vmm->hidden = 0;
+	send_table(vmm);
+}
+
+static void a_hidden_slot_affects_no_other(void **state)
+{
+	struct vmm *vmm = *state;
+
+	hide_a_slot(vmm);
+	assert_int_equal(serve(vmm), 1);
+	request(vmm, VIRTIO_MEM_REQ_PLUG, END_0, 2, VIRTIO_MEM_RESP_ACK);
+	request(vmm, VIRTIO_MEM_REQ_UNPLUG, END_0, 2, VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(vmm->nr_mapped, 1);
+	/* Blocks in the slot cannot be plugged, but unplugged. */
+	request(vmm, VIRTIO_MEM_REQ_PLUG, 4, 1, VIRTIO_MEM_RESP_BUSY);
+	assert_non_null(
+		strstr(vmm->fe->dev.last_failure.text, "refuses to map"));
+	request(vmm, VIRTIO_MEM_REQ_UNPLUG, 3, 1, VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(plugged(vmm), 3);
+	/* A change that needs both slots is undone. */
+	request(vmm, VIRTIO_MEM_REQ_PLUG, END_0 - 1, 2, VIRTIO_MEM_RESP_BUSY);
+	assert_int_equal(vmm->nr_mapped, 1);
+	vmm->hidden = UINT64_MAX;
+	send_table(vmm);
+	assert_int_equal(serve(vmm), 0);
+	assert_int_equal(request(vmm, VIRTIO_MEM_REQ_PLUG, END_0 - 1, 2,
+				 VIRTIO_MEM_RESP_ACK),
+			 1);
+}
+
+/* The change begins while the correction is in progress. */
+static void a_correction_does_not_fail_a_change(void **state)
+{
+	struct vmm *vmm = *state;
+	struct vhost_user_mmap mmap;
+	uint32_t what;
+
+	hide_a_slot(vmm);
+	assert_true(asked(vmm, &what, &mmap, NULL));
+	assert_int_equal(mmap.shm_offset, 0);
+	put(vmm, VIRTIO_MEM_REQ_PLUG, END_0, 2);
+	expect_no_answer(vmm);
+	reply(vmm, what, 1);
+	serve(vmm);
+	expect_answer(vmm, VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(plugged(vmm), 6);
+}
+
+/* Slots are corrected after a change that does not concern them. */
+static void a_change_is_followed_by_corrections(void **state)
+{
+	struct vmm *vmm = *state;
+
+	hide_a_slot(vmm);
+	assert_int_equal(serve(vmm), 1);
+	vmm->hidden = UINT64_MAX;
+	vmm->nr_mapped = 0;
+	/* The mapping of the change, and the missing one. */
+	assert_int_equal(request(vmm, VIRTIO_MEM_REQ_PLUG, END_0, 2,
+				 VIRTIO_MEM_RESP_ACK),
+			 2);
+	assert_int_equal(vmm->nr_mapped, 2);
+}
+
+static void refused_corrections_become_rare(void **state)
+{
+	struct vmm *vmm = *state;
+	uint64_t first;
+
+	start(vmm);
+	first = vmm->ours.again_usec;
+	request(vmm, VIRTIO_MEM_REQ_PLUG, 0, 4, VIRTIO_MEM_RESP_ACK);
+	vmm->hidden = 0;
+	send_table(vmm);
+	serve(vmm);
+	assert_int_equal(vmm->ours.again_usec, 2 * first);
+	/* A change brings the next attempt forward. */
+	for (int i = 0; i < 20; i++)
+		request(vmm, VIRTIO_MEM_REQ_PLUG, 4, 1, VIRTIO_MEM_RESP_BUSY);
+	assert_int_equal(vmm->ours.again_usec, 64 * first);
+	vmm->hidden = UINT64_MAX;
+	send_table(vmm);
+	assert_int_equal(vmm->ours.again_usec, first);
 }
 
 /* A refused mapping is there again: a request does not wait for the retry. */
@@ -1385,6 +1517,40 @@ static void unplug_all_ends_unknown_blocks(void **state)
 	request(vmm, VIRTIO_MEM_REQ_UNPLUG, 0, 8, VIRTIO_MEM_RESP_ACK);
 }
 
+/* The table has parts of a mapping, which the front end does not unmap. */
+static void parts_of_a_mapping_are_unmapped_as_a_whole(void **state)
+{
+	struct vmm *vmm = *state;
+
+	lose_blocks(vmm);
+	vmm->split = 0;
+	start(vmm);
+	assert_true(vmm->ours.backing.lost);
+	assert_int_equal(request(vmm, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0,
+				 VIRTIO_MEM_RESP_ACK),
+			 2);
+	assert_int_equal(vmm->nr_mapped, 0);
+	assert_false(vmm->ours.backing.lost);
+	assert_int_equal(plugged(vmm), 0);
+}
+
+/* The earlier daemon had smaller slots. */
+static void mappings_of_other_slots_are_unmapped_as_listed(void **state)
+{
+	struct vmm *vmm = *state;
+
+	lose_blocks(vmm);
+	vmm->mapped[0].len = GIB / 2;
+	vmm->mapped[1].len = GIB;
+	start(vmm);
+	assert_true(vmm->ours.backing.lost);
+	assert_int_equal(request(vmm, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0,
+				 VIRTIO_MEM_RESP_ACK),
+			 3);
+	assert_int_equal(vmm->nr_mapped, 0);
+	assert_false(vmm->ours.backing.lost);
+}
+
 static void a_system_reset_ends_unknown_blocks(void **state)
 {
 	struct vmm *vmm = *state;
@@ -1720,6 +1886,10 @@ int main(void)
 		CASE(a_full_table_is_not_overflowed),
 		CASE(a_longer_table_is_used_too),
 		CASE(a_slot_may_be_listed_in_parts),
+		CASE(a_hidden_slot_affects_no_other),
+		CASE(a_correction_does_not_fail_a_change),
+		CASE(a_change_is_followed_by_corrections),
+		CASE(refused_corrections_become_rare),
 		CASE(a_table_ends_the_wait_for_a_retry),
 		CASE(a_mapping_that_is_never_listed_is_busy),
 		CASE(a_region_that_is_elsewhere_is_not_used),
@@ -1748,6 +1918,8 @@ int main(void)
 		CASE(a_request_outside_unknown_blocks_breaks_its_queue),
 		CASE(memory_of_other_devices_is_not_taken_for_lost),
 		CASE(unplug_all_ends_unknown_blocks),
+		CASE(parts_of_a_mapping_are_unmapped_as_a_whole),
+		CASE(mappings_of_other_slots_are_unmapped_as_listed),
 		CASE(a_system_reset_ends_unknown_blocks),
 		CASE(owed_blocks_stay_owed_meanwhile),
 		CASE(mappings_dropped_at_a_stop_end_unknown_blocks),

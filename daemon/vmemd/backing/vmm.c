@@ -39,6 +39,13 @@
  * the table and waits for our acknowledgement. If one of several mappings
  * fails, the earlier ones are undone, and the guest gets BUSY.
  *
+ * Hidden slots. The guest may map another BAR over a slot, or disable the BAR
+ * of the memory. The table then lacks a mapping that still exists, and a front
+ * end refuses to make it again. So a change only waits for the mappings that
+ * its own blocks need. Other differences are corrected between changes. A
+ * correction that is refused is repeated ever more rarely, until a new table
+ * arrives.
+ *
  * Requests to the front end are only allowed while a driver uses the queue.
  * QEMU 11.1 crashes on any message of the backend channel before that.
  *
@@ -61,6 +68,9 @@
  * are answered BUSY, see device/virtio_mem.c. Then the front end is asked to
  * remove the old mappings, and the region starts again with the new file. All
  * of this is derived from the memory table, so that it cannot be lost in turn.
+ * A front end only removes a mapping as a whole, and the table may list parts
+ * of it. So the slot that contains a part is tried first, and then the part:
+ * the earlier vmemd may have had other slots.
  *
  * While a driver uses the queue, tables can only add old mappings. A table
  * without them does not mean that the guest no longer uses them: a front end
@@ -91,8 +101,9 @@
 /* Time for the table to arrive after the answer, before vmemd asks again. */
 #define TABLE_USEC 1000000ULL
 
-/* Delay before a mapping that plugged blocks need is requested again. */
-#define AGAIN_USEC 1000000ULL
+/* First and longest delay before a refused correction is requested again. */
+#define AGAIN_USEC     1000000ULL
+#define AGAIN_MAX_USEC (64 * AGAIN_USEC)
 
 static struct vmm_backing *to_vmm(struct backing *backing)
 {
@@ -119,6 +130,21 @@ static uint64_t changed_in(const struct vmm_backing *vmm,
 	to = min(to, change->first + change->nr);
 	*first = from;
 	return to > from ? to - from : 0;
+}
+
+/*
+ * Does the current change depend on the slot's mapping? Blocks can be unplugged
+ * without a mapping. An undone change only restores what it has changed.
+ */
+static bool concerns(const struct vmm_backing *vmm, unsigned int i)
+{
+	const struct vmm_change *change = &vmm->change;
+	const struct vmm_slot *slot = &vmm->slots[i];
+	uint64_t first;
+
+	if (change->undo)
+		return change->done & 1U << i;
+	return (change->plug || slot->mapped) && changed_in(vmm, slot, &first);
 }
 
 /* Must a slot be mapped once the current change is complete, or undone? */
@@ -153,8 +179,8 @@ uint64_t vmm_slot_plugged(const struct vmm_backing *vmm, unsigned int slot)
 
 /*
  * Does the entry have memory of the slot? The guest may map another device over
- * a part of a slot. The table then has the rest, perhaps as several entries. The
- * mapping as a whole is still there, and cannot be made a second time.
+ * a part of a slot. The table then has the rest, perhaps as several entries.
+ * The mapping as a whole is still there, and cannot be made a second time.
  */
 static bool lists(const struct vmm_backing *vmm,
 		  const struct guest_memory_region *region,
@@ -223,14 +249,19 @@ first_left(const struct vmm_backing *vmm)
 	return NULL;
 }
 
-static bool is_left_at(const struct vmm_backing *vmm, uint64_t offset)
+/* Is a part of an old mapping in this range of the region? */
+static bool is_left_in(const struct vmm_backing *vmm, uint64_t offset,
+		       uint64_t size)
 {
 	const struct guest_memory *memory = &vmm->vu->memory;
 
-	for (size_t i = 0; i < memory->nr; i++)
-		if (is_left(vmm, &memory->regions[i]) &&
-		    memory->regions[i].offset == offset)
+	for (size_t i = 0; i < memory->nr; i++) {
+		const struct guest_memory_region *region = &memory->regions[i];
+
+		if (is_left(vmm, region) && region->offset < offset + size &&
+		    offset < region->offset + region->size)
 			return true;
+	}
 	return false;
 }
 
@@ -394,6 +425,7 @@ static int ask(struct vmm_backing *vmm, uint64_t offset, uint64_t size,
 	}
 	vmm->message = *message;
 	vmm->message.out = true;
+	vmm->message.of_change = vmm->change.active;
 	return 0;
 }
 
@@ -408,16 +440,38 @@ static int ask_for_slot(struct vmm_backing *vmm, unsigned int i)
 	return ask(vmm, slot->offset, slot->size, &message);
 }
 
-/* An old mapping is unmapped as a whole. */
+/* The slot that contains the range, or NULL. */
+static const struct vmm_slot *slot_around(const struct vmm_backing *vmm,
+					  uint64_t offset, uint64_t size)
+{
+	for (unsigned int i = 0; i < vmm->nr_slots; i++) {
+		const struct vmm_slot *slot = &vmm->slots[i];
+
+		if (offset >= slot->offset &&
+		    offset + size <= slot->offset + slot->size)
+			return slot;
+	}
+	return NULL;
+}
+
+/* Ask to unmap the old mapping that a table entry is a part of. */
 static int ask_for_left(struct vmm_backing *vmm,
 			const struct guest_memory_region *region)
 {
-	const struct vmm_message message = {
+	const struct vmm_slot *slot =
+		slot_around(vmm, region->offset, region->size);
+	struct vmm_message message = {
 		.left = true,
 		.offset = region->offset,
+		.size = region->size,
 	};
 
-	return ask(vmm, region->offset, region->size, &message);
+	if (slot && slot->size != region->size && !vmm->change.as_listed) {
+		message.guessed = true;
+		message.offset = slot->offset;
+		message.size = slot->size;
+	}
+	return ask(vmm, message.offset, message.size, &message);
 }
 
 /* The current change is complete, or undone. */
@@ -427,7 +481,6 @@ static void finish(struct vmm_backing *vmm)
 	struct backing *backing = &vmm->backing;
 	uint64_t gpa = backing->gpa + change->first * backing->block_size;
 	uint64_t size = change->nr * backing->block_size;
-
 	bool known = false;
 
 	if (!change->undo) {
@@ -453,12 +506,15 @@ static void finish(struct vmm_backing *vmm)
 		lost_changed(vmm);
 }
 
-/* A request to the front end has failed; the error is set. */
-static void failed(struct vmm_backing *vmm, int result)
+/*
+ * A request to the front end has failed; the error is set.
+ * @of_change: the current change needs it; otherwise it is a correction
+ */
+static void failed(struct vmm_backing *vmm, int result, bool of_change)
 {
 	struct vmm_change *change = &vmm->change;
 
-	if (change->active && !change->undo) {
+	if (of_change && !change->undo) {
 		change->undo = true;
 		change->result = result;
 		change->error = vmm->backing.error;
@@ -468,13 +524,17 @@ static void failed(struct vmm_backing *vmm, int result)
 	log_limited(&vmm->limit, LOG_LEVEL_ERR, vmm->vu->label,
 		    "a slot cannot be corrected: %s; trying again",
 		    vmm->backing.error.text);
-	set_timer(vmm, AGAIN_USEC);
+	/* A change that has begun since does not wait for a correction. */
+	if (change->active && !of_change)
+		return;
+	set_timer(vmm, vmm->again_usec);
+	vmm->again_usec = min(2 * vmm->again_usec, AGAIN_MAX_USEC);
 }
 
 /*
- * Request the next difference between wanted and existing mappings. While the
- * state is lost, no slots are mapped, and old mappings are only removed by an
- * UNPLUG_ALL.
+ * Request the next difference between wanted and existing mappings: during a
+ * change, only of slots that it depends on. While the state is lost, no slots
+ * are mapped, and old mappings are only removed by an UNPLUG_ALL.
  *
  * Return: 1: sent; 0: there is no difference; an errno with the error set.
  */
@@ -492,7 +552,8 @@ static int ask_for_next(struct vmm_backing *vmm)
 		return ret ? ret : left != NULL;
 	}
 	for (unsigned int i = 0; i < vmm->nr_slots; i++) {
-		if (vmm->slots[i].mapped == wanted(vmm, i))
+		if (vmm->slots[i].mapped == wanted(vmm, i) ||
+		    (change->active && !concerns(vmm, i)))
 			continue;
 		ret = ask_for_slot(vmm, i);
 		return ret ? ret : 1;
@@ -500,7 +561,7 @@ static int ask_for_next(struct vmm_backing *vmm)
 	return 0;
 }
 
-/* Request the next mapping, or complete the change. */
+/* Request the next mapping, complete the change, or correct other slots. */
 static void advance_mapping(struct vmm_backing *vmm)
 {
 	int enabled = SD_EVENT_OFF;
@@ -516,11 +577,13 @@ static void advance_mapping(struct vmm_backing *vmm)
 		if (ret == -ENOTCONN)
 			return;
 		if (ret < 0)
-			failed(vmm, ret);
+			failed(vmm, ret, vmm->change.active);
 		if (ret)
 			continue;
-		if (vmm->change.active)
+		if (vmm->change.active) {
 			finish(vmm);
+			continue;
+		}
 		if (!vmm->ready) {
 			vmm->ready = true;
 			vhost_user_go_on(vmm->vu);
@@ -538,7 +601,7 @@ static void not_done(struct vmm_backing *vmm)
 	error_set(&backing->error, -EIO,
 		  "the VMM agreed to %s memory, but has not done so",
 		  vmm->message.map ? "map" : "unmap");
-	failed(vmm, -EIO);
+	failed(vmm, -EIO, vmm->message.of_change);
 	advance_mapping(vmm);
 }
 
@@ -551,7 +614,7 @@ static void check_message(struct vmm_backing *vmm)
 
 	if (!message->out || !message->replied)
 		return;
-	mapped = message->left ? is_left_at(vmm, message->offset)
+	mapped = message->left ? is_left_in(vmm, message->offset, message->size)
 			       : vmm->slots[message->slot].mapped;
 	if (mapped != message->map) {
 		if (!message->last_word)
@@ -560,12 +623,14 @@ static void check_message(struct vmm_backing *vmm)
 	}
 	message->out = false;
 	set_timer(vmm, 0);
+	if (message->of_change && !message->left)
+		vmm->change.done |= 1U << message->slot;
 	if (message->map && vmm->misplaced) {
 		error_set(&backing->error, -EADDRNOTAVAIL,
 			  "the guest has the region at 0x%" PRIx64
 			  ", not at 0x%" PRIx64 ": \"vmemctl place\" it there",
 			  vmm->found_gpa, backing->gpa);
-		failed(vmm, -EADDRNOTAVAIL);
+		failed(vmm, -EADDRNOTAVAIL, message->of_change);
 	}
 	advance_mapping(vmm);
 }
@@ -578,6 +643,7 @@ static void on_started(void *arg)
 
 	vmm_state_set(&vmm->state.header->used, 1);
 	vmm->running = true;
+	vmm->again_usec = AGAIN_USEC;
 	read_table(vmm);
 	advance_mapping(vmm);
 }
@@ -620,6 +686,7 @@ static void on_table(void *arg)
 	struct vmm_backing *vmm = arg;
 
 	read_table(vmm);
+	vmm->again_usec = AGAIN_USEC;
 	if (vmm->message.out) {
 		check_message(vmm);
 		return;
@@ -648,10 +715,15 @@ static void on_replied(void *arg, uint32_t request, bool ok)
 		return;
 	}
 	message->out = false;
+	if (message->guessed) {
+		vmm->change.as_listed = true;
+		advance_mapping(vmm);
+		return;
+	}
 	error_set(&backing->error, -EIO,
 		  "the VMM refuses to %s memory; see its messages",
 		  message->map ? "map" : "unmap");
-	failed(vmm, -EIO);
+	failed(vmm, -EIO, message->of_change);
 	advance_mapping(vmm);
 }
 
@@ -717,10 +789,18 @@ static int begin_mapping(struct backing *backing, bool plug, uint64_t gpa,
 		.first = block_of(vmm, gpa - backing->gpa),
 		.nr = block_of(vmm, size),
 	};
+	/* Do not wait for the next attempt at a correction. */
+	if (!vmm->message.out)
+		set_timer(vmm, 0);
 	vmm->inside = true;
 	advance_mapping(vmm);
 	vmm->inside = false;
-	return change->active ? -EINPROGRESS : change->result;
+	if (change->active)
+		return -EINPROGRESS;
+	/* A correction that failed since may have set another. */
+	if (change->result)
+		backing->error = change->error;
+	return change->result;
 }
 
 static int vmm_plug(struct backing *backing, uint64_t gpa, uint64_t size)

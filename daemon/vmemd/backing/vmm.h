@@ -49,6 +49,9 @@ struct vmm_slot {
  * @active: a change is in progress
  * @plug: true: plug; false: unplug
  * @undo: the change has failed with @result and is being undone
+ * @as_listed: old mappings are unmapped by ranges of the memory table, because
+ *	the front end has refused those of slots
+ * @done: bit i: the change has mapped or unmapped slot i
  * @result: result of the change
  * @error: reason of @result, if it has failed
  * @first: first block
@@ -58,6 +61,8 @@ struct vmm_change {
 	bool active;
 	bool plug;
 	bool undo;
+	bool as_listed;
+	unsigned int done;
 	int result;
 	struct error error;
 	uint64_t first;
@@ -71,8 +76,11 @@ struct vmm_change {
  * @replied: the front end has accepted the request
  * @last_word: another request was sent after that; once it is answered, this
  *	one has failed
+ * @of_change: the current change needs it; otherwise it is a correction
  * @left: true: unmap the old mapping at @offset; false: map or unmap @slot
+ * @guessed: the memory table lists only a part of the old mapping
  * @offset: offset of the old mapping in the region
+ * @size: its bytes
  * @slot: index of the slot
  */
 struct vmm_message {
@@ -80,8 +88,11 @@ struct vmm_message {
 	bool map;
 	bool replied;
 	bool last_word;
+	bool of_change;
 	bool left;
+	bool guessed;
 	uint64_t offset;
+	uint64_t size;
 	unsigned int slot;
 };
 
@@ -116,6 +127,7 @@ struct vmm_left {
  * @may_repeat: the guest may have missed the answer to the last change
  * @change: the change of blocks in progress
  * @message: the request to the front end in progress
+ * @again_usec: delay before the next refused correction is requested again
  * @timer: timer for retries and for @message.last_word
  * @limit: rate limit for messages that a front end can cause
  */
@@ -137,6 +149,7 @@ struct vmm_backing {
 	bool may_repeat;
 	struct vmm_change change;
 	struct vmm_message message;
+	uint64_t again_usec;
 	sd_event_source *timer;
 	struct log_limit limit;
 };
