@@ -627,6 +627,13 @@ static void a_longer_table_is_used_too(void **state)
 	assert_int_equal(
 		request(vmm, VIRTIO_MEM_REQ_PLUG, 0, 1, VIRTIO_MEM_RESP_ACK),
 		1);
+	/* Also while its table is shorter. */
+	vmm->own = VMM_TABLE_SIZE - 1;
+	send_table(vmm);
+	assert_int_equal(request(vmm, VIRTIO_MEM_REQ_PLUG, END_1, 1,
+				 VIRTIO_MEM_RESP_ACK),
+			 1);
+	request(vmm, VIRTIO_MEM_REQ_UNPLUG, END_1, 1, VIRTIO_MEM_RESP_ACK);
 	vmm->own = VHOST_USER_MEM_TABLE_SIZE - 1;
 	send_table(vmm);
 	assert_int_equal(request(vmm, VIRTIO_MEM_REQ_PLUG, END_0, 1,

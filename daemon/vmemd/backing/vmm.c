@@ -197,6 +197,7 @@ static void read_table(struct vmm_backing *vmm)
 	const struct guest_memory *memory = &vmm->vu->memory;
 
 	vmm->misplaced = false;
+	vmm->long_table |= memory->nr > VMM_TABLE_SIZE;
 	for (unsigned int i = 0; i < vmm->nr_slots; i++) {
 		struct vmm_slot *slot = &vmm->slots[i];
 
@@ -385,8 +386,7 @@ static void set_timer(struct vmm_backing *vmm, uint64_t usec)
  */
 static unsigned int table_size(const struct vmm_backing *vmm)
 {
-	return vmm->vu->memory.nr > VMM_TABLE_SIZE ? VHOST_USER_MEM_TABLE_SIZE
-						   : VMM_TABLE_SIZE;
+	return vmm->long_table ? VHOST_USER_MEM_TABLE_SIZE : VMM_TABLE_SIZE;
 }
 
 /*
@@ -655,6 +655,7 @@ static void on_stopped(void *arg)
 
 	vmm->running = false;
 	vmm->ready = false;
+	vmm->long_table = false;
 	vmm->message.out = false;
 	set_timer(vmm, 0);
 	for (unsigned int i = 0; i < vmm->nr_slots; i++)

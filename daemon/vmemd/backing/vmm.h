@@ -117,6 +117,8 @@ struct vmm_left {
  * @nr_slots: number of @slots
  * @left: old mappings in the last memory table
  * @nr_left: number of @left
+ * @long_table: the front end has sent a table of more than VMM_TABLE_SIZE
+ *	entries since it connected or the queue stopped
  * @running: a driver uses the queue, so requests to the front end are allowed
  * @ready: exactly the slots with plugged blocks are mapped
  * @inside: in a call of a backing operation: return the result instead of
@@ -141,6 +143,7 @@ struct vmm_backing {
 	unsigned int nr_slots;
 	struct vmm_left left[VHOST_USER_MEM_TABLE_SIZE];
 	unsigned int nr_left;
+	bool long_table;
 	bool running;
 	bool ready;
 	bool inside;
