@@ -61,6 +61,13 @@ static struct {
 	/* The number of requests before the errors of @how begin. */
 	unsigned int good;
 	const struct vmem_nl_range *shown;
+	/* A change of ranges that waits; its answer is lost. */
+	struct {
+		struct vmem_nl_range *ranges;
+		size_t nr;
+		bool plug;
+		uint64_t request_id;
+	} late;
 } module;
 
 static struct vmem_nl *handles[HANDLES_MAX];
@@ -187,8 +194,33 @@ static int change_settings(const struct vmem_nl_change *change)
 	return 0;
 }
 
+static void set_ranges(bool plug, uint64_t request_id,
+		       const struct vmem_nl_range *ranges, size_t nr)
+{
+	for (size_t i = 0; i < nr; i++)
+		memset(module.plugged + (ranges[i].gpa - FUZZ_MODULE_GPA) /
+						FUZZ_MODULE_BLOCK,
+		       plug, ranges[i].size / FUZZ_MODULE_BLOCK);
+	if (request_id)
+		module.state.request_id = request_id;
+	note_change();
+}
+
+/* Changes are carried out in order, reads do not wait for them. */
+static bool carry_out_late(void)
+{
+	if (!module.late.ranges)
+		return false;
+	set_ranges(module.late.plug, module.late.request_id, module.late.ranges,
+		   module.late.nr);
+	free(module.late.ranges);
+	module.late.ranges = NULL;
+	return true;
+}
+
 static void carry_out(struct sent *sent)
 {
+	carry_out_late();
 	sent->done = true;
 	sent->lost = module.how & FUZZ_MODULE_LOSE;
 	module.how &= ~FUZZ_MODULE_LOSE;
@@ -271,6 +303,7 @@ void fuzz_module_stop(void)
 {
 	for (size_t i = 0; i < HANDLES_MAX; i++)
 		fuzz_require(!handles[i]);
+	free(module.late.ranges);
 	close(module.fd);
 	if (module.vm >= 0)
 		close(module.vm);
@@ -296,7 +329,7 @@ void fuzz_module_delay(unsigned int nr)
 /* Carry out pending changes. Return: false if there was none. */
 bool fuzz_module_finish(void)
 {
-	bool any = false;
+	bool any = carry_out_late();
 
 	for (size_t i = 0; i < HANDLES_MAX; i++)
 		any |= handles[i] && finish(handles[i]);
@@ -548,14 +581,32 @@ static bool is_possible(bool plug, const struct vmem_nl_range *range)
 	return true;
 }
 
+/* The change waits, and its answer will be lost. */
+static int lose(struct vmem_nl *nl, bool plug, uint64_t request_id,
+		const struct vmem_nl_range *ranges, size_t nr,
+		struct error *err)
+{
+	module.how &= ~FUZZ_MODULE_LOSE;
+	module.late.ranges = calloc(nr, sizeof(*ranges));
+	fuzz_require(module.late.ranges);
+	memcpy(module.late.ranges, ranges, nr * sizeof(*ranges));
+	module.late.nr = nr;
+	module.late.plug = plug;
+	module.late.request_id = request_id;
+	nl->failure.unknown = true;
+	return failed(-ENOBUFS, err);
+}
+
 /* All ranges are changed or none. @request_id: 0: the last one stays */
-static int change_ranges(struct vmem_nl_name name, bool plug,
-			 uint64_t request_id,
+static int change_ranges(struct vmem_nl *nl, struct vmem_nl_name name,
+			 bool plug, uint64_t request_id,
 			 const struct vmem_nl_range *ranges, size_t nr,
 			 struct error *err)
 {
 	int ret = find(name, err);
 
+	carry_out_late();
+	nl->failure.unknown = false;
 	if (!ret)
 		ret = failed(next_error(), err);
 	for (size_t i = 0; !ret && i < nr; i++)
@@ -563,13 +614,9 @@ static int change_ranges(struct vmem_nl_name name, bool plug,
 			ret = failed(plug ? -EEXIST : -ENXIO, err);
 	if (ret)
 		return ret;
-	for (size_t i = 0; i < nr; i++)
-		memset(module.plugged + (ranges[i].gpa - FUZZ_MODULE_GPA) /
-						FUZZ_MODULE_BLOCK,
-		       plug, ranges[i].size / FUZZ_MODULE_BLOCK);
-	if (request_id)
-		module.state.request_id = request_id;
-	note_change();
+	if (module.how & FUZZ_MODULE_LOSE)
+		return lose(nl, plug, request_id, ranges, nr, err);
+	set_ranges(plug, request_id, ranges, nr);
 	return 0;
 }
 
@@ -600,9 +647,8 @@ int vmem_nl_plug(struct vmem_nl *nl, struct vmem_nl_name name,
 		 uint64_t request_id, const struct vmem_nl_range *ranges,
 		 size_t nr, struct vmem_nl_answer *answer, struct error *err)
 {
-	int ret = change_ranges(name, true, request_id, ranges, nr, err);
+	int ret = change_ranges(nl, name, true, request_id, ranges, nr, err);
 
-	(void)nl;
 	if (!ret && answer)
 		*answer = answer_now();
 	return ret;
@@ -612,9 +658,8 @@ int vmem_nl_unplug(struct vmem_nl *nl, struct vmem_nl_name name,
 		   uint64_t request_id, const struct vmem_nl_range *ranges,
 		   size_t nr, struct vmem_nl_answer *answer, struct error *err)
 {
-	int ret = change_ranges(name, false, request_id, ranges, nr, err);
+	int ret = change_ranges(nl, name, false, request_id, ranges, nr, err);
 
-	(void)nl;
 	if (!ret && answer)
 		*answer = answer_now();
 	return ret;
@@ -626,7 +671,8 @@ int vmem_nl_unplug_all(struct vmem_nl *nl, struct vmem_nl_name name,
 {
 	int ret = find(name, err);
 
-	(void)nl;
+	carry_out_late();
+	nl->failure.unknown = false;
 	if (!ret)
 		ret = failed(next_error(), err);
 	if (ret)

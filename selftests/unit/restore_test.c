@@ -345,6 +345,22 @@ static void a_failed_restore_is_undone(void **state)
 	assert_restored(f);
 }
 
+/* The plug is still in the kernel's queue when its answer is lost. */
+static void a_lost_answer_undoes_nothing(void **state)
+{
+	struct fixture *f = *state;
+	struct error err;
+
+	fuzz_module_set(FUZZ_MODULE_LOSE);
+	assert_int_equal(restore_region(&f->region, &saved, &err), -ENOBUFS);
+	assert_true(fuzz_module_finish());
+	assert_nothing_or_all();
+	/* The next daemon finds the restored region. */
+	assert_int_equal(kernel_reload(&f->region, &err), 0);
+	assert_int_equal(restore_region(&f->region, &saved, &err), 1);
+	assert_restored(f);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -357,6 +373,7 @@ int main(void)
 		T(a_state_without_blocks_is_restored_once),
 		T(other_blocks_are_left_alone),
 		T(a_failed_restore_is_undone),
+		T(a_lost_answer_undoes_nothing),
 	};
 
 	return unit_run(tests, NULL, NULL);

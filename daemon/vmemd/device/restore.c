@@ -21,7 +21,9 @@
  * accepted as an interrupted restore if they include all saved blocks, and
  * otherwise only gaps. A region with a request id has been served since and is
  * left as it is: after a restart with the same command line, it is newer than
- * the file.
+ * the file. So the last step is not undone if the kernel's answer to it was
+ * lost: it may still be in the module's queue, and unplugging behind it would
+ * leave an empty region with its request id.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -171,12 +173,15 @@ static size_t next_ranges(const struct backing *backing,
 /*
  * Plug or unplug blocks with as few messages as possible.
  * @last: this is the last step of the restore
+ * @unknown: set if the answer to the message with the request id was lost: it
+ *	may still be carried out
  */
 static int change(struct kernel_backing *region, bool plug,
-		  const struct blocks *blocks, bool last, struct error *err)
+		  const struct blocks *blocks, bool last, bool *unknown,
+		  struct error *err)
 {
 	struct vmem_nl_range *ranges;
-	uint64_t at = 0, id;
+	uint64_t at = 0, id = 0;
 	int ret = 0;
 	size_t nr;
 
@@ -193,6 +198,7 @@ static int change(struct kernel_backing *region, bool plug,
 			   : vmem_nl_unplug(region->nl, name_of(region), id,
 					    ranges, nr, NULL, err);
 	}
+	*unknown = ret && id && vmem_nl_failure(region->nl)->unknown;
 	free(ranges);
 	return ret;
 }
@@ -249,7 +255,7 @@ static int plug_nothing(struct kernel_backing *region, struct error *err)
 /* First step: plug all wanted blocks, and gaps if needed. */
 static int plug_cover(struct kernel_backing *region,
 		      const struct blocks *wanted, const struct blocks *cover,
-		      struct error *err)
+		      bool *unknown, struct error *err)
 {
 	uint64_t runs = nr_runs(cover);
 
@@ -259,12 +265,14 @@ static int plug_cover(struct kernel_backing *region,
 			    " groups of memslots takes more "
 			    "than one batch: %d at a time",
 			    runs, KVM_VMEM_MAX_RANGES);
-	return change(region, true, cover, cover->set == wanted->set, err);
+	return change(region, true, cover, cover->set == wanted->set, unknown,
+		      err);
 }
 
 /* Second step: unplug the gaps. */
 static int unplug_gaps(struct kernel_backing *region,
-		       const struct blocks *wanted, struct error *err)
+		       const struct blocks *wanted, bool *unknown,
+		       struct error *err)
 {
 	struct blocks gaps;
 	int ret;
@@ -277,7 +285,7 @@ static int unplug_gaps(struct kernel_backing *region,
 		return error_set(err, ret, "out of memory");
 	blocks_remove(&gaps, wanted);
 	if (gaps.set)
-		ret = change(region, false, &gaps, true, err);
+		ret = change(region, false, &gaps, true, unknown, err);
 	blocks_free(&gaps);
 	return ret ? ret : kernel_reload(region, err);
 }
@@ -310,7 +318,7 @@ static int bring_to(struct kernel_backing *region,
 		    const struct blocks *cover, struct error *err)
 {
 	const struct blocks *plugged = &region->backing.plugged;
-	bool from_nothing = !plugged->set;
+	bool from_nothing = !plugged->set, unknown = false;
 	int ret = 0;
 
 	if (!from_nothing &&
@@ -326,11 +334,12 @@ static int bring_to(struct kernel_backing *region,
 	if (!ret && region->prealloc)
 		ret = allocate(region, saved, err);
 	if (!ret && from_nothing)
-		ret = wanted->set ? plug_cover(region, wanted, cover, err)
-				  : plug_nothing(region, err);
+		ret = wanted->set
+			      ? plug_cover(region, wanted, cover, &unknown, err)
+			      : plug_nothing(region, err);
 	if (!ret)
-		ret = unplug_gaps(region, wanted, err);
-	if (ret && from_nothing)
+		ret = unplug_gaps(region, wanted, &unknown, err);
+	if (ret && from_nothing && !unknown)
 		undo(region);
 	return ret;
 }
@@ -342,7 +351,8 @@ static int bring_to(struct kernel_backing *region,
  * @err: set on error
  *
  * On an error, the blocks that this function plugged are unplugged again, except
- * if all of them are there and only reading them has failed.
+ * if all of them are there and only reading them has failed, or if the kernel's
+ * answer to the last step was lost.
  *
  * Return: 0; 1: the region was served before and was left as it is; -EEXIST:
  * other blocks are plugged; an errno of netlink's.
