@@ -872,6 +872,15 @@ static void descriptors_arrive_and_none_leaks(void **state)
 	assert_int_equal(f->calls, 0);
 	close(fd);
 	assert_int_equal(front_end_open_fds(), before - 2);
+	/* Also if each part of the line has few. */
+	fd = new_client(f);
+	send_with_fds(f, fd, "{\"method\":", passed, CONTROL_MAX_FDS - 1);
+	send_with_fds(f, fd, "\"attach\"}\n", passed, 2);
+	assert_non_null(strstr(take(f, fd), "too many descriptors"));
+	assert_true(closed(f, fd));
+	assert_int_equal(f->calls, 0);
+	close(fd);
+	assert_int_equal(front_end_open_fds(), before - 2);
 	close(passed);
 }
 
@@ -893,6 +902,7 @@ static void descriptors_for_which_there_is_no_room(void **state)
 		      passed, 2);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	assert_non_null(strstr(take(f, fd), "EMFILE"));
+	assert_non_null(strstr(f->answer, "perhaps"));
 	assert_non_null(strstr(f->answer, "result"));
 	assert_int_equal(f->calls, 0);
 	send_with_fds(f, fd, "{\"method\":\"attach\"}\n", passed, 2);

@@ -69,8 +69,8 @@
  * @nr_fds: number of @fds
  * @fds_at: index in @line of the byte that came with @fds; they belong to the
  *	line with this byte
- * @lacking: more descriptors came with this byte, and were lost because this
- *	process has too many
+ * @lacking: more descriptors came with this byte and could not be received,
+ *	e.g. because this process has too many open files
  * @out: bytes to send
  * @out_size: number of bytes in @out
  * @out_sent: number of bytes of @out that have been sent
@@ -420,8 +420,9 @@ static void call_method(struct control_client *client,
 
 	if (mine && client->lacking) {
 		put_error(client, id, -EMFILE,
-			  "descriptors could not be received: this vmemd has "
-			  "no more (LimitNOFILE, ulimit -n)");
+			  "descriptors could not be received; perhaps this "
+			  "vmemd has too many open files (LimitNOFILE, ulimit "
+			  "-n)");
 		return;
 	}
 	if (!strcmp(method->name, "resize"))
@@ -646,13 +647,17 @@ static int receive(struct control_client *client)
 	all = fd_keep(&mh, client->fds, &client->nr_fds, CONTROL_MAX_FDS);
 	if (!got)
 		return -ENODATA;
+	/* There were too many, perhaps in several parts of the line. */
+	if (!all)
+		return -EPROTO;
 	/*
 	 * Some descriptors were lost, and it is unknown which: there were too
-	 * many, or this process has too many open files. In the latter case the
-	 * received ones do not fill the buffer.
+	 * many, or the kernel could not install one, because this process has
+	 * too many open files or a security module refused it. Unless there
+	 * were too many, the received ones do not fill the buffer.
 	 */
 	if (mh.msg_flags & MSG_CTRUNC) {
-		if (!all || client->nr_fds - before == CONTROL_MAX_FDS)
+		if (client->nr_fds - before == CONTROL_MAX_FDS)
 			return -EPROTO;
 		client->lacking = true;
 	}

@@ -113,8 +113,8 @@ static int on_lost(sd_event_source *source __attribute__((unused)), void *arg)
 /* --- Receiving --- */
 
 static const char lacking[] =
-	"descriptors could not be received: this vmemd has no more "
-	"(LimitNOFILE, ulimit -n)";
+	"descriptors could not be received; perhaps this vmemd has too many "
+	"open files (LimitNOFILE, ulimit -n)";
 
 /* Check the header, before the payload is received. */
 static int check_header(struct vhost_user *vu)
@@ -218,8 +218,9 @@ static int keep_fds(struct vhost_user *vu, struct msghdr *mh)
 
 	too_many = !fd_keep(mh, in->fds, &in->nr_fds, VHOST_USER_MAX_FDS);
 	/*
-	 * The kernel also truncates descriptors if this process has too many
-	 * open files. Then the received ones do not fill the buffer.
+	 * The kernel also truncates descriptors if it cannot install one,
+	 * because this process has too many open files or a security module
+	 * refuses it. Then the received ones do not fill the buffer.
 	 */
 	if (mh->msg_flags & MSG_CTRUNC) {
 		if (in->nr_fds - before < VHOST_USER_MAX_FDS)

@@ -32,7 +32,8 @@
  * @fds: descriptors that came with the message; a handler takes one over by
  *	setting it to -1
  * @nr_fds: number of @fds
- * @lacking: descriptors were lost because this process has too many
+ * @lacking: descriptors could not be received, e.g. because this process has
+ *	too many open files
  */
 struct vhost_user_incoming {
 	struct vhost_user_message message;
