@@ -166,6 +166,22 @@ static void run(struct fixture *f)
 		;
 }
 
+/* Time within which something has to happen: tests make time limits short. */
+#define SOON_USEC (5 * 1000000ULL)
+
+/* Wait for the next event of the loop. */
+static void run_one(struct fixture *f)
+{
+	if (sd_event_run(f->event, SOON_USEC) <= 0)
+		fail_msg("nothing happens");
+}
+
+static void wait_for_done(struct fixture *f, unsigned int nr_done)
+{
+	while (f->nr_done < nr_done)
+		run_one(f);
+}
+
 /* Return: as consumer_new(). */
 static int subscribe(struct fixture *f, struct mapper *mapper, const char *name,
 		     const struct peer *peer)
@@ -1239,13 +1255,6 @@ static void a_consumer_that_ends_in_its_callback_is_freed_later(void **state)
 
 /* --- Away --- */
 
-/* The test makes the grace period short. */
-static void wait_for_done(struct fixture *f, unsigned int nr_done)
-{
-	while (f->nr_done < nr_done)
-		assert_true(sd_event_run(f->event, UINT64_MAX) >= 0);
-}
-
 /* Other calls of the backing may fail before the request is answered. */
 static void the_reason_is_that_of_the_request(void **state)
 {
@@ -1753,6 +1762,262 @@ static void an_unplug_that_takes_too_long_is_given_up(void **state)
 	assert_int_equal(f->result, 0);
 }
 
+/* Plugs 4 blocks; @a has not populated them in time, @b discards them now. */
+static void plug_too_slowly(struct fixture *f, struct mapper *a,
+			    struct mapper *b)
+{
+	f->consumers.answer_usec = 1000;
+	assert_int_equal(plug(f, 8, 4), -EINPROGRESS);
+	be_slow(f, a);
+	accept_event(b);
+	f->consumers.answer_usec = 1000;
+	while (!b->waits)
+		run_one(f);
+	be_slow(f, b);
+	expect_event(b, false, 8, 4, 2, 1);
+}
+
+/* The other consumers may be slow as well, and are not waited for either. */
+static void undoing_a_plug_may_not_take_long(void **state)
+{
+	struct fixture *f = *state;
+	struct mapper *a = add_mapper(f, 0), *b = add_mapper(f, 1);
+
+	plug_too_slowly(f, a, b);
+	wait_for_done(f, 1);
+	assert_int_equal(f->result, -EBUSY);
+	assert_string_equal(f->backing->error.text, SLOW("mapper0"));
+	assert_int_equal(f->backing->plugged.set, 0);
+	assert_non_null(b->consumer);
+	assert_true(b->waits);
+	/* Either keeps the memory, and plugs wait for both. */
+	accept_all(a);
+	assert_int_equal(
+		backing_discard(f->backing, GPA + 8 * BLOCK, 4 * BLOCK),
+		-EBUSY);
+	assert_int_equal(plug(f, 20, 1), -EBUSY);
+	assert_string_equal(f->backing->error.text, SLOW("mapper1"));
+	accept_all(b);
+	assert_int_equal(plug(f, 8, 4), -EINPROGRESS);
+	accept_event(a);
+	accept_event(b);
+	assert_int_equal(f->nr_done, 2);
+	assert_int_equal(f->result, 0);
+}
+
+static void undoing_a_refused_plug_may_not_take_long(void **state)
+{
+	struct fixture *f = *state;
+	struct mapper *a = add_mapper(f, 0), *b = add_mapper(f, 1);
+
+	assert_int_equal(plug(f, 8, 4), -EINPROGRESS);
+	accept_event(b);
+	f->consumers.answer_usec = 1000;
+	refuse_event(a);
+	be_slow(f, b);
+	assert_int_equal(f->nr_done, 0);
+	wait_for_done(f, 1);
+	assert_int_equal(f->result, -EBUSY);
+	assert_string_equal(f->backing->error.text,
+			    "consumer mapper0 refuses to populate: it is full");
+	assert_int_equal(f->backing->plugged.set, 0);
+	assert_int_equal(
+		backing_discard(f->backing, GPA + 8 * BLOCK, 4 * BLOCK),
+		-EBUSY);
+	accept_event(b);
+	assert_false(b->waits);
+	assert_int_equal(
+		backing_discard(f->backing, GPA + 8 * BLOCK, 4 * BLOCK), 0);
+}
+
+/* The guest would use memory that the connected consumer has not mapped. */
+static void who_takes_too_long_to_restore_is_closed(void **state)
+{
+	struct fixture *f = *state;
+	struct mapper *a, *b;
+
+	assert_int_equal(plug(f, 0, 8), 0);
+	a = add_mapper(f, 0);
+	b = add_mapper(f, 1);
+	accept_event(a);
+	accept_event(b);
+	assert_int_equal(unplug(f, 0, 4), -EINPROGRESS);
+	accept_event(b);
+	f->consumers.answer_usec = 1000;
+	refuse_event(a);
+	be_slow(f, b);
+	expect_event(b, true, 0, 4, 0, 1);
+	wait_for_done(f, 1);
+	assert_int_equal(f->result, -EBUSY);
+	assert_string_equal(f->backing->error.text,
+			    "consumer mapper0 refuses to discard: it is full");
+	assert_int_equal(f->backing->plugged.set, 8);
+	assert_null(b->consumer);
+	assert_non_null(strstr(b->closed, "too slow to populate"));
+	assert_non_null(a->consumer);
+	assert_int_equal(unplug(f, 0, 4), -EBUSY);
+	assert_string_equal(f->backing->error.text, AWAY("mapper1"));
+}
+
+/* Its discard was obsolete before it was answered. */
+static void who_takes_too_long_to_discard_is_closed(void **state)
+{
+	struct fixture *f = *state;
+	struct mapper *a, *b;
+
+	assert_int_equal(plug(f, 0, 4), 0);
+	a = add_mapper(f, 0);
+	b = add_mapper(f, 1);
+	accept_event(a);
+	accept_event(b);
+	f->consumers.answer_usec = 1000;
+	assert_int_equal(unplug(f, 0, 4), -EINPROGRESS);
+	refuse_event(a);
+	be_slow(f, b);
+	expect_event(b, false, 0, 4, 0, 1);
+	wait_for_done(f, 1);
+	assert_int_equal(f->result, -EBUSY);
+	assert_null(b->consumer);
+	assert_int_equal(f->backing->plugged.set, 4);
+}
+
+/* What others have plugged meanwhile is no reason to close one. */
+static void who_is_told_of_much_else_is_not_closed(void **state)
+{
+	struct fixture *f = *state;
+	struct mapper *a;
+
+	assert_int_equal(plug(f, 0, 8), 0);
+	a = add_mapper(f, 0);
+	accept_event(a);
+	f->bitmap.later = true;
+	assert_int_equal(unplug(f, 0, 4), -EINPROGRESS);
+	accept_event(a);
+	backing_note_plugged(f->backing, GPA + 20 * BLOCK, BLOCK);
+	consumers_changed(&f->consumers);
+	run(f);
+	expect_event(a, true, 20, 1, 5, 1);
+	f->consumers.answer_usec = 1000;
+	assert_true(bitmap_backing_finish(&f->bitmap));
+	f->bitmap.later = false;
+	f->consumers.answer_usec = CONSUMER_ANSWER_USEC;
+	assert_int_equal(f->nr_done, 0);
+	wait_for_done(f, 1);
+	assert_int_equal(f->result, 0);
+	assert_int_equal(f->backing->plugged.set, 5);
+	assert_non_null(a->consumer);
+	assert_int_equal(plug(f, 0, 1), -EBUSY);
+	assert_string_equal(f->backing->error.text, SLOW("mapper0"));
+	accept_event(a);
+	expect_true(f, a);
+	assert_int_equal(plug(f, 0, 1), -EINPROGRESS);
+	accept_event(a);
+	assert_int_equal(f->nr_done, 2);
+}
+
+/* The guest gets the plug after all, so all of them have to map it. */
+static void a_slow_consumer_maps_a_plug_that_stays(void **state)
+{
+	struct fixture *f = *state;
+	struct mapper *a = add_mapper(f, 0), *b = add_mapper(f, 1);
+
+	plug_too_slowly(f, a, b);
+	f->bitmap.fail = -ENOMEM;
+	accept_event(b);
+	expect_event(b, true, 8, 4, 2, 1);
+	accept_event(b);
+	assert_int_equal(f->nr_done, 0);
+	accept_event(a);
+	assert_int_equal(f->nr_done, 1);
+	assert_int_equal(f->result, 0);
+	assert_int_equal(f->backing->plugged.set, 4);
+	expect_true(f, a);
+	expect_true(f, b);
+}
+
+/* It does not hold it up without limit. */
+static void who_is_slow_with_a_plug_that_stays_is_closed(void **state)
+{
+	struct fixture *f = *state;
+	struct mapper *a = add_mapper(f, 0), *b = add_mapper(f, 1);
+
+	plug_too_slowly(f, a, b);
+	f->bitmap.fail = -ENOMEM;
+	f->consumers.answer_usec = 1000;
+	accept_event(b);
+	be_slow(f, b);
+	accept_event(b);
+	assert_int_equal(f->nr_done, 0);
+	wait_for_done(f, 1);
+	assert_int_equal(f->result, 0);
+	assert_null(a->consumer);
+	expect_true(f, b);
+}
+
+/* One that is back has to map it as well, but not before its grace ends again. */
+static void a_consumer_that_is_back_maps_a_plug_that_stays(void **state)
+{
+	struct fixture *f = *state;
+	struct mapper *a = add_mapper(f, 0), *b = add_mapper(f, 1);
+
+	for (unsigned int late = 0; late < 2; late++) {
+		f->bitmap.fail = 0;
+		assert_int_equal(plug(f, 8 + 4 * late, 4), -EINPROGRESS);
+		accept_event(b);
+		do_event(a);
+		f->consumers.answer_usec = 1000;
+		lose(f, a);
+		f->consumers.answer_usec = CONSUMER_ANSWER_USEC;
+		while (!b->waits)
+			run_one(f);
+		come_back(f, 0);
+		f->bitmap.fail = -ENOMEM;
+		f->consumers.answer_usec = late ? 1000 : CONSUMER_ANSWER_USEC;
+		accept_event(b);
+		be_slow(f, b);
+		accept_event(b);
+		assert_int_equal(f->nr_done, late);
+		if (!late)
+			accept_all(a);
+		wait_for_done(f, late + 1);
+		assert_int_equal(f->result, 0);
+		assert_non_null(a->consumer);
+		accept_all(a);
+		expect_true(f, a);
+		expect_true(f, b);
+	}
+}
+
+/* The time limit passes while only one that is away holds up the request. */
+static void the_time_limit_begins_again(void **state)
+{
+	struct fixture *f = *state;
+	struct mapper *a = add_mapper(f, 0), *b = add_mapper(f, 1);
+
+	assert_int_equal(plug(f, 0, 4), -EINPROGRESS);
+	accept_event(a);
+	accept_event(b);
+	assert_int_equal(plug(f, 8, 4), -EINPROGRESS);
+	accept_event(a);
+	lose(f, b);
+	f->consumers.answer_usec = 1000;
+	timer_start(f->consumers.deadline, 1000);
+	run_one(f);
+	assert_int_equal(f->nr_done, 1);
+	/* Now the other one is slow, with what another process has changed. */
+	backing_note_plugged(f->backing, GPA + 20 * BLOCK, BLOCK);
+	consumers_changed(&f->consumers);
+	while (!a->waits)
+		run_one(f);
+	be_slow(f, a);
+	while (!a->consumer->slow)
+		run_one(f);
+	forget(f, "mapper1");
+	assert_int_equal(f->nr_done, 2);
+	assert_int_equal(f->result, -EBUSY);
+	assert_string_equal(f->backing->error.text, SLOW("mapper0"));
+}
+
 /* It may be of any size, and the guest has to have it done before anything else. */
 static void an_unplug_of_all_may_take_long(void **state)
 {
@@ -2223,6 +2488,15 @@ int main(void)
 		T(the_end_of_vmemd_is_not_its_failure),
 		T(a_plug_that_takes_too_long_is_undone),
 		T(an_unplug_that_takes_too_long_is_given_up),
+		T(undoing_a_plug_may_not_take_long),
+		T(undoing_a_refused_plug_may_not_take_long),
+		T(who_takes_too_long_to_restore_is_closed),
+		T(who_takes_too_long_to_discard_is_closed),
+		T(who_is_told_of_much_else_is_not_closed),
+		T(a_slow_consumer_maps_a_plug_that_stays),
+		T(who_is_slow_with_a_plug_that_stays_is_closed),
+		T(a_consumer_that_is_back_maps_a_plug_that_stays),
+		T(the_time_limit_begins_again),
 		T(an_unplug_of_all_may_take_long),
 		T(leaving_again_and_again_delays_requests_once),
 		cmocka_unit_test(the_size_of_an_event_is_bounded),

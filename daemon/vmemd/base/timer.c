@@ -16,13 +16,20 @@
 int timer_add(sd_event *event, sd_event_source **source,
 	      sd_event_time_handler_t handler, void *arg)
 {
+	sd_event_source *timer;
 	int ret;
 
-	ret = sd_event_add_time_relative(event, source, CLOCK_MONOTONIC, 0, 0,
+	ret = sd_event_add_time_relative(event, &timer, CLOCK_MONOTONIC, 0, 0,
 					 handler, arg);
-	if (ret >= 0)
-		ret = sd_event_source_set_enabled(*source, SD_EVENT_OFF);
-	return ret < 0 ? ret : 0;
+	if (ret < 0)
+		return ret;
+	ret = sd_event_source_set_enabled(timer, SD_EVENT_OFF);
+	if (ret < 0) {
+		sd_event_source_disable_unref(timer);
+		return ret;
+	}
+	*source = timer;
+	return 0;
 }
 
 /**

@@ -57,17 +57,28 @@
  *
  * If the backing fails to undo a plug, the plug stands: the consumer that
  * refused is closed, and the guest gets ACK. With any other answer the guest
- * would not know about memory that it has.
+ * would not know about memory that it has. The request waits again for late
+ * consumers that are connected, as the guest will use the memory.
  *
  * Timeout. A consumer that does not answer within @answer_usec is closed. This
  * counts as a refusal. The consumer is away, since it may still have mappings.
  * The size of an event is bounded, so that a long operation is answered in
- * parts. All events of a request have a time limit, too. Beyond it, a plug is
- * undone, and does not wait for consumers that have not populated it: they are
- * late. An unplug is given up as if a consumer had refused it, and waits until
- * consumers have again what they have discarded: no more events than there were
- * within the time limit. UNPLUG_ALL has no such limit: it has as many events as the
- * region needs, and no other request follows without it.
+ * parts.
+ *
+ * Each step of a request has a time limit, too, for consumers that answer in time
+ * but have many events:
+ *
+ *	- A plug is undone. A consumer that has not populated it is late (@slow)
+ *	  until it has caught up.
+ *	- A plug is undone without a consumer that has not discarded it. This
+ *	  consumer is late, too, and the blocks that it may have are not
+ *	  discarded.
+ *	- An unplug is given up as if a consumer had refused it.
+ *	- A consumer is closed if it has not populated again what stays plugged:
+ *	  the guest may use this memory after the answer.
+ *
+ * UNPLUG_ALL has no such limits: it has as many events as the region needs, and
+ * no other request follows without it.
  *
  * A new consumer first gets an event for each run of plugged blocks. Until it
  * has them all, requests do not wait for its populates, but they do wait for
@@ -605,13 +616,35 @@ static int do_change(struct consumers *consumers)
 	}
 }
 
-/* From now on the request waits for consumers, if there are any. */
-static void limit_request(struct consumers *consumers)
+/* Does the step have a time limit? That of AWAITING is @grace. */
+static bool is_limited(const struct consumers *consumers)
 {
-	if (!consumers->list || consumers->change == CONSUMERS_UNPLUG_ALL)
-		return;
-	timer_start(consumers->deadline,
-		    CONSUMERS_REQUEST_ANSWERS * consumers->answer_usec);
+	switch (consumers->step) {
+	case CONSUMERS_LETTING_GO:
+	case CONSUMERS_TELLING:
+	case CONSUMERS_RETRACTING:
+	case CONSUMERS_RESTORING:
+		return consumers->list &&
+		       consumers->change != CONSUMERS_UNPLUG_ALL;
+	default:
+		return false;
+	}
+}
+
+/* The time limit of the step begins. */
+static void limit_step(struct consumers *consumers)
+{
+	if (is_limited(consumers))
+		timer_start(consumers->deadline,
+			    CONSUMERS_STEP_ANSWERS * consumers->answer_usec);
+	else
+		sd_event_source_set_enabled(consumers->deadline, SD_EVENT_OFF);
+}
+
+static void set_step(struct consumers *consumers, enum consumers_step step)
+{
+	consumers->step = step;
+	limit_step(consumers);
 }
 
 /*
@@ -623,14 +656,26 @@ static void change_ended(struct consumers *consumers, int ret)
 	consumers->hole = false;
 	if (ret)
 		consumers->error = consumers->backing->error;
-	else
-		limit_request(consumers);
 	/* -EAGAIN: any block of @plugged may have changed. */
 	recheck(consumers, ret == -EAGAIN ? 0 : consumers->first);
 	consumers->result = ret;
-	consumers->step = ret || consumers->change != CONSUMERS_PLUG
-				  ? CONSUMERS_RESTORING
-				  : CONSUMERS_TELLING;
+	set_step(consumers, ret || consumers->change != CONSUMERS_PLUG
+				    ? CONSUMERS_RESTORING
+				    : CONSUMERS_TELLING);
+}
+
+/* The plug stands, and the guest will use it: wait for late consumers again. */
+static void wait_for_late(struct consumers *consumers)
+{
+	struct consumer *consumer;
+
+	for (consumer = consumers->list; consumer; consumer = consumer->next) {
+		if (consumer->away || consumer->ended || !consumer->subscribed)
+			continue;
+		consumer->slow = false;
+		if (is_late(consumer))
+			await_consumer(consumer);
+	}
 }
 
 /* The backing has undone a plug, or failed to. */
@@ -640,7 +685,7 @@ static void undo_ended(struct consumers *consumers, int ret)
 
 	consumers->hole = false;
 	recheck(consumers, ret == -EAGAIN ? 0 : consumers->first);
-	consumers->step = CONSUMERS_RESTORING;
+	set_step(consumers, CONSUMERS_RESTORING);
 	if (!ret || !blocks_count(plugged, consumers->first, consumers->nr))
 		return;
 	log_limited(&consumers->limit, LOG_LEVEL_WARNING, consumers->label,
@@ -650,6 +695,7 @@ static void undo_ended(struct consumers *consumers, int ret)
 	if (consumers->refuser)
 		close_consumer(consumers->refuser,
 			       "the plug that it refused cannot be undone");
+	wait_for_late(consumers);
 }
 
 /*
@@ -668,8 +714,8 @@ static void give_up_on_late(struct consumers *consumers)
 		return;
 	/* Undone blocks stay owed while the late consumer may have them. */
 	consumers->hole = consumers->step == CONSUMERS_TELLING;
-	consumers->step =
-		consumers->hole ? CONSUMERS_RETRACTING : CONSUMERS_RESTORING;
+	set_step(consumers,
+		 consumers->hole ? CONSUMERS_RETRACTING : CONSUMERS_RESTORING);
 	consumers->result = busy_for_late(&consumers->error, late);
 	recheck(consumers, consumers->first);
 }
@@ -690,7 +736,7 @@ static int go_on_request(struct consumers *consumers)
 
 		settled = tell_all(consumers);
 		if (step == CONSUMERS_AWAITING && !is_awaited(consumers)) {
-			consumers->step = CONSUMERS_IDLE;
+			set_step(consumers, CONSUMERS_IDLE);
 			return 0;
 		}
 		if (!settled && step != CONSUMERS_CHANGING &&
@@ -702,14 +748,14 @@ static int go_on_request(struct consumers *consumers)
 			continue;
 		switch (step) {
 		case CONSUMERS_LETTING_GO:
-			consumers->step = CONSUMERS_CHANGING;
+			set_step(consumers, CONSUMERS_CHANGING);
 			ret = do_change(consumers);
 			if (ret == -EINPROGRESS)
 				return ret;
 			change_ended(consumers, ret);
 			break;
 		case CONSUMERS_RETRACTING:
-			consumers->step = CONSUMERS_UNDOING;
+			set_step(consumers, CONSUMERS_UNDOING);
 			ret = backing->ops->unplug(
 				backing, gpa_of(consumers, consumers->first),
 				consumers->nr * backing->block_size);
@@ -719,10 +765,8 @@ static int go_on_request(struct consumers *consumers)
 			break;
 		case CONSUMERS_TELLING:
 		case CONSUMERS_RESTORING:
-			consumers->step = CONSUMERS_IDLE;
+			set_step(consumers, CONSUMERS_IDLE);
 			consumers->refuser = NULL;
-			sd_event_source_set_enabled(consumers->deadline,
-						    SD_EVENT_OFF);
 			if (consumers->result && consumers->error.code)
 				backing->error = consumers->error;
 			return consumers->result;
@@ -782,8 +826,7 @@ static int begin_unplug(struct consumers *consumers)
 		return busy_for_late(&consumers->backing->error, holder);
 	consumers->hole = true;
 	recheck(consumers, consumers->first);
-	consumers->step = CONSUMERS_LETTING_GO;
-	limit_request(consumers);
+	set_step(consumers, CONSUMERS_LETTING_GO);
 	return go_on_request(consumers);
 }
 
@@ -802,7 +845,7 @@ static int consumers_await(struct backing *backing)
 
 	if (!is_awaited(consumers))
 		return 0;
-	consumers->step = CONSUMERS_AWAITING;
+	set_step(consumers, CONSUMERS_AWAITING);
 	return -EINPROGRESS;
 }
 
@@ -814,7 +857,7 @@ static int consumers_plug(struct backing *backing, uint64_t gpa, uint64_t size)
 	if (untold)
 		return busy_for_late(&backing->error, untold);
 	begin_request(consumers, CONSUMERS_PLUG, gpa, size);
-	consumers->step = CONSUMERS_CHANGING;
+	set_step(consumers, CONSUMERS_CHANGING);
 	return begin_plug(consumers, do_change(consumers));
 }
 
@@ -844,7 +887,7 @@ static int consumers_repeat(struct backing *backing, bool plug, uint64_t gpa,
 
 	begin_request(consumers, plug ? CONSUMERS_PLUG : CONSUMERS_UNPLUG, gpa,
 		      size);
-	consumers->step = CONSUMERS_CHANGING;
+	set_step(consumers, CONSUMERS_CHANGING);
 	return begin_plug(consumers,
 			  backing->ops->repeat(backing, plug, gpa, size));
 }
@@ -969,10 +1012,10 @@ static bool refuse_event(struct consumers *consumers, struct consumer *consumer,
 	if (!consumer->subscribed || !overlaps(consumers, event))
 		return false;
 	if (event->populate && consumers->step == CONSUMERS_TELLING)
-		consumers->step = CONSUMERS_RETRACTING;
+		set_step(consumers, CONSUMERS_RETRACTING);
 	else if (!event->populate && consumers->step == CONSUMERS_LETTING_GO &&
 		 consumers->change == CONSUMERS_UNPLUG)
-		consumers->step = CONSUMERS_RESTORING;
+		set_step(consumers, CONSUMERS_RESTORING);
 	else
 		return false;
 	consumers->hole = event->populate;
@@ -1046,34 +1089,63 @@ static int on_timeout(sd_event_source *source __attribute__((unused)),
 	return 0;
 }
 
-/* The request has waited long enough for consumers, which do answer. */
+/* May the consumer lack wanted blocks of the request, now or after its answer? */
+static bool lacks(const struct consumer *consumer)
+{
+	const struct consumers *consumers = consumer->consumers;
+	const struct consumer_event *event = &consumer->event;
+	uint64_t end = consumers->first + consumers->nr;
+
+	if (consumer->out && !event->populate && overlaps(consumers, event))
+		return true;
+	return blocks_next_missing(&consumers->backing->plugged,
+				   &consumer->told, consumers->first,
+				   end) < end;
+}
+
+/* A consumer is too slow for a step other than LETTING_GO: wait no more for it. */
+static void give_up_on(struct consumer *consumer)
+{
+	struct consumers *consumers = consumer->consumers;
+
+	if (consumers->step == CONSUMERS_RESTORING && lacks(consumer)) {
+		close_consumer(consumer,
+			       "it is too slow to populate what stays plugged");
+		return;
+	}
+	log_limited(&consumers->limit, LOG_LEVEL_WARNING, consumers->label,
+		    "consumer %s is too slow for a request, which no longer "
+		    "waits for it",
+		    consumer->name);
+	consumer->slow = true;
+}
+
+/* The step has waited long enough for consumers, which do answer. */
 static int on_deadline(sd_event_source *source __attribute__((unused)),
 		       uint64_t usec __attribute__((unused)), void *arg)
 {
 	struct consumers *consumers = arg;
-	bool plug = consumers->step == CONSUMERS_TELLING;
+	const struct consumer *holder = NULL;
 	struct consumer *consumer;
 
-	if (!plug && consumers->step != CONSUMERS_LETTING_GO)
-		return 0;
+	/* One that is awaited holds up the step, but is not slow yet. */
+	limit_step(consumers);
 	for (consumer = consumers->list; consumer; consumer = consumer->next) {
 		if (!consumer->out || !holds_up(consumer))
 			continue;
-		log_limited(&consumers->limit, LOG_LEVEL_WARNING,
-			    consumers->label,
-			    "consumer %s is too slow for a request, which is "
-			    "answered busy",
-			    consumer->name);
-		consumer->slow = plug;
-		if (plug)
-			continue;
+		if (consumers->step == CONSUMERS_LETTING_GO)
+			holder = consumer;
+		else
+			give_up_on(consumer);
+	}
+	if (holder) {
 		consumers->result = error_set(
 			&consumers->error, -EBUSY,
-			"consumer %s is too slow to discard", consumer->name);
-		consumers->step = CONSUMERS_RESTORING;
+			"consumer %s is too slow to discard", holder->name);
 		consumers->hole = false;
+		set_step(consumers, CONSUMERS_RESTORING);
+		recheck(consumers, consumers->first);
 	}
-	recheck(consumers, consumers->first);
 	advance_request(consumers);
 	return 0;
 }

@@ -41,11 +41,11 @@
 #define CONSUMER_EVENT_MAX (128ULL << 20)
 
 /*
- * A request waits for the answers of consumers to all of its events for this many
- * times the time limit of one answer. A Linux guest's request is of one event or a
- * few. The product is half of the time after which Linux reports a hung task.
+ * The time limit of each step of a request, in time limits of one answer. A Linux
+ * guest's request is of one event or a few. A change and its undoing are two steps,
+ * so the limit is half of the time after which Linux reports a hung task.
  */
-#define CONSUMERS_REQUEST_ANSWERS 6
+#define CONSUMERS_STEP_ANSWERS 6
 
 /**
  * struct consumer_event - a populate or discard that is sent to a consumer
@@ -143,8 +143,8 @@ struct consumer_ops {
  *	requests wait for it
  * @in_sync: the same since it connected last
  * @away: its connection has ended, but its mappings may still exist
- * @slow: a request was given up because of it; no request waits for it until it
- *	is in sync
+ * @slow: a step of a request took too long because of it; no request waits for
+ *	it until it is in sync
  * @awaited: requests wait until it is in sync again, or @grace expires
  * @grace: timer of @awaited
  * @unfound: its process was not found for want of descriptors or memory; @grace
@@ -227,7 +227,7 @@ enum consumers_change {
  * @answer_usec: CONSUMER_ANSWER_USEC, or less in tests
  * @kick: deferred call of on_kick(), which frees ended consumers and sends
  *	events
- * @deadline: limits the time of a request, see CONSUMERS_REQUEST_ANSWERS
+ * @deadline: limits the time of @step, see CONSUMERS_STEP_ANSWERS
  * @list: all consumers, including ended ones that are not freed yet
  * @nr_consumers: consumers that have not ended, including absent ones
  * @last_seq: sequence number of the last event
