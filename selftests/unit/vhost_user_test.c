@@ -1261,18 +1261,15 @@ static void ring_before_memory_or_addresses(void **state)
 		.used_uva = FE_UVA + FE_USED,
 	};
 	struct front_end *fe = *state;
-	uint64_t zero = 0;
 
 	front_end_connect(fe);
 	front_end_negotiate(fe);
-	/*
-	 * Without anything; with a size only. With addresses it waits for its
-	 * memory.
-	 */
-	send_ends(fe, VHOST_USER_SET_VRING_KICK, &zero, 8, &fe->kick, 1);
+	/* It waits for its size, then its addresses, then its memory. */
+	front_end_set(fe, VHOST_USER_SET_VRING_KICK, 0, fe->kick);
+	assert_false(vhost_user_driver_ready(&fe->vu));
 	front_end_set_vring(fe, VHOST_USER_SET_VRING_NUM, FE_QUEUE_SIZE);
-	send_ends(fe, VHOST_USER_SET_VRING_KICK, &zero, 8, &fe->kick, 1);
-	front_end_set_vring(fe, VHOST_USER_SET_VRING_NUM, FE_QUEUE_SIZE);
+	front_end_set(fe, VHOST_USER_SET_VRING_KICK, 0, fe->kick);
+	assert_false(vhost_user_driver_ready(&fe->vu));
 	front_end_call(fe, VHOST_USER_SET_VRING_ADDR, &addr, sizeof(addr), NULL,
 		       0);
 	front_end_set(fe, VHOST_USER_SET_VRING_KICK, 0, fe->kick);
@@ -1287,6 +1284,77 @@ static void ring_before_memory_or_addresses(void **state)
 	front_end_close(fe);
 	front_end_start(fe);
 	send_ends(fe, VHOST_USER_SET_VRING_ADDR, &addr, sizeof(addr), NULL, 0);
+}
+
+/* Send one of the messages that set a ring up. */
+static void send_part(struct front_end *fe, unsigned int part)
+{
+	const struct vhost_user_vring_addr addr = {
+		.desc_uva = FE_UVA + FE_DESC,
+		.avail_uva = FE_UVA + FE_AVAIL,
+		.used_uva = FE_UVA + FE_USED,
+	};
+	uint64_t ret;
+
+	switch (part) {
+	case 0:
+		ret = front_end_set(
+			fe, VHOST_USER_SET_FEATURES,
+			fe->features | 1ULL << VIRTIO_RING_F_EVENT_IDX, -1);
+		break;
+	case 1:
+		ret = front_end_set_vring(fe, VHOST_USER_SET_VRING_NUM,
+					  FE_QUEUE_SIZE);
+		break;
+	case 2:
+		ret = front_end_call(fe, VHOST_USER_SET_VRING_ADDR, &addr,
+				     sizeof(addr), NULL, 0);
+		break;
+	case 3:
+		ret = front_end_set(fe, VHOST_USER_SET_VRING_KICK, 0, fe->kick);
+		break;
+	case 4:
+		ret = front_end_set_vring(fe, VHOST_USER_SET_VRING_ENABLE, 1);
+		break;
+	default:
+		front_end_share_memory(fe);
+		ret = 0;
+	}
+	assert_int_equal(ret, 0);
+}
+
+/*
+ * The messages in each order: the n-th order is the n-th permutation. The
+ * request was there before.
+ */
+static void a_ring_is_set_up_in_any_order(void **state)
+{
+	enum { PARTS = 6, ORDERS = 720 };
+	struct front_end *fe = *state;
+	struct virtio_mem_resp resp;
+
+	for (unsigned int order = 0; order < ORDERS; order++) {
+		unsigned int parts[PARTS] = {0, 1, 2, 3, 4, 5};
+		unsigned int rest = order;
+
+		front_end_connect(fe);
+		front_end_new_ring(fe);
+		assert_int_equal(front_end_set(fe,
+					       VHOST_USER_SET_PROTOCOL_FEATURES,
+					       FE_PROTOCOL_FEATURES, -1),
+				 0);
+		front_end_put(fe, VIRTIO_MEM_REQ_STATE, GPA, 1, 24, 10);
+		for (unsigned int left = PARTS; left; left--) {
+			unsigned int i = rest % left;
+
+			rest /= left;
+			send_part(fe, parts[i]);
+			parts[i] = parts[left - 1];
+		}
+		assert_true(vhost_user_driver_ready(&fe->vu));
+		assert_true(front_end_used(fe, &resp));
+		front_end_close(fe);
+	}
 }
 
 static void queues_that_do_not_exist(void **state)
@@ -1828,6 +1896,7 @@ int main(void)
 		T(a_request_waits_for_its_memory),
 		T(without_descriptors_a_message_is_refused),
 		T(ring_before_memory_or_addresses),
+		T(a_ring_is_set_up_in_any_order),
 		T(queues_that_do_not_exist),
 		T(bad_queue_values),
 		T(bad_ring_descriptors),

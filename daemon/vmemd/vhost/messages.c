@@ -83,11 +83,12 @@ static int set_features(struct vhost_user *vu, struct vhost_user_message *msg)
 	/* The driver has chosen the features, and lacks one. */
 	bool lacking = features & ~BIT(VHOST_USER_F_PROTOCOL_FEATURES) &&
 		       !virtio_mem_features_ok(features);
+	int ret;
 
 	if (features & ~offered_features(vu))
 		return error_set(&vu->error, -EINVAL,
 				 "features that were not offered");
-	if (vu->vring.started &&
+	if (vu->vring.located &&
 	    vu->vring.features != (features & VRING_FEATURES))
 		return error_set(&vu->error, -EBUSY,
 				 "another format of a queue that is started");
@@ -108,6 +109,9 @@ static int set_features(struct vhost_user *vu, struct vhost_user_message *msg)
 		log_limited(&vu->limit, LOG_LEVEL_WARNING, vu->label,
 			    "vhost-user: %s; the queue is not served",
 			    features_lacking(features));
+	ret = vhost_queue_remap(vu);
+	if (ret)
+		return ret;
 	vhost_connection_changed(vu);
 	vhost_queue_process(vu);
 	return VHOST_MESSAGE_HANDLED;
@@ -239,6 +243,16 @@ static int rem_mem_reg(struct vhost_user *vu, struct vhost_user_message *msg)
 	return vhost_queue_memory_changed(vu);
 }
 
+/* The ring has changed. Handle a kick that arrived while it was not mapped. */
+static int remap(struct vhost_user *vu)
+{
+	int ret = vhost_queue_remap(vu);
+
+	if (!ret && vu->vring.started)
+		turn_take(&vu->more);
+	return ret;
+}
+
 static int set_vring_num(struct vhost_user *vu, struct vhost_user_message *msg)
 {
 	if (msg->payload.vring_state.index)
@@ -246,16 +260,15 @@ static int set_vring_num(struct vhost_user *vu, struct vhost_user_message *msg)
 	if (!vring_valid_size(msg->payload.vring_state.num,
 			      vring_has(&vu->vring, VIRTIO_F_RING_PACKED)))
 		return error_set(&vu->error, -EINVAL, "an invalid queue size");
-	if (vu->vring.started)
+	if (vu->vring.located)
 		return error_set(&vu->error, -EBUSY, "the queue is started");
 	vu->vring.size = msg->payload.vring_state.num;
-	return VHOST_MESSAGE_HANDLED;
+	return remap(vu);
 }
 
 static int set_vring_addr(struct vhost_user *vu, struct vhost_user_message *msg)
 {
 	const struct vhost_user_vring_addr *addr = &msg->payload.vring_addr;
-	int ret;
 
 	if (addr->index)
 		return error_set(&vu->error, -EINVAL, "no such queue");
@@ -263,19 +276,18 @@ static int set_vring_addr(struct vhost_user *vu, struct vhost_user_message *msg)
 	vu->vring.avail_uva = addr->avail_uva;
 	vu->vring.used_uva = addr->used_uva;
 	vu->vring.has_addresses = true;
-	ret = vhost_queue_remap(vu);
-	/* Handle a kick that arrived while the ring was not mapped. */
-	if (!ret && vu->vring.started)
-		turn_take(&vu->more);
-	return ret;
+	return remap(vu);
 }
 
 static int set_vring_base(struct vhost_user *vu, struct vhost_user_message *msg)
 {
 	if (msg->payload.vring_state.index)
 		return error_set(&vu->error, -EINVAL, "no such queue");
-	if (vu->vring.started)
+	if (vhost_queue_runs(vu))
 		return error_set(&vu->error, -EBUSY, "the queue is started");
+	/* The position was found in the ring already. */
+	if (vu->vring.located)
+		return VHOST_MESSAGE_HANDLED;
 	if (vring_set_base(&vu->vring, msg->payload.vring_state.num))
 		return error_set(&vu->error, -EINVAL, "an invalid ring index");
 	return VHOST_MESSAGE_HANDLED;
@@ -422,7 +434,7 @@ static int check_inflight(struct vhost_user *vu,
 				 "another number of queues");
 	if (!vring_valid_size(inflight->queue_size, true))
 		return error_set(&vu->error, -EINVAL, "an invalid queue size");
-	if (vu->vring.started)
+	if (vu->vring.located)
 		return error_set(&vu->error, -EBUSY, "the queue is started");
 	return 0;
 }

@@ -242,19 +242,26 @@ static int resume_inflight(struct vhost_user *vu)
 }
 
 /*
- * Map a started ring after a change of the ring or the memory. If the memory of
- * the ring is not shared, the queue waits until it is.
+ * Is the ring described? The features say its format. Front ends may send the
+ * messages of a ring in any order, and the kick descriptor before the rest.
+ */
+static bool is_described(const struct vhost_user *vu)
+{
+	return vu->vring.size && vu->vring.has_addresses &&
+	       virtio_mem_features_ok(vu->features);
+}
+
+/*
+ * Map a started ring after a change of the ring or the memory. If it is not
+ * described yet, or its memory is not shared, the queue waits until it is.
  */
 int vhost_queue_remap(struct vhost_user *vu)
 {
 	bool first = !vu->vring.located;
 	int ret;
 
-	if (!vu->vring.started)
+	if (!vu->vring.started || !is_described(vu))
 		return 0;
-	if (!vu->vring.size || !vu->vring.has_addresses)
-		return error_set(&vu->error, -EINVAL,
-				 "a ring started without size or addresses");
 	ret = vring_map(&vu->vring, &vu->memory, &vu->error);
 	if (ret == -EFAULT)
 		return 0;
@@ -340,7 +347,11 @@ static int on_kick(sd_event_source *source __attribute__((unused)),
 		vhost_connection_end_with(vu, NULL);
 		return 0;
 	}
-	if (!vu->vring.mapped)
+	if (!is_described(vu))
+		log_limited(&vu->limit, LOG_LEVEL_INFO, vu->label,
+			    "vhost-user: the driver uses its queue, which the "
+			    "front end has not set up yet; it waits");
+	else if (!vu->vring.mapped)
 		log_limited(&vu->limit, LOG_LEVEL_WARNING, vu->label,
 			    "vhost-user: the driver uses its queue, whose "
 			    "memory the front end does not share; it waits");
