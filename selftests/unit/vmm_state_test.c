@@ -275,7 +275,7 @@ struct writer {
 static void *write_records(void *arg)
 {
 	struct writer *writer = arg;
-	struct vmm_record *records = writer->state->header->records;
+	volatile struct vmm_record *records = writer->state->header->records;
 
 	while (!atomic_load(&writer->stop)) {
 		for (int i = 0; i < 2; i++) {

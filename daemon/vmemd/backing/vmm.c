@@ -823,7 +823,7 @@ static int vmm_repeat(struct backing *backing, bool plug, uint64_t gpa,
 		      uint64_t size)
 {
 	struct vmm_backing *vmm = to_vmm(backing);
-	const struct vmm_record *last = vmm_state_last(&vmm->state);
+	const volatile struct vmm_record *last = vmm_state_last(&vmm->state);
 	bool may = vmm->may_repeat;
 
 	vmm->may_repeat = false;

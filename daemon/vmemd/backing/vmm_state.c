@@ -28,6 +28,7 @@
 
 #include "backing/vmm_state.h"
 #include "base/log.h"
+#include "common/min_max.h"
 
 /* "vmemstat"; VERSION is the layout of struct vmm_header. */
 #define MAGIC	0x766d656d73746174ULL
@@ -44,7 +45,7 @@ void vmm_state_set(volatile uint64_t *field, uint64_t value)
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
-const struct vmm_record *vmm_state_last(const struct vmm_state *state)
+const volatile struct vmm_record *vmm_state_last(const struct vmm_state *state)
 {
 	return &state->header->records[state->header->current & 1];
 }
@@ -69,9 +70,7 @@ uint64_t vmm_state_next(const struct vmm_state *state, uint64_t from,
 		uint64_t word = state->map[at / WORD_BITS] >> at % WORD_BITS;
 
 		if (word)
-			return at + __builtin_ctzll(word) < nr
-				       ? at + __builtin_ctzll(word)
-				       : nr;
+			return min(at + (uint64_t)__builtin_ctzll(word), nr);
 	}
 	return nr;
 }
@@ -82,7 +81,7 @@ static void carry_out(struct vmm_state *state, const struct vmm_record *record)
 
 	for (uint64_t i = record->first; i < end; i++) {
 		uint64_t bit = 1ULL << i % WORD_BITS;
-		uint64_t *word = &state->map[i / WORD_BITS];
+		volatile uint64_t *word = &state->map[i / WORD_BITS];
 
 		if (i % WORD_BITS == 0 && end - i >= WORD_BITS) {
 			*word = record->plug ? ~0ULL : 0;
@@ -105,7 +104,7 @@ static void carry_out(struct vmm_state *state, const struct vmm_record *record)
 void vmm_state_commit(struct vmm_state *state, uint64_t first, uint64_t nr,
 		      bool plug)
 {
-	struct vmm_header *header = state->header;
+	volatile struct vmm_header *header = state->header;
 	const struct vmm_record record = {first, nr, plug};
 	uint64_t next = !(header->current & 1);
 
@@ -119,9 +118,9 @@ void vmm_state_commit(struct vmm_state *state, uint64_t first, uint64_t nr,
 static void create(struct vmm_state *state, uint64_t region_size,
 		   uint64_t block_size, uint64_t slot_size)
 {
-	struct vmm_header *header = state->header;
+	volatile struct vmm_header *header = state->header;
 
-	memset(header, 0, state->size);
+	memset(state->file.at, 0, state->size);
 	header->version = VERSION;
 	header->region_size = region_size;
 	header->block_size = block_size;
@@ -251,15 +250,16 @@ int vmm_state_open(struct vmm_state *state, int fd, uint64_t region_size,
 		return error_set(err, ret, "\"state\" descriptor: %s",
 				 strerror(-ret));
 	state->header = state->file.at;
-	state->map = (uint64_t *)((char *)state->file.at + VMM_STATE_HEADER);
+	state->map = (volatile uint64_t *)((char *)state->file.at +
+					   VMM_STATE_HEADER);
 	state->found = state->header->magic == MAGIC;
 	if (!state->found) {
 		create(state, region_size, block_size, slot_size);
-		memcpy(&state->was, state->header, sizeof(state->was));
+		state->was = *state->header;
 		return 0;
 	}
 	/* Read once, so that only checked values are used. */
-	memcpy(&state->was, state->header, sizeof(state->was));
+	state->was = *state->header;
 	ret = check(&state->was, region_size, block_size, slot_size, err);
 	if (ret) {
 		vmm_state_close(state);

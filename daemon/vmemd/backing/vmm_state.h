@@ -53,17 +53,17 @@ struct vmm_header {
 
 /**
  * struct vmm_state - a mapped state file
- * @header: header of the file
+ * @header: header of the file; volatile like @map, because other processes may
+ *	write to the file: each access reads a value once
  * @map: one bit per block, set if the block is plugged
  * @size: bytes in the file
  * @file: the mapping
  * @found: the file had a state when it was opened
- * @was: checked copy of the header at that time; other processes may write to
- *	the file
+ * @was: checked copy of the header at that time
  */
 struct vmm_state {
-	struct vmm_header *header;
-	uint64_t *map;
+	volatile struct vmm_header *header;
+	volatile uint64_t *map;
 	size_t size;
 	struct file_map file;
 	bool found;
@@ -78,7 +78,7 @@ bool vmm_state_fits(uint64_t gpa, uint64_t region_size, uint64_t block_size);
 
 void vmm_state_commit(struct vmm_state *state, uint64_t first, uint64_t nr,
 		      bool plug);
-const struct vmm_record *vmm_state_last(const struct vmm_state *state);
+const volatile struct vmm_record *vmm_state_last(const struct vmm_state *state);
 bool vmm_state_plugged(const struct vmm_state *state, uint64_t block);
 uint64_t vmm_state_next(const struct vmm_state *state, uint64_t from,
 			uint64_t nr);

@@ -76,6 +76,11 @@ static void store(volatile uint64_t *field, uint64_t value)
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
+static uint64_t load(const volatile uint64_t *field)
+{
+	return *field;
+}
+
 static void create(struct claims_file *file, const struct claims_region *region)
 {
 	store(&file->magic, 0);
@@ -123,14 +128,21 @@ static uint64_t check_of(const char *name)
 	return check;
 }
 
-/* Copy the entries and check them. Return: 0; -EINVAL with @err set. */
+/*
+ * Copy the entries and check the copies. Each value is read once, because other
+ * processes may write to the file.
+ *
+ * Return: 0; -EINVAL with @err set.
+ */
 static int read_claims(struct claims *claims, struct error *err)
 {
-	memcpy(claims->was, claims->file->claims, sizeof(claims->was));
-	for (size_t i = 0; i < CLAIMS_MAX; i++) {
-		const struct claim *was = &claims->was[i];
-		struct claim_mappings limit = claims->file->mappings[i];
+	const volatile struct claims_file *file = claims->file;
 
+	for (size_t i = 0; i < CLAIMS_MAX; i++) {
+		struct claim *was = &claims->was[i];
+		struct claim_mappings limit = file->mappings[i];
+
+		*was = file->claims[i];
 		if (was->used && is_damaged(was))
 			return error_set(err, -EINVAL,
 					 "\"consumers\" descriptor: damaged");
@@ -157,6 +169,7 @@ int claims_open(struct claims *claims, int fd,
 		const struct claims_region *region, uint64_t pid_namespace,
 		struct error *err)
 {
+	uint64_t magic, version;
 	struct stat st;
 	int ret;
 
@@ -185,19 +198,21 @@ int claims_open(struct claims *claims, int fd,
 	if (ret)
 		goto failed;
 	claims->file = claims->map.at;
+	magic = load(&claims->file->magic);
+	version = load(&claims->file->version);
 	/* Without magic the file is new, or vmemd was killed in create(). */
-	if (!claims->file->magic) {
+	if (!magic) {
 		create(claims->file, region);
 		ret = 0;
-	} else if (claims->file->magic != MAGIC) {
+	} else if (magic != MAGIC) {
 		ret = error_set(err, -EINVAL,
 				"\"consumers\" descriptor: not a file of "
 				"consumers");
-	} else if (claims->file->version != VERSION) {
+	} else if (version != VERSION) {
 		ret = error_set(err, -EINVAL,
 				"\"consumers\" descriptor: layout %" PRIu64
 				", this vmemd knows %d",
-				claims->file->version, VERSION);
+				version, VERSION);
 	} else if (memcmp(&claims->file->region, region, sizeof(*region))) {
 		create(claims->file, region);
 		ret = 0;
