@@ -26,9 +26,11 @@
 #include "common/min_max.h"
 #include "vhost/guest_memory.h"
 
+/* The end of a range must be a number too, so that no user overflows it. */
 static bool range_last(uint64_t first, uint64_t size, uint64_t *last)
 {
-	return size && !__builtin_add_overflow(first, size - 1, last);
+	*last = first + (size - 1);
+	return size && first <= UINT64_MAX - size;
 }
 
 static bool overlap(uint64_t first_a, uint64_t first_b, uint64_t size_a,
