@@ -338,7 +338,7 @@ static void put_lost(const struct page *page)
 
 	put_head(page, name, "gauge", "",
 		 "Whether the plugged blocks are unknown. Memory beyond the "
-		 "plugged size is not found then.");
+		 "plugged size is not detected then.");
 	for (size_t i = 0; i < page->nr; i++)
 		if (page->vms[i].status)
 			fprintf(page->out, "%s{%s} %d\n", name,

@@ -5,9 +5,10 @@
  * One thread serves all clients and guests, so the longest turn bounds their
  * waiting time. A step is a small unit of work that a guest, a VMM or an
  * operator can cause in large numbers: reading a descriptor, a memory region or
- * a word of a bitmap, or discarding or allocating a page. Functions count their steps. Long
- * operations stop when the turn has reached its limit, and continue in a later
- * turn. Tests check the number of steps, because time depends on the machine.
+ * a word of a bitmap, or discarding or allocating a page. Functions count their
+ * steps. Long operations stop when the turn has reached its limit, and continue
+ * in a later turn. Tests check the number of steps, because time depends on the
+ * machine.
  */
 #ifndef WORK_H
 #define WORK_H

@@ -482,7 +482,7 @@ static int serve_vhost_user(struct vmem_device *device)
 	device->vhost_user_fd = -1;
 	if (fd < 0)
 		return 0;
-	/* If this fails, adopting the descriptor fails as well. */
+	/* A descriptor that is no socket leaves the value at 0. */
 	getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size);
 	ret = listening ? vhost_user_listen(&device->vu, fd)
 			: vhost_user_adopt(&device->vu, fd);
