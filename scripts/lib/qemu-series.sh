@@ -92,15 +92,3 @@ qemu_of_series() {
 	deb_cached "qemu/$QEMU_SERIES_SUITE" deb_root_make "$QEMU_SERIES_SUITE" \
 		qemu-system-x86 qemu-system-data seabios
 }
-
-# qemu_series_firmware - print a folder with UEFI firmware
-qemu_series_firmware() {
-	local dir
-
-	dir=$(deb_cached qemu/ovmf qemu_series_firmware_fetch) &&
-		echo "$dir/usr/share/OVMF"
-}
-
-qemu_series_firmware_fetch() {
-	deb_fetch_extract "$QEMU_SERIES_SUITE" "$1" ovmf
-}

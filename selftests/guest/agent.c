@@ -20,6 +20,7 @@
  *	sh COMMAND		run a shell command; "error" if it fails
  *	crash-load		load the crash kernel (crash.h)
  *	crash			panic
+ *	kexec			start the crash kernel in place of this one
  *	vmcore SEED		in a crash kernel: hotplugged memory in the dump
  *	reboot			reset the machine
  *	poweroff		power off the guest
@@ -278,6 +279,12 @@ static int do_crash(const struct request *request)
 	return crash_now();
 }
 
+static int do_kexec(const struct request *request)
+{
+	say_goodbye(request);
+	return crash_kexec();
+}
+
 static int do_reboot(const struct request *request)
 {
 	say_goodbye(request);
@@ -302,6 +309,7 @@ static int serve(const struct request *request)
 		{.name = "crash-load", .function = do_crash_load},
 		{.name = "dmesg", .function = do_dmesg},
 		{.name = "hold", .function = do_hold},
+		{.name = "kexec", .function = do_kexec},
 		{.name = "meminfo", .function = do_meminfo},
 		{.name = "pattern", .function = do_pattern},
 		{.name = "plugged", .function = do_plugged},

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/reboot.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -31,7 +32,7 @@ static int open_to_read(const char *path)
 	return fd < 0 ? -errno : fd;
 }
 
-int crash_load(void)
+static int load(unsigned long flags)
 {
 	int kernel, initrd, ret = 0;
 
@@ -44,11 +45,26 @@ int crash_load(void)
 		return initrd;
 	}
 	if (syscall(SYS_kexec_file_load, kernel, initrd, sizeof(CMDLINE),
-		    CMDLINE, KEXEC_FILE_ON_CRASH))
+		    CMDLINE, flags))
 		ret = -errno;
 	close(kernel);
 	close(initrd);
 	return ret;
+}
+
+int crash_load(void)
+{
+	return load(KEXEC_FILE_ON_CRASH);
+}
+
+int crash_kexec(void)
+{
+	int ret = load(0);
+
+	if (ret)
+		return ret;
+	reboot(RB_KEXEC);
+	return -errno;
 }
 
 int crash_now(void)

@@ -37,6 +37,13 @@ struct crash_result {
  */
 int crash_load(void);
 
+/**
+ * crash_kexec() - start /crash/vmlinuz with /crash/initrd in place of this kernel
+ *
+ * Return: only on failure, with a negative errno.
+ */
+int crash_kexec(void);
+
 /** crash_now() - panic; returns only on failure, with a negative errno */
 int crash_now(void);
 

@@ -28,7 +28,7 @@ static const char usage[] =
 	"Wait until the guest's console is there and its agent is up, or print lines\n"
 	"until the other end closes, or have the agent carry out a command (meminfo,\n"
 	"wait-memtotal, plugged, pattern, hold, release, dmesg, sh, crash-load, crash,\n"
-	"vmcore, reboot, poweroff) and print its answer.\n"
+	"kexec, vmcore, reboot, poweroff) and print its answer.\n"
 	"Exit status: 0 done, 1 the agent refused or failed, 2 wrong usage, 3 the guest\n"
 	"did not answer in time (60 seconds).\n";
 

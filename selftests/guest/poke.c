@@ -38,6 +38,8 @@
 #define AT_USED	    0x200U
 #define AT_REQUEST  0x400U
 #define AT_RESPONSE 0x480U
+/* Looks at the queue between two looks at the status. */
+#define LOOK_TURNS (1U << 20)
 /* Number of words written to a block, evenly distributed. */
 #define WORDS 8U
 
@@ -46,9 +48,11 @@ static const char usage[] =
 	"       vmem-poke unplug-all\n"
 	"       vmem-poke fill|check FIRST COUNT STRIDE SEED\n"
 	"       vmem-poke zero FIRST COUNT STRIDE\n"
+	"       vmem-poke answer FIRST COUNT STRIDE\n"
 	"Plug or unplug BLOCKS (1) at each place, or unplug everything; print the number\n"
 	"of answers of each type. Or write words to each place, check that they are\n"
-	"present, or that all are zero; print the number of wrong words.\n"
+	"present, or that all are zero; print the number of wrong words. Or have the\n"
+	"device itself write to each place.\n"
 	"Exit status: 0 all acknowledged or correct, 1 not, 2 wrong usage.\n";
 
 /**
@@ -59,6 +63,7 @@ static const char usage[] =
  * @notify_multiplier: multiplier of the queue's notification offset
  * @page: memory that it reads and writes
  * @page_gpa: the device's address of @page
+ * @answer_gpa: where the device writes its answers, usually in @page
  * @avail_idx: number of requests
  */
 struct device {
@@ -68,6 +73,7 @@ struct device {
 	uint32_t notify_multiplier;
 	uint8_t *page;
 	uint64_t page_gpa;
+	uint64_t answer_gpa;
 	uint16_t avail_idx;
 };
 
@@ -210,6 +216,7 @@ static void allocate_page(struct device *device)
 		die("pagemap");
 	close(fd);
 	device->page_gpa = (entry & ((1ULL << 55) - 1)) * PAGE_BYTES;
+	device->answer_gpa = device->page_gpa + AT_RESPONSE;
 }
 
 static void start_device(struct device *device)
@@ -248,7 +255,7 @@ static void start_device(struct device *device)
 			  sizeof(*device->notify);
 }
 
-/* Return: the type of the response. */
+/* Return: the type of the response, if it is in the page. */
 static uint16_t request(struct device *device, uint16_t type, uint64_t gpa,
 			uint16_t blocks)
 {
@@ -258,6 +265,7 @@ static uint16_t request(struct device *device, uint16_t type, uint64_t gpa,
 		(void *)(device->page + AT_USED);
 	struct virtio_mem_req *req = (void *)(device->page + AT_REQUEST);
 	struct virtio_mem_resp *resp = (void *)(device->page + AT_RESPONSE);
+	unsigned int turns = 0;
 
 	memset(req, 0, sizeof(*req));
 	memset(resp, 0xff, sizeof(*resp));
@@ -268,7 +276,7 @@ static uint16_t request(struct device *device, uint16_t type, uint64_t gpa,
 				      .len = sizeof(*req),
 				      .flags = VRING_DESC_F_NEXT,
 				      .next = 1};
-	desc[1] = (struct vring_desc){.addr = device->page_gpa + AT_RESPONSE,
+	desc[1] = (struct vring_desc){.addr = device->answer_gpa,
 				      .len = sizeof(*resp),
 				      .flags = VRING_DESC_F_WRITE};
 	avail->flags = VRING_AVAIL_F_NO_INTERRUPT;
@@ -277,8 +285,15 @@ static uint16_t request(struct device *device, uint16_t type, uint64_t gpa,
 	avail->idx = ++device->avail_idx;
 	__sync_synchronize();
 	*device->notify = 0;
-	while (used->idx != device->avail_idx)
-		;
+	while (used->idx != device->avail_idx) {
+		/* Do not read a register, which is slow, each time. */
+		if (++turns % LOOK_TURNS == 0 &&
+		    device->common->device_status &
+			    VIRTIO_CONFIG_S_NEEDS_RESET) {
+			errno = EFAULT;
+			die("request");
+		}
+	}
 	__sync_synchronize();
 	return resp->type;
 }
@@ -345,6 +360,7 @@ int main(int argc, char **argv)
 	const bool plug = !strcmp(what, "plug");
 	const bool memory = !strcmp(what, "fill") || !strcmp(what, "check");
 	const bool zero = !strcmp(what, "zero");
+	const bool answer = !strcmp(what, "answer");
 	unsigned int answers[VIRTIO_MEM_RESP_ERROR + 1] = {0};
 	uint64_t i, gpa, count = 0, last = 1, wrong = 0;
 	struct device device = {0};
@@ -352,7 +368,7 @@ int main(int argc, char **argv)
 
 	if (!(all				? argc == 2
 	      : memory				? argc == 6
-	      : zero				? argc == 5
+	      : zero || answer			? argc == 5
 	      : plug || !strcmp(what, "unplug") ? argc == 5 || argc == 6
 						: false)) {
 		fputs(usage, stderr);
@@ -384,7 +400,12 @@ int main(int argc, char **argv)
 	if (all)
 		wrong = (uint64_t)count_answer(
 			&device, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0, answers);
-	for (i = 0; i < count; i++)
+	/* The answer to a request that is wrong is not zero. */
+	for (i = 0; answer && i < count; i++) {
+		device.answer_gpa = gpa + i * number(argv[4]);
+		request(&device, VIRTIO_MEM_REQ_STATE, gpa + 1, 1);
+	}
+	for (i = 0; !answer && i < count; i++)
 		wrong += (uint64_t)count_answer(
 			&device,
 			plug ? VIRTIO_MEM_REQ_PLUG : VIRTIO_MEM_REQ_UNPLUG,
