@@ -685,7 +685,7 @@ static void slow_watchers_lose_events(void **state)
 	struct fixture *f = *state;
 	int fd = new_client(f);
 	struct control_client *client;
-	size_t total = 0;
+	size_t total = 0, lines = 0;
 	bool lost = false;
 
 	put(f, fd, "{\"id\":1,\"method\":\"watch\"}\n");
@@ -701,6 +701,8 @@ static void slow_watchers_lose_events(void **state)
 
 		lost |= strstr(f->answer, "\"lost\"") != NULL;
 		total += got;
+		for (size_t i = 0; i < got; i++)
+			lines += f->answer[i] == '\n';
 		run(f);
 		if (!got)
 			break;
@@ -711,6 +713,13 @@ static void slow_watchers_lose_events(void **state)
 	/* A "lost" event precedes the next event. */
 	control_publish(&f->control, 0);
 	assert_non_null(strstr(take(f, fd), "{\"event\":\"lost\",\"count\":"));
+	assert_non_null(strstr(f->answer, "{\"event\":\"state\""));
+	/* The lines were the answer, the state at first, and events. */
+	assert_int_equal(strtoul(strstr(f->answer, "count\":") + 7, NULL, 10),
+			 50000 - (lines - 2));
+	/* It says once what was lost. */
+	control_publish(&f->control, 0);
+	assert_null(strstr(take(f, fd), "lost"));
 	assert_non_null(strstr(f->answer, "{\"event\":\"state\""));
 	close(fd);
 }
