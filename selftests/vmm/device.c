@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "kvmvmem.h"
@@ -24,6 +25,9 @@ enum {
 	VIRTIO_MEM_CONFIG_SIZE = 56,
 };
 
+/* Seconds between attempts to resume a closed view. */
+#define VIEW_AGAIN_S 1
+
 /* Same values as in the ACPI tables. */
 static const struct {
 	uint64_t gpa;
@@ -37,6 +41,7 @@ void device_init(struct device *device)
 {
 	memset(device, 0, sizeof(*device));
 	device->region_fd = -1;
+	device->view_timer = -1;
 	vhost_user_init(&device->vu);
 	reconnect_init(&device->reconnect);
 	probe_init(&device->probe);
@@ -203,6 +208,13 @@ static int open_view(struct device *device)
 
 	if (!config.control_path)
 		return 0;
+	device->view_timer =
+		timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (device->view_timer < 0) {
+		ret = -errno;
+		error_errno(errno, "cannot make a timer");
+		return ret;
+	}
 	ret = kvmvmem_view_new(&device->view, &config, &reason);
 	if (ret)
 		error("%s", reason.text);
@@ -254,9 +266,24 @@ int device_connect(struct device *device, int vm_fd,
 	return reconnect_open(&device->reconnect);
 }
 
+void device_prepare_view(const struct device *device,
+			 struct pollfd fds[DEVICE_NR_POLL])
+{
+	for (unsigned int i = 0; i < DEVICE_NR_POLL; i++)
+		fds[i] = (struct pollfd){.fd = -1};
+	fds[DEVICE_POLL_VIEW] = (struct pollfd){
+		device->view ? kvmvmem_consumer_fd(
+				       kvmvmem_view_consumer(device->view))
+			     : -1,
+		POLLIN, 0};
+	fds[DEVICE_POLL_VIEW_AGAIN] =
+		(struct pollfd){device->view_timer, POLLIN, 0};
+}
+
 void device_prepare_poll(const struct device *device,
 			 struct pollfd fds[DEVICE_NR_POLL])
 {
+	device_prepare_view(device, fds);
 	fds[DEVICE_POLL_VMEMD] = (struct pollfd){
 		device->vmemd_runs ? kvmvmem_vmemd_pidfd(device->vmemd) : -1,
 		POLLIN, 0};
@@ -269,11 +296,6 @@ void device_prepare_poll(const struct device *device,
 		device->connected ? device->vu.channel_fd : -1, POLLIN, 0};
 	fds[DEVICE_POLL_BACK] =
 		(struct pollfd){device->reconnect.back_fd, POLLIN, 0};
-	fds[DEVICE_POLL_VIEW] = (struct pollfd){
-		device->view ? kvmvmem_consumer_fd(
-				       kvmvmem_view_consumer(device->view))
-			     : -1,
-		POLLIN, 0};
 }
 
 /*
@@ -326,19 +348,42 @@ static void handle_channel(struct device *device)
 }
 
 /*
- * After an error, the view begins again with nothing accessible. A guest with a ring
- * in the region may end its VMM by that.
+ * The view begins again with nothing accessible. A guest with a ring in the
+ * region may end its VMM by that. vmemd may just be restarting, so try again
+ * until it accepts the view.
  */
+static void resume_view(struct device *device)
+{
+	const struct itimerspec again = {.it_value.tv_sec = VIEW_AGAIN_S};
+	struct kvmvmem_error reason;
+	int ret;
+
+	ret = kvmvmem_consumer_resume(kvmvmem_view_consumer(device->view),
+				      &reason);
+	if (ret && ret != device->view_refusal)
+		error("the view of the memory is not back: %s", reason.text);
+	device->view_refusal = ret;
+	if (ret)
+		timerfd_settime(device->view_timer, 0, &again, NULL);
+}
+
 static void follow_view(struct device *device)
 {
-	struct kvmvmem_consumer *view = kvmvmem_view_consumer(device->view);
 	struct kvmvmem_error reason;
-	int ret = kvmvmem_consumer_dispatch(view, &reason);
 
-	if (ret)
-		error("the view of the memory: %s", reason.text);
-	if (ret && kvmvmem_consumer_resume(view, &reason))
-		error("the view of the memory is over: %s", reason.text);
+	if (!kvmvmem_consumer_dispatch(kvmvmem_view_consumer(device->view),
+				       &reason))
+		return;
+	error("the view of the memory: %s", reason.text);
+	resume_view(device);
+}
+
+static void view_again(struct device *device)
+{
+	uint64_t count;
+
+	if (read(device->view_timer, &count, sizeof(count)) == sizeof(count))
+		resume_view(device);
 }
 
 void device_handle_poll(struct device *device,
@@ -346,6 +391,8 @@ void device_handle_poll(struct device *device,
 {
 	if (fds[DEVICE_POLL_VIEW].revents)
 		follow_view(device);
+	if (fds[DEVICE_POLL_VIEW_AGAIN].revents)
+		view_again(device);
 	if (fds[DEVICE_POLL_CHANNEL].revents)
 		handle_channel(device);
 	if (fds[DEVICE_POLL_VMEMD].revents) {
@@ -382,6 +429,8 @@ void device_destroy(struct device *device)
 		virtio_mmio_close(&device->virtio);
 	vhost_user_close(&device->vu);
 	kvmvmem_view_free(device->view);
+	if (device->view_timer >= 0)
+		close(device->view_timer);
 	kvmvmem_vmemd_free(device->vmemd);
 	if (device->region_fd >= 0)
 		close(device->region_fd);

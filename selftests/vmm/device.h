@@ -33,6 +33,7 @@ enum device_poll {
 	DEVICE_POLL_CHANNEL,
 	DEVICE_POLL_BACK,
 	DEVICE_POLL_VIEW,
+	DEVICE_POLL_VIEW_AGAIN,
 	DEVICE_NR_POLL,
 };
 
@@ -48,6 +49,8 @@ enum device_poll {
  * @vmemd: the daemon that serves the device, which may have to be started
  * @vmemd_runs: a daemon that was started here has not ended
  * @view: the memory as the VMM accesses it itself; NULL: vmemd has no control socket
+ * @view_timer: timerfd, for the next attempt to resume a closed view
+ * @view_refusal: result of the last attempt, which is reported once
  * @vu: the connection
  * @connected: the backend is connected, as far as is known
  * @has_virtio: @virtio is open
@@ -67,6 +70,8 @@ struct device {
 	struct kvmvmem_vmemd *vmemd;
 	bool vmemd_runs;
 	struct kvmvmem_view *view;
+	int view_timer;
+	int view_refusal;
 	struct vhost_user vu;
 	bool connected;
 	bool has_virtio;
@@ -115,6 +120,15 @@ void device_prepare_poll(const struct device *device,
 			 struct pollfd fds[DEVICE_NR_POLL]);
 void device_handle_poll(struct device *device,
 			const struct pollfd fds[DEVICE_NR_POLL]);
+
+/**
+ * device_prepare_view() - as device_prepare_poll(), for the view only
+ *
+ * Another thread may wait for vmemd, and vmemd for the view, when the main loop
+ * has ended.
+ */
+void device_prepare_view(const struct device *device,
+			 struct pollfd fds[DEVICE_NR_POLL]);
 
 /**
  * device_give_up() - end all waits for answers of the backend by vhost-user

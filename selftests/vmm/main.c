@@ -31,7 +31,8 @@
  *    region's memfd whole.
  *
  * Plugging and unplugging goes from the guest's driver to vmemd to the kernel,
- * without the VMM. vmemctl resize asks vmemd to grow the guest. Keep your copy
+ * without the VMM, except for its consumers: the view of its own devices, and
+ * assigned devices. vmemctl resize asks vmemd to grow the guest. Keep your copy
  * of the region's fd: if vmemd dies, hand it to the next one, and continue the
  * rings where they are [reconnect.c]; the state of the region is in the kernel.
  * When the process ends, the kernel removes the memslots and vmemd ends too.
@@ -408,6 +409,45 @@ static int vmm_create(struct vmm *vmm)
 	return create_machine(vmm);
 }
 
+/* A device's part of the poll array. */
+static struct pollfd *poll_of(struct pollfd fds[POLL_COUNT],
+			      unsigned int device)
+{
+	return &fds[POLL_DEVICES + device * DEVICE_NR_POLL];
+}
+
+/*
+ * Wait for a running reset. It waits for vmemd, which waits for the consumers
+ * here.
+ */
+static void await_reboot(struct vmm *vmm)
+{
+	struct pollfd fds[POLL_COUNT];
+	unsigned int i;
+
+	while (vmm->reboot.running) {
+		for (i = 0; i < POLL_COUNT; i++)
+			fds[i] = (struct pollfd){.fd = -1};
+		fds[POLL_REBOOT] =
+			(struct pollfd){vmm->reboot.done_fd, POLLIN, 0};
+		for (i = 0; i < vmm->nr_devices; i++)
+			device_prepare_view(&vmm->devices[i], poll_of(fds, i));
+		passthrough_prepare_poll(&vmm->passthrough,
+					 &fds[POLL_PASSTHROUGH]);
+		if (poll(fds, POLL_COUNT, -1) < 0) {
+			if (errno == EINTR)
+				continue;
+			return;
+		}
+		if (fds[POLL_REBOOT].revents)
+			return;
+		for (i = 0; i < vmm->nr_devices; i++)
+			device_handle_poll(&vmm->devices[i], poll_of(fds, i));
+		passthrough_handle_poll(&vmm->passthrough,
+					&fds[POLL_PASSTHROUGH]);
+	}
+}
+
 static void vmm_destroy(struct vmm *vmm)
 {
 	unsigned int i;
@@ -417,6 +457,7 @@ static void vmm_destroy(struct vmm *vmm)
 		device_give_up(&vmm->devices[i]);
 	for (i = 0; i < vmm->nr_devices; i++)
 		device_join(&vmm->devices[i]);
+	await_reboot(vmm);
 	reboot_close(&vmm->reboot);
 	for (i = 0; i < vmm->nr_vcpus; i++)
 		vcpu_destroy(&vmm->vcpus[i]);
@@ -464,13 +505,6 @@ static bool begin_again(struct vmm *vmm)
 	__atomic_store_n(&vmm->end, GUEST_RUNS, __ATOMIC_RELEASE);
 	eventfd_read(vmm->end_fd, &count);
 	return start_vcpus(vmm);
-}
-
-/* A device's part of the poll array. */
-static struct pollfd *poll_of(struct pollfd fds[POLL_COUNT],
-			      unsigned int device)
-{
-	return &fds[POLL_DEVICES + device * DEVICE_NR_POLL];
 }
 
 static enum exit_status main_loop(struct vmm *vmm)
