@@ -3,7 +3,9 @@
  * Consumers in front of a backing: the events that each one gets, their order,
  * and the result of a request that a consumer refuses or does not answer.
  */
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -872,15 +874,11 @@ static void who_could_not_map_each_block_is_refused(void **state)
 	assert_non_null(
 		strstr(noted(f, 4 * BLOCK),
 		       "another process has requested too much: " TOO_MANY));
-	/* It is away, and comes back with the same limit. */
+	/* Its limit counts while it is away. */
 	lose(f, a);
 	assert_int_equal(
 		consumers_check_mappings(&f->consumers, 4 * BLOCK, &err),
 		-ENOSPC);
-	config.requested_size = 4 * BLOCK;
-	assert_int_equal(consumer_new(&a->consumer, &f->consumers, &config,
-				      &ops, a, &err),
-			 -ENOSPC);
 	config.mappings = 4;
 	a->repeating = true;
 	assert_int_equal(consumer_new(&a->consumer, &f->consumers, &config,
@@ -888,6 +886,53 @@ static void who_could_not_map_each_block_is_refused(void **state)
 			 0);
 	assert_int_equal(
 		consumers_check_mappings(&f->consumers, 4 * BLOCK, &err), 0);
+}
+
+/*
+ * It comes back with the limits that it had. Others have gone beyond them; without
+ * it, all requests would be answered busy for good.
+ */
+static void who_is_back_is_not_refused(void **state)
+{
+	struct fixture *f = *state;
+	struct consumer_config config = {
+		.name = "vfio0",
+		.memslots = {.limit = NR_SLOTS},
+		.mappings = 3,
+		.requested_size = 3 * BLOCK,
+		.peer = PEER_UNKNOWN,
+	};
+	struct mapper *a = &f->mappers[0];
+	struct error err;
+
+	assert_int_equal(plug(f, 0, 3), 0);
+	assert_int_equal(consumer_new(&a->consumer, &f->consumers, &config,
+				      &ops, a, &err),
+			 0);
+	run(f);
+	accept_all(a);
+	for (int i = 0; i < 2; i++) {
+		lose(f, a);
+		config.requested_size = i ? 3 * BLOCK : 4 * BLOCK;
+		config.others = i;
+		a->repeating = true;
+		memset(a->slots, 0, sizeof(a->slots));
+		assert_int_equal(consumer_new(&a->consumer, &f->consumers,
+					      &config, &ops, a, &err),
+				 0);
+		run(f);
+		accept_all(a);
+		assert_int_equal(a->subscribed, i + 2);
+		assert_int_equal(unplug(f, 2, 1), -EINPROGRESS);
+		accept_event(a);
+		assert_int_equal(plug(f, 2, 1), -EINPROGRESS);
+		accept_event(a);
+		assert_int_equal(f->result, 0);
+		/* Another one of that name is new, and is refused. */
+		assert_int_equal(consumer_new(&a->consumer, &f->consumers,
+					      &config, &ops, a, &err),
+				 -ENOSPC);
+	}
 }
 
 /* Before the guest is asked for it, and before the kernel keeps it. */
@@ -2394,6 +2439,136 @@ static void a_process_that_is_back_is_not_looked_for(void **state)
 	close(fd);
 }
 
+/* It is back without a descriptor, and is lost again: the search goes on. */
+static void a_process_is_looked_for_after_each_loss(void **state)
+{
+	struct fixture *f = *state;
+	int fd = memfd_create("claims", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	struct mapper *a = &f->mappers[0];
+	struct peer peer = {.uid = 1000}, again;
+	struct rlimit limit, none;
+
+	assert_int_equal(keep(f, fd, 7), 0);
+	assert_int_equal(plug(f, 0, 4), 0);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	none = limit;
+	none.rlim_cur = 0;
+	peer.pid = start_process(&peer.pidfd);
+	again = peer;
+	again.pidfd = -1;
+	assert_int_equal(subscribe(f, a, "mapper0", &peer), 0);
+	run(f);
+	accept_all(a);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	restart(f, fd, 7);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	a->repeating = true;
+	memset(a->slots, 0, sizeof(a->slots));
+	assert_int_equal(subscribe(f, a, "mapper0", &again), 0);
+	run(f);
+	accept_all(a);
+	/* Requests do not wait for one that is closed. */
+	f->consumers.answer_usec = 1000;
+	backing_note_plugged(f->backing, GPA + 8 * BLOCK, BLOCK);
+	consumers_changed(&f->consumers);
+	while (!a->waits)
+		run_one(f);
+	refuse_event(a);
+	assert_null(a->consumer);
+	while (f->consumers.list->peer.pidfd < 0)
+		run_one(f);
+	end_process(peer.pid);
+	while (f->consumers.nr_consumers)
+		run_one(f);
+	close(fd);
+}
+
+static unsigned int count_descriptors(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	unsigned int nr = 0;
+
+	assert_non_null(dir);
+	while (readdir(dir))
+		nr++;
+	closedir(dir);
+	return nr;
+}
+
+/* Handle the next event of the loop, while no source can be added to it. */
+static void run_unwatched(struct fixture *f)
+{
+	int epoll = sd_event_get_fd(f->event);
+	int saved = dup(epoll), other = memfd_create("none", MFD_CLOEXEC);
+	int ret = sd_event_prepare(f->event);
+
+	if (!ret)
+		ret = sd_event_wait(f->event, SOON_USEC);
+	assert_true(ret > 0);
+	assert_int_equal(dup2(other, epoll), epoll);
+	assert_true(sd_event_dispatch(f->event) >= 0);
+	assert_int_equal(dup3(saved, epoll, O_CLOEXEC), epoll);
+	close(saved);
+	close(other);
+}
+
+/* It is found, but the kernel has no room to watch it. */
+static void a_process_that_cannot_be_watched_is_looked_for_again(void **state)
+{
+	struct fixture *f = *state;
+	int fd = memfd_create("claims", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	struct mapper *a = &f->mappers[0];
+	struct peer peer = {.uid = 1000}, again;
+	struct rlimit limit, none;
+	unsigned int nr;
+
+	assert_int_equal(keep(f, fd, 7), 0);
+	assert_int_equal(plug(f, 0, 4), 0);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	none = limit;
+	none.rlim_cur = 0;
+	/* In the end it is looked for, or is back and lost again. */
+	for (int back = 0; back < 2; back++) {
+		peer.pid = start_process(&peer.pidfd);
+		again = peer;
+		again.pidfd = dup(peer.pidfd);
+		f->consumers.answer_usec = CONSUMER_ANSWER_USEC;
+		assert_int_equal(subscribe(f, a, "mapper0", &peer), 0);
+		run(f);
+		accept_all(a);
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+		restart(f, fd, 7);
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+		run(f);
+		f->consumers.answer_usec = 1000;
+		timer_start(f->consumers.list->grace, 1000);
+		nr = count_descriptors();
+		for (int i = 0; i < 3; i++)
+			run_unwatched(f);
+		assert_int_equal(count_descriptors(), nr);
+		assert_int_equal(f->consumers.nr_consumers, 1);
+		if (back) {
+			f->consumers.answer_usec = CONSUMER_ANSWER_USEC;
+			a->repeating = true;
+			memset(a->slots, 0, sizeof(a->slots));
+			assert_int_equal(subscribe(f, a, "mapper0", &again), 0);
+			run(f);
+			accept_all(a);
+			lose(f, a);
+		} else {
+			close(again.pidfd);
+			while (f->consumers.list->peer.pidfd < 0)
+				run_one(f);
+		}
+		end_process(peer.pid);
+		while (f->consumers.nr_consumers)
+			run_one(f);
+		run(f);
+		memset(a, 0, sizeof(*a));
+	}
+	close(fd);
+}
+
 /* Any holder of the file may write to it. */
 static void a_damaged_claims_file_is_refused(void **state)
 {
@@ -2470,6 +2645,7 @@ int main(void)
 		T(verify_notifies_consumers),
 		T(a_consumer_with_too_few_memslots_is_refused),
 		T(who_could_not_map_each_block_is_refused),
+		T(who_is_back_is_not_refused),
 		T(a_size_that_one_could_not_map_is_not_requested),
 		T(answers_without_an_event_are_refused),
 		cmocka_unit_test(
@@ -2506,6 +2682,8 @@ int main(void)
 		T(a_limit_is_not_anothers),
 		T(a_process_is_looked_for_again),
 		T(a_process_that_is_back_is_not_looked_for),
+		T(a_process_is_looked_for_after_each_loss),
+		T(a_process_that_cannot_be_watched_is_looked_for_again),
 		T(a_damaged_claims_file_is_refused),
 		T(random_requests_are_done_by_all_or_none),
 	};

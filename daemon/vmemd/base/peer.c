@@ -76,7 +76,7 @@ static bool number_is_free(int error)
 	return error == ESRCH || error == EINVAL || error == ENOENT;
 }
 
-/* Is an error one that may not come again later? */
+/* Can a later attempt succeed? */
 static bool is_shortage(int error)
 {
 	return error == EMFILE || error == ENFILE || error == ENOMEM;

@@ -522,6 +522,8 @@ static void leave(struct consumer *consumer, bool awaited)
 		wait_no_more(consumer);
 	else if (consumer->in_sync)
 		await_consumer(consumer);
+	if (consumer->unfound && !consumer->awaited)
+		timer_start(consumer->grace, consumers->answer_usec);
 	consumer->in_sync = false;
 	if (consumer->process)
 		sd_event_source_set_enabled(consumer->process, SD_EVENT_ON);
@@ -1056,11 +1058,21 @@ static int watch_process(struct consumer *consumer)
 	ret = sd_event_add_io(consumer->consumers->event, &consumer->process,
 			      consumer->peer.pidfd, EPOLLIN, on_process_end,
 			      consumer);
-	if (ret >= 0)
-		ret = sd_event_source_set_enabled(
-			consumer->process,
-			consumer->away ? SD_EVENT_ON : SD_EVENT_OFF);
+	if (ret < 0)
+		return ret;
+	ret = sd_event_source_set_enabled(
+		consumer->process, consumer->away ? SD_EVENT_ON : SD_EVENT_OFF);
+	if (ret < 0)
+		consumer->process =
+			sd_event_source_disable_unref(consumer->process);
 	return ret < 0 ? ret : 0;
+}
+
+/* The process cannot be watched now: it counts as one that was not found. */
+static void lose_process(struct consumer *consumer)
+{
+	peer_close(&consumer->peer);
+	consumer->unfound = true;
 }
 
 /* Look again for a process that could not be found. */
@@ -1068,12 +1080,12 @@ static void find_process(struct consumer *consumer)
 {
 	int ret = peer_find(&consumer->peer);
 
-	if (!ret)
-		ret = watch_process(consumer);
 	consumer->unfound = ret && ret != -ESRCH;
 	if (ret == -ESRCH)
 		process_ended(consumer);
-	else if (ret)
+	else if (!ret && watch_process(consumer))
+		lose_process(consumer);
+	if (consumer->unfound)
 		timer_start(consumer->grace, consumer->consumers->answer_usec);
 }
 
@@ -1380,6 +1392,16 @@ static int check_mappings(const struct consumers *consumers,
 				     backing->block_size, err);
 }
 
+/* Can the consumer handle all memslots, and map all that may be plugged? */
+static int check_limits(const struct consumers *consumers,
+			const struct consumer_config *config, struct error *err)
+{
+	int ret = check_memslots(consumers, config->name, &config->memslots,
+				 config->others, err);
+
+	return ret ? ret : check_mappings(consumers, config, err);
+}
+
 /**
  * consumers_check() - check each consumer's limit of memslots
  * @consumers: the device's consumers
@@ -1533,9 +1555,7 @@ static void resume(struct consumer *consumer,
 		claims_set_peer(&consumers->claims, consumer->claim,
 				&consumer->peer);
 		if (watch_process(consumer))
-			log_debug_of(consumers->label,
-				     "the end of consumer %s cannot be noticed",
-				     consumer->name);
+			lose_process(consumer);
 	} else if (config->peer.pidfd >= 0) {
 		close(config->peer.pidfd);
 	}
@@ -1607,9 +1627,11 @@ int consumers_keep(struct consumers *consumers, int fd,
  * @arg: for @ops
  * @err: set on error
  *
- * Events are sent from the event loop, not before this returns.
+ * Events are sent from the event loop, not before this returns. A consumer that
+ * reconnects is not refused for its limits: while it is away, all requests are
+ * answered BUSY. Others may have gone beyond its limits meanwhile.
  *
- * Return: 0; -ENODEV: there is no device; -ENOSPC: the consumer cannot handle
+ * Return: 0; -ENODEV: there is no device; -ENOSPC: a new consumer cannot handle
  * enough memslots or mappings; -EUSERS: too many consumers; -ENOMEM; an errno of
  * sd-event's.
  */
@@ -1624,18 +1646,19 @@ int consumer_new(struct consumer **consumerp, struct consumers *consumers,
 
 	if (!consumers->backing)
 		return error_set(err, -ENODEV, "there is no device");
-	ret = check_memslots(consumers, config->name, &config->memslots,
-			     config->others, err);
-	if (!ret)
-		ret = check_mappings(consumers, config, err);
-	if (ret)
-		return ret;
 	leave_for_another(consumers, config->name, &config->peer);
-	*consumerp = find(consumers, config->name, &config->peer, true);
-	if (*consumerp) {
-		resume(*consumerp, config, ops, arg);
+	consumer = find(consumers, config->name, &config->peer, true);
+	ret = check_limits(consumers, config, err);
+	if (consumer) {
+		if (ret)
+			log_limited(&consumers->limit, LOG_LEVEL_WARNING,
+				    consumers->label, "%s", err->text);
+		resume(consumer, config, ops, arg);
+		*consumerp = consumer;
 		return 0;
 	}
+	if (ret)
+		return ret;
 	if (consumers->nr_consumers >= most)
 		return error_set(err, -EUSERS, "there are %u consumers already",
 				 most);
