@@ -312,7 +312,8 @@ static void a_size_is_one_that_the_region_can_have(void **state)
 {
 	struct fixture *f = *state;
 	struct vmem_device *device = &f->device;
-	const struct vmm_header *kept = device->vmm_backing.state.header;
+	const volatile struct vmm_header *kept =
+		device->vmm_backing.state.header;
 	struct error err;
 
 	assert_int_equal(vmem_device_set_requested(device, 3 * BLOCK, &err), 0);
