@@ -4,9 +4,11 @@
  * consumer_test.c tests what vmemd does with it.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -69,7 +71,7 @@ static int add(struct fixture *f, const char *name, pid_t pid, uint64_t id)
 	const struct peer peer = {
 		.uid = 1000, .pid = pid, .pidfd = -1, .id = id};
 
-	return claims_add(&f->claims, name, &peer);
+	return claims_add(&f->claims, name, &peer, 0);
 }
 
 static void assert_was(const struct fixture *f, int index, const char *name,
@@ -144,7 +146,7 @@ static void without_a_file_there_are_no_claims(void **state)
 	struct claims none = {0};
 
 	(void)state;
-	assert_int_equal(claims_add(&none, "vfio0", &peer), CLAIMS_NONE);
+	assert_int_equal(claims_add(&none, "vfio0", &peer, 0), CLAIMS_NONE);
 	claims_set_peer(&none, CLAIMS_NONE, &peer);
 	claims_set_mappings(&none, CLAIMS_NONE, 1);
 	claims_set_subscribed(&none, CLAIMS_NONE);
@@ -241,12 +243,66 @@ static void the_process_of_a_claim_is_found(void **state)
 	assert_int_equal(claims_peer(&f->claims, &claim, &peer), -ESRCH);
 }
 
+/* In a process that is stepped through. */
+static void write_stepwise(struct fixture *f)
+{
+	static const struct peer peer = {
+		.uid = 1001, .pid = 13, .pidfd = -1, .id = 14};
+
+	if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) || raise(SIGSTOP))
+		_exit(1);
+	claims_set_mappings(&f->claims, 0, 6);
+	claims_set_peer(&f->claims, 0, &peer);
+	_exit(claims_add(&f->claims, "vfio1", &peer, 9) != 1);
+}
+
+/* vmemd may be killed at any instruction; each claim has its limit all the time. */
+static void a_limit_is_never_lost(void **state)
+{
+	struct fixture *f = *state;
+	static const struct peer unknown = {.uid = 1000, .pidfd = -1};
+	bool changed = false;
+	unsigned int steps = 0;
+	struct fixture next = *f;
+	int status;
+	pid_t pid;
+
+	assert_int_equal(claims_add(&f->claims, "vfio0", &unknown, 5), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid)
+		write_stepwise(f);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSTOPPED(status));
+	for (; WIFSTOPPED(status); steps++) {
+		assert_int_equal(open_file(&next, &region), 0);
+		changed |= next.claims.mappings[0] == 6;
+		if (!next.claims.was[0].used ||
+		    next.claims.mappings[0] != (changed ? 6 : 5))
+			fail_msg("no limit after %u steps", steps);
+		if (next.claims.was[1].used && next.claims.mappings[1] != 9)
+			fail_msg("no limit of the second after %u steps",
+				 steps);
+		claims_close(&next.claims);
+		assert_int_equal(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL), 0);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+	}
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	assert_true(changed);
+	restart(f);
+	assert_was(f, 0, "vfio0", 1001, 13, 14);
+	assert_was(f, 1, "vfio1", 1001, 13, 14);
+	assert_int_equal(f->claims.mappings[1], 9);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(a_claim_is_read_as_it_was_written),
+		T(a_limit_is_never_lost),
 		T(a_full_file_takes_no_claim),
 		T(without_a_file_there_are_no_claims),
 		T(claims_of_another_region_are_dropped),

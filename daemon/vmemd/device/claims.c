@@ -28,19 +28,24 @@
 #include "base/log.h"
 #include "device/claims.h"
 
-/* "vmemclms"; VERSION is the layout of struct claims_file. */
+/*
+ * "vmemclms". VERSION is the layout of all that a vmemd has to know. Limits of
+ * mappings have not changed it: an older vmemd can ignore them, and they have a
+ * check of their own.
+ */
 #define MAGIC	0x766d656d636c6d73ULL
 #define VERSION 1
 
 /**
- * struct claim_mappings - a limit that older versions of vmemd do not know
+ * struct claim_mappings - a limit, which older versions of vmemd ignore
  * @limit: 0 for no limit
  * @pid: as in struct claim
  * @process_id: as in struct claim
  * @check: of the name, see check_of()
  *
- * An older version leaves it alone when it stores another claim in its place. So it
- * is valid only together with the claim for which it was stored.
+ * An older version may store another claim with the same index, and keeps the limit
+ * of the previous claim. So a limit is valid only for the process and the name for
+ * which it was stored. If the claim's process is unknown, only the name counts.
  */
 struct claim_mappings {
 	uint64_t limit;
@@ -118,14 +123,23 @@ static bool is_damaged(const struct claim *claim)
 	       !claims_is_name(claim->name);
 }
 
-/* FNV-1a of a name. */
+/* FNV-1a of a name, which other processes may have changed in the file. */
 static uint64_t check_of(const char *name)
 {
 	uint64_t check = 0xcbf29ce484222325ULL;
 
-	for (; *name; name++)
-		check = (check ^ (unsigned char)*name) * 0x100000001b3ULL;
+	for (int i = 0; i < CONSUMER_NAME_MAX && name[i]; i++)
+		check = (check ^ (unsigned char)name[i]) * 0x100000001b3ULL;
 	return check;
+}
+
+static bool is_limit_of(const struct claim_mappings *limit,
+			const struct claim *claim)
+{
+	return limit->check == check_of(claim->name) &&
+	       (!claim->pid_namespace ||
+		(limit->pid == claim->pid &&
+		 limit->process_id == claim->process_id));
 }
 
 /*
@@ -146,9 +160,7 @@ static int read_claims(struct claims *claims, struct error *err)
 		if (was->used && is_damaged(was))
 			return error_set(err, -EINVAL,
 					 "\"consumers\" descriptor: damaged");
-		if (was->used && limit.pid == was->pid &&
-		    limit.process_id == was->process_id &&
-		    limit.check == check_of(was->name))
+		if (was->used && is_limit_of(&limit, was))
 			claims->mappings[i] = limit.limit;
 	}
 	return 0;
@@ -240,10 +252,12 @@ void claims_close(struct claims *claims)
  * @claims: the file
  * @name: the consumer's name
  * @peer: the consumer's process
+ * @mappings: the consumer's limit of mappings; 0: no limit
  *
  * Return: its index; CLAIMS_NONE: there is no file, or the file is full.
  */
-int claims_add(struct claims *claims, const char *name, const struct peer *peer)
+int claims_add(struct claims *claims, const char *name, const struct peer *peer,
+	       uint64_t mappings)
 {
 	struct claim *claim;
 	int index = 0;
@@ -254,7 +268,6 @@ int claims_add(struct claims *claims, const char *name, const struct peer *peer)
 		index++;
 	if (index == CLAIMS_MAX)
 		return CLAIMS_NONE;
-	claims->file->mappings[index] = (struct claim_mappings){0};
 	claim = &claims->file->claims[index];
 	claim->subscribed = 0;
 	claim->uid = peer->uid;
@@ -262,6 +275,12 @@ int claims_add(struct claims *claims, const char *name, const struct peer *peer)
 	claim->process_id = peer->id;
 	claim->pid_namespace = claims->pid_namespace;
 	snprintf(claim->name, sizeof(claim->name), "%s", name);
+	claims->file->mappings[index] = (struct claim_mappings){
+		.limit = mappings,
+		.pid = claim->pid,
+		.process_id = claim->process_id,
+		.check = check_of(claim->name),
+	};
 	store(&claim->used, 1);
 	return index;
 }
@@ -272,8 +291,8 @@ int claims_add(struct claims *claims, const char *name, const struct peer *peer)
  * @index: of the claim, or CLAIMS_NONE
  * @peer: the process
  *
- * The claim is valid all the time. If vmemd is killed meanwhile, its process is
- * unknown to the next vmemd.
+ * The claim and its limit are valid all the time. If vmemd is killed meanwhile, the
+ * process is unknown to the next vmemd.
  */
 void claims_set_peer(struct claims *claims, int index, const struct peer *peer)
 {
@@ -286,11 +305,12 @@ void claims_set_peer(struct claims *claims, int index, const struct peer *peer)
 	store(&claim->uid, peer->uid);
 	store(&claim->pid, (uint64_t)peer->pid);
 	store(&claim->process_id, peer->id);
-	store(&claim->pid_namespace, claims->pid_namespace);
 	store(&claims->file->mappings[index].pid, (uint64_t)peer->pid);
 	store(&claims->file->mappings[index].process_id, peer->id);
+	store(&claim->pid_namespace, claims->pid_namespace);
 }
 
+/* Record another limit of mappings. A valid limit stays valid all the time. */
 void claims_set_mappings(struct claims *claims, int index, uint64_t mappings)
 {
 	const struct claim *claim;
@@ -300,7 +320,8 @@ void claims_set_mappings(struct claims *claims, int index, uint64_t mappings)
 		return;
 	claim = &claims->file->claims[index];
 	limit = &claims->file->mappings[index];
-	store(&limit->check, 0);
+	if (!is_limit_of(limit, claim))
+		store(&limit->check, 0);
 	store(&limit->limit, mappings);
 	store(&limit->pid, claim->pid);
 	store(&limit->process_id, claim->process_id);

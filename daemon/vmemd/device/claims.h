@@ -79,8 +79,8 @@ int claims_open(struct claims *claims, int fd,
 		const struct claims_region *region, uint64_t pid_namespace,
 		struct error *err);
 void claims_close(struct claims *claims);
-int claims_add(struct claims *claims, const char *name,
-	       const struct peer *peer);
+int claims_add(struct claims *claims, const char *name, const struct peer *peer,
+	       uint64_t mappings);
 void claims_set_peer(struct claims *claims, int index, const struct peer *peer);
 void claims_set_mappings(struct claims *claims, int index, uint64_t mappings);
 void claims_set_subscribed(struct claims *claims, int index);

@@ -1677,10 +1677,8 @@ int consumer_new(struct consumer **consumerp, struct consumers *consumers,
 	consumer->mappings = config->mappings;
 	consumer->ops = ops;
 	consumer->arg = arg;
-	consumer->claim =
-		claims_add(&consumers->claims, consumer->name, &consumer->peer);
-	claims_set_mappings(&consumers->claims, consumer->claim,
-			    consumer->mappings);
+	consumer->claim = claims_add(&consumers->claims, consumer->name,
+				     &consumer->peer, consumer->mappings);
 	list_consumer(consumers, consumer);
 	kick(consumers);
 	*consumerp = consumer;
