@@ -16,6 +16,7 @@
 #include <linux/virtio_ring.h>
 
 #include "backing/vmm.h"
+#include "base/timer.h"
 #include "fd_message.h"
 #include "front_end.h"
 #include "unit.h"
@@ -739,6 +740,14 @@ static void a_change_is_followed_by_corrections(void **state)
 	assert_int_equal(vmm->nr_mapped, 2);
 }
 
+/* The time of the next attempt has come. Return: number of requests to the VMM. */
+static unsigned int try_again(struct vmm *vmm)
+{
+	vmm->ours.correct_at = 0;
+	timer_start(vmm->ours.timer, 0);
+	return serve(vmm);
+}
+
 static void refused_corrections_become_rare(void **state)
 {
 	struct vmm *vmm = *state;
@@ -751,13 +760,72 @@ static void refused_corrections_become_rare(void **state)
 	send_table(vmm);
 	serve(vmm);
 	assert_int_equal(vmm->ours.again_usec, 2 * first);
-	/* A change brings the next attempt forward. */
 	for (int i = 0; i < 20; i++)
-		request(vmm, VIRTIO_MEM_REQ_PLUG, 4, 1, VIRTIO_MEM_RESP_BUSY);
+		assert_int_equal(try_again(vmm), 1);
 	assert_int_equal(vmm->ours.again_usec, 64 * first);
 	vmm->hidden = UINT64_MAX;
 	send_table(vmm);
 	assert_int_equal(vmm->ours.again_usec, first);
+}
+
+/* The guest could otherwise cause a refused request to the VMM by each of its own. */
+static void changes_bring_no_correction_forward(void **state)
+{
+	struct vmm *vmm = *state;
+	uint64_t until, due;
+
+	hide_a_slot(vmm);
+	assert_int_equal(serve(vmm), 1);
+	request(vmm, VIRTIO_MEM_REQ_PLUG, END_0, 1, VIRTIO_MEM_RESP_ACK);
+	sd_event_source_get_time(vmm->ours.timer, &until);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(request(vmm, VIRTIO_MEM_REQ_PLUG, END_0 + 1, 1,
+					 VIRTIO_MEM_RESP_ACK),
+				 0);
+		assert_int_equal(request(vmm, VIRTIO_MEM_REQ_UNPLUG, END_0 + 1,
+					 1, VIRTIO_MEM_RESP_ACK),
+				 0);
+		/* A change that needs the slot asks for it, but only once. */
+		assert_int_equal(request(vmm, VIRTIO_MEM_REQ_PLUG, 4, 1,
+					 VIRTIO_MEM_RESP_BUSY),
+				 1);
+	}
+	/* The time of the next attempt is the same as before. */
+	sd_event_source_get_time(vmm->ours.timer, &due);
+	assert_int_equal(due, until);
+	assert_int_equal(try_again(vmm), 1);
+}
+
+/* The guest waits for the undo: it is repeated at a constant rate. */
+static void a_refused_undo_is_repeated_soon(void **state)
+{
+	struct vmm *vmm = *state;
+	struct vhost_user_mmap mmap;
+	uint64_t now, due, first;
+	uint32_t what;
+
+	start(vmm);
+	first = vmm->ours.again_usec;
+	put(vmm, VIRTIO_MEM_REQ_PLUG, END_0 - 1, 2);
+	assert_true(asked(vmm, &what, &mmap, NULL));
+	reply(vmm, what, 0);
+	note_mapping(vmm, what, &mmap);
+	send_table(vmm);
+	assert_true(asked(vmm, &what, &mmap, NULL));
+	reply(vmm, what, 1);
+	for (int i = 0; i < 4; i++) {
+		assert_true(asked(vmm, &what, &mmap, NULL));
+		assert_int_equal(what, VHOST_USER_BACKEND_SHMEM_UNMAP);
+		reply(vmm, what, 1);
+		sd_event_source_get_time(vmm->ours.timer, &due);
+		sd_event_now(vmm->fe->event, CLOCK_MONOTONIC, &now);
+		assert_true(due <= now + first);
+		timer_start(vmm->ours.timer, 0);
+	}
+	expect_no_answer(vmm);
+	serve(vmm);
+	expect_answer(vmm, VIRTIO_MEM_RESP_BUSY);
+	assert_int_equal(vmm->nr_mapped, 0);
 }
 
 /* A refused mapping is there again: a request does not wait for the retry. */
@@ -1897,6 +1965,8 @@ int main(void)
 		CASE(a_correction_does_not_fail_a_change),
 		CASE(a_change_is_followed_by_corrections),
 		CASE(refused_corrections_become_rare),
+		CASE(changes_bring_no_correction_forward),
+		CASE(a_refused_undo_is_repeated_soon),
 		CASE(a_table_ends_the_wait_for_a_retry),
 		CASE(a_mapping_that_is_never_listed_is_busy),
 		CASE(a_region_that_is_elsewhere_is_not_used),

@@ -44,7 +44,8 @@
  * end refuses to make it again. So a change only waits for the mappings that
  * its own blocks need. Other differences are corrected between changes. A
  * correction that is refused is repeated ever more rarely, until a new table
- * arrives.
+ * arrives. Changes do not bring the next attempt forward: the guest could cause
+ * a refused request by each of its own.
  *
  * Requests to the front end are only allowed while a driver uses the queue.
  * QEMU 11.1 crashes on any message of the backend channel before that.
@@ -91,6 +92,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "backing/vmm.h"
@@ -101,7 +103,10 @@
 /* Time for the table to arrive after the answer, before vmemd asks again. */
 #define TABLE_USEC 1000000ULL
 
-/* First and longest delay before a refused correction is requested again. */
+/*
+ * First and longest delay before a refused correction is requested again. The
+ * first one is also that of a refused undo, which the guest waits for.
+ */
 #define AGAIN_USEC     1000000ULL
 #define AGAIN_MAX_USEC (64 * AGAIN_USEC)
 
@@ -380,6 +385,15 @@ static void set_timer(struct vmm_backing *vmm, uint64_t usec)
 		sd_event_source_set_enabled(vmm->timer, SD_EVENT_OFF);
 }
 
+static uint64_t time_now(const struct vmm_backing *vmm)
+{
+	uint64_t now = 0;
+
+	sd_event_now(sd_event_source_get_event(vmm->timer), CLOCK_MONOTONIC,
+		     &now);
+	return now;
+}
+
 /*
  * Maximum number of entries in the memory table. A front end that has sent more
  * than the protocol's maximum can send more.
@@ -520,15 +534,37 @@ static void failed(struct vmm_backing *vmm, int result, bool of_change)
 		change->error = vmm->backing.error;
 		return;
 	}
-	/* Plugged blocks of the guest have no mapping: keep trying. */
+	/* Plugged blocks of the guest may have no mapping: keep trying. */
 	log_limited(&vmm->limit, LOG_LEVEL_ERR, vmm->vu->label,
 		    "a slot cannot be corrected: %s; trying again",
 		    vmm->backing.error.text);
-	/* A change that has begun since does not wait for a correction. */
-	if (change->active && !of_change)
+	if (of_change) {
+		set_timer(vmm, AGAIN_USEC);
 		return;
-	set_timer(vmm, vmm->again_usec);
+	}
+	/* A change that has begun since does not wait for a correction. */
+	vmm->correct_at = time_now(vmm) + vmm->again_usec;
 	vmm->again_usec = min(2 * vmm->again_usec, AGAIN_MAX_USEC);
+}
+
+/*
+ * Is it too early for the next correction? The timer is set to its time then.
+ */
+static bool is_early(struct vmm_backing *vmm)
+{
+	uint64_t now = time_now(vmm);
+
+	if (vmm->change.active || vmm->correct_at <= now)
+		return false;
+	set_timer(vmm, vmm->correct_at - now);
+	return true;
+}
+
+/* Corrections are possible, or worth another attempt. */
+static void correct_now(struct vmm_backing *vmm)
+{
+	vmm->again_usec = AGAIN_USEC;
+	vmm->correct_at = 0;
 }
 
 /*
@@ -570,7 +606,7 @@ static void advance_mapping(struct vmm_backing *vmm)
 		int ret;
 
 		sd_event_source_get_enabled(vmm->timer, &enabled);
-		if (enabled != SD_EVENT_OFF)
+		if (enabled != SD_EVENT_OFF || is_early(vmm))
 			return;
 		ret = ask_for_next(vmm);
 		/* on_stopped() follows and ends the change. */
@@ -643,7 +679,7 @@ static void on_started(void *arg)
 
 	vmm_state_set(&vmm->state.header->used, 1);
 	vmm->running = true;
-	vmm->again_usec = AGAIN_USEC;
+	correct_now(vmm);
 	read_table(vmm);
 	advance_mapping(vmm);
 }
@@ -687,7 +723,7 @@ static void on_table(void *arg)
 	struct vmm_backing *vmm = arg;
 
 	read_table(vmm);
-	vmm->again_usec = AGAIN_USEC;
+	correct_now(vmm);
 	if (vmm->message.out) {
 		check_message(vmm);
 		return;
@@ -790,7 +826,7 @@ static int begin_mapping(struct backing *backing, bool plug, uint64_t gpa,
 		.first = block_of(vmm, gpa - backing->gpa),
 		.nr = block_of(vmm, size),
 	};
-	/* Do not wait for the next attempt at a correction. */
+	/* The change does not wait for the next attempt at a correction. */
 	if (!vmm->message.out)
 		set_timer(vmm, 0);
 	vmm->inside = true;

@@ -130,6 +130,7 @@ struct vmm_left {
  * @change: the change of blocks in progress
  * @message: the request to the front end in progress
  * @again_usec: delay before the next refused correction is requested again
+ * @correct_at: no correction is requested before this time of CLOCK_MONOTONIC
  * @timer: timer for retries and for @message.last_word
  * @limit: rate limit for messages that a front end can cause
  */
@@ -153,6 +154,7 @@ struct vmm_backing {
 	struct vmm_change change;
 	struct vmm_message message;
 	uint64_t again_usec;
+	uint64_t correct_at;
 	sd_event_source *timer;
 	struct log_limit limit;
 };
