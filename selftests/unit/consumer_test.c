@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -1459,12 +1460,22 @@ static void a_consumer_without_mappings_is_not_away(void **state)
 	assert_int_equal(plug(f, 0, 4), 0);
 }
 
-static pid_t start_process(int *pidfd)
+/* Fork. The child ends with this process, whose output it has open. */
+static pid_t fork_child(void)
 {
-	struct peer peer = PEER_UNKNOWN;
 	pid_t pid = fork();
 
 	assert_true(pid >= 0);
+	if (!pid && prctl(PR_SET_PDEATHSIG, SIGKILL))
+		_exit(1);
+	return pid;
+}
+
+static pid_t start_process(int *pidfd)
+{
+	struct peer peer = PEER_UNKNOWN;
+	pid_t pid = fork_child();
+
 	if (!pid) {
 		pause();
 		_exit(0);
@@ -1611,6 +1622,69 @@ static void a_second_connection_replaces_the_first(void **state)
 	accept_all(b);
 	wait_for_done(f, 1);
 	assert_int_equal(f->result, 0);
+	end_process(first.pid);
+}
+
+/* A second connection that is refused does not replace the first. */
+static void a_refused_connection_replaces_none(void **state)
+{
+	struct fixture *f = *state;
+	struct mapper *a = &f->mappers[0], *b = &f->mappers[1];
+	struct peer first = {.uid = 1000};
+	struct consumer_config config = {
+		.name = "mapper0",
+		.memslots = {.limit = NR_SLOTS - 1},
+	};
+	struct error err;
+
+	first.pid = start_process(&first.pidfd);
+	config.peer = first;
+	config.peer.pidfd = dup(first.pidfd);
+	assert_int_equal(subscribe(f, a, "mapper0", &first), 0);
+	run(f);
+	assert_int_equal(consumer_new(&b->consumer, &f->consumers, &config,
+				      &ops, b, &err),
+			 -ENOSPC);
+	b->consumer = NULL;
+	assert_non_null(a->consumer);
+	assert_int_equal(f->consumers.nr_consumers, 1);
+	assert_int_equal(plug(f, 0, 4), -EINPROGRESS);
+	accept_event(a);
+	assert_int_equal(f->result, 0);
+	/* It has blocks now: a second connection continues it. */
+	assert_int_equal(consumer_new(&b->consumer, &f->consumers, &config,
+				      &ops, b, &err),
+			 0);
+	assert_null(a->consumer);
+	assert_int_equal(f->consumers.nr_consumers, 1);
+	run(f);
+	accept_all(b);
+	assert_int_equal(b->subscribed, 1);
+	assert_int_equal(f->nr_done, 1);
+	end_process(first.pid);
+}
+
+/* Nor does it take a second place when all are taken. */
+static void a_second_connection_needs_no_other_place(void **state)
+{
+	struct fixture *f = *state;
+	struct mapper *a = &f->mappers[0], *b = &f->mappers[1];
+	struct peer first = {.uid = 1000}, again;
+
+	first.pid = start_process(&first.pidfd);
+	again = first;
+	again.pidfd = dup(first.pidfd);
+	assert_int_equal(subscribe(f, a, "mapper0", &first), 0);
+	for (int i = 1; i < CONSUMERS_MAX; i++)
+		assert_int_equal(
+			subscribe(f, &f->mappers[2], "x", &PEER_UNKNOWN), 0);
+	assert_int_equal(subscribe(f, b, "mapper0", &again), 0);
+	assert_null(a->consumer);
+	assert_int_equal(f->consumers.nr_consumers, CONSUMERS_MAX);
+	while (f->consumers.list) {
+		consumer_gone(f->consumers.list);
+		run(f);
+	}
 	end_process(first.pid);
 }
 
@@ -2026,11 +2100,51 @@ static void a_consumer_that_is_back_maps_a_plug_that_stays(void **state)
 			accept_all(a);
 		wait_for_done(f, late + 1);
 		assert_int_equal(f->result, 0);
+		expect_true(f, b);
+		if (late) {
+			assert_null(a->consumer);
+			assert_non_null(strstr(a->closed, "stays plugged"));
+			continue;
+		}
 		assert_non_null(a->consumer);
 		accept_all(a);
 		expect_true(f, a);
-		expect_true(f, b);
 	}
+}
+
+/* It may have the plug, or not: it was away, and has not said so again. */
+static void who_may_lack_a_plug_that_stays_is_closed(void **state)
+{
+	struct fixture *f = *state;
+	struct mapper *a = add_mapper(f, 0), *b = add_mapper(f, 1);
+
+	assert_int_equal(plug(f, 0, 4), -EINPROGRESS);
+	accept_event(a);
+	accept_event(b);
+	assert_int_equal(plug(f, 8, 4), -EINPROGRESS);
+	accept_event(b);
+	do_event(a);
+	f->consumers.answer_usec = 1000;
+	lose(f, a);
+	f->consumers.answer_usec = CONSUMER_ANSWER_USEC;
+	while (!b->waits)
+		run_one(f);
+	/* What it is told first is something else. */
+	backing_note_unplugged(f->backing, GPA, BLOCK);
+	consumers_changed(&f->consumers);
+	come_back(f, 0);
+	expect_event(a, false, 0, 1, 0, 0);
+	accept_event(b);
+	f->bitmap.fail = -ENOMEM;
+	f->consumers.answer_usec = 1000;
+	accept_event(b);
+	be_slow(f, b);
+	accept_event(b);
+	assert_int_equal(f->nr_done, 1);
+	wait_for_done(f, 2);
+	assert_int_equal(f->result, 0);
+	assert_null(a->consumer);
+	expect_true(f, b);
 }
 
 /* The time limit passes while only one that is away holds up the request. */
@@ -2252,8 +2366,7 @@ static void a_claim_is_never_lost(void **state)
 	words = mmap(NULL, CLAIMS_SIZE, PROT_READ, MAP_SHARED, fd, 0);
 	assert_ptr_not_equal(words, MAP_FAILED);
 	assert_int_equal(words[used], 1);
-	pid = fork();
-	assert_true(pid >= 0);
+	pid = fork_child();
 	if (!pid)
 		come_back_stepwise(f);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -2495,21 +2608,36 @@ static unsigned int count_descriptors(void)
 	return nr;
 }
 
-/* Handle the next event of the loop, while no source can be added to it. */
-static void run_unwatched(struct fixture *f)
+/* No descriptor can be added to the loop from now on. Return: for watch_again(). */
+static int stop_watching(struct fixture *f)
 {
 	int epoll = sd_event_get_fd(f->event);
 	int saved = dup(epoll), other = memfd_create("none", MFD_CLOEXEC);
-	int ret = sd_event_prepare(f->event);
+
+	assert_int_equal(dup2(other, epoll), epoll);
+	close(other);
+	return saved;
+}
+
+static void watch_again(struct fixture *f, int saved)
+{
+	int epoll = sd_event_get_fd(f->event);
+
+	assert_int_equal(dup3(saved, epoll, O_CLOEXEC), epoll);
+	close(saved);
+}
+
+/* Handle the next event of the loop, while no source can be added to it. */
+static void run_unwatched(struct fixture *f)
+{
+	int ret = sd_event_prepare(f->event), saved;
 
 	if (!ret)
 		ret = sd_event_wait(f->event, SOON_USEC);
 	assert_true(ret > 0);
-	assert_int_equal(dup2(other, epoll), epoll);
+	saved = stop_watching(f);
 	assert_true(sd_event_dispatch(f->event) >= 0);
-	assert_int_equal(dup3(saved, epoll, O_CLOEXEC), epoll);
-	close(saved);
-	close(other);
+	watch_again(f, saved);
 }
 
 /* It is found, but the kernel has no room to watch it. */
@@ -2545,7 +2673,8 @@ static void a_process_that_cannot_be_watched_is_looked_for_again(void **state)
 		nr = count_descriptors();
 		for (int i = 0; i < 3; i++)
 			run_unwatched(f);
-		assert_int_equal(count_descriptors(), nr);
+		/* That of the process. */
+		assert_int_equal(count_descriptors(), nr + 1);
 		assert_int_equal(f->consumers.nr_consumers, 1);
 		if (back) {
 			f->consumers.answer_usec = CONSUMER_ANSWER_USEC;
@@ -2557,7 +2686,7 @@ static void a_process_that_cannot_be_watched_is_looked_for_again(void **state)
 			lose(f, a);
 		} else {
 			close(again.pidfd);
-			while (f->consumers.list->peer.pidfd < 0)
+			while (!f->consumers.list->process)
 				run_one(f);
 		}
 		end_process(peer.pid);
@@ -2566,6 +2695,65 @@ static void a_process_that_cannot_be_watched_is_looked_for_again(void **state)
 		run(f);
 		memset(a, 0, sizeof(*a));
 	}
+	close(fd);
+}
+
+/* It is away, and cannot be watched: by its PID, or only by its descriptor. */
+static void the_end_of_one_that_left_unwatched_is_noticed(void **state)
+{
+	struct fixture *f = *state;
+	struct mapper *a = &f->mappers[0];
+	struct peer peer = {.uid = 1000};
+	int saved;
+	pid_t pid;
+
+	assert_int_equal(plug(f, 0, 4), 0);
+	for (int foreign = 0; foreign < 2; foreign++) {
+		pid = start_process(&peer.pidfd);
+		peer.pid = foreign ? 0 : pid;
+		assert_int_equal(subscribe(f, a, "mapper0", &peer), 0);
+		run(f);
+		accept_all(a);
+		f->consumers.answer_usec = 1000;
+		saved = stop_watching(f);
+		take_close(a, "its connection has ended");
+		consumer_gone(f->consumers.list);
+		watch_again(f, saved);
+		/* Once more in vain. */
+		while (f->consumers.list->awaited)
+			run_unwatched(f);
+		assert_null(f->consumers.list->process);
+		end_process(pid);
+		while (f->consumers.nr_consumers)
+			run_one(f);
+		run(f);
+		memset(a, 0, sizeof(*a));
+	}
+}
+
+/* The next daemon starts without it, and looks for the process again. */
+static void a_claim_that_cannot_be_watched_is_kept(void **state)
+{
+	struct fixture *f = *state;
+	int fd = memfd_create("claims", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	struct mapper *a = &f->mappers[0];
+	struct peer peer = {.uid = 1000};
+	int saved;
+
+	assert_int_equal(keep(f, fd, 7), 0);
+	peer.pid = start_process(&peer.pidfd);
+	assert_int_equal(subscribe(f, a, "mapper0", &peer), 0);
+	run(f);
+	saved = stop_watching(f);
+	restart(f, fd, 7);
+	watch_again(f, saved);
+	assert_int_equal(f->consumers.nr_consumers, 1);
+	assert_null(f->consumers.list->process);
+	f->consumers.answer_usec = 1000;
+	timer_start(f->consumers.list->grace, 1000);
+	end_process(peer.pid);
+	while (f->consumers.nr_consumers)
+		run_one(f);
 	close(fd);
 }
 
@@ -2658,6 +2846,8 @@ int main(void)
 		T(a_consumer_ends_with_its_process),
 		T(another_process_of_the_same_name_is_another_consumer),
 		T(a_second_connection_replaces_the_first),
+		T(a_refused_connection_replaces_none),
+		T(a_second_connection_needs_no_other_place),
 		cmocka_unit_test(a_thread_id_is_no_process),
 		T(one_that_catches_up_slowly_holds_up_nobody),
 		T(memory_around_a_claim_is_given_back),
@@ -2672,6 +2862,7 @@ int main(void)
 		T(a_slow_consumer_maps_a_plug_that_stays),
 		T(who_is_slow_with_a_plug_that_stays_is_closed),
 		T(a_consumer_that_is_back_maps_a_plug_that_stays),
+		T(who_may_lack_a_plug_that_stays_is_closed),
 		T(the_time_limit_begins_again),
 		T(an_unplug_of_all_may_take_long),
 		T(leaving_again_and_again_delays_requests_once),
@@ -2684,6 +2875,8 @@ int main(void)
 		T(a_process_that_is_back_is_not_looked_for),
 		T(a_process_is_looked_for_after_each_loss),
 		T(a_process_that_cannot_be_watched_is_looked_for_again),
+		T(the_end_of_one_that_left_unwatched_is_noticed),
+		T(a_claim_that_cannot_be_watched_is_kept),
 		T(a_damaged_claims_file_is_refused),
 		T(random_requests_are_done_by_all_or_none),
 	};

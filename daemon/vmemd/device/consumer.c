@@ -58,7 +58,8 @@
  * If the backing fails to undo a plug, the plug stands: the consumer that
  * refused is closed, and the guest gets ACK. With any other answer the guest
  * would not know about memory that it has. The request waits again for late
- * consumers that are connected, as the guest will use the memory.
+ * consumers that are connected, as the guest will use the memory. One that
+ * still lacks it after that is closed.
  *
  * Timeout. A consumer that does not answer within @answer_usec is closed. This
  * counts as a refusal. The consumer is away, since it may still have mappings.
@@ -491,6 +492,26 @@ static void await_consumer(struct consumer *consumer)
 }
 
 /*
+ * The process cannot be watched now: try again later, as for one that was not
+ * found. Its pidfd is kept, because the process may have no PID here by which it
+ * could be found again.
+ */
+static void lose_process(struct consumer *consumer)
+{
+	consumer->process = sd_event_source_disable_unref(consumer->process);
+	consumer->unfound = true;
+}
+
+/*
+ * May the consumer have blocks? It may have executed an outstanding populate.
+ */
+static bool has_claim(const struct consumer *consumer)
+{
+	return consumer->told.set ||
+	       (consumer->out && consumer->event.populate);
+}
+
+/*
  * The connection is gone. The consumer may have executed an outstanding
  * populate, and may not have executed an outstanding discard. A consumer
  * without blocks ends.
@@ -503,13 +524,13 @@ static void leave(struct consumer *consumer, bool awaited)
 	struct consumers *consumers = consumer->consumers;
 	const struct consumer_event *event = &consumer->event;
 
-	if (consumer->out && event->populate)
-		blocks_set(&consumer->told, block_of(consumers, event->gpa),
-			   event->size / consumers->backing->block_size);
-	if (!consumer->told.set) {
+	if (!has_claim(consumer)) {
 		end_consumer(consumer);
 		return;
 	}
+	if (consumer->out && event->populate)
+		blocks_set(&consumer->told, block_of(consumers, event->gpa),
+			   event->size / consumers->backing->block_size);
 	consumer->out = false;
 	sd_event_source_set_enabled(consumer->timer, SD_EVENT_OFF);
 	consumer->away = true;
@@ -522,11 +543,12 @@ static void leave(struct consumer *consumer, bool awaited)
 		wait_no_more(consumer);
 	else if (consumer->in_sync)
 		await_consumer(consumer);
+	if (consumer->process &&
+	    sd_event_source_set_enabled(consumer->process, SD_EVENT_ON) < 0)
+		lose_process(consumer);
 	if (consumer->unfound && !consumer->awaited)
 		timer_start(consumer->grace, consumers->answer_usec);
 	consumer->in_sync = false;
-	if (consumer->process)
-		sd_event_source_set_enabled(consumer->process, SD_EVENT_ON);
 	kick(consumers);
 }
 
@@ -1068,17 +1090,10 @@ static int watch_process(struct consumer *consumer)
 	return ret < 0 ? ret : 0;
 }
 
-/* The process cannot be watched now: it counts as one that was not found. */
-static void lose_process(struct consumer *consumer)
-{
-	peer_close(&consumer->peer);
-	consumer->unfound = true;
-}
-
-/* Look again for a process that could not be found. */
+/* Look again for a process that could not be found, or could not be watched. */
 static void find_process(struct consumer *consumer)
 {
-	int ret = peer_find(&consumer->peer);
+	int ret = consumer->peer.pidfd < 0 ? peer_find(&consumer->peer) : 0;
 
 	consumer->unfound = ret && ret != -ESRCH;
 	if (ret == -ESRCH)
@@ -1106,13 +1121,16 @@ static bool lacks(const struct consumer *consumer)
 {
 	const struct consumers *consumers = consumer->consumers;
 	const struct consumer_event *event = &consumer->event;
+	const struct blocks *plugged = &consumers->backing->plugged;
 	uint64_t end = consumers->first + consumers->nr;
+	uint64_t certain =
+		min(end, max(consumers->first, consumer->repeat_from));
 
 	if (consumer->out && !event->populate && overlaps(consumers, event))
 		return true;
-	return blocks_next_missing(&consumers->backing->plugged,
-				   &consumer->told, consumers->first,
-				   end) < end;
+	return blocks_next_missing(plugged, &consumer->told, consumers->first,
+				   certain) < certain ||
+	       blocks_next_until(plugged, certain, end, true) < end;
 }
 
 /* A consumer is too slow for a step other than LETTING_GO: wait no more for it. */
@@ -1181,6 +1199,9 @@ static int on_grace(sd_event_source *source __attribute__((unused)),
 			    "consumer %s is away; until it is back or its "
 			    "process ends, requests are answered busy",
 			    consumer->name);
+	else if (consumers->step == CONSUMERS_RESTORING && lacks(consumer))
+		close_consumer(consumer,
+			       "it has not caught up with what stays plugged");
 	else if (catches_up(consumer))
 		log_limited(&consumers->limit, LOG_LEVEL_WARNING,
 			    consumers->label,
@@ -1297,13 +1318,10 @@ static struct consumer *find(const struct consumers *consumers,
 }
 
 /* Close the old connection of a consumer that its process replaces. */
-static void leave_for_another(struct consumers *consumers, const char *name,
-			      const struct peer *peer)
+static void leave_for_another(struct consumer *old)
 {
-	struct consumer *consumer = find(consumers, name, peer, false);
-
-	if (consumer)
-		close_consumer(consumer,
+	if (old)
+		close_consumer(old,
 			       "its process has another connection for it");
 }
 
@@ -1326,7 +1344,7 @@ int consumers_forget(struct consumers *consumers, const char *name,
 	bool there = false, forgotten = false;
 
 	if (peer)
-		leave_for_another(consumers, name, peer);
+		leave_for_another(find(consumers, name, peer, false));
 	for (consumer = consumers->list; consumer; consumer = consumer->next) {
 		if (consumer->ended || strcmp(consumer->name, name))
 			continue;
@@ -1551,13 +1569,15 @@ static void resume(struct consumer *consumer,
 	/* A claim of another PID namespace has no process until now. */
 	if (consumer->peer.pidfd < 0 && config->peer.pidfd >= 0) {
 		consumer->peer = config->peer;
-		consumer->unfound = false;
 		claims_set_peer(&consumers->claims, consumer->claim,
 				&consumer->peer);
-		if (watch_process(consumer))
-			lose_process(consumer);
 	} else if (config->peer.pidfd >= 0) {
 		close(config->peer.pidfd);
+	}
+	if (!consumer->process && consumer->peer.pidfd >= 0) {
+		consumer->unfound = false;
+		if (watch_process(consumer))
+			lose_process(consumer);
 	}
 	kick(consumers);
 }
@@ -1607,9 +1627,8 @@ int consumers_keep(struct consumers *consumers, int fd,
 		blocks_set(&consumer->told, 0, consumer->told.nr);
 		list_consumer(consumers, consumer);
 		await_consumer(consumer);
-		ret = watch_process(consumer);
-		if (ret)
-			error_set(err, ret, "event loop: %s", strerror(-ret));
+		if (watch_process(consumer))
+			lose_process(consumer);
 		log_info_of(consumers->label,
 			    "waiting for consumer %s of an earlier vmemd",
 			    consumer->name);
@@ -1641,25 +1660,28 @@ int consumer_new(struct consumer **consumerp, struct consumers *consumers,
 {
 	unsigned int most =
 		CONSUMERS_MAX + (config->peer.uid ? 0 : CONSUMERS_ROOT);
-	struct consumer *consumer;
+	struct consumer *consumer, *old;
 	int ret;
 
 	if (!consumers->backing)
 		return error_set(err, -ENODEV, "there is no device");
-	leave_for_another(consumers, config->name, &config->peer);
+	old = find(consumers, config->name, &config->peer, false);
 	consumer = find(consumers, config->name, &config->peer, true);
 	ret = check_limits(consumers, config, err);
-	if (consumer) {
+	if (consumer || (old && has_claim(old))) {
 		if (ret)
 			log_limited(&consumers->limit, LOG_LEVEL_WARNING,
 				    consumers->label, "%s", err->text);
+		leave_for_another(old);
+		consumer = find(consumers, config->name, &config->peer, true);
 		resume(consumer, config, ops, arg);
 		*consumerp = consumer;
 		return 0;
 	}
+	/* The old connection stays until nothing can fail any more. */
 	if (ret)
 		return ret;
-	if (consumers->nr_consumers >= most)
+	if (consumers->nr_consumers - (old != NULL) >= most)
 		return error_set(err, -EUSERS, "there are %u consumers already",
 				 most);
 	ret = make_consumer(&consumer, consumers, config->name, err);
@@ -1673,6 +1695,7 @@ int consumer_new(struct consumer **consumerp, struct consumers *consumers,
 		release_consumer(consumer);
 		return error_set(err, ret, "event loop: %s", strerror(-ret));
 	}
+	leave_for_another(old);
 	consumer->memslots = config->memslots;
 	consumer->mappings = config->mappings;
 	consumer->ops = ops;

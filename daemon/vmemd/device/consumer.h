@@ -147,8 +147,8 @@ struct consumer_ops {
  *	it until it is in sync
  * @awaited: requests wait until it is in sync again, or @grace expires
  * @grace: timer of @awaited
- * @unfound: its process was not found for want of descriptors or memory; @grace
- *	is also the timer of the next attempt
+ * @unfound: its process was not found, or cannot be watched, for want of
+ *	descriptors or memory; @grace is also the timer of the next attempt
  * @out: @event has not been answered yet
  * @event: the last event sent
  * @timer: limits the time to answer @event
