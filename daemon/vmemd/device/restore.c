@@ -23,7 +23,9 @@
  * left as it is: after a restart with the same command line, it is newer than
  * the file. So the last step is not undone if the kernel's answer to it was
  * lost: it may still be in the module's queue, and unplugging behind it would
- * leave an empty region with its request id.
+ * leave an empty region with its request id. If the kernel did not carry it out,
+ * the blocks of earlier messages stay plugged without a request id, and the
+ * state has to be restored to a new region.
  */
 #include <errno.h>
 #include <inttypes.h>
