@@ -587,7 +587,8 @@ static int lose(struct vmem_nl *nl, bool plug, uint64_t request_id,
 		struct error *err)
 {
 	module.how &= ~FUZZ_MODULE_LOSE;
-	module.late.ranges = calloc(nr, sizeof(*ranges));
+	/* There are no ranges to unplug all. */
+	module.late.ranges = calloc(nr + 1, sizeof(*ranges));
 	fuzz_require(module.late.ranges);
 	memcpy(module.late.ranges, ranges, nr * sizeof(*ranges));
 	module.late.nr = nr;
