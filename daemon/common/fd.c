@@ -64,12 +64,18 @@ ssize_t fd_send(int to, const struct iovec *iov, size_t nr_iov, int fd,
  * @mh: the message
  * @fds: array to append the descriptors to
  * @nr_fds: number of descriptors in @fds; updated
- * @max: size of @fds
+ * @max: size of @fds, and of the buffer of @mh
  *
- * Return: true; false: some descriptors did not fit and were closed.
+ * The kernel truncates descriptors that do not fit the buffer. It also does so if
+ * it cannot install one, because this process has too many open files or a
+ * security module refuses it. Then the received ones do not fill the buffer.
+ *
+ * Return: 0; -E2BIG: there were more than fit, and they were closed; -EMFILE: some
+ * could not be received, and it is unknown which.
  */
-bool fd_keep(struct msghdr *mh, int *fds, size_t *nr_fds, size_t max)
+int fd_keep(struct msghdr *mh, int *fds, size_t *nr_fds, size_t max)
 {
+	size_t before = *nr_fds;
 	struct cmsghdr *cmsg;
 	bool all = true;
 
@@ -92,5 +98,13 @@ bool fd_keep(struct msghdr *mh, int *fds, size_t *nr_fds, size_t max)
 			}
 		}
 	}
-	return all;
+	if (!(mh->msg_flags & MSG_CTRUNC))
+		return all ? 0 : -E2BIG;
+	return all && *nr_fds - before < max ? -EMFILE : -E2BIG;
+}
+
+/* Does an errno mean that descriptors or memory lack now, but may not later? */
+bool fd_is_shortage(int err)
+{
+	return err == -EMFILE || err == -ENFILE || err == -ENOMEM;
 }

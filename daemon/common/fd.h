@@ -12,6 +12,7 @@ void fd_close(int *fd);
 int fd_set_nonblock(int fd);
 ssize_t fd_send(int to, const struct iovec *iov, size_t nr_iov, int fd,
 		int flags);
-bool fd_keep(struct msghdr *mh, int *fds, size_t *nr_fds, size_t max);
+int fd_keep(struct msghdr *mh, int *fds, size_t *nr_fds, size_t max);
+bool fd_is_shortage(int err);
 
 #endif /* FD_H */

@@ -182,6 +182,14 @@ uint64_t vmm_slot_plugged(const struct vmm_backing *vmm, unsigned int slot)
 
 /* --- Mapped slots --- */
 
+/* Does the entry have a part of this range of the region? */
+static bool has_part(const struct guest_memory_region *region, uint64_t offset,
+		     uint64_t size)
+{
+	return region->offset < offset + size &&
+	       offset < region->offset + region->size;
+}
+
 /*
  * Does the entry have memory of the slot? The guest may map another device over
  * a part of a slot. The table then has the rest, perhaps as several entries.
@@ -193,8 +201,7 @@ static bool lists(const struct vmm_backing *vmm,
 {
 	return region->dev == vmm->backing.memory_dev &&
 	       region->ino == vmm->backing.memory_ino &&
-	       region->offset < slot->offset + slot->size &&
-	       slot->offset < region->offset + region->size;
+	       has_part(region, slot->offset, slot->size);
 }
 
 static void read_table(struct vmm_backing *vmm)
@@ -264,8 +271,7 @@ static bool is_left_in(const struct vmm_backing *vmm, uint64_t offset,
 	for (size_t i = 0; i < memory->nr; i++) {
 		const struct guest_memory_region *region = &memory->regions[i];
 
-		if (is_left(vmm, region) && region->offset < offset + size &&
-		    offset < region->offset + region->size)
+		if (is_left(vmm, region) && has_part(region, offset, size))
 			return true;
 	}
 	return false;

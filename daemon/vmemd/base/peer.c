@@ -76,12 +76,6 @@ static bool number_is_free(int error)
 	return error == ESRCH || error == EINVAL || error == ENOENT;
 }
 
-/* Can a later attempt succeed? */
-static bool is_shortage(int error)
-{
-	return error == EMFILE || error == ENFILE || error == ENOMEM;
-}
-
 /**
  * peer_of_socket() - get the process that connected a UNIX socket
  * @peer: to be closed by peer_close()
@@ -107,7 +101,7 @@ int peer_of_socket(struct peer *peer, int fd)
 	if (peer->pid && pidfd < 0 && number_is_free(-pidfd))
 		return -ESRCH;
 	if (pidfd < 0)
-		return is_shortage(-pidfd) ? pidfd : 0;
+		return fd_is_shortage(pidfd) ? pidfd : 0;
 	peer->pidfd = pidfd;
 	peer->id = id_of(pidfd);
 	return 0;
@@ -128,7 +122,7 @@ int peer_find(struct peer *peer)
 	if (peer->pidfd < 0 && peer->pid && number_is_free(errno))
 		return -ESRCH;
 	if (peer->pidfd < 0)
-		return peer->pid && is_shortage(errno) ? -errno : 0;
+		return peer->pid && fd_is_shortage(-errno) ? -errno : 0;
 	id = id_of(peer->pidfd);
 	if (!peer->id || !id || peer->id == id)
 		return 0;

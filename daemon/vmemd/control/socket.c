@@ -635,32 +635,22 @@ static int receive(struct control_client *client)
 		.msg_control = &control,
 		.msg_controllen = sizeof(control),
 	};
-	size_t before = client->nr_fds;
-	bool all;
 	ssize_t got;
+	int ret;
 
 	got = recvmsg(client->fd, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	if (got < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 	if (!client->nr_fds && !client->lacking)
 		client->fds_at = client->have;
-	all = fd_keep(&mh, client->fds, &client->nr_fds, CONTROL_MAX_FDS);
+	ret = fd_keep(&mh, client->fds, &client->nr_fds, CONTROL_MAX_FDS);
 	if (!got)
 		return -ENODATA;
 	/* There were too many, perhaps in several parts of the line. */
-	if (!all)
+	if (ret == -E2BIG)
 		return -EPROTO;
-	/*
-	 * Some descriptors were lost, and it is unknown which: there were too
-	 * many, or the kernel could not install one, because this process has
-	 * too many open files or a security module refused it. Unless there
-	 * were too many, the received ones do not fill the buffer.
-	 */
-	if (mh.msg_flags & MSG_CTRUNC) {
-		if (client->nr_fds - before == CONTROL_MAX_FDS)
-			return -EPROTO;
+	if (ret)
 		client->lacking = true;
-	}
 	client->have += got;
 	note_use(client);
 	return 1;

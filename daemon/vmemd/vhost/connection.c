@@ -213,23 +213,13 @@ static int dispatch(struct vhost_user *vu)
 static int keep_fds(struct vhost_user *vu, struct msghdr *mh)
 {
 	struct vhost_user_incoming *in = &vu->in;
-	size_t before = in->nr_fds;
-	bool too_many;
+	int ret = fd_keep(mh, in->fds, &in->nr_fds, VHOST_USER_MAX_FDS);
 
-	too_many = !fd_keep(mh, in->fds, &in->nr_fds, VHOST_USER_MAX_FDS);
-	/*
-	 * The kernel also truncates descriptors if it cannot install one,
-	 * because this process has too many open files or a security module
-	 * refuses it. Then the received ones do not fill the buffer.
-	 */
-	if (mh->msg_flags & MSG_CTRUNC) {
-		if (in->nr_fds - before < VHOST_USER_MAX_FDS)
-			in->lacking = true;
-		else
-			too_many = true;
-	}
-	return too_many ? error_set(&vu->error, -EPROTO, "too many descriptors")
-			: 0;
+	if (ret == -E2BIG)
+		return error_set(&vu->error, -EPROTO, "too many descriptors");
+	if (ret)
+		in->lacking = true;
+	return 0;
 }
 
 /*

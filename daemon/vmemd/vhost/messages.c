@@ -477,7 +477,7 @@ static int get_inflight_fd(struct vhost_user *vu,
 		vu->reply_fd = ret;
 		return VHOST_MESSAGE_REPLY;
 	}
-	if (ret != -EMFILE && ret != -ENFILE && ret != -ENOMEM)
+	if (!fd_is_shortage(ret))
 		return ret;
 	log_limited(&vu->limit, LOG_LEVEL_WARNING, vu->label,
 		    "vhost-user: %s: %s; requests in flight are not tracked",
