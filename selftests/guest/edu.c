@@ -24,17 +24,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "edu_registers.h"
 #include "hotplug.h"
-
-/* See docs/specs/edu.rst of QEMU. */
-#define EDU_IDENTITY 0x010000edu
-#define EDU_DMA_FROM 0x80
-#define EDU_DMA_TO   0x88
-#define EDU_DMA_SIZE 0x90
-#define EDU_DMA_DO   0x98
-#define EDU_DMA_RUN  1U
-#define EDU_TO_RAM   2U
-#define EDU_BUFFER   0x40000U
 
 #define PAGE_SIZE 4096ULL
 #define WORDS	  (PAGE_SIZE / sizeof(uint64_t))

@@ -224,6 +224,17 @@ int hotplug_read(struct hotplug_state *state)
 	return 0;
 }
 
+bool hotplug_entry(uint64_t entry, const struct hotplug_range *ranges,
+		   unsigned int nr, uint64_t *gpa)
+{
+	*gpa = (entry & PAGEMAP_PFN_MASK) * PAGE_SIZE;
+	while (nr--)
+		if (entry & PAGEMAP_PRESENT && *gpa >= ranges[nr].gpa &&
+		    *gpa <= ranges[nr].last_gpa)
+			return true;
+	return false;
+}
+
 int hotplug_locate(const void *page, uint64_t *gpa)
 {
 	struct hotplug_range ranges[HOTPLUG_MAX_RANGES];
@@ -243,10 +254,5 @@ int hotplug_locate(const void *page, uint64_t *gpa)
 	close(fd);
 	if (length != sizeof(entry))
 		return -EIO;
-	*gpa = (entry & PAGEMAP_PFN_MASK) * PAGE_SIZE;
-	while (nr--)
-		if (entry & PAGEMAP_PRESENT && *gpa >= ranges[nr].gpa &&
-		    *gpa <= ranges[nr].last_gpa)
-			return 0;
-	return -EFAULT;
+	return hotplug_entry(entry, ranges, nr, gpa) ? 0 : -EFAULT;
 }

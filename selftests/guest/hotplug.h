@@ -81,6 +81,18 @@ int hotplug_ranges(struct hotplug_range ranges[HOTPLUG_MAX_RANGES],
 int hotplug_movable_free(uint64_t *bytes);
 
 /**
+ * hotplug_entry() - find an entry of /proc/PID/pagemap in hotplugged memory
+ * @entry: the entry, see proc(5)
+ * @ranges: from hotplug_ranges()
+ * @nr: number of ranges
+ * @gpa: set to the guest-physical address of the page
+ *
+ * Return: whether the page is present, and in memory of virtio_mem.
+ */
+bool hotplug_entry(uint64_t entry, const struct hotplug_range *ranges,
+		   unsigned int nr, uint64_t *gpa);
+
+/**
  * hotplug_locate() - find a page of this process in hotplugged memory
  * @page: address of the page, which is present
  * @gpa: set to its guest-physical address

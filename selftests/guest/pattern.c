@@ -20,10 +20,8 @@
 static const unsigned int stamp_words[] = {0, 171, 342, PATTERN_PAGE_WORDS - 1};
 #define STAMPS (sizeof(stamp_words) / sizeof(stamp_words[0]))
 
-/* proc(5), /proc/PID/pagemap. */
-#define PAGEMAP_PRESENT	 (1ULL << 63)
-#define PAGEMAP_PFN_MASK ((1ULL << 55) - 1)
-#define PAGEMAP_BATCH	 4096
+/* Entries of /proc/PID/pagemap that are read at a time. */
+#define PAGEMAP_BATCH 4096
 
 static uint64_t now_ms(void)
 {
@@ -85,19 +83,9 @@ static uint64_t count_hotplugged(const uint64_t *entries, uint64_t nr_entries,
 				 unsigned int nr_ranges)
 {
 	uint64_t gpa, pages = 0, i;
-	unsigned int r;
 
-	for (i = 0; i < nr_entries; i++) {
-		if (!(entries[i] & PAGEMAP_PRESENT))
-			continue;
-		gpa = (entries[i] & PAGEMAP_PFN_MASK) * PATTERN_PAGE_BYTES;
-		for (r = 0; r < nr_ranges; r++) {
-			if (gpa >= ranges[r].gpa && gpa <= ranges[r].last_gpa) {
-				pages++;
-				break;
-			}
-		}
-	}
+	for (i = 0; i < nr_entries; i++)
+		pages += hotplug_entry(entries[i], ranges, nr_ranges, &gpa);
 	return pages;
 }
 
