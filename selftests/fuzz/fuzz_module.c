@@ -602,7 +602,7 @@ static int lose(struct vmem_nl *nl, bool plug, uint64_t request_id,
 static int change_ranges(struct vmem_nl *nl, struct vmem_nl_name name,
 			 bool plug, uint64_t request_id,
 			 const struct vmem_nl_range *ranges, size_t nr,
-			 struct error *err)
+			 struct vmem_nl_answer *answer, struct error *err)
 {
 	int ret = find(name, err);
 
@@ -618,6 +618,8 @@ static int change_ranges(struct vmem_nl *nl, struct vmem_nl_name name,
 	if (module.how & FUZZ_MODULE_LOSE)
 		return lose(nl, plug, request_id, ranges, nr, err);
 	set_ranges(plug, request_id, ranges, nr);
+	if (answer)
+		*answer = answer_now();
 	return 0;
 }
 
@@ -648,22 +650,16 @@ int vmem_nl_plug(struct vmem_nl *nl, struct vmem_nl_name name,
 		 uint64_t request_id, const struct vmem_nl_range *ranges,
 		 size_t nr, struct vmem_nl_answer *answer, struct error *err)
 {
-	int ret = change_ranges(nl, name, true, request_id, ranges, nr, err);
-
-	if (!ret && answer)
-		*answer = answer_now();
-	return ret;
+	return change_ranges(nl, name, true, request_id, ranges, nr, answer,
+			     err);
 }
 
 int vmem_nl_unplug(struct vmem_nl *nl, struct vmem_nl_name name,
 		   uint64_t request_id, const struct vmem_nl_range *ranges,
 		   size_t nr, struct vmem_nl_answer *answer, struct error *err)
 {
-	int ret = change_ranges(nl, name, false, request_id, ranges, nr, err);
-
-	if (!ret && answer)
-		*answer = answer_now();
-	return ret;
+	return change_ranges(nl, name, false, request_id, ranges, nr, answer,
+			     err);
 }
 
 int vmem_nl_unplug_all(struct vmem_nl *nl, struct vmem_nl_name name,

@@ -13,6 +13,7 @@
 #include "backing/kernel.h"
 #include "fuzz/fuzz.h"
 #include "fuzz/fuzz_module.h"
+#include "model.h"
 #include "unit.h"
 
 #define BLOCK FUZZ_MODULE_BLOCK
@@ -39,13 +40,6 @@ struct fixture {
 	struct result size;
 	struct result log;
 };
-
-/* Called if vmemd violates an invariant that the module checks. */
-void fuzz_broken(const char *file, int line, const char *condition)
-{
-	print_error("%s:%d: %s\n", file, line, condition);
-	abort();
-}
 
 static void note(struct result *result, int ret)
 {
@@ -79,18 +73,9 @@ static void on_log_set(void *arg, int ret, const char *text)
 static int set_up(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	int memory = memfd_create("region-test", MFD_CLOEXEC);
-	struct error err;
 
 	assert_non_null(f);
-	assert_int_equal(ftruncate(memory, FUZZ_MODULE_SIZE), 0);
-	assert_true(sd_event_new(&f->event) >= 0);
-	fuzz_module_start();
-	assert_int_equal(kernel_nl_open(&f->nl, &err), 0);
-	if (kernel_attach(&f->region, f->event, &f->nl,
-			  dup(fuzz_module_region()), memory, &err))
-		fail_msg("%s", err.text);
-	f->region.label = "";
+	model_attach(&f->region, &f->event, &f->nl);
 	f->region.backing.done = on_done;
 	f->region.backing.arg = f;
 	f->region.size_set = on_size_set;
@@ -104,10 +89,7 @@ static int tear_down(void **state)
 {
 	struct fixture *f = *state;
 
-	kernel_detach(&f->region);
-	kernel_nl_close(&f->nl);
-	fuzz_module_stop();
-	sd_event_unref(f->event);
+	model_detach(&f->region, f->event, &f->nl);
 	free(f);
 	return 0;
 }

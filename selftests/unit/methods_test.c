@@ -33,13 +33,6 @@ struct fixture {
 	struct control_call call;
 };
 
-/* Called if vmemd violates an invariant that the module checks. */
-void fuzz_broken(const char *file, int line, const char *condition)
-{
-	print_error("%s:%d: %s\n", file, line, condition);
-	abort();
-}
-
 static void nothing(struct vmem_device *device, void *arg)
 {
 	(void)device;
