@@ -376,12 +376,23 @@ static void await(const struct kvmvmem_consumer *consumer)
 	epoll_ctl(consumer->epoll_fd, EPOLL_CTL_MOD, consumer->fd, &event);
 }
 
-/* The only copy of the socket is closed, which removes it from epoll. */
+/*
+ * A child of the process may have a copy of the socket, which keeps it in the
+ * epoll instance and keeps the connection open. So close() does not suffice.
+ */
+static void close_socket(struct kvmvmem_consumer *consumer)
+{
+	if (consumer->fd < 0)
+		return;
+	epoll_ctl(consumer->epoll_fd, EPOLL_CTL_DEL, consumer->fd, NULL);
+	shutdown(consumer->fd, SHUT_RDWR);
+	close(consumer->fd);
+	consumer->fd = -1;
+}
+
 static void disconnect(struct kvmvmem_consumer *consumer)
 {
-	if (consumer->fd >= 0)
-		close(consumer->fd);
-	consumer->fd = -1;
+	close_socket(consumer);
 	consumer->subscribing = false;
 	consumer->out.length = 0;
 	consumer->line.have = 0;

@@ -6,9 +6,12 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "random.h"
@@ -355,6 +358,34 @@ static void mappings_outlive_vmemd(void **state)
 	}
 }
 
+/* A process that forks leaves its child copies of all descriptors. */
+static void a_copy_of_the_connection_changes_nothing(void **state)
+{
+	struct fixture *f = *state;
+	struct pollfd ready;
+	pid_t pid;
+
+	start(f, KVMVMEM_EACH_BLOCK, 1);
+	dispatch_until(f, KVMVMEM_SUBSCRIBED);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			pause();
+	}
+	real_consumers_kill(&f->real);
+	dispatch_until(f, KVMVMEM_CONNECTING);
+	real_consumers_start(&f->real, 1, true);
+	dispatch_until(f, KVMVMEM_SUBSCRIBED);
+	/* All requests are answered, so that no event remains. */
+	assert_int_equal(request(f, "plug", 1, 1), 0);
+	ready = (struct pollfd){kvmvmem_consumer_fd(f->consumer), POLLIN, 0};
+	assert_int_equal(poll(&ready, 1, 0), 0);
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
 /*
  * A refused populate means that nothing of the event is mapped. But a part of
  * the event that was mapped before the connection was lost still is. vmemd must
@@ -620,6 +651,7 @@ int main(void)
 		T(a_partial_mapping_is_kept_plugged),
 		T(a_closed_consumer_gets_the_reason_and_may_resume),
 		T(mappings_outlive_vmemd),
+		T(a_copy_of_the_connection_changes_nothing),
 		T(mappings_stay_claimed_after_a_refusal),
 		T(vmemd_may_end_at_any_time),
 		T(a_failed_unmap_of_a_missing_block_closes),
