@@ -1319,6 +1319,40 @@ static void a_wait_for_the_channel_is_logged(void **state)
 	assert_null(strstr(text, "backend channel"));
 }
 
+/* Let the back end's timer expire now. */
+static void expire(struct vmm *vmm)
+{
+	int on = SD_EVENT_OFF;
+
+	assert_true(sd_event_source_get_enabled(vmm->ours.timer, &on) >= 0);
+	assert_int_equal(on, SD_EVENT_ONESHOT);
+	timer_start(vmm->ours.timer, 0);
+	assert_true(sd_event_run(vmm->fe->event, TIMER_USEC) > 0);
+}
+
+/* The log says that a front end does not answer; the answer still counts. */
+static void a_missing_answer_is_logged(void **state)
+{
+	struct vmm *vmm = *state;
+	struct vhost_user_mmap mmap;
+	char text[4096];
+	uint32_t what;
+
+	what = start_plug(vmm, &mmap);
+	note(vmm, expire, text, sizeof(text));
+	assert_non_null(strstr(text, "not answered a request to map memory"));
+	expect_no_answer(vmm);
+	reply(vmm, what, 0);
+	expire(vmm);
+	assert_true(asked(vmm, &what, &mmap, NULL));
+	assert_int_equal(what, VHOST_USER_BACKEND_CONFIG_CHANGE_MSG);
+	note(vmm, expire, text, sizeof(text));
+	assert_non_null(strstr(text, "not answered a request to map memory"));
+	expect_no_answer(vmm);
+	reply(vmm, what, 0);
+	expect_answer(vmm, VIRTIO_MEM_RESP_BUSY);
+}
+
 /* The service is stopped and started again without its files. */
 static void lose_files(struct vmm *vmm)
 {
@@ -1985,6 +2019,7 @@ int main(void)
 		CASE(a_lost_answer_is_given_once),
 		CASE(the_queue_waits_for_its_channel),
 		CASE(a_wait_for_the_channel_is_logged),
+		CASE(a_missing_answer_is_logged),
 		CASE(requests_wait_for_a_lost_channel),
 		CASE(requests_wait_for_a_channel_that_fails),
 		CASE(persistent_suspend_is_not_offered),

@@ -104,6 +104,13 @@
 #define TABLE_USEC 1000000ULL
 
 /*
+ * Time for an answer, before the log says that it is missing. A front end
+ * answers without waiting for anything else.
+ */
+#define ANSWER_S    10U
+#define ANSWER_USEC (ANSWER_S * 1000000ULL)
+
+/*
  * First and longest delay before a refused correction is requested again. The
  * first one is also that of a refused undo, which the guest waits for.
  */
@@ -446,6 +453,7 @@ static int ask(struct vmm_backing *vmm, uint64_t offset, uint64_t size,
 	vmm->message = *message;
 	vmm->message.out = true;
 	vmm->message.of_change = vmm->change.active;
+	set_timer(vmm, ANSWER_USEC);
 	return 0;
 }
 
@@ -748,6 +756,7 @@ static void on_replied(void *arg, uint32_t request, bool ok)
 
 	if (!message->out || message->last_word != last_word)
 		return;
+	set_timer(vmm, 0);
 	if (!last_word && ok) {
 		message->replied = true;
 		check_message(vmm);
@@ -786,6 +795,19 @@ static const struct vhost_user_shmem_ops shmem_ops = {
 	.ready = is_ready,
 };
 
+/*
+ * The front end has not answered. It may still do so, and may have changed the
+ * mapping already. So the guest's request waits.
+ */
+static void note_silence(struct vmm_backing *vmm)
+{
+	log_limited(&vmm->limit, LOG_LEVEL_WARNING, vmm->vu->label,
+		    "the VMM has not answered a request to %s memory for %u s: "
+		    "requests of the guest wait",
+		    vmm->message.map ? "map" : "unmap", ANSWER_S);
+	set_timer(vmm, ANSWER_USEC);
+}
+
 static int on_timer(sd_event_source *source __attribute__((unused)),
 		    uint64_t usec __attribute__((unused)), void *arg)
 {
@@ -794,6 +816,10 @@ static int on_timer(sd_event_source *source __attribute__((unused)),
 
 	if (!vmm->message.out) {
 		advance_mapping(vmm);
+		return 0;
+	}
+	if (!vmm->message.replied || vmm->message.last_word) {
+		note_silence(vmm);
 		return 0;
 	}
 	/*
@@ -807,10 +833,8 @@ static int on_timer(sd_event_source *source __attribute__((unused)),
 	/* A notification without a change is harmless for a driver. */
 	ret = vhost_channel_ask(vmm->vu, VHOST_USER_BACKEND_CONFIG_CHANGE_MSG,
 				NULL, 0, -1);
-	if (ret)
-		set_timer(vmm, TABLE_USEC);
-	else
-		vmm->message.last_word = true;
+	vmm->message.last_word = !ret;
+	set_timer(vmm, ret ? TABLE_USEC : ANSWER_USEC);
 	return 0;
 }
 
