@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -896,6 +897,7 @@ static void the_end_of_the_vm_is_seen(void **state)
 	if (!vmm) {
 		struct fixture own = {};
 
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		create_vm(&own);
 		send_fds(pair[1], (int[]){own.fd, own.memory_fd});
 		for (;;)
