@@ -57,6 +57,14 @@ start_qemu() {
 	vmm=$!
 }
 
+# start_patched_qemu - start QEMU with the patches of integrations/qemu, from /series
+start_patched_qemu() {
+	qemu_accel=,sparse-memslot-size=$SLOT
+	start_qemu off /series/lib/ld-linux-x86-64.so.2 --library-path /series/lib \
+		/series/qemu
+	qemu_accel=
+}
+
 # request_qemu BYTES - set the requests for vmem-guestresize
 request_qemu() {
 	hello='{"execute":"qmp_capabilities"}'

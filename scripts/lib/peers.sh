@@ -49,3 +49,13 @@ peers_prepare() {
 		peers_machine+=(--file "$folder/$file:/guest/firmware/$file")
 	done
 }
+
+# peers_add_patched_qemu - add QEMU with the patches of integrations/qemu, as /series
+# For scripts that have sourced root.sh and qemu-series.sh as well.
+peers_add_patched_qemu() {
+	local series
+
+	series=$(qemu_series) || return 1
+	peers_machine+=(--file "$series/qemu:/series/qemu"
+		--file "$series/lib:/series/lib")
+}
