@@ -26,6 +26,12 @@
  */
 #define CHECK_EVERY 17U
 
+/*
+ * Every second batch requests range zaps. CHECK_EVERY is odd, so checks follow
+ * batches of both kinds.
+ */
+#define ZAP_RANGES_EVERY 2U
+
 /* The end of input ends the test; the emulated machine has a shorter limit. */
 #define STRESS_TIMEOUT_S 86400
 
@@ -103,7 +109,9 @@ static void next(struct stress *s, uint64_t number)
 				  slot_gpa(i), SLOT_SIZE, slot_hva(s, i));
 		s->state[i] = want;
 	}
-	ASSERT_OK(batch_apply(s->dev, &s->vm, &s->batch));
+	ASSERT_OK(batch_call(
+		s->dev, s->vm.fd, &s->batch,
+		number % ZAP_RANGES_EVERY ? 0 : KVM_VMEM_BATCH_ZAP_RANGES));
 }
 
 static void check(struct stress *s)

@@ -23,6 +23,8 @@
  * exit. No other access may exit.
  *
  * A check follows every third batch, so each range is checked in each phase.
+ * Two of five batches request range zaps, so that each range changes in each
+ * phase with and without them.
  *
  * The number of batches bounds the test. Each vCPU makes at least a round
  * between any two checks.
@@ -161,6 +163,12 @@ static bool churned_present(unsigned int range, uint64_t batch)
 static bool present(unsigned int range, uint64_t batch)
 {
 	return kind_of(range) != RANGE_CHURNED || churned_present(range, batch);
+}
+
+/* Does a batch request range zaps? Five is coprime to all other periods. */
+static bool zaps_ranges(uint64_t batch)
+{
+	return batch % 5 < 2;
 }
 
 /* Virtual addresses are the same in the host and in the guest. */
@@ -399,6 +407,7 @@ static void change_layout(struct test *t, uint64_t batch)
 		if (present(range, batch - 1))
 			vmem_batch_delete(&t->batch, slot_of(range, batch - 1));
 	}
+	t->batch.flags = zaps_ranges(batch) ? KVM_VMEM_BATCH_ZAP_RANGES : 0;
 	store(&t->control->started, batch);
 	vmem_batch_apply(t->dev, t->vm, &t->batch);
 	store(&t->control->done, batch);

@@ -30,11 +30,12 @@ void vmem_batch_delete(struct vmem_batch *batch, uint32_t slot)
 	vmem_batch_add(batch, slot, 0, 0, 0, NULL);
 }
 
-/** vmem_batch_apply() - Apply a batch, and clear it. */
+/** vmem_batch_apply() - Apply a batch, and clear its entries. */
 void vmem_batch_apply(int dev, struct kvm_vm *vm, struct vmem_batch *batch)
 {
 	struct kvm_vmem_memslot_batch arg = {
 		.size = sizeof(arg),
+		.flags = batch->flags,
 		.vm_fd = vm->fd,
 		.nr = batch->nr,
 		.regions = (uintptr_t)batch->entries,

@@ -17,10 +17,12 @@
 
 /**
  * struct vmem_batch - entries to apply
+ * @flags: flags of the batch, KVM_VMEM_BATCH_*
  * @nr: number of @entries
  * @entries: the entries
  */
 struct vmem_batch {
+	uint32_t flags;
 	uint32_t nr;
 	struct kvm_userspace_memory_region entries[VMEM_BATCH_ENTRIES];
 };
