@@ -101,6 +101,17 @@ static void end_holder(void)
 	holder_fd = -1;
 }
 
+/*
+ * The guest gives back all of its free memory while memory is held. After the
+ * fork the agent shares its pages with the holder. If the agent then had to copy
+ * one to read its next request, the kernel would end the holder to free memory.
+ * Locking copies them now.
+ */
+static int keep_own_pages(void)
+{
+	return mlockall(MCL_CURRENT) ? -errno : 0;
+}
+
 int hold_begin(uint64_t bytes, uint64_t seed)
 {
 	struct report report;
@@ -125,6 +136,8 @@ int hold_begin(uint64_t bytes, uint64_t seed)
 	}
 	holder_fd = fds[0];
 	ret = hear(&report);
+	if (!ret)
+		ret = keep_own_pages();
 	if (ret)
 		end_holder();
 	return ret;
