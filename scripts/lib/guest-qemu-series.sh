@@ -47,6 +47,7 @@ memory="memory-backend-ram"
 memory_more=
 device_more=
 dynamic_memslots=
+cpus=1
 # The option that has the size of memslots: -accel or -machine.
 option=accel
 
@@ -61,7 +62,8 @@ start() {
 	folder=/series
 	preload=
 	accel=kvm$accel_more
-	machine=q35$machine_more
+	# The reduced build has none of these, whose state stock QEMU would migrate to it.
+	machine=q35,hpet=off,vmport=off$machine_more
 	dynamic=off
 	device=/dev/kvm-vmem
 	stride=$((SPARSE_MIB * MIB))
@@ -84,7 +86,7 @@ start() {
 		${preload:+--preload $preload} $folder/qemu -L /firmware \
 		-nodefaults -no-user-config -display none -M "$machine" \
 		-accel "$accel" -cpu host,host-phys-bits=on \
-		-m ${BOOT_MIB}M,maxmem=$((BOOT_MIB + REGION_MIB))M \
+		-smp "$cpus" -m ${BOOT_MIB}M,maxmem=$((BOOT_MIB + REGION_MIB))M \
 		-kernel /guest/vmlinuz -initrd /guest/initrd \
 		-append "console=ttyS0 quiet panic=-1 nowatchdog nodriver" \
 		-chardev "socket,id=console,path=$console,server=on,wait=off,logfile=$run/$vm-console.log" \
