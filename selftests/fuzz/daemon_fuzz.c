@@ -89,6 +89,12 @@ enum {
 #define ID_LOG_OFF 1000
 #define ID_LOG_ON  1001
 
+/*
+ * Maximum number of restarts in a run. A restart takes as long as tens of other
+ * steps, and generated inputs have many.
+ */
+#define RESTARTS_MAX 2
+
 /* Number of turns after which the loop must be idle. */
 #define TURNS_MAX 4096
 
@@ -156,6 +162,7 @@ static const char control_name[] = "control";
 static int region_memory;
 static int shmem_memory;
 static int vmm_state;
+static unsigned int nr_restarts;
 static sd_event_source *timers[NR_TIMERS];
 static struct doorbell doorbells[NR_DEVICES];
 static size_t nr_doorbells;
@@ -808,6 +815,8 @@ void fuzz_set_up(void)
 /* Kill the daemon and start it again, with or without its files. */
 static void restart(uint8_t how)
 {
+	if (nr_restarts++ >= RESTARTS_MAX)
+		return;
 	stop_daemon();
 	if (how & 1) {
 		close(shmem_memory);
@@ -946,6 +955,7 @@ static void begin_run(struct fuzz_input *in)
 	struct device_options *region = &options.devices[DEVICE_REGION];
 	struct device_options *shmem = &options.devices[DEVICE_SHMEM];
 
+	nr_restarts = 0;
 	memset(&options, 0, sizeof(options));
 	options.nr_devices = NR_DEVICES;
 	region->name = "0";
