@@ -22,6 +22,9 @@ BOOLEANS = {"true": "false", "false": "true"}
 REPORTS = re.compile(r"(log|pr|dev)_[a-z_]+$|trace_[a-z_]+$|perror$|NL_SET_ERR_MSG.*"
                      r"|WARN_ON.*|lockdep_.*|might_.*|BUILD_BUG_ON.*|static_assert$")
 
+# Names of descriptors, and of structures of descriptors.
+DESCRIPTOR = re.compile(r"\w*fds?(_\w+)?$")
+
 # Tokens before the beginning of a statement.
 FOLLOWED_BY_STATEMENT = {";", "{", "}", "else", "do", ":"}
 
@@ -158,7 +161,8 @@ class File:
     def alter_token(self, function, index, token):
         text = token.text
         if text in COMPARISONS:
-            self.add(function, "comparison", index, index, COMPARISONS[text])
+            kind = "descriptor" if self.tests_descriptor(index) else "comparison"
+            self.add(function, kind, index, index, COMPARISONS[text])
         elif text in LOGIC:
             self.add(function, "logic", index, index, LOGIC[text])
         elif text in SIGNS:
@@ -173,8 +177,25 @@ class File:
             number = re.fullmatch(r"(0[xX][0-9a-fA-F]+|[0-9]+)[uUlL]*", text)
             if number:
                 zero = re.fullmatch(r"0[xX]?0*", number[1])
-                self.add(function, "constant", index, index,
+                kind = "descriptor" if self.tests_descriptor(index - 1) else "constant"
+                self.add(function, kind, index, index,
                          "1" if zero else f"({text} - 1)")
+
+    def tests_descriptor(self, index):
+        """Return: whether a token compares a descriptor with 0, to see if it is there.
+
+        Such a comparison is altered for descriptor 0 only, which an operator may pass
+        in options, but which is never opened.
+        """
+        tokens = self.tokens
+        if tokens[index].text not in ("<", ">=") or tokens[index + 1].text != "0":
+            return False
+        names = []
+        while (before := tokens[index - 1]).text in ("->", ".", "]") or \
+                before.kind == "IDENTIFIER":
+            index = self.pairs[index - 1] if before.text == "]" else index - 1
+            names.append(before.text)
+        return "options" not in names and any(map(DESCRIPTOR.match, names))
 
     def is_binary(self, index):
         before = self.tokens[index - 1]
