@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -276,6 +277,40 @@ static void unshare_result(void)
 	result = &no_case;
 }
 
+/* Return: whether a case is to be run, see TAP_CASES_ENV. */
+static bool is_chosen(size_t number)
+{
+	const char *at = getenv(TAP_CASES_ENV);
+
+	if (!at)
+		return true;
+	while (*at) {
+		char *end;
+
+		if (strtoul(at, &end, 10) == number)
+			return true;
+		at = *end ? end + 1 : end;
+	}
+	return false;
+}
+
+/* Run the program after a case, see TAP_AFTER_ENV. */
+static void run_after(size_t number)
+{
+	char *program = getenv(TAP_AFTER_ENV);
+	char text[24];
+	char *argv[] = {program, text, NULL};
+	int status;
+	pid_t pid;
+
+	if (!program)
+		return;
+	snprintf(text, sizeof(text), "%zu", number);
+	if (posix_spawn(&pid, program, NULL, NULL, argv, environ) ||
+	    waitpid(pid, &status, 0) != pid || status)
+		printf("Bail out! %s failed\n", program);
+}
+
 /**
  * tap_run() - Run all cases and report them.
  *
@@ -297,6 +332,12 @@ int tap_run(const struct tap_case *cases, size_t nr)
 	for (i = 0; i < nr; i++) {
 		const struct tap_case *c = &cases[i];
 
+		if (!is_chosen(i + 1)) {
+			skipped++;
+			printf("ok %zu - %s # SKIP not chosen\n", i + 1,
+			       c->name);
+			continue;
+		}
 		r = run_case(c);
 		if (r < 0) {
 			printf("Bail out! fork: %s\n", strerror(-r));
@@ -313,6 +354,7 @@ int tap_run(const struct tap_case *cases, size_t nr)
 			printf("not ok %zu - %s\n", i + 1, c->name);
 		}
 		fflush(stdout);
+		run_after(i + 1);
 	}
 	unshare_result();
 	if (failed)

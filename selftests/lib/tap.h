@@ -44,6 +44,15 @@ struct tap_case {
 #define TAP_TIMEOUT_FACTOR_ENV "TAP_TIMEOUT_FACTOR"
 #define TAP_TIMEOUT_FACTOR_MAX 100
 
+/*
+ * Environment variables for scripts/mutate. TAP_CASES: numbers of the cases that
+ * tap_run() runs, separated by commas, if not all; it skips the others.
+ * TAP_AFTER: a program that it runs after each case, with the number as only
+ * argument.
+ */
+#define TAP_CASES_ENV "TAP_CASES"
+#define TAP_AFTER_ENV "TAP_AFTER"
+
 /* Result of a case. */
 enum tap_verdict {
 	TAP_PASSED,
