@@ -26,6 +26,7 @@
 
 #include "batch.h"
 #include "cgroup.h"
+#include "clock.h"
 #include "kernel.h"
 #include "process.h"
 #include "region.h"
@@ -537,6 +538,45 @@ static void a_full_cgroup_can_delete(const void *arg)
 	cgroup_leave();
 }
 
+/*
+ * At the limit a batch is carried out in parts, as far as INVALID copies go. Its
+ * event has the sums over all of them.
+ */
+static void parts_are_reported_together(const void *arg)
+{
+	struct tracing_batch told = {0};
+	struct batch create, delete;
+	struct backing mem;
+	uint64_t limit, start, ns;
+	struct vm vm;
+	int dev;
+
+	(void)arg;
+	be_spared();
+	if (!cgroup_enter())
+		tap_skip("no memory cgroup");
+	dev = create_memslots(&vm, &mem, MANY, &create, &delete);
+	tracing_open();
+	fill_cgroup(&vm, &mem, FILL_FIRST, &limit);
+	start = now_ns();
+	EXPECT_OK(batch_apply(dev, &vm, &delete));
+	ns = now_ns() - start;
+	cgroup_limit(CGROUP_NO_LIMIT);
+
+	EXPECT_EQ(tracing_take_batches(&told, 1), 1);
+	EXPECT_EQ(told.deletes, MANY);
+	EXPECT_GT(told.zaps, 1);
+	EXPECT_EQ(told.grace_periods, 2 * told.zaps);
+	EXPECT_GT(told.grace_ns, 0);
+	EXPECT_GT(told.zap_ns, 0);
+	EXPECT_GT(told.commit_ns, 0);
+	EXPECT_LE(told.judge_ns + told.prepare_ns + told.grace_ns +
+			  told.zap_ns + told.commit_ns,
+		  ns);
+	tracing_close();
+	cgroup_leave();
+}
+
 #define TRACEFS	    "/sys/kernel/tracing/"
 #define ALLOCATIONS TRACEFS "instances/kvm_vmem_charge/"
 
@@ -870,6 +910,9 @@ int main(void)
 		 .timeout_s = 180},
 		{.name = "a VMM at the limit can unplug, and the spare is returned",
 		 .run = a_full_cgroup_can_unplug,
+		 .timeout_s = 180},
+		{.name = "a batch in parts reports the sums of all parts",
+		 .run = parts_are_reported_together,
 		 .timeout_s = 180},
 	};
 
