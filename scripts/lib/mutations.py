@@ -35,7 +35,8 @@ class Mutation:
 
     file, function, before and after identify the mutation, also after the code has
     moved. before and after are the whole lines, stripped of spaces. number
-    distinguishes mutations that are otherwise the same.
+    distinguishes mutations that are otherwise the same. body has the first and the
+    last line of the function.
     """
     file: str
     function: str
@@ -47,6 +48,7 @@ class Mutation:
     before: str
     after: str
     number: int = 0
+    body: tuple = (0, 0)
 
     def key(self):
         return (self.file, self.function, self.before, self.after, self.number)
@@ -123,11 +125,13 @@ class File:
         self.reports = set()
         self.heads = set()
         self.found = []
+        self.body = (0, 0)
 
     def mutations(self):
         for function, first, last in functions_of(self.tokens, self.pairs):
             self.find_reports(first, last)
             self.find_heads(first, last)
+            self.body = (self.tokens[first].line, self.tokens[last].line)
             for index in range(first + 1, last):
                 if index not in self.reports:
                     self.at(function, index)
@@ -267,7 +271,8 @@ class File:
         altered = self.source[begin:start] + text.encode() + self.source[end:stop]
         self.found.append(Mutation(
             self.name, function, kind, start, end, text, self.tokens[first].line,
-            one_line(self.source[begin:stop].decode()), one_line(altered.decode())))
+            one_line(self.source[begin:stop].decode()), one_line(altered.decode()),
+            body=self.body))
 
     def numbered(self):
         seen, numbered = {}, []
