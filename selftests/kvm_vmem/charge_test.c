@@ -890,6 +890,51 @@ static void a_full_cgroup_can_unplug(const void *arg)
 	cgroup_leave();
 }
 
+/* More memslots than a batch may use the spare for. */
+#define END_SLOTS (KVM_VMEM_SPARE_BATCH + 100U)
+
+/*
+ * At the limit there is no memory for one batch that removes all memslots of a
+ * region that ends, so they go in small steps. All of them do.
+ */
+static void a_full_cgroup_can_end_a_region(const void *arg)
+{
+	const struct vmem_nl_range all = {.gpa = GIB(8),
+					  .size = END_SLOTS * GUEST_PAGE};
+	struct holder h;
+	struct region r;
+	unsigned int id;
+	uint64_t limit;
+
+	(void)arg;
+	be_spared();
+	if (!cgroup_enter())
+		tap_skip("no memory cgroup");
+	holder_init(&h);
+	backing_destroy(&h.mem);
+	backing_create(&h.mem, all.size);
+	memset(h.mem.hva, 0, GUEST_PAGE);
+	describe_region(&h, &r);
+	r.args.region_size = all.size;
+	region_create(&r);
+	ASSERT_OK(vmem_nl_plug(r.nl, VMEM_NL_BY_FD(r.fd), 1, &all, 1, NULL,
+			       NULL));
+	fill_cgroup(&h.vm, &h.mem, FILL_FIRST, &limit);
+	close(r.fd);
+	cgroup_limit(CGROUP_NO_LIMIT);
+
+	for (id = 0; id < END_SLOTS; id++)
+		if (vm_slot_exists(&h.vm,
+				   SLOT(AS_NORMAL, r.args.first_slot + id)))
+			break;
+	EXPECT_EQ(id, END_SLOTS);
+	/* Its place is free, and so is the VM's lock. */
+	region_create(&r);
+	ASSERT_OK(vmem_nl_plug(r.nl, VMEM_NL_BY_FD(r.fd), 2, &all, 1, NULL,
+			       NULL));
+	cgroup_leave();
+}
+
 int main(void)
 {
 	static const struct tap_case cases[] = {
@@ -913,6 +958,9 @@ int main(void)
 		 .timeout_s = 180},
 		{.name = "a batch in parts reports the sums of all parts",
 		 .run = parts_are_reported_together,
+		 .timeout_s = 180},
+		{.name = "the memslots of a region that ends at the limit all go",
+		 .run = a_full_cgroup_can_end_a_region,
 		 .timeout_s = 180},
 	};
 
