@@ -866,8 +866,7 @@ static int make_fds(struct kvmvmem_consumer *consumer)
 
 static void free_consumer(struct kvmvmem_consumer *consumer)
 {
-	if (consumer->fd >= 0)
-		close(consumer->fd);
+	close_socket(consumer);
 	if (consumer->epoll_fd >= 0)
 		close(consumer->epoll_fd);
 	if (consumer->timer_fd >= 0)

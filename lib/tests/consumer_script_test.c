@@ -6,6 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "kvmvmem.h"
 #include "record.h"
@@ -108,6 +111,33 @@ static void a_consumer_follows_the_protocol(void **state)
 		"{\"id\":3,\"method\":\"unsubscribe\",\"params\":{"
 		"\"device\":\"node0\",\"name\":\"test\"}}\n");
 	assert_int_equal(record_mask(&f.record), 0);
+	stop(&f);
+}
+
+/* A process that forks leaves its child a copy of the connection. */
+static void vmemd_sees_the_end_beside_a_copy(void **state)
+{
+	const struct script_part part = {.says = ANSWER "{\n"};
+	struct pollfd end = {.events = 0};
+	struct fixture f;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(start(&f, &part, 1), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			pause();
+	}
+	assert_int_equal(run(&f), -EBADMSG);
+	/* The script ends with the connection. */
+	end.fd = f.script.heard_fd;
+	assert_int_equal(poll(&end, 1, HANG_MS), 1);
+	assert_true(end.revents & POLLHUP);
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
 	stop(&f);
 }
 
@@ -426,6 +456,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_consumer_follows_the_protocol),
+		cmocka_unit_test(vmemd_sees_the_end_beside_a_copy),
 		cmocka_unit_test(the_end_is_reported_to_the_next_vmemd),
 		cmocka_unit_test(a_later_version_is_understood),
 		cmocka_unit_test(nothing_is_mapped_before_there_is_a_region),
