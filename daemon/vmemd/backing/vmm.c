@@ -107,8 +107,7 @@
  * Time for an answer, before the log says that it is missing. A front end
  * answers without waiting for anything else.
  */
-#define ANSWER_S    10U
-#define ANSWER_USEC (ANSWER_S * 1000000ULL)
+#define ANSWER_USEC 10000000ULL
 
 /*
  * First and longest delay before a refused correction is requested again. The
@@ -416,6 +415,13 @@ static unsigned int table_size(const struct vmm_backing *vmm)
 	return vmm->long_table ? VHOST_USER_MEM_TABLE_SIZE : VMM_TABLE_SIZE;
 }
 
+/* A message was sent: the timer is for its answer. */
+static void await_answer(struct vmm_backing *vmm)
+{
+	vmm->message.silent_usec = ANSWER_USEC;
+	set_timer(vmm, ANSWER_USEC);
+}
+
 /*
  * Ask the front end to map or unmap a part of the region.
  * @message: the request; becomes the one in progress
@@ -453,7 +459,7 @@ static int ask(struct vmm_backing *vmm, uint64_t offset, uint64_t size,
 	vmm->message = *message;
 	vmm->message.out = true;
 	vmm->message.of_change = vmm->change.active;
-	set_timer(vmm, ANSWER_USEC);
+	await_answer(vmm);
 	return 0;
 }
 
@@ -797,15 +803,22 @@ static const struct vhost_user_shmem_ops shmem_ops = {
 
 /*
  * The front end has not answered. It may still do so, and may have changed the
- * mapping already. So the guest's request waits.
+ * mapping already. So the guest's request waits. The log repeats this, each
+ * time after twice as long.
  */
 static void note_silence(struct vmm_backing *vmm)
 {
+	struct vmm_message *message = &vmm->message;
+
 	log_limited(&vmm->limit, LOG_LEVEL_WARNING, vmm->vu->label,
-		    "the VMM has not answered a request to %s memory for %u s: "
-		    "requests of the guest wait",
-		    vmm->message.map ? "map" : "unmap", ANSWER_S);
-	set_timer(vmm, ANSWER_USEC);
+		    "the VMM has not answered %s for %" PRIu64
+		    " s: requests of the guest wait",
+		    message->last_word ? "a notification"
+		    : message->map     ? "a request to map memory"
+				       : "a request to unmap memory",
+		    message->silent_usec / 1000000);
+	set_timer(vmm, message->silent_usec);
+	message->silent_usec *= 2;
 }
 
 static int on_timer(sd_event_source *source __attribute__((unused)),
@@ -833,8 +846,12 @@ static int on_timer(sd_event_source *source __attribute__((unused)),
 	/* A notification without a change is harmless for a driver. */
 	ret = vhost_channel_ask(vmm->vu, VHOST_USER_BACKEND_CONFIG_CHANGE_MSG,
 				NULL, 0, -1);
-	vmm->message.last_word = !ret;
-	set_timer(vmm, ret ? TABLE_USEC : ANSWER_USEC);
+	if (ret) {
+		set_timer(vmm, TABLE_USEC);
+		return 0;
+	}
+	vmm->message.last_word = true;
+	await_answer(vmm);
 	return 0;
 }
 

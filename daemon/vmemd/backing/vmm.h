@@ -79,6 +79,7 @@ struct vmm_change {
  * @of_change: the current change needs it; otherwise it is a correction
  * @left: true: unmap the old mapping at @offset; false: map or unmap @slot
  * @guessed: the memory table lists only a part of the old mapping
+ * @silent_usec: time without an answer when the timer expires
  * @offset: offset of the old mapping in the region
  * @size: its bytes
  * @slot: index of the slot
@@ -91,6 +92,7 @@ struct vmm_message {
 	bool of_change;
 	bool left;
 	bool guessed;
+	uint64_t silent_usec;
 	uint64_t offset;
 	uint64_t size;
 	unsigned int slot;
