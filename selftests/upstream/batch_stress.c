@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "batch.h"
+#include "kernel.h"
 #include "tap.h"
 #include "vcpu.h"
 #include "vm.h"
@@ -55,6 +56,7 @@ static const enum slot_state states[] = {
 /**
  * struct stress - a VM and its expected memslots
  * @dev: /dev/kvm-vmem
+ * @tdp_mmu: KVM uses the TDP MMU
  * @vm: the VM
  * @vcpu: its vCPU
  * @mem: memory of all slots
@@ -63,6 +65,7 @@ static const enum slot_state states[] = {
  */
 struct stress {
 	int dev;
+	bool tdp_mmu;
 	struct vm vm;
 	struct vcpu vcpu;
 	struct backing mem;
@@ -93,6 +96,7 @@ static uint8_t *slot_hva(const struct stress *s, unsigned int slot)
  */
 static void next(struct stress *s, uint64_t number)
 {
+	bool zap_ranges;
 	unsigned int i;
 
 	batch_reset(&s->batch);
@@ -109,9 +113,13 @@ static void next(struct stress *s, uint64_t number)
 				  slot_gpa(i), SLOT_SIZE, slot_hva(s, i));
 		s->state[i] = want;
 	}
-	ASSERT_OK(batch_call(
-		s->dev, s->vm.fd, &s->batch,
-		number % ZAP_RANGES_EVERY ? 0 : KVM_VMEM_BATCH_ZAP_RANGES));
+	zap_ranges = number % ZAP_RANGES_EVERY == 0;
+	ASSERT_OK(batch_call(s->dev, s->vm.fd, &s->batch,
+			     zap_ranges ? KVM_VMEM_BATCH_ZAP_RANGES : 0));
+	/* Without the TDP MMU the flag is ignored. */
+	EXPECT_EQ(s->batch.zapped, zap_ranges && s->tdp_mmu
+					   ? KVM_VMEM_ZAPPED_RANGES
+					   : KVM_VMEM_ZAPPED_BY_KVM);
 }
 
 static void check(struct stress *s)
@@ -138,6 +146,7 @@ static void stress(const void *arg)
 
 	(void)arg;
 	s.dev = kvm_vmem_open();
+	s.tdp_mmu = module_parameter("kvm", "tdp_mmu");
 	vm_create(&s.vm, 0);
 	vcpu_create(&s.vcpu, &s.vm);
 	backing_create(&s.mem, NR_SLOTS * SLOT_SIZE);

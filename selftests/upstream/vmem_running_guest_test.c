@@ -322,6 +322,9 @@ static void *run_vcpu(void *arg)
  * @backings: memory of the other ranges
  * @left: the counters in each backing when it was replaced
  * @late_writes: number of counters that changed after that
+ * @tdp_mmu: KVM uses the TDP MMU; without it no range zaps are possible
+ * @range_zaps: number of batches with range zaps only
+ * @wrong_zaps: number of batches whose zaps are not as requested
  * @batch: entries
  */
 struct test {
@@ -332,6 +335,9 @@ struct test {
 	uint8_t *backings[NR_BACKINGS];
 	uint64_t left[NR_BACKINGS][NR_RANGES][RANGE_PAGES][NR_VCPUS];
 	uint64_t late_writes;
+	bool tdp_mmu;
+	unsigned int range_zaps;
+	unsigned int wrong_zaps;
 	struct vmem_batch batch;
 };
 
@@ -396,6 +402,7 @@ static void set_range(struct test *t, unsigned int range, uint64_t batch)
 /* Creates and deletes are mixed, in the order of the ranges. */
 static void change_layout(struct test *t, uint64_t batch)
 {
+	bool ranges = zaps_ranges(batch);
 	unsigned int range;
 
 	stamp(t, batch);
@@ -407,10 +414,14 @@ static void change_layout(struct test *t, uint64_t batch)
 		if (present(range, batch - 1))
 			vmem_batch_delete(&t->batch, slot_of(range, batch - 1));
 	}
-	t->batch.flags = zaps_ranges(batch) ? KVM_VMEM_BATCH_ZAP_RANGES : 0;
+	t->batch.flags = ranges ? KVM_VMEM_BATCH_ZAP_RANGES : 0;
 	store(&t->control->started, batch);
 	vmem_batch_apply(t->dev, t->vm, &t->batch);
 	store(&t->control->done, batch);
+	t->range_zaps += t->batch.zapped == KVM_VMEM_ZAPPED_RANGES;
+	t->wrong_zaps += t->batch.zapped != (ranges && t->tdp_mmu
+						     ? KVM_VMEM_ZAPPED_RANGES
+						     : KVM_VMEM_ZAPPED_BY_KVM);
 	note_left(t, batch - 1);
 }
 
@@ -492,8 +503,9 @@ int main(void)
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	t.dev = vmem_open();
+	t.tdp_mmu = vmem_has_tdp_mmu();
 	ksft_print_header();
-	ksft_set_plan(5);
+	ksft_set_plan(6);
 
 	t.vm = vm_create_with_vcpus(NR_VCPUS, guest_code, vcpus);
 	t.control = addr_gva2hva(t.vm, (vm_vaddr_t)&guest_control);
@@ -549,6 +561,9 @@ int main(void)
 		!wrong && exits,
 		"created memslots are accessible, accesses to deleted ones exit\n");
 	ksft_test_result(!spurious, "no other access exits\n");
+	ksft_print_msg("%u of %u batches with range zaps\n", t.range_zaps,
+		       NR_BATCHES);
+	ksft_test_result(!t.wrong_zaps, "range zaps are as requested\n");
 	kvm_vm_free(t.vm);
 	ksft_finished();
 }

@@ -10,6 +10,18 @@ int vmem_open(void)
 	return dev;
 }
 
+/** vmem_has_tdp_mmu() - Does KVM use the TDP MMU? */
+bool vmem_has_tdp_mmu(void)
+{
+	FILE *file = fopen("/sys/module/kvm/parameters/tdp_mmu", "r");
+	int value;
+
+	TEST_ASSERT(file, "tdp_mmu: %s", strerror(errno));
+	value = getc(file);
+	fclose(file);
+	return value == 'Y' || value == '1';
+}
+
 /** vmem_batch_add() - Append an entry: create a memslot or change its flags. */
 void vmem_batch_add(struct vmem_batch *batch, uint32_t slot, uint32_t flags,
 		    uint64_t gpa, uint64_t size, const void *hva)
@@ -45,6 +57,7 @@ void vmem_batch_apply(int dev, struct kvm_vm *vm, struct vmem_batch *batch)
 
 	TEST_ASSERT(!r, "KVM_VMEM_MEMSLOT_BATCH: %s, entry %d", strerror(errno),
 		    (int)arg.bad_index);
+	batch->zapped = arg.zapped;
 	batch->nr = 0;
 }
 

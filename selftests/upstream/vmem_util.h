@@ -18,16 +18,19 @@
 /**
  * struct vmem_batch - entries to apply
  * @flags: flags of the batch, KVM_VMEM_BATCH_*
+ * @zapped: how the last batch dropped mappings, KVM_VMEM_ZAPPED_*
  * @nr: number of @entries
  * @entries: the entries
  */
 struct vmem_batch {
 	uint32_t flags;
+	uint32_t zapped;
 	uint32_t nr;
 	struct kvm_userspace_memory_region entries[VMEM_BATCH_ENTRIES];
 };
 
 int vmem_open(void);
+bool vmem_has_tdp_mmu(void);
 void vmem_batch_add(struct vmem_batch *batch, uint32_t slot, uint32_t flags,
 		    uint64_t gpa, uint64_t size, const void *hva);
 void vmem_batch_delete(struct vmem_batch *batch, uint32_t slot);
