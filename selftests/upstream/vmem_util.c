@@ -10,16 +10,25 @@ int vmem_open(void)
 	return dev;
 }
 
+/* A parameter of a module that may not be loaded. */
+static bool parameter_is_set(const char *path)
+{
+	FILE *file = fopen(path, "r");
+	int value = 0;
+
+	if (file) {
+		value = getc(file);
+		fclose(file);
+	}
+	return value == 'Y' || value == '1';
+}
+
 /** vmem_has_tdp_mmu() - Does KVM use the TDP MMU? */
 bool vmem_has_tdp_mmu(void)
 {
-	FILE *file = fopen("/sys/module/kvm/parameters/tdp_mmu", "r");
-	int value;
-
-	TEST_ASSERT(file, "tdp_mmu: %s", strerror(errno));
-	value = getc(file);
-	fclose(file);
-	return value == 'Y' || value == '1';
+	return parameter_is_set("/sys/module/kvm/parameters/tdp_mmu") &&
+	       (parameter_is_set("/sys/module/kvm_amd/parameters/npt") ||
+		parameter_is_set("/sys/module/kvm_intel/parameters/ept"));
 }
 
 /** vmem_batch_add() - Append an entry: create a memslot or change its flags. */
