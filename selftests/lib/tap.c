@@ -294,8 +294,12 @@ static bool is_chosen(size_t number)
 	return false;
 }
 
-/* Run the program after a case, see TAP_AFTER_ENV. */
-static void run_after(size_t number)
+/*
+ * Run the program after a case, see TAP_AFTER_ENV.
+ *
+ * Return: false after a report, if that fails.
+ */
+static bool run_after(size_t number)
 {
 	char *program = getenv(TAP_AFTER_ENV);
 	char text[24];
@@ -304,11 +308,14 @@ static void run_after(size_t number)
 	pid_t pid;
 
 	if (!program)
-		return;
+		return true;
 	snprintf(text, sizeof(text), "%zu", number);
 	if (posix_spawn(&pid, program, NULL, NULL, argv, environ) ||
-	    waitpid(pid, &status, 0) != pid || status)
+	    waitpid(pid, &status, 0) != pid || status) {
 		printf("Bail out! %s failed\n", program);
+		return false;
+	}
+	return true;
 }
 
 /**
@@ -354,7 +361,10 @@ int tap_run(const struct tap_case *cases, size_t nr)
 			printf("not ok %zu - %s\n", i + 1, c->name);
 		}
 		fflush(stdout);
-		run_after(i + 1);
+		if (!run_after(i + 1)) {
+			failed++;
+			break;
+		}
 	}
 	unshare_result();
 	if (failed)
