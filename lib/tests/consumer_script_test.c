@@ -115,29 +115,61 @@ static void a_consumer_follows_the_protocol(void **state)
 }
 
 /* A process that forks leaves its child a copy of the connection. */
-static void vmemd_sees_the_end_beside_a_copy(void **state)
+static pid_t fork_copy(void)
+{
+	pid_t parent = getpid(), pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	while (getppid() == parent)
+		pause();
+	_exit(0);
+}
+
+/* The script ends with the connection. */
+static void expect_end(const struct fixture *f, pid_t copy)
+{
+	struct pollfd end = {f->script.heard_fd, 0, 0};
+
+	assert_int_equal(poll(&end, 1, HANG_MS), 1);
+	assert_true(end.revents & POLLHUP);
+	kill(copy, SIGKILL);
+	assert_int_equal(waitpid(copy, NULL, 0), copy);
+}
+
+static void vmemd_sees_an_error_beside_a_copy(void **state)
 {
 	const struct script_part part = {.says = ANSWER "{\n"};
-	struct pollfd end = {.events = 0};
 	struct fixture f;
-	pid_t pid;
+	pid_t copy;
 
 	(void)state;
 	assert_int_equal(start(&f, &part, 1), 0);
-	pid = fork();
-	assert_true(pid >= 0);
-	if (!pid) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		for (;;)
-			pause();
-	}
+	copy = fork_copy();
 	assert_int_equal(run(&f), -EBADMSG);
-	/* The script ends with the connection. */
-	end.fd = f.script.heard_fd;
-	assert_int_equal(poll(&end, 1, HANG_MS), 1);
-	assert_true(end.revents & POLLHUP);
-	kill(pid, SIGKILL);
-	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	expect_end(&f, copy);
+	stop(&f);
+}
+
+/* A consumer with mappings that remain does not unsubscribe. */
+static void vmemd_sees_the_end_beside_a_copy(void **state)
+{
+	const struct script_part part = {
+		.says = ANSWER POPULATE("7", "4294967296", "4194304")
+			SUBSCRIBED};
+	struct fixture f;
+	pid_t copy;
+
+	(void)state;
+	assert_int_equal(start(&f, &part, 1), 0);
+	assert_int_equal(run(&f), 0);
+	copy = fork_copy();
+	f.record.unmap_fails = 0;
+	kvmvmem_consumer_free(f.consumer);
+	f.consumer = NULL;
+	expect_end(&f, copy);
 	stop(&f);
 }
 
@@ -456,6 +488,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_consumer_follows_the_protocol),
+		cmocka_unit_test(vmemd_sees_an_error_beside_a_copy),
 		cmocka_unit_test(vmemd_sees_the_end_beside_a_copy),
 		cmocka_unit_test(the_end_is_reported_to_the_next_vmemd),
 		cmocka_unit_test(a_later_version_is_understood),
