@@ -79,7 +79,8 @@ struct vmm_change {
  * @of_change: the current change needs it; otherwise it is a correction
  * @left: true: unmap the old mapping at @offset; false: map or unmap @slot
  * @guessed: the memory table lists only a part of the old mapping
- * @silent_usec: time without an answer when the timer expires
+ * @silent_usec: time without an answer when the timer expires, while it is for
+ *	an answer
  * @offset: offset of the old mapping in the region
  * @size: its bytes
  * @slot: index of the slot
