@@ -901,6 +901,8 @@ static void a_full_cgroup_can_end_a_region(const void *arg)
 {
 	const struct vmem_nl_range all = {.gpa = GIB(8),
 					  .size = END_SLOTS * GUEST_PAGE};
+	struct tracing_batch told;
+	FILE *events;
 	struct holder h;
 	struct region r;
 	unsigned int id;
@@ -919,9 +921,13 @@ static void a_full_cgroup_can_end_a_region(const void *arg)
 	region_create(&r);
 	ASSERT_OK(vmem_nl_plug(r.nl, VMEM_NL_BY_FD(r.fd), 1, &all, 1, NULL,
 			       NULL));
+	events = tracing_open_events("batch");
 	fill_cgroup(&h.vm, &h.mem, FILL_FIRST, &limit);
 	close(r.fd);
 	cgroup_limit(CGROUP_NO_LIMIT);
+	/* There was no room for a batch with all of them. */
+	EXPECT_GT(tracing_take_batches(&told, 1), 1);
+	tracing_close_events(events);
 
 	for (id = 0; id < END_SLOTS; id++)
 		if (vm_slot_exists(&h.vm,
