@@ -383,7 +383,7 @@ int main(int argc, char **argv)
 	const bool zero = !strcmp(what, "zero");
 	const bool answer = !strcmp(what, "answer");
 	unsigned int answers[VIRTIO_MEM_RESP_ERROR + 1] = {0};
-	uint64_t i, gpa, count = 0, last = 1, wrong = 0;
+	uint64_t i, gpa, block, count = 0, last = 1, wrong = 0;
 	struct device device = {0};
 	int fd;
 
@@ -406,14 +406,16 @@ int main(int argc, char **argv)
 	}
 	open_device(&device);
 	exit_once();
-	gpa = device.config->addr + (all ? 0 : number(argv[2]));
+	gpa = device.config->addr;
+	block = device.config->block_size;
+	gpa += all ? 0 : number(argv[2]);
 	if (memory || zero) {
 		fd = open("/dev/mem", O_RDWR | O_CLOEXEC);
 		if (fd < 0)
 			die("/dev/mem");
 		for (i = 0; i < count; i++)
 			wrong += touch(fd, what[0], gpa + i * number(argv[4]),
-				       device.config->block_size, last);
+				       block, last);
 		close(fd);
 		printf("wrong %llu\n", (unsigned long long)wrong);
 		return wrong ? EXIT_FAILURE : EXIT_SUCCESS;
