@@ -23,6 +23,9 @@ DEVICE_MEMORY=$((4096 * MIB))
 # Timeouts in seconds that only a hang reaches.
 BOOT_TIMEOUT=300
 STEP_TIMEOUT=600
+# Time between two looks at something that changes, and how many looks that timeout has.
+LOOK_US=200000
+LOOKS=$((STEP_TIMEOUT * 1000000 / LOOK_US))
 
 run=/run/series
 export VMEM_REFUSE=$run/refuse
@@ -138,24 +141,24 @@ kvm_memslots() {
 # written PASSES - wait until the guest has written all of its blocks more often than
 # PASSES, and set $passes
 written() {
-	tries=$STEP_TIMEOUT
+	tries=$LOOKS
 	until passes=$(guest sh 'cat /tmp/passes' | tr -d '\r' | sed -n 's/^passes //p') &&
 		[ "${passes:-0}" -gt "$1" ]; do
 		tries=$((tries - 1))
 		[ $tries != 0 ] || return 1
-		usleep 200000
+		usleep $LOOK_US
 	done
 }
 
 # stop_writing - stop the guest's writes, and set $passes
 stop_writing() {
 	guest sh 'touch /tmp/stop' >/dev/null || return 1
-	tries=$STEP_TIMEOUT
+	tries=$LOOKS
 	until passes=$(guest sh 'cat /tmp/passes' | tr -d '\r' | sed -n 's/^end //p') &&
 		[ "${passes:-0}" -gt 0 ]; do
 		tries=$((tries - 1))
 		[ $tries != 0 ] || return 1
-		usleep 200000
+		usleep $LOOK_US
 	done
 }
 
@@ -243,11 +246,11 @@ qmp_migrated() {
 
 # guest_has MIB - wait until the guest's driver reports this size
 guest_has() {
-	tries=$STEP_TIMEOUT
+	tries=$LOOKS
 	until [ "$(guest plugged 2>/dev/null | sed -n 's/^plugged //p')" = $(($1 * MIB)) ]; do
 		tries=$((tries - 1))
 		[ $tries != 0 ] || return 1
-		usleep 100000
+		usleep $LOOK_US
 	done
 }
 

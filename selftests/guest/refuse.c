@@ -7,8 +7,10 @@
  * numbers. The first is the number of calls that KVM still carries out before
  * it refuses to create or change single memslots. The second is 1 if
  * /dev/kvm-vmem refuses batches. The third is a guest physical address;
- * memslots below it are neither counted nor refused. The fourth is 1 if KVM
- * refuses to delete memslots. Without the file nothing is refused.
+ * memslots below it are neither counted nor refused. The fourth is the number
+ * of deletes of memslots that KVM refuses before it carries them out. The
+ * library counts down the first and the fourth number in the file. Without the
+ * file nothing is refused.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -38,7 +40,7 @@ static bool refused(unsigned long request, const void *argument)
 	unsigned int creates, batches, deletes = 0;
 	unsigned long long from = 0;
 	FILE *file;
-	bool refuse = false;
+	bool refuse = false, counted = false;
 	int got;
 
 	file = path ? fopen(path, "r+e") : NULL;
@@ -52,15 +54,18 @@ static bool refused(unsigned long request, const void *argument)
 		} else if (memslot->guest_phys_addr < from) {
 			refuse = false;
 		} else if (!memslot->memory_size) {
-			refuse = deletes;
+			refuse = counted = deletes;
+			deletes -= counted;
 		} else {
-			refuse = !creates;
-			if (!refuse) {
-				rewind(file);
-				fprintf(file, "%10u %u %20llu %u\n",
-					creates - 1, batches, from, deletes);
-			}
+			counted = creates;
+			refuse = !counted;
+			creates -= counted;
 		}
+	}
+	if (counted) {
+		rewind(file);
+		fprintf(file, "%10u %u %20llu %10u\n", creates, batches, from,
+			deletes);
 	}
 	fclose(file);
 	return refuse;
