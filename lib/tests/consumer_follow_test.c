@@ -6,14 +6,12 @@
  */
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "child.h"
 #include "random.h"
 #include "real_consumers.h"
 #include "record.h"
@@ -363,18 +361,11 @@ static void a_copy_of_the_connection_changes_nothing(void **state)
 {
 	struct fixture *f = *state;
 	struct pollfd ready;
-	pid_t pid, parent = getpid();
+	pid_t copy;
 
 	start(f, KVMVMEM_EACH_BLOCK, 1);
 	dispatch_until(f, KVMVMEM_SUBSCRIBED);
-	pid = fork();
-	assert_true(pid >= 0);
-	if (!pid) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		while (getppid() == parent)
-			pause();
-		_exit(0);
-	}
+	copy = child_start();
 	real_consumers_kill(&f->real);
 	dispatch_until(f, KVMVMEM_CONNECTING);
 	real_consumers_start(&f->real, 1, true);
@@ -383,8 +374,7 @@ static void a_copy_of_the_connection_changes_nothing(void **state)
 	assert_int_equal(request(f, "plug", 1, 1), 0);
 	ready = (struct pollfd){kvmvmem_consumer_fd(f->consumer), POLLIN, 0};
 	assert_int_equal(poll(&ready, 1, 0), 0);
-	kill(pid, SIGKILL);
-	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	child_end(copy);
 }
 
 /*

@@ -6,10 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
+#include "child.h"
 #include "kvmvmem.h"
 #include "record.h"
 #include "script.h"
@@ -114,20 +112,6 @@ static void a_consumer_follows_the_protocol(void **state)
 	stop(&f);
 }
 
-/* A process that forks leaves its child a copy of the connection. */
-static pid_t fork_copy(void)
-{
-	pid_t parent = getpid(), pid = fork();
-
-	assert_true(pid >= 0);
-	if (pid)
-		return pid;
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	while (getppid() == parent)
-		pause();
-	_exit(0);
-}
-
 /* The script ends with the connection. */
 static void expect_end(const struct fixture *f, pid_t copy)
 {
@@ -135,10 +119,10 @@ static void expect_end(const struct fixture *f, pid_t copy)
 
 	assert_int_equal(poll(&end, 1, HANG_MS), 1);
 	assert_true(end.revents & POLLHUP);
-	kill(copy, SIGKILL);
-	assert_int_equal(waitpid(copy, NULL, 0), copy);
+	child_end(copy);
 }
 
+/* A process that forks leaves its child a copy of the connection. */
 static void vmemd_sees_an_error_beside_a_copy(void **state)
 {
 	const struct script_part part = {.says = ANSWER "{\n"};
@@ -147,7 +131,7 @@ static void vmemd_sees_an_error_beside_a_copy(void **state)
 
 	(void)state;
 	assert_int_equal(start(&f, &part, 1), 0);
-	copy = fork_copy();
+	copy = child_start();
 	assert_int_equal(run(&f), -EBADMSG);
 	expect_end(&f, copy);
 	stop(&f);
@@ -165,7 +149,7 @@ static void vmemd_sees_the_end_beside_a_copy(void **state)
 	(void)state;
 	assert_int_equal(start(&f, &part, 1), 0);
 	assert_int_equal(run(&f), 0);
-	copy = fork_copy();
+	copy = child_start();
 	f.record.unmap_fails = 0;
 	kvmvmem_consumer_free(f.consumer);
 	f.consumer = NULL;
