@@ -69,20 +69,14 @@ struct fixture {
 	struct batch batch;
 };
 
-/* Does KVM use the TDP MMU, whose page tables shadow none of the guest's? */
-static bool tdp_mmu(void)
-{
-	return kvm_nested_paging() && module_parameter("kvm", "tdp_mmu");
-}
-
 /*
  * Expected report of a batch that deletes, if no guest page tables are
  * shadowed.
  */
 static uint32_t zapped(const struct fixture *f)
 {
-	return f->mode != &not_asked && tdp_mmu() ? KVM_VMEM_ZAPPED_RANGES
-						  : KVM_VMEM_ZAPPED_BY_KVM;
+	return f->mode != &not_asked && kvm_tdp_mmu() ? KVM_VMEM_ZAPPED_RANGES
+						      : KVM_VMEM_ZAPPED_BY_KVM;
 }
 
 /* Do the mappings of other memslots stay? */
@@ -213,7 +207,7 @@ static void flushes_for_all_of_them(const void *mode)
 	uint64_t flushes;
 	unsigned int i;
 
-	if (!tdp_mmu())
+	if (!kvm_tdp_mmu())
 		tap_skip(
 			"without the TDP MMU KVM's hook drops mappings, and flushes");
 	fixture_init(&f, mode, offset_of(MANY));
@@ -471,8 +465,8 @@ static void leaves_shadow_pages_to_kvm(const void *mode)
 	tracing_open();
 
 	told = delete_traced(&f, 0);
-	EXPECT_EQ(told.unmaps, tdp_mmu());
-	EXPECT_EQ(told.zaps, !tdp_mmu());
+	EXPECT_EQ(told.unmaps, kvm_tdp_mmu());
+	EXPECT_EQ(told.zaps, !kvm_tdp_mmu());
 	if (nests) {
 		nested_guest_run(&f.vcpu);
 		told = delete_traced(&f, 1);
@@ -604,7 +598,7 @@ static void expect_block_faults(struct region *r, unsigned int first,
  */
 static void regions_keep_the_rest(const void *mode)
 {
-	const bool asks = mode == &asked, keeps = asks && tdp_mmu();
+	const bool asks = mode == &asked, keeps = asks && kvm_tdp_mmu();
 	const unsigned int half = 3 * REGION_BLOCKS_PER_SLOT;
 	struct vmem_nl_region state;
 	struct region r;

@@ -60,6 +60,17 @@ bool kvm_nested_paging(void)
 }
 
 /**
+ * kvm_tdp_mmu() - Does KVM use the TDP MMU, whose page tables shadow none of the
+ * guest's?
+ *
+ * On 6.1 its parameter stays set without nested paging.
+ */
+bool kvm_tdp_mmu(void)
+{
+	return kvm_nested_paging() && module_parameter("kvm", "tdp_mmu");
+}
+
+/**
  * module_users() - Return: references to a module; -1 if no such module is
  * loaded.
  */

@@ -10,6 +10,7 @@ bool kernel_is_at_least(unsigned int major, unsigned int minor);
 bool module_parameter(const char *module, const char *parameter);
 bool kernel_has_module(const char *module);
 bool kvm_nested_paging(void);
+bool kvm_tdp_mmu(void);
 int module_users(const char *module);
 void kernel_write(const char *path, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));

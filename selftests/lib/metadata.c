@@ -24,7 +24,7 @@ static uint64_t pages_touched(uint64_t gpa, uint64_t size, uint64_t page)
  */
 bool metadata_uses_rmaps(void)
 {
-	return !kvm_nested_paging() || !module_parameter("kvm", "tdp_mmu");
+	return !kvm_tdp_mmu();
 }
 
 /*

@@ -146,7 +146,7 @@ static void stress(const void *arg)
 
 	(void)arg;
 	s.dev = kvm_vmem_open();
-	s.tdp_mmu = kvm_nested_paging() && module_parameter("kvm", "tdp_mmu");
+	s.tdp_mmu = kvm_tdp_mmu();
 	vm_create(&s.vm, 0);
 	vcpu_create(&s.vcpu, &s.vm);
 	backing_create(&s.mem, NR_SLOTS * SLOT_SIZE);
