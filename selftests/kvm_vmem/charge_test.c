@@ -406,10 +406,12 @@ static void waiters_can_be_killed(const void *arg)
 	holder_release(&h);
 }
 
-/* Exempt this process from the OOM killer. */
-static void be_spared(void)
+/* Enter a memory cgroup, exempt from the OOM killer. Skips without one. */
+static void enter_cgroup_spared(void)
 {
 	kernel_write("/proc/self/oom_score_adj", "-1000");
+	if (!cgroup_enter())
+		tap_skip("no memory cgroup");
 }
 
 /* Guest addresses of memslots of one page, by id. */
@@ -510,9 +512,7 @@ static void a_full_cgroup_can_delete(const void *arg)
 	int dev;
 
 	(void)arg;
-	be_spared();
-	if (!cgroup_enter())
-		tap_skip("no memory cgroup");
+	enter_cgroup_spared();
 	dev = create_memslots(&vm, &mem, MANY, &create, &delete);
 	add_pages(&create, &mem, NEXT_FIRST, MANY);
 	filled = fill_cgroup(&vm, &mem, FILL_FIRST, &limit);
@@ -552,9 +552,7 @@ static void parts_are_reported_together(const void *arg)
 	int dev;
 
 	(void)arg;
-	be_spared();
-	if (!cgroup_enter())
-		tap_skip("no memory cgroup");
+	enter_cgroup_spared();
 	dev = create_memslots(&vm, &mem, MANY, &create, &delete);
 	tracing_open();
 	fill_cgroup(&vm, &mem, FILL_FIRST, &limit);
@@ -688,9 +686,7 @@ static void the_spare_comes_last(const void *arg)
 	int dev;
 
 	(void)arg;
-	be_spared();
-	if (!cgroup_enter())
-		tap_skip("no memory cgroup");
+	enter_cgroup_spared();
 	dev = create_memslots(&vm, &mem, DELETES, &create, &delete);
 	allocations_open();
 	fill_cgroup(&vm, &mem, FILL_FIRST, &limit);
@@ -849,9 +845,7 @@ static void a_full_cgroup_can_unplug(const void *arg)
 	struct holder h;
 
 	(void)arg;
-	be_spared();
-	if (!cgroup_enter())
-		tap_skip("no memory cgroup");
+	enter_cgroup_spared();
 	observer = observer_start();
 	holder_init(&h);
 	backing_destroy(&h.mem);
@@ -909,9 +903,7 @@ static void a_full_cgroup_can_end_a_region(const void *arg)
 	uint64_t limit;
 
 	(void)arg;
-	be_spared();
-	if (!cgroup_enter())
-		tap_skip("no memory cgroup");
+	enter_cgroup_spared();
 	holder_init(&h);
 	backing_destroy(&h.mem);
 	backing_create(&h.mem, all.size);
