@@ -81,6 +81,29 @@ int probe_assign(int fd)
 }
 
 /**
+ * probe_invalidate() - Let an invalidation of the VM's memory be in progress,
+ * until probe_invalidated() or until @fd is closed.
+ */
+void probe_invalidate(int fd)
+{
+	ASSERT_EQ(ioctl(fd, PROBE_INVALIDATE), 0);
+}
+
+void probe_invalidated(int fd)
+{
+	ASSERT_EQ(ioctl(fd, PROBE_INVALIDATED), 0);
+}
+
+/** probe_is_awaited() - Does a change of memslots wait for invalidations? */
+bool probe_is_awaited(int fd)
+{
+	int r = ioctl(fd, PROBE_IS_AWAITED);
+
+	ASSERT_GE(r, 0);
+	return r;
+}
+
+/**
  * probe_fail() - Let a prepare hook of KVM fail, once.
  * @change: the kind of change whose hook fails
  * @skip: changes of this kind that succeed before

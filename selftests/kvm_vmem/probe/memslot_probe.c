@@ -59,6 +59,7 @@
  * @tracks: @tracker is registered
  * @assigned: KVM counts an assigned device on behalf of this descriptor
  * @pml: KVM assumes PML for the VM
+ * @invalidates: KVM counts an invalidation on behalf of this descriptor
  */
 struct watch {
 	struct list_head link;
@@ -72,6 +73,7 @@ struct watch {
 	bool tracks;
 	bool assigned;
 	bool pml;
+	bool invalidates;
 };
 
 static LIST_HEAD(watches);
@@ -926,6 +928,36 @@ static int ioctl_assign(struct watch *w)
 	return r;
 }
 
+/* As in kvm_mmu_notifier_invalidate_range_start(). */
+static int ioctl_invalidate(struct watch *w)
+{
+	struct kvm *kvm = w->kvm;
+
+	if (w->invalidates)
+		return -EBUSY;
+	spin_lock(&kvm->mn_invalidate_lock);
+	kvm->mn_active_invalidate_count++;
+	spin_unlock(&kvm->mn_invalidate_lock);
+	w->invalidates = true;
+	return 0;
+}
+
+/* As in kvm_mmu_notifier_invalidate_range_end(). */
+static void end_invalidation(struct watch *w)
+{
+	struct kvm *kvm = w->kvm;
+	bool wake;
+
+	if (!w->invalidates)
+		return;
+	spin_lock(&kvm->mn_invalidate_lock);
+	wake = !--kvm->mn_active_invalidate_count;
+	spin_unlock(&kvm->mn_invalidate_lock);
+	if (wake)
+		rcuwait_wake_up(&kvm->mn_memslots_update_rcuwait);
+	w->invalidates = false;
+}
+
 static long probe_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	void __user *user = (void __user *)arg;
@@ -952,6 +984,13 @@ static long probe_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return ioctl_track(w);
 	case PROBE_ASSIGN:
 		return ioctl_assign(w);
+	case PROBE_INVALIDATE:
+		return ioctl_invalidate(w);
+	case PROBE_INVALIDATED:
+		end_invalidation(w);
+		return 0;
+	case PROBE_IS_AWAITED:
+		return rcuwait_active(&w->kvm->mn_memslots_update_rcuwait);
 	}
 	return -ENOTTY;
 }
@@ -988,6 +1027,7 @@ static int probe_release(struct inode *inode, struct file *file)
 	if (w->assigned)
 		probe_end_assignment(w->kvm);
 	end_pml(w);
+	end_invalidation(w);
 	if (w->kvm)
 		kvm_put_kvm(w->kvm);
 	kvfree(w->events);

@@ -234,5 +234,13 @@ struct probe_set {
  * use the count of assigned devices.
  */
 #define PROBE_ASSIGN _IO('v', 0xc8)
+/*
+ * Let an invalidation of the VM's memory be in progress, as during a call of
+ * KVM's MMU notifier, until PROBE_INVALIDATED or until the descriptor is closed.
+ */
+#define PROBE_INVALIDATE  _IO('v', 0xc9)
+#define PROBE_INVALIDATED _IO('v', 0xca)
+/* Return: 1 if a change of memslots waits for invalidations to end, or 0. */
+#define PROBE_IS_AWAITED _IO('v', 0xcb)
 
 #endif /* MEMSLOT_PROBE_H */
