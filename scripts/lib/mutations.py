@@ -23,7 +23,7 @@ REPORTS = re.compile(r"(log|pr|dev)_[a-z_]+$|trace_[a-z_]+$|perror$|NL_SET_ERR_M
                      r"|WARN_ON.*|lockdep_.*|might_.*|BUILD_BUG_ON.*|static_assert$")
 
 # Names of descriptors, and of structures of descriptors.
-DESCRIPTOR = re.compile(r"\w*fds?(_\w+)?$")
+DESCRIPTOR = re.compile(r"(?!nr_)\w*fds?(_\w+)?$")
 
 # Tokens before the beginning of a statement.
 FOLLOWED_BY_STATEMENT = {";", "{", "}", "else", "do", ":"}
