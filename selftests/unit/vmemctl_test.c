@@ -28,6 +28,7 @@
  * @answer: a line for each request; NULL: no answer
  * @mute: the daemon does not even accept
  * @terminal: vmemctl's output is a terminal
+ * @columns: width of the terminal, 0: it reports none
  * @endless: answers are pages of an endless list; only standard error is
  *	recorded
  * @requests: what vmemctl has sent
@@ -40,6 +41,7 @@ struct fixture {
 	const char *answer;
 	bool mute;
 	bool terminal;
+	unsigned short columns;
 	bool endless;
 	char requests[OUTPUT_MAX];
 	char output[OUTPUT_MAX];
@@ -138,13 +140,14 @@ static void serve(struct fixture *f)
 /* Run vmemctl. Return: its exit status. */
 static int run_program(struct fixture *f, const char *const *argv)
 {
+	const struct winsize window = {.ws_col = f->columns};
 	size_t have = 0;
 	ssize_t got;
 	int out[2], status;
 	pid_t child;
 
 	if (f->terminal)
-		assert_int_equal(openpty(&out[0], &out[1], NULL, NULL, NULL),
+		assert_int_equal(openpty(&out[0], &out[1], NULL, NULL, &window),
 				 0);
 	else
 		assert_int_equal(pipe2(out, O_CLOEXEC), 0);
@@ -385,6 +388,23 @@ static void a_bar_is_drawn_on_a_terminal(void **state)
 			 0);
 	assert_null(strchr(f->output, '\r'));
 	assert_non_null(strstr(f->output, "plugged 512 MiB of 1 GiB"));
+}
+
+/* Where the bar does not fit, the text is shown without it. */
+static void a_bar_leaves_the_text_its_place(void **state)
+{
+	static const char text[] = "512 MiB of 1 GiB";
+	struct fixture *f = *state;
+
+	f->terminal = true;
+	/* The last column is not used. */
+	for (f->columns = sizeof(text); f->columns < 32; f->columns++) {
+		f->answer = RESULT STATE(HALF_GIB, "") STATE(GIB_TEXT, "");
+		assert_int_equal(
+			RUN(f, "resize", "1G", "--wait", "--timeout", "20"), 0);
+		if (!strstr(f->output, text))
+			fail_msg("%u columns: \"%s\"", f->columns, f->output);
+	}
 }
 
 static void a_stall_is_explained(void **state)
@@ -1054,6 +1074,7 @@ int main(void)
 		T(a_guest_that_stalls_exits_with_3),
 		T(a_daemon_that_does_not_answer_exits_with_4),
 		T(a_bar_is_drawn_on_a_terminal),
+		T(a_bar_leaves_the_text_its_place),
 		T(a_stall_is_explained),
 		T(top_lists_regions_by_id_and_their_sum),
 		T(top_prints_as_often_as_it_is_told),

@@ -510,8 +510,15 @@ static void regions_come_and_go(void **state)
 	for (uint64_t i = 1; i < GUEST_MEMORY_MAX_REGIONS; i++)
 		assert_int_equal(add(f, i << 40, i << 41, 4096, 0), 0);
 	assert_int_equal(add(f, 1ULL << 60, 1ULL << 60, 4096, 0), -ENOSPC);
+	/* All of gpa, address and size must be those of a region. */
 	assert_int_equal(
 		guest_memory_remove(&f->shared, 3ULL << 40, 3ULL << 41, 8192),
+		-ENOENT);
+	assert_int_equal(
+		guest_memory_remove(&f->shared, 3ULL << 40, 4ULL << 41, 4096),
+		-ENOENT);
+	assert_int_equal(
+		guest_memory_remove(&f->shared, 4ULL << 40, 3ULL << 41, 4096),
 		-ENOENT);
 	assert_int_equal(
 		guest_memory_remove(&f->shared, 3ULL << 40, 3ULL << 41, 4096),
