@@ -215,6 +215,64 @@ static void a_late_answer_is_signalled(void **state)
 	}
 }
 
+/* Send one of the messages with which front ends start a ring. */
+static void send_start(struct front_end *fe, char part)
+{
+	uint64_t ret;
+
+	switch (part) {
+	case 'c':
+		ret = front_end_set(fe, VHOST_USER_SET_VRING_CALL, 0, fe->call);
+		break;
+	case 'k':
+		ret = front_end_set(fe, VHOST_USER_SET_VRING_KICK, 0, fe->kick);
+		break;
+	default:
+		ret = front_end_set_vring(fe, VHOST_USER_SET_VRING_ENABLE, 1);
+	}
+	assert_int_equal(ret, 0);
+}
+
+/*
+ * A daemon may end after an answer and before its interrupt. Nothing else wakes
+ * the driver, which waits for this answer. Front ends have different orders.
+ */
+static void an_answer_of_an_earlier_daemon_is_signalled(void **state)
+{
+	static const char *const orders[] = {
+		"cke", "kce", "kec", "cek", "eck", "ekc",
+	};
+	struct vhost_user_vring_addr addr = {
+		.desc_uva = FE_UVA + FE_DESC,
+		.avail_uva = FE_UVA + FE_AVAIL,
+		.used_uva = FE_UVA + FE_USED,
+	};
+	struct front_end *fe = *state;
+
+	front_end_serve(fe, GIB);
+	for (size_t i = 0; i < sizeof(orders) / sizeof(orders[0]); i++) {
+		front_end_set(fe, VHOST_USER_SET_VRING_CALL,
+			      VHOST_USER_VRING_NOFD, -1);
+		front_end_count(fe->call);
+		want_interrupt(fe);
+		plug(fe, i);
+		front_end_kick(fe);
+		assert_int_equal(front_end_count(fe->call), 0);
+		front_end_close(fe);
+		front_end_connect(fe);
+		front_end_negotiate(fe);
+		front_end_share_memory(fe);
+		front_end_set_vring(fe, VHOST_USER_SET_VRING_NUM,
+				    FE_QUEUE_SIZE);
+		front_end_call(fe, VHOST_USER_SET_VRING_ADDR, &addr,
+			       sizeof(addr), NULL, 0);
+		for (const char *part = orders[i]; *part; part++)
+			send_start(fe, *part);
+		assert_true(front_end_count(fe->call) > 0);
+		assert_answered(fe, VIRTIO_MEM_RESP_ACK);
+	}
+}
+
 /* The features that define the format cannot change while the queue runs. */
 static void a_started_queue_keeps_its_format(void **state)
 {
@@ -522,6 +580,7 @@ int main(void)
 		FORMAT_CASE(a_stopped_ring_goes_on_where_it_was),
 		FORMAT_CASE(a_pending_request_is_left_to_the_next_start),
 		FORMAT_CASE(a_late_answer_is_signalled),
+		FORMAT_CASE(an_answer_of_an_earlier_daemon_is_signalled),
 		FORMAT_CASE(a_started_queue_keeps_its_format),
 		FORMAT_CASE(a_request_in_flight_survives_its_connection),
 		FORMAT_CASE(a_request_in_flight_is_marked),

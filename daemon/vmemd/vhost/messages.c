@@ -387,9 +387,14 @@ static int set_vring_call(struct vhost_user *vu, struct vhost_user_message *msg)
 		return ret;
 	fd_close(&vu->call_fd);
 	vu->call_fd = fd;
-	/* Entries may have been used while there was no call descriptor. */
+	/*
+	 * Entries may have been used while there was no call descriptor. A
+	 * queue that does not run yet signals it later.
+	 */
 	if (vhost_queue_runs(vu))
 		doorbell_ring(&vu->bell, fd);
+	else
+		vu->vring.tell = true;
 	return VHOST_MESSAGE_HANDLED;
 }
 

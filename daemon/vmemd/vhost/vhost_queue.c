@@ -157,10 +157,13 @@ static bool handle_request(struct vhost_user *vu)
 	return answer(vu, &request.chain, &resp);
 }
 
+/* Without a call descriptor, the interrupt waits for one. */
 static void tell_used(struct vhost_user *vu)
 {
-	if (!vring_find(&vu->vring, &vu->memory, NULL) &&
-	    vring_wants_interrupt(&vu->vring))
+	if (vu->call_fd < 0)
+		vu->vring.tell = true;
+	else if (!vring_find(&vu->vring, &vu->memory, NULL) &&
+		 vring_wants_interrupt(&vu->vring))
 		doorbell_ring(&vu->bell, vu->call_fd);
 }
 
@@ -173,7 +176,15 @@ void vhost_queue_process(struct vhost_user *vu)
 	bool enough = false;
 	int done;
 
-	if (memory_lost(vu) || !vhost_channel_ready(vu))
+	if (memory_lost(vu))
+		return;
+	/*
+	 * An earlier back end may have ended between an answer and its
+	 * interrupt, for which the driver waits.
+	 */
+	if (vu->vring.tell && vhost_queue_runs(vu))
+		tell_used(vu);
+	if (!vhost_channel_ready(vu))
 		return;
 
 	for (done = 0; done < VHOST_USER_BUDGET && vhost_queue_runs(vu) &&

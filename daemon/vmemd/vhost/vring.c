@@ -122,10 +122,11 @@ int vring_map(struct vring_queue *vring, const struct guest_memory *memory,
 	ret = vring_find(vring, memory, err);
 	if (ret)
 		return ret;
-	if (!vring->located)
+	if (!vring->located) {
 		vring_locate(vring);
+		vring->tell = true;
+	}
 	vring->located = true;
-	vring->tell = true;
 	vring->mapped = true;
 	return 0;
 }
