@@ -103,8 +103,12 @@ int fd_keep(struct msghdr *mh, int *fds, size_t *nr_fds, size_t max)
 	return all && *nr_fds - before < max ? -EMFILE : -E2BIG;
 }
 
-/* Does an errno mean that descriptors or memory lack now, but may not later? */
+/*
+ * Does an errno mean that descriptors or memory lack now, but may not later? A
+ * user may only have so many descriptors in flight.
+ */
 bool fd_is_shortage(int err)
 {
-	return err == -EMFILE || err == -ENFILE || err == -ENOMEM;
+	return err == -EMFILE || err == -ENFILE || err == -ENOMEM ||
+	       err == -ENOBUFS || err == -ETOOMANYREFS;
 }

@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <linux/capability.h>
 
 #include "fd_message.h"
+#include "unit.h"
 
 /**
  * fd_message_send() - send bytes, with descriptors attached to the first byte
@@ -83,4 +89,53 @@ ssize_t fd_message_receive(int from, void *bytes, size_t size, int *fds,
 		memcpy(fds, CMSG_DATA(cmsg), *nr_fds * sizeof(int));
 	}
 	return got;
+}
+
+/* The kernel does not limit privileged processes. */
+static void set_privileged(bool privileged)
+{
+	const uint32_t needed = 1U << CAP_SYS_ADMIN | 1U << CAP_SYS_RESOURCE;
+	struct __user_cap_header_struct header = {
+		.version = _LINUX_CAPABILITY_VERSION_3,
+	};
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+
+	assert_int_equal(syscall(SYS_capget, &header, data), 0);
+	data[0].effective =
+		privileged ? data[0].permitted : data[0].effective & ~needed;
+	assert_int_equal(syscall(SYS_capset, &header, data), 0);
+}
+
+/*
+ * Until fd_crowd_end(), no descriptor can be sent: more are in flight than the
+ * process may have open. The kernel counts them per user, so in real life any
+ * process of the user can cause this.
+ */
+void fd_crowd_begin(struct fd_crowd *crowd)
+{
+	struct rlimit limit;
+	int fds[FD_MESSAGE_MAX];
+	uint8_t byte = 0;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0,
+				    crowd->sockets),
+			 0);
+	for (size_t i = 0; i < FD_MESSAGE_MAX; i++)
+		fds[i] = STDERR_FILENO;
+	assert_int_equal(fd_message_send(crowd->sockets[0], &byte, 1, fds,
+					 FD_MESSAGE_MAX, 0),
+			 1);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &crowd->limit), 0);
+	limit = crowd->limit;
+	limit.rlim_cur = FD_MESSAGE_MAX - 1;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	set_privileged(false);
+}
+
+void fd_crowd_end(struct fd_crowd *crowd)
+{
+	set_privileged(true);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &crowd->limit), 0);
+	close(crowd->sockets[0]);
+	close(crowd->sockets[1]);
 }

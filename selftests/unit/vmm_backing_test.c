@@ -1026,6 +1026,7 @@ static void a_stop_during_a_request_changes_nothing(void **state)
 	/* The result says that nothing was plugged. */
 	assert_int_equal(vmm->ours.change.result, -ENOTCONN);
 	/* The request is still in the queue. */
+	reply(vmm, VHOST_USER_BACKEND_SHMEM_MAP, 1);
 	start_driver(vmm);
 	assert_int_equal(serve(vmm), 1);
 	expect_answer(vmm, VIRTIO_MEM_RESP_ACK);
@@ -1260,6 +1261,84 @@ static void requests_wait_for_a_channel_that_fails(void **state)
 	expect_answer(vmm, VIRTIO_MEM_RESP_ACK);
 	assert_int_equal(plugged(vmm), 2);
 	expect_no_answer(vmm);
+}
+
+/* Wait for a request to map memory; notifications may come in between. */
+static void expect_map(struct vmm *vmm, struct vhost_user_mmap *mmap)
+{
+	uint32_t what;
+
+	do
+		assert_true(asked(vmm, &what, mmap, NULL));
+	while (what == VHOST_USER_BACKEND_CONFIG_CHANGE_MSG);
+	assert_int_equal(what, VHOST_USER_BACKEND_SHMEM_MAP);
+}
+
+/*
+ * The front end stops and starts the queue before it handles a request. It then
+ * has two requests for the same mapping, and refuses the second one.
+ */
+static void a_request_before_a_stop_is_not_answered_twice(void **state)
+{
+	struct vmm *vmm = *state;
+	struct vhost_user_mmap first, again, next;
+
+	start(vmm);
+	put(vmm, VIRTIO_MEM_REQ_PLUG, END_0 - 1, 2);
+	expect_map(vmm, &first);
+	front_end_stop_ring(vmm->fe);
+	start_driver(vmm);
+	expect_map(vmm, &again);
+	assert_int_equal(again.shm_offset, first.shm_offset);
+	reply(vmm, VHOST_USER_BACKEND_SHMEM_MAP, 0);
+	note_mapping(vmm, VHOST_USER_BACKEND_SHMEM_MAP, &first);
+	send_table(vmm);
+	expect_no_answer(vmm);
+	assert_false(is_possible(vmm, VHOST_USER_BACKEND_SHMEM_MAP, &again));
+	reply(vmm, VHOST_USER_BACKEND_SHMEM_MAP, 1);
+	/* The mapping is there, so the request continues with the next one. */
+	expect_map(vmm, &next);
+	assert_int_equal(next.shm_offset, END_0 * BLOCK);
+	reply(vmm, VHOST_USER_BACKEND_SHMEM_MAP, 0);
+	note_mapping(vmm, VHOST_USER_BACKEND_SHMEM_MAP, &next);
+	send_table(vmm);
+	expect_answer(vmm, VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(plugged(vmm), 2);
+}
+
+/* A new channel has no replies to requests on the old one. */
+static void a_new_channel_begins_with_a_reply(void **state)
+{
+	struct vmm *vmm = *state;
+	struct vhost_user_mmap mmap;
+
+	start(vmm);
+	put(vmm, VIRTIO_MEM_REQ_PLUG, 0, 1);
+	expect_map(vmm, &mmap);
+	front_end_stop_ring(vmm->fe);
+	front_end_give_channel(vmm->fe);
+	start_driver(vmm);
+	assert_int_equal(serve(vmm), 1);
+	expect_answer(vmm, VIRTIO_MEM_RESP_ACK);
+}
+
+/*
+ * Descriptors in flight are counted per user, so another process can use up
+ * their number. The channel can be used again later.
+ */
+static void a_channel_outlives_a_lack_of_descriptors(void **state)
+{
+	struct vmm *vmm = *state;
+	struct fd_crowd crowd;
+
+	start(vmm);
+	fd_crowd_begin(&crowd);
+	put(vmm, VIRTIO_MEM_REQ_PLUG, 0, 1);
+	fd_crowd_end(&crowd);
+	expect_answer(vmm, VIRTIO_MEM_RESP_BUSY);
+	assert_int_equal(
+		request(vmm, VIRTIO_MEM_REQ_PLUG, 0, 1, VIRTIO_MEM_RESP_ACK),
+		1);
 }
 
 static void persistent_suspend_is_not_offered(void **state)
@@ -2024,6 +2103,9 @@ int main(void)
 		CASE(a_missing_answer_is_logged),
 		CASE(requests_wait_for_a_lost_channel),
 		CASE(requests_wait_for_a_channel_that_fails),
+		CASE(a_request_before_a_stop_is_not_answered_twice),
+		CASE(a_new_channel_begins_with_a_reply),
+		CASE(a_channel_outlives_a_lack_of_descriptors),
 		CASE(persistent_suspend_is_not_offered),
 		CASE(unknown_blocks_are_not_changed),
 		CASE(unknown_blocks_can_be_accessed),

@@ -661,18 +661,26 @@ static void not_done(struct vmm_backing *vmm)
 	advance_mapping(vmm);
 }
 
+/* Does the memory table show what the request in progress is for? */
+static bool is_listed(const struct vmm_backing *vmm)
+{
+	const struct vmm_message *message = &vmm->message;
+	bool mapped = message->left
+			      ? is_left_in(vmm, message->offset, message->size)
+			      : vmm->slots[message->slot].mapped;
+
+	return mapped == message->map;
+}
+
 /* Is the request in progress complete? */
 static void check_message(struct vmm_backing *vmm)
 {
 	struct vmm_message *message = &vmm->message;
 	struct backing *backing = &vmm->backing;
-	bool mapped;
 
 	if (!message->out || !message->replied)
 		return;
-	mapped = message->left ? is_left_in(vmm, message->offset, message->size)
-			       : vmm->slots[message->slot].mapped;
-	if (mapped != message->map) {
+	if (!is_listed(vmm)) {
 		if (!message->last_word)
 			set_timer(vmm, TABLE_USEC);
 		return;
@@ -763,7 +771,11 @@ static void on_replied(void *arg, uint32_t request, bool ok)
 	if (!message->out || message->last_word != last_word)
 		return;
 	set_timer(vmm, 0);
-	if (!last_word && ok) {
+	/*
+	 * A refused request may have been carried out: a request before the
+	 * queue stopped was the same one.
+	 */
+	if (!last_word && (ok || is_listed(vmm))) {
 		message->replied = true;
 		check_message(vmm);
 		return;

@@ -35,6 +35,8 @@ void vhost_channel_drop(struct vhost_user *vu)
 	fd_close(&vu->backend_fd);
 	vu->config_pending = false;
 	vu->reply.have = 0;
+	vu->unanswered = 0;
+	vu->stale = 0;
 }
 
 /* Replies only arrive if a backing sends requests. */
@@ -87,6 +89,17 @@ static void send_config_change(struct vhost_user *vu)
 }
 
 /*
+ * The backing does not wait for replies any more. A reply does not say which
+ * request it is for, so those to earlier requests are counted and ignored.
+ */
+void vhost_channel_stopped(struct vhost_user *vu)
+{
+	vu->shmem_started = false;
+	vu->stale = vu->unanswered;
+	vu->shmem->stopped(vu->shmem_arg);
+}
+
+/*
  * No more requests to the front end are possible. A request of the guest that
  * waits for one is handled again later.
  */
@@ -97,8 +110,7 @@ void vhost_channel_leave(struct vhost_user *vu)
 	if (vu->waiting)
 		vring_unpop(&vu->vring, &vu->waiting_chain);
 	vu->waiting = false;
-	vu->shmem_started = false;
-	vu->shmem->stopped(vu->shmem_arg);
+	vhost_channel_stopped(vu);
 }
 
 /* Does the queue wait for a channel, which the front end has not sent? */
@@ -138,7 +150,8 @@ bool vhost_channel_ready(struct vhost_user *vu)
  *
  * The reply is passed to the ops of vhost_channel_use_shmem().
  *
- * Return: 0; -ENOTCONN: there is no channel; -EAGAIN: the channel is full.
+ * Return: 0; -ENOTCONN: there is no channel; another errno of sendmsg(2): it may
+ * be sent later.
  */
 int vhost_channel_ask(struct vhost_user *vu, uint32_t request,
 		      const void *payload, uint32_t size, int fd)
@@ -157,10 +170,13 @@ int vhost_channel_ask(struct vhost_user *vu, uint32_t request,
 	if (vu->backend_fd < 0)
 		return -ENOTCONN;
 	sent = fd_send(vu->backend_fd, iov, 2, fd, MSG_DONTWAIT);
-	if (sent == (ssize_t)(sizeof(header) + size))
+	if (sent == (ssize_t)(sizeof(header) + size)) {
+		vu->unanswered++;
 		return 0;
-	if (sent < 0 && (errno == EAGAIN || errno == EINTR))
-		return -EAGAIN;
+	}
+	if (sent < 0 &&
+	    (errno == EAGAIN || errno == EINTR || fd_is_shortage(-errno)))
+		return -errno;
 	channel_full(vu);
 	return -ENOTCONN;
 }
@@ -199,10 +215,17 @@ static void on_reply(struct vhost_user *vu)
 	if (ret < 0) {
 		error_set(&vu->error, ret, "no reply, on the backend channel");
 		vhost_connection_end_with(vu, NULL);
-	} else if (ret && vu->shmem_started) {
+		return;
+	}
+	if (!ret)
+		return;
+	if (vu->unanswered)
+		vu->unanswered--;
+	if (vu->stale)
+		vu->stale--;
+	else if (vu->shmem_started)
 		vu->shmem->replied(vu->shmem_arg, reply->message.header.request,
 				   !reply->message.value);
-	}
 }
 
 /**

@@ -10,6 +10,7 @@ void vhost_channel_drop(struct vhost_user *vu);
 bool vhost_channel_lacking(const struct vhost_user *vu);
 bool vhost_channel_ready(struct vhost_user *vu);
 void vhost_channel_leave(struct vhost_user *vu);
+void vhost_channel_stopped(struct vhost_user *vu);
 void vhost_channel_tell_config(struct vhost_user *vu);
 
 #endif /* VHOST_BACKEND_CHANNEL_H */

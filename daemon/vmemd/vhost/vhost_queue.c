@@ -329,10 +329,8 @@ void vhost_queue_leave(struct vhost_user *vu)
 	vu->waiting = false;
 	vring_stop(&vu->vring);
 	turn_drop(&vu->more);
-	if (vu->shmem_started) {
-		vu->shmem_started = false;
-		vu->shmem->stopped(vu->shmem_arg);
-	}
+	if (vu->shmem_started)
+		vhost_channel_stopped(vu);
 }
 
 /* The front end stops the ring and gets its position. */

@@ -103,6 +103,8 @@ struct vhost_user_reply {
  * @shmem: backing that maps memory in this region; NULL: none
  * @shmem_arg: for @shmem
  * @reply: reply being received on the backend channel
+ * @unanswered: number of requests on the channel without a reply
+ * @stale: number of these that were sent before the queue stopped
  * @memory: guest memory that the front end shares
  * @removed: guest memory that the front end has removed and may add again
  * @vring: the queue
@@ -147,6 +149,8 @@ struct vhost_user {
 	const struct vhost_user_shmem_ops *shmem;
 	void *shmem_arg;
 	struct vhost_user_reply reply;
+	unsigned int unanswered;
+	unsigned int stale;
 
 	struct guest_memory memory;
 	struct removed_memory removed;
