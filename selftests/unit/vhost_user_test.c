@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fd_message.h"
 #include "front_end.h"
 #include "unit.h"
 
@@ -1255,6 +1256,32 @@ static void without_descriptors_a_message_is_refused(void **state)
 	assert_int_equal(front_end_open_fds(), open_fds);
 }
 
+/* A region was made, and its descriptor cannot be sent. */
+static void without_descriptors_in_flight_there_is_no_region(void **state)
+{
+	struct front_end *fe = *state;
+	struct vhost_user_inflight inflight = {
+		.nr_queues = 1,
+		.queue_size = FE_QUEUE_SIZE,
+	};
+	union vhost_user_payload payload;
+	struct fd_crowd crowd;
+
+	front_end_connect(fe);
+	front_end_negotiate(fe);
+	fd_crowd_begin(&crowd);
+	front_end_send(fe, VHOST_USER_GET_INFLIGHT_FD, 0, &inflight,
+		       sizeof(inflight), NULL, 0);
+	fd_crowd_end(&crowd);
+	assert_int_equal(
+		front_end_receive(fe, VHOST_USER_GET_INFLIGHT_FD, &payload),
+		sizeof(inflight));
+	assert_int_equal(payload.inflight.mmap_size, 0);
+	assert_null(fe->vu.inflight.map);
+	close(front_end_get_inflight(fe));
+	assert_non_null(fe->vu.inflight.map);
+}
+
 static void ring_before_memory_or_addresses(void **state)
 {
 	struct vhost_user_vring_addr addr = {
@@ -1897,6 +1924,7 @@ int main(void)
 		T(an_answer_waits_for_its_ring),
 		T(a_request_waits_for_its_memory),
 		T(without_descriptors_a_message_is_refused),
+		T(without_descriptors_in_flight_there_is_no_region),
 		T(ring_before_memory_or_addresses),
 		T(a_ring_is_set_up_in_any_order),
 		T(queues_that_do_not_exist),

@@ -150,6 +150,11 @@ static int send_reply(struct vhost_user *vu)
 
 	msg->header.flags = VHOST_USER_FLAGS_VERSION | VHOST_USER_FLAGS_REPLY;
 	sent = fd_send(vu->fd, iov, 2, vu->reply_fd, MSG_DONTWAIT);
+	/* Only the reply with an inflight region has a descriptor. */
+	if (sent < 0 && vu->reply_fd >= 0 && fd_is_shortage(-errno)) {
+		vhost_message_no_inflight(vu, msg, -errno);
+		sent = fd_send(vu->fd, iov, 2, -1, MSG_DONTWAIT);
+	}
 	fd_close(&vu->reply_fd);
 	if (sent != (ssize_t)(sizeof(msg->header) + msg->header.size))
 		return error_set(&vu->error, -EPIPE,

@@ -463,10 +463,30 @@ static int new_inflight(struct vhost_user *vu,
 	return ret ? ret : fd;
 }
 
+/**
+ * vhost_message_no_inflight() - reply that there is no inflight region
+ * @vu: the back end
+ * @msg: the message; set to the reply
+ * @err: errno of the shortage
+ *
+ * The size is 0, which QEMU takes as no region. The queue works without; see
+ * inflight.c.
+ */
+void vhost_message_no_inflight(struct vhost_user *vu,
+			       struct vhost_user_message *msg, int err)
+{
+	log_limited(&vu->limit, LOG_LEVEL_WARNING, vu->label,
+		    "vhost-user: an inflight region cannot be made: %s; "
+		    "requests in flight are not tracked",
+		    strerror(-err));
+	inflight_close(&vu->inflight);
+	msg->payload.inflight.mmap_size = 0;
+	msg->payload.inflight.mmap_offset = 0;
+}
+
 /*
- * The region is used whether or not the front end sends it back. If the host
- * has no descriptor or memory for one, the answer has size 0, which QEMU takes
- * as no region. The queue works without; see inflight.c.
+ * The region is used whether or not the front end sends it back. The host may
+ * have no descriptor or memory for one.
  */
 static int get_inflight_fd(struct vhost_user *vu,
 			   struct vhost_user_message *msg)
@@ -484,12 +504,7 @@ static int get_inflight_fd(struct vhost_user *vu,
 	}
 	if (!fd_is_shortage(ret))
 		return ret;
-	log_limited(&vu->limit, LOG_LEVEL_WARNING, vu->label,
-		    "vhost-user: %s: %s; requests in flight are not tracked",
-		    vu->error.text, strerror(-ret));
-	inflight_close(&vu->inflight);
-	inflight->mmap_size = 0;
-	inflight->mmap_offset = 0;
+	vhost_message_no_inflight(vu, msg, ret);
 	return VHOST_MESSAGE_REPLY;
 }
 

@@ -30,5 +30,7 @@ struct vhost_message_handler {
 
 const struct vhost_message_handler *vhost_message_handler(uint32_t request);
 int vhost_message_reply_u64(struct vhost_user_message *msg, uint64_t value);
+void vhost_message_no_inflight(struct vhost_user *vu,
+			       struct vhost_user_message *msg, int err);
 
 #endif /* VHOST_MESSAGES_H */
