@@ -273,6 +273,47 @@ static void an_answer_of_an_earlier_daemon_is_signalled(void **state)
 	}
 }
 
+/*
+ * The features say the format, and may come after all other messages. Any size
+ * and base are values that a packed queue can have.
+ */
+static void the_format_may_come_last(void **state)
+{
+	struct front_end *fe = *state;
+	bool packed = driver_has(&fe->driver, VIRTIO_F_RING_PACKED);
+	uint32_t base = packed ? 5U | 1U << 15 | 5U << 16 | 1U << 31 : 5;
+	struct vhost_user_vring_addr addr = {
+		.desc_uva = FE_UVA + FE_DESC,
+		.avail_uva = FE_UVA + FE_AVAIL,
+		.used_uva = FE_UVA + FE_USED,
+	};
+
+	front_end_connect(fe);
+	front_end_set(fe, VHOST_USER_SET_PROTOCOL_FEATURES,
+		      FE_PROTOCOL_FEATURES, -1);
+	front_end_share_memory(fe);
+	if (packed)
+		assert_int_equal(
+			front_end_set_vring(fe, VHOST_USER_SET_VRING_NUM, 100),
+			0);
+	assert_int_equal(front_end_set_vring(fe, VHOST_USER_SET_VRING_NUM,
+					     FE_QUEUE_SIZE),
+			 0);
+	assert_int_equal(
+		front_end_set_vring(fe, VHOST_USER_SET_VRING_BASE, base), 0);
+	front_end_call(fe, VHOST_USER_SET_VRING_ADDR, &addr, sizeof(addr), NULL,
+		       0);
+	send_start(fe, 'k');
+	send_start(fe, 'e');
+	assert_int_equal(
+		front_end_set(fe, VHOST_USER_SET_FEATURES, fe->features, -1),
+		0);
+	virtio_mem_set_requested(&fe->dev, GIB);
+	for (unsigned int i = 0; i < 200; i++)
+		assert_int_equal(front_end_plug(fe, GPA + i * BLOCK, 1),
+				 VIRTIO_MEM_RESP_ACK);
+}
+
 /* The features that define the format cannot change while the queue runs. */
 static void a_started_queue_keeps_its_format(void **state)
 {
@@ -581,6 +622,7 @@ int main(void)
 		FORMAT_CASE(a_pending_request_is_left_to_the_next_start),
 		FORMAT_CASE(a_late_answer_is_signalled),
 		FORMAT_CASE(an_answer_of_an_earlier_daemon_is_signalled),
+		FORMAT_CASE(the_format_may_come_last),
 		FORMAT_CASE(a_started_queue_keeps_its_format),
 		FORMAT_CASE(a_request_in_flight_survives_its_connection),
 		FORMAT_CASE(a_request_in_flight_is_marked),

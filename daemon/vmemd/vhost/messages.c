@@ -253,12 +253,18 @@ static int remap(struct vhost_user *vu)
 	return ret;
 }
 
+/* May the queue be packed? The features, which say it, may come later. */
+static bool may_be_packed(const struct vhost_user *vu)
+{
+	return vring_has(&vu->vring, VIRTIO_F_RING_PACKED) ||
+	       (vu->offer_packed && !virtio_mem_features_ok(vu->features));
+}
+
 static int set_vring_num(struct vhost_user *vu, struct vhost_user_message *msg)
 {
 	if (msg->payload.vring_state.index)
 		return error_set(&vu->error, -EINVAL, "no such queue");
-	if (!vring_valid_size(msg->payload.vring_state.num,
-			      vring_has(&vu->vring, VIRTIO_F_RING_PACKED)))
+	if (!vring_valid_size(msg->payload.vring_state.num, may_be_packed(vu)))
 		return error_set(&vu->error, -EINVAL, "an invalid queue size");
 	if (vu->vring.located)
 		return error_set(&vu->error, -EBUSY, "the queue is started");
@@ -288,7 +294,8 @@ static int set_vring_base(struct vhost_user *vu, struct vhost_user_message *msg)
 	/* The position was found in the ring already. */
 	if (vu->vring.located)
 		return VHOST_MESSAGE_HANDLED;
-	if (vring_set_base(&vu->vring, msg->payload.vring_state.num))
+	if (vring_set_base(&vu->vring, msg->payload.vring_state.num) &&
+	    !may_be_packed(vu))
 		return error_set(&vu->error, -EINVAL, "an invalid ring index");
 	return VHOST_MESSAGE_HANDLED;
 }

@@ -62,16 +62,15 @@ uint32_t vring_base(const struct vring_queue *vring)
  * It is used until the queue starts. The real position is found in the queue
  * then; see vring_locate.c.
  *
- * Return: 0; -EINVAL: more than 16 bits for a split queue.
+ * Return: 0; -EINVAL: more than 16 bits for a split queue; the lower ones are
+ * used.
  */
 int vring_set_base(struct vring_queue *vring, uint32_t base)
 {
-	if (!is_packed(vring) && base > UINT16_MAX)
-		return -EINVAL;
 	vring->last_avail = base;
 	vring->used_index = base;
 	if (!is_packed(vring))
-		return 0;
+		return base > UINT16_MAX ? -EINVAL : 0;
 	vring->last_avail &= VRING_PACKED_INDEX_MASK;
 	vring->avail_wrap = base >> VRING_PACKED_EVENT_F_WRAP_CTR & 1;
 	vring->used_index = base >> 16 & VRING_PACKED_INDEX_MASK;
