@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -1145,6 +1146,41 @@ static void unusable_files_are_refused(void **state)
 	begin_daemon(vmm);
 }
 
+/*
+ * The state may be on a file system that cannot seal it. What it had is known,
+ * so the device is served, but nothing that is acknowledged would survive.
+ */
+static void a_state_that_is_truncated(void **state)
+{
+	struct vmm *vmm = *state;
+	struct backing *backing = &vmm->ours.backing;
+	struct error err;
+
+	end_daemon(vmm);
+	close(vmm->files[1]);
+	vmm->files[1] = memfd_create("unsealed", MFD_CLOEXEC);
+	assert_true(vmm->files[1] >= 0);
+	begin_daemon(vmm);
+	assert_int_equal(vmm_place(&vmm->ours, GPA, NULL), 0);
+	virtio_mem_set_requested(&vmm->fe->dev, REGION);
+	start(vmm);
+	request(vmm, VIRTIO_MEM_REQ_PLUG, 0, 3, VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(backing->ops->set_requested(backing, GIB, &err), 0);
+	assert_int_equal(ftruncate(vmm->files[1], 0), 0);
+	request(vmm, VIRTIO_MEM_REQ_UNPLUG, 1, 1, VIRTIO_MEM_RESP_ACK);
+	request(vmm, VIRTIO_MEM_REQ_PLUG, END_0, 1, VIRTIO_MEM_RESP_ACK);
+	assert_int_equal(plugged(vmm), 3);
+	assert_int_equal(backing->ops->set_requested(backing, GIB, &err), -EIO);
+	assert_non_null(strstr(err.text, "truncated"));
+	/* For the other tests' end: files that belong together. */
+	end_daemon(vmm);
+	for (int i = 0; i < 2; i++) {
+		close(vmm->files[i]);
+		vmm->files[i] = vmm_make_file("test");
+	}
+	begin_daemon(vmm);
+}
+
 static void an_unneeded_mapping_is_removed(void **state)
 {
 	struct vmm *vmm = *state;
@@ -2096,6 +2132,7 @@ int main(void)
 		CASE(one_of_two_files_is_refused),
 		CASE(files_without_contents_are_new),
 		CASE(unusable_files_are_refused),
+		CASE(a_state_that_is_truncated),
 		CASE(an_unneeded_mapping_is_removed),
 		CASE(a_lost_answer_is_given_once),
 		CASE(the_queue_waits_for_its_channel),

@@ -508,6 +508,19 @@ static int ask_for_left(struct vmm_backing *vmm,
 	return ask(vmm, message.offset, message.size, &message);
 }
 
+static const char state_lost[] =
+	"\"state\" descriptor: the file was truncated: changes are not recorded, "
+	"and a restarted vmemd will refuse it";
+
+/* To be called after a change of the state. */
+static void check_state(struct vmm_backing *vmm)
+{
+	if (!vmm->state_lost || vmm->state_told)
+		return;
+	vmm->state_told = true;
+	log_err_of(vmm->vu->label, "%s", state_lost);
+}
+
 /* The current change is complete, or undone. */
 static void finish(struct vmm_backing *vmm)
 {
@@ -523,6 +536,7 @@ static void finish(struct vmm_backing *vmm)
 		backing->lost = false;
 		vmm_state_commit(&vmm->state, change->first, change->nr,
 				 change->plug);
+		check_state(vmm);
 		vmm->may_repeat = false;
 		if (change->plug)
 			backing_note_plugged(backing, gpa, size);
@@ -706,6 +720,7 @@ static void on_started(void *arg)
 	struct vmm_backing *vmm = arg;
 
 	vmm_state_set(&vmm->state.header->used, 1);
+	check_state(vmm);
 	vmm->running = true;
 	correct_now(vmm);
 	read_table(vmm);
@@ -955,10 +970,13 @@ static void vmm_answer_lost(struct backing *backing)
 }
 
 static int vmm_set_requested(struct backing *backing, uint64_t size,
-			     struct error *err __attribute__((unused)))
+			     struct error *err)
 {
-	vmm_state_set(&to_vmm(backing)->state.header->requested_size, size);
-	return 0;
+	struct vmm_backing *vmm = to_vmm(backing);
+
+	vmm_state_set(&vmm->state.header->requested_size, size);
+	check_state(vmm);
+	return vmm->state_lost ? error_set(err, -EIO, "%s", state_lost) : 0;
 }
 
 /**
@@ -993,6 +1011,7 @@ int vmm_place(struct vmm_backing *vmm, uint64_t gpa, struct error *err)
 	backing->gpa = gpa;
 	backing->placed = true;
 	vmm_state_set(&vmm->state.header->gpa, gpa);
+	check_state(vmm);
 	find_left(vmm, true);
 	guest_access_known(vmm->vu->access);
 	return 0;
@@ -1120,6 +1139,17 @@ static int open_files(struct vmm_backing *vmm, int memory_fd, uint64_t size,
 	return ret;
 }
 
+static struct guard *guard_of(const struct vmm_backing *vmm)
+{
+	return &vmm->vu->access->guard;
+}
+
+static void close_state(struct vmm_backing *vmm)
+{
+	guard_remove(guard_of(vmm), vmm->state.file.start);
+	vmm_state_close(&vmm->state);
+}
+
 /* Read the plugged blocks from the state. */
 static void read_blocks(struct vmm_backing *vmm)
 {
@@ -1196,7 +1226,11 @@ int vmm_attach(struct vmm_backing *vmm, sd_event *event, struct vhost_user *vu,
 			 err);
 	if (ret)
 		goto close_files;
-	ret = timer_add(event, &vmm->timer, on_timer, vmm);
+	/* Not all files can be sealed, see vmm_state_open(). */
+	ret = guard_add(guard_of(vmm), vmm->state.file.start,
+			vmm->state.file.size, &vmm->state_lost);
+	if (ret >= 0)
+		ret = timer_add(event, &vmm->timer, on_timer, vmm);
 	if (ret >= 0)
 		ret = backing_init(&vmm->backing, &vmm_ops, vmm->state.was.gpa,
 				   region_size, block_size);
@@ -1221,7 +1255,7 @@ int vmm_attach(struct vmm_backing *vmm, sd_event *event, struct vhost_user *vu,
 free_backing:
 	backing_free(&vmm->backing);
 	vmm->timer = sd_event_source_disable_unref(vmm->timer);
-	vmm_state_close(&vmm->state);
+	close_state(vmm);
 close_files:
 	close(memory_fd);
 	close(state_fd);
@@ -1232,7 +1266,7 @@ close_files:
 void vmm_detach(struct vmm_backing *vmm)
 {
 	vmm->timer = sd_event_source_disable_unref(vmm->timer);
-	vmm_state_close(&vmm->state);
+	close_state(vmm);
 	backing_free(&vmm->backing);
 	close(vmm->memory.fd);
 	close(vmm->state_fd);

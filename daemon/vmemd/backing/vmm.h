@@ -114,6 +114,8 @@ struct vmm_left {
  * @backing: the backing
  * @state: state that outlives vmemd
  * @state_fd: file of @state, owned
+ * @state_lost: the file was truncated; @state does not outlive vmemd any more
+ * @state_told: the log says so
  * @memory: the memory; owns its descriptor
  * @vu: vhost-user back end, which talks to the front end
  * @slots: slots of the region, in order
@@ -141,6 +143,8 @@ struct vmm_backing {
 	struct backing backing;
 	struct vmm_state state;
 	int state_fd;
+	volatile bool state_lost;
+	bool state_told;
 	struct memory memory;
 	struct vhost_user *vu;
 	struct vmm_slot slots[VMM_MAX_SLOTS];

@@ -239,7 +239,7 @@ int vmm_state_open(struct vmm_state *state, int fd, uint64_t region_size,
 		return error_set(err, ret, "\"state\" descriptor: %s",
 				 strerror(-ret));
 	}
-	/* Shrinking the file causes SIGBUS. Not all files can be sealed. */
+	/* Not all files can be sealed; vmm.c guards the mapping. */
 	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
 		log_debug("the state is not sealed: %s", strerror(errno));
 	if (fstat(fd, &st) < 0 || (uint64_t)st.st_size != state->size)
