@@ -9,6 +9,9 @@
 # If the VM has several devices, $vmem_device is the name of the one to check, the
 # socket of its probe is $run/probe-NAME, and $region is the name of its memory.
 
+# Time between two looks at what is waited for.
+LOOK_US=100000
+
 number=0
 failures=0
 vmem_device=
@@ -44,6 +47,36 @@ status() {
 
 guest() {
 	vmem-guestctl "$console" --timeout "$STEP_TIMEOUT" "$@"
+}
+
+# await COMMAND... - repeat a command until it succeeds
+# Its last output is in $run/await, and printed if it does not succeed in STEP_TIMEOUT.
+await() {
+	tries=$((STEP_TIMEOUT * 1000000 / LOOK_US))
+	until "$@" >"$run/await" 2>&1; do
+		tries=$((tries - 1))
+		[ $tries != 0 ] || { sed 's/^/# /' "$run/await"; return 1; }
+		usleep $LOOK_US
+	done
+}
+
+# listening PROCESS SOCKET - wait until a process listens on its socket
+# The socket exists before. Return: 1 if the process ends
+listening() {
+	until grep -q "00010000.* $2\$" /proc/net/unix; do
+		kill -0 "$1" 2>/dev/null || return 1
+		usleep $LOOK_US
+	done
+}
+
+# guest_has MIB - wait until the guest's driver reports this size
+# The guest adds memory after it is plugged.
+guest_has() {
+	await guest_plugged_is $(($1 * 1048576))
+}
+
+guest_plugged_is() {
+	[ "$(guest plugged | sed -n 's/^plugged //p')" = "$1" ]
 }
 
 # same_slots - return 0 if plugged blocks, module and vCPU agree on the memslots

@@ -23,9 +23,6 @@ DEVICE_MEMORY=$((4096 * MIB))
 # Timeouts in seconds that only a hang reaches.
 BOOT_TIMEOUT=300
 STEP_TIMEOUT=600
-# Time between two looks at something that changes, and how many looks that timeout has.
-LOOK_US=200000
-LOOKS=$((STEP_TIMEOUT * 1000000 / LOOK_US))
 
 run=/run/series
 export VMEM_REFUSE=$run/refuse
@@ -99,10 +96,7 @@ start() {
 		-device "virtio-mem-pci,id=vm0,memdev=ram,requested-size=${REGION_MIB}M,block-size=2M,unplugged-inaccessible=on,dynamic-memslots=$dynamic$device_more" \
 		>>"$run/$vm.log" 2>&1 &
 	vmm=$!
-	until grep -q "00010000.* $monitor\$" /proc/net/unix; do
-		kill -0 "$vmm" 2>/dev/null || give_up "QEMU ($peer) does not start"
-		usleep 100000
-	done
+	listening "$vmm" "$monitor" || give_up "QEMU ($peer) does not start"
 }
 
 guest_is_up() {
@@ -141,25 +135,18 @@ kvm_memslots() {
 # written PASSES - wait until the guest has written all of its blocks more often than
 # PASSES, and set $passes
 written() {
-	tries=$LOOKS
-	until passes=$(guest sh 'cat /tmp/passes' | tr -d '\r' | sed -n 's/^passes //p') &&
-		[ "${passes:-0}" -gt "$1" ]; do
-		tries=$((tries - 1))
-		[ $tries != 0 ] || return 1
-		usleep $LOOK_US
-	done
+	await passes_are passes "$1"
+}
+
+# passes_are WORD PASSES - set $passes, and return 0 if they are more
+passes_are() {
+	passes=$(guest sh 'cat /tmp/passes' | tr -d '\r' | sed -n "s/^$1 //p") &&
+		[ "${passes:-0}" -gt "$2" ]
 }
 
 # stop_writing - stop the guest's writes, and set $passes
 stop_writing() {
-	guest sh 'touch /tmp/stop' >/dev/null || return 1
-	tries=$LOOKS
-	until passes=$(guest sh 'cat /tmp/passes' | tr -d '\r' | sed -n 's/^end //p') &&
-		[ "${passes:-0}" -gt 0 ]; do
-		tries=$((tries - 1))
-		[ $tries != 0 ] || return 1
-		usleep $LOOK_US
-	done
+	guest sh 'touch /tmp/stop' >/dev/null && await passes_are end 0
 }
 
 # remember_source - remember which QEMU is the source of a migration
@@ -187,14 +174,6 @@ back_to_source() {
 	stride=$source_stride
 }
 
-# wait_incoming SOCKET - wait until a destination listens
-wait_incoming() {
-	until grep -q "00010000.* $1\$" /proc/net/unix; do
-		kill -0 "$vmm" 2>/dev/null || return 1
-		usleep 100000
-	done
-}
-
 # migrate URI NAME [PEER] - migrate the guest to another QEMU under write load
 # The guest writes all of its blocks repeatedly, with other contents each time, before,
 # during and after the migration, until stop_writing().
@@ -219,7 +198,7 @@ migrated() {
 	unix:*)
 		peer=${3-$peer}
 		start "$2" -incoming "$uri"
-		wait_incoming "${uri#unix:}" || return 1
+		listening "$vmm" "${uri#unix:}" || return 1
 		monitor=$source_monitor
 		;;
 	esac
@@ -242,16 +221,6 @@ qmp_migrated() {
 	qmp '{"execute":"migrate","arguments":{"uri":"'"$uri"'"}}' &&
 		qmp '{"execute":"query-migrate"}' --until '"status": "completed"' \
 			--unless '"status": "failed"'
-}
-
-# guest_has MIB - wait until the guest's driver reports this size
-guest_has() {
-	tries=$LOOKS
-	until [ "$(guest plugged 2>/dev/null | sed -n 's/^plugged //p')" = $(($1 * MIB)) ]; do
-		tries=$((tries - 1))
-		[ $tries != 0 ] || return 1
-		usleep $LOOK_US
-	done
 }
 
 # resize MIB - set the requested size
