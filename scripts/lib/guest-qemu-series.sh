@@ -58,7 +58,7 @@ start() {
 	shift
 	console=$run/$vm.console
 	monitor=$run/$vm.monitor
-	rm -f "$console" "$monitor"
+	rm -f "$console" "$monitor" "$run/$vm.gdb"
 	folder=/series
 	preload=
 	accel=kvm$accel_more
@@ -88,7 +88,7 @@ start() {
 		-accel "$accel" -cpu host,host-phys-bits=on \
 		-smp "$cpus" -m ${BOOT_MIB}M,maxmem=$((BOOT_MIB + REGION_MIB))M \
 		-kernel /guest/vmlinuz -initrd /guest/initrd \
-		-append "console=ttyS0 quiet panic=-1 nowatchdog nodriver" \
+		-append "console=ttyS0 quiet panic=-1 nowatchdog nokaslr nodriver" \
 		-chardev "socket,id=console,path=$console,server=on,wait=off,logfile=$run/$vm-console.log" \
 		-serial chardev:console -qmp "unix:$monitor,server=on,wait=off" \
 		-object "$memory,id=ram,size=${REGION_MIB}M,reserve=off$memory_more" \
@@ -107,6 +107,26 @@ guest_is_up() {
 # qmp REQUEST [--until TEXT [--unless TEXT] | --event NAME] - send a QMP request
 qmp() {
 	vmem-qmp "$monitor" $STEP_TIMEOUT "$@"
+}
+
+# monitor COMMAND - have QEMU's human monitor execute a command
+monitor() {
+	qmp '{"execute":"human-monitor-command","arguments":{"command-line":"'"$1"'"}}'
+}
+
+# region_address - print the address of the region in the guest
+region_address() {
+	qmp '{"execute":"query-memory-devices"}' | sed -n 's/.*"memaddr": *\([0-9]*\).*/\1/p'
+}
+
+# gdb PACKET... - send packets of GDB's protocol, and print the answers
+# The guest is stopped meanwhile.
+gdb() {
+	if [ ! -S "$run/$vm.gdb" ]; then
+		monitor "gdbserver unix:$run/$vm.gdb,server=on,wait=off" >/dev/null &&
+			listening "$vmm" "$run/$vm.gdb" || return 1
+	fi
+	vmem-gdb "$run/$vm.gdb" $STEP_TIMEOUT "$@"
 }
 
 quit() {

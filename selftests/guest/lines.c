@@ -69,12 +69,12 @@ static bool receive(struct lines *lines, time_t deadline)
 	return true;
 }
 
-bool lines_read(struct lines *lines, time_t deadline, char *line)
+bool lines_read_to(struct lines *lines, time_t deadline, char last, char *line)
 {
 	size_t length;
 	char *end;
 
-	while (!(end = memchr(lines->buffer, '\n', lines->used)))
+	while (!(end = memchr(lines->buffer, last, lines->used)))
 		if (!receive(lines, deadline))
 			return false;
 	length = (size_t)(end - lines->buffer);
@@ -84,9 +84,19 @@ bool lines_read(struct lines *lines, time_t deadline, char *line)
 	lines->first_ns = lines->last_ns;
 	lines->used -= length + 1;
 	memmove(lines->buffer, end + 1, lines->used);
-	while (length && line[length - 1] == '\r')
-		length--;
 	line[length] = '\0';
+	return true;
+}
+
+bool lines_read(struct lines *lines, time_t deadline, char *line)
+{
+	size_t length;
+
+	if (!lines_read_to(lines, deadline, '\n', line))
+		return false;
+	length = strlen(line);
+	while (length && line[length - 1] == '\r')
+		line[--length] = '\0';
 	return true;
 }
 

@@ -58,6 +58,17 @@ bool lines_connect(struct lines *lines, const char *path);
 bool lines_read(struct lines *lines, time_t deadline, char *line);
 
 /**
+ * lines_read_to() - wait for text that ends with another character
+ * @lines: the connection
+ * @deadline: second of the deadline
+ * @last: the character that ends the text
+ * @line: set to the text without it; LINES_MAX bytes
+ *
+ * Return: false at the end of the connection or at the deadline.
+ */
+bool lines_read_to(struct lines *lines, time_t deadline, char last, char *line);
+
+/**
  * lines_send() - send text unchanged
  * @lines: the connection
  * @text: the text, including the line end
