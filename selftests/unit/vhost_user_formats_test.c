@@ -314,6 +314,79 @@ static void the_format_may_come_last(void **state)
 				 VIRTIO_MEM_RESP_ACK);
 }
 
+/*
+ * A disabled queue is not written to: the driver may have been reset, and the
+ * memory may have another use. The answer is given when the queue goes on.
+ */
+static void an_answer_waits_for_a_disabled_queue(void **state)
+{
+	struct front_end *fe = *state;
+
+	front_end_serve(fe, GIB);
+	fe->bitmap.later = true;
+	plug(fe, 0);
+	front_end_kick(fe);
+	assert_int_equal(
+		front_end_set_vring(fe, VHOST_USER_SET_VRING_ENABLE, 0), 0);
+	assert_true(bitmap_backing_finish(&fe->bitmap));
+	front_end_run(fe);
+	assert_not_answered(fe);
+	assert_int_equal(fe->bitmap.lost, 1);
+	fe->bitmap.later = false;
+	fe->bitmap.repeated = true;
+	/* A region that is replaced meanwhile changes nothing. */
+	close(front_end_get_inflight(fe));
+	front_end_count(fe->call);
+	assert_int_equal(
+		front_end_set_vring(fe, VHOST_USER_SET_VRING_ENABLE, 1), 0);
+	assert_true(front_end_count(fe->call) > 0);
+	assert_answered(fe, VIRTIO_MEM_RESP_ACK);
+	assert_not_answered(fe);
+	assert_int_equal(fe->bitmap.backing.plugged.set, 1);
+}
+
+/*
+ * cloud-hypervisor only disables the queue when the driver resets the device,
+ * and sends all its messages again for the next driver.
+ */
+static void a_disabled_queue_is_set_up_again(void **state)
+{
+	struct front_end *fe = *state;
+	int inflight = -1;
+	uint64_t other = fe->features & ~(1ULL << VIRTIO_RING_F_EVENT_IDX);
+
+	front_end_serve(fe, GIB);
+	for (unsigned int i = 0; i < 20; i++) {
+		for (unsigned int n = 0; n < i; n++)
+			front_end_request(fe, VIRTIO_MEM_REQ_STATE, GPA, 1);
+		fe->bitmap.later = i % 2;
+		plug(fe, 2 * i);
+		front_end_kick(fe);
+		assert_int_equal(
+			front_end_set_vring(fe, VHOST_USER_SET_VRING_ENABLE, 0),
+			0);
+		if (i % 3 == 1)
+			fe->features = other;
+		front_end_new_ring(fe);
+		assert_int_equal(front_end_set(fe, VHOST_USER_SET_FEATURES,
+					       fe->features, -1),
+				 0);
+		if (inflight < 0)
+			inflight = front_end_get_inflight(fe);
+		front_end_set_inflight(fe, inflight);
+		plug(fe, 2 * i + 1);
+		front_end_start_ring(fe);
+		assert_int_equal(fe->bitmap.later,
+				 bitmap_backing_finish(&fe->bitmap));
+		fe->bitmap.later = false;
+		front_end_run(fe);
+		assert_answered(fe, VIRTIO_MEM_RESP_ACK);
+		assert_not_answered(fe);
+		assert_int_equal(fe->bitmap.backing.plugged.set, 2 * (i + 1));
+	}
+	close(inflight);
+}
+
 /* The features that define the format cannot change while the queue runs. */
 static void a_started_queue_keeps_its_format(void **state)
 {
@@ -623,6 +696,8 @@ int main(void)
 		FORMAT_CASE(a_late_answer_is_signalled),
 		FORMAT_CASE(an_answer_of_an_earlier_daemon_is_signalled),
 		FORMAT_CASE(the_format_may_come_last),
+		FORMAT_CASE(an_answer_waits_for_a_disabled_queue),
+		FORMAT_CASE(a_disabled_queue_is_set_up_again),
 		FORMAT_CASE(a_started_queue_keeps_its_format),
 		FORMAT_CASE(a_request_in_flight_survives_its_connection),
 		FORMAT_CASE(a_request_in_flight_is_marked),

@@ -89,9 +89,14 @@ static int set_features(struct vhost_user *vu, struct vhost_user_message *msg)
 		return error_set(&vu->error, -EINVAL,
 				 "features that were not offered");
 	if (vu->vring.located &&
-	    vu->vring.features != (features & VRING_FEATURES))
-		return error_set(&vu->error, -EBUSY,
-				 "another format of a queue that is started");
+	    vu->vring.features != (features & VRING_FEATURES)) {
+		if (!vhost_queue_set_up_again(vu))
+			return error_set(
+				&vu->error, -EBUSY,
+				"another format of a queue that is started");
+		/* The size of one format may be invalid in the other. */
+		vu->vring.size = 0;
+	}
 	/*
 	 * With STATUS, the front end learns from FEATURES_OK that the features
 	 * are insufficient. Otherwise the connection ends, but only once the
@@ -266,7 +271,7 @@ static int set_vring_num(struct vhost_user *vu, struct vhost_user_message *msg)
 		return error_set(&vu->error, -EINVAL, "no such queue");
 	if (!vring_valid_size(msg->payload.vring_state.num, may_be_packed(vu)))
 		return error_set(&vu->error, -EINVAL, "an invalid queue size");
-	if (vu->vring.located)
+	if (!vhost_queue_set_up_again(vu))
 		return error_set(&vu->error, -EBUSY, "the queue is started");
 	vu->vring.size = msg->payload.vring_state.num;
 	return remap(vu);
@@ -278,6 +283,8 @@ static int set_vring_addr(struct vhost_user *vu, struct vhost_user_message *msg)
 
 	if (addr->index)
 		return error_set(&vu->error, -EINVAL, "no such queue");
+	/* A queue in use may move. */
+	vhost_queue_set_up_again(vu);
 	vu->vring.desc_uva = addr->desc_uva;
 	vu->vring.avail_uva = addr->avail_uva;
 	vu->vring.used_uva = addr->used_uva;
@@ -420,11 +427,16 @@ static int set_vring_err(struct vhost_user *vu, struct vhost_user_message *msg)
 static int set_vring_enable(struct vhost_user *vu,
 			    struct vhost_user_message *msg)
 {
+	int ret;
+
 	if (msg->payload.vring_state.index)
 		return error_set(&vu->error, -EINVAL, "no such queue");
 	if (msg->payload.vring_state.num > 1)
 		return error_set(&vu->error, -EINVAL, "neither on nor off");
 	vu->vring.enabled = msg->payload.vring_state.num;
+	ret = vhost_queue_remap(vu);
+	if (ret)
+		return ret;
 	vhost_connection_changed(vu);
 	vhost_queue_process(vu);
 	return VHOST_MESSAGE_HANDLED;
@@ -446,7 +458,7 @@ static int check_inflight(struct vhost_user *vu,
 				 "another number of queues");
 	if (!vring_valid_size(inflight->queue_size, true))
 		return error_set(&vu->error, -EINVAL, "an invalid queue size");
-	if (vu->vring.located)
+	if (!vhost_queue_set_up_again(vu))
 		return error_set(&vu->error, -EBUSY, "the queue is started");
 	return 0;
 }

@@ -95,7 +95,11 @@ static bool answer(struct vhost_user *vu, const struct vring_chain *chain,
 	struct error err;
 	int ret;
 
-	if (!vu->vring.mapped) {
+	/*
+	 * The memory of a disabled queue may have another use: the driver may
+	 * have been reset.
+	 */
+	if (!vhost_queue_runs(vu)) {
 		vring_unpop(&vu->vring, chain);
 		return false;
 	}
@@ -279,6 +283,29 @@ int vhost_queue_remap(struct vhost_user *vu)
 	if (ret)
 		return ret;
 	return first ? resume_inflight(vu) : 0;
+}
+
+/*
+ * The front end sends a message that sets the queue up. A queue in use does not
+ * allow this. One that is disabled does: cloud-hypervisor only disables it when
+ * the driver resets the device. The position is that of the next driver's ring
+ * then, and an answer to the last driver is dropped.
+ *
+ * Return: whether it is allowed.
+ */
+bool vhost_queue_set_up_again(struct vhost_user *vu)
+{
+	if (!vu->vring.located)
+		return true;
+	if (vu->vring.enabled || !protocol_negotiated(vu))
+		return false;
+	vhost_channel_leave(vu);
+	vu->waiting = false;
+	vu->vring.mapped = false;
+	vu->vring.located = false;
+	vu->vring.broken = false;
+	inflight_forget(&vu->inflight);
+	return true;
 }
 
 int vhost_queue_on_more(sd_event_source *source __attribute__((unused)),

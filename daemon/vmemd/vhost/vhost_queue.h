@@ -9,6 +9,7 @@ bool vhost_queue_runs(const struct vhost_user *vu);
 void vhost_queue_process(struct vhost_user *vu);
 int vhost_queue_on_more(sd_event_source *source, void *arg);
 int vhost_queue_remap(struct vhost_user *vu);
+bool vhost_queue_set_up_again(struct vhost_user *vu);
 int vhost_queue_memory_changed(struct vhost_user *vu);
 int vhost_queue_start(struct vhost_user *vu, int kick_fd);
 void vhost_queue_leave(struct vhost_user *vu);
