@@ -228,6 +228,28 @@ static void a_cgroup_is_limited_by_those_around_it(void **state)
 	room_close(&room);
 }
 
+/*
+ * Memory is also allocated at the start, for a restore, before the process has
+ * joined its namespaces.
+ */
+static void the_limits_are_known_before_the_start_is_complete(void **state)
+{
+	struct room room;
+	struct error err = {0};
+
+	(void)state;
+	write_file("cgroup", "0::/vm\n");
+	make_cgroup("fs/vm", "33554432\n", "max\n", "0\n", "inactive_file 0\n");
+	assert_int_equal(room_open(&room, &err), 0);
+	assert_left(&room, 32 * MIB - CGROUP_RESERVE, "the memory cgroup");
+	/* A namespace changes the name. */
+	write_file("cgroup", "0::/\n");
+	assert_int_equal(room_check(&room, 0, &err), -ENOMEM);
+	room_start(&room);
+	assert_left(&room, 32 * MIB - CGROUP_RESERVE, "the memory cgroup");
+	room_close(&room);
+}
+
 static void assert_not_opened(int error, const char *why)
 {
 	struct room room;
@@ -303,6 +325,7 @@ int main(void)
 		T(the_host_has_a_reserve),
 		T(a_cgroup_has_a_reserve),
 		T(a_cgroup_is_limited_by_those_around_it),
+		T(the_limits_are_known_before_the_start_is_complete),
 		T(unknown_limits_are_an_error),
 		T(without_a_mount_only_the_root_is_known),
 	};

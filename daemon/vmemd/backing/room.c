@@ -222,6 +222,15 @@ static int add_cgroups(struct room *room, const char *mount, char *path)
 	return ret;
 }
 
+/* Read the cgroups of this process; "" if they are unknown. */
+static void read_membership(const struct room *room,
+			    char member[ROOM_MEMBER_MAX])
+{
+	ssize_t got = pread(room->membership, member, ROOM_MEMBER_MAX - 1, 0);
+
+	member[got > 0 ? got : 0] = '\0';
+}
+
 /**
  * room_open() - open the files that report free memory
  * @room: set, also on error, with the files that could be opened; to be closed
@@ -261,6 +270,9 @@ int room_open(struct room *room, struct error *err)
 	room->membership = open("/proc/self/cgroup", O_RDONLY | O_CLOEXEC);
 	if (!ret && room->membership < 0)
 		ret = -errno;
+	/* A restore allocates memory before room_start(). */
+	if (room->membership >= 0)
+		read_membership(room, room->member);
 	if (ret)
 		error_set(err, ret,
 			  "limits of the memory cgroup are not known: %s",
@@ -268,17 +280,8 @@ int room_open(struct room *room, struct error *err)
 	return ret;
 }
 
-/* Read the cgroups of this process; "" if they are unknown. */
-static void read_membership(const struct room *room,
-			    char member[ROOM_MEMBER_MAX])
-{
-	ssize_t got = pread(room->membership, member, ROOM_MEMBER_MAX - 1, 0);
-
-	member[got > 0 ? got : 0] = '\0';
-}
-
 /**
- * room_start() - record the current cgroups of this process
+ * room_start() - record the cgroups of this process again
  * @room: opened before the process joined its namespaces
  *
  * To be called after isolation, which changes the names of cgroups.

@@ -35,7 +35,7 @@ struct room_cgroup {
  * @cgroups: cgroups from this process's own upwards
  * @nr_cgroups: number of @cgroups
  * @membership: /proc/self/cgroup; -1 without cgroups
- * @member: contents of @membership at room_start()
+ * @member: contents of @membership at room_open(), and again at room_start()
  */
 struct room {
 	int meminfo;
