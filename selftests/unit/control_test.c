@@ -155,6 +155,8 @@ static void kept_has_gone(void *arg)
 	struct fixture *f = arg;
 
 	f->gone++;
+	if (!f->token)
+		return;
 	control_answer(&f->control, f->token, 0, json_object_new_object(), "");
 }
 
@@ -445,6 +447,40 @@ static void clients_have_a_limit(void **state)
 		      "{\"id\":1,\"result\":{\"plugged_size\":0}}\n");
 	for (size_t i = 0; i < most; i++)
 		close(fds[i]);
+	run(f);
+	assert_int_equal(f->control.nr_clients, 0);
+}
+
+/*
+ * Consumers of many devices are connected all the time. Their number is limited
+ * by device, see consumer.h, so they take no place of operators.
+ */
+static void held_clients_take_no_place(void **state)
+{
+	struct fixture *f = *state;
+	int held[2 * MOST_CLIENTS], fds[MOST_CLIENTS], more;
+	size_t most = most_clients();
+
+	for (size_t i = 0; i < sizeof(held) / sizeof(held[0]); i++) {
+		held[i] = new_client(f);
+		assert_answer(f, held[i], "{\"id\":1,\"method\":\"keep\"}\n",
+			      "{\"id\":1,\"result\":{}}\n");
+	}
+	for (size_t i = 0; i < most; i++) {
+		fds[i] = new_client(f);
+		put(f, fds[i], "{\"id\":1,\"method\":\"watch\"}\n");
+	}
+	more = new_client(f);
+	assert_non_null(strstr(take(f, more), "\"EUSERS\""));
+	close(more);
+	for (size_t i = 0; i < most; i++) {
+		assert_false(closed(f, fds[i]));
+		close(fds[i]);
+	}
+	for (size_t i = 0; i < sizeof(held) / sizeof(held[0]); i++) {
+		assert_false(closed(f, held[i]));
+		close(held[i]);
+	}
 	run(f);
 	assert_int_equal(f->control.nr_clients, 0);
 }
@@ -1157,6 +1193,7 @@ int main(void)
 		T(lines_have_a_limit),
 		T(lines_come_in_pieces),
 		T(clients_have_a_limit),
+		T(held_clients_take_no_place),
 		T(idle_clients_make_room),
 		T(calls_that_wait_for_the_same_get_the_same_answer),
 		T(later_answers),

@@ -26,7 +26,8 @@
  * Limits. No client can block the daemon or make it grow:
  * - The length of requests and the number of clients are bounded. An idle
  *   client is closed to make room for a new one. Some places are reserved for
- *   root, and only a root client can displace a root client.
+ *   root, and only a root client can displace a root client. Held clients do
+ *   not count: their holder bounds their number.
  * - While an answer is unsent, no more requests of the client are read.
  * - CONTROL_TURN_REQUESTS requests of a client are handled per turn, and no
  *   more are read until those are answered. Then all other events get their
@@ -746,10 +747,17 @@ static bool make_room(struct control *control, bool root)
 	return true;
 }
 
+/* Is there a place for one more client? Held clients take none. */
 static bool has_place(const struct control *control, bool root)
 {
-	return control->nr_clients <
-	       CONTROL_MAX_CLIENTS + (root ? CONTROL_ROOT_CLIENTS : 0);
+	unsigned int most =
+		CONTROL_MAX_CLIENTS + (root ? CONTROL_ROOT_CLIENTS : 0);
+	const struct control_client *client;
+	unsigned int nr = 0;
+
+	for (client = control->clients; client; client = client->next)
+		nr += !client->ended && !client->gone;
+	return nr < most;
 }
 
 /* Add @reap_source with the first client. */

@@ -16,7 +16,11 @@
 #include "base/peer.h"
 #include "common/error.h"
 
-/* Maximum number of clients. The socket is for operators' commands. */
+/*
+ * Maximum number of clients that are not held. The socket is for operators'
+ * commands. Held clients are consumers, whose number has a limit per device: all
+ * devices together may have more than this.
+ */
 #define CONTROL_MAX_CLIENTS 16
 
 /*
