@@ -1263,6 +1263,65 @@ static void the_cost_of_an_event_does_not_depend_on_their_number(void **state)
 	bitmap_backing_free(&bitmap);
 }
 
+/*
+ * A guest may plug every other block of a large region. A consumer that has them
+ * all is not compared with all of them again for each request.
+ */
+static void the_cost_of_a_request_does_not_depend_on_the_blocks(void **state)
+{
+	static const struct consumer_ops many_ops = {
+		.tell = take_many,
+		.subscribed = no_word,
+		.close = no_reason,
+	};
+	const struct consumer_config config = {.name = "many",
+					       .peer = PEER_UNKNOWN};
+	struct consumers consumers = {};
+	struct bitmap_backing bitmap;
+	struct backing *backing = &bitmap.backing;
+	struct consumer_event event;
+	struct consumer *consumer;
+	struct work work = {};
+	sd_event *loop;
+	uint64_t most;
+	struct error err;
+
+	(void)state;
+	assert_true(sd_event_new(&loop) >= 0);
+	bitmap_backing_init(&bitmap, GPA, MANY * BLOCK, BLOCK);
+	for (uint64_t i = 0; i < MANY; i += 2)
+		blocks_set(&backing->plugged, i, 1);
+	backing_count(backing, &work);
+	assert_int_equal(
+		consumers_start(&consumers, loop, backing, SLOT, FIRST_SLOT),
+		0);
+	assert_int_equal(consumer_new(&consumer, &consumers, &config, &many_ops,
+				      &event, &err),
+			 0);
+	assert_true(sd_event_run(loop, 0) > 0);
+	assert_int_equal(answer_all(consumer, &event, &work, &most), MANY / 2);
+	for (int i = 0; i < 3; i++) {
+		work_begin_turn(&work);
+		assert_int_equal(backing_plug(backing, GPA + BLOCK, BLOCK),
+				 -EINPROGRESS);
+		assert_in_range(work.steps, 1, 64);
+		assert_int_equal(answer_all(consumer, &event, &work, &most), 1);
+		assert_in_range(most, 1, 64);
+		assert_int_equal(consumer->told.set, MANY / 2 + 1);
+		work_begin_turn(&work);
+		assert_int_equal(backing_unplug(backing, GPA + BLOCK, BLOCK),
+				 -EINPROGRESS);
+		assert_in_range(work.steps, 1, 64);
+		assert_int_equal(answer_all(consumer, &event, &work, &most), 1);
+		assert_in_range(most, 1, 64);
+		assert_int_equal(consumer->told.set, MANY / 2);
+		bitmap.dirty[1] = 0;
+	}
+	consumers_stop(&consumers);
+	sd_event_unref(loop);
+	bitmap_backing_free(&bitmap);
+}
+
 /* --- The end of a consumer --- */
 
 static void leave_when_told(void *arg, const struct consumer_event *event)
@@ -2838,6 +2897,8 @@ int main(void)
 		T(answers_without_an_event_are_refused),
 		cmocka_unit_test(
 			the_cost_of_an_event_does_not_depend_on_their_number),
+		cmocka_unit_test(
+			the_cost_of_a_request_does_not_depend_on_the_blocks),
 		T(a_consumer_that_ends_in_its_callback_is_freed_later),
 		T(memory_of_a_consumer_that_is_away_is_kept),
 		T(a_request_waits_for_a_consumer_to_return),

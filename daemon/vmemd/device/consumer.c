@@ -91,8 +91,9 @@
  * gets no events and has no blocks.
  *
  * Cost. The guest chooses the number of runs of blocks, and each run is an
- * event. So each consumer has a position per direction below which there is no
- * difference, and recheck() moves the positions back to a change.
+ * event. So each consumer has a range per direction outside of which there is no
+ * difference, and recheck() extends the ranges by a change. A request costs a
+ * search of its own blocks if the consumer is in sync, not of the region.
  *
  * Memslots. An event has the blocks, which VFIO maps, and the memslots that it
  * adds or removes, which vhost maps and which include unplugged blocks. The
@@ -165,19 +166,41 @@ static bool is_wanted(const struct consumers *consumers, uint64_t block)
 	return next_wanted(consumers, block) == block;
 }
 
-/* The wanted set, or the consumer's set, may have changed from @from on. */
-static void recheck_one(struct consumer *consumer, uint64_t from)
+static void add_range(struct consumer_range *range, uint64_t from, uint64_t end)
 {
-	consumer->discard_from = min(consumer->discard_from, from);
-	consumer->populate_from = min(consumer->populate_from, from);
+	if (range->from >= range->end) {
+		range->from = from;
+		range->end = end;
+		return;
+	}
+	range->from = min(range->from, from);
+	range->end = max(range->end, end);
 }
 
-static void recheck(struct consumers *consumers, uint64_t from)
+/* The wanted set, or the consumer's set, may have changed in a range. */
+static void recheck_one(struct consumer *consumer, uint64_t from, uint64_t end)
+{
+	add_range(&consumer->to_discard, from, end);
+	add_range(&consumer->to_populate, from, end);
+}
+
+static void recheck(struct consumers *consumers, uint64_t from, uint64_t end)
 {
 	struct consumer *consumer;
 
 	for (consumer = consumers->list; consumer; consumer = consumer->next)
-		recheck_one(consumer, from);
+		recheck_one(consumer, from, end);
+}
+
+static void recheck_all(struct consumers *consumers)
+{
+	recheck(consumers, 0, consumers->backing->plugged.nr);
+}
+
+/* The wanted set may have changed in the range of the request. */
+static void recheck_request(struct consumers *consumers)
+{
+	recheck(consumers, consumers->first, consumers->first + consumers->nr);
 }
 
 static bool overlaps(const struct consumers *consumers,
@@ -193,18 +216,22 @@ static bool overlaps(const struct consumers *consumers,
 /* --- Events --- */
 
 /*
- * First block at or after @from that is in @has and not in @has_not.
+ * First block of @range that is in @has and not in @has_not, or its end.
  * @in_hole: within the hole, each block of @has counts as a difference; false:
  * none does
  */
 static uint64_t next_difference(const struct consumers *consumers,
 				const struct blocks *has,
-				const struct blocks *has_not, uint64_t from,
+				const struct blocks *has_not,
+				const struct consumer_range *range,
 				bool in_hole)
 {
-	uint64_t hole = consumers->hole ? consumers->first : has->nr;
-	uint64_t end = consumers->hole ? hole + consumers->nr : has->nr;
-	uint64_t at = from;
+	uint64_t at = range->from, hole = range->end, end = range->end;
+
+	if (consumers->hole) {
+		hole = min(hole, consumers->first);
+		end = min(end, consumers->first + consumers->nr);
+	}
 
 	if (at < hole)
 		at = blocks_next_missing(has, has_not, at, hole);
@@ -214,7 +241,8 @@ static uint64_t next_difference(const struct consumers *consumers,
 		at = blocks_next_until(has, at, end, true);
 	else if (at < end)
 		at = end;
-	return at < end ? at : blocks_next_missing(has, has_not, at, has->nr);
+	return at < end ? at
+			: blocks_next_missing(has, has_not, at, range->end);
 }
 
 /* End of an event for the run @first to @end, cut at the maximum size. */
@@ -232,12 +260,12 @@ static bool find_discard(struct consumer *consumer, uint64_t *first,
 {
 	const struct consumers *consumers = consumer->consumers;
 	const struct blocks *told = &consumer->told;
-	uint64_t at =
-		next_difference(consumers, told, &consumers->backing->plugged,
-				consumer->discard_from, true);
+	struct consumer_range *range = &consumer->to_discard;
+	uint64_t at = next_difference(
+		consumers, told, &consumers->backing->plugged, range, true);
 
-	consumer->discard_from = at;
-	if (at == told->nr)
+	range->from = at;
+	if (at >= range->end)
 		return false;
 	*first = at;
 	*end = blocks_end_before(
@@ -254,10 +282,13 @@ static bool find_populate(struct consumer *consumer, uint64_t *first,
 {
 	const struct consumers *consumers = consumer->consumers;
 	const struct blocks *told = &consumer->told;
+	struct consumer_range *range = &consumer->to_populate;
 	uint64_t at = next_difference(consumers, &consumers->backing->plugged,
-				      told, consumer->populate_from, false);
+				      told, range, false);
 
-	consumer->populate_from = at;
+	range->from = at;
+	if (at >= range->end)
+		at = told->nr;
 	if (at > consumer->repeat_from)
 		at = min(at, next_wanted(consumers, consumer->repeat_from));
 	if (at == told->nr)
@@ -681,7 +712,10 @@ static void change_ended(struct consumers *consumers, int ret)
 	if (ret)
 		consumers->error = consumers->backing->error;
 	/* -EAGAIN: any block of @plugged may have changed. */
-	recheck(consumers, ret == -EAGAIN ? 0 : consumers->first);
+	if (ret == -EAGAIN)
+		recheck_all(consumers);
+	else
+		recheck_request(consumers);
 	consumers->result = ret;
 	set_step(consumers, ret || consumers->change != CONSUMERS_PLUG
 				    ? CONSUMERS_RESTORING
@@ -708,7 +742,10 @@ static void undo_ended(struct consumers *consumers, int ret)
 	const struct blocks *plugged = &consumers->backing->plugged;
 
 	consumers->hole = false;
-	recheck(consumers, ret == -EAGAIN ? 0 : consumers->first);
+	if (ret == -EAGAIN)
+		recheck_all(consumers);
+	else
+		recheck_request(consumers);
 	set_step(consumers, CONSUMERS_RESTORING);
 	if (!ret || !blocks_count(plugged, consumers->first, consumers->nr))
 		return;
@@ -741,7 +778,7 @@ static void give_up_on_late(struct consumers *consumers)
 	set_step(consumers,
 		 consumers->hole ? CONSUMERS_RETRACTING : CONSUMERS_RESTORING);
 	consumers->result = busy_for_late(&consumers->error, late);
-	recheck(consumers, consumers->first);
+	recheck_request(consumers);
 }
 
 /*
@@ -849,7 +886,7 @@ static int begin_unplug(struct consumers *consumers)
 	if (holder)
 		return busy_for_late(&consumers->backing->error, holder);
 	consumers->hole = true;
-	recheck(consumers, consumers->first);
+	recheck_request(consumers);
 	set_step(consumers, CONSUMERS_LETTING_GO);
 	return go_on_request(consumers);
 }
@@ -1043,7 +1080,7 @@ static bool refuse_event(struct consumers *consumers, struct consumer *consumer,
 	else
 		return false;
 	consumers->hole = event->populate;
-	recheck(consumers, consumers->first);
+	recheck_request(consumers);
 	consumers->refuser = consumer;
 	consumers->result = error_set(
 		&consumers->error, -EBUSY, "consumer %s refuses to %s: %.*s",
@@ -1174,7 +1211,7 @@ static int on_deadline(sd_event_source *source __attribute__((unused)),
 			"consumer %s is too slow to discard", holder->name);
 		consumers->hole = false;
 		set_step(consumers, CONSUMERS_RESTORING);
-		recheck(consumers, consumers->first);
+		recheck_request(consumers);
 	}
 	advance_request(consumers);
 	return 0;
@@ -1242,7 +1279,7 @@ int consumer_answer(struct consumer *consumer, uint64_t seq, bool ok,
 		if (event->populate && first >= consumer->repeat_from)
 			consumer->repeat_from =
 				first + event->size / block_size;
-		recheck_one(consumer, first);
+		recheck_one(consumer, first, first + event->size / block_size);
 		if (!event->populate)
 			note_released(consumers);
 	} else {
@@ -1370,7 +1407,7 @@ void consumers_changed(struct consumers *consumers)
 {
 	if (!consumers->backing)
 		return;
-	recheck(consumers, 0);
+	recheck_all(consumers);
 	kick(consumers);
 }
 
@@ -1529,6 +1566,7 @@ static int make_consumer(struct consumer **consumerp,
 	}
 	consumer->told.work = consumers->backing->plugged.work;
 	consumer->repeat_from = consumer->told.nr;
+	recheck_one(consumer, 0, consumer->told.nr);
 	*consumerp = consumer;
 	return 0;
 
@@ -1557,7 +1595,7 @@ static void resume(struct consumer *consumer,
 	consumer->away = false;
 	consumer->in_sync = false;
 	consumer->repeat_from = 0;
-	recheck_one(consumer, 0);
+	recheck_one(consumer, 0, consumer->told.nr);
 	consumer->memslots = config->memslots;
 	consumer->mappings = config->mappings;
 	claims_set_mappings(&consumers->claims, consumer->claim,

@@ -122,6 +122,16 @@ struct consumer_ops {
 };
 
 /**
+ * struct consumer_range - a range of blocks
+ * @from: first block
+ * @end: end, exclusive; the range is empty unless it is above @from
+ */
+struct consumer_range {
+	uint64_t from;
+	uint64_t end;
+};
+
+/**
  * struct consumer - a process that maps the device's memory
  * @consumers: all consumers of the device
  * @next: next in the list of @consumers
@@ -137,8 +147,9 @@ struct consumer_ops {
  * @told: blocks that the consumer has, or may have, mapped
  * @repeat_from: @told is uncertain from this block on, because the consumer
  *	was away; these blocks are sent again
- * @discard_from: no block below this one has to be discarded
- * @populate_from: no block below this one has to be populated
+ * @to_discard: no block outside of this range has to be discarded
+ * @to_populate: no block outside of this range has to be populated, except for
+ *	@repeat_from
  * @subscribed: the consumer has had all populated blocks at some time, so
  *	requests wait for it
  * @in_sync: the same since it connected last
@@ -169,8 +180,8 @@ struct consumer {
 	int claim;
 	struct blocks told;
 	uint64_t repeat_from;
-	uint64_t discard_from;
-	uint64_t populate_from;
+	struct consumer_range to_discard;
+	struct consumer_range to_populate;
 	bool subscribed;
 	bool in_sync;
 	bool away;
