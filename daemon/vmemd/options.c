@@ -215,6 +215,18 @@ static int parse_size(const char *name, uint64_t *size)
 	return 0;
 }
 
+/*
+ * An empty path is not one: bind(2) takes it as an abstract name, to which any
+ * user may connect. It may come from a variable that is not set.
+ */
+static int parse_path(const char *name, const char **path)
+{
+	if (!*optarg)
+		return wrong(name, optarg, "not a path");
+	*path = optarg;
+	return 0;
+}
+
 /* Parse an option for --backing vmm. */
 static int parse_vmm_option(struct device_options *device, int opt)
 {
@@ -319,8 +331,7 @@ static int parse_device_option(struct device_options *device, int opt)
 	device->given = true;
 	switch (opt) {
 	case OPT_VHOST_USER:
-		device->vhost_user_path = optarg;
-		return 0;
+		return parse_path("vhost-user", &device->vhost_user_path);
 	case OPT_REQUESTED_SIZE:
 		device->has_requested_size = true;
 		if (size_parse(optarg, &device->requested_size))
@@ -353,8 +364,7 @@ static int parse_device_option(struct device_options *device, int opt)
 		device->packed = true;
 		return 0;
 	case OPT_RESTORE:
-		device->restore_path = optarg;
-		return 0;
+		return parse_path("restore", &device->restore_path);
 	case OPT_BACKING:
 		return parse_backing(optarg, &device->vmm);
 	case OPT_REGION_SIZE:
@@ -376,8 +386,7 @@ static int parse_one(struct options *options, int opt)
 	case OPT_DEVICE:
 		return begin_device(options, optarg);
 	case OPT_CONTROL:
-		options->control_path = optarg;
-		return 0;
+		return parse_path("control", &options->control_path);
 	case OPT_LOG_LEVEL:
 		level = log_level_from_name(optarg);
 		if (level < 0)

@@ -96,11 +96,20 @@ static void other_values_are_refused(void **state)
 		const char *option;
 		const char *value;
 	} bad[] = {
-		{"--log-level", "loud"},   {"--log-level", ""},
-		{"--requested-size", "x"}, {"--requested-size", "-1"},
-		{"--unplugged-cap", "x"},  {"--unplugged-cap", ""},
-		{"--node", "65536"},	   {"--node", "-1"},
-		{"--backing", ""},	   {"--device", "a:b"},
+		{"--log-level", "loud"},
+		{"--log-level", ""},
+		{"--requested-size", "x"},
+		{"--requested-size", "-1"},
+		{"--unplugged-cap", "x"},
+		{"--unplugged-cap", ""},
+		{"--node", "65536"},
+		{"--node", "-1"},
+		{"--backing", ""},
+		{"--device", "a:b"},
+		/* An empty name of a socket would let all users connect. */
+		{"--vhost-user", ""},
+		{"--control", ""},
+		{"--restore", ""},
 		{"--no-such-option", "1"},
 	};
 	struct options options;
