@@ -478,6 +478,22 @@ static int attach_vmm(struct vmem *vmem, struct vmem_device *device,
 }
 
 /*
+ * An earlier vmemd was killed before it stored the region of this memory. The
+ * service manager must not pass it again beside that of the next "attach".
+ */
+static void drop_memory(struct vmem *vmem, const struct vmem_device *device,
+			int memory_fd)
+{
+	char name[PASSED_FD_NAME_MAX];
+
+	log_warning_of(device->label,
+		       "a \"memory\" descriptor without its region is closed");
+	close(memory_fd);
+	notify_send(&vmem->notify, "FDSTOREREMOVE=1\nFDNAME=%s",
+		    passed_fd_name(device->options, "memory", name));
+}
+
+/*
  * Attach the descriptors that were passed for a device.
  *
  * Return: 0; 1: the VM is gone already, which is not an error; an errno with a
@@ -492,10 +508,12 @@ static int attach_passed(struct vmem *vmem, struct vmem_device *device,
 
 	if (device->options->vmm)
 		return attach_vmm(vmem, device, fds);
-	if (region_fd < 0)
-		return 0;
 	fds->region = -1;
 	fds->memory = -1;
+	if (region_fd < 0 && memory_fd >= 0)
+		drop_memory(vmem, device, memory_fd);
+	if (region_fd < 0)
+		return 0;
 	ret = daemon_attach(vmem, device, region_fd, memory_fd, &err);
 	if (ret == -ENODEV)
 		return 1;

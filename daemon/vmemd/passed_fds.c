@@ -91,20 +91,17 @@ static int take_named(struct passed_fds *fds, const struct options *options,
 }
 
 /*
- * With --backing vmm, memory may come without a state: it is stored first, and
- * vmemd may have been killed before it stored the state. vmm.c checks later
- * that such memory is empty.
+ * Memory may come alone: it is stored first, and vmemd may have been killed before
+ * it stored the region or the state. With --backing vmm, vmm.c checks later that
+ * such memory is empty. Otherwise the VMM attaches the region again.
  */
-static int check_pairs(const struct passed_fds *fds,
-		       const struct options *options)
+static int check_pairs(const struct passed_fds *fds)
 {
 	for (size_t i = 0; i < VMEM_MAX_DEVICES; i++) {
 		const struct device_fds *device = &fds->devices[i];
 
-		if ((device->region < 0 && device->state < 0) ==
-		    (device->memory < 0))
-			continue;
-		if (options->devices[i].vmm && device->memory >= 0)
+		if (device->memory >= 0 ||
+		    (device->region < 0 && device->state < 0))
 			continue;
 		log_err("\"region\" or \"state\", and \"memory\" "
 			"descriptors come together");
@@ -154,7 +151,7 @@ int passed_fds_take(struct passed_fds *fds, const struct options *options)
 	}
 	free(names);
 	if (!ret)
-		ret = check_pairs(fds, options);
+		ret = check_pairs(fds);
 	if (ret)
 		passed_fds_close(fds);
 	return ret;

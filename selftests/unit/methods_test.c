@@ -6,10 +6,13 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "control/methods.h"
@@ -663,6 +666,122 @@ static void a_front_ends_memory_has_no_kernel_region(void **state)
 			       "--backing vmm");
 }
 
+/* The names of the descriptors to store or to drop, one per line. */
+static void names_told(int manager, char *names, size_t size)
+{
+	char text[256];
+	ssize_t length;
+
+	names[0] = '\0';
+	while ((length = recv(manager, text, sizeof(text) - 1, MSG_DONTWAIT)) >
+	       0) {
+		const char *name;
+
+		text[length] = '\0';
+		name = strstr(text, "FDNAME=");
+		if (!name)
+			continue;
+		if (strstr(text, "FDSTOREREMOVE=1"))
+			strncat(names, "-", size - strlen(names) - 1);
+		strncat(names, name + strlen("FDNAME="),
+			size - strlen(names) - 1);
+		strncat(names, "\n", size - strlen(names) - 1);
+	}
+}
+
+/*
+ * vmemd may be killed between two messages to the service manager. It can start
+ * with memory alone, so memory is stored before its region.
+ */
+static void memory_is_stored_before_its_region(void **state)
+{
+	struct fixture *f = new_fixture();
+	int manager[2], fds[2];
+	char names[256];
+
+	*state = f;
+	fuzz_module_start();
+	open_device(f);
+	f->vmem->control.event = f->vmem->event;
+	assert_int_equal(
+		socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, manager), 0);
+	f->vmem->notify.fd = manager[0];
+	fds[0] = dup(fuzz_module_region());
+	fds[1] = memfd_create("methods-test", MFD_CLOEXEC);
+	assert_int_equal(ftruncate(fds[1], FUZZ_MODULE_SIZE), 0);
+	f->call.fds = fds;
+	f->call.nr_fds = 2;
+	if (call(f, "attach", NULL))
+		fail_msg("%s", f->call.error.text);
+	names_told(manager[1], names, sizeof(names));
+	assert_string_equal(names, "consumers\nmemory\nregion\n");
+	close(manager[0]);
+	close(manager[1]);
+	f->vmem->notify.fd = -1;
+}
+
+/* A socket that listens at any address. */
+static int listen_anywhere(void)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_int_equal(
+		bind(fd, (struct sockaddr *)&addr, sizeof(addr.sun_family)), 0);
+	assert_int_equal(listen(fd, 1), 0);
+	return fd;
+}
+
+/* Start a daemon with memory and no region. Return: as daemon_new(). */
+static int start_with_memory(int manager)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	socklen_t size = sizeof(addr);
+	struct options options = {.nr_devices = 1};
+	struct passed_fds fds;
+	struct vmem *vmem;
+	char path[sizeof(addr.sun_path) + 1] = "@";
+	int ret;
+
+	if (getsockname(manager, (struct sockaddr *)&addr, &size) < 0)
+		return -ENOTRECOVERABLE;
+	memcpy(path + 1, addr.sun_path + 1,
+	       size - offsetof(struct sockaddr_un, sun_path) - 1);
+	setenv("NOTIFY_SOCKET", path, 1);
+	passed_fds_init(&fds);
+	fds.devices[0].memory = memfd_create("methods-test", MFD_CLOEXEC);
+	fds.devices[0].vhost_user = listen_anywhere();
+	fds.control = listen_anywhere();
+	fuzz_module_start();
+	ret = daemon_new(&vmem, &options, &fds);
+	/* The VMM attaches it later. */
+	return ret ? ret : -vmem->devices[0].attached;
+}
+
+static void memory_whose_region_was_not_stored_is_dropped(void **state)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int manager = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), status;
+	char names[256];
+	pid_t child;
+
+	(void)state;
+	assert_int_equal(bind(manager, (struct sockaddr *)&addr,
+			      sizeof(addr.sun_family)),
+			 0);
+	child = fork();
+	assert_true(child >= 0);
+	/* The daemon isolates its process. */
+	if (!child)
+		_exit(-start_with_memory(manager));
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	names_told(manager, names, sizeof(names));
+	assert_string_equal(names, "-memory\n");
+	close(manager);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 #define VMM(name) \
 	cmocka_unit_test_setup_teardown(name, set_up_vmm, tear_down_vmm)
@@ -684,6 +803,9 @@ int main(void)
 		T(bad_parameters_are_refused),
 		T(without_a_region_there_is_nothing_to_tell),
 		VMM(a_front_ends_memory_has_no_kernel_region),
+		cmocka_unit_test_teardown(memory_is_stored_before_its_region,
+					  tear_down),
+		cmocka_unit_test(memory_whose_region_was_not_stored_is_dropped),
 	};
 
 	log_init(LOG_LEVEL_ERR);

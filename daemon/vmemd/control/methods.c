@@ -799,14 +799,15 @@ static int handle_attach(struct control_call *call, void *arg)
 		ret = daemon_attach(vmem, device, region_fd, memory_fd,
 				    &call->error);
 		if (!ret) {
-			notify_store(
-				&vmem->notify,
-				passed_fd_name(device->options, "region", name),
-				region_fd);
+			/* In this order: see passed_fds.c. */
 			notify_store(
 				&vmem->notify,
 				passed_fd_name(device->options, "memory", name),
 				memory_fd);
+			notify_store(
+				&vmem->notify,
+				passed_fd_name(device->options, "region", name),
+				region_fd);
 		}
 	}
 	if (ret)
