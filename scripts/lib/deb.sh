@@ -245,13 +245,16 @@ deb_fetch_extract() {
 	rmdir "$dir/.debs"
 }
 
-# deb_fetch_source SUITE DIR PACKAGE - download a source package and extract it
+# deb_fetch_source SUITE DIR PACKAGE [PREFIX KNOWN SHA256] - download a source package
+# and extract it
 # The source in the new folder DIR has Debian's patches applied. The version is the
-# newest one of the release, its security and its updates suite, or of the backports
-# if SUITE is the backports suite. If the archive has dropped that version, the
-# previous one is fetched.
+# newest one, that starts with PREFIX, of the release, its security and its updates
+# suite, or of the backports if SUITE is the backports suite. If the archive has dropped
+# that version, the previous one is fetched, and finally the version KNOWN, whose .dsc
+# has the checksum SHA256.
 deb_fetch_source() {
 	local suite=$1 release=${1%%-*} dir=$2 package=$3 own=$2.apt version apt
+	local prefix=${4-} known=${5-} sha256=${6-}
 
 	deb_install dpkg-dev xz-utils && deb_update "$release" &&
 		mkdir -p "$own/lists/partial" || return 1
@@ -265,17 +268,49 @@ deb_fetch_source() {
 	deb_say "fetching the source of $package ($suite)"
 	deb_apt "$release" apt-get "${apt[@]}" update >&2 || return 1
 	while read -r version; do
+		[[ $version == "$prefix"* ]] || continue
 		# A failed fetch of another version may have left its .dsc.
 		rm -f "$own"/*.dsc
 		(cd "$own" && deb_apt "$release" apt-get "${apt[@]}" \
 			--download-only source "$package=$version" >&2) || continue
-		dpkg-source -q --no-check --no-copy -x "$own/$package"_*.dsc "$dir" >&2 &&
-			rm -rf "$own"
+		deb_extract_source "$own" "$package" "$dir"
 		return
 	done < <(deb_apt "$release" apt-cache "${apt[@]}" showsrc "$package" |
 		sed -n 's/^Version: //p' | sort -rVu)
+	rm -f "$own"/*.dsc
+	if [ -n "$known" ] &&
+		deb_fetch_from_pool "$suite" "$own" "$package" "$known" "$sha256"; then
+		deb_extract_source "$own" "$package" "$dir"
+		return
+	fi
 	deb_say "cannot fetch the source of $package from $suite"
 	return 1
+}
+
+deb_extract_source() {
+	dpkg-source -q --no-check --no-copy -x "$1/$2"_*.dsc "$3" >&2 && rm -rf "$1"
+}
+
+# deb_fetch_from_pool SUITE DIR PACKAGE VERSION SHA256 - download a source package that
+# no list has
+# Lists may be newer than a mirror's files, which are there for as long as any release
+# needs them. SHA256 is the checksum of the .dsc, which has those of the other files.
+deb_fetch_from_pool() {
+	local release=${1%%-*} dir=$2 dsc=$3_${4#*:}.dsc uri hash name
+
+	uri=$(deb_uri "$1")/pool/main/${3::1}/$3 || return 1
+	deb_say "fetching version $4 of $3"
+	deb_fetch_file "$release" "$uri/$dsc" "$dir/$dsc" "$5" || return 1
+	while read -r hash _ name; do
+		deb_fetch_file "$release" "$uri/$name" "$dir/$name" "$hash" ||
+			return 1
+	done < <(sed -n 's/^ \([0-9a-f]\{64\} .*\)/\1/p' "$dir/$dsc")
+}
+
+# deb_fetch_file RELEASE URI FILE SHA256 - download a file as apt does
+deb_fetch_file() {
+	deb_apt "$1" /usr/lib/apt/apt-helper -q -q download-file "$2" "$3" \
+		"SHA256:$4" >&2
 }
 
 # deb_root SUITE PACKAGE... - print a root with packages and their dependencies
