@@ -48,6 +48,7 @@ memory_more=
 device_more=
 dynamic_memslots=
 cpus=1
+requested_mib=
 # The option that has the size of memslots: -accel or -machine.
 option=accel
 
@@ -93,7 +94,7 @@ start() {
 		-serial chardev:console -qmp "unix:$monitor,server=on,wait=off" \
 		-object "$memory,id=ram,size=${REGION_MIB}M,reserve=off$memory_more" \
 		"$@" \
-		-device "virtio-mem-pci,id=vm0,memdev=ram,requested-size=${REGION_MIB}M,block-size=2M,unplugged-inaccessible=on,dynamic-memslots=$dynamic$device_more" \
+		-device "virtio-mem-pci,id=vm0,memdev=ram,requested-size=${requested_mib:-$REGION_MIB}M,block-size=2M,unplugged-inaccessible=on,dynamic-memslots=$dynamic$device_more" \
 		>>"$run/$vm.log" 2>&1 &
 	vmm=$!
 	listening "$vmm" "$monitor" || give_up "QEMU ($peer) does not start"
@@ -196,11 +197,16 @@ back_to_source() {
 
 # migrate URI NAME [PEER] - migrate the guest to another QEMU under write load
 # The guest writes all of its blocks repeatedly, with other contents each time, before,
-# during and after the migration, until stop_writing().
+# during and after the migration, until stop_writing(). The destination starts with another
+# requested size, and gets that of the source with the state.
 migrate() {
 	uri=$1
 	remember_source
-	migrated "$@" && return
+	requested_mib=0
+	migrated "$@"
+	done=$?
+	requested_mib=
+	[ $done != 0 ] || return 0
 	# The next checks use the source if the guest is still there.
 	back_to_source
 	stop_writing
