@@ -643,6 +643,36 @@ static void lives_leak_nothing(const void *arg)
 	EXPECT_LE(slab_after, slab + NOISE);
 }
 
+/*
+ * The VMM closes the region, and waits for its end. The bitmap of the blocks
+ * has 8 MiB, which only vmalloc() has, and is freed later.
+ */
+static void closed_regions_are_freed(const void *arg)
+{
+	const unsigned int rounds = 20;
+	uint64_t before;
+	struct region r;
+	unsigned int i;
+
+	(void)arg;
+	region_prepare(&r);
+	r.args.region_size = GIB(256);
+	r.args.block_size = GUEST_PAGE;
+	r.args.slot_size = MIB(128);
+	r.args.userspace_addr = (uintptr_t)mmap(
+		NULL, GIB(256), PROT_NONE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	before = meminfo("VmallocUsed");
+	for (i = 0; i < rounds; i++) {
+		r.fd = region_call_create(r.dev, &r.args);
+		ASSERT_OK(r.fd < 0 ? r.fd : 0);
+		EXPECT_GE(meminfo("VmallocUsed"), before + MIB(8));
+		close(r.fd);
+	}
+	while (meminfo("VmallocUsed") > before + NOISE)
+		sched_yield();
+}
+
 static void refused_batches_leak_nothing(const void *arg)
 {
 	const unsigned int warm_up = 20, rounds = 150, nr = 128;
@@ -816,6 +846,8 @@ int main(int argc, char **argv)
 		 .run = exec_of_the_vmm,
 		 .arg = &keep},
 		{.name = "regions leak nothing", .run = lives_leak_nothing},
+		{.name = "a region that the VMM closes is freed",
+		 .run = closed_regions_are_freed},
 		{.name = "refused batches leak nothing",
 		 .run = refused_batches_leak_nothing},
 		{.name = "the module cannot be unloaded while a region exists",
