@@ -41,8 +41,13 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/mman.h>
 
+#include "batch.h"
+#include "cgroup.h"
+#include "kernel.h"
 #include "options.h"
+#include "probe.h"
 #include "random.h"
 #include "side_effects.h"
 #include "tap.h"
@@ -269,6 +274,45 @@ static void refused_leaves_no_trace(const void *arg)
 	pair_end(&p);
 }
 
+/* What KVM and the cgroup's counters keep for other reasons. */
+#define NOISE MIB(2)
+
+/* KVM refuses the second create. The metadata of the first is large. */
+static void refused_creates_are_freed(const void *arg)
+{
+	const uint64_t size = kvm_tdp_mmu() ? GIB(128) : GIB(4);
+	const unsigned int rounds = 20;
+	struct batch batch;
+	uint64_t before;
+	int dev, probe;
+	unsigned int i;
+	struct vm vm;
+	void *hva;
+
+	(void)arg;
+	if (!cgroup_enter())
+		tap_skip("no memory cgroup");
+	dev = kvm_vmem_open();
+	vm_create(&vm, VM_BARE);
+	vm_need_gpa(&vm, 2 * size + GUEST_PAGE);
+	probe = probe_watch(&vm);
+	hva = mmap(NULL, size, PROT_NONE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ASSERT_TRUE(hva != MAP_FAILED);
+	batch_init(&batch);
+	batch_set(&batch, 1, 0, size, size, hva);
+	batch_set(&batch, 2, 0, 2 * size, GUEST_PAGE, hva);
+	before = cgroup_current();
+	for (i = 0; i < rounds; i++) {
+		probe_fail(probe, PROBE_CREATE, 1, ENOMEM);
+		EXPECT_ERR(batch_apply(dev, &vm, &batch), ENOMEM);
+	}
+	tap_note("%lld KiB charged",
+		 (long long)(cgroup_current() - before) / 1024);
+	EXPECT_LE(cgroup_current(), before + NOISE);
+	cgroup_leave();
+}
+
 /* Places so far apart that each needs its own shadow pages. */
 #define SPREAD_NR     48U
 #define SPREAD_GPA    GIB(8)
@@ -493,6 +537,8 @@ int main(int argc, char **argv)
 		{.name = "refused and undone batches, with PML",
 		 .run = refused_leaves_no_trace,
 		 .arg = &pml},
+		{.name = "creates that KVM refuses are freed",
+		 .run = refused_creates_are_freed},
 		{.name = "a lower limit in between frees shadow pages",
 		 .run = limit_takes_shadow_pages,
 		 .arg = &run_zap},
