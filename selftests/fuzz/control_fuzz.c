@@ -135,10 +135,10 @@ static int reached(unsigned int device __attribute__((unused)), uint64_t size,
 }
 
 static const struct control_method methods[] = {
-	{"status", handle_status},
-	{"resize", handle_resize},
-	{"attach", handle_attach},
-	{"blocks", handle_blocks},
+	{.name = "status", .handle = handle_status},
+	{.name = "resize", .handle = handle_resize},
+	{.name = "attach", .handle = handle_attach, .takes_fds = true},
+	{.name = "blocks", .handle = handle_blocks},
 	{},
 };
 

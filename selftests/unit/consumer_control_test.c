@@ -91,9 +91,12 @@ static int handle_forget(struct control_call *call, void *arg)
 }
 
 static const struct control_method methods[] = {
-	{"subscribe", handle_subscribe},    {"done", handle_done},
-	{"consumers", handle_consumers},    {"unsubscribe", handle_unsubscribe},
-	{"forget-consumer", handle_forget}, {},
+	{.name = "subscribe", .handle = handle_subscribe},
+	{.name = "done", .handle = handle_done},
+	{.name = "consumers", .handle = handle_consumers},
+	{.name = "unsubscribe", .handle = handle_unsubscribe},
+	{.name = "forget-consumer", .handle = handle_forget},
+	{},
 };
 
 static const struct control_ops ops = {.methods = methods};

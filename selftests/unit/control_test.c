@@ -168,9 +168,12 @@ static int handle_keep(struct control_call *call, void *arg)
 }
 
 static const struct control_method methods[] = {
-	{"status", handle_status}, {"keep", handle_keep},
-	{"resize", handle_resize}, {"attach", handle_attach},
-	{"blocks", handle_blocks}, {},
+	{.name = "status", .handle = handle_status},
+	{.name = "keep", .handle = handle_keep},
+	{.name = "resize", .handle = handle_resize},
+	{.name = "attach", .handle = handle_attach, .takes_fds = true},
+	{.name = "blocks", .handle = handle_blocks},
+	{},
 };
 
 static const struct control_ops ops = {
@@ -893,6 +896,17 @@ static void descriptors_arrive_and_none_leaks(void **state)
 	run(f);
 	assert_int_equal(f->last_fds, 1);
 	assert_int_equal(f->all_fds, 3);
+	/* An earlier line that is read with them does not take them. */
+	f->later = true;
+	put(f, fd,
+	    "{\"id\":1,\"method\":\"resize\",\"params\":{\"size\":5}}\n");
+	put(f, fd, "{\"method\":\"keep\"}\n{\"method\":\"status\"}\n");
+	send_with_fds(f, fd, "{\"method\":\"attach\"}\n", passed, 2);
+	f->last_fds = 0;
+	answer_later(f, 0, NULL, NULL);
+	run(f);
+	assert_int_equal(f->last_fds, 2);
+	assert_int_equal(front_end_open_fds(), before);
 	/* Descriptors are not passed to the next line too. */
 	f->all_fds = 0;
 	send_with_fds(f, fd,

@@ -54,6 +54,7 @@
 #include "base/turn.h"
 #include "common/fd.h"
 #include "common/json_member.h"
+#include "common/min_max.h"
 #include "control/socket.h"
 
 /**
@@ -68,9 +69,11 @@
  * @used: length of the line that is being handled
  * @fds: received descriptors
  * @nr_fds: number of @fds
- * @fds_at: index in @line of the byte that came with @fds; they belong to the
- *	line with this byte
- * @lacking: more descriptors came with this byte and could not be received,
+ * @fds_at: index in @line of the first byte that was read with @fds
+ * @fds_end: index behind the last such byte. The kernel reads earlier messages
+ *	together with the one that has the descriptors. So they belong to the
+ *	first line with one of these bytes whose method takes descriptors.
+ * @lacking: more descriptors came with these bytes and could not be received,
  *	e.g. because this process has too many open files
  * @out: bytes to send
  * @out_size: number of bytes in @out
@@ -104,6 +107,7 @@ struct control_client {
 	int fds[CONTROL_MAX_FDS];
 	size_t nr_fds;
 	size_t fds_at;
+	size_t fds_end;
 	bool lacking;
 	char *out;
 	size_t out_size;
@@ -132,6 +136,8 @@ static void drop_fds(struct control_client *client)
 		if (client->fds[i] >= 0)
 			close(client->fds[i]);
 	client->nr_fds = 0;
+	client->fds_at = 0;
+	client->fds_end = 0;
 	client->lacking = false;
 }
 
@@ -408,7 +414,7 @@ static void call_method(struct control_client *client,
 {
 	struct control *control = client->control;
 	/* The descriptors may belong to a later line. */
-	bool mine = client->fds_at < client->used;
+	bool mine = method->takes_fds && client->fds_at < client->used;
 	struct control_call call = {
 		.client = client,
 		.params = params,
@@ -419,6 +425,9 @@ static void call_method(struct control_client *client,
 	bool wait = false;
 	int ret = 0;
 
+	/* What the method leaves is closed after the line. */
+	if (mine)
+		client->fds_end = client->used;
 	if (mine && client->lacking) {
 		put_error(client, id, -EMFILE,
 			  "descriptors could not be received; perhaps this "
@@ -569,10 +578,12 @@ static void handle_next_line(struct control_client *client)
 
 	client->used = used;
 	handle_line(client, client->line, used - 1);
-	if (client->fds_at < used)
+	if (client->fds_end <= used) {
 		drop_fds(client);
-	else
-		client->fds_at -= used;
+	} else {
+		client->fds_at -= min(client->fds_at, used);
+		client->fds_end -= used;
+	}
 	memmove(client->line, client->line + used, client->have - used);
 	client->have -= used;
 }
@@ -636,6 +647,7 @@ static int receive(struct control_client *client)
 		.msg_control = &control,
 		.msg_controllen = sizeof(control),
 	};
+	size_t nr_before = client->nr_fds;
 	ssize_t got;
 	int ret;
 
@@ -653,6 +665,8 @@ static int receive(struct control_client *client)
 	if (ret)
 		client->lacking = true;
 	client->have += got;
+	if (ret || client->nr_fds > nr_before)
+		client->fds_end = client->have;
 	note_use(client);
 	return 1;
 }

@@ -81,10 +81,12 @@ struct control_call {
  * @name: name in requests
  * @handle: execute the method. Return: 0; -EINPROGRESS: control_answer() will
  *	be called, see control_wait(); another negative errno
+ * @takes_fds: the request has descriptors
  */
 struct control_method {
 	const char *name;
 	int (*handle)(struct control_call *call, void *arg);
+	bool takes_fds;
 };
 
 /**
