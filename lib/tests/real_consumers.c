@@ -159,18 +159,18 @@ static int handle_unsubscribe(struct control_call *call, void *arg)
 }
 
 static const struct control_method methods[] = {
-	{"plug", handle_plug},
-	{"unplug", handle_unplug},
-	{"unplug-all", handle_unplug_all},
-	{"plugged", handle_plugged},
-	{"subscribe", handle_subscribe},
-	{"done", handle_done},
-	{"unsubscribe", handle_unsubscribe},
+	{.name = "plug", .handle = handle_plug},
+	{.name = "unplug", .handle = handle_unplug},
+	{.name = "unplug-all", .handle = handle_unplug_all},
+	{.name = "plugged", .handle = handle_plugged},
+	{.name = "subscribe", .handle = handle_subscribe},
+	{.name = "done", .handle = handle_done},
+	{.name = "unsubscribe", .handle = handle_unsubscribe},
 	{},
 };
 
 static const struct control_method methods_without[] = {
-	{"subscribe", handle_subscribe_without},
+	{.name = "subscribe", .handle = handle_subscribe_without},
 	{},
 };
 
