@@ -387,6 +387,45 @@ static void a_disabled_queue_is_set_up_again(void **state)
 	close(inflight);
 }
 
+/*
+ * The next driver's queue may have another size. Until the queue is enabled,
+ * what the front end has sent so far may be of two drivers.
+ */
+static void a_disabled_queue_may_get_another_size(void **state)
+{
+	struct front_end *fe = *state;
+	struct vhost_user_inflight inflight = {
+		.nr_queues = 1,
+		.queue_size = FE_QUEUE_SIZE / 2,
+	};
+	union vhost_user_payload reply;
+
+	front_end_serve(fe, GIB);
+	assert_int_equal(
+		front_end_set_vring(fe, VHOST_USER_SET_VRING_ENABLE, 0), 0);
+	assert_int_equal(front_end_set_vring(fe, VHOST_USER_SET_VRING_NUM,
+					     FE_QUEUE_SIZE / 2),
+			 0);
+	front_end_send(fe, VHOST_USER_GET_INFLIGHT_FD, 0, &inflight,
+		       sizeof(inflight), NULL, 0);
+	assert_int_equal(
+		front_end_receive(fe, VHOST_USER_GET_INFLIGHT_FD, &reply),
+		sizeof(inflight));
+	front_end_new_ring(fe);
+	assert_int_equal(
+		front_end_set_vring(fe, VHOST_USER_SET_VRING_ENABLE, 1), 0);
+	assert_int_equal(
+		front_end_set_vring(fe, VHOST_USER_SET_VRING_ENABLE, 0), 0);
+	/* The region is too small for this size, but a new one follows. */
+	assert_int_equal(front_end_set_vring(fe, VHOST_USER_SET_VRING_NUM,
+					     FE_QUEUE_SIZE),
+			 0);
+	close(front_end_get_inflight(fe));
+	front_end_new_ring(fe);
+	front_end_start_ring(fe);
+	assert_int_equal(front_end_plug(fe, GPA, 1), VIRTIO_MEM_RESP_ACK);
+}
+
 /* The features that define the format cannot change while the queue runs. */
 static void a_started_queue_keeps_its_format(void **state)
 {
@@ -698,6 +737,7 @@ int main(void)
 		FORMAT_CASE(the_format_may_come_last),
 		FORMAT_CASE(an_answer_waits_for_a_disabled_queue),
 		FORMAT_CASE(a_disabled_queue_is_set_up_again),
+		FORMAT_CASE(a_disabled_queue_may_get_another_size),
 		FORMAT_CASE(a_started_queue_keeps_its_format),
 		FORMAT_CASE(a_request_in_flight_survives_its_connection),
 		FORMAT_CASE(a_request_in_flight_is_marked),

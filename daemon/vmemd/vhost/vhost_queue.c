@@ -28,13 +28,17 @@ static bool protocol_negotiated(const struct vhost_user *vu)
 	return vu->features & BIT(VHOST_USER_F_PROTOCOL_FEATURES);
 }
 
+static bool is_enabled(const struct vhost_user *vu)
+{
+	return vu->vring.enabled || !protocol_negotiated(vu);
+}
+
 bool vhost_queue_runs(const struct vhost_user *vu)
 {
 	const struct vring_queue *vring = &vu->vring;
 
 	return vring->started && vring->mapped && !vring->broken &&
-	       (vring->enabled || !protocol_negotiated(vu)) &&
-	       virtio_mem_features_ok(vu->features);
+	       is_enabled(vu) && virtio_mem_features_ok(vu->features);
 }
 
 static void ring_broken(struct vhost_user *vu, const char *reason)
@@ -269,6 +273,9 @@ static bool is_described(const struct vhost_user *vu)
 /*
  * Map a started ring after a change of the ring or the memory. If it is not
  * described yet, or its memory is not shared, the queue waits until it is.
+ *
+ * The position is found once the queue is enabled. Before that, size, addresses
+ * and inflight region may be those of different drivers.
  */
 int vhost_queue_remap(struct vhost_user *vu)
 {
@@ -276,6 +283,8 @@ int vhost_queue_remap(struct vhost_user *vu)
 	int ret;
 
 	if (!vu->vring.started || !is_described(vu))
+		return 0;
+	if (first && !is_enabled(vu))
 		return 0;
 	ret = vring_map(&vu->vring, &vu->memory, &vu->error);
 	if (ret == -EFAULT)
@@ -297,7 +306,7 @@ bool vhost_queue_set_up_again(struct vhost_user *vu)
 {
 	if (!vu->vring.located)
 		return true;
-	if (vu->vring.enabled || !protocol_negotiated(vu))
+	if (is_enabled(vu))
 		return false;
 	vhost_channel_leave(vu);
 	vu->waiting = false;
@@ -387,7 +396,7 @@ static int on_kick(sd_event_source *source __attribute__((unused)),
 		log_limited(&vu->limit, LOG_LEVEL_INFO, vu->label,
 			    "vhost-user: the driver uses its queue, which the "
 			    "front end has not set up yet; it waits");
-	else if (!vu->vring.mapped)
+	else if (is_enabled(vu) && !vu->vring.mapped)
 		log_limited(&vu->limit, LOG_LEVEL_WARNING, vu->label,
 			    "vhost-user: the driver uses its queue, whose "
 			    "memory the front end does not share; it waits");
