@@ -94,12 +94,21 @@ static int take_named(struct passed_fds *fds, const struct options *options,
  * Memory may come alone: it is stored first, and vmemd may have been killed before
  * it stored the region or the state. With --backing vmm, vmm.c checks later that
  * such memory is empty. Otherwise the VMM attaches the region again.
+ *
+ * A state says that the memory belongs to a VM whose front end maps it. Without
+ * --backing vmm, that memory would be dropped.
  */
-static int check_pairs(const struct passed_fds *fds)
+static int check_pairs(const struct passed_fds *fds,
+		       const struct options *options)
 {
 	for (size_t i = 0; i < VMEM_MAX_DEVICES; i++) {
 		const struct device_fds *device = &fds->devices[i];
 
+		if (device->state >= 0 && device->region < 0 &&
+		    !options->devices[i].vmm) {
+			log_err("a \"state\" descriptor needs --backing vmm");
+			return -EINVAL;
+		}
 		if (device->memory >= 0 ||
 		    (device->region < 0 && device->state < 0))
 			continue;
@@ -151,7 +160,7 @@ int passed_fds_take(struct passed_fds *fds, const struct options *options)
 	}
 	free(names);
 	if (!ret)
-		ret = check_pairs(fds);
+		ret = check_pairs(fds, options);
 	if (ret)
 		passed_fds_close(fds);
 	return ret;

@@ -201,13 +201,15 @@ static void attach_takes_two_descriptors(void **state)
 }
 
 /*
- * Pass one descriptor of this name, as a service manager does. Uses a separate
- * process, because of the fixed descriptor numbers and the environment.
+ * Pass descriptors of these names, which colons separate, as a service manager
+ * does. Uses a separate process, because of the fixed descriptor numbers and the
+ * environment.
  */
-static int take_one(const char *name, const struct options *options)
+static int take(const char *names, const struct options *options)
 {
+	unsigned int nr = 1;
 	struct passed_fds fds;
-	char pid[32];
+	char pid[32], number[32];
 	int status;
 	pid_t child = fork();
 
@@ -215,13 +217,16 @@ static int take_one(const char *name, const struct options *options)
 	if (!child) {
 		int fd = vmm_make_file("test");
 
+		for (const char *at = names; (at = strchr(at, ':')); at++)
+			nr++;
+		for (unsigned int i = 0; i < nr; i++)
+			if (fd < 0 || dup2(fd, SD_LISTEN_FDS_START + i) < 0)
+				_exit(ENOTRECOVERABLE);
 		snprintf(pid, sizeof(pid), "%d", getpid());
-		if (fd < 0 ||
-		    (fd != SD_LISTEN_FDS_START &&
-		     dup2(fd, SD_LISTEN_FDS_START) < 0) ||
-		    setenv("LISTEN_PID", pid, 1) ||
-		    setenv("LISTEN_FDS", "1", 1) ||
-		    setenv("LISTEN_FDNAMES", name, 1))
+		snprintf(number, sizeof(number), "%u", nr);
+		if (setenv("LISTEN_PID", pid, 1) ||
+		    setenv("LISTEN_FDS", number, 1) ||
+		    setenv("LISTEN_FDNAMES", names, 1))
 			_exit(ENOTRECOVERABLE);
 		_exit(-passed_fds_take(&fds, options));
 	}
@@ -239,11 +244,25 @@ static void memory_may_be_passed_alone(void **state)
 	struct options options = {.nr_devices = 1};
 
 	(void)state;
-	assert_int_equal(take_one("memory", &options), 0);
-	assert_int_equal(take_one("region", &options), -EINVAL);
+	assert_int_equal(take("memory", &options), 0);
+	assert_int_equal(take("region", &options), -EINVAL);
 	options.devices[0].vmm = true;
-	assert_int_equal(take_one("memory", &options), 0);
-	assert_int_equal(take_one("state", &options), -EINVAL);
+	assert_int_equal(take("memory", &options), 0);
+	assert_int_equal(take("state", &options), -EINVAL);
+}
+
+/*
+ * Without --backing vmm, which may be a mistake, the two files of a VM whose
+ * front end maps the memory are not lost.
+ */
+static void a_state_is_refused_without_its_backing(void **state)
+{
+	struct options options = {.nr_devices = 1};
+
+	(void)state;
+	assert_int_equal(take("memory:state", &options), -EINVAL);
+	options.devices[0].vmm = true;
+	assert_int_equal(take("memory:state", &options), 0);
 }
 
 #define KEPT_SIZE  (256ULL << 20)
@@ -348,6 +367,7 @@ int main(void)
 		cmocka_unit_test(a_status_lists_all_devices),
 		cmocka_unit_test(attach_takes_two_descriptors),
 		cmocka_unit_test(memory_may_be_passed_alone),
+		cmocka_unit_test(a_state_is_refused_without_its_backing),
 		cmocka_unit_test(memory_without_contents_gets_a_state),
 	};
 
