@@ -489,8 +489,8 @@ static void drop_memory(struct vmem *vmem, const struct vmem_device *device,
 	log_warning_of(device->label,
 		       "a \"memory\" descriptor without its region is closed");
 	close(memory_fd);
-	notify_send(&vmem->notify, "FDSTOREREMOVE=1\nFDNAME=%s",
-		    passed_fd_name(device->options, "memory", name));
+	notify_forget(&vmem->notify,
+		      passed_fd_name(device->options, "memory", name));
 }
 
 /*

@@ -197,6 +197,19 @@ void notify_store(const struct notify *notify, const char *name, int fd)
 			    strerror(errno));
 }
 
+/*
+ * Let the manager drop the descriptors of this name. If the message were lost, the
+ * manager would pass two of this name to a later vmemd. So this waits for buffer
+ * space, like notify_store().
+ */
+void notify_forget(const struct notify *notify, const char *name)
+{
+	char text[NOTIFY_TEXT_MAX];
+
+	snprintf(text, sizeof(text), "FDSTOREREMOVE=1\nFDNAME=%s", name);
+	send_text(notify, text, 0);
+}
+
 /* Report readiness. It is reported once, so this waits for buffer space. */
 void notify_ready(const struct notify *notify)
 {

@@ -37,5 +37,6 @@ void notify_status(struct notify *notify, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 void notify_ready(const struct notify *notify);
 void notify_store(const struct notify *notify, const char *name, int fd);
+void notify_forget(const struct notify *notify, const char *name);
 
 #endif /* NOTIFY_H */

@@ -2,10 +2,12 @@
 /* Notifications to a service manager. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -65,6 +67,46 @@ static void messages_arrive(void **state)
 	notify_close(&notify);
 	/* A failed start closes it before the daemon does. */
 	assert_int_equal(notify.fd, -1);
+	notify_close(&notify);
+	sd_event_unref(event);
+}
+
+static volatile sig_atomic_t interrupted;
+
+static void on_alarm(int signal)
+{
+	(void)signal;
+	interrupted = 1;
+}
+
+/*
+ * A descriptor that the manager does not forget would be passed again, beside
+ * another of its name.
+ */
+static void forgetting_waits_for_a_manager_that_is_busy(void **state)
+{
+	/* Without SA_RESTART, so that the signal ends the wait. */
+	const struct sigaction action = {.sa_handler = on_alarm};
+	const struct itimerval soon = {.it_value.tv_usec = 100000};
+	char got[NOTIFY_TEXT_MAX] = "";
+	struct notify notify;
+	int fd = new_manager();
+	sd_event *event;
+
+	(void)state;
+	assert_true(sd_event_new(&event) >= 0);
+	assert_int_equal(notify_open(&notify, event), 0);
+	while (send(notify.fd, "", 1, MSG_DONTWAIT) == 1)
+		;
+	assert_int_equal(sigaction(SIGALRM, &action, NULL), 0);
+	assert_int_equal(setitimer(ITIMER_REAL, &soon, NULL), 0);
+	notify_forget(&notify, "memory");
+	assert_true(interrupted);
+	while (recv(fd, got, sizeof(got) - 1, 0) > 0)
+		;
+	notify_forget(&notify, "memory");
+	assert_told(fd, "FDSTOREREMOVE=1\nFDNAME=memory");
+	close(fd);
 	notify_close(&notify);
 	sd_event_unref(event);
 }
@@ -225,6 +267,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(messages_arrive),
+		cmocka_unit_test(forgetting_waits_for_a_manager_that_is_busy),
 		cmocka_unit_test(a_descriptor_is_left_with_the_manager),
 		cmocka_unit_test(without_a_manager_nothing_is_sent),
 		cmocka_unit_test(the_watchdog_is_notified),
