@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "kernel.h"
 #include "module.h"
 #include "process.h"
 #include "region.h"
@@ -359,6 +360,32 @@ static void create_can_be_killed(const void *arg)
 	flood_destroy(&f);
 }
 
+/* Processes with a queue each, and the mms that others may end up with. */
+#define NR_PROCESSES 64
+#define NOISE	     KIB(16)
+
+/* A queue holds the mm of its process, so that its address is not reused. */
+static void queues_go(const void *arg)
+{
+	uint64_t before = slab_cache_bytes("mm_struct");
+	struct region r;
+	pid_t pid;
+	int i;
+
+	(void)arg;
+	for (i = 0; i < NR_PROCESSES; i++) {
+		pid = fork();
+		ASSERT_GE(pid, 0);
+		if (!pid) {
+			region_init(&r, AS_MASK_NORMAL);
+			_exit(0);
+		}
+		expect_exit(pid);
+	}
+	while (slab_cache_bytes("mm_struct") > before + NOISE)
+		sched_yield();
+}
+
 /* A queue whose credit is not full outlives its VM for a while. */
 static void module_goes_with_queues(const void *arg)
 {
@@ -402,6 +429,9 @@ int main(void)
 		 .timeout_s = TIMEOUT_S},
 		{.name = "a process that waits to create a region can be killed",
 		 .run = create_can_be_killed,
+		 .timeout_s = TIMEOUT_S},
+		{.name = "a queue goes some time after its process",
+		 .run = queues_go,
 		 .timeout_s = TIMEOUT_S},
 		{.name = "the module can be unloaded while a queue lingers",
 		 .run = module_goes_with_queues,

@@ -18,6 +18,7 @@
 #include "batch.h"
 #include "kernel.h"
 #include "options.h"
+#include "probe.h"
 #include "process.h"
 #include "random.h"
 #include "region.h"
@@ -259,6 +260,49 @@ static bool outlives(unsigned int flags, int users, uint64_t requests)
 	return there;
 }
 
+static void __attribute__((noreturn)) kept_main(int socket)
+{
+	struct region r;
+	int probe;
+
+	make_region(&r);
+	probe = probe_watch(&r.vm);
+	probe_keep_mm(probe);
+	send_fd(socket, r.fd);
+	send_fd(socket, probe);
+	_exit(0);
+}
+
+/*
+ * A kernel thread never returns to user mode, where the module's task work would
+ * drop the VM.
+ */
+static void ends_by_kernel_thread(const void *arg)
+{
+	int pair[2], region, probe;
+	pid_t pid;
+
+	(void)arg;
+	process_pair(pair);
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid) {
+		close(pair[0]);
+		kept_main(pair[1]);
+	}
+	close(pair[1]);
+	region = receive_fd(pair[0]);
+	probe = receive_fd(pair[0]);
+	expect_exit(pid);
+	EXPECT_EQ(kvm_vm_count(), 1);
+	close(probe);
+	/* The region is left. */
+	while (kvm_vm_count())
+		sched_yield();
+	close(region);
+	region_await_none();
+}
+
 static void ends(const void *arg)
 {
 	const unsigned int *flags = arg;
@@ -305,8 +349,9 @@ int main(int argc, char **argv)
 		{"the VMM executes another program during changes",
 		 END_CHANGES | END_EXECS | END_HANDED_OVER},
 	};
-	static struct tap_case cases[ARRAY_SIZE(endings)];
+	static struct tap_case cases[ARRAY_SIZE(endings) + 1];
 	size_t i;
+	int status;
 
 	/* The new program: exec() must have closed the VM. */
 	if (argc == 2 && !strcmp(argv[1], AFTER_EXEC))
@@ -315,10 +360,17 @@ int main(int argc, char **argv)
 		return 2;
 	steps = options.steps;
 	seed = options.seed;
-	for (i = 0; i < ARRAY_SIZE(cases); i++)
+	for (i = 0; i < ARRAY_SIZE(endings); i++)
 		cases[i] = (struct tap_case){.name = endings[i].name,
 					     .run = ends,
 					     .arg = &endings[i].flags,
 					     .timeout_s = TIMEOUT_S};
-	return tap_run(cases, ARRAY_SIZE(cases));
+	cases[i] = (struct tap_case){
+		.name = "a kernel thread lets go of the VMM's memory last",
+		.run = ends_by_kernel_thread,
+	};
+	probe_module_load();
+	status = tap_run(cases, ARRAY_SIZE(cases));
+	probe_module_unload();
+	return status;
 }

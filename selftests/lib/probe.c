@@ -81,6 +81,15 @@ int probe_assign(int fd)
 }
 
 /**
+ * probe_keep_mm() - Keep the caller's mm until @fd is closed. Then a kernel
+ * thread lets go of it.
+ */
+void probe_keep_mm(int fd)
+{
+	ASSERT_EQ(ioctl(fd, PROBE_KEEP_MM), 0);
+}
+
+/**
  * probe_invalidate() - Let an invalidation of the VM's memory be in progress,
  * until probe_invalidated() or until @fd is closed.
  */

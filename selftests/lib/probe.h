@@ -40,6 +40,7 @@ int probe_watch(const struct vm *vm);
 void probe_pretend_pml(int fd);
 int probe_track(int fd);
 int probe_assign(int fd);
+void probe_keep_mm(int fd);
 void probe_invalidate(int fd);
 void probe_invalidated(int fd);
 bool probe_is_awaited(int fd);

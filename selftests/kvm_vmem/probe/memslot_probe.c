@@ -33,10 +33,12 @@
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/static_call.h>
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
+#include <linux/workqueue.h>
 #include <asm/ibt.h>
 #include <asm/kvm_page_track.h>
 
@@ -60,6 +62,8 @@
  * @assigned: KVM counts an assigned device on behalf of this descriptor
  * @pml: KVM assumes PML for the VM
  * @invalidates: KVM counts an invalidation on behalf of this descriptor
+ * @mm: the mm that is kept, or NULL
+ * @mm_work: lets go of @mm
  */
 struct watch {
 	struct list_head link;
@@ -74,6 +78,8 @@ struct watch {
 	bool assigned;
 	bool pml;
 	bool invalidates;
+	struct mm_struct *mm;
+	struct work_struct mm_work;
 };
 
 static LIST_HEAD(watches);
@@ -958,6 +964,21 @@ static void end_invalidation(struct watch *w)
 	w->invalidates = false;
 }
 
+static void let_go_of_mm(struct work_struct *work)
+{
+	mmput(container_of(work, struct watch, mm_work)->mm);
+}
+
+static int ioctl_keep_mm(struct watch *w)
+{
+	if (w->mm)
+		return -EBUSY;
+	w->mm = current->mm;
+	mmget(w->mm);
+	INIT_WORK(&w->mm_work, let_go_of_mm);
+	return 0;
+}
+
 static long probe_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	void __user *user = (void __user *)arg;
@@ -989,6 +1010,8 @@ static long probe_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	case PROBE_INVALIDATED:
 		end_invalidation(w);
 		return 0;
+	case PROBE_KEEP_MM:
+		return ioctl_keep_mm(w);
 	case PROBE_IS_AWAITED:
 		return rcuwait_active(&w->kvm->mn_memslots_update_rcuwait);
 	}
@@ -1028,6 +1051,10 @@ static int probe_release(struct inode *inode, struct file *file)
 		probe_end_assignment(w->kvm);
 	end_pml(w);
 	end_invalidation(w);
+	if (w->mm) {
+		schedule_work(&w->mm_work);
+		flush_work(&w->mm_work);
+	}
 	if (w->kvm)
 		kvm_put_kvm(w->kvm);
 	kvfree(w->events);

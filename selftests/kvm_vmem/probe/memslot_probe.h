@@ -240,6 +240,11 @@ struct probe_set {
  */
 #define PROBE_INVALIDATE  _IO('v', 0xc9)
 #define PROBE_INVALIDATED _IO('v', 0xca)
+/*
+ * Keep the mm of the caller until the descriptor is closed. Then a kernel thread
+ * lets go of it, and close() returns after that.
+ */
+#define PROBE_KEEP_MM _IO('v', 0xcc)
 /* Return: 1 if a change of memslots waits for invalidations to end, or 0. */
 #define PROBE_IS_AWAITED _IO('v', 0xcb)
 
