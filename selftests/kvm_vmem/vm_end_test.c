@@ -270,6 +270,8 @@ static void __attribute__((noreturn)) kept_main(int socket)
 	probe_keep_mm(probe);
 	send_fd(socket, r.fd);
 	send_fd(socket, probe);
+	/* Its close by the exit would end the VM. */
+	close(r.fd);
 	_exit(0);
 }
 
