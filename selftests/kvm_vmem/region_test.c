@@ -464,6 +464,11 @@ static void deleted_behind_its_back(const void *arg)
 	ASSERT_OK(region_plug(&r, 0, 10));
 	ASSERT_OK(vm_delete_slot(&r.vm, slot));
 	expect_one_stale(&r, 1);
+	/* A memslot like it, but with another id, is not the region's. */
+	ASSERT_OK(vm_set_region(&r.vm, 1, 0, region_block_gpa(&r, 4),
+				r.args.slot_size, region_block_hva(&r, 4)));
+	expect_one_stale(&r, 1);
+	ASSERT_OK(vm_delete_slot(&r.vm, 1));
 
 	/* Requests fail if they touch that slot, and only then. */
 	EXPECT_ERR(region_unplug(&r, 5, 1), ESTALE);

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -275,13 +276,21 @@ static void __attribute__((noreturn)) kept_main(int socket)
 	_exit(0);
 }
 
+static void *await_end(void *arg)
+{
+	EXPECT_EQ(poll(arg, 1, -1), 1);
+	return NULL;
+}
+
 /*
  * A kernel thread never returns to user mode, where the module's task work would
  * drop the VM.
  */
 static void ends_by_kernel_thread(const void *arg)
 {
+	struct pollfd end = {.events = POLLIN};
 	int pair[2], region, probe;
+	pthread_t poller;
 	pid_t pid;
 
 	(void)arg;
@@ -297,7 +306,11 @@ static void ends_by_kernel_thread(const void *arg)
 	probe = receive_fd(pair[0]);
 	expect_exit(pid);
 	EXPECT_EQ(kvm_vm_count(), 1);
+	end.fd = region;
+	thread_start(&poller, await_end, &end);
 	close(probe);
+	pthread_join(poller, NULL);
+	EXPECT_TRUE(end.revents & POLLHUP);
 	/* The region is left. */
 	while (kvm_vm_count())
 		sched_yield();
