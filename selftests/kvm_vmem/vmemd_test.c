@@ -356,7 +356,7 @@ static void what_is_left_with_the_manager_brings_it_back(const void *arg)
 	daemon_start(&d);
 	daemon_wait(&d, "waiting for a region");
 	ask(&d, ATTACH, (const int[]){r.fd, r.mem.fd}, text);
-	daemon_wait(&d, "FDNAME=memory");
+	daemon_wait(&d, "FDNAME=region");
 	ASSERT_GE(d.region[0], 0);
 	snprintf(
 		requested, sizeof(requested),
@@ -494,7 +494,7 @@ static void two_devices_are_kept_apart(const void *arg)
 	expect_said(text, "\"region_id\":");
 	/* Ready when the last device is attached. */
 	daemon_wait(&d, "READY=1");
-	daemon_wait(&d, "FDNAME=memory-far");
+	daemon_wait(&d, "FDNAME=region-far");
 
 	snprintf(line, sizeof(line), CALL("resize", "far", ",\"size\":%llu"),
 		 (unsigned long long)(8 * far.args.block_size));
@@ -557,7 +557,7 @@ static void both_backings_side_by_side(const void *arg)
 	expect_said(text, "\"region_id\":");
 	daemon_wait(&d, "READY=1");
 	/* The descriptors for the restart. */
-	daemon_wait(&d, "FDNAME=memory");
+	daemon_wait(&d, "FDNAME=region");
 	ASSERT_OK(region_plug(&r, 1, 3));
 	wait_plugged(&d, CALL("status", "0", ""), 3 * r.args.block_size);
 	for (int i = 0; i < 2; i++) {
