@@ -456,6 +456,16 @@ static unsigned int fill_up(const struct vm *vm, const struct backing *mem,
 	return id - first;
 }
 
+/* Each CPU may have some memory that is charged already. */
+static void stay_on_cpu(void)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET((size_t)sched_getcpu(), &set);
+	ASSERT_OK(sched_setaffinity(0, sizeof(set), &set));
+}
+
 /*
  * Use up the cgroup's memory with memslots from an id on. Afterwards even
  * reading a file in /proc would need more.
@@ -463,6 +473,7 @@ static unsigned int fill_up(const struct vm *vm, const struct backing *mem,
 static unsigned int fill_cgroup(const struct vm *vm, const struct backing *mem,
 				unsigned int first, uint64_t *limit)
 {
+	stay_on_cpu();
 	fault_all_in();
 	*limit = cgroup_current();
 	cgroup_limit(*limit);

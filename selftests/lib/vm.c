@@ -211,6 +211,13 @@ uint64_t vm_stat(const struct vm *vm, const char *name)
 	return value;
 }
 
+/*
+ * A memslot may be larger than its memory, if no page behind it is accessed. KVM
+ * refuses one that ends beyond the addresses of user space, so as much is kept
+ * free behind the memory.
+ */
+#define BACKING_BEYOND GIB(64)
+
 /**
  * backing_create() - Make memory for memslots. It is not reserved, so that it
  * may exceed the machine's memory.
@@ -229,7 +236,7 @@ void backing_create(struct backing *b, uint64_t size)
 	 * Reserve more address space than needed, and map over its aligned
 	 * part.
 	 */
-	reserved = mmap(NULL, size + align, PROT_NONE,
+	reserved = mmap(NULL, size + align + BACKING_BEYOND, PROT_NONE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	ASSERT_NE((void *)reserved, MAP_FAILED);
 	b->hva = (uint8_t *)(((uintptr_t)reserved + align - 1) & -align);
