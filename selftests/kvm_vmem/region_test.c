@@ -518,6 +518,8 @@ static void replaced_behind_its_back(const void *arg)
 
 static void memslot_in_the_way(const void *arg)
 {
+	struct vmem_nl_range block;
+	struct error err = {0};
 	struct region r;
 	uint32_t slot;
 
@@ -534,6 +536,11 @@ static void memslot_in_the_way(const void *arg)
 	ASSERT_OK(vm_set_region(&r.vm, slot, 0, region_block_gpa(&r, 11),
 				GUEST_PAGE, r.mem.hva));
 	EXPECT_ERR(region_plug(&r, 8, 1), EEXIST);
+	/* Blocks that are plugged already are EEXIST, too. */
+	block = region_range(&r, 8, 1);
+	EXPECT_ERR(vmem_nl_plug(r.nl, NAME(&r), 0, &block, 1, NULL, &err),
+		   EEXIST);
+	EXPECT_TRUE(strstr(err.text, "in the way"));
 	EXPECT_ERR(region_plug(&r, 0, 1), 0);
 	ASSERT_OK(vm_delete_slot(&r.vm, slot));
 	EXPECT_AS_MODEL(&r);
