@@ -132,6 +132,16 @@ qemu_series_build() {
 		ninja -j "$2" qemu-system-x86_64' build "$2" "$jobs"
 }
 
+# qemu_series_ovmf - print a folder with UEFI firmware, OVMF
+qemu_series_ovmf() {
+	deb_install xz-utils || return 1
+	deb_cached qemu/ovmf qemu_series_ovmf_make
+}
+
+qemu_series_ovmf_make() {
+	deb_fetch_extract trixie "$1" ovmf
+}
+
 # qemu_of_series VERSION - print a root with the unpatched QEMU of a version
 qemu_of_series() {
 	if [ "$1" = 11 ]; then
