@@ -92,23 +92,6 @@ static void __attribute__((noreturn)) have_region(int socket)
 	_exit(0);
 }
 
-static pid_t start(void (*run)(int socket), int *socket)
-{
-	int pair[2];
-	pid_t pid;
-
-	process_pair(pair);
-	pid = fork();
-	ASSERT_GE(pid, 0);
-	if (!pid) {
-		close(pair[0]);
-		run(pair[1]);
-	}
-	close(pair[1]);
-	*socket = pair[0];
-	return pid;
-}
-
 /*
  * Kill a process during a batch, when KVM has allocated UNDER_WAY beyond
  * @before.
@@ -147,7 +130,7 @@ static void caller_is_killed(const void *arg)
 	(void)arg;
 	events = tracing_open_events("batch");
 	for (round = 0; round < MAX_ROUNDS && !result; round++) {
-		pid = start(apply_batch, &socket);
+		pid = process_start(apply_batch, &socket);
 		receive_byte(socket);
 		before = meminfo("VmallocUsed");
 		send_byte(socket);
@@ -190,7 +173,7 @@ static void vmm_is_killed(const void *arg)
 	(void)arg;
 	events = tracing_open_events("batch");
 	for (round = 0; round < MAX_ROUNDS && !result; round++) {
-		pid = start(have_region, &socket);
+		pid = process_start(have_region, &socket);
 		plug.fd = receive_fd(socket);
 		/* Creating the region has made a batch without changes. */
 		EXPECT_EQ(result_of_all(events), 0);
@@ -261,7 +244,7 @@ static void ownerless_memory_is_charged(const void *arg)
 	held = mmap(NULL, sizeof(*held), PROT_READ | PROT_WRITE,
 		    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	ASSERT_TRUE(held != MAP_FAILED);
-	pid = start(have_region_and_page, &socket);
+	pid = process_start(have_region_and_page, &socket);
 	uffd = receive_fd(socket);
 	plug.fd = receive_fd(socket);
 	send_byte(socket);

@@ -142,20 +142,13 @@ static void change_outlives_mm(const void *arg)
 {
 	struct change c = {0};
 	pthread_t thread;
-	int probe, pair[2];
+	int probe, socket;
 	pid_t pid;
 
 	(void)arg;
-	process_pair(pair);
-	pid = fork();
-	ASSERT_GE(pid, 0);
-	if (!pid) {
-		close(pair[0]);
-		vmm_main(pair[1]);
-	}
-	close(pair[1]);
-	probe = receive_fd(pair[0]);
-	c.region = receive_fd(pair[0]);
+	pid = process_start(vmm_main, &socket);
+	probe = receive_fd(socket);
+	c.region = receive_fd(socket);
 	probe_invalidate(probe);
 	thread_start(&thread, plug_region, &c);
 	await_change(probe, &c);

@@ -289,21 +289,14 @@ static void *await_end(void *arg)
 static void ends_by_kernel_thread(const void *arg)
 {
 	struct pollfd end = {.events = POLLIN};
-	int pair[2], region, probe;
+	int socket, region, probe;
 	pthread_t poller;
 	pid_t pid;
 
 	(void)arg;
-	process_pair(pair);
-	pid = fork();
-	ASSERT_GE(pid, 0);
-	if (!pid) {
-		close(pair[0]);
-		kept_main(pair[1]);
-	}
-	close(pair[1]);
-	region = receive_fd(pair[0]);
-	probe = receive_fd(pair[0]);
+	pid = process_start(kept_main, &socket);
+	region = receive_fd(socket);
+	probe = receive_fd(socket);
 	expect_exit(pid);
 	EXPECT_EQ(kvm_vm_count(), 1);
 	end.fd = region;

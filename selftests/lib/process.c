@@ -23,6 +23,30 @@ void process_pair(int fds[2])
 		  0);
 }
 
+/**
+ * process_start() - Run a function in a child, connected by a pair of sockets.
+ * @run: the function, which does not return
+ * @socket: set to this end
+ *
+ * Return: the child's pid.
+ */
+pid_t process_start(void (*run)(int socket), int *socket)
+{
+	int pair[2];
+	pid_t pid;
+
+	process_pair(pair);
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid) {
+		close(pair[0]);
+		run(pair[1]);
+	}
+	close(pair[1]);
+	*socket = pair[0];
+	return pid;
+}
+
 /** send_byte() - Wake the other side. */
 void send_byte(int socket)
 {

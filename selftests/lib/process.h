@@ -10,6 +10,7 @@
 #define NOBODY 65534
 
 void process_pair(int fds[2]);
+pid_t process_start(void (*run)(int socket), int *socket);
 void send_byte(int socket);
 void receive_byte(int socket);
 void send_fd(int socket, int fd);
