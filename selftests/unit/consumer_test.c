@@ -1206,11 +1206,25 @@ static uint64_t answer_all(struct consumer *consumer,
 	return nr;
 }
 
-/*
- * The search for the next difference does not start from the beginning each
- * time.
+/**
+ * struct many - a consumer of a region in which every other block is plugged
+ * @loop: the event loop
+ * @bitmap: the backing
+ * @consumers: its consumers
+ * @consumer: the only one
+ * @event: its event, to be answered
+ * @work: counts the steps
  */
-static void the_cost_of_an_event_does_not_depend_on_their_number(void **state)
+struct many {
+	sd_event *loop;
+	struct bitmap_backing bitmap;
+	struct consumers consumers;
+	struct consumer *consumer;
+	struct consumer_event event;
+	struct work work;
+};
+
+static void many_start(struct many *m)
 {
 	static const struct consumer_ops many_ops = {
 		.tell = take_many,
@@ -1219,30 +1233,45 @@ static void the_cost_of_an_event_does_not_depend_on_their_number(void **state)
 	};
 	const struct consumer_config config = {.name = "many",
 					       .peer = PEER_UNKNOWN};
-	struct consumers consumers = {};
-	struct bitmap_backing bitmap;
-	struct backing *backing = &bitmap.backing;
-	struct consumer_event event;
-	struct consumer *consumer;
-	struct work work = {};
-	sd_event *loop;
-	uint64_t most;
+	struct backing *backing = &m->bitmap.backing;
 	struct error err;
 
-	(void)state;
-	assert_true(sd_event_new(&loop) >= 0);
-	bitmap_backing_init(&bitmap, GPA, MANY * BLOCK, BLOCK);
+	memset(m, 0, sizeof(*m));
+	assert_true(sd_event_new(&m->loop) >= 0);
+	bitmap_backing_init(&m->bitmap, GPA, MANY * BLOCK, BLOCK);
 	for (uint64_t i = 0; i < MANY; i += 2)
 		blocks_set(&backing->plugged, i, 1);
-	backing_count(backing, &work);
-	assert_int_equal(
-		consumers_start(&consumers, loop, backing, SLOT, FIRST_SLOT),
-		0);
-	assert_int_equal(consumer_new(&consumer, &consumers, &config, &many_ops,
-				      &event, &err),
+	backing_count(backing, &m->work);
+	assert_int_equal(consumers_start(&m->consumers, m->loop, backing, SLOT,
+					 FIRST_SLOT),
 			 0);
-	assert_true(sd_event_run(loop, 0) > 0);
-	assert_int_equal(answer_all(consumer, &event, &work, &most), MANY / 2);
+	assert_int_equal(consumer_new(&m->consumer, &m->consumers, &config,
+				      &many_ops, &m->event, &err),
+			 0);
+	assert_true(sd_event_run(m->loop, 0) > 0);
+}
+
+static void many_stop(struct many *m)
+{
+	consumers_stop(&m->consumers);
+	sd_event_unref(m->loop);
+	bitmap_backing_free(&m->bitmap);
+}
+
+/*
+ * The search for the next difference does not start from the beginning each
+ * time.
+ */
+static void the_cost_of_an_event_does_not_depend_on_their_number(void **state)
+{
+	struct many m;
+	struct backing *backing = &m.bitmap.backing;
+	uint64_t most;
+
+	(void)state;
+	many_start(&m);
+	assert_int_equal(answer_all(m.consumer, &m.event, &m.work, &most),
+			 MANY / 2);
 	assert_in_range(most, 1, 256);
 	/*
 	 * Neither does the search for the end of a discard, with distant
@@ -1250,17 +1279,15 @@ static void the_cost_of_an_event_does_not_depend_on_their_number(void **state)
 	 */
 	backing_note_unplugged(backing, GPA, MANY * BLOCK);
 	backing_note_plugged(backing, GPA + 2 * BLOCK, BLOCK);
-	consumers_changed(&consumers);
-	work_begin_turn(&work);
-	assert_true(sd_event_run(loop, 0) > 0);
-	assert_in_range(work.steps, 1, 2048);
-	assert_int_equal(answer_all(consumer, &event, &work, &most),
+	consumers_changed(&m.consumers);
+	work_begin_turn(&m.work);
+	assert_true(sd_event_run(m.loop, 0) > 0);
+	assert_in_range(m.work.steps, 1, 2048);
+	assert_int_equal(answer_all(m.consumer, &m.event, &m.work, &most),
 			 MANY * BLOCK / CONSUMER_EVENT_MAX + 1);
 	assert_in_range(most, 1, 2048);
-	assert_int_equal(consumer->told.set, 1);
-	consumers_stop(&consumers);
-	sd_event_unref(loop);
-	bitmap_backing_free(&bitmap);
+	assert_int_equal(m.consumer->told.set, 1);
+	many_stop(&m);
 }
 
 /*
@@ -1269,57 +1296,34 @@ static void the_cost_of_an_event_does_not_depend_on_their_number(void **state)
  */
 static void the_cost_of_a_request_does_not_depend_on_the_blocks(void **state)
 {
-	static const struct consumer_ops many_ops = {
-		.tell = take_many,
-		.subscribed = no_word,
-		.close = no_reason,
-	};
-	const struct consumer_config config = {.name = "many",
-					       .peer = PEER_UNKNOWN};
-	struct consumers consumers = {};
-	struct bitmap_backing bitmap;
-	struct backing *backing = &bitmap.backing;
-	struct consumer_event event;
-	struct consumer *consumer;
-	struct work work = {};
-	sd_event *loop;
+	struct many m;
+	struct backing *backing = &m.bitmap.backing;
 	uint64_t most;
-	struct error err;
 
 	(void)state;
-	assert_true(sd_event_new(&loop) >= 0);
-	bitmap_backing_init(&bitmap, GPA, MANY * BLOCK, BLOCK);
-	for (uint64_t i = 0; i < MANY; i += 2)
-		blocks_set(&backing->plugged, i, 1);
-	backing_count(backing, &work);
-	assert_int_equal(
-		consumers_start(&consumers, loop, backing, SLOT, FIRST_SLOT),
-		0);
-	assert_int_equal(consumer_new(&consumer, &consumers, &config, &many_ops,
-				      &event, &err),
-			 0);
-	assert_true(sd_event_run(loop, 0) > 0);
-	assert_int_equal(answer_all(consumer, &event, &work, &most), MANY / 2);
+	many_start(&m);
+	assert_int_equal(answer_all(m.consumer, &m.event, &m.work, &most),
+			 MANY / 2);
 	for (int i = 0; i < 3; i++) {
-		work_begin_turn(&work);
+		work_begin_turn(&m.work);
 		assert_int_equal(backing_plug(backing, GPA + BLOCK, BLOCK),
 				 -EINPROGRESS);
-		assert_in_range(work.steps, 1, 64);
-		assert_int_equal(answer_all(consumer, &event, &work, &most), 1);
+		assert_in_range(m.work.steps, 1, 64);
+		assert_int_equal(
+			answer_all(m.consumer, &m.event, &m.work, &most), 1);
 		assert_in_range(most, 1, 64);
-		assert_int_equal(consumer->told.set, MANY / 2 + 1);
-		work_begin_turn(&work);
+		assert_int_equal(m.consumer->told.set, MANY / 2 + 1);
+		work_begin_turn(&m.work);
 		assert_int_equal(backing_unplug(backing, GPA + BLOCK, BLOCK),
 				 -EINPROGRESS);
-		assert_in_range(work.steps, 1, 64);
-		assert_int_equal(answer_all(consumer, &event, &work, &most), 1);
+		assert_in_range(m.work.steps, 1, 64);
+		assert_int_equal(
+			answer_all(m.consumer, &m.event, &m.work, &most), 1);
 		assert_in_range(most, 1, 64);
-		assert_int_equal(consumer->told.set, MANY / 2);
-		bitmap.dirty[1] = 0;
+		assert_int_equal(m.consumer->told.set, MANY / 2);
+		m.bitmap.dirty[1] = 0;
 	}
-	consumers_stop(&consumers);
-	sd_event_unref(loop);
-	bitmap_backing_free(&bitmap);
+	many_stop(&m);
 }
 
 /* --- The end of a consumer --- */
