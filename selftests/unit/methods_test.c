@@ -18,6 +18,7 @@
 #include "control/methods.h"
 #include "fuzz/fuzz.h"
 #include "fuzz/fuzz_module.h"
+#include "manager.h"
 #include "unit.h"
 
 #define BLOCK FUZZ_MODULE_BLOCK
@@ -666,29 +667,6 @@ static void a_front_ends_memory_has_no_kernel_region(void **state)
 			       "--backing vmm");
 }
 
-/* The names of the descriptors to store or to drop, one per line. */
-static void names_told(int manager, char *names, size_t size)
-{
-	char text[256];
-	ssize_t length;
-
-	names[0] = '\0';
-	while ((length = recv(manager, text, sizeof(text) - 1, MSG_DONTWAIT)) >
-	       0) {
-		const char *name;
-
-		text[length] = '\0';
-		name = strstr(text, "FDNAME=");
-		if (!name)
-			continue;
-		if (strstr(text, "FDSTOREREMOVE=1"))
-			strncat(names, "-", size - strlen(names) - 1);
-		strncat(names, name + strlen("FDNAME="),
-			size - strlen(names) - 1);
-		strncat(names, "\n", size - strlen(names) - 1);
-	}
-}
-
 /*
  * vmemd may be killed between two messages to the service manager. It can start
  * with memory alone, so memory is stored before its region.
@@ -713,7 +691,7 @@ static void memory_is_stored_before_its_region(void **state)
 	f->call.nr_fds = 2;
 	if (call(f, "attach", NULL))
 		fail_msg("%s", f->call.error.text);
-	names_told(manager[1], names, sizeof(names));
+	manager_names(manager[1], names, sizeof(names));
 	assert_string_equal(names, "consumers\nmemory\nregion\n");
 	close(manager[0]);
 	close(manager[1]);
@@ -777,7 +755,7 @@ static void memory_whose_region_was_not_stored_is_dropped(void **state)
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_true(WIFEXITED(status));
 	assert_int_equal(WEXITSTATUS(status), 0);
-	names_told(manager, names, sizeof(names));
+	manager_names(manager, names, sizeof(names));
 	assert_string_equal(names, "-memory\n");
 	close(manager);
 }

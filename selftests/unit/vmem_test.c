@@ -17,6 +17,7 @@
 #include "backing/vmm.h"
 #include "control/methods.h"
 #include "daemon.h"
+#include "manager.h"
 #include "passed_fds.h"
 #include "unit.h"
 
@@ -298,27 +299,6 @@ static int start_without_state(int memory_fd, const char *manager)
 	return daemon_new(&vmem, &options, &fds);
 }
 
-/* The names of the descriptors to store, one per line. */
-static void kept_names(int manager, char *names, size_t size)
-{
-	char text[256];
-	ssize_t len;
-
-	names[0] = '\0';
-	while ((len = recv(manager, text, sizeof(text) - 1, MSG_DONTWAIT)) >
-	       0) {
-		const char *name;
-
-		text[len] = '\0';
-		name = strstr(text, "FDNAME=");
-		if (!name)
-			continue;
-		strncat(names, name + strlen("FDNAME="),
-			size - strlen(names) - 1);
-		strncat(names, "\n", size - strlen(names) - 1);
-	}
-}
-
 /* If the memory was not used, a state is created and stored. */
 static void memory_without_contents_gets_a_state(void **state)
 {
@@ -352,7 +332,7 @@ static void memory_without_contents_gets_a_state(void **state)
 		assert_int_equal(waitpid(child, &status, 0), child);
 		assert_true(WIFEXITED(status));
 		assert_int_equal(WEXITSTATUS(status), contents ? EINVAL : 0);
-		kept_names(manager, names, sizeof(names));
+		manager_names(manager, names, sizeof(names));
 		assert_string_equal(names, contents ? "" : "state\n");
 	}
 	close(memory_fd);
