@@ -25,6 +25,10 @@
 
 deb_cache=${XDG_CACHE_HOME:-${HOME:?}/.cache}/kvm-vmem
 
+# Apt waits this many seconds for another apt, which may be fetching the packages of a whole
+# root.
+DEB_LOCK_S=600
+
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "${BASH_SOURCE[0]}")/debug-kernel.sh"
 # shellcheck source-path=SCRIPTDIR
@@ -96,7 +100,7 @@ deb_install() {
 
 deb_host_install() {
 	DEBIAN_FRONTEND=noninteractive apt-get -q -q -y \
-		-o DPkg::Lock::Timeout=300 install --no-install-recommends \
+		-o DPkg::Lock::Timeout=$DEB_LOCK_S install --no-install-recommends \
 		"$@" </dev/null >&2
 }
 
@@ -334,6 +338,7 @@ deb_root_make() {
 	done
 	deb_say "fetching ${*:3} and their dependencies ($suite)"
 	deb_apt "${suite%%-*}" apt-get -q -q -y "${target[@]}" \
+		-o DPkg::Lock::Timeout=$DEB_LOCK_S \
 		-o Dir::Cache::archives="$archives" --no-install-recommends \
 		--download-only install "${@:3}" </dev/null >&2 || return 1
 	for archive in "$archives"/*.deb; do
