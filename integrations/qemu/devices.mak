@@ -12,5 +12,6 @@ CONFIG_VIRTIO_NET=y
 CONFIG_HYPERV=y
 CONFIG_VMBUS=y
 CONFIG_HV_BALLOON=y
-# DMA, for tests by hand.
+# DMA: an emulated device, and a device of the host.
 CONFIG_EDU=y
+CONFIG_VFIO_PCI=y

@@ -49,6 +49,8 @@ device_more=
 dynamic_memslots=
 cpus=1
 requested_mib=
+# Memory of further devices.
+more_mib=0
 # The option that has the size of memslots: -accel or -machine.
 option=accel
 
@@ -87,7 +89,7 @@ start() {
 		${preload:+--preload $preload} $folder/qemu -L /firmware \
 		-nodefaults -no-user-config -display none -M "$machine" \
 		-accel "$accel" -cpu host,host-phys-bits=on \
-		-smp "$cpus" -m ${BOOT_MIB}M,maxmem=$((BOOT_MIB + REGION_MIB))M \
+		-smp "$cpus" -m ${BOOT_MIB}M,maxmem=$((BOOT_MIB + REGION_MIB + more_mib))M \
 		-kernel /guest/vmlinuz -initrd /guest/initrd \
 		-append "console=ttyS0 quiet panic=-1 nowatchdog nokaslr nodriver" \
 		-chardev "socket,id=console,path=$console,server=on,wait=off,logfile=$run/$vm-console.log" \

@@ -124,7 +124,8 @@ qemu_series_build() {
 			--target-list=x86_64-softmmu --with-devices-x86_64=kvm-vmem \
 			--without-default-devices --without-default-features \
 			--enable-system --enable-kvm --enable-vhost-kernel \
-			--enable-vhost-user --enable-vhost-net --enable-hv-balloon \
+			--enable-vhost-user --enable-vhost-net --enable-vhost-vdpa \
+			--enable-hv-balloon \
 			--enable-trace-backends=log --disable-tcg --disable-user \
 			--disable-tools --disable-guest-agent --disable-docs \
 			--disable-install-blobs --disable-debug-info \
