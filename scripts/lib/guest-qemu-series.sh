@@ -51,6 +51,8 @@ cpus=1
 requested_mib=
 # Memory of further devices.
 more_mib=0
+# A capability of migrate().
+capability=
 # The option that has the size of memslots: -accel or -machine.
 option=accel
 
@@ -224,9 +226,12 @@ migrated() {
 	qmp '{"execute":"migrate-set-parameters","arguments":{"downtime-limit":10000}}' >/dev/null || return 1
 	case $uri in
 	unix:*)
+		[ -z "$capability" ] || migrates_with "$capability" || return 1
 		peer=${3-$peer}
-		start "$2" -incoming "$uri"
-		listening "$vmm" "${uri#unix:}" || return 1
+		start "$2" -incoming defer
+		[ -z "$capability" ] || migrates_with "$capability" || return 1
+		qmp '{"execute":"migrate-incoming","arguments":{"uri":"'"$uri"'"}}' >/dev/null &&
+			listening "$vmm" "${uri#unix:}" || return 1
 		monitor=$source_monitor
 		;;
 	esac
@@ -245,10 +250,23 @@ migrated() {
 	poke check 0 "$memslots" "$at" "$passes" && poke unplug-all
 }
 
+# migrates_with CAPABILITY - set a capability of QEMU's next migration
+migrates_with() {
+	qmp '{"execute":"migrate-set-capabilities","arguments":{"capabilities":[{"capability":"'"$1"'","state":true}]}}' >/dev/null
+}
+
 qmp_migrated() {
-	qmp '{"execute":"migrate","arguments":{"uri":"'"$uri"'"}}' &&
-		qmp '{"execute":"query-migrate"}' --until '"status": "completed"' \
-			--unless '"status": "failed"'
+	# At this bandwidth, it does not complete before postcopy is requested.
+	[ "$capability" != postcopy-ram ] ||
+		qmp '{"execute":"migrate-set-parameters","arguments":{"max-bandwidth":'$MIB'}}' || return 1
+	qmp '{"execute":"migrate","arguments":{"uri":"'"$uri"'"}}' || return 1
+	if [ "$capability" = postcopy-ram ]; then
+		qmp '{"execute":"query-migrate"}' --until '"status": "active"' \
+			--unless '"status": "failed"' &&
+			qmp '{"execute":"migrate-start-postcopy"}' || return 1
+	fi
+	qmp '{"execute":"query-migrate"}' --until '"status": "completed"' \
+		--unless '"status": "failed"'
 }
 
 # resize MIB - set the requested size
