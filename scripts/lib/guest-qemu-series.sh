@@ -23,6 +23,10 @@ DEVICE_MEMORY=$((4096 * MIB))
 # Timeouts in seconds that only a hang reaches.
 BOOT_TIMEOUT=300
 STEP_TIMEOUT=600
+# KVM_SET_USER_MEMORY_REGION and KVM_SET_USER_MEMORY_REGION2.
+MEMSLOT_IOCTLS='cmd == 0x4020ae46 || cmd == 0x40a0ae49'
+TRACING=/sys/kernel/tracing
+EVENTS=$TRACING/events
 
 run=/run/series
 export VMEM_REFUSE=$run/refuse
@@ -155,6 +159,42 @@ total_metadata() {
 kvm_memslots() {
 	vmemctl --json metadata --pid "$vmm" | grep -o '"nr_memslots":[0-9]*' |
 		cut -d : -f 2 | awk '{ sum += $1 } END { print sum }'
+}
+
+# count - start counting trace events of all processes
+count() {
+	echo 'p:vmem/grace_period synchronize_srcu_expedited' >$TRACING/kprobe_events &&
+		echo "hist:keys=common_pid if $MEMSLOT_IOCTLS" \
+			>$EVENTS/syscalls/sys_enter_ioctl/trigger || return 1
+	for event in vmem/grace_period kvmmmu/kvm_mmu_zap_all_fast kvm_vmem/batch; do
+		echo 'hist:keys=common_pid' >$EVENTS/$event/trigger || return 1
+	done
+}
+
+# hits EVENT - print how often a trace event occurred, from its histogram
+hits() {
+	sed -n 's/^ *Hits: *//p' "$EVENTS/$1/hist" | head -n 1
+}
+
+# remember - remember the current counts
+remember() {
+	calls_0=$(hits syscalls/sys_enter_ioctl)
+	batches_0=$(hits kvm_vmem/batch)
+	grace_0=$(hits vmem/grace_period)
+	zaps_0=$(hits kvmmmu/kvm_mmu_zap_all_fast)
+}
+
+# step NAME COMMAND... - run a command, and set $calls, $batches, $grace and $zaps
+step() {
+	step=$1
+	shift
+	remember
+	"$@" >$run/step 2>&1 || { sed 's/^/# /' $run/step; return 1; }
+	calls=$(($(hits syscalls/sys_enter_ioctl) - calls_0))
+	batches=$(($(hits kvm_vmem/batch) - batches_0))
+	grace=$(($(hits vmem/grace_period) - grace_0))
+	zaps=$(($(hits kvmmmu/kvm_mmu_zap_all_fast) - zaps_0))
+	echo "# COUNTS $peer $step: calls $calls, batches $batches, grace periods $grace, zaps $zaps"
 }
 
 # written PASSES - wait until the guest has written all of its blocks more often than
