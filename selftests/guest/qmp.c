@@ -25,10 +25,13 @@ static const char usage[] =
 	"--event, wait for the event after it.\n"
 	"Exit status: 0 done, 1 refused or timed out, 2 wrong usage.\n";
 
+/* Sets *@event to NULL if it is read meanwhile. */
 static bool read_until(struct lines *monitor, time_t deadline, const char *text,
-		       char *line)
+		       const char **event, char *line)
 {
 	while (lines_read(monitor, deadline, line)) {
+		if (*event && strstr(line, *event))
+			*event = NULL;
 		if (strstr(line, text))
 			return true;
 		if (strstr(line, "\"error\":"))
@@ -37,17 +40,18 @@ static bool read_until(struct lines *monitor, time_t deadline, const char *text,
 	return false;
 }
 
+/* The event that a request causes may precede its answer. */
 static bool ask(struct lines *monitor, time_t deadline, const char *request,
-		char *line)
+		const char **event, char *line)
 {
 	return lines_send(monitor, request) && lines_send(monitor, "\n") &&
-	       read_until(monitor, deadline, "\"return\":", line);
+	       read_until(monitor, deadline, "\"return\":", event, line);
 }
 
 int main(int argc, char **argv)
 {
 	const struct timespec look = {.tv_nsec = LOOK_NS};
-	const char *until = NULL, *unless = NULL, *event = NULL;
+	const char *until = NULL, *unless = NULL, *event = NULL, *none = NULL;
 	struct lines monitor;
 	char line[LINES_MAX];
 	time_t deadline;
@@ -70,18 +74,18 @@ int main(int argc, char **argv)
 	}
 	*line = '\0';
 	done = lines_send(&monitor, HELLO) &&
-	       read_until(&monitor, deadline, "\"return\":", line) &&
-	       ask(&monitor, deadline, argv[3], line);
+	       read_until(&monitor, deadline, "\"return\":", &none, line) &&
+	       ask(&monitor, deadline, argv[3], &event, line);
 	while (done && until && !strstr(line, until)) {
 		if (unless && strstr(line, unless)) {
 			done = false;
 			break;
 		}
 		nanosleep(&look, NULL);
-		done = ask(&monitor, deadline, argv[3], line);
+		done = ask(&monitor, deadline, argv[3], &none, line);
 	}
 	if (done && event)
-		done = read_until(&monitor, deadline, event, line);
+		done = read_until(&monitor, deadline, event, &none, line);
 	puts(line);
 	lines_close(&monitor);
 	return done ? 0 : 1;
