@@ -32,7 +32,8 @@ qemu_woken=$SECONDS
 
 # What an emulator prints that ends by a bug of its own. See integrations/qemu/README.md.
 QEMU_BUG='(tcg_handle_interrupt|cpu_interrupt): assertion failed: \(bql_locked\(\)\)'
-# One of five runs with UEFI firmware ends so, and thus five in a row one time in 3,000.
+# One of five runs with two boots of UEFI firmware ended so, so that with four boots one of three
+# does, and five in a row one time in 250.
 QEMU_RUNS_MAX=5
 # Exit status of the testbed if a machine ended without a result, among other reasons.
 QEMU_NO_RESULT=97
