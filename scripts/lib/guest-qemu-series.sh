@@ -44,7 +44,7 @@ give_up() {
 	exit 1
 }
 
-# What start() does not do by default.
+# What launch() does not do by default.
 accel_more=
 machine_more=
 memory="memory-backend-ram"
@@ -59,10 +59,18 @@ more_mib=0
 capability=
 # The option that has the size of memslots: -accel or -machine.
 option=accel
+# Empty for a VM without virtio-mem, which has its memory only.
+virtio_mem=yes
 
-# start NAME [OPTION]... - start QEMU as $peer
+# start NAME [OPTION]... - start QEMU as $peer, and wait until it listens
 # NAME is the name of its console and monitor.
 start() {
+	launch "$@"
+	listening "$vmm" "$monitor" || give_up "QEMU ($peer) does not start"
+}
+
+# launch NAME [OPTION]... - start QEMU as $peer
+launch() {
 	vm=$1
 	shift
 	console=$run/$vm.console
@@ -102,10 +110,9 @@ start() {
 		-serial chardev:console -qmp "unix:$monitor,server=on,wait=off" \
 		-object "$memory,id=ram,size=${REGION_MIB}M,reserve=off$memory_more" \
 		"$@" \
-		-device "virtio-mem-pci,id=vm0,memdev=ram,requested-size=${requested_mib:-$REGION_MIB}M,block-size=2M,unplugged-inaccessible=on,dynamic-memslots=$dynamic$device_more" \
+		${virtio_mem:+-device "virtio-mem-pci,id=vm0,memdev=ram,requested-size=${requested_mib:-$REGION_MIB}M,block-size=2M,unplugged-inaccessible=on,dynamic-memslots=$dynamic$device_more"} \
 		>>"$run/$vm.log" 2>&1 &
 	vmm=$!
-	listening "$vmm" "$monitor" || give_up "QEMU ($peer) does not start"
 }
 
 guest_is_up() {
