@@ -12,6 +12,8 @@ CONFIG_VIRTIO_NET=y
 CONFIG_HYPERV=y
 CONFIG_VMBUS=y
 CONFIG_HV_BALLOON=y
+# vDPA as a device of its own.
+CONFIG_VHOST_VDPA_DEV=y
 # DMA: an emulated device, and a device of the host.
 CONFIG_EDU=y
 CONFIG_VFIO_PCI=y

@@ -7,8 +7,11 @@
 # extra_modules_source NAME KERNEL PATTERN... - print a folder with a part of the sources
 # The patterns select it, and NAME is the part's name in the cache.
 extra_modules_source() {
+	local key
+
 	deb_install xz-utils || return 1
-	deb_cached "$1-source/${2%%-*}" extra_modules_fetch "${2%%-*}" "${@:3}"
+	key=$(echo "${@:3}" | sha256sum) || return 1
+	deb_cached "$1-source/${2%%-*}-${key:0:16}" extra_modules_fetch "${2%%-*}" "${@:3}"
 }
 
 extra_modules_fetch() {

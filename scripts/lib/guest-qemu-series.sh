@@ -257,9 +257,12 @@ migrate() {
 	migrated "$@"
 	done=$?
 	requested_mib=
-	[ $done != 0 ] || return 0
 	# The next checks use the source if the guest is still there.
-	back_to_source
+	[ $done = 0 ] || back_to_source
+	[ -z "$capability" ] || {
+		migrates_with "$capability" false && has_bandwidth 0
+	}
+	[ $done != 0 ] || return 0
 	stop_writing
 	return 1
 }
@@ -283,6 +286,11 @@ migrated() {
 		;;
 	esac
 	step "migration" qmp_migrated || return 1
+	if [ "$capability" = postcopy-ram ]; then
+		grep -o '"postcopy-\(bytes\|requests\)": *[0-9]*' $run/step | tr '\n' ' ' |
+			sed 's/^/# /; s/$/\n/'
+		grep -q '"postcopy-bytes": *[1-9]' $run/step || return 1
+	fi
 	grep -o '"\(downtime\|dirty-sync-count\|normal\|duplicate\)": *[0-9]*' $run/step |
 		tr '\n' ' ' | sed 's/^/# /; s/$/\n/'
 	qmp '{"execute":"quit"}' >/dev/null
@@ -297,15 +305,19 @@ migrated() {
 	poke check 0 "$memslots" "$at" "$passes" && poke unplug-all
 }
 
-# migrates_with CAPABILITY - set a capability of QEMU's next migration
+# migrates_with CAPABILITY [true|false] - set a capability of QEMU's next migration
 migrates_with() {
-	qmp '{"execute":"migrate-set-capabilities","arguments":{"capabilities":[{"capability":"'"$1"'","state":true}]}}' >/dev/null
+	qmp '{"execute":"migrate-set-capabilities","arguments":{"capabilities":[{"capability":"'"$1"'","state":'"${2-true}"'}]}}' >/dev/null
+}
+
+# has_bandwidth BYTES - limit QEMU's next migration to this many bytes a second, or 0: do not
+has_bandwidth() {
+	qmp '{"execute":"migrate-set-parameters","arguments":{"max-bandwidth":'"$1"'}}' >/dev/null
 }
 
 qmp_migrated() {
 	# At this bandwidth, it does not complete before postcopy is requested.
-	[ "$capability" != postcopy-ram ] ||
-		qmp '{"execute":"migrate-set-parameters","arguments":{"max-bandwidth":'$MIB'}}' || return 1
+	[ "$capability" != postcopy-ram ] || has_bandwidth $MIB || return 1
 	qmp '{"execute":"migrate","arguments":{"uri":"'"$uri"'"}}' || return 1
 	if [ "$capability" = postcopy-ram ]; then
 		qmp '{"execute":"query-migrate"}' --until '"status": "active"' \

@@ -8,14 +8,17 @@ LIBVIRT_SUITE=trixie
 # libvirt_system - print a folder with a system that has libvirt, and no QEMU
 # The archive root.tar has the programs with the shared libraries that they need, the
 # files that they read, and AppArmor's profiles of them. Scripts of packages did not run:
-# there is no user. The file "versions" has the versions of the packages.
+# there is no user.
 libvirt_system() {
+	local key
+
 	deb_install xz-utils || return 1
-	deb_cached root/libvirt libvirt_system_make
+	key=$(declare -f libvirt_system_make | sha256sum) || return 1
+	deb_cached "root/libvirt-$LIBVIRT_SUITE-${key:0:16}" libvirt_system_make
 }
 
 libvirt_system_make() {
-	local root=$1/root libraries=usr/lib/x86_64-linux-gnu loader file
+	local root libraries=usr/lib/x86_64-linux-gnu loader file
 	local programs=(usr/bin/virsh usr/sbin/libvirtd usr/sbin/apparmor_parser
 		usr/lib/libvirt/libvirt_iohelper usr/lib/libvirt/virt-aa-helper
 		"$libraries/libvirt/connection-driver/libvirt_driver_qemu.so")
@@ -24,6 +27,8 @@ libvirt_system_make() {
 		etc/apparmor.d/{abi,abstractions,libvirt,tunables}
 		etc/apparmor.d/usr.{lib.libvirt.virt-aa-helper,sbin.libvirtd})
 
+	# The paths of the libraries below must begin with that of the root.
+	root=$(realpath "$1")/root
 	mkdir "$root" && deb_root_make "$root" "$LIBVIRT_SUITE" apparmor libvirt-clients \
 		libvirt-daemon libvirt-daemon-driver-qemu || return 1
 	loader=$root/usr/lib64/ld-linux-x86-64.so.2

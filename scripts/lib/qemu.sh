@@ -33,7 +33,7 @@ qemu_woken=$SECONDS
 # What an emulator prints that ends by a bug of its own. See integrations/qemu/README.md.
 QEMU_BUG='(tcg_handle_interrupt|cpu_interrupt): assertion failed: \(bql_locked\(\)\)'
 # One of five runs with two boots of UEFI firmware ended so, so that with four boots one of three
-# does, and five in a row one time in 250.
+# does, and five in a row one time in 160.
 QEMU_RUNS_MAX=5
 # Exit status of the testbed if a machine ended without a result, among other reasons.
 QEMU_NO_RESULT=97
@@ -212,7 +212,8 @@ qemu_repeat() {
 		"$@" >"$output" 2>"$errors" || status=$?
 		[ "$status,$((run < QEMU_RUNS_MAX))" = "$QEMU_NO_RESULT,1" ] || break
 		reason=$(grep -m 1 -oE "$QEMU_BUG" "$errors") || break
-		echo "# run $run of at most $QEMU_RUNS_MAX ended with the emulator: $reason"
+		cat "$errors" >&2
+		echo "# run $run of at most $QEMU_RUNS_MAX ended with the emulator: $reason" | tee /dev/stderr
 	done
 	cat "$errors" >&2
 	cat "$output"
