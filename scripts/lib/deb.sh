@@ -507,6 +507,20 @@ deb_complete_headers() {
 	done
 }
 
+# deb_fetch_linux SUITE DIR SERIES TAR-OPTION... - extract a kernel's sources, or a part, to a
+# folder
+# The options and patterns of tar select the part.
+deb_fetch_linux() {
+	local suite=$1 dir=$2 series=$3 archive
+
+	deb_fetch "$suite" "$dir" "linux-source-$series" || return 1
+	archive=$(echo "$dir"/*.deb)
+	dpkg-deb --fsys-tarfile "$archive" |
+		tar -xO --wildcards "./usr/src/linux-source-$series.tar.*" |
+		tar -xJ -C "$dir" "${@:4}" || return 1
+	rm -f "$archive"
+}
+
 # deb_linux_source SERIES - print a folder with parts of the kernel's sources
 # It has the netlink generator with its schemas, and checkpatch.
 deb_linux_source() {
@@ -515,18 +529,12 @@ deb_linux_source() {
 }
 
 deb_linux_source_make() {
-	local dir=$1 series=$2 suite archive
+	local dir=$1 series=$2 suite
 
 	read -r suite _ < <(deb_kernel_suite "$series") || return 1
-	deb_fetch "$suite" "$dir" "linux-source-$series" || return 1
-	archive=$(echo "$dir"/*.deb)
-	dpkg-deb --fsys-tarfile "$archive" |
-		tar -xO --wildcards "./usr/src/linux-source-$series.tar.*" |
-		tar -xJ -C "$dir" --strip-components=1 --wildcards \
-			'*/MAINTAINERS' '*/Documentation/netlink' \
-			'*/Documentation/dev-tools/checkpatch.rst' \
-			'*/tools/net/ynl' '*/scripts/checkpatch.pl' \
-			'*/scripts/spelling.txt' \
-			'*/scripts/const_structs.checkpatch' || return 1
-	rm -f "$archive"
+	deb_fetch_linux "$suite" "$dir" "$series" --strip-components=1 --wildcards \
+		'*/MAINTAINERS' '*/Documentation/netlink' \
+		'*/Documentation/dev-tools/checkpatch.rst' \
+		'*/tools/net/ynl' '*/scripts/checkpatch.pl' \
+		'*/scripts/spelling.txt' '*/scripts/const_structs.checkpatch'
 }

@@ -20,17 +20,11 @@ debug_kernel_fresh() {
 
 # debug_kernel_make DIR SERIES SUITE - fetch, configure, build
 debug_kernel_make() {
-	local dir=$1 series=$2 suite=$3 archive
+	local dir=$1 series=$2 suite=$3
 
 	deb_install build-essential bc bison dwarves flex kmod libelf-dev \
 		xz-utils || return 1
-	deb_fetch "$suite" "$dir" "linux-source-$series" || return 1
-	archive=$(echo "$dir"/*.deb)
-	mkdir "$dir/source" || return 1
-	dpkg-deb --fsys-tarfile "$archive" |
-		tar -xO --wildcards "./usr/src/linux-source-$series.tar.*" |
-		tar -xJ -C "$dir/source" --strip-components=1 || return 1
-	rm -f "$archive"
+	deb_fetch_linux "$suite" "$dir/source" "$series" --strip-components=1 || return 1
 
 	cp "$(debug_kernel_config)" "$dir/fragment" || return 1
 	deb_say "building debug kernel $series: this takes half an hour, once"

@@ -15,16 +15,10 @@ extra_modules_source() {
 }
 
 extra_modules_fetch() {
-	local dir=$1 series=$2 suite archive
+	local dir=$1 series=$2 suite
 
 	read -r suite _ < <(deb_kernel_suite "$series") || return 1
-	deb_fetch "$suite" "$dir" "linux-source-$series" || return 1
-	archive=$(echo "$dir"/*.deb)
-	dpkg-deb --fsys-tarfile "$archive" |
-		tar -xO --wildcards "./usr/src/linux-source-$series.tar.*" |
-		tar -xJ -C "$dir" --strip-components=1 --wildcards "${@:3}" ||
-		return 1
-	rm -f "$archive"
+	deb_fetch_linux "$suite" "$dir" "$series" --strip-components=1 --wildcards "${@:3}"
 }
 
 # extra_modules_build KERNEL FOLDER [MAKE-ARGUMENT]... - build the modules of FOLDER/Kbuild

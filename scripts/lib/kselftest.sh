@@ -12,15 +12,10 @@ kselftest_runner() {
 }
 
 kselftest_runner_make() {
-	local dir=$1 series=$2 suite archive
+	local dir=$1 series=$2 suite
 
 	read -r suite _ < <(deb_kernel_suite "$series") || return 1
-	deb_fetch "$suite" "$dir" "linux-source-$series" || return 1
-	archive=$(echo "$dir"/*.deb)
-	dpkg-deb --fsys-tarfile "$archive" |
-		tar -xO --wildcards "./usr/src/linux-source-$series.tar.*" |
-		tar -xJ -C "$dir" --strip-components=4 --wildcards \
-			'*/tools/testing/selftests/run_kselftest.sh' \
-			'*/tools/testing/selftests/kselftest/*' || return 1
-	rm -f "$archive"
+	deb_fetch_linux "$suite" "$dir" "$series" --strip-components=4 --wildcards \
+		'*/tools/testing/selftests/run_kselftest.sh' \
+		'*/tools/testing/selftests/kselftest/*'
 }

@@ -38,26 +38,18 @@ kvm_selftests() {
 }
 
 kvm_selftests_make() {
-	local dir=$1 series=$2 suite archive source tests flags='' folder
+	local dir=$1 series=$2 suite source tests flags='' folder
 	local -a headers
 
 	read -r suite _ < <(deb_kernel_suite "$series") || return 1
-	deb_fetch "$suite" "$dir" "linux-source-$series" || return 1
-	archive=$(echo "$dir"/*.deb)
 	source=$dir/source
-	mkdir "$source" || return 1
-	dpkg-deb --fsys-tarfile "$archive" |
-		tar -xO --wildcards "./usr/src/linux-source-$series.tar.*" |
-		tar -xJ -C "$source" --strip-components=1 --wildcards \
-			--no-wildcards-match-slash '*/Makefile' '*/Kbuild' \
-			'*/Kconfig' '*/arch/x86' '*/include' '*/scripts' \
-			'*/tools/arch/x86' '*/tools/build' '*/tools/include' \
-			'*/tools/lib' '*/tools/scripts' \
-			'*/tools/testing/selftests/*.h' \
-			'*/tools/testing/selftests/lib.mk' \
-			'*/tools/testing/selftests/kvm' \
-			'*/tools/testing/selftests/rseq' || return 1
-	rm -f "$archive"
+	deb_fetch_linux "$suite" "$source" "$series" --strip-components=1 --wildcards \
+		--no-wildcards-match-slash '*/Makefile' '*/Kbuild' '*/Kconfig' \
+		'*/arch/x86' '*/include' '*/scripts' '*/tools/arch/x86' \
+		'*/tools/build' '*/tools/include' '*/tools/lib' '*/tools/scripts' \
+		'*/tools/testing/selftests/*.h' '*/tools/testing/selftests/lib.mk' \
+		'*/tools/testing/selftests/kvm' '*/tools/testing/selftests/rseq' ||
+		return 1
 	make -s -C "$source" ARCH=x86_64 headers || return 1
 
 	tests=$source/tools/testing/selftests/kvm
