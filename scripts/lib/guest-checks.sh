@@ -12,6 +12,9 @@
 # Time between two looks at what is waited for.
 LOOK_US=100000
 
+# PCI device ID of QEMU's device "edu".
+EDU=0x11e8
+
 number=0
 failures=0
 vmem_device=
@@ -103,6 +106,18 @@ same_slots() {
 	done <"$run/probed" >"$run/by-probe"
 	diff "$run/by-blocks" "$run/by-slots" &&
 		diff "$run/by-blocks" "$run/by-probe"
+}
+
+# finds_device - set $edu to the PCI address of the machine's device "edu", and bind it to vfio-pci
+finds_device() {
+	for edu in /sys/bus/pci/devices/*; do
+		[ "$(cat "$edu/device")" != $EDU ] || break
+	done
+	[ "$(cat "$edu/device")" = $EDU ] || return 1
+	modprobe -a vfio-pci vfio_iommu_type1 || return 1
+	echo vfio-pci >"$edu/driver_override"
+	edu=${edu##*/}
+	echo "$edu" >/sys/bus/pci/drivers_probe
 }
 
 # region_memory - print the path of the region's memfd
