@@ -204,6 +204,14 @@ step() {
 	echo "# COUNTS $peer $step: calls $calls, batches $batches, grace periods $grace, zaps $zaps"
 }
 
+# dirty_rate - have QEMU start dirty logging and stop it again
+dirty_rate() {
+	mode=bitmap
+	[ -z "$accel_more" ] || mode=ring
+	qmp '{"execute":"calc-dirty-rate","arguments":{"calc-time":1,"mode":"dirty-'$mode'"}}' &&
+		qmp '{"execute":"query-dirty-rate"}' --until '"measured"'
+}
+
 # written PASSES - wait until the guest has written all of its blocks more often than
 # PASSES, and set $passes
 written() {
