@@ -100,7 +100,8 @@ static void kill_amid_batch(pid_t pid, uint64_t before)
 {
 	siginfo_t info = {.si_pid = 0};
 
-	while (meminfo("VmallocUsed") < before + UNDER_WAY && !info.si_pid)
+	while (meminfo_quick("VmallocUsed") < before + UNDER_WAY &&
+	       !info.si_pid)
 		ASSERT_EQ(waitid(P_PID, (id_t)pid, &info,
 				 WEXITED | WNOHANG | WNOWAIT),
 			  0);

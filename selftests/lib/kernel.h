@@ -15,6 +15,7 @@ int module_users(const char *module);
 void kernel_write(const char *path, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 uint64_t meminfo(const char *name);
+uint64_t meminfo_quick(const char *name);
 uint64_t slab_bytes(void);
 uint64_t slab_cache_bytes(const char *name);
 
