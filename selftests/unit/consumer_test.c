@@ -1387,26 +1387,31 @@ static void the_reason_is_that_of_the_request(void **state)
 }
 
 /* A mapper of blocks 0 to 3 whose connection has ended. */
-static struct mapper *lose_mapper(struct fixture *f, uint64_t grace_usec)
+static struct mapper *lose_mapper(struct fixture *f)
 {
 	struct mapper *a = add_mapper(f, 0);
 
 	assert_int_equal(plug(f, 0, 4), -EINPROGRESS);
 	accept_event(a);
 	assert_int_equal(f->result, 0);
-	f->consumers.answer_usec = grace_usec;
 	lose(f, a);
-	f->consumers.answer_usec = CONSUMER_ANSWER_USEC;
 	return a;
+}
+
+/* The grace period of the only consumer ends soon. */
+static void shorten_grace(struct fixture *f)
+{
+	timer_start(f->consumers.list->grace, 1000);
 }
 
 static void memory_of_a_consumer_that_is_away_is_kept(void **state)
 {
 	struct fixture *f = *state;
-	struct mapper *a = lose_mapper(f, 1000);
+	struct mapper *a = lose_mapper(f);
 
 	/* A request waits for a consumer that has just left. */
 	assert_int_equal(backing_await(f->backing), -EINPROGRESS);
+	shorten_grace(f);
 	wait_for_done(f, 2);
 	assert_int_equal(unplug(f, 1, 1), -EBUSY);
 	assert_string_equal(f->backing->error.text, AWAY("mapper0"));
@@ -1450,7 +1455,7 @@ static void memory_of_a_consumer_that_is_away_is_kept(void **state)
 static void a_request_waits_for_a_consumer_to_return(void **state)
 {
 	struct fixture *f = *state;
-	struct mapper *a = lose_mapper(f, CONSUMER_ANSWER_USEC);
+	struct mapper *a = lose_mapper(f);
 
 	assert_int_equal(backing_await(f->backing), -EINPROGRESS);
 	come_back(f, 0);
@@ -1758,12 +1763,12 @@ static void a_second_connection_needs_no_other_place(void **state)
 static void one_that_catches_up_slowly_holds_up_nobody(void **state)
 {
 	struct fixture *f = *state;
-	struct mapper *a = lose_mapper(f, 1000);
+	struct mapper *a = lose_mapper(f);
 
 	assert_int_equal(backing_await(f->backing), -EINPROGRESS);
 	come_back(f, 0);
 	expect_event(a, true, 0, 4, 0, 1);
-	/* Its grace ends. */
+	shorten_grace(f);
 	wait_for_done(f, 2);
 	assert_true(a->waits);
 	assert_int_equal(backing_await(f->backing), 0);
@@ -2263,9 +2268,10 @@ static void an_unplug_of_all_may_take_long(void **state)
 static void leaving_again_and_again_delays_requests_once(void **state)
 {
 	struct fixture *f = *state;
-	struct mapper *a = lose_mapper(f, 1000);
+	struct mapper *a = lose_mapper(f);
 
 	assert_int_equal(backing_await(f->backing), -EINPROGRESS);
+	shorten_grace(f);
 	while (f->nr_done < 2) {
 		come_back(f, 0);
 		lose(f, a);
@@ -2547,6 +2553,7 @@ static void a_process_is_looked_for_again(void **state)
 	/* It ends before it is found, or after. */
 	for (int after = 0; after < 2; after++) {
 		peer.pid = start_process(&peer.pidfd);
+		f->consumers.answer_usec = CONSUMER_ANSWER_USEC;
 		assert_int_equal(subscribe(f, a, "mapper0", &peer), 0);
 		run(f);
 		assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
@@ -2774,6 +2781,7 @@ static void the_end_of_one_that_left_unwatched_is_noticed(void **state)
 	for (int foreign = 0; foreign < 2; foreign++) {
 		pid = start_process(&peer.pidfd);
 		peer.pid = foreign ? 0 : pid;
+		f->consumers.answer_usec = CONSUMER_ANSWER_USEC;
 		assert_int_equal(subscribe(f, a, "mapper0", &peer), 0);
 		run(f);
 		accept_all(a);
