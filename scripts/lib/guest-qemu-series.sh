@@ -282,9 +282,9 @@ migrated() {
 		guest sh "(i=0; until [ -e /tmp/stop ]; do i=\$((i + 1)); vmem-poke fill 0 $memslots $at \$i >/dev/null || break; echo passes \$i >/tmp/passes; done; echo end \$i >/tmp/passes) >/dev/null 2>&1 &" &&
 		written 0 || return 1
 	qmp '{"execute":"migrate-set-parameters","arguments":{"downtime-limit":10000}}' >/dev/null || return 1
+	[ -z "$capability" ] || migrates_with "$capability" || return 1
 	case $uri in
 	unix:*)
-		[ -z "$capability" ] || migrates_with "$capability" || return 1
 		peer=${3-$peer}
 		start "$2" -incoming defer
 		[ -z "$capability" ] || migrates_with "$capability" || return 1
