@@ -52,6 +52,13 @@ guest() {
 	vmem-guestctl "$console" --timeout "$STEP_TIMEOUT" "$@"
 }
 
+# the_guest_ends_in_order - power the guest off, and look for warnings in its log
+# The script has sourced guest-log.sh.
+the_guest_ends_in_order() {
+	guest dmesg >"$run/dmesg" && no_complaint "$run/dmesg" && guest poweroff || return 1
+	wait "$vmm"
+}
+
 # await COMMAND... - repeat a command until it succeeds
 # Its last output is in $run/await, and printed if it does not succeed in STEP_TIMEOUT.
 await() {
