@@ -104,7 +104,10 @@ static void sum_up_counters(void)
 	fclose(f);
 }
 
-/** meminfo() - Return: a value of /proc/meminfo in bytes. */
+/**
+ * meminfo() - Return: a value of /proc/meminfo in bytes; without root, that of
+ * meminfo_quick().
+ */
 uint64_t meminfo(const char *name)
 {
 	sum_up_counters();
