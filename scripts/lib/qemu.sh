@@ -30,14 +30,6 @@
 QEMU_WAKE_S=5
 qemu_woken=$SECONDS
 
-# What an emulator prints that ends by a bug of its own. See integrations/qemu/README.md.
-QEMU_BUG='(tcg_handle_interrupt|cpu_interrupt): assertion failed: \(bql_locked\(\)\)'
-# One of five runs with two boots of UEFI firmware ended so, so that with four boots one of three
-# does, and five in a row one time in 160.
-QEMU_RUNS_MAX=5
-# Exit status of the testbed if a machine ended without a result, among other reasons.
-QEMU_NO_RESULT=97
-
 # qemu_command - print the command that starts QEMU, one word a line
 qemu_command() {
 	local dir
@@ -198,26 +190,6 @@ qemu_look() {
 		qemu_wake
 		qemu_woken=$SECONDS
 	fi
-}
-
-# qemu_repeat FOLDER COMMAND... - run the testbed, and again if the emulator has that bug
-# The output is printed when the run ends, without that of the runs before, which may have
-# results of the same tests. FOLDER is for files.
-qemu_repeat() {
-	local output=$1/output errors=$1/errors status reason run
-
-	shift
-	for ((run = 1; ; run++)); do
-		status=0
-		"$@" >"$output" 2>"$errors" || status=$?
-		[ "$status,$((run < QEMU_RUNS_MAX))" = "$QEMU_NO_RESULT,1" ] || break
-		reason=$(grep -m 1 -oE "$QEMU_BUG" "$errors") || break
-		cat "$errors" >&2
-		echo "# run $run of at most $QEMU_RUNS_MAX ended with the emulator: $reason" | tee /dev/stderr
-	done
-	cat "$errors" >&2
-	cat "$output"
-	return "$status"
 }
 
 qemu_stalled_how() {
