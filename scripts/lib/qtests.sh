@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
+#
+# QEMU with the patches of integrations/qemu and all of its default devices, with its
+# own qtests, to be sourced after deb.sh, root.sh, qemu.sh and qemu-series.sh.
+#
+# The build takes about 15 minutes of CPU time. The result is cached as the build for the
+# other tests is.
+
+# qtests_of VERSION - print a folder with the patched QEMU and its qtests
+# "build" has the programs with the names that the tests expect, and "build/list" the
+# names of the tests; "on" has what the testbed needs to run them.
+qtests_of() {
+	local version=$1 key patches
+
+	qemu_series_check "$version" || return 1
+	mapfile -t patches < <(qemu_series_patches "$version")
+	# shellcheck disable=SC2154 # of qemu-series.sh
+	key=$({
+		cat "${patches[@]}" "$qemu_series_header"
+		declare -f qtests_make qtests_build qtests_firmware qtests_copy
+	} | sha256sum) || return 1
+	deb_cached "qemu/qtests-$version-${key:0:16}" qtests_make "$version"
+}
+
+qtests_make() {
+	local dir=$1 root stock
+
+	root=$(qemu_series_tools "$2") && stock=$(qemu_of_series "$2") &&
+		qemu_series_source "$dir/source" "$2" || return 1
+	mkdir "$dir/build" || return 1
+	deb_say "building QEMU $2 and its qtests: this takes long, once"
+	qtests_build "$root" "$dir" >"$dir/log" 2>&1 || {
+		tail -n 40 "$dir/log"
+		return 1
+	}
+	qtests_copy "$root" "$dir" && qtests_firmware "$stock" "$dir/tests" || return 1
+	rm -rf "$dir/source" "$dir/build" "$dir/log"
+	mv "$dir/tests" "$dir/build"
+}
+
+# qtests_build ROOT DIR - build DIR/source in DIR/build
+qtests_build() {
+	local jobs
+
+	jobs=$(nproc)
+	# shellcheck disable=SC2016 # for the shell inside
+	root_run "$1" "$2" -- bash -e -c '
+		if [ -d /usr/share/ca-certificates ]; then
+			# The script of the package did not run.
+			mkdir -p /etc/ssl/certs
+			cat /usr/share/ca-certificates/mozilla/*.crt \
+				>/etc/ssl/certs/ca-certificates.crt
+		fi
+		cd "$1/build"
+		../source/configure --cc=gcc-14 --host-cc=gcc-14 --disable-download \
+			--target-list=x86_64-softmmu --enable-kvm --enable-tcg \
+			--enable-tools --disable-user --disable-guest-agent \
+			--disable-docs --disable-install-blobs --disable-debug-info \
+			-Doptimization=1
+		meson introspect --tests |
+			grep -o "\"name\": \"qtest-x86_64/[^\"]*" | sed "s,.*/,," \
+			>list
+		[ -s list ]
+		ninja -j "$2" qemu-system-x86_64 qemu-img \
+			storage-daemon/qemu-storage-daemon \
+			$(sed "s,^,tests/qtest/," list)' build "$2" "$jobs"
+}
+
+# qtests_copy ROOT DIR - copy what the tests need from DIR/build to DIR/tests and DIR/on
+qtests_copy() {
+	local root=$1 dir=$2 name
+
+	mkdir -p "$dir/tests/tests/qtest" "$dir/tests/storage-daemon" "$dir/on/lib" || return 1
+	for name in qemu-system-x86_64 qemu-img storage-daemon/qemu-storage-daemon \
+		$(sed 's,^,tests/qtest/,' "$dir/build/list"); do
+		strip -o "$dir/tests/$name" "$dir/build/$name" || return 1
+	done
+	cp "$dir/build/list" "$dir/tests/" &&
+		qemu_copy "$root" "$dir/on" "$dir/tests/qemu-system-x86_64"
+}
+
+# qtests_firmware STOCK DIR - place the firmware where QEMU in DIR looks for it
+# Debian's source package has no binaries.
+qtests_firmware() {
+	local share=$2/qemu-bundle/usr/local/share/qemu
+
+	mkdir -p "$share" && cp -rL "$1/usr/share/qemu/." "$share/" &&
+		cp -rL "$1/usr/share/seabios/." "$share/"
+}
