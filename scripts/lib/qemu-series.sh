@@ -45,7 +45,7 @@ qemu_series() {
 	key=$({
 		cat "$qemu_series_folder/devices.mak" "${patches[@]}" \
 			"$qemu_series_header"
-		declare -f qemu_series_make qemu_series_build
+		declare -f qemu_series_make qemu_series_build qemu_series_configured
 	} | sha256sum) || return 1
 	deb_cached "qemu/series-$version-${key:0:16}" qemu_series_make "$version"
 }
@@ -108,9 +108,19 @@ qemu_series_tools() {
 
 # qemu_series_build ROOT DIR - build DIR/source in DIR/build
 qemu_series_build() {
-	local jobs
+	# shellcheck disable=SC2016 # for the shell inside
+	qemu_series_configured "$1" "$2" 'ninja -j "$jobs" qemu-system-x86_64' \
+		--with-devices-x86_64=kvm-vmem \
+		--without-default-devices --without-default-features \
+		--enable-system --enable-kvm --enable-vhost-kernel \
+		--enable-vhost-user --enable-vhost-net --enable-vhost-vdpa \
+		--enable-hv-balloon \
+		--enable-trace-backends=log --disable-tcg --disable-tools
+}
 
-	jobs=$(nproc)
+# qemu_series_configured ROOT DIR SCRIPT OPTION... - configure DIR/source in DIR/build, and
+# run a script there, for which $jobs is the number of CPUs
+qemu_series_configured() {
 	# shellcheck disable=SC2016 # for the shell inside
 	root_run "$1" "$2" -- bash -e -c '
 		if [ -d /usr/share/ca-certificates ]; then
@@ -121,16 +131,11 @@ qemu_series_build() {
 		fi
 		cd "$1/build"
 		../source/configure --cc=gcc-14 --host-cc=gcc-14 --disable-download \
-			--target-list=x86_64-softmmu --with-devices-x86_64=kvm-vmem \
-			--without-default-devices --without-default-features \
-			--enable-system --enable-kvm --enable-vhost-kernel \
-			--enable-vhost-user --enable-vhost-net --enable-vhost-vdpa \
-			--enable-hv-balloon \
-			--enable-trace-backends=log --disable-tcg --disable-user \
-			--disable-tools --disable-guest-agent --disable-docs \
-			--disable-install-blobs --disable-debug-info \
-			-Doptimization=1
-		ninja -j "$2" qemu-system-x86_64' build "$2" "$jobs"
+			--target-list=x86_64-softmmu --disable-user \
+			--disable-guest-agent --disable-docs --disable-install-blobs \
+			--disable-debug-info -Doptimization=1 "${@:3}"
+		jobs=$(nproc)
+		eval "$2"' build "${@:2}"
 }
 
 # qemu_series_ovmf - print a folder with UEFI firmware, OVMF

@@ -18,7 +18,8 @@ qtests_of() {
 	# shellcheck disable=SC2154 # of qemu-series.sh
 	key=$({
 		cat "${patches[@]}" "$qemu_series_header"
-		declare -f qtests_make qtests_build qtests_firmware qtests_copy
+		declare -f qtests_make qtests_build qtests_firmware qtests_copy \
+			qemu_series_configured
 	} | sha256sum) || return 1
 	deb_cached "qemu/qtests-$version-${key:0:16}" qtests_make "$version"
 }
@@ -41,30 +42,16 @@ qtests_make() {
 
 # qtests_build ROOT DIR - build DIR/source in DIR/build
 qtests_build() {
-	local jobs
-
-	jobs=$(nproc)
 	# shellcheck disable=SC2016 # for the shell inside
-	root_run "$1" "$2" -- bash -e -c '
-		if [ -d /usr/share/ca-certificates ]; then
-			# The script of the package did not run.
-			mkdir -p /etc/ssl/certs
-			cat /usr/share/ca-certificates/mozilla/*.crt \
-				>/etc/ssl/certs/ca-certificates.crt
-		fi
-		cd "$1/build"
-		../source/configure --cc=gcc-14 --host-cc=gcc-14 --disable-download \
-			--target-list=x86_64-softmmu --enable-kvm --enable-tcg \
-			--enable-tools --disable-user --disable-guest-agent \
-			--disable-docs --disable-install-blobs --disable-debug-info \
-			-Doptimization=1
+	qemu_series_configured "$1" "$2" '
 		meson introspect --tests |
 			grep -o "\"name\": \"qtest-x86_64/[^\"]*" | sed "s,.*/,," \
 			>list
 		[ -s list ]
-		ninja -j "$2" qemu-system-x86_64 qemu-img \
+		ninja -j "$jobs" qemu-system-x86_64 qemu-img \
 			storage-daemon/qemu-storage-daemon \
-			$(sed "s,^,tests/qtest/," list)' build "$2" "$jobs"
+			$(sed "s,^,tests/qtest/," list)' \
+		--enable-kvm --enable-tcg --enable-tools
 }
 
 # qtests_copy ROOT DIR - copy what the tests need from DIR/build to DIR/tests and DIR/on
