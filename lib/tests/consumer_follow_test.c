@@ -23,6 +23,12 @@
 /* Number of random changes and kills of the daemon. */
 #define ROUNDS 400
 
+/*
+ * Number of dispatches in which all events end. One request leaves at most one
+ * reply, which may arrive in several parts.
+ */
+#define DISPATCHES_MAX 16
+
 /**
  * struct fixture - a daemon and its consumer
  * @random: state of the random numbers
@@ -360,6 +366,7 @@ static void mappings_outlive_vmemd(void **state)
 static void a_copy_of_the_connection_changes_nothing(void **state)
 {
 	struct fixture *f = *state;
+	unsigned int dispatches = 0;
 	struct pollfd ready;
 	pid_t copy;
 
@@ -370,10 +377,16 @@ static void a_copy_of_the_connection_changes_nothing(void **state)
 	dispatch_until(f, KVMVMEM_CONNECTING);
 	real_consumers_start(&f->real, 1, true);
 	dispatch_until(f, KVMVMEM_SUBSCRIBED);
-	/* All requests are answered, so that no event remains. */
 	assert_int_equal(request(f, "plug", 1, 1), 0);
+	/*
+	 * The reply to the consumer's own request may follow the guest's
+	 * answer. The old connection would be an event after each dispatch.
+	 */
 	ready = (struct pollfd){kvmvmem_consumer_fd(f->consumer), POLLIN, 0};
-	assert_int_equal(poll(&ready, 1, 0), 0);
+	while (poll(&ready, 1, 0) > 0 && dispatches++ < DISPATCHES_MAX)
+		assert_int_equal(
+			kvmvmem_consumer_dispatch(f->consumer, &f->error), 0);
+	assert_true(dispatches <= DISPATCHES_MAX);
 	child_end(copy);
 }
 
