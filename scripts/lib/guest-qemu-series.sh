@@ -59,8 +59,9 @@ cpus=1
 requested_mib=
 # Memory of further devices.
 more_mib=0
-# A capability of migrate().
+# A capability of migrate(), and a command that it runs meanwhile.
 capability=
+meanwhile=
 # The option that has the size of memslots: -accel or -machine.
 option=accel
 # Empty for a VM without virtio-mem, which has its memory only.
@@ -259,9 +260,12 @@ back_to_source() {
 }
 
 # migrate URI NAME [PEER] - migrate the guest to another QEMU under write load
-# The guest writes all of its blocks repeatedly, with other contents each time, before,
-# during and after the migration, until stop_writing(). The destination starts with another
-# requested size, and gets that of the source with the state.
+# The guest verifies and then writes all of its blocks repeatedly, with other contents each
+# time, before, during and after the migration, until stop_writing(). The first pass at the
+# destination so finds a page that was not migrated after it was written. One block is
+# written before only. The destination starts with another requested size, and gets that of
+# the source with the state. With $meanwhile, other blocks may be plugged already, and that
+# command runs when QEMU has read KVM's log a second time.
 migrate() {
 	uri=$1
 	remember_source
@@ -281,11 +285,14 @@ migrate() {
 
 migrated() {
 	at=$stride
-	poke unplug-all && poke plug 0 "$memslots" "$at" || return 1
+	[ -n "$meanwhile" ] || poke unplug-all || return 1
+	poke plug 0 "$memslots" "$at" && poke fill 0 "$memslots" "$at" 1 &&
+		poke plug $BLOCK 1 $BLOCK && poke fill $BLOCK 1 $BLOCK 25 || return 1
+	# The agent takes lines of limited length.
 	guest sh 'rm -f /tmp/stop; echo passes 0 >/tmp/passes' &&
-		guest sh "(i=0; until [ -e /tmp/stop ]; do i=\$((i + 1)); vmem-poke fill 0 $memslots $at \$i >/dev/null || break; echo passes \$i >/tmp/passes; done; echo end \$i >/tmp/passes) >/dev/null 2>&1 &" &&
+		guest sh "echo 'vmem-poke check 0 $memslots $at \$1 && vmem-poke fill 0 $memslots $at \$((\$1 + 1))' >/tmp/write" &&
+		guest sh "(i=1; until [ -e /tmp/stop ]; do sh /tmp/write \$i || { i=0; break; }; i=\$((i + 1)); echo passes \$i >/tmp/passes; done; echo end \$i >/tmp/passes) >/dev/null 2>&1 &" &&
 		written 0 || return 1
-	qmp '{"execute":"migrate-set-parameters","arguments":{"downtime-limit":10000}}' >/dev/null || return 1
 	[ -z "$capability" ] || migrates_with "$capability" || return 1
 	case $uri in
 	unix:*)
@@ -308,13 +315,19 @@ migrated() {
 	qmp '{"execute":"quit"}' >/dev/null
 	wait "$source"
 	case $uri in
-	file:*) peer=${3-$peer} && start "$2" -incoming "$uri" ;;
+	file:*)
+		peer=${3-$peer}
+		set -- "$2"
+		[ "$capability" != mapped-ram ] || set -- "$@" -global migration.mapped-ram=on
+		start "$@" -incoming "$uri"
+		;;
 	*) monitor=$run/$vm.monitor ;;
 	esac
 	qmp '{"execute":"query-status"}' --until '"running": true' >/dev/null &&
-		written 0 && written "$passes" && stop_writing || return 1
+		written_again && stop_writing || return 1
 	echo "# all blocks were written $passes times"
-	poke check 0 "$memslots" "$at" "$passes" && poke unplug-all
+	poke check 0 "$memslots" "$at" "$passes" && poke check $BLOCK 1 $BLOCK 25 || return 1
+	[ -n "$meanwhile" ] || poke unplug-all
 }
 
 # migrates_with CAPABILITY [true|false] - set a capability of QEMU's next migration
@@ -327,15 +340,66 @@ has_bandwidth() {
 	qmp '{"execute":"migrate-set-parameters","arguments":{"max-bandwidth":'"$1"'}}' >/dev/null
 }
 
+# may_complete [yes|no] - let QEMU's migration complete, or go on while the guest writes
+# It completes when what is left takes less than the limit.
+may_complete() {
+	case ${1-yes} in
+	yes) has_bandwidth 0 && has_downtime 10000 ;;
+	# All of its memory is sent fast enough, and then less than it writes.
+	no) has_bandwidth $((16 * MIB)) && has_downtime 1 ;;
+	esac
+}
+
+# has_downtime MS - limit the downtime of QEMU's next migration
+has_downtime() {
+	qmp '{"execute":"migrate-set-parameters","arguments":{"downtime-limit":'"$1"'}}' >/dev/null
+}
+
+# at_source [COMMAND...] - run a command for the guest at the source of a migration
+at_source() {
+	there=$console
+	console=$source_console
+	"$@"
+	at_source=$?
+	console=$there
+	return $at_source
+}
+
+# written_again - wait until the guest has written all of its blocks once more
+written_again() {
+	written 0 && written "$passes" && written "$passes"
+}
+
+has_read_the_log_twice() {
+	qmp '{"execute":"query-migrate"}' |
+		grep '"dirty-sync-count": *\([2-9]\|[1-9][0-9]\)'
+}
+
+# qmp_migrated - migrate
+# By precopy, it completes when QEMU has sent all pages once, and the guest has written all of
+# its blocks since. Without KVM's log, what it wrote would be lost.
 qmp_migrated() {
+	case $capability in
 	# At this bandwidth, it does not complete before postcopy is requested.
-	[ "$capability" != postcopy-ram ] || has_bandwidth $MIB || return 1
+	postcopy-ram) has_bandwidth $MIB ;;
+	background-snapshot) ;;
+	*) may_complete no ;;
+	esac || return 1
 	qmp '{"execute":"migrate","arguments":{"uri":"'"$uri"'"}}' || return 1
-	if [ "$capability" = postcopy-ram ]; then
+	case $capability in
+	postcopy-ram)
 		qmp '{"execute":"query-migrate"}' --until '"status": "active"' \
 			--unless '"status": "failed"' &&
-			qmp '{"execute":"migrate-start-postcopy"}' || return 1
-	fi
+			qmp '{"execute":"migrate-start-postcopy"}'
+		;;
+	background-snapshot) ;;
+	*)
+		# Now QEMU takes seconds to send what it has read, before it reads again.
+		await has_read_the_log_twice && has_bandwidth $((64 * 1024)) &&
+			at_source written_again && at_source "${meanwhile:-true}" &&
+			may_complete
+		;;
+	esac || return 1
 	qmp '{"execute":"query-migrate"}' --until '"status": "completed"' \
 		--unless '"status": "failed"'
 }
