@@ -62,10 +62,9 @@ the_guest_ends_in_order() {
 # await COMMAND... - repeat a command until it succeeds
 # Its last output is in $run/await, and printed if it does not succeed in STEP_TIMEOUT.
 await() {
-	tries=$((STEP_TIMEOUT * 1000000 / LOOK_US))
+	deadline=$(($(cut -d . -f 1 /proc/uptime) + STEP_TIMEOUT))
 	until "$@" >"$run/await" 2>&1; do
-		tries=$((tries - 1))
-		[ $tries != 0 ] || { sed 's/^/# /' "$run/await"; return 1; }
+		[ "$(cut -d . -f 1 /proc/uptime)" -lt $deadline ] || { sed 's/^/# /' "$run/await"; return 1; }
 		usleep $LOOK_US
 	done
 }

@@ -14,6 +14,9 @@
 MIB=1048576
 BOOT_MIB=256
 BLOCK=$((2 * MIB))
+# More than QEMU sends of a block: eight pages, and a mark for each that is zero. The kernel
+# and the programs of a guest are more than that for all blocks.
+SENT_PER_BLOCK=$((48 * 1024))
 REGION_MIB=$((1024 * 1024))
 # Bochs's Intel CPU has 40 address bits, too few for a region of 1 TiB above other memory.
 ! grep -qm 1 '^address sizes.*: 40 bits physical' /proc/cpuinfo || REGION_MIB=$((512 * 1024))
@@ -220,7 +223,14 @@ dirty_rate() {
 # written PASSES - wait until the guest has written all of its blocks more often than
 # PASSES, and set $passes
 written() {
-	await passes_are passes "$1"
+	await passes_or_end "$1" && [ "${passes:-0}" -gt "$1" ] && return
+	echo "# what the guest wrote is wrong: $(guest sh 'cat /tmp/passes /tmp/wrong' | tr -d '\r' | tr '\n' ' ')"
+	return 1
+}
+
+# passes_or_end PASSES - as passes_are passes, or the writes have ended
+passes_or_end() {
+	passes_are passes "$1" || guest sh 'grep ^end /tmp/passes'
 }
 
 # passes_are WORD PASSES - set $passes, and return 0 if they are more
@@ -231,7 +241,8 @@ passes_are() {
 
 # stop_writing - stop the guest's writes, and set $passes
 stop_writing() {
-	guest sh 'touch /tmp/stop' >/dev/null && await passes_are end 0
+	guest sh 'touch /tmp/stop' >/dev/null && await guest sh 'grep ^end /tmp/passes' &&
+		passes_are end 0
 }
 
 # remember_source - remember which QEMU is the source of a migration
@@ -265,7 +276,7 @@ back_to_source() {
 # destination so finds a page that was not migrated after it was written. One block is
 # written before only. The destination starts with another requested size, and gets that of
 # the source with the state. With $meanwhile, other blocks may be plugged already, and that
-# command runs when QEMU has read KVM's log a second time.
+# command runs when QEMU has sent all of the region.
 migrate() {
 	uri=$1
 	remember_source
@@ -291,7 +302,7 @@ migrated() {
 	# The agent takes lines of limited length.
 	guest sh 'rm -f /tmp/stop; echo passes 0 >/tmp/passes' &&
 		guest sh "echo 'vmem-poke check 0 $memslots $at \$1 && vmem-poke fill 0 $memslots $at \$((\$1 + 1))' >/tmp/write" &&
-		guest sh "(i=1; until [ -e /tmp/stop ]; do sh /tmp/write \$i || { i=0; break; }; i=\$((i + 1)); echo passes \$i >/tmp/passes; done; echo end \$i >/tmp/passes) >/dev/null 2>&1 &" &&
+		guest sh "(i=1; until [ -e /tmp/stop ]; do sh /tmp/write \$i >/tmp/wrong || { i=0; break; }; i=\$((i + 1)); echo passes \$i >/tmp/passes; done; echo end \$i >/tmp/passes) >/dev/null 2>&1 &" &&
 		written 0 || return 1
 	[ -z "$capability" ] || migrates_with "$capability" || return 1
 	case $uri in
@@ -340,22 +351,13 @@ has_bandwidth() {
 	qmp '{"execute":"migrate-set-parameters","arguments":{"max-bandwidth":'"$1"'}}' >/dev/null
 }
 
-# may_complete [yes|no] - let QEMU's migration complete, or go on while the guest writes
-# It completes when what is left takes less than the limit.
-may_complete() {
-	case ${1-yes} in
-	yes) has_bandwidth 0 && has_downtime 10000 ;;
-	# All of its memory is sent fast enough, and then less than it writes.
-	no) has_bandwidth $((16 * MIB)) && has_downtime 1 ;;
-	esac
-}
-
 # has_downtime MS - limit the downtime of QEMU's next migration
 has_downtime() {
 	qmp '{"execute":"migrate-set-parameters","arguments":{"downtime-limit":'"$1"'}}' >/dev/null
 }
 
 # at_source [COMMAND...] - run a command for the guest at the source of a migration
+# The command does not call at_source().
 at_source() {
 	there=$console
 	console=$source_console
@@ -370,20 +372,27 @@ written_again() {
 	written 0 && written "$passes" && written "$passes"
 }
 
-has_read_the_log_twice() {
-	qmp '{"execute":"query-migrate"}' |
-		grep '"dirty-sync-count": *\([2-9]\|[1-9][0-9]\)'
+# has_sent BYTES - return 0 if QEMU has sent this much for its migration
+has_sent() {
+	[ "$(of_migration transferred)" -gt "$1" ]
+}
+
+# of_migration NAME - print a figure of QEMU's migration
+of_migration() {
+	qmp '{"execute":"query-migrate"}' | sed -n 's/.*"'"$1"'": *\([0-9]*\).*/\1/p' |
+		grep . || echo 0
 }
 
 # qmp_migrated - migrate
-# By precopy, it completes when QEMU has sent all pages once, and the guest has written all of
-# its blocks since. Without KVM's log, what it wrote would be lost.
+# By precopy, the migration completes when QEMU has sent all of the region once, which it
+# sends first, and the guest has written all of its blocks since. Without KVM's log, what it
+# wrote would be lost. Until then QEMU sends the guest's other memory, slowly.
 qmp_migrated() {
 	case $capability in
 	# At this bandwidth, it does not complete before postcopy is requested.
 	postcopy-ram) has_bandwidth $MIB ;;
 	background-snapshot) ;;
-	*) may_complete no ;;
+	*) has_bandwidth $((16 * MIB)) && has_downtime 1 ;;
 	esac || return 1
 	qmp '{"execute":"migrate","arguments":{"uri":"'"$uri"'"}}' || return 1
 	case $capability in
@@ -394,10 +403,12 @@ qmp_migrated() {
 		;;
 	background-snapshot) ;;
 	*)
-		# Now QEMU takes seconds to send what it has read, before it reads again.
-		await has_read_the_log_twice && has_bandwidth $((64 * 1024)) &&
-			at_source written_again && at_source "${meanwhile:-true}" &&
-			may_complete
+		# Up to eight other blocks are plugged.
+		await has_sent $(((memslots + 8) * SENT_PER_BLOCK)) && has_bandwidth $((MIB / 8)) &&
+			reads=$(of_migration dirty-sync-count) && at_source written_again &&
+			at_source "${meanwhile:-true}" &&
+			[ "$(of_migration dirty-sync-count)" = "$reads" ] && has_bandwidth 0 &&
+			has_downtime 10000
 		;;
 	esac || return 1
 	qmp '{"execute":"query-migrate"}' --until '"status": "completed"' \
