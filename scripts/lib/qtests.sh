@@ -21,7 +21,7 @@ qtests_of() {
 	key=$({
 		cat "${patches[@]}" "$qemu_series_header"
 		declare -f qtests_make qtests_build qtests_firmware qtests_copy \
-			qtests_functional qemu_series_configured
+			qtests_functional qtests_more qemu_series_configured
 	} | sha256sum) || return 1
 	deb_cached "qemu/qtests-$version-${key:0:16}" qtests_make "$version"
 }
@@ -70,7 +70,18 @@ qtests_copy() {
 		qtests_functional "$dir" >"$dir/functional/list" &&
 		cp -r "$dir/source/python" "$dir/functional/" &&
 		cp -r "$dir/source/tests/functional" "$dir/functional/tests/" &&
+		qtests_more "$dir" &&
 		qemu_copy "$root" "$dir/on" "$dir/tests/qemu-system-x86_64"
+}
+
+# qtests_more DIR - copy what functional tests of QEMU 11 read besides
+qtests_more() {
+	local dir=$1 name=vmstate-static-checker
+
+	[ -e "$dir/source/tests/data/$name" ] || return 0
+	mkdir -p "$dir/functional/scripts" "$dir/functional/tests/data" &&
+		cp "$dir/source/scripts/$name.py" "$dir/functional/scripts/" &&
+		cp -r "$dir/source/tests/data/$name" "$dir/functional/tests/data/"
 }
 
 # qtests_functional DIR - print the paths of the functional tests, relative to DIR/source
@@ -86,7 +97,7 @@ qtests_functional() {
 	if not paths:
 	    sys.exit("QEMU has no functional tests")
 	for path in paths:
-	    print(path.split("/source/")[1])
+	    print(path.rsplit("/source/", 1)[1])
 	END
 }
 
