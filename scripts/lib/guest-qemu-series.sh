@@ -220,6 +220,15 @@ dirty_rate() {
 		qmp '{"execute":"query-dirty-rate"}' --until '"measured"'
 }
 
+# start_writing FROM COMMAND - have the guest run a command until stop_writing() or its failure
+# The command's $1 is the number of its pass, FROM + 1 at first.
+start_writing() {
+	# The agent takes lines of limited length.
+	guest sh 'rm -f /tmp/stop; echo passes 0 >/tmp/passes' &&
+		guest sh "echo '$2' >/tmp/write" &&
+		guest sh "(i=$1; until [ -e /tmp/stop ]; do i=\$((i + 1)); sh /tmp/write \$i >/tmp/wrong || { i=0; break; }; echo passes \$i >/tmp/passes; done; echo end \$i >/tmp/passes) >/dev/null 2>&1 &"
+}
+
 # written PASSES - wait until the guest has written all of its blocks more often than
 # PASSES, and set $passes
 written() {
@@ -299,10 +308,7 @@ migrated() {
 	[ -n "$meanwhile" ] || poke unplug-all || return 1
 	poke plug 0 "$memslots" "$at" && poke fill 0 "$memslots" "$at" 1 &&
 		poke plug $BLOCK 1 $BLOCK && poke fill $BLOCK 1 $BLOCK 25 || return 1
-	# The agent takes lines of limited length.
-	guest sh 'rm -f /tmp/stop; echo passes 0 >/tmp/passes' &&
-		guest sh "echo 'vmem-poke check 0 $memslots $at \$1 && vmem-poke fill 0 $memslots $at \$((\$1 + 1))' >/tmp/write" &&
-		guest sh "(i=1; until [ -e /tmp/stop ]; do sh /tmp/write \$i >/tmp/wrong || { i=0; break; }; i=\$((i + 1)); echo passes \$i >/tmp/passes; done; echo end \$i >/tmp/passes) >/dev/null 2>&1 &" &&
+	start_writing 1 "vmem-poke check 0 $memslots $at \$((\$1 - 1)) && vmem-poke fill 0 $memslots $at \$1" &&
 		written 0 || return 1
 	[ -z "$capability" ] || migrates_with "$capability" || return 1
 	case $uri in
